@@ -1,0 +1,101 @@
+/* The audit file: one line of JSON a call, in Elastic Common Schema names, written by a thread of
+ * its own.
+ *
+ * Workers format lines (audit_format) into a batch of their own (audit_producer) and hand the batch
+ * over once a loop turn. The thread writes what all producers gave it in one go, and syncs
+ * (fdatasync) if a line of the batch asks for it: a group commit. Lines that were handed over are
+ * written in order of each producer; nothing is dropped silently.
+ *
+ * After a failed write or sync the file is closed and never synced again, since the kernel may have
+ * dropped the pages; lines in memory are written to a file opened anew. Until that works,
+ * audit_healthy() is false and calls that change something are refused before they change it.
+ *
+ * A line has a place for its sequence number and, later, for the chain: the thread, which alone
+ * knows the order, appends `"event":{"sequence":n}` as the last member of every line. */
+#pragma once
+
+#include "conf.h"
+#include "text.h"
+
+enum audit_event {
+#define AUDIT_EVENT(id, action, category, type, durable) AUDIT_##id,
+#include "tbl/audit_events.h"
+#undef AUDIT_EVENT
+    AUDIT_EVENT_COUNT
+};
+
+/* True for events whose line must be on disk before the answer leaves. */
+bool audit_event_durable(enum audit_event event);
+
+/* What a line tells. Absent texts are left out. All texts are borrowed for the call of
+ * audit_format(). */
+struct audit_record {
+    enum audit_event event;
+    int64_t wall_ms;
+    int64_t duration_ns;
+    unsigned status;    /* HTTP status of the answer */
+    struct text reason; /* error code or reason of a refusal; absent on success */
+    bool failed;        /* event.outcome */
+    struct text request_id;
+    struct text trace_id; /* 32 hex digits of traceparent */
+    struct text span_id;
+    struct text method;
+    struct text path; /* the route's template; the raw path is never logged */
+    struct text tenant;
+    struct text user_id;       /* the session's user */
+    struct text service_key;   /* name of the key that called */
+    struct text operator_name; /* X-Operator */
+    struct text actor;         /* who ended sessions */
+    struct text session_id;    /* 16 hex digits */
+    struct text device_id;
+    struct text device_type;
+    struct text source_ip; /* the user's address */
+    struct text peer_ip;   /* the connection's address */
+    struct text user_agent;
+    const struct text *ended; /* ids of sessions this call ended */
+    size_t ended_count;
+    struct text durability;
+};
+
+/* Appends one line without its end: an open JSON object, to which the audit thread adds sequence
+ * number, brace and newline. Bounded: texts are cut at 512 bytes (user agents too). */
+void audit_format(struct buffer *line, const struct audit_record *record);
+
+struct audit;
+struct audit_producer;
+
+/* Opens the file (mode 0640, O_APPEND), repairs a torn last line loudly, starts the thread. NULL
+ * with *error if the file cannot be written. `node` is the node's name; it is copied. */
+struct audit *audit_start(const struct conf *conf, const char *node, struct buffer *error);
+/* Takes over the options that may be reloaded. Any thread. */
+void audit_reload(struct audit *audit, const struct conf *conf);
+/* Closes and opens the file by name, after logrotate. Any thread; returns at once. */
+void audit_reopen(struct audit *audit);
+/* False while lines cannot be written. Any thread, an atomic read. */
+bool audit_healthy(const struct audit *audit);
+/* Writes and syncs everything handed over, stops the thread, closes the file, clears the pointer.
+ * Producers must be gone or silent. */
+void audit_stop(struct audit **audit);
+
+/* A worker's end of the queue. `wake` is called on the audit thread when tickets are done and
+ * must only wake the worker's loop, which then calls audit_collect(). */
+struct audit_producer *audit_producer_create(struct audit *audit, void (*wake)(void *), void *user);
+void audit_producer_destroy(struct audit_producer **producer);
+
+/* A durable line's way back; lives in the caller's memory until `done` was called, on the
+ * worker's thread from audit_collect(). `written` is false if the line is not on disk. */
+struct audit_ticket {
+    void (*done)(struct audit_ticket *ticket, bool written);
+    struct audit_ticket *next;
+    bool written;
+};
+
+/* Adds a line (from audit_format) to the batch. Without a ticket the line is queued only and false
+ * says that the queue is full: nothing was added. With a ticket the line is always taken. */
+bool audit_write(struct audit_producer *producer, struct text line, struct audit_ticket *ticket);
+/* Notes that a line of a validation was lost; the next line written carries the number. */
+void audit_count_lost(struct audit_producer *producer);
+/* Hands the batch over; once at the end of each loop turn. Cheap when the batch is empty. */
+void audit_flush(struct audit_producer *producer);
+/* Calls `done` of the tickets that are decided. */
+void audit_collect(struct audit_producer *producer);

@@ -1,0 +1,81 @@
+/* The configuration: one INI file, one row an option (tbl/options.h), read whole or not at all.
+ *
+ * A struct conf is immutable and counted. conf_current() lends the present one; a reload publishes
+ * a new one and whoever still holds the old one keeps it alive. */
+#pragma once
+
+#include "log.h"
+#include "text.h"
+
+enum redis_mode { REDIS_CLUSTER, REDIS_STANDALONE };
+enum encryption { ENCRYPTION_AES_128_GCM, ENCRYPTION_NONE };
+enum renew { RENEW_SLIDING, RENEW_FIXED };
+enum overflow { OVERFLOW_EVICT_OLDEST, OVERFLOW_EVICT_IDLEST, OVERFLOW_EVICT_ALL, OVERFLOW_REJECT };
+enum exclusive { EXCLUSIVE_NONE, EXCLUSIVE_DEVICE_TYPE, EXCLUSIVE_USER };
+enum audit_overflow { AUDIT_REFUSE, AUDIT_COUNT };
+
+/* What a service key may do; one bit each, names in tbl/scopes.h. */
+enum scope {
+#define SCOPE(id, name, help) SCOPE_BIT_##id,
+#include "tbl/scopes.h"
+#undef SCOPE
+    SCOPE_COUNT
+};
+#define SCOPE(id, name, help) static const unsigned SCOPE_##id = 1u << SCOPE_BIT_##id;
+#include "tbl/scopes.h"
+#undef SCOPE
+
+/* A blank-separated list of words. */
+struct conf_list {
+    char **items;
+    size_t count;
+};
+
+struct service_key {
+    char *name;
+    uint8_t digest[32]; /* crypto_digest() of the whole key */
+    unsigned scopes;    /* SCOPE_... bits */
+    char *tenant;       /* "*" for every tenant */
+};
+
+struct conf {
+    /* One field an option, named section_option: conf->server_listen, conf->redis_timeout. Times in
+     * tbl/options.h are in the unit of the row's type; sizes in bytes. */
+#define OPTION_TEXT(section, name, initial, reload, help)              char *section##_##name;
+#define OPTION_LIST(section, name, initial, reload, help)              struct conf_list section##_##name;
+#define OPTION_INT(section, name, initial, min, max, reload, help)     int64_t section##_##name;
+#define OPTION_BYTES(section, name, initial, min, max, reload, help)   int64_t section##_##name;
+#define OPTION_SECONDS(section, name, initial, min, max, reload, help) int64_t section##_##name;
+#define OPTION_MILLIS(section, name, initial, min, max, reload, help)  int64_t section##_##name;
+#define OPTION_BOOL(section, name, initial, reload, help)              bool section##_##name;
+#define OPTION_ENUM(section, name, type, words, initial, reload, help) enum type section##_##name;
+#include "tbl/options.h"
+    struct service_key *keys; /* from the [key:NAME] sections */
+    size_t key_count;
+    char *path; /* the file it was read from */
+};
+
+/* Reads and checks a file. Returns NULL and one message a line in *error, each with file and line.
+ * The caller owns one reference. */
+struct conf *conf_load(const char *path, struct buffer *error);
+struct conf *conf_ref(struct conf *conf);
+void conf_unref(struct conf **conf);
+
+/* The published configuration, with a reference for the caller. */
+struct conf *conf_current(void);
+/* Publishes: takes over the caller's reference. */
+void conf_publish(struct conf *conf);
+/* Names the first option that differs between the two and may not change without a restart, NULL if
+ * there is none. */
+const char *conf_frozen_difference(const struct conf *running, const struct conf *wanted);
+
+/* The configuration as a file again, every option with its value, secrets' hashes included; with
+ * `commented`, each option's help above it (this makes conf/sessiond.conf). */
+void conf_dump(const struct conf *conf, bool commented, struct buffer *out);
+/* All defaults, for conf_dump() and tests. */
+struct conf *conf_defaults(void);
+
+/* The key whose digest this is, compared in constant time; NULL if there is none. */
+const struct service_key *conf_find_key(const struct conf *conf, const uint8_t digest[32]);
+/* Bits for blank- or comma-separated scope names; false if one is unknown. */
+bool conf_parse_scopes(struct text words, unsigned *ret);

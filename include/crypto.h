@@ -1,0 +1,68 @@
+/* Everything cryptographic, and the only door to libsodium and OpenSSL's ciphers.
+ *
+ * The key file holds one `names` secret, from which the keyed hashes come that must stay the same
+ * for ever (key names in Redis, hashes of token secrets), and numbered keys, of which the newest
+ * (the last line) mints and seals while all of them read. Text format, one entry a line:
+ *     names 64-hex-digits
+ *     key ID 64-hex-digits        (ID 1..63)
+ * '#' starts a comment. */
+#pragma once
+
+#include "text.h"
+
+/* Sets the libraries up; call first, once, before threads. Aborts if there is no entropy. */
+void crypto_init(void);
+void crypto_random(void *out, size_t length);
+/* Clears memory that held a secret; not removed by the compiler. */
+void crypto_wipe(void *memory, size_t length);
+/* Constant-time comparison of equally long secrets. */
+bool crypto_equal(const void *a, const void *b, size_t length);
+/* Unkeyed BLAKE2b of 32 bytes: what the configuration stores of a service key. */
+void crypto_digest(uint8_t out[32], struct text data);
+
+/* Keys: immutable and counted; swapped whole on reload. */
+struct keyring;
+#define KEY_ID_MAX 63
+
+/* Reads the key file; with `create`, makes one with mode 0600 if there is none. Refuses files that
+ * others may read. Returns NULL and explains in *error (path and line, never a key). The caller
+ * owns one reference. Blocks: not for loop threads. */
+struct keyring *keyring_load(const char *path, bool create, struct buffer *error);
+struct keyring *keyring_ref(struct keyring *keyring);
+/* Gives the reference back and clears the pointer; the last one wipes the keys. */
+void keyring_unref(struct keyring **keyring);
+/* Id of the key that mints and seals. */
+uint8_t keyring_newest(const struct keyring *keyring);
+bool keyring_has(const struct keyring *keyring, uint8_t key_id);
+
+/* What a keyed hash is for: two purposes never give the same output for the same input. */
+enum crypto_purpose {
+    CRYPTO_TENANT_TAG,
+    CRYPTO_USER_TAG,
+    CRYPTO_SECRET_HASH,       /* what Redis and the cache hold of a token's secret */
+    CRYPTO_SUCCESSOR_ACCESS,  /* next generation's access secret, from the refresh secret */
+    CRYPTO_SUCCESSOR_REFRESH, /* next generation's refresh secret */
+    CRYPTO_FINGERPRINT,       /* device fingerprints */
+    CRYPTO_PURPOSES
+};
+
+/* Keyed BLAKE2b under the names secret over the purpose and the parts, each preceded by its length
+ * so that
+ * ("ab","c") and ("a","bc") differ. length 6..32. */
+void crypto_keyed_hash(const struct keyring *keyring, enum crypto_purpose purpose,
+                       const struct text *parts, size_t count, void *out, size_t length);
+
+/* SipHash-2-4 truncated to 6 bytes under a numbered key. False if the id is not in the ring. */
+bool crypto_token_mac(const struct keyring *keyring, uint8_t key_id, const void *data,
+                      size_t length, uint8_t out[6]);
+
+/* AES-128-GCM (NIST SP 800-38D) under a subkey of the numbered key, one for each subject, with a
+ * random 96-bit nonce. Sealed form: nonce 12, ciphertext, tag 16. */
+#define CRYPTO_SEAL_OVERHEAD 28
+/* `out` takes plain.length + CRYPTO_SEAL_OVERHEAD bytes. False if the id is not in the ring. */
+bool crypto_seal(const struct keyring *keyring, uint8_t key_id, struct text subject,
+                 struct text additional, struct text plain, void *out);
+/* `out` takes sealed.length - CRYPTO_SEAL_OVERHEAD bytes. False, with `out` wiped, for anything
+ * that was not sealed so: unknown id, wrong tag, too short - one outcome for all. */
+bool crypto_open(const struct keyring *keyring, uint8_t key_id, struct text subject,
+                 struct text additional, struct text sealed, void *out);

@@ -1,0 +1,29 @@
+/* The HTTP server as main sees it. */
+#pragma once
+
+#include "audit.h"
+#include "conf.h"
+#include "crypto.h"
+#include "store.h"
+
+/* What the server stands on; borrowed, must outlive it. */
+struct http_services {
+    struct audit *audit;
+    struct store *store;
+    struct keyring *keyring;
+    const char *node_name;
+};
+
+struct http_server;
+
+/* Opens the listeners (systemd's sockets, LISTEN_FDS, named "http", "unix", "ops" first; else those
+ * of the configuration), starts acceptor and workers. NULL with *error. */
+struct http_server *http_server_start(const struct conf *conf, const struct http_services *services,
+                                      struct buffer *error);
+/* Tells the workers that conf_current() has changed. Any thread. */
+void http_server_reload(struct http_server *server);
+/* True if every worker has turned its loop within the last `milliseconds`. Any thread. */
+bool http_server_alive(const struct http_server *server, int64_t milliseconds);
+/* Stops accepting (the ops listener goes on, /readyz answers 503), finishes what runs, waits at
+ * most drain_timeout, cuts the rest, joins the threads, frees, clears the pointer. */
+void http_server_stop(struct http_server **server);

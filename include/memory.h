@@ -1,0 +1,32 @@
+/* Memory that never fails, and the arena that a request lives in. */
+#pragma once
+
+#include "text.h"
+
+/* malloc, calloc, realloc and strndup that log and abort when memory runs out: a session service
+ * that cannot allocate cannot answer truthfully; systemd starts it again. */
+void *xmalloc(size_t size) __attribute__((malloc, returns_nonnull));
+void *xcalloc(size_t count, size_t size) __attribute__((malloc, returns_nonnull));
+void *xrealloc(void *memory, size_t size) __attribute__((returns_nonnull));
+char *xstrndup(const char *string, size_t length) __attribute__((malloc, returns_nonnull));
+char *xstrdup(const char *string) __attribute__((malloc, returns_nonnull));
+
+/* Bump allocation with the life of a request: nothing is freed singly, arena_reset() frees all.
+ * The first block is kept over resets, so a typical request allocates nothing. */
+struct arena_block;
+struct arena {
+    struct arena_block *blocks; /* newest first */
+};
+
+/* Memory aligned for any object, uninitialised, valid until arena_reset(). */
+void *arena_alloc(struct arena *arena, size_t size) __attribute__((malloc, returns_nonnull));
+/* The same, zeroed. */
+void *arena_zalloc(struct arena *arena, size_t size) __attribute__((malloc, returns_nonnull));
+/* A copy of the text, NUL-terminated behind its length. An absent text stays absent. */
+struct text arena_copy(struct arena *arena, struct text text);
+/* Formatted text, NUL-terminated behind its length. */
+struct text arena_format(struct arena *arena, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+/* Wipes and releases everything but the first block: requests carry tokens. */
+void arena_reset(struct arena *arena);
+void arena_free(struct arena *arena);

@@ -1,0 +1,88 @@
+/* A session's record and a tombstone, as they lie in Redis.
+ *
+ * Sealed form: byte 0 format and encryption (0x01 sealed, 0x02 plain for encryption = none), byte 1
+ * key id, then the sealed content. Subject of the subkey: the user tag; additional data: format,
+ * key id, user tag, session id - so a record copied to another user or session does not open.
+ * Content, integers big-endian: kind 1 ('s' session, 't' tombstone) session: flags 1 (bit 0
+ * remember, bit 1 second factor, bit 2 previous pair present) generation 4, issued_ms 6, absolute_s
+ * 5 access hash 16, refresh hash 16, and if bit 2: previous access hash 16, previous refresh hash
+ * 16 shown length 2, shown: JSON members without braces, ready to send
+ *     ("tenant":…,"user_id":…,"session_id":…,"roles":[…],"device":{…},"attributes":{…},"created_at":n)
+ *   ip, user agent, device id, device type: length 1 (user agent 2), bytes
+ * tombstone: reason length 1, reason, actor length 1, actor, ended_s 5, forget_s 5
+ * user ('u', stored under session id 0): flags 1 (bit 0 frozen, bit 1 exempt present),
+ * not_before_ms 6, frozen_until_s 5 (0: for ever), exempt session id 8 if bit 1, frozen reason
+ * length 1, reason With encryption = none the content follows in clear. */
+#pragma once
+
+#include "memory.h"
+#include "token.h"
+
+struct record {
+    bool remember;
+    bool second_factor;
+    uint32_t generation;
+    int64_t issued_ms;  /* of the present pair */
+    int64_t absolute_s; /* the session ends then at the latest */
+    uint8_t access_hash[SECRET_HASH];
+    uint8_t refresh_hash[SECRET_HASH];
+    bool has_previous;
+    uint8_t previous_access_hash[SECRET_HASH];
+    uint8_t previous_refresh_hash[SECRET_HASH];
+    struct text shown;
+    struct text ip;
+    struct text user_agent;
+    struct text device_id;
+    struct text device_type;
+};
+
+struct tombstone {
+    struct text reason;
+    struct text actor;
+    int64_t ended_s;
+    int64_t forget_s; /* no token of the session could have lived longer */
+};
+
+/* What holds for all sessions of a user. */
+struct user_record {
+    int64_t not_before_ms; /* sessions created before are dead ... */
+    bool has_exempt;
+    uint8_t exempt[SESSION_ID]; /* ... but for this one */
+    bool frozen;
+    int64_t frozen_until_s;
+    struct text frozen_reason;
+};
+
+enum record_kind { RECORD_UNREADABLE, RECORD_SESSION, RECORD_TOMBSTONE, RECORD_USER };
+
+/* Where record_read() puts what it found: the member of the kind it returns. */
+struct record_content {
+    struct record session;
+    struct tombstone tombstone;
+    struct user_record user;
+};
+
+/* What a record is bound to. */
+struct record_place {
+    const struct user_tag *owner;
+    const uint8_t *session_id;
+};
+
+/* Seals with the newest key (or stores plainly) and appends the bytes. */
+void record_write(const struct keyring *keyring, bool encrypt, struct record_place place,
+                  const struct record *record, struct buffer *out);
+void tombstone_write(const struct keyring *keyring, bool encrypt, struct record_place place,
+                     const struct tombstone *tombstone, struct buffer *out);
+
+void user_record_write(const struct keyring *keyring, bool encrypt, const struct user_tag *owner,
+                       const struct user_record *user, struct buffer *out);
+
+/* Opens stored bytes; the texts lie in the arena. RECORD_UNREADABLE for everything that was not
+ * written by these functions for this place with a key of the ring - one outcome, whatever the
+ * cause. Plain records are read only if !encrypt. */
+enum record_kind record_read(const struct keyring *keyring, bool encrypt, struct record_place place,
+                             struct text stored, struct arena *arena, struct record_content *ret);
+
+/* Tenant and user id out of a record's shown members, unescaped into the arena. */
+void record_identity(const struct record *record, struct arena *arena, struct text *tenant,
+                     struct text *user_id);

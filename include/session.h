@@ -1,0 +1,168 @@
+/* The domain: what can be done with sessions. Each operation is begun by one function and ends,
+ * maybe within it, by a call of `done` on the same loop.
+ *
+ * An operation lives in the caller's memory until done. Its texts are borrowed from the request's
+ * arena, its results lie there too. Times are wall-clock milliseconds unless named _s. */
+#pragma once
+
+#include "conf.h"
+#include "crypto.h"
+#include "err.h"
+#include "memory.h"
+#include "store.h"
+#include "token.h"
+
+/* What every operation needs, one for each worker. */
+struct session_context {
+    struct store_link *link;
+    struct keyring *keyring;
+};
+
+/* The reason codes of api.md; a caller's own word may stand instead. */
+#define REASON_MALFORMED        "malformed"
+#define REASON_UNKNOWN          "unknown"
+#define REASON_EXPIRED          "expired"
+#define REASON_IDLE             "idle"
+#define REASON_LOGGED_OUT       "logged_out"
+#define REASON_KICKED           "kicked"
+#define REASON_REPLACED         "replaced"
+#define REASON_PASSWORD_CHANGED "password_changed"
+#define REASON_FROZEN           "frozen"
+#define REASON_REFRESH_REUSE    "refresh_reuse"
+#define REASON_REVOKED          "revoked"
+
+/* How far a change has got: ended.durability of api.md. */
+enum durability { DURABILITY_NONE, DURABILITY_REPLICATED, DURABILITY_ACCEPTED, DURABILITY_PENDING };
+/* "replicated", "accepted", "pending"; an absent text for NONE. */
+struct text durability_name(enum durability durability);
+
+/* The common part; first member of every operation. */
+struct operation {
+    /* Set by the caller. */
+    struct session_context *context;
+    struct arena *arena;
+    const struct conf *conf;
+    int64_t now_ms;      /* wall clock when the request arrived */
+    int64_t deadline_ms; /* clock_monotonic_ms(): one deadline for all store calls */
+    void (*done)(struct operation *operation);
+    void *owner; /* the caller's own pointer, untouched */
+    struct text actor; /* who acts: X-Operator, name of the key, or "self" */
+
+    /* Set by the operation. */
+    enum err err;            /* ERR_OK, or why not */
+    struct text reason;      /* of a dead token or session (api.md), else absent */
+    struct text ended_actor; /* who ended it, with its tombstone */
+    int64_t ended_at_s;      /* 0: unknown */
+    enum durability durability;
+
+    /* For the audit line, as far as known. */
+    struct text tenant;
+    struct text user_id;
+    struct text session_id; /* 16 hex digits */
+    struct text device_id;
+    struct text device_type;
+    const struct text *ended; /* session ids this operation ended */
+    size_t ended_count;
+};
+
+struct device {
+    struct text id, type, name, fingerprint; /* fingerprint is hashed before it is kept */
+};
+
+struct replaced_session {
+    struct text session_id;
+    struct text device_id, device_type;
+    struct text reason;
+};
+
+struct login {
+    struct operation base;
+    struct text tenant, user_id; /* checked by the caller against api.md's grammar */
+    const struct text *roles;
+    size_t role_count;
+    struct device device;
+    struct text ip, user_agent;
+    struct text attributes; /* a JSON object, or absent */
+    bool remember, second_factor;
+
+    char access_token[TOKEN_LENGTH], refresh_token[TOKEN_LENGTH];
+    int64_t access_expires_s, refresh_expires_s;
+    bool new_device; /* no living or remembered session had this device id */
+    struct replaced_session *replaced;
+    size_t replaced_count;
+    struct text shown; /* static members of the session, JSON without braces */
+};
+void session_login(struct login *login);
+
+/* Looks one access token up and, if asked, notes its use (a touch that is not waited for). */
+struct validate {
+    struct operation base;
+    struct text token; /* as presented */
+    bool touch;
+    struct text tenant; /* if present, the token must be of this tenant: else ERR_TENANT_FORBIDDEN
+                           when tenant_bound, ERR_TOKEN_INVALID with reason unknown when not */
+    bool tenant_bound;
+
+    struct token parsed; /* valid once the MAC held; wiped by the caller of the operation */
+    struct text shown;   /* members ready to send */
+    int64_t created_s, access_expires_s, idle_expires_s; /* idle 0: the session has no idle limit */
+    bool from_cache, stale;
+    int64_t stale_for_s;
+};
+void session_validate(struct validate *validate);
+
+struct refresh {
+    struct operation base;
+    struct text refresh_token, ip, device_fingerprint;
+    struct text tenant;
+    bool tenant_bound; /* as in validate, for services; absent for users */
+
+    char access_token[TOKEN_LENGTH], refresh_next[TOKEN_LENGTH];
+    int64_t access_expires_s, refresh_expires_s;
+    bool repeated; /* same pair again, inside the grace window */
+    struct text shown;
+};
+void session_refresh(struct refresh *refresh);
+
+/* Whose sessions a listing or an ending is about: a user, named by tags. */
+struct listed_session {
+    struct text session_id;
+    struct text shown;       /* has "device":{…} and created_at */
+    struct text device_json; /* the object after "device": in shown */
+    struct text ip, user_agent;
+    int64_t created_s, last_seen_s, expires_s;
+    bool current;
+};
+
+struct list_devices {
+    struct operation base;
+    struct text token; /* either: the user's own access token, validated first ... */
+    struct text tenant;
+    bool tenant_bound;   /* as in validate */
+    struct text user_id; /* ... or, with token absent, tenant and user_id */
+
+    struct listed_session *sessions; /* newest first */
+    size_t count;
+    int64_t limit;
+    bool frozen;
+    struct text frozen_reason;
+    int64_t not_before_s;
+};
+void session_list(struct list_devices *list);
+
+/* Ends sessions: kick, logout and logout-all in one. */
+enum end_scope { END_ONE, END_PRESENTED, END_ALL };
+struct end_sessions {
+    struct operation base;
+    struct text token; /* as in list_devices; END_PRESENTED ends the session of this token, also a
+                          dead one's (0 ended) */
+    struct text tenant;
+    bool tenant_bound;
+    struct text user_id;
+    enum end_scope scope;
+    struct text target;  /* END_ONE: session id in hex; unknown ones give ERR_SESSION_NOT_FOUND */
+    struct text keep;    /* END_ALL: session id in hex to leave alive, or absent */
+    bool keep_presented; /* END_ALL: leave the session of `token` alive */
+    struct text why;     /* reason for the tombstones */
+};
+void session_end(struct end_sessions *end);

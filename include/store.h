@@ -1,0 +1,111 @@
+/* The Redis client: cluster and standalone, one deadline a call, every outcome one of our errors.
+ *
+ * A struct store belongs to the process: seeds, credentials, the published slot map, and the thread
+ * that fetches it. A struct store_link belongs to one worker and its loop: connections and calls
+ * under way; none of its functions blocks, locks, or may be called from another thread. All calls
+ * of one loop turn leave in one write per connection.
+ *
+ * Each worker has two connections to a node: data, and durable, where the writes of a flush are
+ * followed by one WAIT 1 so that waiting holds up no read.
+ *
+ * Redirections and errors (Redis cluster specification; redis 7.0 error replies):
+ *   MOVED            followed at once; the map is fetched anew (coalesced, rate limited); an empty
+ * host means the answering node's host; IPv6 and host names are understood ASK followed once with
+ * ASKING; the map stays TRYAGAIN, CLUSTERDOWN, LOADING, MASTERDOWN, BUSY tried again after a pause
+ * with jitter, within the deadline; then STORE_UNAVAILABLE READONLY         like MOVED without an
+ * address: fresh map, tried again NOSCRIPT         EVALSHA becomes EVAL, once NOAUTH, WRONGPASS,
+ * NOPERM  STORE_DENIED, not tried again OOM, MISCONF, NOREPLICAS   STORE_REFUSED, not tried again
+ *   anything else    STORE_PROTOCOL
+ *   garbage, closed  the connection is closed; calls that are `repeatable` or were not sent yet are
+ * tried again on a fresh connection, others end with STORE_UNAVAILABLE: their write is unknown
+ *   deadline         STORE_TIMEOUT; the connection that owes the answer is closed, never reused */
+#pragma once
+
+#include <uv.h>
+
+#include "conf.h"
+#include "err.h"
+#include "memory.h"
+
+/* A reply, in our own terms so that hiredis stays behind its door. Valid during the callback. */
+enum store_type { STORE_NIL, STORE_STRING, STORE_INTEGER, STORE_ARRAY, STORE_STATUS };
+struct store_reply;
+enum store_type store_reply_type(const struct store_reply *reply);
+/* Bytes of a string or status; an absent text for everything else. */
+struct text store_reply_text(const struct store_reply *reply);
+/* The integer, also of a string that spells one; false for everything else. */
+bool store_reply_int(const struct store_reply *reply, int64_t *ret);
+size_t store_reply_count(const struct store_reply *reply);
+/* Element of an array; NULL past its end. */
+const struct store_reply *store_reply_element(const struct store_reply *reply, size_t index);
+
+struct store;
+struct store_link;
+
+/* Lua, registered once by the domain; EVALSHA with fallback. */
+struct store_script {
+    const char *source;
+    char sha1[41]; /* filled by store_script_prepare() */
+};
+void store_script_prepare(struct store_script *script);
+
+enum store_flags {
+    STORE_REPEATABLE = 1, /* a read, or a write that may be applied twice: may be sent again when
+                             its fate is unknown */
+    STORE_DURABLE = 2,    /* goes over the durable connection; `replicas` tells what WAIT said */
+};
+
+/* One command under way; lives in the caller's memory from store_send() until `done`. The caller
+ * sets the first group. */
+struct store_call {
+    struct text key;                   /* routes the call (hash tag rule); must stay until done */
+    const struct store_script *script; /* NULL for a plain command */
+    const struct text *arguments; /* plain: the whole command. Script: what follows the key, which
+                                     is KEYS[1]. Copied by store_send(). */
+    size_t argument_count;
+    unsigned flags;
+    int64_t deadline_ms; /* clock_monotonic_ms() */
+    void (*done)(struct store_call *call, enum err err, const struct store_reply *reply);
+
+    int64_t replicas; /* result of WAIT for durable calls, else 0 */
+
+    /* Private to the store. */
+    struct store_call *next, *previous;
+    struct store_call_state *state;
+};
+
+/* Starts the control thread and fetches the slot map in the background; the process is usable at
+ * once and degraded until there is a map. NULL with *error only for what cannot work, like an
+ * unreadable password file. */
+struct store *store_start(const struct conf *conf, struct buffer *error);
+/* New seeds, credentials, timeouts. Existing connections stay. False with *error: nothing changed.
+ */
+bool store_reload(struct store *store, const struct conf *conf, struct buffer *error);
+/* Stops the control thread; links must be closed before. */
+void store_stop(struct store **store);
+
+/* Health for /readyz and metrics: any thread. */
+struct store_health {
+    bool map_known;
+    unsigned masters;       /* in the map */
+    unsigned slots_covered; /* of 16384; standalone: all */
+    int64_t map_age_ms;
+    bool serving; /* the latest calls got through to the store */
+};
+void store_health(const struct store *store, struct store_health *ret);
+
+struct store_link *store_link_open(struct store *store, uv_loop_t *loop);
+/* Sends, or queues until the connection is up. `done` is always called exactly once, from the loop,
+ * never from inside store_send(). */
+void store_send(struct store_link *link, struct store_call *call);
+/* Writes what this loop turn queued; call at the end of each turn (uv_prepare). */
+void store_flush(struct store_link *link);
+/* Number of calls not done. */
+size_t store_link_pending(const struct store_link *link);
+/* Ends calls with SHUTTING_DOWN, closes connections; the loop must run once more before it is
+ * closed. */
+void store_link_close(struct store_link **link);
+
+/* Slot of a key: CRC16/XMODEM mod 16384 over the part in the first {} if that is not empty (cluster
+ * specification, "Hash tags"). */
+unsigned store_slot(struct text key);

@@ -1,0 +1,11 @@
+/* AUDIT_EVENT(id, event.action, event.category, event.type, durable: on disk before the answer) */
+AUDIT_EVENT(LOGIN, "login", "\"authentication\",\"session\"", "\"start\"", true)
+AUDIT_EVENT(VALIDATE, "validate", "\"session\"", "\"info\"", false)
+AUDIT_EVENT(REFRESH, "refresh", "\"authentication\",\"session\"", "\"info\"", true)
+AUDIT_EVENT(DEVICES, "list-devices", "\"session\"", "\"info\"", false)
+AUDIT_EVENT(KICK, "kick", "\"session\"", "\"end\"", true)
+AUDIT_EVENT(LOGOUT, "logout", "\"session\"", "\"end\"", true)
+AUDIT_EVENT(LOGOUT_ALL, "logout-all", "\"session\"", "\"end\"", true)
+AUDIT_EVENT(USER, "show-user", "\"session\"", "\"info\"", false)
+AUDIT_EVENT(DOCUMENT, "read-document", "\"web\"", "\"access\"", false)
+AUDIT_EVENT(REFUSED, "refused-request", "\"web\"", "\"denied\"", false)

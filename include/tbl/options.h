@@ -1,0 +1,64 @@
+/* Every option: struct field, parser, bounds, default, --dump-config, conf/sessiond.conf and docs/configuration.md.
+ *
+ * OPTION_TEXT(section, name, default, reload, help)             any text
+ * OPTION_LIST(section, name, default, reload, help)             blank-separated words
+ * OPTION_INT(section, name, default, min, max, reload, help)
+ * OPTION_BYTES   the same, takes K, M, G
+ * OPTION_SECONDS the same, takes s, m, h, d; without a unit: seconds
+ * OPTION_MILLIS  the same, takes ms, s, m; without a unit: milliseconds
+ * OPTION_BOOL(section, name, default, reload, help)             yes|no
+ * OPTION_ENUM(section, name, enum type, words, default index, reload, help)
+ * reload: RELOAD takes effect on SIGHUP, RESTART needs a restart. */
+#ifndef OPTION_TEXT
+#error "define the OPTION_ macros before including tbl/options.h"
+#endif
+OPTION_TEXT(server, listen, "127.0.0.1:8080", RESTART, "Address and port of the service; [::]:8080 takes IPv6 and IPv4. Empty: no TCP listener.")
+OPTION_TEXT(server, unix_socket, "", RESTART, "Path of a Unix socket that serves the same calls. Empty: none.")
+OPTION_TEXT(server, ops_listen, "127.0.0.1:8081", RESTART, "Address and port of /livez, /readyz, /metrics and /version.")
+OPTION_TEXT(server, node_name, "", RESTART, "Name of this node in audit lines and /version. Empty: the host's name.")
+OPTION_INT(server, workers, 0, 0, 256, RESTART, "Worker threads. 0: one for each processor.")
+OPTION_INT(server, max_connections, 10000, 1, 1000000, RELOAD, "Open connections over all; one more gets 503 and is closed.")
+OPTION_INT(server, max_connections_per_address, 2000, 1, 1000000, RELOAD, "Open connections from one address; one more gets 503 and is closed.")
+OPTION_SECONDS(server, header_timeout, 10, 1, 3600, RELOAD, "From the first byte of a request to the end of its headers.")
+OPTION_SECONDS(server, body_timeout, 15, 1, 3600, RELOAD, "From the end of the headers to the end of the body.")
+OPTION_SECONDS(server, write_timeout, 10, 1, 3600, RELOAD, "For a client to take its answer.")
+OPTION_SECONDS(server, keepalive_timeout, 75, 1, 86400, RELOAD, "For a connection without a request.")
+OPTION_SECONDS(server, drain_timeout, 20, 1, 3600, RELOAD, "For requests under way when the service stops.")
+OPTION_BYTES(server, body_limit, 16384, 256, 1048576, RELOAD, "Largest body of a request.")
+OPTION_LIST(server, trusted_proxies, "", RELOAD, "Networks (10.0.0.0/8 fd00::/8) whose X-Forwarded-For is believed.")
+OPTION_ENUM(redis, mode, redis_mode, "cluster|standalone", REDIS_CLUSTER, RESTART, "How the Redis servers are organised.")
+OPTION_LIST(redis, nodes, "127.0.0.1:7001 127.0.0.1:7002 127.0.0.1:7003", RELOAD, "Where to ask for the slot map; the one server in standalone mode.")
+OPTION_TEXT(redis, user, "", RELOAD, "ACL user. Empty: the default user.")
+OPTION_TEXT(redis, password_file, "", RELOAD, "File that holds the password, mode 0600. Empty: no AUTH.")
+OPTION_MILLIS(redis, timeout, 500, 10, 60000, RELOAD, "For everything that one request needs from Redis, retries included.")
+OPTION_MILLIS(redis, connect_timeout, 300, 10, 60000, RELOAD, "For a connection to be made and authenticated.")
+OPTION_MILLIS(redis, wait_timeout, 100, 0, 60000, RELOAD, "For a replica to have a write (WAIT 1). 0: do not ask; durability is then always accepted.")
+OPTION_MILLIS(redis, reconnect_max, 1000, 10, 60000, RELOAD, "Longest pause between attempts to reconnect; the pause doubles from 10 ms, with jitter.")
+OPTION_SECONDS(redis, map_refresh, 15, 1, 3600, RELOAD, "Pause between unasked refreshes of the slot map.")
+OPTION_TEXT(keys, file, "/var/lib/sessiond/keys", RESTART, "Secret keys, made with mode 0600 on the first start. A systemd credential named sessiond-keys wins.")
+OPTION_ENUM(keys, encryption, encryption, "aes-128-gcm|none", ENCRYPTION_AES_128_GCM, RESTART, "Sealing of records in Redis; none stores plain JSON, for debugging only.")
+OPTION_SECONDS(policy, access_ttl, 7200, 10, 31536000, RELOAD, "Life of an access token.")
+OPTION_SECONDS(policy, refresh_ttl, 604800, 10, 31536000, RELOAD, "Life of a refresh token.")
+OPTION_SECONDS(policy, idle_timeout, 1800, 10, 31536000, RELOAD, "A session that was not used for so long ends, unless its login said remember.")
+OPTION_SECONDS(policy, absolute_timeout, 2592000, 10, 31536000, RELOAD, "A session ends so long after its login, used or not.")
+OPTION_ENUM(policy, renew, renew, "sliding|fixed", RENEW_SLIDING, RELOAD, "What restarts the idle time: every use, or login and refresh only.")
+OPTION_INT(policy, max_devices, 10, 1, 1000, RELOAD, "Living sessions of one user.")
+OPTION_ENUM(policy, overflow, overflow, "evict_oldest|evict_idlest|evict_all|reject", OVERFLOW_EVICT_OLDEST, RELOAD, "What a login beyond max_devices does.")
+OPTION_ENUM(policy, exclusive, exclusive, "none|device_type|user", EXCLUSIVE_NONE, RELOAD, "A login ends the user's other sessions: none, those of the same device type, all.")
+OPTION_SECONDS(policy, refresh_grace, 30, 0, 300, RELOAD, "A refresh token that was just used answers with the same pair again for so long.")
+OPTION_LIST(policy, self_service, "devices kick logout_all", RELOAD, "What users may do with their own token: devices, kick, logout_all.")
+OPTION_TEXT(audit, file, "/var/log/sessiond/audit.log", RESTART, "Audit lines, one a call, in Elastic Common Schema.")
+OPTION_BYTES(audit, max_bytes, 268435456, 65536, 1099511627776, RELOAD, "A larger file is rotated; so is one of another day (UTC).")
+OPTION_SECONDS(audit, retention, 15552000, 3600, 315360000, RELOAD, "Rotated files older than this are deleted. Less than 180d is warned of.")
+OPTION_BYTES(audit, queue_bytes, 16777216, 65536, 1073741824, RELOAD, "Lines that wait to be written.")
+OPTION_MILLIS(audit, wait, 100, 0, 10000, RELOAD, "For a validation to get its place in a full queue.")
+OPTION_ENUM(audit, overflow, audit_overflow, "refuse|count", AUDIT_REFUSE, RELOAD, "A validation that got none: refused with 503, or answered and counted in a later line.")
+OPTION_ENUM(log, level, log_level, "debug|info|warning|error", LOG_LEVEL_INFO, RELOAD, "Least level of the lines on stderr.")
+#undef OPTION_TEXT
+#undef OPTION_LIST
+#undef OPTION_INT
+#undef OPTION_BYTES
+#undef OPTION_SECONDS
+#undef OPTION_MILLIS
+#undef OPTION_BOOL
+#undef OPTION_ENUM

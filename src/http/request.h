@@ -1,0 +1,92 @@
+/* A request from its first byte to its completed answer, as handlers see it.
+ *
+ * Life: created when the request line is read (URI log callback), guarded and routed when the
+ * headers are complete, authenticated, its body collected, then handed to the route's handler,
+ * once. The handler answers at once or later from a callback on the same loop; the dispatcher
+ * suspends the connection in between. The audit line is made when the answer is, in one place; for
+ * durable events the answer waits for it. Freed in MHD's completion callback only. */
+#pragma once
+
+#include <microhttpd.h>
+
+#include "audit.h"
+#include "conf.h"
+#include "err.h"
+#include "json.h"
+#include "memory.h"
+#include "session.h"
+#include "routes.h"
+
+enum caller_kind { CALLER_NOBODY, CALLER_SERVICE, CALLER_USER };
+
+/* Who calls, established by the dispatcher before the handler runs, as the route's row demands. */
+struct caller {
+    enum caller_kind kind;
+    const struct service_key *key; /* CALLER_SERVICE */
+    struct text operator_name;     /* X-Operator, checked; services only */
+    struct text
+        token; /* presented sa_ token: Authorization of a user, X-Session-Token of a service */
+    struct text address; /* the user's own address as far as the connection tells (trusted proxies
+                            unwrapped) */
+    struct text peer;    /* the connection's address; "unix" for a Unix socket */
+    struct text user_agent;
+};
+
+struct request {
+    struct worker *worker;
+    struct MHD_Connection *connection;
+    const struct route *route; /* NULL until routed */
+    struct text method;
+    struct text path;          /* raw, without the query */
+    struct text query;         /* raw, behind '?' */
+    struct text parameters[2]; /* {…} segments of the route, percent-decoded and checked UTF-8 */
+    struct text body;          /* complete when the handler runs */
+    struct conf *conf;         /* a reference, held for the life of the request */
+    struct arena arena;
+    struct caller caller;
+    int64_t wall_ms; /* when the headers were complete */
+    int64_t begun_ns;
+    int64_t deadline_ms; /* for store calls: begun + redis_timeout */
+    struct text id;      /* X-Request-Id, echoed or made */
+    struct audit_record
+        audit;       /* handlers fill what they know; the rest is filled by the dispatcher */
+    void *operation; /* the handler's operation, in the arena */
+
+    /* The rest belongs to request.c. */
+    struct request_private *private;
+};
+
+/* Session operations: sets context, arena, conf, times, actor; `done` is called with
+ * operation->request known to request_of(). `operation` is the first member of an object that the
+ * handler allocated in the arena. */
+void request_begin(struct request *request, struct operation *operation,
+                   void (*done)(struct operation *operation));
+struct request *request_of(const struct operation *operation);
+
+/* Where the handler writes the answer's body: a buffer of the request, initially empty. */
+struct buffer *request_body(struct request *request);
+/* Adds a header to the answer; name is a literal, value is copied. Values with control bytes are
+ * refused by assert. */
+void request_header(struct request *request, const char *name, struct text value);
+/* Answers with what is in request_body(), as application/json. Tokens in the answer: pass no_store.
+ * Exactly one of request_answer and request_fail is called, once. */
+void request_answer(struct request *request, unsigned status, bool no_store);
+/* Answers with problem+json: type, title, status, detail, code, request_id, and `members` (JSON
+ * members without braces, may be absent). Adds WWW-Authenticate for 401, Retry-After where the row
+ * has one. `detail` may be absent. */
+void request_fail(struct request *request, enum err err, struct text detail, struct text members);
+/* request_fail() for an operation's outcome: copies its facts into the audit record; adds `reason`,
+ * `ended_at`, `actor` members if known. */
+void request_fail_operation(struct request *request, const struct operation *operation);
+/* Copies an operation's facts into the audit record. */
+void request_note(struct request *request, const struct operation *operation);
+
+/* Value of a query parameter, percent-decoded in the arena; absent if it is not there. */
+struct text request_query(struct request *request, const char *name);
+/* Reads the body by rows (json_read); on failure answers 400 and returns false. Demands
+ * Content-Type application/json if there is a body. */
+bool request_read_body(struct request *request, const struct json_field *fields, size_t count,
+                       void *target);
+/* The tenant a service call is about: the key's own, or for "*" keys the named one (absent:
+ * "default"). On a foreign or malformed tenant answers and returns false. */
+bool request_tenant(struct request *request, struct text named, struct text *ret);
