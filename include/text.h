@@ -24,6 +24,11 @@ bool text_equal(struct text a, struct text b);
 /* True if the text is well-formed UTF-8 (RFC 3629) without C0/C1 control characters and DEL. */
 bool text_is_clean_utf8(struct text text);
 
+/* Bytes of the well-formed UTF-8 character that starts at data; 0 if there is none. */
+size_t text_utf8_length(const char *data, size_t left);
+/* True if the well-formed character is a C0 or C1 control or DEL. */
+bool text_is_control(const char *character);
+
 /* Parses the whole text as a decimal number within [minimum, maximum]; false leaves *ret alone. */
 bool text_to_int(struct text text, int64_t minimum, int64_t maximum, int64_t *ret);
 
@@ -46,7 +51,7 @@ void buffer_addf(struct buffer *buffer, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 /* Appends a literal. */
 #define buffer_add_literal(buffer, literal) buffer_add((buffer), (literal), sizeof(literal) - 1)
-/* Frees the memory and returns the buffer to {0}. */
+/* Wipes and frees the memory and returns the buffer to {0}. Growing wipes what it leaves, too. */
 void buffer_free(struct buffer *buffer);
 
 /* The content as borrowed text, valid until the next change. */

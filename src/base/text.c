@@ -1,0 +1,328 @@
+/* Borrowed text, growing buffers, and the encodings that tokens and bodies travel in. */
+#include "text.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "memory.h"
+#include "words.h"
+
+enum { BUFFER_LEAST = 128 };
+
+struct text text_of(const char *string)
+{
+    return (struct text){string, string ? strlen(string) : 0};
+}
+
+bool text_equal(struct text a, struct text b)
+{
+    return a.length == b.length && (a.length == 0 || memcmp(a.data, b.data, a.length) == 0);
+}
+
+static bool is_continuation(unsigned char byte)
+{
+    return (byte & 0xc0) == 0x80;
+}
+
+/* The second byte carries all the restrictions of RFC 3629: no overlong forms, no surrogates,
+ * nothing above U+10FFFF. */
+static bool second_byte_fits(unsigned char first, unsigned char second)
+{
+    switch (first) {
+    case 0xe0:
+        return second >= 0xa0 && second <= 0xbf;
+    case 0xed:
+        return second >= 0x80 && second <= 0x9f;
+    case 0xf0:
+        return second >= 0x90 && second <= 0xbf;
+    case 0xf4:
+        return second >= 0x80 && second <= 0x8f;
+    default:
+        return is_continuation(second);
+    }
+}
+
+size_t text_utf8_length(const char *data, size_t left)
+{
+    const unsigned char *bytes = (const unsigned char *)data;
+    if (left == 0) {
+        return 0;
+    }
+    unsigned char first = bytes[0];
+    if (first < 0x80) {
+        return 1;
+    }
+    if (first < 0xc2 || first > 0xf4) {
+        return 0;
+    }
+    size_t length = first < 0xe0 ? 2 : first < 0xf0 ? 3 : 4;
+    if (left < length || !second_byte_fits(first, bytes[1])) {
+        return 0;
+    }
+    for (size_t i = 2; i < length; i++) {
+        if (!is_continuation(bytes[i])) {
+            return 0;
+        }
+    }
+    return length;
+}
+
+bool text_is_control(const char *character)
+{
+    const unsigned char *bytes = (const unsigned char *)character;
+    return bytes[0] < 0x20 || bytes[0] == 0x7f || (bytes[0] == 0xc2 && bytes[1] < 0xa0);
+}
+
+bool text_is_clean_utf8(struct text text)
+{
+    size_t at = 0;
+    while (at < text.length) {
+        while (text.length - at >= 8 && word_is_printable(word_load(text.data + at))) {
+            at += 8;
+        }
+        if (at == text.length) {
+            break;
+        }
+        size_t length = text_utf8_length(text.data + at, text.length - at);
+        if (length == 0 || text_is_control(text.data + at)) {
+            return false;
+        }
+        at += length;
+    }
+    return true;
+}
+
+bool text_to_int(struct text text, int64_t minimum, int64_t maximum, int64_t *ret)
+{
+    bool negative = text.length > 0 && text.data[0] == '-';
+    size_t at = negative ? 1 : 0;
+    if (at == text.length) {
+        return false;
+    }
+    /* Counted downwards, since INT64_MIN has no positive twin. */
+    int64_t value = 0;
+    for (; at < text.length; at++) {
+        char c = text.data[at];
+        if (c < '0' || c > '9') {
+            return false;
+        }
+        if (__builtin_mul_overflow(value, 10, &value) ||
+            __builtin_sub_overflow(value, c - '0', &value)) {
+            return false;
+        }
+    }
+    if (!negative && __builtin_sub_overflow((int64_t)0, value, &value)) {
+        return false;
+    }
+    if (value < minimum || value > maximum) {
+        return false;
+    }
+    *ret = value;
+    return true;
+}
+
+/* --- growing buffers --- */
+
+/* Bodies and answers carry tokens, so that what is left behind is wiped. */
+static void wipe_and_free(char *data, size_t size)
+{
+    if (data) {
+        explicit_bzero(data, size);
+        free(data);
+    }
+}
+
+static void grow(struct buffer *buffer, size_t needed)
+{
+    size_t capacity = buffer->capacity ? buffer->capacity : BUFFER_LEAST;
+    while (capacity < needed) {
+        assert(capacity <= SIZE_MAX / 2);
+        capacity *= 2;
+    }
+    char *data = xmalloc(capacity);
+    if (buffer->length > 0) {
+        memcpy(data, buffer->data, buffer->length);
+    }
+    wipe_and_free(buffer->data, buffer->capacity);
+    buffer->data = data;
+    buffer->capacity = capacity;
+}
+
+char *buffer_reserve(struct buffer *buffer, size_t more)
+{
+    assert(more <= SIZE_MAX - buffer->length);
+    size_t needed = buffer->length + more;
+    if (needed > buffer->capacity || !buffer->data) {
+        grow(buffer, needed);
+    }
+    return buffer->data + buffer->length;
+}
+
+void buffer_add(struct buffer *buffer, const void *data, size_t length)
+{
+    if (length > 0) {
+        memcpy(buffer_reserve(buffer, length), data, length);
+        buffer->length += length;
+    }
+}
+
+void buffer_add_text(struct buffer *buffer, struct text text)
+{
+    buffer_add(buffer, text.data, text.length);
+}
+
+void buffer_add_char(struct buffer *buffer, char c)
+{
+    *buffer_reserve(buffer, 1) = c;
+    buffer->length++;
+}
+
+void buffer_add_int(struct buffer *buffer, int64_t value)
+{
+    char digits[20];
+    size_t start = sizeof(digits);
+    uint64_t rest = value < 0 ? -(uint64_t)value : (uint64_t)value;
+    do {
+        digits[--start] = (char)('0' + rest % 10);
+        rest /= 10;
+    } while (rest > 0);
+    if (value < 0) {
+        digits[--start] = '-';
+    }
+    buffer_add(buffer, digits + start, sizeof(digits) - start);
+}
+
+void buffer_addf(struct buffer *buffer, const char *format, ...)
+{
+    buffer_reserve(buffer, BUFFER_LEAST);
+    for (;;) {
+        size_t room = buffer->capacity - buffer->length;
+        va_list arguments;
+        va_start(arguments, format);
+        int length = vsnprintf(buffer->data + buffer->length, room, format, arguments);
+        va_end(arguments);
+        assert(length >= 0);
+        if ((size_t)length < room) {
+            buffer->length += (size_t)length;
+            return;
+        }
+        buffer_reserve(buffer, (size_t)length + 1);
+    }
+}
+
+void buffer_free(struct buffer *buffer)
+{
+    wipe_and_free(buffer->data, buffer->capacity);
+    *buffer = (struct buffer){0};
+}
+
+struct text buffer_text(const struct buffer *buffer)
+{
+    return (struct text){buffer->data, buffer->length};
+}
+
+/* --- hexadecimal --- */
+
+void text_to_hex(char *out, const void *data, size_t length)
+{
+    static const char digits[] = "0123456789abcdef";
+    const unsigned char *bytes = data;
+    for (size_t i = 0; i < length; i++) {
+        out[2 * i] = digits[bytes[i] >> 4];
+        out[2 * i + 1] = digits[bytes[i] & 15];
+    }
+}
+
+static int hex_value(char c)
+{
+    if (c >= '0' && c <= '9') {
+        return c - '0';
+    }
+    if (c >= 'a' && c <= 'f') {
+        return c - 'a' + 10;
+    }
+    if (c >= 'A' && c <= 'F') {
+        return c - 'A' + 10;
+    }
+    return -1;
+}
+
+bool text_from_hex(void *out, size_t length, struct text text)
+{
+    unsigned char *bytes = out;
+    if (text.length % 2 != 0 || text.length / 2 != length) {
+        return false;
+    }
+    for (size_t i = 0; i < length; i++) {
+        int high = hex_value(text.data[2 * i]);
+        int low = hex_value(text.data[2 * i + 1]);
+        if (high < 0 || low < 0) {
+            return false;
+        }
+        bytes[i] = (unsigned char)(high << 4 | low);
+    }
+    return true;
+}
+
+/* --- base64url --- */
+
+static const char base64url_digits[] =
+    "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+
+size_t text_to_base64url(char *out, const void *data, size_t length)
+{
+    const unsigned char *bytes = data;
+    char *end = out;
+    uint32_t bits = 0;
+    unsigned held = 0; /* bits not yet written */
+    for (size_t i = 0; i < length; i++) {
+        bits = bits << 8 | bytes[i];
+        held += 8;
+        while (held >= 6) {
+            held -= 6;
+            *end++ = base64url_digits[bits >> held & 63];
+        }
+    }
+    if (held > 0) {
+        *end++ = base64url_digits[bits << (6 - held) & 63];
+    }
+    return (size_t)(end - out);
+}
+
+/* The value plus one, so that what is not listed is zero. */
+static const unsigned char base64url_values[256] = {
+    ['A'] = 1,  ['B'] = 2,  ['C'] = 3,  ['D'] = 4,  ['E'] = 5,  ['F'] = 6,  ['G'] = 7,  ['H'] = 8,
+    ['I'] = 9,  ['J'] = 10, ['K'] = 11, ['L'] = 12, ['M'] = 13, ['N'] = 14, ['O'] = 15, ['P'] = 16,
+    ['Q'] = 17, ['R'] = 18, ['S'] = 19, ['T'] = 20, ['U'] = 21, ['V'] = 22, ['W'] = 23, ['X'] = 24,
+    ['Y'] = 25, ['Z'] = 26, ['a'] = 27, ['b'] = 28, ['c'] = 29, ['d'] = 30, ['e'] = 31, ['f'] = 32,
+    ['g'] = 33, ['h'] = 34, ['i'] = 35, ['j'] = 36, ['k'] = 37, ['l'] = 38, ['m'] = 39, ['n'] = 40,
+    ['o'] = 41, ['p'] = 42, ['q'] = 43, ['r'] = 44, ['s'] = 45, ['t'] = 46, ['u'] = 47, ['v'] = 48,
+    ['w'] = 49, ['x'] = 50, ['y'] = 51, ['z'] = 52, ['0'] = 53, ['1'] = 54, ['2'] = 55, ['3'] = 56,
+    ['4'] = 57, ['5'] = 58, ['6'] = 59, ['7'] = 60, ['8'] = 61, ['9'] = 62, ['-'] = 63, ['_'] = 64,
+};
+
+bool text_from_base64url(void *out, size_t length, struct text text)
+{
+    unsigned char *bytes = out;
+    assert(length < SIZE_MAX / 8);
+    if (text.length != (length * 4 + 2) / 3) {
+        return false;
+    }
+    uint32_t bits = 0;
+    unsigned held = 0; /* bits read but not yet written */
+    for (size_t i = 0; i < text.length; i++) {
+        unsigned char value = base64url_values[(unsigned char)text.data[i]];
+        if (value == 0) {
+            return false;
+        }
+        bits = bits << 6 | (value - 1U);
+        held += 6;
+        if (held >= 8) {
+            held -= 8;
+            *bytes++ = (unsigned char)(bits >> held);
+        }
+    }
+    return (bits & ((1U << held) - 1)) == 0;
+}
