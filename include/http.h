@@ -22,6 +22,9 @@ struct http_server *http_server_start(const struct conf *conf, const struct http
                                       struct buffer *error);
 /* Tells the workers that conf_current() has changed. Any thread. */
 void http_server_reload(struct http_server *server);
+/* Hands every worker a new keyring, of which the server takes references of its own; requests under
+ * way keep the one they began with. Any thread. */
+void http_server_rekey(struct http_server *server, struct keyring *keyring);
 /* True if every worker has turned its loop within the last `milliseconds`. Any thread. */
 bool http_server_alive(const struct http_server *server, int64_t milliseconds);
 /* Stops accepting (the ops listener goes on, /readyz answers 503), finishes what runs, waits at
