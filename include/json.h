@@ -1,7 +1,10 @@
 /* JSON: a small writer for the hot path, and table-driven reading of request bodies (jansson).
  *
  * The writer appends to a buffer and keeps no state but "is a comma due"; the caller balances
- * braces. The reader turns a body into a struct, row by row, and says exactly what is wrong. */
+ * braces. The reader turns a body into a struct, row by row, and says exactly what is wrong.
+ *
+ * Names keep clear of jansson's own: json_string, json_null, JSON_OBJECT and JSON_INTEGER are taken
+ * there, hence json_text, json_none, JSON_MEMBERS and JSON_INT here. */
 #pragma once
 
 #include "memory.h"
@@ -20,10 +23,10 @@ void json_close_array(struct json_writer *writer);
 void json_name(struct json_writer *writer, const char *name);
 /* Values; strings are escaped (RFC 8259 section 7), control characters as \u00XX, and invalid
  * UTF-8 is replaced by U+FFFD. */
-void json_string(struct json_writer *writer, struct text value);
+void json_text(struct json_writer *writer, struct text value);
 void json_int(struct json_writer *writer, int64_t value);
 void json_bool(struct json_writer *writer, bool value);
-void json_null(struct json_writer *writer);
+void json_none(struct json_writer *writer);
 /* Text that is JSON already: one value, or members without their braces. Nothing if empty. */
 void json_raw(struct json_writer *writer, struct text json);
 /* Name and value in one. An absent text is written as null. */
@@ -38,9 +41,9 @@ void json_escape(struct buffer *out, struct text value);
 enum json_kind {
     JSON_TEXT,       /* struct text: UTF-8 without control characters, minimum..maximum bytes */
     JSON_BOOLEAN,    /* bool */
-    JSON_INTEGER,    /* int64_t, minimum..maximum */
+    JSON_INT,        /* int64_t, minimum..maximum */
     JSON_TEXT_ARRAY, /* struct json_texts: at most `maximum` texts of 1..128 bytes */
-    JSON_OBJECT,     /* read by `members` into the struct at offset */
+    JSON_MEMBERS,    /* read by `members` into the struct at offset */
     JSON_ANY_OBJECT  /* struct text: any object, printed compactly, at most `maximum` bytes */
 };
 
@@ -56,7 +59,7 @@ struct json_field {
     size_t offset;
     int64_t minimum;
     int64_t maximum;
-    const struct json_field *members; /* JSON_OBJECT only */
+    const struct json_field *members; /* JSON_MEMBERS only */
     size_t member_count;
 };
 
