@@ -49,6 +49,12 @@ static void install_allocator(void)
     json_set_alloc_funcs(allocate, wipe_and_release);
 }
 
+/* jansson's iterators take no const, but do not write. */
+static json_t *iterable(const json_t *object)
+{
+    return (json_t *)object;
+}
+
 /* --- messages --- */
 
 /* Says what is wrong with one member; always false, so that a check can return it. */
@@ -212,21 +218,83 @@ static bool read_members(const struct reader *reader, const char *prefix,
     return read_object(reader, inner.data, value, field->members, field->member_count, target);
 }
 
+/* The shortest form that reads back as the same number: what came as 0.1 goes as 0.1, where
+ * jansson alone would say 0.10000000000000001. */
+static void print_real(struct json_writer *writer, const json_t *value)
+{
+    char digits[40];
+    size_t length = 0;
+    for (size_t precision = 15; precision <= 17; precision++) {
+        length = json_dumpb(value, digits, sizeof(digits) - 1,
+                            JSON_ENCODE_ANY | JSON_REAL_PRECISION(precision));
+        assert(length > 0 && length < sizeof(digits));
+        digits[length] = '\0';
+        if (strtod(digits, NULL) == json_real_value(value)) {
+            break;
+        }
+    }
+    json_raw(writer, (struct text){digits, length});
+}
+
+static void print_value(struct json_writer *writer, const json_t *value);
+
+static void print_object(struct json_writer *writer, const json_t *object)
+{
+    json_t *iterated = iterable(object);
+    json_open_object(writer);
+    for (void *at = json_object_iter(iterated); at; at = json_object_iter_next(iterated, at)) {
+        json_text(writer, text_of(json_object_iter_key(at)));
+        buffer_add_char(writer->out, ':');
+        writer->comma = false;
+        print_value(writer, json_object_iter_value(at));
+    }
+    json_close_object(writer);
+}
+
+static void print_array(struct json_writer *writer, const json_t *array)
+{
+    json_open_array(writer);
+    for (size_t i = 0; i < json_array_size(array); i++) {
+        print_value(writer, json_array_get(array, i));
+    }
+    json_close_array(writer);
+}
+
+/* Recursion ends at DEEPEST. */
+static void print_value(struct json_writer *writer, const json_t *value)
+{
+    if (json_is_object(value)) {
+        print_object(writer, value);
+    } else if (json_is_array(value)) {
+        print_array(writer, value);
+    } else if (json_is_string(value)) {
+        json_text(writer, (struct text){json_string_value(value), json_string_length(value)});
+    } else if (json_is_integer(value)) {
+        json_int(writer, json_integer_value(value));
+    } else if (json_is_real(value)) {
+        print_real(writer, value);
+    } else if (json_is_boolean(value)) {
+        json_bool(writer, json_is_true(value));
+    } else {
+        json_none(writer);
+    }
+}
+
 static bool read_any_object(const struct reader *reader, const char *prefix,
                             const struct json_field *field, const json_t *value, void *target)
 {
-    size_t length = json_is_object(value) ? json_dumpb(value, NULL, 0, JSON_COMPACT) : 0;
-    if (length == 0 || (int64_t)length > field->maximum) {
-        return complain(reader, prefix, field->name,
-                        arena_format(reader->arena,
-                                     "must be an object of at most %" PRId64 " bytes of JSON",
-                                     field->maximum));
+    struct buffer printed = {0};
+    struct json_writer writer = {.out = &printed};
+    print_value(&writer, value);
+    bool fits = json_is_object(value) && (int64_t)printed.length <= field->maximum;
+    if (fits) {
+        *(struct text *)target = arena_copy(reader->arena, buffer_text(&printed));
     }
-    char *json = arena_alloc(reader->arena, length + 1);
-    json_dumpb(value, json, length, JSON_COMPACT);
-    json[length] = '\0';
-    *(struct text *)target = (struct text){json, length};
-    return true;
+    buffer_free(&printed);
+    return fits || complain(reader, prefix, field->name,
+                            arena_format(reader->arena,
+                                         "must be an object of at most %" PRId64 " bytes of JSON",
+                                         field->maximum));
 }
 
 static member_reader *const readers[] = {
@@ -252,8 +320,7 @@ static const struct json_field *find_field(const struct json_field *fields, size
 static bool knows_all_members(const struct reader *reader, const char *prefix, const json_t *object,
                               const struct json_field *fields, size_t count)
 {
-    /* The iterators of jansson take no const, but do not write. */
-    json_t *iterated = (json_t *)object;
+    json_t *iterated = iterable(object);
     for (void *at = json_object_iter(iterated); at; at = json_object_iter_next(iterated, at)) {
         const char *name = json_object_iter_key(at);
         if (!find_field(fields, count, name)) {
