@@ -5,7 +5,9 @@
  * (the last line) mints and seals while all of them read. Text format, one entry a line:
  *     names 64-hex-digits
  *     key ID 64-hex-digits        (ID 1..63)
- * '#' starts a comment. */
+ * '#' starts a comment. The file is a regular one, of the service's user or root, and closed to all
+ * others; the group bits that systemd sets on a credential are let pass. A second 'names' line, a
+ * number or digits that appear twice, and anything else are refused. */
 #pragma once
 
 #include "text.h"
@@ -24,9 +26,10 @@ void crypto_digest(uint8_t out[32], struct text data);
 struct keyring;
 #define KEY_ID_MAX 63
 
-/* Reads the key file; with `create`, makes one with mode 0600 if there is none. Refuses files that
- * others may read. Returns NULL and explains in *error (path and line, never a key). The caller
- * owns one reference. Blocks: not for loop threads. */
+/* Reads the key file; with `create`, makes one with mode 0600 if there is none (of processes that
+ * do so at once one wins, and all read its keys). Refuses files that others may read. Returns NULL
+ * and explains in *error (path and line, never a key). The caller owns one reference. Blocks: not
+ * for loop threads. */
 struct keyring *keyring_load(const char *path, bool create, struct buffer *error);
 struct keyring *keyring_ref(struct keyring *keyring);
 /* Gives the reference back and clears the pointer; the last one wipes the keys. */
@@ -46,9 +49,9 @@ enum crypto_purpose {
     CRYPTO_PURPOSES
 };
 
-/* Keyed BLAKE2b under the names secret over the purpose and the parts, each preceded by its length
- * so that
- * ("ab","c") and ("a","bc") differ. length 6..32. */
+/* BLAKE2b-256 keyed with the names secret and personalised with the purpose, over the parts, each
+ * preceded by its length (4 bytes, big-endian) so that ("ab","c") and ("a","bc") differ; the first
+ * `length` bytes of it, 6..32. */
 void crypto_keyed_hash(const struct keyring *keyring, enum crypto_purpose purpose,
                        const struct text *parts, size_t count, void *out, size_t length);
 
@@ -57,7 +60,8 @@ bool crypto_token_mac(const struct keyring *keyring, uint8_t key_id, const void 
                       size_t length, uint8_t out[6]);
 
 /* AES-128-GCM (NIST SP 800-38D) under a subkey of the numbered key, one for each subject, with a
- * random 96-bit nonce. Sealed form: nonce 12, ciphertext, tag 16. */
+ * random 96-bit nonce. Sealed form: nonce 12, ciphertext, tag 16. A subject has at most 2^32
+ * messages under one key in the standard's bounds; rotate long before. */
 #define CRYPTO_SEAL_OVERHEAD 28
 /* `out` takes plain.length + CRYPTO_SEAL_OVERHEAD bytes. False if the id is not in the ring. */
 bool crypto_seal(const struct keyring *keyring, uint8_t key_id, struct text subject,

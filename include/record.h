@@ -1,22 +1,30 @@
 /* A session's record and a tombstone, as they lie in Redis.
  *
- * Sealed form: byte 0 format and encryption (0x01 sealed, 0x02 plain for encryption = none), byte 1
- * key id, then the sealed content. Subject of the subkey: the user tag; additional data: format,
- * key id, user tag, session id - so a record copied to another user or session does not open.
- * Content, integers big-endian: kind 1 ('s' session, 't' tombstone) session: flags 1 (bit 0
- * remember, bit 1 second factor, bit 2 previous pair present) generation 4, issued_ms 6, absolute_s
- * 5 access hash 16, refresh hash 16, and if bit 2: previous access hash 16, previous refresh hash
- * 16 shown length 2, shown: JSON members without braces, ready to send
- *     ("tenant":…,"user_id":…,"session_id":…,"roles":[…],"device":{…},"attributes":{…},"created_at":n)
- *   ip, user agent, device id, device type: length 1 (user agent 2), bytes
- * tombstone: reason length 1, reason, actor length 1, actor, ended_s 5, forget_s 5
- * user ('u', stored under session id 0): flags 1 (bit 0 frozen, bit 1 exempt present),
- * not_before_ms 6, frozen_until_s 5 (0: for ever), exempt session id 8 if bit 1, frozen reason
- * length 1, reason With encryption = none the content follows in clear. */
+ * Head: byte 0 format (0x01 sealed, 0x02 plain for encryption = none), byte 1 key id (0 if plain).
+ * Then the content, sealed or in clear. Subject of the subkey: the user tag. Additional data: the
+ * head, the user tag, the session id - so a record copied to another user or session does not
+ * open. Plain ones are bound to nothing.
+ *
+ * Content: a kind byte and its fields without gaps, all of it used; integers big-endian, unknown
+ * flags refused. (n) is a text with its length in n bytes before it; an empty one reads as absent.
+ *   's' session    flags 1 (bit 0 remember, 1 second factor, 2 previous pair present),
+ *                  generation 4, issued_ms 6, absolute_s 5, access hash 16, refresh hash 16,
+ *                  with bit 2: previous access hash 16, previous refresh hash 16;
+ *                  shown (2), ip (1), user agent (2), device id (1), device type (1)
+ *   't' tombstone  reason (1), actor (1), ended_s 5, forget_s 5
+ *   'u' user       under session id 0 only: flags 1 (bit 0 frozen, 1 exempt present),
+ *                  not_before_ms 6, frozen_until_s 5 (0: for ever),
+ *                  with bit 1: exempt session id 8; frozen reason (1)
+ * shown: JSON members without braces, ready to send, beginning "tenant":"…","user_id":"…"
+ *
+ * Times are not negative; one out of its field's range is stored as the nearest in it. A text too
+ * long for its length field is cut between two characters; the callers' limits are far below. */
 #pragma once
 
 #include "memory.h"
 #include "token.h"
+
+#define RECORD_SHOWN_MAX 65535
 
 struct record {
     bool remember;
@@ -29,7 +37,7 @@ struct record {
     bool has_previous;
     uint8_t previous_access_hash[SECRET_HASH];
     uint8_t previous_refresh_hash[SECRET_HASH];
-    struct text shown;
+    struct text shown; /* at most RECORD_SHOWN_MAX bytes */
     struct text ip;
     struct text user_agent;
     struct text device_id;
@@ -79,10 +87,11 @@ void user_record_write(const struct keyring *keyring, bool encrypt, const struct
 
 /* Opens stored bytes; the texts lie in the arena. RECORD_UNREADABLE for everything that was not
  * written by these functions for this place with a key of the ring - one outcome, whatever the
- * cause. Plain records are read only if !encrypt. */
+ * cause, and *ret is zeroed. Plain records are read only if !encrypt, sealed ones always. */
 enum record_kind record_read(const struct keyring *keyring, bool encrypt, struct record_place place,
                              struct text stored, struct arena *arena, struct record_content *ret);
 
-/* Tenant and user id out of a record's shown members, unescaped into the arena. */
+/* Tenant and user id out of a record's shown members, unescaped into the arena; both absent if the
+ * members do not begin with them. */
 void record_identity(const struct record *record, struct arena *arena, struct text *tenant,
                      struct text *user_id);

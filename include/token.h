@@ -3,7 +3,8 @@
  * byte 0      format (2 bits, 0) and key id (6 bits)
  * byte 1..6   tenant tag: keyed hash of the tenant
  * byte 7..14  user tag: keyed hash of tenant and user
- * byte 15..22 session id: 42 bits of milliseconds since 1970, 22 random bits
+ * byte 15..22 session id: 42 bits of milliseconds since 1970, 22 bits that start at random in each
+ *             millisecond and count on within it
  * byte 23..38 secret, 128 bits from the CSPRNG (or, after a refresh, derived from one)
  * byte 39..44 SipHash-2-4 of prefix and bytes 0..38 under the numbered key, truncated
  * A token whose MAC is wrong was never issued and is refused without a look at Redis. */
@@ -41,7 +42,8 @@ void token_tag_user(const struct keyring *keyring, struct text tenant, struct te
 bool token_is_of_tenant(const struct keyring *keyring, const struct token *token,
                         struct text tenant);
 
-/* A new session id at this time. */
+/* A new session id at this time. Those made one after the other in a millisecond count on and so
+ * differ; processes keep apart by their random starts. */
 void token_new_session_id(int64_t wall_ms, uint8_t ret[SESSION_ID]);
 /* When the session was created, milliseconds since 1970. */
 int64_t token_session_created_ms(const uint8_t session_id[SESSION_ID]);
@@ -49,17 +51,20 @@ int64_t token_session_created_ms(const uint8_t session_id[SESSION_ID]);
 /* Writes the 63 characters. The token's key id must be in the ring. */
 void token_print(const struct keyring *keyring, enum token_kind kind, const struct token *token,
                  char ret[TOKEN_LENGTH]);
-/* Reads a token. False for every text that print did not make under a key of the ring; constant in
- * what it compares. The caller wipes *ret when it is done. */
+/* Reads a token. False, with *ret zeroed, for every text that print did not make under a key of the
+ * ring; constant in what it compares. The caller wipes *ret when it is done. */
 bool token_read(const struct keyring *keyring, enum token_kind kind, struct text text,
                 struct token *ret);
 
-/* What the record holds instead of the secret: CRYPTO_SECRET_HASH over kind, session id, secret. */
+/* What the record holds instead of the secret: CRYPTO_SECRET_HASH over kind (one byte), session id,
+ * secret. */
 void token_hash_secret(const struct keyring *keyring, enum token_kind kind,
                        const uint8_t session_id[SESSION_ID], const uint8_t secret[SECRET_LENGTH],
                        uint8_t ret[SECRET_HASH]);
 /* Secrets of generation `generation` + 1 from the refresh secret of `generation`: the same input
- * always gives the same pair, so a repeated refresh needs nothing stored. */
+ * always gives the same pair, so a repeated refresh needs nothing stored. Hashes of owner, session
+ * id, refresh secret and generation, which tie a pair to its session. The caller wipes the secrets.
+ */
 void token_succeed(const struct keyring *keyring, const struct token *refresh, uint32_t generation,
                    uint8_t access_secret[SECRET_LENGTH], uint8_t refresh_secret[SECRET_LENGTH]);
 

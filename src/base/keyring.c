@@ -1,0 +1,440 @@
+/* The key file and the keys in memory.
+ *
+ * A numbered key is never used itself: BLAKE2b keyed with it, under one personalisation for each
+ * use, gives the MAC key and the sealing subkeys. So is the names secret, one personalisation for
+ * each purpose. These strings are part of the format: change one and every token and key name of
+ * an installation changes with it.
+ *
+ * All secrets lie in one sodium_malloc() block: guard pages around it, locked against swapping,
+ * kept out of core dumps, and read-only once it is filled. */
+#include "keyring.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <libgen.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "log.h"
+#include "memory.h"
+
+#define KEY_LENGTH   32
+#define KEY_DIGITS   (2 * KEY_LENGTH)
+#define KEY_FILE_MAX 65536
+
+static const char *const purposes[CRYPTO_PURPOSES] = {
+    [CRYPTO_TENANT_TAG] = "sd tenant tag",          [CRYPTO_USER_TAG] = "sd user tag",
+    [CRYPTO_SECRET_HASH] = "sd secret hash",        [CRYPTO_SUCCESSOR_ACCESS] = "sd next access",
+    [CRYPTO_SUCCESSOR_REFRESH] = "sd next refresh", [CRYPTO_FINGERPRINT] = "sd fingerprint",
+};
+
+struct keyring_secrets {
+    crypto_generichash_blake2b_state purposes[CRYPTO_PURPOSES];
+    struct keyring_key keys[];
+};
+
+struct keyring {
+    atomic_uint references;
+    uint8_t newest;
+    uint8_t place[KEY_ID_MAX + 1]; /* 1 + index in secrets->keys; 0: not in the ring */
+    struct keyring_secrets *secrets;
+};
+
+/* The key file as it is read; wiped as soon as the ring is made of it. */
+struct key_file {
+    const char *path;
+    bool has_names;
+    uint8_t names[KEY_LENGTH];
+    size_t count;
+    struct {
+        uint8_t id;
+        uint8_t secret[KEY_LENGTH];
+    } keys[KEY_ID_MAX];
+};
+
+/* --- Reading the text ------------------------------------------------------------------------ */
+
+static struct text next_word(struct text *rest)
+{
+    static const char blanks[] = " \t\r";
+    size_t start = 0;
+    while (start < rest->length && memchr(blanks, rest->data[start], sizeof(blanks) - 1))
+        start++;
+    size_t end = start;
+    while (end < rest->length && !memchr(blanks, rest->data[end], sizeof(blanks) - 1))
+        end++;
+    struct text word = {rest->data + start, end - start};
+    *rest = (struct text){rest->data + end, rest->length - end};
+    return word;
+}
+
+/* Two ids with one secret would look like a rotation and be none. */
+static bool secret_is_taken(const struct key_file *file, const uint8_t secret[KEY_LENGTH])
+{
+    if (file->has_names && crypto_equal(file->names, secret, KEY_LENGTH))
+        return true;
+    for (size_t i = 0; i < file->count; i++) {
+        if (crypto_equal(file->keys[i].secret, secret, KEY_LENGTH))
+            return true;
+    }
+    return false;
+}
+
+static bool id_is_taken(const struct key_file *file, int64_t id)
+{
+    for (size_t i = 0; i < file->count; i++) {
+        if (file->keys[i].id == id)
+            return true;
+    }
+    return false;
+}
+
+static const char *const line_allows =
+    "expected 'names' and 64 hexadecimal digits, or 'key', a number from 1 to 63 and 64 "
+    "hexadecimal digits, or a comment after '#'";
+
+/* Takes one entry into the file; returns what is wrong with it, or NULL. */
+static const char *take_entry(struct key_file *file, struct text kind, struct text id_text,
+                              const uint8_t secret[KEY_LENGTH])
+{
+    bool names = text_equal(kind, TEXT("names"));
+    int64_t id = 0;
+    if (!names && (!text_equal(kind, TEXT("key")) || !text_to_int(id_text, 1, KEY_ID_MAX, &id)))
+        return line_allows;
+    if (names && file->has_names)
+        return "a second 'names' line; there is exactly one";
+    if (!names && id_is_taken(file, id))
+        return "a second key with this number; every key has its own from 1 to 63";
+    if (secret_is_taken(file, secret))
+        return "the same digits as in another line; every entry has its own";
+    if (names) {
+        memcpy(file->names, secret, KEY_LENGTH);
+        file->has_names = true;
+    } else {
+        file->keys[file->count].id = (uint8_t)id;
+        memcpy(file->keys[file->count].secret, secret, KEY_LENGTH);
+        file->count++;
+    }
+    return NULL;
+}
+
+static const char *parse_line(struct key_file *file, struct text line)
+{
+    const char *comment = line.length > 0 ? memchr(line.data, '#', line.length) : NULL;
+    if (comment)
+        line.length = (size_t)(comment - line.data);
+
+    struct text kind = next_word(&line);
+    if (kind.length == 0)
+        return NULL;
+    struct text id = text_equal(kind, TEXT("names")) ? (struct text){0} : next_word(&line);
+    struct text digits = next_word(&line);
+
+    uint8_t secret[KEY_LENGTH];
+    const char *wrong = line_allows;
+    if (next_word(&line).length == 0 && digits.length == KEY_DIGITS &&
+        text_from_hex(secret, sizeof(secret), digits))
+        wrong = take_entry(file, kind, id, secret);
+    crypto_wipe(secret, sizeof(secret));
+    return wrong;
+}
+
+static bool parse(struct key_file *file, struct text content, struct buffer *error)
+{
+    for (size_t number = 1; content.length > 0; number++) {
+        const char *newline = memchr(content.data, '\n', content.length);
+        size_t length = newline ? (size_t)(newline - content.data) : content.length;
+        const char *wrong = parse_line(file, (struct text){content.data, length});
+        if (wrong) {
+            buffer_addf(error, "%s:%zu: %s", file->path, number, wrong);
+            return false;
+        }
+        length += newline ? 1 : 0;
+        content = (struct text){content.data + length, content.length - length};
+    }
+    if (!file->has_names || file->count == 0) {
+        buffer_addf(error, "%s: no '%s' line; %s", file->path, file->has_names ? "key" : "names",
+                    line_allows);
+        return false;
+    }
+    return true;
+}
+
+/* --- The file -------------------------------------------------------------------------------- */
+
+/* systemd gives a service its credentials by an ACL, which stat() shows as bits of the group; the
+ * directory around them lets nobody else in. */
+static bool is_credential(const char *path)
+{
+    const char *directory = getenv("CREDENTIALS_DIRECTORY");
+    size_t length = directory ? strlen(directory) : 0;
+    return length > 0 && strncmp(path, directory, length) == 0 && path[length] == '/';
+}
+
+static bool check_access(const char *path, const struct stat *status, struct buffer *error)
+{
+    mode_t forbidden = is_credential(path) ? S_IWGRP | S_IXGRP | S_IRWXO : S_IRWXG | S_IRWXO;
+    if (!S_ISREG(status->st_mode))
+        buffer_addf(error, "%s: not a regular file", path);
+    else if (status->st_uid != geteuid() && status->st_uid != 0)
+        buffer_addf(error, "%s: owned by user %u; must be owned by the service's user or root",
+                    path, status->st_uid);
+    else if (status->st_mode & forbidden)
+        buffer_addf(error, "%s: mode %04o lets others at the keys; chmod 0600 or 0400", path,
+                    status->st_mode & 07777);
+    else if (status->st_size > KEY_FILE_MAX)
+        buffer_addf(error, "%s: larger than %d bytes", path, KEY_FILE_MAX);
+    else
+        return true;
+    return false;
+}
+
+static bool write_all(int fd, struct text text)
+{
+    while (text.length > 0) {
+        ssize_t written = write(fd, text.data, text.length);
+        if (written < 0 && errno != EINTR)
+            return false;
+        if (written > 0)
+            text = (struct text){text.data + written, text.length - (size_t)written};
+    }
+    return true;
+}
+
+/* Reads until the end; false on an error or when `size` bytes are not enough. */
+static bool read_all(int fd, char *out, size_t size, size_t *length)
+{
+    *length = 0;
+    for (;;) {
+        ssize_t got = read(fd, out + *length, size - *length);
+        if (got == 0)
+            return true;
+        if (got < 0 && errno != EINTR)
+            return false;
+        *length += got > 0 ? (size_t)got : 0;
+        if (*length == size) {
+            errno = EFBIG;
+            return false;
+        }
+    }
+}
+
+static bool write_new_keys(int fd)
+{
+    static const char format[] =
+        "# Keys of sessiond. Whoever can read this file can make tokens and open records; without\n"
+        "# it all sessions are lost. Keep a copy in a safe place; all nodes use the same file.\n"
+        "# To rotate: add a line 'key 2 ...' with digits of its own at the end, on all nodes; "
+        "drop\n"
+        "# the old line once the longest session has ended. The line 'names' stays for ever.\n";
+    uint8_t secret[2][KEY_LENGTH];
+    char digits[2][KEY_DIGITS];
+    for (size_t i = 0; i < 2; i++) {
+        crypto_random(secret[i], KEY_LENGTH);
+        text_to_hex(digits[i], secret[i], KEY_LENGTH);
+    }
+    bool written = write_all(fd, TEXT(format)) && write_all(fd, TEXT("names ")) &&
+                   write_all(fd, (struct text){digits[0], KEY_DIGITS}) &&
+                   write_all(fd, TEXT("\nkey 1 ")) &&
+                   write_all(fd, (struct text){digits[1], KEY_DIGITS}) &&
+                   write_all(fd, TEXT("\n")) && fsync(fd) == 0;
+    crypto_wipe(secret, sizeof(secret));
+    crypto_wipe(digits, sizeof(digits));
+    return written;
+}
+
+static bool sync_directory(const char *path)
+{
+    char *copy = xstrdup(path);
+    int fd = open(dirname(copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    bool synced = fd >= 0 && fsync(fd) == 0;
+    if (fd >= 0)
+        close(fd);
+    free(copy);
+    return synced;
+}
+
+/* Makes the file under a name of its own first; link() then shows it complete, and to the first of
+ * several processes only: the others find EEXIST and read the winner's keys. */
+static bool create_file(const char *path, struct buffer *error)
+{
+    static const char suffix[] = ".new-XXXXXX";
+    size_t length = strlen(path);
+    char *draft = xmalloc(length + sizeof(suffix));
+    memcpy(draft, path, length);
+    memcpy(draft + length, suffix, sizeof(suffix));
+
+    int fd = mkostemp(draft, O_CLOEXEC);
+    bool created = fd >= 0 && write_new_keys(fd) && (link(draft, path) == 0 || errno == EEXIST) &&
+                   sync_directory(path);
+    if (!created)
+        buffer_addf(error, "%s: cannot be created: %s", path, strerrordesc_np(errno));
+    if (fd >= 0) {
+        close(fd);
+        unlink(draft);
+    }
+    free(draft);
+    return created;
+}
+
+static int open_file(const char *path, bool create, struct buffer *error)
+{
+    /* O_NONBLOCK: a FIFO must be refused, not waited for. */
+    const int flags = O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK;
+    int fd = open(path, flags);
+    if (fd < 0 && errno == ENOENT && create) {
+        if (!create_file(path, error))
+            return -1;
+        fd = open(path, flags);
+    }
+    if (fd < 0)
+        buffer_addf(error, "%s: %s", path, strerrordesc_np(errno));
+    return fd;
+}
+
+static bool read_key_file(struct key_file *file, bool create, struct buffer *error)
+{
+    int fd = open_file(file->path, create, error);
+    if (fd < 0)
+        return false;
+
+    bool read = false;
+    const size_t size = KEY_FILE_MAX + 1;
+    size_t length = 0;
+    char *content = xmalloc(size);
+    struct stat status;
+    if (fstat(fd, &status) != 0)
+        buffer_addf(error, "%s: %s", file->path, strerrordesc_np(errno));
+    else if (!check_access(file->path, &status, error))
+        read = false;
+    else if (!read_all(fd, content, size, &length))
+        buffer_addf(error, "%s: cannot be read: %s", file->path, strerrordesc_np(errno));
+    else
+        read = parse(file, (struct text){content, length}, error);
+    crypto_wipe(content, length);
+    free(content);
+    close(fd);
+    return read;
+}
+
+/* --- The ring -------------------------------------------------------------------------------- */
+
+static void personalise(unsigned char personal[crypto_generichash_blake2b_PERSONALBYTES],
+                        const char *use)
+{
+    assert(strlen(use) <= crypto_generichash_blake2b_PERSONALBYTES);
+    memset(personal, 0, crypto_generichash_blake2b_PERSONALBYTES);
+    memcpy(personal, use, strlen(use));
+}
+
+static void start_hash(crypto_generichash_blake2b_state *state, const uint8_t key[KEY_LENGTH],
+                       const char *use, size_t output)
+{
+    unsigned char personal[crypto_generichash_blake2b_PERSONALBYTES];
+    personalise(personal, use);
+    crypto_generichash_blake2b_init_salt_personal(state, key, KEY_LENGTH, output, NULL, personal);
+}
+
+static void fill_secrets(struct keyring_secrets *secrets, const struct key_file *file)
+{
+    for (size_t i = 0; i < CRYPTO_PURPOSES; i++)
+        start_hash(&secrets->purposes[i], file->names, purposes[i], 32);
+    for (size_t i = 0; i < file->count; i++) {
+        struct keyring_key *key = &secrets->keys[i];
+        start_hash(&key->subkey, file->keys[i].secret, "sd record key", KEYRING_SUBKEY);
+        crypto_generichash_blake2b_state state;
+        start_hash(&state, file->keys[i].secret, "sd token mac", sizeof(key->mac));
+        crypto_generichash_blake2b_final(&state, key->mac, sizeof(key->mac));
+        crypto_wipe(&state, sizeof(state));
+    }
+}
+
+/* sodium_malloc() hides that it could not lock; asking again tells. */
+static struct keyring_secrets *protected_memory(size_t size, struct buffer *error)
+{
+    struct keyring_secrets *secrets = sodium_malloc(size);
+    if (!secrets) {
+        buffer_addf(error, "no protected memory for the keys: %s", strerrordesc_np(errno));
+        return NULL;
+    }
+    if (sodium_mlock(secrets, size) != 0)
+        log_warning("keys_not_locked",
+                    "error=\"%s\" hint=\"raise LimitMEMLOCK, or keys may be "
+                    "swapped to disk\"",
+                    strerrordesc_np(errno));
+    return secrets;
+}
+
+static struct keyring *make_keyring(const struct key_file *file, struct buffer *error)
+{
+    /* A multiple of the states' alignment, which sodium_malloc() needs to return aligned memory. */
+    size_t size = sizeof(struct keyring_secrets) + file->count * sizeof(struct keyring_key);
+    struct keyring_secrets *secrets = protected_memory(size, error);
+    if (!secrets)
+        return NULL;
+    fill_secrets(secrets, file);
+    sodium_mprotect_readonly(secrets);
+
+    struct keyring *keyring = xcalloc(1, sizeof(*keyring));
+    atomic_init(&keyring->references, 1);
+    keyring->secrets = secrets;
+    keyring->newest = file->keys[file->count - 1].id;
+    for (size_t i = 0; i < file->count; i++)
+        keyring->place[file->keys[i].id] = (uint8_t)(i + 1);
+    return keyring;
+}
+
+struct keyring *keyring_load(const char *path, bool create, struct buffer *error)
+{
+    assert(path && error);
+    struct key_file file = {.path = path};
+    struct keyring *keyring = NULL;
+    if (read_key_file(&file, create, error))
+        keyring = make_keyring(&file, error);
+    crypto_wipe(&file, sizeof(file));
+    return keyring;
+}
+
+struct keyring *keyring_ref(struct keyring *keyring)
+{
+    assert(keyring);
+    atomic_fetch_add_explicit(&keyring->references, 1, memory_order_relaxed);
+    return keyring;
+}
+
+void keyring_unref(struct keyring **keyring)
+{
+    struct keyring *own = *keyring;
+    *keyring = NULL;
+    if (!own || atomic_fetch_sub_explicit(&own->references, 1, memory_order_acq_rel) > 1)
+        return;
+    sodium_free(own->secrets); /* wipes, also what is read-only */
+    free(own);
+}
+
+uint8_t keyring_newest(const struct keyring *keyring)
+{
+    return keyring->newest;
+}
+
+bool keyring_has(const struct keyring *keyring, uint8_t key_id)
+{
+    return keyring_find(keyring, key_id) != NULL;
+}
+
+const struct keyring_key *keyring_find(const struct keyring *keyring, uint8_t key_id)
+{
+    uint8_t place = key_id <= KEY_ID_MAX ? keyring->place[key_id] : 0;
+    return place > 0 ? &keyring->secrets->keys[place - 1] : NULL;
+}
+
+const crypto_generichash_blake2b_state *keyring_purpose(const struct keyring *keyring,
+                                                        enum crypto_purpose purpose)
+{
+    assert(purpose < CRYPTO_PURPOSES);
+    return &keyring->secrets->purposes[purpose];
+}

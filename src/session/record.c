@@ -1,0 +1,316 @@
+/* Records as bytes: written field by field, sealed, and read back through a cursor that cannot
+ * leave its input. Whatever is wrong with stored bytes, the reader has one answer for it. */
+#include "record.h"
+
+#include <assert.h>
+#include <string.h>
+
+#define HEAD          2 /* format and key id, in clear */
+#define FORMAT_SEALED 0x01
+#define FORMAT_PLAIN  0x02
+
+enum { KIND_SESSION = 's', KIND_TOMBSTONE = 't', KIND_USER = 'u' };
+enum { SESSION_REMEMBER = 1, SESSION_SECOND_FACTOR = 2, SESSION_PREVIOUS = 4, SESSION_FLAGS = 7 };
+enum { USER_FROZEN = 1, USER_EXEMPT = 2, USER_FLAGS = 3 };
+
+/* Widths of integers in bytes; those of the lengths of texts are SHORT and LONG. */
+enum { FLAGS = 1, SHORT = 1, LONG = 2, GENERATION = 4, SECONDS = 5, MILLISECONDS = 6 };
+
+/* A user's record lies under this session id. */
+static const uint8_t user_place[SESSION_ID];
+
+/* --- What a record is bound to --------------------------------------------------------------- */
+
+/* The additional data, without gaps. */
+struct binding {
+    uint8_t head[HEAD];
+    struct user_tag owner;
+    uint8_t session_id[SESSION_ID];
+};
+
+static_assert(sizeof(struct binding) == HEAD + TENANT_TAG + USER_TAG + SESSION_ID,
+              "additional data have no gaps");
+
+static struct binding bind(struct record_place place, uint8_t key_id)
+{
+    struct binding binding = {.head = {FORMAT_SEALED, key_id}, .owner = *place.owner};
+    memcpy(binding.session_id, place.session_id, SESSION_ID);
+    return binding;
+}
+
+static struct text additional(const struct binding *binding)
+{
+    return (struct text){(const char *)binding, sizeof(*binding)};
+}
+
+static struct text subject(struct record_place place)
+{
+    return (struct text){(const char *)place.owner, sizeof(*place.owner)};
+}
+
+/* --- Writing --------------------------------------------------------------------------------- */
+
+static uint64_t largest(unsigned width)
+{
+    return (UINT64_C(1) << (8 * width)) - 1;
+}
+
+/* Big-endian; what does not fit is stored as the nearest that does. */
+static void put_int(struct buffer *out, unsigned width, int64_t value)
+{
+    uint64_t number = value > 0 ? (uint64_t)value : 0;
+    if (number > largest(width))
+        number = largest(width);
+    for (unsigned i = width; i-- > 0;)
+        buffer_add_char(out, (char)(number >> (8 * i)));
+}
+
+/* Length and bytes; a text too long for its length field is cut between two characters. */
+static void put_text(struct buffer *out, unsigned width, struct text text)
+{
+    size_t length = text.length;
+    if (length > largest(width)) {
+        length = (size_t)largest(width);
+        while (length > 0 && ((uint8_t)text.data[length] & 0xC0) == 0x80)
+            length--;
+    }
+    put_int(out, width, (int64_t)length);
+    if (length > 0)
+        buffer_add(out, text.data, length);
+}
+
+/* Appends the content with its head, sealed or in clear; wipes and frees it. */
+static void put_record(const struct keyring *keyring, bool encrypt, struct record_place place,
+                       struct buffer *content, struct buffer *out)
+{
+    struct text plain = buffer_text(content);
+    uint8_t key_id = encrypt ? keyring_newest(keyring) : 0;
+    buffer_add_char(out, encrypt ? FORMAT_SEALED : FORMAT_PLAIN);
+    buffer_add_char(out, (char)key_id);
+    if (encrypt) {
+        size_t length = plain.length + CRYPTO_SEAL_OVERHEAD;
+        struct binding binding = bind(place, key_id);
+        bool sealed = crypto_seal(keyring, key_id, subject(place), additional(&binding), plain,
+                                  buffer_reserve(out, length));
+        assert(sealed);
+        out->length += sealed ? length : 0;
+    } else {
+        buffer_add_text(out, plain);
+    }
+    crypto_wipe(content->data, content->length);
+    buffer_free(content);
+}
+
+/* Content that will not grow beyond its room: growing would leave an unwiped copy behind. */
+static struct buffer start_content(char kind, size_t texts)
+{
+    const size_t fixed = 256;
+    struct buffer content = {0};
+    buffer_reserve(&content, fixed + texts);
+    buffer_add_char(&content, kind);
+    return content;
+}
+
+void record_write(const struct keyring *keyring, bool encrypt, struct record_place place,
+                  const struct record *record, struct buffer *out)
+{
+    assert(record->shown.length <= RECORD_SHOWN_MAX);
+    struct buffer content = start_content(
+        KIND_SESSION, record->shown.length + record->ip.length + record->user_agent.length +
+                          record->device_id.length + record->device_type.length);
+    put_int(&content, FLAGS,
+            (record->remember ? SESSION_REMEMBER : 0) |
+                (record->second_factor ? SESSION_SECOND_FACTOR : 0) |
+                (record->has_previous ? SESSION_PREVIOUS : 0));
+    put_int(&content, GENERATION, record->generation);
+    put_int(&content, MILLISECONDS, record->issued_ms);
+    put_int(&content, SECONDS, record->absolute_s);
+    buffer_add(&content, record->access_hash, SECRET_HASH);
+    buffer_add(&content, record->refresh_hash, SECRET_HASH);
+    if (record->has_previous) {
+        buffer_add(&content, record->previous_access_hash, SECRET_HASH);
+        buffer_add(&content, record->previous_refresh_hash, SECRET_HASH);
+    }
+    put_text(&content, LONG, record->shown);
+    put_text(&content, SHORT, record->ip);
+    put_text(&content, LONG, record->user_agent);
+    put_text(&content, SHORT, record->device_id);
+    put_text(&content, SHORT, record->device_type);
+    put_record(keyring, encrypt, place, &content, out);
+}
+
+void tombstone_write(const struct keyring *keyring, bool encrypt, struct record_place place,
+                     const struct tombstone *tombstone, struct buffer *out)
+{
+    struct buffer content =
+        start_content(KIND_TOMBSTONE, tombstone->reason.length + tombstone->actor.length);
+    put_text(&content, SHORT, tombstone->reason);
+    put_text(&content, SHORT, tombstone->actor);
+    put_int(&content, SECONDS, tombstone->ended_s);
+    put_int(&content, SECONDS, tombstone->forget_s);
+    put_record(keyring, encrypt, place, &content, out);
+}
+
+void user_record_write(const struct keyring *keyring, bool encrypt, const struct user_tag *owner,
+                       const struct user_record *user, struct buffer *out)
+{
+    struct buffer content = start_content(KIND_USER, user->frozen_reason.length);
+    put_int(&content, FLAGS,
+            (user->frozen ? USER_FROZEN : 0) | (user->has_exempt ? USER_EXEMPT : 0));
+    put_int(&content, MILLISECONDS, user->not_before_ms);
+    put_int(&content, SECONDS, user->frozen_until_s);
+    if (user->has_exempt)
+        buffer_add(&content, user->exempt, SESSION_ID);
+    put_text(&content, SHORT, user->frozen_reason);
+    put_record(keyring, encrypt, (struct record_place){owner, user_place}, &content, out);
+}
+
+/* --- Reading --------------------------------------------------------------------------------- */
+
+/* What is left of the content. After the first take that asked for too much every take gives zeros
+ * and absent texts, and `broken` tells. */
+struct cursor {
+    const char *next;
+    size_t left;
+    bool broken;
+};
+
+static struct text take(struct cursor *cursor, size_t length)
+{
+    if (cursor->broken || length > cursor->left) {
+        cursor->broken = true;
+        return (struct text){0};
+    }
+    struct text taken = {cursor->next, length};
+    cursor->next += length;
+    cursor->left -= length;
+    return taken;
+}
+
+static int64_t take_int(struct cursor *cursor, unsigned width)
+{
+    struct text taken = take(cursor, width);
+    uint64_t number = 0;
+    for (size_t i = 0; i < taken.length; i++)
+        number = number << 8 | (uint8_t)taken.data[i];
+    return (int64_t)number;
+}
+
+/* Flags of which only `known` may be set. */
+static int64_t take_flags(struct cursor *cursor, int64_t known)
+{
+    int64_t flags = take_int(cursor, FLAGS);
+    if (flags & ~known)
+        cursor->broken = true;
+    return flags;
+}
+
+static void take_bytes(struct cursor *cursor, uint8_t *ret, size_t length)
+{
+    struct text taken = take(cursor, length);
+    if (taken.data)
+        memcpy(ret, taken.data, length);
+}
+
+static struct text take_text(struct cursor *cursor, unsigned width)
+{
+    struct text taken = take(cursor, (size_t)take_int(cursor, width));
+    return taken.length > 0 ? taken : (struct text){0};
+}
+
+static void take_session(struct cursor *cursor, struct record *ret)
+{
+    int64_t flags = take_flags(cursor, SESSION_FLAGS);
+    ret->remember = flags & SESSION_REMEMBER;
+    ret->second_factor = flags & SESSION_SECOND_FACTOR;
+    ret->has_previous = flags & SESSION_PREVIOUS;
+    ret->generation = (uint32_t)take_int(cursor, GENERATION);
+    ret->issued_ms = take_int(cursor, MILLISECONDS);
+    ret->absolute_s = take_int(cursor, SECONDS);
+    take_bytes(cursor, ret->access_hash, SECRET_HASH);
+    take_bytes(cursor, ret->refresh_hash, SECRET_HASH);
+    if (ret->has_previous) {
+        take_bytes(cursor, ret->previous_access_hash, SECRET_HASH);
+        take_bytes(cursor, ret->previous_refresh_hash, SECRET_HASH);
+    }
+    ret->shown = take_text(cursor, LONG);
+    ret->ip = take_text(cursor, SHORT);
+    ret->user_agent = take_text(cursor, LONG);
+    ret->device_id = take_text(cursor, SHORT);
+    ret->device_type = take_text(cursor, SHORT);
+}
+
+static void take_tombstone(struct cursor *cursor, struct tombstone *ret)
+{
+    ret->reason = take_text(cursor, SHORT);
+    ret->actor = take_text(cursor, SHORT);
+    ret->ended_s = take_int(cursor, SECONDS);
+    ret->forget_s = take_int(cursor, SECONDS);
+}
+
+static void take_user(struct cursor *cursor, struct user_record *ret)
+{
+    int64_t flags = take_flags(cursor, USER_FLAGS);
+    ret->frozen = flags & USER_FROZEN;
+    ret->has_exempt = flags & USER_EXEMPT;
+    ret->not_before_ms = take_int(cursor, MILLISECONDS);
+    ret->frozen_until_s = take_int(cursor, SECONDS);
+    if (ret->has_exempt)
+        take_bytes(cursor, ret->exempt, SESSION_ID);
+    ret->frozen_reason = take_text(cursor, SHORT);
+}
+
+static enum record_kind take_content(struct cursor *cursor, struct record_place place,
+                                     struct record_content *ret)
+{
+    switch (take_int(cursor, 1)) {
+    case KIND_SESSION:
+        take_session(cursor, &ret->session);
+        return RECORD_SESSION;
+    case KIND_TOMBSTONE:
+        take_tombstone(cursor, &ret->tombstone);
+        return RECORD_TOMBSTONE;
+    case KIND_USER:
+        take_user(cursor, &ret->user);
+        return memcmp(place.session_id, user_place, SESSION_ID) == 0 ? RECORD_USER
+                                                                     : RECORD_UNREADABLE;
+    default:
+        return RECORD_UNREADABLE;
+    }
+}
+
+/* The content in clear, in the arena; an absent text if it cannot be had. */
+static struct text unseal(const struct keyring *keyring, bool encrypt, struct record_place place,
+                          struct text stored, struct arena *arena)
+{
+    if (stored.length < HEAD)
+        return (struct text){0};
+    uint8_t format = (uint8_t)stored.data[0];
+    uint8_t key_id = (uint8_t)stored.data[1];
+    struct text content = {stored.data + HEAD, stored.length - HEAD};
+
+    if (format == FORMAT_PLAIN && key_id == 0 && !encrypt)
+        return arena_copy(arena, content);
+    if (format != FORMAT_SEALED || content.length <= CRYPTO_SEAL_OVERHEAD)
+        return (struct text){0};
+
+    struct text plain = {0};
+    char *opened = arena_alloc(arena, content.length - CRYPTO_SEAL_OVERHEAD);
+    struct binding binding = bind(place, key_id);
+    if (crypto_open(keyring, key_id, subject(place), additional(&binding), content, opened))
+        plain = (struct text){opened, content.length - CRYPTO_SEAL_OVERHEAD};
+    return plain;
+}
+
+enum record_kind record_read(const struct keyring *keyring, bool encrypt, struct record_place place,
+                             struct text stored, struct arena *arena, struct record_content *ret)
+{
+    memset(ret, 0, sizeof(*ret));
+    struct text content = unseal(keyring, encrypt, place, stored, arena);
+    struct cursor cursor = {content.data, content.length, content.data == NULL};
+    enum record_kind kind = take_content(&cursor, place, ret);
+    if (!cursor.broken && cursor.left == 0 && kind != RECORD_UNREADABLE)
+        return kind;
+    memset(ret, 0, sizeof(*ret));
+    return RECORD_UNREADABLE;
+}

@@ -1,0 +1,187 @@
+/* Minting and reading tokens: one layout, two prefixes, no allocation. */
+#include "token.h"
+
+#include <assert.h>
+#include <stdatomic.h>
+#include <string.h>
+
+#define PREFIX 3
+
+/* Where the parts lie in the 45 bytes. */
+enum {
+    AT_KEY = 0,
+    AT_OWNER = 1,
+    AT_SESSION = AT_OWNER + TENANT_TAG + USER_TAG,
+    AT_SECRET = AT_SESSION + SESSION_ID,
+    AT_MAC = AT_SECRET + SECRET_LENGTH,
+    MAC = 6,
+    RAW = AT_MAC + MAC
+};
+
+static_assert(RAW == 45 && PREFIX + RAW * 4 / 3 == TOKEN_LENGTH, "the layout fills 63 characters");
+static_assert(sizeof(struct user_tag) == TENANT_TAG + USER_TAG, "tags lie together, as in a token");
+
+static const char prefixes[][PREFIX + 1] = {[TOKEN_ACCESS] = "sa_", [TOKEN_REFRESH] = "sr_"};
+
+/* A token before base64url: what the MAC covers lies in one piece. */
+struct spelled {
+    char prefix[PREFIX];
+    uint8_t raw[RAW];
+};
+
+static_assert(sizeof(struct spelled) == PREFIX + RAW, "no gap between prefix and bytes");
+
+static struct text bytes(const void *data, size_t length)
+{
+    return (struct text){data, length};
+}
+
+/* --- Names ----------------------------------------------------------------------------------- */
+
+static void tag_tenant(const struct keyring *keyring, struct text tenant, uint8_t ret[TENANT_TAG])
+{
+    crypto_keyed_hash(keyring, CRYPTO_TENANT_TAG, &tenant, 1, ret, TENANT_TAG);
+}
+
+void token_tag_user(const struct keyring *keyring, struct text tenant, struct text user_id,
+                    struct user_tag *ret)
+{
+    const struct text parts[] = {tenant, user_id};
+    tag_tenant(keyring, tenant, ret->tenant);
+    crypto_keyed_hash(keyring, CRYPTO_USER_TAG, parts, 2, ret->user, USER_TAG);
+}
+
+bool token_is_of_tenant(const struct keyring *keyring, const struct token *token,
+                        struct text tenant)
+{
+    uint8_t tag[TENANT_TAG];
+    tag_tenant(keyring, tenant, tag);
+    return crypto_equal(tag, token->owner.tenant, TENANT_TAG);
+}
+
+void token_user_key(const struct user_tag *owner, char prefix, char ret[USER_KEY_LENGTH])
+{
+    char *next = ret;
+    memcpy(next, "sd:?:{", 6);
+    next[3] = prefix;
+    next += 6;
+    next += text_to_base64url(next, owner->tenant, TENANT_TAG);
+    *next++ = '.';
+    next += text_to_base64url(next, owner->user, USER_TAG);
+    *next++ = '}';
+    assert(next == ret + USER_KEY_LENGTH);
+}
+
+/* --- Session ids ----------------------------------------------------------------------------- */
+
+#define RANDOM_BITS 22
+#define RANDOM_MASK ((UINT64_C(1) << RANDOM_BITS) - 1)
+#define TIME_MASK   ((UINT64_C(1) << 42) - 1)
+
+void token_new_session_id(int64_t wall_ms, uint8_t ret[SESSION_ID])
+{
+    static _Atomic uint64_t latest;
+    uint64_t ms = (uint64_t)wall_ms & TIME_MASK;
+    uint32_t random;
+    crypto_random(&random, sizeof(random));
+
+    /* Within one millisecond ids count on from a random start: a burst of logins of one user on
+     * this node then never draws the same id twice. */
+    uint64_t id;
+    uint64_t previous = atomic_load(&latest);
+    do {
+        uint64_t low = previous >> RANDOM_BITS == ms ? previous + 1 : random;
+        id = ms << RANDOM_BITS | (low & RANDOM_MASK);
+    } while (!atomic_compare_exchange_weak(&latest, &previous, id));
+
+    for (size_t i = 0; i < SESSION_ID; i++)
+        ret[i] = (uint8_t)(id >> (56 - 8 * i));
+}
+
+int64_t token_session_created_ms(const uint8_t session_id[SESSION_ID])
+{
+    uint64_t id = 0;
+    for (size_t i = 0; i < SESSION_ID; i++)
+        id = id << 8 | session_id[i];
+    return (int64_t)(id >> RANDOM_BITS);
+}
+
+/* --- The 63 characters ----------------------------------------------------------------------- */
+
+static bool compute_mac(const struct keyring *keyring, uint8_t key_id,
+                        const struct spelled *spelled, uint8_t mac[MAC])
+{
+    return crypto_token_mac(keyring, key_id, spelled, PREFIX + AT_MAC, mac);
+}
+
+void token_print(const struct keyring *keyring, enum token_kind kind, const struct token *token,
+                 char ret[TOKEN_LENGTH])
+{
+    assert(token->key_id >= 1 && token->key_id <= KEY_ID_MAX);
+    struct spelled spelled;
+    memcpy(spelled.prefix, prefixes[kind], PREFIX);
+    spelled.raw[AT_KEY] = token->key_id;
+    memcpy(spelled.raw + AT_OWNER, &token->owner, sizeof(token->owner));
+    memcpy(spelled.raw + AT_SESSION, token->session_id, SESSION_ID);
+    memcpy(spelled.raw + AT_SECRET, token->secret, SECRET_LENGTH);
+    bool known = compute_mac(keyring, token->key_id, &spelled, spelled.raw + AT_MAC);
+    assert(known);
+    (void)known;
+
+    memcpy(ret, prefixes[kind], PREFIX);
+    text_to_base64url(ret + PREFIX, spelled.raw, RAW);
+    crypto_wipe(&spelled, sizeof(spelled));
+}
+
+/* The bytes of a text that is a token in all but, maybe, its MAC. */
+static bool spell(enum token_kind kind, struct text text, struct spelled *ret)
+{
+    if (text.length != TOKEN_LENGTH || memcmp(text.data, prefixes[kind], PREFIX) != 0)
+        return false;
+    memcpy(ret->prefix, prefixes[kind], PREFIX);
+    return text_from_base64url(ret->raw, RAW, bytes(text.data + PREFIX, TOKEN_LENGTH - PREFIX)) &&
+           ret->raw[AT_KEY] <= KEY_ID_MAX;
+}
+
+bool token_read(const struct keyring *keyring, enum token_kind kind, struct text text,
+                struct token *ret)
+{
+    struct spelled spelled;
+    uint8_t mac[MAC];
+    memset(ret, 0, sizeof(*ret));
+    bool genuine = spell(kind, text, &spelled) &&
+                   compute_mac(keyring, spelled.raw[AT_KEY], &spelled, mac) &&
+                   crypto_equal(mac, spelled.raw + AT_MAC, MAC);
+    if (genuine) {
+        ret->key_id = spelled.raw[AT_KEY];
+        memcpy(&ret->owner, spelled.raw + AT_OWNER, sizeof(ret->owner));
+        memcpy(ret->session_id, spelled.raw + AT_SESSION, SESSION_ID);
+        memcpy(ret->secret, spelled.raw + AT_SECRET, SECRET_LENGTH);
+    }
+    crypto_wipe(&spelled, sizeof(spelled));
+    return genuine;
+}
+
+/* --- Secrets --------------------------------------------------------------------------------- */
+
+void token_hash_secret(const struct keyring *keyring, enum token_kind kind,
+                       const uint8_t session_id[SESSION_ID], const uint8_t secret[SECRET_LENGTH],
+                       uint8_t ret[SECRET_HASH])
+{
+    const uint8_t kind_byte = (uint8_t)kind;
+    const struct text parts[] = {bytes(&kind_byte, 1), bytes(session_id, SESSION_ID),
+                                 bytes(secret, SECRET_LENGTH)};
+    crypto_keyed_hash(keyring, CRYPTO_SECRET_HASH, parts, 3, ret, SECRET_HASH);
+}
+
+void token_succeed(const struct keyring *keyring, const struct token *refresh, uint32_t generation,
+                   uint8_t access_secret[SECRET_LENGTH], uint8_t refresh_secret[SECRET_LENGTH])
+{
+    const uint8_t number[4] = {(uint8_t)(generation >> 24), (uint8_t)(generation >> 16),
+                               (uint8_t)(generation >> 8), (uint8_t)generation};
+    const struct text parts[] = {bytes(&refresh->owner, sizeof(refresh->owner)),
+                                 bytes(refresh->session_id, SESSION_ID),
+                                 bytes(refresh->secret, SECRET_LENGTH), bytes(number, 4)};
+    crypto_keyed_hash(keyring, CRYPTO_SUCCESSOR_ACCESS, parts, 4, access_secret, SECRET_LENGTH);
+    crypto_keyed_hash(keyring, CRYPTO_SUCCESSOR_REFRESH, parts, 4, refresh_secret, SECRET_LENGTH);
+}
