@@ -1,0 +1,212 @@
+/* What a type cannot judge: the grammar of single values, and options that contradict each other.
+ */
+#include "conf_options.h"
+
+#include <string.h>
+#include <sys/un.h>
+
+#include "address.h"
+#include "log.h"
+
+static const struct option_row *row_of(enum option_id id)
+{
+    return &option_rows[id];
+}
+
+/* Reports a value that its type took but that is no good. */
+static void refuse(struct conf_report *report, enum option_id id, const char *wanted,
+                   const char *value)
+{
+    char quoted[160];
+    conf_report_at(report, report->lines[id], "[%s] %s must be %s, not '%s'", row_of(id)->section,
+                   row_of(id)->name, wanted, log_quote(quoted, sizeof(quoted), text_of(value)));
+}
+
+/* Two options contradict each other where the later one stands. */
+static unsigned later_line(const struct conf_report *report, enum option_id id,
+                           enum option_id other)
+{
+    return report->lines[id] > report->lines[other] ? report->lines[id] : report->lines[other];
+}
+
+/* One time that must not be longer than another. */
+static const struct order {
+    enum option_id shorter, longer;
+    bool strictly;
+} orders[] = {
+    {OPTION_ID_policy_idle_timeout, OPTION_ID_policy_absolute_timeout, false},
+    {OPTION_ID_policy_access_ttl, OPTION_ID_policy_refresh_ttl, false},
+    {OPTION_ID_policy_refresh_ttl, OPTION_ID_policy_absolute_timeout, false},
+    {OPTION_ID_policy_refresh_grace, OPTION_ID_policy_access_ttl, true},
+    {OPTION_ID_redis_wait_timeout, OPTION_ID_redis_timeout, true},
+    {OPTION_ID_redis_connect_timeout, OPTION_ID_redis_timeout, false},
+};
+
+/* "5m", or "5m, the default" when the file does not say. */
+static void describe_value(const struct conf *conf, const struct conf_report *report,
+                           enum option_id id, struct buffer *out)
+{
+    const struct option_row *row = row_of(id);
+    row->type->print(row, option_value(row, conf), out);
+    if (report->lines[id] == 0) {
+        buffer_add_literal(out, ", the default");
+    }
+}
+
+static void check_order(const struct conf *conf, struct conf_report *report,
+                        const struct order *order)
+{
+    int64_t shorter = *(const int64_t *)option_value(row_of(order->shorter), conf);
+    int64_t longer = *(const int64_t *)option_value(row_of(order->longer), conf);
+    bool fits = order->strictly ? shorter < longer : shorter <= longer;
+    if (fits || report->refused[order->shorter] || report->refused[order->longer]) {
+        return;
+    }
+    struct buffer left = {0}, right = {0};
+    describe_value(conf, report, order->shorter, &left);
+    describe_value(conf, report, order->longer, &right);
+    unsigned line = later_line(report, order->shorter, order->longer);
+    conf_report_at(report, line, "[%s] %s (%.*s) must be %s than [%s] %s (%.*s)",
+                   row_of(order->shorter)->section, row_of(order->shorter)->name, (int)left.length,
+                   left.data, order->strictly ? "shorter" : "no longer",
+                   row_of(order->longer)->section, row_of(order->longer)->name, (int)right.length,
+                   right.data);
+    buffer_free(&left);
+    buffer_free(&right);
+}
+
+/* Listeners take addresses, not names: what a name means today must not decide who can connect. */
+static bool is_listen_address(const char *value)
+{
+    char host[ADDRESS_HOST_MAX];
+    uint16_t port;
+    struct ip_address ip;
+    return address_split(text_of(value), host, &port) && ip_parse(text_of(host), &ip);
+}
+
+static void check_listeners(const struct conf *conf, struct conf_report *report)
+{
+    static const char wanted[] = "an address and a port like 127.0.0.1:8080 or [::]:8080";
+    const char *main_listen = conf->server_listen, *ops_listen = conf->server_ops_listen;
+    size_t socket_max = sizeof(((struct sockaddr_un *)NULL)->sun_path) - 1;
+    if (main_listen[0] == '\0' && conf->server_unix_socket[0] == '\0') {
+        conf_report_at(
+            report, later_line(report, OPTION_ID_server_listen, OPTION_ID_server_unix_socket),
+            "[server] listen and unix_socket are both empty: the service would have no listener");
+    }
+    if (main_listen[0] != '\0' && !is_listen_address(main_listen)) {
+        refuse(report, OPTION_ID_server_listen, wanted, main_listen);
+    }
+    if (!is_listen_address(ops_listen)) {
+        refuse(report, OPTION_ID_server_ops_listen, wanted, ops_listen);
+    }
+    if (strcmp(main_listen, ops_listen) == 0) {
+        conf_report_at(report,
+                       later_line(report, OPTION_ID_server_listen, OPTION_ID_server_ops_listen),
+                       "[server] listen and ops_listen are both %s", main_listen);
+    }
+    if (strlen(conf->server_unix_socket) > socket_max) {
+        refuse(report, OPTION_ID_server_unix_socket, "a path of at most 107 bytes",
+               conf->server_unix_socket);
+    }
+}
+
+static void check_node_name(const struct conf *conf, struct conf_report *report)
+{
+    const char *name = conf->server_node_name;
+    static const char allowed[] =
+        "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-";
+    if (strspn(name, allowed) != strlen(name) || strlen(name) > 253) {
+        refuse(report, OPTION_ID_server_node_name,
+               "at most 253 letters, digits, dots, hyphens and underscores", name);
+    }
+}
+
+/* Checks a list word by word: each accepted by `accept`, none twice. */
+static void check_list(struct conf_report *report, enum option_id id, const struct conf_list *list,
+                       bool (*accept)(const char *word), const char *wanted)
+{
+    for (size_t i = 0; i < list->count; i++) {
+        if (!accept(list->items[i])) {
+            refuse(report, id, wanted, list->items[i]);
+        }
+        for (size_t earlier = 0; earlier < i; earlier++) {
+            if (strcmp(list->items[earlier], list->items[i]) == 0) {
+                refuse(report, id, "a list without repetitions", list->items[i]);
+                break;
+            }
+        }
+    }
+}
+
+static bool is_node(const char *word)
+{
+    char host[ADDRESS_HOST_MAX];
+    uint16_t port;
+    return address_split(text_of(word), host, &port);
+}
+
+static bool is_network(const char *word)
+{
+    struct network network;
+    return network_parse(text_of(word), &network);
+}
+
+static bool is_self_service(const char *word)
+{
+    static const char *const known[] = {"devices", "kick", "logout_all"};
+    bool found = false;
+    for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++) {
+        found = found || strcmp(word, known[i]) == 0;
+    }
+    return found;
+}
+
+static void check_lists(const struct conf *conf, struct conf_report *report)
+{
+    check_list(report, OPTION_ID_redis_nodes, &conf->redis_nodes, is_node,
+               "a list of HOST:PORT or [IPv6]:PORT");
+    check_list(report, OPTION_ID_server_trusted_proxies, &conf->server_trusted_proxies, is_network,
+               "a list of networks like 10.0.0.0/8 or fd00::/8, no bits set behind the prefix");
+    check_list(report, OPTION_ID_policy_self_service, &conf->policy_self_service, is_self_service,
+               "a list of words out of devices, kick, logout_all");
+}
+
+static void check_redis(const struct conf *conf, struct conf_report *report)
+{
+    if (conf->redis_nodes.count == 0) {
+        refuse(report, OPTION_ID_redis_nodes, "at least one HOST:PORT", "");
+    }
+    if (conf->redis_mode == REDIS_STANDALONE && conf->redis_nodes.count > 1) {
+        unsigned line = later_line(report, OPTION_ID_redis_mode, OPTION_ID_redis_nodes);
+        conf_report_at(report, line, "[redis] mode = standalone takes one node, nodes names %zu%s",
+                       conf->redis_nodes.count,
+                       report->lines[OPTION_ID_redis_nodes] == 0 ? " by default" : "");
+    }
+    if (conf->redis_user[0] != '\0' && conf->redis_password_file[0] == '\0') {
+        conf_report_at(report, report->lines[OPTION_ID_redis_user],
+                       "[redis] user needs a password_file");
+    }
+}
+
+static void check_files(const struct conf *conf, struct conf_report *report)
+{
+    if (conf->keys_file[0] == '\0') {
+        refuse(report, OPTION_ID_keys_file, "the path of a file", "");
+    }
+    if (conf->audit_file[0] == '\0') {
+        refuse(report, OPTION_ID_audit_file, "the path of a file", "");
+    }
+}
+
+void conf_check(const struct conf *conf, struct conf_report *report)
+{
+    check_listeners(conf, report);
+    check_node_name(conf, report);
+    check_lists(conf, report);
+    check_redis(conf, report);
+    check_files(conf, report);
+    for (size_t i = 0; i < sizeof(orders) / sizeof(orders[0]); i++) {
+        check_order(conf, report, &orders[i]);
+    }
+}

@@ -1,0 +1,69 @@
+/* The rows of tbl/options.h as a table, and the way from a row to its field. */
+#include "conf_options.h"
+
+#include <string.h>
+
+/* Words of the rows' column `reload`. */
+enum { RESTART = false, RELOAD = true };
+
+#define ROW(sect, nam, kind, ...)                                                \
+    [OPTION_ID_##sect##_##nam] = {.section = #sect,                              \
+                                  .name = #nam,                                  \
+                                  .type = &option_type_##kind,                   \
+                                  .offset = offsetof(struct conf, sect##_##nam), \
+                                  __VA_ARGS__},
+#define NUMBER(sect, nam, kind, first, min, max, again, about)                   \
+    ROW(sect, nam, kind, .initial = (first), .minimum = (min), .maximum = (max), \
+        .reload = (again), .help = (about))
+
+#define OPTION_TEXT(section, name, first, again, about) \
+    ROW(section, name, text, .initial_text = (first), .reload = (again), .help = (about))
+#define OPTION_LIST(section, name, first, again, about) \
+    ROW(section, name, list, .initial_text = (first), .reload = (again), .help = (about))
+#define OPTION_INT(section, name, first, min, max, again, about) \
+    NUMBER(section, name, int, first, min, max, again, about)
+#define OPTION_BYTES(section, name, first, min, max, again, about) \
+    NUMBER(section, name, bytes, first, min, max, again, about)
+#define OPTION_SECONDS(section, name, first, min, max, again, about) \
+    NUMBER(section, name, seconds, first, min, max, again, about)
+#define OPTION_MILLIS(section, name, first, min, max, again, about) \
+    NUMBER(section, name, millis, first, min, max, again, about)
+#define OPTION_BOOL(section, name, first, again, about) \
+    ROW(section, name, bool, .initial = (first), .reload = (again), .help = (about))
+#define OPTION_ENUM(section, name, kind, list, first, again, about)                  \
+    ROW(section, name, enum, .initial = (first), .words = (list), .reload = (again), \
+        .help = (about))
+
+const struct option_row option_rows[OPTION_COUNT] = {
+#include "tbl/options.h"
+};
+
+const struct option_row *option_find(struct text section, struct text name)
+{
+    for (const struct option_row *row = option_rows; row < option_rows + OPTION_COUNT; row++) {
+        if (text_equal(text_of(row->section), section) && text_equal(text_of(row->name), name)) {
+            return row;
+        }
+    }
+    return NULL;
+}
+
+bool option_section_exists(struct text section)
+{
+    for (const struct option_row *row = option_rows; row < option_rows + OPTION_COUNT; row++) {
+        if (text_equal(text_of(row->section), section)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+void *option_field(const struct option_row *row, struct conf *conf)
+{
+    return (char *)conf + row->offset;
+}
+
+const void *option_value(const struct option_row *row, const struct conf *conf)
+{
+    return (const char *)conf + row->offset;
+}

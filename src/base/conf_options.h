@@ -1,0 +1,103 @@
+/* The rows of tbl/options.h as data, and what the conf_*.c files share. Private to them. */
+#pragma once
+
+#include <stdatomic.h>
+
+#include "conf.h"
+
+/* One constant an option, in the order of the rows: OPTION_ID_server_listen. */
+enum option_id {
+#define OPTION_TEXT(section, name, initial, reload, help)              OPTION_ID_##section##_##name,
+#define OPTION_LIST(section, name, initial, reload, help)              OPTION_ID_##section##_##name,
+#define OPTION_INT(section, name, initial, min, max, reload, help)     OPTION_ID_##section##_##name,
+#define OPTION_BYTES(section, name, initial, min, max, reload, help)   OPTION_ID_##section##_##name,
+#define OPTION_SECONDS(section, name, initial, min, max, reload, help) OPTION_ID_##section##_##name,
+#define OPTION_MILLIS(section, name, initial, min, max, reload, help)  OPTION_ID_##section##_##name,
+#define OPTION_BOOL(section, name, initial, reload, help)              OPTION_ID_##section##_##name,
+#define OPTION_ENUM(section, name, type, words, initial, reload, help) OPTION_ID_##section##_##name,
+#include "tbl/options.h"
+    OPTION_COUNT
+};
+
+struct option_row;
+
+/* What all options of a type have in common. `field` points into a struct conf. */
+struct option_type {
+    /* Replaces the field's value; false leaves it alone. */
+    bool (*parse)(const struct option_row *row, struct text value, void *field);
+    void (*print)(const struct option_row *row, const void *field, struct buffer *out);
+    /* What a value must look like: "a time from 10ms to 1m (units: ms, s, m)". */
+    void (*describe)(const struct option_row *row, struct buffer *out);
+    bool (*equal)(const void *a, const void *b);
+    /* Sets the row's default in zeroed memory. */
+    void (*set_initial)(const struct option_row *row, void *field);
+    void (*release)(void *field);
+};
+
+extern const struct option_type option_type_text, option_type_list, option_type_int,
+    option_type_bytes, option_type_seconds, option_type_millis, option_type_bool, option_type_enum;
+
+struct option_row {
+    const char *section, *name;
+    const struct option_type *type;
+    size_t offset;            /* of the field in struct conf */
+    const char *initial_text; /* text and list */
+    int64_t initial;          /* all others */
+    int64_t minimum, maximum;
+    const char *words; /* enum: "first|second" */
+    bool reload;
+    const char *help;
+};
+
+extern const struct option_row option_rows[OPTION_COUNT];
+
+/* The row of a section's option, NULL if there is none. */
+const struct option_row *option_find(struct text section, struct text name);
+/* True if any row is of this section. */
+bool option_section_exists(struct text section);
+void *option_field(const struct option_row *row, struct conf *conf);
+const void *option_value(const struct option_row *row, const struct conf *conf);
+
+/* Takes the next word off the front of *rest; absent at the end. Blanks separate; with `commas`,
+ * commas too. */
+struct text conf_next_word(struct text *rest, bool commas);
+
+/* Problems found in one file, and where its options stand. */
+struct conf_report {
+    const char *path;
+    struct buffer *messages;
+    unsigned lines[OPTION_COUNT]; /* 0: not in the file */
+    bool refused[OPTION_COUNT];   /* its value was refused; the field holds the default */
+};
+
+/* Adds a message; line 0 stands for the file as a whole. */
+void conf_report_at(struct conf_report *report, unsigned line, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+/* Refuses single values that their type cannot judge, and options that contradict each other. */
+void conf_check(const struct conf *conf, struct conf_report *report);
+
+/* Sections [key:NAME] on their way into conf->keys. */
+struct conf_key_draft {
+    struct service_key key;
+    unsigned line; /* of the heading */
+    unsigned seen; /* options given, one bit each */
+    bool refused;  /* a value was refused: the key is not whole */
+    struct conf_key_draft *next;
+};
+
+/* Starts a section, at the head of the list; reports a bad or repeated name. */
+void conf_key_begin(struct conf_report *report, struct conf_key_draft **drafts, struct text name,
+                    unsigned line);
+/* One option of the section. */
+void conf_key_set(struct conf_report *report, struct conf_key_draft *draft, unsigned line,
+                  struct text name, struct text value);
+/* Reports what is missing or repeated, moves the keys into conf, frees the drafts. */
+void conf_keys_finish(struct conf_report *report, struct conf_key_draft **drafts,
+                      struct conf *conf);
+
+/* A struct conf and the number of those who hold it. */
+struct counted_conf {
+    struct conf conf; /* first: a pointer to one is a pointer to the other */
+    atomic_uint references;
+};
