@@ -1,7 +1,7 @@
 # sessiond: `make run` and `make check` do everything on a fresh Debian 12; `make help` lists the rest.
 #
 # BUILD=dir builds elsewhere, LAYERS="base store" builds the library of some layers only, V=1 shows
-# the commands.
+# the commands. The build rules come first, the targets around them after.
 
 BUILD  ?= build
 LAYERS ?= base store services session http
@@ -64,3 +64,107 @@ $(BUILD)/tests/check_%: $(BUILD)/tests/check_%.o $(CHECK_HELPERS) $(LIBRARY)
 .PRECIOUS: $(BUILD)/tests/%.o
 
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
+
+# --- Around the build -----------------------------------------------------------------------------
+# Targets that may have to install packages build in a make of their own, since this one asked
+# pkg-config before the packages were there.
+
+DESTDIR    ?=
+SYSCONFDIR ?= /etc
+UNITDIR    ?= $(PREFIX)/lib/systemd/system
+DATADIR    := $(PREFIX)/share/sessiond
+DOCDIR     := $(PREFIX)/share/doc/sessiond
+
+NODES      ?= 1
+PORT       ?= 8080
+REDIS_PORT ?=
+
+C_FILES := $(wildcard include/*.h include/tbl/*.h src/*.c src/*/*.[ch] tests/*.[ch] tests/bench/*.c)
+FORMATTED_FILES := $(filter-out include/tbl/%,$(C_FILES))
+PYTHON  := /usr/bin/python3
+AGAIN   := +@$(MAKE) --no-print-directory
+
+.PHONY: help deps run stop redis-up redis-down check unit system lint asan tsan bench memory format \
+        install clean check-parts flags
+
+help: ## Lists the targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
+
+deps: ## Installs the missing Debian packages for building and testing
+	@tests/deps.sh build
+
+run: deps ## Starts Redis and NODES=1 nodes on PORT=8080 in the foreground; writes build/run/env
+	$(AGAIN) all
+	@exec env BUILD=$(BUILD) NODES=$(NODES) PORT=$(PORT) REDIS_PORT=$(REDIS_PORT) tests/run.sh up
+
+stop: ## Ends what `make run` started
+	@BUILD=$(BUILD) tests/run.sh down
+
+redis-up: ## Starts the local Redis Cluster (REDIS_PORT=7001) with the data it had
+	@tests/deps.sh build
+	@DIR=$(BUILD)/run/redis REDIS_PORT=$(REDIS_PORT) tests/redis_cluster.sh up
+
+redis-down: ## Stops the local Redis Cluster; its data stays
+	@DIR=$(BUILD)/run/redis REDIS_PORT=$(REDIS_PORT) tests/redis_cluster.sh down
+
+check: deps ## Builds and runs all tests; the last line counts them
+	$(AGAIN) check-parts PARTS='unit system'
+
+unit: deps ## Builds and runs the unit tests
+	$(AGAIN) check-parts PARTS=unit
+
+system: deps ## Builds and runs the tests of the whole daemon on a real cluster
+	$(AGAIN) check-parts PARTS=system
+
+asan: deps ## The same as check, built with address and undefined behaviour sanitizers
+	$(AGAIN) check-parts PARTS='unit system' BUILD=$(BUILD)/asan OPTIMIZE='-O1 -g' \
+	    SANITIZE='-fsanitize=address,undefined -fno-omit-frame-pointer'
+
+tsan: deps ## The same as check, built with the thread sanitizer
+	$(AGAIN) check-parts PARTS='unit system' BUILD=$(BUILD)/tsan OPTIMIZE='-O1 -g' \
+	    SANITIZE='-fsanitize=thread -fno-omit-frame-pointer'
+
+# PARTS of the tests, each with what it needs.
+check-parts: $(if $(findstring unit,$(PARTS)),$(CHECKS)) $(if $(findstring system,$(PARTS)),$(DAEMON))
+	@$(PYTHON) tests/check.py --build $(BUILD) $(if $(findstring system,$(PARTS)),--system) \
+	    $(if $(findstring unit,$(PARTS)),--unit $(sort $(CHECKS)))
+
+lint: deps ## Format, layers, documentation, static analysis
+	@tests/deps.sh lint
+	@$(PYTHON) tests/lint/lint.py
+
+# For the static analysis, which is to see what the compiler sees.
+flags:
+	@:$(info $(CPPFLAGS))
+
+bench: deps ## Measures against bare libmicrohttpd, nginx and webdis
+	@tests/deps.sh bench
+	$(AGAIN) all $(BUILD)/tests/bench/bare_responder
+	@$(PYTHON) tests/bench/bench.py --build $(BUILD)
+
+memory: deps ## Measures Redis memory per session with 100,000 users of 3 sessions
+	$(AGAIN) all
+	@$(PYTHON) tests/bench/memory.py --build $(BUILD)
+
+$(BUILD)/tests/bench/bare_responder: $(BUILD)/tests/bench/bare_responder.o
+	@echo "  LINK  $@"
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(shell pkg-config --libs libmicrohttpd)
+
+format: ## Formats the C sources
+	@tests/deps.sh lint
+	@clang-format -i $(FORMATTED_FILES)
+
+install: $(DAEMON) ## Installs under DESTDIR and PREFIX=/usr/local; keeps an existing configuration
+	install -D -m 755 $(DAEMON) $(DESTDIR)$(PREFIX)/bin/sessiond
+	install -d $(DESTDIR)$(UNITDIR)
+	sed 's|/usr/local/bin/|$(PREFIX)/bin/|' systemd/sessiond.service >$(DESTDIR)$(UNITDIR)/sessiond.service
+	install -D -m 644 conf/redis.conf $(DESTDIR)$(DATADIR)/redis.conf
+	install -D -m 644 conf/sessiond.conf $(DESTDIR)$(DATADIR)/sessiond.conf
+	test -e $(DESTDIR)$(SYSCONFDIR)/sessiond/sessiond.conf || \
+	    install -D -m 640 conf/sessiond.conf $(DESTDIR)$(SYSCONFDIR)/sessiond/sessiond.conf
+	install -d $(DESTDIR)$(DOCDIR)
+	install -m 644 README.md CHANGELOG.md LICENSE $(wildcard docs/*) $(DESTDIR)$(DOCDIR)
+
+clean: ## Stops what `make run` started and removes everything that was built, its data too
+	@BUILD=$(BUILD) tests/run.sh down
+	rm -rf $(BUILD)

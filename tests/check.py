@@ -1,0 +1,123 @@
+#!/usr/bin/python3
+"""Runs the tests that the Makefile built and counts them.
+
+The last line is `N passed, N failed` over unit checks and system tests; the exit status is 1 if
+anything failed. Reports of sanitizers count as failures wherever they come from.
+"""
+import argparse
+import os
+import pathlib
+import re
+import signal
+import subprocess
+import sys
+import time
+import xml.etree.ElementTree
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+UNIT_TIMEOUT = 300
+SYSTEM_TIMEOUT = 1800
+SUMMARY = re.compile(r"^\d+%: Checks: (\d+), Failures: (\d+), Errors: (\d+)$", re.MULTILINE)
+
+
+def run_unit(program, environment):
+    """Runs one check program; returns (passed, failed)."""
+    start = time.monotonic()
+    try:
+        result = subprocess.run([program], cwd=ROOT, env=environment, timeout=UNIT_TIMEOUT,
+                                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                                errors="replace")
+        output, status = result.stdout, result.returncode
+    except subprocess.TimeoutExpired as expired:
+        output, status = (expired.stdout or b"").decode(errors="replace"), "timeout"
+    summaries = [tuple(map(int, found)) for found in SUMMARY.findall(output)]
+    checks = sum(found[0] for found in summaries)
+    failed = sum(found[1] + found[2] for found in summaries)
+    passed = checks - failed
+    if (status != 0 and not failed) or not checks:
+        failed += 1
+    print(f"  {pathlib.Path(program).name:<28} {passed:4d} passed  {failed:3d} failed"
+          f"  {time.monotonic() - start:6.1f} s", flush=True)
+    if failed:
+        print(f"{output}\n  exit status {status}", flush=True)
+    return passed, failed
+
+
+def run_system(binary, report, environment):
+    """Runs the system tests; returns (passed, failed)."""
+    report.unlink(missing_ok=True)
+    environment = {**environment, "SESSIOND_BINARY": str(binary)}
+    command = ["/usr/bin/python3", "-m", "pytest", "-q", "-p", "no:cacheprovider",
+               "--durations=5", f"--junitxml={report}", "tests/system"]
+    pytest = subprocess.Popen(command, cwd=ROOT, env=environment, start_new_session=True)
+    try:
+        status = pytest.wait(SYSTEM_TIMEOUT)
+    except (subprocess.TimeoutExpired, KeyboardInterrupt):
+        # SIGINT lets the fixtures stop what they started.
+        os.killpg(pytest.pid, signal.SIGINT)
+        try:
+            pytest.wait(60)
+        except subprocess.TimeoutExpired:
+            os.killpg(pytest.pid, signal.SIGKILL)
+        status = "timeout"
+    if not report.exists():
+        print(f"  pytest left no report, exit status {status}")
+        return 0, 1
+    suites = list(xml.etree.ElementTree.parse(report).getroot().iter("testsuite"))
+    total, failed, skipped = (sum(int(suite.get(name)) for suite in suites for name in names)
+                              for names in (["tests"], ["failures", "errors"], ["skipped"]))
+    if (status != 0 and not failed) or not total:
+        failed += 1
+    return max(total - failed - skipped, 0), failed
+
+
+def sanitizer_reports(prefix):
+    """Prints and counts what sanitizers wrote."""
+    reports = sorted(prefix.parent.glob(prefix.name + ".*"))
+    for report in reports:
+        print(f"--- {report}\n{report.read_text(errors='replace')[:6000]}")
+    return len(reports)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--build", default="build")
+    parser.add_argument("--unit", nargs="*", metavar="PROGRAM")
+    parser.add_argument("--system", action="store_true")
+    arguments = parser.parse_args()
+    build = (ROOT / arguments.build).resolve()
+    reports = build / "sanitizer-report"
+    for old in build.glob(reports.name + ".*"):
+        old.unlink()
+
+    environment = {**os.environ, "CK_VERBOSITY": "normal", "PYTHONDONTWRITEBYTECODE": "1"}
+    options = f"log_path={reports}"
+    environment["ASAN_OPTIONS"] = options + ":detect_stack_use_after_return=1"
+    environment["UBSAN_OPTIONS"] = options + ":print_stacktrace=1:halt_on_error=0"
+    environment["TSAN_OPTIONS"] = (options + ":halt_on_error=0:second_deadlock_stack=1"
+                                   f":suppressions={ROOT / 'tests/tsan.supp'}")
+
+    passed = failed = 0
+    start = time.monotonic()
+    if arguments.unit is not None:
+        print("Unit tests")
+        results = [run_unit(ROOT / program, environment) for program in arguments.unit] or [(0, 1)]
+        unit = [sum(column) for column in zip(*results)]
+        print(f"Unit tests: {unit[0]} passed, {unit[1]} failed")
+        passed, failed = passed + unit[0], failed + unit[1]
+    if arguments.system:
+        print("System tests", flush=True)
+        system = run_system(build / "sessiond", build / "system.xml", environment)
+        print(f"System tests: {system[0]} passed, {system[1]} failed")
+        passed, failed = passed + system[0], failed + system[1]
+    found = sanitizer_reports(reports)
+    if found:
+        print(f"Sanitizers: {found} reports")
+    failed += found
+    print(f"{time.monotonic() - start:.0f} s")
+    print(f"{passed} passed, {failed} failed")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
