@@ -49,7 +49,7 @@ $(LIBRARY): $(OBJECTS)
 	@echo "  AR    $@"
 	$(Q)rm -f $@ && ar rcs $@ $^
 
-$(DAEMON): $(BUILD)/src/main.o $(LIBRARY)
+$(DAEMON): $(patsubst %.c,$(BUILD)/%.o,$(wildcard src/*.c)) $(LIBRARY)
 	@echo "  LINK  $@"
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 

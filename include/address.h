@@ -17,7 +17,7 @@ struct ip_address {
     uint8_t bytes[16]; /* the first 4 for AF_INET, the rest zero */
 };
 
-struct network {
+struct ip_network {
     struct ip_address address; /* bits behind the prefix are zero */
     unsigned prefix;           /* 0..32 or 0..128 */
 };
@@ -37,6 +37,6 @@ bool ip_equal(const struct ip_address *a, const struct ip_address *b);
 
 /* Reads "10.0.0.0/8", "fd00::/8", or an address alone (a network of one). False for everything
  * else, also if bits behind the prefix are set: that is a typing error more often than not. */
-bool network_parse(struct text text, struct network *ret);
+bool ip_network_parse(struct text text, struct ip_network *ret);
 /* True if the address is in the network. IPv4 is only in IPv4 networks, IPv6 in IPv6 ones. */
-bool network_contains(const struct network *network, const struct ip_address *address);
+bool ip_network_contains(const struct ip_network *network, const struct ip_address *address);

@@ -148,8 +148,8 @@ static bool is_node(const char *word)
 
 static bool is_network(const char *word)
 {
-    struct network network;
-    return network_parse(text_of(word), &network);
+    struct ip_network network;
+    return ip_network_parse(text_of(word), &network);
 }
 
 static bool is_self_service(const char *word)

@@ -152,7 +152,7 @@ static bool is_network_address(const struct ip_address *address, unsigned prefix
     return ip_equal(&zeroed, address);
 }
 
-bool network_parse(struct text text, struct network *ret)
+bool ip_network_parse(struct text text, struct ip_network *ret)
 {
     const char *slash = text.length > 0 ? memchr(text.data, '/', text.length) : NULL;
     struct text literal = {text.data, slash ? (size_t)(slash - text.data) : text.length};
@@ -178,11 +178,11 @@ bool network_parse(struct text text, struct network *ret)
         address = unmapped;
         prefix -= 96;
     }
-    *ret = (struct network){address, (unsigned)prefix};
+    *ret = (struct ip_network){address, (unsigned)prefix};
     return true;
 }
 
-bool network_contains(const struct network *network, const struct ip_address *address)
+bool ip_network_contains(const struct ip_network *network, const struct ip_address *address)
 {
     return network->address.family == address->family &&
            same_prefix(network->address.bytes, address->bytes, network->prefix);

@@ -1,0 +1,168 @@
+/* The commands beside the service itself. */
+#include "commands.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "token.h"
+
+static int print(const struct buffer *out)
+{
+    bool written = fwrite(out->data, 1, out->length, stdout) == out->length;
+    return written && fflush(stdout) == 0 ? EXIT_DONE : EXIT_RUNTIME;
+}
+
+static int refuse(const char *message)
+{
+    fprintf(stderr, "sessiond: %s\n", message);
+    return EXIT_USAGE;
+}
+
+struct conf *command_load_config(const char *path)
+{
+    struct buffer error = {0};
+    struct conf *conf = conf_load(path, &error);
+    fprintf(stderr, "%.*s", (int)error.length, error.length > 0 ? error.data : "");
+    buffer_free(&error);
+    return conf;
+}
+
+struct keyring *command_load_keys(const struct conf *conf, bool create, struct buffer *error)
+{
+    const char *directory = getenv("CREDENTIALS_DIRECTORY");
+    if (directory != NULL) {
+        char path[4096];
+        int length = snprintf(path, sizeof(path), "%s/sessiond-keys", directory);
+        if (length > 0 && (size_t)length < sizeof(path) && access(path, F_OK) == 0) {
+            return keyring_load(path, false, error);
+        }
+    }
+    return keyring_load(conf->keys_file, create, error);
+}
+
+int command_check_config(const struct arguments *arguments)
+{
+    struct conf *conf = command_load_config(arguments->file);
+    if (conf == NULL) {
+        return EXIT_USAGE;
+    }
+    printf("%s: good, %zu service keys\n", arguments->file, conf->key_count);
+    conf_unref(&conf);
+    return EXIT_DONE;
+}
+
+static int dump(const struct arguments *arguments, bool commented)
+{
+    struct conf *conf =
+        arguments->config ? command_load_config(arguments->config) : conf_defaults();
+    if (conf == NULL) {
+        return EXIT_USAGE;
+    }
+    struct buffer out = {0};
+    conf_dump(conf, commented, &out);
+    int result = print(&out);
+    buffer_free(&out);
+    conf_unref(&conf);
+    return result;
+}
+
+int command_dump_config(const struct arguments *arguments)
+{
+    return dump(arguments, false);
+}
+
+int command_dump_commented(const struct arguments *arguments)
+{
+    return dump(arguments, true);
+}
+
+int command_version(const struct arguments *arguments)
+{
+    (void)arguments;
+    printf("sessiond %s (%s)\n", SESSIOND_VERSION, SESSIOND_REVISION);
+    return EXIT_DONE;
+}
+
+enum { KEY_SECRET = 32, KEY_PREFIX = 3, KEY_LENGTH = KEY_PREFIX + 43 };
+
+static void make_key(char key[KEY_LENGTH], uint8_t digest[32])
+{
+    uint8_t secret[KEY_SECRET];
+    crypto_random(secret, sizeof(secret));
+    memcpy(key, "sk_", KEY_PREFIX);
+    text_to_base64url(key + KEY_PREFIX, secret, sizeof(secret));
+    crypto_digest(digest, (struct text){key, KEY_LENGTH});
+    crypto_wipe(secret, sizeof(secret));
+}
+
+/* The key alone in the first line, then the section for the configuration. */
+int command_keygen(const struct arguments *arguments)
+{
+    struct service_key described = {.name = (char *)(uintptr_t)arguments->name,
+                                    .tenant = (char *)(uintptr_t)arguments->tenant};
+    if (!conf_is_name(text_of(arguments->name))) {
+        return refuse("--name must be [a-z0-9][a-z0-9._-]{0,62}");
+    }
+    if (strcmp(arguments->tenant, "*") != 0 && !conf_is_name(text_of(arguments->tenant))) {
+        return refuse("--tenant must be '*' or [a-z0-9][a-z0-9._-]{0,62}");
+    }
+    if (!conf_parse_scopes(text_of(arguments->scopes), &described.scopes) ||
+        described.scopes == 0) {
+        return refuse("--scopes must be one or more of:"
+#define SCOPE(id, name, help) " " name
+#include "tbl/scopes.h"
+#undef SCOPE
+        );
+    }
+    char key[KEY_LENGTH];
+    make_key(key, described.digest);
+    struct buffer out = {0};
+    buffer_reserve(&out, 4096); /* so that the key is not left in memory given back on the way */
+    buffer_add(&out, key, sizeof(key));
+    buffer_add_literal(&out, "\n\n");
+    conf_dump_key(&described, &out);
+    int result = print(&out);
+    crypto_wipe(key, sizeof(key));
+    crypto_wipe(out.data, out.length);
+    buffer_free(&out);
+    return result;
+}
+
+static void print_keys(const struct keyring *keyring, const struct arguments *arguments)
+{
+    struct user_tag owner;
+    char key[USER_KEY_LENGTH];
+    token_tag_user(keyring, text_of(arguments->tenant), text_of(arguments->user), &owner);
+    for (const char *prefix = "ue"; *prefix != '\0'; prefix++) {
+        token_user_key(&owner, *prefix, key);
+        printf("%.*s\n", USER_KEY_LENGTH, key);
+    }
+}
+
+int command_keys(const struct arguments *arguments)
+{
+    struct text user = text_of(arguments->user);
+    if (!conf_is_name(text_of(arguments->tenant))) {
+        return refuse("--tenant must be [a-z0-9][a-z0-9._-]{0,62}");
+    }
+    if (user.length < 1 || user.length > 128 || !text_is_clean_utf8(user)) {
+        return refuse("--user must be 1 to 128 bytes of UTF-8 without control characters");
+    }
+    struct conf *conf = command_load_config(arguments->config ? arguments->config : DEFAULT_CONFIG);
+    if (conf == NULL) {
+        return EXIT_USAGE;
+    }
+    struct buffer error = {0};
+    struct keyring *keyring = command_load_keys(conf, false, &error);
+    conf_unref(&conf);
+    if (keyring == NULL) {
+        fprintf(stderr, "sessiond: %.*s\n", (int)error.length, error.data);
+        buffer_free(&error);
+        return EXIT_RUNTIME;
+    }
+    print_keys(keyring, arguments);
+    keyring_unref(&keyring);
+    return EXIT_DONE;
+}

@@ -1,0 +1,411 @@
+/* The life of the service: start in order, wait for signals, stop in reverse.
+ *
+ * The main thread does nothing but wait for signals. All signals it handles are blocked before the
+ * first thread starts, so that no other thread ever runs a handler; there are no handlers but the
+ * one that lets a second SIGTERM cut a drain short. */
+#include "commands.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <systemd/sd-daemon.h>
+#include <unistd.h>
+
+#include "audit.h"
+#include "clock.h"
+#include "http.h"
+#include "log.h"
+#include "metrics.h"
+#include "store.h"
+
+enum {
+    DAY_SECONDS = 86400,
+    RETENTION_RECOMMENDED = 180 * DAY_SECONDS,
+    DESCRIPTORS_BESIDE_CONNECTIONS = 256, /* Redis connections, loops, files */
+    STOP_SLACK_SECONDS = 10 /* beyond drain_timeout: last audit lines, joining threads */
+};
+
+struct daemon {
+    const char *path; /* of the configuration */
+    char node_name[256];
+    struct keyring *keyring;
+    struct audit *audit;
+    struct store *store;
+    struct http_server *server;
+    sigset_t signals;
+    int64_t watchdog_ms; /* 0: nobody watches */
+    bool stuck;          /* a worker is; said once */
+};
+
+/* The process itself. */
+
+/* Memory holds keys and tokens: it must neither be dumped nor read through ptrace. Sanitizers work
+ * through ptrace. */
+static void hide_memory(void)
+{
+    struct rlimit none = {0, 0};
+    bool hidden = setrlimit(RLIMIT_CORE, &none) == 0;
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+    hidden = prctl(PR_SET_DUMPABLE, 0) == 0 && hidden;
+#endif
+    if (!hidden) {
+        log_warning("core_dumps_on", "error=\"%s\"", strerror(errno));
+    }
+}
+
+static void raise_descriptor_limit(const struct conf *conf)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0) {
+        return;
+    }
+    limit.rlim_cur = limit.rlim_max;
+    if (setrlimit(RLIMIT_NOFILE, &limit) != 0) {
+        log_warning("descriptor_limit_not_raised", "error=\"%s\"", strerror(errno));
+    }
+    rlim_t wanted = (rlim_t)conf->server_max_connections + DESCRIPTORS_BESIDE_CONNECTIONS;
+    if (limit.rlim_cur < wanted) {
+        log_warning("descriptor_limit_low", "limit=%llu wanted=%llu",
+                    (unsigned long long)limit.rlim_cur, (unsigned long long)wanted);
+    }
+}
+
+static void prepare_process(struct daemon *daemon)
+{
+    hide_memory();
+    umask(0077);
+    signal(SIGPIPE, SIG_IGN);
+    sigemptyset(&daemon->signals);
+    sigaddset(&daemon->signals, SIGTERM);
+    sigaddset(&daemon->signals, SIGINT);
+    sigaddset(&daemon->signals, SIGHUP);
+    sigaddset(&daemon->signals, SIGUSR1);
+    pthread_sigmask(SIG_BLOCK, &daemon->signals, NULL);
+    uint64_t microseconds = 0;
+    if (sd_watchdog_enabled(0, &microseconds) > 0) {
+        daemon->watchdog_ms = (int64_t)(microseconds / 1000);
+    }
+}
+
+/* What is allowed and yet worth a word. */
+static void warn_of_risks(const struct conf *conf)
+{
+    if (conf->keys_encryption == ENCRYPTION_NONE) {
+        log_warning("records_not_encrypted", "option=keys.encryption");
+    }
+    if (conf->audit_retention < RETENTION_RECOMMENDED) {
+        log_warning("audit_retention_short", "days=%lld recommended=180",
+                    (long long)(conf->audit_retention / DAY_SECONDS));
+    }
+    if (conf->key_count == 0) {
+        log_warning("no_service_keys", "hint=\"no service can call; see sessiond keygen\"");
+    }
+}
+
+/* Logs messages that come one a line. */
+static void log_messages(const char *event, struct text messages)
+{
+    char quoted[1024];
+    while (messages.length > 0) {
+        const char *end = memchr(messages.data, '\n', messages.length);
+        size_t length = end ? (size_t)(end - messages.data) : messages.length;
+        log_error(event, "reason=\"%s\"",
+                  log_quote(quoted, sizeof(quoted), (struct text){messages.data, length}));
+        size_t taken = end ? length + 1 : length;
+        messages = (struct text){messages.data + taken, messages.length - taken};
+    }
+}
+
+/* The steps of the start; each is undone by the function beside it. */
+
+static bool keys_up(struct daemon *daemon, const struct conf *conf, struct buffer *error)
+{
+    daemon->keyring = command_load_keys(conf, true, error);
+    return daemon->keyring != NULL;
+}
+
+static void keys_down(struct daemon *daemon)
+{
+    keyring_unref(&daemon->keyring);
+}
+
+static bool audit_up(struct daemon *daemon, const struct conf *conf, struct buffer *error)
+{
+    daemon->audit = audit_start(conf, daemon->node_name, error);
+    return daemon->audit != NULL;
+}
+
+static void audit_down(struct daemon *daemon)
+{
+    audit_stop(&daemon->audit);
+}
+
+static bool store_up(struct daemon *daemon, const struct conf *conf, struct buffer *error)
+{
+    daemon->store = store_start(conf, error);
+    return daemon->store != NULL;
+}
+
+static void store_down(struct daemon *daemon)
+{
+    store_stop(&daemon->store);
+}
+
+static bool http_up(struct daemon *daemon, const struct conf *conf, struct buffer *error)
+{
+    struct http_services services = {.audit = daemon->audit,
+                                     .store = daemon->store,
+                                     .keyring = daemon->keyring,
+                                     .node_name = daemon->node_name};
+    daemon->server = http_server_start(conf, &services, error);
+    return daemon->server != NULL;
+}
+
+static void http_down(struct daemon *daemon)
+{
+    http_server_stop(&daemon->server);
+}
+
+static const struct step {
+    const char *name;
+    bool (*up)(struct daemon *daemon, const struct conf *conf, struct buffer *error);
+    void (*down)(struct daemon *daemon);
+} steps[] = {
+    {"keys", keys_up, keys_down},
+    {"audit", audit_up, audit_down},
+    {"store", store_up, store_down},
+    {"http", http_up, http_down},
+};
+enum { STEPS = sizeof(steps) / sizeof(steps[0]) };
+
+/* Number of steps that were taken. */
+static size_t start(struct daemon *daemon)
+{
+    struct conf *conf = conf_current();
+    struct buffer error = {0};
+    size_t taken = 0;
+    while (taken < STEPS && steps[taken].up(daemon, conf, &error)) {
+        taken++;
+    }
+    if (taken < STEPS) {
+        log_error("start_failed", "step=%s", steps[taken].name);
+        log_messages("start_failed", buffer_text(&error));
+    }
+    buffer_free(&error);
+    conf_unref(&conf);
+    return taken;
+}
+
+static void stop(struct daemon *daemon, size_t taken)
+{
+    while (taken > 0) {
+        steps[--taken].down(daemon);
+    }
+}
+
+/* Reload: everything is read and checked before anything is changed. */
+
+/* The names secret is in every key name and every stored hash: with another one all sessions would
+ * be unknown. */
+static bool same_names(const struct keyring *a, const struct keyring *b)
+{
+    struct text part = TEXT("sessiond");
+    uint8_t of_a[16], of_b[16];
+    crypto_keyed_hash(a, CRYPTO_TENANT_TAG, &part, 1, of_a, sizeof(of_a));
+    crypto_keyed_hash(b, CRYPTO_TENANT_TAG, &part, 1, of_b, sizeof(of_b));
+    return crypto_equal(of_a, of_b, sizeof(of_a));
+}
+
+static struct keyring *load_new_keys(const struct daemon *daemon, const struct conf *conf,
+                                     struct buffer *error)
+{
+    struct keyring *keyring = command_load_keys(conf, false, error);
+    if (keyring != NULL && !same_names(keyring, daemon->keyring)) {
+        buffer_add_literal(error, "the names secret in the key file must never change\n");
+        keyring_unref(&keyring);
+    }
+    if (keyring != NULL && !keyring_has(keyring, keyring_newest(daemon->keyring))) {
+        log_warning("key_gone", "id=%u effect=\"its tokens and records are dead\"",
+                    keyring_newest(daemon->keyring));
+    }
+    return keyring;
+}
+
+/* A new configuration that may be taken over, or NULL with messages. */
+static struct conf *load_new_conf(const struct daemon *daemon, struct buffer *error)
+{
+    struct conf *wanted = conf_load(daemon->path, error);
+    if (wanted == NULL) {
+        return NULL;
+    }
+    struct conf *running = conf_current();
+    const char *frozen = conf_frozen_difference(running, wanted);
+    conf_unref(&running);
+    if (frozen != NULL) {
+        buffer_addf(error, "%s: %s changes with a restart only\n", daemon->path, frozen);
+        conf_unref(&wanted);
+    }
+    return wanted;
+}
+
+/* Publishes conf, whose reference is taken over, and hands conf and keys to those who run. */
+static void take_over(struct daemon *daemon, struct conf *conf, struct keyring *keyring)
+{
+    log_set_level(conf->log_level);
+    warn_of_risks(conf);
+    audit_reload(daemon->audit, conf);
+    conf_publish(conf);
+    http_server_reload(daemon->server);
+    http_server_rekey(daemon->server, keyring);
+    keyring_unref(&daemon->keyring);
+    daemon->keyring = keyring;
+}
+
+static bool reload(struct daemon *daemon, struct buffer *error)
+{
+    struct conf *conf = load_new_conf(daemon, error);
+    if (conf == NULL) {
+        return false;
+    }
+    struct keyring *keyring = load_new_keys(daemon, conf, error);
+    if (keyring == NULL || !store_reload(daemon->store, conf, error)) {
+        keyring_unref(&keyring);
+        conf_unref(&conf);
+        return false;
+    }
+    take_over(daemon, conf, keyring);
+    return true;
+}
+
+/* SIGHUP, told to systemd and to the log. */
+static void reload_and_tell(struct daemon *daemon)
+{
+    struct buffer error = {0};
+    sd_notifyf(0, "RELOADING=1\nMONOTONIC_USEC=%lld", (long long)(clock_monotonic_ms() * 1000));
+    bool taken = reload(daemon, &error);
+    if (taken) {
+        log_info("config_reloaded", "file=%s", daemon->path);
+    } else {
+        log_messages("config_refused", buffer_text(&error));
+    }
+    metrics_add(taken ? METRIC_CONFIG_RELOADS : METRIC_CONFIG_RELOAD_ERRORS, 1);
+    sd_notifyf(0, "READY=1\nSTATUS=%s",
+               taken ? "Serving" : "Serving; the last reload was refused, see the log");
+    buffer_free(&error);
+}
+
+/* The wait for signals. */
+
+/* Half the watchdog's interval is the bound for a worker's loop turn, a quarter the pace of pings:
+ * a stuck worker is found before the watchdog ends, a slow one is not mistaken for it. */
+static void ping_watchdog(struct daemon *daemon)
+{
+    if (daemon->watchdog_ms == 0) {
+        return;
+    }
+    bool alive = http_server_alive(daemon->server, daemon->watchdog_ms / 2);
+    if (alive) {
+        sd_notify(0, "WATCHDOG=1");
+    } else if (!daemon->stuck) {
+        log_error("worker_stuck", "milliseconds=%lld", (long long)(daemon->watchdog_ms / 2));
+    }
+    daemon->stuck = !alive;
+}
+
+/* The next signal, 0 when it is time for a ping. */
+static int next_signal(const struct daemon *daemon)
+{
+    int64_t pause_ms = daemon->watchdog_ms / 4;
+    struct timespec pause = {.tv_sec = pause_ms / 1000, .tv_nsec = pause_ms % 1000 * 1000000};
+    int number = daemon->watchdog_ms > 0 ? sigtimedwait(&daemon->signals, NULL, &pause)
+                                         : sigwaitinfo(&daemon->signals, NULL);
+    return number > 0 ? number : 0;
+}
+
+/* Returns when the service is to stop. */
+static void serve(struct daemon *daemon)
+{
+    int number = 0;
+    while (number != SIGTERM && number != SIGINT) {
+        ping_watchdog(daemon);
+        number = next_signal(daemon);
+        if (number == SIGHUP) {
+            reload_and_tell(daemon);
+        } else if (number == SIGUSR1) {
+            audit_reopen(daemon->audit);
+        }
+    }
+    log_info("stopping", "signal=%s", number == SIGTERM ? "SIGTERM" : "SIGINT");
+}
+
+static void exit_at_once(int number)
+{
+    (void)number;
+    _exit(EXIT_RUNTIME);
+}
+
+/* From now on the main thread is busy with stopping. */
+static void announce_stop(void)
+{
+    struct conf *conf = conf_current();
+    long long patience = conf->server_drain_timeout + STOP_SLACK_SECONDS;
+    conf_unref(&conf);
+    sd_notifyf(0,
+               "STOPPING=1\nSTATUS=Draining\nEXTEND_TIMEOUT_USEC=%lld000000\n"
+               "WATCHDOG_USEC=%lld000000",
+               patience, patience);
+    struct sigaction at_once = {.sa_handler = exit_at_once};
+    sigset_t stopping;
+    sigemptyset(&stopping);
+    sigaddset(&stopping, SIGTERM);
+    sigaddset(&stopping, SIGINT);
+    sigaction(SIGTERM, &at_once, NULL);
+    sigaction(SIGINT, &at_once, NULL);
+    pthread_sigmask(SIG_UNBLOCK, &stopping, NULL);
+}
+
+/* The name in the configuration, else the host's. */
+static void name_node(struct daemon *daemon, const struct conf *conf)
+{
+    if (conf->server_node_name[0] != '\0') {
+        snprintf(daemon->node_name, sizeof(daemon->node_name), "%s", conf->server_node_name);
+    } else if (gethostname(daemon->node_name, sizeof(daemon->node_name) - 1) != 0) {
+        snprintf(daemon->node_name, sizeof(daemon->node_name), "unknown");
+    }
+}
+
+int daemon_run(const struct arguments *arguments)
+{
+    struct daemon daemon = {.path = arguments->config ? arguments->config : DEFAULT_CONFIG};
+    struct conf *conf = command_load_config(daemon.path);
+    if (conf == NULL) {
+        return EXIT_USAGE;
+    }
+    log_set_level(conf->log_level);
+    prepare_process(&daemon);
+    raise_descriptor_limit(conf);
+    warn_of_risks(conf);
+    name_node(&daemon, conf);
+    conf_publish(conf);
+
+    size_t taken = start(&daemon);
+    bool started = taken == STEPS;
+    if (started) {
+        log_info("started", "version=%s revision=%s node=%s", SESSIOND_VERSION, SESSIOND_REVISION,
+                 daemon.node_name);
+        sd_notify(0, "READY=1\nSTATUS=Serving");
+        serve(&daemon);
+        announce_stop();
+    }
+    stop(&daemon, taken);
+    conf_publish(NULL);
+    if (started) {
+        log_info("stopped", "version=%s", SESSIOND_VERSION);
+    }
+    return started ? EXIT_DONE : EXIT_RUNTIME;
+}

@@ -1,0 +1,165 @@
+/* Arguments: which command, with which options; everything unexpected is refused. */
+#include <stddef.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "commands.h"
+
+static const char usage[] =
+    "usage: sessiond [--config FILE]                  run the service (FILE: " DEFAULT_CONFIG ")\n"
+    "       sessiond check-config FILE                read and check a configuration\n"
+    "       sessiond --dump-config [--config FILE]    print every option with its value\n"
+    "       sessiond --dump-config=commented          the same with explanations\n"
+    "       sessiond keygen --name NAME --scopes \"SCOPE …\" --tenant TENANT\n"
+    "                                                 make a service key\n"
+    "       sessiond keys --tenant TENANT --user USER [--config FILE]\n"
+    "                                                 print the names of a user's keys in Redis\n"
+    "       sessiond --version\n"
+    "       sessiond --help\n";
+
+static int command_help(const struct arguments *arguments)
+{
+    (void)arguments;
+    fputs(usage, stdout);
+    return EXIT_DONE;
+}
+
+/* Options that take a value, and where it goes. */
+static const struct option {
+    const char *name;
+    size_t offset;
+} options[] = {
+    {"--config", offsetof(struct arguments, config)},
+    {"--name", offsetof(struct arguments, name)},
+    {"--scopes", offsetof(struct arguments, scopes)},
+    {"--tenant", offsetof(struct arguments, tenant)},
+    {"--user", offsetof(struct arguments, user)},
+};
+enum { OPTIONS = sizeof(options) / sizeof(options[0]) };
+enum { CONFIG = 1, NAME = 2, SCOPES = 4, TENANT = 8, USER = 16 }; /* bits in their order */
+
+static const struct command {
+    const char *word;
+    int (*run)(const struct arguments *arguments);
+    unsigned needed, allowed; /* options */
+    bool file;                /* a file name follows */
+} commands[] = {
+    {"", daemon_run, 0, CONFIG, false},
+    {"check-config", command_check_config, 0, 0, true},
+    {"--dump-config", command_dump_config, 0, CONFIG, false},
+    {"--dump-config=commented", command_dump_commented, 0, CONFIG, false},
+    {"keygen", command_keygen, NAME | SCOPES | TENANT, 0, false},
+    {"keys", command_keys, TENANT | USER, CONFIG, false},
+    {"--version", command_version, 0, 0, false},
+    {"--help", command_help, 0, 0, false},
+    {"-h", command_help, 0, 0, false},
+};
+
+static int refuse(const char *what, const char *argument)
+{
+    fprintf(stderr, "sessiond: %s%s\n%s", what, argument, usage);
+    return EXIT_USAGE;
+}
+
+static const struct command *find_command(const char *word)
+{
+    for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++) {
+        if (strcmp(commands[i].word, word) == 0) {
+            return &commands[i];
+        }
+    }
+    return NULL;
+}
+
+/* Number of the option in "--name" or "--name=value"; OPTIONS if it is none. */
+static size_t find_option(const char *argument)
+{
+    size_t length = strcspn(argument, "=");
+    size_t found = 0;
+    while (found < OPTIONS && (strlen(options[found].name) != length ||
+                               strncmp(options[found].name, argument, length) != 0)) {
+        found++;
+    }
+    return found;
+}
+
+/* What the words of the command line say so far. */
+struct parsed {
+    const struct command *command;
+    struct arguments arguments;
+    unsigned given; /* options */
+};
+
+/* Takes the option at argv[*at], and its value from there or from the word behind it. */
+static int take_option(struct parsed *parsed, size_t index, int argc, char **argv, int *at)
+{
+    const char *name = options[index].name;
+    const char *value = strchr(argv[*at], '=');
+    if ((parsed->given & (1u << index)) != 0) {
+        return refuse("given twice: ", name);
+    }
+    if (value != NULL) {
+        value++;
+    } else if (*at + 1 < argc) {
+        value = argv[++*at];
+    } else {
+        return refuse("needs a value: ", name);
+    }
+    parsed->given |= 1u << index;
+    memcpy((char *)&parsed->arguments + options[index].offset, &value, sizeof(value));
+    return EXIT_DONE;
+}
+
+static int take_word(struct parsed *parsed, const char *word)
+{
+    const struct command *command = word[0] != '\0' ? find_command(word) : NULL;
+    bool wants_file = parsed->command != NULL && parsed->command->file;
+    if (wants_file && parsed->arguments.file == NULL && word[0] != '-') {
+        parsed->arguments.file = word;
+    } else if (command != NULL && parsed->command == NULL) {
+        parsed->command = command;
+    } else {
+        return refuse("not understood: ", word);
+    }
+    return EXIT_DONE;
+}
+
+static int check(const struct parsed *parsed)
+{
+    const struct command *command = parsed->command;
+    for (size_t i = 0; i < OPTIONS; i++) {
+        unsigned bit = 1u << i;
+        if ((command->needed & bit) != 0 && (parsed->given & bit) == 0) {
+            return refuse("missing: ", options[i].name);
+        }
+        if (((command->needed | command->allowed) & bit) == 0 && (parsed->given & bit) != 0) {
+            return refuse("has no meaning here: ", options[i].name);
+        }
+    }
+    if (command->file && parsed->arguments.file == NULL) {
+        return refuse("missing: the file for ", command->word);
+    }
+    return EXIT_DONE;
+}
+
+int main(int argc, char **argv)
+{
+    struct parsed parsed = {0};
+    for (int at = 1; at < argc; at++) {
+        size_t index = find_option(argv[at]);
+        int refused = index < OPTIONS ? take_option(&parsed, index, argc, argv, &at)
+                                      : take_word(&parsed, argv[at]);
+        if (refused != EXIT_DONE) {
+            return refused;
+        }
+    }
+    if (parsed.command == NULL) {
+        parsed.command = find_command("");
+    }
+    int refused = check(&parsed);
+    if (refused != EXIT_DONE) {
+        return refused;
+    }
+    crypto_init();
+    return parsed.command->run(&parsed.arguments);
+}
