@@ -29,6 +29,7 @@ struct session_context {
 #define REASON_PASSWORD_CHANGED "password_changed"
 #define REASON_FROZEN           "frozen"
 #define REASON_REFRESH_REUSE    "refresh_reuse"
+#define REASON_REUSE            "reuse"
 #define REASON_REVOKED          "revoked"
 
 /* How far a change has got: ended.durability of api.md. */
@@ -71,7 +72,7 @@ struct device {
 
 struct replaced_session {
     struct text session_id;
-    struct text device_id, device_type;
+    struct text device_json; /* the device object it was shown with */
     struct text reason;
 };
 
@@ -90,7 +91,7 @@ struct login {
     bool new_device; /* no living or remembered session had this device id */
     struct replaced_session *replaced;
     size_t replaced_count;
-    struct text shown; /* static members of the session, JSON without braces */
+    struct text device_json; /* the device as shown, a JSON object */
 };
 void session_login(struct login *login);
 
@@ -120,7 +121,7 @@ struct refresh {
     char access_token[TOKEN_LENGTH], refresh_next[TOKEN_LENGTH];
     int64_t access_expires_s, refresh_expires_s;
     bool repeated; /* same pair again, inside the grace window */
-    struct text shown;
+    struct text device_json;
 };
 void session_refresh(struct refresh *refresh);
 

@@ -2,7 +2,26 @@
  * one request_answer() or request_fail(), at once or later. */
 #pragma once
 
+struct operation;
 struct request;
+
+/* handle_sessions.c */
+void handle_login(struct request *request);
+void handle_validate(struct request *request);
+void handle_service_validate(struct request *request);
+void handle_refresh(struct request *request);
+void handle_logout(struct request *request);
+void handle_logout_all(struct request *request);
+/* Answers an operation that ended sessions. */
+void finish_ended(struct operation *operation);
+
+/* handle_devices.c */
+void handle_devices(struct request *request);
+void handle_kick(struct request *request);
+void handle_user(struct request *request);
+void handle_user_devices(struct request *request);
+void handle_user_kick(struct request *request);
+void handle_user_logout_all(struct request *request);
 
 /* handle_ops.c */
 void handle_livez(struct request *request);

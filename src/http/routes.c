@@ -6,6 +6,31 @@
 
 const struct route routes[] = {
     /* plane, method, path, handler, access, scope, body limit, audit event, audited */
+    {PLANE_MAIN, "POST", "/v1/login", handle_login, ACCESS_SERVICE, SCOPE_LOGIN, -1, AUDIT_LOGIN,
+     true},
+    {PLANE_MAIN, "GET", "/v1/validate", handle_validate, ACCESS_TOKEN, SCOPE_VALIDATE, 0,
+     AUDIT_VALIDATE, true},
+    {PLANE_MAIN, "POST", "/v1/validate", handle_service_validate, ACCESS_SERVICE, SCOPE_VALIDATE,
+     -1, AUDIT_VALIDATE, true},
+    {PLANE_MAIN, "POST", "/v1/refresh", handle_refresh, ACCESS_REFRESH, SCOPE_LOGIN, -1,
+     AUDIT_REFRESH, true},
+    {PLANE_MAIN, "POST", "/v1/logout", handle_logout, ACCESS_TOKEN, SCOPE_MANAGE, -1, AUDIT_LOGOUT,
+     true},
+    {PLANE_MAIN, "POST", "/v1/logout-all", handle_logout_all, ACCESS_TOKEN, SCOPE_MANAGE, -1,
+     AUDIT_LOGOUT_ALL, true},
+    {PLANE_MAIN, "GET", "/v1/devices", handle_devices, ACCESS_TOKEN, SCOPE_MANAGE, 0, AUDIT_DEVICES,
+     true},
+    {PLANE_MAIN, "DELETE", "/v1/devices/{session_id}", handle_kick, ACCESS_TOKEN, SCOPE_MANAGE, 0,
+     AUDIT_KICK, true},
+    {PLANE_MAIN, "GET", "/v1/users/{user_id}", handle_user, ACCESS_SERVICE, SCOPE_MANAGE, 0,
+     AUDIT_USER, true},
+    {PLANE_MAIN, "GET", "/v1/users/{user_id}/devices", handle_user_devices, ACCESS_SERVICE,
+     SCOPE_MANAGE, 0, AUDIT_DEVICES, true},
+    {PLANE_MAIN, "DELETE", "/v1/users/{user_id}/devices/{session_id}", handle_user_kick,
+     ACCESS_SERVICE, SCOPE_MANAGE, 0, AUDIT_KICK, true},
+    {PLANE_MAIN, "POST", "/v1/users/{user_id}/logout-all", handle_user_logout_all, ACCESS_SERVICE,
+     SCOPE_MANAGE, -1, AUDIT_LOGOUT_ALL, true},
+
     {PLANE_MAIN, "GET", "/problems/{code}", handle_problem, ACCESS_PUBLIC, 0, 0, AUDIT_DOCUMENT,
      true},
 

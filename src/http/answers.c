@@ -1,0 +1,169 @@
+/* Writing the objects that callers get, and the checks that handlers share. */
+#include "answers.h"
+
+#include <arpa/inet.h>
+#include <string.h>
+
+void answer_session(struct request *request, const struct validate *validate)
+{
+    struct json_writer writer = {.out = request_body(request)};
+    json_open_object(&writer);
+    json_member_bool(&writer, "active", true);
+    json_raw(&writer, validate->shown);
+    json_member_int(&writer, "expires_at", validate->access_expires_s);
+    json_member_int(&writer, "idle_expires_at", validate->idle_expires_s);
+    json_member_string(&writer, "source", validate->from_cache ? TEXT("cache") : TEXT("redis"));
+    json_member_bool(&writer, "stale", validate->stale);
+    if (validate->stale)
+        json_member_int(&writer, "stale_for", validate->stale_for_s);
+    json_close_object(&writer);
+    request_answer(request, 200, true);
+}
+
+static void write_listed(struct json_writer *writer, const struct listed_session *session)
+{
+    json_open_object(writer);
+    json_member_string(writer, "session_id", session->session_id);
+    json_member_bool(writer, "current", session->current);
+    json_member_raw(writer, "device", session->device_json);
+    json_member_string(writer, "ip", session->ip);
+    json_member_string(writer, "user_agent", session->user_agent);
+    json_member_int(writer, "created_at", session->created_s);
+    json_member_int(writer, "last_seen_at", session->last_seen_s);
+    json_member_int(writer, "expires_at", session->expires_s);
+    json_close_object(writer);
+}
+
+void answer_devices(struct request *request, const struct list_devices *list)
+{
+    struct json_writer writer = {.out = request_body(request)};
+    json_open_object(&writer);
+    json_name(&writer, "devices");
+    json_open_array(&writer);
+    for (size_t i = 0; i < list->count; i++)
+        write_listed(&writer, &list->sessions[i]);
+    json_close_array(&writer);
+    json_member_int(&writer, "total", (int64_t)list->count);
+    json_member_int(&writer, "limit", list->limit);
+    json_close_object(&writer);
+    request_answer(request, 200, true);
+}
+
+void answer_ended(struct request *request, const struct end_sessions *end)
+{
+    const struct operation *operation = &end->base;
+    struct json_writer writer = {.out = request_body(request)};
+    json_open_object(&writer);
+    json_member_int(&writer, "ended", (int64_t)operation->ended_count);
+    json_name(&writer, "sessions");
+    json_open_array(&writer);
+    for (size_t i = 0; i < operation->ended_count; i++)
+        json_text(&writer, operation->ended[i]);
+    json_close_array(&writer);
+    json_member_string(&writer, "durability", durability_name(operation->durability));
+    json_close_object(&writer);
+    request_answer(request, operation->durability == DURABILITY_PENDING ? 202 : 200, true);
+}
+
+void write_sessions(struct json_writer *writer, const char *name,
+                    const struct replaced_session *sessions, size_t count)
+{
+    json_name(writer, name);
+    json_open_array(writer);
+    for (size_t i = 0; i < count; i++) {
+        json_open_object(writer);
+        json_member_string(writer, "session_id", sessions[i].session_id);
+        json_member_raw(writer, "device", sessions[i].device_json);
+        if (sessions[i].reason.data)
+            json_member_string(writer, "reason", sessions[i].reason);
+        json_close_object(writer);
+    }
+    json_close_array(writer);
+}
+
+void answer_pair(struct request *request, unsigned status, const struct operation *operation,
+                 const struct pair *pair)
+{
+    int64_t now_s = operation->now_ms / 1000;
+    struct text access = {pair->access_token, TOKEN_LENGTH};
+    struct text refresh = {pair->refresh_token, TOKEN_LENGTH};
+    struct json_writer writer = {.out = request_body(request)};
+    json_open_object(&writer);
+    json_member_string(&writer, "tenant", operation->tenant);
+    json_member_string(&writer, "user_id", operation->user_id);
+    json_member_string(&writer, "session_id", operation->session_id);
+    json_member_string(&writer, "access_token", access);
+    json_member_string(&writer, "token_type", TEXT("Bearer"));
+    json_member_int(&writer, "expires_in", pair->access_expires_s - now_s);
+    json_member_string(&writer, "refresh_token", refresh);
+    json_member_int(&writer, "refresh_expires_in", pair->refresh_expires_s - now_s);
+    json_member_raw(&writer, "device", pair->device_json);
+    json_member_bool(&writer, "new_device", pair->new_device);
+    json_member_bool(&writer, "new_location", false);
+    write_sessions(&writer, "replaced", pair->replaced, pair->replaced_count);
+    json_close_object(&writer);
+    request_answer(request, status, true);
+}
+
+bool token_tenant(struct request *request, struct text *tenant, bool *bound)
+{
+    const struct service_key *key = request->caller.key;
+    *tenant = (struct text){0};
+    *bound = false;
+    if (request->caller.kind != CALLER_SERVICE)
+        return true;
+    struct text named = request_query(request, "tenant");
+    bool any = strcmp(key->tenant, "*") == 0;
+    if (any && !named.data)
+        return true;
+    *bound = !any;
+    return request_tenant(request, named, tenant);
+}
+
+bool check_address(struct request *request, struct text address)
+{
+    char copy[ADDRESS_MAX + 1];
+    unsigned char parsed[sizeof(struct in6_addr)];
+    if (!address.data)
+        return true;
+    if (address.length <= ADDRESS_MAX) {
+        memcpy(copy, address.data, address.length);
+        copy[address.length] = '\0';
+        if (inet_pton(AF_INET, copy, parsed) == 1 || inet_pton(AF_INET6, copy, parsed) == 1)
+            return true;
+    }
+    request_fail(request, ERR_BODY_INVALID, TEXT("ip: must be an IPv4 or IPv6 address"),
+                 (struct text){0});
+    return false;
+}
+
+bool check_reason(struct request *request, struct text given, const char *otherwise,
+                  struct text *ret)
+{
+    bool good = given.length >= 1 && given.length <= 32;
+    if (!given.data) {
+        *ret = text_of(otherwise);
+        return true;
+    }
+    for (size_t i = 0; i < given.length && good; i++)
+        good = (given.data[i] >= 'a' && given.data[i] <= 'z') || given.data[i] == '_';
+    *ret = given;
+    if (!good)
+        request_fail(request, ERR_BAD_REQUEST,
+                     TEXT("reason: must be 1 to 32 characters of a-z and _"), (struct text){0});
+    return good;
+}
+
+bool check_self_service(struct request *request, const char *what)
+{
+    const struct conf_list *allowed = &request->conf->policy_self_service;
+    if (request->caller.kind == CALLER_SERVICE)
+        return true;
+    for (size_t i = 0; i < allowed->count; i++)
+        if (strcmp(allowed->items[i], what) == 0)
+            return true;
+    request_fail(request, ERR_FORBIDDEN,
+                 arena_format(&request->arena, "self_service: users may not use %s here", what),
+                 (struct text){0});
+    return false;
+}

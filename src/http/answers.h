@@ -1,0 +1,56 @@
+/* The objects of docs/api.md that several handlers answer with, and the checks that they share. */
+#pragma once
+
+#include "request.h"
+
+/* Largest values of what callers send, in bytes. */
+#define USER_ID_MAX     128
+#define DEVICE_TEXT_MAX 128
+#define FINGERPRINT_MAX 256
+#define USER_AGENT_MAX  512
+#define ADDRESS_MAX     45
+#define ATTRIBUTES_MAX  4096
+#define ROLES_MAX       32
+
+/* A row of json_read()'s table. */
+#define FIELD(type, member, label, json_kind, is_required, least, most)         \
+    {                                                                           \
+        .name = (label), .kind = (json_kind), .required = (is_required),        \
+        .offset = offsetof(type, member), .minimum = (least), .maximum = (most) \
+    }
+#define FIELD_COUNT(fields) (sizeof(fields) / sizeof((fields)[0]))
+
+/* *session*: an accepted validation. */
+void answer_session(struct request *request, const struct validate *validate);
+/* *devices*. */
+void answer_devices(struct request *request, const struct list_devices *list);
+/* *ended*: 200, or 202 while the change is only in the journal. */
+void answer_ended(struct request *request, const struct end_sessions *end);
+
+/* A new pair, after login or refresh. */
+struct pair {
+    const char *access_token, *refresh_token; /* TOKEN_LENGTH characters */
+    int64_t access_expires_s, refresh_expires_s;
+    struct text device_json;
+    bool new_device;
+    const struct replaced_session *replaced;
+    size_t replaced_count;
+};
+void answer_pair(struct request *request, unsigned status, const struct operation *operation,
+                 const struct pair *pair);
+
+/* `"replaced":[…]` or another list of sessions with their devices, as members. */
+void write_sessions(struct json_writer *writer, const char *name,
+                    const struct replaced_session *sessions, size_t count);
+
+/* Which tenant a presented token must be of: a bound key's own; what a "*" key's query names;
+ * nobody's for a user. False if the request was answered. */
+bool token_tenant(struct request *request, struct text *tenant, bool *bound);
+/* True if absent or an IP address; otherwise answers 400. */
+bool check_address(struct request *request, struct text address);
+/* Reason word of api.md, [a-z_]{1,32}; absent becomes `otherwise`; answers 400 for others. */
+bool check_reason(struct request *request, struct text given, const char *otherwise,
+                  struct text *ret);
+/* True if the policy lets users do this with their own token (services may always); otherwise
+ * answers 403. */
+bool check_self_service(struct request *request, const char *what);

@@ -1,0 +1,131 @@
+/* Devices: a user's own, and what services do with a user's. */
+#include "answers.h"
+#include "handlers.h"
+
+static void finish_list(struct operation *operation)
+{
+    struct request *request = request_of(operation);
+    request_note(request, operation);
+    if (operation->err == ERR_OK)
+        answer_devices(request, (const struct list_devices *)operation);
+    else
+        request_fail_operation(request, operation);
+}
+
+void handle_devices(struct request *request)
+{
+    struct list_devices *list = arena_zalloc(&request->arena, sizeof(*list));
+    if (!check_self_service(request, "devices") ||
+        !token_tenant(request, &list->tenant, &list->tenant_bound))
+        return;
+    list->token = request->caller.token;
+    request_begin(request, &list->base, finish_list);
+    session_list(list);
+}
+
+void handle_kick(struct request *request)
+{
+    struct end_sessions *end = arena_zalloc(&request->arena, sizeof(*end));
+    if (!check_self_service(request, "kick") ||
+        !check_reason(request, request_query(request, "reason"), REASON_KICKED, &end->why) ||
+        !token_tenant(request, &end->tenant, &end->tenant_bound))
+        return;
+    end->token = request->caller.token;
+    end->scope = END_ONE;
+    end->target = request->parameters[0];
+    request_begin(request, &end->base, finish_ended);
+    session_end(end);
+}
+
+/* The user that the path names, within the key's tenant. False if the request was answered. */
+static bool named_user(struct request *request, struct text *tenant, struct text *user_id)
+{
+    *user_id = request->parameters[0];
+    if (user_id->length > USER_ID_MAX) {
+        request_fail(request, ERR_BAD_REQUEST, TEXT("user_id: must be 1 to 128 bytes"),
+                     (struct text){0});
+        return false;
+    }
+    return request_tenant(request, request_query(request, "tenant"), tenant);
+}
+
+void handle_user_devices(struct request *request)
+{
+    struct list_devices *list = arena_zalloc(&request->arena, sizeof(*list));
+    if (!named_user(request, &list->tenant, &list->user_id))
+        return;
+    request_begin(request, &list->base, finish_list);
+    session_list(list);
+}
+
+static void finish_user(struct operation *operation)
+{
+    struct request *request = request_of(operation);
+    const struct list_devices *list = (const struct list_devices *)operation;
+    request_note(request, operation);
+    if (operation->err != ERR_OK) {
+        request_fail_operation(request, operation);
+        return;
+    }
+    struct json_writer writer = {.out = request_body(request)};
+    json_open_object(&writer);
+    json_member_string(&writer, "user_id", list->user_id);
+    json_member_bool(&writer, "frozen", list->frozen);
+    json_member_string(&writer, "frozen_reason", list->frozen_reason);
+    json_member_int(&writer, "devices", (int64_t)list->count);
+    json_member_int(&writer, "not_before", list->not_before_s);
+    json_close_object(&writer);
+    request_answer(request, 200, true);
+}
+
+void handle_user(struct request *request)
+{
+    struct list_devices *list = arena_zalloc(&request->arena, sizeof(*list));
+    if (!named_user(request, &list->tenant, &list->user_id))
+        return;
+    request_begin(request, &list->base, finish_user);
+    session_list(list);
+}
+
+void handle_user_kick(struct request *request)
+{
+    struct end_sessions *end = arena_zalloc(&request->arena, sizeof(*end));
+    if (!named_user(request, &end->tenant, &end->user_id) ||
+        !check_reason(request, request_query(request, "reason"), REASON_KICKED, &end->why))
+        return;
+    end->scope = END_ONE;
+    end->target = request->parameters[1];
+    request_begin(request, &end->base, finish_ended);
+    session_end(end);
+}
+
+struct end_all_body {
+    struct text reason, keep_session;
+};
+
+static const struct json_field end_all_fields[] = {
+    FIELD(struct end_all_body, reason, "reason", JSON_TEXT, false, 1, 32),
+    FIELD(struct end_all_body, keep_session, "keep_session", JSON_TEXT, false, 2 * SESSION_ID,
+          2 * SESSION_ID),
+};
+
+void handle_user_logout_all(struct request *request)
+{
+    struct end_all_body body = {0};
+    struct end_sessions *end = arena_zalloc(&request->arena, sizeof(*end));
+    uint8_t kept[SESSION_ID];
+    if (!request_read_body(request, end_all_fields, FIELD_COUNT(end_all_fields), &body) ||
+        !named_user(request, &end->tenant, &end->user_id) ||
+        !check_reason(request, body.reason, REASON_LOGGED_OUT, &end->why))
+        return;
+    if (body.keep_session.data && !text_from_hex(kept, SESSION_ID, body.keep_session)) {
+        request_fail(request, ERR_BODY_INVALID,
+                     TEXT("keep_session: must be a session id, 16 hexadecimal digits"),
+                     (struct text){0});
+        return;
+    }
+    end->scope = END_ALL;
+    end->keep = body.keep_session;
+    request_begin(request, &end->base, finish_ended);
+    session_end(end);
+}

@@ -1,0 +1,258 @@
+/* Login, validation, refresh, logout: the calls that carry a token of their own. */
+#include "answers.h"
+#include "handlers.h"
+
+struct login_body {
+    struct text tenant, user_id, ip, user_agent, attributes;
+    struct json_texts roles;
+    struct device device;
+    bool remember, second_factor;
+};
+
+static const struct json_field device_fields[] = {
+    FIELD(struct device, id, "id", JSON_TEXT, false, 1, DEVICE_TEXT_MAX),
+    FIELD(struct device, type, "type", JSON_TEXT, false, 1, DEVICE_TEXT_MAX),
+    FIELD(struct device, name, "name", JSON_TEXT, false, 1, DEVICE_TEXT_MAX),
+    FIELD(struct device, fingerprint, "fingerprint", JSON_TEXT, false, 1, FINGERPRINT_MAX),
+};
+
+static const struct json_field login_fields[] = {
+    FIELD(struct login_body, user_id, "user_id", JSON_TEXT, true, 1, USER_ID_MAX),
+    FIELD(struct login_body, tenant, "tenant", JSON_TEXT, false, 1, 63),
+    FIELD(struct login_body, roles, "roles", JSON_TEXT_ARRAY, false, 0, ROLES_MAX),
+    {.name = "device",
+     .kind = JSON_OBJECT,
+     .offset = offsetof(struct login_body, device),
+     .members = device_fields,
+     .member_count = FIELD_COUNT(device_fields)},
+    FIELD(struct login_body, ip, "ip", JSON_TEXT, false, 2, ADDRESS_MAX),
+    FIELD(struct login_body, user_agent, "user_agent", JSON_TEXT, false, 1, USER_AGENT_MAX),
+    FIELD(struct login_body, attributes, "attributes", JSON_ANY_OBJECT, false, 2, ATTRIBUTES_MAX),
+    FIELD(struct login_body, second_factor, "second_factor", JSON_BOOLEAN, false, 0, 0),
+    FIELD(struct login_body, remember, "remember", JSON_BOOLEAN, false, 0, 0),
+};
+
+static void fail_device_limit(struct request *request, const struct login *login)
+{
+    struct buffer members = {0};
+    struct json_writer writer = {.out = &members};
+    json_member_int(&writer, "limit", request->conf->policy_max_devices);
+    write_sessions(&writer, "devices", login->replaced, login->replaced_count);
+    request_fail(request, ERR_DEVICE_LIMIT, (struct text){0},
+                 arena_copy(&request->arena, buffer_text(&members)));
+    buffer_free(&members);
+}
+
+static void finish_login(struct operation *operation)
+{
+    struct request *request = request_of(operation);
+    const struct login *login = (const struct login *)operation;
+    struct pair pair = {
+        .access_token = login->access_token,
+        .refresh_token = login->refresh_token,
+        .access_expires_s = login->access_expires_s,
+        .refresh_expires_s = login->refresh_expires_s,
+        .device_json = login->device_json,
+        .new_device = login->new_device,
+        .replaced = login->replaced,
+        .replaced_count = login->replaced_count,
+    };
+    request_note(request, operation);
+    if (operation->err == ERR_OK)
+        answer_pair(request, 201, operation, &pair);
+    else if (operation->err == ERR_DEVICE_LIMIT)
+        fail_device_limit(request, login);
+    else
+        request_fail_operation(request, operation);
+}
+
+void handle_login(struct request *request)
+{
+    struct login_body body = {0};
+    struct text tenant;
+    if (!request_read_body(request, login_fields, FIELD_COUNT(login_fields), &body) ||
+        !check_address(request, body.ip) || !request_tenant(request, body.tenant, &tenant))
+        return;
+    struct login *login = arena_zalloc(&request->arena, sizeof(*login));
+    login->tenant = tenant;
+    login->user_id = body.user_id;
+    login->roles = body.roles.items;
+    login->role_count = body.roles.count;
+    login->device = body.device;
+    login->ip = body.ip;
+    login->user_agent = body.user_agent;
+    login->attributes = body.attributes;
+    login->remember = body.remember;
+    login->second_factor = body.second_factor;
+    request->audit.source_ip = body.ip;
+    request->audit.user_agent = body.user_agent;
+    request_begin(request, &login->base, finish_login);
+    session_login(login);
+}
+
+/* An answer that says in its body, not in its status, that a token is dead. */
+static void answer_inactive(struct request *request, const struct operation *operation)
+{
+    struct json_writer writer = {.out = request_body(request)};
+    json_open_object(&writer);
+    json_member_bool(&writer, "active", false);
+    json_member_string(&writer, "reason", operation->reason);
+    if (operation->ended_at_s > 0)
+        json_member_int(&writer, "ended_at", operation->ended_at_s);
+    if (operation->ended_actor.data)
+        json_member_string(&writer, "actor", operation->ended_actor);
+    json_close_object(&writer);
+    request->audit.reason = operation->reason;
+    request_answer(request, 200, true);
+}
+
+static void finish_validate(struct operation *operation)
+{
+    struct request *request = request_of(operation);
+    request_note(request, operation);
+    if (operation->err == ERR_OK)
+        answer_session(request, (const struct validate *)operation);
+    else
+        request_fail_operation(request, operation);
+}
+
+static void finish_service_validate(struct operation *operation)
+{
+    if (operation->err == ERR_TOKEN_INVALID) {
+        request_note(request_of(operation), operation);
+        answer_inactive(request_of(operation), operation);
+    } else {
+        finish_validate(operation);
+    }
+}
+
+void handle_validate(struct request *request)
+{
+    struct validate *validate = arena_zalloc(&request->arena, sizeof(*validate));
+    if (!token_tenant(request, &validate->tenant, &validate->tenant_bound))
+        return;
+    validate->token = request->caller.token;
+    validate->touch = true;
+    request_begin(request, &validate->base, finish_validate);
+    session_validate(validate);
+}
+
+struct validate_body {
+    struct text token, ip, device_fingerprint;
+    bool touch;
+};
+
+static const struct json_field validate_fields[] = {
+    FIELD(struct validate_body, token, "token", JSON_TEXT, true, 1, 4096),
+    FIELD(struct validate_body, ip, "ip", JSON_TEXT, false, 2, ADDRESS_MAX),
+    FIELD(struct validate_body, device_fingerprint, "device_fingerprint", JSON_TEXT, false, 1,
+          FINGERPRINT_MAX),
+    FIELD(struct validate_body, touch, "touch", JSON_BOOLEAN, false, 0, 0),
+};
+
+void handle_service_validate(struct request *request)
+{
+    struct validate_body body = {.touch = true};
+    struct validate *validate = arena_zalloc(&request->arena, sizeof(*validate));
+    if (!request_read_body(request, validate_fields, FIELD_COUNT(validate_fields), &body) ||
+        !check_address(request, body.ip) ||
+        !token_tenant(request, &validate->tenant, &validate->tenant_bound))
+        return;
+    validate->token = body.token;
+    validate->touch = body.touch;
+    request->audit.source_ip = body.ip;
+    request_begin(request, &validate->base, finish_service_validate);
+    session_validate(validate);
+}
+
+struct refresh_body {
+    struct text refresh_token, ip, device_fingerprint;
+};
+
+static const struct json_field refresh_fields[] = {
+    FIELD(struct refresh_body, refresh_token, "refresh_token", JSON_TEXT, true, 1, 4096),
+    FIELD(struct refresh_body, ip, "ip", JSON_TEXT, false, 2, ADDRESS_MAX),
+    FIELD(struct refresh_body, device_fingerprint, "device_fingerprint", JSON_TEXT, false, 1,
+          FINGERPRINT_MAX),
+};
+
+static void finish_refresh(struct operation *operation)
+{
+    struct request *request = request_of(operation);
+    const struct refresh *refresh = (const struct refresh *)operation;
+    struct pair pair = {
+        .access_token = refresh->access_token,
+        .refresh_token = refresh->refresh_next,
+        .access_expires_s = refresh->access_expires_s,
+        .refresh_expires_s = refresh->refresh_expires_s,
+        .device_json = refresh->device_json,
+    };
+    request_note(request, operation);
+    if (operation->err == ERR_OK)
+        answer_pair(request, 200, operation, &pair);
+    else
+        request_fail_operation(request, operation);
+}
+
+void handle_refresh(struct request *request)
+{
+    struct refresh_body body = {0};
+    struct refresh *refresh = arena_zalloc(&request->arena, sizeof(*refresh));
+    if (!request_read_body(request, refresh_fields, FIELD_COUNT(refresh_fields), &body) ||
+        !check_address(request, body.ip) ||
+        !token_tenant(request, &refresh->tenant, &refresh->tenant_bound))
+        return;
+    refresh->refresh_token = body.refresh_token;
+    refresh->ip = body.ip;
+    if (body.ip.data)
+        request->audit.source_ip = body.ip;
+    request_begin(request, &refresh->base, finish_refresh);
+    session_refresh(refresh);
+}
+
+void finish_ended(struct operation *operation)
+{
+    struct request *request = request_of(operation);
+    request_note(request, operation);
+    if (operation->err == ERR_OK)
+        answer_ended(request, (const struct end_sessions *)operation);
+    else
+        request_fail_operation(request, operation);
+}
+
+void handle_logout(struct request *request)
+{
+    struct end_sessions *end = arena_zalloc(&request->arena, sizeof(*end));
+    if (!request_read_body(request, NULL, 0, NULL) ||
+        !token_tenant(request, &end->tenant, &end->tenant_bound))
+        return;
+    end->token = request->caller.token;
+    end->scope = END_PRESENTED;
+    end->why = TEXT(REASON_LOGGED_OUT);
+    request_begin(request, &end->base, finish_ended);
+    session_end(end);
+}
+
+struct logout_all_body {
+    bool keep_current;
+};
+
+static const struct json_field logout_all_fields[] = {
+    FIELD(struct logout_all_body, keep_current, "keep_current", JSON_BOOLEAN, false, 0, 0),
+};
+
+void handle_logout_all(struct request *request)
+{
+    struct logout_all_body body = {0};
+    struct end_sessions *end = arena_zalloc(&request->arena, sizeof(*end));
+    if (!request_read_body(request, logout_all_fields, FIELD_COUNT(logout_all_fields), &body) ||
+        !check_self_service(request, "logout_all") ||
+        !token_tenant(request, &end->tenant, &end->tenant_bound))
+        return;
+    end->token = request->caller.token;
+    end->scope = END_ALL;
+    end->keep_presented = body.keep_current;
+    end->why = TEXT(REASON_LOGGED_OUT);
+    request_begin(request, &end->base, finish_ended);
+    session_end(end);
+}

@@ -1,0 +1,83 @@
+/* Rules of admission: which of a user's sessions a login gives up. */
+#include <string.h>
+
+#include "rules.h"
+
+/* Living sessions that this login has not ended. */
+static size_t count_remaining(const struct user_state *state, const bool *alive)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < state->session_count; i++)
+        count += alive[i] && !state->sessions[i].ended;
+    return count;
+}
+
+static bool is_displaced(const struct record *record, const struct device *device,
+                         enum exclusive exclusive)
+{
+    if (device->id.length > 0 && text_equal(record->device_id, device->id))
+        return true;
+    switch (exclusive) {
+    case EXCLUSIVE_USER:
+        return true;
+    case EXCLUSIVE_DEVICE_TYPE:
+        return text_equal(record->device_type, device->type);
+    case EXCLUSIVE_NONE:
+        break;
+    }
+    return false;
+}
+
+/* The session that goes first: oldest by login, or idlest by last use. */
+static struct session *next_victim(struct user_state *state, const bool *alive,
+                                   enum overflow overflow)
+{
+    struct session *victim = NULL;
+    int64_t lowest = INT64_MAX;
+    for (size_t i = 0; i < state->session_count; i++) {
+        struct session *session = &state->sessions[i];
+        int64_t rank = overflow == OVERFLOW_EVICT_IDLEST ? session->last_seen_s * 1000
+                                                         : token_session_created_ms(session->id);
+        if (!alive[i] || session->ended || rank >= lowest)
+            continue;
+        lowest = rank;
+        victim = session;
+    }
+    return victim;
+}
+
+static enum err make_room(struct user_state *state, const bool *alive, const struct policy *policy)
+{
+    size_t allowed = (size_t)policy->max_devices;
+    if (count_remaining(state, alive) < allowed)
+        return ERR_OK;
+    if (policy->overflow == OVERFLOW_REJECT)
+        return ERR_DEVICE_LIMIT;
+    size_t keep = policy->overflow == OVERFLOW_EVICT_ALL ? 0 : allowed - 1;
+    while (count_remaining(state, alive) > keep)
+        next_victim(state, alive, policy->overflow)->ended = true;
+    return ERR_OK;
+}
+
+enum err rules_admit(struct user_state *state, const struct device *device,
+                     const struct policy *policy, int64_t now_ms)
+{
+    bool alive[1 + state->session_count];
+    for (size_t i = 0; i < state->session_count; i++) {
+        struct session *session = &state->sessions[i];
+        alive[i] = !rules_dead(&state->user, session, policy, now_ms).data;
+        if (alive[i] && is_displaced(&session->record, device, policy->exclusive))
+            session->ended = true;
+    }
+    return make_room(state, alive, policy);
+}
+
+bool rules_device_is_new(const struct user_state *state, struct text device_id)
+{
+    if (device_id.length == 0)
+        return true;
+    for (size_t i = 0; i < state->session_count; i++)
+        if (text_equal(state->sessions[i].record.device_id, device_id))
+            return false;
+    return true;
+}

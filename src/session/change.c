@@ -1,0 +1,266 @@
+/* The engine of read, decide, compare-and-set; and the three scripts. */
+#include "change.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "clock.h"
+#include "metrics.h"
+#include "rules.h"
+
+/* Rounds of one change. Every conflict means that another change of the user went through, so the
+ * limit is reached only under absurd contention; the deadline usually comes first. */
+#define ROUNDS_MAX 500
+
+/* KEYS[1] the user's hash. ARGV: expected version ("0": no hash), new version, expiry in ms (0:
+ * none), number of arguments that are fields and values to set; what follows those is deleted.
+ * Returns 1, or on conflict the hash as it is. */
+static struct store_script write_script = {
+    .source = "local found = redis.call('HGET', KEYS[1], '!') or '0'\n"
+              "if found ~= ARGV[1] then return redis.call('HGETALL', KEYS[1]) end\n"
+              "local last = 4 + tonumber(ARGV[4])\n"
+              "redis.call('HSET', KEYS[1], '!', ARGV[2], unpack(ARGV, 5, last))\n"
+              "if #ARGV > last then redis.call('HDEL', KEYS[1], unpack(ARGV, last + 1)) end\n"
+              "if ARGV[3] == '0' then redis.call('PERSIST', KEYS[1])\n"
+              "else redis.call('PEXPIREAT', KEYS[1], ARGV[3]) end\n"
+              "return 1\n",
+};
+
+/* KEYS[1] the epoch. ARGV: least value, expiry in ms. Never goes back, never expires earlier than
+ * before. */
+static struct store_script epoch_script = {
+    .source = "local present = redis.call('GET', KEYS[1])\n"
+              "local value = math.max(tonumber(present or '0') + 1, tonumber(ARGV[1]))\n"
+              "local text = string.format('%.0f', value)\n"
+              "if present then\n"
+              "  redis.call('SET', KEYS[1], text, 'KEEPTTL')\n"
+              "  redis.call('PEXPIREAT', KEYS[1], ARGV[2], 'GT')\n"
+              "else redis.call('SET', KEYS[1], text, 'PXAT', ARGV[2]) end\n"
+              "return value\n",
+};
+
+/* KEYS[1] the user's hash. ARGV: session id, its touch field, seconds, expiry in ms. */
+static struct store_script touch_script = {
+    .source = "if redis.call('HEXISTS', KEYS[1], ARGV[1]) == 0 then return 0 end\n"
+              "redis.call('HSET', KEYS[1], ARGV[2], ARGV[3])\n"
+              "redis.call('PEXPIREAT', KEYS[1], ARGV[4], 'GT')\n"
+              "return 1\n",
+};
+
+void change_prepare(void)
+{
+    store_script_prepare(&write_script);
+    store_script_prepare(&epoch_script);
+    store_script_prepare(&touch_script);
+}
+
+static struct change *change_of(struct store_call *call)
+{
+    return (struct change *)((char *)call - offsetof(struct change, call));
+}
+
+static struct text print_number(struct change *change, size_t slot, int64_t value)
+{
+    char *digits = change->numbers[slot];
+    int length = snprintf(digits, sizeof(change->numbers[slot]), "%" PRId64, value);
+    return (struct text){digits, (size_t)length};
+}
+
+static void change_finish(struct change *change, enum err err)
+{
+    if (err != ERR_OK)
+        change->operation->err = err;
+    change->finish(change);
+}
+
+static void send_call(struct change *change, struct text key, const struct store_script *script,
+                      const struct text *arguments, size_t count, unsigned flags,
+                      void (*done)(struct store_call *, enum err, const struct store_reply *))
+{
+    change->call = (struct store_call){
+        .key = key,
+        .script = script,
+        .arguments = arguments,
+        .argument_count = count,
+        .flags = flags,
+        .deadline_ms = change->operation->deadline_ms,
+        .done = done,
+    };
+    store_send(change->operation->context->link, &change->call);
+}
+
+static void epoch_raised(struct store_call *call, enum err err, const struct store_reply *reply)
+{
+    (void)reply;
+    change_finish(change_of(call), err);
+}
+
+static void raise_epoch(struct change *change)
+{
+    struct operation *operation = change->operation;
+    /* Nobody asks for the epoch of a user of whom no token can be alive. */
+    int64_t expire_ms = operation->now_ms + (operation->conf->policy_absolute_timeout + 60) * 1000;
+    change->arguments = arena_alloc(operation->arena, 2 * sizeof(struct text));
+    change->arguments[0] = print_number(change, 0, operation->now_ms);
+    change->arguments[1] = print_number(change, 1, expire_ms);
+    send_call(change, (struct text){change->epoch_key, USER_KEY_LENGTH}, &epoch_script,
+              change->arguments, 2, STORE_REPEATABLE | STORE_DURABLE, epoch_raised);
+}
+
+static void read_again(struct change *change);
+static void decide_and_write(struct change *change, const struct store_reply *reply);
+
+static void note_durability(struct change *change)
+{
+    bool replicated = change->call.replicas > 0;
+    change->operation->durability = replicated ? DURABILITY_REPLICATED : DURABILITY_ACCEPTED;
+    if (!replicated)
+        metrics_add(METRIC_WRITES_UNREPLICATED, 1);
+}
+
+static void write_done(struct store_call *call, enum err err, const struct store_reply *reply)
+{
+    struct change *change = change_of(call);
+    if (err == ERR_STORE_UNAVAILABLE && clock_monotonic_ms() < change->operation->deadline_ms) {
+        change->resolving = true;
+        read_again(change);
+        return;
+    }
+    if (err != ERR_OK) {
+        change_finish(change, err);
+        return;
+    }
+    if (store_reply_type(reply) == STORE_ARRAY) {
+        metrics_add(METRIC_STORE_CONFLICTS, 1);
+        decide_and_write(change, reply);
+        return;
+    }
+    note_durability(change);
+    if (change->edit.raises_epoch)
+        raise_epoch(change);
+    else
+        change_finish(change, ERR_OK);
+}
+
+/* Lua's unpack takes what fits its stack: about 8000 values. A user has at most 1,000 sessions, so
+ * that at most 2,000 are set and 3,000 deleted. */
+static void send_edit(struct change *change, const struct user_state *state)
+{
+    struct edit *edit = &change->edit;
+    size_t count = 4 + edit->set_count + edit->delete_count;
+    int64_t version = rules_next_version(state->version, change->operation->now_ms);
+    struct text *arguments = arena_alloc(edit->arena, count * sizeof(*arguments));
+    arguments[0] = print_number(change, 0, state->version);
+    arguments[1] = print_number(change, 1, version);
+    arguments[2] = print_number(change, 2, edit->expire_ms);
+    arguments[3] = print_number(change, 3, (int64_t)edit->set_count);
+    if (edit->set_count > 0)
+        memcpy(arguments + 4, edit->sets, edit->set_count * sizeof(*arguments));
+    if (edit->delete_count > 0)
+        memcpy(arguments + 4 + edit->set_count, edit->deletes,
+               edit->delete_count * sizeof(*arguments));
+    send_call(change, (struct text){change->key, USER_KEY_LENGTH}, &write_script, arguments, count,
+              STORE_DURABLE, write_done);
+}
+
+/* A user record that does not open may have said that older sessions are dead: then they are. */
+static void distrust(struct change *change, struct user_state *state)
+{
+    metrics_add(METRIC_RECORDS_UNREADABLE, 1);
+    rules_end_before_now(state, &state->user, change->operation->now_ms);
+    edit_set_user(&change->edit, &state->user);
+}
+
+static void decide_and_write(struct change *change, const struct store_reply *reply)
+{
+    struct operation *operation = change->operation;
+    struct user_state state;
+    enum err err = state_read(&change->codec, reply, operation->arena, &state);
+    if (err == ERR_OK && ++change->attempts > ROUNDS_MAX)
+        err = ERR_STORE_CONTENDED;
+    if (err == ERR_OK && clock_monotonic_ms() >= operation->deadline_ms)
+        err = change->attempts > 1 ? ERR_STORE_CONTENDED : ERR_STORE_TIMEOUT;
+    if (err != ERR_OK) {
+        change_finish(change, err);
+        return;
+    }
+    change->edit = (struct edit){.arena = operation->arena, .codec = &change->codec};
+    if (state.user_unreadable)
+        distrust(change, &state);
+    if (change->decide(change, &state, &change->edit) == CHANGE_WRITE)
+        send_edit(change, &state);
+    else if (change->edit.raises_epoch)
+        raise_epoch(change);
+    else
+        change_finish(change, ERR_OK);
+}
+
+static void read_done(struct store_call *call, enum err err, const struct store_reply *reply)
+{
+    struct change *change = change_of(call);
+    if (err == ERR_OK)
+        decide_and_write(change, reply);
+    else
+        change_finish(change, err);
+}
+
+static void read_again(struct change *change)
+{
+    static const struct text command = {"HGETALL", 7};
+    change->arguments = arena_alloc(change->operation->arena, 2 * sizeof(struct text));
+    change->arguments[0] = command;
+    change->arguments[1] = (struct text){change->key, USER_KEY_LENGTH};
+    send_call(change, change->arguments[1], NULL, change->arguments, 2, STORE_REPEATABLE,
+              read_done);
+}
+
+void change_begin(struct change *change)
+{
+    token_user_key(&change->codec.owner, 'u', change->key);
+    token_user_key(&change->codec.owner, 'e', change->epoch_key);
+    change->attempts = 0;
+    change->resolving = false;
+    read_again(change);
+}
+
+/* A touch outlives the request that caused it: it is an object of its own. */
+struct touch {
+    struct store_call call;
+    char key[USER_KEY_LENGTH];
+};
+
+static void touch_done(struct store_call *call, enum err err, const struct store_reply *reply)
+{
+    (void)reply;
+    if (err == ERR_OK)
+        metrics_add(METRIC_TOUCHES, 1);
+    free(call);
+}
+
+void change_touch(struct operation *operation, const struct user_tag *owner,
+                  const uint8_t session_id[SESSION_ID], int64_t seen_s, int64_t expire_ms)
+{
+    struct touch *touch = xcalloc(1, sizeof(*touch));
+    char field[TOUCH_FIELD], seen[24], expire[24];
+    memcpy(field, session_id, SESSION_ID);
+    field[SESSION_ID] = 't';
+    token_user_key(owner, 'u', touch->key);
+    const struct text arguments[] = {
+        {field, SESSION_ID},
+        {field, TOUCH_FIELD},
+        {seen, (size_t)snprintf(seen, sizeof(seen), "%" PRId64, seen_s)},
+        {expire, (size_t)snprintf(expire, sizeof(expire), "%" PRId64, expire_ms)},
+    };
+    touch->call = (struct store_call){
+        .key = {touch->key, USER_KEY_LENGTH},
+        .script = &touch_script,
+        .arguments = arguments,
+        .argument_count = 4,
+        .flags = STORE_REPEATABLE,
+        .deadline_ms = operation->deadline_ms,
+        .done = touch_done,
+    };
+    store_send(operation->context->link, &touch->call);
+}

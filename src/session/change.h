@@ -1,0 +1,51 @@
+/* One change of a user's state: read it, decide in pure C, write with one compare-and-set, all over
+ * again if somebody else was faster.
+ *
+ *   read ──► decide ──► write ──► raise the epoch (if a token died) ──► finish
+ *              ▲           │ conflict: the script answers with the state it found
+ *              └───────────┘
+ * A write whose fate is unknown (the connection broke) is resolved by reading again: `decide` runs
+ * with `resolving` set and must recognise its own work. The epoch is a key and a step of its own,
+ * after the write: raised before it, another node could fill its cache with the old state and
+ * believe it fresh; and two keys in one script would be refused with TRYAGAIN for as long as their
+ * slot migrates. */
+#pragma once
+
+#include "session.h"
+#include "state.h"
+
+enum verdict {
+    CHANGE_WRITE, /* commit the edit */
+    CHANGE_DONE   /* nothing to write; operation->err says how it went */
+};
+
+struct change {
+    /* Set by the operation. */
+    struct operation *operation;
+    struct state_codec codec;
+    /* Fills *edit from *state. May be called several times, each time with a fresh edit. */
+    enum verdict (*decide)(struct change *change, struct user_state *state, struct edit *edit);
+    /* Called once; operation->err and durability are set. */
+    void (*finish)(struct change *change);
+
+    bool resolving; /* an earlier write of this change may or may not have happened */
+
+    /* Private to change.c. */
+    char key[USER_KEY_LENGTH], epoch_key[USER_KEY_LENGTH];
+    struct edit edit;
+    unsigned attempts;
+    struct text *arguments;
+    char numbers[4][24];
+    struct store_call call;
+};
+
+/* Starts with the read. */
+void change_begin(struct change *change);
+
+/* Prepares the Lua scripts; once, before the first operation. */
+void change_prepare(void);
+
+/* Records that a session was used, if Redis still has it: sent and forgotten. The hash's expiry
+ * grows to expire_ms if that is later. */
+void change_touch(struct operation *operation, const struct user_tag *owner,
+                  const uint8_t session_id[SESSION_ID], int64_t seen_s, int64_t expire_ms);

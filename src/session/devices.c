@@ -1,0 +1,109 @@
+/* Listing: the living sessions of a user, and what holds for the user. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "operation.h"
+#include "rules.h"
+#include "shown.h"
+
+struct listing {
+    struct list_devices *list;
+    struct token token;
+    struct user_tag owner;
+    struct store_call call;
+    struct text arguments[2];
+    char key[USER_KEY_LENGTH];
+};
+
+static int newest_first(const void *a, const void *b)
+{
+    const struct listed_session *first = a, *second = b;
+    return memcmp(second->session_id.data, first->session_id.data, 2 * SESSION_ID);
+}
+
+static void add_session(struct list_devices *list, const struct session *session,
+                        const struct policy *policy, const struct session *current)
+{
+    struct lifetimes lifetimes = rules_lifetimes(session, policy);
+    list->sessions[list->count++] = (struct listed_session){
+        .session_id = operation_session_id(&list->base, session->id),
+        .device_json = shown_device(session->record.shown),
+        .ip = session->record.ip,
+        .user_agent = session->record.user_agent,
+        .created_s = token_session_created_ms(session->id) / 1000,
+        .last_seen_s = session->last_seen_s,
+        .expires_s = lifetimes.idle_s,
+        .current = session == current,
+    };
+}
+
+static void list_state(struct listing *listing, const struct user_state *state)
+{
+    struct list_devices *list = listing->list;
+    struct operation *operation = &list->base;
+    struct session *current = NULL;
+    struct policy policy;
+    policy_of(operation->conf, &policy);
+    if (list->token.data) {
+        current = operation_authenticate(operation, state, &listing->token);
+        if (!current)
+            return;
+    }
+    list->sessions =
+        arena_alloc(operation->arena, (state->session_count + 1) * sizeof(*list->sessions));
+    for (size_t i = 0; i < state->session_count; i++)
+        if (!rules_dead(&state->user, &state->sessions[i], &policy, operation->now_ms).data)
+            add_session(list, &state->sessions[i], &policy, current);
+    qsort(list->sessions, list->count, sizeof(*list->sessions), newest_first);
+    list->limit = policy.max_devices;
+    list->frozen = rules_frozen(&state->user, operation->now_ms / 1000);
+    list->frozen_reason = state->user.frozen_reason;
+    list->not_before_s = state->user.not_before_ms / 1000;
+}
+
+static void listing_done(struct store_call *call, enum err err, const struct store_reply *reply)
+{
+    struct listing *listing = (struct listing *)((char *)call - offsetof(struct listing, call));
+    struct operation *operation = &listing->list->base;
+    struct state_codec codec = operation_codec(operation, &listing->owner);
+    struct user_state state;
+    if (err == ERR_OK)
+        err = state_read(&codec, reply, operation->arena, &state);
+    if (err == ERR_OK)
+        list_state(listing, &state);
+    else
+        operation->err = err;
+    crypto_wipe(&listing->token, sizeof(listing->token));
+    operation_done(operation);
+}
+
+void session_list(struct list_devices *list)
+{
+    struct operation *operation = &list->base;
+    struct listing *listing = arena_zalloc(operation->arena, sizeof(*listing));
+    listing->list = list;
+    if (list->token.data) {
+        if (!operation_open_token(operation, TOKEN_ACCESS, list->token, list->tenant,
+                                  list->tenant_bound, ERR_TOKEN_INVALID, &listing->token)) {
+            operation_done(operation);
+            return;
+        }
+        listing->owner = listing->token.owner;
+    } else {
+        token_tag_user(operation->context->keyring, list->tenant, list->user_id, &listing->owner);
+        operation->tenant = list->tenant;
+        operation->user_id = list->user_id;
+    }
+    token_user_key(&listing->owner, 'u', listing->key);
+    listing->arguments[0] = TEXT("HGETALL");
+    listing->arguments[1] = (struct text){listing->key, USER_KEY_LENGTH};
+    listing->call = (struct store_call){
+        .key = listing->arguments[1],
+        .arguments = listing->arguments,
+        .argument_count = 2,
+        .flags = STORE_REPEATABLE,
+        .deadline_ms = operation->deadline_ms,
+        .done = listing_done,
+    };
+    store_send(operation->context->link, &listing->call);
+}

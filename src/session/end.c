@@ -1,0 +1,221 @@
+/* Kick, logout and logout-all: sessions become tombstones that say why and by whom. */
+#include <string.h>
+
+#include "change.h"
+#include "metrics.h"
+#include "operation.h"
+#include "rules.h"
+
+struct end_change {
+    struct change change;
+    struct end_sessions *end;
+    struct token token;
+    uint8_t target[SESSION_ID];
+    struct text *ended;
+    size_t ended_count;
+};
+
+static void note_ended(struct end_change *work, const uint8_t id[SESSION_ID])
+{
+    work->ended[work->ended_count++] = operation_session_id(&work->end->base, id);
+}
+
+static void bury(struct end_change *work, struct session *session, const struct policy *policy,
+                 struct edit *edit)
+{
+    const struct operation *operation = &work->end->base;
+    rules_bury(edit, session, work->end->why, operation->actor, policy, operation->now_ms);
+    note_ended(work, session->id);
+}
+
+/* After a write whose fate was unknown: a grave that carries our own words is our work. */
+static bool is_own_grave(const struct end_change *work, const struct grave *grave)
+{
+    const struct operation *operation = &work->end->base;
+    return work->change.resolving && grave &&
+           grave->tombstone.ended_s == operation->now_ms / 1000 &&
+           text_equal(grave->tombstone.reason, work->end->why) &&
+           text_equal(grave->tombstone.actor, operation->actor);
+}
+
+/* The one session is buried already, by this very call. */
+static bool is_done(struct end_change *work, const struct user_state *state,
+                    const uint8_t id[SESSION_ID], struct edit *edit)
+{
+    if (!is_own_grave(work, state_find_grave(state, id)))
+        return false;
+    note_ended(work, id);
+    work->end->base.durability = DURABILITY_ACCEPTED;
+    edit->raises_epoch = true;
+    return true;
+}
+
+static bool is_alive(struct end_change *work, const struct user_state *state,
+                     const struct session *session, const struct policy *policy)
+{
+    return session && !rules_dead(&state->user, session, policy, work->end->base.now_ms).data;
+}
+
+static enum verdict end_one(struct end_change *work, struct user_state *state, struct edit *edit,
+                            const struct policy *policy)
+{
+    struct session *session = state_find(state, work->target);
+    if (is_done(work, state, work->target, edit))
+        return CHANGE_DONE;
+    if (!is_alive(work, state, session, policy)) {
+        operation_refuse(&work->end->base, ERR_SESSION_NOT_FOUND, (struct text){0});
+        return CHANGE_DONE;
+    }
+    bury(work, session, policy, edit);
+    return CHANGE_WRITE;
+}
+
+/* True if the token is of the session's present pair or the one before, its age aside: who comes
+ * with an expired access token to log out means the session that a refresh would continue. */
+static bool is_token_of(struct end_change *work, const struct session *session)
+{
+    uint8_t hash[SECRET_HASH];
+    const struct record *record = &session->record;
+    token_hash_secret(work->end->base.context->keyring, TOKEN_ACCESS, session->id,
+                      work->token.secret, hash);
+    return crypto_equal(hash, record->access_hash, SECRET_HASH) ||
+           (record->has_previous && crypto_equal(hash, record->previous_access_hash, SECRET_HASH));
+}
+
+/* Logout asks for the session to be gone; where it is gone already, nothing is left to do. */
+static enum verdict end_presented(struct end_change *work, struct user_state *state,
+                                  struct edit *edit, const struct policy *policy)
+{
+    struct operation *operation = &work->end->base;
+    struct session *session = state_find(state, work->token.session_id);
+    operation->session_id = operation_session_id(operation, work->token.session_id);
+    if (is_done(work, state, work->token.session_id, edit))
+        return CHANGE_DONE;
+    if (session)
+        operation_note_session(operation, session);
+    if (!is_alive(work, state, session, policy) || !is_token_of(work, session))
+        return CHANGE_DONE;
+    bury(work, session, policy, edit);
+    return CHANGE_WRITE;
+}
+
+static enum verdict end_all(struct end_change *work, struct user_state *state, struct edit *edit,
+                            const struct policy *policy)
+{
+    struct operation *operation = &work->end->base;
+    uint8_t kept[SESSION_ID];
+    bool keeps = work->end->keep_presented;
+    memcpy(kept, work->token.session_id, SESSION_ID);
+    if (work->end->keep.data)
+        keeps = text_from_hex(kept, SESSION_ID, work->end->keep);
+    for (size_t i = 0; i < state->grave_count; i++)
+        if (is_own_grave(work, &state->graves[i]))
+            note_ended(work, state->graves[i].id);
+    for (size_t i = 0; i < state->session_count; i++) {
+        struct session *session = &state->sessions[i];
+        if (keeps && memcmp(session->id, kept, SESSION_ID) == 0)
+            continue;
+        if (is_alive(work, state, session, policy))
+            bury(work, session, policy, edit);
+    }
+    rules_end_before_now(state, &state->user, operation->now_ms);
+    if (keeps) {
+        state->user.has_exempt = true;
+        memcpy(state->user.exempt, kept, SESSION_ID);
+    }
+    edit_set_user(edit, &state->user);
+    edit->raises_epoch = true;
+    return CHANGE_WRITE;
+}
+
+static enum verdict decide_by_scope(struct end_change *work, struct user_state *state,
+                                    struct edit *edit, const struct policy *policy)
+{
+    switch (work->end->scope) {
+    case END_ONE:
+        return end_one(work, state, edit, policy);
+    case END_PRESENTED:
+        return end_presented(work, state, edit, policy);
+    case END_ALL:
+        break;
+    }
+    return end_all(work, state, edit, policy);
+}
+
+static enum verdict decide_end(struct change *change, struct user_state *state, struct edit *edit)
+{
+    struct end_change *work = (struct end_change *)change;
+    struct operation *operation = change->operation;
+    struct policy policy;
+    policy_of(operation->conf, &policy);
+    work->ended = arena_alloc(operation->arena, (state->session_count + state->grave_count + 1) *
+                                                    sizeof(*work->ended));
+    work->ended_count = 0;
+    bool as_user = work->end->token.data && work->end->scope != END_PRESENTED;
+    if (as_user && !operation_authenticate(operation, state, &work->token))
+        return CHANGE_DONE;
+    enum verdict verdict = decide_by_scope(work, state, edit, &policy);
+    if (verdict == CHANGE_WRITE)
+        rules_settle(edit, state, NULL, &policy, operation->now_ms);
+    return verdict;
+}
+
+static void finish_end(struct change *change)
+{
+    struct end_change *work = (struct end_change *)change;
+    struct operation *operation = change->operation;
+    if (operation->err == ERR_OK) {
+        operation->ended = work->ended;
+        operation->ended_count = work->ended_count;
+        if (operation->durability == DURABILITY_NONE)
+            operation->durability = DURABILITY_ACCEPTED; /* nothing was left to end */
+        metrics_add(METRIC_SESSIONS_ENDED, work->ended_count);
+    }
+    crypto_wipe(&work->token, sizeof(work->token));
+    operation_done(operation);
+}
+
+/* Whose sessions: of the token's owner, or of the named user. False if the operation is over. */
+static bool find_owner(struct end_change *work, struct user_tag *owner)
+{
+    struct end_sessions *end = work->end;
+    struct operation *operation = &end->base;
+    if (!end->token.data) {
+        token_tag_user(operation->context->keyring, end->tenant, end->user_id, owner);
+        operation->tenant = end->tenant;
+        operation->user_id = end->user_id;
+        return true;
+    }
+    if (operation_open_token(operation, TOKEN_ACCESS, end->token, end->tenant, end->tenant_bound,
+                             ERR_TOKEN_INVALID, &work->token)) {
+        *owner = work->token.owner;
+        return true;
+    }
+    if (end->scope == END_PRESENTED && operation->err == ERR_TOKEN_INVALID) {
+        operation->err = ERR_OK;
+        operation->durability = DURABILITY_ACCEPTED;
+    }
+    return false;
+}
+
+void session_end(struct end_sessions *end)
+{
+    struct operation *operation = &end->base;
+    struct end_change *work = arena_zalloc(operation->arena, sizeof(*work));
+    struct user_tag owner;
+    work->end = end;
+    if (!find_owner(work, &owner)) {
+        operation_done(operation);
+        return;
+    }
+    if (end->scope == END_ONE && !text_from_hex(work->target, SESSION_ID, end->target)) {
+        operation_refuse(operation, ERR_SESSION_NOT_FOUND, (struct text){0});
+        operation_done(operation);
+        return;
+    }
+    work->change.operation = operation;
+    work->change.codec = operation_codec(operation, &owner);
+    work->change.decide = decide_end;
+    work->change.finish = finish_end;
+    change_begin(&work->change);
+}

@@ -1,0 +1,182 @@
+/* Login: a new session in place of those that the policy gives up for it. */
+#include <string.h>
+
+#include "change.h"
+#include "metrics.h"
+#include "operation.h"
+#include "rules.h"
+#include "shown.h"
+
+struct login_change {
+    struct change change;
+    struct login *login;
+    struct token access,
+        refresh; /* of the latest round: a write that is resolved is found by them */
+    struct session fresh;
+};
+
+/* Both tokens of the first pair, with random secrets. */
+static void make_tokens(struct login_change *work, const struct user_record *user)
+{
+    const struct keyring *keyring = work->login->base.context->keyring;
+    struct token token = {.key_id = keyring_newest(keyring), .owner = work->change.codec.owner};
+    token_new_session_id(rules_creation_ms(user, work->login->base.now_ms), token.session_id);
+    work->access = token;
+    work->refresh = token;
+    crypto_random(work->access.secret, SECRET_LENGTH);
+    crypto_random(work->refresh.secret, SECRET_LENGTH);
+}
+
+static void make_session(struct login_change *work, const struct policy *policy)
+{
+    const struct login *login = work->login;
+    const struct keyring *keyring = login->base.context->keyring;
+    struct session *fresh = &work->fresh;
+    struct record *record = &fresh->record;
+    int64_t created_ms = token_session_created_ms(work->access.session_id);
+    *fresh = (struct session){.last_seen_s = created_ms / 1000};
+    memcpy(fresh->id, work->access.session_id, SESSION_ID);
+    record->remember = login->remember;
+    record->second_factor = login->second_factor;
+    record->issued_ms = created_ms;
+    record->absolute_s = created_ms / 1000 + policy->absolute_timeout;
+    token_hash_secret(keyring, TOKEN_ACCESS, fresh->id, work->access.secret, record->access_hash);
+    token_hash_secret(keyring, TOKEN_REFRESH, fresh->id, work->refresh.secret,
+                      record->refresh_hash);
+    struct buffer shown = {0};
+    shown_write(&shown, login);
+    record->shown = arena_copy(login->base.arena, buffer_text(&shown));
+    buffer_free(&shown);
+    record->ip = login->ip;
+    record->user_agent = login->user_agent;
+    record->device_id = login->device.id;
+    record->device_type = login->device.type;
+}
+
+static void bury_replaced(struct login_change *work, struct user_state *state, struct edit *edit,
+                          const struct policy *policy)
+{
+    struct login *login = work->login;
+    struct arena *arena = login->base.arena;
+    login->replaced = arena_alloc(arena, (state->session_count + 1) * sizeof(*login->replaced));
+    login->replaced_count = 0;
+    struct text *ended = arena_alloc(arena, (state->session_count + 1) * sizeof(*ended));
+    for (size_t i = 0; i < state->session_count; i++) {
+        struct session *session = &state->sessions[i];
+        if (!session->ended)
+            continue;
+        rules_bury(edit, session, TEXT(REASON_REPLACED), login->base.actor, policy,
+                   login->base.now_ms);
+        ended[login->replaced_count] = operation_session_id(&login->base, session->id);
+        login->replaced[login->replaced_count] = (struct replaced_session){
+            .session_id = ended[login->replaced_count],
+            .device_json = shown_device(session->record.shown),
+            .reason = TEXT(REASON_REPLACED),
+        };
+        login->replaced_count++;
+    }
+    login->base.ended = ended;
+    login->base.ended_count = login->replaced_count;
+}
+
+/* For the caller who is told device_limit: what is logged in now. */
+static void list_holders(struct login *login, const struct user_state *state,
+                         const struct policy *policy)
+{
+    login->replaced =
+        arena_alloc(login->base.arena, (state->session_count + 1) * sizeof(*login->replaced));
+    login->replaced_count = 0;
+    for (size_t i = 0; i < state->session_count; i++) {
+        const struct session *session = &state->sessions[i];
+        if (rules_dead(&state->user, session, policy, login->base.now_ms).data)
+            continue;
+        login->replaced[login->replaced_count++] = (struct replaced_session){
+            .session_id = operation_session_id(&login->base, session->id),
+            .device_json = shown_device(session->record.shown),
+        };
+    }
+}
+
+static bool is_own_work(const struct login_change *work, const struct user_state *state)
+{
+    const struct session *found = state_find(state, work->access.session_id);
+    return work->change.resolving && found &&
+           crypto_equal(found->record.access_hash, work->fresh.record.access_hash, SECRET_HASH);
+}
+
+static enum verdict decide_login(struct change *change, struct user_state *state, struct edit *edit)
+{
+    struct login_change *work = (struct login_change *)change;
+    struct login *login = work->login;
+    struct operation *operation = &login->base;
+    struct policy policy;
+    policy_of(operation->conf, &policy);
+    if (is_own_work(work, state)) {
+        edit->raises_epoch = login->replaced_count > 0;
+        operation->durability = DURABILITY_ACCEPTED;
+        return CHANGE_DONE;
+    }
+    if (rules_frozen(&state->user, operation->now_ms / 1000)) {
+        operation_refuse(operation, ERR_ACCOUNT_FROZEN, state->user.frozen_reason);
+        return CHANGE_DONE;
+    }
+    login->new_device = rules_device_is_new(state, login->device.id);
+    enum err err = rules_admit(state, &login->device, &policy, operation->now_ms);
+    if (err != ERR_OK) {
+        list_holders(login, state, &policy);
+        operation_refuse(operation, err, (struct text){0});
+        return CHANGE_DONE;
+    }
+    make_tokens(work, &state->user);
+    make_session(work, &policy);
+    bury_replaced(work, state, edit, &policy);
+    edit_set_session(edit, work->fresh.id, &work->fresh.record);
+    rules_settle(edit, state, &work->fresh, &policy, operation->now_ms);
+    return CHANGE_WRITE;
+}
+
+static void answer(struct login_change *work)
+{
+    struct login *login = work->login;
+    struct operation *operation = &login->base;
+    struct policy policy;
+    policy_of(operation->conf, &policy);
+    struct lifetimes lifetimes = rules_lifetimes(&work->fresh, &policy);
+    token_print(operation->context->keyring, TOKEN_ACCESS, &work->access, login->access_token);
+    token_print(operation->context->keyring, TOKEN_REFRESH, &work->refresh, login->refresh_token);
+    login->access_expires_s = lifetimes.access_s;
+    login->refresh_expires_s = lifetimes.session_s;
+    login->device_json = shown_device(work->fresh.record.shown);
+    operation->session_id = operation_session_id(operation, work->fresh.id);
+    metrics_add(METRIC_LOGINS, 1);
+    metrics_add(METRIC_SESSIONS_ENDED, login->replaced_count);
+}
+
+static void finish_login(struct change *change)
+{
+    struct login_change *work = (struct login_change *)change;
+    struct operation *operation = change->operation;
+    if (operation->err == ERR_OK)
+        answer(work);
+    crypto_wipe(work->access.secret, SECRET_LENGTH);
+    crypto_wipe(work->refresh.secret, SECRET_LENGTH);
+    operation_done(operation);
+}
+
+void session_login(struct login *login)
+{
+    struct operation *operation = &login->base;
+    struct login_change *work = arena_zalloc(operation->arena, sizeof(*work));
+    struct user_tag owner;
+    token_tag_user(operation->context->keyring, login->tenant, login->user_id, &owner);
+    operation->tenant = login->tenant;
+    operation->user_id = login->user_id;
+    operation->device_id = login->device.id;
+    operation->device_type = login->device.type;
+    work->login = login;
+    work->change.operation = operation;
+    work->change.codec = operation_codec(operation, &owner);
+    work->change.decide = decide_login;
+    work->change.finish = finish_login;
+    change_begin(&work->change);
+}

@@ -1,0 +1,161 @@
+/* Refresh: the next pair, the same pair again inside the grace window, or the end of a session
+ * whose used token came back (RFC 9700 section 4.14.2). */
+#include <string.h>
+
+#include "change.h"
+#include "metrics.h"
+#include "operation.h"
+#include "rules.h"
+#include "shown.h"
+
+struct refresh_change {
+    struct change change;
+    struct refresh *refresh;
+    struct token presented;
+    uint8_t hash[SECRET_HASH];
+    bool reused;
+};
+
+/* The pair that follows the presented token: the same whenever it is asked for. */
+static void succeed(struct refresh_change *work, uint32_t generation, struct token *access,
+                    struct token *refresh)
+{
+    const struct keyring *keyring = work->refresh->base.context->keyring;
+    *access = work->presented;
+    access->key_id = keyring_newest(keyring);
+    *refresh = *access;
+    token_succeed(keyring, &work->presented, generation, access->secret, refresh->secret);
+}
+
+static void print_pair(struct refresh_change *work, const struct session *session,
+                       uint32_t generation)
+{
+    struct refresh *refresh = work->refresh;
+    struct operation *operation = &refresh->base;
+    struct policy policy;
+    struct token next_access, next_refresh;
+    succeed(work, generation, &next_access, &next_refresh);
+    token_print(operation->context->keyring, TOKEN_ACCESS, &next_access, refresh->access_token);
+    token_print(operation->context->keyring, TOKEN_REFRESH, &next_refresh, refresh->refresh_next);
+    crypto_wipe(&next_access, sizeof(next_access));
+    crypto_wipe(&next_refresh, sizeof(next_refresh));
+    policy_of(operation->conf, &policy);
+    struct lifetimes lifetimes = rules_lifetimes(session, &policy);
+    refresh->access_expires_s = lifetimes.access_s;
+    refresh->refresh_expires_s = lifetimes.session_s;
+    refresh->device_json = shown_device(session->record.shown);
+}
+
+static void rotate(struct refresh_change *work, struct user_state *state, struct session *session,
+                   const struct policy *policy, struct edit *edit)
+{
+    const struct refresh *refresh = work->refresh;
+    const struct keyring *keyring = refresh->base.context->keyring;
+    struct record *record = &session->record;
+    struct token next_access, next_refresh;
+    uint32_t generation = record->generation++;
+    succeed(work, generation, &next_access, &next_refresh);
+    memcpy(record->previous_access_hash, record->access_hash, SECRET_HASH);
+    memcpy(record->previous_refresh_hash, record->refresh_hash, SECRET_HASH);
+    record->has_previous = true;
+    token_hash_secret(keyring, TOKEN_ACCESS, session->id, next_access.secret, record->access_hash);
+    token_hash_secret(keyring, TOKEN_REFRESH, session->id, next_refresh.secret,
+                      record->refresh_hash);
+    crypto_wipe(&next_access, sizeof(next_access));
+    crypto_wipe(&next_refresh, sizeof(next_refresh));
+    record->issued_ms =
+        refresh->base.now_ms > record->issued_ms ? refresh->base.now_ms : record->issued_ms + 1;
+    if (refresh->ip.data)
+        record->ip = refresh->ip;
+    edit_set_session(edit, session->id, record);
+    edit->raises_epoch = true;
+    rules_settle(edit, state, session, policy, refresh->base.now_ms);
+    print_pair(work, session, generation);
+}
+
+static void end_for_reuse(struct refresh_change *work, struct user_state *state,
+                          struct session *session, const struct policy *policy, struct edit *edit)
+{
+    struct operation *operation = &work->refresh->base;
+    struct text *ended = arena_alloc(operation->arena, sizeof(*ended));
+    *ended = operation->session_id;
+    operation->ended = ended;
+    operation->ended_count = 1;
+    work->reused = true;
+    rules_bury(edit, session, TEXT(REASON_REFRESH_REUSE), operation->actor, policy,
+               operation->now_ms);
+    rules_settle(edit, state, NULL, policy, operation->now_ms);
+}
+
+static enum verdict decide_refresh(struct change *change, struct user_state *state,
+                                   struct edit *edit)
+{
+    struct refresh_change *work = (struct refresh_change *)change;
+    struct operation *operation = change->operation;
+    struct session *session = state_find(state, work->presented.session_id);
+    struct policy policy;
+    struct text reason;
+    work->reused = false;
+    work->refresh->repeated = false;
+    if (!session) {
+        operation_refuse_missing(operation, state, &work->presented, ERR_REFRESH_INVALID);
+        return CHANGE_DONE;
+    }
+    operation_note_session(operation, session);
+    policy_of(operation->conf, &policy);
+    switch (rules_judge_refresh(&state->user, session, work->hash, &policy, operation->now_ms,
+                                &reason)) {
+    case REFRESH_ROTATE:
+        rotate(work, state, session, &policy, edit);
+        return CHANGE_WRITE;
+    case REFRESH_REPEAT:
+        work->refresh->repeated = true;
+        print_pair(work, session, session->record.generation - 1);
+        operation->durability = DURABILITY_ACCEPTED;
+        /* Our own write whose fate was unknown: the epoch may not have followed it. */
+        edit->raises_epoch = change->resolving;
+        return CHANGE_DONE;
+    case REFRESH_REUSE:
+        end_for_reuse(work, state, session, &policy, edit);
+        return CHANGE_WRITE;
+    case REFRESH_DEAD:
+        break;
+    }
+    operation_refuse(operation, ERR_REFRESH_INVALID, reason);
+    return CHANGE_DONE;
+}
+
+static void finish_refresh(struct change *change)
+{
+    struct refresh_change *work = (struct refresh_change *)change;
+    struct operation *operation = change->operation;
+    if (operation->err == ERR_OK && work->reused) {
+        operation_refuse(operation, ERR_REFRESH_INVALID, TEXT(REASON_REUSE));
+        metrics_add(METRIC_REFRESH_REUSES, 1);
+        metrics_add(METRIC_SESSIONS_ENDED, 1);
+    } else if (operation->err == ERR_OK) {
+        metrics_add(work->refresh->repeated ? METRIC_REFRESH_REPEATS : METRIC_REFRESHES, 1);
+    }
+    crypto_wipe(&work->presented, sizeof(work->presented));
+    operation_done(operation);
+}
+
+void session_refresh(struct refresh *refresh)
+{
+    struct operation *operation = &refresh->base;
+    struct refresh_change *work = arena_zalloc(operation->arena, sizeof(*work));
+    struct token *presented = &work->presented;
+    if (!operation_open_token(operation, TOKEN_REFRESH, refresh->refresh_token, refresh->tenant,
+                              refresh->tenant_bound, ERR_REFRESH_INVALID, presented)) {
+        operation_done(operation);
+        return;
+    }
+    token_hash_secret(operation->context->keyring, TOKEN_REFRESH, presented->session_id,
+                      presented->secret, work->hash);
+    work->refresh = refresh;
+    work->change.operation = operation;
+    work->change.codec = operation_codec(operation, &presented->owner);
+    work->change.decide = decide_refresh;
+    work->change.finish = finish_refresh;
+    change_begin(&work->change);
+}

@@ -1,0 +1,93 @@
+/* The rules, in pure C: (state, request, policy, now) in, decision out. No clock, no I/O, no Redis.
+ *
+ * A session ends at the earliest of four times:
+ *   absolute   login + absolute_timeout (the record keeps the limit that held at login)
+ *   refresh    issue of the present pair + refresh_ttl
+ *   idle       last use + idle_timeout; never for sessions with `remember`. With renew = fixed only
+ *              login and refresh count as use
+ *   now        when it is ended, frozen, or older than the user's not-before
+ * Its access token ends earlier, at issue + access_ttl. */
+#pragma once
+
+#include "session.h"
+#include "state.h"
+
+/* The policy in force for one session, in seconds. */
+struct policy {
+    int64_t access_ttl, refresh_ttl, idle_timeout, absolute_timeout, refresh_grace;
+    enum renew renew;
+    int64_t max_devices;
+    enum overflow overflow;
+    enum exclusive exclusive;
+};
+void policy_of(const struct conf *conf, struct policy *ret);
+
+struct lifetimes {
+    int64_t access_s;  /* end of the access token */
+    int64_t session_s; /* end by refresh_ttl or absolute_timeout: what no touch can move */
+    int64_t idle_s;    /* end by idleness, session_s if that is earlier or there is no idle limit */
+};
+struct lifetimes rules_lifetimes(const struct session *session, const struct policy *policy);
+
+bool rules_frozen(const struct user_record *user, int64_t now_s);
+
+/* Why a session is dead at this time; absent if it lives. */
+struct text rules_dead(const struct user_record *user, const struct session *session,
+                       const struct policy *policy, int64_t now_ms);
+
+/* Why this access token is not good, absent if it is. The secret's hash is compared in constant
+ * time with the present one, and with the one before it, which lives for refresh_grace more
+ * seconds. */
+struct text rules_judge_access(const struct user_record *user, const struct session *session,
+                               const uint8_t hash[SECRET_HASH], const struct policy *policy,
+                               int64_t now_ms);
+
+/* Why a token is dead whose session Redis no longer knows: expired if it was so old that it may
+ * have been forgotten, else unknown. */
+struct text rules_judge_missing(const uint8_t session_id[SESSION_ID], const struct policy *policy,
+                                int64_t now_ms);
+
+enum refresh_verdict {
+    REFRESH_ROTATE, /* the present refresh token: issue the next pair */
+    REFRESH_REPEAT, /* the one before, inside the grace window: the same pair again */
+    REFRESH_REUSE,  /* any older one, or the one before after the window: end the session */
+    REFRESH_DEAD    /* the session is dead anyway; *reason tells why */
+};
+enum refresh_verdict rules_judge_refresh(const struct user_record *user,
+                                         const struct session *session,
+                                         const uint8_t hash[SECRET_HASH],
+                                         const struct policy *policy, int64_t now_ms,
+                                         struct text *reason);
+
+/* True if this use is to be written: at most every min(60 s, a tenth of the idle timeout). */
+bool rules_touch_due(const struct session *session, const struct policy *policy, int64_t now_s);
+
+/* Marks the living sessions that a login of this device ends: those of the same device id, those
+ * that `exclusive` forbids, and what `overflow` gives up for max_devices. ERR_DEVICE_LIMIT if
+ * overflow is reject. */
+enum err rules_admit(struct user_state *state, const struct device *device,
+                     const struct policy *policy, int64_t now_ms) MUST_CHECK;
+
+/* True if no session that Redis remembers was of this device id. */
+bool rules_device_is_new(const struct user_state *state, struct text device_id);
+
+/* Ends a session in the edit: a tombstone in its place, kept until none of its tokens could be
+ * alive. */
+void rules_bury(struct edit *edit, struct session *session, struct text reason, struct text actor,
+                const struct policy *policy, int64_t now_ms);
+
+/* Tidies up: sessions that died of age or idleness, and tombstones that nobody can ask for any
+ * more. Then sets the edit's expiry to the latest time that anything in the hash matters. `fresh`
+ * is a session that the edit adds, or NULL. */
+void rules_settle(struct edit *edit, struct user_state *state, const struct session *fresh,
+                  const struct policy *policy, int64_t now_ms);
+
+/* Version that follows: grows, also when the hash had expired meanwhile. */
+int64_t rules_next_version(int64_t version, int64_t now_ms);
+
+/* Creation time for a new session that this user's not-before does not kill, whatever the clocks
+ * say. */
+int64_t rules_creation_ms(const struct user_record *user, int64_t now_ms);
+
+/* Raises not-before over every session there is, and over the clock. */
+void rules_end_before_now(const struct user_state *state, struct user_record *user, int64_t now_ms);

@@ -1,0 +1,114 @@
+/* The text of a session's static members: written at login, cut out of again by position.
+ *
+ * Cutting by search is exact because this file is the only writer: inside a string every quote is
+ * escaped, so the unescaped sequence ,"device":{ occurs only where the writer put it, and
+ * attributes, which may hold anything, come last. */
+#include "shown.h"
+
+#include <string.h>
+
+#include "json.h"
+
+static void write_device(struct json_writer *writer, const struct device *device)
+{
+    json_name(writer, "device");
+    json_open_object(writer);
+    if (device->id.data)
+        json_member_string(writer, "id", device->id);
+    if (device->type.data)
+        json_member_string(writer, "type", device->type);
+    if (device->name.data)
+        json_member_string(writer, "name", device->name);
+    json_close_object(writer);
+}
+
+void shown_write(struct buffer *out, const struct login *login)
+{
+    struct json_writer writer = {.out = out};
+    json_member_string(&writer, "tenant", login->tenant);
+    json_member_string(&writer, "user_id", login->user_id);
+    json_name(&writer, "roles");
+    json_open_array(&writer);
+    for (size_t i = 0; i < login->role_count; i++)
+        json_text(&writer, login->roles[i]);
+    json_close_array(&writer);
+    write_device(&writer, &login->device);
+    if (login->attributes.length > 2)
+        json_member_raw(&writer, "attributes", login->attributes);
+}
+
+/* Position behind the object or string that starts at `start`. */
+static size_t value_end(struct text json, size_t start)
+{
+    int depth = 0;
+    bool in_string = false;
+    for (size_t i = start; i < json.length; i++) {
+        char c = json.data[i];
+        if (in_string) {
+            if (c == '\\')
+                i++;
+            else if (c == '"')
+                in_string = false;
+        } else if (c == '"') {
+            in_string = true;
+        } else if (c == '{') {
+            depth++;
+        } else if (c == '}') {
+            depth--;
+        }
+        if (depth == 0 && !in_string)
+            return i + 1;
+    }
+    return json.length;
+}
+
+struct text shown_device(struct text shown)
+{
+    static const char mark[] = ",\"device\":";
+    const char *found = memmem(shown.data, shown.length, mark, sizeof(mark) - 1);
+    if (!found)
+        return TEXT("{}");
+    size_t start = (size_t)(found - shown.data) + sizeof(mark) - 1;
+    return (struct text){shown.data + start, value_end(shown, start) - start};
+}
+
+struct text shown_complete(struct arena *arena, struct text stored,
+                           const uint8_t session_id[SESSION_ID])
+{
+    static const char id_mark[] = ",\"session_id\":\"", created_mark[] = "\",\"created_at\":";
+    static const char no_attributes[] = ",\"attributes\":{}";
+    struct text device = shown_device(stored);
+    bool has_attributes = device.data + device.length < stored.data + stored.length;
+    char *text = arena_alloc(arena, stored.length + sizeof(id_mark) + sizeof(created_mark) +
+                                        sizeof(no_attributes) + 2 * SESSION_ID + 24);
+    char *end = mempcpy(text, stored.data, stored.length);
+    if (!has_attributes)
+        end = mempcpy(end, no_attributes, sizeof(no_attributes) - 1);
+    end = mempcpy(end, id_mark, sizeof(id_mark) - 1);
+    text_to_hex(end, session_id, SESSION_ID);
+    end = mempcpy(end + 2 * SESSION_ID, created_mark, sizeof(created_mark) - 1);
+    char digits[24];
+    char *first = digits + sizeof(digits);
+    for (int64_t rest = token_session_created_ms(session_id) / 1000; rest > 0; rest /= 10)
+        *--first = (char)('0' + rest % 10);
+    end = mempcpy(end, first, (size_t)(digits + sizeof(digits) - first));
+    return (struct text){text, (size_t)(end - text)};
+}
+
+struct text shown_device_member(struct arena *arena, struct text device, const char *name)
+{
+    struct text mark = arena_format(arena, "\"%s\":\"", name);
+    const char *found = memmem(device.data, device.length, mark.data, mark.length);
+    if (!found)
+        return (struct text){0};
+    size_t start = (size_t)(found - device.data) + mark.length;
+    size_t end = value_end(device, start - 1) - 1;
+    char *copy = arena_alloc(arena, end - start + 1);
+    size_t length = 0;
+    for (size_t i = start; i < end; i++) {
+        if (device.data[i] == '\\')
+            i++;
+        copy[length++] = device.data[i];
+    }
+    return (struct text){copy, length};
+}

@@ -1,0 +1,19 @@
+/* The part of a session that callers are shown: JSON members, written once at login and stored
+ * ready to send.
+ *
+ *     "tenant":"…","user_id":"…","roles":[…],"device":{…}[,"attributes":{…}]
+ * What the session id tells (the id itself, the time of creation) is added when the answer is made,
+ * and so is an empty "attributes": every byte here is paid for in Redis, for each session. */
+#pragma once
+
+#include "session.h"
+
+/* Writes the members of a login. */
+void shown_write(struct buffer *out, const struct login *login);
+/* Appends the stored members and those that follow from the session id; no braces. In the arena. */
+struct text shown_complete(struct arena *arena, struct text stored,
+                           const uint8_t session_id[SESSION_ID]);
+/* The value of "device" in shown members, as JSON text. */
+struct text shown_device(struct text shown);
+/* A member's string out of a device object, unescaped into the arena; absent if it is not there. */
+struct text shown_device_member(struct arena *arena, struct text device, const char *name);

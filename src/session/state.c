@@ -1,0 +1,197 @@
+/* A user's state: from HGETALL to structs, and from an edit to fields. */
+#include "state.h"
+
+#include <assert.h>
+#include <string.h>
+
+#include "metrics.h"
+
+struct state_reader {
+    const struct state_codec *codec;
+    struct arena *arena;
+    struct user_state *state;
+    const struct store_reply *reply;
+};
+
+static void read_record(struct state_reader *reader, struct text field, struct text value)
+{
+    struct user_state *state = reader->state;
+    struct record_content content;
+    const uint8_t *id = (const uint8_t *)field.data;
+    struct record_place place = {&reader->codec->owner, id};
+    switch (record_read(reader->codec->keyring, reader->codec->encrypt, place, value, reader->arena,
+                        &content)) {
+    case RECORD_SESSION: {
+        struct session *session = &state->sessions[state->session_count++];
+        memcpy(session->id, id, SESSION_ID);
+        session->record = content.session;
+        session->last_seen_s = content.session.issued_ms / 1000;
+        session->ended = false;
+        return;
+    }
+    case RECORD_TOMBSTONE: {
+        struct grave *grave = &state->graves[state->grave_count++];
+        memcpy(grave->id, id, SESSION_ID);
+        grave->tombstone = content.tombstone;
+        return;
+    }
+    case RECORD_USER:
+    case RECORD_UNREADABLE:
+        break;
+    }
+    state->unreadable_count++;
+    metrics_add(METRIC_RECORDS_UNREADABLE, 1);
+}
+
+static void read_user(struct state_reader *reader, struct text value)
+{
+    static const uint8_t none[SESSION_ID];
+    struct record_content content;
+    struct record_place place = {&reader->codec->owner, none};
+    if (record_read(reader->codec->keyring, reader->codec->encrypt, place, value, reader->arena,
+                    &content) == RECORD_USER)
+        reader->state->user = content.user;
+    else
+        reader->state->user_unreadable = true;
+}
+
+static void read_touch(struct user_state *state, struct text field, int64_t seen_s)
+{
+    struct session *session = state_find(state, (const uint8_t *)field.data);
+    if (session && seen_s > session->last_seen_s)
+        session->last_seen_s = seen_s;
+}
+
+/* Touches come last: HGETALL has no order, and they belong to sessions. */
+static void read_fields(struct state_reader *reader, bool touches)
+{
+    size_t count = store_reply_count(reader->reply);
+    for (size_t i = 0; i + 1 < count; i += 2) {
+        struct text field = store_reply_text(store_reply_element(reader->reply, i));
+        const struct store_reply *element = store_reply_element(reader->reply, i + 1);
+        struct text value = store_reply_text(element);
+        int64_t number;
+        bool is_touch = field.length == TOUCH_FIELD && field.data[SESSION_ID] == 't';
+        if (is_touch != touches)
+            continue;
+        if (is_touch && store_reply_int(element, &number))
+            read_touch(reader->state, field, number);
+        else if (field.length == SESSION_ID)
+            read_record(reader, field, value);
+        else if (text_equal(field, TEXT(STATE_FIELD_VERSION)) && store_reply_int(element, &number))
+            reader->state->version = number;
+        else if (text_equal(field, TEXT(STATE_FIELD_USER)))
+            read_user(reader, value);
+    }
+}
+
+static bool is_hash(const struct store_reply *reply)
+{
+    if (store_reply_type(reply) != STORE_ARRAY || store_reply_count(reply) % 2 != 0)
+        return false;
+    for (size_t i = 0; i < store_reply_count(reply); i++)
+        if (store_reply_type(store_reply_element(reply, i)) != STORE_STRING)
+            return false;
+    return true;
+}
+
+enum err state_read(const struct state_codec *codec, const struct store_reply *reply,
+                    struct arena *arena, struct user_state *ret)
+{
+    if (!is_hash(reply))
+        return ERR_STORE_PROTOCOL;
+    size_t fields = store_reply_count(reply) / 2;
+    *ret = (struct user_state){0};
+    ret->sessions = arena_alloc(arena, (fields + 1) * sizeof(*ret->sessions));
+    ret->graves = arena_alloc(arena, (fields + 1) * sizeof(*ret->graves));
+    struct state_reader reader = {codec, arena, ret, reply};
+    read_fields(&reader, false);
+    read_fields(&reader, true);
+    return ERR_OK;
+}
+
+struct session *state_find(const struct user_state *state, const uint8_t id[SESSION_ID])
+{
+    for (size_t i = 0; i < state->session_count; i++)
+        if (memcmp(state->sessions[i].id, id, SESSION_ID) == 0)
+            return &state->sessions[i];
+    return NULL;
+}
+
+const struct grave *state_find_grave(const struct user_state *state, const uint8_t id[SESSION_ID])
+{
+    for (size_t i = 0; i < state->grave_count; i++)
+        if (memcmp(state->graves[i].id, id, SESSION_ID) == 0)
+            return &state->graves[i];
+    return NULL;
+}
+
+static void append(struct arena *arena, struct text **list, size_t *count, size_t *capacity,
+                   struct text text)
+{
+    if (*count == *capacity) {
+        size_t wanted = *capacity ? *capacity * 2 : 16;
+        struct text *grown = arena_alloc(arena, wanted * sizeof(*grown));
+        if (*count > 0)
+            memcpy(grown, *list, *count * sizeof(*grown));
+        *list = grown;
+        *capacity = wanted;
+    }
+    (*list)[(*count)++] = text;
+}
+
+static void edit_set(struct edit *edit, struct text field, const struct buffer *value)
+{
+    struct text copy = arena_copy(edit->arena, buffer_text(value));
+    append(edit->arena, &edit->sets, &edit->set_count, &edit->set_capacity, field);
+    append(edit->arena, &edit->sets, &edit->set_count, &edit->set_capacity, copy);
+}
+
+static struct text field_of(struct edit *edit, const uint8_t id[SESSION_ID])
+{
+    return arena_copy(edit->arena, (struct text){(const char *)id, SESSION_ID});
+}
+
+void edit_set_session(struct edit *edit, const uint8_t id[SESSION_ID], const struct record *record)
+{
+    struct buffer value = {0};
+    struct record_place place = {&edit->codec->owner, id};
+    record_write(edit->codec->keyring, edit->codec->encrypt, place, record, &value);
+    edit_set(edit, field_of(edit, id), &value);
+    buffer_free(&value);
+}
+
+void edit_set_grave(struct edit *edit, const uint8_t id[SESSION_ID],
+                    const struct tombstone *tombstone)
+{
+    struct buffer value = {0};
+    struct record_place place = {&edit->codec->owner, id};
+    tombstone_write(edit->codec->keyring, edit->codec->encrypt, place, tombstone, &value);
+    edit_set(edit, field_of(edit, id), &value);
+    buffer_free(&value);
+}
+
+void edit_set_user(struct edit *edit, const struct user_record *user)
+{
+    struct buffer value = {0};
+    user_record_write(edit->codec->keyring, edit->codec->encrypt, &edit->codec->owner, user,
+                      &value);
+    edit_set(edit, TEXT(STATE_FIELD_USER), &value);
+    buffer_free(&value);
+}
+
+void edit_delete_touch(struct edit *edit, const uint8_t id[SESSION_ID])
+{
+    char *field = arena_alloc(edit->arena, TOUCH_FIELD);
+    memcpy(field, id, SESSION_ID);
+    field[SESSION_ID] = 't';
+    append(edit->arena, &edit->deletes, &edit->delete_count, &edit->delete_capacity,
+           (struct text){field, TOUCH_FIELD});
+}
+
+void edit_delete_session(struct edit *edit, const uint8_t id[SESSION_ID])
+{
+    append(edit->arena, &edit->deletes, &edit->delete_count, &edit->delete_capacity,
+           field_of(edit, id));
+    edit_delete_touch(edit, id);
+}

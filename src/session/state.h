@@ -1,0 +1,77 @@
+/* All that Redis holds of one user, read from `sd:u:{T.U}`, and the edit that changes it.
+ *
+ * Fields of the hash: "!" the version (a decimal number, raised by every change), "=" the sealed
+ * user record, an 8-byte session id for each session's sealed record or tombstone, the id with 't'
+ * behind it for the time of last use in seconds. The last is absent until the first touch: the
+ * session was last used when its pair was issued. */
+#pragma once
+
+#include "conf.h"
+#include "record.h"
+#include "store.h"
+
+#define STATE_FIELD_VERSION "!"
+#define STATE_FIELD_USER    "="
+#define TOUCH_FIELD         (SESSION_ID + 1)
+
+struct session {
+    uint8_t id[SESSION_ID];
+    struct record record;
+    int64_t last_seen_s;
+    bool ended; /* by the edit under way: rules_bury() sets it */
+};
+
+struct grave {
+    uint8_t id[SESSION_ID];
+    struct tombstone tombstone;
+};
+
+struct user_state {
+    int64_t version; /* 0: Redis has nothing of the user */
+    struct user_record user;
+    bool user_unreadable; /* then every session counts as revoked, see change.c */
+    struct session *sessions;
+    size_t session_count;
+    struct grave *graves;
+    size_t grave_count;
+    size_t unreadable_count; /* records that did not open: left alone, they may be another node's
+                                newer key */
+};
+
+/* What is needed to read and write records. */
+struct state_codec {
+    const struct keyring *keyring;
+    bool encrypt;
+    struct user_tag owner;
+};
+
+/* Reads HGETALL's reply; everything lies in the arena. ERR_STORE_PROTOCOL if the reply is not an
+ * array of fields and values that are strings. */
+enum err state_read(const struct state_codec *codec, const struct store_reply *reply,
+                    struct arena *arena, struct user_state *ret) MUST_CHECK;
+
+/* The session or grave with this id, NULL if there is none. */
+struct session *state_find(const struct user_state *state, const uint8_t id[SESSION_ID]);
+const struct grave *state_find_grave(const struct user_state *state, const uint8_t id[SESSION_ID]);
+
+/* Sets and deletes of hash fields that are applied together, or not at all. Lies in the arena. */
+struct edit {
+    struct arena *arena;
+    const struct state_codec *codec;
+    struct text *sets; /* field, value, field, value … */
+    size_t set_count;
+    size_t set_capacity;
+    struct text *deletes;
+    size_t delete_count;
+    size_t delete_capacity;
+    int64_t expire_ms; /* of the whole hash, wall clock; 0: never */
+    bool raises_epoch; /* a token that was valid before may not be after */
+};
+
+void edit_set_session(struct edit *edit, const uint8_t id[SESSION_ID], const struct record *record);
+void edit_set_grave(struct edit *edit, const uint8_t id[SESSION_ID],
+                    const struct tombstone *tombstone);
+void edit_set_user(struct edit *edit, const struct user_record *user);
+/* Deletes the record or tombstone and the time of last use. */
+void edit_delete_session(struct edit *edit, const uint8_t id[SESSION_ID]);
+void edit_delete_touch(struct edit *edit, const uint8_t id[SESSION_ID]);

@@ -1,0 +1,180 @@
+/* Validation: one read of two fields and the user record, judged, and perhaps a touch. The hot
+ * path: no JSON is parsed or built here, the record's text is ready to send. */
+#include <string.h>
+
+#include "change.h"
+#include "metrics.h"
+#include "operation.h"
+#include "rules.h"
+#include "shown.h"
+
+struct lookup {
+    struct validate *validate;
+    struct store_call call;
+    struct text arguments[5];
+    char key[USER_KEY_LENGTH];
+    char touch_field[TOUCH_FIELD];
+};
+
+enum { REPLY_RECORD, REPLY_TOUCH, REPLY_USER, REPLY_FIELDS };
+
+/* The user record; false if there is one that cannot be read, which must not pass for "no
+ * restrictions". */
+static bool read_user(struct validate *validate, const struct state_codec *codec,
+                      struct text stored, struct user_record *ret)
+{
+    static const uint8_t none[SESSION_ID];
+    struct record_content content;
+    struct record_place place = {&codec->owner, none};
+    *ret = (struct user_record){0};
+    if (!stored.data)
+        return true;
+    if (record_read(codec->keyring, codec->encrypt, place, stored, validate->base.arena,
+                    &content) != RECORD_USER)
+        return false;
+    *ret = content.user;
+    return true;
+}
+
+static void touch_if_due(struct validate *validate, const struct session *session,
+                         const struct policy *policy, struct lifetimes *lifetimes)
+{
+    int64_t now_s = validate->base.now_ms / 1000;
+    if (!validate->touch || !rules_touch_due(session, policy, now_s))
+        return;
+    struct session touched = *session;
+    touched.last_seen_s = now_s;
+    *lifetimes = rules_lifetimes(&touched, policy);
+    change_touch(&validate->base, &validate->parsed.owner, session->id, now_s,
+                 lifetimes->session_s * 1000);
+}
+
+static void accept_session(struct validate *validate, const struct user_record *user,
+                           const struct session *session)
+{
+    struct operation *operation = &validate->base;
+    uint8_t hash[SECRET_HASH];
+    struct policy policy;
+    policy_of(operation->conf, &policy);
+    token_hash_secret(operation->context->keyring, TOKEN_ACCESS, session->id,
+                      validate->parsed.secret, hash);
+    operation_note_session(operation, session);
+    struct text reason = rules_judge_access(user, session, hash, &policy, operation->now_ms);
+    if (reason.data) {
+        operation_refuse(operation, ERR_TOKEN_INVALID, reason);
+        return;
+    }
+    struct lifetimes lifetimes = rules_lifetimes(session, &policy);
+    touch_if_due(validate, session, &policy, &lifetimes);
+    validate->shown = shown_complete(operation->arena, session->record.shown, session->id);
+    validate->created_s = token_session_created_ms(session->id) / 1000;
+    validate->access_expires_s = lifetimes.access_s;
+    validate->idle_expires_s = lifetimes.idle_s;
+}
+
+static void refuse_unreadable(struct validate *validate)
+{
+    metrics_add(METRIC_RECORDS_UNREADABLE, 1);
+    operation_refuse(&validate->base, ERR_TOKEN_INVALID, TEXT(REASON_UNKNOWN));
+}
+
+static void judge_reply(struct validate *validate, const struct store_reply *reply)
+{
+    struct operation *operation = &validate->base;
+    struct state_codec codec = operation_codec(operation, &validate->parsed.owner);
+    struct record_place place = {&codec.owner, validate->parsed.session_id};
+    struct text stored = store_reply_text(store_reply_element(reply, REPLY_RECORD));
+    struct user_state empty = {0};
+    struct record_content content;
+    struct user_record user;
+    struct session session = {.ended = false};
+
+    operation->session_id = operation_session_id(operation, validate->parsed.session_id);
+    if (!stored.data) {
+        operation_refuse_missing(operation, &empty, &validate->parsed, ERR_TOKEN_INVALID);
+        return;
+    }
+    enum record_kind kind =
+        record_read(codec.keyring, codec.encrypt, place, stored, operation->arena, &content);
+    if (kind == RECORD_TOMBSTONE) {
+        operation_refuse_buried(operation, ERR_TOKEN_INVALID, &content.tombstone);
+        return;
+    }
+    if (kind != RECORD_SESSION ||
+        !read_user(validate, &codec, store_reply_text(store_reply_element(reply, REPLY_USER)),
+                   &user)) {
+        refuse_unreadable(validate);
+        return;
+    }
+    memcpy(session.id, validate->parsed.session_id, SESSION_ID);
+    session.record = content.session;
+    session.last_seen_s = content.session.issued_ms / 1000;
+    int64_t seen_s;
+    if (store_reply_int(store_reply_element(reply, REPLY_TOUCH), &seen_s) &&
+        seen_s > session.last_seen_s)
+        session.last_seen_s = seen_s;
+    accept_session(validate, &user, &session);
+}
+
+/* Three strings or nils: anything else is another command's answer, and no word about this token.
+ */
+static bool is_lookup_reply(const struct store_reply *reply)
+{
+    if (store_reply_type(reply) != STORE_ARRAY || store_reply_count(reply) != REPLY_FIELDS)
+        return false;
+    for (size_t i = 0; i < REPLY_FIELDS; i++) {
+        enum store_type type = store_reply_type(store_reply_element(reply, i));
+        if (type != STORE_STRING && type != STORE_NIL)
+            return false;
+    }
+    return true;
+}
+
+static void lookup_done(struct store_call *call, enum err err, const struct store_reply *reply)
+{
+    struct lookup *lookup = (struct lookup *)((char *)call - offsetof(struct lookup, call));
+    struct validate *validate = lookup->validate;
+    if (err == ERR_OK && !is_lookup_reply(reply))
+        err = ERR_STORE_PROTOCOL;
+    if (err == ERR_OK)
+        judge_reply(validate, reply);
+    else
+        validate->base.err = err;
+    operation_done(&validate->base);
+}
+
+static void send_lookup(struct validate *validate)
+{
+    struct operation *operation = &validate->base;
+    const struct token *token = &validate->parsed;
+    struct lookup *lookup = arena_alloc(operation->arena, sizeof(*lookup));
+    lookup->validate = validate;
+    token_user_key(&token->owner, 'u', lookup->key);
+    memcpy(lookup->touch_field, token->session_id, SESSION_ID);
+    lookup->touch_field[SESSION_ID] = 't';
+    lookup->arguments[0] = TEXT("HMGET");
+    lookup->arguments[1] = (struct text){lookup->key, USER_KEY_LENGTH};
+    lookup->arguments[2 + REPLY_RECORD] = (struct text){lookup->touch_field, SESSION_ID};
+    lookup->arguments[2 + REPLY_TOUCH] = (struct text){lookup->touch_field, TOUCH_FIELD};
+    lookup->arguments[2 + REPLY_USER] = TEXT(STATE_FIELD_USER);
+    lookup->call = (struct store_call){
+        .key = lookup->arguments[1],
+        .arguments = lookup->arguments,
+        .argument_count = 2 + REPLY_FIELDS,
+        .flags = STORE_REPEATABLE,
+        .deadline_ms = operation->deadline_ms,
+        .done = lookup_done,
+    };
+    store_send(operation->context->link, &lookup->call);
+}
+
+void session_validate(struct validate *validate)
+{
+    struct operation *operation = &validate->base;
+    if (!operation_open_token(operation, TOKEN_ACCESS, validate->token, validate->tenant,
+                              validate->tenant_bound, ERR_TOKEN_INVALID, &validate->parsed)) {
+        operation_done(operation);
+        return;
+    }
+    send_lookup(validate);
+}
