@@ -1,5 +1,5 @@
 /* Devices: a user's own, and what services do with a user's. */
-#include "answers.h"
+#include "objects.h"
 #include "handlers.h"
 
 static void finish_list(struct operation *operation)

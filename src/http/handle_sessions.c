@@ -1,5 +1,5 @@
 /* Login, validation, refresh, logout: the calls that carry a token of their own. */
-#include "answers.h"
+#include "objects.h"
 #include "handlers.h"
 
 struct login_body {
@@ -21,7 +21,7 @@ static const struct json_field login_fields[] = {
     FIELD(struct login_body, tenant, "tenant", JSON_TEXT, false, 1, 63),
     FIELD(struct login_body, roles, "roles", JSON_TEXT_ARRAY, false, 0, ROLES_MAX),
     {.name = "device",
-     .kind = JSON_OBJECT,
+     .kind = JSON_MEMBERS,
      .offset = offsetof(struct login_body, device),
      .members = device_fields,
      .member_count = FIELD_COUNT(device_fields)},

@@ -1,5 +1,5 @@
 /* Writing the objects that callers get, and the checks that handlers share. */
-#include "answers.h"
+#include "objects.h"
 
 #include <arpa/inet.h>
 #include <string.h>
