@@ -1,0 +1,93 @@
+"""Holds includes to the layers and libraries to their doors.
+
+A layer includes only itself and what is below it; a library is included only behind its door, so
+that it can be replaced by changing one place.
+"""
+import pathlib
+import re
+
+# What each layer may include besides itself. store and services are peers.
+BELOW = {
+    "base": set(),
+    "services": {"base"},
+    "store": {"base"},
+    "session": {"base", "services", "store"},
+    "http": {"base", "services", "store", "session"},
+    "main": {"base", "services", "store", "session", "http"},
+}
+
+# The layer whose contract a header in include/ is. Files in include/tbl belong to the one that
+# expands them, and are seen by everybody.
+CONTRACTS = {
+    "base": "text clock err json memory crypto conf log metrics address",
+    "services": "audit",
+    "store": "store",
+    "session": "token record session",
+    "http": "http",
+}
+LAYER_OF_HEADER = {f"{name}.h": layer for layer, names in CONTRACTS.items() for name in names.split()}
+
+# Library headers (as a pattern) and the only files (as patterns) that may include them.
+DOORS = [
+    (r"microhttpd\.h", r"src/http/|tests/bench/"),
+    (r"(hiredis/)?(hiredis|read|sds|async)\.h|hiredis/.*", r"src/store/|tests/"),
+    (r"sodium(/.*)?\.h", r"src/base/(crypto|keyring)\w*\.[ch]"),
+    (r"openssl/.*", r"src/base/(crypto|keyring)\w*\.c|src/store/"),
+    (r"jansson\.h", r"src/base/json_read\.c|tests/"),
+    (r"ini\.h", r"src/base/conf_load\.c"),
+    (r"systemd/.*", r"src/\w+\.c|src/http/"),
+]
+
+INCLUDE = re.compile(r'^\s*#\s*include\s+(?:"([^"]+)"|<([^>]+)>)')
+
+
+def layer_of_source(path):
+    """The layer of a file under src/, None for files elsewhere."""
+    parts = path.parts
+    if parts[0] != "src":
+        return None
+    return parts[1] if len(parts) > 2 else "main"
+
+
+def layer_of_include(root, source, name):
+    """The layer an included project header belongs to; None: every layer may include it."""
+    if name.startswith("tbl/"):
+        return None
+    for candidate in (root / source.parent / name, root / "src" / name):
+        if candidate.exists():
+            return layer_of_source(candidate.resolve().relative_to(root))
+    return LAYER_OF_HEADER.get(name, "unknown")
+
+
+def check_layer(root, source, layer, name):
+    target = layer_of_include(root, source, name)
+    if target == "unknown":
+        return f'"{name}" belongs to no layer; add it to CONTRACTS in tests/lint/includes.py'
+    if target is None or target == layer or target in BELOW[layer]:
+        return None
+    return f'{layer} must not include "{name}" of {target}'
+
+
+def check_door(source, name):
+    for header, allowed in DOORS:
+        if re.fullmatch(header, name) and not re.match(allowed, source.as_posix()):
+            return f"<{name}> is for {allowed} only"
+    return None
+
+
+def violations(root):
+    """Yields a line for each include that is not allowed."""
+    root = root.resolve()
+    for source in sorted(path.relative_to(root) for folder in ("include", "src", "tests")
+                         for path in (root / folder).rglob("*.[ch]")):
+        layer = LAYER_OF_HEADER.get(source.name) if source.parts[0] == "include" else layer_of_source(source)
+        for number, line in enumerate((root / source).read_text().splitlines(), 1):
+            found = INCLUDE.match(line)
+            if not found:
+                continue
+            quoted, angled = found.groups()
+            problem = check_door(source, quoted or angled)
+            if not problem and quoted and layer and source.parts[:2] != ("include", "tbl"):
+                problem = check_layer(root, source, layer, quoted)
+            if problem:
+                yield f"{source}:{number}: {problem}"
