@@ -25,7 +25,11 @@ void *xmalloc(size_t size)
 
 void *xcalloc(size_t count, size_t size)
 {
-    return must(calloc(count ? count : 1, size ? size : 1), size);
+    size_t total;
+    if (__builtin_mul_overflow(count, size, &total)) {
+        total = SIZE_MAX; /* calloc will refuse; this is for the log */
+    }
+    return must(calloc(count ? count : 1, size ? size : 1), total);
 }
 
 void *xrealloc(void *memory, size_t size)

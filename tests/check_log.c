@@ -1,0 +1,191 @@
+/* The operator's log: what reaches stderr, byte by byte; and the table of errors. */
+#include "log.h"
+
+#include <check.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "err.h"
+
+static int reading_end;
+
+/* stderr becomes a pipe; the test's process ends with the test. */
+static void catch_stderr(void)
+{
+    int ends[2];
+    ck_assert_int_eq(pipe(ends), 0);
+    ck_assert_int_ge(fcntl(ends[0], F_SETFL, O_NONBLOCK), 0);
+    ck_assert_int_ge(dup2(ends[1], STDERR_FILENO), 0);
+    reading_end = ends[0];
+    log_set_level(LOG_LEVEL_DEBUG);
+}
+
+static char caught[65536];
+
+static const char *written(void)
+{
+    ssize_t length = read(reading_end, caught, sizeof(caught) - 1);
+    caught[length > 0 ? length : 0] = '\0';
+    return caught;
+}
+
+START_TEST(a_line_has_priority_event_and_values)
+{
+    log_debug("one", "a=%d", 1);
+    log_info("two", "b=%s", "x");
+    log_warning("three", "c=%d d=%d", 3, 4);
+    log_error("four", "e=%c", '5');
+    ck_assert_str_eq(written(), "<7>one a=1\n<6>two b=x\n<4>three c=3 d=4\n<3>four e=5\n");
+}
+END_TEST
+
+START_TEST(lines_below_the_level_are_dropped)
+{
+    log_set_level(LOG_LEVEL_WARNING);
+    log_debug("no", "a=%d", 1);
+    log_info("no", "a=%d", 1);
+    log_warning("yes", "a=%d", 1);
+    log_error("yes", "a=%d", 2);
+    ck_assert_str_eq(written(), "<4>yes a=1\n<3>yes a=2\n");
+}
+END_TEST
+
+START_TEST(an_event_may_come_without_values)
+{
+    log_info("alone", "%s", "");
+    ck_assert_str_eq(written(), "<6>alone\n");
+}
+END_TEST
+
+START_TEST(a_value_cannot_begin_another_line)
+{
+    log_info("event", "value=%s", "a\n<3>forged\r\x1b[2J\x7f");
+    ck_assert_str_eq(written(), "<6>event value=a?<3>forged??[2J?\n");
+}
+END_TEST
+
+START_TEST(a_long_line_is_cut_and_still_one_line)
+{
+    char large[5000];
+    memset(large, 'x', sizeof(large) - 1);
+    large[sizeof(large) - 1] = '\0';
+    log_info("long", "value=%s", large);
+    ck_assert_uint_eq(strlen(written()), 2048);
+    ck_assert_int_eq(caught[2047], '\n');
+    ck_assert_ptr_eq(strchr(caught, '\n'), caught + 2047);
+    log_info(large, "value=%d", 1);
+    ck_assert_uint_eq(strlen(written()), 2048);
+    ck_assert_ptr_eq(strchr(caught, '\n'), caught + 2047);
+}
+END_TEST
+
+START_TEST(errno_survives_logging)
+{
+    close(STDERR_FILENO);
+    errno = ENOENT;
+    log_error("lost", "a=%d", 1);
+    ck_assert_int_eq(errno, ENOENT);
+}
+END_TEST
+
+static void *log_many(void *letter)
+{
+    char text[60];
+    memset(text, *(const char *)letter, sizeof(text) - 1);
+    text[sizeof(text) - 1] = '\0';
+    for (int i = 0; i < 100; i++) {
+        log_info("thread", "value=%s", text);
+    }
+    return NULL;
+}
+
+START_TEST(lines_of_threads_do_not_mix)
+{
+    pthread_t threads[4];
+    char letters[] = "abcd";
+    for (int i = 0; i < 4; i++) {
+        ck_assert_int_eq(pthread_create(&threads[i], NULL, log_many, &letters[i]), 0);
+    }
+    for (int i = 0; i < 4; i++) {
+        pthread_join(threads[i], NULL);
+    }
+    int lines = 0;
+    char *rest = NULL;
+    written();
+    for (char *line = strtok_r(caught, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest)) {
+        ck_assert_int_eq(strncmp(line, "<6>thread value=", 16), 0);
+        ck_assert_uint_eq(strspn(line + 16, (char[]){line[16], '\0'}), 59);
+        ck_assert_uint_eq(strlen(line), 16 + 59);
+        lines++;
+    }
+    ck_assert_int_eq(lines, 400);
+}
+END_TEST
+
+START_TEST(quoting_leaves_printable_ascii_only)
+{
+    char out[16];
+    ck_assert_str_eq(log_quote(out, sizeof(out), TEXT("a b~")), "a b~");
+    ck_assert_str_eq(log_quote(out, sizeof(out), TEXT("\"'\\\n\x7f\xc3\xa9")), "???????");
+    ck_assert_str_eq(log_quote(out, 4, TEXT("abcdef")), "abc");
+    ck_assert_str_eq(log_quote(out, 1, TEXT("abcdef")), "");
+    ck_assert_str_eq(log_quote(out, sizeof(out), (struct text){0}), "");
+    ck_assert_ptr_eq(log_quote(out, sizeof(out), TEXT("x")), out);
+}
+END_TEST
+
+START_TEST(every_error_has_a_status_a_code_and_a_title)
+{
+    for (int i = ERR_OK + 1; i < ERR_COUNT; i++) {
+        enum err err = (enum err)i;
+        ck_assert_uint_ge(err_status(err), 400);
+        ck_assert_uint_lt(err_status(err), 600);
+        ck_assert_uint_gt(strlen(err_code(err)), 0);
+        ck_assert_uint_gt(strlen(err_title(err)), 0);
+        ck_assert_uint_eq(strspn(err_code(err), "abcdefghijklmnopqrstuvwxyz_"),
+                          strlen(err_code(err)));
+        if (err_status(err) == 503 || err_status(err) == 429) {
+            ck_assert_uint_gt(err_retry_after(err), 0);
+        }
+        for (int other = ERR_OK; other < i; other++) {
+            ck_assert_str_ne(err_code(err), err_code((enum err)other));
+        }
+    }
+    ck_assert_uint_eq(err_status(ERR_OK), 200);
+    ck_assert_uint_eq(err_status(ERR_TOKEN_INVALID), 401);
+    ck_assert_str_eq(err_code(ERR_TOKEN_INVALID), "token_invalid");
+}
+END_TEST
+
+static Suite *suite(void)
+{
+    Suite *suite = suite_create("log");
+    TCase *lines = tcase_create("lines");
+    tcase_add_checked_fixture(lines, catch_stderr, NULL);
+    tcase_add_test(lines, a_line_has_priority_event_and_values);
+    tcase_add_test(lines, lines_below_the_level_are_dropped);
+    tcase_add_test(lines, an_event_may_come_without_values);
+    tcase_add_test(lines, a_value_cannot_begin_another_line);
+    tcase_add_test(lines, a_long_line_is_cut_and_still_one_line);
+    tcase_add_test(lines, errno_survives_logging);
+    tcase_add_test(lines, lines_of_threads_do_not_mix);
+    suite_add_tcase(suite, lines);
+    TCase *tables = tcase_create("tables");
+    tcase_add_test(tables, quoting_leaves_printable_ascii_only);
+    tcase_add_test(tables, every_error_has_a_status_a_code_and_a_title);
+    suite_add_tcase(suite, tables);
+    return suite;
+}
+
+int main(void)
+{
+    SRunner *runner = srunner_create(suite());
+    srunner_run_all(runner, CK_NORMAL);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
