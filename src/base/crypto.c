@@ -99,13 +99,16 @@ bool crypto_token_mac(const struct keyring *keyring, uint8_t key_id, const void 
 
 /* --- Sealing --------------------------------------------------------------------------------- */
 
+/* A context keeps its cipher: OpenSSL 3.0 tears down and rebuilds one that is told its cipher
+ * again, which costs as much as setting the key. */
 static EVP_CIPHER_CTX *thread_context(void)
 {
     EVP_CIPHER_CTX *context = pthread_getspecific(context_key);
     if (context)
         return context;
     context = EVP_CIPHER_CTX_new();
-    if (!context || pthread_setspecific(context_key, context) != 0) {
+    if (!context || !EVP_CipherInit_ex2(context, cipher, NULL, NULL, 1, NULL) ||
+        pthread_setspecific(context_key, context) != 0) {
         log_error("crypto_unavailable", "cause=\"no cipher context\"");
         abort();
     }
@@ -126,7 +129,7 @@ static bool run_cipher(EVP_CIPHER_CTX *context, bool encrypt, const uint8_t *sub
                        const uint8_t *nonce, struct text additional, struct text in, uint8_t *out)
 {
     int done = 0;
-    if (!EVP_CipherInit_ex2(context, cipher, subkey, nonce, encrypt ? 1 : 0, NULL))
+    if (!EVP_CipherInit_ex2(context, NULL, subkey, nonce, encrypt ? 1 : 0, NULL))
         return false;
     if (additional.length > 0 &&
         !EVP_CipherUpdate(context, NULL, &done, (const uint8_t *)additional.data,
