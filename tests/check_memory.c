@@ -36,6 +36,20 @@ START_TEST(copies_end_where_the_text_ends)
 }
 END_TEST
 
+/* Sanitizers otherwise end the process themselves before xcalloc() can see the failure. */
+const char *__asan_default_options(void);
+const char *__tsan_default_options(void);
+
+const char *__asan_default_options(void)
+{
+    return "allocator_may_return_null=1";
+}
+
+const char *__tsan_default_options(void)
+{
+    return "allocator_may_return_null=1";
+}
+
 START_TEST(running_out_of_memory_aborts)
 {
     volatile size_t count = SIZE_MAX / 2;
