@@ -10,15 +10,16 @@
  * dropped the pages; lines in memory are written to a file opened anew. Until that works,
  * audit_healthy() is false and calls that change something are refused before they change it.
  *
- * A line has a place for its sequence number and, later, for the chain: the thread, which alone
- * knows the order, appends `"event":{"sequence":n}` as the last member of every line. */
+ * All members have dotted names at the top level ("event.action"), so that a line can be added to
+ * at its end: the thread, which alone knows node and order, appends `"service.node.name"` and
+ * `"event.sequence"`, and later the chain, as the last members of every line. */
 #pragma once
 
 #include "conf.h"
 #include "text.h"
 
 enum audit_event {
-#define AUDIT_EVENT(id, action, category, type, durable) AUDIT_##id,
+#define AUDIT_EVENT(id, action, category, type, done, failed, durable) AUDIT_##id,
 #include "tbl/audit_events.h"
 #undef AUDIT_EVENT
     AUDIT_EVENT_COUNT
@@ -57,8 +58,8 @@ struct audit_record {
     struct text durability;
 };
 
-/* Appends one line without its end: an open JSON object, to which the audit thread adds sequence
- * number, brace and newline. Bounded: texts are cut at 512 bytes (user agents too). */
+/* Appends one line without its end: an open JSON object, to which the audit thread adds node,
+ * sequence number, brace and newline. Bounded: texts are cut at 512 bytes (user agents too). */
 void audit_format(struct buffer *line, const struct audit_record *record);
 
 struct audit;
@@ -78,7 +79,9 @@ bool audit_healthy(const struct audit *audit);
 void audit_stop(struct audit **audit);
 
 /* A worker's end of the queue. `wake` is called on the audit thread when tickets are done and
- * must only wake the worker's loop, which then calls audit_collect(). */
+ * must only wake the worker's loop, which then calls audit_collect(). Destroying hands over what is
+ * left and waits until every ticket is decided (and its `done` called): at shutdown only. A
+ * producer that outlives audit_stop() may only be destroyed, and must have no tickets under way. */
 struct audit_producer *audit_producer_create(struct audit *audit, void (*wake)(void *), void *user);
 void audit_producer_destroy(struct audit_producer **producer);
 

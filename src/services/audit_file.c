@@ -1,0 +1,368 @@
+/* The audit file on disk: append, sync, rotate, expire, and what a crash left behind. */
+#include "audit_file.h"
+
+#include <assert.h>
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "audit_format.h"
+#include "memory.h"
+
+enum { STAMP_LENGTH = 16, DAY_MS = 86400000, TAIL_CHUNK = 65536 };
+
+void audit_file_init(struct audit_file *file, const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    file->path = xstrdup(path);
+    file->name = slash ? file->path + (slash - path) + 1 : file->path;
+    if (!slash) {
+        file->directory = xstrdup(".");
+    } else if (slash == path) {
+        file->directory = xstrdup("/");
+    } else {
+        file->directory = xstrndup(path, (size_t)(slash - path));
+    }
+    file->fd = -1;
+}
+
+void audit_file_fini(struct audit_file *file)
+{
+    assert(file->fd < 0);
+    free(file->path);
+    free(file->directory);
+    file->path = NULL;
+    file->directory = NULL;
+}
+
+/* --- reading what is there --- */
+
+/* Reads exactly `length` bytes at `offset`; what cannot be read counts as not there. */
+static bool read_at(int fd, char *out, size_t length, int64_t offset)
+{
+    size_t done = 0;
+    while (done < length) {
+        ssize_t count = pread(fd, out + done, length - done, offset + (int64_t)done);
+        if (count < 0 && errno == EINTR) {
+            continue;
+        }
+        if (count <= 0) {
+            return false;
+        }
+        done += (size_t)count;
+    }
+    return true;
+}
+
+/* Where the line ends that is the last whole one: behind the last newline, 0 if there is none. */
+static int64_t end_of_lines(int fd, int64_t size)
+{
+    char chunk[TAIL_CHUNK];
+    int64_t end = size;
+    while (end > 0) {
+        int64_t start = end > TAIL_CHUNK ? end - TAIL_CHUNK : 0;
+        if (!read_at(fd, chunk, (size_t)(end - start), start)) {
+            return 0;
+        }
+        const char *newline = memrchr(chunk, '\n', (size_t)(end - start));
+        if (newline) {
+            return start + (newline - chunk) + 1;
+        }
+        end = start;
+    }
+    return 0;
+}
+
+static const char *find_last(const char *data, size_t length, struct text needle)
+{
+    const char *found = NULL;
+    const char *at = data;
+    while ((at = memmem(at, length - (size_t)(at - data), needle.data, needle.length))) {
+        found = at;
+        at += needle.length;
+    }
+    return found;
+}
+
+static int64_t read_digits(const char *at, const char *end)
+{
+    int64_t value = 0;
+    for (; at < end && *at >= '0' && *at <= '9'; at++) {
+        if (__builtin_mul_overflow(value, 10, &value) ||
+            __builtin_add_overflow(value, *at - '0', &value)) {
+            return 0;
+        }
+    }
+    return value;
+}
+
+/* The number in the last whole line, looked for in the last mebibyte. */
+static int64_t sequence_in_file(const struct audit_file *file)
+{
+    static const int64_t window = 1 << 20;
+    const struct text member = TEXT(AUDIT_SEQUENCE_MEMBER);
+    int64_t end = end_of_lines(file->fd, file->size);
+    int64_t start = end > window ? end - window : 0;
+    size_t length = (size_t)(end - start);
+    char *tail = xmalloc(length + 1);
+    int64_t sequence = 0;
+    if (read_at(file->fd, tail, length, start)) {
+        const char *found = find_last(tail, length, member);
+        sequence = found ? read_digits(found + member.length, tail + length) : 0;
+    }
+    free(tail);
+    return sequence;
+}
+
+/* --- rotated files and their names --- */
+
+struct rotated_name {
+    int64_t wall_ms;
+    int64_t sequence;
+};
+
+/* Takes <name>.<YYYYMMDDTHHMMSSZ>-<sequence>, with or without the suffix of a compressor. */
+static bool read_rotated_name(const char *base, const char *name, struct rotated_name *ret)
+{
+    size_t length = strlen(base);
+    if (strncmp(name, base, length) != 0 || name[length] != '.') {
+        return false;
+    }
+    struct tm tm = {0};
+    const char *rest = strptime(name + length + 1, "%Y%m%dT%H%M%SZ", &tm);
+    if (rest != name + length + 1 + STAMP_LENGTH || *rest != '-') {
+        return false;
+    }
+    const char *digits = rest + 1;
+    const char *end = digits + strspn(digits, "0123456789");
+    if (end == digits || (*end != '\0' && *end != '.')) {
+        return false;
+    }
+    ret->wall_ms = (int64_t)timegm(&tm) * 1000;
+    ret->sequence = read_digits(digits, end);
+    return true;
+}
+
+static void for_each_rotated(const struct audit_file *file,
+                             void (*visit)(void *user, const char *name, struct rotated_name),
+                             void *user)
+{
+    DIR *directory = opendir(file->directory);
+    if (!directory) {
+        return;
+    }
+    const struct dirent *entry;
+    while ((entry = readdir(directory))) {
+        struct rotated_name rotated;
+        if (read_rotated_name(file->name, entry->d_name, &rotated)) {
+            visit(user, entry->d_name, rotated);
+        }
+    }
+    closedir(directory);
+}
+
+static void keep_greatest(void *user, const char *name, struct rotated_name rotated)
+{
+    (void)name;
+    int64_t *greatest = user;
+    if (rotated.sequence > *greatest) {
+        *greatest = rotated.sequence;
+    }
+}
+
+int64_t audit_file_last_sequence(const struct audit_file *file)
+{
+    int64_t sequence = file->regular ? sequence_in_file(file) : 0;
+    if (sequence == 0) {
+        for_each_rotated(file, keep_greatest, &sequence);
+    }
+    return sequence;
+}
+
+struct expiry {
+    const struct audit_file *file;
+    int64_t before_ms;
+    void (*deleted)(void *user, const char *path, int error);
+    void *user;
+};
+
+static void expire_one(void *user, const char *name, struct rotated_name rotated)
+{
+    const struct expiry *expiry = user;
+    if (rotated.wall_ms >= expiry->before_ms) {
+        return;
+    }
+    struct buffer path = {0};
+    buffer_addf(&path, "%s/%s", expiry->file->directory, name);
+    buffer_add_char(&path, '\0');
+    int error = unlink(path.data) == 0 ? 0 : errno;
+    expiry->deleted(expiry->user, path.data, error);
+    buffer_free(&path);
+}
+
+void audit_file_expire(const struct audit_file *file, int64_t before_ms,
+                       void (*deleted)(void *user, const char *path, int error), void *user)
+{
+    struct expiry expiry = {file, before_ms, deleted, user};
+    for_each_rotated(file, expire_one, &expiry);
+}
+
+/* --- open and close --- */
+
+/* A name is durable only when its directory is. */
+static bool sync_directory(const struct audit_file *file)
+{
+    int fd = open(file->directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0) {
+        return false;
+    }
+    /* Some file systems cannot sync a directory and say EINVAL; then there is nothing to do. */
+    bool synced = fsync(fd) == 0 || errno == EINVAL;
+    int saved = errno;
+    close(fd);
+    errno = saved;
+    return synced;
+}
+
+/* Takes regular files and devices: a pipe without a reader would hold the thread for ever. */
+static bool examine(struct audit_file *file)
+{
+    struct stat status;
+    if (fstat(file->fd, &status) != 0) {
+        return false;
+    }
+    file->regular = S_ISREG(status.st_mode);
+    if (!file->regular && !S_ISCHR(status.st_mode)) {
+        errno = EINVAL;
+        return false;
+    }
+    file->size = file->regular ? status.st_size : 0;
+    file->day = file->size > 0 ? status.st_mtim.tv_sec / (DAY_MS / 1000) : -1;
+    file->torn = file->size - end_of_lines(file->fd, file->size);
+    file->unsynced = false;
+    return !file->regular || file->size > 0 || sync_directory(file);
+}
+
+bool audit_file_open(struct audit_file *file)
+{
+    assert(file->fd < 0);
+    /* O_NONBLOCK is for pipes, which examine() refuses; it means nothing to regular files. */
+    file->fd =
+        open(file->path, O_RDWR | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0640);
+    if (file->fd < 0) {
+        return false;
+    }
+    if (!examine(file)) {
+        int saved = errno;
+        audit_file_close(file);
+        errno = saved;
+        return false;
+    }
+    return true;
+}
+
+void audit_file_close(struct audit_file *file)
+{
+    if (file->fd >= 0) {
+        close(file->fd);
+        file->fd = -1;
+    }
+}
+
+/* --- writing --- */
+
+size_t audit_file_append(struct audit_file *file, struct text bytes, int64_t wall_ms)
+{
+    assert(file->fd >= 0);
+    size_t done = 0;
+    while (done < bytes.length) {
+        ssize_t count = write(file->fd, bytes.data + done, bytes.length - done);
+        if (count < 0 && errno == EINTR) {
+            continue;
+        }
+        if (count <= 0) {
+            errno = count == 0 ? EIO : errno;
+            break;
+        }
+        done += (size_t)count;
+        file->size += count;
+    }
+    file->unsynced |= done > 0;
+    if (file->day < 0) {
+        file->day = wall_ms / DAY_MS;
+    }
+    return done;
+}
+
+bool audit_file_sync(struct audit_file *file)
+{
+    assert(file->fd >= 0);
+    file->unsynced = false;
+    return !file->regular || fdatasync(file->fd) == 0;
+}
+
+/* --- rotation --- */
+
+bool audit_file_is_due(const struct audit_file *file, int64_t max_bytes, int64_t wall_ms)
+{
+    return file->regular && file->size > 0 &&
+           (file->size >= max_bytes || file->day != wall_ms / DAY_MS);
+}
+
+/* False if somebody else has renamed or removed the file: then the name is not ours to move. */
+static bool name_is_ours(const struct audit_file *file)
+{
+    struct stat open_one, named_one;
+    return fstat(file->fd, &open_one) == 0 && stat(file->path, &named_one) == 0 &&
+           open_one.st_dev == named_one.st_dev && open_one.st_ino == named_one.st_ino;
+}
+
+static void print_rotated_path(const struct audit_file *file, int64_t last_sequence,
+                               int64_t wall_ms, struct buffer *path)
+{
+    time_t second = (time_t)(wall_ms / 1000);
+    struct tm tm = {0};
+    char stamp[STAMP_LENGTH + 1];
+    gmtime_r(&second, &tm);
+    strftime(stamp, sizeof(stamp), "%Y%m%dT%H%M%SZ", &tm);
+    buffer_addf(path, "%s.%s-%lld", file->path, stamp, (long long)last_sequence);
+    buffer_add_char(path, '\0');
+}
+
+static bool rename_new(const char *from, const char *to)
+{
+    /* One writer a directory, so that looking first is enough; RENAME_NOREPLACE is not everywhere.
+     */
+    if (access(to, F_OK) == 0) {
+        errno = EEXIST;
+        return false;
+    }
+    return rename(from, to) == 0;
+}
+
+bool audit_file_rotate(struct audit_file *file, int64_t last_sequence, int64_t wall_ms)
+{
+    if (!audit_file_sync(file)) {
+        int saved = errno;
+        audit_file_close(file);
+        errno = saved;
+        return false;
+    }
+    if (name_is_ours(file)) {
+        struct buffer rotated = {0};
+        print_rotated_path(file, last_sequence, wall_ms, &rotated);
+        bool renamed = rename_new(file->path, rotated.data);
+        buffer_free(&rotated);
+        if (!renamed) {
+            return false;
+        }
+    }
+    audit_file_close(file);
+    return audit_file_open(file);
+}

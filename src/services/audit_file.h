@@ -1,0 +1,47 @@
+/* Private to the audit service: the file under its name, its rotated predecessors beside it.
+ *
+ * Used by one thread at a time, without locks. Functions that return false leave the cause in
+ * errno; after a failed write or sync only audit_file_close() makes sense. */
+#pragma once
+
+#include "text.h"
+
+struct audit_file {
+    char *path;
+    char *directory;
+    const char *name; /* last part of path */
+    int fd;           /* -1: closed */
+    bool regular;     /* not a device */
+    bool unsynced;    /* written to since the last sync */
+    int64_t size;
+    int64_t day;  /* UTC days since 1970 of its lines, -1: has none */
+    int64_t torn; /* bytes behind the last newline as it was opened: a piece of a line */
+};
+
+void audit_file_init(struct audit_file *file, const char *path);
+/* The file must be closed. */
+void audit_file_fini(struct audit_file *file);
+
+/* Opens for appending, creates with mode 0640, and looks for a torn last line. A file that was
+ * created is synced into its directory. */
+bool audit_file_open(struct audit_file *file);
+/* Closes without a sync. */
+void audit_file_close(struct audit_file *file);
+/* Appends; returns how many bytes are in the file, fewer than asked after a failure. */
+size_t audit_file_append(struct audit_file *file, struct text bytes, int64_t wall_ms);
+bool audit_file_sync(struct audit_file *file);
+
+/* Number of the last whole line, in the open file or else in the name of the newest rotated one;
+ * 0 if there is none. */
+int64_t audit_file_last_sequence(const struct audit_file *file);
+
+/* True if the file has grown to max_bytes or holds lines of another day than this. */
+bool audit_file_is_due(const struct audit_file *file, int64_t max_bytes, int64_t wall_ms);
+/* Syncs, closes and renames the open file to <name>.<YYYYMMDDTHHMMSSZ>-<sequence>. Never overwrites
+ * another. On failure the file may be open still, or closed. */
+bool audit_file_rotate(struct audit_file *file, int64_t last_sequence, int64_t wall_ms);
+
+/* Deletes rotated files whose name's time is before `before_ms`, compressed ones too. Calls
+ * `deleted` for each with its path and 0 or the errno of the failure. */
+void audit_file_expire(const struct audit_file *file, int64_t before_ms,
+                       void (*deleted)(void *user, const char *path, int error), void *user);

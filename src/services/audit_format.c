@@ -1,0 +1,245 @@
+/* What an audit line looks like. This runs once a request: no printf, no JSON tree. Everything that
+ * depends on the event alone is one literal, put together by the preprocessor; the date changes
+ * once a second; texts go through json_escape(), which copies runs of plain bytes whole. */
+#include "audit_format.h"
+
+#include <arpa/inet.h>
+#include <assert.h>
+#include <string.h>
+#include <time.h>
+
+#include "json.h"
+
+enum { TEXT_MAX = 512, DATE_LENGTH = 19 };
+
+/* The members that follow log.level, up to event.outcome. */
+#define HEAD(action, category, type, message, outcome)                                      \
+    ",\"message\":\"" message "\",\"ecs.version\":\"8.11.0\",\"service.name\":\"sessiond\"" \
+    ",\"event.kind\":\"event\",\"event.category\":[" category "],\"event.type\":[" type "]" \
+    ",\"event.action\":\"" action "\",\"event.outcome\":\"" outcome "\""
+
+struct event_row {
+    struct text heads[2]; /* success, failure */
+    bool durable;
+};
+
+static const struct event_row event_rows[AUDIT_EVENT_COUNT] = {
+#define TEXT_INIT(literal)             \
+    {                                  \
+        (literal), sizeof(literal) - 1 \
+    }
+#define AUDIT_EVENT(id, action, category, type, done, failed, durable)            \
+    [AUDIT_##id] = {{TEXT_INIT(HEAD(action, category, type, done, "success")),    \
+                     TEXT_INIT(HEAD(action, category, type, failed, "failure"))}, \
+                    durable},
+#include "tbl/audit_events.h"
+#undef AUDIT_EVENT
+};
+
+bool audit_event_durable(enum audit_event event)
+{
+    assert(event < AUDIT_EVENT_COUNT);
+    return event_rows[event].durable;
+}
+
+/* --- time --- */
+
+static void put_digits(char *out, int count, int64_t value)
+{
+    for (int i = count - 1; i >= 0; i--) {
+        out[i] = (char)('0' + value % 10);
+        value /= 10;
+    }
+}
+
+static void print_date(int64_t second, char out[DATE_LENGTH])
+{
+    struct tm tm = {0};
+    time_t time = (time_t)second;
+    gmtime_r(&time, &tm);
+    memcpy(out, "0000-00-00T00:00:00", DATE_LENGTH);
+    put_digits(out, 4, tm.tm_year + 1900);
+    put_digits(out + 5, 2, tm.tm_mon + 1);
+    put_digits(out + 8, 2, tm.tm_mday);
+    put_digits(out + 11, 2, tm.tm_hour);
+    put_digits(out + 14, 2, tm.tm_min);
+    put_digits(out + 17, 2, tm.tm_sec);
+}
+
+/* `{"@timestamp":"2026-11-22T09:35:09.123Z"`. Years 1970 to 9999: other times are not told by a
+ * working clock, and are moved to the nearer end. */
+static void add_timestamp(struct buffer *line, int64_t wall_ms)
+{
+    static const int64_t last_ms = 253402300799999;
+    static _Thread_local int64_t cached_second = -1;
+    static _Thread_local char cached_date[DATE_LENGTH];
+
+    wall_ms = wall_ms < 0 ? 0 : wall_ms > last_ms ? last_ms : wall_ms;
+    if (wall_ms / 1000 != cached_second) {
+        cached_second = wall_ms / 1000;
+        print_date(cached_second, cached_date);
+    }
+    char text[DATE_LENGTH + 6];
+    memcpy(text, cached_date, DATE_LENGTH);
+    text[DATE_LENGTH] = '.';
+    put_digits(text + DATE_LENGTH + 1, 3, wall_ms % 1000);
+    memcpy(text + DATE_LENGTH + 4, "Z\"", 2);
+    buffer_add_literal(line, "{\"@timestamp\":\"");
+    buffer_add(line, text, sizeof(text));
+}
+
+/* --- members --- */
+
+/* Cuts at TEXT_MAX bytes, but not through a character. */
+static struct text cut(struct text value)
+{
+    if (value.length <= TEXT_MAX) {
+        return value;
+    }
+    size_t length = TEXT_MAX;
+    while (length > TEXT_MAX - 4 && ((unsigned char)value.data[length] & 0xc0) == 0x80) {
+        length--;
+    }
+    return (struct text){value.data, length};
+}
+
+static void add_string(struct buffer *line, struct text value)
+{
+    buffer_add_char(line, '"');
+    json_escape(line, cut(value));
+    buffer_add_char(line, '"');
+}
+
+static void add_member(struct buffer *line, struct text name, struct text value)
+{
+    if (value.length > 0) {
+        buffer_add_text(line, name);
+        json_escape(line, cut(value));
+        buffer_add_char(line, '"');
+    }
+}
+
+/* A text member that is left out if the text is absent. */
+#define ADD(line, name, value) add_member((line), TEXT(",\"" name "\":\""), (value))
+#define ADD_NUMBER(line, name, value)                 \
+    do {                                              \
+        buffer_add_literal((line), ",\"" name "\":"); \
+        buffer_add_int((line), (value));              \
+    } while (0)
+
+/* Fields of type ip make Elasticsearch refuse the whole line if they hold anything else. */
+static bool is_ip_address(struct text text)
+{
+    char copy[INET6_ADDRSTRLEN];
+    unsigned char address[16];
+    if (text.length >= sizeof(copy)) {
+        return false;
+    }
+    memcpy(copy, text.data, text.length);
+    copy[text.length] = '\0';
+    int family = memchr(copy, ':', text.length) ? AF_INET6 : AF_INET;
+    return inet_pton(family, copy, address) == 1;
+}
+
+static void add_addresses(struct buffer *line, const struct audit_record *record)
+{
+    if (record->source_ip.length > 0 && is_ip_address(record->source_ip)) {
+        ADD(line, "source.ip", record->source_ip);
+    } else {
+        ADD(line, "source.address", record->source_ip);
+    }
+    if (!text_equal(record->peer_ip, record->source_ip)) {
+        ADD(line, "client.address", record->peer_ip);
+    }
+}
+
+static void add_ended(struct buffer *line, const struct audit_record *record)
+{
+    if (record->ended_count == 0) {
+        return;
+    }
+    buffer_add_literal(line, ",\"sessiond.ended\":[");
+    for (size_t i = 0; i < record->ended_count; i++) {
+        if (i > 0) {
+            buffer_add_char(line, ',');
+        }
+        add_string(line, record->ended[i]);
+    }
+    buffer_add_char(line, ']');
+}
+
+static struct text level_of(bool failed, unsigned status)
+{
+    return !failed         ? TEXT(",\"log.level\":\"info\"")
+           : status >= 500 ? TEXT(",\"log.level\":\"error\"")
+                           : TEXT(",\"log.level\":\"warn\"");
+}
+
+static void add_head(struct buffer *line, enum audit_event event, int64_t wall_ms, bool failed,
+                     unsigned status)
+{
+    assert(event < AUDIT_EVENT_COUNT);
+    add_timestamp(line, wall_ms);
+    buffer_add_text(line, level_of(failed, status));
+    buffer_add_text(line, event_rows[event].heads[failed]);
+}
+
+static void add_request(struct buffer *line, const struct audit_record *record)
+{
+    ADD(line, "event.reason", record->reason);
+    ADD_NUMBER(line, "event.duration", record->duration_ns);
+    ADD(line, "http.request.id", record->request_id);
+    ADD(line, "http.request.method", record->method);
+    ADD_NUMBER(line, "http.response.status_code", record->status);
+    ADD(line, "url.path", record->path);
+    ADD(line, "trace.id", record->trace_id);
+    ADD(line, "span.id", record->span_id);
+}
+
+static void add_subject(struct buffer *line, const struct audit_record *record)
+{
+    ADD(line, "organization.id", record->tenant);
+    ADD(line, "user.id", record->user_id);
+    add_addresses(line, record);
+    ADD(line, "user_agent.original", record->user_agent);
+    ADD(line, "device.id", record->device_id);
+    ADD(line, "sessiond.device_type", record->device_type);
+    ADD(line, "sessiond.session_id", record->session_id);
+    ADD(line, "sessiond.service_key", record->service_key);
+    ADD(line, "sessiond.operator", record->operator_name);
+    ADD(line, "sessiond.actor", record->actor);
+    ADD(line, "sessiond.durability", record->durability);
+}
+
+void audit_format(struct buffer *line, const struct audit_record *record)
+{
+    add_head(line, record->event, record->wall_ms, record->failed, record->status);
+    add_request(line, record);
+    add_subject(line, record);
+    add_ended(line, record);
+}
+
+void audit_format_notice(struct buffer *line, const struct audit_notice *notice)
+{
+    add_head(line, notice->event, notice->wall_ms, notice->failed, 0);
+    ADD(line, "file.path", notice->file);
+    for (size_t i = 0; i < notice->number_count; i++) {
+        buffer_add_literal(line, ",\"");
+        buffer_add_text(line, text_of(notice->numbers[i].name));
+        buffer_add_literal(line, "\":");
+        buffer_add_int(line, notice->numbers[i].value);
+    }
+}
+
+void audit_format_tail_prefix(struct buffer *prefix, struct text node)
+{
+    ADD(prefix, "service.node.name", node);
+    buffer_add_literal(prefix, "," AUDIT_SEQUENCE_MEMBER);
+}
+
+void audit_format_tail(struct buffer *line, const struct buffer *prefix, int64_t sequence)
+{
+    buffer_add_text(line, buffer_text(prefix));
+    buffer_add_int(line, sequence);
+    buffer_add_literal(line, "}\n");
+}
