@@ -41,17 +41,18 @@ static void add_comment(struct buffer *out, struct text text)
     buffer_add_char(out, '\n');
 }
 
-/* Help, and what the value must look like. */
-static void add_help(struct buffer *out, const struct option_row *row)
+/* What a value must look like, unless the help says it all, and when a new one counts. */
+static void add_rules(struct buffer *out, const struct option_row *row)
 {
-    struct buffer comment = {0};
-    buffer_add_text(&comment, text_of(row->help));
-    buffer_add_literal(&comment, " Takes ");
-    row->type->describe(row, &comment);
-    buffer_addf(&comment, "; %s.", row->reload ? "changes on reload" : "changes with a restart");
-    buffer_add_char(out, '\n');
-    add_comment(out, buffer_text(&comment));
-    buffer_free(&comment);
+    struct buffer rules = {0};
+    if (row->type != &option_type_text && row->type != &option_type_list) {
+        buffer_add_literal(&rules, "Value: ");
+        row->type->describe(row, &rules);
+        buffer_add_literal(&rules, ". ");
+    }
+    buffer_addf(&rules, "Takes effect on %s.", row->reload ? "reload" : "restart");
+    add_comment(out, buffer_text(&rules));
+    buffer_free(&rules);
 }
 
 static void add_option(struct buffer *out, const struct option_row *row, const struct conf *conf)
@@ -76,7 +77,9 @@ void conf_dump(const struct conf *conf, bool commented, struct buffer *out)
             buffer_addf(out, "%s[%s]\n", out->length > 0 ? "\n" : "", section);
         }
         if (commented) {
-            add_help(out, row);
+            buffer_add_char(out, '\n');
+            add_comment(out, text_of(row->help));
+            add_rules(out, row);
         }
         add_option(out, row, conf);
     }

@@ -91,16 +91,20 @@ static void list_release(void *field)
 static bool list_parse(const struct option_row *row, struct text value, void *field)
 {
     (void)row;
-    if (!text_is_clean_utf8(value)) {
+    struct conf_list parsed = {0};
+    bool clean = true;
+    struct text word = conf_next_word(&value, false);
+    for (; word.data != NULL; word = conf_next_word(&value, false)) {
+        clean = clean && text_is_clean_utf8(word);
+        parsed.items = xrealloc(parsed.items, (parsed.count + 1) * sizeof(parsed.items[0]));
+        parsed.items[parsed.count++] = xstrndup(word.data, word.length);
+    }
+    if (!clean) {
+        list_release(&parsed);
         return false;
     }
     list_release(field);
-    struct conf_list *list = field;
-    struct text word = conf_next_word(&value, false);
-    for (; word.data != NULL; word = conf_next_word(&value, false)) {
-        list->items = xrealloc(list->items, (list->count + 1) * sizeof(list->items[0]));
-        list->items[list->count++] = xstrndup(word.data, word.length);
-    }
+    *(struct conf_list *)field = parsed;
     return true;
 }
 
