@@ -1,0 +1,48 @@
+"""What several tests demand of an answer, said once."""
+
+import re
+
+SESSION_ID = re.compile(r"[0-9a-f]{16}")
+ACCESS_TOKEN = re.compile(r"sa_[A-Za-z0-9_-]{60}")
+REFRESH_TOKEN = re.compile(r"sr_[A-Za-z0-9_-]{60}")
+ANY_TOKEN = re.compile(r"s[ark]_[A-Za-z0-9_-]{20,}")
+
+
+def check_problem(answer, status, code):
+    """The answer is exactly this error, in the form that api.md promises."""
+    assert answer.status == status, answer
+    assert answer.header("Content-Type").split(";")[0] == "application/problem+json", answer
+    problem = answer.json
+    assert problem["code"] == code, problem
+    assert problem["type"] == f"/problems/{code}"
+    assert problem["status"] == status
+    assert problem["title"] and isinstance(problem["title"], str)
+    assert problem["request_id"] == answer.header("X-Request-Id")
+    if status == 401:
+        assert answer.header("WWW-Authenticate").startswith("Bearer"), answer
+    if status in (429, 503):
+        assert int(answer.header("Retry-After")) >= 1, answer
+    assert not ANY_TOKEN.search(answer.body.decode()), "a problem shows a token"
+    return problem
+
+
+def check_dead(answer, reason, actor=None):
+    """GET /v1/validate says that the token is dead and why."""
+    problem = check_problem(answer, 401, "token_invalid")
+    assert problem["reason"] == reason, problem
+    if actor is not None:
+        assert problem["actor"] == actor, problem
+        assert isinstance(problem["ended_at"], int)
+    return problem
+
+
+def check_ended(answer, sessions, durability="replicated"):
+    """The *ended* answer names exactly these sessions."""
+    assert answer.status == 200, answer
+    body = answer.json
+    assert set(body) == {"ended", "sessions", "durability"}, body
+    assert sorted(body["sessions"]) == sorted(sessions), body
+    assert body["ended"] == len(sessions)
+    if durability and sessions:
+        assert body["durability"] == durability, body
+    return body

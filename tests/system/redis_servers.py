@@ -1,0 +1,228 @@
+"""The Redis servers that the tests run against: a real cluster, a single server, and a fake."""
+
+import os
+import pathlib
+import random
+import socket
+import subprocess
+import threading
+import time
+
+from client import Redis, RedisError
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+SLOW = float(os.environ.get("SESSIOND_TEST_SLOW", "1"))
+taken_ports = set()
+
+
+def is_free(port):
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def free_port():
+    """A port below the ephemeral range, so that no outgoing connection takes it meanwhile."""
+    while True:
+        port = random.randrange(10000, 12000)
+        if port not in taken_ports and is_free(port):
+            taken_ports.add(port)
+            return port
+
+
+def free_cluster_ports():
+    """The first of six ports whose bus ports (+ 10000) are free as well."""
+    while True:
+        first = random.randrange(13000, 21000, 10)
+        ports = range(first, first + 6)
+        if all(p not in taken_ports and is_free(p) and is_free(p + 10000) for p in ports):
+            taken_ports.update(ports)
+            return first
+
+
+def wait_until(condition, seconds, what):
+    """Polls until the condition holds and returns its value."""
+    end = time.monotonic() + seconds * SLOW
+    while True:
+        value = condition()
+        if value:
+            return value
+        assert time.monotonic() < end, f"after {seconds * SLOW:.0f} s still not: {what}"
+        time.sleep(0.02)
+
+
+class Cluster:
+    """Three masters and three replicas, started by the script that `make run` uses."""
+
+    SCRIPT = ROOT / "tests" / "redis_cluster.sh"
+
+    def __init__(self, directory):
+        self.directory = pathlib.Path(directory)
+        self.first = free_cluster_ports()
+        self.ports = list(range(self.first, self.first + 6))
+
+    def run(self, verb):
+        environment = dict(os.environ, REDIS_PORT=str(self.first), DIR=str(self.directory))
+        result = subprocess.run([str(self.SCRIPT), verb], env=environment, text=True, timeout=120,
+                                stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        assert result.returncode == 0, f"{self.SCRIPT.name} {verb}: {result.stdout}"
+
+    def start(self):
+        self.run("up")
+        return self
+
+    def stop(self):
+        self.run("down")
+
+    def nodes(self):
+        return [f"127.0.0.1:{port}" for port in self.ports]
+
+    def masters(self):
+        """A connection to each master; the caller closes them (or leaves that to the process)."""
+        found = []
+        for port in self.ports:
+            try:
+                node = Redis(port)
+            except OSError:
+                continue
+            if node.info("replication")["role"] == "master":
+                found.append(node)
+            else:
+                node.close()
+        return found
+
+    def each_master(self, function):
+        results = []
+        for node in self.masters():
+            with node:
+                results.append(function(node))
+        return results
+
+    def reset_statistics(self):
+        self.each_master(lambda node: node.call("CONFIG", "RESETSTAT"))
+
+    def command_counts(self):
+        total = {}
+        for counts in self.each_master(Redis.command_counts):
+            for name, count in counts.items():
+                total[name] = total.get(name, 0) + count
+        return total
+
+    def dump(self):
+        """All keys and values of all masters as one list of byte strings."""
+        found = []
+        for node in self.masters():
+            with node:
+                for key in node.keys():
+                    found.append(key)
+                    found += [part for part in node.content(key) or [] if part is not None]
+        return found
+
+    def owner(self, slot):
+        """(port, node id) of the master that serves a slot."""
+        with Redis(self.ports[0]) as node:
+            for first, last, master, *_ in node.call("CLUSTER", "SLOTS"):
+                if first <= slot <= last:
+                    return master[1], master[2].decode()
+        raise AssertionError(f"nobody serves slot {slot}")
+
+    def is_whole(self):
+        """True if every node agrees that all is well and every master has a replica in step."""
+        for port in self.ports:
+            try:
+                with Redis(port) as node:
+                    if node.info("cluster").get("cluster_enabled") != "1":
+                        return False
+                    if b"cluster_state:ok" not in node.call("CLUSTER", "INFO"):
+                        return False
+                    if b"fail" in node.call("CLUSTER", "NODES"):
+                        return False
+                    link = node.info("replication")
+                    if link["role"] == "master" and int(link["connected_slaves"]) < 1:
+                        return False
+                    if link["role"] == "slave" and link["master_link_status"] != "up":
+                        return False
+            except (OSError, RedisError):
+                return False
+        return True
+
+
+def process_id(port):
+    with Redis(port) as node:
+        return int(node.info("server")["process_id"])
+
+
+class SingleRedis:
+    """One plain redis-server."""
+
+    def __init__(self, directory, password=None):
+        self.directory = pathlib.Path(directory)
+        self.directory.mkdir(parents=True, exist_ok=True)
+        self.port = free_port()
+        self.password = password
+        self.process = None
+
+    def start(self):
+        command = ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--save", "",
+                   "--appendonly", "no", "--dir", str(self.directory), "--logfile", "redis.log"]
+        if self.password:
+            command += ["--requirepass", self.password]
+        self.process = subprocess.Popen(command)
+        wait_until(self.answers, 10, "redis-server answers")
+        return self
+
+    def answers(self):
+        try:
+            with Redis(self.port, self.password) as node:
+                return node.call("PING") == "PONG"
+        except (OSError, ConnectionError):
+            return False
+
+    def stop(self):
+        if self.process:
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+
+    def nodes(self):
+        return [f"127.0.0.1:{self.port}"]
+
+
+class FakeRedis:
+    """A TCP server that answers every read with the same bytes, or with nothing at all."""
+
+    def __init__(self, reply):
+        self.reply = reply
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+        self.open = []
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def accept(self):
+        while True:
+            try:
+                connection, _ = self.listener.accept()
+            except OSError:
+                return
+            self.open.append(connection)
+            threading.Thread(target=self.serve, args=(connection,), daemon=True).start()
+
+    def serve(self, connection):
+        try:
+            while connection.recv(65536):
+                if self.reply:
+                    connection.sendall(self.reply)
+        except OSError:
+            pass
+
+    def stop(self):
+        self.listener.close()
+        for connection in self.open:
+            connection.close()
+
+    def nodes(self):
+        return [f"127.0.0.1:{self.port}"]

@@ -1,0 +1,256 @@
+"""The audit file: one line a call, its members, what happens when it cannot be written."""
+
+import json
+import resource
+import signal
+import socket
+import time
+
+import pytest
+
+from checks import ANY_TOKEN, check_problem
+from daemon import ACME, SERVICE, unique
+from redis_servers import wait_until
+
+TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+
+
+def call_line(shared, method, path, body=None, bearer=None, headers=None):
+    """Makes a call with a request id of its own: (answer, its audit line)."""
+    name = unique("audit")
+    answer = shared.call(method, path, body, bearer, {"X-Request-Id": name, **(headers or {})})
+    return answer, shared.node.audit_of(name)
+
+
+def test_a_login_line_tells_who_what_when_from_where(shared):
+    user = unique()
+    body = {"user_id": user, "ip": "198.51.100.7", "user_agent": "Browser/1",
+            "device": {"id": "d-9", "type": "phone", "name": "n"}}
+    answer, line = call_line(shared, "POST", "/v1/login", body, SERVICE,
+                             {"traceparent": TRACE, "X-Operator": "alice@example.com"})
+    assert answer.status == 201
+    assert line["event.action"] == "login"
+    assert line["event.category"] == ["authentication", "session"]
+    assert line["event.type"] == ["start"]
+    assert line["event.outcome"] == "success"
+    assert line["@timestamp"].endswith("Z")
+    assert line["http.request.method"] == "POST"
+    assert line["http.response.status_code"] == 201
+    assert line["user.id"] == user
+    assert line["source.ip"] == "198.51.100.7"
+    assert line["user_agent.original"] == "Browser/1"
+    assert line["trace.id"] == "4bf92f3577b34da6a3ce929d0e0e4736"
+    assert isinstance(line["event.sequence"], int)
+    text = json.dumps(line)
+    for fact in (answer.json["session_id"], "d-9", "default", "service", "alice@example.com",
+                 "127.0.0.1", "/v1/login"):
+        assert fact in text, fact
+
+
+def test_a_refused_call_has_its_line_with_the_reason(shared):
+    user = unique()
+    for method, path, body, bearer, status, code in (
+            ("POST", "/v1/login", {"user_id": user, "oops": 1}, SERVICE, 400, "body_invalid"),
+            ("POST", "/v1/login", {"user_id": user}, None, 401, "credentials_missing"),
+            ("POST", "/v1/login", {"user_id": user}, "sk_wrong", 401, "key_invalid"),
+            ("GET", "/v1/users/x?tenant=default", None, ACME, 403, "tenant_forbidden"),
+            ("GET", "/nothing/here", None, SERVICE, 404, "not_found"),
+            ("PUT", "/v1/login", None, SERVICE, 405, "method_not_allowed"),
+            ("GET", "/v1/validate", None, "sa_" + "A" * 60, 401, None)):
+        answer, line = call_line(shared, method, path, body, bearer)
+        assert answer.status == status, answer
+        assert line["event.outcome"] == "failure", line
+        assert line["http.response.status_code"] == status
+        if code:
+            assert code in json.dumps(line), line
+
+
+def test_a_call_that_is_not_even_well_formed_has_its_line(shared):
+    from test_http import FRAMING
+    before = len(shared.node.audit_lines())
+    with socket.create_connection(("127.0.0.1", shared.node.port)) as raw:
+        raw.sendall(FRAMING["TE with CL"])
+        raw.recv(4096)
+
+    def new_lines():
+        return shared.node.audit_lines()[before:]
+    lines = wait_until(new_lines, 3, "a line of the refused request")
+    assert [line["http.response.status_code"] for line in lines] == [400]
+
+
+def test_kick_lines_name_the_ended_sessions_and_the_operator(shared):
+    user = unique()
+    login = shared.login(user)
+    name = unique("audit")
+    shared.kick(user, login["session_id"],
+                headers={"X-Request-Id": name, "X-Operator": "carol@example.com"})
+    line = shared.node.audit_of(name)
+    assert line["event.action"] == "kick"
+    text = json.dumps(line)
+    for fact in (login["session_id"], "carol@example.com", user, "replicated"):
+        assert fact in text, fact
+
+
+def test_validations_have_their_line(shared):
+    login = shared.login()
+    answer, line = call_line(shared, "GET", "/v1/validate", None, login["access_token"])
+    assert answer.status == 200
+    assert line["event.action"] == "validate"
+    assert line["user.id"] == login["user_id"]
+    assert line["source.ip"] == "127.0.0.1"
+    answer, line = call_line(shared, "POST", "/v1/validate", {"token": "sa_x"}, SERVICE)
+    assert "malformed" in json.dumps(line)
+
+
+def test_lines_are_numbered_without_a_gap(start):
+    daemon = start()
+    for _ in range(30):
+        daemon.login()
+        daemon.validate("sa_x")
+    daemon.stop()
+    numbers = [line["event.sequence"] for line in daemon.node.audit_lines()]
+    assert len(numbers) >= 60
+    assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+
+
+def test_hostile_text_never_reaches_the_file_raw(shared):
+    agent = 'x"\\ü\u2028' + "y" * 3000
+    answer, line = call_line(shared, "POST", "/v1/login",
+                             {"user_id": unique(), "user_agent": agent[:200]}, SERVICE)
+    assert answer.status == 201, answer
+    assert line["user_agent.original"] == agent[:200]
+    name = unique("audit")
+    with socket.create_connection(("127.0.0.1", shared.node.port)) as raw:
+        raw.sendall(b"GET /v1/validate HTTP/1.1\r\nHost: x\r\nX-Request-Id: " + name.encode()
+                    + b"\r\nUser-Agent: \xff\xfe\xc3\r\n\r\n")
+        raw.recv(4096)
+    line = shared.node.audit_of(name)
+    for byte in shared.node.audit.read_bytes():
+        assert byte >= 0x20 or byte == 0x0A
+    shared.node.audit.read_bytes().decode("utf-8")
+
+
+def test_no_line_shows_a_token_or_a_key(shared):
+    login = shared.login()
+    for _ in range(2):
+        shared.validate(login["access_token"])
+        shared.refresh(login["refresh_token"])
+    shared.call("GET", f"/v1/validate?token={login['access_token']}")
+    shared.call("GET", f"/v1/{login['access_token']}")
+    shared.call("GET", "/v1/validate", headers={"X-Operator": login["access_token"],
+                                                "User-Agent": "plain"})
+    time.sleep(0.3)
+    for node in shared.nodes:
+        assert login["access_token"][3:] not in node.audit.read_text()
+        assert login["access_token"][3:] not in node.log_text()
+
+
+def test_the_file_is_not_for_everybody(shared):
+    assert shared.node.audit.stat().st_mode & 0o777 == 0o640
+
+
+def test_sigusr1_opens_the_file_anew(start):
+    daemon = start()
+    daemon.login()
+    moved = daemon.node.directory / "moved.log"
+    daemon.node.audit.rename(moved)
+    daemon.node.signal(signal.SIGUSR1)
+    wait_until(daemon.node.audit.exists, 3, "a new audit file")
+    name = unique("audit")
+    daemon.try_login(unique(), headers={"X-Request-Id": name})
+    assert name in daemon.node.audit.read_text()
+    assert name not in moved.read_text()
+
+
+def test_a_full_file_is_rotated_and_no_line_is_lost(start):
+    daemon = start(audit__max_bytes=65536)
+    names = []
+    for _ in range(250):
+        names.append(unique("audit"))
+        daemon.try_login(unique(), headers={"X-Request-Id": names[-1]})
+    files = list(daemon.node.directory.glob("audit.log*"))
+    assert len(files) >= 2, files
+    assert all(path.stat().st_size <= 65536 + 4096 for path in files)
+    found = [line.get("http.request.id") for line in daemon.node.audit_lines()]
+    assert sorted(set(names)) == sorted(name for name in found if name in set(names))
+
+
+def test_a_torn_last_line_is_repaired_loudly(start):
+    daemon = start(begin_now=False)
+    daemon.node.audit.write_text('{"event.action":"login","event":{"sequence":1}}\n{"event.act')
+    daemon.start()
+    name = unique("audit")
+    daemon.try_login(unique(), headers={"X-Request-Id": name})
+    assert daemon.node.audit_of(name)
+    for line in daemon.node.audit.read_bytes().splitlines():
+        json.loads(line)
+    assert "audit" in daemon.node.log_text()
+
+
+def break_by_directory(node):
+    """The file's name becomes a directory: it cannot be opened, whoever we are."""
+    node.audit.rename(node.directory / "kept.log")
+    node.audit.mkdir()
+    node.signal(signal.SIGUSR1)
+
+
+def mend_directory(node):
+    node.audit.rmdir()
+
+
+def break_by_limit(node):
+    """No file of the process may grow: every write fails, as on a full disk."""
+    size = node.audit.stat().st_size
+    resource.prlimit(node.process.pid, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+
+
+def mend_limit(node):
+    resource.prlimit(node.process.pid, resource.RLIMIT_FSIZE,
+                     (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+
+
+@pytest.mark.parametrize("harm,mend", [(break_by_directory, mend_directory),
+                                       (break_by_limit, mend_limit)], ids=["missing", "full"])
+def test_without_audit_nothing_is_changed_and_service_returns_by_itself(start, harm, mend):
+    daemon = start()
+    user = unique()
+    login = daemon.login(user)
+    harm(daemon.node)
+
+    def refused():
+        return daemon.try_login(user).status == 503
+    wait_until(refused, 5, "logins are refused")
+    check_problem(daemon.try_login(user), 503, "audit_unavailable")
+    check_problem(daemon.refresh(login["refresh_token"]), 503, "audit_unavailable")
+    check_problem(daemon.kick(user, login["session_id"]), 503, "audit_unavailable")
+    check_problem(daemon.call("POST", f"/v1/users/{user}/logout-all", {}, SERVICE), 503,
+                  "audit_unavailable")
+    assert daemon.is_alive(login["access_token"])
+    mend(daemon.node)
+    wait_until(lambda: daemon.try_login(unique()).status == 201, 10, "logins work again")
+    assert daemon.call("POST", "/v1/logout", None, login["access_token"]).status == 200
+    assert daemon.node.metric("sessiond_audit_errors_total") >= 1
+
+
+def test_a_file_that_cannot_be_opened_is_refused_at_start(start):
+    daemon = start(begin_now=False)
+    daemon.node.write_config(audit__file="/nonexistent/audit.log")
+    daemon.node.spawn()
+    assert daemon.node.process.wait(10) != 0
+    daemon.node.process = None
+    assert "/nonexistent/audit.log" in daemon.node.log_text()
+
+
+def test_the_connection_is_the_source_unless_a_trusted_proxy_says_otherwise(start, shared):
+    forwarded = {"X-Forwarded-For": "203.0.113.9, 198.51.100.4"}
+    answer, line = call_line(shared, "GET", "/v1/validate", None, None, forwarded)
+    assert line["source.ip"] == "127.0.0.1"
+    daemon = start(server__trusted_proxies="127.0.0.0/8 198.51.100.0/24")
+    answer, line = call_line(daemon, "GET", "/v1/validate", None, None, forwarded)
+    assert line["source.ip"] == "203.0.113.9"
+    forwarded = {"X-Forwarded-For": "203.0.113.9, 192.0.2.1, 198.51.100.4"}
+    answer, line = call_line(daemon, "GET", "/v1/validate", None, None, forwarded)
+    assert line["source.ip"] == "192.0.2.1"
+    answer, line = call_line(daemon, "GET", "/v1/validate", None, None,
+                             {"X-Forwarded-For": "garbage"})
+    assert line["source.ip"] == "127.0.0.1"

@@ -1,0 +1,336 @@
+"""HTTP itself: problems, routing, headers, framing, sizes."""
+
+import json
+import re
+
+import pytest
+
+from checks import check_problem
+from client import RawSocket, statuses
+from daemon import SERVICE, unique
+
+ROUTES = {
+    "/v1/login": {"POST"},
+    "/v1/validate": {"GET", "POST"},
+    "/v1/refresh": {"POST"},
+    "/v1/devices": {"GET"},
+    "/v1/devices/0123456789abcdef": {"DELETE"},
+    "/v1/logout": {"POST"},
+    "/v1/logout-all": {"POST"},
+    "/v1/users/someone": {"GET"},
+    "/v1/users/someone/devices": {"GET"},
+    "/v1/users/someone/devices/0123456789abcdef": {"DELETE"},
+    "/v1/users/someone/logout-all": {"POST"},
+}
+METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
+
+
+@pytest.mark.parametrize("path", ROUTES)
+def test_a_method_that_a_path_does_not_take_is_405_with_allow(shared, path):
+    for method in METHODS + ["TRACE", "OPTIONS", "BREW"]:
+        if method in ROUTES[path]:
+            continue
+        answer = shared.call(method, path, None, SERVICE)
+        check_problem(answer, 405, "method_not_allowed")
+        allowed = {word.strip() for word in answer.header("Allow").split(",")}
+        assert allowed - {"HEAD", "OPTIONS"} == ROUTES[path], (method, answer)
+
+
+@pytest.mark.parametrize("path", ["/", "/v1", "/v1/", "/v1/login/", "/v1/loginx", "/v1//login",
+                                  "/V1/login", "/v1/./login", "/v1/login/../validate",
+                                  "/v1/%6cogin", "/v1/login%00", "/v1/login%00/x", "/v1/login;a=b",
+                                  "/v1/users/", "/v1/users//devices", "/v1/devices/",
+                                  "/v1/users/a/b", "/metrics", "/livez", "/readyz", "/version"])
+def test_only_exact_paths_are_served(shared, path):
+    answer = shared.call("POST", path, {"user_id": unique()}, SERVICE)
+    check_problem(answer, 404, "not_found")
+
+
+def test_every_problem_has_a_page(shared):
+    for code in ("token_invalid", "body_invalid", "store_unavailable", "not_found"):
+        answer = shared.call("GET", f"/problems/{code}")
+        assert answer.status == 200, answer
+        assert code in answer.body.decode() or answer.body
+    assert shared.call("GET", "/problems/no_such_problem").status == 404
+
+
+def test_a_request_id_is_made_when_there_is_none(shared):
+    ids = {shared.call("GET", "/v1/validate").header("X-Request-Id") for _ in range(3)}
+    assert len(ids) == 3
+    assert all(re.fullmatch(r"[\x21-\x7e]{8,128}", value) for value in ids)
+
+
+def test_a_request_id_is_echoed_on_success_and_on_failure(shared):
+    name = unique("req")
+    token = shared.login()["access_token"]
+    answer = shared.validate(token, headers={"X-Request-Id": name})
+    assert answer.header("X-Request-Id") == name
+    answer = shared.call("GET", "/v1/validate", headers={"X-Request-Id": name})
+    assert check_problem(answer, 401, "credentials_missing")["request_id"] == name
+
+
+@pytest.mark.parametrize("value", ["x" * 2000, "a b", 'a"b', "ü".encode().decode("latin-1")])
+def test_an_odd_request_id_is_not_echoed_raw(shared, value):
+    answer = shared.call("GET", "/v1/validate", headers={"X-Request-Id": value})
+    assert answer.status in (400, 401), answer
+    assert answer.header("X-Request-Id") != value
+    check_problem(answer, answer.status, answer.code)
+
+
+@pytest.mark.parametrize("kind", ["text/plain", "application/xml",
+                                  "application/x-www-form-urlencoded", "application/jsonx"])
+def test_another_media_type_is_415(shared, kind):
+    answer = shared.call("POST", "/v1/login", b'{"user_id":"a"}', SERVICE, {"Content-Type": kind})
+    check_problem(answer, 415, "unsupported_media_type")
+
+
+@pytest.mark.parametrize("kind", ["application/json", "application/json; charset=utf-8",
+                                  "Application/JSON", "application/json;charset=UTF-8"])
+def test_json_is_taken_with_and_without_charset(shared, kind):
+    body = json.dumps({"user_id": unique()}).encode()
+    answer = shared.call("POST", "/v1/login", body, SERVICE, {"Content-Type": kind})
+    assert answer.status == 201, answer
+
+
+def test_a_body_over_the_limit_is_413(shared):
+    body = json.dumps({"user_id": unique(), "attributes": {"a": "x" * 17000}}).encode()
+    check_problem(shared.call("POST", "/v1/login", body, SERVICE), 413, "too_large")
+
+
+def test_a_chunked_body_over_the_limit_is_413(shared):
+    with RawSocket(shared.node.port) as raw:
+        raw.send(head("POST", "/v1/login", "Transfer-Encoding: chunked",
+                      f"Authorization: Bearer {SERVICE}", "Content-Type: application/json"))
+        try:
+            for _ in range(10):
+                raw.send(b"1000\r\n" + b" " * 4096 + b"\r\n")
+        except OSError:
+            pass
+        data, closed = raw.closed_within(10)
+    assert statuses(data) == [413], data
+    assert closed
+
+
+def test_a_chunked_body_is_read(shared):
+    body = json.dumps({"user_id": unique()}).encode()
+    with RawSocket(shared.node.port) as raw:
+        raw.send(head("POST", "/v1/login", "Transfer-Encoding: chunked",
+                      f"Authorization: Bearer {SERVICE}", "Content-Type: application/json"))
+        for byte in body:
+            raw.send(b"1\r\n%c\r\n" % byte)
+        raw.send(b"0\r\n\r\n")
+        assert raw.answer().status == 201
+
+
+def test_fifty_megabytes_are_refused_early(shared):
+    with RawSocket(shared.node.port) as raw:
+        raw.send(head("POST", "/v1/login", "Content-Length: 52428800",
+                      f"Authorization: Bearer {SERVICE}", "Content-Type: application/json"))
+        sent = 0
+        try:
+            while sent < 52428800:
+                raw.send(b"x" * 65536)
+                sent += 65536
+        except OSError:
+            pass
+        data, closed = raw.closed_within(10)
+    assert closed
+    assert sent < 52428800, "the whole body was taken"
+    assert statuses(data) in ([413], []), data
+
+
+def test_a_body_announced_too_large_gets_413_before_it_is_sent(shared):
+    with RawSocket(shared.node.port) as raw:
+        raw.send(head("POST", "/v1/login", "Content-Length: 52428800",
+                      f"Authorization: Bearer {SERVICE}", "Content-Type: application/json"))
+        assert raw.answer().status == 413
+
+
+def test_expect_100_continue_is_answered(shared):
+    body = json.dumps({"user_id": unique()}).encode()
+    with RawSocket(shared.node.port) as raw:
+        raw.send(head("POST", "/v1/login", f"Content-Length: {len(body)}", "Expect: 100-continue",
+                      f"Authorization: Bearer {SERVICE}", "Content-Type: application/json"))
+        assert raw.answer().status == 100
+        raw.send(body)
+        assert raw.answer().status == 201
+
+
+def test_a_body_where_none_belongs_is_refused(shared):
+    token = shared.login()["access_token"]
+    answer = shared.call("GET", "/v1/validate", b'{"a":1}', token)
+    assert answer.status in (400, 413), answer
+    check_problem(answer, answer.status, answer.code)
+
+
+def test_a_long_target_is_414(shared):
+    with RawSocket(shared.node.port) as raw:
+        raw.send(head("GET", "/v1/" + "x" * 40000))
+        data, closed = raw.closed_within(10)
+    assert statuses(data) == [414], data[:200]
+    assert closed
+
+
+def test_a_long_header_is_431(shared):
+    with RawSocket(shared.node.port) as raw:
+        raw.send(head("GET", "/v1/validate", "X-Long: " + "x" * 40000))
+        data, closed = raw.closed_within(10)
+    assert statuses(data) == [431], data[:200]
+    assert closed
+
+
+def test_three_thousand_headers_are_431(shared):
+    with RawSocket(shared.node.port) as raw:
+        try:
+            raw.send(head("GET", "/v1/validate", *[f"X-{n}: y" for n in range(3000)]))
+        except OSError:
+            pass
+        data, closed = raw.closed_within(10)
+    assert statuses(data) in ([431], [400]), data[:200]
+    assert closed
+
+
+def head(method, target, *lines, host="Host: localhost", version="HTTP/1.1"):
+    lines = [f"{method} {target} {version}"] + ([host] if host else []) + list(lines)
+    return "\r\n".join(lines).encode() + b"\r\n\r\n"
+
+
+SMUGGLED = b"GET /v1/validate HTTP/1.1\r\nHost: localhost\r\n\r\n"
+LOGIN = b'{"user_id": "smuggler"}'
+POST = ("POST", "/v1/login", f"Authorization: Bearer {SERVICE}", "Content-Type: application/json")
+
+FRAMING = {
+    "TE with CL": head(*POST, "Content-Length: 4", "Transfer-Encoding: chunked") + b"0\r\n\r\n",
+    "CL with TE": head(*POST, "Transfer-Encoding: chunked", "Content-Length: 4") + b"0\r\n\r\n",
+    "two different CL": head(*POST, f"Content-Length: {len(LOGIN)}", "Content-Length: 5") + LOGIN,
+    "two equal CL": head(*POST, *[f"Content-Length: {len(LOGIN)}"] * 2) + LOGIN,
+    "TE identity": head(*POST, "Transfer-Encoding: identity") + LOGIN,
+    "TE gzip, chunked": head(*POST, "Transfer-Encoding: gzip, chunked") + b"0\r\n\r\n",
+    "TE xchunked": head(*POST, "Transfer-Encoding: xchunked") + b"0\r\n\r\n",
+    "two TE": head(*POST, *["Transfer-Encoding: chunked"] * 2) + b"0\r\n\r\n",
+    "header name with a space": head(*POST, f"Content-Length : {len(LOGIN)}") + LOGIN,
+    "two Host": head("GET", "/v1/validate", "Host: other"),
+    "two Authorization": head("GET", "/v1/validate", "Authorization: Bearer sa_a",
+                              "Authorization: Bearer sa_b"),
+    "two Content-Type": head(*POST, "Content-Type: text/plain",
+                             f"Content-Length: {len(LOGIN)}") + LOGIN,
+    "two X-Session-Token": head("GET", "/v1/validate", "X-Session-Token: sa_a",
+                                "X-Session-Token: sa_b"),
+    "two X-Operator": head("GET", "/v1/users/a", f"Authorization: Bearer {SERVICE}",
+                           "X-Operator: a", "X-Operator: b"),
+    "bare CR in a value": head("GET", "/v1/validate", "X-A: a\rb"),
+    "control byte in a value": head("GET", "/v1/validate", "X-A: a\x01b"),
+    "ESC in a value": head("GET", "/v1/validate", "X-A: a\x1bb"),
+    "DEL in a value": head("GET", "/v1/validate", "X-A: a\x7fb"),
+    "name that is no token": head("GET", "/v1/validate", "X(A): b"),
+    "no Host": head("GET", "/v1/validate", host=None),
+}
+
+
+@pytest.mark.parametrize("what", FRAMING)
+def test_bad_framing_gets_one_400_and_the_connection_is_closed(shared, what):
+    with RawSocket(shared.node.port) as raw:
+        raw.send(FRAMING[what] + SMUGGLED)
+        data, closed = raw.closed_within(10)
+    assert statuses(data) == [400], data
+    assert closed, "the connection stays open"
+    assert b"content-length" in data.lower() and data.lower().count(b"connection: close") == 1
+
+
+# libmicrohttpd refuses these itself, with a text of its own.
+BROKEN = {
+    "CL with a sign": head(*POST, "Content-Length: +3"),
+    "negative CL": head(*POST, "Content-Length: -1"),
+    "list of CL": head(*POST, "Content-Length: 3, 3"),
+    "huge CL": head(*POST, "Content-Length: 99999999999999999999999"),
+    "hexadecimal chunk prefix": head(*POST, "Transfer-Encoding: chunked") + b"0x3\r\nabc\r\n",
+    "negative chunk": head(*POST, "Transfer-Encoding: chunked") + b"-1\r\n",
+    "chunk that overflows": head(*POST, "Transfer-Encoding: chunked") + b"f" * 20 + b"\r\n",
+    "HTTP/9.9": head("GET", "/v1/validate", version="HTTP/9.9"),
+    "HTTP/2 preface": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    "not HTTP": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\0" * 50 + b"\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("what", BROKEN)
+def test_what_is_no_http_is_refused_and_nothing_behind_it_is_served(shared, what):
+    with RawSocket(shared.node.port) as raw:
+        raw.send(BROKEN[what] + SMUGGLED)
+        data, closed = raw.closed_within(12)
+    codes = statuses(data)
+    assert closed
+    assert all(code >= 400 for code in codes), data
+    assert 401 not in codes, "the smuggled request was served"
+
+
+def test_none_of_the_smuggled_logins_made_a_session(shared):
+    for bytes_sent in FRAMING.values():
+        with RawSocket(shared.node.port) as raw:
+            raw.send(bytes_sent)
+            raw.closed_within(2)
+    assert shared.devices("smuggler")["total"] == 0
+
+
+def test_pipelined_requests_are_answered_in_order(shared):
+    tokens = [shared.login()["access_token"] for _ in range(3)]
+    with RawSocket(shared.node.port) as raw:
+        raw.send(b"".join(head("GET", "/v1/validate", f"Authorization: Bearer {token}",
+                               f"X-Request-Id: pipelined-{n}")
+                          for n, token in enumerate(tokens * 3)))
+        for n in range(9):
+            answer = raw.answer()
+            assert answer.status == 200
+            assert answer.header("X-Request-Id") == f"pipelined-{n}"
+
+
+def test_a_pipelined_logout_is_seen_by_the_request_behind_it(shared):
+    token = shared.login()["access_token"]
+    authorization = f"Authorization: Bearer {token}"
+    with RawSocket(shared.node.port) as raw:
+        raw.send(head("GET", "/v1/validate", authorization)
+                 + head("POST", "/v1/logout", authorization, "Content-Length: 0")
+                 + head("GET", "/v1/validate", authorization))
+        assert [raw.answer().status for _ in range(3)] == [200, 200, 401]
+
+
+def test_http_1_0_is_answered_and_closed(shared):
+    token = shared.login()["access_token"]
+    with RawSocket(shared.node.port) as raw:
+        raw.send(head("GET", "/v1/validate", f"Authorization: Bearer {token}",
+                      version="HTTP/1.0"))
+        data, closed = raw.closed_within(10)
+    assert closed and b" 200 OK\r\n" in data
+
+
+def test_a_client_that_goes_away_in_the_middle_harms_nobody(shared):
+    for cut in (10, 60, 120):
+        for _ in range(10):
+            with RawSocket(shared.node.port) as raw:
+                raw.send((head(*POST, f"Content-Length: {len(LOGIN)}") + LOGIN)[:cut])
+    for _ in range(20):
+        with RawSocket(shared.node.port) as raw:
+            raw.send(head(*POST, f"Content-Length: 30") + json.dumps(
+                {"user_id": "gone"}).encode().ljust(30))
+    assert shared.is_alive(shared.login()["access_token"])
+
+
+def test_every_problem_of_a_run_says_nothing_about_the_inside(shared):
+    answers = [shared.call("POST", "/v1/login", b"{", SERVICE), shared.call("GET", "/nothing"),
+               shared.call("GET", "/v1/validate"), shared.call("PUT", "/v1/login", b"", SERVICE)]
+    for answer in answers:
+        text = answer.body.decode()
+        for word in ("jansson", "hiredis", ".c:", "src/", "redis"):
+            assert word not in text
+        assert "Server" not in dict(answer.headers) or "MHD" not in answer.header("Server")
+
+
+def test_an_unknown_query_parameter_is_refused(shared):
+    answer = shared.call("GET", f"/v1/users/{unique()}?tenent=default", None, SERVICE)
+    check_problem(answer, 400, "query_invalid")
+
+
+@pytest.mark.parametrize("query", ["tenant=%ff", "tenant=Upper", "tenant=%zz", "tenant=a&tenant=b"])
+def test_a_bad_query_is_refused(shared, query):
+    answer = shared.call("GET", f"/v1/users/someone?{query}", None, SERVICE)
+    assert answer.status in (400, 403), answer
+    check_problem(answer, answer.status, answer.code)

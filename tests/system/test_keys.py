@@ -1,0 +1,235 @@
+"""Keys and records: the key file, rotation, sealing, what Redis and the files give away."""
+
+import os
+import secrets
+import stat
+
+import pytest
+
+from checks import check_problem
+from client import Redis, key_slot
+from daemon import ACME, SERVICE, unique, write_key_file
+from redis_servers import wait_until
+
+
+def stored(cluster, daemon, user, tenant="default"):
+    """(node to ask, key of the user's hash) by the daemon's own command."""
+    import subprocess
+    from daemon import BINARY
+    result = subprocess.run([BINARY, "keys", "--tenant", tenant, "--user", user, "--config",
+                             str(daemon.node.config)], stdout=subprocess.PIPE, text=True,
+                            timeout=30, check=True)
+    key = result.stdout.split()[0]
+    port, _ = cluster.owner(key_slot(key.encode()))
+    return Redis(port), key
+
+
+def test_a_key_file_is_made_at_first_start_and_nobody_else_may_read_it(start, tmp_path):
+    path = tmp_path / "made" / "keys"
+    path.parent.mkdir()
+    daemon = start(key_file=path)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    text = path.read_text()
+    token = daemon.login()["access_token"]
+    daemon.stop()
+    daemon.start()
+    assert path.read_text() == text
+    assert daemon.is_alive(token)
+
+
+def refused_at_start(daemon, word):
+    daemon.node.spawn()
+    assert daemon.node.process.wait(10) != 0
+    daemon.node.process = None
+    assert word in daemon.node.log_text(), daemon.node.log_text()
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o644])
+def test_a_key_file_that_others_may_read_is_refused(start, mode):
+    daemon = start(begin_now=False)
+    daemon.node.key_file.chmod(mode)
+    refused_at_start(daemon, str(daemon.node.key_file))
+
+
+@pytest.mark.parametrize("lines", [
+    ["garbage"], [f"names {'0' * 64}"], [f"key 1 {'0' * 64}"],
+    [f"names {'0' * 64}", f"key 64 {'0' * 64}"], [f"names {'0' * 64}", f"key 0 {'0' * 64}"],
+    [f"names {'0' * 64}", "key 1 abcd"], ["names abcd", f"key 1 {'0' * 64}"],
+    [f"names {'0' * 64}", f"key 1 {'0' * 64}", f"key 1 {'1' * 64}"]], ids=range(8))
+def test_a_bad_key_file_is_refused_and_no_key_is_logged(start, lines):
+    daemon = start(begin_now=False)
+    write_key_file(daemon.node.key_file, lines)
+    refused_at_start(daemon, str(daemon.node.key_file))
+    assert "0" * 64 not in daemon.node.log_text()
+
+
+def test_a_systemd_credential_wins_over_the_key_file(start, tmp_path):
+    daemon = start()
+    token = daemon.login()["access_token"]
+    daemon.stop()
+    write_key_file(tmp_path / "sessiond-keys", daemon.node.key_file.read_text().split("\n")[:-1])
+    write_key_file(daemon.node.key_file)
+    daemon.node.spawn(dict(os.environ, CREDENTIALS_DIRECTORY=str(tmp_path)))
+    daemon.node.wait_for("/readyz")
+    assert daemon.is_alive(token)
+
+
+def test_rotation_reads_old_keys_and_writes_with_the_newest(start, cluster):
+    daemon = start()
+    old = daemon.login()
+    lines = daemon.node.key_file.read_text().split("\n")[:-1]
+    daemon.stop()
+    write_key_file(daemon.node.key_file, lines + [f"key 2 {secrets.token_hex(32)}"])
+    daemon.start()
+    assert daemon.is_alive(old["access_token"])
+    new = daemon.login()
+    assert new["access_token"][3:5] != old["access_token"][3:5], "key id is in the first byte"
+    refreshed = daemon.refresh(old["refresh_token"])
+    assert refreshed.status == 200, refreshed
+    assert refreshed.json["access_token"][3:5] == new["access_token"][3:5]
+    daemon.stop()
+    newest = daemon.node.key_file.read_text().split("\n")[2]
+    write_key_file(daemon.node.key_file, [lines[0], newest])
+    daemon.start()
+    assert daemon.is_alive(new["access_token"])
+    assert daemon.is_alive(refreshed.json["access_token"])
+    answer = daemon.validate(old["access_token"])
+    assert answer.status == 401 and answer.json["reason"] == "unknown", answer
+
+
+def test_tokens_of_another_installation_are_unknown(start, shared):
+    daemon = start()
+    token = daemon.login()["access_token"]
+    answer = shared.validate(token)
+    assert answer.status == 401 and answer.json["reason"] == "unknown"
+
+
+def test_a_record_copied_to_another_user_does_not_open(start, cluster):
+    daemon = start()
+    victim, thief = unique(), unique()
+    login, own = daemon.login(victim), daemon.login(thief)
+    node, key = stored(cluster, daemon, victim)
+    other, other_key = stored(cluster, daemon, thief)
+    with node, other:
+        fields = node.call("HGETALL", key)
+        record = dict(zip(fields[::2], fields[1::2]))
+        own_fields = other.call("HKEYS", other_key)
+        for name, value in record.items():
+            if name != b"!" and not name.endswith(b".t"):
+                for field in own_fields:
+                    if field != b"!" and not field.endswith(b".t"):
+                        other.call("HSET", other_key, field, value)
+    answer = daemon.validate(own["access_token"])
+    assert answer.status == 401, answer
+    assert victim not in answer.body.decode()
+    assert daemon.is_alive(login["access_token"])
+    listed = daemon.call("GET", f"/v1/users/{thief}/devices", None, SERVICE)
+    assert victim not in listed.body.decode()
+    assert daemon.node.metric("sessiond_records_unreadable_total") >= 1
+
+
+def test_a_record_with_any_byte_changed_is_never_accepted(start, cluster):
+    daemon = start()
+    user = unique()
+    login = daemon.login(user)
+    node, key = stored(cluster, daemon, user)
+    with node:
+        fields = node.call("HGETALL", key)
+        record = dict(zip(fields[::2], fields[1::2]))
+        name = next(n for n in record if n != b"!" and not n.endswith(b".t"))
+        sealed = record[name]
+        for position in range(0, len(sealed), 5):
+            changed = bytearray(sealed)
+            changed[position] ^= 0x10
+            node.call("HSET", key, name, bytes(changed))
+            answer = daemon.validate(login["access_token"])
+            assert answer.status == 401, (position, answer)
+        for cut in (b"", sealed[:1], sealed[:-1], sealed + b"x"):
+            node.call("HSET", key, name, cut)
+            assert daemon.validate(login["access_token"]).status == 401, cut
+        node.call("HSET", key, name, sealed)
+    assert daemon.is_alive(login["access_token"])
+
+
+def test_a_key_of_a_wrong_type_is_an_error_and_never_a_verdict(start, cluster):
+    daemon = start()
+    user = unique()
+    login = daemon.login(user)
+    node, key = stored(cluster, daemon, user)
+    with node:
+        node.call("DEL", key)
+        node.call("SET", key, "a string")
+        answer = daemon.validate(login["access_token"])
+        assert answer.status == 503, answer
+        check_problem(answer, 503, answer.code)
+        assert daemon.try_login(user).status == 503
+        node.call("DEL", key)
+    assert daemon.login(user)
+
+
+def test_without_encryption_the_record_is_plain_and_everything_works(start, cluster):
+    daemon = start(keys__encryption="none")
+    user = unique("plainuser")
+    login = daemon.login(user, device={"id": "d", "name": "plaindevice"})
+    assert daemon.is_alive(login["access_token"])
+    node, key = stored(cluster, daemon, user)
+    with node:
+        content = b" ".join(node.call("HGETALL", key))
+    assert b'"plaindevice"' in content and user.encode() in content
+    assert login["access_token"][3:].encode() not in content
+    refreshed = daemon.refresh(login["refresh_token"])
+    assert refreshed.status == 200
+    assert daemon.kick(user, login["session_id"]).status == 200
+    assert daemon.validate(refreshed.json["access_token"]).json["reason"] == "kicked"
+
+
+def test_redis_holds_only_the_keys_of_the_design(shared, cluster):
+    shared.login()
+    shared.login(key=ACME)
+    kinds = {key.split(b"{")[0] for node in cluster.masters() for key in node.keys()}
+    assert kinds <= {b"sd:u:", b"sd:e:", b"sd:c:", b"sd:i:", b"sd:p:"}, kinds
+
+
+def test_nothing_issued_and_nothing_personal_is_found_in_redis_audit_or_log(start, cluster):
+    """M5. The audit file holds user ids, devices and addresses by design, but no token."""
+    daemon = start()
+    tokens, people = [], []
+    for n in range(20):
+        user = unique("Privat-Müller")
+        device = {"id": unique("dev"), "type": unique("kind"), "name": unique("Gerät"),
+                  "fingerprint": unique("fp")}
+        login = daemon.login(user, device=device, ip=f"203.0.113.{n}",
+                             user_agent=unique("agent"), roles=[unique("role")],
+                             attributes={unique("attribute"): unique("value")})
+        refreshed = daemon.refresh(login["refresh_token"]).json
+        for pair in (login, refreshed):
+            tokens += [pair["access_token"], pair["refresh_token"]]
+        people += [user, *device.values(), f"203.0.113.{n}"]
+        daemon.validate(refreshed["access_token"])
+        if n % 4 == 0:
+            daemon.kick("%".join([""] + [f"{b:02X}" for b in user.encode()]), login["session_id"],
+                        headers={"X-Operator": f"operator-{n}@example.com"})
+            people.append(f"operator-{n}@example.com")
+    dump = b"\n".join(cluster.dump())
+    assert b"sd:u:" in dump
+    import base64
+    for token in tokens:
+        assert token[3:].encode() not in dump
+        raw = base64.urlsafe_b64decode(token[3:])
+        assert raw[23:39] not in dump, "the secret of a token lies in Redis"
+    for text in people:
+        assert text.encode() not in dump, text
+    daemon.stop()
+    audit, log = daemon.node.audit.read_text(), daemon.node.log_text()
+    for token in tokens + [SERVICE]:
+        assert token[3:] not in audit and token[3:] not in log
+    for text in people:
+        assert text not in log
+
+
+def test_the_daemon_leaves_no_core_and_is_not_readable_by_others(start):
+    daemon = start()
+    limits = open(f"/proc/{daemon.node.process.pid}/limits").read()
+    core = next(line for line in limits.splitlines() if line.startswith("Max core file size"))
+    assert core.split()[4] == "0", core
+    wait_until(lambda: daemon.validate("sa_x").status == 401, 3, "still serving")

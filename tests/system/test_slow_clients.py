@@ -1,0 +1,182 @@
+"""Clients that are slow, many, or silent; and the limits on connections."""
+
+import socket
+import time
+
+import pytest
+
+from checks import check_problem
+from client import RawSocket, statuses
+from daemon import SERVICE, Daemon
+from redis_servers import SLOW, wait_until
+from test_http import head
+
+
+@pytest.fixture(scope="module")
+def strict(workspace, cluster):
+    daemon = Daemon(workspace / "strict", cluster, server__header_timeout=2,
+                    server__body_timeout=2, server__write_timeout=2, server__keepalive_timeout=2)
+    try:
+        yield daemon.start()
+        daemon.stop()
+    finally:
+        daemon.kill()
+
+
+def drip(raw, data, pause, seconds):
+    """Sends one byte a pause until the peer closes: (what it said, seconds it took)."""
+    begun = time.monotonic()
+    for position in range(len(data)):
+        if time.monotonic() - begun > seconds:
+            break
+        try:
+            raw.send(data[position:position + 1])
+        except OSError:
+            break
+        got, closed = raw.closed_within(pause)
+        if closed or got:
+            return got, time.monotonic() - begun
+    got, closed = raw.closed_within(1)
+    assert closed, f"still open after {seconds} s"
+    return got, time.monotonic() - begun
+
+
+def test_one_header_byte_every_fifth_of_a_second_is_cut_at_the_deadline(strict):
+    with RawSocket(strict.node.port) as raw:
+        data, seconds = drip(raw, head("GET", "/v1/validate", "X-A: " + "a" * 200), 0.2, 6 * SLOW)
+    assert statuses(data) in ([], [408]), data
+    assert 1.5 <= seconds <= 4.5 * SLOW
+
+
+def test_one_body_byte_every_fifth_of_a_second_is_cut_at_the_deadline(strict):
+    with RawSocket(strict.node.port) as raw:
+        raw.send(head("POST", "/v1/login", f"Authorization: Bearer {SERVICE}",
+                      "Content-Type: application/json", "Content-Length: 200"))
+        data, seconds = drip(raw, b'{"user_id":"' + b"a" * 188, 0.2, 6 * SLOW)
+    assert statuses(data) in ([], [408]), data
+    assert 1.5 <= seconds <= 4.5 * SLOW
+
+
+def test_a_connection_without_a_request_is_closed(strict):
+    with RawSocket(strict.node.port) as raw:
+        data, closed = raw.closed_within(5 * SLOW)
+    assert closed and data == b""
+
+
+def test_a_kept_alive_connection_is_closed_after_the_pause(strict):
+    token = strict.login()["access_token"]
+    with RawSocket(strict.node.port) as raw:
+        raw.send(head("GET", "/v1/validate", f"Authorization: Bearer {token}"))
+        assert raw.answer().status == 200
+        begun = time.monotonic()
+        _, closed = raw.closed_within(5 * SLOW)
+        assert closed and time.monotonic() - begun >= 1.5
+
+
+def test_a_reader_that_takes_nothing_is_cut(strict):
+    token = strict.login(attributes={"a": "x" * 3500})["access_token"]
+    request = head("GET", "/v1/validate", f"Authorization: Bearer {token}")
+    with RawSocket(strict.node.port, receive_buffer=4096) as raw:
+        raw.socket.settimeout(1)
+        begun = time.monotonic()
+        cut = False
+        while time.monotonic() - begun < 12 * SLOW:
+            try:
+                raw.send(request * 50)
+            except socket.timeout:
+                continue
+            except OSError:
+                cut = True
+                break
+        assert cut, "a client that reads nothing is still served"
+    assert strict.is_alive(token)
+
+
+def test_cut_connections_are_counted(strict):
+    assert strict.node.metric("sessiond_connections_cut_total") >= 3
+
+
+def test_the_sixth_connection_of_one_address_gets_503(start):
+    daemon = start(server__max_connections_per_address=5)
+    with_room = [RawSocket(daemon.node.port) for _ in range(5)]
+    for raw in with_room:
+        raw.send(head("GET", "/v1/validate"))
+        assert raw.answer().status == 401
+    with RawSocket(daemon.node.port) as extra:
+        data, closed = extra.closed_within(5)
+        assert statuses(data) == [503], data
+        assert closed and b"retry-after:" in data.lower()
+        assert b"overloaded" in data
+    with_room[0].socket.close()
+    with_room[1].socket.close()
+
+    def is_served():
+        with RawSocket(daemon.node.port) as raw:
+            try:
+                raw.send(head("GET", "/v1/validate"))
+                return raw.answer().status == 401
+            except OSError:
+                return False
+    wait_until(is_served, 3, "room again after connections were closed")
+    other = socket.socket()
+    other.bind(("127.0.0.2", 0))
+    other.connect(("127.0.0.1", daemon.node.port))
+    other.sendall(head("GET", "/v1/validate"))
+    assert b" 401 " in other.recv(4096)
+    other.close()
+    for raw in with_room:
+        raw.socket.close()
+    assert daemon.node.metric("sessiond_connections_refused_total") >= 1
+
+
+def test_a_connection_over_the_total_gets_503_and_is_closed(start):
+    daemon = start(server__max_connections=8)
+    sockets = [RawSocket(daemon.node.port) for _ in range(8)]
+    for raw in sockets:
+        raw.send(head("GET", "/v1/validate"))
+        assert raw.answer().status == 401
+    with RawSocket(daemon.node.port) as extra:
+        data, closed = extra.closed_within(5)
+    assert statuses(data) == [503] and closed, data
+    assert daemon.node.ops.call("GET", "/livez").status == 200, "the ops listener has its own room"
+    for raw in sockets:
+        raw.socket.close()
+
+
+def test_five_thousand_idle_connections_do_not_slow_the_others(start):
+    daemon = start(server__max_connections_per_address=6000)
+    token = daemon.login()["access_token"]
+    sockets = []
+    try:
+        for _ in range(5000):
+            idle = socket.socket()
+            idle.connect(("127.0.0.1", daemon.node.port))
+            sockets.append(idle)
+        wait_until(lambda: daemon.node.metric("sessiond_connections") >= 5000, 10,
+                   "5,000 connections are open")
+        times = []
+        for _ in range(300):
+            begun = time.monotonic()
+            assert daemon.is_alive(token)
+            times.append(time.monotonic() - begun)
+        times.sort()
+        assert times[296] < 0.1 * SLOW, f"p99 {times[296] * 1000:.1f} ms"
+    finally:
+        for idle in sockets:
+            idle.close()
+    wait_until(lambda: daemon.node.metric("sessiond_connections") < 100, 10,
+               "the connections are gone")
+
+
+def test_slow_connections_hold_nobody_up(strict):
+    token = strict.login()["access_token"]
+    slow = [RawSocket(strict.node.port) for _ in range(50)]
+    for raw in slow:
+        raw.send(b"GET /v1/validate HTTP/1.1\r\nHost: x")
+    begun = time.monotonic()
+    for _ in range(50):
+        assert strict.is_alive(token)
+    assert time.monotonic() - begun < 1.0 * SLOW
+    for raw in slow:
+        raw.socket.close()
+    check_problem(strict.call("GET", "/v1/validate"), 401, "credentials_missing")
