@@ -3,6 +3,7 @@
 
 #include <check.h>
 #include <ctype.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -197,10 +198,15 @@ START_TEST(build_and_process_are_shown)
     ck_assert_double_ge(series("process_cpu_seconds_total", ""), 0);
     ck_assert_double_gt(series("process_start_time_seconds", ""), 1600000000);
     double before = series("process_open_fds", "");
-    int fd = dup(STDOUT_FILENO);
+    int open_files = 0;
+    for (int fd = 0; fd < 1024; fd++) {
+        open_files += fcntl(fd, F_GETFD) >= 0;
+    }
+    ck_assert(close_to(before, open_files));
+    int another = dup(STDOUT_FILENO);
     scrape();
     ck_assert(close_to(series("process_open_fds", ""), before + 1));
-    close(fd);
+    close(another);
 }
 END_TEST
 
