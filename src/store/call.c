@@ -1,0 +1,313 @@
+/* What becomes of a call: routing, redirections, pauses, ends. */
+#include "call.h"
+
+#include <assert.h>
+
+#include "clock.h"
+#include "command.h"
+#include "connection.h"
+#include "jitter.h"
+#include "link.h"
+#include "metrics.h"
+
+enum {
+    TRIES_MAX = 16,
+    PAUSE_FIRST_MS = 10,
+    PAUSE_MOST_MS = 100,
+    BYTES_KEPT = 64 * 1024 /* a state with a larger buffer gives it back */
+};
+
+/* --- lists --- */
+
+void call_list_add(struct call_list *list, struct store_call *call)
+{
+    assert(!call->state->list);
+    call->state->list = list;
+    call->next = NULL;
+    call->previous = list->last;
+    if (list->last) {
+        list->last->next = call;
+    } else {
+        list->first = call;
+    }
+    list->last = call;
+}
+
+void call_list_remove(struct store_call *call)
+{
+    struct call_list *list = call->state->list;
+    assert(list);
+    if (call->previous) {
+        call->previous->next = call->next;
+    } else {
+        list->first = call->next;
+    }
+    if (call->next) {
+        call->next->previous = call->previous;
+    } else {
+        list->last = call->previous;
+    }
+    call->state->list = NULL;
+}
+
+struct store_call *call_list_take(struct call_list *list)
+{
+    struct store_call *call = list->first;
+    if (call) {
+        call_list_remove(call);
+    }
+    return call;
+}
+
+/* --- begin --- */
+
+static struct store_call_state *take_state(struct store_link *link)
+{
+    struct store_call_state *state = link->free_states;
+    if (!state) {
+        return xcalloc(1, sizeof(*state));
+    }
+    link->free_states = state->next_free;
+    struct buffer bytes = state->bytes;
+    *state = (struct store_call_state){.bytes = bytes};
+    return state;
+}
+
+static void give_state(struct store_link *link, struct store_call_state *state)
+{
+    state->bytes.length = 0;
+    if (state->bytes.capacity > BYTES_KEPT) {
+        buffer_free(&state->bytes);
+    }
+    state->next_free = link->free_states;
+    link->free_states = state;
+}
+
+/* EVALSHA name 1 key arguments... */
+static void encode_script(struct store_call *call)
+{
+    struct store_call_state *state = call->state;
+    state->argument_total = 4 + call->argument_count;
+    command_begin(&state->bytes, state->argument_total);
+    command_argument(&state->bytes, TEXT("EVALSHA"));
+    command_argument(&state->bytes, text_of(call->script->sha1));
+    state->arguments_at = state->bytes.length;
+    command_argument(&state->bytes, TEXT("1"));
+    command_argument(&state->bytes, call->key);
+    for (size_t i = 0; i < call->argument_count; i++) {
+        command_argument(&state->bytes, call->arguments[i]);
+    }
+}
+
+/* The same command with the source instead of its name. */
+static void encode_by_source(struct store_call *call)
+{
+    struct store_call_state *state = call->state;
+    struct buffer bytes = {0};
+    command_begin(&bytes, state->argument_total);
+    command_argument(&bytes, TEXT("EVAL"));
+    command_argument(&bytes, text_of(call->script->source));
+    size_t arguments_at = bytes.length;
+    buffer_add(&bytes, state->bytes.data + state->arguments_at,
+               state->bytes.length - state->arguments_at);
+    buffer_free(&state->bytes);
+    state->bytes = bytes;
+    state->arguments_at = arguments_at;
+    state->by_source = true;
+}
+
+void call_begin(struct store_link *link, struct store_call *call)
+{
+    assert(call->done && (call->script || call->argument_count > 0));
+    call->state = take_state(link);
+    call->replicas = 0;
+    call->state->started_ns = clock_monotonic_ns();
+    call->state->slot = store_slot(call->key);
+    if (call->script) {
+        encode_script(call);
+    } else {
+        command_append(&call->state->bytes, call->arguments, call->argument_count);
+    }
+    link->pending++;
+    metrics_gauge_add(METRIC_STORE_PENDING, 1);
+    if (call->deadline_ms < link->first_deadline_ms) {
+        link->first_deadline_ms = call->deadline_ms;
+        link_schedule(link, call->deadline_ms);
+    }
+}
+
+/* --- end --- */
+
+/* True if the store was reached and spoke sense, whatever it said. */
+static bool got_through(enum err err)
+{
+    return err == ERR_OK || err == ERR_STORE_REFUSED || err == ERR_STORE_PROTOCOL;
+}
+
+static void count_end(struct store_link *link, const struct store_call *call, enum err err)
+{
+    int64_t now_ns = link->read_ns ? link->read_ns : clock_monotonic_ns();
+    int64_t duration_ns = now_ns - call->state->started_ns;
+    metrics_observe(METRIC_STORE_DURATION, duration_ns > 0 ? duration_ns : 0);
+    metrics_gauge_add(METRIC_STORE_PENDING, -1);
+    if (err != ERR_OK) {
+        metrics_add(METRIC_STORE_ERRORS, 1);
+    }
+    if (err == ERR_STORE_TIMEOUT) {
+        metrics_add(METRIC_STORE_TIMEOUTS, 1);
+    }
+    if (!call->state->direct && err != ERR_SHUTTING_DOWN) {
+        shared_note_call(link->store, got_through(err));
+    }
+}
+
+void call_end(struct store_link *link, struct store_call *call, enum err err,
+              const struct store_reply *reply)
+{
+    assert(!call->state->list);
+    count_end(link, call, err);
+    give_state(link, call->state);
+    call->state = NULL;
+    link->pending--;
+    call->done(call, err, reply);
+}
+
+void call_end_soon(struct store_link *link, struct store_call *call, enum err err)
+{
+    call->state->err = err;
+    call_list_add(&link->ending, call);
+    link_schedule(link, 0);
+}
+
+/* --- routes --- */
+
+static void park(struct store_link *link, struct store_call *call, int64_t again_ms)
+{
+    call->state->again_ms = again_ms;
+    call_list_add(&link->parked, call);
+    if (again_ms) {
+        link_schedule(link, again_ms);
+    }
+}
+
+void call_route(struct store_link *link, struct store_call *call)
+{
+    unsigned owner = link->map ? link->map->owner[call->state->slot] : SLOT_NONE;
+    if (owner == SLOT_NONE) {
+        park(link, call, 0);
+        shared_want_refresh(link->store);
+        return;
+    }
+    connection_enqueue(link_connection(link, link->map_nodes[owner], call), call);
+}
+
+/* Counts one more try; false, with the call ended, if there have been too many. */
+static bool may_try(struct store_link *link, struct store_call *call)
+{
+    call->state->tries++;
+    if (call->state->direct || call->state->tries > TRIES_MAX) {
+        call_end_soon(link, call, ERR_STORE_UNAVAILABLE);
+        return false;
+    }
+    return true;
+}
+
+static void redirect(struct store_link *link, struct store_call *call,
+                     const struct connection *from, const struct store_reply *reply, bool asking)
+{
+    struct endpoint target;
+    if (!endpoint_parse_redirect(reply_redirect_address(reply), from->endpoint->host, &target)) {
+        call_end_soon(link, call, ERR_STORE_PROTOCOL);
+        return;
+    }
+    if (!may_try(link, call)) {
+        return;
+    }
+    metrics_add(METRIC_STORE_REDIRECTS, 1);
+    call->state->asking = asking;
+    connection_enqueue(link_connection(link, link_node(link, &target), call), call);
+}
+
+/* Passing trouble is bounded by the deadline alone: pauses keep it from becoming a storm. */
+static void pause_call(struct store_link *link, struct store_call *call)
+{
+    if (call->state->direct) {
+        call_end_soon(link, call, ERR_STORE_UNAVAILABLE);
+        return;
+    }
+    int64_t pause_ms = PAUSE_FIRST_MS;
+    for (unsigned i = 0; i < call->state->pauses && pause_ms < PAUSE_MOST_MS; i++) {
+        pause_ms *= 2;
+    }
+    call->state->pauses++;
+    metrics_add(METRIC_STORE_RETRIES, 1);
+    park(link, call, clock_monotonic_ms() + jitter_pause(&link->seed, pause_ms));
+}
+
+/* Once: a server that does not know a source it was just given is out of its mind. */
+static void send_source(struct store_link *link, struct store_call *call,
+                        struct connection *connection)
+{
+    if (!call->script || call->state->by_source) {
+        call_end_soon(link, call, ERR_STORE_PROTOCOL);
+        return;
+    }
+    encode_by_source(call);
+    metrics_add(METRIC_STORE_RETRIES, 1);
+    connection_enqueue(connection, call);
+}
+
+bool call_take_reply(struct store_link *link, struct store_call *call,
+                     struct connection *connection, const struct store_reply *reply)
+{
+    enum reply_outcome outcome = reply_outcome(reply);
+    bool asked = call->state->asking;
+    /* The source follows ASKING again; every other way forgets it. */
+    call->state->asking = asked && outcome == OUTCOME_NOSCRIPT;
+    switch (outcome) {
+    case OUTCOME_ANSWER:
+        return true;
+    case OUTCOME_MOVED:
+        shared_want_refresh(link->store);
+        redirect(link, call, connection, reply, false);
+        return false;
+    case OUTCOME_ASK:
+        redirect(link, call, connection, reply, true);
+        return false;
+    case OUTCOME_STALE:
+        shared_want_refresh(link->store);
+        pause_call(link, call);
+        return false;
+    case OUTCOME_AGAIN:
+        pause_call(link, call);
+        return false;
+    case OUTCOME_NOSCRIPT:
+        send_source(link, call, connection);
+        return false;
+    case OUTCOME_DENIED:
+        connection->refused = true;
+        call_end_soon(link, call, ERR_STORE_DENIED);
+        return false;
+    case OUTCOME_REFUSED:
+        call_end_soon(link, call, ERR_STORE_REFUSED);
+        return false;
+    case OUTCOME_UNEXPECTED:
+        break;
+    }
+    call_end_soon(link, call, ERR_STORE_PROTOCOL);
+    return false;
+}
+
+void call_lose(struct store_link *link, struct store_call *call, bool sent)
+{
+    call->state->asking = false;
+    call->state->asking_owed = false;
+    if (sent && !(call->flags & STORE_REPEATABLE)) {
+        call_end_soon(link, call, ERR_STORE_UNAVAILABLE);
+        return;
+    }
+    if (may_try(link, call)) {
+        metrics_add(METRIC_STORE_RETRIES, 1);
+        call_route(link, call);
+    }
+}

@@ -1,0 +1,61 @@
+/* One call under way: its bytes, where it waits, and what becomes of it after each event.
+ *
+ * A call is always in exactly one list:
+ *   link->parked         waits for a map, or for its pause after a passing error
+ *   connection->queue    to be written; nobody has seen it, so it may go anywhere
+ *   connection->awaiting written; the connection owes the reply
+ *   connection->held     durable, reply in; the connection owes the answer to WAIT
+ *   link->ending         over; `done` is called by the timer */
+#pragma once
+
+#include "endpoint.h"
+#include "reply.h"
+
+struct connection;
+
+struct call_list {
+    struct store_call *first, *last;
+};
+
+struct store_call_state {
+    struct call_list *list;
+    struct store_call_state *next_free;
+    struct buffer bytes;   /* the command, kept for sending it again */
+    size_t arguments_at;   /* script calls: where the source or its name ends within bytes */
+    size_t argument_total; /* script calls: elements of the command */
+    const struct store_reply *reply; /* held or ending: the answer */
+    enum err err;                    /* ending: the outcome */
+    int64_t started_ns;
+    int64_t again_ms;    /* parked: when to try again; 0: when a map comes */
+    uint64_t stream_end; /* awaiting: position in the connection's output behind it */
+    unsigned slot;
+    unsigned tries;   /* redirections and lost connections so far */
+    unsigned pauses;  /* passing errors so far */
+    bool direct;      /* for this node only: never redirected or tried again */
+    bool asking;      /* goes out behind ASKING */
+    bool asking_owed; /* the reply to ASKING comes first */
+    bool by_source;   /* EVAL instead of EVALSHA */
+};
+
+void call_list_add(struct call_list *list, struct store_call *call);
+void call_list_remove(struct store_call *call);
+/* The first of the list, removed from it; NULL if there is none. */
+struct store_call *call_list_take(struct call_list *list);
+
+/* Takes a new call in: encodes its command. The call is in no list yet. */
+void call_begin(struct store_link *link, struct store_call *call);
+/* Sends the call to the owner of its slot, or parks it until there is one. */
+void call_route(struct store_link *link, struct store_call *call);
+/* Ends the call now: only where `done` may be called. The reply may be NULL. */
+void call_end(struct store_link *link, struct store_call *call, enum err err,
+              const struct store_reply *reply);
+/* Ends the call from the timer, at once. */
+void call_end_soon(struct store_link *link, struct store_call *call, enum err err);
+
+/* A reply came that is the call's own. The call is in no list. True if it is an answer, which the
+ * caller passes on or holds; else the call has been dealt with. */
+bool call_take_reply(struct store_link *link, struct store_call *call,
+                     struct connection *connection, const struct store_reply *reply);
+/* The connection broke while it owed the reply. `sent`: the server may have seen the command. The
+ * call is in no list. */
+void call_lose(struct store_link *link, struct store_call *call, bool sent);

@@ -1,0 +1,457 @@
+/* The life of a connection: resolve, connect, authenticate, break, pause. What travels over it is
+ * in stream.c. */
+#include "connection.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "clock.h"
+#include "jitter.h"
+#include "link.h"
+#include "log.h"
+#include "metrics.h"
+#include "stream.h"
+
+enum {
+    FIRST_PAUSE_MS = 10,
+    KEEPALIVE_IDLE_S = 15,
+    KEEPALIVE_INTERVAL_S = 5,
+    KEEPALIVE_PROBES = 3,
+    UNACKNOWLEDGED_MAX_MS = 5000 /* then the kernel gives the peer up */
+};
+
+/* Outlives its connection's interest in it: libuv lets go of a handle one turn later. */
+struct connection_socket {
+    uv_poll_t poll;
+    struct connection *connection; /* NULL: closing */
+    struct store_link *link;
+    int fd;
+};
+
+struct connection_lookup {
+    uv_getaddrinfo_t request;
+    struct connection *connection; /* NULL: nobody waits any more */
+    struct store_link *link;
+};
+
+static void start(struct connection *connection);
+
+void connection_init(struct connection *connection, struct store_link *link,
+                     const struct endpoint *endpoint, bool durable)
+{
+    *connection = (struct connection){.link = link, .endpoint = endpoint, .durable = durable};
+    connection->down_err = ERR_STORE_UNAVAILABLE;
+}
+
+void connection_free(struct connection *connection)
+{
+    assert(connection_is_idle(connection));
+    connection_shut(connection);
+    reply_reader_close(&connection->reader);
+    buffer_free(&connection->output);
+}
+
+bool connection_is_idle(const struct connection *connection)
+{
+    return !connection->queue.first && !connection->awaiting.first && !connection->held.first &&
+           !connection->wait_owed;
+}
+
+/* --- sockets --- */
+
+static void socket_closed(uv_handle_t *handle)
+{
+    struct connection_socket *gone = handle->data;
+    link_handle_closed(gone->link);
+    free(gone);
+}
+
+static void close_socket(struct connection *connection)
+{
+    struct connection_socket *gone = connection->socket;
+    if (!gone) {
+        return;
+    }
+    connection->socket = NULL;
+    gone->connection = NULL;
+    uv_poll_stop(&gone->poll);
+    uv_close((uv_handle_t *)&gone->poll, socket_closed);
+    close(gone->fd);
+    if (connection->state == CONNECTION_UP) {
+        metrics_gauge_add(METRIC_STORE_LINKS, -1);
+    }
+}
+
+static void set_options(int fd)
+{
+    const struct {
+        int level, name, value;
+    } options[] = {
+        {IPPROTO_TCP, TCP_NODELAY, 1},
+        {IPPROTO_TCP, TCP_USER_TIMEOUT, UNACKNOWLEDGED_MAX_MS},
+        {SOL_SOCKET, SO_KEEPALIVE, 1},
+        {IPPROTO_TCP, TCP_KEEPIDLE, KEEPALIVE_IDLE_S},
+        {IPPROTO_TCP, TCP_KEEPINTVL, KEEPALIVE_INTERVAL_S},
+        {IPPROTO_TCP, TCP_KEEPCNT, KEEPALIVE_PROBES},
+    };
+    for (size_t i = 0; i < sizeof(options) / sizeof(options[0]); i++) {
+        /* None of them is needed for right answers, only for early ones. */
+        (void)setsockopt(fd, options[i].level, options[i].name, &options[i].value,
+                         sizeof(options[i].value));
+    }
+}
+
+static void on_socket_event(uv_poll_t *poll, int status, int events);
+
+static void watch(struct connection *connection, int events)
+{
+    uv_poll_start(&connection->socket->poll, events, on_socket_event);
+}
+
+static void come_up(struct connection *connection)
+{
+    connection->state = CONNECTION_UP;
+    connection->down_err = ERR_STORE_UNAVAILABLE;
+    connection->link->dirty = true;
+    metrics_gauge_add(METRIC_STORE_LINKS, 1);
+    log_debug("store-connected", "host=%s port=%u durable=%d", connection->endpoint->host,
+              connection->endpoint->port, connection->durable);
+}
+
+/* A fresh socket's send buffer takes the few bytes of AUTH whole, so that the password needs no
+ * buffer of ours. */
+static void authenticate(struct connection *connection)
+{
+    const struct buffer *auth = &connection->link->settings->auth;
+    if (auth->length == 0) {
+        come_up(connection);
+        return;
+    }
+    connection->state = CONNECTION_AUTHENTICATING;
+    if (send(connection->socket->fd, auth->data, auth->length, MSG_NOSIGNAL) !=
+        (ssize_t)auth->length) {
+        connection_break(connection, ERR_STORE_UNAVAILABLE, "auth-not-sent");
+    }
+}
+
+static void finish_connect(struct connection *connection)
+{
+    int failure = 0;
+    socklen_t length = sizeof(failure);
+    if (getsockopt(connection->socket->fd, SOL_SOCKET, SO_ERROR, &failure, &length) != 0) {
+        failure = errno;
+    }
+    if (failure) {
+        connection_break(connection, ERR_STORE_UNAVAILABLE, strerror(failure));
+        return;
+    }
+    watch(connection, UV_READABLE);
+    authenticate(connection);
+}
+
+static void on_socket_event(uv_poll_t *poll, int status, int events)
+{
+    struct connection *connection = ((struct connection_socket *)poll->data)->connection;
+    if (connection->state == CONNECTION_CONNECTING) {
+        finish_connect(connection);
+        return;
+    }
+    if (status < 0 || (events & UV_READABLE)) {
+        stream_read(connection);
+    }
+    /* libuv stops watching a socket with an error on it: what could be read has been. */
+    if (connection->socket && status < 0) {
+        connection_break(connection, ERR_STORE_UNAVAILABLE, uv_strerror(status));
+    }
+    if (connection->socket && (events & UV_WRITABLE)) {
+        stream_write(connection);
+    }
+}
+
+int connection_fd(const struct connection *connection)
+{
+    return connection->socket->fd;
+}
+
+void connection_watch_writable(struct connection *connection, bool writable)
+{
+    watch(connection, writable ? UV_READABLE | UV_WRITABLE : UV_READABLE);
+}
+
+void connection_authenticated(struct connection *connection, const struct store_reply *reply)
+{
+    if (!reply->is_error) {
+        come_up(connection);
+        return;
+    }
+    /* Not the reply's text: some servers quote the command in it. */
+    enum err err = reply_outcome(reply) == OUTCOME_AGAIN ? ERR_STORE_UNAVAILABLE : ERR_STORE_DENIED;
+    connection_break(connection, err, "auth-refused");
+}
+
+/* --- connecting --- */
+
+static bool open_socket(struct connection *connection, const struct sockaddr *address,
+                        socklen_t length)
+{
+    int fd = socket(address->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0) {
+        return false;
+    }
+    set_options(fd);
+    struct connection_socket *opened = xcalloc(1, sizeof(*opened));
+    if ((connect(fd, address, length) != 0 && errno != EINPROGRESS) ||
+        uv_poll_init(connection->link->loop, &opened->poll, fd) != 0) {
+        close(fd);
+        free(opened);
+        return false;
+    }
+    opened->poll.data = opened;
+    opened->connection = connection;
+    opened->link = connection->link;
+    opened->fd = fd;
+    connection->link->handles++;
+    connection->socket = opened;
+    return true;
+}
+
+static void connect_to(struct connection *connection, const struct sockaddr *address,
+                       socklen_t length)
+{
+    connection->state = CONNECTION_CONNECTING;
+    stream_reset(connection);
+    metrics_add(METRIC_STORE_CONNECTS, 1);
+    if (!open_socket(connection, address, length)) {
+        connection_break(connection, ERR_STORE_UNAVAILABLE, strerror(errno));
+        return;
+    }
+    watch(connection, UV_WRITABLE);
+}
+
+/* Names may have several addresses: each attempt takes the next. */
+static const struct addrinfo *choose_address(const struct addrinfo *list, unsigned attempt)
+{
+    unsigned count = 0;
+    for (const struct addrinfo *info = list; info; info = info->ai_next) {
+        count++;
+    }
+    const struct addrinfo *chosen = list;
+    for (unsigned skip = count ? attempt % count : 0; skip > 0; skip--) {
+        chosen = chosen->ai_next;
+    }
+    return chosen;
+}
+
+static void on_resolved(uv_getaddrinfo_t *request, int status, struct addrinfo *list)
+{
+    struct connection_lookup *lookup = request->data;
+    struct connection *connection = lookup->connection;
+    if (connection) {
+        connection->lookup = NULL;
+        const struct addrinfo *chosen =
+            status == 0 ? choose_address(list, connection->attempts) : NULL;
+        if (chosen) {
+            connect_to(connection, chosen->ai_addr, chosen->ai_addrlen);
+        } else {
+            connection_break(connection, ERR_STORE_UNAVAILABLE, "name-not-resolved");
+        }
+    }
+    uv_freeaddrinfo(list);
+    link_handle_closed(lookup->link);
+    free(lookup);
+}
+
+static void resolve(struct connection *connection)
+{
+    char port[8];
+    snprintf(port, sizeof(port), "%u", connection->endpoint->port);
+    struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_ADDRCONFIG};
+    struct connection_lookup *lookup = xcalloc(1, sizeof(*lookup));
+    lookup->request.data = lookup;
+    lookup->connection = connection;
+    lookup->link = connection->link;
+    if (uv_getaddrinfo(connection->link->loop, &lookup->request, on_resolved,
+                       connection->endpoint->host, port, &hints) != 0) {
+        free(lookup);
+        connection_break(connection, ERR_STORE_UNAVAILABLE, "name-not-resolved");
+        return;
+    }
+    connection->state = CONNECTION_RESOLVING;
+    connection->lookup = lookup;
+    connection->link->handles++;
+}
+
+static void start(struct connection *connection)
+{
+    const struct endpoint *endpoint = connection->endpoint;
+    connection->attempts++;
+    connection->due_ms = clock_monotonic_ms() + connection->link->settings->connect_timeout_ms;
+    link_schedule(connection->link, connection->due_ms);
+    struct sockaddr_in v4;
+    struct sockaddr_in6 v6;
+    if (uv_ip4_addr(endpoint->host, endpoint->port, &v4) == 0) {
+        connect_to(connection, (const struct sockaddr *)&v4, sizeof(v4));
+    } else if (uv_ip6_addr(endpoint->host, endpoint->port, &v6) == 0) {
+        connect_to(connection, (const struct sockaddr *)&v6, sizeof(v6));
+    } else {
+        resolve(connection);
+    }
+}
+
+/* --- calls in --- */
+
+/* Wrong credentials do not get better within a call's time. */
+static void fail_or_keep(struct connection *connection, struct store_call *call)
+{
+    if (call->state->direct || connection->down_err == ERR_STORE_DENIED ||
+        connection->due_ms >= call->deadline_ms) {
+        call_end_soon(connection->link, call, connection->down_err);
+    } else {
+        call_list_add(&connection->queue, call);
+    }
+}
+
+void connection_enqueue(struct connection *connection, struct store_call *call)
+{
+    if (connection->state == CONNECTION_PAUSING) {
+        fail_or_keep(connection, call);
+        return;
+    }
+    call_list_add(&connection->queue, call);
+    connection->link->dirty = true;
+}
+
+void connection_flush(struct connection *connection)
+{
+    if (!connection->queue.first) {
+        return;
+    }
+    if (connection->state == CONNECTION_IDLE) {
+        start(connection);
+    } else if (connection->state == CONNECTION_UP) {
+        stream_send_queue(connection);
+    }
+}
+
+/* --- breaking --- */
+
+static void forget_lookup(struct connection *connection)
+{
+    if (connection->lookup) {
+        uv_cancel((uv_req_t *)&connection->lookup->request);
+        connection->lookup->connection = NULL;
+        connection->lookup = NULL;
+    }
+}
+
+static void begin_pause(struct connection *connection)
+{
+    struct store_link *link = connection->link;
+    int64_t most_ms = link->settings->reconnect_max_ms;
+    int64_t next_ms = connection->pause_ms ? connection->pause_ms * 2 : FIRST_PAUSE_MS;
+    bool denied = connection->down_err == ERR_STORE_DENIED;
+    connection->pause_ms = next_ms < most_ms && !denied ? next_ms : most_ms;
+    connection->state = CONNECTION_PAUSING;
+    connection->due_ms = clock_monotonic_ms() + jitter_pause(&link->seed, connection->pause_ms);
+    link_schedule(link, connection->due_ms);
+}
+
+/* The replies are in: what is missing is only whether a replica has the writes. */
+static void end_held(struct connection *connection)
+{
+    struct store_call *call;
+    while ((call = call_list_take(&connection->held))) {
+        metrics_add(METRIC_WRITES_UNREPLICATED, 1);
+        call_end_soon(connection->link, call, ERR_OK);
+    }
+}
+
+static void keep_or_fail_queue(struct connection *connection)
+{
+    struct call_list queued = connection->queue;
+    connection->queue = (struct call_list){0};
+    struct store_call *next;
+    for (struct store_call *call = queued.first; call; call = next) {
+        next = call->next;
+        call->state->list = NULL;
+        fail_or_keep(connection, call);
+    }
+}
+
+void connection_break(struct connection *connection, enum err err, const char *why)
+{
+    struct store_link *link = connection->link;
+    log_debug("store-connection-lost", "host=%s port=%u durable=%d why=\"%s\"",
+              connection->endpoint->host, connection->endpoint->port, connection->durable, why);
+    close_socket(connection);
+    forget_lookup(connection);
+    connection->down_err = err;
+    connection->wait_owed = false;
+    connection->refused = false;
+    begin_pause(connection);
+    uint64_t written = stream_written(connection);
+    struct call_list owed = connection->awaiting;
+    connection->awaiting = (struct call_list){0};
+    end_held(connection);
+    keep_or_fail_queue(connection);
+    struct store_call *next;
+    for (struct store_call *call = owed.first; call; call = next) {
+        next = call->next;
+        call->state->list = NULL;
+        call_lose(link, call, call->state->stream_end <= written);
+    }
+    shared_want_refresh(link->store);
+}
+
+void connection_end_pause(struct connection *connection)
+{
+    connection->pause_ms = 0;
+    if (connection->state == CONNECTION_PAUSING) {
+        connection->state = CONNECTION_IDLE;
+        connection->link->dirty = true;
+    }
+}
+
+void connection_shut(struct connection *connection)
+{
+    close_socket(connection);
+    forget_lookup(connection);
+    connection->state = CONNECTION_IDLE;
+}
+
+int64_t connection_tick(struct connection *connection, int64_t now_ms)
+{
+    switch (connection->state) {
+    case CONNECTION_IDLE:
+        return INT64_MAX;
+    case CONNECTION_UP:
+        if (!connection->wait_owed) {
+            return INT64_MAX;
+        }
+        if (now_ms >= connection->due_ms) {
+            connection_break(connection, ERR_STORE_UNAVAILABLE, "wait-overdue");
+        }
+        break;
+    case CONNECTION_RESOLVING:
+    case CONNECTION_CONNECTING:
+    case CONNECTION_AUTHENTICATING:
+        if (now_ms >= connection->due_ms) {
+            connection_break(connection, ERR_STORE_UNAVAILABLE, "connect-timeout");
+        }
+        break;
+    case CONNECTION_PAUSING:
+        if (now_ms >= connection->due_ms) {
+            connection->state = CONNECTION_IDLE;
+            connection->link->dirty = true;
+            return INT64_MAX;
+        }
+        break;
+    }
+    return connection->due_ms;
+}

@@ -1,0 +1,77 @@
+/* One socket to one node: connecting, authenticating, writing, reading, breaking, coming back.
+ *
+ * A connection lives as long as its node, sockets come and go. Replies come in the order of
+ * commands; one that is late, or one too many, ends the socket, so that no reply is ever taken for
+ * another's.
+ *
+ * IDLE           no socket; the next flush with calls opens one
+ * RESOLVING      a name is looked up off the loop, until due_ms
+ * CONNECTING     the handshake of TCP is under way, until due_ms
+ * AUTHENTICATING AUTH was sent, until due_ms
+ * UP             calls flow; while an answer to WAIT is owed, until due_ms
+ * PAUSING        broke; the next attempt is at due_ms */
+#pragma once
+
+#include "call.h"
+#include "endpoint.h"
+
+enum connection_state {
+    CONNECTION_IDLE,
+    CONNECTION_RESOLVING,
+    CONNECTION_CONNECTING,
+    CONNECTION_AUTHENTICATING,
+    CONNECTION_UP,
+    CONNECTION_PAUSING
+};
+
+struct connection_socket;
+struct connection_lookup;
+
+struct connection {
+    struct store_link *link;
+    const struct endpoint *endpoint; /* the node's */
+    bool durable;                    /* one batch at a time, with WAIT behind it */
+    enum connection_state state;
+    int64_t due_ms;
+    int64_t pause_ms;  /* of the next break; 0 after a reply came */
+    enum err down_err; /* what calls get that cannot wait for the next attempt */
+    unsigned attempts; /* to go round the addresses of a name */
+    struct connection_socket *socket;
+    struct connection_lookup *lookup;
+
+    struct call_list queue, awaiting, held;
+    struct buffer output; /* what the socket has not taken yet begins at output_taken */
+    size_t output_taken;
+    uint64_t stream_end; /* bytes given to this socket, those in output included */
+    bool wait_owed;
+    bool refused; /* NOAUTH came: break as soon as nothing is owed */
+    struct reply_reader reader;
+};
+
+void connection_init(struct connection *connection, struct store_link *link,
+                     const struct endpoint *endpoint, bool durable);
+/* Frees what it owns; it must be idle or have been broken, without calls. */
+void connection_free(struct connection *connection);
+/* True if no call is in any of its lists and no answer is owed. */
+bool connection_is_idle(const struct connection *connection);
+
+/* Takes a call (in no list) to be written at the next flush; ends it soon if the connection will
+ * not come back in time. */
+void connection_enqueue(struct connection *connection, struct store_call *call);
+/* Opens the socket if there is need, writes the queue. */
+void connection_flush(struct connection *connection);
+/* Acts on what is due; returns when to come back, INT64_MAX for never. */
+int64_t connection_tick(struct connection *connection, int64_t now_ms);
+/* Closes the socket, deals with its calls, pauses. `err` is why. */
+void connection_break(struct connection *connection, enum err err, const char *why);
+/* After new credentials: the next attempt is at once. */
+void connection_end_pause(struct connection *connection);
+/* Closes the socket without a pause, keeps nothing; for connections without calls. */
+void connection_shut(struct connection *connection);
+
+/* For stream.c. */
+int connection_fd(const struct connection *connection);
+/* Waits for room to write besides replies, or for replies alone. */
+void connection_watch_writable(struct connection *connection, bool writable);
+/* The reply to AUTH. */
+void connection_authenticated(struct connection *connection, const struct store_reply *reply);

@@ -1,0 +1,390 @@
+/* The control thread's loop. */
+#include "control.h"
+
+#include <assert.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+
+#include "clock.h"
+#include "jitter.h"
+#include "link.h"
+#include "log.h"
+#include "metrics.h"
+
+enum {
+    ASK_TIMEOUT_MS = 300,      /* for one node to answer CLUSTER SLOTS */
+    REFRESH_INTERVAL_MS = 100, /* between asked refreshes */
+    INCOMPLETE_MS = 1000,      /* until the next look at a map with holes, at most */
+    PING_INTERVAL_MS = 1000,
+    PING_TIMEOUT_MS = 500
+};
+
+/* A master that is pinged. */
+struct watched {
+    struct store_call call;
+    struct control *control;
+    struct endpoint endpoint;
+    bool down;
+};
+
+struct control {
+    struct store *store;
+    uv_thread_t thread;
+    uv_loop_t loop;
+    uv_async_t wake;
+    uv_prepare_t flush;
+    uv_timer_t fetch_timer, ping_timer;
+    _Atomic bool stopping;
+    struct store_link *link;
+
+    /* The refresh under way. */
+    bool fetching;
+    struct store_call fetch_call;
+    struct endpoint *candidates;
+    size_t candidate_count, asked;
+    int64_t fetch_began_ms;
+    int64_t failure_pause_ms;
+    bool unreachable; /* the last refresh failed: logged once */
+
+    /* The round of pings under way. */
+    struct watched *watched;
+    size_t watched_count;
+    size_t pings_under_way, pings_answered;
+};
+
+/* --- refresh --- */
+
+static void fetch_begin(struct control *control);
+
+static void on_fetch_timer(uv_timer_t *timer)
+{
+    fetch_begin(timer->data);
+}
+
+/* The earlier of what was planned and this. */
+static void fetch_within(struct control *control, int64_t pause_ms)
+{
+    uint64_t pause = pause_ms > 0 ? (uint64_t)pause_ms : 0;
+    uv_handle_t *handle = (uv_handle_t *)&control->fetch_timer;
+    uv_update_time(&control->loop);
+    if (!uv_is_active(handle) || uv_timer_get_due_in(&control->fetch_timer) > pause) {
+        uv_timer_start(&control->fetch_timer, on_fetch_timer, pause, 0);
+    }
+}
+
+static void fetch_as_wanted(struct control *control)
+{
+    if (!control->fetching && atomic_load(&control->store->refresh_wanted)) {
+        int64_t next_ms = control->fetch_began_ms + REFRESH_INTERVAL_MS;
+        fetch_within(control, next_ms - clock_monotonic_ms());
+    }
+}
+
+static void fetch_end(struct control *control, int64_t pause_ms)
+{
+    control->fetching = false;
+    free(control->candidates);
+    control->candidates = NULL;
+    fetch_within(control, pause_ms);
+    fetch_as_wanted(control);
+}
+
+static void fetch_failed(struct control *control)
+{
+    if (!control->unreachable) {
+        control->unreachable = true;
+        log_error("store-map-unreachable", "asked=%zu", control->candidate_count);
+    }
+    int64_t most_ms = control->link->settings->reconnect_max_ms;
+    int64_t pause_ms =
+        control->failure_pause_ms ? control->failure_pause_ms * 2 : REFRESH_INTERVAL_MS;
+    control->failure_pause_ms = pause_ms < most_ms ? pause_ms : most_ms;
+    fetch_end(control, jitter_pause(&control->link->seed, control->failure_pause_ms));
+}
+
+static void fetch_succeeded(struct control *control, struct slot_map *map)
+{
+    size_t masters = map->master_count;
+    unsigned covered = map->covered;
+    metrics_add(METRIC_STORE_MAP_REFRESHES, 1);
+    if (shared_publish_map(control->store, map)) {
+        log_info("store-map-changed", "masters=%zu slots=%u", masters, covered);
+    }
+    if (control->unreachable) {
+        control->unreachable = false;
+        log_info("store-map-reachable", "masters=%zu", masters);
+    }
+    control->failure_pause_ms = 0;
+    int64_t pause_ms = control->link->settings->map_refresh_ms;
+    bool complete = covered == SLOT_COUNT;
+    fetch_end(control, complete || pause_ms < INCOMPLETE_MS ? pause_ms : INCOMPLETE_MS);
+}
+
+static void fetch_next(struct control *control);
+
+static void on_slots(struct store_call *call, enum err err, const struct store_reply *reply)
+{
+    struct control *control =
+        (struct control *)((char *)call - offsetof(struct control, fetch_call));
+    if (atomic_load(&control->stopping)) {
+        return;
+    }
+    const struct endpoint *asked = &control->candidates[control->asked - 1];
+    struct slot_map *map = err == ERR_OK ? slot_map_parse(reply, asked->host) : NULL;
+    if (map) {
+        fetch_succeeded(control, map);
+    } else {
+        fetch_next(control);
+    }
+}
+
+static void fetch_next(struct control *control)
+{
+    static const struct text command[] = {{"CLUSTER", 7}, {"SLOTS", 5}};
+    if (control->asked == control->candidate_count) {
+        fetch_failed(control);
+        return;
+    }
+    control->fetch_call = (struct store_call){
+        .arguments = command,
+        .argument_count = 2,
+        .deadline_ms = clock_monotonic_ms() + ASK_TIMEOUT_MS,
+        .done = on_slots,
+    };
+    link_send_direct(control->link, &control->fetch_call, &control->candidates[control->asked++]);
+}
+
+static void add_candidate(struct control *control, const struct endpoint *endpoint)
+{
+    for (size_t i = 0; i < control->candidate_count; i++) {
+        if (endpoint_equal(&control->candidates[i], endpoint)) {
+            return;
+        }
+    }
+    control->candidates[control->candidate_count++] = *endpoint;
+}
+
+static void shuffle(struct control *control)
+{
+    for (size_t left = control->candidate_count; left > 1; left--) {
+        size_t chosen = jitter_next(&control->link->seed) % left;
+        struct endpoint swapped = control->candidates[left - 1];
+        control->candidates[left - 1] = control->candidates[chosen];
+        control->candidates[chosen] = swapped;
+    }
+}
+
+/* Known nodes and seeds, in random order so that no node serves all of us. */
+static void choose_candidates(struct control *control)
+{
+    const struct settings *settings = control->link->settings;
+    struct slot_map *map = shared_map(control->store);
+    size_t most = settings->seed_count + (map ? map->node_count : 0);
+    control->candidates = xcalloc(most, sizeof(control->candidates[0]));
+    control->candidate_count = 0;
+    control->asked = 0;
+    for (size_t i = 0; map && i < map->node_count; i++) {
+        add_candidate(control, &map->nodes[i]);
+    }
+    for (size_t i = 0; i < settings->seed_count; i++) {
+        add_candidate(control, &settings->seeds[i]);
+    }
+    slot_map_unref(&map);
+    shuffle(control);
+}
+
+static void fetch_begin(struct control *control)
+{
+    if (control->fetching) {
+        return;
+    }
+    control->fetching = true;
+    control->fetch_began_ms = clock_monotonic_ms();
+    atomic_store(&control->store->refresh_wanted, false);
+    const struct settings *settings = control->link->settings;
+    if (settings->standalone) {
+        fetch_succeeded(control, slot_map_single(&settings->seeds[0]));
+        return;
+    }
+    choose_candidates(control);
+    fetch_next(control);
+}
+
+/* --- pings --- */
+
+/* One line a change. */
+static void note_master(struct watched *watched, enum err err)
+{
+    bool down = err != ERR_OK;
+    if (down && !watched->down) {
+        log_error("store-node-down", "host=%s port=%u reason=%s", watched->endpoint.host,
+                  watched->endpoint.port, err_code(err));
+    }
+    if (!down && watched->down) {
+        log_info("store-node-up", "host=%s port=%u", watched->endpoint.host,
+                 watched->endpoint.port);
+    }
+    watched->down = down;
+}
+
+/* Pings speak for the store while no worker does. */
+static void end_round(struct control *control)
+{
+    struct store *store = control->store;
+    bool workers_spoke = atomic_exchange(&store->calls_finished, false);
+    if (control->pings_answered == 0 || !workers_spoke) {
+        atomic_store(&store->serving, control->pings_answered > 0);
+    }
+}
+
+static void on_pong(struct store_call *call, enum err err, const struct store_reply *reply)
+{
+    (void)reply;
+    struct watched *watched = (struct watched *)call;
+    struct control *control = watched->control;
+    if (atomic_load(&control->stopping)) {
+        return;
+    }
+    note_master(watched, err);
+    if (err == ERR_OK) {
+        control->pings_answered++;
+    } else {
+        shared_want_refresh(control->store);
+    }
+    control->pings_under_way--;
+    if (control->pings_under_way == 0) {
+        end_round(control);
+    }
+}
+
+static bool was_down(const struct control *control, const struct endpoint *endpoint)
+{
+    for (size_t i = 0; i < control->watched_count; i++) {
+        if (endpoint_equal(&control->watched[i].endpoint, endpoint)) {
+            return control->watched[i].down;
+        }
+    }
+    return false;
+}
+
+/* The masters of the present map; what was known of them stays. */
+static void choose_watched(struct control *control)
+{
+    const struct slot_map *map = control->link->map;
+    size_t count = map ? map->master_count : 0;
+    struct watched *watched = xcalloc(count, sizeof(*watched));
+    for (size_t i = 0; i < count; i++) {
+        watched[i].control = control;
+        watched[i].endpoint = map->nodes[i];
+        watched[i].down = was_down(control, &map->nodes[i]);
+    }
+    free(control->watched);
+    control->watched = watched;
+    control->watched_count = count;
+}
+
+static void on_ping_timer(uv_timer_t *timer)
+{
+    static const struct text command[] = {{"PING", 4}};
+    struct control *control = timer->data;
+    if (control->pings_under_way > 0) {
+        return;
+    }
+    choose_watched(control);
+    control->pings_answered = 0;
+    control->pings_under_way = control->watched_count;
+    for (size_t i = 0; i < control->watched_count; i++) {
+        struct watched *watched = &control->watched[i];
+        watched->call = (struct store_call){
+            .arguments = command,
+            .argument_count = 1,
+            .deadline_ms = clock_monotonic_ms() + PING_TIMEOUT_MS,
+            .done = on_pong,
+        };
+        link_send_direct(control->link, &watched->call, &watched->endpoint);
+    }
+}
+
+/* --- thread --- */
+
+static void on_flush(uv_prepare_t *flush)
+{
+    struct control *control = flush->data;
+    if (control->link) {
+        store_flush(control->link);
+    }
+}
+
+static void close_handles(struct control *control)
+{
+    store_link_close(&control->link);
+    uv_close((uv_handle_t *)&control->wake, NULL);
+    uv_close((uv_handle_t *)&control->flush, NULL);
+    uv_close((uv_handle_t *)&control->fetch_timer, NULL);
+    uv_close((uv_handle_t *)&control->ping_timer, NULL);
+}
+
+static void on_control_wake(uv_async_t *wake)
+{
+    struct control *control = wake->data;
+    if (atomic_load(&control->stopping)) {
+        close_handles(control);
+        return;
+    }
+    fetch_as_wanted(control);
+}
+
+static void run(void *user)
+{
+    struct control *control = user;
+    sigset_t all;
+    sigfillset(&all);
+    pthread_sigmask(SIG_BLOCK, &all, NULL);
+    metrics_attach();
+    control->link = store_link_open(control->store, &control->loop);
+    uv_prepare_start(&control->flush, on_flush);
+    uv_timer_start(&control->ping_timer, on_ping_timer, PING_INTERVAL_MS, PING_INTERVAL_MS);
+    fetch_within(control, 0);
+    uv_run(&control->loop, UV_RUN_DEFAULT);
+}
+
+void control_start(struct store *store)
+{
+    struct control *control = xcalloc(1, sizeof(*control));
+    control->store = store;
+    store->control = control;
+    uv_loop_init(&control->loop);
+    uv_async_init(&control->loop, &control->wake, on_control_wake);
+    uv_prepare_init(&control->loop, &control->flush);
+    uv_timer_init(&control->loop, &control->fetch_timer);
+    uv_timer_init(&control->loop, &control->ping_timer);
+    control->wake.data = control;
+    control->flush.data = control;
+    control->fetch_timer.data = control;
+    control->ping_timer.data = control;
+    int failure = uv_thread_create(&control->thread, run, control);
+    assert(failure == 0);
+    (void)failure;
+}
+
+void control_wake(struct control *control)
+{
+    uv_async_send(&control->wake);
+}
+
+void control_stop(struct control **control)
+{
+    struct control *gone = *control;
+    atomic_store(&gone->stopping, true);
+    uv_async_send(&gone->wake);
+    uv_thread_join(&gone->thread);
+    /* Not before: the thread itself reads it to ask for refreshes. */
+    *control = NULL;
+    int busy = uv_loop_close(&gone->loop);
+    assert(busy == 0);
+    (void)busy;
+    free(gone->candidates);
+    free(gone->watched);
+    free(gone);
+}

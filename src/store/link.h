@@ -1,0 +1,55 @@
+/* A worker's end of the store: its nodes, its calls, its clock. */
+#pragma once
+
+#include "connection.h"
+#include "shared.h"
+
+/* A node of the cluster, as this link knows it. */
+struct node {
+    struct node *next;
+    struct endpoint endpoint;
+    bool in_map; /* others go when they are idle */
+    struct connection data, durable;
+};
+
+/* One read of a socket at most. */
+#define LINK_INPUT_BYTES ((size_t)64 * 1024)
+
+struct store_link {
+    struct store_link *next_link; /* under store->lock */
+    struct store *store;
+    uv_loop_t *loop;
+    uv_async_t wake; /* new map or settings */
+    uv_timer_t timer;
+    unsigned handles; /* libuv's, that must close before the link is freed */
+    bool closing;
+
+    struct settings *settings;
+    struct slot_map *map;    /* NULL until the first is known */
+    struct node **map_nodes; /* of map->nodes[i], masters only */
+    struct node *nodes;
+
+    struct call_list parked, ending;
+    struct store_call_state *free_states;
+    size_t pending;
+    int64_t first_deadline_ms; /* no call has an earlier one */
+    int64_t timer_due_ms;      /* INT64_MAX: not set */
+    int64_t sweep_ms;          /* when to look for nodes to forget */
+    bool dirty;                /* some connection has something to write */
+    int64_t read_ns;           /* when the present read began; 0 outside of reads */
+    uint64_t seed;             /* jitter */
+    char *input;               /* LINK_INPUT_BYTES, for every connection in turn */
+};
+
+/* The timer fires at this time at the latest. */
+void link_schedule(struct store_link *link, int64_t due_ms);
+/* The node, made if it is new. */
+struct node *link_node(struct store_link *link, const struct endpoint *endpoint);
+/* Which of the node's connections the call uses. */
+struct connection *link_connection(struct store_link *link, struct node *node,
+                                   const struct store_call *call);
+/* Sends to this node, once: no redirection, no second try. */
+void link_send_direct(struct store_link *link, struct store_call *call,
+                      const struct endpoint *endpoint);
+/* One of libuv's handles has closed; frees the link after the last. */
+void link_handle_closed(struct store_link *link);

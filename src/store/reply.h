@@ -1,0 +1,55 @@
+/* Replies: the door to hiredis' parser, and what each error of Redis means to us.
+ *
+ * A reply is built in the reader's arena while its bytes arrive, so that a reply costs no
+ * allocation of its own; it lives until reply_reader_release(). */
+#pragma once
+
+#include "store.h"
+
+struct redisReader;
+
+struct store_reply {
+    enum store_type type;
+    bool is_error; /* a status that is one of Redis' errors */
+    struct text text;
+    int64_t integer;
+    size_t count;
+    const struct store_reply **elements;
+};
+
+/* Larger replies are refused and the connection is closed. */
+#define REPLY_BYTES_MAX ((size_t)16 * 1024 * 1024)
+
+struct reply_reader {
+    struct redisReader *codec; /* NULL: not open */
+    struct arena arena;
+    size_t used; /* bytes of the arena since the last release */
+};
+
+/* Starts afresh, for a new connection. */
+void reply_reader_open(struct reply_reader *reader);
+/* Forgets everything, half a reply included. */
+void reply_reader_close(struct reply_reader *reader);
+/* False if the bytes cannot be taken: the connection must be closed. */
+bool reply_reader_feed(struct reply_reader *reader, const char *data, size_t length);
+
+enum reply_progress { REPLY_READY, REPLY_INCOMPLETE, REPLY_BROKEN };
+enum reply_progress reply_reader_next(struct reply_reader *reader, const struct store_reply **ret);
+/* Ends the life of all replies given out so far. Only between replies. */
+void reply_reader_release(struct reply_reader *reader);
+
+/* What to do about a reply. */
+enum reply_outcome {
+    OUTCOME_ANSWER,     /* no error: the caller's business */
+    OUTCOME_MOVED,      /* the slot lives elsewhere */
+    OUTCOME_ASK,        /* this once, elsewhere */
+    OUTCOME_AGAIN,      /* passing trouble: after a pause */
+    OUTCOME_STALE,      /* passing trouble, or our map is old: fetch it, after a pause */
+    OUTCOME_NOSCRIPT,   /* send the source */
+    OUTCOME_DENIED,     /* our credentials */
+    OUTCOME_REFUSED,    /* the server takes no writes */
+    OUTCOME_UNEXPECTED, /* an error we do not know */
+};
+enum reply_outcome reply_outcome(const struct store_reply *reply);
+/* The address in a MOVED or ASK error; absent if it has none. */
+struct text reply_redirect_address(const struct store_reply *reply);

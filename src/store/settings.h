@@ -1,0 +1,23 @@
+/* What the configuration says about Redis, in the form the store uses. Immutable and counted:
+ * a reload publishes new ones. */
+#pragma once
+
+#include "endpoint.h"
+#include "store.h"
+
+struct settings {
+    _Atomic unsigned references;
+    bool standalone;
+    struct endpoint *seeds;
+    size_t seed_count;  /* at least 1 */
+    struct buffer auth; /* the AUTH command, empty without a password; wiped with the settings */
+    int64_t connect_timeout_ms;
+    int64_t wait_timeout_ms;
+    int64_t reconnect_max_ms;
+    int64_t map_refresh_ms;
+};
+
+/* NULL with *error if a node's address or the password file cannot be read. Blocks on the file. */
+struct settings *settings_from_conf(const struct conf *conf, struct buffer *error);
+struct settings *settings_ref(struct settings *settings);
+void settings_unref(struct settings **settings);

@@ -1,0 +1,37 @@
+/* What control thread and workers share. One mutex, held only to swap or copy a pointer and to
+ * walk the list of links; everything else is atomic or immutable. */
+#pragma once
+
+#include <pthread.h>
+
+#include "settings.h"
+#include "slots.h"
+
+struct control;
+
+struct store {
+    pthread_mutex_t lock; /* of the next three */
+    struct slot_map *map; /* NULL until the first is known */
+    struct settings *settings;
+    struct store_link *links;
+
+    _Atomic bool refresh_wanted;    /* a refresh was asked for and has not begun */
+    _Atomic bool calls_finished;    /* by workers, since the control thread looked */
+    _Atomic bool serving;           /* how the latest went; true before the first */
+    _Atomic int64_t map_fetched_ms; /* clock_monotonic_ms() */
+    struct control *control;
+};
+
+/* A reference for the caller; the map may be NULL. */
+struct slot_map *shared_map(struct store *store);
+struct settings *shared_settings(struct store *store);
+/* Publishes the map (taking over the reference) and tells every link; one that equals the present
+ * map is dropped. False then. */
+bool shared_publish_map(struct store *store, struct slot_map *map);
+/* From now on the link hears of new maps and settings. */
+void shared_add_link(struct store *store, struct store_link *link);
+void shared_remove_link(struct store *store, struct store_link *link);
+/* Asks the control thread for a fresh map; coalesced and rate limited there. Any thread. */
+void shared_want_refresh(struct store *store);
+/* Notes whether the latest call of a worker got through. Any thread. */
+void shared_note_call(struct store *store, bool answered);

@@ -1,0 +1,268 @@
+/* Commands out, replies in.
+ *
+ * A durable connection sends one batch at a time: the commands that have gathered, then one WAIT.
+ * Redis holds back everything behind a WAIT until a replica has answered or the time is up, so with
+ * a batch for every flush the pauses of a lost replica would add up; with one batch under way the
+ * next gathers meanwhile, and nobody waits for more than two. */
+#include "stream.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "clock.h"
+#include "command.h"
+#include "link.h"
+#include "metrics.h"
+
+enum {
+    /* The codec moves what is left of its input after each kilobyte read: small portions keep that
+     * cheap. */
+    FEED_BYTES = 8 * 1024,
+    READS_AT_ONCE = 4,   /* then other connections have their turn */
+    WAIT_GRACE_MS = 300, /* WAIT may come late by the server's clock tick and the way back */
+    OUTPUT_BYTES_KEPT = 256 * 1024 /* a larger buffer is given back when it is empty */
+};
+
+void stream_reset(struct connection *connection)
+{
+    connection->output.length = 0;
+    connection->output_taken = 0;
+    connection->stream_end = 0;
+    reply_reader_open(&connection->reader);
+}
+
+uint64_t stream_written(const struct connection *connection)
+{
+    return connection->stream_end - (connection->output.length - connection->output_taken);
+}
+
+/* --- out --- */
+
+static void output_sent(struct connection *connection)
+{
+    connection->output.length = 0;
+    connection->output_taken = 0;
+    if (connection->output.capacity > OUTPUT_BYTES_KEPT) {
+        buffer_free(&connection->output);
+    }
+}
+
+static void write_output(struct connection *connection, bool was_waiting)
+{
+    struct buffer *output = &connection->output;
+    ssize_t taken = send(connection_fd(connection), output->data + connection->output_taken,
+                         output->length - connection->output_taken, MSG_NOSIGNAL);
+    if (taken < 0 && errno != EAGAIN && errno != EINTR) {
+        connection_break(connection, ERR_STORE_UNAVAILABLE, strerror(errno));
+        return;
+    }
+    connection->output_taken += taken > 0 ? (size_t)taken : 0;
+    bool waiting = connection->output_taken < output->length;
+    if (!waiting) {
+        output_sent(connection);
+    }
+    if (waiting != was_waiting) {
+        connection_watch_writable(connection, waiting);
+    }
+}
+
+void stream_write(struct connection *connection)
+{
+    if (connection->output.length > 0) {
+        write_output(connection, true);
+    }
+    connection->link->dirty = true;
+}
+
+static void add_call(struct connection *connection, struct store_call *call)
+{
+    struct store_call_state *state = call->state;
+    size_t before = connection->output.length;
+    if (state->asking) {
+        command_append(&connection->output, (const struct text[]){TEXT("ASKING")}, 1);
+        state->asking_owed = true;
+    }
+    buffer_add(&connection->output, state->bytes.data, state->bytes.length);
+    connection->stream_end += connection->output.length - before;
+    state->stream_end = connection->stream_end;
+}
+
+/* At least 1, since WAIT takes 0 for ever. */
+static int64_t wait_ms(const struct store_link *link, int64_t last_deadline_ms)
+{
+    int64_t left_ms = last_deadline_ms - clock_monotonic_ms();
+    int64_t most_ms = link->settings->wait_timeout_ms;
+    int64_t chosen_ms = left_ms < most_ms ? left_ms : most_ms;
+    return chosen_ms > 1 ? chosen_ms : 1;
+}
+
+static void add_wait(struct connection *connection, int64_t last_deadline_ms)
+{
+    size_t before = connection->output.length;
+    int64_t timeout_ms = wait_ms(connection->link, last_deadline_ms);
+    char digits[24];
+    int length = snprintf(digits, sizeof(digits), "%" PRId64, timeout_ms);
+    const struct text arguments[] = {TEXT("WAIT"), TEXT("1"), {digits, (size_t)length}};
+    command_append(&connection->output, arguments, 3);
+    connection->stream_end += connection->output.length - before;
+    connection->wait_owed = true;
+    connection->due_ms = clock_monotonic_ms() + timeout_ms + WAIT_GRACE_MS;
+    link_schedule(connection->link, connection->due_ms);
+}
+
+void stream_send_queue(struct connection *connection)
+{
+    if (connection->output.length > 0 || connection->wait_owed || connection->refused) {
+        return;
+    }
+    uint64_t commands = 0;
+    int64_t last_deadline_ms = 0;
+    struct store_call *call;
+    while ((call = call_list_take(&connection->queue))) {
+        add_call(connection, call);
+        call_list_add(&connection->awaiting, call);
+        commands++;
+        if (call->deadline_ms > last_deadline_ms) {
+            last_deadline_ms = call->deadline_ms;
+        }
+    }
+    if (connection->durable) {
+        add_wait(connection, last_deadline_ms);
+    }
+    metrics_add(METRIC_STORE_COMMANDS, commands);
+    write_output(connection, false);
+}
+
+/* --- in --- */
+
+/* The replicas that have the batch, 0 if the server could not say. */
+static void take_wait_reply(struct connection *connection, const struct store_reply *reply)
+{
+    int64_t replicas = 0;
+    if (reply->is_error || !store_reply_int(reply, &replicas)) {
+        replicas = 0;
+    }
+    connection->wait_owed = false;
+    connection->link->dirty = true;
+    struct call_list held = connection->held;
+    connection->held = (struct call_list){0};
+    struct store_call *next;
+    for (struct store_call *call = held.first; call; call = next) {
+        next = call->next;
+        call->state->list = NULL;
+        call->replicas = replicas;
+        if (replicas == 0) {
+            metrics_add(METRIC_WRITES_UNREPLICATED, 1);
+        }
+        call_end(connection->link, call, ERR_OK, call->state->reply);
+    }
+}
+
+static void take_call_reply(struct connection *connection, struct store_call *call,
+                            const struct store_reply *reply)
+{
+    if (call->state->asking_owed) {
+        /* OK or not: the answer to the command itself will tell. */
+        call->state->asking_owed = false;
+        return;
+    }
+    call_list_remove(call);
+    if (!call_take_reply(connection->link, call, connection, reply)) {
+        return;
+    }
+    if (connection->wait_owed) {
+        call->state->reply = reply;
+        call_list_add(&connection->held, call);
+        return;
+    }
+    call_end(connection->link, call, ERR_OK, reply);
+}
+
+/* False if the connection broke. */
+static bool take_reply(struct connection *connection, const struct store_reply *reply)
+{
+    connection->pause_ms = 0;
+    if (connection->state == CONNECTION_AUTHENTICATING) {
+        connection_authenticated(connection, reply);
+    } else if (connection->awaiting.first) {
+        take_call_reply(connection, connection->awaiting.first, reply);
+    } else if (connection->wait_owed) {
+        take_wait_reply(connection, reply);
+    } else {
+        connection_break(connection, ERR_STORE_UNAVAILABLE, "unasked-reply");
+    }
+    if (!connection->socket) {
+        return false;
+    }
+    if (!connection->held.first) {
+        reply_reader_release(&connection->reader);
+    }
+    if (connection->refused && !connection->awaiting.first && !connection->wait_owed) {
+        connection_break(connection, ERR_STORE_DENIED, "denied");
+        return false;
+    }
+    return true;
+}
+
+static bool take_replies(struct connection *connection)
+{
+    const struct store_reply *reply;
+    enum reply_progress progress;
+    while ((progress = reply_reader_next(&connection->reader, &reply)) == REPLY_READY) {
+        if (!take_reply(connection, reply)) {
+            return false;
+        }
+    }
+    if (progress == REPLY_BROKEN) {
+        connection_break(connection, ERR_STORE_UNAVAILABLE, "not-a-reply");
+        return false;
+    }
+    return true;
+}
+
+static bool feed(struct connection *connection, const char *data, size_t length)
+{
+    while (length > 0) {
+        size_t portion = length < FEED_BYTES ? length : FEED_BYTES;
+        if (!reply_reader_feed(&connection->reader, data, portion)) {
+            connection_break(connection, ERR_STORE_UNAVAILABLE, "reply-too-large");
+            return false;
+        }
+        if (!take_replies(connection)) {
+            return false;
+        }
+        data += portion;
+        length -= portion;
+    }
+    return true;
+}
+
+/* True if there may be more to read. */
+static bool read_once(struct connection *connection)
+{
+    char *input = connection->link->input;
+    ssize_t length = read(connection_fd(connection), input, LINK_INPUT_BYTES);
+    if (length < 0 && (errno == EAGAIN || errno == EINTR)) {
+        return false;
+    }
+    if (length <= 0) {
+        connection_break(connection, ERR_STORE_UNAVAILABLE,
+                         length == 0 ? "closed-by-peer" : strerror(errno));
+        return false;
+    }
+    return feed(connection, input, (size_t)length) && (size_t)length == LINK_INPUT_BYTES;
+}
+
+void stream_read(struct connection *connection)
+{
+    struct store_link *link = connection->link;
+    link->read_ns = clock_monotonic_ns();
+    for (int i = 0; i < READS_AT_ONCE && read_once(connection); i++) {
+    }
+    link->read_ns = 0;
+}

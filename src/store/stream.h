@@ -1,0 +1,15 @@
+/* What travels over a connection that is up: queue out, replies in, WAIT behind durable writes. */
+#pragma once
+
+#include "connection.h"
+
+/* For a new socket: nothing written, nothing read. */
+void stream_reset(struct connection *connection);
+/* Moves the queue behind the output and writes, in one go. */
+void stream_send_queue(struct connection *connection);
+/* The socket has room again. */
+void stream_write(struct connection *connection);
+/* The socket has bytes, or an error. */
+void stream_read(struct connection *connection);
+/* Bytes that this socket took. */
+uint64_t stream_written(const struct connection *connection);
