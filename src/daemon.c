@@ -58,26 +58,21 @@ static void hide_memory(void)
     }
 }
 
-static void raise_descriptor_limit(const struct conf *conf)
+static void raise_descriptor_limit(void)
 {
     struct rlimit limit;
-    if (getrlimit(RLIMIT_NOFILE, &limit) != 0) {
-        return;
-    }
+    bool raised = getrlimit(RLIMIT_NOFILE, &limit) == 0;
     limit.rlim_cur = limit.rlim_max;
-    if (setrlimit(RLIMIT_NOFILE, &limit) != 0) {
+    raised = raised && setrlimit(RLIMIT_NOFILE, &limit) == 0;
+    if (!raised) {
         log_warning("descriptor_limit_not_raised", "error=\"%s\"", strerror(errno));
-    }
-    rlim_t wanted = (rlim_t)conf->server_max_connections + DESCRIPTORS_BESIDE_CONNECTIONS;
-    if (limit.rlim_cur < wanted) {
-        log_warning("descriptor_limit_low", "limit=%llu wanted=%llu",
-                    (unsigned long long)limit.rlim_cur, (unsigned long long)wanted);
     }
 }
 
 static void prepare_process(struct daemon *daemon)
 {
     hide_memory();
+    raise_descriptor_limit();
     umask(0077);
     signal(SIGPIPE, SIG_IGN);
     sigemptyset(&daemon->signals);
@@ -95,6 +90,12 @@ static void prepare_process(struct daemon *daemon)
 /* What is allowed and yet worth a word. */
 static void warn_of_risks(const struct conf *conf)
 {
+    struct rlimit limit;
+    rlim_t wanted = (rlim_t)conf->server_max_connections + DESCRIPTORS_BESIDE_CONNECTIONS;
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < wanted) {
+        log_warning("descriptor_limit_low", "limit=%llu wanted=%llu",
+                    (unsigned long long)limit.rlim_cur, (unsigned long long)wanted);
+    }
     if (conf->keys_encryption == ENCRYPTION_NONE) {
         log_warning("records_not_encrypted", "option=keys.encryption");
     }
@@ -107,6 +108,19 @@ static void warn_of_risks(const struct conf *conf)
     }
 }
 
+/* Messages of the lower layers quote with ', which log_quote() would take for the end of the value;
+ * within our double quotes it may stay. */
+static void quote_message(char *out, size_t size, struct text message)
+{
+    size_t length = message.length < size - 1 ? message.length : size - 1;
+    for (size_t i = 0; i < length; i++) {
+        char c = message.data[i];
+        bool printable = c >= ' ' && c <= '~' && c != '\\';
+        out[i] = c == '"' ? '\'' : printable ? c : '?';
+    }
+    out[length] = '\0';
+}
+
 /* Logs messages that come one a line. */
 static void log_messages(const char *event, struct text messages)
 {
@@ -114,8 +128,8 @@ static void log_messages(const char *event, struct text messages)
     while (messages.length > 0) {
         const char *end = memchr(messages.data, '\n', messages.length);
         size_t length = end ? (size_t)(end - messages.data) : messages.length;
-        log_error(event, "reason=\"%s\"",
-                  log_quote(quoted, sizeof(quoted), (struct text){messages.data, length}));
+        quote_message(quoted, sizeof(quoted), (struct text){messages.data, length});
+        log_error(event, "reason=\"%s\"", quoted);
         size_t taken = end ? length + 1 : length;
         messages = (struct text){messages.data + taken, messages.length - taken};
     }
@@ -388,7 +402,6 @@ int daemon_run(const struct arguments *arguments)
     }
     log_set_level(conf->log_level);
     prepare_process(&daemon);
-    raise_descriptor_limit(conf);
     warn_of_risks(conf);
     name_node(&daemon, conf);
     conf_publish(conf);

@@ -55,9 +55,9 @@ static const struct command {
     {"-h", command_help, 0, 0, false},
 };
 
-static int refuse(const char *what, const char *argument)
+static int refuse(const char *argument, const char *why)
 {
-    fprintf(stderr, "sessiond: %s%s\n%s", what, argument, usage);
+    fprintf(stderr, "sessiond: '%s' %s; see sessiond --help\n", argument, why);
     return EXIT_USAGE;
 }
 
@@ -96,14 +96,17 @@ static int take_option(struct parsed *parsed, size_t index, int argc, char **arg
     const char *name = options[index].name;
     const char *value = strchr(argv[*at], '=');
     if ((parsed->given & (1u << index)) != 0) {
-        return refuse("given twice: ", name);
+        return refuse(name, "is given twice");
     }
     if (value != NULL) {
         value++;
     } else if (*at + 1 < argc) {
         value = argv[++*at];
     } else {
-        return refuse("needs a value: ", name);
+        return refuse(name, "needs a value");
+    }
+    if (value[0] == '\0') {
+        return refuse(name, "needs a value");
     }
     parsed->given |= 1u << index;
     memcpy((char *)&parsed->arguments + options[index].offset, &value, sizeof(value));
@@ -119,7 +122,7 @@ static int take_word(struct parsed *parsed, const char *word)
     } else if (command != NULL && parsed->command == NULL) {
         parsed->command = command;
     } else {
-        return refuse("not understood: ", word);
+        return refuse(word, "is not understood");
     }
     return EXIT_DONE;
 }
@@ -130,14 +133,14 @@ static int check(const struct parsed *parsed)
     for (size_t i = 0; i < OPTIONS; i++) {
         unsigned bit = 1u << i;
         if ((command->needed & bit) != 0 && (parsed->given & bit) == 0) {
-            return refuse("missing: ", options[i].name);
+            return refuse(options[i].name, "is missing");
         }
         if (((command->needed | command->allowed) & bit) == 0 && (parsed->given & bit) != 0) {
-            return refuse("has no meaning here: ", options[i].name);
+            return refuse(options[i].name, "has no meaning here");
         }
     }
     if (command->file && parsed->arguments.file == NULL) {
-        return refuse("missing: the file for ", command->word);
+        return refuse(command->word, "needs a file name");
     }
     return EXIT_DONE;
 }
