@@ -11,6 +11,7 @@ import pytest
 from checks import ANY_TOKEN, check_problem
 from daemon import ACME, SERVICE, unique
 from redis_servers import wait_until
+from test_http import FRAMING
 
 TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
@@ -66,7 +67,6 @@ def test_a_refused_call_has_its_line_with_the_reason(shared):
 
 
 def test_a_call_that_is_not_even_well_formed_has_its_line(shared):
-    from test_http import FRAMING
     before = len(shared.node.audit_lines())
     with socket.create_connection(("127.0.0.1", shared.node.port)) as raw:
         raw.sendall(FRAMING["TE with CL"])

@@ -4,6 +4,7 @@ import pytest
 
 from checks import ANY_TOKEN, check_dead, check_ended, check_problem
 from daemon import ACME, ADMIN, KEYS, SERVICE, now, unique
+from test_validate import never_issued
 
 ENTRY_MEMBERS = {"session_id", "current", "device", "ip", "user_agent", "created_at",
                  "last_seen_at", "expires_at"}
@@ -191,7 +192,6 @@ def test_logout_can_be_repeated(shared):
 
 
 def test_logout_of_a_token_never_issued_ends_nothing(shared):
-    from test_validate import never_issued
     check_ended(shared.call("POST", "/v1/logout", None, never_issued()), [])
 
 

@@ -1,21 +1,21 @@
 """Keys and records: the key file, rotation, sealing, what Redis and the files give away."""
 
+import base64
 import os
 import secrets
 import stat
+import subprocess
 
 import pytest
 
 from checks import check_problem
 from client import Redis, key_slot
-from daemon import ACME, SERVICE, unique, write_key_file
+from daemon import ACME, BINARY, SERVICE, unique, write_key_file
 from redis_servers import wait_until
 
 
 def stored(cluster, daemon, user, tenant="default"):
     """(node to ask, key of the user's hash) by the daemon's own command."""
-    import subprocess
-    from daemon import BINARY
     result = subprocess.run([BINARY, "keys", "--tenant", tenant, "--user", user, "--config",
                              str(daemon.node.config)], stdout=subprocess.PIPE, text=True,
                             timeout=30, check=True)
@@ -212,7 +212,6 @@ def test_nothing_issued_and_nothing_personal_is_found_in_redis_audit_or_log(star
             people.append(f"operator-{n}@example.com")
     dump = b"\n".join(cluster.dump())
     assert b"sd:u:" in dump
-    import base64
     for token in tokens:
         assert token[3:].encode() not in dump
         raw = base64.urlsafe_b64decode(token[3:])

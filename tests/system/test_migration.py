@@ -170,13 +170,15 @@ def test_slots_migrate_under_load_without_a_wrong_answer(loaded, own_cluster):
 
 
 def replicas_of_masters(cluster):
-    """Port of one replica for each master's port."""
-    found = {}
-    with Redis(cluster.ports[0]) as node:
-        for _, _, master, *replicas in node.call("CLUSTER", "SLOTS"):
-            if replicas:
-                found[master[1]] = replicas[0][1]
-    return found
+    """Port of one replica for each master's port; a young cluster may not know them yet."""
+    def known():
+        found = {}
+        with Redis(cluster.ports[0]) as node:
+            for _, _, master, *replicas in node.call("CLUSTER", "SLOTS"):
+                if replicas:
+                    found[master[1]] = replicas[0][1]
+        return found if len(found) == 3 else None
+    return wait_until(known, 10, "every master has a replica")
 
 
 def fail_over(port):

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from checks import check_dead, check_problem
-from daemon import Daemon, unique
+from daemon import SERVICE, Daemon, unique
 from redis_servers import SLOW
 
 
@@ -92,9 +92,12 @@ def test_parallel_kicks_of_one_session_end_it_once(three):
 
 def test_logins_racing_a_logout_all_are_either_ended_or_alive_never_both(three):
     user = unique()
-    results = at_once(12, lambda n: three.call("POST", f"/v1/users/{user}/logout-all", {},
-                                               bearer=service()) if n % 4 == 0
-                      else three.try_login(user, node=n % 3))
+
+    def race(n):
+        if n % 4 == 0:
+            return three.call("POST", f"/v1/users/{user}/logout-all", {}, SERVICE)
+        return three.try_login(user, node=n % 3)
+    results = at_once(12, race)
     ended = {s for a in results if a.status == 200 for s in a.json["sessions"]}
     listed = {e["session_id"] for e in three.devices(user)["devices"]}
     assert not ended & listed
@@ -102,11 +105,6 @@ def test_logins_racing_a_logout_all_are_either_ended_or_alive_never_both(three):
         if answer.status == 201:
             alive = three.is_alive(answer.json["access_token"])
             assert alive == (answer.json["session_id"] in listed)
-
-
-def service():
-    from daemon import SERVICE
-    return SERVICE
 
 
 def test_many_users_at_once_do_not_mix(three):

@@ -5,7 +5,7 @@ import time
 import pytest
 
 from checks import ACCESS_TOKEN, REFRESH_TOKEN, check_dead, check_problem
-from daemon import ACME, SERVICE, unique
+from daemon import ACME, SERVICE, Daemon, unique
 from test_login import LOGIN_MEMBERS
 from test_validate import flip_bit, never_issued
 
@@ -19,7 +19,6 @@ def pair(answer):
 
 @pytest.fixture(scope="module")
 def short_grace(workspace, cluster):
-    from daemon import Daemon
     daemon = Daemon(workspace / "short-grace", cluster, policy__refresh_grace=2)
     try:
         yield daemon.start()

@@ -1,10 +1,12 @@
 """The process: ops listener, metrics, signals, drain, Unix socket, systemd."""
 
+import http.client
 import json
 import os
 import re
 import signal
 import socket
+import subprocess
 import threading
 import time
 
@@ -12,8 +14,8 @@ import pytest
 
 from checks import check_problem
 from client import Client, RawSocket
-from daemon import SERVICE, unique
-from redis_servers import SLOW, wait_until
+from daemon import BINARY, SERVICE, unique
+from redis_servers import ROOT, SLOW, wait_until
 from test_http import head
 
 
@@ -93,11 +95,9 @@ def check_histogram(found, family):
 
 
 def test_metrics_name_every_row_of_the_table(shared):
-    table = (shared.node.directory, )  # the daemon's own table is the truth
-    from redis_servers import ROOT
     names = re.findall(r'"(sessiond_\w+)"', (ROOT / "include/tbl/metrics.h").read_text())
     text = shared.node.ops.call("GET", "/metrics").body.decode()
-    assert table and names
+    assert len(names) > 20
     for name in names:
         assert re.search(rf"^# TYPE {name} ", text, re.M), name
 
@@ -218,9 +218,7 @@ def test_stopping_under_load_answers_or_refuses_but_never_lies(start):
         while not stop.is_set():
             try:
                 seen.append(daemon.validate(token).status)
-            except (OSError, ConnectionError, Exception) as error:
-                if "Assertion" in type(error).__name__:
-                    raise
+            except (OSError, http.client.HTTPException):
                 seen.append(0)
                 time.sleep(0.01)
     threads = [threading.Thread(target=load) for _ in range(4)]
@@ -280,21 +278,13 @@ def test_a_socket_from_systemd_is_used(start):
     listener = socket.create_server(("127.0.0.1", 0), backlog=64)
     port = listener.getsockname()[1]
     inherited = listener.fileno()
-    os.set_inheritable(inherited, True)
     environment = dict(os.environ, LISTEN_FDS="1", LISTEN_FDNAMES="http")
-
-    def activate():
-        os.dup2(inherited, 3)
-        os.environ["LISTEN_PID"] = str(os.getpid())
-
-    del activate  # the child's pid is only known to a shell between fork and exec
-    import subprocess
-    from daemon import BINARY
+    # Only a shell between fork and exec knows the pid that LISTEN_PID must name.
+    command = f'exec 3<&{inherited}; LISTEN_PID=$$ exec "$0" --config "$1"'
     with open(node.log, "ab") as log:
-        node.process = subprocess.Popen(
-            ["/bin/sh", "-c", f'exec 3<&{inherited}; LISTEN_PID=$$ exec "$0" --config "$1"',
-             BINARY, str(node.config)], pass_fds=[inherited], env=environment, stdout=log,
-            stderr=log, stdin=subprocess.DEVNULL)
+        node.process = subprocess.Popen(["/bin/sh", "-c", command, BINARY, str(node.config)],
+                                        pass_fds=[inherited], env=environment, stdout=log,
+                                        stderr=log, stdin=subprocess.DEVNULL)
     listener.close()
     node.wait_for("/readyz")
     answer = Client(port=port).call("POST", "/v1/login", {"user_id": unique()}, SERVICE)
