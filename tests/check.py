@@ -84,13 +84,15 @@ def main():
     parser.add_argument("--build", default="build")
     parser.add_argument("--unit", nargs="*", metavar="PROGRAM")
     parser.add_argument("--system", action="store_true")
+    parser.add_argument("--slow", default="1", help="how many times longer system tests may wait")
     arguments = parser.parse_args()
     build = (ROOT / arguments.build).resolve()
     reports = build / "sanitizer-report"
     for old in build.glob(reports.name + ".*"):
         old.unlink()
 
-    environment = {**os.environ, "CK_VERBOSITY": "normal", "PYTHONDONTWRITEBYTECODE": "1"}
+    environment = {**os.environ, "CK_VERBOSITY": "normal", "PYTHONDONTWRITEBYTECODE": "1",
+                   "SESSIOND_TEST_SLOW": arguments.slow}
     options = f"log_path={reports}"
     environment["ASAN_OPTIONS"] = options + ":detect_stack_use_after_return=1"
     environment["UBSAN_OPTIONS"] = options + ":print_stacktrace=1:halt_on_error=0"
