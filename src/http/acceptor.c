@@ -1,0 +1,272 @@
+#include "acceptor.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "clock.h"
+#include "listeners.h"
+#include "memory.h"
+#include "metrics.h"
+#include "worker.h"
+
+enum {
+    BURST = 64,     /* connections taken off one listener before the others get their turn */
+    MOST_OPS = 256, /* connections of the ops plane, outside the limits of the other */
+    LOG_INTERVAL_MS = 10000, /* between two lines about the same trouble */
+    PAUSE_MS = 100           /* when the process is out of descriptors for good */
+};
+
+enum order { ORDER_NONE, ORDER_STOP_MAIN, ORDER_STOP };
+
+struct acceptor {
+    struct http_server *server;
+    struct listeners listeners;
+    pthread_t thread;
+    int wake;    /* eventfd: look at the order */
+    int reserve; /* a descriptor to give up when there are none left */
+    pthread_mutex_t lock;
+    pthread_cond_t obeyed_changed;
+    enum order order, obeyed;
+    int64_t quiet_until_ms; /* of the log */
+    struct buffer refusal;  /* the whole answer of a connection over the limit */
+};
+
+static void prepare_refusal(struct buffer *refusal)
+{
+    struct buffer body = {0};
+    buffer_addf(&body, "{\"type\":\"/problems/%s\",\"title\":\"%s\",\"status\":%u,\"code\":\"%s\"}",
+                err_code(ERR_OVERLOADED), err_title(ERR_OVERLOADED), err_status(ERR_OVERLOADED),
+                err_code(ERR_OVERLOADED));
+    buffer_addf(refusal,
+                "HTTP/1.1 %u Service Unavailable\r\nContent-Type: application/problem+json\r\n"
+                "Retry-After: %u\r\nConnection: close\r\nContent-Length: %zu\r\n\r\n",
+                err_status(ERR_OVERLOADED), err_retry_after(ERR_OVERLOADED), body.length);
+    buffer_add_text(refusal, buffer_text(&body));
+    buffer_free(&body);
+}
+
+/* Tells a client that there is no place for it, as far as its socket takes that without waiting. */
+static void refuse(struct acceptor *acceptor, int fd)
+{
+    metrics_add(METRIC_CONNECTIONS_REFUSED, 1);
+    ssize_t sent =
+        send(fd, acceptor->refusal.data, acceptor->refusal.length, MSG_DONTWAIT | MSG_NOSIGNAL);
+    (void)sent;
+    shutdown(fd, SHUT_WR);
+    /* What the client has sent already must be read, or closing would reset the connection and take
+     * the answer with it. */
+    char ignored[4096];
+    ssize_t got = recv(fd, ignored, sizeof(ignored), MSG_DONTWAIT);
+    (void)got;
+    close(fd);
+}
+
+static struct worker *least_busy(struct http_server *server)
+{
+    struct worker *best = &server->workers[0];
+    unsigned least = atomic_load(&best->connection_count);
+    for (unsigned i = 1; i < server->worker_count; i++) {
+        unsigned count = atomic_load(&server->workers[i].connection_count);
+        if (count < least) {
+            least = count;
+            best = &server->workers[i];
+        }
+    }
+    return best;
+}
+
+static bool take_place(struct acceptor *acceptor, struct connection *connection, enum plane plane)
+{
+    struct http_server *server = acceptor->server;
+    if (plane == PLANE_OPS) {
+        return atomic_load(&server->ops_worker->connection_count) < MOST_OPS;
+    }
+    connection->counted =
+        limits_take(server->limits, connection->local ? NULL : &connection->address);
+    return connection->counted;
+}
+
+static void welcome(struct acceptor *acceptor, enum plane plane, int fd,
+                    const struct sockaddr_storage *address, socklen_t length)
+{
+    struct connection *connection = connection_create(fd, address, length);
+    if (!take_place(acceptor, connection, plane)) {
+        refuse(acceptor, fd);
+        connection_destroy(&connection);
+        return;
+    }
+    metrics_add(METRIC_CONNECTIONS_ACCEPTED, 1);
+    struct http_server *server = acceptor->server;
+    worker_give(plane == PLANE_OPS ? server->ops_worker : least_busy(server), connection);
+}
+
+static bool may_log(struct acceptor *acceptor)
+{
+    int64_t now_ms = clock_monotonic_ms();
+    if (now_ms < acceptor->quiet_until_ms) {
+        return false;
+    }
+    acceptor->quiet_until_ms = now_ms + LOG_INTERVAL_MS;
+    return true;
+}
+
+static int open_reserve(void)
+{
+    return open("/dev/null", O_RDONLY | O_CLOEXEC);
+}
+
+/* Out of descriptors, the backlog would keep the listener readable and the thread spinning: the
+ * reserve is given up to take one connection off it and refuse it. */
+static void shed(struct acceptor *acceptor, int listener)
+{
+    if (may_log(acceptor)) {
+        log_error("accept-failed", "reason=\"%s\"", strerror(errno));
+    }
+    if (acceptor->reserve < 0) {
+        poll(NULL, 0, PAUSE_MS);
+        acceptor->reserve = open_reserve();
+        return;
+    }
+    close(acceptor->reserve);
+    int fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    if (fd >= 0) {
+        refuse(acceptor, fd);
+    }
+    acceptor->reserve = open_reserve();
+}
+
+static void accept_some(struct acceptor *acceptor, const struct listener *listener)
+{
+    for (int i = 0; i < BURST; i++) {
+        struct sockaddr_storage address = {0};
+        socklen_t length = sizeof(address);
+        int fd = accept4(listener->fd, (struct sockaddr *)&address, &length,
+                         SOCK_NONBLOCK | SOCK_CLOEXEC);
+        if (fd >= 0) {
+            welcome(acceptor, listener->plane, fd, &address, length);
+        } else if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
+            shed(acceptor, listener->fd);
+        } else if (errno != ECONNABORTED && errno != EINTR) {
+            return;
+        }
+    }
+}
+
+/* Carries out what main ordered; false when the thread is to end. */
+static bool obey(struct acceptor *acceptor)
+{
+    uint64_t count;
+    ssize_t got = read(acceptor->wake, &count, sizeof(count));
+    (void)got;
+    pthread_mutex_lock(&acceptor->lock);
+    enum order order = acceptor->order;
+    pthread_mutex_unlock(&acceptor->lock);
+    if (order >= ORDER_STOP_MAIN) {
+        listeners_close(&acceptor->listeners, PLANE_MAIN);
+    }
+    if (order == ORDER_STOP) {
+        listeners_close(&acceptor->listeners, PLANE_OPS);
+    }
+    pthread_mutex_lock(&acceptor->lock);
+    acceptor->obeyed = order;
+    pthread_cond_broadcast(&acceptor->obeyed_changed);
+    pthread_mutex_unlock(&acceptor->lock);
+    return order != ORDER_STOP;
+}
+
+static void *accept_loop(void *user)
+{
+    struct acceptor *acceptor = user;
+    pthread_setname_np(pthread_self(), "acceptor");
+    metrics_attach();
+    for (;;) {
+        struct pollfd polled[MOST_LISTENERS + 1] = {{.fd = acceptor->wake, .events = POLLIN}};
+        size_t count = acceptor->listeners.count;
+        for (size_t i = 0; i < count; i++) {
+            polled[i + 1] =
+                (struct pollfd){.fd = acceptor->listeners.items[i].fd, .events = POLLIN};
+        }
+        if (poll(polled, count + 1, -1) < 0) {
+            continue;
+        }
+        for (size_t i = 0; i < count; i++) {
+            if (polled[i + 1].revents != 0) {
+                accept_some(acceptor, &acceptor->listeners.items[i]);
+            }
+        }
+        if (polled[0].revents != 0 && !obey(acceptor)) {
+            return NULL;
+        }
+    }
+}
+
+static void acceptor_free(struct acceptor *acceptor)
+{
+    listeners_close(&acceptor->listeners, PLANE_MAIN);
+    listeners_close(&acceptor->listeners, PLANE_OPS);
+    close(acceptor->wake);
+    close(acceptor->reserve);
+    buffer_free(&acceptor->refusal);
+    pthread_cond_destroy(&acceptor->obeyed_changed);
+    pthread_mutex_destroy(&acceptor->lock);
+    free(acceptor);
+}
+
+struct acceptor *acceptor_start(struct http_server *server, const struct conf *conf,
+                                struct buffer *error)
+{
+    struct listeners listeners;
+    if (!listeners_open(&listeners, conf, error)) {
+        return NULL;
+    }
+    struct acceptor *acceptor = xcalloc(1, sizeof(*acceptor));
+    acceptor->server = server;
+    acceptor->listeners = listeners;
+    acceptor->wake = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    acceptor->reserve = open_reserve();
+    pthread_mutex_init(&acceptor->lock, NULL);
+    pthread_cond_init(&acceptor->obeyed_changed, NULL);
+    prepare_refusal(&acceptor->refusal);
+    if (acceptor->wake < 0 || pthread_create(&acceptor->thread, NULL, accept_loop, acceptor) != 0) {
+        buffer_addf(error, "cannot start the acceptor: %s\n", strerror(errno));
+        acceptor_free(acceptor);
+        return NULL;
+    }
+    return acceptor;
+}
+
+static void give_order(struct acceptor *acceptor, enum order order)
+{
+    pthread_mutex_lock(&acceptor->lock);
+    acceptor->order = order;
+    uint64_t one = 1;
+    ssize_t written = write(acceptor->wake, &one, sizeof(one));
+    (void)written;
+    while (acceptor->obeyed < order) {
+        pthread_cond_wait(&acceptor->obeyed_changed, &acceptor->lock);
+    }
+    pthread_mutex_unlock(&acceptor->lock);
+}
+
+void acceptor_stop_main(struct acceptor *acceptor)
+{
+    give_order(acceptor, ORDER_STOP_MAIN);
+}
+
+void acceptor_stop(struct acceptor **acceptor)
+{
+    if (*acceptor == NULL) {
+        return;
+    }
+    give_order(*acceptor, ORDER_STOP);
+    pthread_join((*acceptor)->thread, NULL);
+    acceptor_free(*acceptor);
+    *acceptor = NULL;
+}

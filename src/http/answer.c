@@ -1,0 +1,166 @@
+#include "answer.h"
+
+#include <assert.h>
+#include <stdio.h>
+
+#include "dispatch.h"
+#include "ledger.h"
+#include "worker.h"
+
+#define REALM "Bearer realm=\"sessiond\""
+
+/* RFC 6750, section 3: what stands in WWW-Authenticate; NULL for answers without it. */
+static const char *challenge_of(enum err err)
+{
+    if (err == ERR_KEY_MISSING) {
+        return REALM;
+    }
+    if (err == ERR_SCOPE_MISSING) {
+        return REALM ", error=\"insufficient_scope\"";
+    }
+    return err_status(err) == MHD_HTTP_UNAUTHORIZED ? REALM ", error=\"invalid_token\"" : NULL;
+}
+
+static void write_problem(struct request *request, enum err err, struct text detail,
+                          struct text members)
+{
+    struct buffer *out = &request->private->answer;
+    struct json_writer writer = {.out = out};
+    json_open_object(&writer);
+    buffer_add_literal(out, "\"type\":\"/problems/");
+    buffer_add_text(out, text_of(err_code(err)));
+    buffer_add_char(out, '"');
+    writer.comma = true;
+    json_member_string(&writer, "title", text_of(err_title(err)));
+    json_member_int(&writer, "status", err_status(err));
+    json_member_string(&writer, "detail", detail.data == NULL ? text_of(err_title(err)) : detail);
+    json_member_string(&writer, "code", text_of(err_code(err)));
+    json_member_string(&writer, "request_id", request->id);
+    json_raw(&writer, members);
+    json_close_object(&writer);
+}
+
+void answer_problem(struct request *request, enum err err, struct text detail, struct text members)
+{
+    struct request_private *private = request->private;
+    if (private->answer.length > 0) {
+        crypto_wipe(private->answer.data, private->answer.length);
+    }
+    private->answer.length = 0;
+    private->extra_count = 0;
+    private->status = err_status(err);
+    private->content_type = "application/problem+json";
+    private->no_store = true;
+    write_problem(request, err, detail, members);
+
+    const char *challenge = challenge_of(err);
+    if (challenge != NULL) {
+        request_header(request, "WWW-Authenticate", text_of(challenge));
+    }
+    unsigned seconds = err_retry_after(err);
+    if (seconds > 0) {
+        request_header(request, "Retry-After", arena_format(&request->arena, "%u", seconds));
+    }
+    if (err == ERR_METHOD_NOT_ALLOWED) {
+        request_header(request, "Allow", private->allowed);
+    }
+}
+
+void answer_release(struct request *request)
+{
+    struct request_private *private = request->private;
+    assert(private->answered && !private->ready);
+    private->ready = true;
+    if (private->suspended) {
+        private->suspended = false;
+        request->worker->daemon_due = true;
+        MHD_resume_connection(request->connection);
+    }
+}
+
+static void add_headers(struct MHD_Response *response, const struct request *request)
+{
+    const struct request_private *private = request->private;
+    if (private->content_type != NULL) {
+        MHD_add_response_header(response, "Content-Type", private->content_type);
+    }
+    MHD_add_response_header(response, "X-Request-Id", request->id.data);
+    if (private->no_store) {
+        MHD_add_response_header(response, "Cache-Control", "no-store");
+    }
+    for (size_t i = 0; i < private->extra_count; i++) {
+        MHD_add_response_header(response, private->extra[i].name, private->extra[i].value);
+    }
+    if (private->close || request->worker->draining) {
+        MHD_add_response_header(response, "Connection", "close");
+    }
+}
+
+enum MHD_Result answer_queue(struct request *request)
+{
+    struct request_private *private = request->private;
+    assert(private->ready);
+    /* The body stays in the request, which lives until the answer is through. */
+    struct MHD_Response *response = MHD_create_response_from_buffer(
+        private->answer.length, private->answer.data, MHD_RESPMEM_PERSISTENT);
+    if (response == NULL) {
+        return MHD_NO;
+    }
+    add_headers(response, request);
+    private->stage = STAGE_QUEUED;
+    connection_enter(private->connection, CONNECTION_WRITING, request->conf,
+                     (int64_t)uv_now(&request->worker->loop));
+    enum MHD_Result result = MHD_queue_response(request->connection, private->status, response);
+    MHD_destroy_response(response);
+    return result;
+}
+
+static void answer_now(struct request *request, unsigned status, const char *content_type,
+                       bool no_store)
+{
+    struct request_private *private = request->private;
+    assert(!private->answered);
+    private->answered = true;
+    private->status = status;
+    private->content_type = content_type;
+    private->no_store = no_store;
+    ledger_record(request);
+}
+
+void request_answer(struct request *request, unsigned status, bool no_store)
+{
+    answer_now(request, status, "application/json", no_store);
+}
+
+void request_answer_as(struct request *request, unsigned status, const char *content_type)
+{
+    answer_now(request, status, content_type, false);
+}
+
+void request_fail(struct request *request, enum err err, struct text detail, struct text members)
+{
+    answer_problem(request, err, detail, members);
+    if (request->audit.reason.data == NULL) {
+        request->audit.reason = text_of(err_code(err));
+    }
+    request->audit.failed = true;
+    answer_now(request, request->private->status, request->private->content_type, true);
+}
+
+void request_fail_operation(struct request *request, const struct operation *operation)
+{
+    struct buffer members = {0};
+    struct json_writer writer = {.out = &members};
+    request_note(request, operation);
+    if (operation->reason.data != NULL) {
+        json_member_string(&writer, "reason", operation->reason);
+    }
+    if (operation->ended_at_s != 0) {
+        json_member_int(&writer, "ended_at", operation->ended_at_s);
+    }
+    if (operation->ended_actor.data != NULL) {
+        json_member_string(&writer, "actor", operation->ended_actor);
+    }
+    request_fail(request, operation->err, (struct text){0}, buffer_text(&members));
+    buffer_free(&members);
+}

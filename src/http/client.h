@@ -1,0 +1,60 @@
+/* A client's connection: where it comes from, which of our deadlines runs, which key it showed
+ * last. Made by the acceptor, owned by its worker from the hand-over on. libmicrohttpd's own
+ * timeout knows inactivity only; these deadlines cut a client that sends a byte a second. */
+#pragma once
+
+#include <sys/socket.h>
+
+#include "address.h"
+#include "conf.h"
+#include "limits.h"
+
+enum connection_phase {
+    CONNECTION_IDLE,    /* no request: keepalive_timeout */
+    CONNECTION_HEADERS, /* request line came: header_timeout */
+    CONNECTION_BODY,    /* body_timeout */
+    CONNECTION_BUSY,    /* sessiond's turn: bounded by the deadline of the store */
+    CONNECTION_WRITING  /* the client takes its answer: write_timeout */
+};
+
+/* The service key that this connection showed last and that was right, so that a kept-alive
+ * connection is not hashed for every request. Valid only for the configuration it was found in. */
+struct key_memo {
+    uint64_t generation; /* of the snapshot it was found in */
+    const struct service_key *key;
+    size_t length;
+    char presented[128];
+};
+
+struct connection {
+    struct connection *next, *previous;
+    int fd;
+    bool local; /* a Unix socket, which has no address */
+    bool counted;
+    struct address address;
+    struct sockaddr_storage socket_address;
+    socklen_t socket_length;
+    char peer_buffer[ADDRESS_TEXT];
+    struct text peer;
+
+    enum connection_phase phase;
+    int64_t phase_began_ms;
+    int64_t deadline_ms;
+    int64_t look_again_ms; /* when to ask the kernel about a request line that stalls */
+    bool cut;
+    struct key_memo memo;
+};
+
+/* Describes an accepted socket. */
+struct connection *connection_create(int fd, const struct sockaddr_storage *address,
+                                     socklen_t length);
+/* Wipes and frees; the socket is closed by whoever owns it. */
+void connection_destroy(struct connection **connection);
+
+/* Starts a phase and its deadline. */
+void connection_enter(struct connection *connection, enum connection_phase phase,
+                      const struct conf *conf, int64_t now_ms);
+/* Cuts the connection if its deadline has passed, once; true if it did. */
+bool connection_check(struct connection *connection, const struct conf *conf, int64_t now_ms);
+/* Ends both directions; libmicrohttpd notices and closes. */
+void connection_cut(struct connection *connection);

@@ -1,0 +1,312 @@
+#include "dispatch.h"
+
+#include <assert.h>
+#include <string.h>
+
+#include "answer.h"
+#include "callers.h"
+#include "clock.h"
+#include "ledger.h"
+#include "match.h"
+#include "metrics.h"
+
+static int64_t loop_now(const struct request *request)
+{
+    return (int64_t)uv_now(&request->worker->loop);
+}
+
+static void enter_phase(struct request *request, enum connection_phase phase)
+{
+    connection_enter(request->private->connection, phase, request->conf, loop_now(request));
+}
+
+void *dispatch_line(void *user, const char *target, struct MHD_Connection *connection)
+{
+    struct request *request = request_take(user);
+    request->begun_ns = clock_monotonic_ns();
+    request->connection = connection;
+    request->private->connection =
+        MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT)->socket_context;
+    /* libmicrohttpd is about to cut the query to pieces: it is kept as it came. */
+    const char *query = target == NULL ? NULL : strchr(target, '?');
+    if (query != NULL) {
+        request->query = arena_copy(&request->arena, text_of(query + 1));
+    }
+    enter_phase(request, CONNECTION_HEADERS);
+    return request;
+}
+
+static enum MHD_Result take_header(void *user, enum MHD_ValueKind kind, const char *name,
+                                   size_t name_length, const char *value, size_t value_length)
+{
+    (void)kind;
+    struct headers *headers = user;
+    return guard_header(headers, (struct text){name, name_length},
+                        (struct text){value, value_length})
+               ? MHD_YES
+               : MHD_NO;
+}
+
+/* 32 hexadecimal digits from random bytes that are fetched for many requests at once. */
+static struct text make_request_id(struct request *request)
+{
+    enum { ID_BYTES = 16 };
+    struct worker *worker = request->worker;
+    if (worker->random_left < ID_BYTES) {
+        crypto_random(worker->random, sizeof(worker->random));
+        worker->random_left = sizeof(worker->random);
+    }
+    worker->random_left -= ID_BYTES;
+    char *id = arena_alloc(&request->arena, 2 * ID_BYTES + 1);
+    text_to_hex(id, worker->random + worker->random_left, ID_BYTES);
+    id[2 * ID_BYTES] = '\0';
+    return (struct text){id, 2 * ID_BYTES};
+}
+
+static void identify(struct request *request)
+{
+    const struct headers *headers = &request->private->headers;
+    struct text presented = headers->values[HEADER_REQUEST_ID];
+    request->id = guard_request_id(presented) ? arena_copy(&request->arena, presented)
+                                              : make_request_id(request);
+    if (headers->values[HEADER_TRACEPARENT].data != NULL) {
+        guard_traceparent(headers->values[HEADER_TRACEPARENT], &request->audit.trace_id,
+                          &request->audit.span_id);
+    }
+}
+
+static enum err refuse(struct request *request, enum err err, const char *detail)
+{
+    request->private->refusal_detail = text_of(detail);
+    return err;
+}
+
+static enum err check_form(struct request *request, const char *version)
+{
+    struct request_private *private = request->private;
+    bool http_1_1 = strcmp(version, MHD_HTTP_VERSION_1_1) == 0;
+    bool framed = guard_framing(&private->headers, http_1_1, &private->framing);
+    if (framed && guard_target(request->path) && guard_target(request->query)) {
+        return ERR_OK;
+    }
+    /* Where this request ends and whether there is another one behind it is anybody's guess. */
+    private->close = true;
+    metrics_add(METRIC_REQUESTS_MALFORMED, 1);
+    return refuse(request, ERR_BAD_REQUEST,
+                  framed ? "The request target has bytes that may not stand there"
+                         : private->headers.fault);
+}
+
+static struct text join_methods(struct request *request, const struct match *match)
+{
+    struct text joined = text_of(match->allowed[0]);
+    for (size_t i = 1; i < match->allowed_count; i++) {
+        joined = arena_format(&request->arena, "%.*s, %s", (int)joined.length, joined.data,
+                              match->allowed[i]);
+    }
+    return joined;
+}
+
+static bool decode_parameters(struct request *request, const struct match *match)
+{
+    for (size_t i = 0; i < 2; i++) {
+        struct text segment = match->segments[i];
+        if (segment.data == NULL) {
+            continue;
+        }
+        struct text decoded =
+            match_decode(arena_alloc(&request->arena, segment.length), segment, false);
+        if (decoded.data == NULL || !text_is_clean_utf8(decoded)) {
+            return false;
+        }
+        request->parameters[i] = decoded;
+    }
+    return true;
+}
+
+static enum err find_route(struct request *request)
+{
+    struct match match;
+    switch (match_route(request->worker->plane, request->method, request->path, &match)) {
+    case MATCH_NO_PATH:
+        return ERR_NOT_FOUND;
+    case MATCH_OTHER_METHOD:
+        request->private->allowed = join_methods(request, &match);
+        return ERR_METHOD_NOT_ALLOWED;
+    case MATCH_FOUND:
+        break;
+    }
+    request->route = match.route;
+    if (!decode_parameters(request, &match)) {
+        return refuse(request, ERR_BAD_REQUEST, "A segment of the path is not clean UTF-8");
+    }
+    return ERR_OK;
+}
+
+static int64_t body_limit(const struct request *request)
+{
+    int64_t limit = request->route == NULL ? -1 : request->route->body_limit;
+    return limit < 0 ? request->conf->server_body_limit : limit;
+}
+
+static bool has_body(const struct request *request)
+{
+    return request->private->framing.chunked || request->private->framing.length > 0;
+}
+
+static enum err check_body(struct request *request)
+{
+    if (has_body(request) && request->route->body_limit == 0) {
+        return refuse(request, ERR_BODY_INVALID, "This call takes no body");
+    }
+    return request->private->framing.length > body_limit(request) ? ERR_TOO_LARGE : ERR_OK;
+}
+
+static enum err check_audit(const struct request *request)
+{
+    bool on_record = request->worker->producer == NULL ||
+                     !audit_event_durable(request->route->event) ||
+                     audit_healthy(request->worker->server->services.audit);
+    return on_record ? ERR_OK : ERR_AUDIT_UNAVAILABLE;
+}
+
+/* Everything that can be decided before the body is read. */
+static enum err decide(struct request *request, const char *version)
+{
+    enum err err = check_form(request, version);
+    if (err == ERR_OK) {
+        err = find_route(request);
+    }
+    if (err == ERR_OK) {
+        err = callers_establish(request, &request->private->refusal_detail);
+    }
+    if (err == ERR_OK) {
+        err = check_audit(request);
+    }
+    return err == ERR_OK ? check_body(request) : err;
+}
+
+static void begin(struct request *request, const char *path, const char *method,
+                  const char *version)
+{
+    struct request_private *private = request->private;
+    request->method = text_of(method);
+    request->path = text_of(path);
+    request->wall_ms = clock_wall_ms();
+    request->deadline_ms = request->begun_ns / 1000000 + request->conf->redis_timeout;
+    MHD_get_connection_values_n(request->connection, MHD_HEADER_KIND, take_header,
+                                &private->headers);
+    identify(request);
+    private->refusal = decide(request, version);
+
+    /* A small body is swallowed before it is refused, so that the connection can go on; what is
+     * too large or not to be trusted is answered at once, which closes the connection. */
+    int64_t most = request->conf->server_body_limit;
+    if (private->refusal != ERR_OK && (private->close || private->framing.length > most)) {
+        private->close = true;
+        request_fail(request, private->refusal, private->refusal_detail, (struct text){0});
+        return;
+    }
+    private->stage = STAGE_BODY;
+    if (has_body(request)) {
+        enter_phase(request, CONNECTION_BODY);
+    }
+}
+
+static void take_body(struct request *request, const char *data, size_t length)
+{
+    struct request_private *private = request->private;
+    if (private->refusal != ERR_OK) {
+        return;
+    }
+    if ((int64_t)(private->received.length + length) > body_limit(request)) {
+        /* Only chunks can come here. There is no way to answer in the middle of them. */
+        private->refusal = ERR_TOO_LARGE;
+        private->close = true;
+        return;
+    }
+    buffer_add(&private->received, data, length);
+}
+
+static void run(struct request *request)
+{
+    struct request_private *private = request->private;
+    private->stage = STAGE_RUNNING;
+    enter_phase(request, CONNECTION_BUSY);
+    if (private->refusal != ERR_OK) {
+        request_fail(request, private->refusal, private->refusal_detail, (struct text){0});
+        return;
+    }
+    if (has_body(request)) {
+        request->body = buffer_text(&private->received);
+        request->deadline_ms = clock_monotonic_ms() + request->conf->redis_timeout;
+    }
+    request->route->handle(request);
+}
+
+/* Queues the answer if there is one; else the connection sleeps until there is. */
+static enum MHD_Result answer_or_sleep(struct request *request)
+{
+    struct request_private *private = request->private;
+    if (private->ready) {
+        return answer_queue(request);
+    }
+    if (!private->suspended) {
+        private->suspended = true;
+        MHD_suspend_connection(request->connection);
+    }
+    return MHD_YES;
+}
+
+enum MHD_Result dispatch_call(void *user, struct MHD_Connection *connection, const char *url,
+                              const char *method, const char *version, const char *upload,
+                              size_t *upload_size, void **context)
+{
+    (void)user;
+    (void)connection;
+    struct request *request = *context;
+    struct request_private *private = request->private;
+    switch (private->stage) {
+    case STAGE_LINE:
+        if (!private->answered) {
+            begin(request, url, method, version);
+        }
+        return private->answered ? answer_or_sleep(request) : MHD_YES;
+    case STAGE_BODY:
+        if (*upload_size > 0) {
+            take_body(request, upload, *upload_size);
+            *upload_size = 0;
+            return MHD_YES;
+        }
+        run(request);
+        return answer_or_sleep(request);
+    case STAGE_RUNNING:
+        return answer_or_sleep(request);
+    case STAGE_QUEUED:
+        *upload_size = 0;
+        return MHD_YES;
+    }
+    return MHD_NO;
+}
+
+void dispatch_completed(void *user, struct MHD_Connection *connection, void **context,
+                        enum MHD_RequestTerminationCode code)
+{
+    (void)user;
+    (void)code;
+    struct request *request = *context;
+    *context = NULL;
+    if (request == NULL) {
+        return;
+    }
+    if (!request->private->answered) {
+        const union MHD_ConnectionInfo *status =
+            MHD_get_connection_info(connection, MHD_CONNECTION_INFO_HTTP_STATUS);
+        if (request->id.data == NULL) {
+            request->id = make_request_id(request);
+        }
+        ledger_record_unanswered(request, status == NULL ? 0 : status->http_status);
+    }
+    enter_phase(request, CONNECTION_IDLE);
+    request_give_back(request);
+}

@@ -1,0 +1,268 @@
+#include "guard.h"
+
+#include <string.h>
+#include <strings.h>
+
+static const struct known_header {
+    const char *name;
+    size_t length;
+    bool single; /* a second one is refused */
+} known_headers[HEADER_COUNT] = {
+#define KNOWN(id, name, single) [id] = {name, sizeof(name) - 1, single}
+    KNOWN(HEADER_HOST, "Host", true),
+    KNOWN(HEADER_AUTHORIZATION, "Authorization", true),
+    KNOWN(HEADER_CONTENT_LENGTH, "Content-Length", true),
+    KNOWN(HEADER_CONTENT_TYPE, "Content-Type", true),
+    KNOWN(HEADER_TRANSFER_ENCODING, "Transfer-Encoding", true),
+    KNOWN(HEADER_SESSION_TOKEN, "X-Session-Token", true),
+    KNOWN(HEADER_OPERATOR, "X-Operator", true),
+    KNOWN(HEADER_REQUEST_ID, "X-Request-Id", true),
+    KNOWN(HEADER_TRACEPARENT, "traceparent", false),
+    KNOWN(HEADER_USER_AGENT, "User-Agent", false),
+    KNOWN(HEADER_FORWARDED_FOR, "X-Forwarded-For", false),
+#undef KNOWN
+};
+
+/* Classes of bytes, one table for all rules. */
+enum byte_class {
+    CLASS_TOKEN = 1,  /* tchar of RFC 9110, section 5.6.2 */
+    CLASS_TARGET = 2, /* may stand in a path or query */
+    CLASS_ID = 4,     /* may stand in a request id */
+};
+
+static unsigned class_of(unsigned char c)
+{
+    static const unsigned char classes[256] = {
+        ['!'] = 3,         ['"'] = 2,  ['#'] = 1, ['$'] = 3,         ['%'] = 3, ['&'] = 3,
+        ['\''] = 3,        ['('] = 2,  [')'] = 2, ['*'] = 3,         ['+'] = 3, [','] = 2,
+        ['-'] = 7,         ['.'] = 7,  ['/'] = 2, ['0' ... '9'] = 7, [':'] = 6, [';'] = 2,
+        ['<'] = 2,         ['='] = 2,  ['>'] = 2, ['?'] = 2,         ['@'] = 2, ['A' ... 'Z'] = 7,
+        ['['] = 2,         ['\\'] = 2, [']'] = 2, ['^'] = 3,         ['_'] = 7, ['`'] = 3,
+        ['a' ... 'z'] = 7, ['{'] = 2,  ['|'] = 3, ['}'] = 2,         ['~'] = 3,
+    };
+    return classes[c];
+}
+
+static bool all_of_class(struct text text, enum byte_class wanted)
+{
+    for (size_t i = 0; i < text.length; i++) {
+        if ((class_of((unsigned char)text.data[i]) & wanted) == 0) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* True if one of eight bytes at once is below 0x20 or is 0x7f; exact enough to say "look closer"
+ * (never misses one). */
+static bool has_suspect(uint64_t word)
+{
+    const uint64_t ones = UINT64_C(0x0101010101010101);
+    const uint64_t highs = UINT64_C(0x8080808080808080);
+    uint64_t below = (word - ones * 0x20) & ~word;
+    uint64_t other = word ^ (ones * 0x7f);
+    uint64_t deleted = (other - ones) & ~other;
+    return ((below | deleted) & highs) != 0;
+}
+
+static bool bytes_are_clean(const char *data, size_t length)
+{
+    for (size_t i = 0; i < length; i++) {
+        unsigned char c = (unsigned char)data[i];
+        if ((c < 0x20 && c != '\t') || c == 0x7f) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool value_is_clean(struct text value)
+{
+    size_t i = 0;
+    for (; i + sizeof(uint64_t) <= value.length; i += sizeof(uint64_t)) {
+        uint64_t word;
+        memcpy(&word, value.data + i, sizeof(word));
+        if (has_suspect(word) && !bytes_are_clean(value.data + i, sizeof(word))) {
+            return false;
+        }
+    }
+    return bytes_are_clean(value.data + i, value.length - i);
+}
+
+static bool fail(struct headers *headers, const char *fault)
+{
+    if (headers->fault == NULL) {
+        headers->fault = fault;
+    }
+    return false;
+}
+
+static enum header find_known(struct text name)
+{
+    for (unsigned i = 0; i < HEADER_COUNT; i++) {
+        if (known_headers[i].length == name.length &&
+            strncasecmp(known_headers[i].name, name.data, name.length) == 0) {
+            return i;
+        }
+    }
+    return HEADER_COUNT;
+}
+
+static struct text without_trailing_blanks(struct text value)
+{
+    while (value.length > 0 &&
+           (value.data[value.length - 1] == ' ' || value.data[value.length - 1] == '\t')) {
+        value.length--;
+    }
+    return value;
+}
+
+/* What decides on framing must be spelled exactly; libmicrohttpd reads it as it stands. */
+static bool decides_framing(enum header header)
+{
+    return header == HEADER_TRANSFER_ENCODING || header == HEADER_CONTENT_LENGTH;
+}
+
+static bool keep(struct headers *headers, enum header header, struct text value)
+{
+    struct text *slot = &headers->values[header];
+    if (slot->data == NULL) {
+        *slot = decides_framing(header) ? value : without_trailing_blanks(value);
+        return true;
+    }
+    if (known_headers[header].single) {
+        return fail(headers, "A header that may come once came twice");
+    }
+    if (header == HEADER_FORWARDED_FOR) {
+        *slot = arena_format(headers->arena, "%.*s,%.*s", (int)slot->length, slot->data,
+                             (int)value.length, value.data);
+    } else if (header == HEADER_TRACEPARENT) {
+        slot->length = 0; /* two of them say nothing */
+    }
+    return true;
+}
+
+bool guard_header(struct headers *headers, struct text name, struct text value)
+{
+    if (name.length == 0 || !all_of_class(name, CLASS_TOKEN)) {
+        return fail(headers, "A header's name is not a token");
+    }
+    if (value.data == NULL) {
+        value = TEXT("");
+    }
+    if (!value_is_clean(value)) {
+        return fail(headers, "A header's value has control characters");
+    }
+    enum header header = find_known(name);
+    return header == HEADER_COUNT || keep(headers, header, value);
+}
+
+static bool read_length(struct text digits, int64_t *ret)
+{
+    /* text_to_int() may take a sign: digits only here. */
+    if (digits.length == 0 || digits.data[0] < '0' || digits.data[0] > '9') {
+        return false;
+    }
+    return text_to_int(digits, 0, INT64_MAX, ret);
+}
+
+bool guard_framing(struct headers *headers, bool http_1_1, struct framing *ret)
+{
+    struct text coding = headers->values[HEADER_TRANSFER_ENCODING];
+    struct text length = headers->values[HEADER_CONTENT_LENGTH];
+    *ret = (struct framing){0};
+    if (headers->fault != NULL) {
+        return false;
+    }
+    if (coding.data != NULL) {
+        if (!http_1_1 || length.data != NULL) {
+            return fail(headers, "Transfer-Encoding has no place in this request");
+        }
+        if (coding.length != 7 || strncasecmp(coding.data, "chunked", 7) != 0) {
+            return fail(headers, "Transfer-Encoding must be chunked");
+        }
+        ret->chunked = true;
+        return true;
+    }
+    if (length.data != NULL && !read_length(length, &ret->length)) {
+        return fail(headers, "Content-Length is not a number");
+    }
+    return true;
+}
+
+static int hex_digit(char c)
+{
+    if (c >= '0' && c <= '9') {
+        return c - '0';
+    }
+    if (c >= 'a' && c <= 'f') {
+        return c - 'a' + 10;
+    }
+    if (c >= 'A' && c <= 'F') {
+        return c - 'A' + 10;
+    }
+    return -1;
+}
+
+bool guard_target(struct text target)
+{
+    for (size_t i = 0; i < target.length; i++) {
+        char c = target.data[i];
+        if ((class_of((unsigned char)c) & CLASS_TARGET) == 0) {
+            return false;
+        }
+        if (c != '%') {
+            continue;
+        }
+        if (target.length - i < 3) {
+            return false;
+        }
+        int high = hex_digit(target.data[i + 1]);
+        int low = hex_digit(target.data[i + 2]);
+        if (high < 2 || low < 0 || (high == 7 && low == 15)) {
+            return false; /* not hexadecimal, or a control byte */
+        }
+    }
+    return true;
+}
+
+bool guard_request_id(struct text id)
+{
+    return id.length >= 1 && id.length <= 64 && all_of_class(id, CLASS_ID);
+}
+
+/* Lower-case hexadecimal, and at least one digit not zero if `significant`. */
+static bool is_hex(const char *data, size_t length, bool significant)
+{
+    bool seen = !significant;
+    for (size_t i = 0; i < length; i++) {
+        char c = data[i];
+        if (!((c >= '0' && c <= '9') || (c >= 'a' && c <= 'f'))) {
+            return false;
+        }
+        seen = seen || c != '0';
+    }
+    return seen;
+}
+
+bool guard_traceparent(struct text header, struct text *trace_id, struct text *span_id)
+{
+    enum { VERSION = 0, TRACE = 3, SPAN = 36, FLAGS = 53, LENGTH = 55 };
+    const char *data = header.data;
+    if (header.length < LENGTH || data[TRACE - 1] != '-' || data[SPAN - 1] != '-' ||
+        data[FLAGS - 1] != '-') {
+        return false;
+    }
+    if (!is_hex(data + VERSION, 2, false) || !is_hex(data + TRACE, 32, true) ||
+        !is_hex(data + SPAN, 16, true) || !is_hex(data + FLAGS, 2, false)) {
+        return false;
+    }
+    bool version_00 = memcmp(data, "00", 2) == 0;
+    if (memcmp(data, "ff", 2) == 0 || (version_00 && header.length != LENGTH) ||
+        (header.length > LENGTH && data[LENGTH] != '-')) {
+        return false;
+    }
+    *trace_id = (struct text){data + TRACE, 32};
+    *span_id = (struct text){data + SPAN, 16};
+    return true;
+}

@@ -1,0 +1,54 @@
+/* The guard against malformed requests: what libmicrohttpd 0.9.75 lets through and must not reach
+ * anybody. Pure; one pass over the headers checks them all and keeps the ones sessiond needs.
+ *
+ * Refused: Transfer-Encoding beside Content-Length, in HTTP/1.0, twice, or other than "chunked";
+ * Content-Length twice or not digits only; any of our headers twice; bytes below 0x20 except tab,
+ * and 0x7f, in values; names that are no token; targets with control bytes, blanks, bytes above
+ * 0x7e, broken percent-encoding, or encoded control bytes such as %00. */
+#pragma once
+
+#include "memory.h"
+
+enum header {
+    HEADER_HOST,
+    HEADER_AUTHORIZATION,
+    HEADER_CONTENT_LENGTH,
+    HEADER_CONTENT_TYPE,
+    HEADER_TRANSFER_ENCODING,
+    HEADER_SESSION_TOKEN,
+    HEADER_OPERATOR,
+    HEADER_REQUEST_ID,
+    HEADER_TRACEPARENT,
+    HEADER_USER_AGENT,
+    HEADER_FORWARDED_FOR,
+    HEADER_COUNT
+};
+
+/* What the pass found. Values are borrowed from the connection. */
+struct headers {
+    struct text values[HEADER_COUNT];
+    struct arena *arena; /* for joining X-Forwarded-For */
+    const char *fault;   /* NULL, or the sentence that says what is wrong */
+};
+
+/* Takes one header; false once there is a fault. */
+bool guard_header(struct headers *headers, struct text name, struct text value);
+
+/* How the body travels. */
+struct framing {
+    bool chunked;
+    int64_t length; /* of Content-Length, 0 without one */
+};
+
+/* Decides on the whole of the headers; false with a fault. */
+bool guard_framing(struct headers *headers, bool http_1_1, struct framing *ret);
+
+/* True for a path or query that may be looked at: printable ASCII, percent-encoding whole and
+ * without control bytes. */
+bool guard_target(struct text target);
+
+/* True for [A-Za-z0-9._:-]{1,64}, which may be echoed. */
+bool guard_request_id(struct text id);
+/* Trace id and parent id of a traceparent (W3C Trace Context, section 3.2); false if it is to be
+ * ignored. */
+bool guard_traceparent(struct text header, struct text *trace_id, struct text *span_id);

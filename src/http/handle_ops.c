@@ -1,0 +1,99 @@
+/* The operations' calls, and the short pages that explain error codes. */
+
+#include "handlers.h"
+
+#include "metrics.h"
+#include "request_private.h"
+#include "worker.h"
+
+enum { PROGRESS_MS = 5000 }; /* a worker that has not turned its loop for so long hangs */
+
+static void begin_status(struct request *request, struct json_writer *writer, const char *status)
+{
+    writer->out = request_body(request);
+    json_open_object(writer);
+    json_member_string(writer, "status", text_of(status));
+}
+
+void handle_livez(struct request *request)
+{
+    bool alive = http_server_alive(request->worker->server, PROGRESS_MS);
+    struct json_writer writer = {0};
+    begin_status(request, &writer, alive ? "pass" : "fail");
+    json_close_object(&writer);
+    request_answer(request, alive ? MHD_HTTP_OK : MHD_HTTP_SERVICE_UNAVAILABLE, true);
+}
+
+/* Ready in an outage too: pulling every node for it would turn a degraded service off. */
+void handle_readyz(struct request *request)
+{
+    struct http_server *server = request->worker->server;
+    struct store_health store;
+    store_health(server->services.store, &store);
+    bool stopping = atomic_load(&server->draining);
+    bool progress = http_server_alive(server, PROGRESS_MS);
+    bool audit = audit_healthy(server->services.audit);
+    bool fail = stopping || !progress;
+    bool warn = !audit || !store.map_known || !store.serving;
+
+    struct json_writer writer = {0};
+    begin_status(request, &writer, fail ? "fail" : warn ? "warn" : "pass");
+    json_name(&writer, "checks");
+    json_open_object(&writer);
+    json_member_string(&writer, "stopping", stopping ? TEXT("fail") : TEXT("pass"));
+    json_member_string(&writer, "workers", progress ? TEXT("pass") : TEXT("fail"));
+    json_member_string(&writer, "audit", audit ? TEXT("pass") : TEXT("warn"));
+    json_member_string(&writer, "store", store.serving ? TEXT("pass") : TEXT("warn"));
+    json_member_string(&writer, "slot_map", store.map_known ? TEXT("pass") : TEXT("warn"));
+    json_close_object(&writer);
+    json_name(&writer, "store");
+    json_open_object(&writer);
+    json_member_int(&writer, "masters", store.masters);
+    json_member_int(&writer, "slots_covered", store.slots_covered);
+    json_member_int(&writer, "map_age_ms", store.map_age_ms);
+    json_close_object(&writer);
+    json_close_object(&writer);
+    request_answer(request, fail ? MHD_HTTP_SERVICE_UNAVAILABLE : MHD_HTTP_OK, true);
+}
+
+void handle_metrics(struct request *request)
+{
+    metrics_print(request_body(request));
+    request_answer_as(request, MHD_HTTP_OK, "text/plain; version=0.0.4; charset=utf-8");
+}
+
+void handle_version(struct request *request)
+{
+    struct json_writer writer = {.out = request_body(request)};
+    json_open_object(&writer);
+    json_member_string(&writer, "name", TEXT("sessiond"));
+    json_member_string(&writer, "version", text_of(SESSIOND_VERSION));
+    json_member_string(&writer, "revision", text_of(SESSIOND_REVISION));
+    json_member_string(&writer, "node", text_of(request->worker->server->services.node_name));
+    json_close_object(&writer);
+    request_answer(request, MHD_HTTP_OK, false);
+}
+
+/* The `type` of every problem leads here. */
+void handle_problem(struct request *request)
+{
+    for (unsigned i = ERR_OK + 1; i < ERR_COUNT; i++) {
+        const char *code = err_code(i);
+        if (!text_equal(text_of(code), request->parameters[0])) {
+            continue;
+        }
+        struct buffer *page = request_body(request);
+        buffer_addf(page,
+                    "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">"
+                    "<title>%s</title></head>\n<body><h1>%s</h1>\n"
+                    "<p>%s.</p>\n<p>HTTP status %u",
+                    code, code, err_title(i), err_status(i));
+        if (err_retry_after(i) > 0) {
+            buffer_addf(page, "; try again after %u s", err_retry_after(i));
+        }
+        buffer_add_literal(page, ".</p></body></html>\n");
+        request_answer_as(request, MHD_HTTP_OK, "text/html; charset=utf-8");
+        return;
+    }
+    request_fail(request, ERR_NOT_FOUND, TEXT("There is no such error code"), (struct text){0});
+}

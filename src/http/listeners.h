@@ -1,0 +1,23 @@
+/* The listening sockets: systemd's if it passed some, else our own. */
+#pragma once
+
+#include "conf.h"
+#include "routes.h"
+
+struct listener {
+    int fd;
+    enum plane plane;
+    char *unix_path; /* of a socket of our own, to be removed at the end */
+};
+
+enum { MOST_LISTENERS = 8 };
+
+struct listeners {
+    struct listener items[MOST_LISTENERS];
+    size_t count;
+};
+
+/* Opens all of them, or none with *error. */
+bool listeners_open(struct listeners *listeners, const struct conf *conf, struct buffer *error);
+/* Closes those of a plane; removes the file of a Unix socket that we made. */
+void listeners_close(struct listeners *listeners, enum plane plane);

@@ -1,0 +1,106 @@
+#include "match.h"
+
+#include <assert.h>
+#include <string.h>
+
+enum { MOST_ROUTES = 64 };
+
+/* What a row's path demands, read once: most rows are refused by comparing two numbers. */
+static struct pattern {
+    size_t length;  /* of the template */
+    size_t literal; /* bytes before the first brace */
+    struct text method;
+} patterns[MOST_ROUTES];
+
+void match_prepare(void)
+{
+    assert(route_count < MOST_ROUTES);
+    for (size_t i = 0; i < route_count; i++) {
+        patterns[i].length = strlen(routes[i].path);
+        patterns[i].literal = strcspn(routes[i].path, "{");
+        patterns[i].method = text_of(routes[i].method);
+    }
+}
+
+/* Matches template and path from the first brace on, segment by segment. */
+static bool match_rest(const char *rest, struct text path, struct text segments[2])
+{
+    size_t found = 0;
+    size_t at = 0;
+    while (*rest != '\0') {
+        if (*rest != '{') {
+            if (at >= path.length || path.data[at] != *rest) {
+                return false;
+            }
+            at++;
+            rest++;
+            continue;
+        }
+        size_t end = at;
+        while (end < path.length && path.data[end] != '/') {
+            end++;
+        }
+        if (end == at) {
+            return false;
+        }
+        assert(found < 2);
+        segments[found++] = (struct text){path.data + at, end - at};
+        at = end;
+        rest = strchr(rest, '}') + 1;
+    }
+    return at == path.length;
+}
+
+static bool path_matches(size_t row, struct text path, struct text segments[2])
+{
+    const struct pattern *pattern = &patterns[row];
+    if (pattern->literal == pattern->length) {
+        return path.length == pattern->length &&
+               memcmp(path.data, routes[row].path, path.length) == 0;
+    }
+    if (path.length < pattern->literal ||
+        memcmp(path.data, routes[row].path, pattern->literal) != 0) {
+        return false;
+    }
+    struct text rest = {path.data + pattern->literal, path.length - pattern->literal};
+    return match_rest(routes[row].path + pattern->literal, rest, segments);
+}
+
+enum match_result match_route(enum plane plane, struct text method, struct text path,
+                              struct match *ret)
+{
+    ret->allowed_count = 0;
+    ret->segments[0] = ret->segments[1] = (struct text){0};
+    for (size_t i = 0; i < route_count; i++) {
+        if (routes[i].plane != plane || !path_matches(i, path, ret->segments)) {
+            continue;
+        }
+        if (text_equal(patterns[i].method, method)) {
+            ret->route = &routes[i];
+            return MATCH_FOUND;
+        }
+        assert(ret->allowed_count < sizeof(ret->allowed) / sizeof(ret->allowed[0]));
+        ret->allowed[ret->allowed_count++] = routes[i].method;
+    }
+    ret->route = NULL;
+    return ret->allowed_count > 0 ? MATCH_OTHER_METHOD : MATCH_NO_PATH;
+}
+
+struct text match_decode(char *out, struct text encoded, bool form)
+{
+    size_t length = 0;
+    for (size_t i = 0; i < encoded.length; i++) {
+        char c = encoded.data[i];
+        if (c == '%') {
+            if (encoded.length - i < 3 ||
+                !text_from_hex(&c, 1, (struct text){encoded.data + i + 1, 2})) {
+                return (struct text){0};
+            }
+            i += 2;
+        } else if (c == '+' && form) {
+            c = ' ';
+        }
+        out[length++] = c;
+    }
+    return (struct text){out, length};
+}

@@ -1,0 +1,24 @@
+/* Which row of the route table a request means. Pure. */
+#pragma once
+
+#include "routes.h"
+#include "text.h"
+
+enum match_result { MATCH_FOUND, MATCH_NO_PATH, MATCH_OTHER_METHOD };
+
+struct match {
+    const struct route *route;
+    struct text segments[2]; /* what stood for the segments in braces, still percent-encoded */
+    const char *allowed[8];  /* MATCH_OTHER_METHOD: the methods the path takes */
+    size_t allowed_count;
+};
+
+/* Reads the lengths out of the table; call once before match_route(). */
+void match_prepare(void);
+/* Finds the row for exactly this path and method (which is case-sensitive) on the plane. */
+enum match_result match_route(enum plane plane, struct text method, struct text path,
+                              struct match *ret);
+
+/* Decodes %XX into `out`, which takes encoded.length bytes; '+' is a blank if `form`. Returns the
+ * decoded text; absent if an escape is broken. */
+struct text match_decode(char *out, struct text encoded, bool form);

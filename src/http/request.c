@@ -1,0 +1,238 @@
+#include "request_private.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include "match.h"
+#include "worker.h"
+
+/* A request and its private part, one piece of memory that goes back and forth between the worker
+ * and its pool. */
+struct pooled_request {
+    struct request request;
+    struct request_private private;
+};
+
+/* Larger bodies are rare; their memory is not kept. */
+enum { KEPT_BYTES = 65536 };
+
+static struct request *make_request(void)
+{
+    struct pooled_request *pooled = xcalloc(1, sizeof(*pooled));
+    return &pooled->request;
+}
+
+struct request *request_take(struct worker *worker)
+{
+    struct request *request = worker->pool;
+    if (request == NULL) {
+        request = make_request();
+    } else {
+        worker->pool = request->private->next;
+    }
+    struct pooled_request *pooled = (struct pooled_request *)request;
+    struct arena arena = request->arena;
+    struct buffer received = pooled->private.received;
+    struct buffer answer = pooled->private.answer;
+    memset(pooled, 0, sizeof(*pooled));
+
+    request->arena = arena;
+    request->private = &pooled->private;
+    request->private->request = request;
+    request->private->received = received;
+    request->private->answer = answer;
+    request->private->headers.arena = &request->arena;
+    request->private->snapshot = snapshot_ref(worker->snapshot);
+    request->conf = request->private->snapshot->conf;
+    request->worker = worker;
+    return request;
+}
+
+/* Bodies carry tokens. */
+static void clear_body(struct buffer *body)
+{
+    if (body->length > 0) {
+        crypto_wipe(body->data, body->length);
+        body->length = 0;
+    }
+    if (body->capacity > KEPT_BYTES) {
+        buffer_free(body);
+    }
+}
+
+void request_give_back(struct request *request)
+{
+    struct worker *worker = request->worker;
+    clear_body(&request->private->received);
+    clear_body(&request->private->answer);
+    arena_reset(&request->arena);
+    snapshot_unref(&request->private->snapshot);
+    request->private->next = worker->pool;
+    worker->pool = request;
+}
+
+void request_pool_free(struct request *pool)
+{
+    while (pool != NULL) {
+        struct request *next = pool->private->next;
+        buffer_free(&pool->private->received);
+        buffer_free(&pool->private->answer);
+        arena_free(&pool->arena);
+        free(pool);
+        pool = next;
+    }
+}
+
+/* Who acts, for tombstones and the audit line. */
+static struct text actor_of(const struct caller *caller)
+{
+    if (caller->operator_name.data != NULL) {
+        return caller->operator_name;
+    }
+    return caller->key != NULL ? text_of(caller->key->name) : TEXT("self");
+}
+
+void request_begin(struct request *request, struct operation *operation,
+                   void (*done)(struct operation *operation))
+{
+    operation->context = &request->private->snapshot->context;
+    operation->arena = &request->arena;
+    operation->conf = request->conf;
+    operation->now_ms = request->wall_ms;
+    operation->deadline_ms = request->deadline_ms;
+    operation->done = done;
+    operation->owner = request;
+    operation->actor = actor_of(&request->caller);
+    request->operation = operation;
+}
+
+struct request *request_of(const struct operation *operation)
+{
+    return operation->owner;
+}
+
+struct buffer *request_body(struct request *request)
+{
+    return &request->private->answer;
+}
+
+void request_header(struct request *request, const char *name, struct text value)
+{
+    struct request_private *private = request->private;
+    assert(private->extra_count < MOST_ANSWER_HEADERS);
+    for (size_t i = 0; i < value.length; i++) {
+        assert((unsigned char)value.data[i] >= 0x20 && value.data[i] != 0x7f);
+    }
+    private->extra[private->extra_count++] =
+        (struct answer_header){name, arena_copy(&request->arena, value).data};
+}
+
+void request_note(struct request *request, const struct operation *operation)
+{
+    struct audit_record *record = &request->audit;
+    record->tenant = operation->tenant;
+    record->user_id = operation->user_id;
+    record->session_id = operation->session_id;
+    record->device_id = operation->device_id;
+    record->device_type = operation->device_type;
+    record->ended = operation->ended;
+    record->ended_count = operation->ended_count;
+    record->durability = durability_name(operation->durability);
+    if (operation->ended_count > 0) {
+        record->actor = operation->actor;
+    }
+    if (operation->reason.data != NULL) {
+        record->reason = operation->reason;
+    }
+}
+
+struct text request_query(struct request *request, const char *name)
+{
+    size_t name_length = strlen(name);
+    struct text rest = request->query;
+    while (rest.length > 0) {
+        const char *end = memchr(rest.data, '&', rest.length);
+        size_t length = end == NULL ? rest.length : (size_t)(end - rest.data);
+        if (length > name_length && rest.data[name_length] == '=' &&
+            memcmp(rest.data, name, name_length) == 0) {
+            struct text value = {rest.data + name_length + 1, length - name_length - 1};
+            return match_decode(arena_alloc(&request->arena, value.length + 1), value, true);
+        }
+        size_t step = end == NULL ? length : length + 1;
+        rest = (struct text){rest.data + step, rest.length - step};
+    }
+    return (struct text){0};
+}
+
+/* application/json, perhaps with a charset, which can only be UTF-8. */
+static bool is_json(struct text content_type)
+{
+    static const char json[] = "application/json";
+    size_t length = sizeof(json) - 1;
+    if (content_type.length < length || strncasecmp(content_type.data, json, length) != 0) {
+        return false;
+    }
+    return content_type.length == length || content_type.data[length] == ';' ||
+           content_type.data[length] == ' ';
+}
+
+bool request_read_body(struct request *request, const struct json_field *fields, size_t count,
+                       void *target)
+{
+    struct text detail = {0};
+    if (request->body.length > 0 &&
+        !is_json(request->private->headers.values[HEADER_CONTENT_TYPE])) {
+        request_fail(request, ERR_MEDIA_TYPE, detail, (struct text){0});
+        return false;
+    }
+    if (!json_read(request->body, fields, count, target, &request->arena, &detail)) {
+        request_fail(request, ERR_BODY_INVALID, detail, (struct text){0});
+        return false;
+    }
+    return true;
+}
+
+/* [a-z0-9][a-z0-9._-]{0,62} */
+static bool is_tenant_name(struct text name)
+{
+    static const char first[] = "abcdefghijklmnopqrstuvwxyz0123456789";
+    static const char punctuation[] = "._-";
+    if (name.length < 1 || name.length > 63) {
+        return false;
+    }
+    for (size_t i = 0; i < name.length; i++) {
+        bool plain = memchr(first, name.data[i], sizeof(first) - 1) != NULL;
+        bool mark = memchr(punctuation, name.data[i], sizeof(punctuation) - 1) != NULL;
+        if (!plain && (i == 0 || !mark)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+bool request_tenant(struct request *request, struct text named, struct text *ret)
+{
+    if (request->caller.kind != CALLER_SERVICE) {
+        *ret = (struct text){0};
+        return true;
+    }
+    struct text own = text_of(request->caller.key->tenant);
+    bool all_tenants = text_equal(own, TEXT("*"));
+    if (named.data == NULL) {
+        *ret = all_tenants ? TEXT("default") : own;
+        return true;
+    }
+    if (!is_tenant_name(named)) {
+        request_fail(request, request->body.length > 0 ? ERR_BODY_INVALID : ERR_QUERY_INVALID,
+                     TEXT("tenant must match [a-z0-9][a-z0-9._-]{0,62}"), (struct text){0});
+        return false;
+    }
+    if (!all_tenants && !text_equal(own, named)) {
+        request_fail(request, ERR_TENANT_FORBIDDEN, (struct text){0}, (struct text){0});
+        return false;
+    }
+    *ret = named;
+    return true;
+}

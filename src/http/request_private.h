@@ -1,0 +1,61 @@
+/* The part of a request that handlers do not see, and the pool that requests come from. */
+#pragma once
+
+#include "client.h"
+#include "guard.h"
+#include "request.h"
+#include "snapshot.h"
+
+enum stage {
+    STAGE_LINE,    /* the request line was read */
+    STAGE_BODY,    /* headers are decided on; the body comes in */
+    STAGE_RUNNING, /* the handler was called */
+    STAGE_QUEUED   /* libmicrohttpd has the answer */
+};
+
+struct answer_header {
+    const char *name;
+    const char *value;
+};
+
+enum { MOST_ANSWER_HEADERS = 8 };
+
+struct request_private {
+    struct request *request; /* whose private part this is */
+    struct request *next;    /* in the pool, or among those that wait for the audit queue */
+    struct connection *connection;
+    struct snapshot *snapshot;
+    struct headers headers;
+    struct framing framing;
+    enum stage stage;
+
+    /* A refusal that is answered once the body has been swallowed. */
+    enum err refusal;
+    struct text refusal_detail;
+    struct text allowed; /* 405: the methods that the path takes */
+
+    struct buffer received; /* the body of the request */
+    struct buffer answer;   /* the body of the answer */
+    struct answer_header extra[MOST_ANSWER_HEADERS];
+    size_t extra_count;
+    const char *content_type;
+    unsigned status;
+    bool no_store;
+    bool close; /* the connection ends with this answer */
+
+    bool answered; /* request_answer or request_fail was called */
+    bool ready;    /* and the answer may leave */
+    bool suspended;
+
+    struct audit_ticket ticket;
+    int64_t audit_deadline_ms;
+};
+
+/* A request from the worker's pool, all fields fresh but for the memory it kept. */
+struct request *request_take(struct worker *worker);
+/* Wipes and gives back to the pool. */
+void request_give_back(struct request *request);
+/* Frees the pool. */
+void request_pool_free(struct request *pool);
+/* Answers with a body of another type than JSON. */
+void request_answer_as(struct request *request, unsigned status, const char *content_type);

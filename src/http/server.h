@@ -1,0 +1,21 @@
+/* What the threads of the HTTP layer share. */
+#pragma once
+
+#include <stdatomic.h>
+
+#include "http.h"
+#include "limits.h"
+
+struct worker;
+struct acceptor;
+
+struct http_server {
+    struct http_services services;
+    struct limits *limits;
+    struct acceptor *acceptor;
+    struct worker *workers; /* of the main plane */
+    unsigned worker_count;
+    struct worker *ops_worker;
+    atomic_bool draining;
+    int64_t drain_timeout_ms; /* read once, when draining begins */
+};

@@ -1,0 +1,40 @@
+#include "snapshot.h"
+
+#include <stdatomic.h>
+#include <stdlib.h>
+
+#include "memory.h"
+
+static _Atomic uint64_t generations;
+
+struct snapshot *snapshot_create(struct conf *conf, struct keyring *keyring,
+                                 struct store_link *link)
+{
+    struct snapshot *snapshot = xcalloc(1, sizeof(*snapshot));
+    snapshot->conf = conf;
+    snapshot->context.link = link;
+    snapshot->context.keyring = keyring;
+    snapshot->references = 1;
+    snapshot->generation = atomic_fetch_add(&generations, 1) + 1;
+    networks_load(&snapshot->proxies, &conf->server_trusted_proxies);
+    return snapshot;
+}
+
+struct snapshot *snapshot_ref(struct snapshot *snapshot)
+{
+    snapshot->references++;
+    return snapshot;
+}
+
+void snapshot_unref(struct snapshot **snapshot)
+{
+    struct snapshot *last = *snapshot;
+    *snapshot = NULL;
+    if (last == NULL || --last->references > 0) {
+        return;
+    }
+    networks_free(&last->proxies);
+    conf_unref(&last->conf);
+    keyring_unref(&last->context.keyring);
+    free(last);
+}

@@ -1,0 +1,74 @@
+/* A worker: one thread with one loop, one libmicrohttpd daemon, and everything that its requests
+ * need, so that nothing on the way of a request is shared or locked. The ops plane is served by one
+ * more worker of the same kind, without a link to the store and without audit lines.
+ *
+ * A turn of the loop: sockets and timers are looked at (poll phase), then on_prepare() lets
+ * libmicrohttpd work off new bytes and resumed requests, and hands what piled up to Redis and to
+ * the audit thread, each in one go. */
+#pragma once
+
+#include <microhttpd.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <uv.h>
+
+#include "client.h"
+#include "request.h"
+#include "server.h"
+#include "snapshot.h"
+
+struct worker {
+    struct http_server *server;
+    enum plane plane;
+    unsigned number;
+
+    /* Shared with the acceptor and main. */
+    pthread_mutex_t inbox_lock;
+    struct connection *inbox; /* handed over, newest first */
+    struct keyring *inbox_keyring;
+    atomic_bool inbox_reload;
+    atomic_bool inbox_drain;
+    atomic_uint connection_count; /* taken by the acceptor, given back by the worker */
+    _Atomic int64_t heartbeat_ms;
+    uv_async_t wake;
+
+    /* The thread's own from here on. */
+    pthread_t thread;
+    uv_loop_t loop;
+    uv_poll_t daemon_poll;
+    uv_prepare_t prepare;
+    uv_idle_t again; /* keeps the loop turning while libmicrohttpd has work left */
+    uv_timer_t scan;
+    uv_timer_t audit_retry;
+    struct MHD_Daemon *daemon;
+    bool daemon_due; /* bytes came or a request was resumed */
+
+    struct snapshot *snapshot;
+    struct store_link *link;
+    struct audit_producer *producer;
+
+    struct connection *connections;
+    struct connection *arriving; /* the one that MHD_add_connection() is about to announce */
+    struct request *pool;
+    struct request *audit_waiting; /* requests whose line found the audit queue full */
+    struct buffer line;            /* where audit lines are formatted */
+    unsigned char random[1024];    /* for request ids, filled in bulk */
+    size_t random_left;
+
+    bool draining;
+    bool abandoned; /* something is stuck: leave libmicrohttpd alone */
+    int64_t drain_deadline_ms;
+};
+
+/* Prepares a worker and starts its thread; false with *error. */
+bool worker_start(struct worker *worker, struct http_server *server, enum plane plane,
+                  unsigned number, struct buffer *error);
+/* Hands an accepted connection over. Any thread. */
+void worker_give(struct worker *worker, struct connection *connection);
+/* Tells it that conf_current() has changed, or that there are new keys (a reference of its own is
+ * taken). Any thread. */
+void worker_reload(struct worker *worker);
+void worker_rekey(struct worker *worker, struct keyring *keyring);
+/* Begins to drain; worker_join() waits for its end and frees what the worker held. */
+void worker_drain(struct worker *worker);
+void worker_join(struct worker *worker);
