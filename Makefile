@@ -161,7 +161,7 @@ install: $(DAEMON) ## Installs under DESTDIR and PREFIX=/usr/local; keeps an exi
 	install -D -m 644 conf/redis.conf $(DESTDIR)$(DATADIR)/redis.conf
 	install -D -m 644 conf/sessiond.conf $(DESTDIR)$(DATADIR)/sessiond.conf
 	test -e $(DESTDIR)$(SYSCONFDIR)/sessiond/sessiond.conf || \
-	    install -D -m 640 conf/sessiond.conf $(DESTDIR)$(SYSCONFDIR)/sessiond/sessiond.conf
+	    install -D -m 644 conf/sessiond.conf $(DESTDIR)$(SYSCONFDIR)/sessiond/sessiond.conf
 	install -d $(DESTDIR)$(DOCDIR)
 	install -m 644 README.md CHANGELOG.md LICENSE $(wildcard docs/*) $(DESTDIR)$(DOCDIR)
 
