@@ -142,17 +142,16 @@ static enum err establish_for_service(struct request *request, struct text beare
 static void find_address(struct request *request)
 {
     const struct connection *connection = request->private->connection;
-    const struct networks *proxies = &request->private->snapshot->proxies;
+    const struct proxies *proxies = &request->private->snapshot->proxies;
     request->caller.peer = connection->peer;
     request->caller.address = connection->peer;
     request->caller.user_agent = request->private->headers.values[HEADER_USER_AGENT];
     if (proxies->count == 0 || connection->local) {
         return;
     }
-    struct address client = address_of_client(
+    struct ip_address client = proxies_unwrap(
         proxies, &connection->address, request->private->headers.values[HEADER_FORWARDED_FOR]);
-    char *printed = arena_alloc(&request->arena, ADDRESS_TEXT);
-    request->caller.address = (struct text){printed, address_print(&client, printed)};
+    request->caller.address = ip_print(&client, arena_alloc(&request->arena, INET6_ADDRSTRLEN));
 }
 
 enum err callers_establish(struct request *request, struct text *detail)

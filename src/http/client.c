@@ -15,9 +15,8 @@ struct connection *connection_create(int fd, const struct sockaddr_storage *addr
     connection->fd = fd;
     connection->socket_address = *address;
     connection->socket_length = length;
-    if (address_of_socket((const struct sockaddr *)address, &connection->address)) {
-        size_t printed = address_print(&connection->address, connection->peer_buffer);
-        connection->peer = (struct text){connection->peer_buffer, printed};
+    if (ip_from_sockaddr((const struct sockaddr *)address, &connection->address)) {
+        connection->peer = ip_print(&connection->address, connection->peer_buffer);
     } else {
         connection->local = true;
         connection->peer = TEXT("unix");

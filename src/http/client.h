@@ -31,10 +31,10 @@ struct connection {
     int fd;
     bool local; /* a Unix socket, which has no address */
     bool counted;
-    struct address address;
+    struct ip_address address;
     struct sockaddr_storage socket_address;
     socklen_t socket_length;
-    char peer_buffer[ADDRESS_TEXT];
+    char peer_buffer[INET6_ADDRSTRLEN];
     struct text peer;
 
     enum connection_phase phase;

@@ -12,7 +12,7 @@ enum { BUCKETS = 4096 };
 
 struct counted_address {
     struct counted_address *next;
-    struct address address;
+    struct ip_address address;
     int64_t count;
 };
 
@@ -53,7 +53,7 @@ void limits_set(struct limits *limits, int64_t total, int64_t per_address)
     pthread_mutex_unlock(&limits->lock);
 }
 
-static size_t bucket_of(const struct limits *limits, const struct address *address)
+static size_t bucket_of(const struct limits *limits, const struct ip_address *address)
 {
     uint64_t halves[2];
     memcpy(halves, address->bytes, sizeof(halves));
@@ -63,16 +63,16 @@ static size_t bucket_of(const struct limits *limits, const struct address *addre
 }
 
 /* The place where the address is, or would be, linked. */
-static struct counted_address **find(struct limits *limits, const struct address *address)
+static struct counted_address **find(struct limits *limits, const struct ip_address *address)
 {
     struct counted_address **link = &limits->buckets[bucket_of(limits, address)];
-    while (*link != NULL && memcmp(&(*link)->address, address, sizeof(*address)) != 0) {
+    while (*link != NULL && !ip_equal(&(*link)->address, address)) {
         link = &(*link)->next;
     }
     return link;
 }
 
-static bool take_of_address(struct limits *limits, const struct address *address)
+static bool take_of_address(struct limits *limits, const struct ip_address *address)
 {
     struct counted_address **link = find(limits, address);
     if (*link == NULL) {
@@ -87,7 +87,7 @@ static bool take_of_address(struct limits *limits, const struct address *address
     return true;
 }
 
-bool limits_take(struct limits *limits, const struct address *address)
+bool limits_take(struct limits *limits, const struct ip_address *address)
 {
     pthread_mutex_lock(&limits->lock);
     bool taken =
@@ -99,7 +99,7 @@ bool limits_take(struct limits *limits, const struct address *address)
     return taken;
 }
 
-void limits_give_back(struct limits *limits, const struct address *address)
+void limits_give_back(struct limits *limits, const struct ip_address *address)
 {
     pthread_mutex_lock(&limits->lock);
     assert(limits->total > 0);

@@ -13,5 +13,5 @@ void limits_destroy(struct limits **limits);
 void limits_set(struct limits *limits, int64_t total, int64_t per_address);
 /* Takes a place; false if there is none. `address` is NULL for Unix sockets, which count in the
  * total only. */
-bool limits_take(struct limits *limits, const struct address *address);
-void limits_give_back(struct limits *limits, const struct address *address);
+bool limits_take(struct limits *limits, const struct ip_address *address);
+void limits_give_back(struct limits *limits, const struct ip_address *address);

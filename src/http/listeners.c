@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netdb.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -11,6 +12,7 @@
 #include <systemd/sd-daemon.h>
 #include <unistd.h>
 
+#include "address.h"
 #include "memory.h"
 
 static void add(struct listeners *listeners, int fd, enum plane plane, char *unix_path)
@@ -47,28 +49,6 @@ static bool inherit(struct listeners *listeners, struct buffer *error)
     return good;
 }
 
-/* Splits "host:port" and "[host]:port". */
-static bool split_endpoint(const char *endpoint, char host[256], const char **port)
-{
-    const char *colon = strrchr(endpoint, ':');
-    if (colon == NULL || colon[1] == '\0') {
-        return false;
-    }
-    size_t length = (size_t)(colon - endpoint);
-    const char *begin = endpoint;
-    if (length >= 2 && begin[0] == '[' && begin[length - 1] == ']') {
-        begin++;
-        length -= 2;
-    }
-    if (length >= 256) {
-        return false;
-    }
-    memcpy(host, begin, length);
-    host[length] = '\0';
-    *port = colon + 1;
-    return true;
-}
-
 static int bind_and_listen(const struct sockaddr *address, socklen_t length)
 {
     int fd = socket(address->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
@@ -95,15 +75,17 @@ static int bind_and_listen(const struct sockaddr *address, socklen_t length)
 static bool open_tcp(struct listeners *listeners, const char *endpoint, enum plane plane,
                      struct buffer *error)
 {
-    char host[256];
-    const char *port;
-    if (!split_endpoint(endpoint, host, &port)) {
+    char host[ADDRESS_HOST_MAX];
+    uint16_t number;
+    if (!address_split(text_of(endpoint), host, &number)) {
         return fail(error, endpoint, "must be address:port");
     }
+    char port[8];
+    snprintf(port, sizeof(port), "%u", number);
     const struct addrinfo hints = {.ai_socktype = SOCK_STREAM,
                                    .ai_flags = AI_PASSIVE | AI_NUMERICSERV};
     struct addrinfo *found = NULL;
-    int result = getaddrinfo(host[0] == '\0' ? NULL : host, port, &hints, &found);
+    int result = getaddrinfo(host, port, &hints, &found);
     if (result != 0) {
         return fail(error, endpoint, gai_strerror(result));
     }

@@ -16,7 +16,7 @@ struct snapshot *snapshot_create(struct conf *conf, struct keyring *keyring,
     snapshot->context.keyring = keyring;
     snapshot->references = 1;
     snapshot->generation = atomic_fetch_add(&generations, 1) + 1;
-    networks_load(&snapshot->proxies, &conf->server_trusted_proxies);
+    proxies_load(&snapshot->proxies, &conf->server_trusted_proxies);
     return snapshot;
 }
 
@@ -33,7 +33,7 @@ void snapshot_unref(struct snapshot **snapshot)
     if (last == NULL || --last->references > 0) {
         return;
     }
-    networks_free(&last->proxies);
+    proxies_free(&last->proxies);
     conf_unref(&last->conf);
     keyring_unref(&last->context.keyring);
     free(last);

@@ -3,14 +3,14 @@
  * since it never leaves its worker. */
 #pragma once
 
-#include "address.h"
 #include "conf.h"
+#include "proxies.h"
 #include "session.h"
 
 struct snapshot {
     struct conf *conf;
     struct session_context context;
-    struct networks proxies;
+    struct proxies proxies;
     unsigned references;
     uint64_t generation; /* never used twice */
 };
