@@ -149,9 +149,9 @@ static const struct refusal {
     {"[server]\nworkers =\n", ":2: [server] workers must be a number from 0 to 256, not ''\n"},
     {"[server]\nbody_limit = 2M\n",
      ":2: [server] body_limit must be a size from 256 to 1M (units: G, M, K), not '2M'\n"},
-    {"[server]\nbody_limit = 9999999999999G\n",
+    {"[server]\nbody_limit = 18014398509481985K\n",
      ":2: [server] body_limit must be a size from 256 to 1M (units: G, M, K), not "
-     "'9999999999999G'\n"},
+     "'18014398509481985K'\n"},
     {"[server]\nbody_limit = 99999999999999999999\n",
      ":2: [server] body_limit must be a size from 256 to 1M (units: G, M, K), not "
      "'99999999999999999999'\n"},

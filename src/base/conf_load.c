@@ -202,7 +202,7 @@ static int take_option(void *user, const char *section, const char *name, const 
 static void configure_inih(void)
 {
     ini_use_stack = false;
-    ini_max_line = LINE_LENGTH_MAX + 1;
+    ini_allow_realloc = false;
     ini_initial_alloc = LINE_LENGTH_MAX + 1;
     ini_allow_multiline = false;
     ini_allow_no_value = true;
