@@ -441,6 +441,22 @@ START_TEST(the_smallest_tombstone_reads)
 }
 END_TEST
 
+/* Large enough to have memory of its own, so that following it shows under the address sanitizer.
+ */
+START_TEST(a_length_that_leads_out_of_the_record_is_not_followed)
+{
+    static char letters[8000];
+    const struct record record = {.shown = {memset(letters, 'x', sizeof(letters)), 8000}};
+    const size_t shown_length_at = 2 + 1 + 1 + 4 + 6 + 5 + 16 + 16;
+    struct record_content content;
+    record_write(ring, false, place, &record, &stored);
+    ck_assert_mem_eq(stored.data + shown_length_at, "\x1f\x40", 2);
+    ck_assert_int_eq(read_text(false, buffer_text(&stored), &content), RECORD_SESSION);
+    memset(stored.data + shown_length_at, 0xff, 2);
+    assert_unreadable(false, place, buffer_text(&stored));
+}
+END_TEST
+
 START_TEST(unknown_flags_are_unreadable)
 {
     const struct record_place user_place = {&alice, no_session};
@@ -557,6 +573,7 @@ static Suite *suite(void)
     tcase_add_test(refusing, plain_records_read_only_while_encryption_is_off);
     tcase_add_loop_test(refusing, broken_plain_records_are_unreadable, 0, ROWS(broken));
     tcase_add_test(refusing, the_smallest_tombstone_reads);
+    tcase_add_test(refusing, a_length_that_leads_out_of_the_record_is_not_followed);
     tcase_add_test(refusing, unknown_flags_are_unreadable);
     tcase_add_loop_test(refusing, mutations_never_read_as_sealed_and_never_break_the_reader, 0, 2);
     suite_add_tcase(suite, refusing);
