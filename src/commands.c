@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "memory.h"
 #include "token.h"
 
 static int print(const struct buffer *out)
@@ -98,35 +99,43 @@ static void make_key(char key[KEY_LENGTH], uint8_t digest[32])
 }
 
 /* The key alone in the first line, then the section for the configuration. */
+static int print_new_key(struct service_key *described)
+{
+    char key[KEY_LENGTH];
+    make_key(key, described->digest);
+    struct buffer out = {0};
+    buffer_reserve(&out, 4096); /* so that the key is not left in memory given back on the way */
+    buffer_add(&out, key, sizeof(key));
+    buffer_add_literal(&out, "\n\n");
+    conf_dump_key(described, &out);
+    int result = print(&out);
+    crypto_wipe(key, sizeof(key));
+    crypto_wipe(out.data, out.length);
+    buffer_free(&out);
+    return result;
+}
+
 int command_keygen(const struct arguments *arguments)
 {
-    struct service_key described = {.name = (char *)(uintptr_t)arguments->name,
-                                    .tenant = (char *)(uintptr_t)arguments->tenant};
+    unsigned bits = 0;
     if (!conf_is_name(text_of(arguments->name))) {
         return refuse("--name must be [a-z0-9][a-z0-9._-]{0,62}");
     }
     if (strcmp(arguments->tenant, "*") != 0 && !conf_is_name(text_of(arguments->tenant))) {
         return refuse("--tenant must be '*' or [a-z0-9][a-z0-9._-]{0,62}");
     }
-    if (!conf_parse_scopes(text_of(arguments->scopes), &described.scopes) ||
-        described.scopes == 0) {
+    if (!conf_parse_scopes(text_of(arguments->scopes), &bits) || bits == 0) {
         return refuse("--scopes must be one or more of:"
 #define SCOPE(id, name, help) " " name
 #include "tbl/scopes.h"
 #undef SCOPE
         );
     }
-    char key[KEY_LENGTH];
-    make_key(key, described.digest);
-    struct buffer out = {0};
-    buffer_reserve(&out, 4096); /* so that the key is not left in memory given back on the way */
-    buffer_add(&out, key, sizeof(key));
-    buffer_add_literal(&out, "\n\n");
-    conf_dump_key(&described, &out);
-    int result = print(&out);
-    crypto_wipe(key, sizeof(key));
-    crypto_wipe(out.data, out.length);
-    buffer_free(&out);
+    struct service_key described = {
+        .name = xstrdup(arguments->name), .tenant = xstrdup(arguments->tenant), .scopes = bits};
+    int result = print_new_key(&described);
+    free(described.name);
+    free(described.tenant);
     return result;
 }
 

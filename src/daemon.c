@@ -114,9 +114,12 @@ static void quote_message(char *out, size_t size, struct text message)
 {
     size_t length = message.length < size - 1 ? message.length : size - 1;
     for (size_t i = 0; i < length; i++) {
-        char c = message.data[i];
-        bool printable = c >= ' ' && c <= '~' && c != '\\';
-        out[i] = c == '"' ? '\'' : printable ? c : '?';
+        out[i] = message.data[i];
+        if (out[i] == '"') {
+            out[i] = '\'';
+        } else if (out[i] < ' ' || out[i] > '~' || out[i] == '\\') {
+            out[i] = '?';
+        }
     }
     out[length] = '\0';
 }
@@ -300,7 +303,7 @@ static bool reload(struct daemon *daemon, struct buffer *error)
 static void reload_and_tell(struct daemon *daemon)
 {
     struct buffer error = {0};
-    sd_notifyf(0, "RELOADING=1\nMONOTONIC_USEC=%lld", (long long)(clock_monotonic_ms() * 1000));
+    sd_notifyf(0, "RELOADING=1\nMONOTONIC_USEC=%lld", (long long)clock_monotonic_ms() * 1000);
     bool taken = reload(daemon, &error);
     if (taken) {
         log_info("config_reloaded", "file=%s", daemon->path);

@@ -179,9 +179,10 @@ void conf_keys_finish(struct conf_report *report, struct conf_key_draft **drafts
         conf->keys = xcalloc(conf->key_count, sizeof(conf->keys[0]));
     }
     /* Drafts are newest first, keys stand in the file's order. */
-    for (size_t i = conf->key_count; i-- > 0;) {
+    size_t left = conf->key_count;
+    while (*drafts != NULL) {
         struct conf_key_draft *draft = *drafts;
-        conf->keys[i] = draft->key;
+        conf->keys[--left] = draft->key;
         *drafts = draft->next;
         free(draft);
     }
