@@ -7,7 +7,8 @@
  *     key ID 64-hex-digits        (ID 1..63)
  * '#' starts a comment. The file is a regular one, of the service's user or root, and closed to all
  * others; the group bits that systemd sets on a credential are let pass. A second 'names' line, a
- * number or digits that appear twice, and anything else are refused. */
+ * number or digits that appear twice, and anything else are refused. A new key is added above the
+ * last line on all nodes first, and made the last when all of them read it. */
 #pragma once
 
 #include "text.h"

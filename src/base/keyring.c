@@ -131,7 +131,9 @@ static const char *parse_line(struct key_file *file, struct text line)
     struct text kind = next_word(&line);
     if (kind.length == 0)
         return NULL;
-    struct text id = text_equal(kind, TEXT("names")) ? (struct text){0} : next_word(&line);
+    struct text id = {0};
+    if (!text_equal(kind, TEXT("names")))
+        id = next_word(&line);
     struct text digits = next_word(&line);
 
     uint8_t secret[KEY_LENGTH];
@@ -228,9 +230,10 @@ static bool write_new_keys(int fd)
     static const char format[] =
         "# Keys of sessiond. Whoever can read this file can make tokens and open records; without\n"
         "# it all sessions are lost. Keep a copy in a safe place; all nodes use the same file.\n"
-        "# To rotate: add a line 'key 2 ...' with digits of its own at the end, on all nodes; "
-        "drop\n"
-        "# the old line once the longest session has ended. The line 'names' stays for ever.\n";
+        "# The last line mints, all lines read. To rotate, add 'key 2' and 64 random hexadecimal\n"
+        "# digits above the last line and reload all nodes, then move it to the end and reload\n"
+        "# them again; drop the old key when the longest session has ended. 'names' stays for "
+        "ever.\n";
     uint8_t secret[2][KEY_LENGTH];
     char digits[2][KEY_DIGITS];
     for (size_t i = 0; i < 2; i++) {
