@@ -174,6 +174,9 @@ bool guard_framing(struct headers *headers, bool http_1_1, struct framing *ret)
     if (headers->fault != NULL) {
         return false;
     }
+    if (http_1_1 && headers->values[HEADER_HOST].data == NULL) {
+        return fail(headers, "HTTP/1.1 demands a Host header");
+    }
     if (coding.data != NULL) {
         if (!http_1_1 || length.data != NULL) {
             return fail(headers, "Transfer-Encoding has no place in this request");

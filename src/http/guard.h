@@ -1,10 +1,10 @@
 /* The guard against malformed requests: what libmicrohttpd 0.9.75 lets through and must not reach
  * anybody. Pure; one pass over the headers checks them all and keeps the ones sessiond needs.
  *
- * Refused: Transfer-Encoding beside Content-Length, in HTTP/1.0, twice, or other than "chunked";
- * Content-Length twice or not digits only; any of our headers twice; bytes below 0x20 except tab,
- * and 0x7f, in values; names that are no token; targets with control bytes, blanks, bytes above
- * 0x7e, broken percent-encoding, or encoded control bytes such as %00. */
+ * Refused: HTTP/1.1 without Host; Transfer-Encoding beside Content-Length, in HTTP/1.0, twice, or
+ * other than "chunked"; Content-Length twice or not digits only; any of our headers twice; bytes
+ * below 0x20 except tab, and 0x7f, in values; names that are no token; targets with control bytes,
+ * blanks, bytes above 0x7e, broken percent-encoding, or encoded control bytes such as %00. */
 #pragma once
 
 #include "memory.h"

@@ -52,8 +52,8 @@ struct worker {
     struct request *pool;
     struct request *audit_waiting; /* requests whose line found the audit queue full */
     struct buffer line;            /* where audit lines are formatted */
-    unsigned char random[1024];    /* for request ids, filled in bulk */
-    size_t random_left;
+    uint64_t id_prefix;            /* request ids: random for the worker, then counted */
+    uint64_t id_count;
 
     bool draining;
     bool abandoned; /* something is stuck: leave libmicrohttpd alone */
