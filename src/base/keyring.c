@@ -232,8 +232,7 @@ static bool write_new_keys(int fd)
         "# it all sessions are lost. Keep a copy in a safe place; all nodes use the same file.\n"
         "# The last line mints, all lines read. To rotate, add 'key 2' and 64 random hexadecimal\n"
         "# digits above the last line and reload all nodes, then move it to the end and reload\n"
-        "# them again; drop the old key when the longest session has ended. 'names' stays for "
-        "ever.\n";
+        "# them again; drop the old key when the longest session has ended. Keep 'names'.\n";
     uint8_t secret[2][KEY_LENGTH];
     char digits[2][KEY_DIGITS];
     for (size_t i = 0; i < 2; i++) {
