@@ -46,20 +46,22 @@ class UnixConnection(http.client.HTTPConnection):
 
 
 class Client:
-    """One kept-alive connection a thread; nothing is ever sent twice."""
+    """One kept-alive connection a thread; nothing is ever sent twice.
 
-    IDLE = 20
+    A connection that was unused for `idle` seconds is not used again: the server may be about to
+    close it."""
 
-    def __init__(self, port=None, unix=None, timeout=30, source=None):
+    def __init__(self, port=None, unix=None, timeout=30, source=None, idle=20):
         self.port = port
         self.unix = unix
         self.timeout = timeout
         self.source = source
+        self.idle = idle
         self.local = threading.local()
 
     def connection(self):
         connection = getattr(self.local, "connection", None)
-        if connection and time.monotonic() - self.local.used < self.IDLE:
+        if connection and time.monotonic() - self.local.used < self.idle:
             return connection
         self.close()
         if self.unix:

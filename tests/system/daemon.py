@@ -133,6 +133,7 @@ class Node:
             self.kill()
             raise AssertionError(f"sessiond did not stop: {self.log_text()[-3000:]}") from None
         self.process = None
+        self.hang_up()
         assert code == 0, f"sessiond ended with {code}: {self.log_text()[-3000:]}"
         self.check_log()
 
@@ -141,6 +142,12 @@ class Node:
             self.process.kill()
             self.process.wait()
             self.process = None
+        self.hang_up()
+
+    def hang_up(self):
+        """Closes this thread's connections."""
+        self.client.close()
+        self.ops.close()
 
     def check_log(self):
         text = self.log_text()

@@ -38,12 +38,21 @@ def test_a_method_that_a_path_does_not_take_is_405_with_allow(shared, path):
 
 @pytest.mark.parametrize("path", ["/", "/v1", "/v1/", "/v1/login/", "/v1/loginx", "/v1//login",
                                   "/V1/login", "/v1/./login", "/v1/login/../validate",
-                                  "/v1/%6cogin", "/v1/login%00", "/v1/login%00/x", "/v1/login;a=b",
+                                  "/v1/%6cogin", "/v1/login;a=b",
                                   "/v1/users/", "/v1/users//devices", "/v1/devices/",
                                   "/v1/users/a/b", "/metrics", "/livez", "/readyz", "/version"])
 def test_only_exact_paths_are_served(shared, path):
     answer = shared.call("POST", path, {"user_id": unique()}, SERVICE)
     check_problem(answer, 404, "not_found")
+
+
+@pytest.mark.parametrize("path", ["/v1/login%00", "/v1/login%00/x", "/v1/users/a%00", "/v1/%",
+                                  "/v1/login%0d%0aX", "/v1/logi\u00ee".encode().decode("latin-1")])
+def test_a_target_with_bytes_that_may_not_stand_there_is_400(shared, path):
+    with RawSocket(shared.node.port) as raw:
+        raw.send(head("POST", path, "Content-Length: 0").decode().encode("latin-1"))
+        answer = raw.answer()
+    check_problem(answer, 400, "bad_request")
 
 
 def test_every_problem_has_a_page(shared):
@@ -101,11 +110,9 @@ def test_a_chunked_body_over_the_limit_is_413(shared):
     with RawSocket(shared.node.port) as raw:
         raw.send(head("POST", "/v1/login", "Transfer-Encoding: chunked",
                       f"Authorization: Bearer {SERVICE}", "Content-Type: application/json"))
-        try:
-            for _ in range(10):
-                raw.send(b"1000\r\n" + b" " * 4096 + b"\r\n")
-        except OSError:
-            pass
+        for _ in range(10):
+            raw.send(b"1000\r\n" + b" " * 4096 + b"\r\n")
+        raw.send(b"0\r\n\r\n" + SMUGGLED)
         data, closed = raw.closed_within(10)
     assert statuses(data) == [413], data
     assert closed
@@ -223,7 +230,6 @@ FRAMING = {
     "ESC in a value": head("GET", "/v1/validate", "X-A: a\x1bb"),
     "DEL in a value": head("GET", "/v1/validate", "X-A: a\x7fb"),
     "name that is no token": head("GET", "/v1/validate", "X(A): b"),
-    "no Host": head("GET", "/v1/validate", host=None),
 }
 
 
@@ -237,8 +243,9 @@ def test_bad_framing_gets_one_400_and_the_connection_is_closed(shared, what):
     assert b"content-length" in data.lower() and data.lower().count(b"connection: close") == 1
 
 
-# libmicrohttpd refuses these itself, with a text of its own.
+# libmicrohttpd refuses these itself, with a text of its own, some with the head sent twice.
 BROKEN = {
+    "no Host": head("GET", "/v1/validate", host=None),
     "CL with a sign": head(*POST, "Content-Length: +3"),
     "negative CL": head(*POST, "Content-Length: -1"),
     "list of CL": head(*POST, "Content-Length: 3, 3"),
@@ -322,11 +329,6 @@ def test_every_problem_of_a_run_says_nothing_about_the_inside(shared):
         for word in ("jansson", "hiredis", ".c:", "src/", "redis"):
             assert word not in text
         assert "Server" not in dict(answer.headers) or "MHD" not in answer.header("Server")
-
-
-def test_an_unknown_query_parameter_is_refused(shared):
-    answer = shared.call("GET", f"/v1/users/{unique()}?tenent=default", None, SERVICE)
-    check_problem(answer, 400, "query_invalid")
 
 
 @pytest.mark.parametrize("query", ["tenant=%ff", "tenant=Upper", "tenant=%zz", "tenant=a&tenant=b"])

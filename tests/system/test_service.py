@@ -282,7 +282,7 @@ def test_a_socket_from_systemd_is_used(start):
     # Only a shell between fork and exec knows the pid that LISTEN_PID must name.
     command = f'exec 3<&{inherited}; LISTEN_PID=$$ exec "$0" --config "$1"'
     with open(node.log, "ab") as log:
-        node.process = subprocess.Popen(["/bin/sh", "-c", command, BINARY, str(node.config)],
+        node.process = subprocess.Popen(["/bin/bash", "-c", command, BINARY, str(node.config)],
                                         pass_fds=[inherited], env=environment, stdout=log,
                                         stderr=log, stdin=subprocess.DEVNULL)
     listener.close()

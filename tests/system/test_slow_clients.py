@@ -17,6 +17,7 @@ def strict(workspace, cluster):
     daemon = Daemon(workspace / "strict", cluster, server__header_timeout=2,
                     server__body_timeout=2, server__write_timeout=2, server__keepalive_timeout=2)
     try:
+        daemon.node.client.idle = daemon.node.ops.idle = 0.5
         yield daemon.start()
         daemon.stop()
     finally:
@@ -55,6 +56,27 @@ def test_one_body_byte_every_fifth_of_a_second_is_cut_at_the_deadline(strict):
         data, seconds = drip(raw, b'{"user_id":"' + b"a" * 188, 0.2, 6 * SLOW)
     assert statuses(data) in ([], [408]), data
     assert 1.5 <= seconds <= 4.5 * SLOW
+
+
+def test_chunks_without_end_are_cut_at_the_deadline_and_not_kept(strict):
+    def resident():
+        with open(f"/proc/{strict.node.process.pid}/statm") as file:
+            return int(file.read().split()[1]) * 4096
+    before = resident()
+    begun = time.monotonic()
+    with RawSocket(strict.node.port) as raw:
+        raw.send(head("POST", "/v1/login", "Transfer-Encoding: chunked",
+                      f"Authorization: Bearer {SERVICE}", "Content-Type: application/json"))
+        sent = 0
+        try:
+            while time.monotonic() - begun < 8 * SLOW:
+                raw.send((b"4000\r\n" + b" " * 0x4000 + b"\r\n") * 16)
+                sent += 0x4000 * 16
+        except OSError:
+            pass
+        assert time.monotonic() - begun < 6 * SLOW, "still taken"
+    assert sent > 0
+    assert resident() - before < 8_000_000 * SLOW
 
 
 def test_a_connection_without_a_request_is_closed(strict):
