@@ -1,0 +1,80 @@
+/* A scripted Redis node on an ephemeral port of loopback, in a thread of its own.
+ *
+ * PING and CLUSTER SLOTS are answered on every connection without a script, because the control
+ * thread sends them when it likes. Every other command takes the next EXPECT, whichever connection
+ * it comes over; the steps behind it act on that connection up to the next EXPECT. A command
+ * without an EXPECT to match is a failure, told by redis_node_stop(). */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum redis_step_kind {
+    REDIS_EXPECT,      /* a command: its arguments joined by blanks, as a pattern of fnmatch(3) */
+    REDIS_SEND,        /* bytes */
+    REDIS_SEND_SLICED, /* bytes, each in a packet of its own */
+    REDIS_SLEEP,       /* milliseconds, for the whole node */
+    REDIS_CLOSE,       /* the connection */
+    REDIS_ALWAYS,      /* last step: from now on every command gets these bytes */
+};
+
+struct redis_step {
+    enum redis_step_kind kind;
+    const char *text;
+    int milliseconds;
+};
+
+#define EXPECT(pattern)                         \
+    {                                           \
+        .kind = REDIS_EXPECT, .text = (pattern) \
+    }
+#define SEND(bytes)                         \
+    {                                       \
+        .kind = REDIS_SEND, .text = (bytes) \
+    }
+#define SEND_SLICED(byte)                         \
+    {                                             \
+        .kind = REDIS_SEND_SLICED, .text = (byte) \
+    }
+#define SLEEP(ms)                                 \
+    {                                             \
+        .kind = REDIS_SLEEP, .milliseconds = (ms) \
+    }
+#define CLOSE()             \
+    {                       \
+        .kind = REDIS_CLOSE \
+    }
+#define ALWAYS(bytes)                         \
+    {                                         \
+        .kind = REDIS_ALWAYS, .text = (bytes) \
+    }
+/* An array of steps and its length. */
+#define SCRIPT(...)                           \
+    (const struct redis_step[]){__VA_ARGS__}, \
+        sizeof((const struct redis_step[]){__VA_ARGS__}) / sizeof(struct redis_step)
+
+struct redis_node;
+
+/* Listens, without a script: every command is a failure. Port 0: any. */
+struct redis_node *redis_node_start(uint16_t port);
+uint16_t redis_node_port(const struct redis_node *node);
+/* Appends steps; the texts are copied. */
+void redis_node_script(struct redis_node *node, const struct redis_step *steps, size_t count);
+/* What CLUSTER SLOTS gets from now on; NULL: an error, as from a server without cluster. */
+void redis_node_slots(struct redis_node *node, const char *reply);
+/* The answer to CLUSTER SLOTS in which the node on this port of 127.0.0.1 owns first to last. */
+const char *redis_node_range(char out[128], unsigned first, unsigned last, uint16_t port);
+
+/* Scripted commands, answers to CLUSTER SLOTS, accepted connections so far. */
+unsigned redis_node_commands(struct redis_node *node);
+unsigned redis_node_maps_asked(struct redis_node *node);
+unsigned redis_node_accepted(struct redis_node *node);
+/* Most scripted commands that came with one read. */
+unsigned redis_node_most_at_once(struct redis_node *node);
+/* The latest scripted command; "" if there was none. */
+const char *redis_node_latest(struct redis_node *node, char *out, size_t size);
+
+/* Closes, frees, clears. Fails the test if a command came that was not expected, or steps are left.
+ */
+void redis_node_stop(struct redis_node **node);
