@@ -82,7 +82,7 @@ REDIS_PORT ?=
 C_FILES := $(wildcard include/*.h include/tbl/*.h src/*.c src/*/*.[ch] tests/*.[ch] tests/bench/*.c)
 FORMATTED_FILES := $(filter-out include/tbl/%,$(C_FILES))
 PYTHON  := /usr/bin/python3
-AGAIN   := +@$(MAKE) --no-print-directory
+AGAIN   := +@$(MAKE) --no-print-directory $(if $(V),,-s)
 
 .PHONY: help deps run stop redis-up redis-down check unit system lint asan tsan bench memory format \
         install clean check-parts flags
@@ -157,7 +157,7 @@ format: ## Formats the C sources
 install: $(DAEMON) ## Installs under DESTDIR and PREFIX=/usr/local; keeps an existing configuration
 	install -D -m 755 $(DAEMON) $(DESTDIR)$(PREFIX)/bin/sessiond
 	install -d $(DESTDIR)$(UNITDIR)
-	sed 's|/usr/local/bin/|$(PREFIX)/bin/|' systemd/sessiond.service >$(DESTDIR)$(UNITDIR)/sessiond.service
+	sed 's|/usr/local/|$(PREFIX)/|' systemd/sessiond.service >$(DESTDIR)$(UNITDIR)/sessiond.service
 	install -D -m 644 conf/redis.conf $(DESTDIR)$(DATADIR)/redis.conf
 	install -D -m 644 conf/sessiond.conf $(DESTDIR)$(DATADIR)/sessiond.conf
 	test -e $(DESTDIR)$(SYSCONFDIR)/sessiond/sessiond.conf || \

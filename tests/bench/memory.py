@@ -22,11 +22,18 @@ import time
 import pump
 import service
 
-DEVICES = [("mobile", "iPhone 15 Pro", "Mozilla/5.0 (iPhone; CPU iPhone OS 17_5 like Mac OS X) AppleWebKit/605.1.15 "
-            "(KHTML, like Gecko) Version/17.5 Mobile/15E148 Safari/604.1"),
-           ("desktop", "Firefox on Linux", "Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0"),
-           ("tablet", "Galaxy Tab S9", "Mozilla/5.0 (Linux; Android 14; SM-X710) AppleWebKit/537.36 (KHTML, like Gecko) "
-            "Chrome/126.0.0.0 Safari/537.36")]
+# Type, name and user agent of each of a user's devices: as an account service that knows its devices
+# tells them, or with what browsers send in User-Agent.
+DEVICES = {
+    "compact": [("mobile", "iPhone 15", "Safari 17.5 on iOS"),
+                ("desktop", "Office", "Firefox 128 on Linux"),
+                ("tablet", "Galaxy Tab S9", "Chrome 126 on Android")],
+    "browser": [("mobile", "iPhone 15", "Mozilla/5.0 (iPhone; CPU iPhone OS 17_5 like Mac OS X) AppleWebKit/605.1.15 "
+                 "(KHTML, like Gecko) Version/17.5 Mobile/15E148 Safari/604.1"),
+                ("desktop", "Office", "Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0"),
+                ("tablet", "Galaxy Tab S9", "Mozilla/5.0 (Linux; Android 14; SM-X710) AppleWebKit/537.36 "
+                 "(KHTML, like Gecko) Chrome/126.0.0.0 Safari/537.36")],
+}
 TOUCH_SECONDS = 61  # sessiond notes a use at most every 60 s
 BUFFERS = ("mem_clients_normal", "mem_total_replication_buffers", "mem_aof_buffer")
 
@@ -36,18 +43,18 @@ def request_bytes(method, path, credential, body=b""):
             f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n").encode() + body
 
 
-def login_requests(key, users):
+def login_requests(key, users, devices):
     for user in users:
         source = random.Random(user)
-        for kind, name, agent in DEVICES:
+        for kind, name, agent in devices:
             yield request_bytes("POST", "/v1/login", key, json.dumps({
                 "user_id": f"customer-{user:07d}@example.com", "roles": ["customer", "newsletter"],
-                "device": {"id": f"{source.getrandbits(128):032x}", "type": kind, "name": name},
+                "device": {"id": f"{source.getrandbits(64):016x}", "type": kind, "name": name},
                 "ip": f"203.0.{source.randrange(114)}.{source.randrange(256)}", "user_agent": agent}).encode())
 
 
-def log_in(port, key, users, connections):
-    answers = pump.exchange(port, login_requests(key, users), connections, 201)
+def log_in(port, key, users, devices, connections):
+    answers = pump.exchange(port, login_requests(key, users, devices), connections, 201)
     return [json.loads(answer)["access_token"] for answer in answers]
 
 
@@ -97,11 +104,13 @@ def main():
     parser.add_argument("--port", type=int, default=18320, help="first of two ports")
     parser.add_argument("--redis-port", type=int, default=7321)
     parser.add_argument("--users", type=int, default=100000)
+    parser.add_argument("--devices", choices=DEVICES, default="compact")
     parser.add_argument("--connections", type=int, default=64)
     parser.add_argument("--processes", type=int, default=2, help="of the client")
     arguments = parser.parse_args()
     service.check_ports_free(range(arguments.port, arguments.port + 2))
-    sessions = arguments.users * len(DEVICES)
+    devices = DEVICES[arguments.devices]
+    sessions = arguments.users * len(devices)
     each = arguments.connections // arguments.processes
     shares = [range(first, arguments.users, arguments.processes) for first in range(arguments.processes)]
 
@@ -111,9 +120,9 @@ def main():
         daemon = service.Service(arguments.build / "sessiond", directory, nodes, arguments.port, workers=0)
         with daemon.running(), multiprocessing.Pool(arguments.processes) as pool:
             before, start = sample(masters), time.monotonic()
-            tokens = pool.starmap(log_in, [(daemon.port, daemon.key, users, each) for users in shares])
+            tokens = pool.starmap(log_in, [(daemon.port, daemon.key, users, devices, each) for users in shares])
             seconds, last_login = time.monotonic() - start, time.monotonic()
-            print(f"{arguments.users} users, {sessions} sessions; logged in over {arguments.connections} connections "
+            print(f"{arguments.users} users, {sessions} sessions, {arguments.devices} devices; logged in over {arguments.connections} connections "
                   f"in {seconds:.0f} s, {sessions / seconds:.0f}/s", flush=True)
             report("after the logins", before, sample(masters), sessions)
             time.sleep(max(0, last_login + TOUCH_SECONDS - time.monotonic()))
