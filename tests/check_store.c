@@ -257,9 +257,7 @@ START_TEST(refreshes_are_coalesced_and_rate_limited)
     start_two();
     rig_run(&rig, 150);
     unsigned asked = redis_node_maps_asked(first) + redis_node_maps_asked(second);
-    char moved[64];
-    snprintf(moved, sizeof(moved), "%s", with_port("-MOVED 1 127.0.0.1:PORT\r\n", second));
-    redis_node_script(first, SCRIPT(ALWAYS(moved)));
+    redis_node_script(first, SCRIPT(ALWAYS(with_port("-MOVED 1 127.0.0.1:PORT\r\n", second))));
     redis_node_script(second, SCRIPT(ALWAYS("+OK\r\n")));
     for (int i = 0; i < CALLS; i++) {
         rig_send(&rig, &probes[i], "GET foo", 0, 500);

@@ -422,6 +422,7 @@ void connection_shut(struct connection *connection)
 {
     close_socket(connection);
     forget_lookup(connection);
+    connection->wait_owed = false;
     connection->state = CONNECTION_IDLE;
 }
 

@@ -44,7 +44,8 @@ struct connection {
     size_t output_taken;
     uint64_t stream_end; /* bytes given to this socket, those in output included */
     bool wait_owed;
-    bool refused; /* NOAUTH came: break as soon as nothing is owed */
+    int64_t ask_until_ms; /* a WAIT ran out: those before then do not wait as long */
+    bool refused;         /* NOAUTH came: break as soon as nothing is owed */
     struct reply_reader reader;
 };
 

@@ -24,6 +24,8 @@ enum {
      * cheap. */
     FEED_BYTES = 8 * 1024,
     READS_AT_ONCE = 4,   /* then other connections have their turn */
+    WAIT_ASK_MS = 5,     /* enough for a replica that is near and well */
+    ASK_FOR_MS = 1000,   /* then one WAIT takes its full time again */
     WAIT_GRACE_MS = 300, /* WAIT may come late by the server's clock tick and the way back */
     OUTPUT_BYTES_KEPT = 256 * 1024 /* a larger buffer is given back when it is empty */
 };
@@ -92,11 +94,16 @@ static void add_call(struct connection *connection, struct store_call *call)
     state->stream_end = connection->stream_end;
 }
 
-/* At least 1, since WAIT takes 0 for ever. */
-static int64_t wait_ms(const struct store_link *link, int64_t last_deadline_ms)
+/* At least 1, since WAIT takes 0 for ever. A change is several writes, and without a replica each
+ * would run into its timeout and the change into its deadline: so only one a second does. */
+static int64_t wait_ms(const struct connection *connection, int64_t last_deadline_ms)
 {
-    int64_t left_ms = last_deadline_ms - clock_monotonic_ms();
-    int64_t most_ms = link->settings->wait_timeout_ms;
+    int64_t now_ms = clock_monotonic_ms();
+    int64_t left_ms = last_deadline_ms - now_ms;
+    int64_t most_ms = connection->link->settings->wait_timeout_ms;
+    if (now_ms < connection->ask_until_ms && most_ms > WAIT_ASK_MS) {
+        most_ms = WAIT_ASK_MS;
+    }
     int64_t chosen_ms = left_ms < most_ms ? left_ms : most_ms;
     return chosen_ms > 1 ? chosen_ms : 1;
 }
@@ -104,7 +111,7 @@ static int64_t wait_ms(const struct store_link *link, int64_t last_deadline_ms)
 static void add_wait(struct connection *connection, int64_t last_deadline_ms)
 {
     size_t before = connection->output.length;
-    int64_t timeout_ms = wait_ms(connection->link, last_deadline_ms);
+    int64_t timeout_ms = wait_ms(connection, last_deadline_ms);
     char digits[24];
     int length = snprintf(digits, sizeof(digits), "%" PRId64, timeout_ms);
     const struct text arguments[] = {TEXT("WAIT"), TEXT("1"), {digits, (size_t)length}};
@@ -140,6 +147,16 @@ void stream_send_queue(struct connection *connection)
 
 /* --- in --- */
 
+static void note_wait(struct connection *connection, int64_t replicas)
+{
+    int64_t now_ms = clock_monotonic_ms();
+    if (replicas > 0) {
+        connection->ask_until_ms = 0;
+    } else if (now_ms >= connection->ask_until_ms) {
+        connection->ask_until_ms = now_ms + ASK_FOR_MS;
+    }
+}
+
 /* The replicas that have the batch, 0 if the server could not say. */
 static void take_wait_reply(struct connection *connection, const struct store_reply *reply)
 {
@@ -148,6 +165,7 @@ static void take_wait_reply(struct connection *connection, const struct store_re
         replicas = 0;
     }
     connection->wait_owed = false;
+    note_wait(connection, replicas);
     connection->link->dirty = true;
     struct call_list held = connection->held;
     connection->held = (struct call_list){0};
