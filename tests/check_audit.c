@@ -844,10 +844,10 @@ START_TEST(a_pipe_is_not_taken_for_a_file)
 }
 END_TEST
 
-START_TEST(the_file_is_readable_by_owner_and_group_only)
+START_TEST(the_file_is_readable_by_owner_and_group_whatever_the_umask)
 {
     struct stat status;
-    umask(0);
+    umask(_i == 0 ? 0 : 077);
     start();
     stop();
     ck_assert_int_eq(stat(path, &status), 0);
@@ -1228,7 +1228,7 @@ static void add_files(Suite *suite)
     tcase_add_loop_test(tests, a_file_that_cannot_be_opened_is_an_error_that_names_it, 0,
                         ROWS(start_cases));
     tcase_add_test(tests, a_pipe_is_not_taken_for_a_file);
-    tcase_add_test(tests, the_file_is_readable_by_owner_and_group_only);
+    tcase_add_loop_test(tests, the_file_is_readable_by_owner_and_group_whatever_the_umask, 0, 2);
     tcase_add_test(tests, a_torn_last_line_is_ended_and_told_of);
     tcase_add_test(tests, a_file_of_one_torn_line_is_mended_too);
 }

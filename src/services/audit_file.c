@@ -246,19 +246,23 @@ static bool examine(struct audit_file *file)
     file->day = file->size > 0 ? status.st_mtim.tv_sec / (DAY_MS / 1000) : -1;
     file->torn = file->size - end_of_lines(file->fd, file->size);
     file->unsynced = false;
-    return !file->regular || file->size > 0 || sync_directory(file);
+    return true;
+}
+
+/* The mode is part of the contract with log shippers, whatever the umask. */
+static bool create(struct audit_file *file)
+{
+    file->fd = open(file->path, O_RDWR | O_APPEND | O_CREAT | O_EXCL | O_CLOEXEC, 0640);
+    return file->fd >= 0 && fchmod(file->fd, 0640) == 0 && sync_directory(file);
 }
 
 bool audit_file_open(struct audit_file *file)
 {
     assert(file->fd < 0);
     /* O_NONBLOCK is for pipes, which examine() refuses; it means nothing to regular files. */
-    file->fd =
-        open(file->path, O_RDWR | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0640);
-    if (file->fd < 0) {
-        return false;
-    }
-    if (!examine(file)) {
+    file->fd = open(file->path, O_RDWR | O_APPEND | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+    bool opened = file->fd >= 0 || (errno == ENOENT && create(file));
+    if (!opened || !examine(file)) {
         int saved = errno;
         audit_file_close(file);
         errno = saved;

@@ -22,8 +22,8 @@ void audit_file_init(struct audit_file *file, const char *path);
 /* The file must be closed. */
 void audit_file_fini(struct audit_file *file);
 
-/* Opens for appending, creates with mode 0640, and looks for a torn last line. A file that was
- * created is synced into its directory. */
+/* Opens for appending, creates with mode 0640 whatever the umask, and looks for a torn last line. A
+ * file that was created is synced into its directory. */
 bool audit_file_open(struct audit_file *file);
 /* Closes without a sync. */
 void audit_file_close(struct audit_file *file);
