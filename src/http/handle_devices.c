@@ -27,7 +27,8 @@ void handle_kick(struct request *request)
 {
     struct end_sessions *end = arena_zalloc(&request->arena, sizeof(*end));
     if (!check_self_service(request, "kick") ||
-        !check_reason(request, request_query(request, "reason"), REASON_KICKED, &end->why) ||
+        !check_reason(request, request_query(request, "reason"), REASON_KICKED, ERR_QUERY_INVALID,
+                      &end->why) ||
         !token_tenant(request, &end->tenant, &end->tenant_bound))
         return;
     end->token = request->caller.token;
@@ -91,7 +92,8 @@ void handle_user_kick(struct request *request)
 {
     struct end_sessions *end = arena_zalloc(&request->arena, sizeof(*end));
     if (!named_user(request, &end->tenant, &end->user_id) ||
-        !check_reason(request, request_query(request, "reason"), REASON_KICKED, &end->why))
+        !check_reason(request, request_query(request, "reason"), REASON_KICKED, ERR_QUERY_INVALID,
+                      &end->why))
         return;
     end->scope = END_ONE;
     end->target = request->parameters[1];
@@ -116,7 +118,7 @@ void handle_user_logout_all(struct request *request)
     uint8_t kept[SESSION_ID];
     if (!request_read_body(request, end_all_fields, FIELD_COUNT(end_all_fields), &body) ||
         !named_user(request, &end->tenant, &end->user_id) ||
-        !check_reason(request, body.reason, REASON_LOGGED_OUT, &end->why))
+        !check_reason(request, body.reason, REASON_LOGGED_OUT, ERR_BODY_INVALID, &end->why))
         return;
     if (body.keep_session.data && !text_from_hex(kept, SESSION_ID, body.keep_session)) {
         request_fail(request, ERR_BODY_INVALID,

@@ -138,7 +138,7 @@ bool check_address(struct request *request, struct text address)
 }
 
 bool check_reason(struct request *request, struct text given, const char *otherwise,
-                  struct text *ret)
+                  enum err refusal, struct text *ret)
 {
     bool good = given.length >= 1 && given.length <= 32;
     if (!given.data) {
@@ -149,8 +149,8 @@ bool check_reason(struct request *request, struct text given, const char *otherw
         good = (given.data[i] >= 'a' && given.data[i] <= 'z') || given.data[i] == '_';
     *ret = given;
     if (!good)
-        request_fail(request, ERR_BAD_REQUEST,
-                     TEXT("reason: must be 1 to 32 characters of a-z and _"), (struct text){0});
+        request_fail(request, refusal, TEXT("reason: must be 1 to 32 characters of a-z and _"),
+                     (struct text){0});
     return good;
 }
 

@@ -48,9 +48,10 @@ void write_sessions(struct json_writer *writer, const char *name,
 bool token_tenant(struct request *request, struct text *tenant, bool *bound);
 /* True if absent or an IP address; otherwise answers 400. */
 bool check_address(struct request *request, struct text address);
-/* Reason word of api.md, [a-z_]{1,32}; absent becomes `otherwise`; answers 400 for others. */
+/* Reason word of api.md, [a-z_]{1,32}; absent becomes `otherwise`; others are answered with
+ * `refusal`, which says whether query or body is wrong. */
 bool check_reason(struct request *request, struct text given, const char *otherwise,
-                  struct text *ret);
+                  enum err refusal, struct text *ret);
 /* True if the policy lets users do this with their own token (services may always); otherwise
  * answers 403. */
 bool check_self_service(struct request *request, const char *what);
