@@ -10,7 +10,7 @@
  *   's' session    flags 1 (bit 0 remember, 1 second factor, 2 previous pair present),
  *                  generation 4, issued_ms 6, absolute_s 5, access hash 16, refresh hash 16,
  *                  with bit 2: previous access hash 16, previous refresh hash 16;
- *                  shown (2), ip (1), user agent (2), device id (1), device type (1)
+ *                  shown (2), ip (1), user agent (2)
  *   't' tombstone  reason (1), actor (1), ended_s 5, forget_s 5
  *   'u' user       under session id 0 only: flags 1 (bit 0 frozen, 1 exempt present),
  *                  not_before_ms 6, frozen_until_s 5 (0: for ever),
@@ -40,8 +40,6 @@ struct record {
     struct text shown; /* at most RECORD_SHOWN_MAX bytes */
     struct text ip;
     struct text user_agent;
-    struct text device_id;
-    struct text device_type;
 };
 
 struct tombstone {

@@ -48,8 +48,6 @@ static struct record example(bool has_previous)
         .shown = TEXT(SHOWN),
         .ip = TEXT("2001:db8::17"),
         .user_agent = TEXT("Mozilla/5.0 (X11; Linux x86_64)"),
-        .device_id = TEXT("d1"),
-        .device_type = TEXT("phone"),
     };
     memset(record.access_hash, 'a', SECRET_HASH);
     memset(record.refresh_hash, 'r', SECRET_HASH);
@@ -82,8 +80,6 @@ static void assert_records(const struct record *a, const struct record *b)
     assert_texts(a->shown, b->shown);
     assert_texts(a->ip, b->ip);
     assert_texts(a->user_agent, b->user_agent);
-    assert_texts(a->device_id, b->device_id);
-    assert_texts(a->device_type, b->device_type);
 }
 
 static enum record_kind read_text(bool encrypt, struct text text, struct record_content *content)
@@ -126,7 +122,7 @@ START_TEST(a_session_reads_back)
     record.remember = _i & 4;
     record.second_factor = _i & 8;
     if (_i & 16)
-        record.ip = record.user_agent = record.device_id = record.device_type = (struct text){0};
+        record.ip = record.user_agent = (struct text){0};
     assert_round_trip(&record, _i & 1);
 }
 END_TEST
@@ -143,7 +139,7 @@ START_TEST(an_empty_session_and_the_largest_read_back)
     record.issued_ms = (INT64_C(1) << 48) - 1;
     record.absolute_s = (INT64_C(1) << 40) - 1;
     record.shown = record.user_agent = (struct text){letters, RECORD_SHOWN_MAX};
-    record.ip = record.device_id = record.device_type = (struct text){letters, 255};
+    record.ip = (struct text){letters, 255};
     assert_round_trip(&record, encrypt);
     free(letters);
 }
@@ -222,9 +218,7 @@ START_TEST(plain_layouts_are_known)
                                   .absolute_s = 0x1112131415,
                                   .shown = TEXT("SS"),
                                   .ip = TEXT("I"),
-                                  .user_agent = TEXT("U"),
-                                  .device_id = TEXT("D"),
-                                  .device_type = TEXT("T")};
+                                  .user_agent = TEXT("U")};
     record_write(ring, false, place, &record, &stored);
     assert_hex(buffer_text(&stored), "0200"
                                      "7302000000030102030405061112131415"
@@ -232,9 +226,7 @@ START_TEST(plain_layouts_are_known)
                                      "00000000000000000000000000000000"
                                      "00025353"
                                      "0149"
-                                     "000155"
-                                     "0144"
-                                     "0154");
+                                     "000155");
     stored.length = 0;
     tombstone_write(ring, false, place, &kicked, &stored);
     assert_hex(buffer_text(&stored),
@@ -534,7 +526,7 @@ START_TEST(mutations_never_read_as_sealed_and_never_break_the_reader)
             ck_abort_msg("mutation %d reads as %d", i, kind);
         if (kind == RECORD_SESSION) {
             assert_inside_arena(content.session.shown, text);
-            assert_inside_arena(content.session.device_type, text);
+            assert_inside_arena(content.session.user_agent, text);
         }
         arena_reset(&arena);
     }

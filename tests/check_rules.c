@@ -268,8 +268,8 @@ static void make_four(struct session four[4], struct user_state *state)
                                                                                  "b"};
     for (int i = 0; i < 4; i++) {
         four[i] = make(i * 10, seen[i]);
-        four[i].record.device_id = text_of(ids[i]);
-        four[i].record.device_type = text_of(types[i]);
+        four[i].device_id = text_of(ids[i]);
+        four[i].device_type = text_of(types[i]);
     }
     *state = (struct user_state){.sessions = four, .session_count = 4};
 }

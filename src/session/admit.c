@@ -12,16 +12,16 @@ static size_t count_remaining(const struct user_state *state, const bool *alive)
     return count;
 }
 
-static bool is_displaced(const struct record *record, const struct device *device,
+static bool is_displaced(const struct session *session, const struct device *device,
                          enum exclusive exclusive)
 {
-    if (device->id.length > 0 && text_equal(record->device_id, device->id))
+    if (device->id.length > 0 && text_equal(session->device_id, device->id))
         return true;
     switch (exclusive) {
     case EXCLUSIVE_USER:
         return true;
     case EXCLUSIVE_DEVICE_TYPE:
-        return text_equal(record->device_type, device->type);
+        return text_equal(session->device_type, device->type);
     case EXCLUSIVE_NONE:
         break;
     }
@@ -66,7 +66,7 @@ enum err rules_admit(struct user_state *state, const struct device *device,
     for (size_t i = 0; i < state->session_count; i++) {
         struct session *session = &state->sessions[i];
         alive[i] = !rules_dead(&state->user, session, policy, now_ms).data;
-        if (alive[i] && is_displaced(&session->record, device, policy->exclusive))
+        if (alive[i] && is_displaced(session, device, policy->exclusive))
             session->ended = true;
     }
     return make_room(state, alive, policy);
@@ -77,7 +77,7 @@ bool rules_device_is_new(const struct user_state *state, struct text device_id)
     if (device_id.length == 0)
         return true;
     for (size_t i = 0; i < state->session_count; i++)
-        if (text_equal(state->sessions[i].record.device_id, device_id))
+        if (text_equal(state->sessions[i].device_id, device_id))
             return false;
     return true;
 }

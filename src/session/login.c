@@ -49,8 +49,8 @@ static void make_session(struct login_change *work, const struct policy *policy)
     buffer_free(&shown);
     record->ip = login->ip;
     record->user_agent = login->user_agent;
-    record->device_id = login->device.id;
-    record->device_type = login->device.type;
+    fresh->device_id = login->device.id;
+    fresh->device_type = login->device.type;
 }
 
 static void bury_replaced(struct login_change *work, struct user_state *state, struct edit *edit,

@@ -91,8 +91,8 @@ void operation_note_session(struct operation *operation, const struct session *s
 {
     record_identity(&session->record, operation->arena, &operation->tenant, &operation->user_id);
     operation->session_id = operation_session_id(operation, session->id);
-    operation->device_id = session->record.device_id;
-    operation->device_type = session->record.device_type;
+    operation->device_id = session->device_id;
+    operation->device_type = session->device_type;
 }
 
 void operation_refuse_missing(struct operation *operation, const struct user_state *state,

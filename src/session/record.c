@@ -115,9 +115,8 @@ void record_write(const struct keyring *keyring, bool encrypt, struct record_pla
                   const struct record *record, struct buffer *out)
 {
     assert(record->shown.length <= RECORD_SHOWN_MAX);
-    struct buffer content = start_content(
-        KIND_SESSION, record->shown.length + record->ip.length + record->user_agent.length +
-                          record->device_id.length + record->device_type.length);
+    struct buffer content = start_content(KIND_SESSION, record->shown.length + record->ip.length +
+                                                            record->user_agent.length);
     put_int(&content, FLAGS,
             (record->remember ? SESSION_REMEMBER : 0) |
                 (record->second_factor ? SESSION_SECOND_FACTOR : 0) |
@@ -134,8 +133,6 @@ void record_write(const struct keyring *keyring, bool encrypt, struct record_pla
     put_text(&content, LONG, record->shown);
     put_text(&content, SHORT, record->ip);
     put_text(&content, LONG, record->user_agent);
-    put_text(&content, SHORT, record->device_id);
-    put_text(&content, SHORT, record->device_type);
     put_record(keyring, encrypt, place, &content, out);
 }
 
@@ -236,8 +233,6 @@ static void take_session(struct cursor *cursor, struct record *ret)
     ret->shown = take_text(cursor, LONG);
     ret->ip = take_text(cursor, SHORT);
     ret->user_agent = take_text(cursor, LONG);
-    ret->device_id = take_text(cursor, SHORT);
-    ret->device_type = take_text(cursor, SHORT);
 }
 
 static void take_tombstone(struct cursor *cursor, struct tombstone *ret)

@@ -97,11 +97,13 @@ struct text shown_complete(struct arena *arena, struct text stored,
 
 struct text shown_device_member(struct arena *arena, struct text device, const char *name)
 {
-    struct text mark = arena_format(arena, "\"%s\":\"", name);
-    const char *found = memmem(device.data, device.length, mark.data, mark.length);
+    char mark[16] = "\"";
+    char *mark_end = stpcpy(stpcpy(mark + 1, name), "\":\"");
+    size_t mark_length = (size_t)(mark_end - mark);
+    const char *found = memmem(device.data, device.length, mark, mark_length);
     if (!found)
         return (struct text){0};
-    size_t start = (size_t)(found - device.data) + mark.length;
+    size_t start = (size_t)(found - device.data) + mark_length;
     size_t end = value_end(device, start - 1) - 1;
     char *copy = arena_alloc(arena, end - start + 1);
     size_t length = 0;

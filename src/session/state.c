@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "metrics.h"
+#include "shown.h"
 
 struct state_reader {
     const struct state_codec *codec;
@@ -12,6 +13,19 @@ struct state_reader {
     struct user_state *state;
     const struct store_reply *reply;
 };
+
+void session_open(struct session *ret, const uint8_t id[SESSION_ID], const struct record *record,
+                  struct arena *arena)
+{
+    struct text device = shown_device(record->shown);
+    *ret = (struct session){
+        .record = *record,
+        .device_id = shown_device_member(arena, device, "id"),
+        .device_type = shown_device_member(arena, device, "type"),
+        .last_seen_s = record->issued_ms / 1000,
+    };
+    memcpy(ret->id, id, SESSION_ID);
+}
 
 static void read_record(struct state_reader *reader, struct text field, struct text value)
 {
@@ -22,11 +36,7 @@ static void read_record(struct state_reader *reader, struct text field, struct t
     switch (record_read(reader->codec->keyring, reader->codec->encrypt, place, value, reader->arena,
                         &content)) {
     case RECORD_SESSION: {
-        struct session *session = &state->sessions[state->session_count++];
-        memcpy(session->id, id, SESSION_ID);
-        session->record = content.session;
-        session->last_seen_s = content.session.issued_ms / 1000;
-        session->ended = false;
+        session_open(&state->sessions[state->session_count++], id, &content.session, reader->arena);
         return;
     }
     case RECORD_TOMBSTONE: {

@@ -17,6 +17,7 @@
 struct session {
     uint8_t id[SESSION_ID];
     struct record record;
+    struct text device_id, device_type; /* out of the record's shown members; absent if not there */
     int64_t last_seen_s;
     bool ended; /* by the edit under way: rules_bury() sets it */
 };
@@ -37,6 +38,10 @@ struct user_state {
     size_t unreadable_count; /* records that did not open: left alone, they may be another node's
                                 newer key */
 };
+
+/* A session as its record tells it, last used when its pair was issued. Texts lie in the arena. */
+void session_open(struct session *ret, const uint8_t id[SESSION_ID], const struct record *record,
+                  struct arena *arena);
 
 /* What is needed to read and write records. */
 struct state_codec {

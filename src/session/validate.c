@@ -87,7 +87,7 @@ static void judge_reply(struct validate *validate, const struct store_reply *rep
     struct user_state empty = {0};
     struct record_content content;
     struct user_record user;
-    struct session session = {.ended = false};
+    struct session session;
 
     operation->session_id = operation_session_id(operation, validate->parsed.session_id);
     if (!stored.data) {
@@ -106,9 +106,7 @@ static void judge_reply(struct validate *validate, const struct store_reply *rep
         refuse_unreadable(validate);
         return;
     }
-    memcpy(session.id, validate->parsed.session_id, SESSION_ID);
-    session.record = content.session;
-    session.last_seen_s = content.session.issued_ms / 1000;
+    session_open(&session, validate->parsed.session_id, &content.session, operation->arena);
     int64_t seen_s;
     if (store_reply_int(store_reply_element(reply, REPLY_TOUCH), &seen_s) &&
         seen_s > session.last_seen_s)
