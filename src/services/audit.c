@@ -9,11 +9,8 @@
 #include <string.h>
 
 #include "audit_private.h"
-#include "log.h"
 #include "memory.h"
 #include "metrics.h"
-
-static const int64_t retention_least_ms = 180LL * 86400 * 1000;
 
 /* --- frames and lists of tickets --- */
 
@@ -74,14 +71,9 @@ static void unref(struct audit *audit)
 
 void audit_reload(struct audit *audit, const struct conf *conf)
 {
-    int64_t retention_ms = conf->audit_retention * 1000;
-    int64_t before_ms = atomic_exchange(&audit->retention_ms, retention_ms);
+    atomic_store(&audit->retention_ms, conf->audit_retention * 1000);
     atomic_store(&audit->max_bytes, conf->audit_max_bytes);
     atomic_store(&audit->queue_bytes, conf->audit_queue_bytes);
-    if (retention_ms < retention_least_ms && retention_ms != before_ms) {
-        log_warning("audit_retention_short", "seconds=%lld recommended=%lld",
-                    (long long)conf->audit_retention, (long long)(retention_least_ms / 1000));
-    }
 }
 
 static struct audit *create(const struct conf *conf, const char *node)
