@@ -88,7 +88,7 @@ AGAIN   := +@$(MAKE) --no-print-directory $(if $(V),,-s)
         install clean check-parts flags
 
 help: ## Lists the targets
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-11s %s\n", $$1, $$2 }' Makefile
 
 deps: ## Installs the missing Debian packages for building and testing
 	@tests/deps.sh build
