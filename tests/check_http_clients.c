@@ -1,0 +1,236 @@
+/* Where clients come from and how many may: trusted proxies, limits, deadlines of connections. */
+#include <check.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "../src/http/client.h"
+#include "../src/http/limits.h"
+#include "../src/http/proxies.h"
+#include "crypto.h"
+
+static struct ip_address address_of(const char *literal)
+{
+    struct ip_address address;
+    ck_assert_msg(ip_parse(text_of(literal), &address), "%s", literal);
+    return address;
+}
+
+static void load_proxies(struct proxies *proxies)
+{
+    static char *words[] = {"10.0.0.0/8", "fd00::/8", "192.0.2.1"};
+    const struct conf_list list = {words, 3};
+    proxies_load(proxies, &list);
+    ck_assert_uint_eq(proxies->count, 3);
+}
+
+static const struct {
+    const char *peer, *forwarded_for, *client;
+} hops[] = {
+    /* an untrusted peer is the client, whatever it says */
+    {"203.0.113.9", "198.51.100.1", "203.0.113.9"},
+    {"203.0.113.9", "", "203.0.113.9"},
+    {"192.0.2.2", "198.51.100.1", "192.0.2.2"},
+    /* a trusted one names it */
+    {"10.1.2.3", "198.51.100.1", "198.51.100.1"},
+    {"192.0.2.1", "2001:db8::1", "2001:db8::1"},
+    {"fd00::1", " 198.51.100.1\t", "198.51.100.1"},
+    {"10.1.2.3", "", "10.1.2.3"},
+    /* the right-most untrusted hop counts: what stands left of it anyone can write */
+    {"10.1.2.3", "1.1.1.1, 198.51.100.1", "198.51.100.1"},
+    {"10.1.2.3", "1.1.1.1, 198.51.100.1, 10.9.9.9", "198.51.100.1"},
+    {"10.1.2.3", "1.1.1.1,198.51.100.1,192.0.2.1,fd00::2", "198.51.100.1"},
+    {"10.1.2.3", "10.0.0.5, 10.0.0.6", "10.0.0.5"},
+    {"10.1.2.3", "garbage, 198.51.100.1", "198.51.100.1"},
+    /* malformed: the peer */
+    {"10.1.2.3", "garbage", "10.1.2.3"},
+    {"10.1.2.3", "198.51.100.1, garbage", "10.1.2.3"},
+    {"10.1.2.3", "198.51.100.1,", "10.1.2.3"},
+    {"10.1.2.3", "198.51.100.1, , 10.0.0.6", "10.1.2.3"},
+    {"10.1.2.3", "198.51.100.1:8080", "10.1.2.3"},
+    {"10.1.2.3", "unknown", "10.1.2.3"},
+    {"10.1.2.3", "garbage, 10.0.0.6", "10.1.2.3"},
+};
+
+START_TEST(forwarded_for_is_believed_up_to_the_first_hop_that_is_not_trusted)
+{
+    struct proxies proxies;
+    load_proxies(&proxies);
+    struct ip_address peer = address_of(hops[_i].peer);
+    struct ip_address expected = address_of(hops[_i].client);
+    struct ip_address client = proxies_unwrap(&proxies, &peer, text_of(hops[_i].forwarded_for));
+    ck_assert_msg(ip_equal(&client, &expected), "%s via %s", hops[_i].forwarded_for, hops[_i].peer);
+    proxies_free(&proxies);
+}
+END_TEST
+
+START_TEST(words_that_are_no_network_are_left_out)
+{
+    static char *words[] = {"10.0.0.0/33", "nonsense", "10.0.0.0/8"};
+    const struct conf_list list = {words, 3};
+    struct proxies proxies;
+    log_set_level(LOG_LEVEL_ERROR);
+    proxies_load(&proxies, &list);
+    ck_assert_uint_eq(proxies.count, 1);
+    struct ip_address inside = address_of("10.200.0.1");
+    struct ip_address outside = address_of("11.0.0.1");
+    ck_assert(proxies_include(&proxies, &inside));
+    ck_assert(!proxies_include(&proxies, &outside));
+    proxies_free(&proxies);
+}
+END_TEST
+
+START_TEST(an_address_has_only_its_own_places)
+{
+    struct limits *limits = limits_create();
+    struct ip_address one = address_of("192.0.2.1");
+    struct ip_address other = address_of("2001:db8::1");
+    limits_set(limits, 100, 2);
+    ck_assert(limits_take(limits, &one));
+    ck_assert(limits_take(limits, &one));
+    ck_assert(!limits_take(limits, &one));
+    ck_assert(limits_take(limits, &other));
+    limits_give_back(limits, &one);
+    ck_assert(limits_take(limits, &one));
+    limits_give_back(limits, &one);
+    limits_give_back(limits, &one);
+    limits_give_back(limits, &other);
+    limits_destroy(&limits);
+    ck_assert_ptr_null(limits);
+}
+END_TEST
+
+START_TEST(the_total_bounds_all_addresses_and_unix_sockets_together)
+{
+    struct limits *limits = limits_create();
+    struct ip_address one = address_of("192.0.2.1");
+    limits_set(limits, 2, 100);
+    ck_assert(limits_take(limits, &one));
+    ck_assert(limits_take(limits, NULL));
+    ck_assert(!limits_take(limits, NULL));
+    ck_assert(!limits_take(limits, &one));
+    limits_set(limits, 3, 100);
+    ck_assert(limits_take(limits, &one));
+    limits_give_back(limits, NULL);
+    limits_give_back(limits, &one);
+    limits_give_back(limits, &one);
+    limits_destroy(&limits);
+}
+END_TEST
+
+START_TEST(thousands_of_addresses_are_counted_each_for_itself)
+{
+    struct limits *limits = limits_create();
+    limits_set(limits, 20000, 1);
+    for (int round = 0; round < 2; round++) {
+        for (unsigned i = 0; i < 10000; i++) {
+            struct ip_address address = {.family = AF_INET,
+                                         .bytes = {10, 1, (uint8_t)(i >> 8), (uint8_t)i}};
+            if (round == 0) {
+                ck_assert(limits_take(limits, &address));
+                ck_assert(!limits_take(limits, &address));
+            } else {
+                limits_give_back(limits, &address);
+            }
+        }
+    }
+    limits_destroy(&limits);
+}
+END_TEST
+
+/* A connection over a socket pair, whose other end tells whether it was cut. */
+static struct connection *make_connection(int *other_end)
+{
+    int ends[2];
+    ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, ends), 0);
+    const struct sockaddr_storage address = {.ss_family = AF_UNIX};
+    *other_end = ends[1];
+    return connection_create(ends[0], &address, sizeof(address.ss_family));
+}
+
+static bool is_cut(int other_end)
+{
+    char byte;
+    return recv(other_end, &byte, 1, 0) == 0;
+}
+
+static const struct {
+    enum connection_phase phase;
+    int64_t limit_ms; /* with the defaults of the options */
+} phases[] = {
+    {CONNECTION_IDLE, 75000},
+    {CONNECTION_HEADERS, 10000},
+    {CONNECTION_BODY, 15000},
+    {CONNECTION_WRITING, 10000},
+};
+
+START_TEST(each_phase_of_a_connection_ends_at_its_own_deadline)
+{
+    int other_end;
+    struct conf *conf = conf_defaults();
+    struct connection *connection = make_connection(&other_end);
+    connection_enter(connection, phases[_i].phase, conf, 1000);
+    ck_assert(!connection_check(connection, conf, 1000 + phases[_i].limit_ms - 1));
+    ck_assert(!is_cut(other_end));
+    ck_assert(connection_check(connection, conf, 1000 + phases[_i].limit_ms));
+    ck_assert(is_cut(other_end));
+    ck_assert(!connection_check(connection, conf, 1000 + phases[_i].limit_ms));
+    close(connection->fd);
+    close(other_end);
+    connection_destroy(&connection);
+    conf_unref(&conf);
+}
+END_TEST
+
+START_TEST(a_request_that_sessiond_works_on_is_never_cut)
+{
+    int other_end;
+    struct conf *conf = conf_defaults();
+    struct connection *connection = make_connection(&other_end);
+    connection_enter(connection, CONNECTION_BUSY, conf, 1000);
+    ck_assert(!connection_check(connection, conf, INT64_MAX));
+    ck_assert(!is_cut(other_end));
+    close(connection->fd);
+    close(other_end);
+    connection_destroy(&connection);
+    conf_unref(&conf);
+}
+END_TEST
+
+START_TEST(a_unix_socket_is_called_unix)
+{
+    int other_end;
+    struct connection *connection = make_connection(&other_end);
+    ck_assert(connection->local);
+    ck_assert(text_equal(connection->peer, TEXT("unix")));
+    close(connection->fd);
+    close(other_end);
+    connection_destroy(&connection);
+}
+END_TEST
+
+#define ROWS(table) ((int)(sizeof(table) / sizeof((table)[0])))
+
+int main(void)
+{
+    crypto_init();
+    Suite *suite = suite_create("http_clients");
+    TCase *cases = tcase_create("clients");
+    tcase_add_loop_test(cases, forwarded_for_is_believed_up_to_the_first_hop_that_is_not_trusted, 0,
+                        ROWS(hops));
+    tcase_add_test(cases, words_that_are_no_network_are_left_out);
+    tcase_add_test(cases, an_address_has_only_its_own_places);
+    tcase_add_test(cases, the_total_bounds_all_addresses_and_unix_sockets_together);
+    tcase_add_test(cases, thousands_of_addresses_are_counted_each_for_itself);
+    tcase_add_loop_test(cases, each_phase_of_a_connection_ends_at_its_own_deadline, 0,
+                        ROWS(phases));
+    tcase_add_test(cases, a_request_that_sessiond_works_on_is_never_cut);
+    tcase_add_test(cases, a_unix_socket_is_called_unix);
+    suite_add_tcase(suite, cases);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_NORMAL);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}

@@ -1,0 +1,165 @@
+/* Which row of the route table a request means, and percent-decoding. */
+#include <check.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "../src/http/match.h"
+
+static const struct {
+    enum plane plane;
+    const char *method, *path;
+    enum match_result result;
+    const char *route; /* template of the row */
+    const char *first, *second;
+} requests[] = {
+    {PLANE_MAIN, "GET", "/v1/validate", MATCH_FOUND, "/v1/validate", NULL, NULL},
+    {PLANE_MAIN, "POST", "/v1/validate", MATCH_FOUND, "/v1/validate", NULL, NULL},
+    {PLANE_MAIN, "GET", "/problems/key_invalid", MATCH_FOUND, "/problems/{code}", "key_invalid",
+     NULL},
+    {PLANE_MAIN, "GET", "/v1/users/alice", MATCH_FOUND, "/v1/users/{user_id}", "alice", NULL},
+    {PLANE_MAIN, "GET", "/v1/users/a%2Fb", MATCH_FOUND, "/v1/users/{user_id}", "a%2Fb", NULL},
+    {PLANE_MAIN, "GET", "/v1/users/alice/devices", MATCH_FOUND, "/v1/users/{user_id}/devices",
+     "alice", NULL},
+    {PLANE_MAIN, "DELETE", "/v1/users/alice/devices/0123", MATCH_FOUND,
+     "/v1/users/{user_id}/devices/{session_id}", "alice", "0123"},
+    {PLANE_OPS, "GET", "/livez", MATCH_FOUND, "/livez", NULL, NULL},
+    /* no such path */
+    {PLANE_MAIN, "GET", "/", MATCH_NO_PATH, NULL, NULL, NULL},
+    {PLANE_MAIN, "GET", "", MATCH_NO_PATH, NULL, NULL, NULL},
+    {PLANE_MAIN, "OPTIONS", "*", MATCH_NO_PATH, NULL, NULL, NULL},
+    {PLANE_MAIN, "GET", "/v1/validate/", MATCH_NO_PATH, NULL, NULL, NULL},
+    {PLANE_MAIN, "GET", "/v1//validate", MATCH_NO_PATH, NULL, NULL, NULL},
+    {PLANE_MAIN, "GET", "/V1/validate", MATCH_NO_PATH, NULL, NULL, NULL},
+    {PLANE_MAIN, "GET", "/v1/validat%65", MATCH_NO_PATH, NULL, NULL, NULL},
+    {PLANE_MAIN, "GET", "/problems/", MATCH_NO_PATH, NULL, NULL, NULL},
+    {PLANE_MAIN, "GET", "/v1/users/", MATCH_NO_PATH, NULL, NULL, NULL},
+    {PLANE_MAIN, "GET", "/v1/users//devices", MATCH_NO_PATH, NULL, NULL, NULL},
+    {PLANE_MAIN, "GET", "/v1/users/alice/devices/", MATCH_NO_PATH, NULL, NULL, NULL},
+    {PLANE_MAIN, "GET", "/v1/users/alice/devices/1/2", MATCH_NO_PATH, NULL, NULL, NULL},
+    /* the other plane's */
+    {PLANE_MAIN, "GET", "/livez", MATCH_NO_PATH, NULL, NULL, NULL},
+    {PLANE_MAIN, "GET", "/metrics", MATCH_NO_PATH, NULL, NULL, NULL},
+    {PLANE_OPS, "GET", "/v1/validate", MATCH_NO_PATH, NULL, NULL, NULL},
+    /* other methods */
+    {PLANE_MAIN, "HEAD", "/v1/validate", MATCH_OTHER_METHOD, NULL, NULL, NULL},
+    {PLANE_MAIN, "get", "/v1/validate", MATCH_OTHER_METHOD, NULL, NULL, NULL},
+    {PLANE_MAIN, "GETS", "/v1/validate", MATCH_OTHER_METHOD, NULL, NULL, NULL},
+    {PLANE_MAIN, "TRACE", "/v1/login", MATCH_OTHER_METHOD, NULL, NULL, NULL},
+    {PLANE_MAIN, "GET", "/v1/users/alice/devices/0123", MATCH_OTHER_METHOD, NULL, NULL, NULL},
+    {PLANE_OPS, "POST", "/readyz", MATCH_OTHER_METHOD, NULL, NULL, NULL},
+};
+
+static void assert_text(struct text found, const char *expected)
+{
+    ck_assert_msg(text_equal(found, text_of(expected)), "%.*s, not %s", (int)found.length,
+                  found.data, expected == NULL ? "nothing" : expected);
+}
+
+START_TEST(a_request_means_exactly_one_row_or_none)
+{
+    match_prepare();
+    struct match match;
+    enum match_result result = match_route(requests[_i].plane, text_of(requests[_i].method),
+                                           text_of(requests[_i].path), &match);
+    ck_assert_msg(result == requests[_i].result, "%s %s", requests[_i].method, requests[_i].path);
+    if (requests[_i].route == NULL) {
+        ck_assert_ptr_null(match.route);
+        return;
+    }
+    ck_assert_str_eq(match.route->path, requests[_i].route);
+    ck_assert_str_eq(match.route->method, requests[_i].method);
+    assert_text(match.segments[0], requests[_i].first);
+    assert_text(match.segments[1], requests[_i].second);
+}
+END_TEST
+
+START_TEST(a_wrong_method_learns_all_right_ones)
+{
+    match_prepare();
+    struct match match;
+    ck_assert_int_eq(match_route(PLANE_MAIN, TEXT("PUT"), TEXT("/v1/validate"), &match),
+                     MATCH_OTHER_METHOD);
+    ck_assert_uint_eq(match.allowed_count, 2);
+    ck_assert_str_eq(match.allowed[0], "GET");
+    ck_assert_str_eq(match.allowed[1], "POST");
+}
+END_TEST
+
+START_TEST(no_two_rows_of_the_table_are_for_the_same_call)
+{
+    match_prepare();
+    for (size_t i = 0; i < route_count; i++) {
+        struct match match;
+        ck_assert_int_eq(match_route(routes[i].plane, text_of(routes[i].method),
+                                     text_of(routes[i].path), &match),
+                         MATCH_FOUND);
+        ck_assert_msg(match.route == &routes[i], "%s %s", routes[i].method, routes[i].path);
+    }
+}
+END_TEST
+
+START_TEST(every_row_of_the_ops_plane_is_public_and_not_audited)
+{
+    for (size_t i = 0; i < route_count; i++) {
+        if (routes[i].plane == PLANE_OPS) {
+            ck_assert_int_eq(routes[i].access, ACCESS_PUBLIC);
+            ck_assert(!routes[i].audited);
+        } else {
+            ck_assert(routes[i].audited);
+        }
+    }
+}
+END_TEST
+
+static const struct {
+    const char *encoded;
+    bool form;
+    const char *decoded; /* NULL: refused */
+} codings[] = {
+    {"plain", false, "plain"},
+    {"", false, ""},
+    {"a%20b", false, "a b"},
+    {"%e7%8e%8b", false, "\xe7\x8e\x8b"},
+    {"%E7%8E%8B", false, "\xe7\x8e\x8b"},
+    {"a%2Fb", false, "a/b"},
+    {"a%252Fb", false, "a%2Fb"},
+    {"a+b", false, "a+b"},
+    {"a+b", true, "a b"},
+    {"%2B", true, "+"},
+    {"a%", false, NULL},
+    {"a%2", false, NULL},
+    {"a%2g", false, NULL},
+    {"%%41", false, NULL},
+};
+
+START_TEST(percent_encoding_is_decoded_once_or_refused)
+{
+    char out[64];
+    struct text decoded = match_decode(out, text_of(codings[_i].encoded), codings[_i].form);
+    if (codings[_i].decoded == NULL) {
+        ck_assert_ptr_null(decoded.data);
+        return;
+    }
+    ck_assert_ptr_nonnull(decoded.data);
+    assert_text(decoded, codings[_i].decoded);
+}
+END_TEST
+
+#define ROWS(table) ((int)(sizeof(table) / sizeof((table)[0])))
+
+int main(void)
+{
+    Suite *suite = suite_create("http_match");
+    TCase *cases = tcase_create("match");
+    tcase_add_loop_test(cases, a_request_means_exactly_one_row_or_none, 0, ROWS(requests));
+    tcase_add_test(cases, a_wrong_method_learns_all_right_ones);
+    tcase_add_test(cases, no_two_rows_of_the_table_are_for_the_same_call);
+    tcase_add_test(cases, every_row_of_the_ops_plane_is_public_and_not_audited);
+    tcase_add_loop_test(cases, percent_encoding_is_decoded_once_or_refused, 0, ROWS(codings));
+    suite_add_tcase(suite, cases);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_NORMAL);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}
