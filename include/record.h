@@ -15,6 +15,7 @@
  *   'u' user       under session id 0 only: flags 1 (bit 0 frozen, 1 exempt present),
  *                  not_before_ms 6, frozen_until_s 5 (0: for ever),
  *                  with bit 1: exempt session id 8; frozen reason (1)
+ * In sealed records shown and user agent are in the spelling of src/session/dictionary.h.
  * shown: JSON members without braces, ready to send, beginning "tenant":"…","user_id":"…"
  *
  * Times are not negative; one out of its field's range is stored as the nearest in it. A text too

@@ -5,6 +5,8 @@
 #include <assert.h>
 #include <string.h>
 
+#include "dictionary.h"
+
 #define HEAD          2 /* format and key id, in clear */
 #define FORMAT_SEALED 0x01
 #define FORMAT_PLAIN  0x02
@@ -79,6 +81,16 @@ static void put_text(struct buffer *out, unsigned width, struct text text)
         buffer_add(out, text.data, length);
 }
 
+/* Text that is worth a short spelling; debugging wants it as it is. */
+static void put_words(struct buffer *out, bool pack, struct text text)
+{
+    struct buffer packed = {0};
+    if (pack)
+        dictionary_pack(&packed, text);
+    put_text(out, LONG, pack ? buffer_text(&packed) : text);
+    buffer_free(&packed);
+}
+
 /* Appends the content with its head, sealed or in clear; wipes and frees it. */
 static void put_record(const struct keyring *keyring, bool encrypt, struct record_place place,
                        struct buffer *content, struct buffer *out)
@@ -130,9 +142,9 @@ void record_write(const struct keyring *keyring, bool encrypt, struct record_pla
         buffer_add(&content, record->previous_access_hash, SECRET_HASH);
         buffer_add(&content, record->previous_refresh_hash, SECRET_HASH);
     }
-    put_text(&content, LONG, record->shown);
+    put_words(&content, encrypt, record->shown);
     put_text(&content, SHORT, record->ip);
-    put_text(&content, LONG, record->user_agent);
+    put_words(&content, encrypt, record->user_agent);
     put_record(keyring, encrypt, place, &content, out);
 }
 
@@ -169,6 +181,8 @@ void user_record_write(const struct keyring *keyring, bool encrypt, const struct
 struct cursor {
     const char *next;
     size_t left;
+    struct arena *arena;
+    bool packed; /* words are in the dictionary's spelling */
     bool broken;
 };
 
@@ -215,6 +229,15 @@ static struct text take_text(struct cursor *cursor, unsigned width)
     return taken.length > 0 ? taken : (struct text){0};
 }
 
+static struct text take_words(struct cursor *cursor)
+{
+    struct text taken = take_text(cursor, LONG);
+    struct text words = taken;
+    if (cursor->packed && !dictionary_unpack(cursor->arena, taken, RECORD_SHOWN_MAX, &words))
+        cursor->broken = true;
+    return words;
+}
+
 static void take_session(struct cursor *cursor, struct record *ret)
 {
     int64_t flags = take_flags(cursor, SESSION_FLAGS);
@@ -230,9 +253,9 @@ static void take_session(struct cursor *cursor, struct record *ret)
         take_bytes(cursor, ret->previous_access_hash, SECRET_HASH);
         take_bytes(cursor, ret->previous_refresh_hash, SECRET_HASH);
     }
-    ret->shown = take_text(cursor, LONG);
+    ret->shown = take_words(cursor);
     ret->ip = take_text(cursor, SHORT);
-    ret->user_agent = take_text(cursor, LONG);
+    ret->user_agent = take_words(cursor);
 }
 
 static void take_tombstone(struct cursor *cursor, struct tombstone *ret)
@@ -302,7 +325,13 @@ enum record_kind record_read(const struct keyring *keyring, bool encrypt, struct
 {
     memset(ret, 0, sizeof(*ret));
     struct text content = unseal(keyring, encrypt, place, stored, arena);
-    struct cursor cursor = {content.data, content.length, content.data == NULL};
+    struct cursor cursor = {
+        .next = content.data,
+        .left = content.length,
+        .arena = arena,
+        .packed = stored.length > 0 && stored.data[0] == FORMAT_SEALED,
+        .broken = content.data == NULL,
+    };
     enum record_kind kind = take_content(&cursor, place, ret);
     if (!cursor.broken && cursor.left == 0 && kind != RECORD_UNREADABLE)
         return kind;
