@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import re
 import socket
 import threading
 import time
@@ -164,7 +165,7 @@ class RawSocket:
 
 def statuses(data):
     """The status codes of the answers in a run of bytes, in order."""
-    return [int(part[:3]) for part in data.split(b"HTTP/1.1 ")[1:]]
+    return [int(code) for code in re.findall(rb"HTTP/1\.[01] (\d{3}) [A-Z]", data)]
 
 
 class RedisError(Exception):

@@ -161,14 +161,16 @@ class Node:
         return self.log.read_text(errors="replace") if self.log.exists() else ""
 
     def audit_lines(self):
-        """Every complete line of the audit file and of its rotated predecessors."""
+        """Every complete line of the audit file and of its rotated predecessors.
+
+        A piece that a crash left is no line if the next one owns up to it."""
         lines = []
         for path in sorted(self.directory.glob("audit.log*")):
-            if path.suffix != ".gz" and path.is_file():
-                with open(path, "rb") as file:
-                    lines += [json.loads(line, object_pairs_hook=merge) for line in file
-                              if line.endswith(b"\n")]
-        return [flatten(line) for line in lines]
+            raw = path.read_bytes().split(b"\n")[:-1] if path.is_file() else []
+            for number, line in enumerate(raw):
+                if not is_owned_up_piece(line, raw[number + 1:number + 2]):
+                    lines.append(flatten(json.loads(line, object_pairs_hook=merge)))
+        return lines
 
     def audit_of(self, request_id, seconds=3):
         """The one audit line of a request; validations may reach the file a moment later."""
@@ -188,6 +190,12 @@ class Node:
                 if all(f'{key}="{value}"' in (match[2] or "") for key, value in labels.items()):
                     total += float(match[3])
         return total
+
+
+def is_owned_up_piece(line, following):
+    """True if the line behind says that this one is so many bytes of a torn line."""
+    return (not line.endswith(b"}") and following and b'"recovered"' in following[0]
+            and json.loads(following[0])["sessiond.torn_bytes"] == len(line))
 
 
 def merge(pairs):
