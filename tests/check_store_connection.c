@@ -139,6 +139,24 @@ START_TEST(a_hung_node_costs_the_deadline_and_its_late_answer_is_nobodys)
 }
 END_TEST
 
+START_TEST(a_node_that_hangs_is_entrusted_with_nothing_more)
+{
+    start();
+    redis_node_script(node, SCRIPT(EXPECT("GET a"), SLEEP(400)));
+    rig_call(&rig, &probe, "GET a", 0, 50);
+    ck_assert_int_eq(probe.err, ERR_STORE_TIMEOUT);
+    /* The kernel still accepts connections for it. */
+    rig_call(&rig, &probe, "INCR b", 0, 150);
+    ck_assert_int_eq(probe.err, ERR_STORE_UNAVAILABLE);
+    rig_run(&rig, 400);
+    ck_assert_uint_eq(redis_node_commands(node), 1);
+    redis_node_script(node, SCRIPT(EXPECT("INCR c"), SEND(":1\r\n")));
+    rig_call(&rig, &probe, "INCR c", 0, 500);
+    ck_assert_int_eq(probe.err, ERR_OK);
+    stop();
+}
+END_TEST
+
 START_TEST(one_late_answer_moves_the_others_to_a_fresh_connection)
 {
     start();
@@ -541,6 +559,7 @@ static TCase *breaks_case(void)
     tcase_add_test(breaks, an_answer_nobody_asked_for_ends_the_connection);
     tcase_add_test(breaks, a_node_that_is_always_broken_gets_few_attempts);
     tcase_add_test(breaks, a_hung_node_costs_the_deadline_and_its_late_answer_is_nobodys);
+    tcase_add_test(breaks, a_node_that_hangs_is_entrusted_with_nothing_more);
     tcase_add_test(breaks, one_late_answer_moves_the_others_to_a_fresh_connection);
     tcase_add_test(breaks, a_later_call_with_an_earlier_deadline_is_not_forgotten);
     tcase_add_test(breaks, a_call_waits_for_a_node_that_comes_back_in_time);

@@ -138,8 +138,7 @@ void call_begin(struct store_link *link, struct store_call *call)
 
 /* --- end --- */
 
-/* True if the store was reached and spoke sense, whatever it said. */
-static bool got_through(enum err err)
+bool call_got_through(enum err err)
 {
     return err == ERR_OK || err == ERR_STORE_REFUSED || err == ERR_STORE_PROTOCOL;
 }
@@ -156,8 +155,12 @@ static void count_end(struct store_link *link, const struct store_call *call, en
     if (err == ERR_STORE_TIMEOUT) {
         metrics_add(METRIC_STORE_TIMEOUTS, 1);
     }
+    bool was_held = call->state->reply != NULL;
+    if (was_held && call->replicas == 0) {
+        metrics_add(METRIC_WRITES_UNREPLICATED, 1);
+    }
     if (!call->state->direct && err != ERR_SHUTTING_DOWN) {
-        shared_note_call(link->store, got_through(err));
+        shared_note_call(link->store, call_got_through(err));
     }
 }
 

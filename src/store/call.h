@@ -49,6 +49,8 @@ void call_route(struct store_link *link, struct store_call *call);
 /* Ends the call now: only where `done` may be called. The reply may be NULL. */
 void call_end(struct store_link *link, struct store_call *call, enum err err,
               const struct store_reply *reply);
+/* True if an outcome says that the store was reached, whatever it said. */
+bool call_got_through(enum err err);
 /* Ends the call from the timer, at once. */
 void call_end_soon(struct store_link *link, struct store_call *call, enum err err);
 

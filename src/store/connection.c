@@ -1,4 +1,4 @@
-/* The life of a connection: resolve, connect, authenticate, break, pause. What travels over it is
+/* The life of a connection: resolve, connect, greet, break, pause. What travels over it is
  * in stream.c. */
 #include "connection.h"
 
@@ -124,19 +124,18 @@ static void come_up(struct connection *connection)
               connection->endpoint->port, connection->durable);
 }
 
-/* A fresh socket's send buffer takes the few bytes of AUTH whole, so that the password needs no
- * buffer of ours. */
-static void authenticate(struct connection *connection)
+/* A fresh socket's send buffer takes the few bytes whole, so that the password needs no buffer of
+ * ours. PING because the kernel accepts connections for a process that hangs: no call is entrusted
+ * to a node that has not shown that it answers. */
+static void greet(struct connection *connection)
 {
-    const struct buffer *auth = &connection->link->settings->auth;
-    if (auth->length == 0) {
-        come_up(connection);
-        return;
-    }
-    connection->state = CONNECTION_AUTHENTICATING;
-    if (send(connection->socket->fd, auth->data, auth->length, MSG_NOSIGNAL) !=
-        (ssize_t)auth->length) {
-        connection_break(connection, ERR_STORE_UNAVAILABLE, "auth-not-sent");
+    const struct settings *settings = connection->link->settings;
+    const struct buffer *greeting = &settings->greeting;
+    connection->state = CONNECTION_GREETING;
+    connection->greetings_owed = settings->greetings;
+    if (send(connection->socket->fd, greeting->data, greeting->length, MSG_NOSIGNAL) !=
+        (ssize_t)greeting->length) {
+        connection_break(connection, ERR_STORE_UNAVAILABLE, "greeting-not-sent");
     }
 }
 
@@ -152,7 +151,7 @@ static void finish_connect(struct connection *connection)
         return;
     }
     watch(connection, UV_READABLE);
-    authenticate(connection);
+    greet(connection);
 }
 
 static void on_socket_event(uv_poll_t *poll, int status, int events)
@@ -184,15 +183,20 @@ void connection_watch_writable(struct connection *connection, bool writable)
     watch(connection, writable ? UV_READABLE | UV_WRITABLE : UV_READABLE);
 }
 
-void connection_authenticated(struct connection *connection, const struct store_reply *reply)
+/* PING may get an error from a node that serves reads, like MISCONF: only those that pass keep the
+ * connection from coming up. Replies' texts are not logged: some servers quote the command. */
+void connection_greeted(struct connection *connection, const struct store_reply *reply)
 {
-    if (!reply->is_error) {
+    enum reply_outcome outcome = reply_outcome(reply);
+    bool is_auth = connection->greetings_owed > 1;
+    connection->greetings_owed--;
+    if (outcome == OUTCOME_AGAIN || outcome == OUTCOME_STALE) {
+        connection_break(connection, ERR_STORE_UNAVAILABLE, "not-ready");
+    } else if (is_auth && outcome != OUTCOME_ANSWER) {
+        connection_break(connection, ERR_STORE_DENIED, "auth-refused");
+    } else if (connection->greetings_owed == 0) {
         come_up(connection);
-        return;
     }
-    /* Not the reply's text: some servers quote the command in it. */
-    enum err err = reply_outcome(reply) == OUTCOME_AGAIN ? ERR_STORE_UNAVAILABLE : ERR_STORE_DENIED;
-    connection_break(connection, err, "auth-refused");
 }
 
 /* --- connecting --- */
@@ -367,7 +371,6 @@ static void end_held(struct connection *connection)
 {
     struct store_call *call;
     while ((call = call_list_take(&connection->held))) {
-        metrics_add(METRIC_WRITES_UNREPLICATED, 1);
         call_end_soon(connection->link, call, ERR_OK);
     }
 }
@@ -441,7 +444,7 @@ int64_t connection_tick(struct connection *connection, int64_t now_ms)
         break;
     case CONNECTION_RESOLVING:
     case CONNECTION_CONNECTING:
-    case CONNECTION_AUTHENTICATING:
+    case CONNECTION_GREETING:
         if (now_ms >= connection->due_ms) {
             connection_break(connection, ERR_STORE_UNAVAILABLE, "connect-timeout");
         }

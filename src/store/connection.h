@@ -1,4 +1,4 @@
-/* One socket to one node: connecting, authenticating, writing, reading, breaking, coming back.
+/* One socket to one node: connecting, greeting, writing, reading, breaking, coming back.
  *
  * A connection lives as long as its node, sockets come and go. Replies come in the order of
  * commands; one that is late, or one too many, ends the socket, so that no reply is ever taken for
@@ -7,7 +7,7 @@
  * IDLE           no socket; the next flush with calls opens one
  * RESOLVING      a name is looked up off the loop, until due_ms
  * CONNECTING     the handshake of TCP is under way, until due_ms
- * AUTHENTICATING AUTH was sent, until due_ms
+ * GREETING       AUTH and PING were sent, until due_ms
  * UP             calls flow; while an answer to WAIT is owed, until due_ms
  * PAUSING        broke; the next attempt is at due_ms */
 #pragma once
@@ -19,7 +19,7 @@ enum connection_state {
     CONNECTION_IDLE,
     CONNECTION_RESOLVING,
     CONNECTION_CONNECTING,
-    CONNECTION_AUTHENTICATING,
+    CONNECTION_GREETING,
     CONNECTION_UP,
     CONNECTION_PAUSING
 };
@@ -35,6 +35,7 @@ struct connection {
     int64_t due_ms;
     int64_t pause_ms;  /* of the next break; 0 after a reply came */
     enum err down_err; /* what calls get that cannot wait for the next attempt */
+    unsigned greetings_owed;
     unsigned attempts; /* to go round the addresses of a name */
     struct connection_socket *socket;
     struct connection_lookup *lookup;
@@ -74,5 +75,5 @@ void connection_shut(struct connection *connection);
 int connection_fd(const struct connection *connection);
 /* Waits for room to write besides replies, or for replies alone. */
 void connection_watch_writable(struct connection *connection, bool writable);
-/* The reply to AUTH. */
-void connection_authenticated(struct connection *connection, const struct store_reply *reply);
+/* A reply to AUTH or PING. */
+void connection_greeted(struct connection *connection, const struct store_reply *reply);

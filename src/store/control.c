@@ -45,7 +45,8 @@ struct control {
     size_t candidate_count, asked;
     int64_t fetch_began_ms;
     int64_t failure_pause_ms;
-    bool unreachable; /* the last refresh failed: logged once */
+    enum err fetch_err; /* of the node asked last */
+    bool unreachable;   /* the last refresh failed: logged once */
 
     /* The round of pings under way. */
     struct watched *watched;
@@ -94,7 +95,8 @@ static void fetch_failed(struct control *control)
 {
     if (!control->unreachable) {
         control->unreachable = true;
-        log_error("store-map-unreachable", "asked=%zu", control->candidate_count);
+        log_error("store-map-unreachable", "asked=%zu reason=%s", control->candidate_count,
+                  err_code(control->fetch_err));
     }
     int64_t most_ms = control->link->settings->reconnect_max_ms;
     int64_t pause_ms =
@@ -132,6 +134,8 @@ static void on_slots(struct store_call *call, enum err err, const struct store_r
     }
     const struct endpoint *asked = &control->candidates[control->asked - 1];
     struct slot_map *map = err == ERR_OK ? slot_map_parse(reply, asked->host) : NULL;
+    /* An answer without a map is the other kind of failure. */
+    control->fetch_err = err != ERR_OK ? err : ERR_STORE_PROTOCOL;
     if (map) {
         fetch_succeeded(control, map);
     } else {
@@ -216,7 +220,7 @@ static void fetch_begin(struct control *control)
 /* One line a change. */
 static void note_master(struct watched *watched, enum err err)
 {
-    bool down = err != ERR_OK;
+    bool down = !call_got_through(err);
     if (down && !watched->down) {
         log_error("store-node-down", "host=%s port=%u reason=%s", watched->endpoint.host,
                   watched->endpoint.port, err_code(err));
@@ -247,7 +251,7 @@ static void on_pong(struct store_call *call, enum err err, const struct store_re
         return;
     }
     note_master(watched, err);
-    if (err == ERR_OK) {
+    if (call_got_through(err)) {
         control->pings_answered++;
     } else {
         shared_want_refresh(control->store);

@@ -95,8 +95,9 @@ static bool read_credentials(struct settings *settings, const struct conf *conf,
             arguments[1] = password;
         }
         /* Room in advance: growing would leave copies of the password behind. */
-        buffer_reserve(&settings->auth, user.length + password.length + 64);
-        command_append(&settings->auth, arguments, user.length ? 3 : 2);
+        buffer_reserve(&settings->greeting, user.length + password.length + 64);
+        command_append(&settings->greeting, arguments, user.length ? 3 : 2);
+        settings->greetings++;
     }
     crypto_wipe(file, sizeof(file));
     return good;
@@ -114,7 +115,10 @@ struct settings *settings_from_conf(const struct conf *conf, struct buffer *erro
     if (!read_seeds(settings, &conf->redis_nodes, error) ||
         !read_credentials(settings, conf, error)) {
         settings_unref(&settings);
+        return NULL;
     }
+    command_append(&settings->greeting, (const struct text[]){TEXT("PING")}, 1);
+    settings->greetings++;
     return settings;
 }
 
@@ -129,8 +133,8 @@ void settings_unref(struct settings **settings)
     struct settings *gone = *settings;
     *settings = NULL;
     if (gone && atomic_fetch_sub_explicit(&gone->references, 1, memory_order_acq_rel) == 1) {
-        crypto_wipe(gone->auth.data, gone->auth.length);
-        buffer_free(&gone->auth);
+        crypto_wipe(gone->greeting.data, gone->greeting.length);
+        buffer_free(&gone->greeting);
         free(gone->seeds);
         free(gone);
     }

@@ -9,8 +9,9 @@ struct settings {
     _Atomic unsigned references;
     bool standalone;
     struct endpoint *seeds;
-    size_t seed_count;  /* at least 1 */
-    struct buffer auth; /* the AUTH command, empty without a password; wiped with the settings */
+    size_t seed_count;      /* at least 1 */
+    struct buffer greeting; /* AUTH, if there is a password, and PING; wiped with the settings */
+    unsigned greetings;     /* commands in it */
     int64_t connect_timeout_ms;
     int64_t wait_timeout_ms;
     int64_t reconnect_max_ms;

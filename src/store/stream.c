@@ -174,9 +174,6 @@ static void take_wait_reply(struct connection *connection, const struct store_re
         next = call->next;
         call->state->list = NULL;
         call->replicas = replicas;
-        if (replicas == 0) {
-            metrics_add(METRIC_WRITES_UNREPLICATED, 1);
-        }
         call_end(connection->link, call, ERR_OK, call->state->reply);
     }
 }
@@ -184,6 +181,7 @@ static void take_wait_reply(struct connection *connection, const struct store_re
 static void take_call_reply(struct connection *connection, struct store_call *call,
                             const struct store_reply *reply)
 {
+    connection->pause_ms = 0;
     if (call->state->asking_owed) {
         /* OK or not: the answer to the command itself will tell. */
         call->state->asking_owed = false;
@@ -204,9 +202,8 @@ static void take_call_reply(struct connection *connection, struct store_call *ca
 /* False if the connection broke. */
 static bool take_reply(struct connection *connection, const struct store_reply *reply)
 {
-    connection->pause_ms = 0;
-    if (connection->state == CONNECTION_AUTHENTICATING) {
-        connection_authenticated(connection, reply);
+    if (connection->state == CONNECTION_GREETING) {
+        connection_greeted(connection, reply);
     } else if (connection->awaiting.first) {
         take_call_reply(connection, connection->awaiting.first, reply);
     } else if (connection->wait_owed) {
