@@ -8,6 +8,7 @@ import argparse
 import os
 import pathlib
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -86,6 +87,9 @@ def main():
     parser.add_argument("--system", action="store_true")
     parser.add_argument("--slow", default="1", help="how many times longer system tests may wait")
     arguments = parser.parse_args()
+    # Tests with thousands of connections need more than the usual 1024 files.
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
     build = (ROOT / arguments.build).resolve()
     reports = build / "sanitizer-report"
     for old in build.glob(reports.name + ".*"):

@@ -1,5 +1,5 @@
-/* The least that libmicrohttpd can do, as a yardstick for the benchmark: external epoll, one thread,
- * the same bytes for every request.
+/* The least that libmicrohttpd can do, as a yardstick for the benchmark: external epoll, one
+ * thread, the same bytes for every request.
  *
  *   bare_responder PORT BODY_LENGTH fixed|fresh
  *
@@ -22,8 +22,8 @@ struct responder {
 
 static struct MHD_Response *make_response(const struct responder *responder)
 {
-    struct MHD_Response *response = MHD_create_response_from_buffer(
-        responder->length, responder->body, MHD_RESPMEM_MUST_COPY);
+    struct MHD_Response *response =
+        MHD_create_response_from_buffer(responder->length, responder->body, MHD_RESPMEM_MUST_COPY);
     if (response == NULL)
         abort();
     MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, "application/json");
