@@ -19,6 +19,7 @@ enum { CONNECTIONS_MAX = 64, STEPS_MAX = 256, POLL_MS = 5, SLICE_PAUSE_US = 300 
 
 struct peer {
     int fd; /* -1: none */
+    bool authenticated;
     struct buffer input;
 };
 
@@ -33,8 +34,8 @@ struct redis_node {
     struct redis_step steps[STEPS_MAX];
     size_t step_count, next_step;
     char *slots;
-    unsigned commands, maps_asked, accepted, most_at_once;
-    char latest[512];
+    char *auth; /* NULL: none needed */
+    unsigned commands, auths, maps_asked, accepted, most_at_once;
     char failure[768]; /* the first one */
 };
 
@@ -100,7 +101,6 @@ static void run_steps(struct redis_node *node, struct peer *peer)
 static void take_scripted(struct redis_node *node, struct peer *peer, const char *command)
 {
     node->commands++;
-    snprintf(node->latest, sizeof(node->latest), "%s", command);
     if (node->next_step == node->step_count) {
         note_failure(node, "not expected", command);
         drop_peer(peer);
@@ -111,7 +111,7 @@ static void take_scripted(struct redis_node *node, struct peer *peer, const char
         send_bytes(peer, step->text);
         return;
     }
-    if (fnmatch(step->text, command, 0) != 0) {
+    if (fnmatch(step->text, command, FNM_EXTMATCH) != 0) {
         note_failure(node, step->text, command);
         drop_peer(peer);
         return;
@@ -120,8 +120,24 @@ static void take_scripted(struct redis_node *node, struct peer *peer, const char
     run_steps(node, peer);
 }
 
+static void take_auth(struct redis_node *node, struct peer *peer, const char *command)
+{
+    node->auths++;
+    peer->authenticated = node->auth && strcmp(command, node->auth) == 0;
+    send_bytes(peer, peer->authenticated ? "+OK\r\n" : "-WRONGPASS invalid password\r\n");
+}
+
+/* True if the command was one for the script. */
 static bool take_command(struct redis_node *node, struct peer *peer, const char *command)
 {
+    if (strncmp(command, "AUTH ", 5) == 0) {
+        take_auth(node, peer, command);
+        return false;
+    }
+    if (node->auth && !peer->authenticated) {
+        send_bytes(peer, "-NOAUTH Authentication required.\r\n");
+        return false;
+    }
     if (strcmp(command, "PING") == 0) {
         send_bytes(peer, "+PONG\r\n");
         return false;
@@ -204,6 +220,7 @@ static void accept_peer(struct redis_node *node)
     for (size_t i = 0; i < CONNECTIONS_MAX; i++) {
         if (node->peers[i].fd < 0) {
             node->peers[i].fd = fd;
+            node->peers[i].authenticated = false;
             return;
         }
     }
@@ -284,6 +301,14 @@ void redis_node_slots(struct redis_node *node, const char *reply)
     pthread_mutex_unlock(&node->lock);
 }
 
+void redis_node_require(struct redis_node *node, const char *auth)
+{
+    pthread_mutex_lock(&node->lock);
+    free(node->auth);
+    node->auth = xstrdup(auth);
+    pthread_mutex_unlock(&node->lock);
+}
+
 const char *redis_node_range(char out[128], unsigned first, unsigned last, uint16_t port)
 {
     snprintf(out, 128, "*1\r\n*3\r\n:%u\r\n:%u\r\n*3\r\n$9\r\n127.0.0.1\r\n:%u\r\n$2\r\nid\r\n",
@@ -304,6 +329,11 @@ unsigned redis_node_commands(struct redis_node *node)
     return read_count(node, &node->commands);
 }
 
+unsigned redis_node_auths(struct redis_node *node)
+{
+    return read_count(node, &node->auths);
+}
+
 unsigned redis_node_maps_asked(struct redis_node *node)
 {
     return read_count(node, &node->maps_asked);
@@ -317,14 +347,6 @@ unsigned redis_node_accepted(struct redis_node *node)
 unsigned redis_node_most_at_once(struct redis_node *node)
 {
     return read_count(node, &node->most_at_once);
-}
-
-const char *redis_node_latest(struct redis_node *node, char *out, size_t size)
-{
-    pthread_mutex_lock(&node->lock);
-    snprintf(out, size, "%s", node->latest);
-    pthread_mutex_unlock(&node->lock);
-    return out;
 }
 
 void redis_node_stop(struct redis_node **node)
@@ -350,6 +372,7 @@ void redis_node_stop(struct redis_node **node)
     }
     close(gone->listener);
     free(gone->slots);
+    free(gone->auth);
     pthread_mutex_destroy(&gone->lock);
     free(gone);
 }

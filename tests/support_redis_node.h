@@ -11,7 +11,8 @@
 #include <stdint.h>
 
 enum redis_step_kind {
-    REDIS_EXPECT,      /* a command: its arguments joined by blanks, as a pattern of fnmatch(3) */
+    REDIS_EXPECT,      /* a command: its arguments joined by blanks, as a pattern of fnmatch(3),
+                          FNM_EXTMATCH */
     REDIS_SEND,        /* bytes */
     REDIS_SEND_SLICED, /* bytes, each in a packet of its own */
     REDIS_SLEEP,       /* milliseconds, for the whole node */
@@ -63,17 +64,19 @@ uint16_t redis_node_port(const struct redis_node *node);
 void redis_node_script(struct redis_node *node, const struct redis_step *steps, size_t count);
 /* What CLUSTER SLOTS gets from now on; NULL: an error, as from a server without cluster. */
 void redis_node_slots(struct redis_node *node, const char *reply);
+/* From now on this AUTH command is needed: others get WRONGPASS, commands on a connection without
+ * it get NOAUTH. Neither takes a step. */
+void redis_node_require(struct redis_node *node, const char *auth);
 /* The answer to CLUSTER SLOTS in which the node on this port of 127.0.0.1 owns first to last. */
 const char *redis_node_range(char out[128], unsigned first, unsigned last, uint16_t port);
 
-/* Scripted commands, answers to CLUSTER SLOTS, accepted connections so far. */
+/* Scripted commands, AUTH commands, answers to CLUSTER SLOTS, accepted connections so far. */
 unsigned redis_node_commands(struct redis_node *node);
+unsigned redis_node_auths(struct redis_node *node);
 unsigned redis_node_maps_asked(struct redis_node *node);
 unsigned redis_node_accepted(struct redis_node *node);
 /* Most scripted commands that came with one read. */
 unsigned redis_node_most_at_once(struct redis_node *node);
-/* The latest scripted command; "" if there was none. */
-const char *redis_node_latest(struct redis_node *node, char *out, size_t size);
 
 /* Closes, frees, clears. Fails the test if a command came that was not expected, or steps are left.
  */

@@ -109,10 +109,10 @@ static void fetch_succeeded(struct control *control, struct slot_map *map)
 {
     size_t masters = map->master_count;
     unsigned covered = map->covered;
-    metrics_add(METRIC_STORE_MAP_REFRESHES, 1);
     if (shared_publish_map(control->store, map)) {
         log_info("store-map-changed", "masters=%zu slots=%u", masters, covered);
     }
+    metrics_add(METRIC_STORE_MAP_REFRESHES, 1);
     if (control->unreachable) {
         control->unreachable = false;
         log_info("store-map-reachable", "masters=%zu", masters);
