@@ -69,12 +69,27 @@ void answer_problem(struct request *request, enum err err, struct text detail, s
 void answer_release(struct request *request)
 {
     struct request_private *private = request->private;
+    struct worker *worker = request->worker;
     assert(private->answered && !private->ready);
     private->ready = true;
-    if (private->suspended) {
-        private->suspended = false;
-        request->worker->daemon_due = true;
+    enum waiting waiting = private->waiting;
+    private->waiting = WAITING_NOT;
+    switch (waiting) {
+    case WAITING_NOT:
+        return; /* libmicrohttpd is calling and takes the answer when its call returns */
+    case WAITING_LINGERS:
+        worker->lingering--;
+        worker->daemon_due = true;
+        answer_queue(request);
+        return;
+    case WAITING_SUSPENDED:
+        worker->daemon_due = true;
         MHD_resume_connection(request->connection);
+        return;
+    case WAITING_CLIENT_GONE:
+        worker->without_client--;
+        request_end(request);
+        return;
     }
 }
 

@@ -6,7 +6,8 @@
 /* Writes a problem+json body for `err` into the answer, with the headers that go with it, in place
  * of whatever is there. */
 void answer_problem(struct request *request, enum err err, struct text detail, struct text members);
-/* The answer may leave: at once if libmicrohttpd is calling, else by resuming the connection. */
+/* The answer may leave: when libmicrohttpd's call returns, at once, or by resuming the connection.
+ */
 void answer_release(struct request *request);
 /* Hands the answer to libmicrohttpd. */
 enum MHD_Result answer_queue(struct request *request);

@@ -143,8 +143,7 @@ static void find_address(struct request *request)
 {
     const struct connection *connection = request->private->connection;
     const struct proxies *proxies = &request->private->snapshot->proxies;
-    request->caller.peer = connection->peer;
-    request->caller.address = connection->peer;
+    request->caller.address = request->caller.peer;
     request->caller.user_agent = request->private->headers.values[HEADER_USER_AGENT];
     if (proxies->count == 0 || connection->local) {
         return;

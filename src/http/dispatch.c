@@ -1,5 +1,6 @@
 #include "dispatch.h"
 
+#include <assert.h>
 #include <endian.h>
 #include <string.h>
 
@@ -185,8 +186,9 @@ static void begin(struct request *request, const char *path, const char *method,
                   const char *version)
 {
     struct request_private *private = request->private;
-    request->method = text_of(method);
-    request->path = text_of(path);
+    request->method = arena_copy(&request->arena, text_of(method));
+    request->path = arena_copy(&request->arena, text_of(path));
+    request->caller.peer = arena_copy(&request->arena, private->connection->peer);
     request->wall_ms = clock_wall_ms();
     request->deadline_ms = request->begun_ns / 1000000 + request->conf->redis_timeout;
     MHD_get_connection_values_n(request->connection, MHD_HEADER_KIND, take_header,
@@ -239,16 +241,42 @@ static void run(struct request *request)
     request->route->handle(request);
 }
 
-/* Queues the answer if there is one; else the connection sleeps until there is. */
-static enum MHD_Result answer_or_sleep(struct request *request)
+static void suspend(struct request *request)
+{
+    request->private->waiting = WAITING_SUSPENDED;
+    MHD_suspend_connection(request->connection);
+}
+
+/* Queues the answer if there is one; else the request lingers, and sleeps if that takes too long.
+ */
+static enum MHD_Result answer_or_wait(struct request *request)
 {
     struct request_private *private = request->private;
+    struct worker *worker = request->worker;
     if (private->ready) {
+        worker->stirred = true;
         return answer_queue(request);
     }
-    if (!private->suspended) {
-        private->suspended = true;
-        MHD_suspend_connection(request->connection);
+    if (private->waiting == WAITING_NOT) {
+        private->waiting = WAITING_LINGERS;
+        private->waiting_since_ms = loop_now(request);
+        worker->lingering++;
+    } else if (private->waiting == WAITING_LINGERS &&
+               loop_now(request) - private->waiting_since_ms >= LINGER_MS) {
+        worker->lingering--;
+        suspend(request);
+    }
+    return MHD_YES;
+}
+
+/* A refusal before the body: libmicrohttpd would go on to the body if the connection lingered. */
+static enum MHD_Result answer_or_sleep(struct request *request)
+{
+    if (request->private->ready) {
+        return answer_queue(request);
+    }
+    if (request->private->waiting == WAITING_NOT) {
+        suspend(request);
     }
     return MHD_YES;
 }
@@ -271,17 +299,31 @@ enum MHD_Result dispatch_call(void *user, struct MHD_Connection *connection, con
         if (*upload_size > 0) {
             take_body(request, upload, *upload_size);
             *upload_size = 0;
+            request->worker->stirred = true;
             return MHD_YES;
         }
         run(request);
-        return answer_or_sleep(request);
+        return answer_or_wait(request);
     case STAGE_RUNNING:
-        return answer_or_sleep(request);
+        return answer_or_wait(request);
     case STAGE_QUEUED:
         *upload_size = 0;
         return MHD_YES;
     }
     return MHD_NO;
+}
+
+/* The client left while its request was being worked on. What was begun is brought to its end and
+ * put on record. */
+static void go_on_without_client(struct request *request)
+{
+    struct request_private *private = request->private;
+    assert(private->waiting == WAITING_LINGERS);
+    private->waiting = WAITING_CLIENT_GONE;
+    private->connection = NULL;
+    request->connection = NULL;
+    request->worker->lingering--;
+    request->worker->without_client++;
 }
 
 void dispatch_completed(void *user, struct MHD_Connection *connection, void **context,
@@ -294,6 +336,11 @@ void dispatch_completed(void *user, struct MHD_Connection *connection, void **co
     if (request == NULL) {
         return;
     }
+    enter_phase(request, CONNECTION_IDLE);
+    if (request->private->waiting != WAITING_NOT) {
+        go_on_without_client(request);
+        return;
+    }
     if (!request->private->answered) {
         const union MHD_ConnectionInfo *status =
             MHD_get_connection_info(connection, MHD_CONNECTION_INFO_HTTP_STATUS);
@@ -302,6 +349,5 @@ void dispatch_completed(void *user, struct MHD_Connection *connection, void **co
         }
         ledger_record_unanswered(request, status == NULL ? 0 : status->http_status);
     }
-    enter_phase(request, CONNECTION_IDLE);
-    request_give_back(request);
+    request_end(request);
 }

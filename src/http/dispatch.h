@@ -3,6 +3,9 @@
 
 #include "worker.h"
 
+/* So long a request lingers before its connection is suspended. */
+enum { LINGER_MS = 2 };
+
 /* MHD_OPTION_URI_LOG_CALLBACK: the request line is there, the request begins. */
 void *dispatch_line(void *worker, const char *target, struct MHD_Connection *connection);
 /* The access handler. */

@@ -127,7 +127,8 @@ static bool keep(struct headers *headers, enum header header, struct text value)
 {
     struct text *slot = &headers->values[header];
     if (slot->data == NULL) {
-        *slot = decides_framing(header) ? value : without_trailing_blanks(value);
+        *slot = arena_copy(headers->arena,
+                           decides_framing(header) ? value : without_trailing_blanks(value));
         return true;
     }
     if (known_headers[header].single) {

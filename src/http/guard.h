@@ -24,10 +24,10 @@ enum header {
     HEADER_COUNT
 };
 
-/* What the pass found. Values are borrowed from the connection. */
+/* What the pass found. Values are copied: a request may outlive its connection. */
 struct headers {
     struct text values[HEADER_COUNT];
-    struct arena *arena; /* for joining X-Forwarded-For */
+    struct arena *arena; /* where values are kept */
     const char *fault;   /* NULL, or the sentence that says what is wrong */
 };
 

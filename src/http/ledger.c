@@ -37,7 +37,7 @@ static void complete_record(struct request *request, unsigned status)
         }
     }
     record->operator_name = caller->operator_name;
-    record->peer_ip = request->private->connection->peer;
+    record->peer_ip = caller->peer.data != NULL ? caller->peer : request->private->connection->peer;
     if (record->source_ip.data == NULL) {
         record->source_ip = caller->address.data != NULL ? caller->address : record->peer_ip;
     }

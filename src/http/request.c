@@ -62,7 +62,13 @@ static void clear_body(struct buffer *body)
     }
 }
 
-void request_give_back(struct request *request)
+void request_end(struct request *request)
+{
+    request->private->next = request->worker->ended;
+    request->worker->ended = request;
+}
+
+static void give_back(struct request *request)
 {
     struct worker *worker = request->worker;
     clear_body(&request->private->received);
@@ -71,6 +77,15 @@ void request_give_back(struct request *request)
     snapshot_unref(&request->private->snapshot);
     request->private->next = worker->pool;
     worker->pool = request;
+}
+
+void request_collect(struct worker *worker)
+{
+    while (worker->ended != NULL) {
+        struct request *request = worker->ended;
+        worker->ended = request->private->next;
+        give_back(request);
+    }
 }
 
 void request_pool_free(struct request *pool)

@@ -13,6 +13,12 @@ enum stage {
     STAGE_QUEUED   /* libmicrohttpd has the answer */
 };
 
+/* How a request waits for its answer. Suspending a connection and resuming it costs three system
+ * calls, so it lingers first: libmicrohttpd then calls again in each of its rounds. Only what takes
+ * long is suspended. The client of a lingering request may leave; the request then goes on without
+ * it. */
+enum waiting { WAITING_NOT, WAITING_LINGERS, WAITING_SUSPENDED, WAITING_CLIENT_GONE };
+
 struct answer_header {
     const char *name;
     const char *value;
@@ -22,7 +28,7 @@ enum { MOST_ANSWER_HEADERS = 8 };
 
 struct request_private {
     struct request *request; /* whose private part this is */
-    struct request *next;    /* in the pool, or among those that wait for the audit queue */
+    struct request *next; /* in the pool, among the ended, or waiting for the audit queue */
     struct connection *connection;
     struct snapshot *snapshot;
     struct headers headers;
@@ -45,7 +51,8 @@ struct request_private {
 
     bool answered; /* request_answer or request_fail was called */
     bool ready;    /* and the answer may leave */
-    bool suspended;
+    enum waiting waiting;
+    int64_t waiting_since_ms;
 
     struct audit_ticket ticket;
     int64_t audit_deadline_ms;
@@ -53,8 +60,11 @@ struct request_private {
 
 /* A request from the worker's pool, all fields fresh but for the memory it kept. */
 struct request *request_take(struct worker *worker);
-/* Wipes and gives back to the pool. */
-void request_give_back(struct request *request);
+/* Ends a request: it is wiped and given back to the pool at the end of the loop's turn, since
+ * whoever answered it may still look at it. */
+void request_end(struct request *request);
+/* Gives those back that have ended. */
+void request_collect(struct worker *worker);
 /* Frees the pool. */
 void request_pool_free(struct request *pool);
 /* Answers with a body of another type than JSON. */

@@ -11,6 +11,7 @@
 #include "ledger.h"
 #include "memory.h"
 #include "metrics.h"
+#include "request_private.h"
 
 enum {
     SCAN_MS = 250,            /* how coarse deadlines are kept */
@@ -23,22 +24,45 @@ enum {
 /* Far above every limit of ours: at its own limit libmicrohttpd would drop connections silently. */
 static const unsigned daemon_connection_limit = 4000000;
 
+static void on_linger(uv_timer_t *timer)
+{
+    struct worker *worker = timer->data;
+    worker->daemon_due = worker->daemon_due || worker->lingering > 0;
+}
+
 static void keep_turning(uv_idle_t *idle)
 {
     (void)idle; /* its being active is all: the loop does not wait */
 }
 
-/* Lets libmicrohttpd work until it has nothing left. A resumed request takes two rounds: one
+/* True if another round would find something to do. While requests linger libmicrohttpd always
+ * says so; then only what happened in this round tells, and the linger timer makes up for what that
+ * rule may miss. */
+static bool has_work_left(struct worker *worker)
+{
+    MHD_UNSIGNED_LONG_LONG timeout;
+    if (worker->daemon_due) {
+        return true;
+    }
+    if (worker->lingering > 0) {
+        return worker->stirred;
+    }
+    return MHD_get_timeout(worker->daemon, &timeout) == MHD_YES && timeout == 0;
+}
+
+/* Lets libmicrohttpd work until it has nothing left: a resumed request takes two rounds, one
  * builds the answer's head, one sends. */
 static void run_daemon(struct worker *worker)
 {
-    MHD_UNSIGNED_LONG_LONG timeout;
     for (int round = 0; round < ROUNDS; round++) {
         worker->daemon_due = false;
+        worker->stirred = false;
         MHD_run(worker->daemon);
-        bool left = MHD_get_timeout(worker->daemon, &timeout) == MHD_YES && timeout == 0;
-        if (!left && !worker->daemon_due) {
+        if (!has_work_left(worker)) {
             uv_idle_stop(&worker->again);
+            if (worker->lingering > 0 && !uv_is_active((uv_handle_t *)&worker->linger)) {
+                uv_timer_start(&worker->linger, on_linger, LINGER_MS, 0);
+            }
             return;
         }
     }
@@ -60,6 +84,7 @@ static void on_prepare(uv_prepare_t *prepare)
     if (worker->producer != NULL) {
         audit_flush(worker->producer);
     }
+    request_collect(worker);
 }
 
 static void on_daemon_readable(uv_poll_t *poll, int status, int events)
@@ -162,7 +187,7 @@ static void begin_drain(struct worker *worker)
 static void drain_step(struct worker *worker)
 {
     int64_t late_ms = (int64_t)uv_now(&worker->loop) - worker->drain_deadline_ms;
-    if (worker->connections == NULL) {
+    if (worker->connections == NULL && worker->without_client == 0) {
         uv_stop(&worker->loop);
     } else if (late_ms >= DRAIN_EXTRA_MS + worker->snapshot->conf->redis_timeout) {
         log_error("drain-abandoned", "worker=%u", worker->number);
@@ -286,9 +311,11 @@ static void init_handles(struct worker *worker, int daemon_fd)
     uv_idle_init(&worker->loop, &worker->again);
     uv_timer_init(&worker->loop, &worker->scan);
     uv_timer_init(&worker->loop, &worker->audit_retry);
+    uv_timer_init(&worker->loop, &worker->linger);
     uv_poll_init(&worker->loop, &worker->daemon_poll, daemon_fd);
     worker->wake.data = worker->prepare.data = worker->again.data = worker;
-    worker->scan.data = worker->audit_retry.data = worker->daemon_poll.data = worker;
+    worker->scan.data = worker->audit_retry.data = worker->linger.data = worker;
+    worker->daemon_poll.data = worker;
 
     uv_prepare_start(&worker->prepare, on_prepare);
     uv_timer_start(&worker->scan, on_scan, SCAN_MS, SCAN_MS);
@@ -332,6 +359,7 @@ static void close_services(struct worker *worker)
     uv_walk(&worker->loop, close_handle, NULL);
     uv_run(&worker->loop, UV_RUN_DEFAULT);
     MHD_stop_daemon(worker->daemon);
+    request_collect(worker);
     snapshot_unref(&worker->snapshot);
     request_pool_free(worker->pool);
     buffer_free(&worker->line);

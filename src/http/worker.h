@@ -40,6 +40,7 @@ struct worker {
     uv_idle_t again; /* keeps the loop turning while libmicrohttpd has work left */
     uv_timer_t scan;
     uv_timer_t audit_retry;
+    uv_timer_t linger; /* looks at lingering requests although nothing happens */
     struct MHD_Daemon *daemon;
     bool daemon_due; /* bytes came or a request was resumed */
 
@@ -50,6 +51,10 @@ struct worker {
     struct connection *connections;
     struct connection *arriving; /* the one that MHD_add_connection() is about to announce */
     struct request *pool;
+    struct request *ended;         /* to be given back to the pool */
+    unsigned lingering;            /* requests that libmicrohttpd asks for in each round */
+    unsigned without_client;       /* requests under way whose connection is gone */
+    bool stirred;                  /* in this round something happened that may need another one */
     struct request *audit_waiting; /* requests whose line found the audit queue full */
     struct buffer line;            /* where audit lines are formatted */
     uint64_t id_prefix;            /* request ids: random for the worker, then counted */
