@@ -54,7 +54,7 @@ def layer_of_include(root, source, name):
     if name.startswith("tbl/"):
         return None
     for candidate in (root / source.parent / name, root / "src" / name):
-        if candidate.exists():
+        if candidate.exists() and candidate.resolve().is_relative_to(root / "src"):
             return layer_of_source(candidate.resolve().relative_to(root))
     return LAYER_OF_HEADER.get(name, "unknown")
 
