@@ -9,16 +9,31 @@
  * followed by one WAIT 1 so that waiting holds up no read.
  *
  * Redirections and errors (Redis cluster specification; redis 7.0 error replies):
- *   MOVED            followed at once; the map is fetched anew (coalesced, rate limited); an empty
- * host means the answering node's host; IPv6 and host names are understood ASK followed once with
- * ASKING; the map stays TRYAGAIN, CLUSTERDOWN, LOADING, MASTERDOWN, BUSY tried again after a pause
- * with jitter, within the deadline; then STORE_UNAVAILABLE READONLY         like MOVED without an
- * address: fresh map, tried again NOSCRIPT         EVALSHA becomes EVAL, once NOAUTH, WRONGPASS,
- * NOPERM  STORE_DENIED, not tried again OOM, MISCONF, NOREPLICAS   STORE_REFUSED, not tried again
- *   anything else    STORE_PROTOCOL
- *   garbage, closed  the connection is closed; calls that are `repeatable` or were not sent yet are
- * tried again on a fresh connection, others end with STORE_UNAVAILABLE: their write is unknown
- *   deadline         STORE_TIMEOUT; the connection that owes the answer is closed, never reused */
+ *
+ * - MOVED: followed at once; the map is fetched anew (coalesced, rate limited); an empty host means
+ *   the answering node's host; IPv6 and host names are understood.
+ *
+ * - ASK: followed once with ASKING; the map stays.
+ *
+ * - TRYAGAIN, LOADING, BUSY: tried again after a pause with jitter, within the deadline; then
+ *   STORE_UNAVAILABLE.
+ *
+ * - READONLY, CLUSTERDOWN, MASTERDOWN: the same, and the map is fetched anew.
+ *
+ * - NOSCRIPT: EVALSHA becomes EVAL, once.
+ *
+ * - NOAUTH, WRONGPASS, NOPERM: STORE_DENIED, not tried again.
+ *
+ * - OOM, MISCONF, NOREPLICAS: STORE_REFUSED, not tried again.
+ *
+ * - Any other error: STORE_PROTOCOL.
+ *
+ * - Garbage, closed: the connection is closed; calls that are `repeatable` or were not sent yet are
+ *   tried again on a fresh connection, others end with STORE_UNAVAILABLE: their write is unknown.
+ *
+ * - Deadline: STORE_TIMEOUT if a node was asked, and the connection that owes the answer is
+ *   closed, never reused; STORE_UNAVAILABLE if the call never got that far. A durable call whose
+ *   reply is in and whose WAIT is late ends well, with no replicas. */
 #pragma once
 
 #include <uv.h>

@@ -1,14 +1,16 @@
 /* What can happen to a connection: it breaks, hangs, is refused, comes back; and what the durable
  * one does besides. */
 #include <check.h>
+#include <arpa/inet.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "clock.h"
+#include "metrics.h"
 #include "support_store.h"
 
 static struct store_rig rig;
@@ -19,6 +21,15 @@ static void start(void)
 {
     node = redis_node_start(0);
     rig_open_standalone(&rig, node);
+}
+
+/* So that short deadlines that follow do not have to hold a new connection, too. */
+static void start_warm(void)
+{
+    start();
+    redis_node_script(node, SCRIPT(EXPECT("GET warm"), SEND("$-1\r\n")));
+    rig_call(&rig, &probe, "GET warm", 0, 3000);
+    ck_assert_int_eq(probe.err, ERR_OK);
 }
 
 static void stop(void)
@@ -123,7 +134,7 @@ END_TEST
 
 START_TEST(a_hung_node_costs_the_deadline_and_its_late_answer_is_nobodys)
 {
-    start();
+    start_warm();
     redis_node_script(node, SCRIPT(EXPECT("GET a"), SLEEP(800), SEND("+late\r\n")));
     rig_call(&rig, &probe, "GET a", STORE_REPEATABLE, 100);
     ck_assert_int_eq(probe.err, ERR_STORE_TIMEOUT);
@@ -141,15 +152,15 @@ END_TEST
 
 START_TEST(a_node_that_hangs_is_entrusted_with_nothing_more)
 {
-    start();
+    start_warm();
     redis_node_script(node, SCRIPT(EXPECT("GET a"), SLEEP(400)));
-    rig_call(&rig, &probe, "GET a", 0, 50);
+    rig_call(&rig, &probe, "GET a", 0, 100);
     ck_assert_int_eq(probe.err, ERR_STORE_TIMEOUT);
     /* The kernel still accepts connections for it. */
     rig_call(&rig, &probe, "INCR b", 0, 150);
     ck_assert_int_eq(probe.err, ERR_STORE_UNAVAILABLE);
     rig_run(&rig, 400);
-    ck_assert_uint_eq(redis_node_commands(node), 1);
+    ck_assert_uint_eq(redis_node_commands(node), 2);
     redis_node_script(node, SCRIPT(EXPECT("INCR c"), SEND(":1\r\n")));
     rig_call(&rig, &probe, "INCR c", 0, 2000);
     ck_assert_int_eq(probe.err, ERR_OK);
@@ -159,7 +170,7 @@ END_TEST
 
 START_TEST(one_late_answer_moves_the_others_to_a_fresh_connection)
 {
-    start();
+    start_warm();
     redis_node_script(node, SCRIPT(EXPECT("GET a"), SLEEP(200), EXPECT("GET b"), EXPECT("INCR c"),
                                    EXPECT("GET b"), SEND("+b\r\n")));
     rig_send(&rig, &probes[0], "GET a", STORE_REPEATABLE, 80);
@@ -177,7 +188,7 @@ END_TEST
 
 START_TEST(a_later_call_with_an_earlier_deadline_is_not_forgotten)
 {
-    start();
+    start_warm();
     redis_node_script(node, SCRIPT(EXPECT("GET a"), SLEEP(1200), EXPECT("GET b")));
     rig_send(&rig, &probes[0], "GET a", 0, 1000);
     rig_send(&rig, &probes[1], "GET b", 0, 60);
@@ -229,6 +240,29 @@ START_TEST(a_dead_node_fails_calls_that_cannot_wait_at_once)
     ck_assert_int_eq(probe.err, ERR_STORE_UNAVAILABLE);
     ck_assert_int_lt(probe.took_ms, 150);
     rig_close(&rig);
+}
+END_TEST
+
+START_TEST(a_node_that_never_answers_is_given_up_after_the_connect_timeout)
+{
+    /* The kernel accepts for a listener that nobody serves. */
+    int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    struct sockaddr_in address = {.sin_family = AF_INET};
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    socklen_t length = sizeof(address);
+    ck_assert_int_eq(bind(listener, (struct sockaddr *)&address, length), 0);
+    ck_assert_int_eq(listen(listener, 16), 0);
+    getsockname(listener, (struct sockaddr *)&address, &length);
+    uint16_t port = ntohs(address.sin_port);
+    rig_configure(&rig, REDIS_STANDALONE, &port, 1);
+    rig.conf->redis_connect_timeout = 100;
+    rig_open(&rig);
+    rig_call(&rig, &probe, "INCR foo", 0, 800);
+    ck_assert_int_eq(probe.err, ERR_STORE_UNAVAILABLE);
+    ck_assert_int_ge(metrics_read(METRIC_STORE_CONNECTS), 3);
+    ck_assert_int_le(metrics_read(METRIC_STORE_CONNECTS), 8);
+    rig_close(&rig);
+    close(listener);
 }
 END_TEST
 
@@ -561,6 +595,7 @@ static TCase *breaks_case(void)
     tcase_add_test(breaks, a_later_call_with_an_earlier_deadline_is_not_forgotten);
     tcase_add_test(breaks, a_call_waits_for_a_node_that_comes_back_in_time);
     tcase_add_test(breaks, a_dead_node_fails_calls_that_cannot_wait_at_once);
+    tcase_add_test(breaks, a_node_that_never_answers_is_given_up_after_the_connect_timeout);
     tcase_add_test(breaks, a_named_node_is_resolved);
     tcase_add_test(breaks, closing_the_link_ends_every_call);
     return breaks;

@@ -14,7 +14,7 @@ enum {
     TRIES_MAX = 16,
     PAUSE_FIRST_MS = 10,
     PAUSE_MOST_MS = 100,
-    BYTES_KEPT = 64 * 1024 /* a state with a larger buffer gives it back */
+    BYTES_KEPT = 4 * 1024 /* a state with a larger buffer gives it back */
 };
 
 /* --- lists --- */

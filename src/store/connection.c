@@ -275,7 +275,7 @@ static void resolve(struct connection *connection)
 {
     char port[8];
     snprintf(port, sizeof(port), "%u", connection->endpoint->port);
-    struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_ADDRCONFIG};
+    struct addrinfo hints = {.ai_socktype = SOCK_STREAM};
     struct connection_lookup *lookup = xcalloc(1, sizeof(*lookup));
     lookup->request.data = lookup;
     lookup->connection = connection;

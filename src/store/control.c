@@ -345,6 +345,7 @@ static void run(void *user)
     sigset_t all;
     sigfillset(&all);
     pthread_sigmask(SIG_BLOCK, &all, NULL);
+    pthread_setname_np(pthread_self(), "store");
     metrics_attach();
     control->link = store_link_open(control->store, &control->loop);
     uv_prepare_start(&control->flush, on_flush);
