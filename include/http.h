@@ -16,6 +16,8 @@ struct http_services {
 
 struct http_server;
 
+/* Names the routes to the metrics; once, before any thread is started. */
+void http_prepare(void);
 /* Opens the listeners (systemd's sockets, LISTEN_FDS, named "http", "unix", "ops" first; else those
  * of the configuration), starts acceptor and workers. NULL with *error. */
 struct http_server *http_server_start(const struct conf *conf, const struct http_services *services,

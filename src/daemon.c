@@ -405,6 +405,7 @@ int daemon_run(const struct arguments *arguments)
     }
     log_set_level(conf->log_level);
     prepare_process(&daemon);
+    http_prepare();
     warn_of_risks(conf);
     name_node(&daemon, conf);
     conf_publish(conf);

@@ -16,22 +16,17 @@
 enum { MOST_ROUTES = 64, OPS_DRAIN_MS = 1000 };
 
 /* The rows of the route table, and one more for requests that no row is for. */
-static void define_metrics(void)
+void http_prepare(void)
 {
     static const char *methods[MOST_ROUTES];
     static const char *paths[MOST_ROUTES];
-    static bool defined;
     assert(route_count < MOST_ROUTES);
-    if (defined) {
-        return;
-    }
     for (size_t i = 0; i < route_count; i++) {
         methods[i] = routes[i].method;
         paths[i] = routes[i].path;
     }
     methods[route_count] = paths[route_count] = "-";
     metrics_define_routes(methods, paths, route_count + 1);
-    defined = true;
 }
 
 static unsigned count_workers(const struct conf *conf)
@@ -80,7 +75,6 @@ struct http_server *http_server_start(const struct conf *conf, const struct http
                                       struct buffer *error)
 {
     match_prepare();
-    define_metrics();
     struct http_server *server = xcalloc(1, sizeof(*server));
     server->services = *services;
     server->limits = limits_create();
