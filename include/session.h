@@ -12,6 +12,9 @@
 #include "store.h"
 #include "token.h"
 
+/* Prepares the domain's scripts; once, before the first operation. */
+void session_prepare(void);
+
 /* What every operation needs, one for each worker. */
 struct session_context {
     struct store_link *link;

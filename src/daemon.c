@@ -21,6 +21,7 @@
 #include "http.h"
 #include "log.h"
 #include "metrics.h"
+#include "session.h"
 #include "store.h"
 
 enum {
@@ -406,6 +407,7 @@ int daemon_run(const struct arguments *arguments)
     log_set_level(conf->log_level);
     prepare_process(&daemon);
     http_prepare();
+    session_prepare();
     warn_of_risks(conf);
     name_node(&daemon, conf);
     conf_publish(conf);

@@ -49,7 +49,7 @@ static struct store_script touch_script = {
               "return 1\n",
 };
 
-void change_prepare(void)
+void session_prepare(void)
 {
     store_script_prepare(&write_script);
     store_script_prepare(&epoch_script);

@@ -42,9 +42,6 @@ struct change {
 /* Starts with the read. */
 void change_begin(struct change *change);
 
-/* Prepares the Lua scripts; once, before the first operation. */
-void change_prepare(void);
-
 /* Records that a session was used, if Redis still has it: sent and forgotten. The hash's expiry
  * grows to expire_ms if that is later. */
 void change_touch(struct operation *operation, const struct user_tag *owner,
