@@ -56,8 +56,13 @@ $(DAEMON): $(patsubst %.c,$(BUILD)/%.o,$(wildcard src/*.c)) $(LIBRARY)
 # Unit tests: tests/check_<module>.c, each a program of its own.
 CHECKS := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/check_*.c))
 CHECK_HELPERS := $(patsubst tests/%.c,$(BUILD)/tests/%.o,$(wildcard tests/support_*.c))
+# An archive, so that a test takes only the helpers it calls, and needs only their layers.
+SUPPORT := $(BUILD)/tests/libsupport.a
 
-$(BUILD)/tests/check_%: $(BUILD)/tests/check_%.o $(CHECK_HELPERS) $(LIBRARY)
+$(SUPPORT): $(CHECK_HELPERS)
+	$(Q)rm -f $@ && ar rcs $@ $^
+
+$(BUILD)/tests/check_%: $(BUILD)/tests/check_%.o $(SUPPORT) $(LIBRARY)
 	@echo "  LINK  $@"
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS) $(shell pkg-config --libs check)
 
