@@ -142,7 +142,7 @@ static void grow(struct buffer *buffer, size_t needed)
         capacity *= 2;
     }
     char *data = xmalloc(capacity);
-    if (buffer->length > 0) {
+    if (buffer->data) {
         memcpy(data, buffer->data, buffer->length);
     }
     wipe_and_free(buffer->data, buffer->capacity);

@@ -23,7 +23,8 @@ static struct text bearer_of(struct text authorization)
 {
     static const char scheme[] = "Bearer ";
     size_t length = sizeof(scheme) - 1;
-    if (authorization.length <= length || strncasecmp(authorization.data, scheme, length) != 0) {
+    if (!authorization.data || authorization.length <= length ||
+        strncasecmp(authorization.data, scheme, length) != 0) {
         return (struct text){0};
     }
     struct text bearer = {authorization.data + length, authorization.length - length};

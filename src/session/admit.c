@@ -63,6 +63,7 @@ enum err rules_admit(struct user_state *state, const struct device *device,
                      const struct policy *policy, int64_t now_ms)
 {
     bool alive[1 + state->session_count];
+    memset(alive, 0, sizeof(alive));
     for (size_t i = 0; i < state->session_count; i++) {
         struct session *session = &state->sessions[i];
         alive[i] = !rules_dead(&state->user, session, policy, now_ms).data;
