@@ -49,7 +49,7 @@ struct operation {
     int64_t now_ms;      /* wall clock when the request arrived */
     int64_t deadline_ms; /* clock_monotonic_ms(): one deadline for all store calls */
     void (*done)(struct operation *operation);
-    void *owner; /* the caller's own pointer, untouched */
+    void *owner;       /* the caller's own pointer, untouched */
     struct text actor; /* who acts: X-Operator, name of the key, or "self" */
 
     /* Set by the operation. */

@@ -15,5 +15,6 @@ struct text shown_complete(struct arena *arena, struct text stored,
                            const uint8_t session_id[SESSION_ID]);
 /* The value of "device" in shown members, as JSON text. */
 struct text shown_device(struct text shown);
-/* A member's string (its name at most 8 bytes) out of a device object, unescaped into the arena; absent if it is not there. */
+/* A member's string (its name at most 8 bytes) out of a device object, unescaped into the arena;
+ * absent if it is not there. */
 struct text shown_device_member(struct arena *arena, struct text device, const char *name);
