@@ -1,6 +1,7 @@
 """The audit file: one line a call, its members, what happens when it cannot be written."""
 
 import json
+import os
 import resource
 import signal
 import socket
@@ -231,6 +232,83 @@ def test_without_audit_nothing_is_changed_and_service_returns_by_itself(start, h
     wait_until(lambda: daemon.try_login(unique()).status == 201, 10, "logins work again")
     assert daemon.call("POST", "/v1/logout", None, login["access_token"]).status == 200
     assert daemon.node.metric("sessiond_audit_errors_total") >= 1
+
+
+def validate_named(daemon, token, names, count):
+    """Validates with request ids; the statuses. Ids of answered calls are added to names."""
+    codes = []
+    for _ in range(count):
+        name = unique("queued")
+        codes.append(daemon.validate(token, headers={"X-Request-Id": name}).status)
+        if codes[-1] == 200:
+            names.append(name)
+    return codes
+
+
+def test_validations_wait_for_the_file_and_are_refused_when_the_queue_is_full(start):
+    daemon = start(audit__queue_bytes=65536, audit__wait="20ms")
+    token = daemon.login()["access_token"]
+    break_by_limit(daemon.node)
+    names = []
+    codes = validate_named(daemon, token, names, 300)
+    assert codes[0] == 200 and codes[-1] == 503, codes
+    answer = daemon.validate(token)
+    check_problem(answer, 503, "audit_unavailable")
+    mend_limit(daemon.node)
+    wait_until(lambda: daemon.validate(token).status == 200, 10, "validations work again")
+    daemon.stop()
+    found = [line.get("http.request.id") for line in daemon.node.audit_lines()]
+    missing = [name for name in names if found.count(name) != 1]
+    assert not missing, f"{len(missing)} of {len(names)} answered calls have not one line"
+
+
+def test_lost_lines_are_counted_exactly_when_the_policy_is_count(start):
+    daemon = start(audit__queue_bytes=65536, audit__wait="0ms", audit__overflow="count")
+    logins = []
+
+    def login():
+        logins.append(daemon.try_login(unique()))
+        return logins[-1].status == 201
+    assert login()
+    token = logins[0].json["access_token"]
+    break_by_limit(daemon.node)
+    codes = validate_named(daemon, token, [], 300)
+    assert set(codes) == {200}, codes
+    assert not login(), "a login needs its line on disk"
+    mend_limit(daemon.node)
+    wait_until(login, 10, "logins work again")
+    daemon.stop()
+    lines = daemon.node.audit_lines()
+    written = [line for line in lines if "http.request.id" in line]
+    lost = sum(line["sessiond.lines_lost"] for line in lines
+               if line["event.action"] == "lines-lost")
+    assert lost > 0
+    assert len(written) + lost == len(codes) + len(logins), (len(written), lost, len(logins))
+
+
+def test_a_file_of_another_day_is_rotated_and_only_old_files_are_deleted(start):
+    daemon = start(begin_now=False)
+    folder, file = daemon.node.directory, daemon.node.audit
+    file.write_text('{"event.action":"login","event.sequence":41}\n')
+    yesterday = time.time() - 86400
+    os.utime(file, (yesterday, yesterday))
+    month_ago = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(time.time() - 170 * 86400))
+    year_ago = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(time.time() - 181 * 86400))
+    kept, old = folder / f"audit.log.{month_ago}-9", folder / f"audit.log.{year_ago}-5"
+    stranger = folder / "audit.log.notes"
+    for path in (kept, old, stranger):
+        path.write_text("")
+    daemon.start()
+    daemon.login()
+    wait_until(lambda: not old.exists(), 5, "the old file is deleted")
+    assert kept.exists() and stranger.exists()
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    assert "41" not in file.read_text().split("event.sequence")[0]
+    assert any(line["event.action"] == "delete-audit-file"
+               and line["file.path"].endswith(old.name) for line in lines)
+    rotated = [path for path in folder.glob("audit.log.*-41")]
+    assert len(rotated) == 1 and '"event.sequence":41' in rotated[0].read_text()
+    assert min(line["event.sequence"] for line in lines) == 42
 
 
 def test_a_file_that_cannot_be_opened_is_refused_at_start(start):

@@ -3,6 +3,7 @@
 import base64
 import os
 import secrets
+import signal
 import stat
 import subprocess
 
@@ -95,6 +96,23 @@ def test_rotation_reads_old_keys_and_writes_with_the_newest(start, cluster):
     assert daemon.is_alive(refreshed.json["access_token"])
     answer = daemon.validate(old["access_token"])
     assert answer.status == 401 and answer.json["reason"] == "unknown", answer
+
+
+def test_a_rotated_key_file_is_taken_over_by_reload(start):
+    daemon = start()
+    old = daemon.login()
+    lines = daemon.node.key_file.read_text().split("\n")[:-1]
+    write_key_file(daemon.node.key_file, lines + [f"key 2 {secrets.token_hex(32)}"])
+    daemon.node.signal(signal.SIGHUP)
+    wait_until(lambda: daemon.login()["access_token"][3:5] != old["access_token"][3:5], 5,
+               "new tokens carry the new key id")
+    assert daemon.is_alive(old["access_token"])
+    write_key_file(daemon.node.key_file, ["garbage"])
+    daemon.node.signal(signal.SIGHUP)
+    wait_until(lambda: daemon.node.metric("sessiond_config_reload_errors_total") >= 1, 5,
+               "the bad key file is refused")
+    assert daemon.is_alive(old["access_token"])
+    assert daemon.is_alive(daemon.login()["access_token"])
 
 
 def test_tokens_of_another_installation_are_unknown(start, shared):

@@ -24,7 +24,9 @@ def own_cluster(workspace):
 
 @pytest.fixture(scope="module")
 def loaded(workspace, own_cluster):
-    daemon = Daemon(workspace / "migration", own_cluster, count=2)
+    # Deadlines are not stretched for slow builds: Redis' own times are not either.
+    daemon = Daemon(workspace / "migration", own_cluster, count=2, redis__timeout="500ms",
+                    redis__connect_timeout="300ms")
     try:
         yield daemon.start()
         daemon.stop()
@@ -259,6 +261,30 @@ def test_a_frozen_master_does_not_slow_the_slots_of_the_others(loaded, own_clust
     for victim in victims:
         wait_until(lambda: loaded.validate(victim["access_token"]).status == 200, 3,
                    "the thawed master serves again")
+    wait_until(own_cluster.is_whole, 30, "the cluster is whole again")
+
+
+def test_without_its_replica_a_change_is_accepted_and_says_so(loaded, own_cluster):
+    user = unique("alone")
+    logins = [loaded.login(user) for _ in range(4)]
+    port, _ = own_cluster.owner(slot_of(loaded, user))
+    pid = process_id(replicas_of_masters(own_cluster)[port])
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        for login in logins[:3]:
+            begun = time.monotonic()
+            answer = loaded.kick(user, login["session_id"])
+            assert answer.status == 200, answer
+            assert answer.json["durability"] == "accepted", answer
+            assert time.monotonic() - begun < 0.45 * SLOW
+            assert not loaded.is_alive(login["access_token"])
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+    def replicated():
+        login = loaded.login(user)
+        return loaded.kick(user, login["session_id"]).json["durability"] == "replicated"
+    wait_until(replicated, 10, "changes reach the replica again")
     wait_until(own_cluster.is_whole, 30, "the cluster is whole again")
 
 
