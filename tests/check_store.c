@@ -448,6 +448,26 @@ START_TEST(one_living_seed_suffices)
 }
 END_TEST
 
+START_TEST(a_reload_with_another_server_sends_calls_there)
+{
+    struct buffer error = {0};
+    start_one();
+    second = redis_node_start(0);
+    wait_for_refresh(1);
+    char address[32];
+    snprintf(address, sizeof(address), "127.0.0.1:%u", redis_node_port(second));
+    rig_set_text(&rig.conf->redis_nodes.items[0], address);
+    redis_node_script(second, SCRIPT(EXPECT("GET foo"), SEND("+there\r\n")));
+    ck_assert(store_reload(rig.store, rig.conf, &error));
+    wait_for_refresh(2);
+    rig_call(&rig, &probe, "GET foo", 0, 2000);
+    ck_assert_str_eq(probe.text, "there");
+    rig_close(&rig);
+    redis_node_stop(&first);
+    redis_node_stop(&second);
+}
+END_TEST
+
 /* --- health --- */
 
 START_TEST(health_is_true_without_calls_and_false_when_nobody_answers)
@@ -522,6 +542,7 @@ int main(void)
     tcase_add_test(map, calls_that_wait_for_the_map_go_out_when_it_comes);
     tcase_add_test(map, a_slot_without_an_owner_hurts_only_its_own_calls);
     tcase_add_test(map, one_living_seed_suffices);
+    tcase_add_test(map, a_reload_with_another_server_sends_calls_there);
     tcase_add_test(map, health_is_true_without_calls_and_false_when_nobody_answers);
     tcase_add_test(map, health_follows_the_latest_call);
     suite_add_tcase(suite, map);

@@ -47,16 +47,22 @@ static void on_prepare(uv_prepare_t *prepare)
     store_flush(((struct store_rig *)prepare->data)->link);
 }
 
-void rig_open(struct store_rig *rig)
+void rig_open_link(struct store_rig *rig, struct store *store)
 {
-    struct buffer error = {0};
-    rig->store = store_start(rig->conf, &error);
-    ck_assert_msg(rig->store, "%.*s", (int)error.length, error.data ? error.data : "");
+    rig->store = store;
     uv_loop_init(&rig->loop);
     rig->link = store_link_open(rig->store, &rig->loop);
     uv_prepare_init(&rig->loop, &rig->prepare);
     rig->prepare.data = rig;
     uv_prepare_start(&rig->prepare, on_prepare);
+}
+
+void rig_open(struct store_rig *rig)
+{
+    struct buffer error = {0};
+    struct store *store = store_start(rig->conf, &error);
+    ck_assert_msg(store, "%.*s", (int)error.length, error.data ? error.data : "");
+    rig_open_link(rig, store);
 }
 
 void rig_open_cluster(struct store_rig *rig, struct redis_node *const *nodes, size_t count)
@@ -77,12 +83,17 @@ void rig_open_standalone(struct store_rig *rig, struct redis_node *node)
     rig_open(rig);
 }
 
-void rig_close(struct store_rig *rig)
+void rig_close_link(struct store_rig *rig)
 {
     uv_close((uv_handle_t *)&rig->prepare, NULL);
     store_link_close(&rig->link);
     uv_run(&rig->loop, UV_RUN_DEFAULT);
     ck_assert_int_eq(uv_loop_close(&rig->loop), 0);
+}
+
+void rig_close(struct store_rig *rig)
+{
+    rig_close_link(rig);
     store_stop(&rig->store);
     conf_unref(&rig->conf);
 }

@@ -37,6 +37,9 @@ void rig_open(struct store_rig *rig);
 void rig_open_standalone(struct store_rig *rig, struct redis_node *node);
 /* The same for a cluster of nodes. */
 void rig_open_cluster(struct store_rig *rig, struct redis_node *const *nodes, size_t count);
+/* A link alone, on a store that somebody else opened; and its end. */
+void rig_open_link(struct store_rig *rig, struct store *store);
+void rig_close_link(struct store_rig *rig);
 /* Closes everything; asserts that nothing is left behind on the loop. */
 void rig_close(struct store_rig *rig);
 

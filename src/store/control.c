@@ -236,8 +236,7 @@ static void note_master(struct watched *watched, enum err err)
 static void end_round(struct control *control)
 {
     struct store *store = control->store;
-    bool workers_spoke = atomic_exchange(&store->calls_finished, false);
-    if (control->pings_answered == 0 || !workers_spoke) {
+    if (!atomic_exchange(&store->calls_finished, false)) {
         atomic_store(&store->serving, control->pings_answered > 0);
     }
 }
