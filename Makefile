@@ -136,7 +136,7 @@ tsan: deps ## The same as check, built with the thread sanitizer
 
 # PARTS of the tests, each with what it needs.
 check-parts: $(if $(findstring unit,$(PARTS)),$(CHECKS)) $(if $(findstring system,$(PARTS)),$(DAEMON))
-	@$(PYTHON) tests/check.py --build $(BUILD) $(if $(SANITIZE),--slow 4) \
+	@$(PYTHON) tests/check.py --build $(BUILD) $(if $(SANITIZE),--slow 2) \
 	    $(if $(findstring system,$(PARTS)),--system) $(if $(findstring unit,$(PARTS)),--unit $(sort $(CHECKS)))
 
 lint: deps ## Format, layers, documentation, static analysis
