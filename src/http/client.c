@@ -65,11 +65,12 @@ void connection_cut(struct connection *connection)
     }
 }
 
-/* A request line that trickles in is invisible to us: libmicrohttpd calls when it is whole. What
- * the kernel saw last tells: bytes that came after the connection fell idle, and header_timeout
- * later still no request. */
-static bool stalls_in_request_line(struct connection *connection, const struct conf *conf,
-                                   int64_t now_ms)
+/* Two things about an idle connection are invisible to us, since libmicrohttpd calls only when a
+ * request line is whole: a line that trickles in, and a client that has left while it was served
+ * (the library may miss that edge). The kernel knows: bytes came after the connection fell idle, or
+ * the other end is closed. Asked only now and then. */
+static bool is_dead_or_stalls(struct connection *connection, const struct conf *conf,
+                              int64_t now_ms)
 {
     if (connection->phase != CONNECTION_IDLE || connection->local ||
         now_ms < connection->look_again_ms) {
@@ -82,8 +83,9 @@ static bool stalls_in_request_line(struct connection *connection, const struct c
         return false;
     }
     enum { CLOCK_TOLERANCE_MS = 50 };
-    return (int64_t)info.tcpi_last_data_recv + CLOCK_TOLERANCE_MS <
-           now_ms - connection->phase_began_ms;
+    return info.tcpi_state == TCP_CLOSE_WAIT ||
+           (int64_t)info.tcpi_last_data_recv + CLOCK_TOLERANCE_MS <
+               now_ms - connection->phase_began_ms;
 }
 
 bool connection_check(struct connection *connection, const struct conf *conf, int64_t now_ms)
@@ -91,7 +93,7 @@ bool connection_check(struct connection *connection, const struct conf *conf, in
     if (connection->cut || connection->phase == CONNECTION_BUSY) {
         return false;
     }
-    if (now_ms < connection->deadline_ms && !stalls_in_request_line(connection, conf, now_ms)) {
+    if (now_ms < connection->deadline_ms && !is_dead_or_stalls(connection, conf, now_ms)) {
         return false;
     }
     connection_cut(connection);

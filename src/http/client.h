@@ -40,7 +40,7 @@ struct connection {
     enum connection_phase phase;
     int64_t phase_began_ms;
     int64_t deadline_ms;
-    int64_t look_again_ms; /* when to ask the kernel about a request line that stalls */
+    int64_t look_again_ms; /* when to ask the kernel about an idle connection */
     bool cut;
     struct key_memo memo;
 };

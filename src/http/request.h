@@ -2,9 +2,11 @@
  *
  * Life: created when the request line is read (URI log callback), guarded and routed when the
  * headers are complete, authenticated, its body collected, then handed to the route's handler,
- * once. The handler answers at once or later from a callback on the same loop; the dispatcher
- * suspends the connection in between. The audit line is made when the answer is, in one place; for
- * durable events the answer waits for it. Freed in MHD's completion callback only. */
+ * once. The handler answers at once or later from a callback on the same loop. The audit line is
+ * made when the answer is, in one place; for durable events the answer waits for it. All texts lie
+ * in the request's own memory: if the client leaves meanwhile, the operation comes to its end and
+ * is put on record without it. The memory stays until the loop's turn in which the request ended is
+ * over. */
 #pragma once
 
 #include <microhttpd.h>
