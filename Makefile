@@ -45,6 +45,13 @@ $(BUILD)/%.o: %.c
 	@echo "  CC    $<"
 	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
 
+# Those that tell version and revision are compiled again when these change.
+$(BUILD)/revision: FORCE
+	@mkdir -p $(@D)
+	@echo '$(VERSION) $(REVISION)' | cmp -s - $@ || echo '$(VERSION) $(REVISION)' >$@
+$(patsubst %.c,$(BUILD)/%.o,$(shell grep -ls 'SESSIOND_[RV]E' src/*.c src/*/*.c tests/*.c)): $(BUILD)/revision
+.PHONY: FORCE
+
 $(LIBRARY): $(OBJECTS)
 	@echo "  AR    $@"
 	$(Q)rm -f $@ && ar rcs $@ $^

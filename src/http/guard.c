@@ -194,20 +194,6 @@ bool guard_framing(struct headers *headers, bool http_1_1, struct framing *ret)
     return true;
 }
 
-static int hex_digit(char c)
-{
-    if (c >= '0' && c <= '9') {
-        return c - '0';
-    }
-    if (c >= 'a' && c <= 'f') {
-        return c - 'a' + 10;
-    }
-    if (c >= 'A' && c <= 'F') {
-        return c - 'A' + 10;
-    }
-    return -1;
-}
-
 bool guard_target(struct text target)
 {
     for (size_t i = 0; i < target.length; i++) {
@@ -221,9 +207,9 @@ bool guard_target(struct text target)
         if (target.length - i < 3) {
             return false;
         }
-        int high = hex_digit(target.data[i + 1]);
-        int low = hex_digit(target.data[i + 2]);
-        if (high < 2 || low < 0 || (high == 7 && low == 15)) {
+        uint8_t byte;
+        if (!text_from_hex(&byte, 1, (struct text){target.data + i + 1, 2}) || byte < 0x20 ||
+            byte == 0x7f) {
             return false; /* not hexadecimal, or a control byte */
         }
     }
