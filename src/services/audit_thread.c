@@ -49,7 +49,8 @@ static struct audit_producer *first_producer(struct audit *audit)
 
 static void gather(struct audit *audit)
 {
-    int64_t lost = atomic_exchange(&audit->lost, 0);
+    /* While the disk refuses, the number grows instead of lines that tell it. */
+    int64_t lost = audit_healthy(audit) ? atomic_exchange(&audit->lost, 0) : 0;
     if (lost > 0) {
         const struct audit_number number = {"sessiond.lines_lost", lost};
         audit_add_notice(audit, &(struct audit_notice){.event = AUDIT_LINES_LOST,
