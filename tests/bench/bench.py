@@ -22,6 +22,7 @@ import pathlib
 import statistics
 import subprocess
 import sys
+import time
 
 import service
 
@@ -59,6 +60,17 @@ def fill(template, target, **values):
         text = text.replace(f"@{name}@", str(value))
     target.write_text(text)
     return target
+
+
+def busy_share():
+    """How busy all cores are just now, before anything is started here."""
+    def read():
+        fields = list(map(int, pathlib.Path("/proc/stat").read_text().splitlines()[0].split()[1:]))
+        return sum(fields), fields[3] + fields[4]
+    total, idle = read()
+    time.sleep(2)
+    total_after, idle_after = read()
+    return 1 - (idle_after - idle) / (total_after - total)
 
 
 def make_tokens(daemon, path):
@@ -139,6 +151,9 @@ def main():
     parser.add_argument("--seconds", type=int, default=5, help="of each contender in each round")
     arguments = parser.parse_args()
     service.check_ports_free(range(arguments.port, arguments.port + 6))
+    busy = busy_share()
+    if busy > 0.05:
+        print(f"The machine is {busy:.0%} busy with other things: do not trust these figures.\n", flush=True)
 
     with service.scratch_directory(arguments.build) as directory, \
             service.redis_cluster(directory, arguments.redis_port, CLIENT_CORE) as nodes:
