@@ -57,6 +57,13 @@ void connection_enter(struct connection *connection, enum connection_phase phase
     connection->look_again_ms = now_ms + conf->server_header_timeout * 1000;
 }
 
+bool connection_is_over(const struct connection *connection)
+{
+    char byte;
+    bool served = connection->phase == CONNECTION_BUSY || connection->phase == CONNECTION_WRITING;
+    return !served && recv(connection->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0;
+}
+
 void connection_cut(struct connection *connection)
 {
     if (!connection->cut) {

@@ -56,5 +56,7 @@ void connection_enter(struct connection *connection, enum connection_phase phase
                       const struct conf *conf, int64_t now_ms);
 /* Cuts the connection if its deadline has passed, once; true if it did. */
 bool connection_check(struct connection *connection, const struct conf *conf, int64_t now_ms);
+/* True if no request is being served, and nothing is left to read and nothing more can come. */
+bool connection_is_over(const struct connection *connection);
 /* Ends both directions; libmicrohttpd notices and closes. */
 void connection_cut(struct connection *connection);

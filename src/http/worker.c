@@ -193,9 +193,12 @@ static void drain_step(struct worker *worker)
         log_error("drain-abandoned", "worker=%u", worker->number);
         worker->abandoned = true;
         uv_stop(&worker->loop);
-    } else if (late_ms >= 0) {
+    } else {
+        /* libmicrohttpd may have missed that a client has left; a deadline would come late. */
         for (struct connection *at = worker->connections; at != NULL; at = at->next) {
-            connection_cut(at);
+            if (late_ms >= 0 || connection_is_over(at)) {
+                connection_cut(at);
+            }
         }
     }
 }

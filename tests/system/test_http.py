@@ -2,6 +2,7 @@
 
 import json
 import re
+import socket
 
 import pytest
 
@@ -78,7 +79,8 @@ def test_a_request_id_is_echoed_on_success_and_on_failure(shared):
     assert check_problem(answer, 401, "credentials_missing")["request_id"] == name
 
 
-@pytest.mark.parametrize("value", ["x" * 2000, "a b", 'a"b', "ü".encode().decode("latin-1")])
+@pytest.mark.parametrize("value", ["x" * 2000, "a b", 'a"b', "ü".encode().decode("latin-1")],
+                         ids=["long", "blank", "quote", "not ASCII"])
 def test_an_odd_request_id_is_not_echoed_raw(shared, value):
     answer = shared.call("GET", "/v1/validate", headers={"X-Request-Id": value})
     assert answer.status in (400, 401), answer
@@ -307,6 +309,14 @@ def test_http_1_0_is_answered_and_closed(shared):
                       version="HTTP/1.0"))
         data, closed = raw.closed_within(10)
     assert closed and b" 200 OK\r\n" in data
+
+
+def test_a_client_that_has_nothing_more_to_say_gets_its_answer(shared):
+    body = json.dumps({"user_id": unique()}).encode()
+    with RawSocket(shared.node.port) as raw:
+        raw.send(head(*POST, f"Content-Length: {len(body)}") + body)
+        raw.socket.shutdown(socket.SHUT_WR)
+        assert raw.answer().status == 201
 
 
 def test_a_client_that_goes_away_in_the_middle_harms_nobody(shared):

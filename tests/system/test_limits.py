@@ -106,6 +106,22 @@ def test_the_device_list_shows_the_limit(rules):
     assert body["total"] == 3 and body["limit"] == 3
 
 
+def test_a_user_may_have_a_thousand_sessions_and_lose_them_all_at_once(rules):
+    daemon = rules(max_devices=1000, overflow="reject")
+    user = unique()
+    tokens = [daemon.login(user)["access_token"] for _ in range(1000)]
+    check_problem(daemon.try_login(user), 409, "device_limit")
+    listed = daemon.call("GET", "/v1/devices", None, tokens[500]).json
+    assert listed["total"] == 1000 and len(listed["devices"]) == 1000
+    answer = daemon.call("POST", "/v1/logout-all", {"keep_current": True}, tokens[500])
+    assert answer.status == 200, answer
+    assert answer.json["ended"] == 999
+    assert alive(daemon, [{"access_token": token} for token in tokens[499:502]]) == [
+        False, True, False]
+    assert daemon.devices(user)["total"] == 1
+    assert daemon.try_login(user).status == 201
+
+
 def test_exclusive_none_lets_devices_live_side_by_side(rules):
     daemon = rules(exclusive="none")
     user = unique()

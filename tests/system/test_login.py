@@ -66,6 +66,39 @@ def test_a_user_id_may_be_any_clean_utf8_text(shared):
         assert shared.validate(body["access_token"]).json["user_id"] == body["user_id"]
 
 
+HOSTILE = ['","device":{"id":"x', '"}],"active":true,"x":[{"', "\\", '\\"', '{"device":{}}', "},{",
+           ',"session_id":"0000000000000000', "\u2028</script>", "%s%n%00", "\U0001f600"]
+
+
+def test_text_that_looks_like_json_stays_text_everywhere(shared):
+    for text in HOSTILE:
+        user = unique(text)
+        device = {"id": text, "type": text, "name": text}
+        login = shared.login(user, device=device, roles=[text], user_agent=text,
+                             attributes={text: {text: [text]}})
+        assert login["device"] == device
+        session = shared.validate(login["access_token"]).json
+        assert session["user_id"] == user
+        assert session["device"] == device
+        assert session["roles"] == [text]
+        assert session["attributes"] == {text: {text: [text]}}
+        assert session["session_id"] == login["session_id"]
+        entry = shared.call("GET", "/v1/devices", None, login["access_token"]).json["devices"][0]
+        assert entry["device"] == device
+        assert entry["user_agent"] == text
+        again = shared.login(user, device=device)
+        assert [entry["device"] for entry in again["replaced"]] == [device]
+
+
+def test_attributes_come_back_as_they_were_given(shared):
+    attributes = {"int": -9007199254740993, "big": 2**62, "real": 1.5, "null": None, "yes": True,
+                  "nested": {"a": [{"b": []}, {}]}, "": "empty name", "text": "\u00e9\t\n\u0001"}
+    login = shared.login(attributes=attributes)
+    assert shared.validate(login["access_token"]).json["attributes"] == attributes
+    assert shared.refresh(login["refresh_token"]).status == 200
+    assert shared.validate(login["access_token"]).json["attributes"] == attributes
+
+
 def test_a_known_device_is_not_new_again(shared):
     user = unique()
     assert shared.login(user, device={"id": "d1"})["new_device"] is True

@@ -134,8 +134,10 @@ def check_loads(loads):
     assert not any(load.failing_since for load in loads), "still failing at the end"
 
 
-def migrate(cluster, slot):
-    """Moves one slot to the next master, key by key, as redis-cli --cluster reshard does."""
+def migrate(cluster, slot, pause=0.05):
+    """Moves one slot to the next master, key by key, as redis-cli --cluster reshard does.
+
+    For `pause` seconds the keys have moved but the slot has not: then only ASK leads to them."""
     masters = {node.port: node for node in cluster.masters()}
     source_port, source_id = cluster.owner(slot)
     ports = sorted(masters)
@@ -155,6 +157,7 @@ def migrate(cluster, slot):
             except RedisError as error:
                 assert "NOKEY" in str(error), error
             time.sleep(0.03)
+    time.sleep(pause)
     for node in [target, source] + [n for n in masters.values() if n not in (source, target)]:
         node.call("CLUSTER", "SETSLOT", slot, "NODE", target_id)
     for node in masters.values():
@@ -163,6 +166,7 @@ def migrate(cluster, slot):
 
 def test_slots_migrate_under_load_without_a_wrong_answer(loaded, own_cluster):
     def action(loads):
+        migrate(own_cluster, loads[0].slot, pause=2.5 * SLOW)
         for _ in range(3):
             for load in loads:
                 migrate(own_cluster, load.slot)

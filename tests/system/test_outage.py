@@ -1,15 +1,19 @@
 """Redis away, broken, slow or hostile: 503 within the deadline and never 401; then back again."""
 
+import json
 import os
 import signal
+import socket
+import struct
 import time
 
 import pytest
 
 from checks import check_dead, check_ended, check_problem
-from client import Redis
+from client import RawSocket, Redis
 from daemon import SERVICE, Daemon, unique
 from redis_servers import SLOW, FakeRedis, SingleRedis, process_id, wait_until
+from test_http import head
 from test_validate import never_issued
 
 
@@ -251,6 +255,53 @@ def test_no_answer_reaches_the_wrong_caller_after_a_timeout(start, own_redis):
             assert answer.status in (200, 503), answer
             if answer.status == 200:
                 assert answer.json["user_id"] == other["user_id"]
+
+
+def many_waiting(daemon, count):
+    """Connections whose login waits for a frozen Redis."""
+    waiting = []
+    for _ in range(count):
+        body = json.dumps({"user_id": unique()}).encode()
+        raw = RawSocket(daemon.node.port)
+        raw.send(head("POST", "/v1/login", f"Authorization: Bearer {SERVICE}",
+                      "Content-Type: application/json", f"Content-Length: {len(body)}") + body)
+        waiting.append(raw)
+    return waiting
+
+
+def test_clients_that_go_away_while_redis_is_frozen_harm_nobody(start, own_redis):
+    daemon = start(redis=own_redis, redis__mode="standalone")
+    daemon.login()
+    os.kill(own_redis.process.pid, signal.SIGSTOP)
+    try:
+        for number, raw in enumerate(many_waiting(daemon, 60)):
+            if number % 2:
+                raw.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            raw.socket.close()
+        time.sleep(0.2)
+    finally:
+        os.kill(own_redis.process.pid, signal.SIGCONT)
+    wait_until(lambda: daemon.try_login(unique()).status == 201, 5, "logins work")
+    wait_until(lambda: daemon.node.metric("sessiond_store_pending") == 0, 3, "nothing is pending")
+    wait_until(lambda: daemon.node.metric("sessiond_connections") <= 2, 3, "nobody is connected")
+
+
+def test_sigterm_while_redis_is_frozen_answers_503_and_ends_well(start, own_redis):
+    daemon = start(redis=own_redis, redis__mode="standalone")
+    daemon.login()
+    os.kill(own_redis.process.pid, signal.SIGSTOP)
+    try:
+        waiting = many_waiting(daemon, 20)
+        time.sleep(0.1)
+        begun = time.monotonic()
+        daemon.node.signal(signal.SIGTERM)
+        assert [raw.answer().status for raw in waiting] == [503] * 20
+        assert daemon.node.process.wait(10 * SLOW) == 0
+        assert time.monotonic() - begun < 3 * SLOW
+    finally:
+        os.kill(own_redis.process.pid, signal.SIGCONT)
+    for raw in waiting:
+        raw.socket.close()
 
 
 def test_a_redis_that_is_out_of_memory_refuses_logins_and_serves_validations(start, own_redis):

@@ -209,6 +209,33 @@ def test_idle_connections_do_not_delay_the_end(start):
         raw.socket.close()
 
 
+def test_clients_that_left_in_the_middle_do_not_delay_the_end(start):
+    daemon = start()
+    whole = head("POST", "/v1/login", f"Authorization: Bearer {SERVICE}",
+                 "Content-Type: application/json", "Content-Length: 50")
+    for cut in range(1, len(whole) + 10, 9):
+        with RawSocket(daemon.node.port) as raw:
+            raw.send((whole + b'{"user_id":')[:cut])
+    begun = time.monotonic()
+    daemon.stop()
+    assert time.monotonic() - begun < 3 * SLOW
+
+
+def test_half_closed_connections_do_not_delay_the_end(start):
+    daemon = start()
+    clients = [RawSocket(daemon.node.port) for _ in range(10)]
+    for raw in clients:
+        raw.send(head("GET", "/v1/users/someone", f"Authorization: Bearer {SERVICE}"))
+        raw.socket.shutdown(socket.SHUT_WR)
+    for raw in clients:
+        assert raw.answer().status == 200
+    begun = time.monotonic()
+    daemon.stop()
+    assert time.monotonic() - begun < 3 * SLOW
+    for raw in clients:
+        raw.socket.close()
+
+
 def test_stopping_under_load_answers_or_refuses_but_never_lies(start):
     daemon = start()
     token = daemon.login()["access_token"]
