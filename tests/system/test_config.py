@@ -7,6 +7,7 @@ import subprocess
 import pytest
 
 from checks import check_problem
+from client import RawSocket, statuses
 from daemon import BINARY, KEYS, SERVICE, key_digest, new_key, render, unique
 from redis_servers import ROOT, wait_until
 
@@ -168,6 +169,23 @@ def test_sighup_takes_over_new_limits(start):
     reload(daemon.node)
     check_problem(daemon.try_login(user), 409, "device_limit")
     assert daemon.devices(user)["limit"] == 2
+
+
+def test_sighup_takes_over_the_body_limit_the_log_level_and_connection_limits(start):
+    daemon = start()
+    body = {"user_id": unique(), "attributes": {"a": "x" * 2000}}
+    assert daemon.call("POST", "/v1/login", body, SERVICE).status == 201
+    assert "<7>" not in daemon.node.log_text()
+    daemon.node.write_config(server__body_limit=1024, log__level="debug",
+                             server__max_connections_per_address=3)
+    reload(daemon.node)
+    check_problem(daemon.call("POST", "/v1/login", body, SERVICE), 413, "too_large")
+    sockets = [RawSocket(daemon.node.port) for _ in range(5)]
+    data, closed = sockets[4].closed_within(5)
+    assert statuses(data) == [503] and closed, data
+    for raw in sockets:
+        raw.socket.close()
+    wait_until(lambda: "<7>" in daemon.node.log_text(), 5, "debug lines are logged")
 
 
 def test_sighup_takes_over_new_keys_and_drops_old_ones(start):

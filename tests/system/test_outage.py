@@ -181,6 +181,20 @@ def test_a_new_password_is_taken_over_by_reload(start, guarded, tmp_path):
     wait_until(lambda: daemon.try_login(unique()).status == 201, 5, "logins work")
 
 
+def test_new_redis_addresses_are_taken_over_by_reload(start, cluster):
+    daemon = start(redis=Nowhere(), ready="/livez")
+    assert daemon.try_login(unique()).status == 503
+    daemon.node.write_config(redis__nodes=" ".join(cluster.nodes()))
+    daemon.node.signal(signal.SIGHUP)
+    wait_until(lambda: daemon.try_login(unique()).status == 201, 5, "logins work")
+
+
+def test_one_living_seed_is_enough(start, cluster):
+    dead = "127.0.0.1:9 127.0.0.1:10 no-such-host.invalid:1"
+    daemon = start(redis__nodes=f"{dead} {cluster.nodes()[4]}")
+    assert daemon.is_alive(daemon.login()["access_token"])
+
+
 def test_standalone_mode_does_the_whole_job(issued):
     user = unique()
     one = issued.login(user, device={"id": "a"})

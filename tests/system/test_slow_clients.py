@@ -1,5 +1,6 @@
 """Clients that are slow, many, or silent; and the limits on connections."""
 
+import os
 import socket
 import time
 
@@ -167,6 +168,7 @@ def test_a_connection_over_the_total_gets_503_and_is_closed(start):
 
 def test_five_thousand_idle_connections_do_not_slow_the_others(start):
     daemon = start(server__max_connections_per_address=6000)
+    descriptors = len(os.listdir(f"/proc/{daemon.node.process.pid}/fd"))
     token = daemon.login()["access_token"]
     sockets = []
     try:
@@ -188,6 +190,7 @@ def test_five_thousand_idle_connections_do_not_slow_the_others(start):
             idle.close()
     wait_until(lambda: daemon.node.metric("sessiond_connections") < 100, 10,
                "the connections are gone")
+    assert len(os.listdir(f"/proc/{daemon.node.process.pid}/fd")) < descriptors + 50
 
 
 def test_slow_connections_hold_nobody_up(strict):
