@@ -303,7 +303,6 @@ def test_a_file_of_another_day_is_rotated_and_only_old_files_are_deleted(start):
     wait_until(lambda: not old.exists(), 5, "the old file is deleted")
     assert kept.exists() and stranger.exists()
     lines = [json.loads(line) for line in file.read_text().splitlines()]
-    assert "41" not in file.read_text().split("event.sequence")[0]
     assert any(line["event.action"] == "delete-audit-file"
                and line["file.path"].endswith(old.name) for line in lines)
     rotated = [path for path in folder.glob("audit.log.*-41")]

@@ -257,8 +257,9 @@ def test_a_frozen_redis_means_503_within_the_deadline_and_then_works_again(start
 
 def test_no_answer_reaches_the_wrong_caller_after_a_timeout(start, own_redis):
     """A late answer of a connection that timed out must never be taken for another's."""
-    daemon = start(redis=own_redis, redis__mode="standalone", redis__timeout="150ms",
-                   redis__connect_timeout="100ms", redis__wait_timeout="50ms")
+    daemon = start(redis=own_redis, redis__mode="standalone", redis__wait_timeout=0,
+                   redis__timeout=f"{int(150 * SLOW)}ms",
+                   redis__connect_timeout=f"{int(100 * SLOW)}ms")
     logins = [daemon.login() for _ in range(10)]
     for login in logins:
         os.kill(own_redis.process.pid, signal.SIGSTOP)
