@@ -132,11 +132,12 @@ write_env()
     mv "$run/env.new" "$run/env"
 }
 
-# The log goes to the terminal and to a file; tee -i, since Ctrl-C reaches it too and the node still
-# has things to say while it stops.
+# A session of its own keeps Ctrl-C from the node: it gets one signal, from here, since a second one
+# would cut its drain short. The log goes to the terminal and to a file; tee -i, since Ctrl-C does
+# reach it and the node still has things to say while it stops.
 start_node()
 {
-    "$daemon" --config "$run/node-$1.conf" 2> >(exec tee -ia "$run/node-$1.log" >&2) &
+    setsid "$daemon" --config "$run/node-$1.conf" 2> >(exec tee -ia "$run/node-$1.log" >&2) &
     pids+=($!)
     echo $! >"$run/node-$1.pid"
 }
