@@ -36,9 +36,8 @@ struct keyring *command_load_keys(const struct conf *conf, bool create, struct b
     if (directory != NULL) {
         char path[4096];
         int length = snprintf(path, sizeof(path), "%s/sessiond-keys", directory);
-        if (length > 0 && (size_t)length < sizeof(path) && access(path, F_OK) == 0) {
+        if (length > 0 && (size_t)length < sizeof(path) && access(path, F_OK) == 0)
             return keyring_load(path, false, error);
-        }
     }
     return keyring_load(conf->keys_file, create, error);
 }
@@ -46,9 +45,8 @@ struct keyring *command_load_keys(const struct conf *conf, bool create, struct b
 int command_check_config(const struct arguments *arguments)
 {
     struct conf *conf = command_load_config(arguments->file);
-    if (conf == NULL) {
+    if (conf == NULL)
         return EXIT_USAGE;
-    }
     printf("%s: good, %zu service keys\n", arguments->file, conf->key_count);
     conf_unref(&conf);
     return EXIT_DONE;
@@ -58,9 +56,8 @@ static int dump(const struct arguments *arguments, bool commented)
 {
     struct conf *conf =
         arguments->config ? command_load_config(arguments->config) : conf_defaults();
-    if (conf == NULL) {
+    if (conf == NULL)
         return EXIT_USAGE;
-    }
     struct buffer out = {0};
     conf_dump(conf, commented, &out);
     int result = print(&out);
@@ -118,12 +115,10 @@ static int print_new_key(struct service_key *described)
 int command_keygen(const struct arguments *arguments)
 {
     unsigned bits = 0;
-    if (!conf_is_name(text_of(arguments->name))) {
+    if (!conf_is_name(text_of(arguments->name)))
         return refuse("--name must be [a-z0-9][a-z0-9._-]{0,62}");
-    }
-    if (strcmp(arguments->tenant, "*") != 0 && !conf_is_name(text_of(arguments->tenant))) {
+    if (strcmp(arguments->tenant, "*") != 0 && !conf_is_name(text_of(arguments->tenant)))
         return refuse("--tenant must be '*' or [a-z0-9][a-z0-9._-]{0,62}");
-    }
     if (!conf_parse_scopes(text_of(arguments->scopes), &bits) || bits == 0) {
         return refuse("--scopes must be one or more of:"
 #define SCOPE(id, name, help) " " name
@@ -153,16 +148,13 @@ static void print_keys(const struct keyring *keyring, const struct arguments *ar
 int command_keys(const struct arguments *arguments)
 {
     struct text user = text_of(arguments->user);
-    if (!conf_is_name(text_of(arguments->tenant))) {
+    if (!conf_is_name(text_of(arguments->tenant)))
         return refuse("--tenant must be [a-z0-9][a-z0-9._-]{0,62}");
-    }
-    if (user.length < 1 || user.length > 128 || !text_is_clean_utf8(user)) {
+    if (user.length < 1 || user.length > 128 || !text_is_clean_utf8(user))
         return refuse("--user must be 1 to 128 bytes of UTF-8 without control characters");
-    }
     struct conf *conf = command_load_config(arguments->config ? arguments->config : DEFAULT_CONFIG);
-    if (conf == NULL) {
+    if (conf == NULL)
         return EXIT_USAGE;
-    }
     struct buffer error = {0};
     struct keyring *keyring = command_load_keys(conf, false, &error);
     conf_unref(&conf);

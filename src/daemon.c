@@ -54,9 +54,8 @@ static void hide_memory(void)
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
     hidden = prctl(PR_SET_DUMPABLE, 0) == 0 && hidden;
 #endif
-    if (!hidden) {
+    if (!hidden)
         log_warning("core_dumps_on", "error=\"%s\"", strerror(errno));
-    }
 }
 
 static void raise_descriptor_limit(void)
@@ -65,9 +64,8 @@ static void raise_descriptor_limit(void)
     bool raised = getrlimit(RLIMIT_NOFILE, &limit) == 0;
     limit.rlim_cur = limit.rlim_max;
     raised = raised && setrlimit(RLIMIT_NOFILE, &limit) == 0;
-    if (!raised) {
+    if (!raised)
         log_warning("descriptor_limit_not_raised", "error=\"%s\"", strerror(errno));
-    }
 }
 
 static void prepare_process(struct daemon *daemon)
@@ -83,9 +81,8 @@ static void prepare_process(struct daemon *daemon)
     sigaddset(&daemon->signals, SIGUSR1);
     pthread_sigmask(SIG_BLOCK, &daemon->signals, NULL);
     uint64_t microseconds = 0;
-    if (sd_watchdog_enabled(0, &microseconds) > 0) {
+    if (sd_watchdog_enabled(0, &microseconds) > 0)
         daemon->watchdog_ms = (int64_t)(microseconds / 1000);
-    }
 }
 
 /* What is allowed and yet worth a word. */
@@ -97,16 +94,14 @@ static void warn_of_risks(const struct conf *conf)
         log_warning("descriptor_limit_low", "limit=%llu wanted=%llu",
                     (unsigned long long)limit.rlim_cur, (unsigned long long)wanted);
     }
-    if (conf->keys_encryption == ENCRYPTION_NONE) {
+    if (conf->keys_encryption == ENCRYPTION_NONE)
         log_warning("records_not_encrypted", "option=keys.encryption");
-    }
     if (conf->audit_retention < RETENTION_RECOMMENDED) {
         log_warning("audit_retention_short", "days=%lld recommended=180",
                     (long long)(conf->audit_retention / DAY_SECONDS));
     }
-    if (conf->key_count == 0) {
+    if (conf->key_count == 0)
         log_warning("no_service_keys", "hint=\"no service can call; see sessiond keygen\"");
-    }
 }
 
 /* Messages of the lower layers quote with ', which log_quote() would take for the end of the value;
@@ -116,11 +111,10 @@ static void quote_message(char *out, size_t size, struct text message)
     size_t length = message.length < size - 1 ? message.length : size - 1;
     for (size_t i = 0; i < length; i++) {
         out[i] = message.data[i];
-        if (out[i] == '"') {
+        if (out[i] == '"')
             out[i] = '\'';
-        } else if (out[i] < ' ' || out[i] > '~' || out[i] == '\\') {
+        else if (out[i] < ' ' || out[i] > '~' || out[i] == '\\')
             out[i] = '?';
-        }
     }
     out[length] = '\0';
 }
@@ -207,9 +201,8 @@ static size_t start(struct daemon *daemon)
     struct conf *conf = conf_current();
     struct buffer error = {0};
     size_t taken = 0;
-    while (taken < STEPS && steps[taken].up(daemon, conf, &error)) {
+    while (taken < STEPS && steps[taken].up(daemon, conf, &error))
         taken++;
-    }
     if (taken < STEPS) {
         log_error("start_failed", "step=%s", steps[taken].name);
         log_messages("start_failed", buffer_text(&error));
@@ -221,9 +214,8 @@ static size_t start(struct daemon *daemon)
 
 static void stop(struct daemon *daemon, size_t taken)
 {
-    while (taken > 0) {
+    while (taken > 0)
         steps[--taken].down(daemon);
-    }
 }
 
 /* Reload: everything is read and checked before anything is changed. */
@@ -258,9 +250,8 @@ static struct keyring *load_new_keys(const struct daemon *daemon, const struct c
 static struct conf *load_new_conf(const struct daemon *daemon, struct buffer *error)
 {
     struct conf *wanted = conf_load(daemon->path, error);
-    if (wanted == NULL) {
+    if (wanted == NULL)
         return NULL;
-    }
     struct conf *running = conf_current();
     const char *frozen = conf_frozen_difference(running, wanted);
     conf_unref(&running);
@@ -287,9 +278,8 @@ static void take_over(struct daemon *daemon, struct conf *conf, struct keyring *
 static bool reload(struct daemon *daemon, struct buffer *error)
 {
     struct conf *conf = load_new_conf(daemon, error);
-    if (conf == NULL) {
+    if (conf == NULL)
         return false;
-    }
     struct keyring *keyring = load_new_keys(daemon, conf, error);
     if (keyring == NULL || !store_reload(daemon->store, conf, error)) {
         keyring_unref(&keyring);
@@ -306,11 +296,10 @@ static void reload_and_tell(struct daemon *daemon)
     struct buffer error = {0};
     sd_notifyf(0, "RELOADING=1\nMONOTONIC_USEC=%lld", (long long)clock_monotonic_ms() * 1000);
     bool taken = reload(daemon, &error);
-    if (taken) {
+    if (taken)
         log_info("config_reloaded", "file=%s", daemon->path);
-    } else {
+    else
         log_messages("config_refused", buffer_text(&error));
-    }
     metrics_add(taken ? METRIC_CONFIG_RELOADS : METRIC_CONFIG_RELOAD_ERRORS, 1);
     sd_notifyf(0, "READY=1\nSTATUS=%s",
                taken ? "Serving" : "Serving; the last reload was refused, see the log");
@@ -323,15 +312,13 @@ static void reload_and_tell(struct daemon *daemon)
  * a stuck worker is found before the watchdog ends, a slow one is not mistaken for it. */
 static void ping_watchdog(struct daemon *daemon)
 {
-    if (daemon->watchdog_ms == 0) {
+    if (daemon->watchdog_ms == 0)
         return;
-    }
     bool alive = http_server_alive(daemon->server, daemon->watchdog_ms / 2);
-    if (alive) {
+    if (alive)
         sd_notify(0, "WATCHDOG=1");
-    } else if (!daemon->stuck) {
+    else if (!daemon->stuck)
         log_error("worker_stuck", "milliseconds=%lld", (long long)(daemon->watchdog_ms / 2));
-    }
     daemon->stuck = !alive;
 }
 
@@ -352,11 +339,10 @@ static void serve(struct daemon *daemon)
     while (number != SIGTERM && number != SIGINT) {
         ping_watchdog(daemon);
         number = next_signal(daemon);
-        if (number == SIGHUP) {
+        if (number == SIGHUP)
             reload_and_tell(daemon);
-        } else if (number == SIGUSR1) {
+        else if (number == SIGUSR1)
             audit_reopen(daemon->audit);
-        }
     }
     log_info("stopping", "signal=%s", number == SIGTERM ? "SIGTERM" : "SIGINT");
 }
@@ -390,20 +376,18 @@ static void announce_stop(void)
 /* The name in the configuration, else the host's. */
 static void name_node(struct daemon *daemon, const struct conf *conf)
 {
-    if (conf->server_node_name[0] != '\0') {
+    if (conf->server_node_name[0] != '\0')
         snprintf(daemon->node_name, sizeof(daemon->node_name), "%s", conf->server_node_name);
-    } else if (gethostname(daemon->node_name, sizeof(daemon->node_name) - 1) != 0) {
+    else if (gethostname(daemon->node_name, sizeof(daemon->node_name) - 1) != 0)
         snprintf(daemon->node_name, sizeof(daemon->node_name), "unknown");
-    }
 }
 
 int daemon_run(const struct arguments *arguments)
 {
     struct daemon daemon = {.path = arguments->config ? arguments->config : DEFAULT_CONFIG};
     struct conf *conf = command_load_config(daemon.path);
-    if (conf == NULL) {
+    if (conf == NULL)
         return EXIT_USAGE;
-    }
     log_set_level(conf->log_level);
     prepare_process(&daemon);
     http_prepare();
@@ -423,8 +407,7 @@ int daemon_run(const struct arguments *arguments)
     }
     stop(&daemon, taken);
     conf_publish(NULL);
-    if (started) {
+    if (started)
         log_info("stopped", "version=%s", SESSIOND_VERSION);
-    }
     return started ? EXIT_DONE : EXIT_RUNTIME;
 }

@@ -63,11 +63,9 @@ static int refuse(const char *argument, const char *why)
 
 static const struct command *find_command(const char *word)
 {
-    for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++) {
-        if (strcmp(commands[i].word, word) == 0) {
+    for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++)
+        if (strcmp(commands[i].word, word) == 0)
             return &commands[i];
-        }
-    }
     return NULL;
 }
 
@@ -77,9 +75,8 @@ static size_t find_option(const char *argument)
     size_t length = strcspn(argument, "=");
     size_t found = 0;
     while (found < OPTIONS && (strlen(options[found].name) != length ||
-                               strncmp(options[found].name, argument, length) != 0)) {
+                               strncmp(options[found].name, argument, length) != 0))
         found++;
-    }
     return found;
 }
 
@@ -95,19 +92,16 @@ static int take_option(struct parsed *parsed, size_t index, int argc, char **arg
 {
     const char *name = options[index].name;
     const char *value = strchr(argv[*at], '=');
-    if ((parsed->given & (1u << index)) != 0) {
+    if ((parsed->given & (1u << index)) != 0)
         return refuse(name, "is given twice");
-    }
-    if (value != NULL) {
+    if (value != NULL)
         value++;
-    } else if (*at + 1 < argc) {
+    else if (*at + 1 < argc)
         value = argv[++*at];
-    } else {
+    else
         return refuse(name, "needs a value");
-    }
-    if (value[0] == '\0') {
+    if (value[0] == '\0')
         return refuse(name, "needs a value");
-    }
     parsed->given |= 1u << index;
     memcpy((char *)&parsed->arguments + options[index].offset, &value, sizeof(value));
     return EXIT_DONE;
@@ -117,13 +111,12 @@ static int take_word(struct parsed *parsed, const char *word)
 {
     const struct command *command = word[0] != '\0' ? find_command(word) : NULL;
     bool wants_file = parsed->command != NULL && parsed->command->file;
-    if (wants_file && parsed->arguments.file == NULL && word[0] != '-') {
+    if (wants_file && parsed->arguments.file == NULL && word[0] != '-')
         parsed->arguments.file = word;
-    } else if (command != NULL && parsed->command == NULL) {
+    else if (command != NULL && parsed->command == NULL)
         parsed->command = command;
-    } else {
+    else
         return refuse(word, "is not understood");
-    }
     return EXIT_DONE;
 }
 
@@ -132,16 +125,13 @@ static int check(const struct parsed *parsed)
     const struct command *command = parsed->command;
     for (size_t i = 0; i < OPTIONS; i++) {
         unsigned bit = 1u << i;
-        if ((command->needed & bit) != 0 && (parsed->given & bit) == 0) {
+        if ((command->needed & bit) != 0 && (parsed->given & bit) == 0)
             return refuse(options[i].name, "is missing");
-        }
-        if (((command->needed | command->allowed) & bit) == 0 && (parsed->given & bit) != 0) {
+        if (((command->needed | command->allowed) & bit) == 0 && (parsed->given & bit) != 0)
             return refuse(options[i].name, "has no meaning here");
-        }
     }
-    if (command->file && parsed->arguments.file == NULL) {
+    if (command->file && parsed->arguments.file == NULL)
         return refuse(command->word, "needs a file name");
-    }
     return EXIT_DONE;
 }
 
@@ -152,17 +142,14 @@ int main(int argc, char **argv)
         size_t index = find_option(argv[at]);
         int refused = index < OPTIONS ? take_option(&parsed, index, argc, argv, &at)
                                       : take_word(&parsed, argv[at]);
-        if (refused != EXIT_DONE) {
+        if (refused != EXIT_DONE)
             return refused;
-        }
     }
-    if (parsed.command == NULL) {
+    if (parsed.command == NULL)
         parsed.command = find_command("");
-    }
     int refused = check(&parsed);
-    if (refused != EXIT_DONE) {
+    if (refused != EXIT_DONE)
         return refused;
-    }
     crypto_init();
     return parsed.command->run(&parsed.arguments);
 }

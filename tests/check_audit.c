@@ -35,9 +35,8 @@ static _Atomic int synced_failed; /* syncs of a file whose sync had failed */
 int fdatasync(int fd)
 {
     int flags = fcntl(fd, F_GETFL);
-    if (flags & O_NOATIME) {
+    if (flags & O_NOATIME)
         atomic_fetch_add(&synced_failed, 1);
-    }
     if (atomic_load(&sync_error) != 0) {
         fcntl(fd, F_SETFL, flags | O_NOATIME);
         errno = atomic_load(&sync_error);
@@ -88,9 +87,8 @@ static void for_each_file(void (*visit)(const char *name, const char *file, void
     for (int i = 0; i < count; i++) {
         char file[512];
         snprintf(file, sizeof(file), "%s/%s", directory, names[i]->d_name);
-        if (names[i]->d_name[0] != '.') {
+        if (names[i]->d_name[0] != '.')
             visit(names[i]->d_name, file, user);
-        }
         free(names[i]);
     }
     free(names);
@@ -176,18 +174,16 @@ static void wait_for_tickets(int count)
 static void wait_until_healthy(bool healthy)
 {
     double until = seconds() + 10;
-    while (audit_healthy(audit) != healthy && seconds() < until) {
+    while (audit_healthy(audit) != healthy && seconds() < until)
         nap();
-    }
     ck_assert_int_eq(audit_healthy(audit), healthy);
 }
 
 static void wait_for_lines(int64_t count)
 {
     double until = seconds() + 10;
-    while (metrics_read(METRIC_AUDIT_LINES) < count && seconds() < until) {
+    while (metrics_read(METRIC_AUDIT_LINES) < count && seconds() < until)
         nap();
-    }
     ck_assert_int_ge(metrics_read(METRIC_AUDIT_LINES), count);
 }
 
@@ -242,18 +238,16 @@ static int64_t number_at(const json_t *lines, size_t index, const char *name)
 static int count_of(const json_t *lines, const char *name, const char *value)
 {
     int count = 0;
-    for (size_t i = 0; i < json_array_size(lines); i++) {
+    for (size_t i = 0; i < json_array_size(lines); i++)
         count += strcmp(text_at(lines, i, name), value) == 0;
-    }
     return count;
 }
 
 static size_t index_of(const json_t *lines, const char *name, const char *value)
 {
     size_t i = 0;
-    while (i < json_array_size(lines) && strcmp(text_at(lines, i, name), value) != 0) {
+    while (i < json_array_size(lines) && strcmp(text_at(lines, i, name), value) != 0)
         i++;
-    }
     ck_assert_msg(i < json_array_size(lines), "no line with %s %s", name, value);
     return i;
 }
@@ -263,9 +257,8 @@ static size_t first_gap(const json_t *lines, int64_t first)
 {
     size_t i = 0;
     while (i < json_array_size(lines) &&
-           number_at(lines, i, "event.sequence") == first + (int64_t)i) {
+           number_at(lines, i, "event.sequence") == first + (int64_t)i)
         i++;
-    }
     return i;
 }
 
@@ -280,9 +273,8 @@ static bool has_ids(const json_t *lines, size_t at, const char *prefix, int coun
     for (int i = 0; i < count; i++) {
         char id[64];
         snprintf(id, sizeof(id), "%s%d", prefix, i);
-        if (strcmp(text_at(lines, at + (size_t)i, "user.id"), id) != 0) {
+        if (strcmp(text_at(lines, at + (size_t)i, "user.id"), id) != 0)
             return false;
-        }
     }
     return true;
 }
@@ -302,9 +294,8 @@ START_TEST(lines_are_written_in_order_and_numbered_from_one)
     start();
     for (int i = 0; i < 1000; i++) {
         put_number("user-", i, false);
-        if (i % 7 == 0) {
+        if (i % 7 == 0)
             audit_flush(producer);
-        }
     }
     stop();
     json_t *lines = read_lines(path, NULL);
@@ -386,9 +377,8 @@ END_TEST
 START_TEST(one_sync_serves_many_durable_lines)
 {
     start();
-    for (int i = 0; i < 200; i++) {
+    for (int i = 0; i < 200; i++)
         put_number("user-", i, true);
-    }
     audit_flush(producer);
     wait_for_tickets(200);
     ck_assert_int_eq(written, 200);
@@ -426,9 +416,8 @@ END_TEST
 START_TEST(destroying_a_producer_waits_for_its_tickets)
 {
     start();
-    for (int i = 0; i < 10; i++) {
+    for (int i = 0; i < 10; i++)
         put_number("user-", i, true);
-    }
     audit_producer_destroy(&producer);
     ck_assert_int_eq(written, 10);
     audit_stop(&audit);
@@ -562,17 +551,15 @@ START_TEST(the_number_of_lost_lines_is_told_exactly_and_once)
 {
     start();
     put_barrier(); /* from here on the thread sleeps until the next one */
-    for (int i = 0; i < 17; i++) {
+    for (int i = 0; i < 17; i++)
         audit_count_lost(producer);
-    }
     put_barrier();
     put_barrier();
     stop();
     json_t *lines = read_lines(path, NULL);
     int64_t told = 0;
-    for (size_t i = 0; i < json_array_size(lines); i++) {
+    for (size_t i = 0; i < json_array_size(lines); i++)
         told += number_at(lines, i, "sessiond.lines_lost");
-    }
     ck_assert_int_eq(told, 17);
     assert_sequence(lines, 1);
     ck_assert_str_eq(text_at(lines, 1, "event.action"), "lines-lost");
@@ -614,13 +601,11 @@ static struct collected collect(void)
     size_t count = json_array_size(all.lines);
     json_t **items = xcalloc(count + 1, sizeof(*items));
     json_t *sorted = json_array();
-    for (size_t i = 0; i < count; i++) {
+    for (size_t i = 0; i < count; i++)
         items[i] = json_array_get(all.lines, i);
-    }
     qsort(items, count, sizeof(*items), by_sequence);
-    for (size_t i = 0; i < count; i++) {
+    for (size_t i = 0; i < count; i++)
         json_array_append(sorted, items[i]);
-    }
     free(items);
     json_decref(all.lines);
     all.lines = sorted;
@@ -650,9 +635,8 @@ END_TEST
 
 static void find_rotated(const char *name, const char *file, void *user)
 {
-    if (strcmp(name, "audit.log") != 0) {
+    if (strcmp(name, "audit.log") != 0)
         snprintf(user, 512, "%s", file);
-    }
 }
 
 START_TEST(a_new_day_begins_a_new_file)
@@ -779,9 +763,8 @@ START_TEST(reopening_after_a_rename_loses_no_line)
         }
     }
     double until = seconds() + 10;
-    while (access(path, F_OK) != 0 && seconds() < until) {
+    while (access(path, F_OK) != 0 && seconds() < until)
         nap();
-    }
     put("new", false);
     stop();
     struct collected all = collect();
@@ -799,9 +782,8 @@ END_TEST
 START_TEST(a_size_that_was_reloaded_holds_at_once)
 {
     start();
-    for (int i = 0; i < 300; i++) {
+    for (int i = 0; i < 300; i++)
         put_number("user-", i, false);
-    }
     put_barrier();
     conf.audit_max_bytes = 65536;
     audit_reload(audit, &conf);
@@ -933,13 +915,11 @@ static void write_into_a_full_disk(void)
     put_barrier();
     rlim_t unlimited = RLIM_INFINITY;
     limit_file_size(size_of_file() + 5000);
-    for (int i = 0; i < 20; i++) {
+    for (int i = 0; i < 20; i++)
         put_number("kept-", i, false);
-    }
     put("refused", true);
-    for (int i = 20; i < 40; i++) {
+    for (int i = 20; i < 40; i++)
         put_number("kept-", i, false);
-    }
     audit_flush(producer);
     wait_until_healthy(false);
     wait_for_tickets(2);
@@ -976,9 +956,8 @@ END_TEST
 START_TEST(a_small_file_system_that_is_full_is_survived)
 {
     if (unshare(CLONE_NEWNS) != 0 || mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0 ||
-        mount("tmpfs", directory, "tmpfs", 0, "size=64k") != 0) {
+        mount("tmpfs", directory, "tmpfs", 0, "size=64k") != 0)
         return; /* needs root */
-    }
     char ballast[128];
     snprintf(ballast, sizeof(ballast), "%s/ballast", directory);
     start();
@@ -987,9 +966,8 @@ START_TEST(a_small_file_system_that_is_full_is_survived)
     char block[4096] = {0};
     while (write(fd, block, sizeof(block)) > 0) {
     }
-    for (int i = 0; i < 50; i++) {
+    for (int i = 0; i < 50; i++)
         put_number("kept-", i, false);
-    }
     put("refused", true);
     audit_flush(producer);
     wait_until_healthy(false);
@@ -1036,9 +1014,8 @@ START_TEST(a_failed_sync_is_never_tried_again_on_the_same_file)
     json_t *lines = read_lines(path, NULL);
     assert_sequence(lines, 1);
     size_t recovered = json_array_size(lines) - 1;
-    while (strcmp(text_at(lines, recovered, "event.action"), "recovered") != 0) {
+    while (strcmp(text_at(lines, recovered, "event.action"), "recovered") != 0)
         recovered--;
-    }
     ck_assert_str_eq(text_at(lines, recovered + 1, "user.id"), "kept");
     ck_assert_int_eq(count_of(lines, "user.id", "refused"), 1);
     json_decref(lines);
@@ -1121,9 +1098,8 @@ struct promise {
 static void tell_promise(struct audit_ticket *ticket, bool is_written)
 {
     struct promise *promise = (struct promise *)ticket;
-    if (is_written && write(told, &promise->id, sizeof(promise->id)) < 0) {
+    if (is_written && write(told, &promise->id, sizeof(promise->id)) < 0)
         _exit(1);
-    }
     free(promise);
 }
 
@@ -1151,9 +1127,8 @@ static int count_broken_promises(int from, int id)
     json_t *lines = read_lines(path, &torn);
     json_t *found = json_object();
     ck_assert_int_le(torn, 1);
-    for (size_t i = 0; i < json_array_size(lines); i++) {
+    for (size_t i = 0; i < json_array_size(lines); i++)
         json_object_set_new(found, text_at(lines, i, "user.id"), json_true());
-    }
     do {
         char user[32];
         snprintf(user, sizeof(user), "%d", id);

@@ -121,9 +121,8 @@ START_TEST(a_full_record_is_told_in_ecs_names)
         {"sessiond.device_type", "mobile"},
         {"sessiond.durability", "replicated"},
     };
-    for (size_t i = 0; i < sizeof(texts) / sizeof(*texts); i++) {
+    for (size_t i = 0; i < sizeof(texts) / sizeof(*texts); i++)
         assert_text(json, texts[i][0], texts[i][1]);
-    }
     assert_number(json, "event.duration", 1234567);
     assert_number(json, "http.response.status_code", 201);
     assert_number(json, "event.sequence", 42);
@@ -156,9 +155,8 @@ START_TEST(absent_texts_are_left_out)
         "user.id",        "source.ip",           "source.address", "client.address",
         "sessiond.ended", "user_agent.original", "device.id",      "sessiond.operator",
         "sessiond.actor"};
-    for (size_t i = 0; i < sizeof(absent) / sizeof(*absent); i++) {
+    for (size_t i = 0; i < sizeof(absent) / sizeof(*absent); i++)
         assert_text(json, absent[i], NULL);
-    }
     json_decref(json);
 }
 END_TEST
@@ -282,9 +280,8 @@ static void fill(struct audit_record *record, struct text value, struct text *en
         &record->device_id,  &record->source_ip,     &record->device_type,
         &record->user_agent, &record->durability,    ended,
     };
-    for (size_t i = 0; i < sizeof(texts) / sizeof(*texts); i++) {
+    for (size_t i = 0; i < sizeof(texts) / sizeof(*texts); i++)
         *texts[i] = value;
-    }
     record->peer_ip = TEXT("10.0.0.5");
     record->ended = ended;
     record->ended_count = 1;
@@ -300,9 +297,8 @@ static bool is_raw_control(const struct buffer *line, size_t at)
 static void assert_no_raw_control(const struct buffer *line)
 {
     size_t at = 0;
-    while (at < line->length && !is_raw_control(line, at)) {
+    while (at < line->length && !is_raw_control(line, at))
         at++;
-    }
     ck_assert_uint_eq(at, line->length);
 }
 
@@ -357,12 +353,10 @@ START_TEST(long_texts_are_cut_between_characters)
     const struct cut_case *cut = &cut_cases[_i];
     struct audit_record record = a_login();
     struct buffer text = {0};
-    for (size_t i = 0; i < cut->offset; i++) {
+    for (size_t i = 0; i < cut->offset; i++)
         buffer_add_char(&text, 'x');
-    }
-    while (text.length < 4000) {
+    while (text.length < 4000)
         buffer_add_text(&text, text_of(cut->unit));
-    }
     record.user_agent = buffer_text(&text);
     json_t *json = line_of(&record);
     ck_assert_uint_eq(json_string_length(json_object_get(json, "user_agent.original")),
@@ -395,9 +389,8 @@ START_TEST(random_bytes_always_give_one_valid_line)
         struct text ended;
         struct buffer line = {0};
         size_t length = (size_t)random() % sizeof(bytes);
-        for (size_t i = 0; i < length; i++) {
+        for (size_t i = 0; i < length; i++)
             bytes[i] = (char)random();
-        }
         fill(&record, (struct text){bytes, length}, &ended);
         audit_format(&line, &record);
         assert_no_raw_control(&line);

@@ -286,9 +286,8 @@ START_TEST(a_long_list_is_read_whole)
 {
     struct buffer text = {0};
     buffer_add_literal(&text, "[server]\ntrusted_proxies =");
-    for (int i = 0; i < 700; i++) {
+    for (int i = 0; i < 700; i++)
         buffer_addf(&text, " 10.%d.%d.1", i / 200, i % 200);
-    }
     buffer_add_char(&text, '\0');
     struct conf *conf = load(text.data);
     ck_assert_uint_eq(conf->server_trusted_proxies.count, 700);
@@ -453,9 +452,8 @@ START_TEST(names_follow_their_grammar)
     } names[] = {{"a", true},    {"0", true},    {"a.b_c-d9", true}, {"", false},
                  {".a", false},  {"-a", false},  {"_", false},       {"aB", false},
                  {"a b", false}, {"a/b", false}, {"\xc3\xa4", false}};
-    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
         ck_assert_msg(conf_is_name(text_of(names[i].name)) == names[i].good, "%s", names[i].name);
-    }
     char longest[64];
     memset(longest, 'a', sizeof(longest));
     ck_assert(conf_is_name((struct text){longest, 63}));

@@ -18,9 +18,8 @@ static const char *fault_of(const struct header_line lines[MOST_HEADERS], bool h
     static struct headers headers;
     static struct arena arena;
     headers = (struct headers){.arena = &arena};
-    for (size_t i = 0; i < MOST_HEADERS && lines[i].name != NULL; i++) {
+    for (size_t i = 0; i < MOST_HEADERS && lines[i].name != NULL; i++)
         guard_header(&headers, text_of(lines[i].name), text_of(lines[i].value));
-    }
     guard_framing(&headers, http_1_1, framing);
     return headers.fault;
 }

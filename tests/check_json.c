@@ -288,9 +288,8 @@ START_TEST(a_bomb_of_brackets_is_harmless)
     static char bomb[1 << 20];
     memset(bomb, '[', sizeof(bomb));
     assert_refused((struct text){bomb, sizeof(bomb)}, "The body nests deeper than 32 levels");
-    for (size_t i = 0; i + 5 <= sizeof(bomb); i += 5) {
+    for (size_t i = 0; i + 5 <= sizeof(bomb); i += 5)
         memcpy(bomb + i, "{\"a\":", 5);
-    }
     assert_refused((struct text){bomb, sizeof(bomb)}, "The body nests deeper than 32 levels");
 }
 END_TEST
@@ -360,9 +359,8 @@ START_TEST(damaged_bodies_are_taken_or_refused_with_words)
             size_t kept = byte == 256 ? at : length;
             char *body = xmalloc(kept);
             memcpy(body, good, kept);
-            if (byte < 256) {
+            if (byte < 256)
                 body[at] = (char)byte;
-            }
             bool ok = read_sample((struct text){body, kept});
             ck_assert(ok || detail.length > 0);
             ck_assert(ok || text_is_clean_utf8(detail));

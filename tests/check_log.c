@@ -97,9 +97,8 @@ static void *log_many(void *letter)
     char text[60];
     memset(text, *(const char *)letter, sizeof(text) - 1);
     text[sizeof(text) - 1] = '\0';
-    for (int i = 0; i < 100; i++) {
+    for (int i = 0; i < 100; i++)
         log_info("thread", "value=%s", text);
-    }
     return NULL;
 }
 
@@ -107,12 +106,10 @@ START_TEST(lines_of_threads_do_not_mix)
 {
     pthread_t threads[4];
     char letters[] = "abcd";
-    for (int i = 0; i < 4; i++) {
+    for (int i = 0; i < 4; i++)
         ck_assert_int_eq(pthread_create(&threads[i], NULL, log_many, &letters[i]), 0);
-    }
-    for (int i = 0; i < 4; i++) {
+    for (int i = 0; i < 4; i++)
         pthread_join(threads[i], NULL);
-    }
     int lines = 0;
     char *rest = NULL;
     written();
@@ -148,12 +145,10 @@ START_TEST(every_error_has_a_status_a_code_and_a_title)
         ck_assert_uint_gt(strlen(err_title(err)), 0);
         ck_assert_uint_eq(strspn(err_code(err), "abcdefghijklmnopqrstuvwxyz_"),
                           strlen(err_code(err)));
-        if (err_status(err) == 503 || err_status(err) == 429) {
+        if (err_status(err) == 503 || err_status(err) == 429)
             ck_assert_uint_gt(err_retry_after(err), 0);
-        }
-        for (int other = ERR_OK; other < i; other++) {
+        for (int other = ERR_OK; other < i; other++)
             ck_assert_str_ne(err_code(err), err_code((enum err)other));
-        }
     }
     ck_assert_uint_eq(err_status(ERR_OK), 200);
     ck_assert_uint_eq(err_status(ERR_TOKEN_INVALID), 401);

@@ -67,11 +67,9 @@ START_TEST(pieces_are_aligned_and_do_not_overlap)
         ck_assert_uint_eq((uintptr_t)pieces[i] % alignof(max_align_t), 0);
         memset(pieces[i], (int)i, i + 1);
     }
-    for (size_t i = 0; i < 200; i++) {
-        for (size_t k = 0; k <= i; k++) {
+    for (size_t i = 0; i < 200; i++)
+        for (size_t k = 0; k <= i; k++)
             ck_assert_uint_eq(pieces[i][k], i);
-        }
-    }
     arena_free(&arena);
     ck_assert_ptr_null(arena.blocks);
 }
@@ -83,9 +81,8 @@ START_TEST(a_large_piece_gets_a_block_of_its_own)
     char *small = arena_alloc(&arena, 10);
     strcpy(small, "small");
     char *large = arena_zalloc(&arena, 3000000);
-    for (size_t i = 0; i < 3000000; i += 4096) {
+    for (size_t i = 0; i < 3000000; i += 4096)
         ck_assert_int_eq(large[i], 0);
-    }
     memset(large, 'x', 3000000);
     ck_assert_str_eq(small, "small");
     arena_free(&arena);
@@ -97,9 +94,8 @@ START_TEST(a_reset_keeps_the_first_block)
     struct arena arena = {0};
     const void *first = arena_alloc(&arena, 100);
     const struct arena_block *block = arena.blocks;
-    for (int i = 0; i < 100; i++) {
+    for (int i = 0; i < 100; i++)
         arena_alloc(&arena, 1000);
-    }
     ck_assert_ptr_ne(arena.blocks, block);
     arena_reset(&arena);
     ck_assert_ptr_eq(arena.blocks, block);

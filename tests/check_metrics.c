@@ -32,9 +32,8 @@ static size_t sample_count;
 static size_t name_length(const char *text, const char *first_extra, const char *extra)
 {
     size_t length = 0;
-    while (isalnum((unsigned char)text[length]) || (text[length] && strchr(extra, text[length]))) {
+    while (isalnum((unsigned char)text[length]) || (text[length] && strchr(extra, text[length])))
         length++;
-    }
     ck_assert_msg(length > 0 && !isdigit((unsigned char)*text), "no name at: %.40s", text);
     ck_assert(isalpha((unsigned char)*text) || strchr(first_extra, *text));
     return length;
@@ -49,9 +48,8 @@ static const char *parse_family(const char *line)
     size_t length = name_length(line + 7, "_:", "_:");
     snprintf(family->name, sizeof(family->name), "%.*s", (int)length, line + 7);
     ck_assert_int_eq(line[7 + length], ' ');
-    for (size_t i = 0; i + 1 < family_count; i++) {
+    for (size_t i = 0; i + 1 < family_count; i++)
         ck_assert_str_ne(families[i].name, family->name);
-    }
     const char *help_end = strchr(line, '\n');
     ck_assert_ptr_nonnull(help_end);
     ck_assert(help_end > line + 7 + length + 1);
@@ -145,20 +143,17 @@ static void scrape(void)
     ck_assert_uint_eq(strlen(out.data), out.length - 1);
     family_count = 0;
     sample_count = 0;
-    for (const char *line = out.data; *line;) {
+    for (const char *line = out.data; *line;)
         line = *line == '#' ? parse_family(line) : parse_sample(line);
-    }
     buffer_free(&out);
 }
 
 /* The value of a series; -1 if it is not there. */
 static double series(const char *name, const char *labels)
 {
-    for (size_t i = 0; i < sample_count; i++) {
-        if (strcmp(samples[i].name, name) == 0 && strcmp(samples[i].labels, labels) == 0) {
+    for (size_t i = 0; i < sample_count; i++)
+        if (strcmp(samples[i].name, name) == 0 && strcmp(samples[i].labels, labels) == 0)
             return samples[i].value;
-        }
-    }
     return -1;
 }
 
@@ -199,9 +194,8 @@ START_TEST(build_and_process_are_shown)
     ck_assert_double_gt(series("process_start_time_seconds", ""), 1600000000);
     double before = series("process_open_fds", "");
     int open_files = 0;
-    for (int fd = 0; fd < 1024; fd++) {
+    for (int fd = 0; fd < 1024; fd++)
         open_files += fcntl(fd, F_GETFD) >= 0;
-    }
     ck_assert(close_to(before, open_files));
     int another = dup(STDOUT_FILENO);
     scrape();
@@ -258,9 +252,8 @@ END_TEST
 /* What a bucket is called is what it holds: labels ascend, and so do counts. */
 START_TEST(buckets_ascend)
 {
-    for (int64_t ns = 1000; ns < INT64_C(20000000000); ns *= 2) {
+    for (int64_t ns = 1000; ns < INT64_C(20000000000); ns *= 2)
         metrics_observe(METRIC_STORE_DURATION, ns);
-    }
     scrape();
     double bound = 0;
     double count = 0;
@@ -271,9 +264,8 @@ START_TEST(buckets_ascend)
             ck_assert_double_gt(label, bound);
             ck_assert_double_ge(samples[i].value, count);
             double expected = 0;
-            for (int64_t ns = 1000; ns < INT64_C(20000000000); ns *= 2) {
+            for (int64_t ns = 1000; ns < INT64_C(20000000000); ns *= 2)
                 expected += (double)ns / 1e9 <= label;
-            }
             ck_assert(close_to(samples[i].value, expected));
             bound = label;
             count = samples[i].value;
@@ -365,13 +357,11 @@ START_TEST(threads_lose_no_count)
     define_routes();
     bool attach = _i == 1;
     pthread_t threads[THREADS];
-    for (int i = 0; i < THREADS; i++) {
+    for (int i = 0; i < THREADS; i++)
         ck_assert_int_eq(pthread_create(&threads[i], NULL, count_much, &attach), 0);
-    }
     scrape();
-    for (int i = 0; i < THREADS; i++) {
+    for (int i = 0; i < THREADS; i++)
         pthread_join(threads[i], NULL);
-    }
     scrape();
     ck_assert_int_eq(metrics_read(METRIC_TOUCHES), THREADS * ROUNDS);
     ck_assert_int_eq(metrics_read(METRIC_STORE_PENDING), 0);

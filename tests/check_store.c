@@ -61,9 +61,8 @@ static int64_t refreshes(void)
 
 static void wait_for_refresh(int64_t number)
 {
-    for (int i = 0; i < 500 && refreshes() < number; i++) {
+    for (int i = 0; i < 500 && refreshes() < number; i++)
         rig_run(&rig, 10);
-    }
     ck_assert_int_ge(refreshes(), number);
     /* The link hears of it on its next turn. */
     rig_run(&rig, 20);

@@ -116,9 +116,8 @@ END_TEST
 START_TEST(a_node_that_is_always_broken_gets_few_attempts)
 {
     start();
-    for (int i = 0; i < 40; i++) {
+    for (int i = 0; i < 40; i++)
         redis_node_script(node, SCRIPT(EXPECT("GET foo"), CLOSE()));
-    }
     rig_call(&rig, &probe, "GET foo", STORE_REPEATABLE, 400);
     ck_assert_int_eq(probe.err, ERR_STORE_UNAVAILABLE);
     ck_assert_uint_ge(redis_node_commands(node), 2);

@@ -165,9 +165,8 @@ START_TEST(maps_are_equal_if_they_route_alike)
     ck_assert(!slot_map_equal(a, shorter));
     ck_assert(!slot_map_equal(a, port));
     struct slot_map *maps[] = {a, split, shorter, port};
-    for (size_t i = 0; i < 4; i++) {
+    for (size_t i = 0; i < 4; i++)
         slot_map_unref(&maps[i]);
-    }
 }
 END_TEST
 

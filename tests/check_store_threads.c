@@ -27,9 +27,8 @@ static void *work(void *user)
         struct store_probe probe;
         worker->sent++;
         rig_send(&worker->rig, &probe, "GET foo", STORE_REPEATABLE, 5000);
-        while (!probe.ended) {
+        while (!probe.ended)
             uv_run(&worker->rig.loop, UV_RUN_ONCE);
-        }
         worker->answered += probe.err == ERR_OK;
     }
     rig_close_link(&worker->rig);

@@ -134,13 +134,11 @@ static void assert_content(const struct buffer *buffer, const char *expected)
 START_TEST(a_buffer_grows_and_keeps_its_content)
 {
     struct buffer buffer = {0};
-    for (int i = 0; i < 10000; i++) {
+    for (int i = 0; i < 10000; i++)
         buffer_add_char(&buffer, (char)('a' + i % 26));
-    }
     ck_assert_uint_eq(buffer.length, 10000);
-    for (size_t i = 0; i < buffer.length; i++) {
+    for (size_t i = 0; i < buffer.length; i++)
         ck_assert_int_eq(buffer.data[i], (char)('a' + i % 26));
-    }
     buffer_free(&buffer);
     ck_assert_ptr_null(buffer.data);
     ck_assert_uint_eq(buffer.capacity, 0);

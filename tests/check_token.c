@@ -128,10 +128,9 @@ START_TEST(any_other_length_is_refused)
     char text[TOKEN_LENGTH + 2];
     memcpy(text, access_text, TOKEN_LENGTH);
     memcpy(text + TOKEN_LENGTH, "AA", 2);
-    for (size_t length = 0; length <= sizeof(text); length++) {
+    for (size_t length = 0; length <= sizeof(text); length++)
         if (length != TOKEN_LENGTH)
             assert_refused(TOKEN_ACCESS, (struct text){text, length});
-    }
     assert_refused(TOKEN_ACCESS, (struct text){0});
 }
 END_TEST
@@ -359,10 +358,9 @@ START_TEST(successors_differ_by_generation_secret_session_and_owner)
     pairs[7] = succeed(0);
     /* As a row of secrets: those of a pair differ, too. */
     const uint8_t(*secrets)[SECRET_LENGTH] = (const void *)pairs;
-    for (size_t i = 0; i < 2 * PAIRS; i++) {
+    for (size_t i = 0; i < 2 * PAIRS; i++)
         for (size_t j = 0; j < i; j++)
             ck_assert_mem_ne(secrets[i], secrets[j], SECRET_LENGTH);
-    }
 }
 END_TEST
 

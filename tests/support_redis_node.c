@@ -43,9 +43,8 @@ struct redis_node {
 
 static void note_failure(struct redis_node *node, const char *what, const char *command)
 {
-    if (!node->failure[0]) {
+    if (!node->failure[0])
         snprintf(node->failure, sizeof(node->failure), "%s: %s", what, command);
-    }
 }
 
 static void drop_peer(struct peer *peer)
@@ -57,9 +56,8 @@ static void drop_peer(struct peer *peer)
 
 static void send_bytes(struct peer *peer, const char *bytes)
 {
-    if (peer->fd >= 0) {
+    if (peer->fd >= 0)
         (void)!send(peer->fd, bytes, strlen(bytes), MSG_NOSIGNAL);
-    }
 }
 
 static void send_sliced(struct peer *peer, const char *bytes)
@@ -159,9 +157,8 @@ static long read_number(const struct buffer *input, size_t *at)
 {
     const char *line = input->data + *at;
     const char *end = memchr(line, '\n', input->length - *at);
-    if (!end) {
+    if (!end)
         return -1;
-    }
     *at = (size_t)(end + 1 - input->data);
     return strtol(line + 1, NULL, 10);
 }
@@ -173,17 +170,15 @@ static bool read_command(struct buffer *input, char *out, size_t size)
     long count = input->length ? read_number(input, &at) : -1;
     for (long i = 0; i < count; i++) {
         long bytes = at < input->length ? read_number(input, &at) : -1;
-        if (bytes < 0 || at + (size_t)bytes + 2 > input->length) {
+        if (bytes < 0 || at + (size_t)bytes + 2 > input->length)
             return false;
-        }
         int wrote = snprintf(out + length, size - length, "%s%.*s", i ? " " : "", (int)bytes,
                              input->data + at);
         length = length + (size_t)wrote < size ? length + (size_t)wrote : size - 1;
         at += (size_t)bytes + 2;
     }
-    if (count < 0) {
+    if (count < 0)
         return false;
-    }
     input->length -= at;
     memmove(input->data, input->data + at, input->length);
     return true;
@@ -200,20 +195,17 @@ static void serve_peer(struct redis_node *node, struct peer *peer)
     peer->input.length += (size_t)length;
     char command[512];
     unsigned at_once = 0;
-    while (peer->fd >= 0 && read_command(&peer->input, command, sizeof(command))) {
+    while (peer->fd >= 0 && read_command(&peer->input, command, sizeof(command)))
         at_once += take_command(node, peer, command);
-    }
-    if (at_once > node->most_at_once) {
+    if (at_once > node->most_at_once)
         node->most_at_once = at_once;
-    }
 }
 
 static void accept_peer(struct redis_node *node)
 {
     int fd = accept4(node->listener, NULL, NULL, SOCK_CLOEXEC);
-    if (fd < 0) {
+    if (fd < 0)
         return;
-    }
     int yes = 1;
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof(yes));
     node->accepted++;
@@ -233,21 +225,17 @@ static void *serve(void *user)
     pthread_mutex_lock(&node->lock);
     while (!node->stopping) {
         struct pollfd polled[CONNECTIONS_MAX + 1];
-        for (size_t i = 0; i < CONNECTIONS_MAX; i++) {
+        for (size_t i = 0; i < CONNECTIONS_MAX; i++)
             polled[i] = (struct pollfd){node->peers[i].fd, POLLIN, 0};
-        }
         polled[CONNECTIONS_MAX] = (struct pollfd){node->listener, POLLIN, 0};
         pthread_mutex_unlock(&node->lock);
         poll(polled, CONNECTIONS_MAX + 1, POLL_MS);
         pthread_mutex_lock(&node->lock);
-        for (size_t i = 0; i < CONNECTIONS_MAX; i++) {
-            if (polled[i].fd >= 0 && polled[i].revents) {
+        for (size_t i = 0; i < CONNECTIONS_MAX; i++)
+            if (polled[i].fd >= 0 && polled[i].revents)
                 serve_peer(node, &node->peers[i]);
-            }
-        }
-        if (polled[CONNECTIONS_MAX].revents) {
+        if (polled[CONNECTIONS_MAX].revents)
             accept_peer(node);
-        }
     }
     pthread_mutex_unlock(&node->lock);
     return NULL;
@@ -259,9 +247,8 @@ struct redis_node *redis_node_start(uint16_t port)
 {
     struct redis_node *node = xcalloc(1, sizeof(*node));
     pthread_mutex_init(&node->lock, NULL);
-    for (size_t i = 0; i < CONNECTIONS_MAX; i++) {
+    for (size_t i = 0; i < CONNECTIONS_MAX; i++)
         node->peers[i].fd = -1;
-    }
     node->listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     int yes = 1;
     setsockopt(node->listener, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof(yes));
@@ -362,14 +349,11 @@ void redis_node_stop(struct redis_node **node)
     size_t left = gone->step_count - gone->next_step - always;
     ck_assert_msg(left == 0, "redis node: %zu steps left, the first: %s", left,
                   gone->steps[gone->next_step].text);
-    for (size_t i = 0; i < CONNECTIONS_MAX; i++) {
-        if (gone->peers[i].fd >= 0) {
+    for (size_t i = 0; i < CONNECTIONS_MAX; i++)
+        if (gone->peers[i].fd >= 0)
             drop_peer(&gone->peers[i]);
-        }
-    }
-    for (size_t i = 0; i < gone->step_count; i++) {
+    for (size_t i = 0; i < gone->step_count; i++)
         free((char *)gone->steps[i].text);
-    }
     close(gone->listener);
     free(gone->slots);
     free(gone->auth);

@@ -20,9 +20,8 @@ void rig_set_text(char **option, const char *value)
 
 static void set_nodes(struct conf_list *list, const uint16_t *ports, size_t count)
 {
-    for (size_t i = 0; i < list->count; i++) {
+    for (size_t i = 0; i < list->count; i++)
         free(list->items[i]);
-    }
     list->items = xrealloc(list->items, count * sizeof(list->items[0]));
     list->count = count;
     for (size_t i = 0; i < count; i++) {
@@ -69,9 +68,8 @@ void rig_open_cluster(struct store_rig *rig, struct redis_node *const *nodes, si
 {
     uint16_t ports[8];
     ck_assert_uint_le(count, 8);
-    for (size_t i = 0; i < count; i++) {
+    for (size_t i = 0; i < count; i++)
         ports[i] = redis_node_port(nodes[i]);
-    }
     rig_configure(rig, REDIS_CLUSTER, ports, count);
     rig_open(rig);
 }
@@ -104,14 +102,12 @@ static void on_done(struct store_call *call, enum err err, const struct store_re
     probe->ended++;
     probe->err = err;
     probe->took_ms = clock_monotonic_ms() - probe->sent_ms;
-    if (!reply) {
+    if (!reply)
         return;
-    }
     probe->type = store_reply_type(reply);
     (void)store_reply_int(reply, &probe->integer);
-    if (store_reply_count(reply) > 0) {
+    if (store_reply_count(reply) > 0)
         reply = store_reply_element(reply, 0);
-    }
     struct text text = store_reply_text(reply);
     snprintf(probe->text, sizeof(probe->text), "%.*s", (int)text.length,
              text.data ? text.data : "");
@@ -164,11 +160,9 @@ static void on_time(uv_timer_t *timer)
 
 static bool all_ended(const struct store_probe *probes, size_t count)
 {
-    for (size_t i = 0; i < count; i++) {
-        if (!probes[i].ended) {
+    for (size_t i = 0; i < count; i++)
+        if (!probes[i].ended)
             return false;
-        }
-    }
     return true;
 }
 
@@ -181,9 +175,8 @@ static void run_until(struct store_rig *rig, const struct store_probe *probes, s
     timer.data = &over;
     uv_update_time(&rig->loop);
     uv_timer_start(&timer, on_time, (uint64_t)most_ms, 0);
-    while (!over && !(count > 0 && all_ended(probes, count))) {
+    while (!over && !(count > 0 && all_ended(probes, count)))
         uv_run(&rig->loop, UV_RUN_ONCE);
-    }
     uv_close((uv_handle_t *)&timer, NULL);
     uv_run(&rig->loop, UV_RUN_NOWAIT);
 }
@@ -196,9 +189,8 @@ void rig_run(struct store_rig *rig, int64_t milliseconds)
 void rig_wait(struct store_rig *rig, struct store_probe *probes, size_t count)
 {
     run_until(rig, probes, count, PATIENCE_MS);
-    for (size_t i = 0; i < count; i++) {
+    for (size_t i = 0; i < count; i++)
         ck_assert_msg(probes[i].ended == 1, "call %zu ended %u times", i, probes[i].ended);
-    }
 }
 
 void rig_call(struct store_rig *rig, struct store_probe *probe, const char *command, unsigned flags,

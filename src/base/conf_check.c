@@ -48,9 +48,8 @@ static void describe_value(const struct conf *conf, const struct conf_report *re
 {
     const struct option_row *row = row_of(id);
     row->type->print(row, option_value(row, conf), out);
-    if (report->lines[id] == 0) {
+    if (report->lines[id] == 0)
         buffer_add_literal(out, ", the default");
-    }
 }
 
 static void check_order(const struct conf *conf, struct conf_report *report,
@@ -59,9 +58,8 @@ static void check_order(const struct conf *conf, struct conf_report *report,
     int64_t shorter = *(const int64_t *)option_value(row_of(order->shorter), conf);
     int64_t longer = *(const int64_t *)option_value(row_of(order->longer), conf);
     bool fits = order->strictly ? shorter < longer : shorter <= longer;
-    if (fits || report->refused[order->shorter] || report->refused[order->longer]) {
+    if (fits || report->refused[order->shorter] || report->refused[order->longer])
         return;
-    }
     struct buffer left = {0}, right = {0};
     describe_value(conf, report, order->shorter, &left);
     describe_value(conf, report, order->longer, &right);
@@ -94,12 +92,10 @@ static void check_listeners(const struct conf *conf, struct conf_report *report)
             report, later_line(report, OPTION_ID_server_listen, OPTION_ID_server_unix_socket),
             "[server] listen and unix_socket are both empty: the service would have no listener");
     }
-    if (main_listen[0] != '\0' && !is_listen_address(main_listen)) {
+    if (main_listen[0] != '\0' && !is_listen_address(main_listen))
         refuse(report, OPTION_ID_server_listen, wanted, main_listen);
-    }
-    if (!is_listen_address(ops_listen)) {
+    if (!is_listen_address(ops_listen))
         refuse(report, OPTION_ID_server_ops_listen, wanted, ops_listen);
-    }
     if (strcmp(main_listen, ops_listen) == 0) {
         conf_report_at(report,
                        later_line(report, OPTION_ID_server_listen, OPTION_ID_server_ops_listen),
@@ -127,9 +123,8 @@ static void check_list(struct conf_report *report, enum option_id id, const stru
                        bool (*accept)(const char *word), const char *wanted)
 {
     for (size_t i = 0; i < list->count; i++) {
-        if (!accept(list->items[i])) {
+        if (!accept(list->items[i]))
             refuse(report, id, wanted, list->items[i]);
-        }
         for (size_t earlier = 0; earlier < i; earlier++) {
             if (strcmp(list->items[earlier], list->items[i]) == 0) {
                 refuse(report, id, "a list without repetitions", list->items[i]);
@@ -156,9 +151,8 @@ static bool is_self_service(const char *word)
 {
     static const char *const known[] = {"devices", "kick", "logout_all"};
     bool found = false;
-    for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++) {
+    for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++)
         found = found || strcmp(word, known[i]) == 0;
-    }
     return found;
 }
 
@@ -174,9 +168,8 @@ static void check_lists(const struct conf *conf, struct conf_report *report)
 
 static void check_redis(const struct conf *conf, struct conf_report *report)
 {
-    if (conf->redis_nodes.count == 0) {
+    if (conf->redis_nodes.count == 0)
         refuse(report, OPTION_ID_redis_nodes, "at least one HOST:PORT", "");
-    }
     if (conf->redis_mode == REDIS_STANDALONE && conf->redis_nodes.count > 1) {
         unsigned line = later_line(report, OPTION_ID_redis_mode, OPTION_ID_redis_nodes);
         conf_report_at(report, line, "[redis] mode = standalone takes one node, nodes names %zu%s",
@@ -191,12 +184,10 @@ static void check_redis(const struct conf *conf, struct conf_report *report)
 
 static void check_files(const struct conf *conf, struct conf_report *report)
 {
-    if (conf->keys_file[0] == '\0') {
+    if (conf->keys_file[0] == '\0')
         refuse(report, OPTION_ID_keys_file, "the path of a file", "");
-    }
-    if (conf->audit_file[0] == '\0') {
+    if (conf->audit_file[0] == '\0')
         refuse(report, OPTION_ID_audit_file, "the path of a file", "");
-    }
 }
 
 void conf_check(const struct conf *conf, struct conf_report *report)
@@ -206,7 +197,6 @@ void conf_check(const struct conf *conf, struct conf_report *report)
     check_lists(conf, report);
     check_redis(conf, report);
     check_files(conf, report);
-    for (size_t i = 0; i < sizeof(orders) / sizeof(orders[0]); i++) {
+    for (size_t i = 0; i < sizeof(orders) / sizeof(orders[0]); i++)
         check_order(conf, report, &orders[i]);
-    }
 }

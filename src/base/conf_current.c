@@ -22,17 +22,15 @@ struct conf *conf_defaults(void)
 {
     struct counted_conf *made = xcalloc(1, sizeof(*made));
     atomic_init(&made->references, 1);
-    for (const struct option_row *row = option_rows; row < option_rows + OPTION_COUNT; row++) {
+    for (const struct option_row *row = option_rows; row < option_rows + OPTION_COUNT; row++)
         row->type->set_initial(row, option_field(row, &made->conf));
-    }
     return &made->conf;
 }
 
 static void release(struct conf *conf)
 {
-    for (const struct option_row *row = option_rows; row < option_rows + OPTION_COUNT; row++) {
+    for (const struct option_row *row = option_rows; row < option_rows + OPTION_COUNT; row++)
         row->type->release(option_field(row, conf));
-    }
     for (size_t i = 0; i < conf->key_count; i++) {
         free(conf->keys[i].name);
         free(conf->keys[i].tenant);
@@ -53,9 +51,8 @@ void conf_unref(struct conf **conf)
     struct conf *given = *conf;
     *conf = NULL;
     if (given != NULL &&
-        atomic_fetch_sub_explicit(&counted(given)->references, 1, memory_order_acq_rel) == 1) {
+        atomic_fetch_sub_explicit(&counted(given)->references, 1, memory_order_acq_rel) == 1)
         release(given);
-    }
 }
 
 struct conf *conf_current(void)
@@ -94,9 +91,8 @@ const char *conf_frozen_difference(const struct conf *running, const struct conf
     for (size_t i = 0; i < OPTION_COUNT; i++) {
         const struct option_row *row = &option_rows[i];
         if (!row->reload &&
-            !row->type->equal(option_value(row, running), option_value(row, wanted))) {
+            !row->type->equal(option_value(row, running), option_value(row, wanted)))
             return option_titles[i];
-        }
     }
     return NULL;
 }

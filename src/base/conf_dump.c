@@ -68,9 +68,8 @@ static void add_option(struct buffer *out, const struct option_row *row, const s
 void conf_dump(const struct conf *conf, bool commented, struct buffer *out)
 {
     const char *section = "";
-    if (commented) {
+    if (commented)
         buffer_add_literal(out, introduction);
-    }
     for (const struct option_row *row = option_rows; row < option_rows + OPTION_COUNT; row++) {
         if (strcmp(section, row->section) != 0) {
             section = row->section;

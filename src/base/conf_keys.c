@@ -26,11 +26,9 @@ static const char scope_words[] = "words out of"
 
 static unsigned scope_bit(struct text word)
 {
-    for (size_t i = 0; i < SCOPE_COUNT; i++) {
-        if (text_equal(word, text_of(scopes[i].name))) {
+    for (size_t i = 0; i < SCOPE_COUNT; i++)
+        if (text_equal(word, text_of(scopes[i].name)))
             return scopes[i].bit;
-        }
-    }
     return 0;
 }
 
@@ -40,9 +38,8 @@ bool conf_parse_scopes(struct text words, unsigned *ret)
     struct text word = conf_next_word(&words, true);
     for (; word.data != NULL; word = conf_next_word(&words, true)) {
         unsigned bit = scope_bit(word);
-        if (bit == 0) {
+        if (bit == 0)
             return false;
-        }
         bits |= bit;
     }
     *ret = bits;
@@ -56,14 +53,11 @@ static bool is_lower_or_digit(char c)
 
 bool conf_is_name(struct text name)
 {
-    if (name.length < 1 || name.length > 63 || !is_lower_or_digit(name.data[0])) {
+    if (name.length < 1 || name.length > 63 || !is_lower_or_digit(name.data[0]))
         return false;
-    }
-    for (size_t i = 1; i < name.length; i++) {
-        if (!is_lower_or_digit(name.data[i]) && memchr("._-", name.data[i], 3) == NULL) {
+    for (size_t i = 1; i < name.length; i++)
+        if (!is_lower_or_digit(name.data[i]) && memchr("._-", name.data[i], 3) == NULL)
             return false;
-        }
-    }
     return true;
 }
 
@@ -81,9 +75,8 @@ static bool set_scopes(struct service_key *key, struct text value)
 
 static bool set_tenant(struct service_key *key, struct text value)
 {
-    if (!text_equal(value, TEXT("*")) && !conf_is_name(value)) {
+    if (!text_equal(value, TEXT("*")) && !conf_is_name(value))
         return false;
-    }
     key->tenant = xstrndup(value.data, value.length);
     return true;
 }
@@ -126,9 +119,8 @@ void conf_key_set(struct conf_report *report, struct conf_key_draft *draft, unsi
 {
     char quoted[96];
     size_t index = 0;
-    while (index < KEY_OPTIONS && !text_equal(text_of(key_options[index].name), name)) {
+    while (index < KEY_OPTIONS && !text_equal(text_of(key_options[index].name), name))
         index++;
-    }
     if (index == KEY_OPTIONS) {
         conf_report_at(report, line, "there is no option '%s' of a key; there are %s, %s, %s",
                        log_quote(quoted, sizeof(quoted), name), key_options[0].name,
@@ -149,11 +141,9 @@ void conf_key_set(struct conf_report *report, struct conf_key_draft *draft, unsi
 
 static void check_complete(struct conf_report *report, const struct conf_key_draft *draft)
 {
-    for (size_t i = 0; i < KEY_OPTIONS; i++) {
-        if ((draft->seen & (1u << i)) == 0) {
+    for (size_t i = 0; i < KEY_OPTIONS; i++)
+        if ((draft->seen & (1u << i)) == 0)
             conf_report_at(report, draft->line, "the key has no %s", key_options[i].name);
-        }
-    }
 }
 
 /* Two keys of one hash would leave it to chance whose name is in the audit line. */
@@ -175,9 +165,8 @@ void conf_keys_finish(struct conf_report *report, struct conf_key_draft **drafts
         check_hash_unique(report, draft);
         conf->key_count++;
     }
-    if (conf->key_count > 0) {
+    if (conf->key_count > 0)
         conf->keys = xcalloc(conf->key_count, sizeof(conf->keys[0]));
-    }
     /* Drafts are newest first, keys stand in the file's order. */
     size_t left = conf->key_count;
     while (*drafts != NULL) {
@@ -193,9 +182,8 @@ const struct service_key *conf_find_key(const struct conf *conf, const uint8_t d
     const struct service_key *found = NULL;
     for (size_t i = 0; i < conf->key_count; i++) {
         const struct service_key *key = &conf->keys[i];
-        if (crypto_equal(key->digest, digest, sizeof(key->digest))) {
+        if (crypto_equal(key->digest, digest, sizeof(key->digest)))
             found = key;
-        }
     }
     return found;
 }
@@ -205,10 +193,8 @@ void conf_dump_key(const struct service_key *key, struct buffer *out)
     char hash[2 * sizeof(key->digest)];
     text_to_hex(hash, key->digest, sizeof(key->digest));
     buffer_addf(out, "[key:%s]\nhash = %.*s\nscopes =", key->name, (int)sizeof(hash), hash);
-    for (size_t i = 0; i < SCOPE_COUNT; i++) {
-        if ((key->scopes & scopes[i].bit) != 0) {
+    for (size_t i = 0; i < SCOPE_COUNT; i++)
+        if ((key->scopes & scopes[i].bit) != 0)
             buffer_addf(out, " %s", scopes[i].name);
-        }
-    }
     buffer_addf(out, "\ntenant = %s\n", key->tenant);
 }

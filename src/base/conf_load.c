@@ -40,9 +40,8 @@ struct loader {
 void conf_report_at(struct conf_report *report, unsigned line, const char *format, ...)
 {
     buffer_add_text(report->messages, text_of(report->path));
-    if (line > 0) {
+    if (line > 0)
         buffer_addf(report->messages, ":%u", line);
-    }
     buffer_add_literal(report->messages, ": ");
     char message[1024];
     va_list arguments;
@@ -55,9 +54,8 @@ void conf_report_at(struct conf_report *report, unsigned line, const char *forma
 /* Strips blanks and line ends from both sides. */
 static struct text stripped(struct text text)
 {
-    while (text.length > 0 && strchr(" \t\r\n", text.data[text.length - 1]) != NULL) {
+    while (text.length > 0 && strchr(" \t\r\n", text.data[text.length - 1]) != NULL)
         text.length--;
-    }
     while (text.length > 0 && strchr(" \t", text.data[0]) != NULL) {
         text.data++;
         text.length--;
@@ -90,9 +88,8 @@ static void read_heading(struct loader *loader, struct text line)
 {
     const char *end = memchr(line.data, ']', line.length);
     struct text rest = {0};
-    if (end != NULL) {
+    if (end != NULL)
         rest = stripped((struct text){end + 1, line.length - (size_t)(end + 1 - line.data)});
-    }
     if (end == NULL || (rest.length > 0 && rest.data[0] != '#' && rest.data[0] != ';')) {
         conf_report_at(&loader->report, loader->number, "a heading has the form [section]");
         loader->kind = SECTION_REFUSED;
@@ -134,9 +131,8 @@ static char *read_line(char *out, int size, void *stream)
 {
     struct loader *loader = stream;
     ssize_t got = getline(&loader->line, &loader->capacity, loader->file);
-    if (got < 0) {
+    if (got < 0)
         return NULL;
-    }
     loader->number++;
     size_t length = drop_byte_order_mark(loader, (size_t)got);
     const char *line = is_for_inih(loader, length) ? loader->line : "\n";
@@ -184,18 +180,16 @@ static int take_option(void *user, const char *section, const char *name, const 
     (void)section; /* cut short by inih; the reader knows it */
     struct loader *loader = user;
     struct conf_report *report = &loader->report;
-    if (loader->kind == SECTION_REFUSED) {
+    if (loader->kind == SECTION_REFUSED)
         return 1;
-    }
-    if (value == NULL) {
+    if (value == NULL)
         conf_report_at(report, loader->number, "an option has the form name = value");
-    } else if (loader->kind == SECTION_NONE) {
+    else if (loader->kind == SECTION_NONE)
         conf_report_at(report, loader->number, "an option must stand below a [section]");
-    } else if (loader->kind == SECTION_KEY) {
+    else if (loader->kind == SECTION_KEY)
         conf_key_set(report, loader->drafts, loader->number, text_of(name), text_of(value));
-    } else {
+    else
         set_option(loader, text_of(name), text_of(value));
-    }
     return 1;
 }
 
@@ -217,11 +211,10 @@ static void load(struct loader *loader)
     struct conf_report *report = &loader->report;
     configure_inih();
     int result = ini_parse_stream(read_line, loader, take_option, loader);
-    if (ferror(loader->file)) {
+    if (ferror(loader->file))
         conf_report_at(report, 0, "cannot be read: %s", strerror(errno));
-    } else if (result != 0) {
+    else if (result != 0)
         conf_report_at(report, result > 0 ? (unsigned)result : 0, "is not understood");
-    }
     conf_keys_finish(report, &loader->drafts, loader->conf);
     conf_check(loader->conf, report);
 }
@@ -241,8 +234,7 @@ struct conf *conf_load(const char *path, struct buffer *error)
     fclose(loader.file);
     free(loader.line);
     free(loader.section);
-    if (error->length > before) {
+    if (error->length > before)
         conf_unref(&loader.conf);
-    }
     return loader.conf;
 }

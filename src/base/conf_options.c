@@ -40,21 +40,17 @@ const struct option_row option_rows[OPTION_COUNT] = {
 
 const struct option_row *option_find(struct text section, struct text name)
 {
-    for (const struct option_row *row = option_rows; row < option_rows + OPTION_COUNT; row++) {
-        if (text_equal(text_of(row->section), section) && text_equal(text_of(row->name), name)) {
+    for (const struct option_row *row = option_rows; row < option_rows + OPTION_COUNT; row++)
+        if (text_equal(text_of(row->section), section) && text_equal(text_of(row->name), name))
             return row;
-        }
-    }
     return NULL;
 }
 
 bool option_section_exists(struct text section)
 {
-    for (const struct option_row *row = option_rows; row < option_rows + OPTION_COUNT; row++) {
-        if (text_equal(text_of(row->section), section)) {
+    for (const struct option_row *row = option_rows; row < option_rows + OPTION_COUNT; row++)
+        if (text_equal(text_of(row->section), section))
             return true;
-        }
-    }
     return false;
 }
 

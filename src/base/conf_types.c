@@ -12,17 +12,14 @@ struct text conf_next_word(struct text *rest, bool commas)
 {
     const char *separators = commas ? " \t," : " \t";
     size_t begin = 0;
-    while (begin < rest->length && strchr(separators, rest->data[begin]) != NULL) {
+    while (begin < rest->length && strchr(separators, rest->data[begin]) != NULL)
         begin++;
-    }
     size_t end = begin;
-    while (end < rest->length && strchr(separators, rest->data[end]) == NULL) {
+    while (end < rest->length && strchr(separators, rest->data[end]) == NULL)
         end++;
-    }
     struct text word = {0};
-    if (end > begin) {
+    if (end > begin)
         word = (struct text){rest->data + begin, end - begin};
-    }
     *rest = (struct text){rest->data + end, rest->length - end};
     return word;
 }
@@ -32,9 +29,8 @@ struct text conf_next_word(struct text *rest, bool commas)
 static bool text_parse(const struct option_row *row, struct text value, void *field)
 {
     (void)row;
-    if (!text_is_clean_utf8(value)) {
+    if (!text_is_clean_utf8(value))
         return false;
-    }
     char **text = field;
     free(*text);
     *text = xstrndup(value.data, value.length);
@@ -81,9 +77,8 @@ const struct option_type option_type_text = {text_parse, text_print,       text_
 static void list_release(void *field)
 {
     struct conf_list *list = field;
-    for (size_t i = 0; i < list->count; i++) {
+    for (size_t i = 0; i < list->count; i++)
         free(list->items[i]);
-    }
     free(list->items);
     *list = (struct conf_list){0};
 }
@@ -112,9 +107,8 @@ static void list_print(const struct option_row *row, const void *field, struct b
 {
     (void)row;
     const struct conf_list *list = field;
-    for (size_t i = 0; i < list->count; i++) {
+    for (size_t i = 0; i < list->count; i++)
         buffer_addf(out, "%s%s", i > 0 ? " " : "", list->items[i]);
-    }
 }
 
 static void list_describe(const struct option_row *row, struct buffer *out)
@@ -127,9 +121,8 @@ static bool list_same(const void *a, const void *b)
 {
     const struct conf_list *left = a, *right = b;
     bool same = left->count == right->count;
-    for (size_t i = 0; same && i < left->count; i++) {
+    for (size_t i = 0; same && i < left->count; i++)
         same = strcmp(left->items[i], right->items[i]) == 0;
-    }
     return same;
 }
 
@@ -162,19 +155,16 @@ static const struct unit units_millis[] = {{"m", 60000}, {"s", 1000}, {"ms", 1},
 static bool number_read(struct text value, const struct unit *units, int64_t *ret)
 {
     size_t digits = 0;
-    while (digits < value.length && value.data[digits] >= '0' && value.data[digits] <= '9') {
+    while (digits < value.length && value.data[digits] >= '0' && value.data[digits] <= '9')
         digits++;
-    }
     int64_t number;
-    if (!text_to_int((struct text){value.data, digits}, 0, INT64_MAX, &number)) {
+    if (!text_to_int((struct text){value.data, digits}, 0, INT64_MAX, &number))
         return false;
-    }
     struct text suffix = {value.data + digits, value.length - digits};
     for (const struct unit *unit = units; unit->suffix != NULL; unit++) {
         bool plain = suffix.length == 0 && unit->factor == 1;
-        if (plain || text_equal(suffix, text_of(unit->suffix))) {
+        if (plain || text_equal(suffix, text_of(unit->suffix)))
             return !__builtin_mul_overflow(number, unit->factor, ret);
-        }
     }
     return false;
 }
@@ -183,9 +173,8 @@ static bool number_parse(const struct option_row *row, struct text value, const 
                          void *field)
 {
     int64_t number;
-    if (!number_read(value, units, &number) || number < row->minimum || number > row->maximum) {
+    if (!number_read(value, units, &number) || number < row->minimum || number > row->maximum)
         return false;
-    }
     *(int64_t *)field = number;
     return true;
 }
@@ -194,9 +183,8 @@ static bool number_parse(const struct option_row *row, struct text value, const 
 static void number_print(int64_t number, const struct unit *units, struct buffer *out)
 {
     const struct unit *unit = units;
-    while (unit->factor > 1 && number % unit->factor != 0) {
+    while (unit->factor > 1 && number % unit->factor != 0)
         unit++;
-    }
     buffer_addf(out, "%" PRId64 "%s", number / unit->factor, number == 0 ? "" : unit->suffix);
 }
 
@@ -207,9 +195,8 @@ static void number_describe(const struct option_row *row, const char *what,
     number_print(row->minimum, units, out);
     buffer_add_literal(out, " to ");
     number_print(row->maximum, units, out);
-    if (units == units_none) {
+    if (units == units_none)
         return;
-    }
     const char *before = " (units: ";
     for (const struct unit *unit = units; unit->suffix != NULL; unit++) {
         if (unit->suffix[0] != '\0') {
@@ -267,21 +254,18 @@ static int words_find(const char *words, struct text wanted)
     int index = 0;
     for (const char *word = words;; index++) {
         size_t length = strcspn(word, "|");
-        if (text_equal((struct text){word, length}, wanted)) {
+        if (text_equal((struct text){word, length}, wanted))
             return index;
-        }
-        if (word[length] == '\0') {
+        if (word[length] == '\0')
             return -1;
-        }
         word += length + 1;
     }
 }
 
 static void words_print(const char *words, unsigned index, struct buffer *out)
 {
-    for (; index > 0; index--) {
+    for (; index > 0; index--)
         words = strchr(words, '|') + 1;
-    }
     buffer_add(out, words, strcspn(words, "|"));
 }
 
@@ -293,9 +277,8 @@ static void words_describe(const char *words, struct buffer *out)
         buffer_addf(out, "%s%.*s", before, (int)length, word);
         before = ", ";
         word += length;
-        if (*word == '\0') {
+        if (*word == '\0')
             return;
-        }
     }
 }
 
@@ -305,9 +288,8 @@ _Static_assert(sizeof(enum redis_mode) == sizeof(unsigned), "enums are as large 
 static bool enum_parse(const struct option_row *row, struct text value, void *field)
 {
     int index = words_find(row->words, value);
-    if (index < 0) {
+    if (index < 0)
         return false;
-    }
     *(unsigned *)field = (unsigned)index;
     return true;
 }
@@ -343,9 +325,8 @@ static bool bool_parse(const struct option_row *row, struct text value, void *fi
 {
     (void)row;
     int index = words_find(bool_words, value);
-    if (index < 0) {
+    if (index < 0)
         return false;
-    }
     *(bool *)field = index == 1;
     return true;
 }

@@ -26,17 +26,15 @@ static bool parse_literal(struct text text, struct ip_address *ret)
 {
     char literal[INET6_ADDRSTRLEN];
     if (text.length == 0 || text.length >= sizeof(literal) ||
-        memchr(text.data, '\0', text.length) != NULL) {
+        memchr(text.data, '\0', text.length) != NULL)
         return false;
-    }
     memcpy(literal, text.data, text.length);
     literal[text.length] = '\0';
     struct ip_address address = {.family = AF_INET};
     if (inet_pton(AF_INET, literal, address.bytes) != 1) {
         address = (struct ip_address){.family = AF_INET6};
-        if (inet_pton(AF_INET6, literal, address.bytes) != 1) {
+        if (inet_pton(AF_INET6, literal, address.bytes) != 1)
             return false;
-        }
     }
     *ret = address;
     return true;
@@ -44,9 +42,8 @@ static bool parse_literal(struct text text, struct ip_address *ret)
 
 bool ip_parse(struct text text, struct ip_address *ret)
 {
-    if (!parse_literal(text, ret)) {
+    if (!parse_literal(text, ret))
         return false;
-    }
     unmap(ret);
     return true;
 }
@@ -88,17 +85,15 @@ bool ip_equal(const struct ip_address *a, const struct ip_address *b)
 static bool is_host_name(struct text host)
 {
     struct ip_address literal;
-    if (parse_literal(host, &literal)) {
+    if (parse_literal(host, &literal))
         return literal.family == AF_INET;
-    }
     bool letters = false;
     for (size_t i = 0; i < host.length; i++) {
         char c = host.data[i];
         bool letter = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
         bool digit = c >= '0' && c <= '9';
-        if (!letter && !digit && c != '-' && c != '.' && c != '_') {
+        if (!letter && !digit && c != '-' && c != '.' && c != '_')
             return false;
-        }
         letters = letters || letter;
     }
     return letters && host.data[0] != '-' && host.data[0] != '.';
@@ -113,20 +108,17 @@ static bool is_ipv6_literal(struct text host)
 bool address_split(struct text text, char host[ADDRESS_HOST_MAX], uint16_t *port)
 {
     const char *colon = text.length > 0 ? memrchr(text.data, ':', text.length) : NULL;
-    if (colon == NULL) {
+    if (colon == NULL)
         return false;
-    }
     struct text name = {text.data, (size_t)(colon - text.data)};
     struct text digits = {colon + 1, text.length - name.length - 1};
     bool brackets = name.length >= 2 && name.data[0] == '[' && colon[-1] == ']';
-    if (brackets) {
+    if (brackets)
         name = (struct text){name.data + 1, name.length - 2};
-    }
     int64_t number;
     bool good = brackets ? is_ipv6_literal(name) : is_host_name(name);
-    if (!good || name.length >= ADDRESS_HOST_MAX || !text_to_int(digits, 1, 65535, &number)) {
+    if (!good || name.length >= ADDRESS_HOST_MAX || !text_to_int(digits, 1, 65535, &number))
         return false;
-    }
     memcpy(host, name.data, name.length);
     host[name.length] = '\0';
     *port = (uint16_t)number;
@@ -146,9 +138,8 @@ static bool is_network_address(const struct ip_address *address, unsigned prefix
 {
     struct ip_address zeroed = *address;
     unsigned bits = (unsigned)ip_length(address->family) * 8;
-    for (unsigned bit = prefix; bit < bits; bit++) {
+    for (unsigned bit = prefix; bit < bits; bit++)
         zeroed.bytes[bit / 8] &= (uint8_t) ~(0x80u >> (bit % 8));
-    }
     return ip_equal(&zeroed, address);
 }
 
@@ -157,20 +148,17 @@ bool ip_network_parse(struct text text, struct ip_network *ret)
     const char *slash = text.length > 0 ? memchr(text.data, '/', text.length) : NULL;
     struct text literal = {text.data, slash ? (size_t)(slash - text.data) : text.length};
     struct ip_address address;
-    if (!parse_literal(literal, &address)) {
+    if (!parse_literal(literal, &address))
         return false;
-    }
     int64_t prefix = (int64_t)ip_length(address.family) * 8;
     if (slash != NULL) {
         struct text digits = {slash + 1, text.length - literal.length - 1};
         bool number = digits.length > 0 && digits.length <= 3 && digits.data[0] != '-';
-        if (!number || !text_to_int(digits, 0, prefix, &prefix)) {
+        if (!number || !text_to_int(digits, 0, prefix, &prefix))
             return false;
-        }
     }
-    if (!is_network_address(&address, (unsigned)prefix)) {
+    if (!is_network_address(&address, (unsigned)prefix))
         return false;
-    }
     /* ::ffff:10.0.0.0/104 is 10.0.0.0/8; a shorter prefix than the mapping's stays IPv6. */
     struct ip_address unmapped = address;
     unmap(&unmapped);

@@ -69,9 +69,8 @@ static bool complain(const struct reader *reader, const char *prefix, const char
 static const char *quote_name(char out[static LONGEST_NAME_SHOWN + 4], const char *name)
 {
     log_quote(out, LONGEST_NAME_SHOWN + 1, text_of(name));
-    if (strlen(name) > LONGEST_NAME_SHOWN) {
+    if (strlen(name) > LONGEST_NAME_SHOWN)
         memcpy(out + LONGEST_NAME_SHOWN, "...", 4);
-    }
     return out;
 }
 
@@ -120,11 +119,9 @@ static bool complain_syntax(const struct reader *reader, const json_error_t *err
         {json_error_numeric_overflow, "holds a number that is too large"},
     };
     const char *what = "is not valid JSON";
-    for (size_t i = 0; i < sizeof(causes) / sizeof(causes[0]); i++) {
-        if (causes[i].code == json_error_code(error)) {
+    for (size_t i = 0; i < sizeof(causes) / sizeof(causes[0]); i++)
+        if (causes[i].code == json_error_code(error))
             what = causes[i].what;
-        }
-    }
     *reader->detail = arena_format(reader->arena, "The body %s (line %d, column %d)", what,
                                    error->line, error->column);
     return false;
@@ -137,9 +134,8 @@ typedef bool member_reader(const struct reader *reader, const char *prefix,
 
 static bool text_fits(const json_t *value, int64_t minimum, int64_t maximum, struct text *ret)
 {
-    if (!json_is_string(value)) {
+    if (!json_is_string(value))
         return false;
-    }
     *ret = (struct text){json_string_value(value), json_string_length(value)};
     return (int64_t)ret->length >= minimum && (int64_t)ret->length <= maximum &&
            text_is_clean_utf8(*ret);
@@ -163,9 +159,8 @@ static bool read_text(const struct reader *reader, const char *prefix,
 static bool read_boolean(const struct reader *reader, const char *prefix,
                          const struct json_field *field, const json_t *value, void *target)
 {
-    if (!json_is_boolean(value)) {
+    if (!json_is_boolean(value))
         return complain(reader, prefix, field->name, TEXT("must be true or false"));
-    }
     *(bool *)target = json_is_true(value);
     return true;
 }
@@ -211,9 +206,8 @@ static bool read_object(const struct reader *reader, const char *prefix, const j
 static bool read_members(const struct reader *reader, const char *prefix,
                          const struct json_field *field, const json_t *value, void *target)
 {
-    if (!json_is_object(value)) {
+    if (!json_is_object(value))
         return complain(reader, prefix, field->name, TEXT("must be an object"));
-    }
     struct text inner = arena_format(reader->arena, "%s%s.", prefix, field->name);
     return read_object(reader, inner.data, value, field->members, field->member_count, target);
 }
@@ -229,9 +223,8 @@ static void print_real(struct json_writer *writer, const json_t *value)
                             JSON_ENCODE_ANY | JSON_REAL_PRECISION(precision));
         assert(length > 0 && length < sizeof(digits));
         digits[length] = '\0';
-        if (strtod(digits, NULL) == json_real_value(value)) {
+        if (strtod(digits, NULL) == json_real_value(value))
             break;
-        }
     }
     json_raw(writer, (struct text){digits, length});
 }
@@ -254,30 +247,28 @@ static void print_object(struct json_writer *writer, const json_t *object)
 static void print_array(struct json_writer *writer, const json_t *array)
 {
     json_open_array(writer);
-    for (size_t i = 0; i < json_array_size(array); i++) {
+    for (size_t i = 0; i < json_array_size(array); i++)
         print_value(writer, json_array_get(array, i));
-    }
     json_close_array(writer);
 }
 
 /* Recursion ends at DEEPEST. */
 static void print_value(struct json_writer *writer, const json_t *value)
 {
-    if (json_is_object(value)) {
+    if (json_is_object(value))
         print_object(writer, value);
-    } else if (json_is_array(value)) {
+    else if (json_is_array(value))
         print_array(writer, value);
-    } else if (json_is_string(value)) {
+    else if (json_is_string(value))
         json_text(writer, (struct text){json_string_value(value), json_string_length(value)});
-    } else if (json_is_integer(value)) {
+    else if (json_is_integer(value))
         json_int(writer, json_integer_value(value));
-    } else if (json_is_real(value)) {
+    else if (json_is_real(value))
         print_real(writer, value);
-    } else if (json_is_boolean(value)) {
+    else if (json_is_boolean(value))
         json_bool(writer, json_is_true(value));
-    } else {
+    else
         json_none(writer);
-    }
 }
 
 static bool read_any_object(const struct reader *reader, const char *prefix,
@@ -287,9 +278,8 @@ static bool read_any_object(const struct reader *reader, const char *prefix,
     struct json_writer writer = {.out = &printed};
     print_value(&writer, value);
     bool fits = json_is_object(value) && (int64_t)printed.length <= field->maximum;
-    if (fits) {
+    if (fits)
         *(struct text *)target = arena_copy(reader->arena, buffer_text(&printed));
-    }
     buffer_free(&printed);
     return fits || complain(reader, prefix, field->name,
                             arena_format(reader->arena,
@@ -308,11 +298,9 @@ static member_reader *const readers[] = {
 static const struct json_field *find_field(const struct json_field *fields, size_t count,
                                            const char *name)
 {
-    for (size_t i = 0; i < count; i++) {
-        if (strcmp(fields[i].name, name) == 0) {
+    for (size_t i = 0; i < count; i++)
+        if (strcmp(fields[i].name, name) == 0)
             return &fields[i];
-        }
-    }
     return NULL;
 }
 
@@ -323,9 +311,8 @@ static bool knows_all_members(const struct reader *reader, const char *prefix, c
     json_t *iterated = iterable(object);
     for (void *at = json_object_iter(iterated); at; at = json_object_iter_next(iterated, at)) {
         const char *name = json_object_iter_key(at);
-        if (!find_field(fields, count, name)) {
+        if (!find_field(fields, count, name))
             return complain_unknown(reader, prefix, name, fields, count);
-        }
     }
     return true;
 }
@@ -333,19 +320,16 @@ static bool knows_all_members(const struct reader *reader, const char *prefix, c
 static bool read_object(const struct reader *reader, const char *prefix, const json_t *object,
                         const struct json_field *fields, size_t count, void *target)
 {
-    if (!knows_all_members(reader, prefix, object, fields, count)) {
+    if (!knows_all_members(reader, prefix, object, fields, count))
         return false;
-    }
     for (size_t i = 0; i < count; i++) {
         const struct json_field *field = &fields[i];
         const json_t *value = json_object_get(object, field->name);
-        if (!value && field->required) {
+        if (!value && field->required)
             return complain(reader, prefix, field->name, TEXT("is missing"));
-        }
         if (value &&
-            !readers[field->kind](reader, prefix, field, value, (char *)target + field->offset)) {
+            !readers[field->kind](reader, prefix, field, value, (char *)target + field->offset))
             return false;
-        }
     }
     return true;
 }
@@ -364,9 +348,8 @@ static bool nests_too_deep(struct text body)
         } else if (c == '"') {
             in_string = true;
         } else if (c == '[' || c == '{') {
-            if (++depth > DEEPEST) {
+            if (++depth > DEEPEST)
                 return true;
-            }
         } else if ((c == ']' || c == '}') && depth > 0) {
             depth--;
         }
@@ -380,9 +363,8 @@ bool json_read(struct text body, const struct json_field *fields, size_t count, 
     static pthread_once_t once = PTHREAD_ONCE_INIT;
     pthread_once(&once, install_allocator);
     const struct reader reader = {arena, detail};
-    if (body.length == 0) {
+    if (body.length == 0)
         body = TEXT("{}");
-    }
     if (nests_too_deep(body)) {
         *detail = arena_format(arena, "The body nests deeper than %d levels", DEEPEST);
         return false;

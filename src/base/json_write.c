@@ -9,9 +9,8 @@
 
 static void begin_value(struct json_writer *writer)
 {
-    if (writer->comma) {
+    if (writer->comma)
         buffer_add_char(writer->out, ',');
-    }
     writer->comma = true;
 }
 
@@ -53,9 +52,8 @@ void json_name(struct json_writer *writer, const char *name)
     size_t length = strlen(name);
     char *out = buffer_reserve(writer->out, length + 4);
     char *end = out;
-    if (writer->comma) {
+    if (writer->comma)
         *end++ = ',';
-    }
     *end++ = '"';
     memcpy(end, name, length);
     end += length;
@@ -80,12 +78,10 @@ static bool is_plain(char c)
 /* Where the run of plain ASCII that starts at `at` ends. */
 static size_t skip_plain(struct text value, size_t at)
 {
-    while (value.length - at >= 8 && word_is_plain(word_load(value.data + at))) {
+    while (value.length - at >= 8 && word_is_plain(word_load(value.data + at)))
         at += 8;
-    }
-    while (at < value.length && is_plain(value.data[at])) {
+    while (at < value.length && is_plain(value.data[at]))
         at++;
-    }
     return at;
 }
 
@@ -189,9 +185,8 @@ void json_member_bool(struct json_writer *writer, const char *name, bool value)
 void json_member_raw(struct json_writer *writer, const char *name, struct text json)
 {
     json_name(writer, name);
-    if (json.length > 0) {
+    if (json.length > 0)
         json_raw(writer, json);
-    } else {
+    else
         json_none(writer);
-    }
 }

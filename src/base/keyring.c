@@ -77,19 +77,17 @@ static bool secret_is_taken(const struct key_file *file, const uint8_t secret[KE
 {
     if (file->has_names && crypto_equal(file->names, secret, KEY_LENGTH))
         return true;
-    for (size_t i = 0; i < file->count; i++) {
+    for (size_t i = 0; i < file->count; i++)
         if (crypto_equal(file->keys[i].secret, secret, KEY_LENGTH))
             return true;
-    }
     return false;
 }
 
 static bool id_is_taken(const struct key_file *file, int64_t id)
 {
-    for (size_t i = 0; i < file->count; i++) {
+    for (size_t i = 0; i < file->count; i++)
         if (file->keys[i].id == id)
             return true;
-    }
     return false;
 }
 

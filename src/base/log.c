@@ -37,9 +37,8 @@ static void replace_controls(char *line, size_t length)
 {
     for (size_t i = 0; i < length; i++) {
         unsigned char c = (unsigned char)line[i];
-        if (c < 0x20 || c == 0x7f) {
+        if (c < 0x20 || c == 0x7f)
             line[i] = '?';
-        }
     }
 }
 
@@ -53,9 +52,8 @@ static void write_line(const char *line, size_t length)
 
 void log_write(enum log_level level, const char *event, const char *format, ...)
 {
-    if ((int)level < atomic_load_explicit(&least_level, memory_order_relaxed)) {
+    if ((int)level < atomic_load_explicit(&least_level, memory_order_relaxed))
         return;
-    }
     int saved_errno = errno;
     char line[LINE_SIZE];
     /* The last byte is kept for the line feed, where snprintf puts its NUL. */
@@ -67,9 +65,8 @@ void log_write(enum log_level level, const char *event, const char *format, ...)
                       LINE_SIZE - length);
     va_end(arguments);
     replace_controls(line, length);
-    if (line[length - 1] == ' ') {
+    if (line[length - 1] == ' ')
         length--;
-    }
     line[length++] = '\n';
     write_line(line, length);
     errno = saved_errno;

@@ -26,9 +26,8 @@ void *xmalloc(size_t size)
 void *xcalloc(size_t count, size_t size)
 {
     size_t total;
-    if (__builtin_mul_overflow(count, size, &total)) {
+    if (__builtin_mul_overflow(count, size, &total))
         total = SIZE_MAX; /* calloc will refuse; this is for the log */
-    }
     return must(calloc(count ? count : 1, size ? size : 1), total);
 }
 
@@ -71,12 +70,10 @@ enum {
 static void add_block(struct arena *arena, size_t least)
 {
     size_t size = FIRST_BLOCK;
-    if (arena->blocks && arena->blocks->size <= LARGEST_STEP / 2) {
+    if (arena->blocks && arena->blocks->size <= LARGEST_STEP / 2)
         size = arena->blocks->size * 2;
-    }
-    if (size < least) {
+    if (size < least)
         size = least;
-    }
     struct arena_block *block = xmalloc(sizeof(*block) + size);
     block->older = arena->blocks;
     block->size = size;
@@ -93,12 +90,10 @@ void *arena_alloc(struct arena *arena, size_t size)
 {
     assert(size <= SIZE_MAX / 2);
     size_t rounded = (size + ARENA_ALIGNMENT - 1) / ARENA_ALIGNMENT * ARENA_ALIGNMENT;
-    if (!arena->blocks) {
+    if (!arena->blocks)
         add_block(arena, FIRST_BLOCK);
-    }
-    if (rounded > room_left(arena)) {
+    if (rounded > room_left(arena))
         add_block(arena, rounded);
-    }
     struct arena_block *block = arena->blocks;
     void *memory = block->data + block->used;
     block->used += rounded;
@@ -112,9 +107,8 @@ void *arena_zalloc(struct arena *arena, size_t size)
 
 struct text arena_copy(struct arena *arena, struct text text)
 {
-    if (!text.data) {
+    if (!text.data)
         return text;
-    }
     char *copy = arena_alloc(arena, text.length + 1);
     memcpy(copy, text.data, text.length);
     copy[text.length] = '\0';
@@ -131,9 +125,8 @@ struct text arena_format(struct arena *arena, const char *format, ...)
     va_end(arguments);
     assert(printed >= 0);
     size_t length = (size_t)printed;
-    if (length < sizeof(small)) {
+    if (length < sizeof(small))
         return arena_copy(arena, (struct text){small, length});
-    }
     char *large = arena_alloc(arena, length + 1);
     va_start(arguments, format);
     vsnprintf(large, length + 1, format, arguments);
@@ -158,18 +151,15 @@ static void drop_newest(struct arena *arena)
 
 void arena_reset(struct arena *arena)
 {
-    if (!arena->blocks) {
+    if (!arena->blocks)
         return;
-    }
-    while (arena->blocks->older) {
+    while (arena->blocks->older)
         drop_newest(arena);
-    }
     wipe_block(arena->blocks);
 }
 
 void arena_free(struct arena *arena)
 {
-    while (arena->blocks) {
+    while (arena->blocks)
         drop_newest(arena);
-    }
 }

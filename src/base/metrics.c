@@ -65,12 +65,10 @@ void metrics_define_routes(const char *const *methods, const char *const *templa
     routes.templates = templates;
     routes.count = count;
     routes.status_count = 1;
-    for (size_t i = 0; i < sizeof(successes) / sizeof(successes[0]); i++) {
+    for (size_t i = 0; i < sizeof(successes) / sizeof(successes[0]); i++)
         add_status(successes[i]);
-    }
-    for (int err = ERR_OK + 1; err < ERR_COUNT; err++) {
+    for (int err = ERR_OK + 1; err < ERR_COUNT; err++)
         add_status(err_status((enum err)err));
-    }
 }
 
 const struct metric_routes *metrics_routes(void)
@@ -86,15 +84,13 @@ static struct shard *new_shard(void)
     size_t size = sizeof(struct shard) + count * sizeof(int64_t);
     size = (size + CACHE_LINE - 1) / CACHE_LINE * CACHE_LINE;
     void *memory = NULL;
-    if (posix_memalign(&memory, CACHE_LINE, size) != 0) {
+    if (posix_memalign(&memory, CACHE_LINE, size) != 0)
         abort();
-    }
     struct shard *shard = memory;
     shard->next = NULL;
     shard->count = count;
-    for (size_t i = 0; i < count; i++) {
+    for (size_t i = 0; i < count; i++)
         atomic_init(&shard->cells[i], 0);
-    }
     return shard;
 }
 
@@ -130,21 +126,18 @@ static void grow_common(void)
 /* The shard to count in. Ends with give_back(). */
 static struct shard *take_shard(void)
 {
-    if (own) {
+    if (own)
         return own;
-    }
     pthread_mutex_lock(&lock);
-    if (!common || common->count < route_cell(routes.count)) {
+    if (!common || common->count < route_cell(routes.count))
         grow_common();
-    }
     return common;
 }
 
 static void give_back(const struct shard *shard)
 {
-    if (shard != own) {
+    if (shard != own)
         pthread_mutex_unlock(&lock);
-    }
 }
 
 static void cell_add(struct shard *shard, size_t cell, int64_t amount)
@@ -156,9 +149,8 @@ static void cell_add(struct shard *shard, size_t cell, int64_t amount)
 static void histogram_add(struct shard *shard, size_t first, int64_t nanoseconds)
 {
     size_t bucket = 0;
-    while (bucket < BUCKET_COUNT && nanoseconds > metric_buckets[bucket].nanoseconds) {
+    while (bucket < BUCKET_COUNT && nanoseconds > metric_buckets[bucket].nanoseconds)
         bucket++;
-    }
     cell_add(shard, first + bucket, 1);
     cell_add(shard, first + HISTOGRAM_SUM, nanoseconds > 0 ? nanoseconds : 0);
 }
@@ -214,9 +206,8 @@ int64_t metrics_read(enum metric metric)
     assert(metric_rows[metric].kind != METRIC_IS_HISTOGRAM);
     int64_t sum = 0;
     pthread_mutex_lock(&lock);
-    for (const struct shard *shard = shards; shard; shard = shard->next) {
+    for (const struct shard *shard = shards; shard; shard = shard->next)
         sum += atomic_load_explicit(&shard->cells[metric_rows[metric].cell], memory_order_relaxed);
-    }
     pthread_mutex_unlock(&lock);
     return sum;
 }
@@ -225,11 +216,9 @@ int64_t *metrics_sum(void)
 {
     int64_t *sums = xcalloc(route_cell(routes.count), sizeof(*sums));
     pthread_mutex_lock(&lock);
-    for (const struct shard *shard = shards; shard; shard = shard->next) {
-        for (size_t i = 0; i < shard->count; i++) {
+    for (const struct shard *shard = shards; shard; shard = shard->next)
+        for (size_t i = 0; i < shard->count; i++)
             sums[i] += atomic_load_explicit(&shard->cells[i], memory_order_relaxed);
-        }
-    }
     pthread_mutex_unlock(&lock);
     return sums;
 }

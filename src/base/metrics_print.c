@@ -22,9 +22,8 @@ static void add_label(struct buffer *out, const char *name, const char *value)
 {
     buffer_addf(out, "%s=\"", name);
     for (; *value; value++) {
-        if (*value == '"' || *value == '\\') {
+        if (*value == '"' || *value == '\\')
             buffer_add_char(out, '\\');
-        }
         buffer_add_char(out, *value);
     }
     buffer_add_char(out, '"');
@@ -96,16 +95,14 @@ static void add_route_labels(struct buffer *out, size_t route)
 static void print_route_statuses(struct buffer *out, size_t route, const int64_t *cells)
 {
     for (size_t slot = 0; slot < metrics_routes()->status_count; slot++) {
-        if (cells[slot] == 0) {
+        if (cells[slot] == 0)
             continue;
-        }
         buffer_add_literal(out, "sessiond_http_requests_total{");
         add_route_labels(out, route);
-        if (slot == 0) {
+        if (slot == 0)
             buffer_add_literal(out, ",status=\"other\"}");
-        } else {
+        else
             buffer_addf(out, ",status=\"%u\"}", metrics_routes()->statuses[slot]);
-        }
         add_value(out, cells[slot]);
     }
 }
@@ -113,9 +110,8 @@ static void print_route_statuses(struct buffer *out, size_t route, const int64_t
 static bool was_called(const int64_t *cells)
 {
     int64_t calls = 0;
-    for (size_t slot = 0; slot < STATUS_SLOTS; slot++) {
+    for (size_t slot = 0; slot < STATUS_SLOTS; slot++)
         calls += cells[slot];
-    }
     return calls > 0;
 }
 
@@ -123,9 +119,8 @@ static void print_routes(struct buffer *out, const int64_t *sums)
 {
     static const char duration[] = "sessiond_http_request_duration_seconds";
     add_family(out, "sessiond_http_requests_total", "counter", "Calls answered.");
-    for (size_t route = 0; route < metrics_routes()->count; route++) {
+    for (size_t route = 0; route < metrics_routes()->count; route++)
         print_route_statuses(out, route, sums + route_cell(route));
-    }
     add_family(out, duration, "histogram", "From the head of a request to the end of its answer.");
     for (size_t route = 0; route < metrics_routes()->count; route++) {
         const int64_t *cells = sums + route_cell(route);
@@ -161,9 +156,8 @@ static void print_gauge(struct buffer *out, const char *name, const char *help, 
 static bool read_line(const char *path, char *line, int size)
 {
     FILE *file = fopen(path, "re");
-    if (!file) {
+    if (!file)
         return false;
-    }
     bool read = fgets(line, size, file) != NULL;
     fclose(file);
     return read;
@@ -197,13 +191,11 @@ static void print_cpu(struct buffer *out)
 static void print_open_files(struct buffer *out)
 {
     DIR *directory = opendir("/proc/self/fd");
-    if (!directory) {
+    if (!directory)
         return;
-    }
     int64_t count = -1; /* the directory itself */
-    for (const struct dirent *entry; (entry = readdir(directory));) {
+    for (const struct dirent *entry; (entry = readdir(directory));)
         count += entry->d_name[0] != '.';
-    }
     closedir(directory);
     print_gauge(out, "process_open_fds", "File descriptors open.", count);
 }
@@ -216,9 +208,8 @@ static void read_start_time(void)
 {
     char line[1024];
     int64_t ticks;
-    if (!read_line("/proc/self/stat", line, sizeof(line))) {
+    if (!read_line("/proc/self/stat", line, sizeof(line)))
         return;
-    }
     const char *rest = strrchr(line, ')');
     if (rest && sscanf(rest,
                        ") %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s "

@@ -47,25 +47,19 @@ static bool second_byte_fits(unsigned char first, unsigned char second)
 size_t text_utf8_length(const char *data, size_t left)
 {
     const unsigned char *bytes = (const unsigned char *)data;
-    if (left == 0) {
+    if (left == 0)
         return 0;
-    }
     unsigned char first = bytes[0];
-    if (first < 0x80) {
+    if (first < 0x80)
         return 1;
-    }
-    if (first < 0xc2 || first > 0xf4) {
+    if (first < 0xc2 || first > 0xf4)
         return 0;
-    }
     size_t length = first < 0xe0 ? 2 : first < 0xf0 ? 3 : 4;
-    if (left < length || !second_byte_fits(first, bytes[1])) {
+    if (left < length || !second_byte_fits(first, bytes[1]))
         return 0;
-    }
-    for (size_t i = 2; i < length; i++) {
-        if (!is_continuation(bytes[i])) {
+    for (size_t i = 2; i < length; i++)
+        if (!is_continuation(bytes[i]))
             return 0;
-        }
-    }
     return length;
 }
 
@@ -79,16 +73,13 @@ bool text_is_clean_utf8(struct text text)
 {
     size_t at = 0;
     while (at < text.length) {
-        while (text.length - at >= 8 && word_is_printable(word_load(text.data + at))) {
+        while (text.length - at >= 8 && word_is_printable(word_load(text.data + at)))
             at += 8;
-        }
-        if (at == text.length) {
+        if (at == text.length)
             break;
-        }
         size_t length = text_utf8_length(text.data + at, text.length - at);
-        if (length == 0 || text_is_control(text.data + at)) {
+        if (length == 0 || text_is_control(text.data + at))
             return false;
-        }
         at += length;
     }
     return true;
@@ -98,27 +89,22 @@ bool text_to_int(struct text text, int64_t minimum, int64_t maximum, int64_t *re
 {
     bool negative = text.length > 0 && text.data[0] == '-';
     size_t at = negative ? 1 : 0;
-    if (at == text.length) {
+    if (at == text.length)
         return false;
-    }
     /* Counted downwards, since INT64_MIN has no positive twin. */
     int64_t value = 0;
     for (; at < text.length; at++) {
         char c = text.data[at];
-        if (c < '0' || c > '9') {
+        if (c < '0' || c > '9')
             return false;
-        }
         if (__builtin_mul_overflow(value, 10, &value) ||
-            __builtin_sub_overflow(value, c - '0', &value)) {
+            __builtin_sub_overflow(value, c - '0', &value))
             return false;
-        }
     }
-    if (!negative && __builtin_sub_overflow((int64_t)0, value, &value)) {
+    if (!negative && __builtin_sub_overflow((int64_t)0, value, &value))
         return false;
-    }
-    if (value < minimum || value > maximum) {
+    if (value < minimum || value > maximum)
         return false;
-    }
     *ret = value;
     return true;
 }
@@ -142,9 +128,8 @@ static void grow(struct buffer *buffer, size_t needed)
         capacity *= 2;
     }
     char *data = xmalloc(capacity);
-    if (buffer->data) {
+    if (buffer->data)
         memcpy(data, buffer->data, buffer->length);
-    }
     wipe_and_free(buffer->data, buffer->capacity);
     buffer->data = data;
     buffer->capacity = capacity;
@@ -154,9 +139,8 @@ char *buffer_reserve(struct buffer *buffer, size_t more)
 {
     assert(more <= SIZE_MAX - buffer->length);
     size_t needed = buffer->length + more;
-    if (needed > buffer->capacity || !buffer->data) {
+    if (needed > buffer->capacity || !buffer->data)
         grow(buffer, needed);
-    }
     return buffer->data + buffer->length;
 }
 
@@ -188,9 +172,8 @@ void buffer_add_int(struct buffer *buffer, int64_t value)
         digits[--start] = (char)('0' + rest % 10);
         rest /= 10;
     } while (rest > 0);
-    if (value < 0) {
+    if (value < 0)
         digits[--start] = '-';
-    }
     buffer_add(buffer, digits + start, sizeof(digits) - start);
 }
 
@@ -237,30 +220,25 @@ void text_to_hex(char *out, const void *data, size_t length)
 
 static int hex_value(char c)
 {
-    if (c >= '0' && c <= '9') {
+    if (c >= '0' && c <= '9')
         return c - '0';
-    }
-    if (c >= 'a' && c <= 'f') {
+    if (c >= 'a' && c <= 'f')
         return c - 'a' + 10;
-    }
-    if (c >= 'A' && c <= 'F') {
+    if (c >= 'A' && c <= 'F')
         return c - 'A' + 10;
-    }
     return -1;
 }
 
 bool text_from_hex(void *out, size_t length, struct text text)
 {
     unsigned char *bytes = out;
-    if (text.length % 2 != 0 || text.length / 2 != length) {
+    if (text.length % 2 != 0 || text.length / 2 != length)
         return false;
-    }
     for (size_t i = 0; i < length; i++) {
         int high = hex_value(text.data[2 * i]);
         int low = hex_value(text.data[2 * i + 1]);
-        if (high < 0 || low < 0) {
+        if (high < 0 || low < 0)
             return false;
-        }
         bytes[i] = (unsigned char)(high << 4 | low);
     }
     return true;
@@ -285,9 +263,8 @@ size_t text_to_base64url(char *out, const void *data, size_t length)
             *end++ = base64url_digits[bits >> held & 63];
         }
     }
-    if (held > 0) {
+    if (held > 0)
         *end++ = base64url_digits[bits << (6 - held) & 63];
-    }
     return (size_t)(end - out);
 }
 
@@ -307,16 +284,14 @@ bool text_from_base64url(void *out, size_t length, struct text text)
 {
     unsigned char *bytes = out;
     assert(length < SIZE_MAX / 8);
-    if (text.length != (length * 4 + 2) / 3) {
+    if (text.length != (length * 4 + 2) / 3)
         return false;
-    }
     uint32_t bits = 0;
     unsigned held = 0; /* bits read but not yet written */
     for (size_t i = 0; i < text.length; i++) {
         unsigned char value = base64url_values[(unsigned char)text.data[i]];
-        if (value == 0) {
+        if (value == 0)
             return false;
-        }
         bits = bits << 6 | (value - 1U);
         held += 6;
         if (held >= 8) {

@@ -85,9 +85,8 @@ static struct worker *least_busy(struct http_server *server)
 static bool take_place(struct acceptor *acceptor, struct connection *connection, enum plane plane)
 {
     struct http_server *server = acceptor->server;
-    if (plane == PLANE_OPS) {
+    if (plane == PLANE_OPS)
         return atomic_load(&server->ops_worker->connection_count) < MOST_OPS;
-    }
     connection->counted =
         limits_take(server->limits, connection->local ? NULL : &connection->address);
     return connection->counted;
@@ -110,9 +109,8 @@ static void welcome(struct acceptor *acceptor, enum plane plane, int fd,
 static bool may_log(struct acceptor *acceptor)
 {
     int64_t now_ms = clock_monotonic_ms();
-    if (now_ms < acceptor->quiet_until_ms) {
+    if (now_ms < acceptor->quiet_until_ms)
         return false;
-    }
     acceptor->quiet_until_ms = now_ms + LOG_INTERVAL_MS;
     return true;
 }
@@ -126,9 +124,8 @@ static int open_reserve(void)
  * reserve is given up to take one connection off it and refuse it. */
 static void shed(struct acceptor *acceptor, int listener)
 {
-    if (may_log(acceptor)) {
+    if (may_log(acceptor))
         log_error("accept-failed", "reason=\"%s\"", strerror(errno));
-    }
     if (acceptor->reserve < 0) {
         poll(NULL, 0, PAUSE_MS);
         acceptor->reserve = open_reserve();
@@ -136,9 +133,8 @@ static void shed(struct acceptor *acceptor, int listener)
     }
     close(acceptor->reserve);
     int fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
-    if (fd >= 0) {
+    if (fd >= 0)
         refuse(acceptor, fd);
-    }
     acceptor->reserve = open_reserve();
 }
 
@@ -149,13 +145,12 @@ static void accept_some(struct acceptor *acceptor, const struct listener *listen
         socklen_t length = sizeof(address);
         int fd = accept4(listener->fd, (struct sockaddr *)&address, &length,
                          SOCK_NONBLOCK | SOCK_CLOEXEC);
-        if (fd >= 0) {
+        if (fd >= 0)
             welcome(acceptor, listener->plane, fd, &address, length);
-        } else if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
+        else if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM)
             shed(acceptor, listener->fd);
-        } else if (errno != ECONNABORTED && errno != EINTR) {
+        else if (errno != ECONNABORTED && errno != EINTR)
             return;
-        }
     }
 }
 
@@ -168,12 +163,10 @@ static bool obey(struct acceptor *acceptor)
     pthread_mutex_lock(&acceptor->lock);
     enum order order = acceptor->order;
     pthread_mutex_unlock(&acceptor->lock);
-    if (order >= ORDER_STOP_MAIN) {
+    if (order >= ORDER_STOP_MAIN)
         listeners_close(&acceptor->listeners, PLANE_MAIN);
-    }
-    if (order == ORDER_STOP) {
+    if (order == ORDER_STOP)
         listeners_close(&acceptor->listeners, PLANE_OPS);
-    }
     pthread_mutex_lock(&acceptor->lock);
     acceptor->obeyed = order;
     pthread_cond_broadcast(&acceptor->obeyed_changed);
@@ -193,17 +186,13 @@ static void *accept_loop(void *user)
             polled[i + 1] =
                 (struct pollfd){.fd = acceptor->listeners.items[i].fd, .events = POLLIN};
         }
-        if (poll(polled, count + 1, -1) < 0) {
+        if (poll(polled, count + 1, -1) < 0)
             continue;
-        }
-        for (size_t i = 0; i < count; i++) {
-            if (polled[i + 1].revents != 0) {
+        for (size_t i = 0; i < count; i++)
+            if (polled[i + 1].revents != 0)
                 accept_some(acceptor, &acceptor->listeners.items[i]);
-            }
-        }
-        if (polled[0].revents != 0 && !obey(acceptor)) {
+        if (polled[0].revents != 0 && !obey(acceptor))
             return NULL;
-        }
     }
 }
 
@@ -223,9 +212,8 @@ struct acceptor *acceptor_start(struct http_server *server, const struct conf *c
                                 struct buffer *error)
 {
     struct listeners listeners;
-    if (!listeners_open(&listeners, conf, error)) {
+    if (!listeners_open(&listeners, conf, error))
         return NULL;
-    }
     struct acceptor *acceptor = xcalloc(1, sizeof(*acceptor));
     acceptor->server = server;
     acceptor->listeners = listeners;
@@ -249,9 +237,8 @@ static void give_order(struct acceptor *acceptor, enum order order)
     uint64_t one = 1;
     ssize_t written = write(acceptor->wake, &one, sizeof(one));
     (void)written;
-    while (acceptor->obeyed < order) {
+    while (acceptor->obeyed < order)
         pthread_cond_wait(&acceptor->obeyed_changed, &acceptor->lock);
-    }
     pthread_mutex_unlock(&acceptor->lock);
 }
 
@@ -262,9 +249,8 @@ void acceptor_stop_main(struct acceptor *acceptor)
 
 void acceptor_stop(struct acceptor **acceptor)
 {
-    if (*acceptor == NULL) {
+    if (*acceptor == NULL)
         return;
-    }
     give_order(*acceptor, ORDER_STOP);
     pthread_join((*acceptor)->thread, NULL);
     acceptor_free(*acceptor);

@@ -12,12 +12,10 @@
 /* RFC 6750, section 3: what stands in WWW-Authenticate; NULL for answers without it. */
 static const char *challenge_of(enum err err)
 {
-    if (err == ERR_KEY_MISSING) {
+    if (err == ERR_KEY_MISSING)
         return REALM;
-    }
-    if (err == ERR_SCOPE_MISSING) {
+    if (err == ERR_SCOPE_MISSING)
         return REALM ", error=\"insufficient_scope\"";
-    }
     return err_status(err) == MHD_HTTP_UNAUTHORIZED ? REALM ", error=\"invalid_token\"" : NULL;
 }
 
@@ -43,9 +41,8 @@ static void write_problem(struct request *request, enum err err, struct text det
 void answer_problem(struct request *request, enum err err, struct text detail, struct text members)
 {
     struct request_private *private = request->private;
-    if (private->answer.length > 0) {
+    if (private->answer.length > 0)
         crypto_wipe(private->answer.data, private->answer.length);
-    }
     private->answer.length = 0;
     private->extra_count = 0;
     private->status = err_status(err);
@@ -54,16 +51,13 @@ void answer_problem(struct request *request, enum err err, struct text detail, s
     write_problem(request, err, detail, members);
 
     const char *challenge = challenge_of(err);
-    if (challenge != NULL) {
+    if (challenge != NULL)
         request_header(request, "WWW-Authenticate", text_of(challenge));
-    }
     unsigned seconds = err_retry_after(err);
-    if (seconds > 0) {
+    if (seconds > 0)
         request_header(request, "Retry-After", arena_format(&request->arena, "%u", seconds));
-    }
-    if (err == ERR_METHOD_NOT_ALLOWED) {
+    if (err == ERR_METHOD_NOT_ALLOWED)
         request_header(request, "Allow", private->allowed);
-    }
 }
 
 void answer_release(struct request *request)
@@ -96,19 +90,15 @@ void answer_release(struct request *request)
 static void add_headers(struct MHD_Response *response, const struct request *request)
 {
     const struct request_private *private = request->private;
-    if (private->content_type != NULL) {
+    if (private->content_type != NULL)
         MHD_add_response_header(response, "Content-Type", private->content_type);
-    }
     MHD_add_response_header(response, "X-Request-Id", request->id.data);
-    if (private->no_store) {
+    if (private->no_store)
         MHD_add_response_header(response, "Cache-Control", "no-store");
-    }
-    for (size_t i = 0; i < private->extra_count; i++) {
+    for (size_t i = 0; i < private->extra_count; i++)
         MHD_add_response_header(response, private->extra[i].name, private->extra[i].value);
-    }
-    if (private->close || request->worker->draining) {
+    if (private->close || request->worker->draining)
         MHD_add_response_header(response, "Connection", "close");
-    }
 }
 
 enum MHD_Result answer_queue(struct request *request)
@@ -118,9 +108,8 @@ enum MHD_Result answer_queue(struct request *request)
     /* The body stays in the request, which lives until the answer is through. */
     struct MHD_Response *response = MHD_create_response_from_buffer(
         private->answer.length, private->answer.data, MHD_RESPMEM_PERSISTENT);
-    if (response == NULL) {
+    if (response == NULL)
         return MHD_NO;
-    }
     add_headers(response, request);
     private->stage = STAGE_QUEUED;
     connection_enter(private->connection, CONNECTION_WRITING, request->conf,
@@ -155,9 +144,8 @@ void request_answer_as(struct request *request, unsigned status, const char *con
 void request_fail(struct request *request, enum err err, struct text detail, struct text members)
 {
     answer_problem(request, err, detail, members);
-    if (request->audit.reason.data == NULL) {
+    if (request->audit.reason.data == NULL)
         request->audit.reason = text_of(err_code(err));
-    }
     request->audit.failed = true;
     answer_now(request, request->private->status, request->private->content_type, true);
 }
@@ -167,15 +155,12 @@ void request_fail_operation(struct request *request, const struct operation *ope
     struct buffer members = {0};
     struct json_writer writer = {.out = &members};
     request_note(request, operation);
-    if (operation->reason.data != NULL) {
+    if (operation->reason.data != NULL)
         json_member_string(&writer, "reason", operation->reason);
-    }
-    if (operation->ended_at_s != 0) {
+    if (operation->ended_at_s != 0)
         json_member_int(&writer, "ended_at", operation->ended_at_s);
-    }
-    if (operation->ended_actor.data != NULL) {
+    if (operation->ended_actor.data != NULL)
         json_member_string(&writer, "actor", operation->ended_actor);
-    }
     request_fail(request, operation->err, (struct text){0}, buffer_text(&members));
     buffer_free(&members);
 }

@@ -24,9 +24,8 @@ static struct text bearer_of(struct text authorization)
     static const char scheme[] = "Bearer ";
     size_t length = sizeof(scheme) - 1;
     if (!authorization.data || authorization.length <= length ||
-        strncasecmp(authorization.data, scheme, length) != 0) {
+        strncasecmp(authorization.data, scheme, length) != 0)
         return (struct text){0};
-    }
     struct text bearer = {authorization.data + length, authorization.length - length};
     while (bearer.length > 0 && bearer.data[0] == ' ') {
         bearer.data++;
@@ -42,9 +41,8 @@ static const struct service_key *recall_key(const struct request *request, struc
     const struct key_memo *memo = &request->private->connection->memo;
     if (memo->generation != request->private->snapshot->generation ||
         memo->length != presented.length ||
-        !crypto_equal(memo->presented, presented.data, presented.length)) {
+        !crypto_equal(memo->presented, presented.data, presented.length))
         return NULL;
-    }
     return memo->key;
 }
 
@@ -68,9 +66,8 @@ static enum err find_key(struct request *request, struct text presented)
     const struct service_key *key = NULL;
     if (presented.length <= MOST_KEY) {
         key = recall_key(request, presented);
-        if (key == NULL) {
+        if (key == NULL)
             key = look_key_up(request, presented);
-        }
     }
     if (key == NULL) {
         metrics_add(METRIC_KEYS_REJECTED, 1);
@@ -84,9 +81,8 @@ static enum err find_key(struct request *request, struct text presented)
 static enum err accept_operator(struct request *request, struct text *detail)
 {
     struct text name = request->private->headers.values[HEADER_OPERATOR];
-    if (name.data == NULL) {
+    if (name.data == NULL)
         return ERR_OK;
-    }
     if (name.length < 1 || name.length > MOST_OPERATOR || !text_is_clean_utf8(name)) {
         *detail = TEXT("X-Operator must be 1 to 128 bytes of UTF-8");
         return ERR_HEADER_INVALID;
@@ -99,13 +95,11 @@ static enum err establish_service(struct request *request, struct text presented
                                   struct text *detail)
 {
     enum err err = find_key(request, presented);
-    if (err != ERR_OK) {
+    if (err != ERR_OK)
         return err;
-    }
     unsigned scope = request->route->scope;
-    if ((request->caller.key->scopes & scope) != scope) {
+    if ((request->caller.key->scopes & scope) != scope)
         return ERR_SCOPE_MISSING;
-    }
     return accept_operator(request, detail);
 }
 
@@ -118,9 +112,8 @@ static enum err establish_for_token(struct request *request, struct text bearer,
         return ERR_OK;
     }
     enum err err = establish_service(request, bearer, detail);
-    if (err != ERR_OK) {
+    if (err != ERR_OK)
         return err;
-    }
     request->caller.token = request->private->headers.values[HEADER_SESSION_TOKEN];
     if (request->caller.token.length == 0) {
         *detail = TEXT("A service names the user's access token in X-Session-Token");
@@ -146,9 +139,8 @@ static void find_address(struct request *request)
     const struct proxies *proxies = &request->private->snapshot->proxies;
     request->caller.address = request->caller.peer;
     request->caller.user_agent = request->private->headers.values[HEADER_USER_AGENT];
-    if (proxies->count == 0 || connection->local) {
+    if (proxies->count == 0 || connection->local)
         return;
-    }
     struct ip_address client = proxies_unwrap(
         proxies, &connection->address, request->private->headers.values[HEADER_FORWARDED_FOR]);
     request->caller.address = ip_print(&client, arena_alloc(&request->arena, INET6_ADDRSTRLEN));
@@ -158,20 +150,17 @@ enum err callers_establish(struct request *request, struct text *detail)
 {
     find_address(request);
     enum access access = request->route->access;
-    if (access == ACCESS_PUBLIC) {
+    if (access == ACCESS_PUBLIC)
         return ERR_OK;
-    }
     struct text authorization = request->private->headers.values[HEADER_AUTHORIZATION];
-    if (authorization.data == NULL && access == ACCESS_REFRESH) {
+    if (authorization.data == NULL && access == ACCESS_REFRESH)
         return ERR_OK;
-    }
     struct text bearer = bearer_of(authorization);
     if (bearer.data == NULL) {
         *detail = TEXT("Authorization must be of the form: Bearer <credential>");
         return ERR_KEY_MISSING;
     }
-    if (access == ACCESS_TOKEN) {
+    if (access == ACCESS_TOKEN)
         return establish_for_token(request, bearer, detail);
-    }
     return establish_for_service(request, bearer, detail);
 }

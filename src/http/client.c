@@ -80,15 +80,13 @@ static bool is_dead_or_stalls(struct connection *connection, const struct conf *
                               int64_t now_ms)
 {
     if (connection->phase != CONNECTION_IDLE || connection->local ||
-        now_ms < connection->look_again_ms) {
+        now_ms < connection->look_again_ms)
         return false;
-    }
     connection->look_again_ms = now_ms + conf->server_header_timeout * 1000;
     struct tcp_info info;
     socklen_t length = sizeof(info);
-    if (getsockopt(connection->fd, IPPROTO_TCP, TCP_INFO, &info, &length) != 0) {
+    if (getsockopt(connection->fd, IPPROTO_TCP, TCP_INFO, &info, &length) != 0)
         return false;
-    }
     enum { CLOCK_TOLERANCE_MS = 50 };
     return info.tcpi_state == TCP_CLOSE_WAIT ||
            (int64_t)info.tcpi_last_data_recv + CLOCK_TOLERANCE_MS <
@@ -97,12 +95,10 @@ static bool is_dead_or_stalls(struct connection *connection, const struct conf *
 
 bool connection_check(struct connection *connection, const struct conf *conf, int64_t now_ms)
 {
-    if (connection->cut || connection->phase == CONNECTION_BUSY) {
+    if (connection->cut || connection->phase == CONNECTION_BUSY)
         return false;
-    }
-    if (now_ms < connection->deadline_ms && !is_dead_or_stalls(connection, conf, now_ms)) {
+    if (now_ms < connection->deadline_ms && !is_dead_or_stalls(connection, conf, now_ms))
         return false;
-    }
     connection_cut(connection);
     return true;
 }

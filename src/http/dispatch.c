@@ -30,9 +30,8 @@ void *dispatch_line(void *user, const char *target, struct MHD_Connection *conne
         MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT)->socket_context;
     /* libmicrohttpd is about to cut the query to pieces: it is kept as it came. */
     const char *query = target == NULL ? NULL : strchr(target, '?');
-    if (query != NULL) {
+    if (query != NULL)
         request->query = arena_copy(&request->arena, text_of(query + 1));
-    }
     enter_phase(request, CONNECTION_HEADERS);
     return request;
 }
@@ -82,9 +81,8 @@ static enum err check_form(struct request *request, const char *version)
     struct request_private *private = request->private;
     bool http_1_1 = strcmp(version, MHD_HTTP_VERSION_1_1) == 0;
     bool framed = guard_framing(&private->headers, http_1_1, &private->framing);
-    if (framed && guard_target(request->path) && guard_target(request->query)) {
+    if (framed && guard_target(request->path) && guard_target(request->query))
         return ERR_OK;
-    }
     /* Where this request ends and whether there is another one behind it is anybody's guess. */
     private->close = true;
     metrics_add(METRIC_REQUESTS_MALFORMED, 1);
@@ -107,14 +105,12 @@ static bool decode_parameters(struct request *request, const struct match *match
 {
     for (size_t i = 0; i < 2; i++) {
         struct text segment = match->segments[i];
-        if (segment.data == NULL) {
+        if (segment.data == NULL)
             continue;
-        }
         struct text decoded =
             match_decode(arena_alloc(&request->arena, segment.length), segment, false);
-        if (decoded.data == NULL || !text_is_clean_utf8(decoded)) {
+        if (decoded.data == NULL || !text_is_clean_utf8(decoded))
             return false;
-        }
         request->parameters[i] = decoded;
     }
     return true;
@@ -133,9 +129,8 @@ static enum err find_route(struct request *request)
         break;
     }
     request->route = match.route;
-    if (!decode_parameters(request, &match)) {
+    if (!decode_parameters(request, &match))
         return refuse(request, ERR_BAD_REQUEST, "A segment of the path is not clean UTF-8");
-    }
     return ERR_OK;
 }
 
@@ -152,9 +147,8 @@ static bool has_body(const struct request *request)
 
 static enum err check_body(struct request *request)
 {
-    if (has_body(request) && request->route->body_limit == 0) {
+    if (has_body(request) && request->route->body_limit == 0)
         return refuse(request, ERR_BODY_INVALID, "This call takes no body");
-    }
     return request->private->framing.length > body_limit(request) ? ERR_TOO_LARGE : ERR_OK;
 }
 
@@ -170,15 +164,12 @@ static enum err check_audit(const struct request *request)
 static enum err decide(struct request *request, const char *version)
 {
     enum err err = check_form(request, version);
-    if (err == ERR_OK) {
+    if (err == ERR_OK)
         err = find_route(request);
-    }
-    if (err == ERR_OK) {
+    if (err == ERR_OK)
         err = callers_establish(request, &request->private->refusal_detail);
-    }
-    if (err == ERR_OK) {
+    if (err == ERR_OK)
         err = check_audit(request);
-    }
     return err == ERR_OK ? check_body(request) : err;
 }
 
@@ -205,17 +196,15 @@ static void begin(struct request *request, const char *path, const char *method,
         return;
     }
     private->stage = STAGE_BODY;
-    if (has_body(request)) {
+    if (has_body(request))
         enter_phase(request, CONNECTION_BODY);
-    }
 }
 
 static void take_body(struct request *request, const char *data, size_t length)
 {
     struct request_private *private = request->private;
-    if (private->refusal != ERR_OK) {
+    if (private->refusal != ERR_OK)
         return;
-    }
     if ((int64_t)(private->received.length + length) > body_limit(request)) {
         /* Only chunks can come here. There is no way to answer in the middle of them. */
         private->refusal = ERR_TOO_LARGE;
@@ -272,12 +261,10 @@ static enum MHD_Result answer_or_wait(struct request *request)
 /* A refusal before the body: libmicrohttpd would go on to the body if the connection lingered. */
 static enum MHD_Result answer_or_sleep(struct request *request)
 {
-    if (request->private->ready) {
+    if (request->private->ready)
         return answer_queue(request);
-    }
-    if (request->private->waiting == WAITING_NOT) {
+    if (request->private->waiting == WAITING_NOT)
         suspend(request);
-    }
     return MHD_YES;
 }
 
@@ -291,9 +278,8 @@ enum MHD_Result dispatch_call(void *user, struct MHD_Connection *connection, con
     struct request_private *private = request->private;
     switch (private->stage) {
     case STAGE_LINE:
-        if (!private->answered) {
+        if (!private->answered)
             begin(request, url, method, version);
-        }
         return private->answered ? answer_or_sleep(request) : MHD_YES;
     case STAGE_BODY:
         if (*upload_size > 0) {
@@ -333,9 +319,8 @@ void dispatch_completed(void *user, struct MHD_Connection *connection, void **co
     (void)code;
     struct request *request = *context;
     *context = NULL;
-    if (request == NULL) {
+    if (request == NULL)
         return;
-    }
     enter_phase(request, CONNECTION_IDLE);
     if (request->private->waiting != WAITING_NOT) {
         go_on_without_client(request);
@@ -344,9 +329,8 @@ void dispatch_completed(void *user, struct MHD_Connection *connection, void **co
     if (!request->private->answered) {
         const union MHD_ConnectionInfo *status =
             MHD_get_connection_info(connection, MHD_CONNECTION_INFO_HTTP_STATUS);
-        if (request->id.data == NULL) {
+        if (request->id.data == NULL)
             request->id = make_request_id(request);
-        }
         ledger_record_unanswered(request, status == NULL ? 0 : status->http_status);
     }
     request_end(request);

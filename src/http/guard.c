@@ -45,11 +45,9 @@ static unsigned class_of(unsigned char c)
 
 static bool all_of_class(struct text text, enum byte_class wanted)
 {
-    for (size_t i = 0; i < text.length; i++) {
-        if ((class_of((unsigned char)text.data[i]) & wanted) == 0) {
+    for (size_t i = 0; i < text.length; i++)
+        if ((class_of((unsigned char)text.data[i]) & wanted) == 0)
             return false;
-        }
-    }
     return true;
 }
 
@@ -69,9 +67,8 @@ static bool bytes_are_clean(const char *data, size_t length)
 {
     for (size_t i = 0; i < length; i++) {
         unsigned char c = (unsigned char)data[i];
-        if ((c < 0x20 && c != '\t') || c == 0x7f) {
+        if ((c < 0x20 && c != '\t') || c == 0x7f)
             return false;
-        }
     }
     return true;
 }
@@ -82,38 +79,33 @@ static bool value_is_clean(struct text value)
     for (; i + sizeof(uint64_t) <= value.length; i += sizeof(uint64_t)) {
         uint64_t word;
         memcpy(&word, value.data + i, sizeof(word));
-        if (has_suspect(word) && !bytes_are_clean(value.data + i, sizeof(word))) {
+        if (has_suspect(word) && !bytes_are_clean(value.data + i, sizeof(word)))
             return false;
-        }
     }
     return bytes_are_clean(value.data + i, value.length - i);
 }
 
 static bool fail(struct headers *headers, const char *fault)
 {
-    if (headers->fault == NULL) {
+    if (headers->fault == NULL)
         headers->fault = fault;
-    }
     return false;
 }
 
 static enum header find_known(struct text name)
 {
-    for (unsigned i = 0; i < HEADER_COUNT; i++) {
+    for (unsigned i = 0; i < HEADER_COUNT; i++)
         if (known_headers[i].length == name.length &&
-            strncasecmp(known_headers[i].name, name.data, name.length) == 0) {
+            strncasecmp(known_headers[i].name, name.data, name.length) == 0)
             return i;
-        }
-    }
     return HEADER_COUNT;
 }
 
 static struct text without_trailing_blanks(struct text value)
 {
     while (value.length > 0 &&
-           (value.data[value.length - 1] == ' ' || value.data[value.length - 1] == '\t')) {
+           (value.data[value.length - 1] == ' ' || value.data[value.length - 1] == '\t'))
         value.length--;
-    }
     return value;
 }
 
@@ -131,9 +123,8 @@ static bool keep(struct headers *headers, enum header header, struct text value)
                            decides_framing(header) ? value : without_trailing_blanks(value));
         return true;
     }
-    if (known_headers[header].single) {
+    if (known_headers[header].single)
         return fail(headers, "A header that may come once came twice");
-    }
     if (header == HEADER_FORWARDED_FOR) {
         *slot = arena_format(headers->arena, "%.*s,%.*s", (int)slot->length, slot->data,
                              (int)value.length, value.data);
@@ -145,15 +136,12 @@ static bool keep(struct headers *headers, enum header header, struct text value)
 
 bool guard_header(struct headers *headers, struct text name, struct text value)
 {
-    if (name.length == 0 || !all_of_class(name, CLASS_TOKEN)) {
+    if (name.length == 0 || !all_of_class(name, CLASS_TOKEN))
         return fail(headers, "A header's name is not a token");
-    }
-    if (value.data == NULL) {
+    if (value.data == NULL)
         value = TEXT("");
-    }
-    if (!value_is_clean(value)) {
+    if (!value_is_clean(value))
         return fail(headers, "A header's value has control characters");
-    }
     enum header header = find_known(name);
     return header == HEADER_COUNT || keep(headers, header, value);
 }
@@ -161,9 +149,8 @@ bool guard_header(struct headers *headers, struct text name, struct text value)
 static bool read_length(struct text digits, int64_t *ret)
 {
     /* text_to_int() may take a sign: digits only here. */
-    if (digits.length == 0 || digits.data[0] < '0' || digits.data[0] > '9') {
+    if (digits.length == 0 || digits.data[0] < '0' || digits.data[0] > '9')
         return false;
-    }
     return text_to_int(digits, 0, INT64_MAX, ret);
 }
 
@@ -172,25 +159,20 @@ bool guard_framing(struct headers *headers, bool http_1_1, struct framing *ret)
     struct text coding = headers->values[HEADER_TRANSFER_ENCODING];
     struct text length = headers->values[HEADER_CONTENT_LENGTH];
     *ret = (struct framing){0};
-    if (headers->fault != NULL) {
+    if (headers->fault != NULL)
         return false;
-    }
-    if (http_1_1 && headers->values[HEADER_HOST].data == NULL) {
+    if (http_1_1 && headers->values[HEADER_HOST].data == NULL)
         return fail(headers, "HTTP/1.1 demands a Host header");
-    }
     if (coding.data != NULL) {
-        if (!http_1_1 || length.data != NULL) {
+        if (!http_1_1 || length.data != NULL)
             return fail(headers, "Transfer-Encoding has no place in this request");
-        }
-        if (coding.length != 7 || strncasecmp(coding.data, "chunked", 7) != 0) {
+        if (coding.length != 7 || strncasecmp(coding.data, "chunked", 7) != 0)
             return fail(headers, "Transfer-Encoding must be chunked");
-        }
         ret->chunked = true;
         return true;
     }
-    if (length.data != NULL && !read_length(length, &ret->length)) {
+    if (length.data != NULL && !read_length(length, &ret->length))
         return fail(headers, "Content-Length is not a number");
-    }
     return true;
 }
 
@@ -198,20 +180,16 @@ bool guard_target(struct text target)
 {
     for (size_t i = 0; i < target.length; i++) {
         char c = target.data[i];
-        if ((class_of((unsigned char)c) & CLASS_TARGET) == 0) {
+        if ((class_of((unsigned char)c) & CLASS_TARGET) == 0)
             return false;
-        }
-        if (c != '%') {
+        if (c != '%')
             continue;
-        }
-        if (target.length - i < 3) {
+        if (target.length - i < 3)
             return false;
-        }
         uint8_t byte;
         if (!text_from_hex(&byte, 1, (struct text){target.data + i + 1, 2}) || byte < 0x20 ||
-            byte == 0x7f) {
+            byte == 0x7f)
             return false; /* not hexadecimal, or a control byte */
-        }
     }
     return true;
 }
@@ -227,9 +205,8 @@ static bool is_hex(const char *data, size_t length, bool significant)
     bool seen = !significant;
     for (size_t i = 0; i < length; i++) {
         char c = data[i];
-        if (!((c >= '0' && c <= '9') || (c >= 'a' && c <= 'f'))) {
+        if (!((c >= '0' && c <= '9') || (c >= 'a' && c <= 'f')))
             return false;
-        }
         seen = seen || c != '0';
     }
     return seen;
@@ -240,18 +217,15 @@ bool guard_traceparent(struct text header, struct text *trace_id, struct text *s
     enum { VERSION = 0, TRACE = 3, SPAN = 36, FLAGS = 53, LENGTH = 55 };
     const char *data = header.data;
     if (header.length < LENGTH || data[TRACE - 1] != '-' || data[SPAN - 1] != '-' ||
-        data[FLAGS - 1] != '-') {
+        data[FLAGS - 1] != '-')
         return false;
-    }
     if (!is_hex(data + VERSION, 2, false) || !is_hex(data + TRACE, 32, true) ||
-        !is_hex(data + SPAN, 16, true) || !is_hex(data + FLAGS, 2, false)) {
+        !is_hex(data + SPAN, 16, true) || !is_hex(data + FLAGS, 2, false))
         return false;
-    }
     bool version_00 = memcmp(data, "00", 2) == 0;
     if (memcmp(data, "ff", 2) == 0 || (version_00 && header.length != LENGTH) ||
-        (header.length > LENGTH && data[LENGTH] != '-')) {
+        (header.length > LENGTH && data[LENGTH] != '-'))
         return false;
-    }
     *trace_id = (struct text){data + TRACE, 32};
     *span_id = (struct text){data + SPAN, 16};
     return true;

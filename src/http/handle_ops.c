@@ -79,18 +79,16 @@ void handle_problem(struct request *request)
 {
     for (unsigned i = ERR_OK + 1; i < ERR_COUNT; i++) {
         const char *code = err_code(i);
-        if (!text_equal(text_of(code), request->parameters[0])) {
+        if (!text_equal(text_of(code), request->parameters[0]))
             continue;
-        }
         struct buffer *page = request_body(request);
         buffer_addf(page,
                     "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">"
                     "<title>%s</title></head>\n<body><h1>%s</h1>\n"
                     "<p>%s.</p>\n<p>HTTP status %u",
                     code, code, err_title(i), err_status(i));
-        if (err_retry_after(i) > 0) {
+        if (err_retry_after(i) > 0)
             buffer_addf(page, "; try again after %u s", err_retry_after(i));
-        }
         buffer_add_literal(page, ".</p></body></html>\n");
         request_answer_as(request, MHD_HTTP_OK, "text/html; charset=utf-8");
         return;

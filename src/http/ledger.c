@@ -32,18 +32,15 @@ static void complete_record(struct request *request, unsigned status)
     record->request_id = request->id;
     if (caller->key != NULL) {
         record->service_key = text_of(caller->key->name);
-        if (record->tenant.data == NULL && caller->key->tenant[0] != '*') {
+        if (record->tenant.data == NULL && caller->key->tenant[0] != '*')
             record->tenant = text_of(caller->key->tenant);
-        }
     }
     record->operator_name = caller->operator_name;
     record->peer_ip = caller->peer.data != NULL ? caller->peer : request->private->connection->peer;
-    if (record->source_ip.data == NULL) {
+    if (record->source_ip.data == NULL)
         record->source_ip = caller->address.data != NULL ? caller->address : record->peer_ip;
-    }
-    if (record->user_agent.data == NULL) {
+    if (record->user_agent.data == NULL)
         record->user_agent = caller->user_agent;
-    }
 }
 
 static struct text format_line(struct request *request)
@@ -75,9 +72,8 @@ static void on_ticket(struct audit_ticket *ticket, bool written)
 {
     struct request_private *private =
         (struct request_private *)((char *)ticket - offsetof(struct request_private, ticket));
-    if (!written) {
+    if (!written)
         refuse_unrecorded(private->request);
-    }
     conclude(private->request);
 }
 
@@ -89,9 +85,8 @@ static void wait_for_queue(struct request *request)
     request->private->audit_deadline_ms = clock_monotonic_ms() + request->conf->audit_wait;
     request->private->next = worker->audit_waiting;
     worker->audit_waiting = request;
-    if (!uv_is_active((const uv_handle_t *)&worker->audit_retry)) {
+    if (!uv_is_active((const uv_handle_t *)&worker->audit_retry))
         uv_timer_start(&worker->audit_retry, worker->audit_retry.timer_cb, RETRY_MS, RETRY_MS);
-    }
 }
 
 void ledger_record(struct request *request)
@@ -119,9 +114,8 @@ void ledger_record(struct request *request)
 static void give_up_waiting(struct request *request)
 {
     audit_count_lost(request->worker->producer);
-    if (request->conf->audit_overflow == AUDIT_REFUSE) {
+    if (request->conf->audit_overflow == AUDIT_REFUSE)
         refuse_unrecorded(request);
-    }
     conclude(request);
 }
 
@@ -142,9 +136,8 @@ void ledger_retry(struct worker *worker)
             worker->audit_waiting = request;
         }
     }
-    if (worker->audit_waiting == NULL) {
+    if (worker->audit_waiting == NULL)
         uv_timer_stop(&worker->audit_retry);
-    }
 }
 
 /* What to call an end that was not our answer: libmicrohttpd's own error, a deadline of ours, or
@@ -177,16 +170,13 @@ static struct text name_end(const struct request *request, unsigned *status)
 void ledger_record_unanswered(struct request *request, unsigned status)
 {
     struct text reason = name_end(request, &status);
-    if (request->audit.reason.data == NULL) {
+    if (request->audit.reason.data == NULL)
         request->audit.reason = reason;
-    }
     request->audit.failed = true;
-    if (request->wall_ms == 0) {
+    if (request->wall_ms == 0)
         request->wall_ms = clock_wall_ms();
-    }
     complete_record(request, status);
     metrics_request(metrics_row(request), status, request->audit.duration_ns);
-    if (is_audited(request) && !write_line(request, NULL)) {
+    if (is_audited(request) && !write_line(request, NULL))
         audit_count_lost(request->worker->producer);
-    }
 }

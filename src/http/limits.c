@@ -34,12 +34,10 @@ struct limits *limits_create(void)
 
 void limits_destroy(struct limits **limits)
 {
-    if (*limits == NULL) {
+    if (*limits == NULL)
         return;
-    }
-    for (size_t i = 0; i < BUCKETS; i++) {
+    for (size_t i = 0; i < BUCKETS; i++)
         assert((*limits)->buckets[i] == NULL);
-    }
     pthread_mutex_destroy(&(*limits)->lock);
     free(*limits);
     *limits = NULL;
@@ -66,9 +64,8 @@ static size_t bucket_of(const struct limits *limits, const struct ip_address *ad
 static struct counted_address **find(struct limits *limits, const struct ip_address *address)
 {
     struct counted_address **link = &limits->buckets[bucket_of(limits, address)];
-    while (*link != NULL && !ip_equal(&(*link)->address, address)) {
+    while (*link != NULL && !ip_equal(&(*link)->address, address))
         link = &(*link)->next;
-    }
     return link;
 }
 
@@ -80,9 +77,8 @@ static bool take_of_address(struct limits *limits, const struct ip_address *addr
         counted->address = *address;
         *link = counted;
     }
-    if ((*link)->count >= limits->most_per_address) {
+    if ((*link)->count >= limits->most_per_address)
         return false;
-    }
     (*link)->count++;
     return true;
 }
@@ -92,9 +88,8 @@ bool limits_take(struct limits *limits, const struct ip_address *address)
     pthread_mutex_lock(&limits->lock);
     bool taken =
         limits->total < limits->most_total && (address == NULL || take_of_address(limits, address));
-    if (taken) {
+    if (taken)
         limits->total++;
-    }
     pthread_mutex_unlock(&limits->lock);
     return taken;
 }

@@ -36,13 +36,12 @@ static bool inherit(struct listeners *listeners, struct buffer *error)
         int fd = SD_LISTEN_FDS_START + i;
         bool ops = strcmp(names[i], "ops") == 0;
         bool known = ops || strcmp(names[i], "http") == 0 || strcmp(names[i], "unix") == 0;
-        if (!known || listeners->count == MOST_LISTENERS) {
+        if (!known || listeners->count == MOST_LISTENERS)
             good = fail(error, names[i], "a socket of systemd must be named http, unix or ops");
-        } else if (fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK) != 0) {
+        else if (fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK) != 0)
             good = fail(error, names[i], strerror(errno));
-        } else {
+        else
             add(listeners, fd, ops ? PLANE_OPS : PLANE_MAIN, NULL);
-        }
         free(names[i]);
     }
     free(names);
@@ -52,17 +51,14 @@ static bool inherit(struct listeners *listeners, struct buffer *error)
 static int bind_and_listen(const struct sockaddr *address, socklen_t length)
 {
     int fd = socket(address->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    if (fd < 0) {
+    if (fd < 0)
         return -1;
-    }
     int on = 1;
     int off = 0;
-    if (address->sa_family != AF_UNIX) {
+    if (address->sa_family != AF_UNIX)
         setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
-    }
-    if (address->sa_family == AF_INET6) {
+    if (address->sa_family == AF_INET6)
         setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof(off));
-    }
     if (bind(fd, address, length) != 0 || listen(fd, SOMAXCONN) != 0) {
         int reason = errno;
         close(fd);
@@ -77,24 +73,21 @@ static bool open_tcp(struct listeners *listeners, const char *endpoint, enum pla
 {
     char host[ADDRESS_HOST_MAX];
     uint16_t number;
-    if (!address_split(text_of(endpoint), host, &number)) {
+    if (!address_split(text_of(endpoint), host, &number))
         return fail(error, endpoint, "must be address:port");
-    }
     char port[8];
     snprintf(port, sizeof(port), "%u", number);
     const struct addrinfo hints = {.ai_socktype = SOCK_STREAM,
                                    .ai_flags = AI_PASSIVE | AI_NUMERICSERV};
     struct addrinfo *found = NULL;
     int result = getaddrinfo(host, port, &hints, &found);
-    if (result != 0) {
+    if (result != 0)
         return fail(error, endpoint, gai_strerror(result));
-    }
     int fd = bind_and_listen(found->ai_addr, found->ai_addrlen);
     int reason = errno;
     freeaddrinfo(found);
-    if (fd < 0) {
+    if (fd < 0)
         return fail(error, endpoint, strerror(reason));
-    }
     add(listeners, fd, plane, NULL);
     return true;
 }
@@ -103,26 +96,22 @@ static bool open_tcp(struct listeners *listeners, const char *endpoint, enum pla
 static void remove_stale(const struct sockaddr_un *address)
 {
     struct stat status;
-    if (lstat(address->sun_path, &status) != 0 || !S_ISSOCK(status.st_mode)) {
+    if (lstat(address->sun_path, &status) != 0 || !S_ISSOCK(status.st_mode))
         return;
-    }
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    if (fd < 0) {
+    if (fd < 0)
         return;
-    }
     if (connect(fd, (const struct sockaddr *)address, sizeof(*address)) != 0 &&
-        errno == ECONNREFUSED) {
+        errno == ECONNREFUSED)
         unlink(address->sun_path);
-    }
     close(fd);
 }
 
 static bool open_unix(struct listeners *listeners, const char *path, struct buffer *error)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
-    if (strlen(path) >= sizeof(address.sun_path)) {
+    if (strlen(path) >= sizeof(address.sun_path))
         return fail(error, path, "the path is too long for a Unix socket");
-    }
     strcpy(address.sun_path, path);
     remove_stale(&address);
     /* Made closed and opened after: no moment in which others may connect. */
@@ -130,9 +119,8 @@ static bool open_unix(struct listeners *listeners, const char *path, struct buff
     int fd = bind_and_listen((const struct sockaddr *)&address, sizeof(address));
     int reason = errno;
     umask(mask);
-    if (fd < 0) {
+    if (fd < 0)
         return fail(error, path, strerror(reason));
-    }
     if (chmod(path, 0660) != 0) {
         fail(error, path, strerror(errno));
         close(fd);
@@ -144,31 +132,25 @@ static bool open_unix(struct listeners *listeners, const char *path, struct buff
 
 static bool has_plane(const struct listeners *listeners, enum plane plane)
 {
-    for (size_t i = 0; i < listeners->count; i++) {
-        if (listeners->items[i].plane == plane) {
+    for (size_t i = 0; i < listeners->count; i++)
+        if (listeners->items[i].plane == plane)
             return true;
-        }
-    }
     return false;
 }
 
 static bool open_all(struct listeners *listeners, const struct conf *conf, struct buffer *error)
 {
-    if (!inherit(listeners, error)) {
+    if (!inherit(listeners, error))
         return false;
-    }
     bool inherited = has_plane(listeners, PLANE_MAIN);
     if (!inherited && conf->server_listen[0] != '\0' &&
-        !open_tcp(listeners, conf->server_listen, PLANE_MAIN, error)) {
+        !open_tcp(listeners, conf->server_listen, PLANE_MAIN, error))
         return false;
-    }
     if (!inherited && conf->server_unix_socket[0] != '\0' &&
-        !open_unix(listeners, conf->server_unix_socket, error)) {
+        !open_unix(listeners, conf->server_unix_socket, error))
         return false;
-    }
-    if (!has_plane(listeners, PLANE_MAIN)) {
+    if (!has_plane(listeners, PLANE_MAIN))
         return fail(error, "anything", "server.listen and server.unix_socket are both empty");
-    }
     return has_plane(listeners, PLANE_OPS) || conf->server_ops_listen[0] == '\0' ||
            open_tcp(listeners, conf->server_ops_listen, PLANE_OPS, error);
 }
@@ -176,9 +158,8 @@ static bool open_all(struct listeners *listeners, const struct conf *conf, struc
 bool listeners_open(struct listeners *listeners, const struct conf *conf, struct buffer *error)
 {
     *listeners = (struct listeners){0};
-    if (open_all(listeners, conf, error)) {
+    if (open_all(listeners, conf, error))
         return true;
-    }
     listeners_close(listeners, PLANE_MAIN);
     listeners_close(listeners, PLANE_OPS);
     return false;

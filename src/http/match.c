@@ -29,20 +29,17 @@ static bool match_rest(const char *rest, struct text path, struct text segments[
     size_t at = 0;
     while (*rest != '\0') {
         if (*rest != '{') {
-            if (at >= path.length || path.data[at] != *rest) {
+            if (at >= path.length || path.data[at] != *rest)
                 return false;
-            }
             at++;
             rest++;
             continue;
         }
         size_t end = at;
-        while (end < path.length && path.data[end] != '/') {
+        while (end < path.length && path.data[end] != '/')
             end++;
-        }
-        if (end == at) {
+        if (end == at)
             return false;
-        }
         assert(found < 2);
         segments[found++] = (struct text){path.data + at, end - at};
         at = end;
@@ -59,9 +56,8 @@ static bool path_matches(size_t row, struct text path, struct text segments[2])
                memcmp(path.data, routes[row].path, path.length) == 0;
     }
     if (path.length < pattern->literal ||
-        memcmp(path.data, routes[row].path, pattern->literal) != 0) {
+        memcmp(path.data, routes[row].path, pattern->literal) != 0)
         return false;
-    }
     struct text rest = {path.data + pattern->literal, path.length - pattern->literal};
     return match_rest(routes[row].path + pattern->literal, rest, segments);
 }
@@ -72,9 +68,8 @@ enum match_result match_route(enum plane plane, struct text method, struct text 
     ret->allowed_count = 0;
     ret->segments[0] = ret->segments[1] = (struct text){0};
     for (size_t i = 0; i < route_count; i++) {
-        if (routes[i].plane != plane || !path_matches(i, path, ret->segments)) {
+        if (routes[i].plane != plane || !path_matches(i, path, ret->segments))
             continue;
-        }
         if (text_equal(patterns[i].method, method)) {
             ret->route = &routes[i];
             return MATCH_FOUND;
@@ -93,9 +88,8 @@ struct text match_decode(char *out, struct text encoded, bool form)
         char c = encoded.data[i];
         if (c == '%') {
             if (encoded.length - i < 3 ||
-                !text_from_hex(&c, 1, (struct text){encoded.data + i + 1, 2})) {
+                !text_from_hex(&c, 1, (struct text){encoded.data + i + 1, 2}))
                 return (struct text){0};
-            }
             i += 2;
         } else if (c == '+' && form) {
             c = ' ';

@@ -27,11 +27,9 @@ void proxies_free(struct proxies *proxies)
 
 bool proxies_include(const struct proxies *proxies, const struct ip_address *address)
 {
-    for (size_t i = 0; i < proxies->count; i++) {
-        if (ip_network_contains(&proxies->networks[i], address)) {
+    for (size_t i = 0; i < proxies->count; i++)
+        if (ip_network_contains(&proxies->networks[i], address))
             return true;
-        }
-    }
     return false;
 }
 
@@ -44,18 +42,16 @@ static bool is_blank(char c)
 static struct text take_last_hop(struct text *list)
 {
     size_t begin = list->length;
-    while (begin > 0 && list->data[begin - 1] != ',') {
+    while (begin > 0 && list->data[begin - 1] != ',')
         begin--;
-    }
     struct text hop = {list->data + begin, list->length - begin};
     list->length = begin == 0 ? 0 : begin - 1;
     while (hop.length > 0 && is_blank(hop.data[0])) {
         hop.data++;
         hop.length--;
     }
-    while (hop.length > 0 && is_blank(hop.data[hop.length - 1])) {
+    while (hop.length > 0 && is_blank(hop.data[hop.length - 1]))
         hop.length--;
-    }
     return hop;
 }
 
@@ -63,10 +59,8 @@ struct ip_address proxies_unwrap(const struct proxies *proxies, const struct ip_
                                  struct text forwarded_for)
 {
     struct ip_address client = *peer;
-    while (forwarded_for.length > 0 && proxies_include(proxies, &client)) {
-        if (!ip_parse(take_last_hop(&forwarded_for), &client)) {
+    while (forwarded_for.length > 0 && proxies_include(proxies, &client))
+        if (!ip_parse(take_last_hop(&forwarded_for), &client))
             return *peer;
-        }
-    }
     return client;
 }

@@ -27,11 +27,10 @@ static struct request *make_request(void)
 struct request *request_take(struct worker *worker)
 {
     struct request *request = worker->pool;
-    if (request == NULL) {
+    if (request == NULL)
         request = make_request();
-    } else {
+    else
         worker->pool = request->private->next;
-    }
     struct pooled_request *pooled = (struct pooled_request *)request;
     struct arena arena = request->arena;
     struct buffer received = pooled->private.received;
@@ -57,9 +56,8 @@ static void clear_body(struct buffer *body)
         crypto_wipe(body->data, body->length);
         body->length = 0;
     }
-    if (body->capacity > KEPT_BYTES) {
+    if (body->capacity > KEPT_BYTES)
         buffer_free(body);
-    }
 }
 
 void request_end(struct request *request)
@@ -103,9 +101,8 @@ void request_pool_free(struct request *pool)
 /* Who acts, for tombstones and the audit line. */
 static struct text actor_of(const struct caller *caller)
 {
-    if (caller->operator_name.data != NULL) {
+    if (caller->operator_name.data != NULL)
         return caller->operator_name;
-    }
     return caller->key != NULL ? text_of(caller->key->name) : TEXT("self");
 }
 
@@ -137,9 +134,8 @@ void request_header(struct request *request, const char *name, struct text value
 {
     struct request_private *private = request->private;
     assert(private->extra_count < MOST_ANSWER_HEADERS);
-    for (size_t i = 0; i < value.length; i++) {
+    for (size_t i = 0; i < value.length; i++)
         assert((unsigned char)value.data[i] >= 0x20 && value.data[i] != 0x7f);
-    }
     private->extra[private->extra_count++] =
         (struct answer_header){name, arena_copy(&request->arena, value).data};
 }
@@ -155,12 +151,10 @@ void request_note(struct request *request, const struct operation *operation)
     record->ended = operation->ended;
     record->ended_count = operation->ended_count;
     record->durability = durability_name(operation->durability);
-    if (operation->ended_count > 0) {
+    if (operation->ended_count > 0)
         record->actor = operation->actor;
-    }
-    if (operation->reason.data != NULL) {
+    if (operation->reason.data != NULL)
         record->reason = operation->reason;
-    }
 }
 
 struct text request_query(struct request *request, const char *name)
@@ -186,9 +180,8 @@ static bool is_json(struct text content_type)
 {
     static const char json[] = "application/json";
     size_t length = sizeof(json) - 1;
-    if (content_type.length < length || strncasecmp(content_type.data, json, length) != 0) {
+    if (content_type.length < length || strncasecmp(content_type.data, json, length) != 0)
         return false;
-    }
     return content_type.length == length || content_type.data[length] == ';' ||
            content_type.data[length] == ' ';
 }
@@ -214,15 +207,13 @@ static bool is_tenant_name(struct text name)
 {
     static const char first[] = "abcdefghijklmnopqrstuvwxyz0123456789";
     static const char punctuation[] = "._-";
-    if (name.length < 1 || name.length > 63) {
+    if (name.length < 1 || name.length > 63)
         return false;
-    }
     for (size_t i = 0; i < name.length; i++) {
         bool plain = memchr(first, name.data[i], sizeof(first) - 1) != NULL;
         bool mark = memchr(punctuation, name.data[i], sizeof(punctuation) - 1) != NULL;
-        if (!plain && (i == 0 || !mark)) {
+        if (!plain && (i == 0 || !mark))
             return false;
-        }
     }
     return true;
 }

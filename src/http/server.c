@@ -31,9 +31,8 @@ void http_prepare(void)
 
 static unsigned count_workers(const struct conf *conf)
 {
-    if (conf->server_workers > 0) {
+    if (conf->server_workers > 0)
         return (unsigned)conf->server_workers;
-    }
     long processors = sysconf(_SC_NPROCESSORS_ONLN);
     return processors > 0 ? (unsigned)processors : 1;
 }
@@ -42,9 +41,8 @@ static bool start_workers(struct http_server *server, unsigned count, struct buf
 {
     server->workers = xcalloc(count, sizeof(*server->workers));
     for (unsigned i = 0; i < count; i++) {
-        if (!worker_start(&server->workers[i], server, PLANE_MAIN, i, error)) {
+        if (!worker_start(&server->workers[i], server, PLANE_MAIN, i, error))
             return false;
-        }
         server->worker_count++;
     }
     struct worker *ops = xcalloc(1, sizeof(*ops));
@@ -64,9 +62,8 @@ static void apply_limits(struct http_server *server, const struct conf *conf)
 
 static bool start_threads(struct http_server *server, const struct conf *conf, struct buffer *error)
 {
-    if (!start_workers(server, count_workers(conf), error)) {
+    if (!start_workers(server, count_workers(conf), error))
         return false;
-    }
     server->acceptor = acceptor_start(server, conf, error);
     return server->acceptor != NULL;
 }
@@ -99,17 +96,15 @@ void http_server_reload(struct http_server *server)
     struct conf *conf = conf_current();
     apply_limits(server, conf);
     conf_unref(&conf);
-    for (unsigned i = 0; i < server->worker_count; i++) {
+    for (unsigned i = 0; i < server->worker_count; i++)
         worker_reload(&server->workers[i]);
-    }
     worker_reload(server->ops_worker);
 }
 
 void http_server_rekey(struct http_server *server, struct keyring *keyring)
 {
-    for (unsigned i = 0; i < server->worker_count; i++) {
+    for (unsigned i = 0; i < server->worker_count; i++)
         worker_rekey(&server->workers[i], keyring);
-    }
 }
 
 static bool is_alive(const struct worker *worker, int64_t since_ms)
@@ -120,20 +115,17 @@ static bool is_alive(const struct worker *worker, int64_t since_ms)
 bool http_server_alive(const struct http_server *server, int64_t milliseconds)
 {
     int64_t since_ms = clock_monotonic_ms() - milliseconds;
-    for (unsigned i = 0; i < server->worker_count; i++) {
-        if (!is_alive(&server->workers[i], since_ms)) {
+    for (unsigned i = 0; i < server->worker_count; i++)
+        if (!is_alive(&server->workers[i], since_ms))
             return false;
-        }
-    }
     return is_alive(server->ops_worker, since_ms);
 }
 
 static bool stop_workers(struct worker *workers, unsigned count)
 {
     bool abandoned = false;
-    for (unsigned i = 0; i < count; i++) {
+    for (unsigned i = 0; i < count; i++)
         worker_drain(&workers[i]);
-    }
     for (unsigned i = 0; i < count; i++) {
         worker_join(&workers[i]);
         abandoned = abandoned || workers[i].abandoned;
@@ -145,27 +137,23 @@ void http_server_stop(struct http_server **server_pointer)
 {
     struct http_server *server = *server_pointer;
     *server_pointer = NULL;
-    if (server == NULL) {
+    if (server == NULL)
         return;
-    }
     struct conf *conf = conf_current();
     server->drain_timeout_ms = conf->server_drain_timeout * 1000;
     conf_unref(&conf);
     atomic_store(&server->draining, true);
-    if (server->acceptor != NULL) {
+    if (server->acceptor != NULL)
         acceptor_stop_main(server->acceptor);
-    }
     bool clean = stop_workers(server->workers, server->worker_count);
 
     /* Until here somebody could still ask /readyz and learn that this node goes. */
     server->drain_timeout_ms = OPS_DRAIN_MS;
     acceptor_stop(&server->acceptor);
-    if (server->ops_worker != NULL) {
+    if (server->ops_worker != NULL)
         clean = stop_workers(server->ops_worker, 1) && clean;
-    }
-    if (!clean) {
+    if (!clean)
         return; /* something is stuck and may still look at this memory */
-    }
     free(server->ops_worker);
     free(server->workers);
     limits_destroy(&server->limits);

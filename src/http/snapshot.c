@@ -30,9 +30,8 @@ void snapshot_unref(struct snapshot **snapshot)
 {
     struct snapshot *last = *snapshot;
     *snapshot = NULL;
-    if (last == NULL || --last->references > 0) {
+    if (last == NULL || --last->references > 0)
         return;
-    }
     proxies_free(&last->proxies);
     conf_unref(&last->conf);
     keyring_unref(&last->context.keyring);

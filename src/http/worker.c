@@ -41,12 +41,10 @@ static void keep_turning(uv_idle_t *idle)
 static bool has_work_left(struct worker *worker)
 {
     MHD_UNSIGNED_LONG_LONG timeout;
-    if (worker->daemon_due) {
+    if (worker->daemon_due)
         return true;
-    }
-    if (worker->lingering > 0) {
+    if (worker->lingering > 0)
         return worker->stirred;
-    }
     return MHD_get_timeout(worker->daemon, &timeout) == MHD_YES && timeout == 0;
 }
 
@@ -60,9 +58,8 @@ static void run_daemon(struct worker *worker)
         MHD_run(worker->daemon);
         if (!has_work_left(worker)) {
             uv_idle_stop(&worker->again);
-            if (worker->lingering > 0 && !uv_is_active((uv_handle_t *)&worker->linger)) {
+            if (worker->lingering > 0 && !uv_is_active((uv_handle_t *)&worker->linger))
                 uv_timer_start(&worker->linger, on_linger, LINGER_MS, 0);
-            }
             return;
         }
     }
@@ -75,15 +72,12 @@ static void on_prepare(uv_prepare_t *prepare)
     struct worker *worker = prepare->data;
     atomic_store_explicit(&worker->heartbeat_ms, (int64_t)uv_now(&worker->loop),
                           memory_order_relaxed);
-    if (worker->daemon_due) {
+    if (worker->daemon_due)
         run_daemon(worker);
-    }
-    if (worker->link != NULL) {
+    if (worker->link != NULL)
         store_flush(worker->link);
-    }
-    if (worker->producer != NULL) {
+    if (worker->producer != NULL)
         audit_flush(worker->producer);
-    }
     request_collect(worker);
 }
 
@@ -101,31 +95,27 @@ static void link_connection(struct worker *worker, struct connection *connection
 {
     connection->previous = NULL;
     connection->next = worker->connections;
-    if (worker->connections != NULL) {
+    if (worker->connections != NULL)
         worker->connections->previous = connection;
-    }
     worker->connections = connection;
     metrics_gauge_add(METRIC_CONNECTIONS, 1);
 }
 
 static void unlink_connection(struct worker *worker, struct connection *connection)
 {
-    if (connection->previous != NULL) {
+    if (connection->previous != NULL)
         connection->previous->next = connection->next;
-    } else {
+    else
         worker->connections = connection->next;
-    }
-    if (connection->next != NULL) {
+    if (connection->next != NULL)
         connection->next->previous = connection->previous;
-    }
     metrics_gauge_add(METRIC_CONNECTIONS, -1);
 }
 
 static void release_connection(struct worker *worker, struct connection *connection)
 {
-    if (connection->counted) {
+    if (connection->counted)
         limits_give_back(worker->server->limits, connection->local ? NULL : &connection->address);
-    }
     atomic_fetch_sub(&worker->connection_count, 1);
     connection_destroy(&connection);
 }
@@ -195,11 +185,9 @@ static void drain_step(struct worker *worker)
         uv_stop(&worker->loop);
     } else {
         /* libmicrohttpd may have missed that a client has left; a deadline would come late. */
-        for (struct connection *at = worker->connections; at != NULL; at = at->next) {
-            if (late_ms >= 0 || connection_is_over(at)) {
+        for (struct connection *at = worker->connections; at != NULL; at = at->next)
+            if (late_ms >= 0 || connection_is_over(at))
                 connection_cut(at);
-            }
-        }
     }
 }
 
@@ -209,14 +197,11 @@ static void on_scan(uv_timer_t *timer)
 {
     struct worker *worker = timer->data;
     int64_t now_ms = (int64_t)uv_now(&worker->loop);
-    for (struct connection *at = worker->connections; at != NULL; at = at->next) {
-        if (connection_check(at, worker->snapshot->conf, now_ms)) {
+    for (struct connection *at = worker->connections; at != NULL; at = at->next)
+        if (connection_check(at, worker->snapshot->conf, now_ms))
             metrics_add(METRIC_CONNECTIONS_CUT, 1);
-        }
-    }
-    if (worker->draining) {
+    if (worker->draining)
         drain_step(worker);
-    }
 }
 
 static void on_audit_retry(uv_timer_t *timer)
@@ -241,9 +226,8 @@ static void take_inbox(struct worker *worker)
     worker->inbox_keyring = NULL;
     pthread_mutex_unlock(&worker->inbox_lock);
 
-    if (atomic_exchange(&worker->inbox_reload, false) || keyring != NULL) {
+    if (atomic_exchange(&worker->inbox_reload, false) || keyring != NULL)
         renew_snapshot(worker, keyring);
-    }
     while (arrived != NULL) {
         struct connection *next = arrived->next;
         admit(worker, arrived);
@@ -254,13 +238,11 @@ static void take_inbox(struct worker *worker)
 static void on_wake(uv_async_t *wake)
 {
     struct worker *worker = wake->data;
-    if (worker->producer != NULL) {
+    if (worker->producer != NULL)
         audit_collect(worker->producer);
-    }
     take_inbox(worker);
-    if (!worker->draining && atomic_load(&worker->inbox_drain)) {
+    if (!worker->draining && atomic_load(&worker->inbox_drain))
         begin_drain(worker);
-    }
 }
 
 static void wake_from_audit(void *user)
@@ -342,19 +324,16 @@ static void open_services(struct worker *worker)
 static void close_handle(uv_handle_t *handle, void *user)
 {
     (void)user;
-    if (!uv_is_closing(handle)) {
+    if (!uv_is_closing(handle))
         uv_close(handle, NULL);
-    }
 }
 
 static void close_services(struct worker *worker)
 {
-    if (worker->producer != NULL) {
+    if (worker->producer != NULL)
         audit_producer_destroy(&worker->producer);
-    }
-    if (worker->link != NULL) {
+    if (worker->link != NULL)
         store_link_close(&worker->link);
-    }
     uv_poll_stop(&worker->daemon_poll);
     uv_close((uv_handle_t *)&worker->daemon_poll, NULL);
     uv_prepare_stop(&worker->prepare);
@@ -379,9 +358,8 @@ static void *work(void *user)
     metrics_attach();
     open_services(worker);
     uv_run(&worker->loop, UV_RUN_DEFAULT);
-    if (!worker->abandoned) {
+    if (!worker->abandoned)
         close_services(worker);
-    }
     return NULL;
 }
 
@@ -438,9 +416,8 @@ void worker_rekey(struct worker *worker, struct keyring *keyring)
     struct keyring *unread = worker->inbox_keyring;
     worker->inbox_keyring = mine;
     pthread_mutex_unlock(&worker->inbox_lock);
-    if (unread != NULL) {
+    if (unread != NULL)
         keyring_unref(&unread);
-    }
     uv_async_send(&worker->wake);
 }
 

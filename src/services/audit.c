@@ -32,21 +32,18 @@ struct frame audit_frame_at(const struct buffer *buffer, size_t offset)
 void audit_ticket_append(struct ticket_list *list, struct audit_ticket *ticket)
 {
     ticket->next = NULL;
-    if (!list->first) {
+    if (!list->first)
         list->last = &list->first;
-    }
     *list->last = ticket;
     list->last = &ticket->next;
 }
 
 void audit_ticket_splice(struct ticket_list *to, struct ticket_list *from)
 {
-    if (!from->first) {
+    if (!from->first)
         return;
-    }
-    if (!to->first) {
+    if (!to->first)
         to->last = &to->first;
-    }
     *to->last = from->first;
     to->last = from->last;
     *from = (struct ticket_list){0};
@@ -56,9 +53,8 @@ void audit_ticket_splice(struct ticket_list *to, struct ticket_list *from)
 
 static void unref(struct audit *audit)
 {
-    if (atomic_fetch_sub(&audit->references, 1) > 1) {
+    if (atomic_fetch_sub(&audit->references, 1) > 1)
         return;
-    }
     pthread_mutex_destroy(&audit->lock);
     pthread_cond_destroy(&audit->work);
     audit_file_fini(&audit->file);
@@ -108,9 +104,8 @@ struct audit *audit_start(const struct conf *conf, const char *node, struct buff
 {
     struct audit *audit = create(conf, node);
     int cause = audit_writer_prepare(audit) ? start_thread(audit) : errno;
-    if (cause == 0) {
+    if (cause == 0)
         return audit;
-    }
     buffer_addf(error, "audit file %s cannot be written: %s", conf->audit_file,
                 strerrordesc_np(cause));
     audit_file_close(&audit->file);
@@ -182,17 +177,15 @@ void audit_producer_leave(struct audit_producer *producer)
     bool second = producer->left;
     producer->left = true;
     pthread_mutex_unlock(&producer->lock);
-    if (second) {
+    if (second)
         producer_free(producer);
-    }
 }
 
 static void wait_for_decision(struct audit_producer *producer)
 {
     pthread_mutex_lock(&producer->lock);
-    while (!producer->decided.first) {
+    while (!producer->decided.first)
         pthread_cond_wait(&producer->settled, &producer->lock);
-    }
     pthread_mutex_unlock(&producer->lock);
 }
 
@@ -200,9 +193,8 @@ void audit_producer_destroy(struct audit_producer **producer)
 {
     struct audit_producer *closing = *producer;
     *producer = NULL;
-    if (!closing) {
+    if (!closing)
         return;
-    }
     audit_flush(closing);
     while (closing->outstanding > 0) {
         wait_for_decision(closing);
@@ -258,9 +250,8 @@ static void hand_over(struct audit_producer *producer)
 void audit_flush(struct audit_producer *producer)
 {
     struct audit *audit = producer->audit;
-    if (producer->batch.length == 0) {
+    if (producer->batch.length == 0)
         return;
-    }
     size_t bytes = producer->batch.length;
     size_t tickets = producer->batch_tickets;
     /* Counted before the thread can take them, so that the counters never fall below zero. */
@@ -269,16 +260,14 @@ void audit_flush(struct audit_producer *producer)
     hand_over(producer);
     int state = atomic_load(&audit->state);
     if (state == THREAD_IDLE ||
-        (state == THREAD_GATHERING && (tickets > 0 || pending >= AUDIT_GATHER_BYTES))) {
+        (state == THREAD_GATHERING && (tickets > 0 || pending >= AUDIT_GATHER_BYTES)))
         wake_thread(audit);
-    }
 }
 
 void audit_collect(struct audit_producer *producer)
 {
-    if (producer->outstanding == 0) {
+    if (producer->outstanding == 0)
         return;
-    }
     pthread_mutex_lock(&producer->lock);
     struct audit_ticket *ticket = producer->decided.first;
     producer->decided = (struct ticket_list){0};

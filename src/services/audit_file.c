@@ -22,13 +22,12 @@ void audit_file_init(struct audit_file *file, const char *path)
     const char *slash = strrchr(path, '/');
     file->path = xstrdup(path);
     file->name = slash ? file->path + (slash - path) + 1 : file->path;
-    if (!slash) {
+    if (!slash)
         file->directory = xstrdup(".");
-    } else if (slash == path) {
+    else if (slash == path)
         file->directory = xstrdup("/");
-    } else {
+    else
         file->directory = xstrndup(path, (size_t)(slash - path));
-    }
     file->fd = -1;
 }
 
@@ -49,12 +48,10 @@ static bool read_at(int fd, char *out, size_t length, int64_t offset)
     size_t done = 0;
     while (done < length) {
         ssize_t count = pread(fd, out + done, length - done, offset + (int64_t)done);
-        if (count < 0 && errno == EINTR) {
+        if (count < 0 && errno == EINTR)
             continue;
-        }
-        if (count <= 0) {
+        if (count <= 0)
             return false;
-        }
         done += (size_t)count;
     }
     return true;
@@ -67,13 +64,11 @@ static int64_t end_of_lines(int fd, int64_t size)
     int64_t end = size;
     while (end > 0) {
         int64_t start = end > TAIL_CHUNK ? end - TAIL_CHUNK : 0;
-        if (!read_at(fd, chunk, (size_t)(end - start), start)) {
+        if (!read_at(fd, chunk, (size_t)(end - start), start))
             return 0;
-        }
         const char *newline = memrchr(chunk, '\n', (size_t)(end - start));
-        if (newline) {
+        if (newline)
             return start + (newline - chunk) + 1;
-        }
         end = start;
     }
     return 0;
@@ -93,12 +88,10 @@ static const char *find_last(const char *data, size_t length, struct text needle
 static int64_t read_digits(const char *at, const char *end)
 {
     int64_t value = 0;
-    for (; at < end && *at >= '0' && *at <= '9'; at++) {
+    for (; at < end && *at >= '0' && *at <= '9'; at++)
         if (__builtin_mul_overflow(value, 10, &value) ||
-            __builtin_add_overflow(value, *at - '0', &value)) {
+            __builtin_add_overflow(value, *at - '0', &value))
             return 0;
-        }
-    }
     return value;
 }
 
@@ -131,19 +124,16 @@ struct rotated_name {
 static bool read_rotated_name(const char *base, const char *name, struct rotated_name *ret)
 {
     size_t length = strlen(base);
-    if (strncmp(name, base, length) != 0 || name[length] != '.') {
+    if (strncmp(name, base, length) != 0 || name[length] != '.')
         return false;
-    }
     struct tm tm = {0};
     const char *rest = strptime(name + length + 1, "%Y%m%dT%H%M%SZ", &tm);
-    if (rest != name + length + 1 + STAMP_LENGTH || *rest != '-') {
+    if (rest != name + length + 1 + STAMP_LENGTH || *rest != '-')
         return false;
-    }
     const char *digits = rest + 1;
     const char *end = digits + strspn(digits, "0123456789");
-    if (end == digits || (*end != '\0' && *end != '.')) {
+    if (end == digits || (*end != '\0' && *end != '.'))
         return false;
-    }
     ret->wall_ms = (int64_t)timegm(&tm) * 1000;
     ret->sequence = read_digits(digits, end);
     return true;
@@ -154,15 +144,13 @@ static void for_each_rotated(const struct audit_file *file,
                              void *user)
 {
     DIR *directory = opendir(file->directory);
-    if (!directory) {
+    if (!directory)
         return;
-    }
     const struct dirent *entry;
     while ((entry = readdir(directory))) {
         struct rotated_name rotated;
-        if (read_rotated_name(file->name, entry->d_name, &rotated)) {
+        if (read_rotated_name(file->name, entry->d_name, &rotated))
             visit(user, entry->d_name, rotated);
-        }
     }
     closedir(directory);
 }
@@ -171,17 +159,15 @@ static void keep_greatest(void *user, const char *name, struct rotated_name rota
 {
     (void)name;
     int64_t *greatest = user;
-    if (rotated.sequence > *greatest) {
+    if (rotated.sequence > *greatest)
         *greatest = rotated.sequence;
-    }
 }
 
 int64_t audit_file_last_sequence(const struct audit_file *file)
 {
     int64_t sequence = file->regular ? sequence_in_file(file) : 0;
-    if (sequence == 0) {
+    if (sequence == 0)
         for_each_rotated(file, keep_greatest, &sequence);
-    }
     return sequence;
 }
 
@@ -195,9 +181,8 @@ struct expiry {
 static void expire_one(void *user, const char *name, struct rotated_name rotated)
 {
     const struct expiry *expiry = user;
-    if (rotated.wall_ms >= expiry->before_ms) {
+    if (rotated.wall_ms >= expiry->before_ms)
         return;
-    }
     struct buffer path = {0};
     buffer_addf(&path, "%s/%s", expiry->file->directory, name);
     buffer_add_char(&path, '\0');
@@ -219,9 +204,8 @@ void audit_file_expire(const struct audit_file *file, int64_t before_ms,
 static bool sync_directory(const struct audit_file *file)
 {
     int fd = open(file->directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0) {
+    if (fd < 0)
         return false;
-    }
     /* Some file systems cannot sync a directory and say EINVAL; then there is nothing to do. */
     bool synced = fsync(fd) == 0 || errno == EINVAL;
     int saved = errno;
@@ -234,9 +218,8 @@ static bool sync_directory(const struct audit_file *file)
 static bool examine(struct audit_file *file)
 {
     struct stat status;
-    if (fstat(file->fd, &status) != 0) {
+    if (fstat(file->fd, &status) != 0)
         return false;
-    }
     file->regular = S_ISREG(status.st_mode);
     if (!file->regular && !S_ISCHR(status.st_mode)) {
         errno = EINVAL;
@@ -287,9 +270,8 @@ size_t audit_file_append(struct audit_file *file, struct text bytes, int64_t wal
     size_t done = 0;
     while (done < bytes.length) {
         ssize_t count = write(file->fd, bytes.data + done, bytes.length - done);
-        if (count < 0 && errno == EINTR) {
+        if (count < 0 && errno == EINTR)
             continue;
-        }
         if (count <= 0) {
             errno = count == 0 ? EIO : errno;
             break;
@@ -298,9 +280,8 @@ size_t audit_file_append(struct audit_file *file, struct text bytes, int64_t wal
         file->size += count;
     }
     file->unsynced |= done > 0;
-    if (file->day < 0) {
+    if (file->day < 0)
         file->day = wall_ms / DAY_MS;
-    }
     return done;
 }
 
@@ -363,9 +344,8 @@ bool audit_file_rotate(struct audit_file *file, int64_t last_sequence, int64_t w
         print_rotated_path(file, last_sequence, wall_ms, &rotated);
         bool renamed = rename_new(file->path, rotated.data);
         buffer_free(&rotated);
-        if (!renamed) {
+        if (!renamed)
             return false;
-        }
     }
     audit_file_close(file);
     return audit_file_open(file);

@@ -93,13 +93,11 @@ static void add_timestamp(struct buffer *line, int64_t wall_ms)
 /* Cuts at TEXT_MAX bytes, but not through a character. */
 static struct text cut(struct text value)
 {
-    if (value.length <= TEXT_MAX) {
+    if (value.length <= TEXT_MAX)
         return value;
-    }
     size_t length = TEXT_MAX;
-    while (length > TEXT_MAX - 4 && ((unsigned char)value.data[length] & 0xc0) == 0x80) {
+    while (length > TEXT_MAX - 4 && ((unsigned char)value.data[length] & 0xc0) == 0x80)
         length--;
-    }
     return (struct text){value.data, length};
 }
 
@@ -132,9 +130,8 @@ static bool is_ip_address(struct text text)
 {
     char copy[INET6_ADDRSTRLEN];
     unsigned char address[16];
-    if (text.length >= sizeof(copy)) {
+    if (text.length >= sizeof(copy))
         return false;
-    }
     memcpy(copy, text.data, text.length);
     copy[text.length] = '\0';
     int family = memchr(copy, ':', text.length) ? AF_INET6 : AF_INET;
@@ -143,26 +140,22 @@ static bool is_ip_address(struct text text)
 
 static void add_addresses(struct buffer *line, const struct audit_record *record)
 {
-    if (record->source_ip.length > 0 && is_ip_address(record->source_ip)) {
+    if (record->source_ip.length > 0 && is_ip_address(record->source_ip))
         ADD(line, "source.ip", record->source_ip);
-    } else {
+    else
         ADD(line, "source.address", record->source_ip);
-    }
-    if (!text_equal(record->peer_ip, record->source_ip)) {
+    if (!text_equal(record->peer_ip, record->source_ip))
         ADD(line, "client.address", record->peer_ip);
-    }
 }
 
 static void add_ended(struct buffer *line, const struct audit_record *record)
 {
-    if (record->ended_count == 0) {
+    if (record->ended_count == 0)
         return;
-    }
     buffer_add_literal(line, ",\"sessiond.ended\":[");
     for (size_t i = 0; i < record->ended_count; i++) {
-        if (i > 0) {
+        if (i > 0)
             buffer_add_char(line, ',');
-        }
         add_string(line, record->ended[i]);
     }
     buffer_add_char(line, ']');

@@ -33,9 +33,8 @@ static void take(struct audit *audit, struct audit_producer *producer)
     atomic_fetch_sub(&audit->urgent, tickets);
     buffer_add_text(&audit->backlog, buffer_text(&taken));
     taken.length = 0;
-    if (taken.capacity > AUDIT_BUFFER_KEPT) {
+    if (taken.capacity > AUDIT_BUFFER_KEPT)
         buffer_free(&taken);
-    }
     producer->spare = taken;
 }
 
@@ -58,23 +57,20 @@ static void gather(struct audit *audit)
                                                        .numbers = &number,
                                                        .number_count = 1});
     }
-    for (struct audit_producer *at = first_producer(audit); at; at = at->next) {
+    for (struct audit_producer *at = first_producer(audit); at; at = at->next)
         take(audit, at);
-    }
 }
 
 static void tell_producers(struct audit *audit)
 {
     for (struct audit_producer *at = first_producer(audit); at; at = at->next) {
-        if (!at->settling.first) {
+        if (!at->settling.first)
             continue;
-        }
         pthread_mutex_lock(&at->lock);
         audit_ticket_splice(&at->decided, &at->settling);
         pthread_cond_signal(&at->settled);
-        if (at->wake) {
+        if (at->wake)
             at->wake(at->user);
-        }
         pthread_mutex_unlock(&at->lock);
     }
 }
@@ -133,19 +129,15 @@ static void wait_for_work(struct audit *audit)
     int64_t until = broken ? audit->retry_at_ns : audit_now_ns() + idle_ns;
     pthread_mutex_lock(&audit->lock);
     atomic_store(&audit->state, THREAD_IDLE);
-    while (!is_called(audit) && atomic_load(&audit->pending) == 0) {
-        if (!sleep_until(audit, until)) {
+    while (!is_called(audit) && atomic_load(&audit->pending) == 0)
+        if (!sleep_until(audit, until))
             break;
-        }
-    }
     atomic_store(&audit->state, THREAD_GATHERING);
     until = audit_now_ns() + gather_ns;
     while (!is_called(audit) && atomic_load(&audit->urgent) == 0 &&
-           atomic_load(&audit->pending) > 0 && atomic_load(&audit->pending) < AUDIT_GATHER_BYTES) {
-        if (!sleep_until(audit, until)) {
+           atomic_load(&audit->pending) > 0 && atomic_load(&audit->pending) < AUDIT_GATHER_BYTES)
+        if (!sleep_until(audit, until))
             break;
-        }
-    }
     atomic_store(&audit->state, THREAD_BUSY);
     pthread_mutex_unlock(&audit->lock);
 }
@@ -168,9 +160,8 @@ void *audit_thread_run(void *user)
         /* Read before the round, which then takes everything handed over before the stop. */
         stopping = atomic_load(&audit->stopping);
         run_round(audit);
-        if (!stopping) {
+        if (!stopping)
             wait_for_work(audit);
-        }
     }
     audit_writer_finish(audit);
     remove_producers(audit, true);

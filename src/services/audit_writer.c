@@ -49,9 +49,8 @@ static void refuse_tickets(struct audit *audit, size_t complete)
         struct frame frame = audit_frame_at(backlog, at);
         size_t size = sizeof(frame) + frame.length;
         if (!frame.ticket && index >= complete) {
-            if (kept != at) {
+            if (kept != at)
                 memmove(backlog->data + kept, backlog->data + at, size);
-            }
             kept += size;
         } else {
             atomic_fetch_sub(&audit->queued, size);
@@ -101,9 +100,8 @@ static void print_recovered(const struct audit *audit, struct buffer *out)
 {
     const struct audit_number numbers[] = {{"sessiond.torn_bytes", audit->file.torn},
                                            {"sessiond.lines_refused", audit->refused}};
-    if (audit->file.torn > 0) {
+    if (audit->file.torn > 0)
         buffer_add_char(out, '\n');
-    }
     audit_format_notice(out, &(struct audit_notice){.event = AUDIT_RECOVERED,
                                                     .wall_ms = clock_wall_ms(),
                                                     .numbers = numbers,
@@ -121,13 +119,11 @@ static bool write_recovered(struct audit *audit)
     int error = errno;
     buffer_free(&out);
     errno = error;
-    if (!written) {
+    if (!written)
         return false;
-    }
     audit->next_sequence++; /* even if the sync fails: the number is in the file */
-    if (!sync_file(audit)) {
+    if (!sync_file(audit))
         return false;
-    }
     audit->refused = 0;
     audit->file.torn = 0;
     count_written(1, length);
@@ -150,13 +146,11 @@ static void try_recovery(struct audit *audit)
 
 bool audit_writer_prepare(struct audit *audit)
 {
-    if (!audit_file_open(&audit->file)) {
+    if (!audit_file_open(&audit->file))
         return false;
-    }
     audit->next_sequence = audit_file_last_sequence(&audit->file) + 1;
-    if (audit->file.torn == 0) {
+    if (audit->file.torn == 0)
         return true;
-    }
     log_warning("audit_torn_line", "file=%s bytes=%lld", audit->file.path,
                 (long long)audit->file.torn);
     return write_recovered(audit);
@@ -197,9 +191,8 @@ static void settle_written(struct audit *audit)
 {
     for (size_t at = audit->backlog_start; at < audit->chunk.backlog_end;) {
         struct frame frame = audit_frame_at(&audit->backlog, at);
-        if (frame.ticket) {
+        if (frame.ticket)
             decide(frame, true);
-        }
         at += sizeof(frame) + frame.length;
     }
     atomic_fetch_sub(&audit->queued, audit->chunk.backlog_end - audit->backlog_start);
@@ -212,9 +205,8 @@ static void settle_written(struct audit *audit)
 static void settle_short_write(struct audit *audit, size_t written)
 {
     size_t complete = 0;
-    while (complete < audit->chunk.lines && audit->chunk.ends[complete] <= written) {
+    while (complete < audit->chunk.lines && audit->chunk.ends[complete] <= written)
         complete++;
-    }
     audit->next_sequence += (int64_t)complete;
     count_written(complete, complete > 0 ? audit->chunk.ends[complete - 1] : 0);
     refuse_tickets(audit, complete);
@@ -252,9 +244,8 @@ static void tell_deleted(void *user, const char *path, int error)
 {
     struct audit *audit = user;
     const struct audit_number number = {"sessiond.errno", error};
-    if (error != 0) {
+    if (error != 0)
         log_error("audit_delete_failed", "file=%s error=%s", path, strerrorname_np(error));
-    }
     audit_add_notice(audit, &(struct audit_notice){.event = AUDIT_FILE_DELETED,
                                                    .wall_ms = clock_wall_ms(),
                                                    .failed = error != 0,
@@ -274,9 +265,8 @@ static void expire(struct audit *audit)
 static void expire_if_due(struct audit *audit)
 {
     int64_t now = clock_wall_ms();
-    if (now >= audit->expire_at_ms || now < audit->expire_at_ms - expire_every_ms) {
+    if (now >= audit->expire_at_ms || now < audit->expire_at_ms - expire_every_ms)
         expire(audit);
-    }
 }
 
 /* A file that cannot be renamed goes on being written: too large is better than lost. */
@@ -284,9 +274,8 @@ static void rotate_if_due(struct audit *audit)
 {
     int64_t now = clock_wall_ms();
     if (!audit_file_is_due(&audit->file, atomic_load(&audit->max_bytes), now) ||
-        audit_now_ns() < audit->rotate_at_ns) {
+        audit_now_ns() < audit->rotate_at_ns)
         return;
-    }
     if (audit_file_rotate(&audit->file, audit->next_sequence - 1, now)) {
         expire(audit);
     } else if (audit->file.fd < 0) {
@@ -305,13 +294,12 @@ static void reopen(struct audit *audit)
         return;
     }
     audit_file_close(&audit->file);
-    if (!audit_file_open(&audit->file)) {
+    if (!audit_file_open(&audit->file))
         fail(audit, "open", errno);
-    } else if (audit->file.torn > 0 && !write_recovered(audit)) {
+    else if (audit->file.torn > 0 && !write_recovered(audit))
         fail(audit, "write", errno);
-    } else {
+    else
         log_info("audit_reopened", "file=%s", audit->file.path);
-    }
 }
 
 /* --- the turn --- */
@@ -320,13 +308,11 @@ static void write_backlog(struct audit *audit)
 {
     while (atomic_load(&audit->healthy) && audit->backlog_start < audit->backlog.length) {
         rotate_if_due(audit);
-        if (audit->file.fd < 0) {
+        if (audit->file.fd < 0)
             break;
-        }
         assemble(audit);
-        if (!write_chunk(audit)) {
+        if (!write_chunk(audit))
             break;
-        }
     }
     if (!atomic_load(&audit->healthy)) {
         refuse_tickets(audit, 0);
@@ -334,34 +320,29 @@ static void write_backlog(struct audit *audit)
         audit->backlog.length = 0;
         audit->backlog_start = 0;
     }
-    if (audit->backlog.length == 0 && audit->backlog.capacity > AUDIT_BUFFER_KEPT) {
+    if (audit->backlog.length == 0 && audit->backlog.capacity > AUDIT_BUFFER_KEPT)
         buffer_free(&audit->backlog);
-    }
 }
 
 void audit_writer_turn(struct audit *audit)
 {
     bool asked = atomic_exchange(&audit->reopen, false);
     if (!atomic_load(&audit->healthy)) {
-        if (asked || atomic_load(&audit->stopping) || audit_now_ns() >= audit->retry_at_ns) {
+        if (asked || atomic_load(&audit->stopping) || audit_now_ns() >= audit->retry_at_ns)
             try_recovery(audit);
-        }
     } else if (asked) {
         reopen(audit);
     }
-    if (atomic_load(&audit->healthy)) {
+    if (atomic_load(&audit->healthy))
         expire_if_due(audit);
-    }
     write_backlog(audit);
 }
 
 void audit_writer_finish(struct audit *audit)
 {
-    if (audit->file.fd >= 0 && audit->file.unsynced && !sync_file(audit)) {
+    if (audit->file.fd >= 0 && audit->file.unsynced && !sync_file(audit))
         fail(audit, "sync", errno);
-    }
     audit_file_close(&audit->file);
-    if (audit->backlog.length > 0) {
+    if (audit->backlog.length > 0)
         log_error("audit_lines_lost", "file=%s bytes=%zu", audit->file.path, audit->backlog.length);
-    }
 }

@@ -25,11 +25,10 @@ void call_list_add(struct call_list *list, struct store_call *call)
     call->state->list = list;
     call->next = NULL;
     call->previous = list->last;
-    if (list->last) {
+    if (list->last)
         list->last->next = call;
-    } else {
+    else
         list->first = call;
-    }
     list->last = call;
 }
 
@@ -37,25 +36,22 @@ void call_list_remove(struct store_call *call)
 {
     struct call_list *list = call->state->list;
     assert(list);
-    if (call->previous) {
+    if (call->previous)
         call->previous->next = call->next;
-    } else {
+    else
         list->first = call->next;
-    }
-    if (call->next) {
+    if (call->next)
         call->next->previous = call->previous;
-    } else {
+    else
         list->last = call->previous;
-    }
     call->state->list = NULL;
 }
 
 struct store_call *call_list_take(struct call_list *list)
 {
     struct store_call *call = list->first;
-    if (call) {
+    if (call)
         call_list_remove(call);
-    }
     return call;
 }
 
@@ -64,9 +60,8 @@ struct store_call *call_list_take(struct call_list *list)
 static struct store_call_state *take_state(struct store_link *link)
 {
     struct store_call_state *state = link->free_states;
-    if (!state) {
+    if (!state)
         return xcalloc(1, sizeof(*state));
-    }
     link->free_states = state->next_free;
     struct buffer bytes = state->bytes;
     *state = (struct store_call_state){.bytes = bytes};
@@ -76,9 +71,8 @@ static struct store_call_state *take_state(struct store_link *link)
 static void give_state(struct store_link *link, struct store_call_state *state)
 {
     state->bytes.length = 0;
-    if (state->bytes.capacity > BYTES_KEPT) {
+    if (state->bytes.capacity > BYTES_KEPT)
         buffer_free(&state->bytes);
-    }
     state->next_free = link->free_states;
     link->free_states = state;
 }
@@ -94,9 +88,8 @@ static void encode_script(struct store_call *call)
     state->arguments_at = state->bytes.length;
     command_argument(&state->bytes, TEXT("1"));
     command_argument(&state->bytes, call->key);
-    for (size_t i = 0; i < call->argument_count; i++) {
+    for (size_t i = 0; i < call->argument_count; i++)
         command_argument(&state->bytes, call->arguments[i]);
-    }
 }
 
 /* The same command with the source instead of its name. */
@@ -123,11 +116,10 @@ void call_begin(struct store_link *link, struct store_call *call)
     call->replicas = 0;
     call->state->started_ns = clock_monotonic_ns();
     call->state->slot = store_slot(call->key);
-    if (call->script) {
+    if (call->script)
         encode_script(call);
-    } else {
+    else
         command_append(&call->state->bytes, call->arguments, call->argument_count);
-    }
     link->pending++;
     metrics_gauge_add(METRIC_STORE_PENDING, 1);
     if (call->deadline_ms < link->first_deadline_ms) {
@@ -149,19 +141,15 @@ static void count_end(struct store_link *link, const struct store_call *call, en
     int64_t duration_ns = now_ns - call->state->started_ns;
     metrics_observe(METRIC_STORE_DURATION, duration_ns > 0 ? duration_ns : 0);
     metrics_gauge_add(METRIC_STORE_PENDING, -1);
-    if (err != ERR_OK) {
+    if (err != ERR_OK)
         metrics_add(METRIC_STORE_ERRORS, 1);
-    }
-    if (err == ERR_STORE_TIMEOUT) {
+    if (err == ERR_STORE_TIMEOUT)
         metrics_add(METRIC_STORE_TIMEOUTS, 1);
-    }
     bool was_held = call->state->reply != NULL;
-    if (was_held && call->replicas == 0) {
+    if (was_held && call->replicas == 0)
         metrics_add(METRIC_WRITES_UNREPLICATED, 1);
-    }
-    if (!call->state->direct && err != ERR_SHUTTING_DOWN) {
+    if (!call->state->direct && err != ERR_SHUTTING_DOWN)
         shared_note_call(link->store, call_got_through(err));
-    }
 }
 
 void call_end(struct store_link *link, struct store_call *call, enum err err,
@@ -188,9 +176,8 @@ static void park(struct store_link *link, struct store_call *call, int64_t again
 {
     call->state->again_ms = again_ms;
     call_list_add(&link->parked, call);
-    if (again_ms) {
+    if (again_ms)
         link_schedule(link, again_ms);
-    }
 }
 
 void call_route(struct store_link *link, struct store_call *call)
@@ -223,9 +210,8 @@ static void redirect(struct store_link *link, struct store_call *call,
         call_end_soon(link, call, ERR_STORE_PROTOCOL);
         return;
     }
-    if (!may_try(link, call)) {
+    if (!may_try(link, call))
         return;
-    }
     metrics_add(METRIC_STORE_REDIRECTS, 1);
     call->state->asking = asking;
     connection_enqueue(link_connection(link, link_node(link, &target), call), call);
@@ -239,9 +225,8 @@ static void pause_call(struct store_link *link, struct store_call *call)
         return;
     }
     int64_t pause_ms = PAUSE_FIRST_MS;
-    for (unsigned i = 0; i < call->state->pauses && pause_ms < PAUSE_MOST_MS; i++) {
+    for (unsigned i = 0; i < call->state->pauses && pause_ms < PAUSE_MOST_MS; i++)
         pause_ms *= 2;
-    }
     call->state->pauses++;
     metrics_add(METRIC_STORE_RETRIES, 1);
     park(link, call, clock_monotonic_ms() + jitter_pause(&link->seed, pause_ms));

@@ -21,7 +21,6 @@ void command_argument(struct buffer *out, struct text argument)
 void command_append(struct buffer *out, const struct text *arguments, size_t count)
 {
     command_begin(out, count);
-    for (size_t i = 0; i < count; i++) {
+    for (size_t i = 0; i < count; i++)
         command_argument(out, arguments[i]);
-    }
 }

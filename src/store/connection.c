@@ -75,17 +75,15 @@ static void socket_closed(uv_handle_t *handle)
 static void close_socket(struct connection *connection)
 {
     struct connection_socket *gone = connection->socket;
-    if (!gone) {
+    if (!gone)
         return;
-    }
     connection->socket = NULL;
     gone->connection = NULL;
     uv_poll_stop(&gone->poll);
     uv_close((uv_handle_t *)&gone->poll, socket_closed);
     close(gone->fd);
-    if (connection->state == CONNECTION_UP) {
+    if (connection->state == CONNECTION_UP)
         metrics_gauge_add(METRIC_STORE_LINKS, -1);
-    }
 }
 
 static void set_options(int fd)
@@ -134,18 +132,16 @@ static void greet(struct connection *connection)
     connection->state = CONNECTION_GREETING;
     connection->greetings_owed = settings->greetings;
     if (send(connection->socket->fd, greeting->data, greeting->length, MSG_NOSIGNAL) !=
-        (ssize_t)greeting->length) {
+        (ssize_t)greeting->length)
         connection_break(connection, ERR_STORE_UNAVAILABLE, "greeting-not-sent");
-    }
 }
 
 static void finish_connect(struct connection *connection)
 {
     int failure = 0;
     socklen_t length = sizeof(failure);
-    if (getsockopt(connection->socket->fd, SOL_SOCKET, SO_ERROR, &failure, &length) != 0) {
+    if (getsockopt(connection->socket->fd, SOL_SOCKET, SO_ERROR, &failure, &length) != 0)
         failure = errno;
-    }
     if (failure) {
         connection_break(connection, ERR_STORE_UNAVAILABLE, strerror(failure));
         return;
@@ -161,16 +157,13 @@ static void on_socket_event(uv_poll_t *poll, int status, int events)
         finish_connect(connection);
         return;
     }
-    if (status < 0 || (events & UV_READABLE)) {
+    if (status < 0 || (events & UV_READABLE))
         stream_read(connection);
-    }
     /* libuv stops watching a socket with an error on it: what could be read has been. */
-    if (connection->socket && status < 0) {
+    if (connection->socket && status < 0)
         connection_break(connection, ERR_STORE_UNAVAILABLE, uv_strerror(status));
-    }
-    if (connection->socket && (events & UV_WRITABLE)) {
+    if (connection->socket && (events & UV_WRITABLE))
         stream_write(connection);
-    }
 }
 
 int connection_fd(const struct connection *connection)
@@ -190,13 +183,12 @@ void connection_greeted(struct connection *connection, const struct store_reply 
     enum reply_outcome outcome = reply_outcome(reply);
     bool is_auth = connection->greetings_owed > 1;
     connection->greetings_owed--;
-    if (outcome == OUTCOME_AGAIN || outcome == OUTCOME_STALE) {
+    if (outcome == OUTCOME_AGAIN || outcome == OUTCOME_STALE)
         connection_break(connection, ERR_STORE_UNAVAILABLE, "not-ready");
-    } else if (is_auth && outcome != OUTCOME_ANSWER) {
+    else if (is_auth && outcome != OUTCOME_ANSWER)
         connection_break(connection, ERR_STORE_DENIED, "auth-refused");
-    } else if (connection->greetings_owed == 0) {
+    else if (connection->greetings_owed == 0)
         come_up(connection);
-    }
 }
 
 /* --- connecting --- */
@@ -205,9 +197,8 @@ static bool open_socket(struct connection *connection, const struct sockaddr *ad
                         socklen_t length)
 {
     int fd = socket(address->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    if (fd < 0) {
+    if (fd < 0)
         return false;
-    }
     set_options(fd);
     struct connection_socket *opened = xcalloc(1, sizeof(*opened));
     if ((connect(fd, address, length) != 0 && errno != EINPROGRESS) ||
@@ -242,13 +233,11 @@ static void connect_to(struct connection *connection, const struct sockaddr *add
 static const struct addrinfo *choose_address(const struct addrinfo *list, unsigned attempt)
 {
     unsigned count = 0;
-    for (const struct addrinfo *info = list; info; info = info->ai_next) {
+    for (const struct addrinfo *info = list; info; info = info->ai_next)
         count++;
-    }
     const struct addrinfo *chosen = list;
-    for (unsigned skip = count ? attempt % count : 0; skip > 0; skip--) {
+    for (unsigned skip = count ? attempt % count : 0; skip > 0; skip--)
         chosen = chosen->ai_next;
-    }
     return chosen;
 }
 
@@ -260,11 +249,10 @@ static void on_resolved(uv_getaddrinfo_t *request, int status, struct addrinfo *
         connection->lookup = NULL;
         const struct addrinfo *chosen =
             status == 0 ? choose_address(list, connection->attempts) : NULL;
-        if (chosen) {
+        if (chosen)
             connect_to(connection, chosen->ai_addr, chosen->ai_addrlen);
-        } else {
+        else
             connection_break(connection, ERR_STORE_UNAVAILABLE, "name-not-resolved");
-        }
     }
     uv_freeaddrinfo(list);
     link_handle_closed(lookup->link);
@@ -299,13 +287,12 @@ static void start(struct connection *connection)
     link_schedule(connection->link, connection->due_ms);
     struct sockaddr_in v4;
     struct sockaddr_in6 v6;
-    if (uv_ip4_addr(endpoint->host, endpoint->port, &v4) == 0) {
+    if (uv_ip4_addr(endpoint->host, endpoint->port, &v4) == 0)
         connect_to(connection, (const struct sockaddr *)&v4, sizeof(v4));
-    } else if (uv_ip6_addr(endpoint->host, endpoint->port, &v6) == 0) {
+    else if (uv_ip6_addr(endpoint->host, endpoint->port, &v6) == 0)
         connect_to(connection, (const struct sockaddr *)&v6, sizeof(v6));
-    } else {
+    else
         resolve(connection);
-    }
 }
 
 /* --- calls in --- */
@@ -314,11 +301,10 @@ static void start(struct connection *connection)
 static void fail_or_keep(struct connection *connection, struct store_call *call)
 {
     if (call->state->direct || connection->down_err == ERR_STORE_DENIED ||
-        connection->due_ms >= call->deadline_ms) {
+        connection->due_ms >= call->deadline_ms)
         call_end_soon(connection->link, call, connection->down_err);
-    } else {
+    else
         call_list_add(&connection->queue, call);
-    }
 }
 
 void connection_enqueue(struct connection *connection, struct store_call *call)
@@ -333,14 +319,12 @@ void connection_enqueue(struct connection *connection, struct store_call *call)
 
 void connection_flush(struct connection *connection)
 {
-    if (!connection->queue.first) {
+    if (!connection->queue.first)
         return;
-    }
-    if (connection->state == CONNECTION_IDLE) {
+    if (connection->state == CONNECTION_IDLE)
         start(connection);
-    } else if (connection->state == CONNECTION_UP) {
+    else if (connection->state == CONNECTION_UP)
         stream_send_queue(connection);
-    }
 }
 
 /* --- breaking --- */
@@ -370,9 +354,8 @@ static void begin_pause(struct connection *connection)
 static void end_held(struct connection *connection)
 {
     struct store_call *call;
-    while ((call = call_list_take(&connection->held))) {
+    while ((call = call_list_take(&connection->held)))
         call_end_soon(connection->link, call, ERR_OK);
-    }
 }
 
 static void keep_or_fail_queue(struct connection *connection)
@@ -435,19 +418,16 @@ int64_t connection_tick(struct connection *connection, int64_t now_ms)
     case CONNECTION_IDLE:
         return INT64_MAX;
     case CONNECTION_UP:
-        if (!connection->wait_owed) {
+        if (!connection->wait_owed)
             return INT64_MAX;
-        }
-        if (now_ms >= connection->due_ms) {
+        if (now_ms >= connection->due_ms)
             connection_break(connection, ERR_STORE_UNAVAILABLE, "wait-overdue");
-        }
         break;
     case CONNECTION_RESOLVING:
     case CONNECTION_CONNECTING:
     case CONNECTION_GREETING:
-        if (now_ms >= connection->due_ms) {
+        if (now_ms >= connection->due_ms)
             connection_break(connection, ERR_STORE_UNAVAILABLE, "connect-timeout");
-        }
         break;
     case CONNECTION_PAUSING:
         if (now_ms >= connection->due_ms) {

@@ -69,9 +69,8 @@ static void fetch_within(struct control *control, int64_t pause_ms)
     uint64_t pause = pause_ms > 0 ? (uint64_t)pause_ms : 0;
     uv_handle_t *handle = (uv_handle_t *)&control->fetch_timer;
     uv_update_time(&control->loop);
-    if (!uv_is_active(handle) || uv_timer_get_due_in(&control->fetch_timer) > pause) {
+    if (!uv_is_active(handle) || uv_timer_get_due_in(&control->fetch_timer) > pause)
         uv_timer_start(&control->fetch_timer, on_fetch_timer, pause, 0);
-    }
 }
 
 static void fetch_as_wanted(struct control *control)
@@ -109,9 +108,8 @@ static void fetch_succeeded(struct control *control, struct slot_map *map)
 {
     size_t masters = map->master_count;
     unsigned covered = map->covered;
-    if (shared_publish_map(control->store, map)) {
+    if (shared_publish_map(control->store, map))
         log_info("store-map-changed", "masters=%zu slots=%u", masters, covered);
-    }
     metrics_add(METRIC_STORE_MAP_REFRESHES, 1);
     if (control->unreachable) {
         control->unreachable = false;
@@ -129,18 +127,16 @@ static void on_slots(struct store_call *call, enum err err, const struct store_r
 {
     struct control *control =
         (struct control *)((char *)call - offsetof(struct control, fetch_call));
-    if (atomic_load(&control->stopping)) {
+    if (atomic_load(&control->stopping))
         return;
-    }
     const struct endpoint *asked = &control->candidates[control->asked - 1];
     struct slot_map *map = err == ERR_OK ? slot_map_parse(reply, asked->host) : NULL;
     /* An answer without a map is the other kind of failure. */
     control->fetch_err = err != ERR_OK ? err : ERR_STORE_PROTOCOL;
-    if (map) {
+    if (map)
         fetch_succeeded(control, map);
-    } else {
+    else
         fetch_next(control);
-    }
 }
 
 static void fetch_next(struct control *control)
@@ -161,11 +157,9 @@ static void fetch_next(struct control *control)
 
 static void add_candidate(struct control *control, const struct endpoint *endpoint)
 {
-    for (size_t i = 0; i < control->candidate_count; i++) {
-        if (endpoint_equal(&control->candidates[i], endpoint)) {
+    for (size_t i = 0; i < control->candidate_count; i++)
+        if (endpoint_equal(&control->candidates[i], endpoint))
             return;
-        }
-    }
     control->candidates[control->candidate_count++] = *endpoint;
 }
 
@@ -188,21 +182,18 @@ static void choose_candidates(struct control *control)
     control->candidates = xcalloc(most, sizeof(control->candidates[0]));
     control->candidate_count = 0;
     control->asked = 0;
-    for (size_t i = 0; map && i < map->node_count; i++) {
+    for (size_t i = 0; map && i < map->node_count; i++)
         add_candidate(control, &map->nodes[i]);
-    }
-    for (size_t i = 0; i < settings->seed_count; i++) {
+    for (size_t i = 0; i < settings->seed_count; i++)
         add_candidate(control, &settings->seeds[i]);
-    }
     slot_map_unref(&map);
     shuffle(control);
 }
 
 static void fetch_begin(struct control *control)
 {
-    if (control->fetching) {
+    if (control->fetching)
         return;
-    }
     control->fetching = true;
     control->fetch_began_ms = clock_monotonic_ms();
     atomic_store(&control->store->refresh_wanted, false);
@@ -236,9 +227,8 @@ static void note_master(struct watched *watched, enum err err)
 static void end_round(struct control *control)
 {
     struct store *store = control->store;
-    if (!atomic_exchange(&store->calls_finished, false)) {
+    if (!atomic_exchange(&store->calls_finished, false))
         atomic_store(&store->serving, control->pings_answered > 0);
-    }
 }
 
 static void on_pong(struct store_call *call, enum err err, const struct store_reply *reply)
@@ -246,28 +236,23 @@ static void on_pong(struct store_call *call, enum err err, const struct store_re
     (void)reply;
     struct watched *watched = (struct watched *)call;
     struct control *control = watched->control;
-    if (atomic_load(&control->stopping)) {
+    if (atomic_load(&control->stopping))
         return;
-    }
     note_master(watched, err);
-    if (call_got_through(err)) {
+    if (call_got_through(err))
         control->pings_answered++;
-    } else {
+    else
         shared_want_refresh(control->store);
-    }
     control->pings_under_way--;
-    if (control->pings_under_way == 0) {
+    if (control->pings_under_way == 0)
         end_round(control);
-    }
 }
 
 static bool was_down(const struct control *control, const struct endpoint *endpoint)
 {
-    for (size_t i = 0; i < control->watched_count; i++) {
-        if (endpoint_equal(&control->watched[i].endpoint, endpoint)) {
+    for (size_t i = 0; i < control->watched_count; i++)
+        if (endpoint_equal(&control->watched[i].endpoint, endpoint))
             return control->watched[i].down;
-        }
-    }
     return false;
 }
 
@@ -291,9 +276,8 @@ static void on_ping_timer(uv_timer_t *timer)
 {
     static const struct text command[] = {{"PING", 4}};
     struct control *control = timer->data;
-    if (control->pings_under_way > 0) {
+    if (control->pings_under_way > 0)
         return;
-    }
     choose_watched(control);
     control->pings_answered = 0;
     control->pings_under_way = control->watched_count;
@@ -314,9 +298,8 @@ static void on_ping_timer(uv_timer_t *timer)
 static void on_flush(uv_prepare_t *flush)
 {
     struct control *control = flush->data;
-    if (control->link) {
+    if (control->link)
         store_flush(control->link);
-    }
 }
 
 static void close_handles(struct control *control)

@@ -11,12 +11,10 @@ bool endpoint_equal(const struct endpoint *a, const struct endpoint *b)
 
 bool endpoint_set(struct endpoint *endpoint, struct text host, int64_t port)
 {
-    if (host.length == 0 || host.length >= ADDRESS_HOST_MAX || port < 1 || port > 65535) {
+    if (host.length == 0 || host.length >= ADDRESS_HOST_MAX || port < 1 || port > 65535)
         return false;
-    }
-    if (memchr(host.data, '\0', host.length)) {
+    if (memchr(host.data, '\0', host.length))
         return false;
-    }
     memcpy(endpoint->host, host.data, host.length);
     endpoint->host[host.length] = '\0';
     endpoint->port = (uint16_t)port;
@@ -25,23 +23,20 @@ bool endpoint_set(struct endpoint *endpoint, struct text host, int64_t port)
 
 static struct text without_brackets(struct text host)
 {
-    if (host.length > 2 && host.data[0] == '[' && host.data[host.length - 1] == ']') {
+    if (host.length > 2 && host.data[0] == '[' && host.data[host.length - 1] == ']')
         return (struct text){host.data + 1, host.length - 2};
-    }
     return host;
 }
 
 bool endpoint_parse_redirect(struct text text, const char *answering, struct endpoint *ret)
 {
     const char *colon = text.length ? memrchr(text.data, ':', text.length) : NULL;
-    if (!colon) {
+    if (!colon)
         return false;
-    }
     struct text host = {text.data, (size_t)(colon - text.data)};
     struct text digits = {colon + 1, text.length - host.length - 1};
     int64_t port;
-    if (!text_to_int(digits, 1, 65535, &port)) {
+    if (!text_to_int(digits, 1, 65535, &port))
         return false;
-    }
     return endpoint_set(ret, host.length ? without_brackets(host) : text_of(answering), port);
 }

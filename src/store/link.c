@@ -17,11 +17,9 @@ enum { FLUSH_ROUNDS = 4 };
 
 struct node *link_node(struct store_link *link, const struct endpoint *endpoint)
 {
-    for (struct node *node = link->nodes; node; node = node->next) {
-        if (endpoint_equal(&node->endpoint, endpoint)) {
+    for (struct node *node = link->nodes; node; node = node->next)
+        if (endpoint_equal(&node->endpoint, endpoint))
             return node;
-        }
-    }
     struct node *node = xcalloc(1, sizeof(*node));
     node->endpoint = *endpoint;
     connection_init(&node->data, link, &node->endpoint, false);
@@ -44,9 +42,8 @@ struct connection *link_connection(struct store_link *link, struct node *node,
 static void take_calls(struct call_list *from, struct call_list *to)
 {
     struct store_call *call;
-    while ((call = call_list_take(from))) {
+    while ((call = call_list_take(from)))
         call_list_add(to, call);
-    }
 }
 
 /* Calls that nobody has seen yet go where the new map sends them. */
@@ -71,17 +68,15 @@ static void route_again(struct store_link *link)
         take_unsent(&node->durable, &unsent);
     }
     struct store_call *call;
-    while ((call = call_list_take(&unsent))) {
+    while ((call = call_list_take(&unsent)))
         call_route(link, call);
-    }
 }
 
 static void follow_map(struct store_link *link)
 {
     const struct slot_map *map = link->map;
-    for (struct node *node = link->nodes; node; node = node->next) {
+    for (struct node *node = link->nodes; node; node = node->next)
         node->in_map = false;
-    }
     link->map_nodes = xrealloc(link->map_nodes, map->master_count * sizeof(struct node *));
     for (size_t i = 0; i < map->master_count; i++) {
         link->map_nodes[i] = link_node(link, &map->nodes[i]);
@@ -161,9 +156,8 @@ void link_handle_closed(struct store_link *link)
 {
     assert(link->handles > 0);
     link->handles--;
-    if (link->handles > 0 || !link->closing) {
+    if (link->handles > 0 || !link->closing)
         return;
-    }
     free_states(link);
     slot_map_unref(&link->map);
     settings_unref(&link->settings);
@@ -185,24 +179,21 @@ static void end_all(struct store_link *link)
             &node->data.queue,    &node->data.awaiting,    &node->data.held,
             &node->durable.queue, &node->durable.awaiting, &node->durable.held,
         };
-        for (size_t i = 0; i < sizeof(lists) / sizeof(lists[0]); i++) {
+        for (size_t i = 0; i < sizeof(lists) / sizeof(lists[0]); i++)
             take_calls(lists[i], &link->ending);
-        }
     }
     take_calls(&link->parked, &link->ending);
     struct store_call *call;
-    while ((call = call_list_take(&link->ending))) {
+    while ((call = call_list_take(&link->ending)))
         call_end(link, call, ERR_SHUTTING_DOWN, NULL);
-    }
 }
 
 void store_link_close(struct store_link **link)
 {
     struct store_link *gone = *link;
     *link = NULL;
-    if (!gone) {
+    if (!gone)
         return;
-    }
     gone->closing = true;
     shared_remove_link(gone->store, gone);
     end_all(gone);
@@ -249,9 +240,8 @@ void store_flush(struct store_link *link)
             connection_flush(&node->durable);
         }
     }
-    if (link->dirty) {
+    if (link->dirty)
         link_schedule(link, 0);
-    }
 }
 
 size_t store_link_pending(const struct store_link *link)

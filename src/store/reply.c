@@ -14,9 +14,8 @@
 static void *take(const redisReadTask *task, size_t size)
 {
     struct reply_reader *reader = task->privdata;
-    if (size > REPLY_BYTES_MAX - reader->used) {
+    if (size > REPLY_BYTES_MAX - reader->used)
         return NULL;
-    }
     reader->used += size;
     return arena_zalloc(&reader->arena, size);
 }
@@ -24,9 +23,8 @@ static void *take(const redisReadTask *task, size_t size)
 static struct store_reply *add_reply(const redisReadTask *task, enum store_type type)
 {
     struct store_reply *reply = take(task, sizeof(*reply));
-    if (!reply) {
+    if (!reply)
         return NULL;
-    }
     reply->type = type;
     if (task->parent) {
         struct store_reply *parent = task->parent->obj;
@@ -40,9 +38,8 @@ static void *create_string(const redisReadTask *task, char *data, size_t length)
     struct store_reply *reply =
         add_reply(task, task->type == REDIS_REPLY_STRING ? STORE_STRING : STORE_STATUS);
     char *copy = reply ? take(task, length + 1) : NULL;
-    if (!copy) {
+    if (!copy)
         return NULL;
-    }
     memcpy(copy, data, length);
     reply->text = (struct text){copy, length};
     reply->is_error = task->type == REDIS_REPLY_ERROR;
@@ -52,13 +49,11 @@ static void *create_string(const redisReadTask *task, char *data, size_t length)
 static void *create_array(const redisReadTask *task, int elements)
 {
     struct store_reply *reply = add_reply(task, STORE_ARRAY);
-    if (!reply || elements < 0) {
+    if (!reply || elements < 0)
         return NULL;
-    }
     reply->elements = take(task, (size_t)elements * sizeof(struct store_reply *));
-    if (!reply->elements) {
+    if (!reply->elements)
         return NULL;
-    }
     reply->count = (size_t)elements;
     return reply;
 }
@@ -66,9 +61,8 @@ static void *create_array(const redisReadTask *task, int elements)
 static void *create_integer(const redisReadTask *task, long long value)
 {
     struct store_reply *reply = add_reply(task, STORE_INTEGER);
-    if (reply) {
+    if (reply)
         reply->integer = value;
-    }
     return reply;
 }
 
@@ -114,21 +108,18 @@ void reply_reader_close(struct reply_reader *reader)
 
 bool reply_reader_feed(struct reply_reader *reader, const char *data, size_t length)
 {
-    if (redisReaderFeed(reader->codec, data, length) != REDIS_OK) {
+    if (redisReaderFeed(reader->codec, data, length) != REDIS_OK)
         return false;
-    }
     return reader->codec->len - reader->codec->pos <= REPLY_BYTES_MAX;
 }
 
 enum reply_progress reply_reader_next(struct reply_reader *reader, const struct store_reply **ret)
 {
     void *reply = NULL;
-    if (redisReaderGetReply(reader->codec, &reply) != REDIS_OK) {
+    if (redisReaderGetReply(reader->codec, &reply) != REDIS_OK)
         return REPLY_BROKEN;
-    }
-    if (!reply) {
+    if (!reply)
         return REPLY_INCOMPLETE;
-    }
     *ret = reply;
     return REPLY_READY;
 }
@@ -202,22 +193,18 @@ static const struct error_row error_rows[] = {
 
 static bool begins_with_words(struct text text, struct text words)
 {
-    if (text.length < words.length || memcmp(text.data, words.data, words.length) != 0) {
+    if (text.length < words.length || memcmp(text.data, words.data, words.length) != 0)
         return false;
-    }
     return text.length == words.length || text.data[words.length] == ' ';
 }
 
 enum reply_outcome reply_outcome(const struct store_reply *reply)
 {
-    if (!reply->is_error) {
+    if (!reply->is_error)
         return OUTCOME_ANSWER;
-    }
-    for (size_t i = 0; i < sizeof(error_rows) / sizeof(error_rows[0]); i++) {
-        if (begins_with_words(reply->text, error_rows[i].prefix)) {
+    for (size_t i = 0; i < sizeof(error_rows) / sizeof(error_rows[0]); i++)
+        if (begins_with_words(reply->text, error_rows[i].prefix))
             return error_rows[i].outcome;
-        }
-    }
     return OUTCOME_UNEXPECTED;
 }
 
@@ -227,9 +214,8 @@ struct text reply_redirect_address(const struct store_reply *reply)
     struct text rest = reply->text;
     for (int word = 0; word < 2; word++) {
         const char *blank = rest.length ? memchr(rest.data, ' ', rest.length) : NULL;
-        if (!blank) {
+        if (!blank)
             return (struct text){NULL, 0};
-        }
         rest.length -= (size_t)(blank + 1 - rest.data);
         rest.data = blank + 1;
     }

@@ -26,9 +26,8 @@ static bool read_seeds(struct settings *settings, const struct conf_list *nodes,
         }
     }
     settings->seed_count = nodes->count;
-    if (nodes->count == 0) {
+    if (nodes->count == 0)
         buffer_add_literal(error, "redis.nodes: at least one is needed\n");
-    }
     return nodes->count > 0;
 }
 
@@ -41,15 +40,12 @@ static bool refuse(struct buffer *error, const char *path, const char *why)
 static bool check_password_file(int fd, const char *path, struct buffer *error)
 {
     struct stat status;
-    if (fstat(fd, &status) != 0) {
+    if (fstat(fd, &status) != 0)
         return refuse(error, path, strerror(errno));
-    }
-    if (!S_ISREG(status.st_mode)) {
+    if (!S_ISREG(status.st_mode))
         return refuse(error, path, "not a file");
-    }
-    if (status.st_mode & 077) {
+    if (status.st_mode & 077)
         return refuse(error, path, "others than its owner may use it; chmod 600");
-    }
     return true;
 }
 
@@ -58,13 +54,11 @@ static bool read_password(const char *path, char *out, size_t size, struct text 
                           struct buffer *error)
 {
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
-    if (fd < 0) {
+    if (fd < 0)
         return refuse(error, path, strerror(errno));
-    }
     bool good = false;
-    if (!check_password_file(fd, path, error)) {
+    if (!check_password_file(fd, path, error))
         goto out;
-    }
     ssize_t length = read(fd, out, size);
     if (length < 0 || (size_t)length == size) {
         refuse(error, path, length < 0 ? strerror(errno) : "too long");
@@ -81,9 +75,8 @@ out:
 static bool read_credentials(struct settings *settings, const struct conf *conf,
                              struct buffer *error)
 {
-    if (!conf->redis_password_file || !conf->redis_password_file[0]) {
+    if (!conf->redis_password_file || !conf->redis_password_file[0])
         return true;
-    }
     char file[PASSWORD_MAX];
     struct text password;
     bool good = read_password(conf->redis_password_file, file, sizeof(file), &password, error);
@@ -91,9 +84,8 @@ static bool read_credentials(struct settings *settings, const struct conf *conf,
         struct text user = text_of(conf->redis_user);
         struct text arguments[3] = {TEXT("AUTH"), user, password};
         /* AUTH without a user is understood by servers older than ACLs, too. */
-        if (user.length == 0) {
+        if (user.length == 0)
             arguments[1] = password;
-        }
         /* Room in advance: growing would leave copies of the password behind. */
         buffer_reserve(&settings->greeting, user.length + password.length + 64);
         command_append(&settings->greeting, arguments, user.length ? 3 : 2);

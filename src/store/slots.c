@@ -37,14 +37,12 @@ static unsigned crc16(struct text text)
 static struct text hash_tag(struct text key)
 {
     const char *open = key.length ? memchr(key.data, '{', key.length) : NULL;
-    if (!open) {
+    if (!open)
         return key;
-    }
     size_t left = key.length - (size_t)(open + 1 - key.data);
     const char *close = memchr(open + 1, '}', left);
-    if (!close || close == open + 1) {
+    if (!close || close == open + 1)
         return key;
-    }
     return (struct text){open + 1, (size_t)(close - open - 1)};
 }
 
@@ -90,12 +88,10 @@ static bool read_node(const struct store_reply *entry, const char *asked, struct
     const struct store_reply *host = store_reply_element(entry, 0);
     const struct store_reply *port = store_reply_element(entry, 1);
     int64_t number;
-    if (!host || !port || !store_reply_int(port, &number)) {
+    if (!host || !port || !store_reply_int(port, &number))
         return false;
-    }
-    if (host->type != STORE_STRING && host->type != STORE_NIL) {
+    if (host->type != STORE_STRING && host->type != STORE_NIL)
         return false;
-    }
     *known = !text_equal(host->text, TEXT("?"));
     return endpoint_set(ret, host->text.length ? host->text : text_of(asked), number);
 }
@@ -103,11 +99,9 @@ static bool read_node(const struct store_reply *entry, const char *asked, struct
 /* Index of the node within the map, added if it is new. */
 static size_t add_node(struct slot_map *map, const struct endpoint *node)
 {
-    for (size_t i = 0; i < map->node_count; i++) {
-        if (endpoint_equal(&map->nodes[i], node)) {
+    for (size_t i = 0; i < map->node_count; i++)
+        if (endpoint_equal(&map->nodes[i], node))
             return i;
-        }
-    }
     map->nodes[map->node_count] = *node;
     return map->node_count++;
 }
@@ -127,17 +121,14 @@ static bool read_master(struct slot_map *map, const struct store_reply *range, c
     const struct store_reply *last = store_reply_element(range, 1);
     const struct store_reply *master = store_reply_element(range, 2);
     int64_t from, to;
-    if (!master || !store_reply_int(first, &from) || !store_reply_int(last, &to)) {
+    if (!master || !store_reply_int(first, &from) || !store_reply_int(last, &to))
         return false;
-    }
     struct endpoint node;
     bool known;
-    if (from < 0 || from > to || to >= SLOT_COUNT || !read_node(master, asked, &node, &known)) {
+    if (from < 0 || from > to || to >= SLOT_COUNT || !read_node(master, asked, &node, &known))
         return false;
-    }
-    if (known) {
+    if (known)
         own_slots(map, from, to, add_node(map, &node));
-    }
     return true;
 }
 
@@ -147,46 +138,39 @@ static void read_replicas(struct slot_map *map, const struct store_reply *range,
     for (size_t i = 3; i < store_reply_count(range); i++) {
         struct endpoint node;
         bool known;
-        if (read_node(store_reply_element(range, i), asked, &node, &known) && known) {
+        if (read_node(store_reply_element(range, i), asked, &node, &known) && known)
             add_node(map, &node);
-        }
     }
 }
 
 static bool read_ranges(struct slot_map *map, const struct store_reply *reply, const char *asked)
 {
     size_t count = store_reply_count(reply);
-    for (size_t i = 0; i < count; i++) {
-        if (!read_master(map, store_reply_element(reply, i), asked)) {
+    for (size_t i = 0; i < count; i++)
+        if (!read_master(map, store_reply_element(reply, i), asked))
             return false;
-        }
-    }
     map->master_count = map->node_count;
-    for (size_t i = 0; i < count; i++) {
+    for (size_t i = 0; i < count; i++)
         read_replicas(map, store_reply_element(reply, i), asked);
-    }
     return map->covered > 0;
 }
 
 static size_t count_nodes(const struct store_reply *reply)
 {
     size_t nodes = 0;
-    for (size_t i = 0; i < store_reply_count(reply); i++) {
+    for (size_t i = 0; i < store_reply_count(reply); i++)
         nodes += store_reply_count(store_reply_element(reply, i));
-    }
     return nodes;
 }
 
 struct slot_map *slot_map_parse(const struct store_reply *reply, const char *asked)
 {
     size_t most = count_nodes(reply);
-    if (reply->type != STORE_ARRAY || most >= SLOT_NONE) {
+    if (reply->type != STORE_ARRAY || most >= SLOT_NONE)
         return NULL;
-    }
     struct slot_map *map = create_map(most);
-    if (!read_ranges(map, reply, asked)) {
+    if (!read_ranges(map, reply, asked))
         slot_map_unref(&map);
-    }
     return map;
 }
 
@@ -202,17 +186,14 @@ struct slot_map *slot_map_single(const struct endpoint *node)
 
 static bool same_nodes(const struct slot_map *a, const struct slot_map *b)
 {
-    if (a->node_count != b->node_count || a->master_count != b->master_count) {
+    if (a->node_count != b->node_count || a->master_count != b->master_count)
         return false;
-    }
     for (size_t i = 0; i < a->node_count; i++) {
         bool found = false;
-        for (size_t j = 0; j < b->node_count && !found; j++) {
+        for (size_t j = 0; j < b->node_count && !found; j++)
             found = endpoint_equal(&a->nodes[i], &b->nodes[j]);
-        }
-        if (!found) {
+        if (!found)
             return false;
-        }
     }
     return true;
 }
@@ -220,24 +201,21 @@ static bool same_nodes(const struct slot_map *a, const struct slot_map *b)
 static bool same_owner(const struct slot_map *a, unsigned owner_a, const struct slot_map *b,
                        unsigned owner_b)
 {
-    if (owner_a == SLOT_NONE || owner_b == SLOT_NONE) {
+    if (owner_a == SLOT_NONE || owner_b == SLOT_NONE)
         return owner_a == owner_b;
-    }
     return endpoint_equal(&a->nodes[owner_a], &b->nodes[owner_b]);
 }
 
 bool slot_map_equal(const struct slot_map *a, const struct slot_map *b)
 {
-    if (!same_nodes(a, b)) {
+    if (!same_nodes(a, b))
         return false;
-    }
     for (unsigned slot = 0; slot < SLOT_COUNT; slot++) {
         /* Slots come in runs: names are compared where a run begins. */
         bool same_run = slot > 0 && a->owner[slot] == a->owner[slot - 1] &&
                         b->owner[slot] == b->owner[slot - 1];
-        if (!same_run && !same_owner(a, a->owner[slot], b, b->owner[slot])) {
+        if (!same_run && !same_owner(a, a->owner[slot], b, b->owner[slot]))
             return false;
-        }
     }
     return true;
 }

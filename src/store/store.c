@@ -13,9 +13,8 @@
 struct store *store_start(const struct conf *conf, struct buffer *error)
 {
     struct settings *settings = settings_from_conf(conf, error);
-    if (!settings) {
+    if (!settings)
         return NULL;
-    }
     struct store *store = xcalloc(1, sizeof(*store));
     pthread_mutex_init(&store->lock, NULL);
     store->settings = settings;
@@ -27,17 +26,15 @@ struct store *store_start(const struct conf *conf, struct buffer *error)
 bool store_reload(struct store *store, const struct conf *conf, struct buffer *error)
 {
     struct settings *settings = settings_from_conf(conf, error);
-    if (!settings) {
+    if (!settings)
         return false;
-    }
     pthread_mutex_lock(&store->lock);
     struct settings *old = store->settings;
     /* The mode needs a restart: links were built for one map or the other. */
     settings->standalone = old->standalone;
     store->settings = settings;
-    for (struct store_link *link = store->links; link; link = link->next_link) {
+    for (struct store_link *link = store->links; link; link = link->next_link)
         uv_async_send(&link->wake);
-    }
     pthread_mutex_unlock(&store->lock);
     settings_unref(&old);
     shared_want_refresh(store);
@@ -48,9 +45,8 @@ void store_stop(struct store **store)
 {
     struct store *gone = *store;
     *store = NULL;
-    if (!gone) {
+    if (!gone)
         return;
-    }
     control_stop(&gone->control);
     slot_map_unref(&gone->map);
     settings_unref(&gone->settings);
@@ -105,9 +101,8 @@ bool shared_publish_map(struct store *store, struct slot_map *map)
     pthread_mutex_lock(&store->lock);
     old = store->map;
     store->map = map;
-    for (struct store_link *link = store->links; link; link = link->next_link) {
+    for (struct store_link *link = store->links; link; link = link->next_link)
         uv_async_send(&link->wake);
-    }
     pthread_mutex_unlock(&store->lock);
     slot_map_unref(&old);
     return true;
@@ -125,9 +120,8 @@ void shared_remove_link(struct store *store, struct store_link *link)
 {
     pthread_mutex_lock(&store->lock);
     struct store_link **at = &store->links;
-    while (*at != link) {
+    while (*at != link)
         at = &(*at)->next_link;
-    }
     *at = link->next_link;
     pthread_mutex_unlock(&store->lock);
 }
@@ -135,19 +129,16 @@ void shared_remove_link(struct store *store, struct store_link *link)
 void shared_want_refresh(struct store *store)
 {
     /* Read first: under a storm of MOVED the line stays shared by all caches. */
-    if (atomic_load_explicit(&store->refresh_wanted, memory_order_relaxed)) {
+    if (atomic_load_explicit(&store->refresh_wanted, memory_order_relaxed))
         return;
-    }
-    if (!atomic_exchange(&store->refresh_wanted, true)) {
+    if (!atomic_exchange(&store->refresh_wanted, true))
         control_wake(store->control);
-    }
 }
 
 static void note(_Atomic bool *flag, bool value)
 {
-    if (atomic_load_explicit(flag, memory_order_relaxed) != value) {
+    if (atomic_load_explicit(flag, memory_order_relaxed) != value)
         atomic_store_explicit(flag, value, memory_order_relaxed);
-    }
 }
 
 void shared_note_call(struct store *store, bool answered)

@@ -49,9 +49,8 @@ static void output_sent(struct connection *connection)
 {
     connection->output.length = 0;
     connection->output_taken = 0;
-    if (connection->output.capacity > OUTPUT_BYTES_KEPT) {
+    if (connection->output.capacity > OUTPUT_BYTES_KEPT)
         buffer_free(&connection->output);
-    }
 }
 
 static void write_output(struct connection *connection, bool was_waiting)
@@ -65,19 +64,16 @@ static void write_output(struct connection *connection, bool was_waiting)
     }
     connection->output_taken += taken > 0 ? (size_t)taken : 0;
     bool waiting = connection->output_taken < output->length;
-    if (!waiting) {
+    if (!waiting)
         output_sent(connection);
-    }
-    if (waiting != was_waiting) {
+    if (waiting != was_waiting)
         connection_watch_writable(connection, waiting);
-    }
 }
 
 void stream_write(struct connection *connection)
 {
-    if (connection->output.length > 0) {
+    if (connection->output.length > 0)
         write_output(connection, true);
-    }
     connection->link->dirty = true;
 }
 
@@ -101,9 +97,8 @@ static int64_t wait_ms(const struct connection *connection, int64_t last_deadlin
     int64_t now_ms = clock_monotonic_ms();
     int64_t left_ms = last_deadline_ms - now_ms;
     int64_t most_ms = connection->link->settings->wait_timeout_ms;
-    if (now_ms < connection->ask_until_ms && most_ms > WAIT_ASK_MS) {
+    if (now_ms < connection->ask_until_ms && most_ms > WAIT_ASK_MS)
         most_ms = WAIT_ASK_MS;
-    }
     int64_t chosen_ms = left_ms < most_ms ? left_ms : most_ms;
     return chosen_ms > 1 ? chosen_ms : 1;
 }
@@ -124,9 +119,8 @@ static void add_wait(struct connection *connection, int64_t last_deadline_ms)
 
 void stream_send_queue(struct connection *connection)
 {
-    if (connection->output.length > 0 || connection->wait_owed || connection->refused) {
+    if (connection->output.length > 0 || connection->wait_owed || connection->refused)
         return;
-    }
     uint64_t commands = 0;
     int64_t last_deadline_ms = 0;
     struct store_call *call;
@@ -134,13 +128,11 @@ void stream_send_queue(struct connection *connection)
         add_call(connection, call);
         call_list_add(&connection->awaiting, call);
         commands++;
-        if (call->deadline_ms > last_deadline_ms) {
+        if (call->deadline_ms > last_deadline_ms)
             last_deadline_ms = call->deadline_ms;
-        }
     }
-    if (connection->durable) {
+    if (connection->durable)
         add_wait(connection, last_deadline_ms);
-    }
     metrics_add(METRIC_STORE_COMMANDS, commands);
     write_output(connection, false);
 }
@@ -150,20 +142,18 @@ void stream_send_queue(struct connection *connection)
 static void note_wait(struct connection *connection, int64_t replicas)
 {
     int64_t now_ms = clock_monotonic_ms();
-    if (replicas > 0) {
+    if (replicas > 0)
         connection->ask_until_ms = 0;
-    } else if (now_ms >= connection->ask_until_ms) {
+    else if (now_ms >= connection->ask_until_ms)
         connection->ask_until_ms = now_ms + ASK_FOR_MS;
-    }
 }
 
 /* The replicas that have the batch, 0 if the server could not say. */
 static void take_wait_reply(struct connection *connection, const struct store_reply *reply)
 {
     int64_t replicas = 0;
-    if (reply->is_error || !store_reply_int(reply, &replicas)) {
+    if (reply->is_error || !store_reply_int(reply, &replicas))
         replicas = 0;
-    }
     connection->wait_owed = false;
     note_wait(connection, replicas);
     connection->link->dirty = true;
@@ -188,9 +178,8 @@ static void take_call_reply(struct connection *connection, struct store_call *ca
         return;
     }
     call_list_remove(call);
-    if (!call_take_reply(connection->link, call, connection, reply)) {
+    if (!call_take_reply(connection->link, call, connection, reply))
         return;
-    }
     if (connection->wait_owed) {
         call->state->reply = reply;
         call_list_add(&connection->held, call);
@@ -202,21 +191,18 @@ static void take_call_reply(struct connection *connection, struct store_call *ca
 /* False if the connection broke. */
 static bool take_reply(struct connection *connection, const struct store_reply *reply)
 {
-    if (connection->state == CONNECTION_GREETING) {
+    if (connection->state == CONNECTION_GREETING)
         connection_greeted(connection, reply);
-    } else if (connection->awaiting.first) {
+    else if (connection->awaiting.first)
         take_call_reply(connection, connection->awaiting.first, reply);
-    } else if (connection->wait_owed) {
+    else if (connection->wait_owed)
         take_wait_reply(connection, reply);
-    } else {
+    else
         connection_break(connection, ERR_STORE_UNAVAILABLE, "unasked-reply");
-    }
-    if (!connection->socket) {
+    if (!connection->socket)
         return false;
-    }
-    if (!connection->held.first) {
+    if (!connection->held.first)
         reply_reader_release(&connection->reader);
-    }
     if (connection->refused && !connection->awaiting.first && !connection->wait_owed) {
         connection_break(connection, ERR_STORE_DENIED, "denied");
         return false;
@@ -228,11 +214,9 @@ static bool take_replies(struct connection *connection)
 {
     const struct store_reply *reply;
     enum reply_progress progress;
-    while ((progress = reply_reader_next(&connection->reader, &reply)) == REPLY_READY) {
-        if (!take_reply(connection, reply)) {
+    while ((progress = reply_reader_next(&connection->reader, &reply)) == REPLY_READY)
+        if (!take_reply(connection, reply))
             return false;
-        }
-    }
     if (progress == REPLY_BROKEN) {
         connection_break(connection, ERR_STORE_UNAVAILABLE, "not-a-reply");
         return false;
@@ -248,9 +232,8 @@ static bool feed(struct connection *connection, const char *data, size_t length)
             connection_break(connection, ERR_STORE_UNAVAILABLE, "reply-too-large");
             return false;
         }
-        if (!take_replies(connection)) {
+        if (!take_replies(connection))
             return false;
-        }
         data += portion;
         length -= portion;
     }
@@ -262,9 +245,8 @@ static bool read_once(struct connection *connection)
 {
     char *input = connection->link->input;
     ssize_t length = read(connection_fd(connection), input, LINK_INPUT_BYTES);
-    if (length < 0 && (errno == EAGAIN || errno == EINTR)) {
+    if (length < 0 && (errno == EAGAIN || errno == EINTR))
         return false;
-    }
     if (length <= 0) {
         connection_break(connection, ERR_STORE_UNAVAILABLE,
                          length == 0 ? "closed-by-peer" : strerror(errno));

@@ -17,9 +17,8 @@ static void on_timer(uv_timer_t *timer);
 
 void link_schedule(struct store_link *link, int64_t due_ms)
 {
-    if (due_ms >= link->timer_due_ms || link->closing) {
+    if (due_ms >= link->timer_due_ms || link->closing)
         return;
-    }
     link->timer_due_ms = due_ms;
     int64_t left_ms = due_ms ? due_ms - clock_monotonic_ms() : 0;
     /* libuv counts from the time at which its turn began. */
@@ -51,9 +50,8 @@ static bool expire_list(struct expiry *expiry, struct call_list *list, enum err 
     for (struct store_call *call = list->first; call; call = next) {
         next = call->next;
         if (call->deadline_ms > expiry->now_ms) {
-            if (call->deadline_ms < expiry->first_deadline_ms) {
+            if (call->deadline_ms < expiry->first_deadline_ms)
                 expiry->first_deadline_ms = call->deadline_ms;
-            }
             continue;
         }
         late = true;
@@ -70,9 +68,8 @@ static void expire_connection(struct expiry *expiry, struct connection *connecti
     bool up = connection->state == CONNECTION_UP;
     expire_list(expiry, &connection->queue, up ? ERR_STORE_TIMEOUT : connection->down_err);
     expire_list(expiry, &connection->held, ERR_OK);
-    if (expire_list(expiry, &connection->awaiting, ERR_STORE_TIMEOUT)) {
+    if (expire_list(expiry, &connection->awaiting, ERR_STORE_TIMEOUT))
         connection_break(connection, ERR_STORE_UNAVAILABLE, "no-answer");
-    }
 }
 
 static void expire_calls(struct store_link *link, int64_t now_ms)
@@ -104,9 +101,8 @@ static int64_t end_pauses(struct store_link *link, int64_t now_ms)
             continue;
         }
         call_list_add(&link->parked, call);
-        if (again_ms && again_ms < next_ms) {
+        if (again_ms && again_ms < next_ms)
             next_ms = again_ms;
-        }
     }
     return next_ms;
 }
@@ -131,9 +127,8 @@ static bool is_superfluous(const struct node *node)
 /* Forgets nodes that are not in the map, once they are idle. */
 static void sweep(struct store_link *link, int64_t now_ms)
 {
-    if (now_ms < link->sweep_ms) {
+    if (now_ms < link->sweep_ms)
         return;
-    }
     link->sweep_ms = INT64_MAX;
     struct node **at = &link->nodes;
     while (*at) {
@@ -145,9 +140,8 @@ static void sweep(struct store_link *link, int64_t now_ms)
             free(node);
             continue;
         }
-        if (!node->in_map) {
+        if (!node->in_map)
             timing_sweep_later(link);
-        }
         at = &node->next;
     }
 }
@@ -169,9 +163,8 @@ static void on_timer(uv_timer_t *timer)
     struct store_link *link = timer->data;
     int64_t now_ms = clock_monotonic_ms();
     link->timer_due_ms = INT64_MAX;
-    if (now_ms >= link->first_deadline_ms) {
+    if (now_ms >= link->first_deadline_ms)
         expire_calls(link, now_ms);
-    }
     int64_t pause_ms = end_pauses(link, now_ms);
     int64_t connection_ms = tick_connections(link, now_ms);
     sweep(link, now_ms);
