@@ -5,12 +5,17 @@ import json
 import os
 import pathlib
 import re
+import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+# So that SIGTERM, like Ctrl-C, ends what was started.
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+
 SCOPES = "login validate manage policy introspect ops"
 
 
