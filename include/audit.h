@@ -96,7 +96,7 @@ struct audit_ticket {
 /* Adds a line (from audit_format) to the batch. Without a ticket the line is queued only and false
  * says that the queue is full: nothing was added. With a ticket the line is always taken. */
 bool audit_write(struct audit_producer *producer, struct text line, struct audit_ticket *ticket);
-/* Notes that a line of a validation was lost; the next line written carries the number. */
+/* Notes that the line of a read was lost; a later line carries the number. */
 void audit_count_lost(struct audit_producer *producer);
 /* Hands the batch over; once at the end of each loop turn. Cheap when the batch is empty. */
 void audit_flush(struct audit_producer *producer);

@@ -43,7 +43,7 @@ bool keyring_has(const struct keyring *keyring, uint8_t key_id);
 enum crypto_purpose {
     CRYPTO_TENANT_TAG,
     CRYPTO_USER_TAG,
-    CRYPTO_SECRET_HASH,       /* what Redis and the cache hold of a token's secret */
+    CRYPTO_SECRET_HASH,       /* what Redis holds of a token's secret */
     CRYPTO_SUCCESSOR_ACCESS,  /* next generation's access secret, from the refresh secret */
     CRYPTO_SUCCESSOR_REFRESH, /* next generation's refresh secret */
     CRYPTO_FINGERPRINT,       /* device fingerprints */

@@ -70,7 +70,7 @@ struct operation {
 };
 
 struct device {
-    struct text id, type, name, fingerprint; /* fingerprint is hashed before it is kept */
+    struct text id, type, name, fingerprint; /* the fingerprint is not kept */
 };
 
 struct replaced_session {
@@ -109,7 +109,8 @@ struct validate {
 
     struct token parsed; /* valid once the MAC held; wiped by the caller of the operation */
     struct text shown;   /* members ready to send */
-    int64_t created_s, access_expires_s, idle_expires_s; /* idle 0: the session has no idle limit */
+    int64_t access_expires_s;
+    int64_t idle_expires_s; /* without an idle limit: the end of the session */
     bool from_cache, stale;
     int64_t stale_for_s;
 };
@@ -117,7 +118,7 @@ void session_validate(struct validate *validate);
 
 struct refresh {
     struct operation base;
-    struct text refresh_token, ip, device_fingerprint;
+    struct text refresh_token, ip;
     struct text tenant;
     bool tenant_bound; /* as in validate, for services; absent for users */
 
@@ -128,7 +129,7 @@ struct refresh {
 };
 void session_refresh(struct refresh *refresh);
 
-/* Whose sessions a listing or an ending is about: a user, named by tags. */
+/* A session in the list of its user. */
 struct listed_session {
     struct text session_id;
     struct text shown;       /* has "device":{…} and created_at */
@@ -152,6 +153,7 @@ struct list_devices {
     struct text frozen_reason;
     int64_t not_before_s;
 };
+/* The living sessions of the token's owner or of the named user, and what holds for the user. */
 void session_list(struct list_devices *list);
 
 /* Ends sessions: kick, logout and logout-all in one. */

@@ -2,8 +2,8 @@
  *             durable: on disk before the answer)
  * Categories and types are those that the Elastic Common Schema allows together. */
 AUDIT_EVENT(LOGIN, "login", "\"authentication\",\"session\"", "\"start\"", "login succeeded", "login failed", true)
-AUDIT_EVENT(VALIDATE, "validate", "\"session\"", "\"info\"", "token validated", "token refused", false)
-AUDIT_EVENT(REFRESH, "refresh", "\"authentication\",\"session\"", "\"info\"", "tokens refreshed", "refresh refused", true)
+AUDIT_EVENT(VALIDATE, "validate", "\"session\"", "\"info\"", "token validated", "validation failed", false)
+AUDIT_EVENT(REFRESH, "refresh", "\"authentication\",\"session\"", "\"info\"", "tokens refreshed", "refresh failed", true)
 AUDIT_EVENT(DEVICES, "list-devices", "\"session\"", "\"info\"", "devices listed", "listing of devices failed", false)
 AUDIT_EVENT(KICK, "kick", "\"session\"", "\"end\"", "session kicked", "kick failed", true)
 AUDIT_EVENT(LOGOUT, "logout", "\"session\"", "\"end\"", "logged out", "logout failed", true)

@@ -51,8 +51,8 @@ OPTION_TEXT(audit, file, "/var/log/sessiond/audit.log", RESTART, "Audit lines, o
 OPTION_BYTES(audit, max_bytes, 268435456, 65536, 1099511627776, RELOAD, "A larger file is rotated; so is one of another day (UTC).")
 OPTION_SECONDS(audit, retention, 15552000, 3600, 315360000, RELOAD, "Rotated files older than this are deleted. Less than 180d is warned of.")
 OPTION_BYTES(audit, queue_bytes, 16777216, 65536, 1073741824, RELOAD, "Lines that wait to be written.")
-OPTION_MILLIS(audit, wait, 100, 0, 10000, RELOAD, "For a validation to get its place in a full queue.")
-OPTION_ENUM(audit, overflow, audit_overflow, "refuse|count", AUDIT_REFUSE, RELOAD, "A validation that got none: refused with 503, or answered and counted in a later line.")
+OPTION_MILLIS(audit, wait, 100, 0, 10000, RELOAD, "For the line of a read to get its place in a full queue.")
+OPTION_ENUM(audit, overflow, audit_overflow, "refuse|count", AUDIT_REFUSE, RELOAD, "A read whose line got none: refused with 503, or answered. A later line counts both.")
 OPTION_ENUM(log, level, log_level, "debug|info|warning|error", LOG_LEVEL_INFO, RELOAD, "Least level of the lines on stderr.")
 #undef OPTION_TEXT
 #undef OPTION_LIST

@@ -12,7 +12,7 @@
 static void *must(void *memory, size_t size)
 {
     if (!memory) {
-        log_error("out-of-memory", "bytes=%zu", size);
+        log_error("out_of_memory", "bytes=%zu", size);
         abort();
     }
     return memory;

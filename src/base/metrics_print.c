@@ -121,7 +121,8 @@ static void print_routes(struct buffer *out, const int64_t *sums)
     add_family(out, "sessiond_http_requests_total", "counter", "Calls answered.");
     for (size_t route = 0; route < metrics_routes()->count; route++)
         print_route_statuses(out, route, sums + route_cell(route));
-    add_family(out, duration, "histogram", "From the head of a request to the end of its answer.");
+    add_family(out, duration, "histogram",
+               "From the start of a request until its answer was made.");
     for (size_t route = 0; route < metrics_routes()->count; route++) {
         const int64_t *cells = sums + route_cell(route);
         if (was_called(cells)) {

@@ -125,7 +125,7 @@ static int open_reserve(void)
 static void shed(struct acceptor *acceptor, int listener)
 {
     if (may_log(acceptor))
-        log_error("accept-failed", "reason=\"%s\"", strerror(errno));
+        log_error("accept_failed", "reason=\"%s\"", strerror(errno));
     if (acceptor->reserve < 0) {
         poll(NULL, 0, PAUSE_MS);
         acceptor->reserve = open_reserve();

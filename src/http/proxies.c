@@ -13,7 +13,7 @@ void proxies_load(struct proxies *proxies, const struct conf_list *list)
             proxies->count++;
         } else {
             char quoted[64];
-            log_warning("trusted-proxy-ignored", "network=\"%s\"",
+            log_warning("trusted_proxy_ignored", "network=\"%s\"",
                         log_quote(quoted, sizeof(quoted), text_of(list->items[i])));
         }
     }

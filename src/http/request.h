@@ -48,7 +48,7 @@ struct request {
     struct caller caller;
     int64_t wall_ms; /* when the headers were complete */
     int64_t begun_ns;
-    int64_t deadline_ms; /* for store calls: begun + redis_timeout */
+    int64_t deadline_ms; /* for store calls: redis_timeout after the start, or after the body */
     struct text id;      /* X-Request-Id, echoed or made */
     struct audit_record
         audit;       /* handlers fill what they know; the rest is filled by the dispatcher */
@@ -58,8 +58,8 @@ struct request {
     struct request_private *private;
 };
 
-/* Session operations: sets context, arena, conf, times, actor; `done` is called with
- * operation->request known to request_of(). `operation` is the first member of an object that the
+/* Session operations: sets context, arena, conf, times, actor; request_of() finds
+ * the request again when `done` is called. `operation` is the first member of an object that the
  * handler allocated in the arena. */
 void request_begin(struct request *request, struct operation *operation,
                    void (*done)(struct operation *operation));

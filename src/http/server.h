@@ -17,5 +17,5 @@ struct http_server {
     unsigned worker_count;
     struct worker *ops_worker;
     atomic_bool draining;
-    int64_t drain_timeout_ms; /* read once, when draining begins */
+    int64_t drain_timeout_ms; /* read by a worker when it begins to drain */
 };

@@ -180,7 +180,7 @@ static void drain_step(struct worker *worker)
     if (worker->connections == NULL && worker->without_client == 0) {
         uv_stop(&worker->loop);
     } else if (late_ms >= DRAIN_EXTRA_MS + worker->snapshot->conf->redis_timeout) {
-        log_error("drain-abandoned", "worker=%u", worker->number);
+        log_error("drain_abandoned", "worker=%u", worker->number);
         worker->abandoned = true;
         uv_stop(&worker->loop);
     } else {

@@ -155,6 +155,7 @@ void *audit_thread_run(void *user)
 {
     struct audit *audit = user;
     bool stopping = false;
+    pthread_setname_np(pthread_self(), "audit");
     metrics_attach();
     while (!stopping) {
         /* Read before the round, which then takes everything handed over before the stop. */

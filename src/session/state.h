@@ -19,7 +19,7 @@ struct session {
     struct record record;
     struct text device_id, device_type; /* out of the record's shown members; absent if not there */
     int64_t last_seen_s;
-    bool ended; /* by the edit under way: rules_bury() sets it */
+    bool ended; /* given up by the edit under way: rules_admit() and rules_bury() set it */
 };
 
 struct grave {

@@ -67,7 +67,6 @@ static void accept_session(struct validate *validate, const struct user_record *
     struct lifetimes lifetimes = rules_lifetimes(session, &policy);
     touch_if_due(validate, session, &policy, &lifetimes);
     validate->shown = shown_complete(operation->arena, session->record.shown, session->id);
-    validate->created_s = token_session_created_ms(session->id) / 1000;
     validate->access_expires_s = lifetimes.access_s;
     validate->idle_expires_s = lifetimes.idle_s;
 }

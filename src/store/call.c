@@ -145,9 +145,6 @@ static void count_end(struct store_link *link, const struct store_call *call, en
         metrics_add(METRIC_STORE_ERRORS, 1);
     if (err == ERR_STORE_TIMEOUT)
         metrics_add(METRIC_STORE_TIMEOUTS, 1);
-    bool was_held = call->state->reply != NULL;
-    if (was_held && call->replicas == 0)
-        metrics_add(METRIC_WRITES_UNREPLICATED, 1);
     if (!call->state->direct && err != ERR_SHUTTING_DOWN)
         shared_note_call(link->store, call_got_through(err));
 }

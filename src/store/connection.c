@@ -118,7 +118,7 @@ static void come_up(struct connection *connection)
     connection->down_err = ERR_STORE_UNAVAILABLE;
     connection->link->dirty = true;
     metrics_gauge_add(METRIC_STORE_LINKS, 1);
-    log_debug("store-connected", "host=%s port=%u durable=%d", connection->endpoint->host,
+    log_debug("store_connected", "host=%s port=%u durable=%d", connection->endpoint->host,
               connection->endpoint->port, connection->durable);
 }
 
@@ -373,7 +373,7 @@ static void keep_or_fail_queue(struct connection *connection)
 void connection_break(struct connection *connection, enum err err, const char *why)
 {
     struct store_link *link = connection->link;
-    log_debug("store-connection-lost", "host=%s port=%u durable=%d why=\"%s\"",
+    log_debug("store_connection_lost", "host=%s port=%u durable=%d why=\"%s\"",
               connection->endpoint->host, connection->endpoint->port, connection->durable, why);
     close_socket(connection);
     forget_lookup(connection);

@@ -94,7 +94,7 @@ static void fetch_failed(struct control *control)
 {
     if (!control->unreachable) {
         control->unreachable = true;
-        log_error("store-map-unreachable", "asked=%zu reason=%s", control->candidate_count,
+        log_error("store_map_unreachable", "asked=%zu reason=%s", control->candidate_count,
                   err_code(control->fetch_err));
     }
     int64_t most_ms = control->link->settings->reconnect_max_ms;
@@ -109,11 +109,11 @@ static void fetch_succeeded(struct control *control, struct slot_map *map)
     size_t masters = map->master_count;
     unsigned covered = map->covered;
     if (shared_publish_map(control->store, map))
-        log_info("store-map-changed", "masters=%zu slots=%u", masters, covered);
+        log_info("store_map_changed", "masters=%zu slots=%u", masters, covered);
     metrics_add(METRIC_STORE_MAP_REFRESHES, 1);
     if (control->unreachable) {
         control->unreachable = false;
-        log_info("store-map-reachable", "masters=%zu", masters);
+        log_info("store_map_reachable", "masters=%zu", masters);
     }
     control->failure_pause_ms = 0;
     int64_t pause_ms = control->link->settings->map_refresh_ms;
@@ -213,11 +213,11 @@ static void note_master(struct watched *watched, enum err err)
 {
     bool down = !call_got_through(err);
     if (down && !watched->down) {
-        log_error("store-node-down", "host=%s port=%u reason=%s", watched->endpoint.host,
+        log_error("store_node_down", "host=%s port=%u reason=%s", watched->endpoint.host,
                   watched->endpoint.port, err_code(err));
     }
     if (!down && watched->down) {
-        log_info("store-node-up", "host=%s port=%u", watched->endpoint.host,
+        log_info("store_node_up", "host=%s port=%u", watched->endpoint.host,
                  watched->endpoint.port);
     }
     watched->down = down;
@@ -327,7 +327,7 @@ static void run(void *user)
     sigset_t all;
     sigfillset(&all);
     pthread_sigmask(SIG_BLOCK, &all, NULL);
-    pthread_setname_np(pthread_self(), "store");
+    pthread_setname_np(pthread_self(), "control");
     metrics_attach();
     control->link = store_link_open(control->store, &control->loop);
     uv_prepare_start(&control->flush, on_flush);
