@@ -3,11 +3,11 @@
  * once a second; texts go through json_escape(), which copies runs of plain bytes whole. */
 #include "audit_format.h"
 
-#include <arpa/inet.h>
 #include <assert.h>
 #include <string.h>
 #include <time.h>
 
+#include "address.h"
 #include "json.h"
 
 enum { TEXT_MAX = 512, DATE_LENGTH = 19 };
@@ -128,14 +128,8 @@ static void add_member(struct buffer *line, struct text name, struct text value)
 /* Fields of type ip make Elasticsearch refuse the whole line if they hold anything else. */
 static bool is_ip_address(struct text text)
 {
-    char copy[INET6_ADDRSTRLEN];
-    unsigned char address[16];
-    if (text.length >= sizeof(copy))
-        return false;
-    memcpy(copy, text.data, text.length);
-    copy[text.length] = '\0';
-    int family = memchr(copy, ':', text.length) ? AF_INET6 : AF_INET;
-    return inet_pton(family, copy, address) == 1;
+    struct ip_address address;
+    return ip_parse(text, &address);
 }
 
 static void add_addresses(struct buffer *line, const struct audit_record *record)
