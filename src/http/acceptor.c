@@ -1,3 +1,4 @@
+/* Accepting, refusing what is over the limits, and obeying main's orders to close. */
 #include "acceptor.h"
 
 #include <errno.h>

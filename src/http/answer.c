@@ -1,3 +1,4 @@
+/* Bodies of problems, headers, and the ways an answer leaves: at once, or after a wait. */
 #include "answer.h"
 
 #include <assert.h>

@@ -1,3 +1,4 @@
+/* Reading Authorization, finding the key, unwrapping proxies. */
 #include "callers.h"
 
 #include <assert.h>

@@ -1,3 +1,4 @@
+/* Phases and their deadlines, and what only the kernel knows about an idle connection. */
 #include "client.h"
 
 #include <netinet/in.h>

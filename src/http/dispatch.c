@@ -1,3 +1,4 @@
+/* What is decided about a request before its handler runs, and how it waits for its answer. */
 #include "dispatch.h"
 
 #include <assert.h>

@@ -1,3 +1,4 @@
+/* The rules of the guard; what bytes may stand where is one table. */
 #include "guard.h"
 
 #include <string.h>

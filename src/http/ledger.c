@@ -1,3 +1,4 @@
+/* When a line is queued, waited for, or counted as lost. */
 #include "ledger.h"
 
 #include "answer.h"

@@ -1,3 +1,4 @@
+/* A hash table of addresses under one lock. */
 #include "limits.h"
 
 #include <assert.h>

@@ -1,3 +1,4 @@
+/* Opening and closing the sockets. */
 #include "listeners.h"
 
 #include <errno.h>

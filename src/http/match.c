@@ -1,3 +1,4 @@
+/* Comparing a path with the templates of the rows. */
 #include "match.h"
 
 #include <assert.h>

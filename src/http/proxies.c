@@ -1,3 +1,4 @@
+/* Walking X-Forwarded-For from the right. */
 #include "proxies.h"
 
 #include <stdlib.h>

@@ -1,3 +1,4 @@
+/* The pool of requests, and what handlers ask of a request but for its answer. */
 #include "request_private.h"
 
 #include <assert.h>

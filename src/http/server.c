@@ -1,3 +1,4 @@
+/* Starting and stopping the threads of the HTTP layer. */
 #include "server.h"
 
 #include <assert.h>

@@ -1,3 +1,4 @@
+/* Making, counting and freeing snapshots. */
 #include "snapshot.h"
 
 #include <stdatomic.h>

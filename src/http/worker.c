@@ -1,3 +1,4 @@
+/* The thread: its loop with libmicrohttpd in it, its connections, its drain. */
 #include "worker.h"
 
 #include <assert.h>

@@ -1,3 +1,4 @@
+/* The entries, and packing and unpacking by them. */
 #include "dictionary.h"
 
 #include <string.h>
