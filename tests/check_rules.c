@@ -169,6 +169,16 @@ START_TEST(the_access_token_before_the_refresh_lives_for_the_grace_window)
 }
 END_TEST
 
+START_TEST(an_access_token_that_was_over_gets_no_grace_from_the_refresh)
+{
+    struct session session = make(0, 0);
+    session.record.has_previous = true;
+    session.record.previous_access_over = true;
+    memset(session.record.previous_access_hash, 'p', SECRET_HASH);
+    assert_word(judge_access(&session, 'p', 0), "expired");
+}
+END_TEST
+
 START_TEST(without_a_previous_pair_its_empty_hash_opens_nothing)
 {
     struct session session = make(0, 0);
@@ -465,6 +475,7 @@ static Suite *rules_suite(void)
     tcase_add_test(life, logout_all_ends_sessions_that_a_node_ahead_of_us_created);
     tcase_add_test(tokens, the_access_token_ends_before_its_session);
     tcase_add_test(tokens, the_access_token_before_the_refresh_lives_for_the_grace_window);
+    tcase_add_test(tokens, an_access_token_that_was_over_gets_no_grace_from_the_refresh);
     tcase_add_test(tokens, without_a_previous_pair_its_empty_hash_opens_nothing);
     tcase_add_loop_test(tokens, a_refresh_token_rotates_repeats_or_betrays_its_session, 0,
                         ROWS(refresh_cases));

@@ -12,7 +12,13 @@
 #define FORMAT_PLAIN  0x02
 
 enum { KIND_SESSION = 's', KIND_TOMBSTONE = 't', KIND_USER = 'u' };
-enum { SESSION_REMEMBER = 1, SESSION_SECOND_FACTOR = 2, SESSION_PREVIOUS = 4, SESSION_FLAGS = 7 };
+enum {
+    SESSION_REMEMBER = 1,
+    SESSION_SECOND_FACTOR = 2,
+    SESSION_PREVIOUS = 4,
+    SESSION_PREVIOUS_OVER = 8,
+    SESSION_FLAGS = 15
+};
 enum { USER_FROZEN = 1, USER_EXEMPT = 2, USER_FLAGS = 3 };
 
 /* Widths of integers in bytes; those of the lengths of texts are SHORT and LONG. */
@@ -132,7 +138,8 @@ void record_write(const struct keyring *keyring, bool encrypt, struct record_pla
     put_int(&content, FLAGS,
             (record->remember ? SESSION_REMEMBER : 0) |
                 (record->second_factor ? SESSION_SECOND_FACTOR : 0) |
-                (record->has_previous ? SESSION_PREVIOUS : 0));
+                (record->has_previous ? SESSION_PREVIOUS : 0) |
+                (record->previous_access_over ? SESSION_PREVIOUS_OVER : 0));
     put_int(&content, GENERATION, record->generation);
     put_int(&content, MILLISECONDS, record->issued_ms);
     put_int(&content, SECONDS, record->absolute_s);
@@ -244,6 +251,7 @@ static void take_session(struct cursor *cursor, struct record *ret)
     ret->remember = flags & SESSION_REMEMBER;
     ret->second_factor = flags & SESSION_SECOND_FACTOR;
     ret->has_previous = flags & SESSION_PREVIOUS;
+    ret->previous_access_over = flags & SESSION_PREVIOUS_OVER;
     ret->generation = (uint32_t)take_int(cursor, GENERATION);
     ret->issued_ms = take_int(cursor, MILLISECONDS);
     ret->absolute_s = take_int(cursor, SECONDS);

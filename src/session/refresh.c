@@ -58,6 +58,8 @@ static void rotate(struct refresh_change *work, struct user_state *state, struct
     memcpy(record->previous_access_hash, record->access_hash, SECRET_HASH);
     memcpy(record->previous_refresh_hash, record->refresh_hash, SECRET_HASH);
     record->has_previous = true;
+    record->previous_access_over =
+        refresh->base.now_ms / 1000 >= rules_lifetimes(session, policy).access_s;
     token_hash_secret(keyring, TOKEN_ACCESS, session->id, next_access.secret, record->access_hash);
     token_hash_secret(keyring, TOKEN_REFRESH, session->id, next_refresh.secret,
                       record->refresh_hash);

@@ -92,7 +92,8 @@ struct text rules_judge_access(const struct user_record *user, const struct sess
         return TEXT(REASON_EXPIRED);
     if (crypto_equal(hash, record->access_hash, SECRET_HASH))
         return (struct text){0};
-    if (record->has_previous && crypto_equal(hash, record->previous_access_hash, SECRET_HASH) &&
+    if (record->has_previous && !record->previous_access_over &&
+        crypto_equal(hash, record->previous_access_hash, SECRET_HASH) &&
         in_grace(record, policy, now_ms))
         return (struct text){0};
     /* The MAC says that we issued it: an access token of an earlier pair. */
