@@ -42,10 +42,9 @@ static enum MHD_Result take_header(void *user, enum MHD_ValueKind kind, const ch
 {
     (void)kind;
     struct headers *headers = user;
-    return guard_header(headers, (struct text){name, name_length},
-                        (struct text){value, value_length})
-               ? MHD_YES
-               : MHD_NO;
+    const struct text named = {name, name_length}, valued = {value, value_length};
+    return guard_place(headers, named, valued) && guard_header(headers, named, valued) ? MHD_YES
+                                                                                       : MHD_NO;
 }
 
 /* 32 hexadecimal digits: random for this worker, then counted. Unique, and no secret. */
@@ -81,7 +80,8 @@ static enum err check_form(struct request *request, const char *version)
 {
     struct request_private *private = request->private;
     bool http_1_1 = strcmp(version, MHD_HTTP_VERSION_1_1) == 0;
-    bool framed = guard_framing(&private->headers, http_1_1, &private->framing);
+    bool framed = guard_end(&private->headers) &&
+                  guard_framing(&private->headers, http_1_1, &private->framing);
     if (framed && guard_target(request->path) && guard_target(request->query))
         return ERR_OK;
     /* Where this request ends and whether there is another one behind it is anybody's guess. */

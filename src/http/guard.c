@@ -135,6 +135,31 @@ static bool keep(struct headers *headers, enum header header, struct text value)
     return true;
 }
 
+/* Only a line as long as this is looked through: no head is longer. */
+enum { LONGEST_HEAD = 16384 };
+
+bool guard_place(struct headers *headers, struct text name, struct text value)
+{
+    static const char ended[2] = {0};
+    const char *colon = name.data + name.length;
+    uintptr_t gap = (uintptr_t)value.data - (uintptr_t)colon;
+    bool placed = name.length > 0 && value.data && gap >= 1 && gap <= LONGEST_HEAD && *colon == 0;
+    for (uintptr_t i = 1; placed && i < gap; i++)
+        placed = colon[i] == ' ' || colon[i] == '\t';
+    if (placed && headers->line_end)
+        placed = name.data == headers->line_end + sizeof(ended) &&
+                 memcmp(headers->line_end, ended, sizeof(ended)) == 0;
+    headers->line_end = value.data ? value.data + value.length : NULL;
+    return placed || fail(headers, "A header line is folded, has a NUL, or does not end in CR LF");
+}
+
+bool guard_end(struct headers *headers)
+{
+    static const char ended[4] = {0};
+    return !headers->line_end || memcmp(headers->line_end, ended, sizeof(ended)) == 0 ||
+           fail(headers, "The headers do not end in an empty line");
+}
+
 bool guard_header(struct headers *headers, struct text name, struct text value)
 {
     if (name.length == 0 || !all_of_class(name, CLASS_TOKEN))

@@ -4,7 +4,8 @@
  * Refused: HTTP/1.1 without Host; Transfer-Encoding beside Content-Length, in HTTP/1.0, twice, or
  * other than "chunked"; Content-Length twice or not digits only; any of our headers twice; bytes
  * below 0x20 except tab, and 0x7f, in values; names that are no token; targets with control bytes,
- * blanks, bytes above 0x7e, broken percent-encoding, or encoded control bytes such as %00. */
+ * blanks, bytes above 0x7e, broken percent-encoding, or encoded control bytes such as %00; header
+ * lines that are folded, hold a NUL, have no name, or do not end in CR LF. */
 #pragma once
 
 #include "memory.h"
@@ -27,9 +28,19 @@ enum header {
 /* What the pass found. Values are copied: a request may outlive its connection. */
 struct headers {
     struct text values[HEADER_COUNT];
-    struct arena *arena; /* where values are kept */
-    const char *fault;   /* NULL, or the sentence that says what is wrong */
+    struct arena *arena;  /* where values are kept */
+    const char *fault;    /* NULL, or the sentence that says what is wrong */
+    const char *line_end; /* of the latest header, in the library's buffer */
 };
+
+/* Looks at a header where libmicrohttpd read it, which is where it came in: name, a NUL in place of
+ * the colon, blanks, value, two NULs in place of CR LF, and right behind them the next name. The
+ * library glues a folded line to the *name* of its header, which hides it or makes another one of
+ * it, cuts a value at a NUL, and takes a line without a name for the end of the headers: wherever
+ * its reading differs from the sender's, the bytes do not lie like this. False with a fault. */
+bool guard_place(struct headers *headers, struct text name, struct text value);
+/* The same for what follows the last header: the empty line. */
+bool guard_end(struct headers *headers);
 
 /* Takes one header; false once there is a fault. */
 bool guard_header(struct headers *headers, struct text name, struct text value);

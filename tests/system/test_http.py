@@ -232,6 +232,15 @@ FRAMING = {
     "ESC in a value": head("GET", "/v1/validate", "X-A: a\x1bb"),
     "DEL in a value": head("GET", "/v1/validate", "X-A: a\x7fb"),
     "name that is no token": head("GET", "/v1/validate", "X(A): b"),
+    "folded TE": head(*POST, "Transfer-Encoding:\r\n chunked"),
+    "folded CL": head(*POST, f"Content-Length:\r\n {len(LOGIN)}") + LOGIN,
+    "name made by folding": head(*POST, "Transfer-En: chunked\r\n coding") + b"0\r\n\r\n",
+    "folded value": head("GET", "/v1/validate", "X-A: a\r\n\tb"),
+    "NUL in TE": head(*POST, "Transfer-Encoding: chunked\0x") + b"0\r\n\r\n",
+    "NUL in CL": head(*POST, f"Content-Length: {len(LOGIN)}\0" "9") + LOGIN,
+    "NUL in a value": head("GET", "/v1/validate", "X-A: a\0b"),
+    "line without a name": head(*POST, ": x", "Content-Length: 0"),
+    "lines that end in LF": head("GET", "/v1/validate", "X-A: b").replace(b"\r\n", b"\n"),
 }
 
 
