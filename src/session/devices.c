@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "metrics.h"
 #include "operation.h"
 #include "rules.h"
 #include "shown.h"
@@ -37,13 +38,18 @@ static void add_session(struct list_devices *list, const struct session *session
     };
 }
 
-static void list_state(struct listing *listing, const struct user_state *state)
+static void list_state(struct listing *listing, struct user_state *state)
 {
     struct list_devices *list = listing->list;
     struct operation *operation = &list->base;
     struct session *current = NULL;
     struct policy policy;
     policy_of(operation->conf, &policy);
+    /* As in a change: what does not open may have said that these sessions are dead. */
+    if (state->user_unreadable) {
+        metrics_add(METRIC_RECORDS_UNREADABLE, 1);
+        rules_end_before_now(state, &state->user, operation->now_ms);
+    }
     if (list->token.data) {
         current = operation_authenticate(operation, state, &listing->token);
         if (!current)

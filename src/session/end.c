@@ -108,6 +108,8 @@ static enum verdict end_all(struct end_change *work, struct user_state *state, s
     memcpy(kept, work->token.session_id, SESSION_ID);
     if (work->end->keep.data)
         keeps = text_from_hex(kept, SESSION_ID, work->end->keep);
+    /* An exemption from the cutoff must not revive what an older cutoff has killed. */
+    keeps = keeps && is_alive(work, state, state_find(state, kept), policy);
     for (size_t i = 0; i < state->grave_count; i++)
         if (is_own_grave(work, &state->graves[i]))
             note_ended(work, state->graves[i].id);

@@ -169,6 +169,39 @@ def test_a_record_with_any_byte_changed_is_never_accepted(start, cluster):
     assert daemon.is_alive(login["access_token"])
 
 
+def test_a_user_record_with_a_byte_changed_opens_no_list_of_devices(start, cluster):
+    daemon = start()
+    user = unique()
+    token = daemon.login(user)["access_token"]
+    daemon.call("POST", "/v1/logout-all", {"keep_current": True}, token)
+    assert daemon.call("GET", "/v1/devices", None, token).status == 200
+    node, key = stored(cluster, daemon, user)
+    with node:
+        sealed = bytearray(node.call("HGET", key, "="))
+        sealed[-1] ^= 1
+        node.call("HSET", key, "=", bytes(sealed))
+    check_problem(daemon.call("GET", "/v1/devices", None, token), 401, "token_invalid")
+    assert daemon.devices(user)["total"] == 0
+    assert not daemon.is_alive(token)
+
+
+def test_a_restored_record_of_a_dead_session_is_not_revived_by_keep_session(start, cluster):
+    daemon = start()
+    user = unique()
+    login = daemon.login(user)
+    session = bytes.fromhex(login["session_id"])
+    node, key = stored(cluster, daemon, user)
+    with node:
+        record = node.call("HGET", key, session)
+        assert daemon.call("POST", f"/v1/users/{user}/logout-all", {}, SERVICE).status == 200
+        node.call("HSET", key, session, record)
+        assert not daemon.is_alive(login["access_token"])
+        answer = daemon.call("POST", f"/v1/users/{user}/logout-all",
+                             {"keep_session": login["session_id"]}, SERVICE)
+        assert answer.status == 200, answer
+    assert not daemon.is_alive(login["access_token"])
+
+
 def test_a_key_of_a_wrong_type_is_an_error_and_never_a_verdict(start, cluster):
     daemon = start()
     user = unique()
