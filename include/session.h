@@ -46,7 +46,7 @@ struct operation {
     struct session_context *context;
     struct arena *arena;
     const struct conf *conf;
-    int64_t now_ms;      /* wall clock when the request arrived */
+    int64_t now_ms;      /* wall clock when the request was complete */
     int64_t deadline_ms; /* clock_monotonic_ms(): one deadline for all store calls */
     void (*done)(struct operation *operation);
     void *owner;       /* the caller's own pointer, untouched */

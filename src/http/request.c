@@ -6,6 +6,7 @@
 #include <string.h>
 #include <strings.h>
 
+#include "clock.h"
 #include "match.h"
 #include "worker.h"
 
@@ -113,7 +114,10 @@ void request_begin(struct request *request, struct operation *operation,
     operation->context = &request->private->snapshot->context;
     operation->arena = &request->arena;
     operation->conf = request->conf;
-    operation->now_ms = request->wall_ms;
+    /* A body may take long to come: tokens are judged at the time of the work, not of the head. */
+    const struct framing *framing = &request->private->framing;
+    bool had_body = framing->chunked || framing->length > 0;
+    operation->now_ms = had_body ? clock_wall_ms() : request->wall_ms;
     operation->deadline_ms = request->deadline_ms;
     operation->done = done;
     operation->owner = request;

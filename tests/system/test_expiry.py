@@ -3,12 +3,14 @@
 All sessions are made first and grow old together: the waiting is done once. Limits are 10 seconds,
 the least that the configuration takes; a second of clock skew is allowed for on both sides."""
 
+import json
 import time
 
 import pytest
 
-from checks import check_dead, check_problem
-from daemon import Daemon, now
+from checks import check_dead, check_ended, check_problem
+from client import RawSocket
+from daemon import SERVICE, Daemon, now
 
 POLICIES = {
     "access": dict(access_ttl=10, refresh_ttl=600, idle_timeout=600, refresh_grace=5),
@@ -35,6 +37,20 @@ class Timeline:
         time.sleep(max(0.0, self.begun + second - time.monotonic()))
 
 
+def begin_slow_validation(daemon, token):
+    """Sends the head of POST /v1/validate; a call of what it returns sends the body."""
+    body = json.dumps({"token": token}).encode()
+    raw = RawSocket(daemon.node.port)
+    raw.send(f"POST /v1/validate HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {SERVICE}\r\n"
+             f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n".encode())
+
+    def finish():
+        with raw:
+            raw.send(body)
+            return raw.answer()
+    return finish
+
+
 def play(daemons):
     """Makes the sessions, uses some of them on the way, and ends 12.5 seconds after the logins."""
     line = Timeline(daemons)
@@ -57,10 +73,15 @@ def play(daemons):
     line.at(8.5)
     line.early = {name: daemons[name].validate(line.logins[name]["access_token"]).status
                   for name in POLICIES if name != "absolute"}
+    finish_slow_validation = begin_slow_validation(daemons["access"],
+                                                   line.logins["access"]["access_token"])
     line.at(12.5)
+    line.slow = finish_slow_validation()
     line.late = {
         "access": daemons["access"].validate(line.logins["access"]["access_token"]),
         "access refresh": daemons["access"].refresh(line.logins["access"]["refresh_token"]),
+        "access after its refresh": daemons["access"].validate(
+            line.logins["access"]["access_token"]),
         "refresh": daemons["refresh"].refresh(line.logins["refresh"]["refresh_token"]),
         "sliding": daemons["sliding"].validate(line.logins["sliding"]["access_token"]),
         "remembered": daemons["sliding"].validate(line.logins["remembered"]["access_token"]),
@@ -105,6 +126,21 @@ def test_login_tells_the_life_of_both_tokens(line):
 
 def test_an_access_token_expires(line):
     check_dead(line.late["access"], "expired")
+
+
+def test_an_expired_access_token_does_not_come_back_with_a_refresh(line):
+    check_dead(line.late["access after its refresh"], "expired")
+
+
+def test_an_expired_access_token_still_logs_out_after_a_refresh(line):
+    answer = line.daemons["access"].call("POST", "/v1/logout", None,
+                                         line.logins["access"]["access_token"])
+    check_ended(answer, [line.logins["access"]["session_id"]])
+
+
+def test_a_body_that_comes_slowly_does_not_turn_the_clock_back(line):
+    assert line.slow.status == 200, line.slow
+    assert line.slow.json == {"active": False, "reason": "expired"}
 
 
 def test_the_refresh_token_outlives_the_access_token(line):
