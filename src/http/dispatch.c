@@ -322,6 +322,8 @@ void dispatch_completed(void *user, struct MHD_Connection *connection, void **co
     *context = NULL;
     if (request == NULL)
         return;
+    /* The client's next request, if it is there already, is read in another round. */
+    request->worker->stirred = true;
     enter_phase(request, CONNECTION_IDLE);
     if (request->private->waiting != WAITING_NOT) {
         go_on_without_client(request);
