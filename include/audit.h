@@ -72,7 +72,8 @@ struct audit *audit_start(const struct conf *conf, const char *node, struct buff
 void audit_reload(struct audit *audit, const struct conf *conf);
 /* Closes and opens the file by name, after logrotate. Any thread; returns at once. */
 void audit_reopen(struct audit *audit);
-/* False while lines cannot be written. Any thread, an atomic read. */
+/* False while lines cannot be written, or the disk has kept the thread waiting for more than a
+ * second: nobody then begins a change whose line may wait for ever. Any thread, an atomic read. */
 bool audit_healthy(const struct audit *audit);
 /* Writes and syncs everything handed over, stops the thread, closes the file, clears the pointer.
  * Producers must be gone or silent. */

@@ -30,6 +30,7 @@
 #include "metrics.h"
 
 static _Atomic int sync_error;    /* what fdatasync() fails with, 0: it works */
+static _Atomic bool sync_hangs;   /* fdatasync() does not return while this is set */
 static _Atomic int synced_failed; /* syncs of a file whose sync had failed */
 
 int fdatasync(int fd)
@@ -37,6 +38,8 @@ int fdatasync(int fd)
     int flags = fcntl(fd, F_GETFL);
     if (flags & O_NOATIME)
         atomic_fetch_add(&synced_failed, 1);
+    while (atomic_load(&sync_hangs))
+        nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
     if (atomic_load(&sync_error) != 0) {
         fcntl(fd, F_SETFL, flags | O_NOATIME);
         errno = atomic_load(&sync_error);
@@ -1022,6 +1025,23 @@ START_TEST(a_failed_sync_is_never_tried_again_on_the_same_file)
 }
 END_TEST
 
+START_TEST(a_disk_that_hangs_is_not_healthy_and_recovers_by_itself)
+{
+    start();
+    put_barrier();
+    atomic_store(&sync_hangs, true);
+    put("slow", true);
+    audit_flush(producer);
+    wait_until_healthy(false);
+    ck_assert_int_eq(written + refused, 1);
+    atomic_store(&sync_hangs, false);
+    wait_for_tickets(2);
+    ck_assert_int_eq(refused, 0);
+    wait_until_healthy(true);
+    stop();
+}
+END_TEST
+
 START_TEST(lines_lost_in_an_outage_are_told_after_it)
 {
     start();
@@ -1218,6 +1238,7 @@ static void add_failures(Suite *suite)
     tcase_add_test(tests, a_full_disk_tears_one_line_and_loses_none_without_a_ticket);
     tcase_add_test(tests, a_small_file_system_that_is_full_is_survived);
     tcase_add_test(tests, a_failed_sync_is_never_tried_again_on_the_same_file);
+    tcase_add_test(tests, a_disk_that_hangs_is_not_healthy_and_recovers_by_itself);
     tcase_add_test(tests, lines_lost_in_an_outage_are_told_after_it);
     tcase_add_test(tests, a_directory_that_went_away_is_waited_for);
     tcase_add_test(tests, asking_for_a_reopen_while_the_file_is_broken_does_not_spin);

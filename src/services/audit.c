@@ -128,7 +128,9 @@ void audit_reopen(struct audit *audit)
 
 bool audit_healthy(const struct audit *audit)
 {
-    return atomic_load_explicit(&audit->healthy, memory_order_relaxed);
+    int64_t began_ns = atomic_load_explicit(&audit->turn_began_ns, memory_order_relaxed);
+    bool stalled = began_ns != 0 && audit_now_ns() - began_ns > AUDIT_STALL_NS;
+    return !stalled && atomic_load_explicit(&audit->healthy, memory_order_relaxed);
 }
 
 void audit_stop(struct audit **audit)

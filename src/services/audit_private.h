@@ -78,6 +78,7 @@ struct audit {
 
     _Atomic int state; /* enum thread_state */
     _Atomic bool healthy;
+    _Atomic int64_t turn_began_ns; /* the thread is at the disk since then; 0: it is not */
     _Atomic bool stopping;
     _Atomic bool reopen;
     _Atomic size_t queued;  /* bytes of frames from audit_write() until they are in the file */
@@ -104,6 +105,7 @@ struct audit {
 };
 
 #define AUDIT_BUFFER_KEPT  ((size_t)1 << 20) /* larger buffers are given back after a burst */
+#define AUDIT_STALL_NS     1000000000        /* a disk that takes longer does not work */
 #define AUDIT_GATHER_BYTES 65536u            /* as much is written without waiting for more */
 
 /* audit.c: frames, lists, producers. */

@@ -145,7 +145,9 @@ static void wait_for_work(struct audit *audit)
 static void run_round(struct audit *audit)
 {
     gather(audit);
+    atomic_store(&audit->turn_began_ns, audit_now_ns());
     audit_writer_turn(audit);
+    atomic_store(&audit->turn_began_ns, 0);
     tell_producers(audit);
     remove_producers(audit, false);
     metrics_gauge_set(METRIC_AUDIT_QUEUE_BYTES, (int64_t)atomic_load(&audit->queued));
