@@ -92,6 +92,12 @@ void user_record_write(const struct keyring *keyring, bool encrypt, const struct
 enum record_kind record_read(const struct keyring *keyring, bool encrypt, struct record_place place,
                              struct text stored, struct arena *arena, struct record_content *ret);
 
+/* True if the bytes are sealed under a key that the ring does not have: then nothing is known about
+ * them. Other nodes may mint with that key already, or it was dropped too early. */
+bool record_is_foreign(const struct keyring *keyring, struct text stored);
+/* True if they are sealed under an older key than the newest. */
+bool record_is_outdated(const struct keyring *keyring, struct text stored);
+
 /* Tenant and user id out of a record's shown members, unescaped into the arena; both absent if the
  * members do not begin with them. */
 void record_identity(const struct record *record, struct arena *arena, struct text *tenant,

@@ -19,6 +19,7 @@ void session_prepare(void);
 struct session_context {
     struct store_link *link;
     struct keyring *keyring;
+    struct change *changes; /* under way, see src/session/change.h; starts as NULL */
 };
 
 /* The reason codes of api.md; a caller's own word may stand instead. */

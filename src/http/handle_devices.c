@@ -43,7 +43,7 @@ static bool named_user(struct request *request, struct text *tenant, struct text
 {
     *user_id = request->parameters[0];
     if (user_id->length > USER_ID_MAX) {
-        request_fail(request, ERR_BAD_REQUEST, TEXT("user_id: must be 1 to 128 bytes"),
+        request_fail(request, ERR_BAD_REQUEST, TEXT("\"user_id\" must be 1 to 128 bytes"),
                      (struct text){0});
         return false;
     }
@@ -122,7 +122,7 @@ void handle_user_logout_all(struct request *request)
         return;
     if (body.keep_session.data && !text_from_hex(kept, SESSION_ID, body.keep_session)) {
         request_fail(request, ERR_BODY_INVALID,
-                     TEXT("keep_session: must be a session id, 16 hexadecimal digits"),
+                     TEXT("\"keep_session\" must be a session id, 16 hexadecimal digits"),
                      (struct text){0});
         return;
     }

@@ -1,8 +1,9 @@
 /* Writing the objects that callers get, and the checks that handlers share. */
 #include "objects.h"
 
-#include <arpa/inet.h>
 #include <string.h>
+
+#include "address.h"
 
 void answer_session(struct request *request, const struct validate *validate)
 {
@@ -122,17 +123,10 @@ bool token_tenant(struct request *request, struct text *tenant, bool *bound)
 
 bool check_address(struct request *request, struct text address)
 {
-    char copy[ADDRESS_MAX + 1];
-    unsigned char parsed[sizeof(struct in6_addr)];
-    if (!address.data)
+    struct ip_address parsed;
+    if (!address.data || ip_parse(address, &parsed))
         return true;
-    if (address.length <= ADDRESS_MAX) {
-        memcpy(copy, address.data, address.length);
-        copy[address.length] = '\0';
-        if (inet_pton(AF_INET, copy, parsed) == 1 || inet_pton(AF_INET6, copy, parsed) == 1)
-            return true;
-    }
-    request_fail(request, ERR_BODY_INVALID, TEXT("ip: must be an IPv4 or IPv6 address"),
+    request_fail(request, ERR_BODY_INVALID, TEXT("\"ip\" must be an IPv4 or IPv6 address"),
                  (struct text){0});
     return false;
 }
@@ -149,7 +143,7 @@ bool check_reason(struct request *request, struct text given, const char *otherw
         good = (given.data[i] >= 'a' && given.data[i] <= 'z') || given.data[i] == '_';
     *ret = given;
     if (!good)
-        request_fail(request, refusal, TEXT("reason: must be 1 to 32 characters of a-z and _"),
+        request_fail(request, refusal, TEXT("\"reason\" must be 1 to 32 characters of a-z and _"),
                      (struct text){0});
     return good;
 }

@@ -207,22 +207,6 @@ bool request_read_body(struct request *request, const struct json_field *fields,
     return true;
 }
 
-/* [a-z0-9][a-z0-9._-]{0,62} */
-static bool is_tenant_name(struct text name)
-{
-    static const char first[] = "abcdefghijklmnopqrstuvwxyz0123456789";
-    static const char punctuation[] = "._-";
-    if (name.length < 1 || name.length > 63)
-        return false;
-    for (size_t i = 0; i < name.length; i++) {
-        bool plain = memchr(first, name.data[i], sizeof(first) - 1) != NULL;
-        bool mark = memchr(punctuation, name.data[i], sizeof(punctuation) - 1) != NULL;
-        if (!plain && (i == 0 || !mark))
-            return false;
-    }
-    return true;
-}
-
 bool request_tenant(struct request *request, struct text named, struct text *ret)
 {
     if (request->caller.kind != CALLER_SERVICE) {
@@ -235,9 +219,9 @@ bool request_tenant(struct request *request, struct text named, struct text *ret
         *ret = all_tenants ? TEXT("default") : own;
         return true;
     }
-    if (!is_tenant_name(named)) {
+    if (!conf_is_name(named)) {
         request_fail(request, request->body.length > 0 ? ERR_BODY_INVALID : ERR_QUERY_INVALID,
-                     TEXT("tenant must match [a-z0-9][a-z0-9._-]{0,62}"), (struct text){0});
+                     TEXT("\"tenant\" must match [a-z0-9][a-z0-9._-]{0,62}"), (struct text){0});
         return false;
     }
     if (!all_tenants && !text_equal(own, named)) {

@@ -68,11 +68,47 @@ static struct text print_number(struct change *change, size_t slot, int64_t valu
     return (struct text){digits, (size_t)length};
 }
 
+static void read_again(struct change *change);
+
+/* The change of the same user that came last, NULL if there is none under way. */
+static struct change *find_rival(const struct change *change)
+{
+    struct change *rival = change->operation->context->changes;
+    while (rival && memcmp(&rival->codec.owner, &change->codec.owner, sizeof(struct user_tag)) != 0)
+        rival = rival->next;
+    while (rival && rival->successor)
+        rival = rival->successor;
+    return rival;
+}
+
+/* Takes the change out of those under way and puts its successor, if there is one, in its place. */
+static struct change *replace_by_successor(struct change *change)
+{
+    struct change **place = &change->operation->context->changes;
+    while (*place != change)
+        place = &(*place)->next;
+    struct change *successor = change->successor;
+    if (successor)
+        successor->next = change->next;
+    *place = successor ? successor : change->next;
+    return successor;
+}
+
+/* Starts the successor before the change is gone. One whose deadline has passed while it waited
+ * ends in the same loop: a hung store may have left a long row of them. */
 static void change_finish(struct change *change, enum err err)
 {
-    if (err != ERR_OK)
-        change->operation->err = err;
-    change->finish(change);
+    while (change) {
+        struct change *successor = replace_by_successor(change);
+        bool late = successor && clock_monotonic_ms() >= successor->operation->deadline_ms;
+        if (successor && !late)
+            read_again(successor);
+        if (err != ERR_OK)
+            change->operation->err = err;
+        change->finish(change);
+        change = late ? successor : NULL;
+        err = ERR_STORE_TIMEOUT;
+    }
 }
 
 static void send_call(struct change *change, struct text key, const struct store_script *script,
@@ -109,7 +145,6 @@ static void raise_epoch(struct change *change)
               change->arguments, 2, STORE_REPEATABLE | STORE_DURABLE, epoch_raised);
 }
 
-static void read_again(struct change *change);
 static void decide_and_write(struct change *change, const struct store_reply *reply);
 
 static void note_durability(struct change *change)
@@ -189,6 +224,8 @@ static void decide_and_write(struct change *change, const struct store_reply *re
     change->edit = (struct edit){.arena = operation->arena, .codec = &change->codec};
     if (state.user_unreadable)
         distrust(change, &state);
+    else if (state.user_outdated)
+        edit_set_user(&change->edit, &state.user);
     if (change->decide(change, &state, &change->edit) == CHANGE_WRITE)
         send_edit(change, &state);
     else if (change->edit.raises_epoch)
@@ -222,6 +259,14 @@ void change_begin(struct change *change)
     token_user_key(&change->codec.owner, 'e', change->epoch_key);
     change->attempts = 0;
     change->resolving = false;
+    change->successor = NULL;
+    struct change *rival = find_rival(change);
+    if (rival) {
+        rival->successor = change;
+        return;
+    }
+    change->next = change->operation->context->changes;
+    change->operation->context->changes = change;
     read_again(change);
 }
 

@@ -4,6 +4,8 @@
  *   read ──► decide ──► write ──► raise the epoch (if a token died) ──► finish
  *              ▲           │ conflict: the script answers with the state it found
  *              └───────────┘
+ * Changes of one user that meet on one worker go one after the other: racing each other, all but
+ * one would lose every round. Those of other workers and nodes are what the compare-and-set is for.
  * A write whose fate is unknown (the connection broke) is resolved by reading again: `decide` runs
  * with `resolving` set and must recognise its own work. The epoch is a key and a step of its own,
  * after the write: raised before it, another node could fill its cache with the old state and
@@ -28,7 +30,9 @@ struct change {
     /* Called once; operation->err and durability are set. */
     void (*finish)(struct change *change);
 
-    bool resolving; /* an earlier write of this change may or may not have happened */
+    struct change *next;      /* among the changes under way of this worker */
+    struct change *successor; /* the change of the same user that waits for this one */
+    bool resolving;           /* an earlier write of this change may or may not have happened */
 
     /* Private to change.c. */
     char key[USER_KEY_LENGTH], epoch_key[USER_KEY_LENGTH];

@@ -10,15 +10,19 @@
 struct login_change {
     struct change change;
     struct login *login;
-    struct token access,
-        refresh; /* of the latest round: a write that is resolved is found by them */
+    struct token access, refresh;
     struct session fresh;
 };
 
-/* Both tokens of the first pair, with random secrets. */
+/* Both tokens of the first pair, with random secrets. Made once, so that a write of an earlier
+ * round that lands late is still found as our own - unless somebody has logged the user out
+ * everywhere meanwhile, which would kill them. */
 static void make_tokens(struct login_change *work, const struct user_record *user)
 {
     const struct keyring *keyring = work->login->base.context->keyring;
+    if (work->access.key_id != 0 &&
+        token_session_created_ms(work->access.session_id) >= user->not_before_ms)
+        return;
     struct token token = {.key_id = keyring_newest(keyring), .owner = work->change.codec.owner};
     token_new_session_id(rules_creation_ms(user, work->login->base.now_ms), token.session_id);
     work->access = token;

@@ -328,6 +328,18 @@ static struct text unseal(const struct keyring *keyring, bool encrypt, struct re
     return plain;
 }
 
+bool record_is_foreign(const struct keyring *keyring, struct text stored)
+{
+    return stored.length >= HEAD && stored.data[0] == FORMAT_SEALED &&
+           !keyring_has(keyring, (uint8_t)stored.data[1]);
+}
+
+bool record_is_outdated(const struct keyring *keyring, struct text stored)
+{
+    return stored.length >= HEAD && stored.data[0] == FORMAT_SEALED &&
+           (uint8_t)stored.data[1] != keyring_newest(keyring);
+}
+
 enum record_kind record_read(const struct keyring *keyring, bool encrypt, struct record_place place,
                              struct text stored, struct arena *arena, struct record_content *ret)
 {

@@ -53,16 +53,28 @@ static void read_record(struct state_reader *reader, struct text field, struct t
     metrics_add(METRIC_RECORDS_UNREADABLE, 1);
 }
 
-static void read_user(struct state_reader *reader, struct text value)
+bool state_read_user(const struct state_codec *codec, struct text stored, struct arena *arena,
+                     struct user_record *ret)
 {
     static const uint8_t none[SESSION_ID];
     struct record_content content;
-    struct record_place place = {&reader->codec->owner, none};
-    if (record_read(reader->codec->keyring, reader->codec->encrypt, place, value, reader->arena,
-                    &content) == RECORD_USER)
-        reader->state->user = content.user;
-    else
-        reader->state->user_unreadable = true;
+    struct record_place place = {&codec->owner, none};
+    *ret = (struct user_record){0};
+    if (!stored.data)
+        return true;
+    if (record_read(codec->keyring, codec->encrypt, place, stored, arena, &content) != RECORD_USER)
+        return false;
+    *ret = content.user;
+    return true;
+}
+
+static void read_user(struct state_reader *reader, struct text value)
+{
+    struct user_state *state = reader->state;
+    const struct keyring *keyring = reader->codec->keyring;
+    state->user_foreign = record_is_foreign(keyring, value);
+    state->user_outdated = record_is_outdated(keyring, value);
+    state->user_unreadable = !state_read_user(reader->codec, value, reader->arena, &state->user);
 }
 
 static void read_touch(struct user_state *state, struct text field, int64_t seen_s)
@@ -117,7 +129,7 @@ enum err state_read(const struct state_codec *codec, const struct store_reply *r
     struct state_reader reader = {codec, arena, ret, reply};
     read_fields(&reader, false);
     read_fields(&reader, true);
-    return ERR_OK;
+    return ret->user_foreign ? ERR_SEAL_KEY_UNKNOWN : ERR_OK;
 }
 
 struct session *state_find(const struct user_state *state, const uint8_t id[SESSION_ID])

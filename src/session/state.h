@@ -31,6 +31,8 @@ struct user_state {
     int64_t version; /* 0: Redis has nothing of the user */
     struct user_record user;
     bool user_unreadable; /* then every session counts as revoked, see change.c */
+    bool user_foreign;    /* sealed under a key that this node lacks: nothing can be said */
+    bool user_outdated;   /* sealed under an older key: to be written again at the next change */
     struct session *sessions;
     size_t session_count;
     struct grave *graves;
@@ -50,8 +52,14 @@ struct state_codec {
     struct user_tag owner;
 };
 
+/* Reads the user record; an absent text means that nothing holds for the user. False if there is
+ * one that does not open, which must not pass for "nothing holds". */
+bool state_read_user(const struct state_codec *codec, struct text stored, struct arena *arena,
+                     struct user_record *ret) MUST_CHECK;
+
 /* Reads HGETALL's reply; everything lies in the arena. ERR_STORE_PROTOCOL if the reply is not an
- * array of fields and values that are strings. */
+ * array of fields and values that are strings, ERR_SEAL_KEY_UNKNOWN if the user record is foreign.
+ */
 enum err state_read(const struct state_codec *codec, const struct store_reply *reply,
                     struct arena *arena, struct user_state *ret) MUST_CHECK;
 

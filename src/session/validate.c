@@ -18,22 +18,9 @@ struct lookup {
 
 enum { REPLY_RECORD, REPLY_TOUCH, REPLY_USER, REPLY_FIELDS };
 
-/* The user record; false if there is one that cannot be read, which must not pass for "no
- * restrictions". */
-static bool read_user(struct validate *validate, const struct state_codec *codec,
-                      struct text stored, struct user_record *ret)
+static struct text field_of(const struct store_reply *reply, size_t index)
 {
-    static const uint8_t none[SESSION_ID];
-    struct record_content content;
-    struct record_place place = {&codec->owner, none};
-    *ret = (struct user_record){0};
-    if (!stored.data)
-        return true;
-    if (record_read(codec->keyring, codec->encrypt, place, stored, validate->base.arena,
-                    &content) != RECORD_USER)
-        return false;
-    *ret = content.user;
-    return true;
+    return store_reply_text(store_reply_element(reply, index));
 }
 
 static void touch_if_due(struct validate *validate, const struct session *session,
@@ -77,40 +64,55 @@ static void refuse_unreadable(struct validate *validate)
     operation_refuse(&validate->base, ERR_TOKEN_INVALID, TEXT(REASON_UNKNOWN));
 }
 
-static void judge_reply(struct validate *validate, const struct store_reply *reply)
+/* What Redis has in the session's place is not the session: says why. */
+static void refuse_record(struct validate *validate, enum record_kind kind,
+                          const struct record_content *content)
 {
-    struct operation *operation = &validate->base;
-    struct state_codec codec = operation_codec(operation, &validate->parsed.owner);
-    struct record_place place = {&codec.owner, validate->parsed.session_id};
-    struct text stored = store_reply_text(store_reply_element(reply, REPLY_RECORD));
-    struct user_state empty = {0};
+    if (kind == RECORD_TOMBSTONE)
+        operation_refuse_buried(&validate->base, ERR_TOKEN_INVALID, &content->tombstone);
+    else
+        refuse_unreadable(validate);
+}
+
+static void judge_record(struct validate *validate, const struct state_codec *codec,
+                         const struct store_reply *reply)
+{
+    struct arena *arena = validate->base.arena;
+    struct record_place place = {&codec->owner, validate->parsed.session_id};
     struct record_content content;
     struct user_record user;
     struct session session;
-
-    operation->session_id = operation_session_id(operation, validate->parsed.session_id);
-    if (!stored.data) {
-        operation_refuse_missing(operation, &empty, &validate->parsed, ERR_TOKEN_INVALID);
+    int64_t seen_s;
+    enum record_kind kind = record_read(codec->keyring, codec->encrypt, place,
+                                        field_of(reply, REPLY_RECORD), arena, &content);
+    if (kind != RECORD_SESSION) {
+        refuse_record(validate, kind, &content);
         return;
     }
-    enum record_kind kind =
-        record_read(codec.keyring, codec.encrypt, place, stored, operation->arena, &content);
-    if (kind == RECORD_TOMBSTONE) {
-        operation_refuse_buried(operation, ERR_TOKEN_INVALID, &content.tombstone);
-        return;
-    }
-    if (kind != RECORD_SESSION ||
-        !read_user(validate, &codec, store_reply_text(store_reply_element(reply, REPLY_USER)),
-                   &user)) {
+    if (!state_read_user(codec, field_of(reply, REPLY_USER), arena, &user)) {
         refuse_unreadable(validate);
         return;
     }
-    session_open(&session, validate->parsed.session_id, &content.session, operation->arena);
-    int64_t seen_s;
+    session_open(&session, validate->parsed.session_id, &content.session, arena);
     if (store_reply_int(store_reply_element(reply, REPLY_TOUCH), &seen_s) &&
         seen_s > session.last_seen_s)
         session.last_seen_s = seen_s;
     accept_session(validate, &user, &session);
+}
+
+static void judge_reply(struct validate *validate, const struct store_reply *reply)
+{
+    struct operation *operation = &validate->base;
+    struct state_codec codec = operation_codec(operation, &validate->parsed.owner);
+    struct user_state empty = {0};
+    operation->session_id = operation_session_id(operation, validate->parsed.session_id);
+    if (!field_of(reply, REPLY_RECORD).data)
+        operation_refuse_missing(operation, &empty, &validate->parsed, ERR_TOKEN_INVALID);
+    else if (record_is_foreign(codec.keyring, field_of(reply, REPLY_RECORD)) ||
+             record_is_foreign(codec.keyring, field_of(reply, REPLY_USER)))
+        operation->err = ERR_SEAL_KEY_UNKNOWN;
+    else
+        judge_record(validate, &codec, reply);
 }
 
 /* Three strings or nils: anything else is another command's answer, and no word about this token.
