@@ -145,6 +145,35 @@ START_TEST(percent_encoding_is_decoded_once_or_refused)
 }
 END_TEST
 
+struct query {
+    const char *query, *allowed, *odd;
+};
+
+static const struct query queries[] = {
+    {"", "", NULL},
+    {"tenant=a", "tenant", NULL},
+    {"tenant=a&reason=b", "tenant reason", NULL},
+    {"reason=b&tenant=a", "tenant reason", NULL},
+    {"tennant=a", "tenant", "tennant"},
+    {"tenan=a", "tenant", "tenan"},
+    {"tenants=a", "tenant", "tenants"},
+    {"tenant=a", "", "tenant"},
+    {"tenant=a&tenant=b", "tenant", "tenant"},
+    {"tenant", "tenant", "tenant"},
+    {"tenant&x=1", "tenant", "tenant"},
+    {"&tenant=a", "tenant", ""},
+    {"tenant=a&", "tenant", NULL},
+    {"=a", "tenant", ""},
+    {"tenant=&x=y", "tenant", "x"},
+};
+
+START_TEST(a_query_has_known_parameters_once_each_with_a_value)
+{
+    const struct query *row = &queries[_i];
+    assert_text(match_query(text_of(row->query), row->allowed), row->odd);
+}
+END_TEST
+
 #define ROWS(table) ((int)(sizeof(table) / sizeof((table)[0])))
 
 int main(void)
@@ -156,6 +185,8 @@ int main(void)
     tcase_add_test(cases, no_two_rows_of_the_table_are_for_the_same_call);
     tcase_add_test(cases, every_row_of_the_ops_plane_is_public_and_not_audited);
     tcase_add_loop_test(cases, percent_encoding_is_decoded_once_or_refused, 0, ROWS(codings));
+    tcase_add_loop_test(cases, a_query_has_known_parameters_once_each_with_a_value, 0,
+                        ROWS(queries));
     suite_add_tcase(suite, cases);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);

@@ -24,6 +24,7 @@ OPTION_SECONDS(server, body_timeout, 15, 1, 3600, RELOAD, "From the end of the h
 OPTION_SECONDS(server, write_timeout, 10, 1, 3600, RELOAD, "For a client to take its answer.")
 OPTION_SECONDS(server, keepalive_timeout, 75, 1, 86400, RELOAD, "For a connection without a request.")
 OPTION_SECONDS(server, drain_timeout, 20, 1, 3600, RELOAD, "For requests under way when the service stops.")
+OPTION_BYTES(server, head_memory, 8192, 4096, 1048576, RESTART, "Memory for the head of a request and of its answer, for each connection; a request line or headers that do not fit get 414 or 431.")
 OPTION_BYTES(server, body_limit, 16384, 256, 1048576, RELOAD, "Largest body of a request.")
 OPTION_LIST(server, trusted_proxies, "", RELOAD, "Networks (10.0.0.0/8 fd00::/8) whose X-Forwarded-For is believed.")
 OPTION_ENUM(redis, mode, redis_mode, "cluster|standalone", REDIS_CLUSTER, RESTART, "How the Redis servers are organised.")

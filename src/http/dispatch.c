@@ -135,6 +135,22 @@ static enum err find_route(struct request *request)
     return ERR_OK;
 }
 
+/* A typing error in a query may not pass silently: without its tenant a call would mean another. */
+static enum err check_query(struct request *request)
+{
+    const char *allowed = request->route->query;
+    struct text odd = {0};
+    if (allowed != NULL)
+        odd = match_query(request->query, allowed);
+    if (odd.data == NULL)
+        return ERR_OK;
+    const char *known = allowed[0] == '\0' ? "none" : allowed;
+    struct text detail = arena_format(
+        &request->arena, "Query parameter \"%.*s\" is unknown or repeated; this call knows: %s",
+        odd.length > 64 ? 64 : (int)odd.length, odd.data, known);
+    return refuse(request, ERR_QUERY_INVALID, detail.data);
+}
+
 static int64_t body_limit(const struct request *request)
 {
     int64_t limit = request->route == NULL ? -1 : request->route->body_limit;
@@ -167,6 +183,8 @@ static enum err decide(struct request *request, const char *version)
     enum err err = check_form(request, version);
     if (err == ERR_OK)
         err = find_route(request);
+    if (err == ERR_OK)
+        err = check_query(request);
     if (err == ERR_OK)
         err = callers_establish(request, &request->private->refusal_detail);
     if (err == ERR_OK)
@@ -247,7 +265,9 @@ static enum MHD_Result answer_or_wait(struct request *request)
         worker->stirred = true;
         return answer_queue(request);
     }
-    if (private->waiting == WAITING_NOT) {
+    if (private->waiting == WAITING_NOT && worker->lingering >= MOST_LINGERING) {
+        suspend(request);
+    } else if (private->waiting == WAITING_NOT) {
         private->waiting = WAITING_LINGERS;
         private->waiting_since_ms = loop_now(request);
         worker->lingering++;

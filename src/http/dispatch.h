@@ -3,8 +3,9 @@
 
 #include "worker.h"
 
-/* So long a request lingers before its connection is suspended. */
-enum { LINGER_MS = 2 };
+/* So long a request lingers before its connection is suspended, and so many may on one worker:
+ * libmicrohttpd asks for each of them in every round. */
+enum { LINGER_MS = 20, LINGER_TICK_MS = 2, MOST_LINGERING = 256 };
 
 /* MHD_OPTION_URI_LOG_CALLBACK: the request line is there, the request begins. */
 void *dispatch_line(void *worker, const char *target, struct MHD_Connection *connection);

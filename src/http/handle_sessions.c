@@ -66,12 +66,24 @@ static void finish_login(struct operation *operation)
         request_fail_operation(request, operation);
 }
 
+/* The tenant stands in the body or in the query; if in both, it must be one. */
+static bool named_tenant(struct request *request, struct text in_body, struct text *ret)
+{
+    struct text in_query = request_query(request, "tenant");
+    if (in_body.data != NULL && in_query.data != NULL && !text_equal(in_body, in_query)) {
+        request_fail(request, ERR_QUERY_INVALID, TEXT("The body names another \"tenant\""),
+                     (struct text){0});
+        return false;
+    }
+    return request_tenant(request, in_body.data != NULL ? in_body : in_query, ret);
+}
+
 void handle_login(struct request *request)
 {
     struct login_body body = {0};
     struct text tenant;
     if (!request_read_body(request, login_fields, FIELD_COUNT(login_fields), &body) ||
-        !check_address(request, body.ip) || !request_tenant(request, body.tenant, &tenant))
+        !check_address(request, body.ip) || !named_tenant(request, body.tenant, &tenant))
         return;
     struct login *login = arena_zalloc(&request->arena, sizeof(*login));
     login->tenant = tenant;

@@ -99,3 +99,45 @@ struct text match_decode(char *out, struct text encoded, bool form)
     }
     return (struct text){out, length};
 }
+
+static bool is_word_of(const char *words, struct text word)
+{
+    for (const char *at = words; *at != '\0';) {
+        size_t length = strcspn(at, " ");
+        if (text_equal((struct text){at, length}, word))
+            return true;
+        at += length + strspn(at + length, " ");
+    }
+    return false;
+}
+
+static struct text parameter_name(struct text rest, size_t *step)
+{
+    const char *end = memchr(rest.data, '&', rest.length);
+    size_t length = end == NULL ? rest.length : (size_t)(end - rest.data);
+    const char *equals = memchr(rest.data, '=', length);
+    *step = end == NULL ? length : length + 1;
+    return (struct text){rest.data, equals == NULL ? length : (size_t)(equals - rest.data)};
+}
+
+static bool came_before(struct text query, struct text name)
+{
+    for (size_t at = 0, step; query.data + at < name.data; at += step) {
+        struct text earlier =
+            parameter_name((struct text){query.data + at, query.length - at}, &step);
+        if (earlier.data != name.data && text_equal(earlier, name))
+            return true;
+    }
+    return false;
+}
+
+struct text match_query(struct text query, const char *allowed)
+{
+    for (size_t at = 0, step; at < query.length; at += step) {
+        struct text name = parameter_name((struct text){query.data + at, query.length - at}, &step);
+        bool has_value = at + name.length < query.length && name.data[name.length] == '=';
+        if (!has_value || !is_word_of(allowed, name) || came_before(query, name))
+            return name;
+    }
+    return (struct text){0};
+}

@@ -19,6 +19,10 @@ void match_prepare(void);
 enum match_result match_route(enum plane plane, struct text method, struct text path,
                               struct match *ret);
 
+/* The first parameter of the query whose name is not among the allowed (blank-separated), which
+ * came before, or which has no value; absent if there is none. */
+struct text match_query(struct text query, const char *allowed);
+
 /* Decodes %XX into `out`, which takes encoded.length bytes; '+' is a blank if `form`. Returns the
  * decoded text; absent if an escape is broken. */
 struct text match_decode(char *out, struct text encoded, bool form);

@@ -23,6 +23,7 @@ struct route {
     const char *method;
     const char *path; /* exact but for segments in braces, which match one non-empty segment */
     void (*handle)(struct request *request);
+    const char *query; /* names that its query may have, blank-separated; NULL: any */
     enum access access;
     unsigned scope;     /* SCOPE_… bit a service needs */
     int64_t body_limit; /* 0: no body allowed; -1: server_body_limit */

@@ -15,11 +15,10 @@
 #include "request_private.h"
 
 enum {
-    SCAN_MS = 250,            /* how coarse deadlines are kept */
-    DRAIN_SCAN_MS = 20,       /* while a stop waits for it */
-    DRAIN_EXTRA_MS = 3000,    /* beyond the drain's end, for what is cut to be given up */
-    ROUNDS = 8,               /* of libmicrohttpd in one turn, before sockets are looked at again */
-    CONNECTION_MEMORY = 16384 /* for a request's head; wiped by the library for each request */
+    SCAN_MS = 250,         /* how coarse deadlines are kept */
+    DRAIN_SCAN_MS = 20,    /* while a stop waits for it */
+    DRAIN_EXTRA_MS = 3000, /* beyond the drain's end, for what is cut to be given up */
+    ROUNDS = 8             /* of libmicrohttpd in one turn, before sockets are looked at again */
 };
 
 /* Far above every limit of ours: at its own limit libmicrohttpd would drop connections silently. */
@@ -60,7 +59,7 @@ static void run_daemon(struct worker *worker)
         if (!has_work_left(worker)) {
             uv_idle_stop(&worker->again);
             if (worker->lingering > 0 && !uv_is_active((uv_handle_t *)&worker->linger))
-                uv_timer_start(&worker->linger, on_linger, LINGER_MS, 0);
+                uv_timer_start(&worker->linger, on_linger, LINGER_TICK_MS, 0);
             return;
         }
     }
@@ -273,7 +272,7 @@ static size_t leave_escaped(void *user, struct MHD_Connection *connection, char 
     return strlen(string);
 }
 
-static struct MHD_Daemon *start_daemon(struct worker *worker)
+static struct MHD_Daemon *start_daemon(struct worker *worker, size_t head_memory)
 {
     const unsigned flags =
         MHD_USE_EPOLL | MHD_USE_NO_LISTEN_SOCKET | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG;
@@ -287,7 +286,7 @@ static struct MHD_Daemon *start_daemon(struct worker *worker)
         dispatch_line, worker, MHD_OPTION_NOTIFY_COMPLETED, dispatch_completed, worker,
         MHD_OPTION_NOTIFY_CONNECTION, on_connection, worker, MHD_OPTION_CONNECTION_TIMEOUT, 0u,
         MHD_OPTION_CONNECTION_LIMIT, daemon_connection_limit, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
-        (size_t)CONNECTION_MEMORY, MHD_OPTION_END);
+        head_memory, MHD_OPTION_END);
 }
 
 static void init_handles(struct worker *worker, int daemon_fd)
@@ -376,7 +375,9 @@ bool worker_start(struct worker *worker, struct http_server *server, enum plane 
         buffer_addf(error, "cannot make an event loop: %s\n", strerror(errno));
         return false;
     }
-    worker->daemon = start_daemon(worker);
+    struct conf *conf = conf_current();
+    worker->daemon = start_daemon(worker, (size_t)conf->server_head_memory);
+    conf_unref(&conf);
     if (worker->daemon == NULL) {
         buffer_addf(error, "cannot start libmicrohttpd: %s\n", strerror(errno));
         return false;

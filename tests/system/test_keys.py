@@ -115,6 +115,26 @@ def test_a_rotated_key_file_is_taken_over_by_reload(start):
     assert daemon.is_alive(daemon.login()["access_token"])
 
 
+def test_a_node_that_lacks_the_newest_key_says_503_and_ends_nothing(start):
+    """Its keys come late: records of the others are unknown to it, which is not invalid."""
+    ahead = start()
+    old = ahead.node.key_file.read_text().split("\n")[:-1]
+    behind = start(key_file=ahead.node.key_file)
+    user, login = unique(), ahead.login()
+    token, refresh = login["access_token"], login["refresh_token"]
+    ahead.login(user)
+    write_key_file(ahead.node.key_file, old + [f"key 2 {secrets.token_hex(32)}"])
+    ahead.node.signal(signal.SIGHUP)
+    wait_until(lambda: ahead.login()["access_token"][3:5] != token[3:5], 5, "the new key mints")
+    # Refreshed and cut off under the new key; the token of before has the old one, and its grace.
+    assert ahead.refresh(refresh).status == 200
+    ended = ahead.call("POST", f"/v1/users/{user}/logout-all", None, SERVICE)
+    assert ended.status == 200, ended
+    check_problem(behind.validate(token), 503, "seal_key_unknown")
+    check_problem(behind.try_login(user), 503, "seal_key_unknown")
+    assert ahead.is_alive(token)
+
+
 def test_tokens_of_another_installation_are_unknown(start, shared):
     daemon = start()
     token = daemon.login()["access_token"]
