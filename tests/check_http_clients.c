@@ -140,13 +140,13 @@ START_TEST(thousands_of_addresses_are_counted_each_for_itself)
 END_TEST
 
 /* A connection over a socket pair, whose other end tells whether it was cut. */
-static struct connection *make_connection(int *other_end)
+static struct client *make_connection(int *other_end)
 {
     int ends[2];
     ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, ends), 0);
     const struct sockaddr_storage address = {.ss_family = AF_UNIX};
     *other_end = ends[1];
-    return connection_create(ends[0], &address, sizeof(address.ss_family));
+    return client_create(ends[0], &address, sizeof(address.ss_family));
 }
 
 static bool is_cut(int other_end)
@@ -156,29 +156,29 @@ static bool is_cut(int other_end)
 }
 
 static const struct {
-    enum connection_phase phase;
+    enum client_phase phase;
     int64_t limit_ms; /* with the defaults of the options */
 } phases[] = {
-    {CONNECTION_IDLE, 75000},
-    {CONNECTION_HEADERS, 10000},
-    {CONNECTION_BODY, 15000},
-    {CONNECTION_WRITING, 10000},
+    {CLIENT_IDLE, 75000},
+    {CLIENT_HEADERS, 10000},
+    {CLIENT_BODY, 15000},
+    {CLIENT_WRITING, 10000},
 };
 
 START_TEST(each_phase_of_a_connection_ends_at_its_own_deadline)
 {
     int other_end;
     struct conf *conf = conf_defaults();
-    struct connection *connection = make_connection(&other_end);
-    connection_enter(connection, phases[_i].phase, conf, 1000);
-    ck_assert(!connection_check(connection, conf, 1000 + phases[_i].limit_ms - 1));
+    struct client *connection = make_connection(&other_end);
+    client_enter(connection, phases[_i].phase, conf, 1000);
+    ck_assert(!client_check(connection, conf, 1000 + phases[_i].limit_ms - 1));
     ck_assert(!is_cut(other_end));
-    ck_assert(connection_check(connection, conf, 1000 + phases[_i].limit_ms));
+    ck_assert(client_check(connection, conf, 1000 + phases[_i].limit_ms));
     ck_assert(is_cut(other_end));
-    ck_assert(!connection_check(connection, conf, 1000 + phases[_i].limit_ms));
+    ck_assert(!client_check(connection, conf, 1000 + phases[_i].limit_ms));
     close(connection->fd);
     close(other_end);
-    connection_destroy(&connection);
+    client_destroy(&connection);
     conf_unref(&conf);
 }
 END_TEST
@@ -187,13 +187,13 @@ START_TEST(a_request_that_sessiond_works_on_is_never_cut)
 {
     int other_end;
     struct conf *conf = conf_defaults();
-    struct connection *connection = make_connection(&other_end);
-    connection_enter(connection, CONNECTION_BUSY, conf, 1000);
-    ck_assert(!connection_check(connection, conf, INT64_MAX));
+    struct client *connection = make_connection(&other_end);
+    client_enter(connection, CLIENT_BUSY, conf, 1000);
+    ck_assert(!client_check(connection, conf, INT64_MAX));
     ck_assert(!is_cut(other_end));
     close(connection->fd);
     close(other_end);
-    connection_destroy(&connection);
+    client_destroy(&connection);
     conf_unref(&conf);
 }
 END_TEST
@@ -201,12 +201,12 @@ END_TEST
 START_TEST(a_unix_socket_is_called_unix)
 {
     int other_end;
-    struct connection *connection = make_connection(&other_end);
+    struct client *connection = make_connection(&other_end);
     ck_assert(connection->local);
     ck_assert(text_equal(connection->peer, TEXT("unix")));
     close(connection->fd);
     close(other_end);
-    connection_destroy(&connection);
+    client_destroy(&connection);
 }
 END_TEST
 

@@ -83,7 +83,7 @@ static struct worker *least_busy(struct http_server *server)
     return best;
 }
 
-static bool take_place(struct acceptor *acceptor, struct connection *connection, enum plane plane)
+static bool take_place(struct acceptor *acceptor, struct client *connection, enum plane plane)
 {
     struct http_server *server = acceptor->server;
     if (plane == PLANE_OPS)
@@ -96,10 +96,10 @@ static bool take_place(struct acceptor *acceptor, struct connection *connection,
 static void welcome(struct acceptor *acceptor, enum plane plane, int fd,
                     const struct sockaddr_storage *address, socklen_t length)
 {
-    struct connection *connection = connection_create(fd, address, length);
+    struct client *connection = client_create(fd, address, length);
     if (!take_place(acceptor, connection, plane)) {
         refuse(acceptor, fd);
-        connection_destroy(&connection);
+        client_destroy(&connection);
         return;
     }
     metrics_add(METRIC_CONNECTIONS_ACCEPTED, 1);

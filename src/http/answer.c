@@ -113,8 +113,8 @@ enum MHD_Result answer_queue(struct request *request)
         return MHD_NO;
     add_headers(response, request);
     private->stage = STAGE_QUEUED;
-    connection_enter(private->connection, CONNECTION_WRITING, request->conf,
-                     (int64_t)uv_now(&request->worker->loop));
+    client_enter(private->client, CLIENT_WRITING, request->conf,
+                 (int64_t)uv_now(&request->worker->loop));
     enum MHD_Result result = MHD_queue_response(request->connection, private->status, response);
     MHD_destroy_response(response);
     return result;

@@ -39,7 +39,7 @@ static struct text bearer_of(struct text authorization)
  * compared whole and in constant time, as its digest would be. */
 static const struct service_key *recall_key(const struct request *request, struct text presented)
 {
-    const struct key_memo *memo = &request->private->connection->memo;
+    const struct key_memo *memo = &request->private->client->memo;
     if (memo->generation != request->private->snapshot->generation ||
         memo->length != presented.length ||
         !crypto_equal(memo->presented, presented.data, presented.length))
@@ -53,7 +53,7 @@ static const struct service_key *look_key_up(struct request *request, struct tex
     crypto_digest(digest, presented);
     const struct service_key *key = conf_find_key(request->conf, digest);
     if (key != NULL) {
-        struct key_memo *memo = &request->private->connection->memo;
+        struct key_memo *memo = &request->private->client->memo;
         memcpy(memo->presented, presented.data, presented.length);
         memo->length = presented.length;
         memo->key = key;
@@ -136,7 +136,7 @@ static enum err establish_for_service(struct request *request, struct text beare
 /* Where the call comes from; X-Forwarded-For counts only if a trusted proxy wrote it. */
 static void find_address(struct request *request)
 {
-    const struct connection *connection = request->private->connection;
+    const struct client *connection = request->private->client;
     const struct proxies *proxies = &request->private->snapshot->proxies;
     request->caller.address = request->caller.peer;
     request->caller.user_agent = request->private->headers.values[HEADER_USER_AGENT];

@@ -9,10 +9,9 @@
 #include "crypto.h"
 #include "memory.h"
 
-struct connection *connection_create(int fd, const struct sockaddr_storage *address,
-                                     socklen_t length)
+struct client *client_create(int fd, const struct sockaddr_storage *address, socklen_t length)
 {
-    struct connection *connection = xcalloc(1, sizeof(*connection));
+    struct client *connection = xcalloc(1, sizeof(*connection));
     connection->fd = fd;
     connection->socket_address = *address;
     connection->socket_length = length;
@@ -25,32 +24,32 @@ struct connection *connection_create(int fd, const struct sockaddr_storage *addr
     return connection;
 }
 
-void connection_destroy(struct connection **connection)
+void client_destroy(struct client **connection)
 {
     crypto_wipe(&(*connection)->memo, sizeof((*connection)->memo));
     free(*connection);
     *connection = NULL;
 }
 
-static int64_t phase_length_ms(enum connection_phase phase, const struct conf *conf)
+static int64_t phase_length_ms(enum client_phase phase, const struct conf *conf)
 {
     switch (phase) {
-    case CONNECTION_IDLE:
+    case CLIENT_IDLE:
         return conf->server_keepalive_timeout * 1000;
-    case CONNECTION_HEADERS:
+    case CLIENT_HEADERS:
         return conf->server_header_timeout * 1000;
-    case CONNECTION_BODY:
+    case CLIENT_BODY:
         return conf->server_body_timeout * 1000;
-    case CONNECTION_WRITING:
+    case CLIENT_WRITING:
         return conf->server_write_timeout * 1000;
-    case CONNECTION_BUSY:
+    case CLIENT_BUSY:
         break;
     }
     return INT64_MAX / 2;
 }
 
-void connection_enter(struct connection *connection, enum connection_phase phase,
-                      const struct conf *conf, int64_t now_ms)
+void client_enter(struct client *connection, enum client_phase phase, const struct conf *conf,
+                  int64_t now_ms)
 {
     connection->phase = phase;
     connection->phase_began_ms = now_ms;
@@ -58,14 +57,14 @@ void connection_enter(struct connection *connection, enum connection_phase phase
     connection->look_again_ms = now_ms + conf->server_header_timeout * 1000;
 }
 
-bool connection_is_over(const struct connection *connection)
+bool client_is_over(const struct client *connection)
 {
     char byte;
-    bool served = connection->phase == CONNECTION_BUSY || connection->phase == CONNECTION_WRITING;
+    bool served = connection->phase == CLIENT_BUSY || connection->phase == CLIENT_WRITING;
     return !served && recv(connection->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0;
 }
 
-void connection_cut(struct connection *connection)
+void client_cut(struct client *connection)
 {
     if (!connection->cut) {
         connection->cut = true;
@@ -77,11 +76,9 @@ void connection_cut(struct connection *connection)
  * request line is whole: a line that trickles in, and a client that has left while it was served
  * (the library may miss that edge). The kernel knows: bytes came after the connection fell idle, or
  * the other end is closed. Asked only now and then. */
-static bool is_dead_or_stalls(struct connection *connection, const struct conf *conf,
-                              int64_t now_ms)
+static bool is_dead_or_stalls(struct client *connection, const struct conf *conf, int64_t now_ms)
 {
-    if (connection->phase != CONNECTION_IDLE || connection->local ||
-        now_ms < connection->look_again_ms)
+    if (connection->phase != CLIENT_IDLE || connection->local || now_ms < connection->look_again_ms)
         return false;
     connection->look_again_ms = now_ms + conf->server_header_timeout * 1000;
     struct tcp_info info;
@@ -94,12 +91,12 @@ static bool is_dead_or_stalls(struct connection *connection, const struct conf *
                now_ms - connection->phase_began_ms;
 }
 
-bool connection_check(struct connection *connection, const struct conf *conf, int64_t now_ms)
+bool client_check(struct client *connection, const struct conf *conf, int64_t now_ms)
 {
-    if (connection->cut || connection->phase == CONNECTION_BUSY)
+    if (connection->cut || connection->phase == CLIENT_BUSY)
         return false;
     if (now_ms < connection->deadline_ms && !is_dead_or_stalls(connection, conf, now_ms))
         return false;
-    connection_cut(connection);
+    client_cut(connection);
     return true;
 }

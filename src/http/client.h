@@ -9,12 +9,12 @@
 #include "conf.h"
 #include "limits.h"
 
-enum connection_phase {
-    CONNECTION_IDLE,    /* no request: keepalive_timeout */
-    CONNECTION_HEADERS, /* request line came: header_timeout */
-    CONNECTION_BODY,    /* body_timeout */
-    CONNECTION_BUSY,    /* sessiond's turn: bounded by the deadline of the store */
-    CONNECTION_WRITING  /* the client takes its answer: write_timeout */
+enum client_phase {
+    CLIENT_IDLE,    /* no request: keepalive_timeout */
+    CLIENT_HEADERS, /* request line came: header_timeout */
+    CLIENT_BODY,    /* body_timeout */
+    CLIENT_BUSY,    /* sessiond's turn: bounded by the deadline of the store */
+    CLIENT_WRITING  /* the client takes its answer: write_timeout */
 };
 
 /* The service key that this connection showed last and that was right, so that a kept-alive
@@ -26,8 +26,8 @@ struct key_memo {
     char presented[128];
 };
 
-struct connection {
-    struct connection *next, *previous;
+struct client {
+    struct client *next, *previous;
     int fd;
     bool local; /* a Unix socket, which has no address */
     bool counted;
@@ -37,7 +37,7 @@ struct connection {
     char peer_buffer[INET6_ADDRSTRLEN];
     struct text peer;
 
-    enum connection_phase phase;
+    enum client_phase phase;
     int64_t phase_began_ms;
     int64_t deadline_ms;
     int64_t look_again_ms; /* when to ask the kernel about an idle connection */
@@ -46,17 +46,16 @@ struct connection {
 };
 
 /* Describes an accepted socket. */
-struct connection *connection_create(int fd, const struct sockaddr_storage *address,
-                                     socklen_t length);
+struct client *client_create(int fd, const struct sockaddr_storage *address, socklen_t length);
 /* Wipes and frees; the socket is closed by whoever owns it. */
-void connection_destroy(struct connection **connection);
+void client_destroy(struct client **connection);
 
 /* Starts a phase and its deadline. */
-void connection_enter(struct connection *connection, enum connection_phase phase,
-                      const struct conf *conf, int64_t now_ms);
+void client_enter(struct client *connection, enum client_phase phase, const struct conf *conf,
+                  int64_t now_ms);
 /* Cuts the connection if its deadline has passed, once; true if it did. */
-bool connection_check(struct connection *connection, const struct conf *conf, int64_t now_ms);
+bool client_check(struct client *connection, const struct conf *conf, int64_t now_ms);
 /* True if no request is being served, and nothing is left to read and nothing more can come. */
-bool connection_is_over(const struct connection *connection);
+bool client_is_over(const struct client *connection);
 /* Ends both directions; libmicrohttpd notices and closes. */
-void connection_cut(struct connection *connection);
+void client_cut(struct client *connection);

@@ -17,9 +17,9 @@ static int64_t loop_now(const struct request *request)
     return (int64_t)uv_now(&request->worker->loop);
 }
 
-static void enter_phase(struct request *request, enum connection_phase phase)
+static void enter_phase(struct request *request, enum client_phase phase)
 {
-    connection_enter(request->private->connection, phase, request->conf, loop_now(request));
+    client_enter(request->private->client, phase, request->conf, loop_now(request));
 }
 
 void *dispatch_line(void *user, const char *target, struct MHD_Connection *connection)
@@ -27,13 +27,13 @@ void *dispatch_line(void *user, const char *target, struct MHD_Connection *conne
     struct request *request = request_take(user);
     request->begun_ns = clock_monotonic_ns();
     request->connection = connection;
-    request->private->connection =
+    request->private->client =
         MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT)->socket_context;
     /* libmicrohttpd is about to cut the query to pieces: it is kept as it came. */
     const char *query = target == NULL ? NULL : strchr(target, '?');
     if (query != NULL)
         request->query = arena_copy(&request->arena, text_of(query + 1));
-    enter_phase(request, CONNECTION_HEADERS);
+    enter_phase(request, CLIENT_HEADERS);
     return request;
 }
 
@@ -198,7 +198,7 @@ static void begin(struct request *request, const char *path, const char *method,
     struct request_private *private = request->private;
     request->method = arena_copy(&request->arena, text_of(method));
     request->path = arena_copy(&request->arena, text_of(path));
-    request->caller.peer = arena_copy(&request->arena, private->connection->peer);
+    request->caller.peer = arena_copy(&request->arena, private->client->peer);
     request->wall_ms = clock_wall_ms();
     request->deadline_ms = request->begun_ns / 1000000 + request->conf->redis_timeout;
     MHD_get_connection_values_n(request->connection, MHD_HEADER_KIND, take_header,
@@ -216,7 +216,7 @@ static void begin(struct request *request, const char *path, const char *method,
     }
     private->stage = STAGE_BODY;
     if (has_body(request))
-        enter_phase(request, CONNECTION_BODY);
+        enter_phase(request, CLIENT_BODY);
 }
 
 static void take_body(struct request *request, const char *data, size_t length)
@@ -237,7 +237,7 @@ static void run(struct request *request)
 {
     struct request_private *private = request->private;
     private->stage = STAGE_RUNNING;
-    enter_phase(request, CONNECTION_BUSY);
+    enter_phase(request, CLIENT_BUSY);
     if (private->refusal != ERR_OK) {
         request_fail(request, private->refusal, private->refusal_detail, (struct text){0});
         return;
@@ -327,7 +327,7 @@ static void go_on_without_client(struct request *request)
     struct request_private *private = request->private;
     assert(private->waiting == WAITING_LINGERS);
     private->waiting = WAITING_CLIENT_GONE;
-    private->connection = NULL;
+    private->client = NULL;
     request->connection = NULL;
     request->worker->lingering--;
     request->worker->without_client++;
@@ -344,7 +344,7 @@ void dispatch_completed(void *user, struct MHD_Connection *connection, void **co
         return;
     /* The client's next request, if it is there already, is read in another round. */
     request->worker->stirred = true;
-    enter_phase(request, CONNECTION_IDLE);
+    enter_phase(request, CLIENT_IDLE);
     if (request->private->waiting != WAITING_NOT) {
         go_on_without_client(request);
         return;

@@ -37,7 +37,7 @@ static void complete_record(struct request *request, unsigned status)
             record->tenant = text_of(caller->key->tenant);
     }
     record->operator_name = caller->operator_name;
-    record->peer_ip = caller->peer.data != NULL ? caller->peer : request->private->connection->peer;
+    record->peer_ip = caller->peer.data != NULL ? caller->peer : request->private->client->peer;
     if (record->source_ip.data == NULL)
         record->source_ip = caller->address.data != NULL ? caller->address : record->peer_ip;
     if (record->user_agent.data == NULL)
@@ -161,7 +161,7 @@ static struct text name_end(const struct request *request, unsigned *status)
             return text_of(err_code(known[i].err));
         }
     }
-    if (request->private->connection->cut) {
+    if (request->private->client->cut) {
         *status = err_status(ERR_TIMEOUT);
         return text_of(err_code(ERR_TIMEOUT));
     }

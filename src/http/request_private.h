@@ -29,7 +29,7 @@ enum { MOST_ANSWER_HEADERS = 8 };
 struct request_private {
     struct request *request; /* whose private part this is */
     struct request *next;    /* in the pool, among the ended, or waiting for the audit queue */
-    struct connection *connection;
+    struct client *client;
     struct snapshot *snapshot;
     struct headers headers;
     struct framing framing;

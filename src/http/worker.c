@@ -91,7 +91,7 @@ static void on_daemon_readable(uv_poll_t *poll, int status, int events)
 
 /* --- connections --- */
 
-static void link_connection(struct worker *worker, struct connection *connection)
+static void link_connection(struct worker *worker, struct client *connection)
 {
     connection->previous = NULL;
     connection->next = worker->connections;
@@ -101,7 +101,7 @@ static void link_connection(struct worker *worker, struct connection *connection
     metrics_gauge_add(METRIC_CONNECTIONS, 1);
 }
 
-static void unlink_connection(struct worker *worker, struct connection *connection)
+static void unlink_connection(struct worker *worker, struct client *connection)
 {
     if (connection->previous != NULL)
         connection->previous->next = connection->next;
@@ -112,12 +112,12 @@ static void unlink_connection(struct worker *worker, struct connection *connecti
     metrics_gauge_add(METRIC_CONNECTIONS, -1);
 }
 
-static void release_connection(struct worker *worker, struct connection *connection)
+static void release_connection(struct worker *worker, struct client *connection)
 {
     if (connection->counted)
         limits_give_back(worker->server->limits, connection->local ? NULL : &connection->address);
     atomic_fetch_sub(&worker->connection_count, 1);
-    connection_destroy(&connection);
+    client_destroy(&connection);
 }
 
 static void on_connection(void *user, struct MHD_Connection *mhd, void **context,
@@ -126,21 +126,21 @@ static void on_connection(void *user, struct MHD_Connection *mhd, void **context
     (void)mhd;
     struct worker *worker = user;
     if (code == MHD_CONNECTION_NOTIFY_STARTED) {
-        struct connection *connection = worker->arriving;
+        struct client *connection = worker->arriving;
         worker->arriving = NULL;
-        connection_enter(connection, CONNECTION_IDLE, worker->snapshot->conf,
-                         (int64_t)uv_now(&worker->loop));
+        client_enter(connection, CLIENT_IDLE, worker->snapshot->conf,
+                     (int64_t)uv_now(&worker->loop));
         link_connection(worker, connection);
         *context = connection;
         return;
     }
-    struct connection *connection = *context;
+    struct client *connection = *context;
     *context = NULL;
     unlink_connection(worker, connection);
     release_connection(worker, connection);
 }
 
-static void admit(struct worker *worker, struct connection *connection)
+static void admit(struct worker *worker, struct client *connection)
 {
     if (worker->draining) {
         close(connection->fd);
@@ -165,8 +165,8 @@ static void begin_drain(struct worker *worker)
     uv_update_time(&worker->loop);
     worker->draining = true;
     worker->drain_deadline_ms = (int64_t)uv_now(&worker->loop) + worker->server->drain_timeout_ms;
-    for (struct connection *at = worker->connections; at != NULL; at = at->next) {
-        if (at->phase == CONNECTION_IDLE) {
+    for (struct client *at = worker->connections; at != NULL; at = at->next) {
+        if (at->phase == CLIENT_IDLE) {
             /* Reading only: a request that has just arrived is still served. */
             shutdown(at->fd, SHUT_RD);
         }
@@ -185,9 +185,9 @@ static void drain_step(struct worker *worker)
         uv_stop(&worker->loop);
     } else {
         /* libmicrohttpd may have missed that a client has left; a deadline would come late. */
-        for (struct connection *at = worker->connections; at != NULL; at = at->next)
-            if (late_ms >= 0 || connection_is_over(at))
-                connection_cut(at);
+        for (struct client *at = worker->connections; at != NULL; at = at->next)
+            if (late_ms >= 0 || client_is_over(at))
+                client_cut(at);
     }
 }
 
@@ -197,8 +197,8 @@ static void on_scan(uv_timer_t *timer)
 {
     struct worker *worker = timer->data;
     int64_t now_ms = (int64_t)uv_now(&worker->loop);
-    for (struct connection *at = worker->connections; at != NULL; at = at->next)
-        if (connection_check(at, worker->snapshot->conf, now_ms))
+    for (struct client *at = worker->connections; at != NULL; at = at->next)
+        if (client_check(at, worker->snapshot->conf, now_ms))
             metrics_add(METRIC_CONNECTIONS_CUT, 1);
     if (worker->draining)
         drain_step(worker);
@@ -220,7 +220,7 @@ static void renew_snapshot(struct worker *worker, struct keyring *keyring)
 static void take_inbox(struct worker *worker)
 {
     pthread_mutex_lock(&worker->inbox_lock);
-    struct connection *arrived = worker->inbox;
+    struct client *arrived = worker->inbox;
     struct keyring *keyring = worker->inbox_keyring;
     worker->inbox = NULL;
     worker->inbox_keyring = NULL;
@@ -229,7 +229,7 @@ static void take_inbox(struct worker *worker)
     if (atomic_exchange(&worker->inbox_reload, false) || keyring != NULL)
         renew_snapshot(worker, keyring);
     while (arrived != NULL) {
-        struct connection *next = arrived->next;
+        struct client *next = arrived->next;
         admit(worker, arrived);
         arrived = next;
     }
@@ -395,7 +395,7 @@ bool worker_start(struct worker *worker, struct http_server *server, enum plane 
 
 /* --- from other threads --- */
 
-void worker_give(struct worker *worker, struct connection *connection)
+void worker_give(struct worker *worker, struct client *connection)
 {
     atomic_fetch_add(&worker->connection_count, 1);
     pthread_mutex_lock(&worker->inbox_lock);

@@ -24,7 +24,7 @@ struct worker {
 
     /* Shared with the acceptor and main. */
     pthread_mutex_t inbox_lock;
-    struct connection *inbox; /* handed over, newest first */
+    struct client *inbox; /* handed over, newest first */
     struct keyring *inbox_keyring;
     atomic_bool inbox_reload;
     atomic_bool inbox_drain;
@@ -48,8 +48,8 @@ struct worker {
     struct store_link *link;
     struct audit_producer *producer;
 
-    struct connection *connections;
-    struct connection *arriving; /* the one that MHD_add_connection() is about to announce */
+    struct client *connections;
+    struct client *arriving; /* the one that MHD_add_connection() is about to announce */
     struct request *pool;
     struct request *ended;         /* to be given back to the pool */
     unsigned lingering;            /* requests that libmicrohttpd asks for in each round */
@@ -69,7 +69,7 @@ struct worker {
 bool worker_start(struct worker *worker, struct http_server *server, enum plane plane,
                   unsigned number, struct buffer *error);
 /* Hands an accepted connection over. Any thread. */
-void worker_give(struct worker *worker, struct connection *connection);
+void worker_give(struct worker *worker, struct client *connection);
 /* Tells it that conf_current() has changed, or that there are new keys (a reference of its own is
  * taken). Any thread. */
 void worker_reload(struct worker *worker);

@@ -350,7 +350,8 @@ def test_every_problem_of_a_run_says_nothing_about_the_inside(shared):
         assert "Server" not in dict(answer.headers) or "MHD" not in answer.header("Server")
 
 
-@pytest.mark.parametrize("query", ["tenant=%ff", "tenant=Upper", "tenant=%zz", "tenant=a&tenant=b"])
+@pytest.mark.parametrize("query", ["tenant=%ff", "tenant=Upper", "tenant=%zz", "tenant=a&tenant=b",
+                                   "tennant=acme", "tenant", "x=1", "tenant=default&access_token=sa_x"])
 def test_a_bad_query_is_refused(shared, query):
     answer = shared.call("GET", f"/v1/users/someone?{query}", None, SERVICE)
     assert answer.status in (400, 403), answer
