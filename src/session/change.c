@@ -70,15 +70,20 @@ static struct text print_number(struct change *change, size_t slot, int64_t valu
 
 static void read_again(struct change *change);
 
-/* The change of the same user that came last, NULL if there is none under way. */
+/* The change of the same user that is under way, NULL if there is none. */
 static struct change *find_rival(const struct change *change)
 {
     struct change *rival = change->operation->context->changes;
     while (rival && memcmp(&rival->codec.owner, &change->codec.owner, sizeof(struct user_tag)) != 0)
         rival = rival->next;
-    while (rival && rival->successor)
-        rival = rival->successor;
     return rival;
+}
+
+static void queue_behind(struct change *rival, struct change *change)
+{
+    struct change *last = rival->last ? rival->last : rival;
+    last->successor = change;
+    rival->last = change;
 }
 
 /* Takes the change out of those under way and puts its successor, if there is one, in its place. */
@@ -88,8 +93,10 @@ static struct change *replace_by_successor(struct change *change)
     while (*place != change)
         place = &(*place)->next;
     struct change *successor = change->successor;
-    if (successor)
+    if (successor) {
         successor->next = change->next;
+        successor->last = change->last != successor ? change->last : NULL;
+    }
     *place = successor ? successor : change->next;
     return successor;
 }
@@ -259,10 +266,10 @@ void change_begin(struct change *change)
     token_user_key(&change->codec.owner, 'e', change->epoch_key);
     change->attempts = 0;
     change->resolving = false;
-    change->successor = NULL;
+    change->successor = change->last = NULL;
     struct change *rival = find_rival(change);
     if (rival) {
-        rival->successor = change;
+        queue_behind(rival, change);
         return;
     }
     change->next = change->operation->context->changes;

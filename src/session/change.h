@@ -31,7 +31,8 @@ struct change {
     void (*finish)(struct change *change);
 
     struct change *next;      /* among the changes under way of this worker */
-    struct change *successor; /* the change of the same user that waits for this one */
+    struct change *successor; /* the change of the same user that goes next */
+    struct change *last;      /* the end of that row, NULL if nobody waits */
     bool resolving;           /* an earlier write of this change may or may not have happened */
 
     /* Private to change.c. */
