@@ -14,6 +14,7 @@ from client import RawSocket, Redis
 from daemon import SERVICE, Daemon, unique
 from redis_servers import SLOW, FakeRedis, SingleRedis, process_id, wait_until
 from test_http import head
+from test_parallel import at_once
 from test_validate import never_issued
 
 
@@ -253,6 +254,22 @@ def test_a_frozen_redis_means_503_within_the_deadline_and_then_works_again(start
     finally:
         os.kill(own_redis.process.pid, signal.SIGCONT)
     wait_until(lambda: daemon.try_login(unique()).status == 201, 3, "logins work again")
+
+
+def test_a_row_of_logins_of_one_user_ends_with_its_deadline_when_redis_hangs(start, own_redis):
+    """They go one after the other: the late ones must not wait for each other's deadlines as well."""
+    daemon, user = start(redis=own_redis, redis__mode="standalone"), unique()
+    daemon.login(user)
+    os.kill(own_redis.process.pid, signal.SIGSTOP)
+    try:
+        began = time.monotonic()
+        answers = at_once(60, lambda n: daemon.try_login(user))
+        took = time.monotonic() - began
+    finally:
+        os.kill(own_redis.process.pid, signal.SIGCONT)
+    assert {answer.status for answer in answers} == {503}, answers
+    assert took < 1.2 * SLOW, took
+    wait_until(lambda: daemon.try_login(user).status == 201, 5, "logins work again")
 
 
 def test_no_answer_reaches_the_wrong_caller_after_a_timeout(start, own_redis):
