@@ -5,6 +5,8 @@
 
 #include "address.h"
 
+#include "support_run.h"
+
 static const struct split_case {
     const char *text, *host; /* host NULL: refused */
     uint16_t port;
@@ -184,9 +186,5 @@ int main(void)
     tcase_add_test(tests, both_ends_of_a_dual_stack_socket_are_the_same_address);
     tcase_add_loop_test(tests, a_network_contains_its_addresses_only, 0, COUNT(networks));
     suite_add_tcase(suite, tests);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return support_run(suite);
 }

@@ -29,6 +29,8 @@
 #include "memory.h"
 #include "metrics.h"
 
+#include "support_run.h"
+
 static _Atomic int sync_error;    /* what fdatasync() fails with, 0: it works */
 static _Atomic bool sync_hangs;   /* fdatasync() does not return while this is set */
 static _Atomic int synced_failed; /* syncs of a file whose sync had failed */
@@ -1251,9 +1253,5 @@ int main(void)
     add_writing(suite);
     add_files(suite);
     add_failures(suite);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return support_run(suite);
 }

@@ -6,6 +6,8 @@
 
 #include "../src/services/audit_format.h"
 
+#include "support_run.h"
+
 static const int64_t morning_ms = 1795340109123; /* 2026-11-22T09:35:09.123Z */
 
 static struct audit_record a_login(void)
@@ -466,9 +468,5 @@ int main(void)
     tcase_add_test(texts, a_long_text_of_continuation_bytes_is_cut_too);
     tcase_add_test(texts, random_bytes_always_give_one_valid_line);
     suite_add_tcase(suite, texts);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return support_run(suite);
 }

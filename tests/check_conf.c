@@ -8,6 +8,8 @@
 #include "conf.h"
 #include "crypto.h"
 
+#include "support_run.h"
+
 #define HASH_A "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
 #define HASH_B "1123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
 #define KEY(name, hash, scopes, tenant) \
@@ -486,9 +488,5 @@ int main(void)
     tcase_add_test(tests, a_published_configuration_lives_as_long_as_somebody_holds_it);
     tcase_add_test(tests, names_follow_their_grammar);
     suite_add_tcase(suite, tests);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return support_run(suite);
 }

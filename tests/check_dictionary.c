@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "support_keys.h"
+#include "support_run.h"
 
 static struct arena arena;
 static struct buffer packed;
@@ -102,9 +103,5 @@ int main(void)
     tcase_add_test(spelling, what_is_no_spelling_is_refused);
     tcase_add_test(spelling, random_bytes_unpack_within_their_bound_or_not_at_all);
     suite_add_tcase(suite, spelling);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return support_run(suite);
 }

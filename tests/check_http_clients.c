@@ -10,6 +10,8 @@
 #include "../src/http/proxies.h"
 #include "crypto.h"
 
+#include "support_run.h"
+
 static struct ip_address address_of(const char *literal)
 {
     struct ip_address address;
@@ -228,9 +230,5 @@ int main(void)
     tcase_add_test(cases, a_request_that_sessiond_works_on_is_never_cut);
     tcase_add_test(cases, a_unix_socket_is_called_unix);
     suite_add_tcase(suite, cases);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return support_run(suite);
 }

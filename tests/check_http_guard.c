@@ -5,6 +5,8 @@
 
 #include "../src/http/guard.h"
 
+#include "support_run.h"
+
 enum { MOST_HEADERS = 6 };
 
 struct header_line {
@@ -264,9 +266,5 @@ int main(void)
     tcase_add_test(cases, a_request_id_is_echoed_only_if_it_is_harmless);
     tcase_add_loop_test(cases, a_traceparent_is_heeded_only_if_it_is_well_formed, 0, ROWS(traces));
     suite_add_tcase(suite, cases);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return support_run(suite);
 }

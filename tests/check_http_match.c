@@ -5,6 +5,8 @@
 
 #include "../src/http/match.h"
 
+#include "support_run.h"
+
 static const struct {
     enum plane plane;
     const char *method, *path;
@@ -188,9 +190,5 @@ int main(void)
     tcase_add_loop_test(cases, a_query_has_known_parameters_once_each_with_a_value, 0,
                         ROWS(queries));
     suite_add_tcase(suite, cases);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return support_run(suite);
 }

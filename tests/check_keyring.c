@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "support_keys.h"
+#include "support_run.h"
 
 #define GOOD SUPPORT_NAMES SUPPORT_KEY_1
 
@@ -486,9 +487,5 @@ static Suite *suite(void)
 
 int main(void)
 {
-    SRunner *runner = srunner_create(suite());
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed > 0;
+    return support_run(suite());
 }

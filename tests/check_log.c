@@ -11,6 +11,8 @@
 
 #include "err.h"
 
+#include "support_run.h"
+
 static int reading_end;
 
 /* stderr becomes a pipe; the test's process ends with the test. */
@@ -178,9 +180,5 @@ static Suite *suite(void)
 
 int main(void)
 {
-    SRunner *runner = srunner_create(suite());
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return support_run(suite());
 }

@@ -12,6 +12,8 @@
 
 #include "clock.h"
 
+#include "support_run.h"
+
 START_TEST(allocations_of_nothing_are_valid)
 {
     void *blocks[] = {xmalloc(0), xcalloc(0, 8), xcalloc(8, 0), xrealloc(NULL, 0)};
@@ -191,9 +193,5 @@ static Suite *suite(void)
 
 int main(void)
 {
-    SRunner *runner = srunner_create(suite());
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return support_run(suite());
 }

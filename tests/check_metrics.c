@@ -11,6 +11,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "support_run.h"
+
 /* --- a strict reader of the text format 0.0.4 --- */
 
 struct sample {
@@ -394,9 +396,5 @@ static Suite *suite(void)
 
 int main(void)
 {
-    SRunner *runner = srunner_create(suite());
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return support_run(suite());
 }

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "support_keys.h"
+#include "support_run.h"
 
 static struct keyring *ring;
 static struct arena arena;
@@ -576,9 +577,5 @@ static Suite *suite(void)
 
 int main(void)
 {
-    SRunner *runner = srunner_create(suite());
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed > 0;
+    return support_run(suite());
 }

@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "support_run.h"
+
 #define SHOWN \
     "\"tenant\":\"acme\",\"user_id\":\"alice\",\"roles\":[\"admin\"],\"device\":{\"id\":\"d1\"}"
 
@@ -64,9 +66,5 @@ int main(void)
     tcase_add_loop_test(identity, tenant_and_user_id_come_out_of_the_shown_members, 0,
                         (int)(sizeof(identities) / sizeof(identities[0])));
     suite_add_tcase(suite, identity);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed > 0;
+    return support_run(suite);
 }

@@ -8,6 +8,7 @@
 
 #include "../src/session/shown.h"
 #include "support_keys.h"
+#include "support_run.h"
 
 #define BASE INT64_C(1800000000) /* seconds since 1970 */
 
@@ -502,9 +503,5 @@ static Suite *rules_suite(void)
 
 int main(void)
 {
-    SRunner *runner = srunner_create(rules_suite());
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return support_run(rules_suite());
 }

@@ -7,6 +7,7 @@
 
 #include "clock.h"
 #include "metrics.h"
+#include "support_run.h"
 #include "support_store.h"
 
 static struct store_rig rig;
@@ -546,9 +547,5 @@ int main(void)
     tcase_add_test(map, health_follows_the_latest_call);
     suite_add_tcase(suite, map);
 
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return support_run(suite);
 }

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "metrics.h"
+#include "support_run.h"
 #include "support_store.h"
 
 static struct store_rig rig;
@@ -322,9 +323,5 @@ int main(void)
 {
     Suite *suite = suite_create("store_connection");
     suite_add_tcase(suite, breaks_case());
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return support_run(suite);
 }

@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "support_run.h"
 #include "support_store.h"
 
 static struct store_rig rig;
@@ -178,9 +179,5 @@ int main(void)
 {
     Suite *suite = suite_create("store_credentials");
     suite_add_tcase(suite, credentials_case());
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return support_run(suite);
 }

@@ -2,6 +2,7 @@
 #include <check.h>
 #include <stdlib.h>
 
+#include "support_run.h"
 #include "support_store.h"
 
 static struct store_rig rig;
@@ -189,9 +190,5 @@ int main(void)
 {
     Suite *suite = suite_create("store_durable");
     suite_add_tcase(suite, durable_case());
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return support_run(suite);
 }

@@ -6,6 +6,8 @@
 #include "../src/store/reply.h"
 #include "../src/store/slots.h"
 
+#include "support_run.h"
+
 static struct reply_reader reader;
 
 static const struct store_reply *parse(const char *bytes)
@@ -327,9 +329,5 @@ int main(void)
     tcase_add_test(replies, a_reply_without_end_is_refused);
     suite_add_tcase(suite, replies);
 
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return support_run(suite);
 }

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "metrics.h"
+#include "support_run.h"
 #include "support_store.h"
 
 enum { WORKERS = 3, RELOADS = 40 };
@@ -82,9 +83,5 @@ int main(void)
     tcase_set_timeout(threads, 60);
     tcase_add_test(threads, workers_do_not_notice_reloads_and_new_maps);
     suite_add_tcase(suite, threads);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return support_run(suite);
 }

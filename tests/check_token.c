@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "support_keys.h"
+#include "support_run.h"
 
 #define RAW 45
 
@@ -399,9 +400,5 @@ static Suite *suite(void)
 
 int main(void)
 {
-    SRunner *runner = srunner_create(suite());
-    srunner_run_all(runner, CK_NORMAL);
-    int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed > 0;
+    return support_run(suite());
 }
