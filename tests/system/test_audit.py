@@ -83,12 +83,12 @@ def test_kick_lines_name_the_ended_sessions_and_the_operator(shared):
     user = unique()
     login = shared.login(user)
     name = unique("audit")
-    shared.kick(user, login["session_id"],
-                headers={"X-Request-Id": name, "X-Operator": "carol@example.com"})
+    answer = shared.kick(user, login["session_id"],
+                         headers={"X-Request-Id": name, "X-Operator": "carol@example.com"})
     line = shared.node.audit_of(name)
     assert line["event.action"] == "kick"
     text = json.dumps(line)
-    for fact in (login["session_id"], "carol@example.com", user, "replicated"):
+    for fact in (login["session_id"], "carol@example.com", user, answer.json["durability"]):
         assert fact in text, fact
 
 
