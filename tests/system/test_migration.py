@@ -130,6 +130,8 @@ def check_loads(loads):
     assert not wrong, wrong[:5]
     assert all(load.lives >= 3 for load in loads), [load.lives for load in loads]
     longest = max(load.longest for load in loads)
+    print(f"{sum(load.lives for load in loads)} lives, 0 wrong answers, "
+          f"{sum(load.errors for load in loads)} errors, the longest row {longest:.2f} s")
     assert longest < 2.0 * SLOW, f"errors lasted {longest:.2f} s"
     assert not any(load.failing_since for load in loads), "still failing at the end"
 
@@ -264,6 +266,8 @@ def test_a_frozen_master_does_not_slow_the_slots_of_the_others(loaded, own_clust
     # 50 ms, or on a machine that is busy with other things: not worse than without the freeze.
     quiet = percentile([t for load in loads for t in load.quiet_times], 0.99)
     p99 = percentile(times, 0.99)
+    print(f"frozen master: p99 of the others {p99 * 1000:.1f} ms (before {quiet * 1000:.1f}), "
+          f"longest 503 {max(seconds for _, seconds in slow) * 1000:.0f} ms")
     assert p99 < max(0.05 * SLOW, 2 * quiet), f"p99 {p99 * 1000:.1f}, quiet {quiet * 1000:.1f} ms"
     assert slow and {status for status, _ in slow} == {503}, slow
     assert max(seconds for _, seconds in slow) < 0.8 * SLOW, max(slow)
