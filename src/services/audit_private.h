@@ -106,7 +106,7 @@ struct audit {
 
 #define AUDIT_BUFFER_KEPT  ((size_t)1 << 20) /* larger buffers are given back after a burst */
 #define AUDIT_STALL_NS     1000000000        /* a disk that takes longer does not work */
-#define AUDIT_GATHER_BYTES 65536u            /* as much is written without waiting for more */
+#define AUDIT_GATHER_BYTES 262144u           /* as much is written without waiting for more */
 
 /* audit.c: frames, lists, producers. */
 void audit_append_frame(struct buffer *buffer, struct frame frame, struct text line);
