@@ -15,16 +15,18 @@ struct login_change {
 };
 
 /* Both tokens of the first pair, with random secrets. Made once, so that a write of an earlier
- * round that lands late is still found as our own - unless somebody has logged the user out
- * everywhere meanwhile, which would kill them. */
-static void make_tokens(struct login_change *work, const struct user_record *user)
+ * round that lands late is still found as our own - unless somebody has ended that session
+ * meanwhile, or all of the user's: what was ended must not come back under its id. */
+static void make_tokens(struct login_change *work, const struct user_state *state)
 {
     const struct keyring *keyring = work->login->base.context->keyring;
-    if (work->access.key_id != 0 &&
-        token_session_created_ms(work->access.session_id) >= user->not_before_ms)
+    const uint8_t *made = work->access.session_id;
+    if (work->access.key_id != 0 && !state_find_grave(state, made) &&
+        token_session_created_ms(made) >= state->user.not_before_ms)
         return;
     struct token token = {.key_id = keyring_newest(keyring), .owner = work->change.codec.owner};
-    token_new_session_id(rules_creation_ms(user, work->login->base.now_ms), token.session_id);
+    token_new_session_id(rules_creation_ms(&state->user, work->login->base.now_ms),
+                         token.session_id);
     work->access = token;
     work->refresh = token;
     crypto_random(work->access.secret, SECRET_LENGTH);
@@ -131,7 +133,7 @@ static enum verdict decide_login(struct change *change, struct user_state *state
         operation_refuse(operation, err, (struct text){0});
         return CHANGE_DONE;
     }
-    make_tokens(work, &state->user);
+    make_tokens(work, state);
     make_session(work, &policy);
     bury_replaced(work, state, edit, &policy);
     edit_set_session(edit, work->fresh.id, &work->fresh.record);

@@ -263,12 +263,11 @@ def test_a_frozen_master_does_not_slow_the_slots_of_the_others(loaded, own_clust
     assert sum(load.errors for load in loads) == 0, "other masters' slots saw errors"
     times = [t for load in loads for t in load.frozen_times]
     assert len(times) > 100
-    # 50 ms, or on a machine that is busy with other things: not worse than without the freeze.
     quiet = percentile([t for load in loads for t in load.quiet_times], 0.99)
     p99 = percentile(times, 0.99)
     print(f"frozen master: p99 of the others {p99 * 1000:.1f} ms (before {quiet * 1000:.1f}), "
           f"longest 503 {max(seconds for _, seconds in slow) * 1000:.0f} ms")
-    assert p99 < max(0.05 * SLOW, 2 * quiet), f"p99 {p99 * 1000:.1f}, quiet {quiet * 1000:.1f} ms"
+    assert p99 < 0.05 * SLOW, f"p99 {p99 * 1000:.1f}, quiet {quiet * 1000:.1f} ms"
     assert slow and {status for status, _ in slow} == {503}, slow
     assert max(seconds for _, seconds in slow) < 0.8 * SLOW, max(slow)
     for victim in victims:

@@ -8,6 +8,7 @@ import pytest
 
 from checks import check_dead, check_problem
 from daemon import SERVICE, Daemon, unique
+from redis_servers import SLOW
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +52,7 @@ def test_a_hundred_parallel_logins_never_leave_more_than_three_alive(three):
         if answer.status == 503:
             check_problem(answer, 503, answer.code)
     # On an idle machine all of them succeed; on a busy one some run out of their time.
-    assert counts[201] >= 3, counts
+    assert counts[201] >= 50 or SLOW > 1, counts
     assert max(seen) <= 3, max(seen)
     made = [answer.json for answer in answers if answer.status == 201]
     for node in range(3):
@@ -68,7 +69,7 @@ def test_fifty_parallel_refreshes_give_one_pair_which_dies_with_reuse(three):
     answers = at_once(50, lambda n: three.refresh(login["refresh_token"], node=n % 3))
     good = [answer for answer in answers if answer.status == 200]
     assert all(answer.status in (200, 503) for answer in answers), answers
-    assert len(good) >= 3, answers
+    assert len(good) == 50 or SLOW > 1, [answer for answer in answers if answer.status != 200]
     pairs = {(answer.json["access_token"], answer.json["refresh_token"]) for answer in good}
     assert len(pairs) == 1
     access, refresh = pairs.pop()
