@@ -47,6 +47,7 @@ enum crypto_purpose {
     CRYPTO_SUCCESSOR_ACCESS,  /* next generation's access secret, from the refresh secret */
     CRYPTO_SUCCESSOR_REFRESH, /* next generation's refresh secret */
     CRYPTO_FINGERPRINT,       /* device fingerprints */
+    CRYPTO_JOURNAL,           /* checksums of the journal's records */
     CRYPTO_PURPOSES
 };
 

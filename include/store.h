@@ -31,6 +31,11 @@
  * - Garbage, closed: the connection is closed; calls that are `repeatable` or were not sent yet are
  *   tried again on a fresh connection, others end with STORE_UNAVAILABLE: their write is unknown.
  *
+ * - A node whose breaker (breaker.h) is open, or no slot map while none can be had:
+ *   STORE_UNAVAILABLE at once, in the next turn of the loop. Failures for the breaker are: no
+ *   connection, no answer in time, an answer later than 80 % of redis.timeout (not of durable
+ *   calls), LOADING, BUSY, CLUSTERDOWN, MASTERDOWN. Every other answer is a success.
+ *
  * - Deadline: STORE_TIMEOUT if a node was asked, and the connection that owes the answer is
  *   closed, never reused; STORE_UNAVAILABLE if the call never got that far. A durable call whose
  *   reply is in and whose WAIT is late ends well, with no replicas. */
@@ -38,6 +43,7 @@
 
 #include <uv.h>
 
+#include "breaker.h"
 #include "conf.h"
 #include "err.h"
 #include "memory.h"
@@ -68,6 +74,8 @@ enum store_flags {
     STORE_REPEATABLE = 1, /* a read, or a write that may be applied twice: may be sent again when
                              its fate is unknown */
     STORE_DURABLE = 2,    /* goes over the durable connection; `replicas` tells what WAIT said */
+    STORE_NEAR = 4,       /* a read that may be a little old: a replica in redis.near_replicas, if
+                             there is one that answers, else the master */
 };
 
 /* One command under way; lives in the caller's memory from store_send() until `done`. The caller
@@ -108,6 +116,41 @@ struct store_health {
     bool serving; /* the latest calls got through to the store */
 };
 void store_health(const struct store *store, struct store_health *ret);
+
+/* The nodes of the map with their breakers, for /readyz: at most `most`; returns how many. */
+struct store_node_health {
+    char host[254];
+    uint16_t port;
+    enum breaker_state breaker;
+    bool watched; /* its watch is alive */
+};
+size_t store_nodes(const struct store *store, struct store_node_health *ret, size_t most);
+
+/* --- watching keys (src/store/watch.c) ---
+ *
+ * One connection to each master, by the control thread, hears of every change of keys with the
+ * prefixes sd:e: and sd:p: (CLIENT TRACKING ON REDIRECT to itself, BCAST; Redis documentation,
+ * "Client-side caching in Redis"), and is pinged every 250 ms. While it is up it is a *generation*:
+ * a number that is never used twice. What was read under a generation has not changed since, unless
+ * the watcher was told, up to the generation's proof: the time at which the last answered ping was
+ * sent. A slot without a generation is not watched. */
+struct store_watcher {
+    void *user;
+    /* All on the control thread; must not block. */
+    void (*changed)(void *user, struct text key);
+    /* Slots whose server may have lost writes, one bit each (bit slot % 8 of byte slot / 8).
+     * `owner_changed`: another server answers for them now; else the same one was away. */
+    void (*doubted)(void *user, const uint8_t slots[16384 / 8], bool owner_changed);
+};
+/* From now on the watcher is told; once, before links are opened. */
+void store_watch(struct store *store, const struct store_watcher *watcher);
+/* The present generation of a slot, 0 if it is not watched. Any thread, an atomic read. */
+uint32_t store_generation(const struct store *store, unsigned slot);
+/* The proof of a generation, clock_monotonic_ms(); also of one that has ended. INT64_MIN if it is
+ * not known any more. Any thread, atomic reads. */
+int64_t store_proof_ms(const struct store *store, uint32_t generation);
+/* How old a proof may be. */
+#define STORE_PROOF_MAX_MS 1000
 
 struct store_link *store_link_open(struct store *store, uv_loop_t *loop);
 /* Sends, or queues until the connection is up. `done` is always called exactly once, from the loop,

@@ -103,6 +103,12 @@ file = $run/keys
 [audit]
 file = $run/audit-$1.log
 
+[journal]
+file = $run/journal-$1
+
+[cache]
+snapshot = $run/cache-$1
+
 $(cat "$run/secrets/admin.stanza")
 
 $(cat "$run/secrets/service.stanza")

@@ -28,6 +28,8 @@ ERROR(STORE_REFUSED, 503, "store_refused", 5, "The session store refuses writes"
 ERROR(STORE_DENIED, 503, "store_denied", 5, "The session store refuses the credentials of this node")
 ERROR(STORE_PROTOCOL, 503, "store_protocol", 1, "The session store answered something unexpected")
 ERROR(STORE_CONTENDED, 503, "store_contended", 1, "Too many changes of one user at once")
+ERROR(STORE_BEHIND, 503, "store_behind", 1, "The session store has lost changes that this node has seen")
+ERROR(JOURNAL_UNAVAILABLE, 503, "journal_unavailable", 5, "The revocation cannot be kept: the store is away and the journal is full or cannot be written")
 ERROR(SEAL_KEY_UNKNOWN, 503, "seal_key_unknown", 5, "This node does not have the key of a record")
 ERROR(AUDIT_UNAVAILABLE, 503, "audit_unavailable", 5, "The call cannot be put on record")
 ERROR(OVERLOADED, 503, "overloaded", 1, "Too many connections")

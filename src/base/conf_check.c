@@ -162,6 +162,8 @@ static void check_lists(const struct conf *conf, struct conf_report *report)
                "a list of HOST:PORT or [IPv6]:PORT");
     check_list(report, OPTION_ID_server_trusted_proxies, &conf->server_trusted_proxies, is_network,
                "a list of networks like 10.0.0.0/8 or fd00::/8, no bits set behind the prefix");
+    check_list(report, OPTION_ID_redis_near_replicas, &conf->redis_near_replicas, is_network,
+               "a list of networks like 10.0.0.0/8 or fd00::/8, no bits set behind the prefix");
     check_list(report, OPTION_ID_policy_self_service, &conf->policy_self_service, is_self_service,
                "a list of words out of devices, kick, logout_all");
 }
@@ -182,8 +184,25 @@ static void check_redis(const struct conf *conf, struct conf_report *report)
     }
 }
 
+static void check_sentinels_and_tls(const struct conf *conf, struct conf_report *report)
+{
+    if (conf->redis_mode == REDIS_SENTINEL && conf->redis_sentinel_name[0] == '\0')
+        refuse(report, OPTION_ID_redis_sentinel_name, "the name of the master", "");
+    if (conf->redis_sentinel_user[0] != '\0' && conf->redis_sentinel_password_file[0] == '\0') {
+        conf_report_at(report, report->lines[OPTION_ID_redis_sentinel_user],
+                       "[redis] sentinel_user needs a sentinel_password_file");
+    }
+    if ((conf->redis_tls_cert_file[0] == '\0') != (conf->redis_tls_key_file[0] == '\0')) {
+        unsigned line =
+            later_line(report, OPTION_ID_redis_tls_cert_file, OPTION_ID_redis_tls_key_file);
+        conf_report_at(report, line, "[redis] tls_cert_file and tls_key_file need each other");
+    }
+}
+
 static void check_files(const struct conf *conf, struct conf_report *report)
 {
+    if (conf->journal_file[0] == '\0')
+        refuse(report, OPTION_ID_journal_file, "the path of a file", "");
     if (conf->keys_file[0] == '\0')
         refuse(report, OPTION_ID_keys_file, "the path of a file", "");
     if (conf->audit_file[0] == '\0')
@@ -196,6 +215,7 @@ void conf_check(const struct conf *conf, struct conf_report *report)
     check_node_name(conf, report);
     check_lists(conf, report);
     check_redis(conf, report);
+    check_sentinels_and_tls(conf, report);
     check_files(conf, report);
     for (size_t i = 0; i < sizeof(orders) / sizeof(orders[0]); i++)
         check_order(conf, report, &orders[i]);

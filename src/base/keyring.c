@@ -27,9 +27,13 @@
 #define KEY_FILE_MAX 65536
 
 static const char *const purposes[CRYPTO_PURPOSES] = {
-    [CRYPTO_TENANT_TAG] = "sd tenant tag",          [CRYPTO_USER_TAG] = "sd user tag",
-    [CRYPTO_SECRET_HASH] = "sd secret hash",        [CRYPTO_SUCCESSOR_ACCESS] = "sd next access",
-    [CRYPTO_SUCCESSOR_REFRESH] = "sd next refresh", [CRYPTO_FINGERPRINT] = "sd fingerprint",
+    [CRYPTO_TENANT_TAG] = "sd tenant tag",
+    [CRYPTO_USER_TAG] = "sd user tag",
+    [CRYPTO_SECRET_HASH] = "sd secret hash",
+    [CRYPTO_SUCCESSOR_ACCESS] = "sd next access",
+    [CRYPTO_SUCCESSOR_REFRESH] = "sd next refresh",
+    [CRYPTO_FINGERPRINT] = "sd fingerprint",
+    [CRYPTO_JOURNAL] = "sd journal",
 };
 
 struct keyring_secrets {

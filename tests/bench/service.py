@@ -72,6 +72,7 @@ class Service:
         self.config.write_text(f"[server]\nlisten = 127.0.0.1:{port}\nops_listen = 127.0.0.1:{port + 1}\n"
                                f"workers = {workers}\n[redis]\nnodes = {nodes}\n"
                                f"[keys]\nfile = {directory}/keys\n[audit]\nfile = {directory}/audit.log\n"
+                               f"[journal]\nfile = {directory}/journal\n[cache]\nsnapshot = {directory}/cache\n"
                                f"[log]\nlevel = warning\n{stanza}\n")
         self.config.chmod(0o600)
 

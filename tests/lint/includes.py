@@ -19,8 +19,8 @@ BELOW = {
 # The layer whose contract a header in include/ is. Files in include/tbl belong to the one that
 # expands them, and are seen by everybody.
 CONTRACTS = {
-    "base": "text clock err json memory crypto conf log metrics address",
-    "services": "audit",
+    "base": "text clock err json memory crypto conf log metrics address breaker",
+    "services": "audit cache journal",
     "store": "store",
     "session": "token record session",
     "http": "http",

@@ -84,6 +84,8 @@ class Node:
             "server.workers": 2,
             "keys.file": self.key_file,
             "audit.file": self.audit,
+            "journal.file": self.directory / "journal",
+            "cache.snapshot": self.directory / "cache",
             "redis.timeout": f"{int(500 * SLOW)}ms",
             "redis.connect_timeout": f"{int(300 * SLOW)}ms",
             **options,

@@ -1,0 +1,103 @@
+/* The revocation journal: what was revoked through this node, on this node's disk, until no token
+ * it kills could live any more. It is what keeps a revoked token dead when Redis is away, or
+ * forgets.
+ *
+ * A revocation holds on this node from journal_add() on, before it is on disk (journal_find). The
+ * journal's thread writes what all writers gave it in one go and syncs it (fdatasync, group
+ * commit); then the tickets are done. A revocation is *unsettled* until somebody says that Redis
+ * has it, on a replica too (journal_settle); after a start all of them are to be looked at again,
+ * but those that were settled stay so.
+ *
+ * File (mode 0600): a head, then records: length, kind, fields, and a checksum keyed with the names
+ * secret (CRYPTO_JOURNAL), so that neither a torn nor a forged record is taken for one. Reading
+ * stops at the first that does not check: the rest is cut off, kept beside it as FILE.damaged-TIME
+ * if it is more than a torn last record, and told loudly; never silently. Rewritten (beside, then
+ * renamed) when more than half of it is of no use any more. After a failed write or sync the file
+ * is not trusted again: it is written anew from memory; until that works journal_healthy() is
+ * false.
+ *
+ * Bounded by journal.max_bytes: beyond it settled revocations go, oldest first; when all are
+ * unsettled, journal_add() refuses. */
+#pragma once
+
+#include "conf.h"
+#include "crypto.h"
+#include "memory.h"
+
+#define JOURNAL_OWNER   14
+#define JOURNAL_SESSION 8
+
+enum revocation_kind {
+    REVOKE_SESSION = 1, /* this session */
+    REVOKE_BEFORE = 2,  /* the owner's sessions created before before_ms, but for an exempt one */
+    REVOKE_FREEZE = 3   /* reserved for the freezing of users */
+};
+
+struct revocation {
+    enum revocation_kind kind;
+    uint8_t owner[JOURNAL_OWNER];
+    uint8_t session[JOURNAL_SESSION]; /* REVOKE_SESSION: the one; REVOKE_BEFORE: the exempt one */
+    bool has_exempt;
+    int64_t before_ms;
+    int64_t at_ms;             /* when it was revoked, wall clock */
+    int64_t forget_s;          /* no token that it kills lives longer */
+    struct text reason, actor; /* at most 255 bytes each, cut if longer */
+    uint64_t number;           /* given by journal_add(), grows */
+    bool settled;
+};
+
+struct journal;
+struct journal_writer;
+
+/* Reads the file (journal.file) or makes one, starts the thread. NULL with *error if it cannot be
+ * written. The keyring is only used for its names secret, which never changes. */
+struct journal *journal_open(const struct conf *conf, const struct keyring *keyring,
+                             struct buffer *error);
+/* Writes and syncs what is left, stops the thread. Writers must be gone. */
+void journal_close(struct journal **journal);
+void journal_reload(struct journal *journal, const struct conf *conf);
+/* False while revocations cannot be brought to disk. Any thread, an atomic read. */
+bool journal_healthy(const struct journal *journal);
+
+/* A worker's end, like the audit's: `wake` is called on the journal's thread when tickets are done
+ * and must only wake the worker's loop, which then calls journal_collect(). Destroying waits until
+ * every ticket is decided and its `done` was called. */
+struct journal_writer *journal_writer_create(struct journal *journal, void (*wake)(void *),
+                                             void *user);
+void journal_writer_destroy(struct journal_writer **writer);
+struct journal_ticket {
+    void (*done)(struct journal_ticket *ticket, bool written);
+    struct journal_ticket *next;
+    bool written;
+};
+/* Takes a revocation: it holds from now on. With a ticket `done` is called when it is on disk, or
+ * cannot be brought there (then it still holds, and is still replayed, as long as this process
+ * lives). False, with nothing taken and no call of `done`, if the journal is full. One that says no
+ * more than an unsettled one that is there gets that one's number and still waits for the disk.
+ * *number (may be NULL) tells its number. */
+bool journal_add(struct journal_writer *writer, const struct revocation *revocation,
+                 struct journal_ticket *ticket, uint64_t *number);
+/* Hands over to the thread; once at the end of each loop turn. */
+void journal_flush(struct journal_writer *writer);
+void journal_collect(struct journal_writer *writer);
+
+/* Is this session revoked here? Costs an atomic read for owners without revocations. *ret (texts in
+ * the arena) tells by which; may be NULL. Any thread, as all that follow. */
+bool journal_find(struct journal *journal, const uint8_t owner[JOURNAL_OWNER],
+                  const uint8_t session[JOURNAL_SESSION], int64_t created_ms, struct arena *arena,
+                  struct revocation *ret);
+/* All revocations of the owner; NULL and 0 if there are none. Lies in the arena. */
+struct revocation *journal_of_owner(struct journal *journal, const uint8_t owner[JOURNAL_OWNER],
+                                    struct arena *arena, size_t *count);
+
+/* Redis has it, on a replica too. Numbers that are not there are ignored. */
+void journal_settle(struct journal *journal, uint64_t number);
+/* Up to `most` revocations with numbers below `before`, newest first, texts in the arena. */
+size_t journal_list(struct journal *journal, uint64_t before, bool unsettled_only,
+                    struct arena *arena, struct revocation *ret, size_t most);
+
+struct journal_usage {
+    size_t records, unsettled;
+    int64_t bytes; /* of the file */
+};
+void journal_usage(struct journal *journal, struct journal_usage *ret);
