@@ -2,11 +2,12 @@
  * not come, and lets it come back slowly. Atomics only; one breaker is shared by all threads.
  *
  * CLOSED     calls pass; opens after BREAKER_FAILURES failures in a row, or when at least half of
- *            BREAKER_SAMPLE calls in a second failed. A slow answer is a failure.
+ *            BREAKER_SAMPLE calls or more in a second failed. A slow answer is a failure.
  * OPEN       nobody passes until a pause with jitter is over; the pause doubles up to its most.
  * HALF_OPEN  few calls at once pass (BREAKER_PROBES); each success lets one more pass at once, so
- *            that the load comes back step by step; at BREAKER_RAMP it is closed. A failure opens
- * it again. */
+ *            that the load comes back step by step. It is closed when BREAKER_RAMP may pass, or by
+ *            a success when for BREAKER_CALM_MS nobody had to be turned away. A failure opens it
+ *            again. */
 #pragma once
 
 #include <stdatomic.h>
@@ -18,6 +19,7 @@ enum {
     BREAKER_SAMPLE = 20,
     BREAKER_PROBES = 3,
     BREAKER_RAMP = 256,
+    BREAKER_CALM_MS = 1000,
     BREAKER_FIRST_PAUSE_MS = 100
 };
 
@@ -28,8 +30,10 @@ struct breaker {
     _Atomic int64_t open_until_ms;
     _Atomic int64_t pause_ms;
     _Atomic uint32_t failures_in_a_row;
-    _Atomic uint32_t under_way, allowed; /* half-open */
-    _Atomic int64_t window_ms;           /* when the present second began */
+    _Atomic uint32_t under_way; /* passed and not over, in any state */
+    _Atomic uint32_t allowed;   /* half-open: at once */
+    _Atomic int64_t window_ms;  /* when the present second began; half-open: since when nobody was
+                                   turned away */
     _Atomic uint32_t window_calls, window_failures;
     int64_t most_pause_ms;
 };
@@ -44,4 +48,7 @@ bool breaker_note(struct breaker *breaker, int64_t now_ms, bool success);
 void breaker_forgo(struct breaker *breaker);
 /* Evidence from elsewhere (an overdue ping): opens it at once. True if it was not open. */
 bool breaker_trip(struct breaker *breaker, int64_t now_ms);
+/* Evidence from elsewhere that the server is back: an open one becomes half-open at once. True if
+ * it was open. */
+bool breaker_probe(struct breaker *breaker, int64_t now_ms);
 enum breaker_state breaker_state(const struct breaker *breaker);
