@@ -9,6 +9,8 @@
 # DIR         where it lives (build/run/redis); every directory is a cluster of its own
 # REDIS_PORT  first of its six ports (7001, or what the cluster in DIR used last); each node also
 #             takes port + 10000 for the cluster bus
+# ANNOUNCE    first of six ports that the nodes announce instead of their own: those of proxies
+#             before them, which clients and replicas then go through; only for a new DIR
 #
 # `up` on a running cluster starts what is missing: nodes that were killed come back with their
 # data. Waiting is bounded. Only processes that run in DIR are ever signalled.
@@ -106,12 +108,16 @@ check_ports()
 
 start_node()
 {
-    local here port
+    local here port announced=()
     here=$(node_dir "$1") port=$(node_port "$1")
     mkdir -p "$here"
+    if [[ -n ${ANNOUNCE:-} ]]; then
+        announced=(--cluster-announce-port $((ANNOUNCE + $1 - 1))
+            --cluster-announce-bus-port $((port + 10000)))
+    fi
     # At rest nobody has to catch up, so a node need not wait for its replicas when it stops.
     redis-server "$config" --port "$port" --dir "$here" --daemonize yes --pidfile "$here/redis.pid" \
-        --logfile "$here/redis.log" --shutdown-timeout 0 >/dev/null 9>&- ||
+        --logfile "$here/redis.log" --shutdown-timeout 0 "${announced[@]}" >/dev/null 9>&- ||
         fail "node $1 did not start: $(tail -n 3 "$here/redis.log" 2>/dev/null)"
 }
 

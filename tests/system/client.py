@@ -175,9 +175,9 @@ class RedisError(Exception):
 class Redis:
     """A blocking RESP2 client of one Redis node."""
 
-    def __init__(self, port, password=None):
+    def __init__(self, port, password=None, timeout=10):
         self.port = port
-        self.socket = socket.create_connection(("127.0.0.1", port), timeout=10)
+        self.socket = socket.create_connection(("127.0.0.1", port), timeout=timeout)
         self.file = self.socket.makefile("rb")
         if password:
             self.call("AUTH", password)

@@ -9,6 +9,7 @@ import threading
 import time
 
 from client import Redis, RedisError
+from proxy import ProxyLoop
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SLOW = float(os.environ.get("SESSIOND_TEST_SLOW", "1"))
@@ -65,8 +66,11 @@ class Cluster:
         self.first = free_cluster_ports()
         self.ports = list(range(self.first, self.first + 6))
 
+    def environment(self):
+        return dict(os.environ, REDIS_PORT=str(self.first), DIR=str(self.directory))
+
     def run(self, verb):
-        environment = dict(os.environ, REDIS_PORT=str(self.first), DIR=str(self.directory))
+        environment = self.environment()
         result = subprocess.run([str(self.SCRIPT), verb], env=environment, text=True, timeout=120,
                                 stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         assert result.returncode == 0, f"{self.SCRIPT.name} {verb}: {result.stdout}"
@@ -149,6 +153,66 @@ class Cluster:
             except (OSError, RedisError):
                 return False
         return True
+
+
+class ProxiedCluster(Cluster):
+    """The same with a proxy before every node: each announces its proxy's port, so that clients and
+    replicas go through it. `ports` are those of the nodes, for tests that want to talk past it."""
+
+    def __init__(self, directory):
+        super().__init__(directory)
+        self.announced = free_cluster_ports()
+        self.loop = ProxyLoop()
+        self.proxies = {}
+        for number, port in enumerate(self.ports):
+            self.proxies[port] = self.loop.proxy(self.announced + number, port)
+
+    def environment(self):
+        return dict(super().environment(), ANNOUNCE=str(self.announced))
+
+    def stop(self):
+        super().stop()
+        self.loop.stop()
+
+    def nodes(self):
+        return [f"127.0.0.1:{self.proxies[port].port}" for port in self.ports]
+
+    def shards(self):
+        """{port of a master: ports of its replicas} as the first node that answers knows it."""
+        for port in self.ports:
+            try:
+                with Redis(port, timeout=1) as node:
+                    ranges = node.call("CLUSTER", "SLOTS")
+            except (OSError, RedisError):
+                continue
+            return {self.real(master[1]): [self.real(replica[1]) for replica in replicas]
+                    for _, _, master, *replicas in ranges}
+        raise AssertionError("no node answers")
+
+    def real(self, announced):
+        return self.ports[announced - self.announced]
+
+    def owner(self, slot):
+        for port in self.ports:
+            try:
+                with Redis(port, timeout=1) as node:
+                    ranges = node.call("CLUSTER", "SLOTS")
+            except (OSError, RedisError):
+                continue
+            for first, last, master, *_ in ranges:
+                if first <= slot <= last:
+                    return self.real(master[1]), master[2].decode()
+        raise AssertionError(f"nobody serves slot {slot}")
+
+    def heal(self):
+        for proxy in self.proxies.values():
+            proxy.heal()
+
+    def make_whole(self, seconds=20):
+        """Ends all faults, starts what was killed, and waits until all is well."""
+        self.heal()
+        self.start()
+        wait_until(self.is_whole, seconds, "the cluster is whole")
 
 
 def process_id(port):
