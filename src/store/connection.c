@@ -1,5 +1,5 @@
-/* The life of a connection: resolve, connect, greet, break, pause. What travels over it is
- * in stream.c. */
+/* The life of a connection: resolve, connect, shake hands, greet, break, pause. What travels over
+ * it is in stream.c. */
 #include "connection.h"
 
 #include <assert.h>
@@ -17,6 +17,8 @@
 #include "log.h"
 #include "metrics.h"
 #include "stream.h"
+#include "tls.h"
+#include "trouble.h"
 
 enum {
     FIRST_PAUSE_MS = 10,
@@ -79,6 +81,7 @@ static void close_socket(struct connection *connection)
         return;
     connection->socket = NULL;
     gone->connection = NULL;
+    tls_close(&connection->tls);
     uv_poll_stop(&gone->poll);
     uv_close((uv_handle_t *)&gone->poll, socket_closed);
     close(gone->fd);
@@ -109,8 +112,31 @@ static void on_socket_event(uv_poll_t *poll, int status, int events);
 
 static void watch(struct connection *connection, int events)
 {
+    connection->watching_writable = (events & UV_WRITABLE) != 0;
     uv_poll_start(&connection->socket->poll, events, on_socket_event);
 }
+
+void connection_watch_writable(struct connection *connection, bool writable)
+{
+    if (writable != connection->watching_writable)
+        watch(connection, writable ? UV_READABLE | UV_WRITABLE : UV_READABLE);
+}
+
+ssize_t connection_write(struct connection *connection, const void *data, size_t length)
+{
+    if (connection->tls)
+        return tls_write(connection->tls, data, length);
+    return send(connection->socket->fd, data, length, MSG_NOSIGNAL);
+}
+
+ssize_t connection_read(struct connection *connection, void *out, size_t size)
+{
+    if (connection->tls)
+        return tls_read(connection->tls, out, size);
+    return read(connection->socket->fd, out, size);
+}
+
+/* --- coming up --- */
 
 static void come_up(struct connection *connection)
 {
@@ -118,6 +144,7 @@ static void come_up(struct connection *connection)
     connection->down_err = ERR_STORE_UNAVAILABLE;
     connection->link->dirty = true;
     metrics_gauge_add(METRIC_STORE_LINKS, 1);
+    trouble_over(&connection->link->settings->trouble, connection->endpoint);
     log_debug("store_connected", "host=%s port=%u durable=%d", connection->endpoint->host,
               connection->endpoint->port, connection->durable);
 }
@@ -131,9 +158,27 @@ static void greet(struct connection *connection)
     const struct buffer *greeting = &settings->greeting;
     connection->state = CONNECTION_GREETING;
     connection->greetings_owed = settings->greetings;
-    if (send(connection->socket->fd, greeting->data, greeting->length, MSG_NOSIGNAL) !=
-        (ssize_t)greeting->length)
+    if (connection_write(connection, greeting->data, greeting->length) != (ssize_t)greeting->length)
         connection_break(connection, ERR_STORE_UNAVAILABLE, "greeting-not-sent");
+}
+
+static void shake_hands(struct connection *connection)
+{
+    switch (tls_handshake(connection->tls)) {
+    case TLS_WANTS_READ:
+        watch(connection, UV_READABLE);
+        break;
+    case TLS_WANTS_WRITE:
+        watch(connection, UV_WRITABLE);
+        break;
+    case TLS_DONE:
+        watch(connection, UV_READABLE);
+        greet(connection);
+        break;
+    case TLS_FAILED:
+        connection_fail(connection, EPROTO);
+        break;
+    }
 }
 
 static void finish_connect(struct connection *connection)
@@ -146,18 +191,22 @@ static void finish_connect(struct connection *connection)
         connection_break(connection, ERR_STORE_UNAVAILABLE, strerror(failure));
         return;
     }
-    watch(connection, UV_READABLE);
-    greet(connection);
-}
-
-static void on_socket_event(uv_poll_t *poll, int status, int events)
-{
-    struct connection *connection = ((struct connection_socket *)poll->data)->connection;
-    if (connection->state == CONNECTION_CONNECTING) {
-        finish_connect(connection);
+    const struct tls_context *tls = connection->link->settings->tls;
+    if (!tls) {
+        watch(connection, UV_READABLE);
+        greet(connection);
         return;
     }
-    if (status < 0 || (events & UV_READABLE))
+    connection->tls = tls_open(tls, connection->socket->fd, connection->endpoint->host);
+    connection->state = CONNECTION_HANDSHAKING;
+    shake_hands(connection);
+}
+
+/* TLS may have to write before it can read on. */
+static void exchange(struct connection *connection, int status, int events)
+{
+    bool read_waits = connection->tls && tls_read_wants_write(connection->tls);
+    if (status < 0 || read_waits || (events & UV_READABLE))
         stream_read(connection);
     /* libuv stops watching a socket with an error on it: what could be read has been. */
     if (connection->socket && status < 0)
@@ -166,14 +215,15 @@ static void on_socket_event(uv_poll_t *poll, int status, int events)
         stream_write(connection);
 }
 
-int connection_fd(const struct connection *connection)
+static void on_socket_event(uv_poll_t *poll, int status, int events)
 {
-    return connection->socket->fd;
-}
-
-void connection_watch_writable(struct connection *connection, bool writable)
-{
-    watch(connection, writable ? UV_READABLE | UV_WRITABLE : UV_READABLE);
+    struct connection *connection = ((struct connection_socket *)poll->data)->connection;
+    if (connection->state == CONNECTION_CONNECTING)
+        finish_connect(connection);
+    else if (connection->state == CONNECTION_HANDSHAKING)
+        shake_hands(connection);
+    else
+        exchange(connection, status, events);
 }
 
 /* PING may get an error from a node that serves reads, like MISCONF: only those that pass keep the
@@ -395,6 +445,29 @@ void connection_break(struct connection *connection, enum err err, const char *w
     shared_want_refresh(link->store);
 }
 
+/* Servers that do not speak as we do, and certificates, do not repair themselves. */
+static const char *lasting_trouble(const struct connection *connection, int failure)
+{
+    if (connection->state == CONNECTION_HANDSHAKING ||
+        (connection->state == CONNECTION_GREETING && connection->tls && failure == EPROTO))
+        return tls_why(connection->tls);
+    if (connection->state == CONNECTION_GREETING && !connection->tls)
+        return "closes connections before it answers; it may speak TLS alone";
+    return NULL;
+}
+
+void connection_fail(struct connection *connection, int failure)
+{
+    const char *trouble = lasting_trouble(connection, failure);
+    if (trouble)
+        trouble_tell(&connection->link->settings->trouble, connection->endpoint, trouble);
+    bool by_tls = connection->tls && failure == EPROTO;
+    bool denied = by_tls && tls_is_denied(connection->tls);
+    const char *why = failure == 0 ? "closed-by-peer" : strerror(failure);
+    connection_break(connection, denied ? ERR_STORE_DENIED : ERR_STORE_UNAVAILABLE,
+                     by_tls ? tls_why(connection->tls) : why);
+}
+
 void connection_end_pause(struct connection *connection)
 {
     connection->pause_ms = 0;
@@ -423,6 +496,11 @@ int64_t connection_tick(struct connection *connection, int64_t now_ms)
         if (now_ms >= connection->due_ms)
             connection_break(connection, ERR_STORE_UNAVAILABLE, "wait-overdue");
         break;
+    case CONNECTION_HANDSHAKING:
+        if (now_ms >= connection->due_ms)
+            trouble_tell(&connection->link->settings->trouble, connection->endpoint,
+                         "does not answer the handshake of TLS; it may not speak it");
+        /* fall through */
     case CONNECTION_RESOLVING:
     case CONNECTION_CONNECTING:
     case CONNECTION_GREETING:

@@ -7,6 +7,7 @@
  * IDLE           no socket; the next flush with calls opens one
  * RESOLVING      a name is looked up off the loop, until due_ms
  * CONNECTING     the handshake of TCP is under way, until due_ms
+ * HANDSHAKING    that of TLS is, until due_ms
  * GREETING       AUTH and PING were sent, until due_ms
  * UP             calls flow; while an answer to WAIT is owed, until due_ms
  * PAUSING        broke; the next attempt is at due_ms */
@@ -19,6 +20,7 @@ enum connection_state {
     CONNECTION_IDLE,
     CONNECTION_RESOLVING,
     CONNECTION_CONNECTING,
+    CONNECTION_HANDSHAKING,
     CONNECTION_GREETING,
     CONNECTION_UP,
     CONNECTION_PAUSING
@@ -26,6 +28,7 @@ enum connection_state {
 
 struct connection_socket;
 struct connection_lookup;
+struct tls_link;
 
 struct connection {
     struct store_link *link;
@@ -38,6 +41,8 @@ struct connection {
     unsigned greetings_owed;
     unsigned attempts; /* to go round the addresses of a name */
     struct connection_socket *socket;
+    struct tls_link *tls; /* over the socket; NULL: plain */
+    bool watching_writable;
     struct connection_lookup *lookup;
 
     struct call_list queue, awaiting, held;
@@ -72,8 +77,13 @@ void connection_end_pause(struct connection *connection);
 void connection_shut(struct connection *connection);
 
 /* For stream.c. */
-int connection_fd(const struct connection *connection);
+/* As send(2) and read(2), through TLS if there is TLS. */
+ssize_t connection_write(struct connection *connection, const void *data, size_t length);
+ssize_t connection_read(struct connection *connection, void *out, size_t size);
 /* Waits for room to write besides replies, or for replies alone. */
 void connection_watch_writable(struct connection *connection, bool writable);
+/* Breaks it because the socket failed: `failure` is errno, 0 if the peer closed. What kept it from
+ * coming up and is for people to repair is logged. */
+void connection_fail(struct connection *connection, int failure);
 /* A reply to AUTH or PING. */
 void connection_greeted(struct connection *connection, const struct store_reply *reply);

@@ -2,15 +2,14 @@
 #include "settings.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "command.h"
 #include "crypto.h"
+#include "private_file.h"
 
 enum { PASSWORD_MAX = 1024 };
 
@@ -31,68 +30,70 @@ static bool read_seeds(struct settings *settings, const struct conf_list *nodes,
     return nodes->count > 0;
 }
 
-static bool refuse(struct buffer *error, const char *path, const char *why)
-{
-    buffer_addf(error, "redis.password_file: %s: %s\n", path, why);
-    return false;
-}
-
-static bool check_password_file(int fd, const char *path, struct buffer *error)
-{
-    struct stat status;
-    if (fstat(fd, &status) != 0)
-        return refuse(error, path, strerror(errno));
-    if (!S_ISREG(status.st_mode))
-        return refuse(error, path, "not a file");
-    if (status.st_mode & 077)
-        return refuse(error, path, "others than its owner may use it; chmod 600");
-    return true;
-}
-
 /* The first line of the file. */
-static bool read_password(const char *path, char *out, size_t size, struct text *ret,
-                          struct buffer *error)
+static bool read_password(const char *option, const char *path, char *out, size_t size,
+                          struct text *ret, struct buffer *error)
 {
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+    int fd = private_file_open(option, path, error);
     if (fd < 0)
-        return refuse(error, path, strerror(errno));
-    bool good = false;
-    if (!check_password_file(fd, path, error))
-        goto out;
+        return false;
     ssize_t length = read(fd, out, size);
-    if (length < 0 || (size_t)length == size) {
-        refuse(error, path, length < 0 ? strerror(errno) : "too long");
-        goto out;
-    }
+    close(fd);
+    if (length < 0 || (size_t)length == size)
+        return private_file_refuse(error, option, path, length < 0 ? strerror(errno) : "too long");
     out[length] = '\0';
     *ret = (struct text){out, strcspn(out, "\r\n")};
-    good = ret->length > 0 || refuse(error, path, "empty");
-out:
-    close(fd);
-    return good;
+    return ret->length > 0 || private_file_refuse(error, option, path, "empty");
+}
+
+static void add_auth(struct buffer *greeting, struct text user, struct text password)
+{
+    struct text arguments[3] = {TEXT("AUTH"), user, password};
+    /* AUTH without a user is understood by servers older than ACLs, too. */
+    if (user.length == 0)
+        arguments[1] = password;
+    /* Room in advance: growing would leave copies of the password behind. */
+    buffer_reserve(greeting, user.length + password.length + 64);
+    command_append(greeting, arguments, user.length ? 3 : 2);
+}
+
+/* AUTH, if there is a password, and PING. Returns the number of commands, 0 with *error. */
+static unsigned make_greeting(struct buffer *greeting, const char *user, const char *option,
+                              const char *path, struct buffer *error)
+{
+    unsigned commands = 0;
+    if (path && path[0]) {
+        char file[PASSWORD_MAX];
+        struct text password = {0};
+        bool good = read_password(option, path, file, sizeof(file), &password, error);
+        if (good)
+            add_auth(greeting, text_of(user), password);
+        crypto_wipe(file, sizeof(file));
+        if (!good)
+            return 0;
+        commands++;
+    }
+    command_append(greeting, (const struct text[]){TEXT("PING")}, 1);
+    return commands + 1;
 }
 
 static bool read_credentials(struct settings *settings, const struct conf *conf,
                              struct buffer *error)
 {
-    if (!conf->redis_password_file || !conf->redis_password_file[0])
+    settings->greetings = make_greeting(&settings->greeting, conf->redis_user,
+                                        "redis.password_file", conf->redis_password_file, error);
+    settings->sentinel_greetings =
+        make_greeting(&settings->sentinel_greeting, conf->redis_sentinel_user,
+                      "redis.sentinel_password_file", conf->redis_sentinel_password_file, error);
+    return settings->greetings && settings->sentinel_greetings;
+}
+
+static bool read_tls(struct settings *settings, const struct conf *conf, struct buffer *error)
+{
+    if (!conf->redis_tls)
         return true;
-    char file[PASSWORD_MAX];
-    struct text password;
-    bool good = read_password(conf->redis_password_file, file, sizeof(file), &password, error);
-    if (good) {
-        struct text user = text_of(conf->redis_user);
-        struct text arguments[3] = {TEXT("AUTH"), user, password};
-        /* AUTH without a user is understood by servers older than ACLs, too. */
-        if (user.length == 0)
-            arguments[1] = password;
-        /* Room in advance: growing would leave copies of the password behind. */
-        buffer_reserve(&settings->greeting, user.length + password.length + 64);
-        command_append(&settings->greeting, arguments, user.length ? 3 : 2);
-        settings->greetings++;
-    }
-    crypto_wipe(file, sizeof(file));
-    return good;
+    settings->tls = tls_context_create(conf, error);
+    return settings->tls != NULL;
 }
 
 struct settings *settings_from_conf(const struct conf *conf, struct buffer *error)
@@ -104,13 +105,10 @@ struct settings *settings_from_conf(const struct conf *conf, struct buffer *erro
     settings->wait_timeout_ms = conf->redis_wait_timeout;
     settings->reconnect_max_ms = conf->redis_reconnect_max;
     settings->map_refresh_ms = conf->redis_map_refresh * 1000;
+    trouble_init(&settings->trouble);
     if (!read_seeds(settings, &conf->redis_nodes, error) ||
-        !read_credentials(settings, conf, error)) {
+        !read_credentials(settings, conf, error) || !read_tls(settings, conf, error))
         settings_unref(&settings);
-        return NULL;
-    }
-    command_append(&settings->greeting, (const struct text[]){TEXT("PING")}, 1);
-    settings->greetings++;
     return settings;
 }
 
@@ -125,8 +123,10 @@ void settings_unref(struct settings **settings)
     struct settings *gone = *settings;
     *settings = NULL;
     if (gone && atomic_fetch_sub_explicit(&gone->references, 1, memory_order_acq_rel) == 1) {
-        crypto_wipe(gone->greeting.data, gone->greeting.length);
         buffer_free(&gone->greeting);
+        buffer_free(&gone->sentinel_greeting);
+        tls_context_free(&gone->tls);
+        trouble_free(&gone->trouble);
         free(gone->seeds);
         free(gone);
     }

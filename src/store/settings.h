@@ -4,6 +4,8 @@
 
 #include "endpoint.h"
 #include "store.h"
+#include "tls.h"
+#include "trouble.h"
 
 struct settings {
     _Atomic unsigned references;
@@ -12,13 +14,18 @@ struct settings {
     size_t seed_count;      /* at least 1 */
     struct buffer greeting; /* AUTH, if there is a password, and PING; wiped with the settings */
     unsigned greetings;     /* commands in it */
+    struct buffer sentinel_greeting; /* the same for sentinels */
+    unsigned sentinel_greetings;
+    struct tls_context *tls; /* NULL: plain TCP */
+    struct trouble trouble;  /* of connections made under these settings */
     int64_t connect_timeout_ms;
     int64_t wait_timeout_ms;
     int64_t reconnect_max_ms;
     int64_t map_refresh_ms;
 };
 
-/* NULL with *error if a node's address or the password file cannot be read. Blocks on the file. */
+/* NULL with *error if a node's address, a password or TLS file cannot be used. Blocks on the files.
+ */
 struct settings *settings_from_conf(const struct conf *conf, struct buffer *error);
 struct settings *settings_ref(struct settings *settings);
 void settings_unref(struct settings **settings);

@@ -10,14 +10,12 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
-#include <string.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
 #include "clock.h"
 #include "command.h"
 #include "link.h"
 #include "metrics.h"
+#include "tls.h"
 
 enum {
     /* The codec moves what is left of its input after each kilobyte read: small portions keep that
@@ -53,27 +51,34 @@ static void output_sent(struct connection *connection)
         buffer_free(&connection->output);
 }
 
-static void write_output(struct connection *connection, bool was_waiting)
+/* TLS may have to write before it can read, and read before it can write. */
+static void watch_as_needed(struct connection *connection)
+{
+    const struct tls_link *tls = connection->tls;
+    bool writing = connection->output.length > 0 && !(tls && tls_write_wants_read(tls));
+    bool reading = tls && tls_read_wants_write(tls);
+    connection_watch_writable(connection, writing || reading);
+}
+
+static void write_output(struct connection *connection)
 {
     struct buffer *output = &connection->output;
-    ssize_t taken = send(connection_fd(connection), output->data + connection->output_taken,
-                         output->length - connection->output_taken, MSG_NOSIGNAL);
+    ssize_t taken = connection_write(connection, output->data + connection->output_taken,
+                                     output->length - connection->output_taken);
     if (taken < 0 && errno != EAGAIN && errno != EINTR) {
-        connection_break(connection, ERR_STORE_UNAVAILABLE, strerror(errno));
+        connection_fail(connection, errno);
         return;
     }
     connection->output_taken += taken > 0 ? (size_t)taken : 0;
-    bool waiting = connection->output_taken < output->length;
-    if (!waiting)
+    if (connection->output_taken == output->length)
         output_sent(connection);
-    if (waiting != was_waiting)
-        connection_watch_writable(connection, waiting);
+    watch_as_needed(connection);
 }
 
 void stream_write(struct connection *connection)
 {
     if (connection->output.length > 0)
-        write_output(connection, true);
+        write_output(connection);
     connection->link->dirty = true;
 }
 
@@ -134,7 +139,7 @@ void stream_send_queue(struct connection *connection)
     if (connection->durable)
         add_wait(connection, last_deadline_ms);
     metrics_add(METRIC_STORE_COMMANDS, commands);
-    write_output(connection, false);
+    write_output(connection);
 }
 
 /* --- in --- */
@@ -244,22 +249,35 @@ static bool feed(struct connection *connection, const char *data, size_t length)
 static bool read_once(struct connection *connection)
 {
     char *input = connection->link->input;
-    ssize_t length = read(connection_fd(connection), input, LINK_INPUT_BYTES);
+    ssize_t length = connection_read(connection, input, LINK_INPUT_BYTES);
     if (length < 0 && (errno == EAGAIN || errno == EINTR))
         return false;
     if (length <= 0) {
-        connection_break(connection, ERR_STORE_UNAVAILABLE,
-                         length == 0 ? "closed-by-peer" : strerror(errno));
+        connection_fail(connection, length == 0 ? 0 : errno);
         return false;
     }
-    return feed(connection, input, (size_t)length) && (size_t)length == LINK_INPUT_BYTES;
+    bool full = (size_t)length == LINK_INPUT_BYTES;
+    /* TLS gives one record a read, however many there are. */
+    return feed(connection, input, (size_t)length) && (full || connection->tls);
+}
+
+/* What TLS holds back inside would never make the socket readable. */
+static bool may_read_on(const struct connection *connection, int reads)
+{
+    return reads < READS_AT_ONCE || (connection->tls && tls_has_pending(connection->tls));
 }
 
 void stream_read(struct connection *connection)
 {
     struct store_link *link = connection->link;
     link->read_ns = clock_monotonic_ns();
-    for (int i = 0; i < READS_AT_ONCE && read_once(connection); i++) {
+    for (int reads = 0; may_read_on(connection, reads) && read_once(connection); reads++) {
     }
     link->read_ns = 0;
+    if (!connection->socket || !connection->tls)
+        return;
+    if (connection->output.length > 0 && tls_write_wants_read(connection->tls))
+        write_output(connection);
+    else
+        watch_as_needed(connection);
 }

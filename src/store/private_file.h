@@ -1,0 +1,11 @@
+/* Files with secrets: what only their owner may read. */
+#pragma once
+
+#include "text.h"
+
+/* Opens the file that `option` names for reading. -1 with *error, one line that names option and
+ * file, if it cannot be opened, is no regular file, or others than its owner may use it. */
+int private_file_open(const char *option, const char *path, struct buffer *error);
+/* Appends that line: what is wrong with the file of an option. Always false. */
+bool private_file_refuse(struct buffer *error, const char *option, const char *path,
+                         const char *why);
