@@ -157,16 +157,18 @@ lint: deps ## Format, layers, documentation, static analysis
 flags:
 	@:$(info $(CPPFLAGS))
 
-bench: deps ## Measures against bare libmicrohttpd, nginx and webdis
+bench: deps ## Measures against bare libmicrohttpd, nginx and webdis; BENCH='--only cached' in part
 	@tests/deps.sh bench
-	$(AGAIN) all $(BUILD)/tests/bench/bare_responder
-	@$(PYTHON) tests/bench/bench.py --build $(BUILD)
+	$(AGAIN) all $(BENCH_PROGRAMS)
+	@$(PYTHON) tests/bench/bench.py --build $(BUILD) $(BENCH)
 
 memory: deps ## Measures Redis memory per session with 100,000 users of 3 sessions
 	$(AGAIN) all
 	@$(PYTHON) tests/bench/memory.py --build $(BUILD)
 
-$(BUILD)/tests/bench/bare_responder: $(BUILD)/tests/bench/bare_responder.o
+BENCH_PROGRAMS := $(BUILD)/tests/bench/bare_responder $(BUILD)/tests/bench/paced
+
+$(BENCH_PROGRAMS): $(BUILD)/tests/bench/%: $(BUILD)/tests/bench/%.o
 	@echo "  LINK  $@"
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(shell pkg-config --libs libmicrohttpd)
 

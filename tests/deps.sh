@@ -10,7 +10,7 @@ declare -A packages=(
              libsodium-dev libssl-dev libsystemd-dev libinih-dev check redis-server redis-tools curl jq
              python3 python3-pytest procps"
     [lint]="clang-format clang-tidy cppcheck shellcheck universal-ctags python3 git"
-    [bench]="wrk nginx-light webdis util-linux"
+    [bench]="wrk nginx-light libnginx-mod-http-lua lua-resty-core webdis util-linux"
 )
 
 # Packages whose installation would start a service for the whole machine. Only their programs are

@@ -1,24 +1,32 @@
 #!/usr/bin/python3
 """Measures sessiond against bare libmicrohttpd, nginx and webdis, all in one run.
 
-Each server has core 0 for itself and one worker; wrk and Redis share core 1. Every round measures
-every contender once; the table has the medians. All get the same requests (64 connections, kept
-alive, 1,000 access tokens in turn) and give bodies of the same length:
+The server that is measured has core 0 for itself and one worker; the client and Redis share core 1.
+Every round measures every contender once; the table has the medians. All get the same requests (64
+connections, kept alive, access tokens drawn at random) and give bodies of the same length:
 
   bare, fixed    libmicrohttpd, external epoll, one response made at the start and shared
   bare, fresh    the same, a response made for each request, as whose answers differ must
   nginx          return 200
+  nginx + Lua    token looked up in a shared dictionary of 1,000, access log
   webdis         GET of one Redis key
-  sessiond       GET /v1/validate: authentication, read from Redis, decryption, audit line
+  from Redis     sessiond without cache: authentication, read, decryption, audit line, metrics
+  cached         sessiond as it comes: the same from memory, 1,000 tokens
+  1,000,000      the same with so many sessions in its cache, all asked for
 
 CPU is user and system time of the server's processes from /proc, divided by the requests; Redis'
-time is not in it.
+time is not in it. Full load is wrk, which sends a request as soon as the last is answered; at half
+load requests come by the clock (paced.c) and wait if the server does.
+
+A use of a session is noted in Redis once a minute, so before the rounds with a million tokens every
+one is used once, and the rounds take less than a minute: they compare the cache, not Redis.
 """
 import argparse
 import collections
 import contextlib
 import http.client
 import pathlib
+import signal
 import statistics
 import subprocess
 import sys
@@ -29,29 +37,54 @@ import service
 HERE = pathlib.Path(__file__).resolve().parent
 SERVER_CORE, CLIENT_CORE = 0, 1
 CONNECTIONS, TOKENS, STARTS = 64, 1000, 5
+PARTS = ("nginx", "lua", "webdis", "redis", "cached", "million")
+USER = {"roles": ["customer", "beta"], "ip": "198.51.100.7", "user_agent": "Mozilla/5.0 (X11; Linux x86_64) bench/1.0"}
 
-Contender = collections.namedtuple("Contender", "name url pid")
+Contender = collections.namedtuple("Contender", "name url pid tokens")
 Result = collections.namedtuple("Result", "rate cpu_us p50_us p99_us")
 
 
-def wrk(url, seconds, *arguments):
-    """Runs wrk; returns (requests, requests per second, p50 and p99 in µs). Any failed request is an error."""
-    output = subprocess.run(
-        ["taskset", "-c", str(CLIENT_CORE), "wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "--latency",
-         "-s", HERE / "load.lua", url, "--", *map(str, arguments)],
-        check=True, stdout=subprocess.PIPE, text=True).stdout
-    line = next(line for line in output.splitlines() if line.startswith("result "))
+def on_client_core(*command):
+    return ["taskset", "-c", str(CLIENT_CORE), *map(str, command)]
+
+
+def read_result(line, what):
+    """(requests, requests per second, p50 and p99 in µs) of a client's line. Any failed request is an error."""
     requests, duration_us, p50, p99, errors = map(int, line.split()[1:])
     if errors or not requests:
-        raise RuntimeError(f"{url}: {errors} of {requests} requests failed\n{output}")
+        raise RuntimeError(f"{what}: {errors} of {requests} requests failed")
     return requests, requests / duration_us * 1e6, p50, p99
 
 
-def measure(contender, seconds, tokens):
+def wrk(url, seconds, *arguments, connections=CONNECTIONS):
+    """Runs wrk for so long, or until it says that it is enough."""
+    command = on_client_core("wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", "-s", HERE / "load.lua",
+                             url, "--", *arguments)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
+        for line in child.stdout:
+            if line == "enough\n":
+                child.send_signal(signal.SIGINT)
+            if line.startswith("result "):
+                return read_result(line, url)
+    raise RuntimeError(f"{url}: wrk ended with status {child.returncode} and no result")
+
+
+def cpu_of(contender, load):
+    """What `load` gives, and the contender's CPU per request in µs meanwhile."""
     before = service.cpu_seconds(contender.pid)
-    requests, rate, p50, p99 = wrk(contender.url, seconds, "tokens", tokens)
-    cpu = service.cpu_seconds(contender.pid) - before
-    return Result(rate, cpu / requests * 1e6, p50, p99)
+    requests, rate, p50, p99 = load()
+    return Result(rate, (service.cpu_seconds(contender.pid) - before) / requests * 1e6, p50, p99)
+
+
+def measure(contender, seconds):
+    return cpu_of(contender, lambda: wrk(contender.url, seconds, "random", contender.tokens))
+
+
+def measure_paced(paced, contender, rate, seconds):
+    """Like measure(), with requests by the clock; whatever the contender, the path is /v1/validate."""
+    port = contender.url.split(":")[2].partition("/")[0]
+    command = on_client_core(paced, port, int(rate), seconds, CONNECTIONS, contender.tokens)
+    return cpu_of(contender, lambda: read_result(subprocess.check_output(command, text=True), contender.url))
 
 
 def fill(template, target, **values):
@@ -77,9 +110,8 @@ def make_tokens(daemon, path):
     """Logs 1,000 users in, writes their access tokens; returns the length of a validate answer's body."""
     connection = http.client.HTTPConnection("127.0.0.1", daemon.port, timeout=10)
     tokens = [daemon.login(connection, {
-        "user_id": f"user-{number:05d}@example.com", "roles": ["customer", "beta"],
-        "device": {"id": f"device-{number:05d}", "type": "mobile", "name": "Pixel 8 of the house"},
-        "ip": "198.51.100.7", "user_agent": "Mozilla/5.0 (X11; Linux x86_64) bench/1.0"})["access_token"]
+        **USER, "user_id": f"user-{number:07d}@example.com",
+        "device": {"id": f"device-{number:07d}", "type": "mobile", "name": "Pixel 8 of the house"}})["access_token"]
         for number in range(TOKENS)]
     path.write_text("\n".join(tokens) + "\n")
     connection.request("GET", "/v1/validate", headers={"Authorization": f"Bearer {tokens[0]}"})
@@ -99,37 +131,99 @@ def key_on_node(port, value):
     raise RuntimeError(f"the Redis node on port {port} owns no slots")
 
 
-@contextlib.contextmanager
-def others(arguments, directory, length):
-    """Starts everything but sessiond; yields the contenders."""
-    base, body = arguments.port + 2, "x" * length
-    nginx = fill("nginx.conf", directory / "nginx.conf", PORT=base + 2, BODY=body, DIR=directory)
-    webdis = fill("webdis.json", directory / "webdis.json", PORT=base + 3, REDIS_PORT=arguments.redis_port,
-                  DIR=directory)
-    key = key_on_node(arguments.redis_port, body)
-    bare = arguments.build / "tests/bench/bare_responder"
-    rows = [
-        ("bare, fixed", [bare, base, length, "fixed"], base, "/v1/validate"),
-        ("bare, fresh", [bare, base + 1, length, "fresh"], base + 1, "/v1/validate"),
-        ("nginx", ["nginx", "-p", directory, "-e", directory / "nginx.log", "-c", nginx], base + 2, "/v1/validate"),
-        ("webdis", ["webdis", webdis], base + 3, f"/GET/{key}.txt"),
-    ]
-    with contextlib.ExitStack() as stack:
+class Bench:
+    """One run: its arguments, its directory, its cluster."""
+
+    def __init__(self, arguments, directory, nodes):
+        self.arguments, self.directory, self.nodes = arguments, directory, nodes
+        self.results = collections.defaultdict(list)
+        self.cached = self.make_service("cached", 0)
+
+    def make_service(self, name, port, options=None):
+        return service.Service(self.arguments.build / "sessiond", self.directory / name, self.nodes,
+                               self.arguments.port + port, 1, options)
+
+    def wants(self, part):
+        return part in (self.arguments.only or PARTS)
+
+    @contextlib.contextmanager
+    def running(self, name, daemon):
+        """A sessiond as a contender; its tokens are to be made."""
+        with daemon.running(SERVER_CORE) as (child, _):
+            yield Contender(name, f"http://127.0.0.1:{daemon.port}/v1/validate", child.pid, daemon.directory / "tokens")
+
+    def others(self, stack, tokens, length):
+        """Starts everything but sessiond, until the stack is closed; returns the contenders."""
+        base, body = self.arguments.port + 6, "x" * length
+        bare = self.arguments.build / "tests/bench/bare_responder"
+        nginx = fill("nginx.conf", self.directory / "nginx.conf", PORT=base + 2, BODY=body, DIR=self.directory,
+                     TOKENS=tokens)
+        nginx_command = ["nginx", "-p", self.directory, "-e", self.directory / "nginx.log", "-c", nginx]
+        webdis = fill("webdis.json", self.directory / "webdis.json", PORT=base + 3,
+                      REDIS_PORT=self.arguments.redis_port, DIR=self.directory)
+        key = key_on_node(self.arguments.redis_port, body)
+        processes = [
+            (base, [bare, base, length, "fixed"], [("bare, fixed", "/v1/validate", True)]),
+            (base + 1, [bare, base + 1, length, "fresh"], [("bare, fresh", "/v1/validate", True)]),
+            (base + 2, nginx_command, [("nginx", "/v1/validate", self.wants("nginx")),
+                                       ("nginx + Lua", "/lua/v1/validate", self.wants("lua"))]),
+            (base + 3, ["webdis", webdis], [("webdis", f"/GET/{key}.txt", self.wants("webdis"))]),
+        ]
         contenders = []
-        for name, command, port, path in rows:
-            child = stack.enter_context(service.process(command, directory / "others.log", SERVER_CORE))
-            service.wait_for(lambda port=port: service.listens(port), 10, f"{name} to listen")
-            contenders.append(Contender(name, f"http://127.0.0.1:{port}{path}", child.pid))
-        yield contenders
+        for port, command, rows in processes:
+            if not any(wanted for _, _, wanted in rows):
+                continue
+            child = stack.enter_context(service.process(command, self.directory / "others.log", SERVER_CORE))
+            service.wait_for(lambda port=port: service.listens(port), 10, f"{rows[0][0]} to listen")
+            contenders += [Contender(name, f"http://127.0.0.1:{port}{path}", child.pid, tokens)
+                           for name, path, wanted in rows if wanted]
+        return contenders
+
+    def rounds(self, contenders, daemons):
+        for _ in range(self.arguments.rounds):
+            for contender in contenders:
+                self.results[contender.name].append(measure(contender, self.arguments.seconds))
+                for daemon in daemons:
+                    daemon.drop_rotated_audit()
+
+    def median(self, name):
+        return Result(*map(statistics.median, zip(*self.results[name])))
 
 
-def print_table(results):
-    median = {name: Result(*map(statistics.median, zip(*rounds))) for name, rounds in results.items()}
-    fixed, fresh, webdis = median["bare, fixed"], median["bare, fresh"], median["webdis"]
-    print(f"{'':<14}{'requests/s':>11}{'CPU µs':>9}{'p50 µs':>9}{'p99 µs':>9}{'CPU ×fixed':>12}{'CPU ×fresh':>12}{'rate ×webdis':>14}")
-    for name, row in median.items():
+def print_table(bench, names):
+    fixed, fresh = bench.median("bare, fixed"), bench.median("bare, fresh")
+    print(f"{'':<14}{'requests/s':>11}{'CPU µs':>9}{'p50 µs':>9}{'p99 µs':>9}{'CPU ×fixed':>12}{'CPU ×fresh':>12}")
+    for name in names:
+        row = bench.median(name)
         print(f"{name:<14}{row.rate:>11.0f}{row.cpu_us:>9.1f}{row.p50_us:>9.0f}{row.p99_us:>9.0f}"
-              f"{row.cpu_us / fixed.cpu_us:>12.2f}{row.cpu_us / fresh.cpu_us:>12.2f}{row.rate / webdis.rate:>14.2f}")
+              f"{row.cpu_us / fixed.cpu_us:>12.2f}{row.cpu_us / fresh.cpu_us:>12.2f}", flush=True)
+
+
+def print_demand(what, value, demand):
+    print(f"{what + ':':<44}{value:<26}{demand}", flush=True)
+
+
+def print_ratios(bench):
+    cached = bench.median("cached")
+    for name in ("bare, fixed", "bare, fresh"):
+        each = [one.cpu_us / other.cpu_us for one, other in zip(bench.results["cached"], bench.results[name])]
+        print_demand(f"CPU, cached ÷ {name}", f"{cached.cpu_us / bench.median(name).cpu_us:.2f} "
+                     f"({min(each):.2f} to {max(each):.2f})", "at most 1.35; goal 1.25")
+    if bench.wants("lua"):
+        print_demand("CPU, cached ÷ nginx + Lua", f"{cached.cpu_us / bench.median('nginx + Lua').cpu_us:.2f}", "below 1")
+    if bench.wants("webdis") and bench.wants("redis"):
+        ratio = bench.median("from Redis").rate / bench.median("webdis").rate
+        print_demand("requests/s, from Redis ÷ webdis", f"{ratio:.2f}", "")
+
+
+def measure_half_load(bench, contenders):
+    """Cached and bare at half of what cached can do: the second tells what is the client's and the machine's."""
+    rate = bench.median("cached").rate / 2
+    paced = bench.arguments.build / "tests/bench/paced"
+    for contender in contenders:
+        row = measure_paced(paced, contender, rate, bench.arguments.seconds)
+        print(f"half load, {rate:.0f}/s by the clock, {contender.name}: p50 {row.p50_us} µs, p99 {row.p99_us} µs, "
+              f"CPU {row.cpu_us:.1f} µs", flush=True)
 
 
 def measure_start(daemon):
@@ -142,41 +236,106 @@ def measure_start(daemon):
     return statistics.median(seconds), statistics.median(resident)
 
 
+def measure_logins(bench, contender):
+    url = contender.url.replace("validate", "login")
+    row = cpu_of(contender, lambda: wrk(url, bench.arguments.seconds, "logins", bench.cached.key, "login"))
+    print(f"logins with durable audit: {row.rate:.0f}/s, CPU {row.cpu_us:.1f} µs, p50 {row.p50_us} µs, "
+          f"p99 {row.p99_us} µs", flush=True)
+
+
+def measure_small(bench):
+    """Everything with 1,000 tokens."""
+    arguments = bench.arguments
+    with contextlib.ExitStack() as stack:
+        cached = stack.enter_context(bench.running("cached", bench.cached))
+        length = make_tokens(bench.cached, cached.tokens)
+        bare = contenders = bench.others(stack, cached.tokens, length)
+        daemons = [bench.cached]
+        if bench.wants("redis"):
+            uncached = bench.make_service("uncached", 2, {"cache.bytes": 0})
+            contender = stack.enter_context(bench.running("from Redis", uncached))
+            make_tokens(uncached, contender.tokens)
+            contenders, daemons = contenders + [contender], daemons + [uncached]
+        if bench.wants("cached"):
+            contenders = contenders + [cached]
+        print(f"{arguments.rounds} rounds of {arguments.seconds} s each, {CONNECTIONS} connections, "
+              f"{TOKENS} tokens, bodies of {length} bytes\n", flush=True)
+        bench.rounds(contenders, daemons)
+        print_table(bench, [contender.name for contender in contenders])
+        print()
+        if bench.wants("cached"):
+            print_ratios(bench)
+            measure_half_load(bench, [cached, bare[1]])
+        if not arguments.only:
+            measure_logins(bench, cached)
+
+
+def fill_cache(bench, daemon, contender):
+    """Logs a million users in and uses every session."""
+    count, begin = bench.arguments.sessions, time.monotonic()
+    wrk(contender.url.replace("validate", "login"), 600, "logins", daemon.key, "user", count, contender.tokens,
+        connections=4 * CONNECTIONS)
+    logged_in = time.monotonic()
+    wrk(contender.url, 600, "each", contender.tokens, count)
+    end = time.monotonic()
+    # By now a use of the first is due to be noted again, and then of the others as they come.
+    wrk(contender.url, 600, "each", contender.tokens, count)
+    daemon.drop_rotated_audit()
+    print(f"\n{count:,} logins in {logged_in - begin:.0f} s, their first validations in {end - logged_in:.0f} s, "
+          f"their second in {time.monotonic() - end:.0f} s", flush=True)
+
+
+def print_memory(daemon, contender):
+    entries, cache_bytes = daemon.metric("sessiond_cache_entries"), daemon.metric("sessiond_cache_bytes")
+    print_demand("bytes per cache entry", f"{cache_bytes / max(entries, 1):.0f} ({entries:,.0f} entries)",
+                 "at most 400; 1,000,000")
+    print(f"resident with them: {service.resident_kib(contender.pid) / 1024:.0f} MiB", flush=True)
+
+
+def measure_million(bench):
+    """1,000 tokens and 1,000,000, in turn."""
+    daemon = bench.make_service("million", 4, {"cache.bytes": "1G"})
+    with bench.running("cached", bench.cached) as small, bench.running("1,000,000", daemon) as large:
+        make_tokens(bench.cached, small.tokens)
+        fill_cache(bench, daemon, large)
+        bench.results.pop("cached", None)
+        names = ("sessiond_touches_total", "sessiond_cache_hits_total", "sessiond_cache_misses_total")
+        before = [daemon.metric(name) for name in names]
+        bench.rounds([small, large], [bench.cached, daemon])
+        noted, hits, misses = (daemon.metric(name) - value for name, value in zip(names, before))
+        one, other = bench.median(small.name), bench.median(large.name)
+        for row, name in ((one, f"{TOKENS:,} tokens"), (other, f"{bench.arguments.sessions:,} tokens")):
+            print(f"{name}: {row.rate:.0f}/s, CPU {row.cpu_us:.1f} µs, p50 {row.p50_us:.0f} µs, p99 {row.p99_us:.0f} µs")
+        print_demand("requests/s, 1,000,000 tokens ÷ 1,000", f"{other.rate / one.rate:.2f}", "at least 0.85")
+        print(f"with 1,000,000: {hits:.0f} hits, {misses:.0f} misses, {noted:.0f} uses noted in Redis")
+        print_memory(daemon, large)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--build", type=lambda name: pathlib.Path(name).resolve(), default="build")
-    parser.add_argument("--port", type=int, default=18300, help="first of six ports")
+    parser.add_argument("--port", type=int, default=18300, help="first of ten ports")
     parser.add_argument("--redis-port", type=int, default=7301)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=int, default=5, help="of each contender in each round")
+    parser.add_argument("--sessions", type=int, default=1000000, help="of the large cache")
+    parser.add_argument("--only", nargs="+", choices=PARTS, help="these, and bare libmicrohttpd")
     arguments = parser.parse_args()
-    service.check_ports_free(range(arguments.port, arguments.port + 6))
+    service.check_ports_free(range(arguments.port, arguments.port + 10))
     busy = busy_share()
     if busy > 0.05:
         print(f"The machine is {busy:.0%} busy with other things: do not trust these figures.\n", flush=True)
 
     with service.scratch_directory(arguments.build) as directory, \
             service.redis_cluster(directory, arguments.redis_port, CLIENT_CORE) as nodes:
-        daemon = service.Service(arguments.build / "sessiond", directory, nodes, arguments.port, workers=1)
-        start_seconds, idle_kib = measure_start(daemon)
-        tokens = directory / "tokens"
-        with daemon.running(SERVER_CORE) as (child, _):
-            length = make_tokens(daemon, tokens)
-            print(f"{arguments.rounds} rounds of {arguments.seconds} s each, {CONNECTIONS} connections, "
-                  f"{TOKENS} tokens, bodies of {length} bytes\n", flush=True)
-            results = collections.defaultdict(list)
-            with others(arguments, directory, length) as contenders:
-                contenders.append(Contender("sessiond", f"http://127.0.0.1:{arguments.port}/v1/validate", child.pid))
-                for _ in range(arguments.rounds):
-                    for contender in contenders:
-                        results[contender.name].append(measure(contender, arguments.seconds, tokens))
-            print_table(results)
-            before = service.cpu_seconds(child.pid)
-            logins, rate, p50, p99 = wrk(f"http://127.0.0.1:{arguments.port}/v1/login", arguments.seconds,
-                                         "logins", daemon.key, "login")
-            cpu = (service.cpu_seconds(child.pid) - before) / logins * 1e6
-            print(f"\nlogins with durable audit: {rate:.0f}/s, CPU {cpu:.1f} µs, p50 {p50} µs, p99 {p99} µs")
-        print(f"exec to ready: {start_seconds * 1000:.0f} ms; resident when idle: {idle_kib / 1024:.1f} MiB")
+        bench = Bench(arguments, directory, nodes)
+        if arguments.only != ["million"]:
+            measure_small(bench)
+        if bench.wants("million"):
+            measure_million(bench)
+        if not arguments.only:
+            seconds, idle_kib = measure_start(bench.make_service("start", 0))
+            print(f"exec to ready: {seconds * 1000:.0f} ms; resident when idle: {idle_kib / 1024:.1f} MiB")
 
 
 if __name__ == "__main__":

@@ -59,21 +59,31 @@ def redis_cluster(directory, port, core=None):
         subprocess.run([script, "down"], env=environment, check=False)
 
 
-class Service:
-    """A sessiond with the default configuration but for its ports and the given options."""
+def sections(options):
+    """{"a.b": c} as [a] b = c."""
+    by_section = {}
+    for option, value in options.items():
+        section, name = option.split(".")
+        by_section.setdefault(section, []).append(f"{name} = {value}\n")
+    return "".join(f"[{section}]\n" + "".join(lines) for section, lines in by_section.items())
 
-    def __init__(self, binary, directory, nodes, port, workers):
+
+class Service:
+    """A sessiond with the default configuration but for its files, its ports and the given options ("section.name")."""
+
+    def __init__(self, binary, directory, nodes, port, workers, options=None):
+        directory.mkdir(exist_ok=True)
         self.binary, self.directory, self.port = binary, directory, port
         self.config = directory / "sessiond.conf"
         keygen = subprocess.check_output([binary, "keygen", "--name", "bench", "--scopes", SCOPES,
                                           "--tenant", "*"], text=True)
         self.key = re.search(r"sk_[\w-]+", keygen).group()
         stanza = "\n".join(line for line in keygen[keygen.index("[key:"):].splitlines() if "sk_" not in line)
-        self.config.write_text(f"[server]\nlisten = 127.0.0.1:{port}\nops_listen = 127.0.0.1:{port + 1}\n"
-                               f"workers = {workers}\n[redis]\nnodes = {nodes}\n"
-                               f"[keys]\nfile = {directory}/keys\n[audit]\nfile = {directory}/audit.log\n"
-                               f"[journal]\nfile = {directory}/journal\n[cache]\nsnapshot = {directory}/cache\n"
-                               f"[log]\nlevel = warning\n{stanza}\n")
+        own = {"server.listen": f"127.0.0.1:{port}", "server.ops_listen": f"127.0.0.1:{port + 1}",
+               "server.workers": workers, "redis.nodes": nodes, "keys.file": directory / "keys",
+               "audit.file": directory / "audit.log", "journal.file": directory / "journal",
+               "cache.snapshot": directory / "cache", "log.level": "warning"}
+        self.config.write_text(sections({**own, **(options or {})}) + stanza + "\n")
         self.config.chmod(0o600)
 
     @contextlib.contextmanager
@@ -95,6 +105,20 @@ class Service:
             return False
         finally:
             connection.close()
+
+    def metric(self, name):
+        """The value of a metric without labels; 0 if there is none of that name."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port + 1, timeout=10)
+        connection.request("GET", "/metrics")
+        text = connection.getresponse().read().decode()
+        connection.close()
+        found = re.search(rf"^{name} (\S+)$", text, re.MULTILINE)
+        return float(found.group(1)) if found else 0
+
+    def drop_rotated_audit(self):
+        """Hundreds of thousands of lines a second fill a disk."""
+        for rotated in self.directory.glob("audit.log?*"):
+            rotated.unlink()
 
     def login(self, connection, body):
         """Logs in over an http.client connection; returns the answer's body as a dict."""
