@@ -66,7 +66,7 @@ void trouble_tell(struct trouble *trouble, const struct endpoint *endpoint, cons
     bool tell = note(trouble, endpoint, why);
     pthread_mutex_unlock(&trouble->lock);
     if (tell)
-        log_error("store_connection_refused", "host=%s port=%u why=\"%s\"", endpoint->host,
+        log_error("store_connect_failed", "host=%s port=%u why=\"%s\"", endpoint->host,
                   endpoint->port, why);
 }
 
