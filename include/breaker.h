@@ -44,6 +44,8 @@ void breaker_init(struct breaker *breaker, int64_t most_pause_ms);
 bool breaker_pass(struct breaker *breaker, int64_t now_ms);
 /* How a call ended. True if the state changed by it. */
 bool breaker_note(struct breaker *breaker, int64_t now_ms, bool success);
+/* The same without a call that passed: a connection that could not be made, a ping. */
+bool breaker_witness(struct breaker *breaker, int64_t now_ms, bool success);
 /* A call that passed was given up without a word about the server. */
 void breaker_forgo(struct breaker *breaker);
 /* Evidence from elsewhere (an overdue ping): opens it at once. True if it was not open. */

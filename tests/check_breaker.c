@@ -144,6 +144,24 @@ START_TEST(calls_that_passed_before_change_nothing_while_it_is_open)
 }
 END_TEST
 
+START_TEST(what_was_seen_without_a_call_counts_the_same)
+{
+    for (int i = 1; i < BREAKER_FAILURES; i++)
+        ck_assert(!breaker_witness(&breaker, now_ms, false));
+    ck_assert(breaker_witness(&breaker, now_ms, false));
+    ck_assert_int_eq(breaker_state(&breaker), BREAKER_OPEN);
+    ck_assert(!breaker_witness(&breaker, now_ms, true));
+    now_ms += BREAKER_FIRST_PAUSE_MS;
+    ck_assert(!breaker_witness(&breaker, now_ms, false));
+    ck_assert(breaker_witness(&breaker, now_ms, true));
+    ck_assert_int_eq(breaker_state(&breaker), BREAKER_HALF_OPEN);
+    now_ms += BREAKER_CALM_MS;
+    ck_assert(breaker_witness(&breaker, now_ms, true));
+    ck_assert_int_eq(breaker_state(&breaker), BREAKER_CLOSED);
+    ck_assert_uint_eq(atomic_load(&breaker.under_way), 0);
+}
+END_TEST
+
 START_TEST(evidence_from_elsewhere_opens_it_once_from_any_state)
 {
     ck_assert(breaker_trip(&breaker, now_ms));
@@ -308,6 +326,7 @@ int main(void)
     tcase_add_test(states, pauses_double_up_to_the_most_and_have_jitter);
     tcase_add_test(states, pauses_differ);
     tcase_add_test(states, calls_that_passed_before_change_nothing_while_it_is_open);
+    tcase_add_test(states, what_was_seen_without_a_call_counts_the_same);
     tcase_add_test(states, evidence_from_elsewhere_opens_it_once_from_any_state);
     tcase_add_test(states, evidence_that_it_is_back_ends_the_pause);
     tcase_add_test(states, few_pass_at_once_and_each_success_lets_one_more);

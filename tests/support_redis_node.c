@@ -29,7 +29,7 @@ struct redis_node {
     uint16_t port;
 
     pthread_mutex_t lock; /* of everything below */
-    bool stopping;
+    bool stopping, frozen;
     struct peer peers[CONNECTIONS_MAX];
     struct redis_step steps[STEPS_MAX];
     size_t step_count, next_step;
@@ -228,9 +228,12 @@ static void *serve(void *user)
         for (size_t i = 0; i < CONNECTIONS_MAX; i++)
             polled[i] = (struct pollfd){node->peers[i].fd, POLLIN, 0};
         polled[CONNECTIONS_MAX] = (struct pollfd){node->listener, POLLIN, 0};
+        bool frozen = node->frozen;
         pthread_mutex_unlock(&node->lock);
-        poll(polled, CONNECTIONS_MAX + 1, POLL_MS);
+        poll(polled, frozen ? 0 : CONNECTIONS_MAX + 1, POLL_MS);
         pthread_mutex_lock(&node->lock);
+        if (node->frozen || frozen)
+            continue;
         for (size_t i = 0; i < CONNECTIONS_MAX; i++)
             if (polled[i].fd >= 0 && polled[i].revents)
                 serve_peer(node, &node->peers[i]);
@@ -293,6 +296,13 @@ void redis_node_require(struct redis_node *node, const char *auth)
     pthread_mutex_lock(&node->lock);
     free(node->auth);
     node->auth = xstrdup(auth);
+    pthread_mutex_unlock(&node->lock);
+}
+
+void redis_node_freeze(struct redis_node *node, bool frozen)
+{
+    pthread_mutex_lock(&node->lock);
+    node->frozen = frozen;
     pthread_mutex_unlock(&node->lock);
 }
 

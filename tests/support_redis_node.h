@@ -67,6 +67,8 @@ void redis_node_slots(struct redis_node *node, const char *reply);
 /* From now on this AUTH command is needed: others get WRONGPASS, commands on a connection without
  * it get NOAUTH. Neither takes a step. */
 void redis_node_require(struct redis_node *node, const char *auth);
+/* While it is frozen it neither reads, writes nor accepts; the kernel does for it what it can. */
+void redis_node_freeze(struct redis_node *node, bool frozen);
 /* The answer to CLUSTER SLOTS in which the node on this port of 127.0.0.1 owns first to last. */
 const char *redis_node_range(char out[128], unsigned first, unsigned last, uint16_t port);
 

@@ -159,9 +159,10 @@ bool breaker_pass(struct breaker *breaker, int64_t now_ms)
     return pass_half_open(breaker, now_ms);
 }
 
-bool breaker_note(struct breaker *breaker, int64_t now_ms, bool success)
+/* While it is open, only a success after the pause is news; late ends of calls that passed before
+ * are none. */
+bool breaker_witness(struct breaker *breaker, int64_t now_ms, bool success)
 {
-    breaker_forgo(breaker);
     switch (breaker_state(breaker)) {
     case BREAKER_CLOSED:
         return note_closed(breaker, now_ms, success);
@@ -169,9 +170,16 @@ bool breaker_note(struct breaker *breaker, int64_t now_ms, bool success)
         return success ? note_half_open_success(breaker, now_ms)
                        : open_from(breaker, BREAKER_HALF_OPEN, now_ms);
     case BREAKER_OPEN:
-        break; /* the call passed before it was opened */
+        return success && now_ms >= atomic_load(&breaker->open_until_ms) &&
+               open_half(breaker, now_ms);
     }
     return false;
+}
+
+bool breaker_note(struct breaker *breaker, int64_t now_ms, bool success)
+{
+    breaker_forgo(breaker);
+    return breaker_witness(breaker, now_ms, success);
 }
 
 void breaker_forgo(struct breaker *breaker)

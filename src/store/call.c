@@ -128,6 +128,50 @@ void call_begin(struct store_link *link, struct store_call *call)
     }
 }
 
+/* --- breaker --- */
+
+void call_note(struct store_call *call, bool success)
+{
+    struct store_call_state *state = call->state;
+    struct store_breaker *breaker = state->breaker;
+    if (!breaker)
+        return;
+    state->breaker = NULL;
+    int64_t now_ms = clock_monotonic_ms();
+    if (state->passed)
+        breakers_note(breaker, now_ms, success);
+    else
+        breakers_witness(breaker, now_ms, success);
+}
+
+void call_forgo(struct store_call *call)
+{
+    struct store_call_state *state = call->state;
+    if (state->breaker && state->passed)
+        breaker_forgo(&state->breaker->breaker);
+    state->breaker = NULL;
+}
+
+static void note_reply(struct store_link *link, struct store_call *call,
+                       const struct store_reply *reply)
+{
+    int64_t took_ms = (link->read_ns - call->state->passed_ns) / 1000000;
+    bool slow = took_ms > link->settings->slow_ms && !(call->flags & STORE_DURABLE);
+    call_note(call, !slow && !reply_is_failure(reply));
+}
+
+/* What links ask for themselves, like maps and pings, goes to nodes with an open breaker, too. */
+static bool may_pass(struct store_call *call, struct store_breaker *breaker)
+{
+    struct store_call_state *state = call->state;
+    state->passed_ns = clock_monotonic_ns();
+    if (!state->direct && !breakers_pass(breaker, state->passed_ns / 1000000))
+        return false;
+    state->breaker = breaker;
+    state->passed = !state->direct;
+    return true;
+}
+
 /* --- end --- */
 
 bool call_got_through(enum err err)
@@ -153,6 +197,7 @@ void call_end(struct store_link *link, struct store_call *call, enum err err,
               const struct store_reply *reply)
 {
     assert(!call->state->list);
+    call_forgo(call);
     count_end(link, call, err);
     give_state(link, call->state);
     call->state = NULL;
@@ -162,6 +207,7 @@ void call_end(struct store_link *link, struct store_call *call, enum err err,
 
 void call_end_soon(struct store_link *link, struct store_call *call, enum err err)
 {
+    call_forgo(call);
     call->state->err = err;
     call_list_add(&link->ending, call);
     link_schedule(link, 0);
@@ -177,15 +223,33 @@ static void park(struct store_link *link, struct store_call *call, int64_t again
         link_schedule(link, again_ms);
 }
 
+/* The breaker, not the connection, says how often a node that failed is tried: the pause of the
+ * connection would only hold up the probe. */
+void call_send(struct store_link *link, struct node *node, struct store_call *call)
+{
+    if (!may_pass(call, node->breaker)) {
+        call_end_soon(link, call, ERR_STORE_UNAVAILABLE);
+        return;
+    }
+    struct connection *connection = link_connection(link, node, call);
+    bool probing = breaker_state(&node->breaker->breaker) == BREAKER_HALF_OPEN;
+    if (probing && connection->down_err != ERR_STORE_DENIED)
+        connection_end_pause(connection);
+    connection_enqueue(connection, call);
+}
+
 void call_route(struct store_link *link, struct store_call *call)
 {
     unsigned owner = link->map ? link->map->owner[call->state->slot] : SLOT_NONE;
-    if (owner == SLOT_NONE) {
-        park(link, call, 0);
-        shared_want_refresh(link->store);
+    if (owner != SLOT_NONE) {
+        call_send(link, link->map_nodes[owner], call);
         return;
     }
-    connection_enqueue(link_connection(link, link->map_nodes[owner], call), call);
+    shared_want_refresh(link->store);
+    if (shared_hole_is_real(link->store, link->map))
+        call_end_soon(link, call, ERR_STORE_UNAVAILABLE);
+    else
+        park(link, call, 0);
 }
 
 /* Counts one more try; false, with the call ended, if there have been too many. */
@@ -211,13 +275,15 @@ static void redirect(struct store_link *link, struct store_call *call,
         return;
     metrics_add(METRIC_STORE_REDIRECTS, 1);
     call->state->asking = asking;
-    connection_enqueue(link_connection(link, link_node(link, &target), call), call);
+    call_send(link, link_node(link, &target), call);
 }
 
 /* Passing trouble is bounded by the deadline alone: pauses keep it from becoming a storm. */
-static void pause_call(struct store_link *link, struct store_call *call)
+static void pause_call(struct store_link *link, struct store_call *call,
+                       const struct connection *connection)
 {
-    if (call->state->direct) {
+    bool hopeless = breaker_state(&connection->breaker->breaker) == BREAKER_OPEN;
+    if (call->state->direct || hopeless) {
         call_end_soon(link, call, ERR_STORE_UNAVAILABLE);
         return;
     }
@@ -247,6 +313,9 @@ bool call_take_reply(struct store_link *link, struct store_call *call,
 {
     enum reply_outcome outcome = reply_outcome(reply);
     bool asked = call->state->asking;
+    /* The source goes to the same node, on the same pass. */
+    if (outcome != OUTCOME_NOSCRIPT)
+        note_reply(link, call, reply);
     /* The source follows ASKING again; every other way forgets it. */
     call->state->asking = asked && outcome == OUTCOME_NOSCRIPT;
     switch (outcome) {
@@ -261,10 +330,10 @@ bool call_take_reply(struct store_link *link, struct store_call *call,
         return false;
     case OUTCOME_STALE:
         shared_want_refresh(link->store);
-        pause_call(link, call);
+        pause_call(link, call, connection);
         return false;
     case OUTCOME_AGAIN:
-        pause_call(link, call);
+        pause_call(link, call, connection);
         return false;
     case OUTCOME_NOSCRIPT:
         send_source(link, call, connection);
@@ -285,6 +354,7 @@ bool call_take_reply(struct store_link *link, struct store_call *call,
 
 void call_lose(struct store_link *link, struct store_call *call, bool sent)
 {
+    call_forgo(call);
     call->state->asking = false;
     call->state->asking_owed = false;
     if (sent && !(call->flags & STORE_REPEATABLE)) {

@@ -12,6 +12,8 @@
 #include "reply.h"
 
 struct connection;
+struct node;
+struct store_breaker;
 
 struct call_list {
     struct store_call *first, *last;
@@ -26,6 +28,9 @@ struct store_call_state {
     const struct store_reply *reply; /* held or ending: the answer */
     enum err err;                    /* ending: the outcome */
     int64_t started_ns;
+    struct store_breaker *breaker; /* of the node it is with; not yet told how that went */
+    bool passed;                   /* the breaker let it through; else it did not ask */
+    int64_t passed_ns;
     int64_t again_ms;    /* parked: when to try again; 0: when a map comes */
     uint64_t stream_end; /* awaiting: position in the connection's output behind it */
     unsigned slot;
@@ -46,6 +51,12 @@ struct store_call *call_list_take(struct call_list *list);
 void call_begin(struct store_link *link, struct store_call *call);
 /* Sends the call to the owner of its slot, or parks it until there is one. */
 void call_route(struct store_link *link, struct store_call *call);
+/* Sends the call to this node, or ends it soon if the node's breaker does not let it pass. */
+void call_send(struct store_link *link, struct node *node, struct store_call *call);
+/* Tells the breaker how the node did, once: later notes are for nobody. */
+void call_note(struct store_call *call, bool success);
+/* The call leaves its node, which has not shown how it does. */
+void call_forgo(struct store_call *call);
 /* Ends the call now: only where `done` may be called. The reply may be NULL. */
 void call_end(struct store_link *link, struct store_call *call, enum err err,
               const struct store_reply *reply);

@@ -347,11 +347,12 @@ static void start(struct connection *connection)
 
 /* --- calls in --- */
 
-/* Wrong credentials do not get better within a call's time. */
+/* Wrong credentials do not get better within a call's time, nor does a node that failed often. */
 static void fail_or_keep(struct connection *connection, struct store_call *call)
 {
     if (call->state->direct || connection->down_err == ERR_STORE_DENIED ||
-        connection->due_ms >= call->deadline_ms)
+        connection->due_ms >= call->deadline_ms ||
+        breaker_state(&connection->breaker->breaker) == BREAKER_OPEN)
         call_end_soon(connection->link, call, connection->down_err);
     else
         call_list_add(&connection->queue, call);
@@ -420,11 +421,22 @@ static void keep_or_fail_queue(struct connection *connection)
     }
 }
 
+/* One failure for the breaker, however many calls were under way: a connection that is cut once
+ * says less about its server than many calls that fail. One that owed nothing says nothing. */
+static void note_break(struct connection *connection, enum err err)
+{
+    bool owed =
+        connection->state != CONNECTION_UP || connection->awaiting.first || connection->wait_owed;
+    if (owed && err != ERR_STORE_DENIED)
+        breakers_witness(connection->breaker, clock_monotonic_ms(), false);
+}
+
 void connection_break(struct connection *connection, enum err err, const char *why)
 {
     struct store_link *link = connection->link;
     log_debug("store_connection_lost", "host=%s port=%u durable=%d why=\"%s\"",
               connection->endpoint->host, connection->endpoint->port, connection->durable, why);
+    note_break(connection, err);
     close_socket(connection);
     forget_lookup(connection);
     connection->down_err = err;

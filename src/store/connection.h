@@ -33,6 +33,7 @@ struct tls_link;
 struct connection {
     struct store_link *link;
     const struct endpoint *endpoint; /* the node's */
+    struct store_breaker *breaker;   /* the node's */
     bool durable;                    /* one batch at a time, with WAIT behind it */
     enum connection_state state;
     int64_t due_ms;

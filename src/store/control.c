@@ -46,7 +46,6 @@ struct control {
     int64_t fetch_began_ms;
     int64_t failure_pause_ms;
     enum err fetch_err; /* of the node asked last */
-    bool unreachable;   /* the last refresh failed: logged once */
 
     /* The round of pings under way. */
     struct watched *watched;
@@ -92,8 +91,9 @@ static void fetch_end(struct control *control, int64_t pause_ms)
 
 static void fetch_failed(struct control *control)
 {
-    if (!control->unreachable) {
-        control->unreachable = true;
+    bool news = !atomic_load(&control->store->unreachable);
+    shared_publish_unreachable(control->store);
+    if (news) {
         log_error("store_map_unreachable", "asked=%zu reason=%s", control->candidate_count,
                   err_code(control->fetch_err));
     }
@@ -108,13 +108,12 @@ static void fetch_succeeded(struct control *control, struct slot_map *map)
 {
     size_t masters = map->master_count;
     unsigned covered = map->covered;
+    bool news = atomic_load(&control->store->unreachable);
     if (shared_publish_map(control->store, map))
         log_info("store_map_changed", "masters=%zu slots=%u", masters, covered);
     metrics_add(METRIC_STORE_MAP_REFRESHES, 1);
-    if (control->unreachable) {
-        control->unreachable = false;
+    if (news)
         log_info("store_map_reachable", "masters=%zu", masters);
-    }
     control->failure_pause_ms = 0;
     int64_t pause_ms = control->link->settings->map_refresh_ms;
     bool complete = covered == SLOT_COUNT;

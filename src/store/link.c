@@ -24,10 +24,21 @@ struct node *link_node(struct store_link *link, const struct endpoint *endpoint)
     node->endpoint = *endpoint;
     connection_init(&node->data, link, &node->endpoint, false);
     connection_init(&node->durable, link, &node->endpoint, true);
+    node->breaker = breakers_take(link->store, endpoint, link->settings->reconnect_max_ms);
+    node->data.breaker = node->breaker;
+    node->durable.breaker = node->breaker;
     node->next = link->nodes;
     link->nodes = node;
     timing_sweep_later(link);
     return node;
+}
+
+void link_free_node(struct store_link *link, struct node *node)
+{
+    connection_free(&node->data);
+    connection_free(&node->durable);
+    breakers_give(link->store, &node->breaker);
+    free(node);
 }
 
 struct connection *link_connection(struct store_link *link, struct node *node,
@@ -54,6 +65,7 @@ static void take_unsent(struct connection *connection, struct call_list *to)
         next = call->next;
         if (!call->state->direct && !call->state->asking) {
             call_list_remove(call);
+            call_forgo(call);
             call_list_add(to, call);
         }
     }
@@ -69,6 +81,23 @@ static void route_again(struct store_link *link)
     }
     struct store_call *call;
     while ((call = call_list_take(&unsent)))
+        call_route(link, call);
+}
+
+/* Nothing came of the refresh that calls waited for. */
+static void route_parked(struct store_link *link)
+{
+    struct call_list parked = {0};
+    struct store_call *next;
+    for (struct store_call *call = link->parked.first; call; call = next) {
+        next = call->next;
+        if (call->state->again_ms == 0) {
+            call_list_remove(call);
+            call_list_add(&parked, call);
+        }
+    }
+    struct store_call *call;
+    while ((call = call_list_take(&parked)))
         call_route(link, call);
 }
 
@@ -96,6 +125,7 @@ static void take_map(struct store_link *link)
         return;
     }
     slot_map_unref(&map);
+    route_parked(link);
 }
 
 static void take_settings(struct store_link *link)
@@ -203,9 +233,7 @@ void store_link_close(struct store_link **link)
         gone->nodes = node->next;
         connection_shut(&node->data);
         connection_shut(&node->durable);
-        connection_free(&node->data);
-        connection_free(&node->durable);
-        free(node);
+        link_free_node(gone, node);
     }
     uv_close((uv_handle_t *)&gone->timer, handle_closed);
     uv_close((uv_handle_t *)&gone->wake, handle_closed);
@@ -228,7 +256,7 @@ void link_send_direct(struct store_link *link, struct store_call *call,
 {
     call_begin(link, call);
     call->state->direct = true;
-    connection_enqueue(&link_node(link, endpoint)->data, call);
+    call_send(link, link_node(link, endpoint), call);
 }
 
 void store_flush(struct store_link *link)

@@ -8,6 +8,7 @@
 struct node {
     struct node *next;
     struct endpoint endpoint;
+    struct store_breaker *breaker;
     bool in_map; /* others go when they are idle */
     struct connection data, durable;
 };
@@ -45,6 +46,8 @@ struct store_link {
 void link_schedule(struct store_link *link, int64_t due_ms);
 /* The node, made if it is new. */
 struct node *link_node(struct store_link *link, const struct endpoint *endpoint);
+/* Frees the node, which is in no list and has no calls. */
+void link_free_node(struct store_link *link, struct node *node);
 /* Which of the node's connections the call uses. */
 struct connection *link_connection(struct store_link *link, struct node *node,
                                    const struct store_call *call);

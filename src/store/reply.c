@@ -166,29 +166,30 @@ const struct store_reply *store_reply_element(const struct store_reply *reply, s
 struct error_row {
     struct text prefix; /* whole words at the start of the error */
     enum reply_outcome outcome;
+    bool failure; /* the server's, not the call's */
 };
 
-#define ERROR_ROW(prefix, outcome)            \
-    {                                         \
-        {prefix, sizeof(prefix) - 1}, outcome \
+#define ERROR_ROW(prefix, ...)                    \
+    {                                             \
+        {prefix, sizeof(prefix) - 1}, __VA_ARGS__ \
     }
 static const struct error_row error_rows[] = {
-    ERROR_ROW("MOVED", OUTCOME_MOVED),
-    ERROR_ROW("ASK", OUTCOME_ASK),
-    ERROR_ROW("TRYAGAIN", OUTCOME_AGAIN),
-    ERROR_ROW("LOADING", OUTCOME_AGAIN),
-    ERROR_ROW("BUSY", OUTCOME_AGAIN),
-    ERROR_ROW("ERR max number of clients reached", OUTCOME_AGAIN),
-    ERROR_ROW("CLUSTERDOWN", OUTCOME_STALE),
-    ERROR_ROW("MASTERDOWN", OUTCOME_STALE),
-    ERROR_ROW("READONLY", OUTCOME_STALE),
-    ERROR_ROW("NOSCRIPT", OUTCOME_NOSCRIPT),
-    ERROR_ROW("NOAUTH", OUTCOME_DENIED),
-    ERROR_ROW("WRONGPASS", OUTCOME_DENIED),
-    ERROR_ROW("NOPERM", OUTCOME_DENIED),
-    ERROR_ROW("OOM", OUTCOME_REFUSED),
-    ERROR_ROW("MISCONF", OUTCOME_REFUSED),
-    ERROR_ROW("NOREPLICAS", OUTCOME_REFUSED),
+    ERROR_ROW("MOVED", OUTCOME_MOVED, false),
+    ERROR_ROW("ASK", OUTCOME_ASK, false),
+    ERROR_ROW("TRYAGAIN", OUTCOME_AGAIN, false),
+    ERROR_ROW("LOADING", OUTCOME_AGAIN, true),
+    ERROR_ROW("BUSY", OUTCOME_AGAIN, true),
+    ERROR_ROW("ERR max number of clients reached", OUTCOME_AGAIN, true),
+    ERROR_ROW("CLUSTERDOWN", OUTCOME_STALE, true),
+    ERROR_ROW("MASTERDOWN", OUTCOME_STALE, true),
+    ERROR_ROW("READONLY", OUTCOME_STALE, false),
+    ERROR_ROW("NOSCRIPT", OUTCOME_NOSCRIPT, false),
+    ERROR_ROW("NOAUTH", OUTCOME_DENIED, false),
+    ERROR_ROW("WRONGPASS", OUTCOME_DENIED, false),
+    ERROR_ROW("NOPERM", OUTCOME_DENIED, false),
+    ERROR_ROW("OOM", OUTCOME_REFUSED, false),
+    ERROR_ROW("MISCONF", OUTCOME_REFUSED, false),
+    ERROR_ROW("NOREPLICAS", OUTCOME_REFUSED, false),
 };
 
 static bool begins_with_words(struct text text, struct text words)
@@ -198,14 +199,27 @@ static bool begins_with_words(struct text text, struct text words)
     return text.length == words.length || text.data[words.length] == ' ';
 }
 
+/* NULL for an error that is in no row. */
+static const struct error_row *find_row(const struct store_reply *reply)
+{
+    for (size_t i = 0; i < sizeof(error_rows) / sizeof(error_rows[0]); i++)
+        if (begins_with_words(reply->text, error_rows[i].prefix))
+            return &error_rows[i];
+    return NULL;
+}
+
 enum reply_outcome reply_outcome(const struct store_reply *reply)
 {
     if (!reply->is_error)
         return OUTCOME_ANSWER;
-    for (size_t i = 0; i < sizeof(error_rows) / sizeof(error_rows[0]); i++)
-        if (begins_with_words(reply->text, error_rows[i].prefix))
-            return error_rows[i].outcome;
-    return OUTCOME_UNEXPECTED;
+    const struct error_row *row = find_row(reply);
+    return row ? row->outcome : OUTCOME_UNEXPECTED;
+}
+
+bool reply_is_failure(const struct store_reply *reply)
+{
+    const struct error_row *row = reply->is_error ? find_row(reply) : NULL;
+    return row && row->failure;
 }
 
 /* "MOVED 3999 127.0.0.1:6381": what follows the second blank. */

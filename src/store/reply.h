@@ -51,5 +51,7 @@ enum reply_outcome {
     OUTCOME_UNEXPECTED, /* an error we do not know */
 };
 enum reply_outcome reply_outcome(const struct store_reply *reply);
+/* True for the errors of a server that is not fit to serve, whatever is asked of it. */
+bool reply_is_failure(const struct store_reply *reply);
 /* The address in a MOVED or ASK error; absent if it has none. */
 struct text reply_redirect_address(const struct store_reply *reply);

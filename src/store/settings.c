@@ -101,6 +101,7 @@ struct settings *settings_from_conf(const struct conf *conf, struct buffer *erro
     struct settings *settings = xcalloc(1, sizeof(*settings));
     atomic_init(&settings->references, 1);
     settings->standalone = conf->redis_mode == REDIS_STANDALONE;
+    settings->slow_ms = conf->redis_timeout * 8 / 10;
     settings->connect_timeout_ms = conf->redis_connect_timeout;
     settings->wait_timeout_ms = conf->redis_wait_timeout;
     settings->reconnect_max_ms = conf->redis_reconnect_max;

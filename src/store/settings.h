@@ -18,6 +18,7 @@ struct settings {
     unsigned sentinel_greetings;
     struct tls_context *tls; /* NULL: plain TCP */
     struct trouble trouble;  /* of connections made under these settings */
+    int64_t slow_ms;         /* a later answer is a failure for the breaker */
     int64_t connect_timeout_ms;
     int64_t wait_timeout_ms;
     int64_t reconnect_max_ms;

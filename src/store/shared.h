@@ -4,20 +4,23 @@
 
 #include <pthread.h>
 
+#include "breakers.h"
 #include "settings.h"
 #include "slots.h"
 
 struct control;
 
 struct store {
-    pthread_mutex_t lock; /* of the next three */
+    pthread_mutex_t lock; /* of the next four */
     struct slot_map *map; /* NULL until the first is known */
     struct settings *settings;
     struct store_link *links;
+    struct store_breaker *breakers;
 
     _Atomic bool refresh_wanted;    /* a refresh was asked for and has not begun */
     _Atomic bool calls_finished;    /* by workers, since the control thread looked */
     _Atomic bool serving;           /* how the latest went; true before the first */
+    _Atomic bool unreachable;       /* nobody answered the last refresh with a map */
     _Atomic int64_t map_fetched_ms; /* clock_monotonic_ms() */
     struct control *control;
 };
@@ -26,8 +29,13 @@ struct store {
 struct slot_map *shared_map(struct store *store);
 struct settings *shared_settings(struct store *store);
 /* Publishes the map (taking over the reference) and tells every link; one that equals the present
- * map is dropped. False then. */
+ * map is dropped. False then. Both: the store is reachable. */
 bool shared_publish_map(struct store *store, struct slot_map *map);
+/* The refresh failed: who waits for a map waits no more. */
+void shared_publish_unreachable(struct store *store);
+/* True if a slot that has no owner in `map` (NULL: none has) will not get one by waiting: the map
+ * is the latest, and fresh, or no fresher one can be had. */
+bool shared_hole_is_real(struct store *store, const struct slot_map *map);
 /* From now on the link hears of new maps and settings. */
 void shared_add_link(struct store *store, struct store_link *link);
 void shared_remove_link(struct store *store, struct store_link *link);

@@ -1,12 +1,19 @@
 /* The process' side of the store: start, reload, stop, health, and what is shared. */
 #include "shared.h"
 
+#include <assert.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "clock.h"
 #include "control.h"
 #include "link.h"
+
+/* A map with holes is fetched anew every second. */
+enum { FRESH_MAP_MS = 1500 };
+
+static void wake_links(struct store *store);
 
 /* --- life --- */
 
@@ -19,6 +26,7 @@ struct store *store_start(const struct conf *conf, struct buffer *error)
     pthread_mutex_init(&store->lock, NULL);
     store->settings = settings;
     atomic_init(&store->serving, true);
+    atomic_init(&store->map_fetched_ms, INT64_MIN / 2);
     control_start(store);
     return store;
 }
@@ -33,8 +41,7 @@ bool store_reload(struct store *store, const struct conf *conf, struct buffer *e
     /* The mode needs a restart: links were built for one map or the other. */
     settings->standalone = old->standalone;
     store->settings = settings;
-    for (struct store_link *link = store->links; link; link = link->next_link)
-        uv_async_send(&link->wake);
+    wake_links(store);
     pthread_mutex_unlock(&store->lock);
     settings_unref(&old);
     shared_want_refresh(store);
@@ -48,6 +55,7 @@ void store_stop(struct store **store)
     if (!gone)
         return;
     control_stop(&gone->control);
+    assert(!gone->breakers);
     slot_map_unref(&gone->map);
     settings_unref(&gone->settings);
     pthread_mutex_destroy(&gone->lock);
@@ -69,6 +77,27 @@ void store_health(const struct store *store, struct store_health *ret)
     slot_map_unref(&map);
 }
 
+static void describe_node(struct store *store, const struct endpoint *endpoint,
+                          struct store_node_health *ret)
+{
+    *ret = (struct store_node_health){.port = endpoint->port,
+                                      .breaker = breakers_look(store, endpoint)};
+    snprintf(ret->host, sizeof(ret->host), "%s", endpoint->host);
+}
+
+size_t store_nodes(const struct store *store, struct store_node_health *ret, size_t most)
+{
+    struct store *written = (struct store *)store;
+    struct slot_map *map = shared_map(written);
+    size_t count = map ? map->master_count : 0;
+    if (count > most)
+        count = most;
+    for (size_t i = 0; i < count; i++)
+        describe_node(written, &map->nodes[i], &ret[i]);
+    slot_map_unref(&map);
+    return count;
+}
+
 /* --- shared --- */
 
 struct slot_map *shared_map(struct store *store)
@@ -87,25 +116,49 @@ struct settings *shared_settings(struct store *store)
     return settings;
 }
 
+static void wake_links(struct store *store)
+{
+    for (struct store_link *link = store->links; link; link = link->next_link)
+        uv_async_send(&link->wake);
+}
+
 bool shared_publish_map(struct store *store, struct slot_map *map)
 {
     atomic_store(&store->map_fetched_ms, clock_monotonic_ms());
+    atomic_store(&store->unreachable, false);
     /* Only the control thread publishes, so the map cannot change between look and swap. */
     struct slot_map *old = shared_map(store);
     bool changed = !old || !slot_map_equal(old, map);
     slot_map_unref(&old);
-    if (!changed) {
-        slot_map_unref(&map);
-        return false;
-    }
+    bool complete = map->covered == SLOT_COUNT;
     pthread_mutex_lock(&store->lock);
-    old = store->map;
-    store->map = map;
-    for (struct store_link *link = store->links; link; link = link->next_link)
-        uv_async_send(&link->wake);
+    old = changed ? store->map : map;
+    if (changed)
+        store->map = map;
+    /* Who waits for the owner of a hole may have waited for this word that there is none. */
+    if (changed || !complete)
+        wake_links(store);
     pthread_mutex_unlock(&store->lock);
     slot_map_unref(&old);
-    return true;
+    return changed;
+}
+
+void shared_publish_unreachable(struct store *store)
+{
+    atomic_store(&store->unreachable, true);
+    pthread_mutex_lock(&store->lock);
+    wake_links(store);
+    pthread_mutex_unlock(&store->lock);
+}
+
+bool shared_hole_is_real(struct store *store, const struct slot_map *map)
+{
+    pthread_mutex_lock(&store->lock);
+    bool latest = store->map == map;
+    pthread_mutex_unlock(&store->lock);
+    int64_t age_ms = clock_monotonic_ms() - atomic_load(&store->map_fetched_ms);
+    bool fresh = map && age_ms <= FRESH_MAP_MS;
+    return latest && (fresh || atomic_load(&store->unreachable));
 }
 
 void shared_add_link(struct store *store, struct store_link *link)

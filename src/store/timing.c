@@ -42,8 +42,9 @@ struct expiry {
     int64_t first_deadline_ms; /* of the calls that stay */
 };
 
-/* Moves the late calls of a list to the ending ones. True if there was one. */
-static bool expire_list(struct expiry *expiry, struct call_list *list, enum err err)
+/* Moves the late calls of a list to the ending ones. True if there was one. `failed`: it is the
+ * node that is late. */
+static bool expire_list(struct expiry *expiry, struct call_list *list, enum err err, bool failed)
 {
     bool late = false;
     struct store_call *next;
@@ -56,6 +57,8 @@ static bool expire_list(struct expiry *expiry, struct call_list *list, enum err 
         }
         late = true;
         call_list_remove(call);
+        if (failed)
+            call_note(call, false);
         call_end_soon(expiry->link, call, err);
     }
     return late;
@@ -66,16 +69,18 @@ static bool expire_list(struct expiry *expiry, struct call_list *list, enum err 
 static void expire_connection(struct expiry *expiry, struct connection *connection)
 {
     bool up = connection->state == CONNECTION_UP;
-    expire_list(expiry, &connection->queue, up ? ERR_STORE_TIMEOUT : connection->down_err);
-    expire_list(expiry, &connection->held, ERR_OK);
-    if (expire_list(expiry, &connection->awaiting, ERR_STORE_TIMEOUT))
+    /* A durable call may have waited for its turn alone, behind a WAIT that no replica answers. */
+    expire_list(expiry, &connection->queue, up ? ERR_STORE_TIMEOUT : connection->down_err,
+                up && !connection->durable);
+    expire_list(expiry, &connection->held, ERR_OK, false);
+    if (expire_list(expiry, &connection->awaiting, ERR_STORE_TIMEOUT, true))
         connection_break(connection, ERR_STORE_UNAVAILABLE, "no-answer");
 }
 
 static void expire_calls(struct store_link *link, int64_t now_ms)
 {
     struct expiry expiry = {link, now_ms, INT64_MAX};
-    expire_list(&expiry, &link->parked, ERR_STORE_UNAVAILABLE);
+    expire_list(&expiry, &link->parked, ERR_STORE_UNAVAILABLE, false);
     for (struct node *node = link->nodes; node; node = node->next) {
         expire_connection(&expiry, &node->data);
         expire_connection(&expiry, &node->durable);
@@ -135,9 +140,7 @@ static void sweep(struct store_link *link, int64_t now_ms)
         struct node *node = *at;
         if (is_superfluous(node)) {
             *at = node->next;
-            connection_free(&node->data);
-            connection_free(&node->durable);
-            free(node);
+            link_free_node(link, node);
             continue;
         }
         if (!node->in_map)

@@ -1,0 +1,30 @@
+/* One breaker for each endpoint, shared by all links, with its log lines and metrics. It is there
+ * as long as some link knows the node; any thread. */
+#pragma once
+
+#include "breaker.h"
+#include "endpoint.h"
+
+struct store;
+
+struct store_breaker {
+    struct breaker breaker;
+    struct endpoint endpoint;
+    _Atomic bool announced; /* that it is open: in the log and in the gauge */
+    unsigned references;    /* this and next: under store->lock */
+    struct store_breaker *next;
+};
+
+/* The endpoint's breaker, made if it is new. To be given back. */
+struct store_breaker *breakers_take(struct store *store, const struct endpoint *endpoint,
+                                    int64_t most_pause_ms);
+void breakers_give(struct store *store, struct store_breaker **breaker);
+/* The state of an endpoint's breaker; closed if nobody knows the endpoint. */
+enum breaker_state breakers_look(struct store *store, const struct endpoint *endpoint);
+
+/* As in breaker.h. */
+bool breakers_pass(struct store_breaker *breaker, int64_t now_ms);
+void breakers_note(struct store_breaker *breaker, int64_t now_ms, bool success);
+void breakers_witness(struct store_breaker *breaker, int64_t now_ms, bool success);
+void breakers_trip(struct store_breaker *breaker, int64_t now_ms);
+void breakers_probe(struct store_breaker *breaker, int64_t now_ms);
