@@ -69,9 +69,9 @@ static bool expire_list(struct expiry *expiry, struct call_list *list, enum err 
 static void expire_connection(struct expiry *expiry, struct connection *connection)
 {
     bool up = connection->state == CONNECTION_UP;
-    /* A durable call may have waited for its turn alone, behind a WAIT that no replica answers. */
+    /* A durable call may have only waited for its turn, behind a WAIT that no replica answers. */
     expire_list(expiry, &connection->queue, up ? ERR_STORE_TIMEOUT : connection->down_err,
-                up && !connection->durable);
+                !(up && connection->durable));
     expire_list(expiry, &connection->held, ERR_OK, false);
     if (expire_list(expiry, &connection->awaiting, ERR_STORE_TIMEOUT, true))
         connection_break(connection, ERR_STORE_UNAVAILABLE, "no-answer");
