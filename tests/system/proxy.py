@@ -38,7 +38,7 @@ FAULTS = {
 class Fault:
     def __init__(self, name, whom, arguments):
         assert name in FAULTS and not set(arguments) - set(FAULTS[name]), (name, arguments)
-        self.name, self.whom = name, whom
+        self.name, self.whom = name, (whom,) if isinstance(whom, str) else tuple(whom)
         for argument, value in {**FAULTS[name], **arguments}.items():
             setattr(self, argument, value)
 
@@ -91,7 +91,7 @@ class Proxy:
     # --- for tests: any thread ---
 
     def inject(self, name, whom="all", **arguments):
-        """From now on the fault hits connections of the kind `whom`, old ones and new ones."""
+        """From now on the fault hits connections of the kind (or kinds) `whom`, old and new ones."""
         fault = Fault(name, whom, arguments)
 
         def begin():
@@ -161,7 +161,7 @@ class Proxy:
 
     def fault_for(self, name, connection):
         fault = self.faults.get(name)
-        return fault if fault and fault.whom in ("all", connection.kind) else None
+        return fault if fault and {"all", connection.kind} & set(fault.whom) else None
 
     def accept(self):
         try:

@@ -1,5 +1,6 @@
 """The Redis servers that the tests run against: a real cluster, a single server, and a fake."""
 
+import contextlib
 import os
 import pathlib
 import random
@@ -207,6 +208,19 @@ class ProxiedCluster(Cluster):
     def heal(self):
         for proxy in self.proxies.values():
             proxy.heal()
+
+    @contextlib.contextmanager
+    def fault(self, name, whom="all", **arguments):
+        """The fault at every node's proxy."""
+        for proxy in self.proxies.values():
+            proxy.inject(name, whom, **arguments)
+        try:
+            yield self
+        finally:
+            self.heal()
+
+    def hits(self, name):
+        return sum(proxy.hits[name] for proxy in self.proxies.values())
 
     def make_whole(self, seconds=20):
         """Ends all faults, starts what was killed, and waits until all is well."""

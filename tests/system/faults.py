@@ -1,0 +1,359 @@
+"""What the fault tests share: a trial remembers its calls, and knows what must hold after a fault."""
+
+import collections
+import contextlib
+import http.client
+import itertools
+import os
+import re
+import signal
+import threading
+import time
+
+from checks import check_problem
+from client import RedisError
+from daemon import SERVICE, Daemon, unique
+from redis_servers import SLOW, ProxiedCluster, process_id, wait_until
+from test_migration import slot_of
+from test_validate import never_issued
+
+# What one request may take when the store does not answer: redis.timeout, and a margin for Python.
+BUDGET = 0.5 + 0.25 * SLOW
+# The same once a breaker is open; the contract is 5 ms, the rest is Python and a shared machine.
+AT_ONCE = 0.06 * SLOW
+# Within so many seconds every node knows of a kick that was answered with 200, whatever the links do.
+HEARD = 1.2 * SLOW
+TIMES = dict(redis__timeout="500ms", redis__connect_timeout="300ms")
+BROKEN = (OSError, http.client.HTTPException)
+
+
+# --- processes ------------------------------------------------------------------------------------
+def process_state(pid):
+    """The letter of /proc/PID/stat, None if the process is gone."""
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+
+
+def is_gone(pid):
+    return process_state(pid) in (None, "Z", "X")
+
+
+def kill_9(port):
+    """Kills the Redis node at a port and waits until the process is gone."""
+    pid = process_id(port)
+    os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: is_gone(pid), 5, f"redis-server {pid} is gone")
+    return pid
+
+
+def freeze(pid):
+    os.kill(pid, signal.SIGSTOP)
+    wait_until(lambda: process_state(pid) == "T", 2, f"{pid} is stopped")
+
+
+@contextlib.contextmanager
+def frozen(pid):
+    freeze(pid)
+    try:
+        yield
+        assert process_state(pid) == "T", "the process was frozen all the time"
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+def cpu_seconds(pid):
+    with open(f"/proc/{pid}/stat") as file:
+        fields = file.read().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def open_files(pid):
+    return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+def threads_of(pid):
+    return len(os.listdir(f"/proc/{pid}/task"))
+
+
+class Footprint:
+    """Files and threads of a node; files without its connections, which come and go."""
+
+    def __init__(self, node):
+        self.pid = node.process.pid
+        self.threads = threads_of(self.pid)
+        links = node.metric("sessiond_store_connections") + node.metric("sessiond_connections")
+        self.files = open_files(self.pid) - links
+
+    def check_after(self, after):
+        assert after.pid == self.pid, "it is the same process"
+        # libuv starts four threads for names when it first needs them.
+        assert after.threads <= self.threads + 4, (self.threads, after.threads)
+        # Watches and the control thread's connections may not be among the counted links.
+        assert after.files <= self.files + 12, (self.files, after.files)
+
+
+# --- trials ---------------------------------------------------------------------------------------
+class Trial:
+    """Calls to a daemon under a fault. Every answer is held against what is known to be true: a
+    dead session is never accepted, a living one never refused as dead, nobody gets another's."""
+
+    numbers = itertools.count()
+
+    def __init__(self, daemon, cluster=None):
+        self.daemon, self.cluster = daemon, cluster
+        self.lock = threading.Lock()
+        self.sent = [{} for _ in daemon.nodes]
+        self.living, self.dead, self.unknown = [], [], []
+        self.dying = set()
+        # session id -> (node that acknowledged, when all nodes must know; None: it is pending)
+        self.acknowledged = {}
+        self.wrong = []
+        self.slowest = 0.0
+        self.statuses = collections.Counter()
+        self.before = [Footprint(node) for node in daemon.nodes]
+
+    def call(self, method, path, body=None, bearer=None, node=0):
+        """An answer, or None if the connection broke."""
+        with self.lock:
+            name = f"trial-{os.getpid()}-{next(self.numbers)}"
+            self.sent[node][name] = None
+        begun = time.monotonic()
+        try:
+            answer = self.daemon.call(method, path, body, bearer, {"X-Request-Id": name}, node)
+        except BROKEN:
+            self.statuses["broken"] += 1
+            return None
+        seconds = time.monotonic() - begun
+        with self.lock:
+            self.sent[node][name] = answer.status
+            self.statuses[answer.status] += 1
+            self.slowest = max(self.slowest, seconds)
+        answer.seconds = seconds
+        if answer.status == 503:
+            check_problem(answer, 503, answer.code)
+        return answer
+
+    def try_login(self, user=None, node=0, **fields):
+        answer = self.call("POST", "/v1/login", {"user_id": user or unique("trial"), **fields},
+                           SERVICE, node)
+        if answer and answer.status == 201:
+            self.living.append(answer.json)
+        return answer
+
+    def login(self, user=None, node=0, **fields):
+        answer = self.try_login(user, node, **fields)
+        assert answer.status == 201, answer
+        return self.living[-1]
+
+    def validate(self, login, node=0):
+        """Whatever the answer, it must not contradict what is known."""
+        dead = self.is_dead(login, node)
+        answer = self.call("GET", "/v1/validate", None, login["access_token"], node)
+        if answer is None:
+            return None
+        if dead and answer.status == 200:
+            self.wrong.append(("a dead session was accepted", node, login["session_id"], answer))
+        if answer.status == 200 and answer.json["session_id"] != login["session_id"]:
+            self.wrong.append(("another's session", node, login["session_id"], answer))
+        if answer.status == 401 and login["session_id"] not in self.dying:
+            self.wrong.append(("a living session was refused", node, login["session_id"], answer))
+        if answer.status not in (200, 401, 503):
+            self.wrong.append(("a strange answer", node, login["session_id"], answer))
+        return answer
+
+    def is_dead(self, login, node):
+        """True if this node must refuse the session from now on."""
+        if login["session_id"] not in self.acknowledged:
+            return False
+        where, since = self.acknowledged[login["session_id"]]
+        return node == where or (since is not None and time.monotonic() >= since)
+
+    def kick(self, login, node=0):
+        """An answer of 200 or 202 is a promise."""
+        self.dying.add(login["session_id"])
+        answer = self.call("DELETE", f"/v1/users/{login['user_id']}/devices/{login['session_id']}",
+                           None, SERVICE, node)
+        if login in self.living:
+            self.living.remove(login)
+        if answer is not None and answer.status in (200, 202):
+            assert login["session_id"] in answer.json["sessions"], answer
+            assert (answer.status == 202) == (answer.json["durability"] == "pending"), answer
+            since = time.monotonic() + HEARD if answer.status == 200 else None
+            self.acknowledged[login["session_id"]] = (node, since)
+            self.dead.append(login)
+        else:
+            self.unknown.append(login)
+        return answer
+
+    def know_everywhere(self, logins=None):
+        """Every node validates the sessions, so that it has them in its cache."""
+        for login in self.living if logins is None else logins:
+            for node in range(len(self.daemon.nodes)):
+                answer = self.validate(login, node)
+                assert answer.status == 200, answer
+
+    def check_no_lie(self):
+        assert not self.wrong, (len(self.wrong), self.wrong[:3])
+
+    def nobody_gets_in(self, nodes=None):
+        """Dead sessions and tokens that were never issued, on every node."""
+        for node in nodes or range(len(self.daemon.nodes)):
+            for login in self.dead:
+                self.validate(login, node)
+            answer = self.call("GET", "/v1/validate", None, never_issued(), node)
+            assert answer is None or answer.status in (401, 503), answer
+        self.check_no_lie()
+
+    # --- afterwards ---
+
+    def aftermath(self, seconds=12, restarted=False):
+        """What must hold after every fault, without a restart of sessiond."""
+        if self.cluster is not None:
+            self.cluster.make_whole()
+        for node in self.daemon.nodes:
+            assert node.process.poll() is None, node.log_text()[-3000:]
+            wait_until(lambda: is_well(node), seconds, "the node says that all is well")
+        for number in range(len(self.daemon.nodes)):
+            self.check_sessions(number, seconds)
+        self.check_no_lie()
+        for node, before in zip(self.daemon.nodes, self.before):
+            wait_until(lambda: node.metric("sessiond_store_pending") == 0, 3, "nothing is pending")
+            if self.cluster is not None:
+                wait_until(lambda: node.metric("sessiond_journal_unsettled") == 0, seconds,
+                           "every revocation has reached a replica")
+            if not restarted:
+                before.check_after(Footprint(node))
+        self.check_audit()
+
+    def check_sessions(self, number, seconds):
+        """Dead is dead and living is alive, fresh, and changes work."""
+        def serves(login):
+            answer = self.validate(login, number)
+            self.check_no_lie()
+            return answer.status == 200 and not answer.json["stale"]
+        for login in self.living:
+            wait_until(lambda: serves(login), seconds, f"{login['session_id']} lives")
+        for login in self.dead:
+            wait_until(lambda: self.refuses(login, number), seconds, f"{login['session_id']} is dead")
+            self.acknowledged[login["session_id"]] = (number, 0)
+            answer = self.call("POST", "/v1/validate", {"token": login["access_token"]}, SERVICE,
+                               number)
+            assert answer.status == 200 and answer.json["active"] is False, answer
+            answer = self.call("POST", "/v1/refresh", {"refresh_token": login["refresh_token"]},
+                               None, number)
+            assert answer.status == 401, answer
+        answer = self.call("GET", "/v1/validate", None, never_issued(), number)
+        assert answer.status == 401, answer
+        fresh = self.login(node=number)
+        assert self.validate(fresh, number).status == 200
+        answer = self.kick(fresh, number)
+        assert answer.status == 200, answer
+
+    def refuses(self, login, number):
+        answer = self.validate(login, number)
+        self.check_no_lie()
+        return answer.status == 401
+
+    def check_audit(self):
+        """One line for each call, with the status that was answered."""
+        def complete():
+            problems = []
+            for node, sent in zip(self.daemon.nodes, self.sent):
+                found = collections.defaultdict(list)
+                for line in node.audit_lines():
+                    if line.get("http.request.id") in sent:
+                        found[line["http.request.id"]].append(line["http.response.status_code"])
+                for name, status in sent.items():
+                    fits = len(found[name]) <= 1 if status is None else found[name] == [status]
+                    if not fits:
+                        problems.append((name, status, found[name]))
+            return problems or "complete"
+        end = time.monotonic() + 3 * SLOW
+        while (problems := complete()) != "complete":
+            assert time.monotonic() < end, (len(problems), problems[:5])
+            time.sleep(0.1)
+
+
+def is_well(node):
+    """Ready, and knows every server of Redis as alive (as far as /readyz tells)."""
+    try:
+        answer = node.ops.call("GET", "/readyz")
+    except OSError:
+        return False
+    return answer.status == 200 and answer.json["status"] == "pass"
+
+
+def readiness(node):
+    answer = node.ops.call("GET", "/readyz")
+    return answer.status, answer.json
+
+
+def breakers(node):
+    """{port: state} of what /readyz tells of the servers of Redis."""
+    def find(value):
+        if isinstance(value, dict):
+            if "breaker" in value and "node" in value:
+                yield int(value["node"].rpartition(":")[2]), value["breaker"]
+            for part in value.values():
+                yield from find(part)
+        elif isinstance(value, list):
+            for part in value:
+                yield from find(part)
+    return dict(find(readiness(node)[1]))
+
+
+# --- a cluster behind proxies ---------------------------------------------------------------------
+@contextlib.contextmanager
+def proxied_service(directory, count=2, **options):
+    """A cluster behind proxies with nodes of sessiond on it."""
+    cluster = ProxiedCluster(directory / "cluster")
+    daemon = None
+    try:
+        cluster.start()
+        wait_until(cluster.is_whole, 20, "the cluster is whole")
+        daemon = Daemon(directory / "daemon", cluster, count, **{**TIMES, **options})
+        daemon.cluster = cluster
+        yield daemon.start()
+        daemon.stop()
+    finally:
+        if daemon:
+            daemon.kill()
+        cluster.stop()
+
+
+@contextlib.contextmanager
+def trial_on(daemon):
+    """A trial on a service of proxied_service(); the cluster is mended whatever happens."""
+    cluster = daemon.cluster
+    for node in daemon.nodes:
+        wait_until(lambda: is_well(node), 10, "the node is well before the trial")
+    try:
+        yield Trial(daemon, cluster)
+    finally:
+        for port in cluster.ports:
+            with contextlib.suppress(OSError, RedisError, ValueError):
+                os.kill(pid_in(cluster, port), signal.SIGCONT)
+        cluster.make_whole()
+
+
+def pid_in(cluster, port):
+    """The process of a node without asking it: it may be frozen."""
+    number = cluster.ports.index(port) + 1
+    return int((cluster.directory / f"node-{number}" / "redis.pid").read_text())
+
+
+def users_on(daemon, cluster, port, count):
+    """Names of users whose slots a master serves."""
+    users = []
+    while len(users) < count:
+        user = unique("on")
+        if cluster.owner(slot_of(daemon, user))[0] == port:
+            users.append(user)
+    return users
+
+
+def count_of(pattern, text):
+    return len(re.findall(pattern, text))

@@ -1,0 +1,360 @@
+"""F01-F03, F08-F12: nodes of the Redis Cluster die, hang, wake up, move slots and change roles."""
+
+import contextlib
+import threading
+import time
+
+import pytest
+
+from client import Redis, RedisError
+from faults import (AT_ONCE, BUDGET, breakers, cpu_seconds, freeze, frozen, is_gone, kill_9, pid_in,
+                    process_state, proxied_service, readiness, trial_on, users_on)
+from redis_servers import SLOW, wait_until
+from test_migration import check_loads, fail_over, migrate, percentile, slot_of, under_load
+
+# cluster-node-timeout of conf/redis.conf, the election, and what sessiond needs to see it
+FAILOVER = 2.0 + 2.5 + 1.0
+
+
+@pytest.fixture(scope="module")
+def service(workspace):
+    with proxied_service(workspace / "faults-nodes") as daemon:
+        yield daemon
+
+
+@pytest.fixture
+def trial(service):
+    with trial_on(service) as trial:
+        yield trial
+
+
+class Scene:
+    """Sessions of one master that is to be hurt, and of the others."""
+
+    def __init__(self, trial, kicked=1):
+        daemon, cluster = trial.daemon, trial.cluster
+        self.trial = trial
+        self.port = sorted(wait_until(lambda: with_replicas(cluster), 10, "replicas"))[0]
+        names = users_on(daemon, cluster, self.port, 5)
+        others = [port for port in cluster.shards() if port != self.port]
+        self.seen = [trial.login(name) for name in names[:2]]
+        self.healthy = [trial.login(name) for port in others
+                        for name in users_on(daemon, cluster, port, 2)]
+        trial.know_everywhere()
+        # Node 1 has never seen these, so that it has to ask Redis.
+        self.unseen = [trial.login(name) for name in names[2:4]]
+        for _ in range(kicked):
+            answer = trial.kick(trial.login(names[4]))
+            assert answer.json["durability"] == "replicated", answer
+
+    def look(self, seconds):
+        """Validates for a while: cached sessions live, others wait for nobody; the slow times."""
+        quick = []
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            for login in self.seen:
+                for node in (0, 1):
+                    answer = self.trial.validate(login, node)
+                    assert answer.status == 200, answer
+                    quick.append(answer.seconds)
+            for login in self.healthy:
+                answer = self.trial.validate(login, 1)
+                assert answer.status == 200, answer
+                quick.append(answer.seconds)
+            for login in self.unseen:
+                answer = self.trial.validate(login, 1)
+                assert answer.status == 503 and answer.seconds < BUDGET, (answer, answer.seconds)
+            answer = self.trial.try_login(self.healthy[0]["user_id"], node=1)
+            assert answer.status == 201 and answer.seconds < 2 * AT_ONCE, (answer, answer.seconds)
+            quick.append(answer.seconds)
+            self.trial.kick(self.trial.living[-1])
+        assert percentile(quick, 0.95) < AT_ONCE, percentile(quick, 0.95)
+
+    def works_again(self):
+        """Whether the hurt master's users have service everywhere."""
+        answers = [self.trial.validate(login, node) for login in self.unseen for node in (0, 1)]
+        return all(answer.status == 200 and not answer.json["stale"] for answer in answers)
+
+
+def with_replicas(cluster):
+    """{port of a master: ports of its replicas} once every master has one."""
+    shards = cluster.shards()
+    return shards if len(shards) == 3 and all(shards.values()) else None
+
+
+def test_f01_kill_9_of_a_master(trial, service):
+    scene = Scene(trial)
+    before = [node.metric("sessiond_journal_replays_total") for node in service.nodes]
+    begun = time.monotonic()
+    pid = kill_9(scene.port)
+    scene.look(1.2)
+    answer = trial.kick(scene.seen[0], node=0)
+    assert answer.status == 202 and answer.json["durability"] == "pending", answer
+    assert trial.validate(scene.seen[0], 0).status == 401
+    trial.nobody_gets_in()
+    wait_until(scene.works_again, FAILOVER + 5, "the replica serves")
+    took = time.monotonic() - begun
+    assert is_gone(pid) and scene.port not in trial.cluster.shards()
+    assert took < FAILOVER + 2 * SLOW, took
+    print(f"F01: normal again {took:.2f} s after the kill")
+    trial.aftermath()
+    assert service.node.metric("sessiond_journal_replays_total") > before[0]
+
+
+def test_f02_a_frozen_master(trial, service):
+    scene = Scene(trial)
+    opened = [node.metric("sessiond_breaker_opened_total") for node in service.nodes]
+    announced = trial.cluster.proxies[scene.port].port
+    pid = pid_in(trial.cluster, scene.port)
+    freeze(pid)
+    assert process_state(pid) == "T"
+    scene.look(1.2)
+    assert service.nodes[1].metric("sessiond_breaker_opened_total") > opened[1]
+    assert breakers(service.nodes[1])[announced] != "closed", readiness(service.nodes[1])
+    times = [trial.validate(login, 1).seconds for login in scene.unseen for _ in range(10)]
+    assert percentile(times, 0.5) < AT_ONCE, times
+    assert max(times) < BUDGET
+    assert process_state(pid) == "T"
+    trial.nobody_gets_in()
+    with frozen(pid):
+        wait_until(scene.works_again, FAILOVER + 3, "the replica serves")
+    trial.aftermath()
+
+
+def test_f03_a_frozen_master_wakes_up_after_the_failover(trial, service):
+    scene = Scene(trial)
+    victims = [trial.login(scene.unseen[0]["user_id"]) for _ in range(6)]
+    trial.know_everywhere(victims)
+    pid = pid_in(trial.cluster, scene.port)
+    answers = []
+    kicking = [threading.Thread(target=lambda login=login: answers.append(trial.kick(login)))
+               for login in victims[:5]]
+    with frozen(pid):
+        # These kicks are queued by the kernel of the frozen server, which answers too late.
+        for thread in kicking:
+            thread.start()
+        for thread in kicking:
+            thread.join()
+        assert {answer.status for answer in answers} == {202}, answers
+        assert all(answer.seconds < BUDGET for answer in answers)
+        wait_until(lambda: scene.port not in shards_of_others(trial.cluster, scene.port),
+                   FAILOVER + 5, "the replica is the master")
+        answer = wait_until(lambda: good_kick(trial, victims[5]), 5, "kicks work again")
+    trial.acknowledged.update({login["session_id"]: (0, time.monotonic() + 3 * SLOW)
+                               for login in victims[:5]})
+    end = time.monotonic() + 1.5
+    while time.monotonic() < end:
+        trial.nobody_gets_in()
+        for login in trial.living:
+            for node in (0, 1):
+                trial.validate(login, node)
+    trial.check_no_lie()
+    trial.aftermath()
+
+
+def good_kick(trial, login):
+    answer = trial.kick(login)
+    if answer.status == 200:
+        return answer
+    trial.living.append(login)
+    return None
+
+
+def shards_of_others(cluster, port):
+    """The masters as the other nodes see them."""
+    for other in cluster.ports:
+        if other != port:
+            with Redis(other, timeout=1) as node:
+                return {cluster.real(entry[2][1]) for entry in node.call("CLUSTER", "SLOTS")}
+    raise AssertionError("no other node")
+
+
+def check_outage_contract(trial, service, seen, unseen):
+    """Design: what works without Redis, and what says 503 at once."""
+    wait_until(lambda: all(trial.validate(login, node).json.get("stale") is True
+                           for login in seen for node in (0, 1)), 4, "answers are marked stale")
+    for node in (0, 1):
+        for login in seen:
+            answer = trial.validate(login, node)
+            assert answer.status == 200 and answer.json["stale_for"] >= 0, answer
+            assert answer.seconds < AT_ONCE * 2, answer.seconds
+        for login in unseen:
+            answer = trial.validate(login, 1)
+            assert answer.status == 503 and answer.seconds < BUDGET, answer
+        answer = trial.try_login(node=node)
+        assert answer.status == 503 and answer.seconds < BUDGET, answer
+        answer = trial.call("POST", "/v1/refresh", {"refresh_token": seen[1]["refresh_token"]},
+                            None, node)
+        assert answer.status == 503 and answer.seconds < BUDGET, answer
+        status, body = readiness(service.nodes[node])
+        assert status == 200 and body["status"] == "warn", body
+        assert service.nodes[node].ops.call("GET", "/livez").status == 200
+    answer = trial.kick(seen[0], node=0)
+    assert answer.status == 202 and answer.json["durability"] == "pending", answer
+    assert answer.seconds < BUDGET, answer.seconds
+    assert trial.validate(seen[0], 0).status == 401
+    trial.nobody_gets_in()
+
+
+def everywhere(trial, count=2):
+    """(sessions that all nodes know, sessions that node 1 does not know) of every master."""
+    cluster, daemon = trial.cluster, trial.daemon
+    names = [users_on(daemon, cluster, port, count) for port in cluster.shards()]
+    seen = [trial.login(name) for row in names for name in row]
+    trial.know_everywhere()
+    unseen = [trial.login(row[0]) for row in names]
+    answer = trial.kick(trial.login())
+    assert answer.json["durability"] == "replicated", answer
+    return seen, unseen
+
+
+def test_f08_all_of_redis_is_killed(trial, service):
+    seen, unseen = everywhere(trial)
+    opened = service.nodes[1].metric("sessiond_breaker_opened_total")
+    pids = [kill_9(port) for port in trial.cluster.ports]
+
+    def breaker_open():
+        for login in unseen:
+            assert trial.validate(login, 1).status == 503
+        return service.nodes[1].metric("sessiond_breaker_opened_total") > opened
+    begun = time.monotonic()
+    wait_until(breaker_open, 2, "a breaker opens")
+    assert time.monotonic() - begun < 1.0 * SLOW
+    check_outage_contract(trial, service, seen, unseen)
+    check_quiet(service.nodes)
+    assert all(is_gone(pid) for pid in pids)
+    trial.aftermath(seconds=15)
+
+
+def check_quiet(nodes, seconds=2.0):
+    """Nobody calls: no busy reconnecting, no spinning."""
+    connects = [node.metric("sessiond_store_connects_total") for node in nodes]
+    used = [cpu_seconds(node.process.pid) for node in nodes]
+    time.sleep(seconds)
+    for node, before, cpu in zip(nodes, connects, used):
+        attempts = node.metric("sessiond_store_connects_total") - before
+        busy = cpu_seconds(node.process.pid) - cpu
+        assert attempts <= 40 * seconds, f"{attempts} connections in {seconds} s"
+        assert busy < 0.1 * seconds * SLOW, f"{busy} s of CPU in {seconds} s"
+
+
+def test_f09_the_majority_of_the_masters_is_killed(trial, service):
+    seen, unseen = everywhere(trial)
+    masters = sorted(trial.cluster.shards())
+    pids = [kill_9(port) for port in masters[:2]]
+
+    def knows_it_is_alone():
+        with Redis(masters[2]) as node:
+            return b"cluster_state:fail" in node.call("CLUSTER", "INFO")
+    wait_until(knows_it_is_alone, FAILOVER, "the last master has no majority")
+    check_outage_contract(trial, service, seen, unseen)
+    with Redis(masters[2]) as node, pytest.raises(RedisError, match="CLUSTERDOWN"):
+        node.call("GET", "x")
+    assert all(is_gone(pid) for pid in pids)
+    trial.aftermath(seconds=15)
+
+
+def test_f10_slots_move_under_load_and_no_client_sees_it(trial, service):
+    redirects = service.node.metric("sessiond_store_redirects_total")
+    refreshes = sum(node.metric("sessiond_store_map_refreshes_total") for node in service.nodes)
+    begun = time.monotonic()
+
+    def reshard(loads):
+        for _ in range(2):
+            for load in loads:
+                migrate(trial.cluster, load.slot)
+    users = [name for port in trial.cluster.shards()
+             for name in users_on(service, trial.cluster, port, 1)]
+    loads = under_load(service, users, reshard)
+    check_loads(loads)
+    assert sum(load.errors for load in loads) == 0, "clients saw errors"
+    followed = service.node.metric("sessiond_store_redirects_total") - redirects
+    fetched = sum(n.metric("sessiond_store_map_refreshes_total") for n in service.nodes) - refreshes
+    seconds = time.monotonic() - begun
+    print(f"F10: {followed} redirects, {fetched} maps fetched in {seconds:.1f} s")
+    assert followed > 0, "no redirect was seen"
+    assert fetched < 2 * (10 * seconds), "the map is fetched no more often than ten times a second"
+    trial.aftermath()
+
+
+class HalfMoved:
+    """A slot on its way from one master to another, for as long as the test wants."""
+
+    def __init__(self, cluster, slot):
+        self.cluster, self.slot = cluster, slot
+        self.source, source_id = cluster.owner(slot)
+        self.target = next(port for port in sorted(cluster.shards()) if port != self.source)
+        self.from_node, self.to_node = Redis(self.source), Redis(self.target)
+        self.target_id = self.to_node.call("CLUSTER", "MYID").decode()
+        self.to_node.call("CLUSTER", "SETSLOT", slot, "IMPORTING", source_id)
+        self.from_node.call("CLUSTER", "SETSLOT", slot, "MIGRATING", self.target_id)
+
+    def keys(self):
+        return sorted(self.from_node.call("CLUSTER", "GETKEYSINSLOT", self.slot, 100))
+
+    def move(self, keys):
+        for key in keys:
+            with contextlib.suppress(RedisError):
+                self.from_node.call("MIGRATE", "127.0.0.1", self.target, key, 0, 2000)
+
+    def finish(self):
+        self.move(self.keys())
+        others = [Redis(port) for port in self.cluster.shards()
+                  if port not in (self.source, self.target)]
+        for node in [self.to_node, self.from_node] + others:
+            node.call("CLUSTER", "SETSLOT", self.slot, "NODE", self.target_id)
+            node.close()
+
+
+def test_f11_a_slot_is_half_way(trial, service):
+    user = users_on(service, trial.cluster, sorted(trial.cluster.shards())[0], 1)[0]
+    login = trial.login(user)
+    trial.kick(trial.login(user))
+    devices = f"/v1/users/{user}/devices"
+    key = dict(bearer=service.node.keys["service"][0])
+    half = HalfMoved(trial.cluster, slot_of(service, user))
+    try:
+        first, *rest = half.keys()
+        assert rest, "the user has several keys"
+        half.move([first])
+        answer = trial.try_login(user)
+        assert answer.status in (201, 503) and answer.seconds < BUDGET, answer
+        half.move(half.keys())
+        redirects = service.node.metric("sessiond_store_redirects_total")
+        maps = service.node.metric("sessiond_store_map_refreshes_total")
+        for _ in range(20):
+            answer = trial.call("GET", devices, node=0, **key)
+            assert answer.status == 200 and answer.seconds < AT_ONCE * 2, answer
+        assert service.node.metric("sessiond_store_redirects_total") >= redirects + 20
+        assert service.node.metric("sessiond_store_map_refreshes_total") <= maps + 2, "map unchanged"
+        answer = trial.kick(trial.login(user))
+        assert answer.status == 200, answer
+        with trial.cluster.proxies[half.target].fault("half_open", whom="client") as hole:
+            answer = trial.call("GET", devices, node=0, **key)
+            assert answer.status == 503 and answer.seconds < BUDGET, (answer, answer.seconds)
+            assert hole.hits["half_open"] > 0
+        wait_until(lambda: trial.call("GET", devices, node=0, **key).status == 200, 5,
+                   "the target of the redirection serves again")
+    finally:
+        half.finish()
+    assert trial.validate(login).status == 200
+    trial.aftermath()
+
+
+def test_f12_replicas_take_over_by_hand_under_load(trial, service):
+    shards = wait_until(lambda: with_replicas(trial.cluster), 10, "replicas")
+
+    def take_over(_):
+        for replicas in shards.values():
+            fail_over(replicas[0])
+            time.sleep(0.3)
+    users = [name for port in shards for name in users_on(service, trial.cluster, port, 2)]
+    kicked = [trial.login(name) for name in users]
+    trial.know_everywhere()
+    for login in kicked:
+        assert trial.kick(login).json["durability"] == "replicated"
+    loads = under_load(service, users, take_over)
+    check_loads(loads)
+    assert max(load.longest for load in loads) < 1.0 * SLOW
+    assert not set(shards) & set(trial.cluster.shards()), "every master has changed"
+    trial.aftermath()
