@@ -147,6 +147,8 @@ static void come_up(struct connection *connection)
     trouble_over(&connection->link->settings->trouble, connection->endpoint);
     log_debug("store_connected", "host=%s port=%u durable=%d", connection->endpoint->host,
               connection->endpoint->port, connection->durable);
+    if (connection->subscriber)
+        connection->subscriber->up(connection);
 }
 
 /* A fresh socket's send buffer takes the few bytes whole, so that the password needs no buffer of
@@ -345,6 +347,12 @@ static void start(struct connection *connection)
         resolve(connection);
 }
 
+void connection_open(struct connection *connection)
+{
+    if (connection->state == CONNECTION_IDLE)
+        start(connection);
+}
+
 /* --- calls in --- */
 
 /* Wrong credentials do not get better within a call's time, nor does a node that failed often. */
@@ -455,6 +463,8 @@ void connection_break(struct connection *connection, enum err err, const char *w
         call_lose(link, call, call->state->stream_end <= written);
     }
     shared_want_refresh(link->store);
+    if (connection->subscriber)
+        connection->subscriber->down(connection, why);
 }
 
 /* Servers that do not speak as we do, and certificates, do not repair themselves. */

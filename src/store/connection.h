@@ -16,6 +16,8 @@
 #include "call.h"
 #include "endpoint.h"
 
+struct connection;
+
 enum connection_state {
     CONNECTION_IDLE,
     CONNECTION_RESOLVING,
@@ -30,11 +32,20 @@ struct connection_socket;
 struct connection_lookup;
 struct tls_link;
 
+/* Who has a connection of its own, without calls: gets what is not the greeting. */
+struct connection_subscriber {
+    void (*up)(struct connection *connection);
+    void (*reply)(struct connection *connection, const struct store_reply *reply);
+    /* It broke and pauses; `why` as for connection_break(). */
+    void (*down)(struct connection *connection, const char *why);
+};
+
 struct connection {
     struct store_link *link;
-    const struct endpoint *endpoint; /* the node's */
-    struct store_breaker *breaker;   /* the node's */
-    bool durable;                    /* one batch at a time, with WAIT behind it */
+    const struct endpoint *endpoint;                /* the node's */
+    struct store_breaker *breaker;                  /* the node's */
+    bool durable;                                   /* one batch at a time, with WAIT behind it */
+    const struct connection_subscriber *subscriber; /* NULL: a connection for calls */
     enum connection_state state;
     int64_t due_ms;
     int64_t pause_ms;  /* of the next break; 0 after a reply came */
@@ -66,6 +77,8 @@ bool connection_is_idle(const struct connection *connection);
 /* Takes a call (in no list) to be written at the next flush; ends it soon if the connection will
  * not come back in time. */
 void connection_enqueue(struct connection *connection, struct store_call *call);
+/* Opens the socket if the connection is idle, for a subscriber. */
+void connection_open(struct connection *connection);
 /* Opens the socket if there is need, writes the queue. */
 void connection_flush(struct connection *connection);
 /* Acts on what is due; returns when to come back, INT64_MAX for never. */

@@ -40,6 +40,10 @@ struct store_link {
     int64_t read_ns;           /* when the present read began; 0 outside of reads */
     uint64_t seed;             /* jitter */
     char *input;               /* LINK_INPUT_BYTES, for every connection in turn */
+    /* Who has connections on this loop that are no node's (NULL: nobody): told the time, tells when
+     * to come back. */
+    int64_t (*tick)(void *user, int64_t now_ms);
+    void *tick_user;
 };
 
 /* The timer fires at this time at the latest. */

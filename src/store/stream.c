@@ -142,6 +142,15 @@ void stream_send_queue(struct connection *connection)
     write_output(connection);
 }
 
+void stream_send(struct connection *connection, const struct text *arguments, size_t count)
+{
+    size_t before = connection->output.length;
+    command_append(&connection->output, arguments, count);
+    connection->stream_end += connection->output.length - before;
+    metrics_add(METRIC_STORE_COMMANDS, 1);
+    write_output(connection);
+}
+
 /* --- in --- */
 
 static void note_wait(struct connection *connection, int64_t replicas)
@@ -173,6 +182,12 @@ static void take_wait_reply(struct connection *connection, const struct store_re
     }
 }
 
+static void take_subscribed_reply(struct connection *connection, const struct store_reply *reply)
+{
+    connection->pause_ms = 0;
+    connection->subscriber->reply(connection, reply);
+}
+
 static void take_call_reply(struct connection *connection, struct store_call *call,
                             const struct store_reply *reply)
 {
@@ -198,6 +213,8 @@ static bool take_reply(struct connection *connection, const struct store_reply *
 {
     if (connection->state == CONNECTION_GREETING)
         connection_greeted(connection, reply);
+    else if (connection->subscriber)
+        take_subscribed_reply(connection, reply);
     else if (connection->awaiting.first)
         take_call_reply(connection, connection->awaiting.first, reply);
     else if (connection->wait_owed)

@@ -7,6 +7,8 @@
 void stream_reset(struct connection *connection);
 /* Moves the queue behind the output and writes, in one go. */
 void stream_send_queue(struct connection *connection);
+/* Writes one command of the connection's subscriber, who gets the reply. May break it. */
+void stream_send(struct connection *connection, const struct text *arguments, size_t count);
 /* The socket has room again. */
 void stream_write(struct connection *connection);
 /* The socket has bytes, or an error. */

@@ -170,6 +170,8 @@ static void on_timer(uv_timer_t *timer)
         expire_calls(link, now_ms);
     int64_t pause_ms = end_pauses(link, now_ms);
     int64_t connection_ms = tick_connections(link, now_ms);
+    if (link->tick)
+        link_schedule(link, link->tick(link->tick_user, now_ms));
     sweep(link, now_ms);
     if (link->first_deadline_ms != INT64_MAX) {
         int64_t tick_ms = now_ms + TICK_MS;
