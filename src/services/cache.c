@@ -1,0 +1,253 @@
+/* The cache as its callers see it: which shard, which ticket, and where room comes from.
+ *
+ * Locks: that of a shard and that of the ledger, never both at once. An entry is charged to the
+ * ledger first; while somebody owes, entries are given up; then it is linked in. So the bound
+ * holds at every moment, but for what the tables of a shard grow by for the last entry. */
+#include "cache.h"
+
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cache_private.h"
+#include "cache_shard.h"
+#include "metrics.h"
+
+#define TICKETS 65536
+
+struct cache {
+    struct cache_shard shards[CACHE_SHARDS];
+    struct cache_ledger ledger;
+    struct cache_seed seed;
+    atomic_bool off; /* nothing is stored, nothing is found */
+    _Atomic uint32_t tickets[TICKETS];
+};
+
+/* --- life --- */
+
+struct cache *cache_create(const struct conf *conf)
+{
+    void *memory = NULL;
+    if (posix_memalign(&memory, _Alignof(struct cache), sizeof(struct cache)) != 0)
+        abort();
+    struct cache *cache = memory;
+    memset(cache, 0, sizeof(*cache));
+    crypto_random(&cache->seed, sizeof(cache->seed));
+    cache_ledger_init(&cache->ledger, &cache->seed);
+    for (uint32_t i = 0; i < CACHE_SHARDS; i++)
+        cache_shard_init(&cache->shards[i], &cache->seed, i);
+    cache_resize(cache, conf);
+    return cache;
+}
+
+void cache_resize(struct cache *cache, const struct conf *conf)
+{
+    cache_ledger_set_bounds(&cache->ledger, (size_t)conf->cache_bytes,
+                            (size_t)conf->cache_tenant_bytes);
+    atomic_store_explicit(&cache->off, conf->cache_bytes == 0, memory_order_relaxed);
+}
+
+/* The owner's shard; *hash is for the shard, too. */
+static struct cache_shard *shard_of(struct cache *cache, const uint8_t *owner, uint64_t *hash)
+{
+    *hash = cache_hash_owner(&cache->seed, owner, owner + CACHE_TENANT);
+    return &cache->shards[*hash >> 58];
+}
+
+static size_t ticket_of(uint64_t hash)
+{
+    return (hash >> 32) % TICKETS;
+}
+
+static void drop(struct cache *cache, struct cache_item *item)
+{
+    cache_ledger_release(&cache->ledger, item->tenant, cache_item_bytes(item));
+    cache_item_free(item);
+}
+
+/* Books what an operation did, releases and frees what it took out. */
+static void settle(struct cache *cache, struct cache_removed *removed)
+{
+    if (removed->growth != 0)
+        cache_ledger_book(&cache->ledger, removed->growth);
+    while (removed->first) {
+        struct cache_item *item = removed->first;
+        removed->first = (struct cache_item *)item->node.next;
+        drop(cache, item);
+    }
+}
+
+void cache_destroy(struct cache **given)
+{
+    struct cache *cache = *given;
+    *given = NULL;
+    for (size_t i = 0; i < CACHE_SHARDS; i++) {
+        struct cache_removed removed = {0};
+        while (cache_shard_evict(&cache->shards[i], NULL, &removed))
+            continue;
+        settle(cache, &removed);
+        cache_shard_fini(&cache->shards[i]);
+    }
+    cache_ledger_fini(&cache->ledger);
+    free(cache);
+}
+
+/* --- room --- */
+
+/* Gives up one entry, from the caller's own shard (may be NULL) if it can; returns the bytes. */
+static size_t give_up(struct cache *cache, struct cache_shard *own, const struct cache_debt *debt)
+{
+    struct cache_removed removed = {0};
+    if (!(own && cache_shard_evict(own, debt->tenant, &removed)) &&
+        !cache_shard_evict(&cache->shards[debt->shard], debt->tenant, &removed))
+        return 0;
+    size_t bytes = cache_item_bytes(removed.first);
+    settle(cache, &removed);
+    metrics_add(METRIC_CACHE_EVICTIONS, 1);
+    return bytes;
+}
+
+/* Gives up entries until nobody owes, or until twice `need` came free: after the bounds were
+ * lowered much is owed, and no single call is to pay it all. False if there is nothing to give. */
+static bool make_room(struct cache *cache, struct cache_shard *own, struct cache_tenant *tenant,
+                      size_t need)
+{
+    size_t freed = 0;
+    unsigned in_vain = 0;
+    struct cache_debt debt;
+    while (freed < 2 * need && cache_ledger_owes(&cache->ledger, tenant, &debt)) {
+        size_t given = give_up(cache, own, &debt);
+        in_vain = given > 0 ? 0 : in_vain + 1;
+        if (in_vain > CACHE_SHARDS)
+            return false;
+        freed += given;
+    }
+    return true;
+}
+
+/* --- storing --- */
+
+uint32_t cache_ticket(const struct cache *cache, const uint8_t owner[CACHE_OWNER])
+{
+    uint64_t hash = cache_hash_owner(&cache->seed, owner, owner + CACHE_TENANT);
+    return atomic_load_explicit(&cache->tickets[ticket_of(hash)], memory_order_acquire);
+}
+
+/* Links in the item, which is charged. */
+static bool link_in(struct cache *cache, struct cache_shard *shard, struct cache_item *item,
+                    const struct cache_key *key, uint64_t hash, uint32_t ticket, bool replace)
+{
+    struct cache_condition condition = {&cache->tickets[ticket_of(hash)], ticket, replace};
+    struct cache_removed removed = {0};
+    size_t need = cache_item_bytes(item);
+    /* Asked once more under the lock; here it spares others their entries. */
+    bool stored = atomic_load(condition.counter) == ticket &&
+                  make_room(cache, shard, item->tenant, need) &&
+                  cache_shard_put(shard, item, key, hash, &condition, &removed);
+    int64_t growth = removed.growth;
+    settle(cache, &removed);
+    if (growth > 0)
+        make_room(cache, NULL, NULL, (size_t)growth);
+    return stored;
+}
+
+static bool store(struct cache *cache, const struct cache_key *key, const struct cache_entry *entry,
+                  uint32_t ticket, bool replace)
+{
+    if (entry->value.length > CACHE_VALUE_MAX)
+        return false;
+    uint64_t hash;
+    struct cache_shard *shard = shard_of(cache, key->owner, &hash);
+    struct cache_item *item = cache_item_create(key, entry);
+    size_t bytes = cache_item_bytes(item);
+    item->tenant = cache_ledger_charge(&cache->ledger, key->owner, bytes);
+    if (!item->tenant) {
+        make_room(cache, shard, NULL, bytes);
+        cache_item_free(item);
+        return false;
+    }
+    if (link_in(cache, shard, item, key, hash, ticket, replace))
+        return true;
+    drop(cache, item);
+    return false;
+}
+
+static bool store_and_count(struct cache *cache, const struct cache_key *key,
+                            const struct cache_entry *entry, uint32_t ticket, bool replace)
+{
+    bool stored = store(cache, key, entry, ticket, replace);
+    metrics_add(stored ? METRIC_CACHE_STORES : METRIC_CACHE_STORES_REFUSED, 1);
+    return stored;
+}
+
+bool cache_put(struct cache *cache, const struct cache_key *key, const struct cache_entry *entry,
+               uint32_t ticket)
+{
+    return store_and_count(cache, key, entry, ticket, true);
+}
+
+bool cache_put_absent(struct cache *cache, const struct cache_key *key,
+                      const struct cache_entry *entry, uint32_t ticket)
+{
+    return store_and_count(cache, key, entry, ticket, false);
+}
+
+/* --- the rest --- */
+
+bool cache_get(struct cache *cache, const struct cache_key *key, struct arena *arena,
+               struct cache_entry *ret)
+{
+    uint64_t hash;
+    struct cache_shard *shard = shard_of(cache, key->owner, &hash);
+    return !atomic_load_explicit(&cache->off, memory_order_relaxed) &&
+           cache_shard_get(shard, key, hash, arena, ret);
+}
+
+void cache_patch(struct cache *cache, const struct cache_key *key, size_t offset, const void *bytes,
+                 size_t length)
+{
+    uint64_t hash;
+    struct cache_shard *shard = shard_of(cache, key->owner, &hash);
+    cache_shard_patch(shard, key, hash, offset, bytes, length);
+}
+
+void cache_forget(struct cache *cache, const uint8_t owner[CACHE_OWNER],
+                  void (*gone)(void *user, const struct cache_key *key), void *user)
+{
+    uint64_t hash;
+    struct cache_shard *shard = shard_of(cache, owner, &hash);
+    struct cache_removed removed = {0};
+    /* Before the lock is taken: see cache_shard_put(). */
+    atomic_fetch_add_explicit(&cache->tickets[ticket_of(hash)], 1, memory_order_acq_rel);
+    cache_shard_forget(shard, owner, hash, &removed);
+    struct cache_key key;
+    memcpy(key.owner, owner, CACHE_OWNER);
+    for (struct cache_item *item = removed.first; gone && item;
+         item = (struct cache_item *)item->node.next) {
+        memcpy(key.session, item->session, CACHE_SESSION);
+        gone(user, &key);
+    }
+    settle(cache, &removed);
+}
+
+void cache_usage(struct cache *cache, struct cache_usage *ret)
+{
+    cache_ledger_usage(&cache->ledger, ret);
+}
+
+void cache_each(struct cache *cache,
+                void (*visit)(void *user, const struct cache_key *key,
+                              const struct cache_entry *entry),
+                void *user)
+{
+    struct cache_step *step = xmalloc(sizeof(*step));
+    for (size_t i = 0; i < CACHE_SHARDS; i++) {
+        uint32_t at = UINT32_MAX;
+        while (cache_shard_copy(&cache->shards[i], &at, step)) {
+            for (size_t j = 0; j < step->count; j++)
+                visit(user, &step->keys[j], &step->entries[j]);
+            crypto_wipe(step->values, step->used);
+        }
+    }
+    free(step);
+}

@@ -1,0 +1,156 @@
+/* The ledger: one short lock, taken twice for each entry that comes or goes, never for one that is
+ * found. */
+#include "cache_ledger.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "memory.h"
+#include "metrics.h"
+
+static uint64_t hash_of_node(const struct cache_seed *seed, const struct cache_node *node)
+{
+    return cache_hash_tenant(seed, ((const struct cache_tenant *)node)->tag);
+}
+
+void cache_ledger_init(struct cache_ledger *ledger, const struct cache_seed *seed)
+{
+    pthread_mutex_init(&ledger->lock, NULL);
+    ledger->tenants = (struct cache_table){.seed = seed, .hash = hash_of_node};
+}
+
+void cache_ledger_fini(struct cache_ledger *ledger)
+{
+    assert(ledger->entries == 0 && ledger->tenants.chains.count == 0);
+    pthread_mutex_destroy(&ledger->lock);
+}
+
+void cache_ledger_set_bounds(struct cache_ledger *ledger, size_t bound, size_t quota)
+{
+    pthread_mutex_lock(&ledger->lock);
+    ledger->bound = bound;
+    ledger->quota = quota;
+    pthread_mutex_unlock(&ledger->lock);
+}
+
+/* --- under the lock --- */
+
+static size_t sum(const struct cache_ledger *ledger)
+{
+    return ledger->bytes + ledger->tenants.chains.bytes;
+}
+
+static struct cache_node **find(struct cache_ledger *ledger, const uint8_t *tag, uint64_t hash)
+{
+    struct cache_node **link = cache_table_chain(&ledger->tenants, hash);
+    while (link && *link && memcmp(((struct cache_tenant *)*link)->tag, tag, CACHE_TENANT) != 0)
+        link = &(*link)->next;
+    return link && *link ? link : NULL;
+}
+
+static struct cache_tenant *add_tenant(struct cache_ledger *ledger, const uint8_t *tag,
+                                       uint64_t hash)
+{
+    struct cache_tenant *tenant = xcalloc(1, sizeof(*tenant));
+    memcpy(tenant->tag, tag, CACHE_TENANT);
+    for (size_t i = 0; i < CACHE_SHARDS; i++)
+        tenant->hands[i] = CACHE_NO_ENTRY;
+    tenant->bytes = cache_allocated(tenant);
+    ledger->bytes += tenant->bytes;
+    cache_table_add(&ledger->tenants, &tenant->node, hash);
+    return tenant;
+}
+
+static void remove_tenant(struct cache_ledger *ledger, struct cache_tenant *tenant)
+{
+    uint64_t hash = cache_hash_tenant(ledger->tenants.seed, tenant->tag);
+    assert(tenant->bytes == cache_allocated(tenant));
+    ledger->bytes -= tenant->bytes;
+    *find(ledger, tenant->tag, hash) = tenant->node.next;
+    cache_table_shrink(&ledger->tenants);
+    free(tenant);
+}
+
+/* Ends what a caller of sum() began; the gauge follows in whatever thread it was. */
+static void unlock_and_count(struct cache_ledger *ledger, size_t before, int64_t entries)
+{
+    int64_t change = (int64_t)sum(ledger) - (int64_t)before;
+    pthread_mutex_unlock(&ledger->lock);
+    metrics_gauge_add(METRIC_CACHE_BYTES, change);
+    if (entries != 0)
+        metrics_gauge_add(METRIC_CACHE_ENTRIES, entries);
+}
+
+/* --- the books --- */
+
+/* True if an entry of that size could stay if it were alone. */
+static bool can_have_room(const struct cache_ledger *ledger, size_t bytes)
+{
+    size_t least = bytes + CACHE_PLACES + sizeof(struct cache_tenant);
+    return least <= ledger->bound && (ledger->quota == 0 || least <= ledger->quota);
+}
+
+struct cache_tenant *cache_ledger_charge(struct cache_ledger *ledger,
+                                         const uint8_t tag[CACHE_TENANT], size_t bytes)
+{
+    uint64_t hash = cache_hash_tenant(ledger->tenants.seed, tag);
+    pthread_mutex_lock(&ledger->lock);
+    if (!can_have_room(ledger, bytes)) {
+        pthread_mutex_unlock(&ledger->lock);
+        return NULL;
+    }
+    size_t before = sum(ledger);
+    struct cache_node **link = find(ledger, tag, hash);
+    struct cache_tenant *tenant =
+        link ? (struct cache_tenant *)*link : add_tenant(ledger, tag, hash);
+    tenant->entries++;
+    tenant->bytes += bytes + CACHE_PLACES;
+    ledger->entries++;
+    ledger->bytes += bytes;
+    unlock_and_count(ledger, before, 1);
+    return tenant;
+}
+
+void cache_ledger_release(struct cache_ledger *ledger, struct cache_tenant *tenant, size_t bytes)
+{
+    pthread_mutex_lock(&ledger->lock);
+    size_t before = sum(ledger);
+    assert(tenant->entries > 0);
+    tenant->bytes -= bytes + CACHE_PLACES;
+    ledger->bytes -= bytes;
+    ledger->entries--;
+    if (--tenant->entries == 0)
+        remove_tenant(ledger, tenant);
+    unlock_and_count(ledger, before, -1);
+}
+
+void cache_ledger_book(struct cache_ledger *ledger, int64_t bytes)
+{
+    pthread_mutex_lock(&ledger->lock);
+    size_t before = sum(ledger);
+    ledger->bytes = (size_t)((int64_t)ledger->bytes + bytes);
+    unlock_and_count(ledger, before, 0);
+}
+
+bool cache_ledger_owes(struct cache_ledger *ledger, struct cache_tenant *tenant,
+                       struct cache_debt *ret)
+{
+    bool owes = true;
+    pthread_mutex_lock(&ledger->lock);
+    if (tenant && ledger->quota > 0 && tenant->bytes > ledger->quota)
+        *ret = (struct cache_debt){tenant, tenant->turn++ % CACHE_SHARDS};
+    else if (sum(ledger) > ledger->bound)
+        *ret = (struct cache_debt){NULL, ledger->turn++ % CACHE_SHARDS};
+    else
+        owes = false;
+    pthread_mutex_unlock(&ledger->lock);
+    return owes;
+}
+
+void cache_ledger_usage(struct cache_ledger *ledger, struct cache_usage *ret)
+{
+    pthread_mutex_lock(&ledger->lock);
+    *ret = (struct cache_usage){ledger->entries, sum(ledger), ledger->tenants.chains.count};
+    pthread_mutex_unlock(&ledger->lock);
+}

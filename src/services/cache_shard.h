@@ -1,0 +1,88 @@
+/* One part of the cache, with a lock of its own: entries by owner, and the clocks.
+ *
+ * Every function but init takes the shard's lock for itself. Nothing is allocated or freed for an
+ * entry under the lock: entries are made before, and what is removed is handed out in a list. */
+#pragma once
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "cache_ledger.h"
+
+/* Entries of one owner: one more drives out the oldest, so that a chain is walked quickly. */
+#define CACHE_OWNER_ENTRIES 1024
+
+/* One entry. It stands in three structures: the chain of its owner (node), the places of the shard
+ * (index), which the shard's clock goes through, and the ring of its tenant (before, after; also
+ * indices of places), which the tenant's clock goes through. */
+struct cache_item {
+    struct cache_node node;
+    struct cache_tenant *tenant;
+    int64_t verified_ms;
+    uint8_t user[CACHE_OWNER - CACHE_TENANT];
+    uint8_t session[CACHE_SESSION];
+    uint32_t generation;
+    uint32_t index, before, after;
+    uint16_t length;
+    bool final;
+    bool used; /* since a clock's hand was here */
+    char value[];
+};
+
+struct cache_shard {
+    _Alignas(64) pthread_mutex_t lock;
+    struct cache_table table;
+    struct cache_array places; /* every item once, without gaps */
+    uint32_t hand;             /* place where the clock goes on */
+    uint32_t number;           /* of this shard */
+};
+
+/* What an operation took out, for cache.c to release, wipe and free; and how much the tables of the
+ * shard grew. */
+struct cache_removed {
+    struct cache_item *first;
+    int64_t growth;
+};
+
+/* When an entry may be stored. */
+struct cache_condition {
+    const _Atomic uint32_t *counter;
+    uint32_t ticket;
+    bool replace; /* what is there for this session */
+};
+
+struct cache_item *cache_item_create(const struct cache_key *key, const struct cache_entry *entry);
+/* What it takes of memory, the allocator's share included. */
+size_t cache_item_bytes(struct cache_item *item);
+void cache_item_free(struct cache_item *item);
+
+void cache_shard_init(struct cache_shard *shard, const struct cache_seed *seed, uint32_t number);
+void cache_shard_fini(struct cache_shard *shard);
+
+bool cache_shard_get(struct cache_shard *shard, const struct cache_key *key, uint64_t hash,
+                     struct arena *arena, struct cache_entry *ret);
+void cache_shard_patch(struct cache_shard *shard, const struct cache_key *key, uint64_t hash,
+                       size_t offset, const void *bytes, size_t length);
+/* Links the item in, whose tenant is set. False leaves it with the caller. */
+bool cache_shard_put(struct cache_shard *shard, struct cache_item *item,
+                     const struct cache_key *key, uint64_t hash,
+                     const struct cache_condition *condition, struct cache_removed *removed);
+/* Takes out the owner's entries that are not final. */
+void cache_shard_forget(struct cache_shard *shard, const uint8_t owner[CACHE_OWNER], uint64_t hash,
+                        struct cache_removed *removed);
+/* Takes out the entry whose turn it is, of this tenant or (NULL) of all. False if there is none. */
+bool cache_shard_evict(struct cache_shard *shard, struct cache_tenant *tenant,
+                       struct cache_removed *removed);
+
+/* Copies of some entries. */
+enum { CACHE_STEP = 32, CACHE_STEP_BYTES = 65536 };
+struct cache_step {
+    size_t count;
+    struct cache_key keys[CACHE_STEP];
+    struct cache_entry entries[CACHE_STEP]; /* their values point into `values` */
+    size_t used;
+    char values[CACHE_STEP_BYTES];
+};
+/* Copies what stands below the place *at (UINT32_MAX: the end) and moves it there; false if there
+ * was nothing left. Going down, it meets what moves into a gap a second time rather than never. */
+bool cache_shard_copy(struct cache_shard *shard, uint32_t *at, struct cache_step *step);
