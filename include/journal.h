@@ -50,8 +50,9 @@ struct journal;
 struct journal_writer;
 
 /* Reads the file (journal.file) or makes one, starts the thread. NULL with *error if it cannot be
- * written. The keyring is only used for its names secret, which never changes. */
-struct journal *journal_open(const struct conf *conf, const struct keyring *keyring,
+ * written, or is not to be read: of another names secret, not a journal, in use. The keyring is
+ * only used for its names secret, which never changes; the journal takes a reference of its own. */
+struct journal *journal_open(const struct conf *conf, struct keyring *keyring,
                              struct buffer *error);
 /* Writes and syncs what is left, stops the thread. Writers must be gone. */
 void journal_close(struct journal **journal);

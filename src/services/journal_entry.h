@@ -1,0 +1,40 @@
+/* Private to the journal: one revocation in memory. Its texts lie behind it, so that it is one
+ * allocation of about a hundred bytes. */
+#pragma once
+
+#include "journal_record.h"
+
+struct journal_entry {
+    struct journal_entry *next; /* in its bucket */
+    uint64_t number;
+    int64_t before_ms;
+    int64_t at_ms;
+    int64_t forget_s;
+    uint8_t owner[JOURNAL_OWNER];
+    uint8_t session[JOURNAL_SESSION];
+    uint8_t kind;
+    uint8_t reason_length, actor_length;
+    bool has_exempt : 1;
+    bool settled : 1;
+    bool written : 1; /* in the file; others may be too: index->covered */
+    char texts[];
+};
+
+/* A copy, freed with free(). */
+struct journal_entry *journal_entry_new(const struct revocation *from);
+/* With texts borrowed from the entry. */
+struct revocation journal_entry_show(const struct journal_entry *entry);
+/* With texts in the arena. */
+struct revocation journal_entry_copy(const struct journal_entry *entry, struct arena *arena);
+/* Bytes of its record. */
+int64_t journal_entry_size(const struct journal_entry *entry);
+/* At most 255 bytes of the text, and no character in part. */
+struct text journal_text_cut(struct text text);
+
+bool journal_entry_is_of(const struct journal_entry *entry, const uint8_t owner[JOURNAL_OWNER]);
+/* True if the entry kills whatever the revocation does, for as long, and is yet to be settled. */
+bool journal_entry_says_as_much(const struct journal_entry *entry,
+                                const struct revocation *revocation);
+/* True if it kills this session of its owner. */
+bool journal_entry_kills(const struct journal_entry *entry, const uint8_t session[JOURNAL_SESSION],
+                         int64_t created_ms);

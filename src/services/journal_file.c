@@ -1,0 +1,175 @@
+/* The journal's file on disk: append, sync, write anew. What it does at start, when it reads what
+ * is there, is in journal_scan.c. */
+#include "journal_file.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "memory.h"
+
+enum { CHUNK = 262144 };
+
+static const char fresh_suffix[] = ".new";
+
+void journal_file_init(struct journal_file *file, const char *path, struct keyring *keyring)
+{
+    *file = (struct journal_file){
+        .path = xstrdup(path), .seal.keyring = keyring_ref(keyring), .fd = -1};
+}
+
+void journal_file_fini(struct journal_file *file)
+{
+    if (file->fd >= 0)
+        close(file->fd);
+    free(file->path);
+    keyring_unref(&file->seal.keyring);
+    buffer_free(&file->out);
+    *file = (struct journal_file){.fd = -1};
+}
+
+/* --- appending --- */
+
+bool journal_file_write(struct journal_file *file)
+{
+    size_t done = 0;
+    while (done < file->out.length) {
+        ssize_t count = write(file->fd, file->out.data + done, file->out.length - done);
+        if (count < 0 && errno == EINTR)
+            continue;
+        if (count <= 0) {
+            errno = count == 0 ? EIO : errno;
+            break;
+        }
+        done += (size_t)count;
+    }
+    bool whole = done == file->out.length;
+    file->size += (int64_t)done;
+    file->out.length = 0;
+    return whole;
+}
+
+bool journal_file_add(struct journal_file *file, struct text records)
+{
+    size_t at = file->out.length;
+    buffer_add_text(&file->out, records);
+    while (at < file->out.length) {
+        char *record = file->out.data + at;
+        journal_record_seal(&file->seal, file->size + (int64_t)at, record);
+        at += journal_record_length(record);
+    }
+    assert(at == file->out.length);
+    return file->out.length < CHUNK || journal_file_write(file);
+}
+
+bool journal_file_sync(struct journal_file *file)
+{
+    return fdatasync(file->fd) == 0;
+}
+
+bool journal_file_is_named(const struct journal_file *file)
+{
+    struct stat open_one, named_one;
+    return fstat(file->fd, &open_one) == 0 && stat(file->path, &named_one) == 0 &&
+           open_one.st_dev == named_one.st_dev && open_one.st_ino == named_one.st_ino;
+}
+
+/* --- writing anew --- */
+
+static char *fresh_path(const char *path)
+{
+    struct buffer fresh = {0};
+    buffer_addf(&fresh, "%s%s", path, fresh_suffix);
+    char *copy = xstrndup(fresh.data, fresh.length);
+    buffer_free(&fresh);
+    return copy;
+}
+
+/* Made under its own name, so that a crash leaves the old file or the new one, both whole. It is
+ * locked before it gets the name, so that there is no moment without. */
+static bool create(struct journal_file *fresh)
+{
+    if (unlink(fresh->path) != 0 && errno != ENOENT)
+        return false;
+    fresh->fd = open(fresh->path, O_RDWR | O_APPEND | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    return fresh->fd >= 0 && fchmod(fresh->fd, 0600) == 0 &&
+           flock(fresh->fd, LOCK_EX | LOCK_NB) == 0;
+}
+
+bool journal_file_begin(const struct journal_file *file, uint64_t next_number,
+                        struct journal_file *fresh)
+{
+    struct journal_head head = {.next_number = next_number};
+    uint8_t bytes[JOURNAL_HEAD];
+    char *path = fresh_path(file->path);
+    journal_file_init(fresh, path, file->seal.keyring);
+    free(path);
+    if (!create(fresh)) {
+        int saved = errno;
+        journal_file_abandon(fresh);
+        errno = saved;
+        return false;
+    }
+    crypto_random(head.nonce, sizeof(head.nonce));
+    memcpy(fresh->seal.nonce, head.nonce, sizeof(head.nonce));
+    journal_head_write(bytes, &head, fresh->seal.keyring);
+    buffer_add(&fresh->out, bytes, sizeof(bytes));
+    return true;
+}
+
+void journal_file_abandon(struct journal_file *fresh)
+{
+    if (fresh->fd >= 0)
+        unlink(fresh->path); /* what it took of a full disk is given back */
+    journal_file_fini(fresh);
+}
+
+/* Takes over the open file; the rest of `fresh` is freed. */
+static void replace(struct journal_file *file, struct journal_file *fresh)
+{
+    int old = file->fd;
+    file->fd = fresh->fd;
+    file->size = fresh->size;
+    file->out.length = 0;
+    memcpy(file->seal.nonce, fresh->seal.nonce, JOURNAL_NONCE);
+    fresh->fd = old;
+    journal_file_fini(fresh);
+}
+
+bool journal_file_commit(struct journal_file *file, struct journal_file *fresh)
+{
+    if (!journal_file_write(fresh) || !journal_file_sync(fresh) ||
+        rename(fresh->path, file->path) != 0) {
+        int saved = errno;
+        journal_file_abandon(fresh);
+        errno = saved;
+        return false;
+    }
+    replace(file, fresh);
+    return true;
+}
+
+/* A name is durable only when its directory is. */
+bool journal_file_sync_name(const struct journal_file *file)
+{
+    const char *path = file->path;
+    const char *slash = strrchr(path, '/');
+    size_t length = slash ? (size_t)(slash - path) : 0;
+    char *directory = slash ? xstrndup(path, length > 0 ? length : 1) : xstrdup(".");
+    int fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    free(directory);
+    if (fd < 0)
+        return false;
+    /* Some file systems cannot sync a directory and say EINVAL; then there is nothing to do. */
+    bool synced = fsync(fd) == 0 || errno == EINVAL;
+    int saved = errno;
+    close(fd);
+    errno = saved;
+    return synced;
+}

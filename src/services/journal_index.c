@@ -1,0 +1,461 @@
+/* The revocations in memory, found by owner and by number. Long walks go in slices, since workers
+ * wait for the lock. */
+#include "journal_index.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "journal_entry.h"
+#include "metrics.h"
+
+enum { SLICE = 512, SHRINK_FROM = 1024 };
+
+void journal_index_init(struct journal_index *index)
+{
+    *index = (struct journal_index){.next_number = 1, .next_forget_s = INT64_MAX};
+    index->counts = xcalloc(JOURNAL_BUCKETS, sizeof(*index->counts));
+    index->buckets = xcalloc(JOURNAL_BUCKETS, sizeof(*index->buckets));
+    pthread_mutex_init(&index->lock, NULL);
+}
+
+/* --- the lock and the gauges --- */
+
+struct totals {
+    size_t records, unsettled;
+};
+
+static struct totals begin_change(struct journal_index *index)
+{
+    pthread_mutex_lock(&index->lock);
+    return (struct totals){index->records, index->unsettled};
+}
+
+/* Unlocks, and tells the gauges what has changed since the beginning. */
+static void end_change(struct journal_index *index, struct totals before)
+{
+    struct totals now = {index->records, index->unsettled};
+    pthread_mutex_unlock(&index->lock);
+    if (now.records != before.records)
+        metrics_gauge_add(METRIC_JOURNAL_RECORDS, (int64_t)now.records - (int64_t)before.records);
+    if (now.unsettled != before.unsettled)
+        metrics_gauge_add(METRIC_JOURNAL_UNSETTLED,
+                          (int64_t)now.unsettled - (int64_t)before.unsettled);
+}
+
+/* --- by number --- */
+
+/* The first slot whose number is not below. */
+static size_t slot_at(const struct journal_index *index, uint64_t number)
+{
+    size_t low = 0, high = index->slot_count;
+    if (high > 0 && index->slots[high - 1].number < number)
+        return high;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (index->slots[middle].number < number)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+static struct journal_entry *entry_at(const struct journal_index *index, uint64_t number)
+{
+    size_t at = slot_at(index, number);
+    bool found = at < index->slot_count && index->slots[at].number == number;
+    return found ? index->slots[at].entry : NULL;
+}
+
+static void resize_slots(struct journal_index *index, size_t capacity)
+{
+    index->slots = xrealloc(index->slots, capacity * sizeof(*index->slots));
+    index->slot_capacity = capacity;
+}
+
+/* New numbers go to the end; only in a file are some a little out of order. */
+static void insert_slot(struct journal_index *index, struct journal_entry *entry)
+{
+    size_t at = slot_at(index, entry->number);
+    if (index->slot_count == index->slot_capacity)
+        resize_slots(index, index->slot_capacity ? 2 * index->slot_capacity : SHRINK_FROM);
+    memmove(index->slots + at + 1, index->slots + at,
+            (index->slot_count - at) * sizeof(*index->slots));
+    index->slots[at] = (struct journal_slot){entry->number, entry};
+    index->slot_count++;
+}
+
+/* Closes the gaps when they are more than half. */
+static void tidy_slots(struct journal_index *index)
+{
+    size_t kept = 0;
+    if (index->slot_count - index->records <= index->slot_count / 2)
+        return;
+    for (size_t i = 0; i < index->slot_count; i++)
+        if (index->slots[i].entry)
+            index->slots[kept++] = index->slots[i];
+    index->slot_count = kept;
+    if (index->slot_capacity > SHRINK_FROM && kept < index->slot_capacity / 4)
+        resize_slots(index, index->slot_capacity / 2);
+}
+
+/* --- in and out --- */
+
+/* Owners are keyed hashes: any bits of them are as good as others, and nobody chooses them. */
+static size_t bucket_of(const uint8_t owner[JOURNAL_OWNER])
+{
+    uint64_t first, last;
+    memcpy(&first, owner, sizeof(first));
+    memcpy(&last, owner + JOURNAL_OWNER - sizeof(last), sizeof(last));
+    return (size_t)(((first ^ last) * UINT64_C(0x9E3779B97F4A7C15)) >> 48);
+}
+
+static void insert(struct journal_index *index, struct journal_entry *entry)
+{
+    size_t bucket = bucket_of(entry->owner);
+    entry->next = index->buckets[bucket];
+    index->buckets[bucket] = entry;
+    insert_slot(index, entry);
+    index->records++;
+    index->unsettled += !entry->settled;
+    index->bytes += journal_entry_size(entry);
+    if (entry->forget_s < index->next_forget_s)
+        index->next_forget_s = entry->forget_s;
+    atomic_fetch_add_explicit(&index->counts[bucket], 1, memory_order_release);
+}
+
+/* Leaves a gap in the slots: tidy_slots() is to follow. */
+static void remove_slot(struct journal_index *index, struct journal_slot *slot)
+{
+    struct journal_entry *entry = slot->entry;
+    size_t bucket = bucket_of(entry->owner);
+    struct journal_entry **link = &index->buckets[bucket];
+    while (*link != entry)
+        link = &(*link)->next;
+    *link = entry->next;
+    slot->entry = NULL;
+    index->records--;
+    index->unsettled -= !entry->settled;
+    index->bytes -= journal_entry_size(entry);
+    atomic_fetch_sub_explicit(&index->counts[bucket], 1, memory_order_release);
+    free(entry);
+}
+
+void journal_index_fini(struct journal_index *index)
+{
+    struct totals before = begin_change(index);
+    for (size_t i = 0; i < index->slot_count; i++)
+        if (index->slots[i].entry)
+            remove_slot(index, &index->slots[i]);
+    end_change(index, before);
+    pthread_mutex_destroy(&index->lock);
+    free(index->slots);
+    free(index->buckets);
+    free(index->counts);
+    buffer_free(&index->unmarked);
+}
+
+void journal_index_load(struct journal_index *index, const struct journal_record *record)
+{
+    struct totals before = begin_change(index);
+    struct journal_entry *known = entry_at(index, record->revocation.number);
+    if (!record->is_mark && !known) {
+        insert(index, journal_entry_new(&record->revocation));
+        if (record->revocation.number >= index->next_number)
+            index->next_number = record->revocation.number + 1;
+    } else if (record->is_mark && known && !known->settled) {
+        known->settled = true;
+        index->unsettled--;
+    }
+    end_change(index, before);
+}
+
+void journal_index_loaded(struct journal_index *index, uint64_t next_number)
+{
+    pthread_mutex_lock(&index->lock);
+    if (next_number > index->next_number)
+        index->next_number = next_number;
+    index->covered = index->next_number - 1;
+    pthread_mutex_unlock(&index->lock);
+}
+
+/* --- adding --- */
+
+static struct journal_entry *known_like(const struct journal_index *index,
+                                        const struct revocation *revocation)
+{
+    struct journal_entry *at = index->buckets[bucket_of(revocation->owner)];
+    while (at && !journal_entry_says_as_much(at, revocation))
+        at = at->next;
+    return at;
+}
+
+/* Gives up settled ones, oldest first, a little more than needed so that it is not done for every
+ * one that comes. */
+static bool make_room(struct journal_index *index, int64_t needed, int64_t limit)
+{
+    if (index->bytes + needed <= limit)
+        return true;
+    int64_t wanted = limit - limit / 16 - needed;
+    for (size_t i = 0; i < index->slot_count && index->bytes > wanted; i++) {
+        if (index->records == index->unsettled)
+            break;
+        if (index->slots[i].entry && index->slots[i].entry->settled)
+            remove_slot(index, &index->slots[i]);
+    }
+    tidy_slots(index);
+    return index->bytes + needed <= limit;
+}
+
+static bool is_written(const struct journal_index *index, const struct journal_entry *entry)
+{
+    return entry->written || entry->number <= index->covered;
+}
+
+static enum journal_added add(struct journal_index *index, const struct revocation *revocation,
+                              int64_t limit, struct journal_entry **ret)
+{
+    struct revocation taken = *revocation;
+    taken.reason = journal_text_cut(revocation->reason);
+    taken.actor = journal_text_cut(revocation->actor);
+    *ret = known_like(index, revocation);
+    if (*ret)
+        return JOURNAL_KNOWN;
+    if (!make_room(index, (int64_t)journal_record_size(&taken), limit))
+        return JOURNAL_FULL;
+    taken.number = index->next_number++;
+    taken.settled = false;
+    *ret = journal_entry_new(&taken);
+    insert(index, *ret);
+    return JOURNAL_ADDED;
+}
+
+enum journal_added journal_index_add(struct journal_index *index,
+                                     const struct revocation *revocation, int64_t limit,
+                                     struct buffer *record, uint64_t *number)
+{
+    struct journal_entry *entry;
+    struct totals before = begin_change(index);
+    enum journal_added added = add(index, revocation, limit, &entry);
+    if (entry) {
+        struct revocation shown = journal_entry_show(entry);
+        *number = entry->number;
+        if (!is_written(index, entry))
+            journal_record_add(record, &shown);
+    }
+    end_change(index, before);
+    return added;
+}
+
+/* --- looking --- */
+
+static bool may_have(struct journal_index *index, size_t bucket)
+{
+    return atomic_load_explicit(&index->counts[bucket], memory_order_acquire) > 0;
+}
+
+bool journal_index_find(struct journal_index *index, const uint8_t owner[JOURNAL_OWNER],
+                        const uint8_t session[JOURNAL_SESSION], int64_t created_ms,
+                        struct arena *arena, struct revocation *ret)
+{
+    size_t bucket = bucket_of(owner);
+    if (!may_have(index, bucket))
+        return false;
+    pthread_mutex_lock(&index->lock);
+    const struct journal_entry *at = index->buckets[bucket];
+    while (at && !(journal_entry_is_of(at, owner) && journal_entry_kills(at, session, created_ms)))
+        at = at->next;
+    if (at && ret)
+        *ret = journal_entry_copy(at, arena);
+    pthread_mutex_unlock(&index->lock);
+    return at != NULL;
+}
+
+struct revocation *journal_index_of_owner(struct journal_index *index,
+                                          const uint8_t owner[JOURNAL_OWNER], struct arena *arena,
+                                          size_t *count)
+{
+    size_t bucket = bucket_of(owner);
+    struct revocation *found = NULL;
+    size_t filled = 0;
+    *count = 0;
+    if (!may_have(index, bucket))
+        return NULL;
+    pthread_mutex_lock(&index->lock);
+    for (const struct journal_entry *at = index->buckets[bucket]; at; at = at->next)
+        *count += journal_entry_is_of(at, owner);
+    if (*count > 0)
+        found = arena_alloc(arena, *count * sizeof(*found));
+    for (const struct journal_entry *at = index->buckets[bucket]; at; at = at->next)
+        if (journal_entry_is_of(at, owner))
+            found[filled++] = journal_entry_copy(at, arena);
+    pthread_mutex_unlock(&index->lock);
+    return found;
+}
+
+void journal_index_settle(struct journal_index *index, uint64_t number)
+{
+    struct totals before = begin_change(index);
+    struct journal_entry *entry = entry_at(index, number);
+    if (entry && !entry->settled) {
+        entry->settled = true;
+        index->unsettled--;
+        buffer_add(&index->unmarked, &number, sizeof(number));
+    }
+    end_change(index, before);
+}
+
+size_t journal_index_list(struct journal_index *index, uint64_t before, bool unsettled_only,
+                          struct arena *arena, struct revocation *ret, size_t most)
+{
+    size_t count = 0;
+    bool more = true;
+    while (more && count < most) {
+        pthread_mutex_lock(&index->lock);
+        size_t at = slot_at(index, before);
+        more = at > 0 && (!unsettled_only || index->unsettled > 0);
+        for (size_t i = 0; more && i < SLICE && at > 0 && count < most; i++) {
+            const struct journal_slot *slot = &index->slots[--at];
+            before = slot->number;
+            if (slot->entry && !(unsettled_only && slot->entry->settled))
+                ret[count++] = journal_entry_copy(slot->entry, arena);
+        }
+        pthread_mutex_unlock(&index->lock);
+    }
+    return count;
+}
+
+void journal_index_usage(struct journal_index *index, struct journal_usage *ret)
+{
+    pthread_mutex_lock(&index->lock);
+    ret->records = index->records;
+    ret->unsettled = index->unsettled;
+    ret->bytes = index->bytes;
+    pthread_mutex_unlock(&index->lock);
+}
+
+/* --- for the thread --- */
+
+/* Looks at one slice above `after`; returns the last number of it, 0 at the end. */
+static uint64_t expire_slice(struct journal_index *index, uint64_t after, int64_t now_s,
+                             int64_t *next_forget_s)
+{
+    uint64_t last = 0;
+    size_t at = slot_at(index, after + 1);
+    for (size_t i = 0; i < SLICE && at < index->slot_count; i++, at++) {
+        struct journal_slot *slot = &index->slots[at];
+        last = slot->number;
+        if (slot->entry && slot->entry->forget_s <= now_s)
+            remove_slot(index, slot);
+        else if (slot->entry && slot->entry->forget_s < *next_forget_s)
+            *next_forget_s = slot->entry->forget_s;
+    }
+    return last;
+}
+
+size_t journal_index_expire(struct journal_index *index, int64_t now_s)
+{
+    int64_t next_forget_s = INT64_MAX;
+    size_t expired = 0;
+    uint64_t last = 0;
+    bool first = true;
+    do {
+        struct totals before = begin_change(index);
+        if (first && index->next_forget_s > now_s) {
+            end_change(index, before);
+            return 0;
+        }
+        if (first) /* what is added while this walks lowers it again */
+            index->next_forget_s = INT64_MAX;
+        first = false;
+        last = expire_slice(index, last, now_s, &next_forget_s);
+        expired += before.records - index->records;
+        if (last == 0) {
+            tidy_slots(index);
+            if (next_forget_s < index->next_forget_s)
+                index->next_forget_s = next_forget_s;
+        }
+        end_change(index, before);
+    } while (last > 0);
+    return expired;
+}
+
+void journal_index_take_marks(struct journal_index *index, struct buffer *records)
+{
+    pthread_mutex_lock(&index->lock);
+    struct buffer taken = index->unmarked;
+    index->unmarked = (struct buffer){0};
+    pthread_mutex_unlock(&index->lock);
+    for (size_t at = 0; at < taken.length; at += sizeof(uint64_t)) {
+        uint64_t number;
+        memcpy(&number, taken.data + at, sizeof(number));
+        journal_record_add_mark(records, number);
+    }
+    buffer_free(&taken);
+}
+
+uint64_t journal_index_copy(struct journal_index *index, uint64_t after, struct buffer *records,
+                            uint64_t *end)
+{
+    uint64_t last = 0;
+    pthread_mutex_lock(&index->lock);
+    size_t at = slot_at(index, after + 1);
+    *end = index->next_number - 1;
+    for (size_t i = 0; i < SLICE && at < index->slot_count; i++, at++) {
+        last = index->slots[at].number;
+        if (index->slots[at].entry) {
+            struct revocation shown = journal_entry_show(index->slots[at].entry);
+            journal_record_add(records, &shown);
+        }
+    }
+    pthread_mutex_unlock(&index->lock);
+    return last;
+}
+
+void journal_index_written(struct journal_index *index, const uint64_t *numbers, size_t count)
+{
+    for (size_t done = 0; done < count;) {
+        pthread_mutex_lock(&index->lock);
+        for (size_t i = 0; i < SLICE && done < count; i++) {
+            struct journal_entry *entry = entry_at(index, numbers[done++]);
+            if (entry)
+                entry->written = true;
+        }
+        pthread_mutex_unlock(&index->lock);
+    }
+}
+
+void journal_index_cover(struct journal_index *index, uint64_t number)
+{
+    pthread_mutex_lock(&index->lock);
+    if (number > index->covered)
+        index->covered = number;
+    pthread_mutex_unlock(&index->lock);
+}
+
+uint64_t journal_index_next(struct journal_index *index)
+{
+    pthread_mutex_lock(&index->lock);
+    uint64_t next = index->next_number;
+    pthread_mutex_unlock(&index->lock);
+    return next;
+}
+
+uint64_t journal_index_covered(struct journal_index *index)
+{
+    pthread_mutex_lock(&index->lock);
+    uint64_t covered = index->covered;
+    pthread_mutex_unlock(&index->lock);
+    return covered;
+}
+
+size_t journal_index_unwritten(struct journal_index *index)
+{
+    size_t count = 0;
+    pthread_mutex_lock(&index->lock);
+    for (size_t i = 0; i < index->slot_count; i++)
+        count += index->slots[i].entry && !is_written(index, index->slots[i].entry);
+    pthread_mutex_unlock(&index->lock);
+    return count;
+}

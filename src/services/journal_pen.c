@@ -1,0 +1,297 @@
+/* The journal's pen: appends the backlog and syncs it once, writes the file anew when much of it is
+ * of no use any more, or when it cannot be trusted.
+ *
+ * After a failed write or sync the file is not written or synced again, since the kernel may have
+ * dropped the pages. Tickets are answered false at once, then and until a fresh file could be
+ * written from memory, which is tried every second; it then holds all that was refused too, since a
+ * revocation is in force whether it could be written or not. */
+#include <errno.h>
+#include <string.h>
+
+#include "clock.h"
+#include "journal_private.h"
+#include "log.h"
+#include "metrics.h"
+
+static const int64_t second_ns = 1000000000;
+static const int64_t renew_retry_ns = 10 * 1000000000LL;
+
+enum { SMALLEST_WASTE = 16384 };
+
+static void tell_size(struct journal *journal)
+{
+    int64_t before = atomic_exchange(&journal->file_bytes, journal->file.size);
+    if (before != journal->file.size)
+        metrics_gauge_add(METRIC_JOURNAL_BYTES, journal->file.size - before);
+}
+
+/* --- failure --- */
+
+static void fail(struct journal *journal, const char *operation, int error)
+{
+    journal->retry_at_ns = journal_now_ns() + second_ns;
+    metrics_add(METRIC_JOURNAL_ERRORS, 1);
+    if (atomic_exchange(&journal->healthy, false))
+        log_error("journal_failed", "file=%s operation=%s error=%s", journal->file.path, operation,
+                  strerrorname_np(error));
+}
+
+static bool sync_file(struct journal *journal)
+{
+    int64_t begun = journal_now_ns();
+    bool synced = journal_file_sync(&journal->file);
+    int error = errno;
+    metrics_add(METRIC_JOURNAL_SYNCS, 1);
+    metrics_observe(METRIC_JOURNAL_SYNC_DURATION, journal_now_ns() - begun);
+    errno = error;
+    return synced;
+}
+
+/* --- writing anew --- */
+
+/* The revocations in memory into `fresh`; *end is the last number that is covered by it. */
+static bool copy_all(struct journal *journal, struct journal_file *fresh, uint64_t *end)
+{
+    struct buffer records = {0};
+    bool added = true;
+    uint64_t last = 0;
+    do {
+        records.length = 0;
+        last = journal_index_copy(&journal->index, last, &records, end);
+        added = journal_file_add(fresh, buffer_text(&records));
+    } while (last > 0 && added);
+    int error = errno;
+    buffer_free(&records);
+    errno = error;
+    return added;
+}
+
+static bool write_anew(struct journal *journal)
+{
+    struct journal_file fresh;
+    uint64_t end = 0;
+    if (!journal_file_begin(&journal->file, journal_index_next(&journal->index), &fresh))
+        return false;
+    if (!copy_all(journal, &fresh, &end)) {
+        int error = errno;
+        journal_file_abandon(&fresh);
+        errno = error;
+        return false;
+    }
+    if (!journal_file_commit(&journal->file, &fresh))
+        return false;
+    journal_index_cover(&journal->index, end);
+    journal->marks.length = 0; /* what they say is in the records */
+    metrics_add(METRIC_JOURNAL_COMPACTIONS, 1);
+    return true;
+}
+
+static void recover(struct journal *journal)
+{
+    if (!write_anew(journal) || !journal_file_sync_name(&journal->file)) {
+        fail(journal, "write_anew", errno);
+        return;
+    }
+    atomic_store(&journal->healthy, true);
+    log_info("journal_recovered", "file=%s bytes=%lld", journal->file.path,
+             (long long)journal->file.size);
+}
+
+/* True if more than half of the file is of no use, or if it will be too large and much of it is. */
+static bool is_wasteful(struct journal *journal, int64_t more)
+{
+    struct journal_usage used;
+    journal_index_usage(&journal->index, &used);
+    int64_t waste = journal->file.size + more - JOURNAL_HEAD - used.bytes;
+    bool too_large = journal->file.size + more > atomic_load(&journal->max_bytes);
+    return (waste > used.bytes && waste > SMALLEST_WASTE) || (too_large && waste > used.bytes / 8);
+}
+
+/* --- the backlog --- */
+
+static void decide(struct journal_frame frame, bool written)
+{
+    if (!frame.ticket)
+        return;
+    frame.ticket->written = written;
+    journal_ticket_append(&frame.writer->deciding, frame.ticket);
+}
+
+/* `covered`: all up to this number are in the file. */
+static bool needs_writing(struct journal_frame frame, uint64_t covered)
+{
+    return frame.length > 0 && frame.number > covered;
+}
+
+/* Decides all tickets of the backlog and empties it. */
+static void decide_all(struct journal *journal, bool written)
+{
+    struct buffer *backlog = &journal->backlog;
+    uint64_t covered = journal_index_covered(&journal->index);
+    for (size_t at = 0; at < backlog->length;) {
+        struct journal_frame frame = journal_frame_at(backlog, at);
+        decide(frame, written || !needs_writing(frame, covered));
+        at += sizeof(frame) + frame.length;
+    }
+    backlog->length = 0;
+    if (backlog->capacity > JOURNAL_BUFFER_KEPT)
+        buffer_free(backlog);
+}
+
+/* Appends records and marks; notes the numbers of the records. */
+static bool append(struct journal *journal)
+{
+    struct buffer *backlog = &journal->backlog;
+    uint64_t covered = journal_index_covered(&journal->index);
+    journal->written.length = 0;
+    for (size_t at = 0; at < backlog->length;) {
+        struct journal_frame frame = journal_frame_at(backlog, at);
+        const char *record = backlog->data + at + sizeof(frame);
+        if (needs_writing(frame, covered)) {
+            if (!journal_file_add(&journal->file, (struct text){record, frame.length}))
+                return false;
+            buffer_add(&journal->written, &frame.number, sizeof(frame.number));
+        }
+        at += sizeof(frame) + frame.length;
+    }
+    return journal_file_add(&journal->file, buffer_text(&journal->marks)) &&
+           journal_file_write(&journal->file);
+}
+
+/* Marks alone are not synced: one that is lost costs a replay. */
+static bool append_and_sync(struct journal *journal)
+{
+    if (!append(journal)) {
+        fail(journal, "write", errno);
+        return false;
+    }
+    journal->marks.length = 0;
+    if (journal->written.length == 0)
+        return true;
+    if (!sync_file(journal)) {
+        fail(journal, "sync", errno);
+        return false;
+    }
+    journal_index_written(&journal->index, (const uint64_t *)(const void *)journal->written.data,
+                          journal->written.length / sizeof(uint64_t));
+    return true;
+}
+
+/* --- the turn --- */
+
+static void expire_if_due(struct journal *journal)
+{
+    int64_t now_ns = journal_now_ns();
+    if (now_ns < journal->expire_at_ns)
+        return;
+    journal->expire_at_ns = now_ns + second_ns;
+    size_t expired = journal_index_expire(&journal->index, clock_wall_ms() / 1000);
+    if (expired > 0)
+        log_debug("journal_expired", "revocations=%zu", expired);
+}
+
+/* Bytes that the turn will append. */
+static int64_t backlog_size(const struct journal *journal)
+{
+    size_t size = journal->marks.length;
+    for (size_t at = 0; at < journal->backlog.length;) {
+        struct journal_frame frame = journal_frame_at(&journal->backlog, at);
+        size += frame.length;
+        at += sizeof(frame) + frame.length;
+    }
+    return (int64_t)size;
+}
+
+/* A file that cannot be made smaller can still be appended to: too large is better than lost. One
+ * that was moved or removed is not where the next start looks for it. */
+static void renew_if_due(struct journal *journal)
+{
+    bool named = journal_file_is_named(&journal->file);
+    bool wasteful =
+        journal_now_ns() >= journal->renew_at_ns && is_wasteful(journal, backlog_size(journal));
+    if (!named)
+        log_warning("journal_moved", "file=%s", journal->file.path);
+    else if (!wasteful)
+        return;
+    if (write_anew(journal)) {
+        if (!journal_file_sync_name(&journal->file))
+            fail(journal, "sync_directory", errno);
+    } else if (!named) {
+        fail(journal, "write_anew", errno);
+    } else {
+        metrics_add(METRIC_JOURNAL_ERRORS, 1);
+        log_error("journal_rewrite_failed", "file=%s error=%s", journal->file.path,
+                  strerrorname_np(errno));
+        journal->renew_at_ns = journal_now_ns() + renew_retry_ns;
+    }
+}
+
+static bool is_time_to_recover(const struct journal *journal)
+{
+    return atomic_load(&journal->stopping) || journal_now_ns() >= journal->retry_at_ns;
+}
+
+void journal_pen_turn(struct journal *journal)
+{
+    bool written = false;
+    expire_if_due(journal);
+    journal_index_take_marks(&journal->index, &journal->marks);
+    if (atomic_load(&journal->healthy))
+        renew_if_due(journal);
+    else if (is_time_to_recover(journal))
+        recover(journal);
+    if (atomic_load(&journal->healthy))
+        written = append_and_sync(journal);
+    decide_all(journal, written);
+    if (!atomic_load(&journal->healthy))
+        journal->marks.length = 0; /* a fresh file says it in the records */
+    tell_size(journal);
+}
+
+void journal_pen_finish(struct journal *journal)
+{
+    if (atomic_load(&journal->healthy) && !journal_file_sync(&journal->file))
+        fail(journal, "sync", errno);
+    size_t unwritten = journal_index_unwritten(&journal->index);
+    if (unwritten > 0)
+        log_error("journal_revocations_lost", "file=%s revocations=%zu", journal->file.path,
+                  unwritten);
+}
+
+/* --- start --- */
+
+static void load(void *user, const struct journal_record *record)
+{
+    journal_index_load(user, record);
+}
+
+static void tell_findings(const struct journal *journal, const struct journal_file_scan *scan)
+{
+    if (scan->torn > 0)
+        log_warning("journal_torn_record", "file=%s offset=%lld bytes=%lld", journal->file.path,
+                    (long long)scan->end, (long long)scan->torn);
+    if (scan->damaged > 0) {
+        metrics_add(METRIC_JOURNAL_ERRORS, 1);
+        log_error("journal_damaged", "file=%s offset=%lld bytes=%lld kept_in=%s",
+                  journal->file.path, (long long)scan->end, (long long)scan->damaged,
+                  scan->aside.data);
+    }
+}
+
+bool journal_pen_prepare(struct journal *journal, struct buffer *error)
+{
+    struct journal_file_scan scan;
+    struct journal_usage used;
+    bool opened = journal_file_open(&journal->file, load, &journal->index, &scan, error);
+    if (opened) {
+        tell_findings(journal, &scan);
+        journal_index_loaded(&journal->index, scan.next_number);
+        journal_index_expire(&journal->index, clock_wall_ms() / 1000);
+        tell_size(journal);
+        journal_usage(journal, &used);
+        log_info("journal_opened", "file=%s revocations=%zu unsettled=%zu bytes=%lld",
+                 journal->file.path, used.records, used.unsettled, (long long)used.bytes);
+    }
+    buffer_free(&scan.aside);
+    return opened;
+}
