@@ -120,8 +120,11 @@ static void wipe_and_free(char *data, size_t size)
     }
 }
 
-static void grow(struct buffer *buffer, size_t needed)
+/* Out of line, so that buffer_reserve() is small enough to be inlined. */
+__attribute__((noinline, cold)) static void grow(struct buffer *buffer, size_t more)
 {
+    assert(more <= SIZE_MAX - buffer->length);
+    size_t needed = buffer->length + more;
     size_t capacity = buffer->capacity ? buffer->capacity : BUFFER_LEAST;
     while (capacity < needed) {
         assert(capacity <= SIZE_MAX / 2);
@@ -137,10 +140,8 @@ static void grow(struct buffer *buffer, size_t needed)
 
 char *buffer_reserve(struct buffer *buffer, size_t more)
 {
-    assert(more <= SIZE_MAX - buffer->length);
-    size_t needed = buffer->length + more;
-    if (needed > buffer->capacity || !buffer->data)
-        grow(buffer, needed);
+    if (more > buffer->capacity - buffer->length || !buffer->data)
+        grow(buffer, more);
     return buffer->data + buffer->length;
 }
 
@@ -280,24 +281,42 @@ static const unsigned char base64url_values[256] = {
     ['4'] = 57, ['5'] = 58, ['6'] = 59, ['7'] = 60, ['8'] = 61, ['9'] = 62, ['-'] = 63, ['_'] = 64,
 };
 
+/* The bits that the digits stand for, in `*ret`; false if one is not listed. */
+static bool read_digits(const char *digits, size_t count, uint32_t *ret)
+{
+    uint32_t bits = 0;
+    unsigned unlisted = 0;
+    for (size_t i = 0; i < count; i++) {
+        unsigned value = base64url_values[(unsigned char)digits[i]];
+        unlisted |= value - 1U;
+        bits = bits << 6 | ((value - 1U) & 63);
+    }
+    *ret = bits;
+    return unlisted <= 63;
+}
+
 bool text_from_base64url(void *out, size_t length, struct text text)
 {
     unsigned char *bytes = out;
+    uint32_t bits = 0;
     assert(length < SIZE_MAX / 8);
     if (text.length != (length * 4 + 2) / 3)
         return false;
-    uint32_t bits = 0;
-    unsigned held = 0; /* bits read but not yet written */
-    for (size_t i = 0; i < text.length; i++) {
-        unsigned char value = base64url_values[(unsigned char)text.data[i]];
-        if (value == 0)
+    for (size_t i = 0; i < length / 3; i++) {
+        if (!read_digits(text.data + 4 * i, 4, &bits))
             return false;
-        bits = bits << 6 | (value - 1U);
-        held += 6;
-        if (held >= 8) {
-            held -= 8;
-            *bytes++ = (unsigned char)(bits >> held);
-        }
+        bytes[3 * i] = (unsigned char)(bits >> 16);
+        bytes[3 * i + 1] = (unsigned char)(bits >> 8);
+        bytes[3 * i + 2] = (unsigned char)bits;
     }
-    return (bits & ((1U << held) - 1)) == 0;
+    /* One or two bytes are left, in two or three digits whose last bits must be zero. */
+    size_t left = length % 3;
+    if (left == 0)
+        return true;
+    unsigned spare = left == 1 ? 4 : 2;
+    if (!read_digits(text.data + text.length - left - 1, left + 1, &bits))
+        return false;
+    for (size_t i = 0; i < left; i++)
+        bytes[length - left + i] = (unsigned char)(bits >> spare >> 8 * (left - 1 - i));
+    return (bits & ((1U << spare) - 1)) == 0;
 }
