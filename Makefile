@@ -181,6 +181,7 @@ install: $(DAEMON) ## Installs under DESTDIR and PREFIX=/usr/local; keeps an exi
 	install -d $(DESTDIR)$(UNITDIR)
 	sed 's|/usr/local/|$(PREFIX)/|' systemd/sessiond.service >$(DESTDIR)$(UNITDIR)/sessiond.service
 	install -D -m 644 conf/redis.conf $(DESTDIR)$(DATADIR)/redis.conf
+	install -D -m 644 conf/redis-acl.conf $(DESTDIR)$(DATADIR)/redis-acl.conf
 	install -D -m 644 conf/sessiond.conf $(DESTDIR)$(DATADIR)/sessiond.conf
 	test -e $(DESTDIR)$(SYSCONFDIR)/sessiond/sessiond.conf || \
 	    install -D -m 644 conf/sessiond.conf $(DESTDIR)$(SYSCONFDIR)/sessiond/sessiond.conf

@@ -32,7 +32,7 @@ DOORS = [
     (r"microhttpd\.h", r"src/http/|tests/bench/"),
     (r"(hiredis/)?(hiredis|read|sds|async)\.h|hiredis/.*", r"src/store/|tests/"),
     (r"sodium(/.*)?\.h", r"src/base/(crypto|keyring)\w*\.[ch]"),
-    (r"openssl/.*", r"src/base/(crypto|keyring)\w*\.c|src/store/tls\.c|tests/check_store_tls\.c"),
+    (r"openssl/.*", r"src/base/(crypto|keyring)\w*\.c|src/store/(tls|script)\.c|tests/check_store_tls\.c"),
     (r"jansson\.h", r"src/base/json_read\.c|tests/"),
     (r"ini\.h", r"src/base/conf_load\.c"),
     (r"systemd/.*", r"src/\w+\.c|src/http/"),

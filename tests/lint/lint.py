@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 
+import acl
 import includes
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
@@ -55,6 +56,10 @@ def check_format():
 
 def check_includes():
     return list(includes.violations(ROOT))
+
+
+def check_acl():
+    return list(acl.violations(ROOT))
 
 
 def check_function_length():
@@ -104,6 +109,7 @@ def check_tidy():
 CHECKS = {
     "format": check_format,
     "includes": check_includes,
+    "acl": check_acl,
     "function-length": check_function_length,
     "shell": check_shell,
     "documentation": check_documentation,
