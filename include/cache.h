@@ -4,7 +4,7 @@
  * a copy at most. It is bounded in bytes, everything counted (heads, tables, the allocator's
  * share), and no tenant has more than its quota. What was not used since the clock's hand came by
  * last is given up first (CLOCK); who needs room takes it from the tenant that is over its quota,
- * itself.
+ * itself. A user has at most 1024 entries; one more drives out the oldest.
  *
  * A value read from Redis may be out of date before it is stored. So whoever reads takes a ticket
  * first (cache_ticket) and stores with it: if the owner was forgotten meanwhile, nothing is stored.
@@ -63,14 +63,16 @@ void cache_patch(struct cache *cache, const struct cache_key *key, size_t offset
 void cache_forget(struct cache *cache, const uint8_t owner[CACHE_OWNER],
                   void (*gone)(void *user, const struct cache_key *key), void *user);
 
+/* The bytes are those of the entries, their tables and tenants, as the bounds count them; the
+ * shards and counters, some 300 KB that are always there, are not among them. */
 struct cache_usage {
     size_t entries, bytes, tenants;
 };
 void cache_usage(struct cache *cache, struct cache_usage *ret);
 
 /* Calls `visit` for every entry, some at a time (the entries of a step are copied under the lock of
- * their shard; `visit` runs without it). Entries that come and go meanwhile may be missed. The
- * value is valid during the call. */
+ * their shard; `visit` runs without it). Entries that come and go meanwhile may be missed, and one
+ * may be visited twice. The value is valid during the call. */
 void cache_each(struct cache *cache,
                 void (*visit)(void *user, const struct cache_key *key,
                               const struct cache_entry *entry),
