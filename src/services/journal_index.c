@@ -383,15 +383,20 @@ size_t journal_index_expire(struct journal_index *index, int64_t now_s)
 
 void journal_index_take_marks(struct journal_index *index, struct buffer *records)
 {
+    struct buffer waiting = {0};
     pthread_mutex_lock(&index->lock);
-    struct buffer taken = index->unmarked;
-    index->unmarked = (struct buffer){0};
-    pthread_mutex_unlock(&index->lock);
-    for (size_t at = 0; at < taken.length; at += sizeof(uint64_t)) {
+    for (size_t at = 0; at < index->unmarked.length; at += sizeof(uint64_t)) {
         uint64_t number;
-        memcpy(&number, taken.data + at, sizeof(number));
-        journal_record_add_mark(records, number);
+        memcpy(&number, index->unmarked.data + at, sizeof(number));
+        const struct journal_entry *entry = entry_at(index, number);
+        if (entry && is_written(index, entry))
+            journal_record_add_mark(records, number);
+        else if (entry)
+            buffer_add(&waiting, &number, sizeof(number));
     }
+    struct buffer taken = index->unmarked;
+    index->unmarked = waiting;
+    pthread_mutex_unlock(&index->lock);
     buffer_free(&taken);
 }
 

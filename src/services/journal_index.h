@@ -68,7 +68,8 @@ void journal_index_usage(struct journal_index *index, struct journal_usage *ret)
 
 /* Forgets what may be forgotten at this time; how many. */
 size_t journal_index_expire(struct journal_index *index, int64_t now_s);
-/* Appends the marks of what was settled since the last call. */
+/* Appends the marks of what was settled since the last call; those of revocations that are not in
+ * the file yet wait, since a mark before its record would say nothing. */
 void journal_index_take_marks(struct journal_index *index, struct buffer *records);
 /* Appends the records of some revocations with numbers above `after`; the last of these numbers, 0
  * if there were none. Then *end is the last number that was given. */

@@ -250,7 +250,9 @@ void journal_pen_turn(struct journal *journal)
 
 void journal_pen_finish(struct journal *journal)
 {
-    if (atomic_load(&journal->healthy) && !journal_file_sync(&journal->file))
+    journal_index_take_marks(&journal->index, &journal->marks);
+    if (atomic_load(&journal->healthy) && append_and_sync(journal) &&
+        !journal_file_sync(&journal->file))
         fail(journal, "sync", errno);
     size_t unwritten = journal_index_unwritten(&journal->index);
     if (unwritten > 0)
