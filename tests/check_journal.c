@@ -205,7 +205,7 @@ START_TEST(the_same_session_is_taken_once_and_of_another_owner_again)
     ck_assert_uint_eq(rig_add(rig_session(1, 7), true), number);
     ck_assert_uint_eq(rig_add(rig_session(2, 7), false), number + 1);
     ck_assert_uint_eq(rig_add(rig_session(1, 8), false), number + 2);
-    rig_wait(1);
+    rig_collect(1);
     ck_assert_int_eq(rig.written, 1);
     rig_stop();
     rig_start();
@@ -317,7 +317,7 @@ START_TEST(the_size_that_is_told_is_the_size_of_the_file)
     rig_start();
     for (unsigned i = 0; i < 100; i++)
         rig_add(rig_session(1, i), true);
-    rig_wait(100);
+    rig_collect(100);
     rig_wait_until(metrics_read(METRIC_JOURNAL_BYTES) == rig_usage().bytes);
     struct buffer bytes = rig_read(rig.path);
     ck_assert_int_eq(rig_usage().bytes, (int64_t)bytes.length);
@@ -336,7 +336,7 @@ START_TEST(nothing_is_decided_before_the_batch_is_handed_over)
     journal_collect(rig.writer);
     ck_assert_int_eq(rig.written + rig.refused, 0);
     ck_assert(rig_finds(1, 1, 0));
-    rig_wait(1);
+    rig_collect(1);
     ck_assert_int_eq(rig.written, 1);
     rig_stop();
 }
@@ -347,7 +347,7 @@ START_TEST(one_sync_serves_many)
     rig_start();
     for (unsigned i = 0; i < 500; i++)
         rig_add(rig_session(1, i), true);
-    rig_wait(500);
+    rig_collect(500);
     ck_assert_int_eq(rig.written, 500);
     ck_assert_int_eq(metrics_read(METRIC_JOURNAL_SYNCS), 1);
     rig_stop();
@@ -731,7 +731,7 @@ START_TEST(a_hundred_thousand_unsettled_fit)
             journal_flush(rig.writer);
     }
     double added = rig_seconds();
-    rig_wait(1);
+    rig_collect(1);
     double written = rig_seconds();
     ck_assert_int_eq(rig.written, 1);
     ck_assert_uint_eq(rig_usage().unsettled, COUNT);

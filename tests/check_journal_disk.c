@@ -48,7 +48,7 @@ static void add_refused(unsigned owner)
 {
     int refused = rig.refused;
     rig_add(rig_session(owner, owner), true);
-    rig_wait(rig.written + refused + 1);
+    rig_collect(rig.written + refused + 1);
     ck_assert_int_eq(rig.refused, refused + 1);
 }
 
@@ -163,7 +163,7 @@ START_TEST(a_small_file_system_that_is_full_is_survived)
     while (journal_healthy(rig.journal)) {
         rig_add(rig_session(owner + 1, owner + 1), true);
         owner++;
-        rig_wait((int)owner);
+        rig_collect((int)owner);
     }
     ck_assert_int_eq(rig.refused, 1);
     add_refused(++owner);
@@ -256,7 +256,7 @@ START_TEST(a_disk_that_hangs_is_not_healthy_and_recovers_by_itself)
     rig_add(rig_session(3, 3), false);
     assert_revoked(1, 3);
     atomic_store(&sync_hangs, false);
-    rig_wait(2);
+    rig_collect(2);
     ck_assert_int_eq(rig.refused, 0);
     rig_wait_until(journal_healthy(rig.journal));
     assert_revoked_after_restart(1, 3, 0);
@@ -275,7 +275,7 @@ START_TEST(a_slow_disk_makes_larger_groups)
         usleep(100);
     }
     atomic_store(&sync_hangs, false);
-    rig_wait(200);
+    rig_collect(200);
     ck_assert_int_eq(rig.written, 200);
     ck_assert_int_le(metrics_read(METRIC_JOURNAL_SYNCS), 4);
     rig_stop();

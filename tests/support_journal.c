@@ -127,12 +127,12 @@ uint64_t rig_write(struct revocation revocation)
 {
     int written = rig.written;
     uint64_t number = rig_add(revocation, true);
-    rig_wait(written + rig.refused + 1);
+    rig_collect(written + rig.refused + 1);
     ck_assert_int_eq(rig.written, written + 1);
     return number;
 }
 
-void rig_wait(int tickets)
+void rig_collect(int tickets)
 {
     double until = rig_seconds() + 10;
     journal_flush(rig.writer);

@@ -36,7 +36,7 @@ uint64_t rig_add(struct revocation revocation, bool durable);
 uint64_t rig_write(struct revocation revocation);
 struct journal_ticket *rig_ticket(void);
 /* Hands over, then waits until so many tickets are decided. */
-void rig_wait(int tickets);
+void rig_collect(int tickets);
 /* Is the session of this owner revoked? */
 bool rig_finds(unsigned owner, unsigned session, int64_t created_ms);
 struct journal_usage rig_usage(void);
