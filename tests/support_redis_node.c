@@ -20,6 +20,7 @@ enum { CONNECTIONS_MAX = 64, STEPS_MAX = 256, POLL_MS = 5, SLICE_PAUSE_US = 300 
 struct peer {
     int fd; /* -1: none */
     bool authenticated;
+    bool subscribed;
     struct buffer input;
 };
 
@@ -29,13 +30,13 @@ struct redis_node {
     uint16_t port;
 
     pthread_mutex_t lock; /* of everything below */
-    bool stopping, frozen;
+    bool stopping, frozen, watchable, mute;
     struct peer peers[CONNECTIONS_MAX];
     struct redis_step steps[STEPS_MAX];
     size_t step_count, next_step;
     char *slots;
     char *auth; /* NULL: none needed */
-    unsigned commands, auths, maps_asked, accepted, most_at_once;
+    unsigned commands, auths, maps_asked, accepted, watches, most_at_once;
     char failure[768]; /* the first one */
 };
 
@@ -125,6 +126,36 @@ static void take_auth(struct redis_node *node, struct peer *peer, const char *co
     send_bytes(peer, peer->authenticated ? "+OK\r\n" : "-WRONGPASS invalid password\r\n");
 }
 
+/* The commands of a watch, one after the other. */
+static const struct {
+    const char *command, *reply;
+} watch_rows[] = {
+    {"CLIENT ID", ":77\r\n"},
+    {"CLIENT TRACKING ON REDIRECT 77 BCAST PREFIX sd:e: PREFIX sd:p:", "+OK\r\n"},
+    {"SUBSCRIBE __redis__:invalidate",
+     "*3\r\n$9\r\nsubscribe\r\n$20\r\n__redis__:invalidate\r\n:1\r\n"},
+};
+enum { WATCH_ROWS = sizeof(watch_rows) / sizeof(watch_rows[0]) };
+
+/* True if the command was one of a watch. */
+static bool take_watch(struct redis_node *node, struct peer *peer, const char *command)
+{
+    if (peer->subscribed && strcmp(command, "PING") == 0) {
+        if (!node->mute)
+            send_bytes(peer, "*2\r\n$4\r\npong\r\n$0\r\n\r\n");
+        return true;
+    }
+    for (int i = 0; i < WATCH_ROWS && node->watchable; i++) {
+        if (strcmp(command, watch_rows[i].command) != 0)
+            continue;
+        peer->subscribed = i == WATCH_ROWS - 1;
+        node->watches += peer->subscribed;
+        send_bytes(peer, watch_rows[i].reply);
+        return true;
+    }
+    return false;
+}
+
 /* True if the command was one for the script. */
 static bool take_command(struct redis_node *node, struct peer *peer, const char *command)
 {
@@ -136,6 +167,8 @@ static bool take_command(struct redis_node *node, struct peer *peer, const char 
         send_bytes(peer, "-NOAUTH Authentication required.\r\n");
         return false;
     }
+    if (take_watch(node, peer, command))
+        return false;
     if (strcmp(command, "PING") == 0) {
         send_bytes(peer, "+PONG\r\n");
         return false;
@@ -213,6 +246,7 @@ static void accept_peer(struct redis_node *node)
         if (node->peers[i].fd < 0) {
             node->peers[i].fd = fd;
             node->peers[i].authenticated = false;
+            node->peers[i].subscribed = false;
             return;
         }
     }
@@ -299,6 +333,38 @@ void redis_node_require(struct redis_node *node, const char *auth)
     pthread_mutex_unlock(&node->lock);
 }
 
+void redis_node_allow_watch(struct redis_node *node)
+{
+    pthread_mutex_lock(&node->lock);
+    node->watchable = true;
+    pthread_mutex_unlock(&node->lock);
+}
+
+void redis_node_publish(struct redis_node *node, const char *bytes)
+{
+    pthread_mutex_lock(&node->lock);
+    for (size_t i = 0; i < CONNECTIONS_MAX; i++)
+        if (node->peers[i].fd >= 0 && node->peers[i].subscribed)
+            send_bytes(&node->peers[i], bytes);
+    pthread_mutex_unlock(&node->lock);
+}
+
+void redis_node_drop_watches(struct redis_node *node)
+{
+    pthread_mutex_lock(&node->lock);
+    for (size_t i = 0; i < CONNECTIONS_MAX; i++)
+        if (node->peers[i].fd >= 0 && node->peers[i].subscribed)
+            drop_peer(&node->peers[i]);
+    pthread_mutex_unlock(&node->lock);
+}
+
+void redis_node_mute(struct redis_node *node, bool mute)
+{
+    pthread_mutex_lock(&node->lock);
+    node->mute = mute;
+    pthread_mutex_unlock(&node->lock);
+}
+
 void redis_node_freeze(struct redis_node *node, bool frozen)
 {
     pthread_mutex_lock(&node->lock);
@@ -339,6 +405,11 @@ unsigned redis_node_maps_asked(struct redis_node *node)
 unsigned redis_node_accepted(struct redis_node *node)
 {
     return read_count(node, &node->accepted);
+}
+
+unsigned redis_node_watches(struct redis_node *node)
+{
+    return read_count(node, &node->watches);
 }
 
 unsigned redis_node_most_at_once(struct redis_node *node)

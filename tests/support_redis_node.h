@@ -69,6 +69,15 @@ void redis_node_slots(struct redis_node *node, const char *reply);
 void redis_node_require(struct redis_node *node, const char *auth);
 /* While it is frozen it neither reads, writes nor accepts; the kernel does for it what it can. */
 void redis_node_freeze(struct redis_node *node, bool frozen);
+/* From now on the commands of a watch are answered and take no step: CLIENT ID, CLIENT TRACKING as
+ * store.h has it, SUBSCRIBE, and PING of a subscriber. */
+void redis_node_allow_watch(struct redis_node *node);
+/* Sends these bytes to every subscriber. */
+void redis_node_publish(struct redis_node *node, const char *bytes);
+/* Closes every subscriber's connection. */
+void redis_node_drop_watches(struct redis_node *node);
+/* While it is mute, pings of subscribers get no answer. */
+void redis_node_mute(struct redis_node *node, bool mute);
 /* The answer to CLUSTER SLOTS in which the node on this port of 127.0.0.1 owns first to last. */
 const char *redis_node_range(char out[128], unsigned first, unsigned last, uint16_t port);
 
@@ -77,6 +86,8 @@ unsigned redis_node_commands(struct redis_node *node);
 unsigned redis_node_auths(struct redis_node *node);
 unsigned redis_node_maps_asked(struct redis_node *node);
 unsigned redis_node_accepted(struct redis_node *node);
+/* Subscriptions so far. */
+unsigned redis_node_watches(struct redis_node *node);
 /* Most scripted commands that came with one read. */
 unsigned redis_node_most_at_once(struct redis_node *node);
 

@@ -66,13 +66,14 @@ void breakers_give(struct store *store, struct store_breaker **breaker)
     }
 }
 
-enum breaker_state breakers_look(struct store *store, const struct endpoint *endpoint)
+void breakers_look(struct store *store, const struct endpoint *endpoint,
+                   struct store_node_health *ret)
 {
     pthread_mutex_lock(&store->lock);
     const struct store_breaker *breaker = find(store, endpoint);
-    enum breaker_state state = breaker ? breaker_state(&breaker->breaker) : BREAKER_CLOSED;
+    ret->breaker = breaker ? breaker_state(&breaker->breaker) : BREAKER_CLOSED;
+    ret->watched = breaker && atomic_load(&breaker->watched);
     pthread_mutex_unlock(&store->lock);
-    return state;
 }
 
 /* --- transitions, each told --- */
@@ -125,6 +126,8 @@ void breakers_note(struct store_breaker *breaker, int64_t now_ms, bool success)
 
 void breakers_witness(struct store_breaker *breaker, int64_t now_ms, bool success)
 {
+    if (success && breaker_state(&breaker->breaker) == BREAKER_CLOSED)
+        return;
     if (breaker_witness(&breaker->breaker, now_ms, success))
         tell(breaker);
 }

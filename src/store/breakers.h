@@ -4,13 +4,13 @@
 
 #include "breaker.h"
 #include "endpoint.h"
-
-struct store;
+#include "store.h"
 
 struct store_breaker {
     struct breaker breaker;
     struct endpoint endpoint;
     _Atomic bool announced; /* that it is open: in the log and in the gauge */
+    _Atomic bool watched;   /* its watch is alive */
     unsigned references;    /* this and next: under store->lock */
     struct store_breaker *next;
 };
@@ -19,10 +19,12 @@ struct store_breaker {
 struct store_breaker *breakers_take(struct store *store, const struct endpoint *endpoint,
                                     int64_t most_pause_ms);
 void breakers_give(struct store *store, struct store_breaker **breaker);
-/* The state of an endpoint's breaker; closed if nobody knows the endpoint. */
-enum breaker_state breakers_look(struct store *store, const struct endpoint *endpoint);
+/* Fills in what is known of an endpoint; closed and not watched if nobody knows it. */
+void breakers_look(struct store *store, const struct endpoint *endpoint,
+                   struct store_node_health *ret);
 
-/* As in breaker.h. */
+/* As in breaker.h; but while it is closed a success without a call is no news, since pings may get
+ * through where calls do not. */
 bool breakers_pass(struct store_breaker *breaker, int64_t now_ms);
 void breakers_note(struct store_breaker *breaker, int64_t now_ms, bool success);
 void breakers_witness(struct store_breaker *breaker, int64_t now_ms, bool success);

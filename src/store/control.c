@@ -11,6 +11,7 @@
 #include "link.h"
 #include "log.h"
 #include "metrics.h"
+#include "watch.h"
 
 enum {
     ASK_TIMEOUT_MS = 300,      /* for one node to answer CLUSTER SLOTS */
@@ -21,7 +22,7 @@ enum {
 };
 
 /* A master that is pinged. */
-struct watched {
+struct pinged {
     struct store_call call;
     struct control *control;
     struct endpoint endpoint;
@@ -37,6 +38,7 @@ struct control {
     uv_timer_t fetch_timer, ping_timer;
     _Atomic bool stopping;
     struct store_link *link;
+    struct watches *watches;
 
     /* The refresh under way. */
     bool fetching;
@@ -48,8 +50,8 @@ struct control {
     enum err fetch_err; /* of the node asked last */
 
     /* The round of pings under way. */
-    struct watched *watched;
-    size_t watched_count;
+    struct pinged *pinged;
+    size_t pinged_count;
     size_t pings_under_way, pings_answered;
 };
 
@@ -109,8 +111,10 @@ static void fetch_succeeded(struct control *control, struct slot_map *map)
     size_t masters = map->master_count;
     unsigned covered = map->covered;
     bool news = atomic_load(&control->store->unreachable);
-    if (shared_publish_map(control->store, map))
+    if (shared_publish_map(control->store, map)) {
         log_info("store_map_changed", "masters=%zu slots=%u", masters, covered);
+        watches_follow(control->watches);
+    }
     metrics_add(METRIC_STORE_MAP_REFRESHES, 1);
     if (news)
         log_info("store_map_reachable", "masters=%zu", masters);
@@ -208,18 +212,16 @@ static void fetch_begin(struct control *control)
 /* --- pings --- */
 
 /* One line a change. */
-static void note_master(struct watched *watched, enum err err)
+static void note_master(struct pinged *pinged, enum err err)
 {
     bool down = !call_got_through(err);
-    if (down && !watched->down) {
-        log_error("store_node_down", "host=%s port=%u reason=%s", watched->endpoint.host,
-                  watched->endpoint.port, err_code(err));
+    if (down && !pinged->down) {
+        log_error("store_node_down", "host=%s port=%u reason=%s", pinged->endpoint.host,
+                  pinged->endpoint.port, err_code(err));
     }
-    if (!down && watched->down) {
-        log_info("store_node_up", "host=%s port=%u", watched->endpoint.host,
-                 watched->endpoint.port);
-    }
-    watched->down = down;
+    if (!down && pinged->down)
+        log_info("store_node_up", "host=%s port=%u", pinged->endpoint.host, pinged->endpoint.port);
+    pinged->down = down;
 }
 
 /* Pings speak for the store while no worker does. */
@@ -233,11 +235,11 @@ static void end_round(struct control *control)
 static void on_pong(struct store_call *call, enum err err, const struct store_reply *reply)
 {
     (void)reply;
-    struct watched *watched = (struct watched *)call;
-    struct control *control = watched->control;
+    struct pinged *pinged = (struct pinged *)call;
+    struct control *control = pinged->control;
     if (atomic_load(&control->stopping))
         return;
-    note_master(watched, err);
+    note_master(pinged, err);
     if (call_got_through(err))
         control->pings_answered++;
     else
@@ -249,26 +251,26 @@ static void on_pong(struct store_call *call, enum err err, const struct store_re
 
 static bool was_down(const struct control *control, const struct endpoint *endpoint)
 {
-    for (size_t i = 0; i < control->watched_count; i++)
-        if (endpoint_equal(&control->watched[i].endpoint, endpoint))
-            return control->watched[i].down;
+    for (size_t i = 0; i < control->pinged_count; i++)
+        if (endpoint_equal(&control->pinged[i].endpoint, endpoint))
+            return control->pinged[i].down;
     return false;
 }
 
 /* The masters of the present map; what was known of them stays. */
-static void choose_watched(struct control *control)
+static void choose_pinged(struct control *control)
 {
     const struct slot_map *map = control->link->map;
     size_t count = map ? map->master_count : 0;
-    struct watched *watched = xcalloc(count, sizeof(*watched));
+    struct pinged *pinged = xcalloc(count, sizeof(*pinged));
     for (size_t i = 0; i < count; i++) {
-        watched[i].control = control;
-        watched[i].endpoint = map->nodes[i];
-        watched[i].down = was_down(control, &map->nodes[i]);
+        pinged[i].control = control;
+        pinged[i].endpoint = map->nodes[i];
+        pinged[i].down = was_down(control, &map->nodes[i]);
     }
-    free(control->watched);
-    control->watched = watched;
-    control->watched_count = count;
+    free(control->pinged);
+    control->pinged = pinged;
+    control->pinged_count = count;
 }
 
 static void on_ping_timer(uv_timer_t *timer)
@@ -277,18 +279,18 @@ static void on_ping_timer(uv_timer_t *timer)
     struct control *control = timer->data;
     if (control->pings_under_way > 0)
         return;
-    choose_watched(control);
+    choose_pinged(control);
     control->pings_answered = 0;
-    control->pings_under_way = control->watched_count;
-    for (size_t i = 0; i < control->watched_count; i++) {
-        struct watched *watched = &control->watched[i];
-        watched->call = (struct store_call){
+    control->pings_under_way = control->pinged_count;
+    for (size_t i = 0; i < control->pinged_count; i++) {
+        struct pinged *pinged = &control->pinged[i];
+        pinged->call = (struct store_call){
             .arguments = command,
             .argument_count = 1,
             .deadline_ms = clock_monotonic_ms() + PING_TIMEOUT_MS,
             .done = on_pong,
         };
-        link_send_direct(control->link, &watched->call, &watched->endpoint);
+        link_send_direct(control->link, &pinged->call, &pinged->endpoint);
     }
 }
 
@@ -303,6 +305,7 @@ static void on_flush(uv_prepare_t *flush)
 
 static void close_handles(struct control *control)
 {
+    watches_close(&control->watches);
     store_link_close(&control->link);
     uv_close((uv_handle_t *)&control->wake, NULL);
     uv_close((uv_handle_t *)&control->flush, NULL);
@@ -318,6 +321,7 @@ static void on_control_wake(uv_async_t *wake)
         return;
     }
     fetch_as_wanted(control);
+    watches_follow(control->watches);
 }
 
 static void run(void *user)
@@ -329,6 +333,7 @@ static void run(void *user)
     pthread_setname_np(pthread_self(), "control");
     metrics_attach();
     control->link = store_link_open(control->store, &control->loop);
+    control->watches = watches_open(control->link);
     uv_prepare_start(&control->flush, on_flush);
     uv_timer_start(&control->ping_timer, on_ping_timer, PING_INTERVAL_MS, PING_INTERVAL_MS);
     fetch_within(control, 0);
@@ -371,6 +376,6 @@ void control_stop(struct control **control)
     assert(busy == 0);
     (void)busy;
     free(gone->candidates);
-    free(gone->watched);
+    free(gone->pinged);
     free(gone);
 }

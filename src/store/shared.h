@@ -5,6 +5,7 @@
 #include <pthread.h>
 
 #include "breakers.h"
+#include "generations.h"
 #include "settings.h"
 #include "slots.h"
 
@@ -23,6 +24,10 @@ struct store {
     _Atomic bool unreachable;       /* nobody answered the last refresh with a map */
     _Atomic int64_t map_fetched_ms; /* clock_monotonic_ms() */
     struct control *control;
+
+    struct store_watcher watcher; /* written once, before has_watcher */
+    _Atomic bool has_watcher;
+    struct generations generations;
 };
 
 /* A reference for the caller; the map may be NULL. */

@@ -80,8 +80,8 @@ void store_health(const struct store *store, struct store_health *ret)
 static void describe_node(struct store *store, const struct endpoint *endpoint,
                           struct store_node_health *ret)
 {
-    *ret = (struct store_node_health){.port = endpoint->port,
-                                      .breaker = breakers_look(store, endpoint)};
+    *ret = (struct store_node_health){.port = endpoint->port};
+    breakers_look(store, endpoint, ret);
     snprintf(ret->host, sizeof(ret->host), "%s", endpoint->host);
 }
 
@@ -96,6 +96,26 @@ size_t store_nodes(const struct store *store, struct store_node_health *ret, siz
         describe_node(written, &map->nodes[i], &ret[i]);
     slot_map_unref(&map);
     return count;
+}
+
+/* --- watching --- */
+
+void store_watch(struct store *store, const struct store_watcher *watcher)
+{
+    assert(!atomic_load(&store->has_watcher));
+    store->watcher = *watcher;
+    atomic_store(&store->has_watcher, true);
+    control_wake(store->control);
+}
+
+uint32_t store_generation(const struct store *store, unsigned slot)
+{
+    return generations_of(&store->generations, slot);
+}
+
+int64_t store_proof_ms(const struct store *store, uint32_t generation)
+{
+    return generations_proof(&store->generations, generation);
 }
 
 /* --- shared --- */

@@ -1,0 +1,536 @@
+/* Watches: what they tell, which generations and proofs there are, and what ends them. */
+#include <check.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "../src/store/shared.h"
+#include "clock.h"
+#include "metrics.h"
+#include "support_run.h"
+#include "support_store.h"
+
+static struct store_rig rig;
+static struct redis_node *first, *second;
+
+/* --- what the watcher was told --- */
+
+static struct {
+    pthread_mutex_t lock;
+    char keys[256];     /* joined by commas */
+    unsigned doubts[2]; /* calls without and with another owner */
+    unsigned slots[2];  /* of the latest such call */
+    unsigned lowest[2];
+} told = {.lock = PTHREAD_MUTEX_INITIALIZER};
+
+static void on_changed(void *user, struct text key)
+{
+    ck_assert_ptr_eq(user, &told);
+    pthread_mutex_lock(&told.lock);
+    size_t length = strlen(told.keys);
+    snprintf(told.keys + length, sizeof(told.keys) - length, "%.*s,", (int)key.length, key.data);
+    pthread_mutex_unlock(&told.lock);
+}
+
+static void on_doubted(void *user, const uint8_t slots[16384 / 8], bool owner_changed)
+{
+    ck_assert_ptr_eq(user, &told);
+    pthread_mutex_lock(&told.lock);
+    told.doubts[owner_changed]++;
+    told.slots[owner_changed] = 0;
+    for (unsigned slot = 16384; slot-- > 0;) {
+        if (!(slots[slot / 8] & (1 << (slot % 8))))
+            continue;
+        told.slots[owner_changed]++;
+        told.lowest[owner_changed] = slot;
+    }
+    pthread_mutex_unlock(&told.lock);
+}
+
+static const struct store_watcher watcher = {&told, on_changed, on_doubted};
+
+static unsigned doubts(bool owner_changed, unsigned *slots)
+{
+    pthread_mutex_lock(&told.lock);
+    unsigned count = told.doubts[owner_changed];
+    if (slots)
+        *slots = told.slots[owner_changed];
+    pthread_mutex_unlock(&told.lock);
+    return count;
+}
+
+static bool was_told(const char *keys)
+{
+    pthread_mutex_lock(&told.lock);
+    bool same = strcmp(told.keys, keys) == 0;
+    pthread_mutex_unlock(&told.lock);
+    return same;
+}
+
+/* --- helpers --- */
+
+static void start(void)
+{
+    first = redis_node_start(0);
+    redis_node_allow_watch(first);
+    rig_open_standalone(&rig, first);
+    store_watch(rig.store, &watcher);
+}
+
+static void stop(void)
+{
+    rig_close(&rig);
+    redis_node_stop(&first);
+    ck_assert_int_eq(metrics_read(METRIC_WATCHES), 0);
+}
+
+static void set_owner(unsigned end, bool of_second)
+{
+    char map[256];
+    snprintf(map, sizeof(map),
+             "*2\r\n*3\r\n:0\r\n:%u\r\n*2\r\n$9\r\n127.0.0.1\r\n:%u\r\n"
+             "*3\r\n:%u\r\n:16383\r\n*2\r\n$9\r\n127.0.0.1\r\n:%u\r\n",
+             end - 1, redis_node_port(of_second ? second : first), end, redis_node_port(second));
+    redis_node_slots(first, map);
+    redis_node_slots(second, map);
+}
+
+/* Slots below `end` are the first's, others the second's. */
+static void start_two(unsigned end)
+{
+    first = redis_node_start(0);
+    second = redis_node_start(0);
+    redis_node_allow_watch(first);
+    redis_node_allow_watch(second);
+    set_owner(end, false);
+    rig_open_cluster(&rig, (struct redis_node *[]){first, second}, 2);
+    store_watch(rig.store, &watcher);
+}
+
+static void stop_two(void)
+{
+    stop();
+    redis_node_stop(&second);
+}
+
+static uint32_t generation(unsigned slot)
+{
+    return store_generation(rig.store, slot);
+}
+
+/* Waits until the slot has a generation other than this one. */
+static uint32_t wait_for_generation(unsigned slot, uint32_t other_than)
+{
+    for (int i = 0; i < 600 && (generation(slot) == 0 || generation(slot) == other_than); i++)
+        rig_run(&rig, 5);
+    ck_assert_uint_ne(generation(slot), 0);
+    ck_assert_uint_ne(generation(slot), other_than);
+    return generation(slot);
+}
+
+static int64_t wait_for_loss(unsigned slot)
+{
+    int64_t began_ms = clock_monotonic_ms();
+    while (generation(slot) != 0 && clock_monotonic_ms() - began_ms < 4000)
+        rig_run(&rig, 5);
+    ck_assert_uint_eq(generation(slot), 0);
+    return clock_monotonic_ms() - began_ms;
+}
+
+static int64_t proof_age(uint32_t number)
+{
+    return clock_monotonic_ms() - store_proof_ms(rig.store, number);
+}
+
+static void fetch_map(void)
+{
+    int64_t before = metrics_read(METRIC_STORE_MAP_REFRESHES);
+    shared_want_refresh(rig.store);
+    for (int i = 0; i < 500 && metrics_read(METRIC_STORE_MAP_REFRESHES) == before; i++)
+        rig_run(&rig, 5);
+    rig_run(&rig, 30);
+}
+
+/* --- up --- */
+
+START_TEST(a_watch_that_is_up_is_a_generation_whose_proof_stays_young)
+{
+    unsigned slots;
+    start();
+    uint32_t number = wait_for_generation(0, 0);
+    ck_assert_uint_eq(generation(16383), number);
+    for (int i = 0; i < 8; i++) {
+        rig_run(&rig, 100);
+        ck_assert_int_ge(proof_age(number), 0);
+        ck_assert_int_lt(proof_age(number), 450);
+    }
+    ck_assert_uint_eq(generation(5), number);
+    ck_assert_int_eq(metrics_read(METRIC_BREAKER_OPENED), 0);
+    ck_assert_uint_eq(doubts(true, &slots), 1);
+    ck_assert_uint_eq(slots, 16384);
+    ck_assert_uint_eq(doubts(false, NULL), 0);
+    ck_assert_int_eq(metrics_read(METRIC_WATCHES), 1);
+    struct store_node_health health;
+    ck_assert_uint_eq(store_nodes(rig.store, &health, 1), 1);
+    ck_assert(health.watched);
+    stop();
+}
+END_TEST
+
+START_TEST(without_a_watcher_nothing_is_watched)
+{
+    first = redis_node_start(0);
+    redis_node_allow_watch(first);
+    rig_open_standalone(&rig, first);
+    rig_run(&rig, 300);
+    ck_assert_uint_eq(redis_node_watches(first), 0);
+    ck_assert_uint_eq(generation(0), 0);
+    stop();
+}
+END_TEST
+
+START_TEST(changed_keys_are_told_one_by_one)
+{
+    start();
+    wait_for_generation(0, 0);
+    redis_node_publish(first, "*3\r\n$7\r\nmessage\r\n$20\r\n__redis__:invalidate\r\n"
+                              "*2\r\n$8\r\nsd:e:{a}\r\n$6\r\nsd:p:b\r\n"
+                              "*3\r\n$7\r\nmessage\r\n$20\r\n__redis__:invalidate\r\n"
+                              "*1\r\n$8\r\nsd:e:{c}\r\n");
+    for (int i = 0; i < 200 && !was_told("sd:e:{a},sd:p:b,sd:e:{c},"); i++)
+        rig_run(&rig, 5);
+    ck_assert(was_told("sd:e:{a},sd:p:b,sd:e:{c},"));
+    ck_assert_int_eq(metrics_read(METRIC_CACHE_INVALIDATIONS), 3);
+    ck_assert_int_eq(metrics_read(METRIC_WATCHES_LOST), 0);
+    stop();
+}
+END_TEST
+
+START_TEST(a_server_that_was_emptied_begins_a_new_generation_and_is_doubted)
+{
+    unsigned slots;
+    start();
+    uint32_t before = wait_for_generation(0, 0);
+    redis_node_publish(first, "*3\r\n$7\r\nmessage\r\n$20\r\n__redis__:invalidate\r\n*-1\r\n");
+    ck_assert_uint_gt(wait_for_generation(0, before), before);
+    ck_assert_uint_eq(doubts(false, &slots), 1);
+    ck_assert_uint_eq(slots, 16384);
+    ck_assert(was_told(""));
+    stop();
+}
+END_TEST
+
+/* --- ends --- */
+
+START_TEST(a_watch_that_is_cut_comes_back_with_a_new_generation_and_its_slots_are_doubted)
+{
+    unsigned slots;
+    start();
+    uint32_t before = wait_for_generation(0, 0);
+    redis_node_drop_watches(first);
+    uint32_t after = wait_for_generation(0, before);
+    ck_assert_uint_gt(after, before);
+    ck_assert_int_eq(metrics_read(METRIC_WATCHES_LOST), 1);
+    ck_assert_uint_eq(doubts(false, &slots), 1);
+    ck_assert_uint_eq(slots, 16384);
+    ck_assert_uint_eq(doubts(true, NULL), 1);
+    /* What ended has its last proof. */
+    ck_assert_int_ne(store_proof_ms(rig.store, before), INT64_MIN);
+    ck_assert_int_lt(store_proof_ms(rig.store, before), store_proof_ms(rig.store, after));
+    stop();
+}
+END_TEST
+
+START_TEST(a_silent_server_trips_its_breaker_and_then_loses_its_generation)
+{
+    start();
+    wait_for_generation(0, 0);
+    redis_node_mute(first, true);
+    struct store_node_health health = {0};
+    int64_t began_ms = clock_monotonic_ms();
+    while (health.breaker == BREAKER_CLOSED && clock_monotonic_ms() - began_ms < 3000) {
+        rig_run(&rig, 5);
+        store_nodes(rig.store, &health, 1);
+    }
+    ck_assert_int_eq(health.breaker, BREAKER_OPEN);
+    int64_t tripped_ms = clock_monotonic_ms() - began_ms;
+    ck_assert_int_ge(tripped_ms, 480);
+    ck_assert_int_le(tripped_ms, 850);
+    ck_assert_uint_ne(generation(0), 0);
+    int64_t lost_ms = tripped_ms + wait_for_loss(0);
+    ck_assert_int_ge(lost_ms, 980);
+    ck_assert_int_le(lost_ms, 1400);
+    ck_assert_int_eq(metrics_read(METRIC_WATCHES_LOST), 1);
+    redis_node_mute(first, false);
+    wait_for_generation(0, 0);
+    stop();
+}
+END_TEST
+
+START_TEST(a_late_answer_keeps_the_watch_and_gives_the_node_back)
+{
+    start();
+    uint32_t number = wait_for_generation(0, 0);
+    redis_node_mute(first, true);
+    struct store_node_health health = {0};
+    for (int i = 0; i < 300 && health.breaker != BREAKER_OPEN; i++) {
+        rig_run(&rig, 5);
+        store_nodes(rig.store, &health, 1);
+    }
+    redis_node_mute(first, false);
+    redis_node_publish(first, "*2\r\n$4\r\npong\r\n$0\r\n\r\n");
+    for (int i = 0; i < 60 && health.breaker == BREAKER_OPEN; i++) {
+        rig_run(&rig, 5);
+        store_nodes(rig.store, &health, 1);
+    }
+    ck_assert_int_eq(health.breaker, BREAKER_HALF_OPEN);
+    ck_assert_uint_eq(generation(0), number);
+    ck_assert_int_eq(metrics_read(METRIC_WATCHES_LOST), 0);
+    stop();
+}
+END_TEST
+
+START_TEST(a_frozen_server_loses_its_generation_and_gets_it_back)
+{
+    start();
+    uint32_t before = wait_for_generation(0, 0);
+    redis_node_freeze(first, true);
+    ck_assert_int_le(wait_for_loss(0), 1400);
+    redis_node_freeze(first, false);
+    wait_for_generation(0, before);
+    stop();
+}
+END_TEST
+
+START_TEST(garbage_ends_a_watch)
+{
+    start();
+    uint32_t before = wait_for_generation(0, 0);
+    redis_node_publish(first, _i ? "+what\r\n" : "*2\r\n$4\r\npong\r\n$0\r\n\r\n");
+    wait_for_generation(0, before);
+    ck_assert_int_eq(metrics_read(METRIC_WATCHES_LOST), 1);
+    stop();
+}
+END_TEST
+
+/* --- servers that cannot be watched --- */
+
+static const struct {
+    struct redis_step steps[6];
+    size_t count;
+} refusal_rows[] = {
+    {{EXPECT("CLIENT ID"), SEND("-ERR unknown subcommand\r\n")}, 2},
+    {{EXPECT("CLIENT ID"), SEND(":5\r\n"), EXPECT("CLIENT TRACKING ON REDIRECT 5 *"),
+      SEND("-NOPERM no permissions\r\n")},
+     4},
+    {{EXPECT("CLIENT ID"), SEND(":5\r\n"), EXPECT("CLIENT TRACKING *"), SEND("+OK\r\n"),
+      EXPECT("SUBSCRIBE __redis__:invalidate"), SEND("-NOPERM no permissions\r\n")},
+     6},
+};
+
+START_TEST(a_server_that_refuses_is_used_without_a_watch)
+{
+    static struct store_probe probe;
+    first = redis_node_start(0);
+    redis_node_script(first, refusal_rows[_i].steps, refusal_rows[_i].count);
+    rig_open_standalone(&rig, first);
+    store_watch(rig.store, &watcher);
+    rig_run(&rig, 300);
+    ck_assert_uint_eq(generation(0), 0);
+    redis_node_script(first, SCRIPT(EXPECT("GET foo"), SEND("+OK\r\n")));
+    rig_call(&rig, &probe, "GET foo", 0, 2000);
+    ck_assert_int_eq(probe.err, ERR_OK);
+    struct store_node_health health;
+    ck_assert_uint_eq(store_nodes(rig.store, &health, 1), 1);
+    ck_assert(!health.watched);
+    ck_assert_int_eq(health.breaker, BREAKER_CLOSED);
+    stop();
+}
+END_TEST
+
+/* --- maps --- */
+
+START_TEST(each_master_has_a_generation_and_loses_only_its_own)
+{
+    start_two(8192);
+    uint32_t a = wait_for_generation(0, 0), b = wait_for_generation(16383, 0);
+    ck_assert_uint_ne(a, b);
+    ck_assert_uint_eq(generation(8191), a);
+    ck_assert_uint_eq(generation(8192), b);
+    ck_assert_int_eq(metrics_read(METRIC_WATCHES), 2);
+    redis_node_mute(first, true);
+    wait_for_loss(0);
+    ck_assert_uint_eq(generation(8191), 0);
+    ck_assert_uint_eq(generation(8192), b);
+    redis_node_mute(first, false);
+    wait_for_generation(0, a);
+    stop_two();
+}
+END_TEST
+
+START_TEST(slots_that_move_get_a_generation_that_they_never_had)
+{
+    unsigned slots;
+    start_two(8192);
+    uint32_t a = wait_for_generation(0, 0), b = wait_for_generation(16383, 0);
+    set_owner(8000, false);
+    fetch_map();
+    ck_assert_uint_eq(generation(7999), a);
+    ck_assert_uint_eq(generation(8192), b);
+    uint32_t moved = generation(8000);
+    ck_assert_uint_gt(moved, b);
+    ck_assert_uint_gt(moved, a);
+    ck_assert_uint_eq(generation(8191), moved);
+    ck_assert_uint_eq(doubts(true, &slots), 2);
+    ck_assert_uint_eq(slots, 192);
+    ck_assert_uint_eq(told.lowest[1], 8000);
+    rig_run(&rig, 600);
+    ck_assert_int_lt(proof_age(moved), 450);
+    ck_assert_int_lt(proof_age(b), 450);
+    /* And back: not the one that they had before. */
+    set_owner(8192, false);
+    fetch_map();
+    ck_assert_uint_gt(generation(8000), moved);
+    ck_assert_uint_eq(generation(0), a);
+    stop_two();
+}
+END_TEST
+
+START_TEST(many_migrations_do_not_use_the_generations_up)
+{
+    start_two(8192);
+    wait_for_generation(0, 0);
+    uint32_t last = wait_for_generation(16383, 0);
+    for (unsigned i = 1; i <= 40; i++) {
+        set_owner(8192 - i, false);
+        fetch_map();
+        ck_assert_uint_gt(generation(8192 - i), last);
+        last = generation(8192 - i);
+    }
+    rig_run(&rig, 400);
+    for (unsigned slot = 0; slot < 16384; slot += 3)
+        ck_assert_int_lt(proof_age(generation(slot)), 450);
+    stop_two();
+}
+END_TEST
+
+START_TEST(a_master_that_owns_nothing_any_more_is_not_watched)
+{
+    start_two(8192);
+    wait_for_generation(0, 0);
+    wait_for_generation(16383, 0);
+    set_owner(8192, true);
+    fetch_map();
+    ck_assert_int_eq(metrics_read(METRIC_WATCHES), 1);
+    ck_assert_int_eq(metrics_read(METRIC_WATCHES_LOST), 0);
+    ck_assert_uint_ne(generation(0), 0);
+    ck_assert_uint_ne(generation(0), generation(16383));
+    stop_two();
+}
+END_TEST
+
+/* --- the table --- */
+
+static struct generations generations;
+
+START_TEST(a_place_that_is_used_again_is_never_taken_for_what_it_was)
+{
+    uint32_t old = generations_begin(&generations, 100),
+             kept = generations_begin(&generations, 200);
+    generations_end(&generations, old);
+    ck_assert_int_eq(generations_proof(&generations, old), 100);
+    for (unsigned i = 0; i < 3 * GENERATIONS_PLACES; i++) {
+        uint32_t number = generations_begin(&generations, i);
+        ck_assert_uint_ne(number, 0);
+        ck_assert_int_eq(generations_proof(&generations, number), i);
+        generations_end(&generations, number);
+    }
+    ck_assert_int_eq(generations_proof(&generations, old), INT64_MIN);
+    ck_assert_int_eq(generations_proof(&generations, kept), 200);
+    ck_assert_int_eq(generations_proof(&generations, 0), INT64_MIN);
+    ck_assert_int_eq(generations_proof(&generations, kept + GENERATIONS_PLACES), INT64_MIN);
+}
+END_TEST
+
+START_TEST(when_all_places_are_taken_there_is_no_generation)
+{
+    for (unsigned i = 0; i < GENERATIONS_PLACES; i++)
+        ck_assert_uint_ne(generations_begin(&generations, 1), 0);
+    ck_assert_uint_eq(generations_begin(&generations, 1), 0);
+    generations_end(&generations, 77);
+    ck_assert_uint_ne(generations_begin(&generations, 1), 0);
+}
+END_TEST
+
+static atomic_bool enough;
+
+/* Every proof says its number, so a torn one would show. */
+static void *read_proofs(void *user)
+{
+    unsigned *seen = user;
+    while (!atomic_load(&enough)) {
+        uint32_t number = generations_of(&generations, 0);
+        int64_t proof_ms = generations_proof(&generations, number);
+        if (proof_ms == INT64_MIN)
+            continue;
+        ck_assert_int_eq(proof_ms / 1000, number);
+        (*seen)++;
+    }
+    return NULL;
+}
+
+START_TEST(readers_never_see_a_proof_of_another)
+{
+    pthread_t reader;
+    unsigned seen = 0;
+    ck_assert_int_eq(pthread_create(&reader, NULL, read_proofs, &seen), 0);
+    for (unsigned i = 0; i < 60 * GENERATIONS_PLACES; i++) {
+        uint32_t number = generations_begin(&generations, (int64_t)(generations.last + 1) * 1000);
+        generations_assign(&generations, 0, number);
+        generations_prove(&generations, number, (int64_t)number * 1000 + 7);
+        generations_end(&generations, number);
+    }
+    atomic_store(&enough, true);
+    pthread_join(reader, NULL);
+    ck_assert_uint_gt(seen, 0);
+}
+END_TEST
+
+#define ROWS(table) ((int)(sizeof(table) / sizeof((table)[0])))
+
+static TCase *watch_case(void)
+{
+    TCase *watches = tcase_create("watches");
+    tcase_set_timeout(watches, 30);
+    tcase_add_test(watches, a_watch_that_is_up_is_a_generation_whose_proof_stays_young);
+    tcase_add_test(watches, without_a_watcher_nothing_is_watched);
+    tcase_add_test(watches, changed_keys_are_told_one_by_one);
+    tcase_add_test(watches, a_server_that_was_emptied_begins_a_new_generation_and_is_doubted);
+    tcase_add_test(watches,
+                   a_watch_that_is_cut_comes_back_with_a_new_generation_and_its_slots_are_doubted);
+    tcase_add_test(watches, a_silent_server_trips_its_breaker_and_then_loses_its_generation);
+    tcase_add_test(watches, a_late_answer_keeps_the_watch_and_gives_the_node_back);
+    tcase_add_test(watches, a_frozen_server_loses_its_generation_and_gets_it_back);
+    tcase_add_loop_test(watches, garbage_ends_a_watch, 0, 2);
+    tcase_add_loop_test(watches, a_server_that_refuses_is_used_without_a_watch, 0,
+                        ROWS(refusal_rows));
+    tcase_add_test(watches, each_master_has_a_generation_and_loses_only_its_own);
+    tcase_add_test(watches, slots_that_move_get_a_generation_that_they_never_had);
+    tcase_add_test(watches, many_migrations_do_not_use_the_generations_up);
+    tcase_add_test(watches, a_master_that_owns_nothing_any_more_is_not_watched);
+    return watches;
+}
+
+int main(void)
+{
+    Suite *suite = suite_create("store_watch");
+    suite_add_tcase(suite, watch_case());
+    TCase *table = tcase_create("table");
+    tcase_add_test(table, a_place_that_is_used_again_is_never_taken_for_what_it_was);
+    tcase_add_test(table, when_all_places_are_taken_there_is_no_generation);
+    tcase_add_test(table, readers_never_see_a_proof_of_another);
+    suite_add_tcase(suite, table);
+    return support_run(suite);
+}
