@@ -9,6 +9,7 @@
 #include "jitter.h"
 #include "link.h"
 #include "metrics.h"
+#include "near.h"
 
 enum {
     TRIES_MAX = 16,
@@ -150,6 +151,7 @@ void call_forgo(struct store_call *call)
     if (state->breaker && state->passed)
         breaker_forgo(&state->breaker->breaker);
     state->breaker = NULL;
+    state->near_until_ms = 0;
 }
 
 static void note_reply(struct store_link *link, struct store_call *call,
@@ -161,7 +163,7 @@ static void note_reply(struct store_link *link, struct store_call *call,
 }
 
 /* What links ask for themselves, like maps and pings, goes to nodes with an open breaker, too. */
-static bool may_pass(struct store_call *call, struct store_breaker *breaker)
+bool call_may_pass(struct store_call *call, struct store_breaker *breaker)
 {
     struct store_call_state *state = call->state;
     state->passed_ns = clock_monotonic_ns();
@@ -227,7 +229,7 @@ static void park(struct store_link *link, struct store_call *call, int64_t again
  * connection would only hold up the probe. */
 void call_send(struct store_link *link, struct node *node, struct store_call *call)
 {
-    if (!may_pass(call, node->breaker)) {
+    if (!call_may_pass(call, node->breaker)) {
         call_end_soon(link, call, ERR_STORE_UNAVAILABLE);
         return;
     }
@@ -242,7 +244,8 @@ void call_route(struct store_link *link, struct store_call *call)
 {
     unsigned owner = link->map ? link->map->owner[call->state->slot] : SLOT_NONE;
     if (owner != SLOT_NONE) {
-        call_send(link, link->map_nodes[owner], call);
+        if (!near_send(link, call, owner))
+            call_send(link, link->map_nodes[owner], call);
         return;
     }
     shared_want_refresh(link->store);
@@ -316,6 +319,11 @@ bool call_take_reply(struct store_link *link, struct store_call *call,
     /* The source goes to the same node, on the same pass. */
     if (outcome != OUTCOME_NOSCRIPT)
         note_reply(link, call, reply);
+    if (connection->near && outcome != OUTCOME_ANSWER) {
+        connection->refused = outcome == OUTCOME_DENIED;
+        near_fall_back(link, call);
+        return false;
+    }
     /* The source follows ASKING again; every other way forgets it. */
     call->state->asking = asked && outcome == OUTCOME_NOSCRIPT;
     switch (outcome) {
@@ -354,6 +362,10 @@ bool call_take_reply(struct store_link *link, struct store_call *call,
 
 void call_lose(struct store_link *link, struct store_call *call, bool sent)
 {
+    if (call->state->near_until_ms) {
+        near_fall_back(link, call);
+        return;
+    }
     call_forgo(call);
     call->state->asking = false;
     call->state->asking_owed = false;

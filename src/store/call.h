@@ -31,8 +31,10 @@ struct store_call_state {
     struct store_breaker *breaker; /* of the node it is with; not yet told how that went */
     bool passed;                   /* the breaker let it through; else it did not ask */
     int64_t passed_ns;
-    int64_t again_ms;    /* parked: when to try again; 0: when a map comes */
-    uint64_t stream_end; /* awaiting: position in the connection's output behind it */
+    int64_t again_ms;      /* parked: when to try again; 0: when a map comes */
+    uint64_t stream_end;   /* awaiting: position in the connection's output behind it */
+    int64_t near_until_ms; /* at a replica: when it goes on to the master; else 0 */
+    bool was_near;         /* never again to a replica */
     unsigned slot;
     unsigned tries;   /* redirections and lost connections so far */
     unsigned pauses;  /* passing errors so far */
@@ -53,6 +55,8 @@ void call_begin(struct store_link *link, struct store_call *call);
 void call_route(struct store_link *link, struct store_call *call);
 /* Sends the call to this node, or ends it soon if the node's breaker does not let it pass. */
 void call_send(struct store_link *link, struct node *node, struct store_call *call);
+/* True if the node's breaker lets the call pass; it must be told then how that went. */
+bool call_may_pass(struct store_call *call, struct store_breaker *breaker);
 /* Tells the breaker how the node did, once: later notes are for nobody. */
 void call_note(struct store_call *call, bool success);
 /* The call leaves its node, which has not shown how it does. */

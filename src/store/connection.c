@@ -16,6 +16,7 @@
 #include "link.h"
 #include "log.h"
 #include "metrics.h"
+#include "near.h"
 #include "stream.h"
 #include "tls.h"
 #include "trouble.h"
@@ -157,9 +158,10 @@ static void come_up(struct connection *connection)
 static void greet(struct connection *connection)
 {
     const struct settings *settings = connection->link->settings;
-    const struct buffer *greeting = &settings->greeting;
+    const struct buffer *greeting =
+        connection->near ? &settings->near_greeting : &settings->greeting;
     connection->state = CONNECTION_GREETING;
-    connection->greetings_owed = settings->greetings;
+    connection->greetings_owed = settings->greetings + connection->near;
     if (connection_write(connection, greeting->data, greeting->length) != (ssize_t)greeting->length)
         connection_break(connection, ERR_STORE_UNAVAILABLE, "greeting-not-sent");
 }
@@ -358,9 +360,11 @@ void connection_open(struct connection *connection)
 /* Wrong credentials do not get better within a call's time, nor does a node that failed often. */
 static void fail_or_keep(struct connection *connection, struct store_call *call)
 {
-    if (call->state->direct || connection->down_err == ERR_STORE_DENIED ||
-        connection->due_ms >= call->deadline_ms ||
-        breaker_state(&connection->breaker->breaker) == BREAKER_OPEN)
+    if (connection->near)
+        near_fall_back(connection->link, call);
+    else if (call->state->direct || connection->down_err == ERR_STORE_DENIED ||
+             connection->due_ms >= call->deadline_ms ||
+             breaker_state(&connection->breaker->breaker) == BREAKER_OPEN)
         call_end_soon(connection->link, call, connection->down_err);
     else
         call_list_add(&connection->queue, call);

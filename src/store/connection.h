@@ -42,9 +42,10 @@ struct connection_subscriber {
 
 struct connection {
     struct store_link *link;
-    const struct endpoint *endpoint;                /* the node's */
-    struct store_breaker *breaker;                  /* the node's */
-    bool durable;                                   /* one batch at a time, with WAIT behind it */
+    const struct endpoint *endpoint; /* the node's */
+    struct store_breaker *breaker;   /* the node's */
+    bool durable;                    /* one batch at a time, with WAIT behind it */
+    bool near;                       /* says READONLY, for calls that a replica may answer */
     const struct connection_subscriber *subscriber; /* NULL: a connection for calls */
     enum connection_state state;
     int64_t due_ms;

@@ -9,17 +9,27 @@
 #include "clock.h"
 #include "crypto.h"
 #include "metrics.h"
+#include "near.h"
 #include "timing.h"
 
 enum { FLUSH_ROUNDS = 4 };
 
 /* --- nodes --- */
 
-struct node *link_node(struct store_link *link, const struct endpoint *endpoint)
+static struct node *find_node(struct store_link *link, const struct endpoint *endpoint, bool near)
 {
     for (struct node *node = link->nodes; node; node = node->next)
-        if (endpoint_equal(&node->endpoint, endpoint))
+        if (node->data.near == near && endpoint_equal(&node->endpoint, endpoint))
             return node;
+    return NULL;
+}
+
+static struct node *find_or_make_node(struct store_link *link, const struct endpoint *endpoint,
+                                      bool near)
+{
+    struct node *found = find_node(link, endpoint, near);
+    if (found)
+        return found;
     struct node *node = xcalloc(1, sizeof(*node));
     node->endpoint = *endpoint;
     connection_init(&node->data, link, &node->endpoint, false);
@@ -27,10 +37,21 @@ struct node *link_node(struct store_link *link, const struct endpoint *endpoint)
     node->breaker = breakers_take(link->store, endpoint, link->settings->reconnect_max_ms);
     node->data.breaker = node->breaker;
     node->durable.breaker = node->breaker;
+    node->data.near = near;
     node->next = link->nodes;
     link->nodes = node;
     timing_sweep_later(link);
     return node;
+}
+
+struct node *link_node(struct store_link *link, const struct endpoint *endpoint)
+{
+    return find_or_make_node(link, endpoint, false);
+}
+
+struct node *link_near_node(struct store_link *link, const struct endpoint *endpoint)
+{
+    return find_or_make_node(link, endpoint, true);
 }
 
 void link_free_node(struct store_link *link, struct node *node)
@@ -111,6 +132,7 @@ static void follow_map(struct store_link *link)
         link->map_nodes[i] = link_node(link, &map->nodes[i]);
         link->map_nodes[i]->in_map = true;
     }
+    near_choose(link);
     timing_sweep_later(link);
     route_again(link);
 }
@@ -137,8 +159,11 @@ static void take_settings(struct store_link *link)
             connection_end_pause(&node->durable);
         }
     }
+    bool changed = settings != link->settings;
     settings_unref(&link->settings);
     link->settings = settings;
+    if (changed)
+        near_choose(link);
 }
 
 static void on_wake(uv_async_t *wake)
@@ -192,6 +217,7 @@ void link_handle_closed(struct store_link *link)
     slot_map_unref(&link->map);
     settings_unref(&link->settings);
     free(link->map_nodes);
+    free(link->near_nodes);
     free(link->input);
     free(link);
 }

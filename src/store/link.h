@@ -26,8 +26,9 @@ struct store_link {
     bool closing;
 
     struct settings *settings;
-    struct slot_map *map;    /* NULL until the first is known */
-    struct node **map_nodes; /* of map->nodes[i], masters only */
+    struct slot_map *map;     /* NULL until the first is known */
+    struct node **map_nodes;  /* of map->nodes[i], masters only */
+    struct node **near_nodes; /* of map->nodes[i], its near replica or NULL; NULL: nobody has one */
     struct node *nodes;
 
     struct call_list parked, ending;
@@ -50,6 +51,8 @@ struct store_link {
 void link_schedule(struct store_link *link, int64_t due_ms);
 /* The node, made if it is new. */
 struct node *link_node(struct store_link *link, const struct endpoint *endpoint);
+/* The node that has replicas' answers (near.h) from this endpoint. */
+struct node *link_near_node(struct store_link *link, const struct endpoint *endpoint);
 /* Frees the node, which is in no list and has no calls. */
 void link_free_node(struct store_link *link, struct node *node);
 /* Which of the node's connections the call uses. */

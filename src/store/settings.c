@@ -30,6 +30,21 @@ static bool read_seeds(struct settings *settings, const struct conf_list *nodes,
     return nodes->count > 0;
 }
 
+static bool read_near(struct settings *settings, const struct conf_list *networks,
+                      struct buffer *error)
+{
+    settings->near = xcalloc(networks->count, sizeof(settings->near[0]));
+    settings->near_count = networks->count;
+    for (size_t i = 0; i < networks->count; i++) {
+        if (!ip_network_parse(text_of(networks->items[i]), &settings->near[i])) {
+            buffer_addf(error, "redis.near_replicas: \"%s\" is not a network\n",
+                        networks->items[i]);
+            return false;
+        }
+    }
+    return true;
+}
+
 /* The first line of the file. */
 static bool read_password(const char *option, const char *path, char *out, size_t size,
                           struct text *ret, struct buffer *error)
@@ -57,35 +72,43 @@ static void add_auth(struct buffer *greeting, struct text user, struct text pass
     command_append(greeting, arguments, user.length ? 3 : 2);
 }
 
-/* AUTH, if there is a password, and PING. Returns the number of commands, 0 with *error. */
-static unsigned make_greeting(struct buffer *greeting, const char *user, const char *option,
-                              const char *path, struct buffer *error)
+/* AUTH, if there is a password. */
+static bool read_auth(struct buffer *greeting, const char *user, const char *option,
+                      const char *path, struct buffer *error)
 {
-    unsigned commands = 0;
-    if (path && path[0]) {
-        char file[PASSWORD_MAX];
-        struct text password = {0};
-        bool good = read_password(option, path, file, sizeof(file), &password, error);
-        if (good)
-            add_auth(greeting, text_of(user), password);
-        crypto_wipe(file, sizeof(file));
-        if (!good)
-            return 0;
-        commands++;
-    }
+    if (!path || !path[0])
+        return true;
+    char file[PASSWORD_MAX];
+    struct text password = {0};
+    bool good = read_password(option, path, file, sizeof(file), &password, error);
+    if (good)
+        add_auth(greeting, text_of(user), password);
+    crypto_wipe(file, sizeof(file));
+    return good;
+}
+
+/* Returns the number of commands that the greeting then has. */
+static unsigned add_ping(struct buffer *greeting)
+{
+    bool auth = greeting->length > 0;
     command_append(greeting, (const struct text[]){TEXT("PING")}, 1);
-    return commands + 1;
+    return 1 + auth;
 }
 
 static bool read_credentials(struct settings *settings, const struct conf *conf,
                              struct buffer *error)
 {
-    settings->greetings = make_greeting(&settings->greeting, conf->redis_user,
-                                        "redis.password_file", conf->redis_password_file, error);
-    settings->sentinel_greetings =
-        make_greeting(&settings->sentinel_greeting, conf->redis_sentinel_user,
-                      "redis.sentinel_password_file", conf->redis_sentinel_password_file, error);
-    return settings->greetings && settings->sentinel_greetings;
+    if (!read_auth(&settings->greeting, conf->redis_user, "redis.password_file",
+                   conf->redis_password_file, error) ||
+        !read_auth(&settings->sentinel_greeting, conf->redis_sentinel_user,
+                   "redis.sentinel_password_file", conf->redis_sentinel_password_file, error))
+        return false;
+    buffer_add_text(&settings->near_greeting, buffer_text(&settings->greeting));
+    command_append(&settings->near_greeting, (const struct text[]){TEXT("READONLY")}, 1);
+    add_ping(&settings->near_greeting);
+    settings->greetings = add_ping(&settings->greeting);
+    settings->sentinel_greetings = add_ping(&settings->sentinel_greeting);
+    return true;
 }
 
 static bool read_tls(struct settings *settings, const struct conf *conf, struct buffer *error)
@@ -108,6 +131,7 @@ struct settings *settings_from_conf(const struct conf *conf, struct buffer *erro
     settings->map_refresh_ms = conf->redis_map_refresh * 1000;
     trouble_init(&settings->trouble);
     if (!read_seeds(settings, &conf->redis_nodes, error) ||
+        !read_near(settings, &conf->redis_near_replicas, error) ||
         !read_credentials(settings, conf, error) || !read_tls(settings, conf, error))
         settings_unref(&settings);
     return settings;
@@ -125,10 +149,12 @@ void settings_unref(struct settings **settings)
     *settings = NULL;
     if (gone && atomic_fetch_sub_explicit(&gone->references, 1, memory_order_acq_rel) == 1) {
         buffer_free(&gone->greeting);
+        buffer_free(&gone->near_greeting);
         buffer_free(&gone->sentinel_greeting);
         tls_context_free(&gone->tls);
         trouble_free(&gone->trouble);
         free(gone->seeds);
+        free(gone->near);
         free(gone);
     }
 }

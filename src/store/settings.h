@@ -14,8 +14,11 @@ struct settings {
     size_t seed_count;      /* at least 1 */
     struct buffer greeting; /* AUTH, if there is a password, and PING; wiped with the settings */
     unsigned greetings;     /* commands in it */
+    struct buffer near_greeting;     /* the same with READONLY before PING: one command more */
     struct buffer sentinel_greeting; /* the same for sentinels */
     unsigned sentinel_greetings;
+    struct ip_network *near; /* of redis.near_replicas */
+    size_t near_count;
     struct tls_context *tls; /* NULL: plain TCP */
     struct trouble trouble;  /* of connections made under these settings */
     int64_t slow_ms;         /* a later answer is a failure for the breaker */

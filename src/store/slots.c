@@ -58,6 +58,7 @@ static struct slot_map *create_map(size_t node_capacity)
     struct slot_map *map = xcalloc(1, sizeof(*map));
     atomic_init(&map->references, 1);
     map->nodes = xcalloc(node_capacity, sizeof(map->nodes[0]));
+    map->master_of = xcalloc(node_capacity, sizeof(map->master_of[0]));
     memset(map->owner, 0xff, sizeof(map->owner));
     return map;
 }
@@ -74,6 +75,7 @@ void slot_map_unref(struct slot_map **map)
     *map = NULL;
     if (gone && atomic_fetch_sub_explicit(&gone->references, 1, memory_order_acq_rel) == 1) {
         free(gone->nodes);
+        free(gone->master_of);
         free(gone);
     }
 }
@@ -96,14 +98,22 @@ static bool read_node(const struct store_reply *entry, const char *asked, struct
     return endpoint_set(ret, host->text.length ? host->text : text_of(asked), number);
 }
 
+/* Index of the node; the map's node_count if it does not have it. */
+static size_t find_node(const struct slot_map *map, const struct endpoint *node)
+{
+    size_t i = 0;
+    while (i < map->node_count && !endpoint_equal(&map->nodes[i], node))
+        i++;
+    return i;
+}
+
 /* Index of the node within the map, added if it is new. */
 static size_t add_node(struct slot_map *map, const struct endpoint *node)
 {
-    for (size_t i = 0; i < map->node_count; i++)
-        if (endpoint_equal(&map->nodes[i], node))
-            return i;
-    map->nodes[map->node_count] = *node;
-    return map->node_count++;
+    size_t index = find_node(map, node);
+    if (index == map->node_count)
+        map->nodes[map->node_count++] = *node;
+    return index;
 }
 
 static void own_slots(struct slot_map *map, int64_t first, int64_t last, size_t owner)
@@ -132,14 +142,23 @@ static bool read_master(struct slot_map *map, const struct store_reply *range, c
     return true;
 }
 
-/* Replicas are only asked for the map: one that cannot be read is left out. */
+/* All ranges of a master name the same replicas. One that cannot be read is left out, with those
+ * of a master that is not known. */
 static void read_replicas(struct slot_map *map, const struct store_reply *range, const char *asked)
 {
+    int64_t first = 0;
+    (void)store_reply_int(store_reply_element(range, 0), &first);
+    uint16_t master = map->owner[first];
+    if (master == SLOT_NONE)
+        return;
     for (size_t i = 3; i < store_reply_count(range); i++) {
         struct endpoint node;
         bool known;
-        if (read_node(store_reply_element(range, i), asked, &node, &known) && known)
-            add_node(map, &node);
+        if (!read_node(store_reply_element(range, i), asked, &node, &known) || !known)
+            continue;
+        size_t index = add_node(map, &node);
+        if (index >= map->master_count)
+            map->master_of[index] = master;
     }
 }
 
@@ -189,10 +208,11 @@ static bool same_nodes(const struct slot_map *a, const struct slot_map *b)
     if (a->node_count != b->node_count || a->master_count != b->master_count)
         return false;
     for (size_t i = 0; i < a->node_count; i++) {
-        bool found = false;
-        for (size_t j = 0; j < b->node_count && !found; j++)
-            found = endpoint_equal(&a->nodes[i], &b->nodes[j]);
-        if (!found)
+        size_t j = find_node(b, &a->nodes[i]);
+        if (j == b->node_count || (i < a->master_count) != (j < b->master_count))
+            return false;
+        if (i >= a->master_count &&
+            !endpoint_equal(&a->nodes[a->master_of[i]], &b->nodes[b->master_of[j]]))
             return false;
     }
     return true;

@@ -13,6 +13,7 @@ struct slot_map {
     struct endpoint *nodes; /* masters first, then replicas */
     size_t node_count;
     size_t master_count;
+    uint16_t *master_of;        /* of nodes[i], a replica: index of its master in nodes */
     unsigned covered;           /* slots that have an owner */
     uint16_t owner[SLOT_COUNT]; /* index into nodes, or SLOT_NONE */
 };
@@ -25,5 +26,6 @@ struct slot_map *slot_map_parse(const struct store_reply *reply, const char *ask
 struct slot_map *slot_map_single(const struct endpoint *node);
 struct slot_map *slot_map_ref(struct slot_map *map);
 void slot_map_unref(struct slot_map **map);
-/* True if both send every slot to the same endpoint and know the same nodes. */
+/* True if both send every slot to the same endpoint and know the same nodes, with the same masters.
+ */
 bool slot_map_equal(const struct slot_map *a, const struct slot_map *b);

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 
 #include "clock.h"
+#include "near.h"
 
 enum {
     TICK_MS = 5, /* deadlines that pass closer together are looked at together */
@@ -68,6 +69,12 @@ static bool expire_list(struct expiry *expiry, struct call_list *list, enum err 
  * One that only owes the answer to WAIT goes on, the call's own reply is in. */
 static void expire_connection(struct expiry *expiry, struct connection *connection)
 {
+    if (connection->near) {
+        int64_t next_ms = near_expire(connection, expiry->now_ms);
+        if (next_ms < expiry->first_deadline_ms)
+            expiry->first_deadline_ms = next_ms;
+        return;
+    }
     bool up = connection->state == CONNECTION_UP;
     /* A durable call may have only waited for its turn, behind a WAIT that no replica answers. */
     expire_list(expiry, &connection->queue, up ? ERR_STORE_TIMEOUT : connection->down_err,
