@@ -329,6 +329,9 @@ def trial_on(daemon):
     """A trial on a service of proxied_service(); the cluster is mended whatever happens."""
     cluster = daemon.cluster
     for node in daemon.nodes:
+        if node.process is None or node.process.poll() is not None:
+            node.kill()
+            node.start("/livez")
         wait_until(lambda: is_well(node), 10, "the node is well before the trial")
     try:
         yield Trial(daemon, cluster)

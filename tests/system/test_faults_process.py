@@ -1,0 +1,458 @@
+"""F20-F22, F26, F27, F30: what happens to the process itself: full disks, no files, no memory,
+restarts, reloads, a damaged journal."""
+
+import contextlib
+import http.client
+import json
+import os
+import resource
+import signal
+import socket
+import subprocess
+import threading
+import time
+
+import pytest
+
+from checks import check_problem
+from client import Client, RawSocket, Redis
+from daemon import BINARY, SERVICE, unique, write_key_file
+from faults import (AT_ONCE, TIMES, Trial, count_of, cpu_seconds, is_well, open_files,
+                    proxied_service, trial_on)
+from redis_servers import SLOW, SingleRedis, wait_until
+from test_audit import break_by_directory, break_by_limit, mend_directory, mend_limit
+from test_parallel import at_once
+
+
+@pytest.fixture(scope="module")
+def service(workspace):
+    with proxied_service(workspace / "faults-process") as daemon:
+        yield daemon
+
+
+@pytest.fixture
+def trial(service):
+    with trial_on(service) as trial:
+        yield trial
+
+
+def is_instrumented():
+    """Sanitizers reserve memory of their own and end the process their own way."""
+    with open(BINARY, "rb") as file:
+        program = file.read()
+    return b"__asan_init" in program or b"__tsan_init" in program
+
+
+# --- F20 ------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("harm, mend", [(break_by_limit, mend_limit),
+                                        (break_by_directory, mend_directory)],
+                         ids=["full", "gone"])
+def test_f20_the_audit_disk_is_full(start, harm, mend):
+    daemon = start(**TIMES)
+    trial = Trial(daemon)
+    user = unique("disk")
+    logins = [trial.login(user) for _ in range(3)]
+    trial.know_everywhere()
+    trial.kick(trial.login(user))
+    harm(daemon.node)
+    unrecorded = []
+    wait_until(lambda: trial.try_login(unique()).code == "audit_unavailable", 5,
+               "changes are refused")
+    devices = daemon.devices(user)["total"]
+    for _ in range(10):
+        for answer in (trial.try_login(user), trial.call(
+                "POST", "/v1/refresh", {"refresh_token": logins[0]["refresh_token"]})):
+            check_problem(answer, 503, "audit_unavailable")
+            unrecorded.append(answer.header("X-Request-Id"))
+        trial.nobody_gets_in()
+    check_problem(trial.kick(logins[2]), 503, "audit_unavailable")
+    assert daemon.devices(user)["total"] in (devices, devices - 1), "refused logins left nothing"
+    assert daemon.node.metric("sessiond_audit_errors_total") >= 1
+    mend(daemon.node)
+    wait_until(lambda: trial.try_login(unique()).status == 201, 10, "changes work again")
+    # What was refused because it could not be recorded is, of course, not on record, or late.
+    trial.sent = [{} for _ in daemon.nodes]
+    trial.aftermath()
+
+
+# --- F21 ------------------------------------------------------------------------------------------
+def few_files(count):
+    def limit():
+        resource.setrlimit(resource.RLIMIT_NOFILE, (count, count))
+    return limit
+
+
+def test_f21_no_file_is_left(start, workspace):
+    files = 256
+    daemon = start(begin_now=False, **TIMES)
+    node = daemon.node
+    node.start(preexec_fn=few_files(files))
+    trial = Trial(daemon)
+    seen = trial.login()
+    assert trial.validate(seen).status == 200
+    trial.kick(trial.login())
+    logged = node.log_text()
+    # One at a time, so that most of them are really there.
+    crowd = [RawSocket(node.port) for _ in range(files + 60)]
+    try:
+        wait_until(lambda: is_exhausted(node, files) or refused(node), 3, "files run out")
+        used, begun = cpu_seconds(node.process.pid), time.monotonic()
+        count = 0
+        while time.monotonic() - begun < 1.5:
+            answer = trial.validate(seen)
+            assert answer.status == 200, answer
+            answer = trial.try_login()
+            assert answer.status == 201, answer
+            trial.kick(trial.living[-1])
+            trial.dead = trial.dead[-2:]
+            count += 1
+            time.sleep(0.05)
+        busy = cpu_seconds(node.process.pid) - used
+        assert count >= 5 and busy < 0.7 * SLOW, (count, busy)
+        lines = count_of("\n", node.log_text()[len(logged):])
+        assert lines <= 10, node.log_text()[len(logged):][:2000]
+        trial.nobody_gets_in()
+    finally:
+        for raw in crowd:
+            raw.socket.close()
+    wait_until(lambda: Client(port=node.port).call(
+        "GET", "/v1/validate", None, seen["access_token"]).status == 200, 5, "newcomers are served")
+    trial.aftermath()
+
+
+def is_exhausted(node, files):
+    return open_files(node.process.pid) >= files - 12
+
+
+def refused(node):
+    return node.metric("sessiond_connections_refused_total") > 0
+
+
+# --- F22 ------------------------------------------------------------------------------------------
+def data_bytes(pid):
+    with open(f"/proc/{pid}/status") as file:
+        return next(int(line.split()[1]) * 1024 for line in file if line.startswith("VmData:"))
+
+
+@pytest.mark.skipif(is_instrumented(), reason="sanitizers have their own memory")
+def test_f22_no_memory_is_left(start):
+    daemon = start(**TIMES)
+    node = daemon.node
+    trial = Trial(daemon)
+    living = [trial.login() for _ in range(5)]
+    for _ in range(3):
+        trial.kick(trial.login())
+    trial.know_everywhere()
+    room = data_bytes(node.process.pid) + 256 * 1024
+    resource.prlimit(node.process.pid, resource.RLIMIT_DATA, (room, room))
+    crowd, answers = [], set()
+    end = time.monotonic() + 8
+    while node.process.poll() is None and time.monotonic() < end:
+        with contextlib.suppress(OSError):
+            raw = RawSocket(node.port, timeout=1)
+            crowd.append(raw)
+            raw.send(b"POST /v1/validate HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+                     b"Authorization: Bearer " + SERVICE.encode() +
+                     b"\r\nContent-Length: 16000\r\n\r\n" + b" " * 15000)
+        if len(crowd) % 20 == 0:
+            for login in trial.dead + living[:1]:
+                answer = trial.validate(login)
+                answers.add(answer.status if answer else None)
+    trial.check_no_lie()
+    for raw in crowd:
+        raw.socket.close()
+    print(f"F22: {len(crowd)} connections, answers {answers}, exit {node.process.poll()}")
+    code = node.process.wait(5 * SLOW)
+    assert code == -signal.SIGABRT, code
+    assert "memory" in node.log_text()[-2000:], node.log_text()[-2000:]
+    node.hang_up()
+    node.start()
+    trial.aftermath(restarted=True)
+
+
+# --- F26 ------------------------------------------------------------------------------------------
+class Inherited:
+    """A node whose listening socket belongs to us, as it belongs to systemd."""
+
+    def __init__(self, node):
+        self.node = node
+        self.listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
+        self.port = self.listener.getsockname()[1]
+
+    def start(self):
+        environment = dict(os.environ, LISTEN_FDS="1", LISTEN_FDNAMES="http")
+        inherited = self.listener.fileno()
+        command = f'exec 3<&{inherited}; LISTEN_PID=$$ exec "$0" --config "$1"'
+        with open(self.node.log, "ab") as log:
+            self.node.process = subprocess.Popen(
+                ["/bin/bash", "-c", command, BINARY, str(self.node.config)],
+                pass_fds=[inherited], env=environment, stdin=subprocess.DEVNULL, stdout=log,
+                stderr=log)
+        self.node.wait_for("/livez")
+
+    def restart(self):
+        self.node.signal(signal.SIGTERM)
+        assert self.node.process.wait(20 * SLOW) == 0, self.node.log_text()[-2000:]
+        self.node.hang_up()
+        self.start()
+
+
+class Visitors:
+    """Threads that call without a pause; what went wrong is kept."""
+
+    def __init__(self, port, count):
+        self.port, self.stopping = port, threading.Event()
+        self.done, self.again, self.wrong = 0, 0, []
+        self.sent, self.lock = {}, threading.Lock()
+        self.threads = [threading.Thread(target=self.live, args=(n % 2 == 0,)) for n in range(count)]
+        for thread in self.threads:
+            thread.start()
+
+    def live(self, keep):
+        """One connection for everything, or one for each call."""
+        client = Client(port=self.port, timeout=20 * SLOW)
+        try:
+            while not self.stopping.is_set():
+                login = self.ask(client, keep, "POST", "/v1/login", {"user_id": unique()}, SERVICE)
+                if login:
+                    for _ in range(3):
+                        self.ask(client, keep, "GET", "/v1/validate", None, login["access_token"])
+        except Exception as error:  # whatever it was, it is not to be lost with the thread
+            self.wrong.append(repr(error))
+        finally:
+            client.close()
+
+    def ask(self, client, keep, method, path, body, bearer):
+        name = f"visit-{next(Trial.numbers)}"
+        used = getattr(client.local, "connection", None) is not None
+        headers = {"X-Request-Id": name, "Connection": None if keep else "close"}
+        try:
+            answer = client.call(method, path, body, bearer, headers)
+        except (http.client.RemoteDisconnected, ConnectionResetError, BrokenPipeError) as error:
+            # A kept connection that ends before the first byte of an answer: clients ask again.
+            if not used:
+                self.wrong.append((name, repr(error)))
+            self.again += 1
+            return None
+        if not keep or answer.header("Connection") == "close":
+            client.close()
+        with self.lock:
+            self.sent[name] = answer.status
+            self.done += 1
+        if answer.status not in (200, 201):
+            self.wrong.append((name, answer))
+        return answer.json
+
+    def stop(self):
+        self.stopping.set()
+        for thread in self.threads:
+            thread.join()
+
+
+def test_f26_restarts_under_load(start):
+    daemon = start(begin_now=False, **TIMES)
+    inherited = Inherited(daemon.node)
+    inherited.start()
+    daemon.node.client = Client(port=inherited.port, timeout=30 * SLOW)
+    wait_until(lambda: is_well(daemon.node), 10, "ready")
+    trial = Trial(daemon)
+    trial.login()
+    trial.kick(trial.login())
+    visitors = Visitors(inherited.port, 4)
+    try:
+        pids = {daemon.node.process.pid}
+        for _ in range(10):
+            time.sleep(0.25)
+            inherited.restart()
+            pids.add(daemon.node.process.pid)
+        wait_until(lambda: is_well(daemon.node), 10, "ready")
+    finally:
+        visitors.stop()
+    print(f"F26: 10 restarts, {visitors.done} answers, {visitors.again} asked again on a connection "
+          "that had ended")
+    assert not visitors.wrong, (len(visitors.wrong), visitors.wrong[:5])
+    assert len(pids) == 11 and visitors.done > 200
+    trial.sent[0].update(visitors.sent)
+    trial.aftermath(restarted=True)
+    inherited.listener.close()
+
+
+# --- F27 ------------------------------------------------------------------------------------------
+BAD = ["[policy]\nmax_devices = many\n", "[server]\nno_such_option = 1\n", "[redis]\ntimeout = -1\n",
+       "garbage\n", "[key:broken]\nhash = 12\nscopes = all\n"]
+
+
+def test_f27_a_hundred_reloads_under_load(start):
+    daemon = start(policy__max_devices=7, **TIMES)
+    node = daemon.node
+    trial = Trial(daemon)
+    trial.login()
+    trial.kick(trial.login())
+    good_text = node.config.read_text()
+    other_text = good_text.replace("max_devices = 7", "max_devices = 9")
+    assert other_text != good_text
+    counted = ("sessiond_config_reloads_total", "sessiond_config_reload_errors_total")
+    before = [node.metric(name) for name in counted]
+    pid = node.process.pid
+    visitors = Visitors(node.port, 4)
+    try:
+        for number in range(100):
+            done = sum(node.metric(name) for name in counted)
+            if number % 2:
+                node.config.write_text(good_text + BAD[number // 2 % len(BAD)])
+            else:
+                node.config.write_text(good_text if number % 4 else other_text)
+            if number == 50:
+                lines = node.key_file.read_text().splitlines()
+                write_key_file(node.key_file, lines + [f"key 2 {os.urandom(32).hex()}"])
+            node.signal(signal.SIGHUP)
+            wait_until(lambda: sum(node.metric(name) for name in counted) > done, 5,
+                       "the configuration was read")
+    finally:
+        visitors.stop()
+        node.config.write_text(good_text)
+    after = [node.metric(name) for name in counted]
+    assert [b - a for a, b in zip(before, after)] == [50, 50], (before, after)
+    assert not visitors.wrong and not visitors.again, (visitors.wrong[:5], visitors.again)
+    assert visitors.done > 200 and node.process.pid == pid
+    assert len(node.log_text().splitlines()) >= 50, "bad ones are in the log"
+    # 98 was good and said 7, 99 was bad: 7 is in force.
+    user = unique("reload")
+    for _ in range(9):
+        trial.login(user)
+    assert daemon.devices(user)["limit"] == 7
+    trial.living = trial.living[-3:]
+    print(f"F27: 100 reloads, {visitors.done} answers")
+    trial.sent[0].update(visitors.sent)
+    trial.aftermath()
+
+
+# --- F30 ------------------------------------------------------------------------------------------
+@contextlib.contextmanager
+def away(cluster):
+    """Redis cannot be reached by anybody."""
+    for proxy in cluster.proxies.values():
+        proxy.inject("refuse", "all")
+        proxy.inject("cut", "all")
+        proxy.cut_now()
+    try:
+        yield
+    finally:
+        assert cluster.hits("refuse") > 0
+        cluster.heal()
+
+
+def pending_kicks(trial, logins):
+    for login in logins:
+        answer = trial.kick(login)
+        assert answer.status == 202 and answer.json["durability"] == "pending", answer
+
+
+def journal_of(node):
+    return node.directory / "journal"
+
+
+def crash(node):
+    pid = node.process.pid
+    node.kill()
+    assert not os.path.exists(f"/proc/{pid}")
+
+
+def damaged_files(node):
+    return sorted(path.name for path in node.directory.glob("journal.damaged*"))
+
+
+def flip(path, offset):
+    data = bytearray(path.read_bytes())
+    data[offset] ^= 0x40
+    path.write_bytes(data)
+
+
+def cut(path, size):
+    os.truncate(path, path.stat().st_size + size if size < 0 else size)
+
+
+def spoil(kind, path, sizes):
+    """Damages the journal; `sizes` were its sizes before and after each record. Returns how many
+    records stand before the damage."""
+    if kind == "torn tail":
+        cut(path, -5)
+        return len(sizes) - 2
+    if kind == "flipped bit":
+        flip(path, sizes[2] + (sizes[3] - sizes[2]) // 2)
+        return 2
+    if kind == "cut in the middle":
+        cut(path, sizes[2])
+        return 2
+    if kind == "flipped head":
+        flip(path, 3)
+        return 0
+    cut(path, 0)
+    return 0
+
+
+KINDS = ["torn tail", "flipped bit", "cut in the middle", "flipped head", "empty"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_f30_the_journal_is_damaged(trial, service, kind):
+    node = service.node
+    path = journal_of(node)
+    # Nothing that is settled stands before the records of this test.
+    node.stop()
+    path.unlink()
+    for old in node.directory.glob("journal.damaged*"):
+        old.unlink()
+    node.start()
+    logins = [trial.login(node=1) for _ in range(6)]
+    trial.know_everywhere()
+    with away(trial.cluster):
+        sizes = [path.stat().st_size]
+        for login in logins:
+            pending_kicks(trial, [login])
+            sizes.append(path.stat().st_size)
+        assert sizes == sorted(set(sizes)), sizes
+        crash(node)
+        kept = spoil(kind, path, sizes)
+        errors = len(node.log_text())
+        node.start("/livez")
+        said = node.log_text()[errors:]
+        assert kind in ("cut in the middle", "empty") or "journal" in said, said
+        if kind in ("flipped bit", "flipped head"):
+            assert damaged_files(node), "the damaged part is kept"
+            assert node.metric("sessiond_journal_errors_total") >= 1
+            assert "<2>" in said or "<3>" in said, said
+        # What stood before the damage holds at once, Redis or not.
+        for login in logins[:kept]:
+            assert trial.validate(login, 0).status == 401
+        assert node.metric("sessiond_journal_unsettled") >= kept
+    # What a damaged disk has lost is not known by anybody any more.
+    for login in logins[kept:]:
+        trial.dead.remove(login)
+        trial.acknowledged.pop(login["session_id"])
+    trial.aftermath(restarted=True)
+
+
+def test_f30_a_crash_loop_loses_no_kick(trial, service):
+    node = service.node
+    logins = [trial.login(node=1) for _ in range(40)]
+    trial.know_everywhere()
+    with away(trial.cluster):
+        for turn in range(5):
+            share = logins[turn::5]
+            threads = [threading.Thread(target=trial.kick, args=(login,)) for login in share]
+            for thread in threads:
+                thread.start()
+            time.sleep(0.003 * turn)
+            crash(node)
+            for thread in threads:
+                thread.join()
+            node.start("/livez")
+            for login in trial.dead:
+                assert trial.validate(login, 0).status == 401, "at once, without Redis"
+        acknowledged = len(trial.dead)
+    print(f"F30: {acknowledged} of 40 kicks were acknowledged over 5 crashes")
+    assert acknowledged >= 5
+    for login in trial.unknown:
+        assert trial.call("GET", "/v1/validate", None, login["access_token"], 0) is not None
+    trial.aftermath(restarted=True)
