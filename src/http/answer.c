@@ -75,7 +75,9 @@ void answer_release(struct request *request)
     case WAITING_LINGERS:
         worker->lingering--;
         worker->daemon_due = true;
+        private->held = true; /* libmicrohttpd may find the client gone, and end it in this call */
         answer_queue(request);
+        private->held = false;
         return;
     case WAITING_SUSPENDED:
         worker->daemon_due = true;
@@ -83,6 +85,7 @@ void answer_release(struct request *request)
         return;
     case WAITING_CLIENT_GONE:
         worker->without_client--;
+        private->held = true;
         request_end(request);
         return;
     }

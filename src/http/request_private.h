@@ -51,6 +51,7 @@ struct request_private {
 
     bool answered; /* request_answer or request_fail was called */
     bool ready;    /* and the answer may leave */
+    bool held;     /* whoever answers still looks at the request */
     enum waiting waiting;
     int64_t waiting_since_ms;
 
@@ -60,8 +61,8 @@ struct request_private {
 
 /* A request from the worker's pool, all fields fresh but for the memory it kept. */
 struct request *request_take(struct worker *worker);
-/* Ends a request: it is wiped and given back to the pool at the end of the loop's turn, since
- * whoever answered it may still look at it. */
+/* Ends a request: it is wiped and given back to the pool, at the end of the loop's turn if it is
+ * held. */
 void request_end(struct request *request);
 /* Gives those back that have ended. */
 void request_collect(struct worker *worker);
