@@ -114,8 +114,8 @@ static size_t bucket_of(const uint8_t owner[JOURNAL_OWNER])
 static void insert(struct journal_index *index, struct journal_entry *entry)
 {
     size_t bucket = bucket_of(entry->owner);
-    entry->next = index->buckets[bucket];
-    index->buckets[bucket] = entry;
+    entry->next = index->buckets[bucket].first;
+    index->buckets[bucket].first = entry;
     insert_slot(index, entry);
     index->records++;
     index->unsettled += !entry->settled;
@@ -130,7 +130,7 @@ static void remove_slot(struct journal_index *index, struct journal_slot *slot)
 {
     struct journal_entry *entry = slot->entry;
     size_t bucket = bucket_of(entry->owner);
-    struct journal_entry **link = &index->buckets[bucket];
+    struct journal_entry **link = &index->buckets[bucket].first;
     while (*link != entry)
         link = &(*link)->next;
     *link = entry->next;
@@ -185,7 +185,7 @@ void journal_index_loaded(struct journal_index *index, uint64_t next_number)
 static struct journal_entry *known_like(const struct journal_index *index,
                                         const struct revocation *revocation)
 {
-    struct journal_entry *at = index->buckets[bucket_of(revocation->owner)];
+    struct journal_entry *at = index->buckets[bucket_of(revocation->owner)].first;
     while (at && !journal_entry_says_as_much(at, revocation))
         at = at->next;
     return at;
@@ -263,7 +263,7 @@ bool journal_index_find(struct journal_index *index, const uint8_t owner[JOURNAL
     if (!may_have(index, bucket))
         return false;
     pthread_mutex_lock(&index->lock);
-    const struct journal_entry *at = index->buckets[bucket];
+    const struct journal_entry *at = index->buckets[bucket].first;
     while (at && !(journal_entry_is_of(at, owner) && journal_entry_kills(at, session, created_ms)))
         at = at->next;
     if (at && ret)
@@ -283,11 +283,12 @@ struct revocation *journal_index_of_owner(struct journal_index *index,
     if (!may_have(index, bucket))
         return NULL;
     pthread_mutex_lock(&index->lock);
-    for (const struct journal_entry *at = index->buckets[bucket]; at; at = at->next)
+    for (const struct journal_entry *at = index->buckets[bucket].first; at; at = at->next)
         *count += journal_entry_is_of(at, owner);
     if (*count > 0)
         found = arena_alloc(arena, *count * sizeof(*found));
-    for (const struct journal_entry *at = index->buckets[bucket]; at; at = at->next)
+    for (const struct journal_entry *at = index->buckets[bucket].first; at && filled < *count;
+         at = at->next)
         if (journal_entry_is_of(at, owner))
             found[filled++] = journal_entry_copy(at, arena);
     pthread_mutex_unlock(&index->lock);

@@ -14,6 +14,11 @@
 
 struct journal_entry;
 
+/* Entries of owners with the same hash. */
+struct journal_bucket {
+    struct journal_entry *first;
+};
+
 /* Where an entry is by its number; the numbers grow. Without an entry: it is gone. */
 struct journal_slot {
     uint64_t number;
@@ -24,7 +29,7 @@ struct journal_index {
     _Atomic uint32_t *counts; /* entries in each bucket; changed under the lock */
 
     pthread_mutex_t lock;
-    struct journal_entry **buckets; /* by hash of the owner */
+    struct journal_bucket *buckets;
     struct journal_slot *slots;
     size_t slot_count, slot_capacity;
     uint64_t next_number;
