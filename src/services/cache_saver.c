@@ -1,0 +1,184 @@
+/* The thread that saves the cache now and then, and once more when it is stopped. */
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "cache.h"
+#include "metrics.h"
+
+static const int64_t second_ns = 1000000000;
+/* The longest sleep: how soon a new interval is noticed. */
+enum { LOOK_SECONDS = 5 };
+
+struct cache_saver {
+    pthread_t thread;
+    struct cache *cache;
+    char *path;
+    int64_t (*verified)(void *user, const struct cache_entry *entry);
+    void *user;
+    bool failing; /* the thread's */
+    pthread_mutex_t lock;
+    pthread_cond_t wake;
+    bool stopping;           /* guarded by lock */
+    struct keyring *keyring; /* guarded by lock */
+};
+
+/* The clock of the condition; tests may have stopped the other one. */
+static int64_t now_ns(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec * second_ns + now.tv_nsec;
+}
+
+static int64_t interval_ns(void)
+{
+    struct conf *conf = conf_current();
+    int64_t seconds = conf->cache_snapshot_interval;
+    conf_unref(&conf);
+    return seconds * second_ns;
+}
+
+/* False if the saver is to stop. */
+static bool sleep_until(struct cache_saver *saver, int64_t until_ns)
+{
+    const struct timespec until = {.tv_sec = until_ns / second_ns, .tv_nsec = until_ns % second_ns};
+    pthread_mutex_lock(&saver->lock);
+    while (!saver->stopping &&
+           pthread_cond_timedwait(&saver->wake, &saver->lock, &until) != ETIMEDOUT)
+        continue;
+    bool stopping = saver->stopping;
+    pthread_mutex_unlock(&saver->lock);
+    return !stopping;
+}
+
+static bool wait_for_turn(struct cache_saver *saver)
+{
+    int64_t began = now_ns();
+    for (;;) {
+        int64_t now = now_ns();
+        int64_t due = began + interval_ns();
+        if (now >= due)
+            return true;
+        int64_t look = now + LOOK_SECONDS * second_ns;
+        if (!sleep_until(saver, due < look ? due : look))
+            return false;
+    }
+}
+
+/* One line when saving begins to fail and one when it works again. */
+static void note(struct cache_saver *saver, bool saved, const struct buffer *error)
+{
+    if (!saved && !saver->failing)
+        log_error("snapshot_failed", "error=\"%.*s\"", (int)error->length, error->data);
+    else if (saved && saver->failing)
+        log_info("snapshot_recovered", "file=%s", saver->path);
+    saver->failing = !saved;
+}
+
+static void save(struct cache_saver *saver)
+{
+    pthread_mutex_lock(&saver->lock);
+    struct keyring *keyring = keyring_ref(saver->keyring);
+    pthread_mutex_unlock(&saver->lock);
+    struct buffer error = {0};
+    bool saved =
+        cache_save(saver->cache, keyring, saver->path, saver->verified, saver->user, &error);
+    note(saver, saved, &error);
+    buffer_free(&error);
+    keyring_unref(&keyring);
+}
+
+static void *run(void *user)
+{
+    struct cache_saver *saver = user;
+    pthread_setname_np(pthread_self(), "snapshot");
+    metrics_attach();
+    while (wait_for_turn(saver))
+        save(saver);
+    save(saver);
+    return NULL;
+}
+
+/* No signal is handled on this thread; SIGXFSZ above all must become EFBIG. */
+static int start_thread(struct cache_saver *saver)
+{
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    int error = pthread_create(&saver->thread, NULL, run, saver);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return error;
+}
+
+static void release(struct cache_saver *saver)
+{
+    keyring_unref(&saver->keyring);
+    pthread_cond_destroy(&saver->wake);
+    pthread_mutex_destroy(&saver->lock);
+    free(saver->path);
+    free(saver);
+}
+
+static struct cache_saver *create(struct cache *cache, struct keyring *keyring, const char *path)
+{
+    struct cache_saver *saver = xcalloc(1, sizeof(*saver));
+    pthread_condattr_t attributes;
+    pthread_condattr_init(&attributes);
+    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    pthread_cond_init(&saver->wake, &attributes);
+    pthread_condattr_destroy(&attributes);
+    pthread_mutex_init(&saver->lock, NULL);
+    saver->cache = cache;
+    saver->keyring = keyring_ref(keyring);
+    saver->path = xstrdup(path);
+    return saver;
+}
+
+struct cache_saver *
+cache_saver_start(struct cache *cache, struct keyring *keyring,
+                  int64_t (*verified)(void *user, const struct cache_entry *entry), void *user)
+{
+    struct conf *conf = conf_current();
+    struct cache_saver *saver =
+        conf->cache_snapshot[0] ? create(cache, keyring, conf->cache_snapshot) : NULL;
+    conf_unref(&conf);
+    if (!saver)
+        return NULL;
+    saver->verified = verified;
+    saver->user = user;
+    int error = start_thread(saver);
+    if (error == 0)
+        return saver;
+    log_error("snapshot_failed", "error=\"no thread: %s\"", strerrordesc_np(error));
+    release(saver);
+    return NULL;
+}
+
+void cache_saver_rekey(struct cache_saver *saver, struct keyring *keyring)
+{
+    if (!saver)
+        return;
+    pthread_mutex_lock(&saver->lock);
+    struct keyring *old = saver->keyring;
+    saver->keyring = keyring_ref(keyring);
+    pthread_mutex_unlock(&saver->lock);
+    keyring_unref(&old);
+}
+
+void cache_saver_stop(struct cache_saver **given)
+{
+    struct cache_saver *saver = *given;
+    *given = NULL;
+    if (!saver)
+        return;
+    pthread_mutex_lock(&saver->lock);
+    saver->stopping = true;
+    pthread_cond_signal(&saver->wake);
+    pthread_mutex_unlock(&saver->lock);
+    pthread_join(saver->thread, NULL);
+    release(saver);
+}
