@@ -191,6 +191,22 @@ START_TEST(without_a_watcher_nothing_is_watched)
 }
 END_TEST
 
+START_TEST(who_is_told_no_more_is_told_no_more_and_nothing_passes_for_watched)
+{
+    start();
+    uint32_t before = wait_for_generation(0, 0);
+    store_watch(rig.store, NULL);
+    redis_node_publish(first, "*3\r\n$7\r\nmessage\r\n$20\r\n__redis__:invalidate\r\n"
+                              "*1\r\n$8\r\nsd:e:{c}\r\n");
+    wait_for_loss(0);
+    ck_assert(was_told(""));
+    store_watch(rig.store, &watcher);
+    wait_for_generation(0, before);
+    ck_assert_uint_eq(doubts(true, NULL), 2);
+    stop();
+}
+END_TEST
+
 START_TEST(changed_keys_are_told_one_by_one)
 {
     start();
@@ -506,6 +522,7 @@ static TCase *watch_case(void)
     tcase_set_timeout(watches, 30);
     tcase_add_test(watches, a_watch_that_is_up_is_a_generation_whose_proof_stays_young);
     tcase_add_test(watches, without_a_watcher_nothing_is_watched);
+    tcase_add_test(watches, who_is_told_no_more_is_told_no_more_and_nothing_passes_for_watched);
     tcase_add_test(watches, changed_keys_are_told_one_by_one);
     tcase_add_test(watches, a_server_that_was_emptied_begins_a_new_generation_and_is_doubted);
     tcase_add_test(watches,

@@ -25,7 +25,9 @@ struct store {
     _Atomic int64_t map_fetched_ms; /* clock_monotonic_ms() */
     struct control *control;
 
-    struct store_watcher watcher; /* written once, before has_watcher */
+    /* Held while the watcher is told, so that whoever takes it away knows that it is not. */
+    pthread_mutex_t watcher_lock;
+    struct store_watcher watcher;
     _Atomic bool has_watcher;
     struct generations generations;
 };

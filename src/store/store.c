@@ -24,6 +24,7 @@ struct store *store_start(const struct conf *conf, struct buffer *error)
         return NULL;
     struct store *store = xcalloc(1, sizeof(*store));
     pthread_mutex_init(&store->lock, NULL);
+    pthread_mutex_init(&store->watcher_lock, NULL);
     store->settings = settings;
     atomic_init(&store->serving, true);
     atomic_init(&store->map_fetched_ms, INT64_MIN / 2);
@@ -59,6 +60,7 @@ void store_stop(struct store **store)
     slot_map_unref(&gone->map);
     settings_unref(&gone->settings);
     pthread_mutex_destroy(&gone->lock);
+    pthread_mutex_destroy(&gone->watcher_lock);
     free(gone);
 }
 
@@ -102,9 +104,10 @@ size_t store_nodes(const struct store *store, struct store_node_health *ret, siz
 
 void store_watch(struct store *store, const struct store_watcher *watcher)
 {
-    assert(!atomic_load(&store->has_watcher));
-    store->watcher = *watcher;
-    atomic_store(&store->has_watcher, true);
+    pthread_mutex_lock(&store->watcher_lock);
+    store->watcher = watcher ? *watcher : (struct store_watcher){0};
+    atomic_store(&store->has_watcher, watcher != NULL);
+    pthread_mutex_unlock(&store->watcher_lock);
     control_wake(store->control);
 }
 

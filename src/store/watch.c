@@ -15,6 +15,8 @@
 /* Slots come to a watch with each migration, a generation each: more than this are made one. */
 enum { GENERATIONS_MAX = 16 };
 
+#define SLOT_BYTES (SLOT_COUNT / 8)
+
 enum watch_step { WATCH_DOWN, WATCH_IDENTIFYING, WATCH_TRACKING, WATCH_SUBSCRIBING, WATCH_LIVE };
 
 struct watch {
@@ -43,8 +45,6 @@ struct watches {
     struct watch *owner[SLOT_COUNT];
 };
 
-#define SLOT_BYTES (SLOT_COUNT / 8)
-
 static const struct text channel = {"__redis__:invalidate", 20};
 
 static struct watch *watch_of(struct connection *connection)
@@ -55,6 +55,24 @@ static struct watch *watch_of(struct connection *connection)
 static struct generations *table(struct watches *watches)
 {
     return &watches->store->generations;
+}
+
+/* --- telling --- */
+
+static void tell_changed(struct store *store, struct text key)
+{
+    pthread_mutex_lock(&store->watcher_lock);
+    if (store->watcher.changed)
+        store->watcher.changed(store->watcher.user, key);
+    pthread_mutex_unlock(&store->watcher_lock);
+}
+
+static void tell_doubted(struct store *store, const uint8_t slots[SLOT_BYTES], bool owner_changed)
+{
+    pthread_mutex_lock(&store->watcher_lock);
+    if (store->watcher.doubted)
+        store->watcher.doubted(store->watcher.user, slots, owner_changed);
+    pthread_mutex_unlock(&store->watcher_lock);
 }
 
 /* --- generations --- */
@@ -100,8 +118,7 @@ static void doubt_all(struct watch *watch)
     for (unsigned slot = 0; slot < SLOT_COUNT; slot++)
         if (watch->watches->owner[slot] == watch)
             set_bit(slots, slot);
-    const struct store_watcher *watcher = &watch->watches->store->watcher;
-    watcher->doubted(watcher->user, slots, false);
+    tell_doubted(watch->watches->store, slots, false);
 }
 
 /* --- up and down --- */
@@ -237,14 +254,13 @@ static void take_pong(struct watch *watch)
 /* The keys that changed, or none if the server was emptied. */
 static void take_message(struct watch *watch, const struct store_reply *keys)
 {
-    const struct store_watcher *watcher = &watch->watches->store->watcher;
     if (keys->type != STORE_ARRAY) {
         doubt_all(watch);
         renew_generation(watch);
         return;
     }
     for (size_t i = 0; i < store_reply_count(keys); i++)
-        watcher->changed(watcher->user, store_reply_text(store_reply_element(keys, i)));
+        tell_changed(watch->watches->store, store_reply_text(store_reply_element(keys, i)));
     metrics_add(METRIC_CACHE_INVALIDATIONS, store_reply_count(keys));
 }
 
@@ -439,7 +455,6 @@ static void begin_moved(struct watch *watch)
 static void follow(struct watches *watches)
 {
     const struct slot_map *map = watches->map;
-    const struct store_watcher *watcher = &watches->store->watcher;
     struct watch **of_node = xcalloc(map->master_count, sizeof(struct watch *));
     uint8_t moved[SLOT_BYTES] = {0};
     for (struct watch *watch = watches->first; watch; watch = watch->next)
@@ -452,17 +467,28 @@ static void follow(struct watches *watches)
     free(of_node);
     close_unwanted(watches);
     if (some)
-        watcher->doubted(watcher->user, moved, true);
+        tell_doubted(watches->store, moved, true);
     for (struct watch *watch = watches->first; watch; watch = watch->next)
         if (watch->step == WATCH_LIVE)
             begin_moved(watch);
     link_schedule(watches->link, clock_monotonic_ms());
 }
 
+/* Nobody is told any more: nothing may pass for watched. */
+static void close_all(struct watches *watches)
+{
+    for (struct watch *watch = watches->first; watch; watch = watch->next)
+        watch->wanted = false;
+    close_unwanted(watches);
+    slot_map_unref(&watches->map);
+}
+
 void watches_follow(struct watches *watches)
 {
-    if (!atomic_load(&watches->store->has_watcher))
+    if (!atomic_load(&watches->store->has_watcher)) {
+        close_all(watches);
         return;
+    }
     struct slot_map *map = shared_map(watches->store);
     if (!map || map == watches->map) {
         slot_map_unref(&map);
@@ -490,9 +516,6 @@ void watches_close(struct watches **watches)
     struct watches *gone = *watches;
     *watches = NULL;
     gone->link->tick = NULL;
-    for (struct watch *watch = gone->first; watch; watch = watch->next)
-        watch->wanted = false;
-    close_unwanted(gone);
-    slot_map_unref(&gone->map);
+    close_all(gone);
     free(gone);
 }
