@@ -56,6 +56,8 @@ struct audit_record {
     const struct text *ended; /* ids of sessions this call ended */
     size_t ended_count;
     struct text durability;
+    bool stale;          /* answered from memory because Redis did not answer ... */
+    int64_t stale_for_s; /* ... by what was true so long ago */
 };
 
 /* Appends one line without its end: an open JSON object, to which the audit thread adds node,

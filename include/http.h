@@ -4,12 +4,16 @@
 #include "audit.h"
 #include "conf.h"
 #include "crypto.h"
+#include "session.h"
 #include "store.h"
 
 /* What the server stands on; borrowed, must outlive it. */
 struct http_services {
     struct audit *audit;
     struct store *store;
+    struct cache *cache;
+    struct journal *journal;
+    struct session_service *sessions;
     struct keyring *keyring;
     const char *node_name;
 };

@@ -16,8 +16,9 @@
  * is not trusted again: it is written anew from memory; until that works journal_healthy() is
  * false.
  *
- * Bounded by journal.max_bytes: beyond it settled revocations go, oldest first; when all are
- * unsettled, journal_add() refuses. */
+ * Bounded by journal.max_bytes, of which an eighth is kept for appending: beyond it settled
+ * revocations go, oldest first; when all are unsettled, journal_add() refuses. Unsettled ones that
+ * are there are never given up. The open file is locked: a second process on it is refused. */
 #pragma once
 
 #include "conf.h"
@@ -40,7 +41,7 @@ struct revocation {
     bool has_exempt;
     int64_t before_ms;
     int64_t at_ms;             /* when it was revoked, wall clock */
-    int64_t forget_s;          /* no token that it kills lives longer */
+    int64_t forget_s;          /* no token that it kills lives in a later second */
     struct text reason, actor; /* at most 255 bytes each, cut if longer */
     uint64_t number;           /* given by journal_add(), grows */
     bool settled;

@@ -5,9 +5,11 @@
  * arena, its results lie there too. Times are wall-clock milliseconds unless named _s. */
 #pragma once
 
+#include "cache.h"
 #include "conf.h"
 #include "crypto.h"
 #include "err.h"
+#include "journal.h"
 #include "memory.h"
 #include "store.h"
 #include "token.h"
@@ -15,11 +17,33 @@
 /* Prepares the domain's scripts; once, before the first operation. */
 void session_prepare(void);
 
-/* What every operation needs, one for each worker. */
+/* What the domain stands on, and what it keeps for the whole process: which users' states this node
+ * has seen, and a thread, the keeper, that replays the journal and reads anew what was changed by
+ * other nodes. */
+struct session_service;
+/* Cache and journal are borrowed and must outlive it; a reference of the keyring is taken. Watches
+ * the store: before links are opened. */
+struct session_service *session_service_start(struct store *store, struct cache *cache,
+                                              struct journal *journal, struct keyring *keyring);
+void session_service_rekey(struct session_service *service, struct keyring *keyring);
+/* Workers must be closed. */
+void session_service_stop(struct session_service **service);
+/* When the cache's entry was known to be true, clock_monotonic_ms(); `service` for its user, as
+ * cache_save() wants it. */
+int64_t session_entry_verified(void *service, const struct cache_entry *entry);
+
+/* A thread's end of the domain, with its link to the store: used from its own loop alone. */
+struct session_worker;
+struct session_worker *session_worker_open(struct session_service *service, uv_loop_t *loop);
+/* Writes what this loop turn queued; call at the end of each turn. */
+void session_worker_flush(struct session_worker *worker);
+/* Ends what is under way with SHUTTING_DOWN; the loop must run once more before it is closed. */
+void session_worker_close(struct session_worker **worker);
+
+/* What an operation is done with. */
 struct session_context {
-    struct store_link *link;
+    struct session_worker *worker;
     struct keyring *keyring;
-    struct change *changes; /* under way, see src/session/change.h; starts as NULL */
 };
 
 /* The reason codes of api.md; a caller's own word may stand instead. */
@@ -108,11 +132,12 @@ struct validate {
                            when tenant_bound, ERR_TOKEN_INVALID with reason unknown when not */
     bool tenant_bound;
 
-    struct token parsed; /* valid once the MAC held; wiped by the caller of the operation */
+    struct token parsed; /* valid once the MAC held; wiped when the operation is done */
     struct text shown;   /* members ready to send */
     int64_t access_expires_s;
     int64_t idle_expires_s; /* without an idle limit: the end of the session */
-    bool from_cache, stale;
+    bool from_cache;
+    bool stale; /* Redis did not answer: true some seconds ago */
     int64_t stale_for_s;
 };
 void session_validate(struct validate *validate);

@@ -142,7 +142,8 @@ struct store_watcher {
      * `owner_changed`: another server answers for them now; else the same one was away. */
     void (*doubted)(void *user, const uint8_t slots[16384 / 8], bool owner_changed);
 };
-/* From now on the watcher is told; once, before links are opened. */
+/* From now on the watcher is told, with doubts about every slot to begin with; NULL: nobody is, and
+ * none is being told when the call returns. Any thread but the control thread. */
 void store_watch(struct store *store, const struct store_watcher *watcher);
 /* The present generation of a slot, 0 if it is not watched. Any thread, an atomic read. */
 uint32_t store_generation(const struct store *store, unsigned slot);

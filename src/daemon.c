@@ -17,8 +17,10 @@
 #include <unistd.h>
 
 #include "audit.h"
+#include "cache.h"
 #include "clock.h"
 #include "http.h"
+#include "journal.h"
 #include "log.h"
 #include "metrics.h"
 #include "session.h"
@@ -37,6 +39,10 @@ struct daemon {
     struct keyring *keyring;
     struct audit *audit;
     struct store *store;
+    struct journal *journal;
+    struct cache *cache;
+    struct session_service *sessions;
+    struct cache_saver *saver;
     struct http_server *server;
     sigset_t signals;
     int64_t watchdog_ms; /* 0: nobody watches */
@@ -168,10 +174,66 @@ static void store_down(struct daemon *daemon)
     store_stop(&daemon->store);
 }
 
+static bool journal_up(struct daemon *daemon, const struct conf *conf, struct buffer *error)
+{
+    daemon->journal = journal_open(conf, daemon->keyring, error);
+    return daemon->journal != NULL;
+}
+
+static void journal_down(struct daemon *daemon)
+{
+    journal_close(&daemon->journal);
+}
+
+/* A snapshot that is not ours, or damaged, is no reason not to start: the cache fills again. */
+static bool cache_up(struct daemon *daemon, const struct conf *conf, struct buffer *error)
+{
+    struct buffer trouble = {0};
+    size_t loaded = 0;
+    (void)error;
+    daemon->cache = cache_create(conf);
+    if (conf->cache_snapshot[0] == '\0')
+        return true;
+    if (!cache_load(daemon->cache, daemon->keyring, conf->cache_snapshot, conf->outage_grace * 1000,
+                    &loaded, &trouble)) {
+        metrics_add(METRIC_SNAPSHOT_ERRORS, 1);
+        log_messages("snapshot_ignored", buffer_text(&trouble));
+    }
+    log_info("snapshot_loaded", "entries=%zu", loaded);
+    buffer_free(&trouble);
+    return true;
+}
+
+static void cache_down(struct daemon *daemon)
+{
+    cache_destroy(&daemon->cache);
+}
+
+static bool sessions_up(struct daemon *daemon, const struct conf *conf, struct buffer *error)
+{
+    (void)conf;
+    (void)error;
+    daemon->sessions =
+        session_service_start(daemon->store, daemon->cache, daemon->journal, daemon->keyring);
+    daemon->saver =
+        cache_saver_start(daemon->cache, daemon->keyring, session_entry_verified, daemon->sessions);
+    return true;
+}
+
+/* The saver asks the service how old entries are, the last time when it stops. */
+static void sessions_down(struct daemon *daemon)
+{
+    cache_saver_stop(&daemon->saver);
+    session_service_stop(&daemon->sessions);
+}
+
 static bool http_up(struct daemon *daemon, const struct conf *conf, struct buffer *error)
 {
     struct http_services services = {.audit = daemon->audit,
                                      .store = daemon->store,
+                                     .cache = daemon->cache,
+                                     .journal = daemon->journal,
+                                     .sessions = daemon->sessions,
                                      .keyring = daemon->keyring,
                                      .node_name = daemon->node_name};
     daemon->server = http_server_start(conf, &services, error);
@@ -188,9 +250,9 @@ static const struct step {
     bool (*up)(struct daemon *daemon, const struct conf *conf, struct buffer *error);
     void (*down)(struct daemon *daemon);
 } steps[] = {
-    {"keys", keys_up, keys_down},
-    {"audit", audit_up, audit_down},
-    {"store", store_up, store_down},
+    {"keys", keys_up, keys_down},    {"audit", audit_up, audit_down},
+    {"store", store_up, store_down}, {"journal", journal_up, journal_down},
+    {"cache", cache_up, cache_down}, {"sessions", sessions_up, sessions_down},
     {"http", http_up, http_down},
 };
 enum { STEPS = sizeof(steps) / sizeof(steps[0]) };
@@ -268,9 +330,14 @@ static void take_over(struct daemon *daemon, struct conf *conf, struct keyring *
     log_set_level(conf->log_level);
     warn_of_risks(conf);
     audit_reload(daemon->audit, conf);
+    journal_reload(daemon->journal, conf);
+    cache_resize(daemon->cache, conf);
     conf_publish(conf);
     http_server_reload(daemon->server);
     http_server_rekey(daemon->server, keyring);
+    session_service_rekey(daemon->sessions, keyring);
+    if (daemon->saver != NULL)
+        cache_saver_rekey(daemon->saver, keyring);
     keyring_unref(&daemon->keyring);
     daemon->keyring = keyring;
 }

@@ -2,11 +2,16 @@
 
 #include "handlers.h"
 
+#include <stdio.h>
+
 #include "metrics.h"
 #include "request_private.h"
 #include "worker.h"
 
-enum { PROGRESS_MS = 5000 }; /* a worker that has not turned its loop for so long hangs */
+enum {
+    PROGRESS_MS = 5000, /* a worker that has not turned its loop for so long hangs */
+    MOST_NODES = 64     /* of Redis, in the answer of /readyz */
+};
 
 static void begin_status(struct request *request, struct json_writer *writer, const char *status)
 {
@@ -24,6 +29,64 @@ void handle_livez(struct request *request)
     request_answer(request, alive ? MHD_HTTP_OK : MHD_HTTP_SERVICE_UNAVAILABLE, true);
 }
 
+static void write_nodes(struct json_writer *writer, const struct store *store)
+{
+    static const struct text breakers[] = {
+        [BREAKER_CLOSED] = {"closed", 6},
+        [BREAKER_OPEN] = {"open", 4},
+        [BREAKER_HALF_OPEN] = {"half_open", 9},
+    };
+    struct store_node_health nodes[MOST_NODES];
+    size_t count = store_nodes(store, nodes, MOST_NODES);
+    json_name(writer, "nodes");
+    json_open_array(writer);
+    for (size_t i = 0; i < count; i++) {
+        char name[sizeof(nodes[i].host) + 8];
+        int length = snprintf(name, sizeof(name), "%s:%u", nodes[i].host, nodes[i].port);
+        json_open_object(writer);
+        json_member_string(writer, "node", (struct text){name, (size_t)length});
+        json_member_string(writer, "breaker", breakers[nodes[i].breaker]);
+        json_member_bool(writer, "watched", nodes[i].watched);
+        json_close_object(writer);
+    }
+    json_close_array(writer);
+}
+
+static void write_store(struct json_writer *writer, const struct store *store,
+                        const struct store_health *health)
+{
+    json_name(writer, "store");
+    json_open_object(writer);
+    json_member_int(writer, "masters", health->masters);
+    json_member_int(writer, "slots_covered", health->slots_covered);
+    json_member_int(writer, "map_age_ms", health->map_age_ms);
+    write_nodes(writer, store);
+    json_close_object(writer);
+}
+
+static void write_memory(struct json_writer *writer, const struct http_services *services)
+{
+    struct journal_usage journal;
+    struct cache_usage cache;
+    journal_usage(services->journal, &journal);
+    cache_usage(services->cache, &cache);
+    json_name(writer, "journal");
+    json_open_object(writer);
+    json_member_int(writer, "records", (int64_t)journal.records);
+    json_member_int(writer, "unsettled", (int64_t)journal.unsettled);
+    json_close_object(writer);
+    json_name(writer, "cache");
+    json_open_object(writer);
+    json_member_int(writer, "entries", (int64_t)cache.entries);
+    json_member_int(writer, "bytes", (int64_t)cache.bytes);
+    json_close_object(writer);
+}
+
+static struct text pass_or(bool good, struct text otherwise)
+{
+    return good ? TEXT("pass") : otherwise;
+}
+
 /* Ready in an outage too: pulling every node for it would turn a degraded service off. */
 void handle_readyz(struct request *request)
 {
@@ -33,25 +96,23 @@ void handle_readyz(struct request *request)
     bool stopping = atomic_load(&server->draining);
     bool progress = http_server_alive(server, PROGRESS_MS);
     bool audit = audit_healthy(server->services.audit);
+    bool journal = journal_healthy(server->services.journal);
     bool fail = stopping || !progress;
-    bool warn = !audit || !store.map_known || !store.serving;
+    bool warn = !audit || !journal || !store.map_known || !store.serving;
 
     struct json_writer writer = {0};
     begin_status(request, &writer, fail ? "fail" : warn ? "warn" : "pass");
     json_name(&writer, "checks");
     json_open_object(&writer);
-    json_member_string(&writer, "stopping", stopping ? TEXT("fail") : TEXT("pass"));
-    json_member_string(&writer, "workers", progress ? TEXT("pass") : TEXT("fail"));
-    json_member_string(&writer, "audit", audit ? TEXT("pass") : TEXT("warn"));
-    json_member_string(&writer, "store", store.serving ? TEXT("pass") : TEXT("warn"));
-    json_member_string(&writer, "slot_map", store.map_known ? TEXT("pass") : TEXT("warn"));
+    json_member_string(&writer, "stopping", pass_or(!stopping, TEXT("fail")));
+    json_member_string(&writer, "workers", pass_or(progress, TEXT("fail")));
+    json_member_string(&writer, "audit", pass_or(audit, TEXT("warn")));
+    json_member_string(&writer, "journal", pass_or(journal, TEXT("warn")));
+    json_member_string(&writer, "store", pass_or(store.serving, TEXT("warn")));
+    json_member_string(&writer, "slot_map", pass_or(store.map_known, TEXT("warn")));
     json_close_object(&writer);
-    json_name(&writer, "store");
-    json_open_object(&writer);
-    json_member_int(&writer, "masters", store.masters);
-    json_member_int(&writer, "slots_covered", store.slots_covered);
-    json_member_int(&writer, "map_age_ms", store.map_age_ms);
-    json_close_object(&writer);
+    write_store(&writer, server->services.store, &store);
+    write_memory(&writer, &server->services);
     json_close_object(&writer);
     request_answer(request, fail ? MHD_HTTP_SERVICE_UNAVAILABLE : MHD_HTTP_OK, true);
 }

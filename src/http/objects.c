@@ -5,9 +5,21 @@
 
 #include "address.h"
 
+/* Also where an answer has no body, the caller learns how old the word is. */
+static void note_staleness(struct request *request, const struct validate *validate)
+{
+    if (!validate->stale)
+        return;
+    request->audit.stale = true;
+    request->audit.stale_for_s = validate->stale_for_s;
+    request_header(request, "X-Session-Stale",
+                   arena_format(&request->arena, "%lld", (long long)validate->stale_for_s));
+}
+
 void answer_session(struct request *request, const struct validate *validate)
 {
     struct json_writer writer = {.out = request_body(request)};
+    note_staleness(request, validate);
     json_open_object(&writer);
     json_member_bool(&writer, "active", true);
     json_raw(&writer, validate->shown);

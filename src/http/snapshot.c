@@ -9,11 +9,11 @@
 static _Atomic uint64_t generations;
 
 struct snapshot *snapshot_create(struct conf *conf, struct keyring *keyring,
-                                 struct store_link *link)
+                                 struct session_worker *sessions)
 {
     struct snapshot *snapshot = xcalloc(1, sizeof(*snapshot));
     snapshot->conf = conf;
-    snapshot->context.link = link;
+    snapshot->context.worker = sessions;
     snapshot->context.keyring = keyring;
     snapshot->references = 1;
     snapshot->generation = atomic_fetch_add(&generations, 1) + 1;

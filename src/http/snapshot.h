@@ -17,6 +17,6 @@ struct snapshot {
 
 /* Takes over the references to conf and keyring. The caller owns one reference. */
 struct snapshot *snapshot_create(struct conf *conf, struct keyring *keyring,
-                                 struct store_link *link);
+                                 struct session_worker *sessions);
 struct snapshot *snapshot_ref(struct snapshot *snapshot);
 void snapshot_unref(struct snapshot **snapshot);

@@ -74,8 +74,8 @@ static void on_prepare(uv_prepare_t *prepare)
                           memory_order_relaxed);
     if (worker->daemon_due)
         run_daemon(worker);
-    if (worker->link != NULL)
-        store_flush(worker->link);
+    if (worker->sessions != NULL)
+        session_worker_flush(worker->sessions);
     if (worker->producer != NULL)
         audit_flush(worker->producer);
     request_collect(worker);
@@ -213,7 +213,7 @@ static void renew_snapshot(struct worker *worker, struct keyring *keyring)
 {
     struct snapshot *old = worker->snapshot;
     struct keyring *held = keyring != NULL ? keyring : keyring_ref(old->context.keyring);
-    worker->snapshot = snapshot_create(conf_current(), held, worker->link);
+    worker->snapshot = snapshot_create(conf_current(), held, worker->sessions);
     snapshot_unref(&old);
 }
 
@@ -314,11 +314,11 @@ static void open_services(struct worker *worker)
 {
     const struct http_services *services = &worker->server->services;
     if (worker->plane == PLANE_MAIN) {
-        worker->link = store_link_open(services->store, &worker->loop);
+        worker->sessions = session_worker_open(services->sessions, &worker->loop);
         worker->producer = audit_producer_create(services->audit, wake_from_audit, worker);
     }
     worker->snapshot =
-        snapshot_create(conf_current(), keyring_ref(services->keyring), worker->link);
+        snapshot_create(conf_current(), keyring_ref(services->keyring), worker->sessions);
 }
 
 static void close_handle(uv_handle_t *handle, void *user)
@@ -332,8 +332,8 @@ static void close_services(struct worker *worker)
 {
     if (worker->producer != NULL)
         audit_producer_destroy(&worker->producer);
-    if (worker->link != NULL)
-        store_link_close(&worker->link);
+    if (worker->sessions != NULL)
+        session_worker_close(&worker->sessions);
     uv_poll_stop(&worker->daemon_poll);
     uv_close((uv_handle_t *)&worker->daemon_poll, NULL);
     uv_prepare_stop(&worker->prepare);

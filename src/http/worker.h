@@ -45,7 +45,7 @@ struct worker {
     bool daemon_due; /* bytes came or a request was resumed */
 
     struct snapshot *snapshot;
-    struct store_link *link;
+    struct session_worker *sessions;
     struct audit_producer *producer;
 
     struct client *connections;

@@ -7,16 +7,18 @@
 #include <string.h>
 
 #include "clock.h"
+#include "keeper.h"
 #include "metrics.h"
+#include "revocation.h"
 #include "rules.h"
 
 /* Rounds of one change. Every conflict means that another change of the user went through, so the
  * limit is reached only under absurd contention; the deadline usually comes first. */
 #define ROUNDS_MAX 500
 
-/* KEYS[1] the user's hash. ARGV: expected version ("0": no hash), new version, expiry in ms (0:
- * none), number of arguments that are fields and values to set; what follows those is deleted.
- * Returns 1, or on conflict the hash as it is. */
+/* KEYS[1] the user's hash. ARGV: expected stamp ("0": no hash), new stamp, expiry in ms (0: none),
+ * number of arguments that are fields and values to set; what follows those is deleted. Returns 1,
+ * or on conflict the hash as it is. */
 static struct store_script write_script = {
     .source = "local found = redis.call('HGET', KEYS[1], '!') or '0'\n"
               "if found ~= ARGV[1] then return redis.call('HGETALL', KEYS[1]) end\n"
@@ -73,7 +75,7 @@ static void read_again(struct change *change);
 /* The change of the same user that is under way, NULL if there is none. */
 static struct change *find_rival(const struct change *change)
 {
-    struct change *rival = change->operation->context->changes;
+    struct change *rival = change->operation->context->worker->changes;
     while (rival && memcmp(&rival->codec.owner, &change->codec.owner, sizeof(struct user_tag)) != 0)
         rival = rival->next;
     return rival;
@@ -89,7 +91,7 @@ static void queue_behind(struct change *rival, struct change *change)
 /* Takes the change out of those under way and puts its successor, if there is one, in its place. */
 static struct change *replace_by_successor(struct change *change)
 {
-    struct change **place = &change->operation->context->changes;
+    struct change **place = &change->operation->context->worker->changes;
     while (*place != change)
         place = &(*place)->next;
     struct change *successor = change->successor;
@@ -107,14 +109,16 @@ static void change_finish(struct change *change, enum err err)
 {
     while (change) {
         struct change *successor = replace_by_successor(change);
-        bool late = successor && clock_monotonic_ms() >= successor->operation->deadline_ms;
+        bool closing = change->operation->context->worker->closing;
+        bool late =
+            successor && (closing || clock_monotonic_ms() >= successor->operation->deadline_ms);
         if (successor && !late)
             read_again(successor);
         if (err != ERR_OK)
             change->operation->err = err;
         change->finish(change);
         change = late ? successor : NULL;
-        err = ERR_STORE_TIMEOUT;
+        err = closing ? ERR_SHUTTING_DOWN : ERR_STORE_TIMEOUT;
     }
 }
 
@@ -131,13 +135,55 @@ static void send_call(struct change *change, struct text key, const struct store
         .deadline_ms = change->operation->deadline_ms,
         .done = done,
     };
-    store_send(change->operation->context->link, &change->call);
+    store_send(change->operation->context->worker->link, &change->call);
+}
+
+/* --- behind the write --- */
+
+static void settle(struct change *change)
+{
+    struct journal *journal = change->operation->context->worker->service->journal;
+    for (size_t i = 0; i < change->revocation_count; i++)
+        journal_settle(journal, change->numbers_journaled[i]);
+}
+
+/* With redis.wait_timeout = 0 the operator says that there is no replica to wait for. */
+static bool is_settled(const struct operation *operation)
+{
+    return operation->durability == DURABILITY_REPLICATED ||
+           operation->conf->redis_wait_timeout == 0;
+}
+
+/* Durability tells the truth: with the epoch not raised other nodes may not know yet; with nothing
+ * on this node's disk only a replica's word counts. */
+static void conclude(struct change *change)
+{
+    struct operation *operation = change->operation;
+    enum err err = ERR_OK;
+    bool keeps = change->revocation_count > 0;
+    if (keeps && change->epoch_err == ERR_OK && is_settled(operation))
+        settle(change);
+    else if (keeps && !change->kept)
+        err = ERR_JOURNAL_UNAVAILABLE;
+    else if (keeps && change->epoch_err != ERR_OK)
+        operation->durability = DURABILITY_PENDING;
+    else
+        err = change->epoch_err;
+    change_finish(change, err);
+}
+
+static void part_done(struct change *change)
+{
+    if (--change->owed == 0)
+        conclude(change);
 }
 
 static void epoch_raised(struct store_call *call, enum err err, const struct store_reply *reply)
 {
     (void)reply;
-    change_finish(change_of(call), err);
+    struct change *change = change_of(call);
+    change->epoch_err = err;
+    part_done(change);
 }
 
 static void raise_epoch(struct change *change)
@@ -150,6 +196,52 @@ static void raise_epoch(struct change *change)
     change->arguments[1] = print_number(change, 1, expire_ms);
     send_call(change, (struct text){change->epoch_key, USER_KEY_LENGTH}, &epoch_script,
               change->arguments, 2, STORE_REPEATABLE | STORE_DURABLE, epoch_raised);
+}
+
+static void journal_written(struct journal_ticket *ticket, bool written)
+{
+    struct change *change = (struct change *)((char *)ticket - offsetof(struct change, ticket));
+    change->kept = change->journaled && written;
+    part_done(change);
+}
+
+/* The last one's ticket stands for all: the journal keeps their order. */
+static void journal_revocations(struct change *change)
+{
+    struct operation *operation = change->operation;
+    struct journal_writer *writer = operation->context->worker->writer;
+    size_t count = change->revocation_count;
+    change->numbers_journaled = arena_alloc(operation->arena, count * sizeof(uint64_t));
+    change->journaled = true;
+    change->ticket = (struct journal_ticket){.done = journal_written};
+    for (size_t i = 0; i < count; i++) {
+        bool last = i + 1 == count;
+        change->numbers_journaled[i] = 0;
+        bool taken = journal_add(writer, &change->revocations[i], last ? &change->ticket : NULL,
+                                 &change->numbers_journaled[i]);
+        change->journaled = change->journaled && taken;
+        change->owed += last && taken;
+    }
+}
+
+/* This node knows at once; the others hear of the epoch. */
+static void follow_write(struct change *change)
+{
+    struct session_service *service = change->operation->context->worker->service;
+    change->owed = 1;
+    change->epoch_err = ERR_OK;
+    change->journaled = change->kept = false;
+    if (change->edit.raises_epoch) {
+        fence_raise(service->fence, &change->codec.owner, change->epoch, clock_wall_ms());
+        keeper_forget(service->keeper, &change->codec.owner);
+    }
+    if (change->revocation_count > 0)
+        journal_revocations(change);
+    if (change->edit.raises_epoch) {
+        change->owed++;
+        raise_epoch(change);
+    }
+    part_done(change);
 }
 
 static void decide_and_write(struct change *change, const struct store_reply *reply);
@@ -180,10 +272,17 @@ static void write_done(struct store_call *call, enum err err, const struct store
         return;
     }
     note_durability(change);
-    if (change->edit.raises_epoch)
-        raise_epoch(change);
-    else
-        change_finish(change, ERR_OK);
+    follow_write(change);
+}
+
+static struct text next_stamp(struct change *change, const struct user_state *state)
+{
+    struct arena *arena = change->edit.arena;
+    int64_t version = rules_next_version(state->version, change->operation->now_ms);
+    change->epoch = change->edit.raises_epoch ? version : state->epoch;
+    if (change->epoch == 0)
+        return arena_format(arena, "%" PRId64, version);
+    return arena_format(arena, "%" PRId64 " %" PRId64, version, change->epoch);
 }
 
 /* Lua's unpack takes what fits its stack: about 8000 values. A user has at most 1,000 sessions, so
@@ -192,10 +291,9 @@ static void send_edit(struct change *change, const struct user_state *state)
 {
     struct edit *edit = &change->edit;
     size_t count = 4 + edit->set_count + edit->delete_count;
-    int64_t version = rules_next_version(state->version, change->operation->now_ms);
     struct text *arguments = arena_alloc(edit->arena, count * sizeof(*arguments));
-    arguments[0] = print_number(change, 0, state->version);
-    arguments[1] = print_number(change, 1, version);
+    arguments[0] = state->stamp;
+    arguments[1] = next_stamp(change, state);
     arguments[2] = print_number(change, 2, edit->expire_ms);
     arguments[3] = print_number(change, 3, (int64_t)edit->set_count);
     if (edit->set_count > 0)
@@ -215,30 +313,72 @@ static void distrust(struct change *change, struct user_state *state)
     edit_set_user(&change->edit, &state->user);
 }
 
-static void decide_and_write(struct change *change, const struct store_reply *reply)
+/* A state that is older than one seen before is nothing to build on. No state at all is: it shows
+ * nobody alive. */
+static bool is_behind(struct change *change, const struct user_state *state)
+{
+    struct fence *fence = change->operation->context->worker->service->fence;
+    int64_t now_ms = clock_wall_ms();
+    bool older = state->version > 0 && state->epoch < fence_of(fence, &change->codec.owner, now_ms);
+    if (older && !change->repairs) {
+        metrics_add(METRIC_STORE_BEHIND, 1);
+        return true;
+    }
+    fence_raise(fence, &change->codec.owner, state->epoch, now_ms);
+    return false;
+}
+
+static enum err read_state(struct change *change, const struct store_reply *reply,
+                           struct user_state *state)
 {
     struct operation *operation = change->operation;
-    struct user_state state;
-    enum err err = state_read(&change->codec, reply, operation->arena, &state);
+    enum err err = state_read(&change->codec, reply, operation->arena, state);
     if (err == ERR_OK && ++change->attempts > ROUNDS_MAX)
         err = ERR_STORE_CONTENDED;
     if (err == ERR_OK && clock_monotonic_ms() >= operation->deadline_ms)
         err = change->attempts > 1 ? ERR_STORE_CONTENDED : ERR_STORE_TIMEOUT;
+    if (err == ERR_OK && is_behind(change, state))
+        err = ERR_STORE_BEHIND;
+    return err;
+}
+
+static void begin_edit(struct change *change, struct user_state *state)
+{
+    struct operation *operation = change->operation;
+    struct policy policy;
+    policy_of(operation->conf, &policy);
+    change->edit = (struct edit){.arena = operation->arena, .codec = &change->codec};
+    change->revocation_count = 0;
+    if (state->user_unreadable)
+        distrust(change, state);
+    else if (state->user_outdated)
+        edit_set_user(&change->edit, &state->user);
+    change->applied =
+        revocation_apply(operation->context->worker->service, state, &change->codec.owner,
+                         &change->edit, &policy, operation->arena, operation->now_ms);
+}
+
+static void decide_and_write(struct change *change, const struct store_reply *reply)
+{
+    struct user_state state;
+    enum err err = read_state(change, reply, &state);
     if (err != ERR_OK) {
         change_finish(change, err);
         return;
     }
-    change->edit = (struct edit){.arena = operation->arena, .codec = &change->codec};
-    if (state.user_unreadable)
-        distrust(change, &state);
-    else if (state.user_outdated)
-        edit_set_user(&change->edit, &state.user);
-    if (change->decide(change, &state, &change->edit) == CHANGE_WRITE)
+    begin_edit(change, &state);
+    switch (change->decide(change, &state, &change->edit)) {
+    case CHANGE_WRITE:
         send_edit(change, &state);
-    else if (change->edit.raises_epoch)
-        raise_epoch(change);
-    else
+        break;
+    case CHANGE_RESOLVED:
+        change->epoch = state.epoch;
+        follow_write(change);
+        break;
+    case CHANGE_DONE:
         change_finish(change, ERR_OK);
+        break;
+    }
 }
 
 static void read_done(struct store_call *call, enum err err, const struct store_reply *reply)
@@ -272,8 +412,8 @@ void change_begin(struct change *change)
         queue_behind(rival, change);
         return;
     }
-    change->next = change->operation->context->changes;
-    change->operation->context->changes = change;
+    change->next = change->operation->context->worker->changes;
+    change->operation->context->worker->changes = change;
     read_again(change);
 }
 
@@ -314,5 +454,5 @@ void change_touch(struct operation *operation, const struct user_tag *owner,
         .deadline_ms = operation->deadline_ms,
         .done = touch_done,
     };
-    store_send(operation->context->link, &touch->call);
+    store_send(operation->context->worker->link, &touch->call);
 }

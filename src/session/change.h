@@ -1,9 +1,11 @@
 /* One change of a user's state: read it, decide in pure C, write with one compare-and-set, all over
  * again if somebody else was faster.
  *
- *   read ──► decide ──► write ──► raise the epoch (if a token died) ──► finish
- *              ▲           │ conflict: the script answers with the state it found
- *              └───────────┘
+ *   read ──► decide ──► write ──┬─► raise the epoch (if a token died) ──┬─► finish
+ *              ▲           │      └─► journal what was revoked, on disk ──┘
+ *              └───────────┘ conflict: the script answers with the state it found
+ * What the journal knows of the user is applied to every state that is read, so that a revocation
+ * that Redis lost is written again by whatever change comes first.
  * Changes of one user that meet on one worker go one after the other: racing each other, all but
  * one would lose every round. Those of other workers and nodes are what the compare-and-set is for.
  * A write whose fate is unknown (the connection broke) is resolved by reading again: `decide` runs
@@ -13,12 +15,13 @@
  * slot migrates. */
 #pragma once
 
-#include "session.h"
+#include "service.h"
 #include "state.h"
 
 enum verdict {
-    CHANGE_WRITE, /* commit the edit */
-    CHANGE_DONE   /* nothing to write; operation->err says how it went */
+    CHANGE_WRITE,    /* commit the edit */
+    CHANGE_DONE,     /* nothing to write; operation->err says how it went */
+    CHANGE_RESOLVED, /* the write of an earlier round is in Redis; what follows it is to be done */
 };
 
 struct change {
@@ -29,11 +32,17 @@ struct change {
     enum verdict (*decide)(struct change *change, struct user_state *state, struct edit *edit);
     /* Called once; operation->err and durability are set. */
     void (*finish)(struct change *change);
+    bool repairs; /* a replay: a state that is behind is what it comes to mend */
+
+    /* Set by decide in each round: what the journal must know once the write is in Redis. */
+    struct revocation *revocations;
+    size_t revocation_count;
 
     struct change *next;      /* among the changes under way of this worker */
     struct change *successor; /* the change of the same user that goes next */
     struct change *last;      /* the end of that row, NULL if nobody waits */
     bool resolving;           /* an earlier write of this change may or may not have happened */
+    bool applied;             /* the journal knew of revocations that Redis had not */
 
     /* Private to change.c. */
     char key[USER_KEY_LENGTH], epoch_key[USER_KEY_LENGTH];
@@ -42,6 +51,12 @@ struct change {
     struct text *arguments;
     char numbers[4][24];
     struct store_call call;
+    int64_t epoch; /* of the state that is written */
+    unsigned owed; /* answers that the steps behind the write wait for */
+    enum err epoch_err;
+    struct journal_ticket ticket;
+    uint64_t *numbers_journaled;
+    bool journaled, kept; /* the journal took all of it; and has it on disk */
 };
 
 /* Starts with the read. */

@@ -1,10 +1,17 @@
-/* Kick, logout and logout-all: sessions become tombstones that say why and by whom. */
+/* Kick, logout and logout-all: sessions become tombstones that say why and by whom. With Redis away
+ * they are revocations in the journal, which holds on this node at once. */
 #include <string.h>
 
 #include "change.h"
 #include "metrics.h"
 #include "operation.h"
+#include "revocation.h"
 #include "rules.h"
+
+enum {
+    /* A cutoff that is made without Redis, which orders changes, allows for clocks that differ. */
+    CLOCKS_APART_MS = 1000
+};
 
 struct end_change {
     struct change change;
@@ -13,6 +20,8 @@ struct end_change {
     uint8_t target[SESSION_ID];
     struct text *ended;
     size_t ended_count;
+    struct revocation revocation;
+    struct journal_ticket ticket; /* of a revocation without Redis */
 };
 
 static void note_ended(struct end_change *work, const uint8_t id[SESSION_ID])
@@ -26,6 +35,22 @@ static void bury(struct end_change *work, struct session *session, const struct 
     const struct operation *operation = &work->end->base;
     rules_bury(edit, session, work->end->why, operation->actor, policy, operation->now_ms);
     note_ended(work, session->id);
+}
+
+/* The journal must know of it, once Redis does. */
+static void keep(struct end_change *work, struct revocation revocation)
+{
+    work->revocation = revocation;
+    work->change.revocations = &work->revocation;
+    work->change.revocation_count = 1;
+}
+
+static void bury_one(struct end_change *work, struct session *session, const struct policy *policy,
+                     struct edit *edit)
+{
+    bury(work, session, policy, edit);
+    keep(work, revocation_of_session(&work->end->base, &work->change.codec.owner, session->id,
+                                     work->end->why, rules_lifetimes(session, policy).session_s));
 }
 
 /* After a write whose fate was unknown: a grave that carries our own words is our work. */
@@ -46,6 +71,7 @@ static bool is_done(struct end_change *work, const struct user_state *state,
         return false;
     note_ended(work, id);
     work->end->base.durability = DURABILITY_ACCEPTED;
+    work->change.revocation_count = 1; /* as an earlier round has set it */
     edit->raises_epoch = true;
     return true;
 }
@@ -61,12 +87,12 @@ static enum verdict end_one(struct end_change *work, struct user_state *state, s
 {
     struct session *session = state_find(state, work->target);
     if (is_done(work, state, work->target, edit))
-        return CHANGE_DONE;
+        return CHANGE_RESOLVED;
     if (!is_alive(work, state, session, policy)) {
         operation_refuse(&work->end->base, ERR_SESSION_NOT_FOUND, (struct text){0});
         return CHANGE_DONE;
     }
-    bury(work, session, policy, edit);
+    bury_one(work, session, policy, edit);
     return CHANGE_WRITE;
 }
 
@@ -90,12 +116,12 @@ static enum verdict end_presented(struct end_change *work, struct user_state *st
     struct session *session = state_find(state, work->token.session_id);
     operation->session_id = operation_session_id(operation, work->token.session_id);
     if (is_done(work, state, work->token.session_id, edit))
-        return CHANGE_DONE;
+        return CHANGE_RESOLVED;
     if (session)
         operation_note_session(operation, session);
     if (!is_alive(work, state, session, policy) || !is_token_of(work, session))
         return CHANGE_DONE;
-    bury(work, session, policy, edit);
+    bury_one(work, session, policy, edit);
     return CHANGE_WRITE;
 }
 
@@ -127,6 +153,8 @@ static enum verdict end_all(struct end_change *work, struct user_state *state, s
     }
     edit_set_user(edit, &state->user);
     edit->raises_epoch = true;
+    keep(work, revocation_before(operation, &work->change.codec.owner, state->user.not_before_ms,
+                                 keeps ? kept : NULL, work->end->why, policy));
     return CHANGE_WRITE;
 }
 
@@ -162,19 +190,112 @@ static enum verdict decide_end(struct change *change, struct user_state *state, 
     return verdict;
 }
 
+/* --- with Redis --- */
+
+static void answer_ended(struct end_change *work)
+{
+    struct operation *operation = &work->end->base;
+    operation->ended = work->ended;
+    operation->ended_count = work->ended_count;
+    if (operation->durability == DURABILITY_NONE)
+        operation->durability = DURABILITY_ACCEPTED; /* nothing was left to end */
+    metrics_add(METRIC_SESSIONS_ENDED, work->ended_count);
+}
+
+static void end_operation(struct end_change *work)
+{
+    crypto_wipe(&work->token, sizeof(work->token));
+    operation_done(&work->end->base);
+}
+
+/* --- without --- */
+
+/* What a store that cannot be reached, or that does not know what it does, answers. */
+static bool is_outage(enum err err)
+{
+    return err == ERR_STORE_UNAVAILABLE || err == ERR_STORE_TIMEOUT || err == ERR_STORE_REFUSED ||
+           err == ERR_STORE_DENIED || err == ERR_STORE_PROTOCOL || err == ERR_STORE_BEHIND ||
+           err == ERR_STORE_CONTENDED || err == ERR_SEAL_KEY_UNKNOWN;
+}
+
+static void revocation_kept(struct journal_ticket *ticket, bool written)
+{
+    struct end_change *work =
+        (struct end_change *)((char *)ticket - offsetof(struct end_change, ticket));
+    struct operation *operation = &work->end->base;
+    if (written) {
+        operation->err = ERR_OK;
+        operation->durability = DURABILITY_PENDING;
+        answer_ended(work);
+    } else {
+        operation->err = ERR_JOURNAL_UNAVAILABLE;
+    }
+    end_operation(work);
+}
+
+static struct revocation revoke_blindly(struct end_change *work)
+{
+    struct end_sessions *end = work->end;
+    const struct operation *operation = &end->base;
+    const struct user_tag *owner = &work->change.codec.owner;
+    struct policy policy;
+    uint8_t *kept = work->token.session_id;
+    bool keeps = end->keep_presented;
+    policy_of(operation->conf, &policy);
+    if (end->scope == END_ALL) {
+        if (end->keep.data && text_from_hex(work->target, SESSION_ID, end->keep)) {
+            kept = work->target;
+            keeps = true;
+        }
+        return revocation_before(operation, owner, operation->now_ms + CLOCKS_APART_MS,
+                                 keeps ? kept : NULL, end->why, &policy);
+    }
+    const uint8_t *id = end->scope == END_ONE ? work->target : work->token.session_id;
+    note_ended(work, id);
+    return revocation_of_session(operation, owner, id, end->why,
+                                 token_session_created_ms(id) / 1000 + policy.absolute_timeout);
+}
+
+/* May it be done although nobody can be asked? Services may; users with a token that memory vouches
+ * for; and every token that we issued may end its own session. */
+static bool may_end_blindly(struct end_change *work)
+{
+    const struct end_sessions *end = work->end;
+    if (!end->token.data || end->scope == END_PRESENTED)
+        return true;
+    return !revocation_refuses(&work->end->base, &work->token, ERR_TOKEN_INVALID) &&
+           validate_vouches(&work->end->base, &work->token);
+}
+
+static void end_without_store(struct end_change *work)
+{
+    struct operation *operation = &work->end->base;
+    struct session_worker *worker = operation->context->worker;
+    if (!may_end_blindly(work)) {
+        end_operation(work);
+        return;
+    }
+    work->ended = arena_alloc(operation->arena, sizeof(*work->ended));
+    work->ended_count = 0;
+    work->revocation = revoke_blindly(work);
+    work->ticket.done = revocation_kept;
+    if (!journal_add(worker->writer, &work->revocation, &work->ticket, NULL)) {
+        operation->err = ERR_JOURNAL_UNAVAILABLE;
+        end_operation(work);
+    }
+}
+
 static void finish_end(struct change *change)
 {
     struct end_change *work = (struct end_change *)change;
     struct operation *operation = change->operation;
-    if (operation->err == ERR_OK) {
-        operation->ended = work->ended;
-        operation->ended_count = work->ended_count;
-        if (operation->durability == DURABILITY_NONE)
-            operation->durability = DURABILITY_ACCEPTED; /* nothing was left to end */
-        metrics_add(METRIC_SESSIONS_ENDED, work->ended_count);
+    if (is_outage(operation->err)) {
+        end_without_store(work);
+        return;
     }
-    crypto_wipe(&work->token, sizeof(work->token));
-    operation_done(operation);
+    if (operation->err == ERR_OK)
+        answer_ended(work);
+    end_operation(work);
 }
 
 /* Whose sessions: of the token's owner, or of the named user. False if the operation is over. */
@@ -195,6 +316,7 @@ static bool find_owner(struct end_change *work, struct user_tag *owner)
     }
     if (end->scope == END_PRESENTED && operation->err == ERR_TOKEN_INVALID) {
         operation->err = ERR_OK;
+        operation->reason = (struct text){0};
         operation->durability = DURABILITY_ACCEPTED;
     }
     return false;

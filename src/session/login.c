@@ -4,6 +4,7 @@
 #include "change.h"
 #include "metrics.h"
 #include "operation.h"
+#include "revocation.h"
 #include "rules.h"
 #include "shown.h"
 
@@ -67,12 +68,17 @@ static void bury_replaced(struct login_change *work, struct user_state *state, s
     login->replaced = arena_alloc(arena, (state->session_count + 1) * sizeof(*login->replaced));
     login->replaced_count = 0;
     struct text *ended = arena_alloc(arena, (state->session_count + 1) * sizeof(*ended));
+    work->change.revocations =
+        arena_alloc(arena, (state->session_count + 1) * sizeof(*work->change.revocations));
     for (size_t i = 0; i < state->session_count; i++) {
         struct session *session = &state->sessions[i];
         if (!session->ended)
             continue;
         rules_bury(edit, session, TEXT(REASON_REPLACED), login->base.actor, policy,
                    login->base.now_ms);
+        work->change.revocations[login->replaced_count] = revocation_of_session(
+            &login->base, &work->change.codec.owner, session->id, TEXT(REASON_REPLACED),
+            rules_lifetimes(session, policy).session_s);
         ended[login->replaced_count] = operation_session_id(&login->base, session->id);
         login->replaced[login->replaced_count] = (struct replaced_session){
             .session_id = ended[login->replaced_count],
@@ -83,6 +89,7 @@ static void bury_replaced(struct login_change *work, struct user_state *state, s
     }
     login->base.ended = ended;
     login->base.ended_count = login->replaced_count;
+    work->change.revocation_count = login->replaced_count;
 }
 
 /* For the caller who is told device_limit: what is logged in now. */
@@ -120,7 +127,8 @@ static enum verdict decide_login(struct change *change, struct user_state *state
     if (is_own_work(work, state)) {
         edit->raises_epoch = login->replaced_count > 0;
         operation->durability = DURABILITY_ACCEPTED;
-        return CHANGE_DONE;
+        change->revocation_count = login->replaced_count;
+        return CHANGE_RESOLVED;
     }
     if (rules_frozen(&state->user, operation->now_ms / 1000)) {
         operation_refuse(operation, ERR_ACCOUNT_FROZEN, state->user.frozen_reason);

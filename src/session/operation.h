@@ -28,6 +28,10 @@ struct text operation_session_id(struct operation *operation, const uint8_t id[S
  * else the session. */
 struct session *operation_authenticate(struct operation *operation, const struct user_state *state,
                                        const struct token *token);
+/* While Redis is away: true if memory vouches for the access token, within outage.grace. Its
+ * tenant, user and device are noted. (validate.c) */
+bool validate_vouches(struct operation *operation, const struct token *token);
+
 /* Refuses for a session that the state does not hold. */
 void operation_refuse_missing(struct operation *operation, const struct user_state *state,
                               const struct token *token, enum err err);

@@ -5,6 +5,7 @@
 #include "change.h"
 #include "metrics.h"
 #include "operation.h"
+#include "revocation.h"
 #include "rules.h"
 #include "shown.h"
 
@@ -14,6 +15,7 @@ struct refresh_change {
     struct token presented;
     uint8_t hash[SECRET_HASH];
     bool reused;
+    struct revocation revocation; /* of a session that ends for reuse */
 };
 
 /* The pair that follows the presented token: the same whenever it is asked for. */
@@ -84,6 +86,11 @@ static void end_for_reuse(struct refresh_change *work, struct user_state *state,
     operation->ended = ended;
     operation->ended_count = 1;
     work->reused = true;
+    work->revocation = revocation_of_session(operation, &work->change.codec.owner, session->id,
+                                             TEXT(REASON_REFRESH_REUSE),
+                                             rules_lifetimes(session, policy).session_s);
+    work->change.revocations = &work->revocation;
+    work->change.revocation_count = 1;
     rules_bury(edit, session, TEXT(REASON_REFRESH_REUSE), operation->actor, policy,
                operation->now_ms);
     rules_settle(edit, state, NULL, policy, operation->now_ms);
@@ -97,8 +104,16 @@ static enum verdict decide_refresh(struct change *change, struct user_state *sta
     struct session *session = state_find(state, work->presented.session_id);
     struct policy policy;
     struct text reason;
-    work->reused = false;
+    bool buried =
+        work->reused && change->resolving && state_find_grave(state, work->presented.session_id);
+    work->reused = buried;
     work->refresh->repeated = false;
+    if (buried) {
+        change->revocation_count = 1;
+        operation->durability = DURABILITY_ACCEPTED;
+        edit->raises_epoch = true;
+        return CHANGE_RESOLVED;
+    }
     if (!session) {
         operation_refuse_missing(operation, state, &work->presented, ERR_REFRESH_INVALID);
         return CHANGE_DONE;
@@ -116,7 +131,7 @@ static enum verdict decide_refresh(struct change *change, struct user_state *sta
         operation->durability = DURABILITY_ACCEPTED;
         /* Our own write whose fate was unknown: the epoch may not have followed it. */
         edit->raises_epoch = change->resolving;
-        return CHANGE_DONE;
+        return change->resolving ? CHANGE_RESOLVED : CHANGE_DONE;
     case REFRESH_REUSE:
         end_for_reuse(work, state, session, &policy, edit);
         return CHANGE_WRITE;

@@ -59,15 +59,24 @@ bool rules_frozen(const struct user_record *user, int64_t now_s)
     return user->frozen && (user->frozen_until_s == 0 || now_s < user->frozen_until_s);
 }
 
+struct text rules_revoked(const struct user_record *user, const struct session *session,
+                          int64_t now_ms)
+{
+    if (rules_frozen(user, now_ms / 1000))
+        return TEXT(REASON_FROZEN);
+    if (is_before_cutoff(user, session))
+        return TEXT(REASON_REVOKED);
+    return (struct text){0};
+}
+
 struct text rules_dead(const struct user_record *user, const struct session *session,
                        const struct policy *policy, int64_t now_ms)
 {
     int64_t now_s = now_ms / 1000;
     struct lifetimes lifetimes = rules_lifetimes(session, policy);
-    if (rules_frozen(user, now_s))
-        return TEXT(REASON_FROZEN);
-    if (is_before_cutoff(user, session))
-        return TEXT(REASON_REVOKED);
+    struct text revoked = rules_revoked(user, session, now_ms);
+    if (revoked.data)
+        return revoked;
     if (now_s >= lifetimes.session_s)
         return TEXT(REASON_EXPIRED);
     if (now_s >= lifetimes.idle_s)

@@ -31,6 +31,11 @@ struct lifetimes rules_lifetimes(const struct session *session, const struct pol
 
 bool rules_frozen(const struct user_record *user, int64_t now_s);
 
+/* Why a session is dead for what holds for its user: frozen, or older than the cutoff; absent if it
+ * is not. */
+struct text rules_revoked(const struct user_record *user, const struct session *session,
+                          int64_t now_ms);
+
 /* Why a session is dead at this time; absent if it lives. */
 struct text rules_dead(const struct user_record *user, const struct session *session,
                        const struct policy *policy, int64_t now_ms);

@@ -84,6 +84,25 @@ static void read_touch(struct user_state *state, struct text field, int64_t seen
         session->last_seen_s = seen_s;
 }
 
+void state_read_stamp(struct text stamp, int64_t *version, int64_t *epoch)
+{
+    const char *blank = stamp.length ? memchr(stamp.data, ' ', stamp.length) : NULL;
+    size_t length = blank ? (size_t)(blank - stamp.data) : stamp.length;
+    *version = *epoch = 0;
+    if (!text_to_int((struct text){stamp.data, length}, 0, INT64_MAX, version) || !blank)
+        return;
+    struct text behind = {blank + 1, stamp.length - length - 1};
+    if (!text_to_int(behind, 0, INT64_MAX, epoch))
+        *epoch = 0;
+}
+
+static void read_stamp(struct state_reader *reader, struct text value)
+{
+    struct user_state *state = reader->state;
+    state->stamp = arena_copy(reader->arena, value);
+    state_read_stamp(value, &state->version, &state->epoch);
+}
+
 /* Touches come last: HGETALL has no order, and they belong to sessions. */
 static void read_fields(struct state_reader *reader, bool touches)
 {
@@ -100,8 +119,8 @@ static void read_fields(struct state_reader *reader, bool touches)
             read_touch(reader->state, field, number);
         else if (field.length == SESSION_ID)
             read_record(reader, field, value);
-        else if (text_equal(field, TEXT(STATE_FIELD_VERSION)) && store_reply_int(element, &number))
-            reader->state->version = number;
+        else if (text_equal(field, TEXT(STATE_FIELD_VERSION)))
+            read_stamp(reader, value);
         else if (text_equal(field, TEXT(STATE_FIELD_USER)))
             read_user(reader, value);
     }
@@ -123,7 +142,7 @@ enum err state_read(const struct state_codec *codec, const struct store_reply *r
     if (!is_hash(reply))
         return ERR_STORE_PROTOCOL;
     size_t fields = store_reply_count(reply) / 2;
-    *ret = (struct user_state){0};
+    *ret = (struct user_state){.stamp = TEXT("0")};
     ret->sessions = arena_alloc(arena, (fields + 1) * sizeof(*ret->sessions));
     ret->graves = arena_alloc(arena, (fields + 1) * sizeof(*ret->graves));
     struct state_reader reader = {codec, arena, ret, reply};
@@ -146,6 +165,15 @@ const struct grave *state_find_grave(const struct user_state *state, const uint8
         if (memcmp(state->graves[i].id, id, SESSION_ID) == 0)
             return &state->graves[i];
     return NULL;
+}
+
+void state_bury(struct user_state *state, struct session *session,
+                const struct tombstone *tombstone)
+{
+    struct grave *grave = &state->graves[state->grave_count++];
+    memcpy(grave->id, session->id, SESSION_ID);
+    grave->tombstone = *tombstone;
+    *session = state->sessions[--state->session_count];
 }
 
 static void append(struct arena *arena, struct text **list, size_t *count, size_t *capacity,

@@ -1,9 +1,10 @@
 /* All that Redis holds of one user, read from `sd:u:{T.U}`, and the edit that changes it.
  *
- * Fields of the hash: "!" the version (a decimal number, raised by every change), "=" the sealed
- * user record, an 8-byte session id for each session's sealed record or tombstone, the id with 't'
- * behind it for the time of last use in seconds. The last is absent until the first touch: the
- * session was last used when its pair was issued. */
+ * Fields of the hash: "!" the version (a decimal number, raised by every change) and, behind a
+ * blank, the epoch (the version of the last change that could make a token invalid) if there was
+ * one; "=" the sealed user record, an 8-byte session id for each session's sealed record or
+ * tombstone, the id with 't' behind it for the time of last use in seconds. The last is absent
+ * until the first touch: the session was last used when its pair was issued. */
 #pragma once
 
 #include "conf.h"
@@ -28,7 +29,9 @@ struct grave {
 };
 
 struct user_state {
-    int64_t version; /* 0: Redis has nothing of the user */
+    struct text stamp; /* the field "!" as it is, "0" if Redis has nothing of the user */
+    int64_t version;   /* 0: nothing */
+    int64_t epoch;     /* 0: no token was ever made invalid */
     struct user_record user;
     bool user_unreadable; /* then every session counts as revoked, see change.c */
     bool user_foreign;    /* sealed under a key that this node lacks: nothing can be said */
@@ -51,6 +54,9 @@ struct state_codec {
     bool encrypt;
     struct user_tag owner;
 };
+
+/* Reads the field "!"; both are 0 if the text is absent or nothing of the kind. */
+void state_read_stamp(struct text stamp, int64_t *version, int64_t *epoch);
 
 /* Reads the user record; an absent text means that nothing holds for the user. False if there is
  * one that does not open, which must not pass for "nothing holds". */
@@ -80,6 +86,10 @@ struct edit {
     int64_t expire_ms; /* of the whole hash, wall clock; 0: never */
     bool raises_epoch; /* a token that was valid before may not be after */
 };
+
+/* Takes the session out of the state and puts a grave in its place. */
+void state_bury(struct user_state *state, struct session *session,
+                const struct tombstone *tombstone);
 
 void edit_set_session(struct edit *edit, const uint8_t id[SESSION_ID], const struct record *record);
 void edit_set_grave(struct edit *edit, const uint8_t id[SESSION_ID],

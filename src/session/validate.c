@@ -1,179 +1,307 @@
-/* Validation: one read of two fields and the user record, judged, and perhaps a touch. The hot
- * path: no JSON is parsed or built here, the record's text is ready to send. */
+/* Validation, the hot path: from memory while it is known to be true, else from Redis, else - Redis
+ * being away - from memory with a word on its age. No JSON is parsed or built here. */
 #include <string.h>
 
+#include "cached.h"
 #include "change.h"
+#include "clock.h"
+#include "lookup.h"
 #include "metrics.h"
 #include "operation.h"
-#include "rules.h"
-#include "shown.h"
+#include "revocation.h"
 
-struct lookup {
+struct validation {
+    struct lookup_waiter waiter;
     struct validate *validate;
-    struct store_call call;
-    struct text arguments[5];
-    char key[USER_KEY_LENGTH];
-    char touch_field[TOUCH_FIELD];
+    struct cache_key key;
+    uint8_t hash[SECRET_HASH];
+    int64_t known_version; /* of what memory has; 0: nothing */
 };
 
-enum { REPLY_RECORD, REPLY_TOUCH, REPLY_USER, REPLY_FIELDS };
+enum source { FROM_REDIS, FROM_MEMORY, FROM_STALE_MEMORY };
 
-static struct text field_of(const struct store_reply *reply, size_t index)
-{
-    return store_reply_text(store_reply_element(reply, index));
-}
+/* What memory can say of a token. It may have missed a refresh or a use elsewhere, so it never
+ * refuses a token that it merely does not know, or that has been idle. */
+enum word { WORD_GOOD, WORD_OVER, WORD_UNSURE };
 
-static void touch_if_due(struct validate *validate, const struct session *session,
-                         const struct policy *policy, struct lifetimes *lifetimes)
+static void end_validation(struct validation *validation)
 {
-    int64_t now_s = validate->base.now_ms / 1000;
-    if (!validate->touch || !rules_touch_due(session, policy, now_s))
-        return;
-    struct session touched = *session;
-    touched.last_seen_s = now_s;
-    *lifetimes = rules_lifetimes(&touched, policy);
-    change_touch(&validate->base, &validate->parsed.owner, session->id, now_s,
-                 lifetimes->session_s * 1000);
-}
-
-static void accept_session(struct validate *validate, const struct user_record *user,
-                           const struct session *session)
-{
-    struct operation *operation = &validate->base;
-    uint8_t hash[SECRET_HASH];
-    struct policy policy;
-    policy_of(operation->conf, &policy);
-    token_hash_secret(operation->context->keyring, TOKEN_ACCESS, session->id,
-                      validate->parsed.secret, hash);
-    operation_note_session(operation, session);
-    struct text reason = rules_judge_access(user, session, hash, &policy, operation->now_ms);
-    if (reason.data) {
-        operation_refuse(operation, ERR_TOKEN_INVALID, reason);
-        return;
-    }
-    struct lifetimes lifetimes = rules_lifetimes(session, &policy);
-    touch_if_due(validate, session, &policy, &lifetimes);
-    validate->shown = shown_complete(operation->arena, session->record.shown, session->id);
-    validate->access_expires_s = lifetimes.access_s;
-    validate->idle_expires_s = lifetimes.idle_s;
-}
-
-static void refuse_unreadable(struct validate *validate)
-{
-    metrics_add(METRIC_RECORDS_UNREADABLE, 1);
-    operation_refuse(&validate->base, ERR_TOKEN_INVALID, TEXT(REASON_UNKNOWN));
-}
-
-/* What Redis has in the session's place is not the session: says why. */
-static void refuse_record(struct validate *validate, enum record_kind kind,
-                          const struct record_content *content)
-{
-    if (kind == RECORD_TOMBSTONE)
-        operation_refuse_buried(&validate->base, ERR_TOKEN_INVALID, &content->tombstone);
-    else
-        refuse_unreadable(validate);
-}
-
-static void judge_record(struct validate *validate, const struct state_codec *codec,
-                         const struct store_reply *reply)
-{
-    struct arena *arena = validate->base.arena;
-    struct record_place place = {&codec->owner, validate->parsed.session_id};
-    struct record_content content;
-    struct user_record user;
-    struct session session;
-    int64_t seen_s;
-    enum record_kind kind = record_read(codec->keyring, codec->encrypt, place,
-                                        field_of(reply, REPLY_RECORD), arena, &content);
-    if (kind != RECORD_SESSION) {
-        refuse_record(validate, kind, &content);
-        return;
-    }
-    if (!state_read_user(codec, field_of(reply, REPLY_USER), arena, &user)) {
-        refuse_unreadable(validate);
-        return;
-    }
-    session_open(&session, validate->parsed.session_id, &content.session, arena);
-    if (store_reply_int(store_reply_element(reply, REPLY_TOUCH), &seen_s) &&
-        seen_s > session.last_seen_s)
-        session.last_seen_s = seen_s;
-    accept_session(validate, &user, &session);
-}
-
-static void judge_reply(struct validate *validate, const struct store_reply *reply)
-{
-    struct operation *operation = &validate->base;
-    struct state_codec codec = operation_codec(operation, &validate->parsed.owner);
-    struct user_state empty = {0};
-    operation->session_id = operation_session_id(operation, validate->parsed.session_id);
-    if (!field_of(reply, REPLY_RECORD).data)
-        operation_refuse_missing(operation, &empty, &validate->parsed, ERR_TOKEN_INVALID);
-    else if (record_is_foreign(codec.keyring, field_of(reply, REPLY_RECORD)) ||
-             record_is_foreign(codec.keyring, field_of(reply, REPLY_USER)))
-        operation->err = ERR_SEAL_KEY_UNKNOWN;
-    else
-        judge_record(validate, &codec, reply);
-}
-
-/* Three strings or nils: anything else is another command's answer, and no word about this token.
- */
-static bool is_lookup_reply(const struct store_reply *reply)
-{
-    if (store_reply_type(reply) != STORE_ARRAY || store_reply_count(reply) != REPLY_FIELDS)
-        return false;
-    for (size_t i = 0; i < REPLY_FIELDS; i++) {
-        enum store_type type = store_reply_type(store_reply_element(reply, i));
-        if (type != STORE_STRING && type != STORE_NIL)
-            return false;
-    }
-    return true;
-}
-
-static void lookup_done(struct store_call *call, enum err err, const struct store_reply *reply)
-{
-    struct lookup *lookup = (struct lookup *)((char *)call - offsetof(struct lookup, call));
-    struct validate *validate = lookup->validate;
-    if (err == ERR_OK && !is_lookup_reply(reply))
-        err = ERR_STORE_PROTOCOL;
-    if (err == ERR_OK)
-        judge_reply(validate, reply);
-    else
-        validate->base.err = err;
+    struct validate *validate = validation->validate;
+    crypto_wipe(&validate->parsed, sizeof(validate->parsed));
     operation_done(&validate->base);
 }
 
-static void send_lookup(struct validate *validate)
+/* --- accepting --- */
+
+static void note_use(struct validation *validation, const struct cached *cached,
+                     const struct policy *policy, enum source source, struct lifetimes *lifetimes)
 {
+    struct validate *validate = validation->validate;
     struct operation *operation = &validate->base;
-    const struct token *token = &validate->parsed;
-    struct lookup *lookup = arena_alloc(operation->arena, sizeof(*lookup));
-    lookup->validate = validate;
-    token_user_key(&token->owner, 'u', lookup->key);
-    memcpy(lookup->touch_field, token->session_id, SESSION_ID);
-    lookup->touch_field[SESSION_ID] = 't';
-    lookup->arguments[0] = TEXT("HMGET");
-    lookup->arguments[1] = (struct text){lookup->key, USER_KEY_LENGTH};
-    lookup->arguments[2 + REPLY_RECORD] = (struct text){lookup->touch_field, SESSION_ID};
-    lookup->arguments[2 + REPLY_TOUCH] = (struct text){lookup->touch_field, TOUCH_FIELD};
-    lookup->arguments[2 + REPLY_USER] = TEXT(STATE_FIELD_USER);
-    lookup->call = (struct store_call){
-        .key = lookup->arguments[1],
-        .arguments = lookup->arguments,
-        .argument_count = 2 + REPLY_FIELDS,
-        .flags = STORE_REPEATABLE,
+    int64_t now_s = operation->now_ms / 1000;
+    bool away = source == FROM_STALE_MEMORY;
+    bool owed = (cached->head.flags & CACHED_TOUCH_OWED) && !away;
+    if (!validate->touch || (!owed && !rules_touch_due(&cached->session, policy, now_s)))
+        return;
+    struct session touched = cached->session;
+    touched.last_seen_s = now_s;
+    *lifetimes = rules_lifetimes(&touched, policy);
+    cached_touch(operation->context->worker->service, &validation->key, cached, now_s, away);
+    if (!away)
+        change_touch(operation, &validate->parsed.owner, touched.id, now_s,
+                     lifetimes->session_s * 1000);
+}
+
+/* The shown text must lie in the operation's arena. */
+static void accept_session(struct validation *validation, const struct cached *cached,
+                           const struct policy *policy, enum source source)
+{
+    struct validate *validate = validation->validate;
+    struct lifetimes lifetimes = rules_lifetimes(&cached->session, policy);
+    cached_note(&validate->base, cached);
+    note_use(validation, cached, policy, source, &lifetimes);
+    validate->shown = cached->shown;
+    validate->access_expires_s = lifetimes.access_s;
+    validate->idle_expires_s = lifetimes.idle_s;
+    validate->from_cache = source != FROM_REDIS;
+}
+
+static struct text judge(const struct validation *validation, const struct cached *cached,
+                         const struct policy *policy)
+{
+    static const struct user_record nothing_holds;
+    return rules_judge_access(&nothing_holds, &cached->session, validation->hash, policy,
+                              validation->validate->base.now_ms);
+}
+
+static enum word word_of(const struct validation *validation, const struct cached *cached,
+                         const struct policy *policy)
+{
+    const struct operation *operation = &validation->validate->base;
+    if (!judge(validation, cached, policy).data)
+        return WORD_GOOD;
+    bool present = crypto_equal(validation->hash, cached->session.record.access_hash, SECRET_HASH);
+    int64_t over_s = rules_lifetimes(&cached->session, policy).access_s;
+    return present && operation->now_ms / 1000 >= over_s ? WORD_OVER : WORD_UNSURE;
+}
+
+/* --- from memory --- */
+
+static bool is_revoked_here(struct validation *validation)
+{
+    struct validate *validate = validation->validate;
+    return revocation_refuses(&validate->base, &validate->parsed, ERR_TOKEN_INVALID);
+}
+
+static void refuse_dead(struct validation *validation, struct text value)
+{
+    struct tombstone tombstone;
+    struct operation *operation = &validation->validate->base;
+    cached_read_dead(value, &tombstone);
+    operation->session_id = operation_session_id(operation, validation->key.session);
+    operation_refuse_buried(operation, ERR_TOKEN_INVALID, &tombstone);
+}
+
+/* True if memory has answered, because it knows. */
+static bool answer_from_memory(struct validation *validation)
+{
+    struct operation *operation = &validation->validate->base;
+    const struct session_service *service = operation->context->worker->service;
+    struct cache_entry entry;
+    struct cached cached;
+    struct policy policy;
+    validation->known_version = 0;
+    if (!cache_get(service->cache, &validation->key, operation->arena, &entry))
+        return false;
+    if (cached_kind(entry.value) == CACHED_DEAD) {
+        refuse_dead(validation, entry.value);
+        return true;
+    }
+    if (!cached_read_live(entry.value, validation->key.session, &cached))
+        return false;
+    validation->known_version = cached.head.version;
+    policy_of(operation->conf, &policy);
+    if (!cached_is_fresh(service, &entry, cached.head.slot, clock_monotonic_ms()))
+        return false;
+    enum word word = word_of(validation, &cached, &policy);
+    if (word == WORD_GOOD) {
+        accept_session(validation, &cached, &policy, FROM_MEMORY);
+    } else if (word == WORD_OVER) {
+        cached_note(operation, &cached);
+        operation_refuse(operation, ERR_TOKEN_INVALID, TEXT(REASON_EXPIRED));
+    }
+    return word != WORD_UNSURE;
+}
+
+/* --- while Redis is away --- */
+
+static bool is_outage(enum err err)
+{
+    return err == ERR_STORE_UNAVAILABLE || err == ERR_STORE_TIMEOUT || err == ERR_STORE_DENIED ||
+           err == ERR_STORE_REFUSED || err == ERR_STORE_PROTOCOL || err == ERR_STORE_BEHIND;
+}
+
+/* Vouches for a token by memory alone, within outage.grace. Not if the user was seen to be changed
+ * since: then the entry is older than what is known. */
+static bool vouch(struct validation *validation, struct cached *cached, int64_t *age_ms)
+{
+    struct operation *operation = &validation->validate->base;
+    const struct session_service *service = operation->context->worker->service;
+    struct cache_entry entry;
+    struct policy policy;
+    if (!cache_get(service->cache, &validation->key, operation->arena, &entry) ||
+        !cached_read_live(entry.value, validation->key.session, cached))
+        return false;
+    policy_of(operation->conf, &policy);
+    *age_ms = clock_monotonic_ms() - cached_verified_ms(service, &entry, cached->head.slot);
+    return *age_ms <= operation->conf->outage_grace * 1000 &&
+           fence_of(service->fence, &validation->validate->parsed.owner, operation->now_ms) <=
+               cached->head.version &&
+           word_of(validation, cached, &policy) == WORD_GOOD;
+}
+
+static bool answer_stale(struct validation *validation)
+{
+    struct validate *validate = validation->validate;
+    struct cached cached;
+    struct policy policy;
+    int64_t age_ms;
+    if (!vouch(validation, &cached, &age_ms))
+        return false;
+    policy_of(validate->base.conf, &policy);
+    accept_session(validation, &cached, &policy, FROM_STALE_MEMORY);
+    validate->stale = true;
+    validate->stale_for_s = age_ms > 0 ? age_ms / 1000 : 0;
+    metrics_add(METRIC_CACHE_STALE, 1);
+    return true;
+}
+
+bool validate_vouches(struct operation *operation, const struct token *token)
+{
+    struct validate validate = {.base = *operation, .parsed = *token};
+    struct validation validation = {.validate = &validate};
+    struct cached cached;
+    int64_t age_ms;
+    memcpy(validation.key.owner, &token->owner, CACHE_OWNER);
+    memcpy(validation.key.session, token->session_id, CACHE_SESSION);
+    token_hash_secret(operation->context->keyring, TOKEN_ACCESS, token->session_id, token->secret,
+                      validation.hash);
+    bool good = vouch(&validation, &cached, &age_ms);
+    crypto_wipe(&validate.parsed, sizeof(validate.parsed));
+    if (good)
+        cached_note(operation, &cached);
+    return good;
+}
+
+/* --- from Redis --- */
+
+static void accept_found(struct validation *validation, struct text value)
+{
+    struct operation *operation = &validation->validate->base;
+    struct cached cached;
+    struct policy policy;
+    policy_of(operation->conf, &policy);
+    if (!cached_read_live(arena_copy(operation->arena, value), validation->key.session, &cached)) {
+        operation->err = ERR_INTERNAL;
+        return;
+    }
+    struct text reason = judge(validation, &cached, &policy);
+    if (!reason.data) {
+        accept_session(validation, &cached, &policy, FROM_REDIS);
+        return;
+    }
+    cached_note(operation, &cached);
+    operation_refuse(operation, ERR_TOKEN_INVALID, reason);
+}
+
+static void refuse_found(struct operation *operation, const struct found *found)
+{
+    struct tombstone tombstone = found->tombstone;
+    tombstone.reason = arena_copy(operation->arena, tombstone.reason);
+    tombstone.actor = arena_copy(operation->arena, tombstone.actor);
+    operation_refuse_buried(operation, ERR_TOKEN_INVALID, &tombstone);
+}
+
+/* A session that memory has and Redis does not: lost, if its time is not over. What Redis lost is
+ * unknown to it, not invalid. */
+static void refuse_missing(struct validation *validation)
+{
+    static const struct user_state nothing;
+    if (validation->known_version > 0 && answer_stale(validation))
+        return;
+    operation_refuse_missing(&validation->validate->base, &nothing, &validation->validate->parsed,
+                             ERR_TOKEN_INVALID);
+}
+
+static void lookup_found(struct lookup_waiter *waiter, const struct found *found)
+{
+    struct validation *validation = (struct validation *)waiter;
+    struct operation *operation = &validation->validate->base;
+    operation->session_id = operation_session_id(operation, validation->key.session);
+    /* It may have been revoked here while Redis was asked. */
+    if (is_revoked_here(validation)) {
+        end_validation(validation);
+        return;
+    }
+    if (found->err != ERR_OK) {
+        if (!is_outage(found->err) || !answer_stale(validation))
+            operation->err = found->err;
+        end_validation(validation);
+        return;
+    }
+    switch (found->kind) {
+    case FOUND_LIVE:
+        accept_found(validation, found->value);
+        break;
+    case FOUND_MISSING:
+        refuse_missing(validation);
+        break;
+    case FOUND_DEAD:
+    case FOUND_REFUSED:
+        refuse_found(operation, found);
+        break;
+    }
+    end_validation(validation);
+}
+
+static void ask_redis(struct validation *validation)
+{
+    const struct operation *operation = &validation->validate->base;
+    const struct token *token = &validation->validate->parsed;
+    struct lookup_request request = {
+        .owner = &token->owner,
+        .session_id = token->session_id,
+        .keyring = operation->context->keyring,
+        .encrypt = operation->conf->keys_encryption != ENCRYPTION_NONE,
+        .known_version = validation->known_version,
         .deadline_ms = operation->deadline_ms,
-        .done = lookup_done,
     };
-    store_send(operation->context->link, &lookup->call);
+    validation->waiter.done = lookup_found;
+    metrics_add(METRIC_CACHE_MISSES, 1);
+    lookup_begin(operation->context->worker, &request, &validation->waiter);
 }
 
 void session_validate(struct validate *validate)
 {
     struct operation *operation = &validate->base;
+    struct token *token = &validate->parsed;
     if (!operation_open_token(operation, TOKEN_ACCESS, validate->token, validate->tenant,
-                              validate->tenant_bound, ERR_TOKEN_INVALID, &validate->parsed)) {
+                              validate->tenant_bound, ERR_TOKEN_INVALID, token)) {
         operation_done(operation);
         return;
     }
-    send_lookup(validate);
+    struct validation *validation = arena_alloc(operation->arena, sizeof(*validation));
+    validation->validate = validate;
+    memcpy(validation->key.owner, &token->owner, CACHE_OWNER);
+    memcpy(validation->key.session, token->session_id, CACHE_SESSION);
+    token_hash_secret(operation->context->keyring, TOKEN_ACCESS, token->session_id, token->secret,
+                      validation->hash);
+    if (is_revoked_here(validation)) {
+        end_validation(validation);
+    } else if (answer_from_memory(validation)) {
+        metrics_add(METRIC_CACHE_HITS, 1);
+        end_validation(validation);
+    } else {
+        ask_redis(validation);
+    }
 }

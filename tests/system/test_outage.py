@@ -34,7 +34,8 @@ def issued(workspace, standalone):
 
 
 def check_all_503(daemon, issued, code=None, deadline=0.5):
-    """Every call that needs Redis answers 503 in time, whoever asks."""
+    """What needs Redis answers 503 in time, whoever asks; what ends sessions is kept and answered
+    202; never-issued tokens are refused as ever."""
     access, refresh = issued.good["access_token"], issued.good["refresh_token"]
     session, user = issued.good["session_id"], issued.user
     calls = [
@@ -45,11 +46,13 @@ def check_all_503(daemon, issued, code=None, deadline=0.5):
         ("GET", "/v1/devices", None, access),
         ("GET", f"/v1/users/{user}", None, SERVICE),
         ("GET", f"/v1/users/{user}/devices", None, SERVICE),
-        ("DELETE", f"/v1/users/{user}/devices/{session}", None, SERVICE),
-        ("POST", f"/v1/users/{user}/logout-all", {}, SERVICE),
-        ("POST", "/v1/logout", None, access),
         ("POST", "/v1/logout-all", {}, access),
         ("DELETE", f"/v1/devices/{session}", None, access),
+    ]
+    endings = [
+        ("DELETE", f"/v1/users/{user}/devices/{session}", None, SERVICE, [session]),
+        ("POST", f"/v1/users/{user}/logout-all", {}, SERVICE, []),
+        ("POST", "/v1/logout", None, access, [session]),
     ]
     for method, path, body, bearer in calls:
         begun = time.monotonic()
@@ -59,6 +62,12 @@ def check_all_503(daemon, issued, code=None, deadline=0.5):
         check_problem(answer, 503, code or answer.code)
         assert answer.code.startswith("store_"), answer
         assert seconds < (deadline + 0.3) * SLOW, (method, path, seconds)
+    for method, path, body, bearer, ended in endings:
+        begun = time.monotonic()
+        answer = daemon.call(method, path, body, bearer)
+        check_ended(answer, ended, durability="pending")
+        assert answer.status == 202 and time.monotonic() - begun < (deadline + 0.3) * SLOW, answer
+    check_dead(daemon.validate(access), "kicked", "service")
     check_dead(daemon.validate(never_issued()), "unknown")
     check_problem(daemon.check("sa_x", key="sk_" + "w" * 43), 401, "key_invalid")
 

@@ -1,0 +1,290 @@
+/* The read of one session: three fields and the user record in one command. */
+#include "lookup.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cached.h"
+#include "clock.h"
+#include "metrics.h"
+#include "shown.h"
+
+enum { FIELD_RECORD, FIELD_TOUCH, FIELD_USER, FIELD_STAMP, FIELDS };
+
+struct lookup {
+    struct store_call call;
+    struct lookup *next; /* in its row, or idle */
+    struct session_worker *worker;
+    struct lookup_waiter *waiters;
+    struct cache_key key;
+    struct state_codec codec;
+    unsigned slot;
+    int64_t known_version;
+
+    /* As they were when the read was sent: what it brings holds from then. */
+    uint32_t ticket, generation;
+    int64_t sent_ms;
+
+    char user_key[USER_KEY_LENGTH];
+    char touch_field[TOUCH_FIELD];
+    struct text arguments[2 + FIELDS];
+    struct arena arena;
+    struct buffer value;
+};
+
+/* --- life --- */
+
+static struct lookup **row_of(struct session_worker *worker, const uint8_t id[SESSION_ID])
+{
+    uint64_t bits;
+    memcpy(&bits, id, sizeof(bits));
+    /* The random part of a session id is in its last bytes. */
+    return &worker->lookups[(bits >> 48) % LOOKUP_ROWS];
+}
+
+static struct lookup *take_idle(struct session_worker *worker)
+{
+    struct lookup *lookup = worker->idle_lookups;
+    if (!lookup)
+        return xcalloc(1, sizeof(*lookup));
+    worker->idle_lookups = lookup->next;
+    return lookup;
+}
+
+static void give_idle(struct lookup *lookup)
+{
+    arena_reset(&lookup->arena);
+    lookup->value.length = 0;
+    lookup->waiters = NULL;
+    lookup->next = lookup->worker->idle_lookups;
+    lookup->worker->idle_lookups = lookup;
+}
+
+void lookup_free_idle(struct session_worker *worker)
+{
+    while (worker->idle_lookups) {
+        struct lookup *lookup = worker->idle_lookups;
+        worker->idle_lookups = lookup->next;
+        arena_free(&lookup->arena);
+        buffer_free(&lookup->value);
+        free(lookup);
+    }
+}
+
+static void leave_row(struct lookup *lookup)
+{
+    struct lookup **at = row_of(lookup->worker, lookup->key.session);
+    while (*at != lookup)
+        at = &(*at)->next;
+    *at = lookup->next;
+}
+
+/* --- what the reply says --- */
+
+static struct text field_of(const struct store_reply *reply, size_t index)
+{
+    return store_reply_text(store_reply_element(reply, index));
+}
+
+/* Strings or nils: anything else is another command's answer, and no word about this session. */
+static bool is_lookup_reply(const struct store_reply *reply)
+{
+    if (store_reply_type(reply) != STORE_ARRAY || store_reply_count(reply) != FIELDS)
+        return false;
+    for (size_t i = 0; i < FIELDS; i++) {
+        enum store_type type = store_reply_type(store_reply_element(reply, i));
+        if (type != STORE_STRING && type != STORE_NIL)
+            return false;
+    }
+    return true;
+}
+
+static struct found refused(const char *reason)
+{
+    return (struct found){.kind = FOUND_REFUSED, .tombstone = {.reason = text_of(reason)}};
+}
+
+static struct found unreadable(void)
+{
+    metrics_add(METRIC_RECORDS_UNREADABLE, 1);
+    return refused(REASON_UNKNOWN);
+}
+
+static void store_value(struct lookup *lookup, bool final)
+{
+    struct cache_entry entry = {
+        .value = buffer_text(&lookup->value),
+        .generation = lookup->generation,
+        .verified_ms = lookup->sent_ms,
+        .final = final,
+    };
+    (void)cache_put(lookup->worker->service->cache, &lookup->key, &entry, lookup->ticket);
+}
+
+static struct found found_dead(struct lookup *lookup, const struct tombstone *tombstone)
+{
+    cached_write_dead(&lookup->value, tombstone);
+    store_value(lookup, true);
+    return (struct found){.kind = FOUND_DEAD, .tombstone = *tombstone};
+}
+
+static struct found found_live(struct lookup *lookup, const struct session *session,
+                               int64_t version)
+{
+    struct text shown = shown_complete(&lookup->arena, session->record.shown, session->id);
+    cached_write_live(&lookup->value, session, lookup->slot, version, shown);
+    store_value(lookup, false);
+    return (struct found){.kind = FOUND_LIVE, .value = buffer_text(&lookup->value)};
+}
+
+static struct found judge_session(struct lookup *lookup, const struct record *record,
+                                  const struct store_reply *reply, int64_t version)
+{
+    struct user_record user;
+    struct session session = {.record = *record, .last_seen_s = record->issued_ms / 1000};
+    int64_t seen_s;
+    memcpy(session.id, lookup->key.session, SESSION_ID);
+    if (!state_read_user(&lookup->codec, field_of(reply, FIELD_USER), &lookup->arena, &user))
+        return unreadable();
+    struct text revoked = rules_revoked(&user, &session, clock_wall_ms());
+    if (text_equal(revoked, TEXT(REASON_FROZEN)))
+        return refused(REASON_FROZEN);
+    if (revoked.data)
+        return found_dead(lookup, &(struct tombstone){.reason = revoked});
+    if (store_reply_int(store_reply_element(reply, FIELD_TOUCH), &seen_s) &&
+        seen_s > session.last_seen_s)
+        session.last_seen_s = seen_s;
+    return found_live(lookup, &session, version);
+}
+
+static struct found judge_record(struct lookup *lookup, const struct store_reply *reply,
+                                 int64_t version)
+{
+    const struct state_codec *codec = &lookup->codec;
+    struct text stored = field_of(reply, FIELD_RECORD);
+    struct record_place place = {&codec->owner, lookup->key.session};
+    struct record_content content;
+    if (!stored.data)
+        return (struct found){.kind = FOUND_MISSING};
+    if (record_is_foreign(codec->keyring, stored) ||
+        record_is_foreign(codec->keyring, field_of(reply, FIELD_USER)))
+        return (struct found){.err = ERR_SEAL_KEY_UNKNOWN};
+    switch (record_read(codec->keyring, codec->encrypt, place, stored, &lookup->arena, &content)) {
+    case RECORD_SESSION:
+        return judge_session(lookup, &content.session, reply, version);
+    case RECORD_TOMBSTONE:
+        return found_dead(lookup, &content.tombstone);
+    case RECORD_USER:
+    case RECORD_UNREADABLE:
+        break;
+    }
+    return unreadable();
+}
+
+/* Is this state older than what this node has seen? No state at all is not: it shows nobody alive.
+ */
+static bool is_behind(struct lookup *lookup, int64_t version, int64_t epoch)
+{
+    struct fence *fence = lookup->worker->service->fence;
+    int64_t now_ms = clock_wall_ms();
+    if (version == 0)
+        return false;
+    if (version < lookup->known_version || epoch < fence_of(fence, &lookup->codec.owner, now_ms)) {
+        metrics_add(METRIC_STORE_BEHIND, 1);
+        return true;
+    }
+    fence_raise(fence, &lookup->codec.owner, epoch, now_ms);
+    return false;
+}
+
+static struct found judge_reply(struct lookup *lookup, const struct store_reply *reply)
+{
+    int64_t version, epoch;
+    if (!is_lookup_reply(reply))
+        return (struct found){.err = ERR_STORE_PROTOCOL};
+    state_read_stamp(field_of(reply, FIELD_STAMP), &version, &epoch);
+    if (is_behind(lookup, version, epoch))
+        return (struct found){.err = ERR_STORE_BEHIND};
+    return judge_record(lookup, reply, version);
+}
+
+static void lookup_done(struct store_call *call, enum err err, const struct store_reply *reply)
+{
+    struct lookup *lookup = (struct lookup *)call;
+    leave_row(lookup);
+    struct found found = err == ERR_OK ? judge_reply(lookup, reply) : (struct found){.err = err};
+    struct lookup_waiter *next;
+    for (struct lookup_waiter *waiter = lookup->waiters; waiter; waiter = next) {
+        next = waiter->next;
+        waiter->done(waiter, &found);
+    }
+    give_idle(lookup);
+}
+
+/* --- asking --- */
+
+static void send_lookup(struct lookup *lookup, int64_t deadline_ms)
+{
+    lookup->arguments[0] = TEXT("HMGET");
+    lookup->arguments[1] = (struct text){lookup->user_key, USER_KEY_LENGTH};
+    lookup->arguments[2 + FIELD_RECORD] = (struct text){lookup->touch_field, SESSION_ID};
+    lookup->arguments[2 + FIELD_TOUCH] = (struct text){lookup->touch_field, TOUCH_FIELD};
+    lookup->arguments[2 + FIELD_USER] = TEXT(STATE_FIELD_USER);
+    lookup->arguments[2 + FIELD_STAMP] = TEXT(STATE_FIELD_VERSION);
+    lookup->call = (struct store_call){
+        .key = lookup->arguments[1],
+        .arguments = lookup->arguments,
+        .argument_count = 2 + FIELDS,
+        .flags = STORE_REPEATABLE,
+        .deadline_ms = deadline_ms,
+        .done = lookup_done,
+    };
+    store_send(lookup->worker->link, &lookup->call);
+}
+
+static bool join(struct session_worker *worker, const struct cache_key *key,
+                 const struct lookup_request *request, struct lookup_waiter *waiter)
+{
+    struct lookup *lookup = *row_of(worker, key->session);
+    while (lookup && memcmp(&lookup->key, key, sizeof(*key)) != 0)
+        lookup = lookup->next;
+    if (!lookup || lookup->ticket != cache_ticket(worker->service->cache, key->owner))
+        return false;
+    if (request->known_version > lookup->known_version)
+        lookup->known_version = request->known_version;
+    waiter->next = lookup->waiters;
+    lookup->waiters = waiter;
+    metrics_add(METRIC_CACHE_SHARED, 1);
+    return true;
+}
+
+void lookup_begin(struct session_worker *worker, const struct lookup_request *request,
+                  struct lookup_waiter *waiter)
+{
+    struct cache_key key;
+    memcpy(key.owner, request->owner, CACHE_OWNER);
+    memcpy(key.session, request->session_id, CACHE_SESSION);
+    if (join(worker, &key, request, waiter))
+        return;
+    struct session_service *service = worker->service;
+    struct lookup *lookup = take_idle(worker);
+    struct lookup **row = row_of(worker, key.session);
+    lookup->next = *row;
+    *row = lookup;
+    lookup->worker = worker;
+    lookup->key = key;
+    lookup->codec = (struct state_codec){request->keyring, request->encrypt, *request->owner};
+    lookup->known_version = request->known_version;
+    lookup->waiters = waiter;
+    waiter->next = NULL;
+    token_user_key(request->owner, 'u', lookup->user_key);
+    memcpy(lookup->touch_field, key.session, SESSION_ID);
+    lookup->touch_field[SESSION_ID] = 't';
+    lookup->slot = store_slot((struct text){lookup->user_key, USER_KEY_LENGTH});
+    /* The ticket comes first: a change after it is not missed by either. */
+    lookup->ticket = cache_ticket(service->cache, key.owner);
+    lookup->generation = store_generation(service->store, lookup->slot);
+    lookup->sent_ms = clock_monotonic_ms();
+    send_lookup(lookup, request->deadline_ms);
+}

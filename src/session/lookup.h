@@ -1,0 +1,45 @@
+/* What Redis says of one session: one read, shared by all who ask on this worker meanwhile, and
+ * stored in the cache. */
+#pragma once
+
+#include "service.h"
+#include "state.h"
+
+enum found_kind {
+    FOUND_MISSING, /* Redis has nothing under this id */
+    FOUND_LIVE,    /* not ended, whatever the time */
+    FOUND_DEAD,    /* ended for ever */
+    FOUND_REFUSED  /* frozen, or does not open */
+};
+
+/* Lies in the lookup's memory, valid during `done`. */
+struct found {
+    enum err err; /* not ERR_OK: nothing is known */
+    enum found_kind kind;
+    struct text value;          /* FOUND_LIVE: as the cache holds it */
+    struct tombstone tombstone; /* FOUND_DEAD, FOUND_REFUSED: why */
+};
+
+/* Lives in the caller's memory until `done`. */
+struct lookup_waiter {
+    void (*done)(struct lookup_waiter *waiter, const struct found *found);
+    struct lookup_waiter *next;
+};
+
+/* What to read and with which keys, borrowed until `done`. */
+struct lookup_request {
+    const struct user_tag *owner;
+    const uint8_t *session_id;
+    const struct keyring *keyring;
+    bool encrypt;
+    int64_t known_version; /* of the user's state, as the cache has it; 0: unknown */
+    int64_t deadline_ms;
+};
+
+/* Asks Redis, or joins a read that is under way for the same session - unless the user was changed
+ * since that read began. A state that is older than what this node has seen (its version below
+ * known_version, or its epoch below the fence) is ERR_STORE_BEHIND. */
+void lookup_begin(struct session_worker *worker, const struct lookup_request *request,
+                  struct lookup_waiter *waiter);
+/* Frees what is kept for later lookups; none may be under way. */
+void lookup_free_idle(struct session_worker *worker);

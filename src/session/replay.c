@@ -1,0 +1,295 @@
+/* Passes over the journal. */
+#include "replay.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "change.h"
+#include "clock.h"
+#include "log.h"
+#include "metrics.h"
+#include "operation.h"
+#include "rules.h"
+
+enum {
+    LIST_AT_ONCE = 256,
+    UNDER_WAY_MOST = 64,
+    FUTILE_MOST = 64, /* replays in a row that brought nothing: then a pause */
+    PAUSE_FIRST_MS = 500,
+    PAUSE_MOST_MS = 5 * 1000,
+    RECENT_MS = 10 * 60 * 1000 /* what a server that was away may have lost */
+};
+
+/* What a pass looks at, besides what is unsettled. */
+struct doubt {
+    bool any;
+    uint8_t all[SLOTS / 8], recent[SLOTS / 8];
+};
+
+struct replay {
+    const struct session_context *context;
+    uv_timer_t timer;
+    bool stopped;
+
+    struct doubt doubt, next_doubt; /* of the pass under way; of the one after */
+    bool passing;
+    uint64_t before; /* the pass has come down to this number */
+    struct arena arena;
+    struct revocation *list; /* of the pass, in the arena */
+    size_t list_count, list_at;
+    size_t under_way;
+    unsigned futile;
+    bool fruitful; /* the pass has settled something */
+    int64_t pause_ms;
+};
+
+/* One owner's revocations, held against Redis. */
+struct item {
+    struct operation operation;
+    struct session_context context; /* with a reference to the keyring */
+    struct change change;
+    struct arena arena;
+    struct replay *replay;
+    uint64_t *unsettled;
+    size_t unsettled_count;
+};
+
+/* --- one owner --- */
+
+static enum verdict decide_replay(struct change *change, struct user_state *state,
+                                  struct edit *edit)
+{
+    struct item *item = (struct item *)change->operation;
+    struct policy policy;
+    if (!change->applied && item->unsettled_count == 0)
+        return CHANGE_DONE;
+    policy_of(item->operation.conf, &policy);
+    rules_settle(edit, state, NULL, &policy, item->operation.now_ms);
+    edit->raises_epoch = true;
+    return CHANGE_WRITE;
+}
+
+static bool is_settled(const struct operation *operation)
+{
+    return operation->durability == DURABILITY_REPLICATED ||
+           operation->conf->redis_wait_timeout == 0;
+}
+
+static void count_outcome(struct item *item)
+{
+    struct replay *replay = item->replay;
+    const struct operation *operation = &item->operation;
+    struct journal *journal = replay->context->worker->service->journal;
+    metrics_add(METRIC_JOURNAL_REPLAYS, 1);
+    if (operation->err == ERR_OK && item->change.applied)
+        metrics_add(METRIC_JOURNAL_REPAIRS, 1);
+    bool settles = operation->err == ERR_OK && is_settled(operation);
+    for (size_t i = 0; i < item->unsettled_count && settles; i++)
+        journal_settle(journal, item->unsettled[i]);
+    bool of_use = settles || (operation->err == ERR_OK &&
+                              (item->change.applied || item->unsettled_count == 0));
+    replay->futile = of_use ? 0 : replay->futile + 1;
+    replay->fruitful = replay->fruitful || settles;
+}
+
+static void finish_replay(struct change *change)
+{
+    struct item *item = (struct item *)change->operation;
+    struct replay *replay = item->replay;
+    count_outcome(item);
+    replay->under_way--;
+    struct conf *conf = (struct conf *)item->operation.conf;
+    conf_unref(&conf);
+    keyring_unref(&item->context.keyring);
+    if (!replay->stopped)
+        uv_timer_start(&replay->timer, replay->timer.timer_cb, 0, 0);
+    arena_free(&item->arena);
+    free(item);
+}
+
+static void begin_item(struct replay *replay, const struct revocation *revocation)
+{
+    struct item *item = xcalloc(1, sizeof(*item));
+    struct session_service *service = replay->context->worker->service;
+    struct conf *conf = conf_current();
+    size_t count;
+    item->replay = replay;
+    item->context.worker = replay->context->worker;
+    item->context.keyring = keyring_ref(replay->context->keyring);
+    item->operation = (struct operation){
+        .context = &item->context,
+        .arena = &item->arena,
+        .conf = conf,
+        .now_ms = clock_wall_ms(),
+        .deadline_ms = clock_monotonic_ms() + conf->redis_timeout,
+        .actor = TEXT("journal"),
+    };
+    struct revocation *all =
+        journal_of_owner(service->journal, revocation->owner, &item->arena, &count);
+    item->unsettled = arena_alloc(&item->arena, (count + 1) * sizeof(uint64_t));
+    for (size_t i = 0; i < count; i++)
+        if (!all[i].settled)
+            item->unsettled[item->unsettled_count++] = all[i].number;
+    struct user_tag owner;
+    memcpy(&owner, revocation->owner, sizeof(owner));
+    item->change.operation = &item->operation;
+    item->change.codec = operation_codec(&item->operation, &owner);
+    item->change.decide = decide_replay;
+    item->change.finish = finish_replay;
+    item->change.repairs = true;
+    replay->under_way++;
+    change_begin(&item->change);
+}
+
+/* --- the pass --- */
+
+static bool is_doubted(const struct replay *replay, const struct revocation *revocation)
+{
+    struct user_tag owner;
+    char key[USER_KEY_LENGTH];
+    if (!revocation->settled)
+        return true;
+    if (!replay->doubt.any)
+        return false;
+    memcpy(&owner, revocation->owner, sizeof(owner));
+    token_user_key(&owner, 'u', key);
+    unsigned slot = store_slot((struct text){key, USER_KEY_LENGTH});
+    uint8_t bit = (uint8_t)(1u << slot % 8);
+    bool recent = revocation->at_ms > clock_wall_ms() - RECENT_MS;
+    return (replay->doubt.all[slot / 8] & bit) ||
+           (recent && (replay->doubt.recent[slot / 8] & bit));
+}
+
+/* False if there are no more. */
+static bool fetch_list(struct replay *replay)
+{
+    struct journal *journal = replay->context->worker->service->journal;
+    arena_reset(&replay->arena);
+    replay->list = arena_alloc(&replay->arena, LIST_AT_ONCE * sizeof(*replay->list));
+    replay->list_count = journal_list(journal, replay->before, !replay->doubt.any, &replay->arena,
+                                      replay->list, LIST_AT_ONCE);
+    replay->list_at = 0;
+    return replay->list_count > 0;
+}
+
+static const struct revocation *next_revocation(struct replay *replay)
+{
+    for (;;) {
+        if (replay->list_at == replay->list_count && !fetch_list(replay))
+            return NULL;
+        const struct revocation *revocation = &replay->list[replay->list_at++];
+        replay->before = revocation->number;
+        if (is_doubted(replay, revocation))
+            return revocation;
+    }
+}
+
+static void begin_pass(struct replay *replay)
+{
+    replay->passing = true;
+    replay->doubt = replay->next_doubt;
+    replay->next_doubt = (struct doubt){0};
+    replay->before = UINT64_MAX;
+    replay->list_count = replay->list_at = 0;
+    replay->futile = 0;
+}
+
+/* The pauses grow while nothing comes of it. */
+static void pause_pass(struct replay *replay, bool of_use)
+{
+    int64_t longer_ms = replay->pause_ms * 2;
+    replay->pause_ms = of_use ? PAUSE_FIRST_MS : longer_ms;
+    if (replay->pause_ms > PAUSE_MOST_MS)
+        replay->pause_ms = PAUSE_MOST_MS;
+    replay->futile = 0;
+    replay->fruitful = false;
+    uv_timer_start(&replay->timer, replay->timer.timer_cb, (uint64_t)replay->pause_ms, 0);
+}
+
+static void end_pass(struct replay *replay)
+{
+    struct journal_usage usage;
+    journal_usage(replay->context->worker->service->journal, &usage);
+    replay->passing = false;
+    if (replay->doubt.any)
+        log_info("journal_compared", "revocations=%zu unsettled=%zu", usage.records,
+                 usage.unsettled);
+    pause_pass(replay, usage.unsettled == 0 || replay->fruitful);
+}
+
+static void go_on(struct replay *replay)
+{
+    if (!replay->passing)
+        begin_pass(replay);
+    while (replay->under_way < UNDER_WAY_MOST && replay->futile < FUTILE_MOST) {
+        const struct revocation *revocation = next_revocation(replay);
+        if (!revocation) {
+            if (replay->under_way == 0)
+                end_pass(replay);
+            return;
+        }
+        begin_item(replay, revocation);
+    }
+    if (replay->futile >= FUTILE_MOST && replay->under_way == 0)
+        pause_pass(replay, replay->fruitful);
+}
+
+static void on_timer(uv_timer_t *timer)
+{
+    struct replay *replay = timer->data;
+    if (!replay->stopped)
+        go_on(replay);
+}
+
+/* --- life --- */
+
+struct replay *replay_create(const struct session_context *context, uv_loop_t *loop)
+{
+    struct replay *replay = xcalloc(1, sizeof(*replay));
+    replay->context = context;
+    replay->pause_ms = PAUSE_FIRST_MS;
+    uv_timer_init(loop, &replay->timer);
+    replay->timer.data = replay;
+    uv_timer_start(&replay->timer, on_timer, PAUSE_FIRST_MS, 0);
+    return replay;
+}
+
+static void add_slots(uint8_t *to, const uint8_t *slots)
+{
+    for (size_t i = 0; i < SLOTS / 8; i++)
+        to[i] |= slots[i];
+}
+
+void replay_doubt(struct replay *replay, const uint8_t slots[SLOTS / 8], bool owner_changed)
+{
+    struct doubt *doubt = &replay->next_doubt;
+    doubt->any = true;
+    add_slots(owner_changed ? doubt->all : doubt->recent, slots);
+    /* The pass begins anew: what is newest matters most now. */
+    if (replay->passing) {
+        add_slots(doubt->all, replay->doubt.all);
+        add_slots(doubt->recent, replay->doubt.recent);
+    }
+    replay->passing = false;
+    replay->pause_ms = PAUSE_FIRST_MS;
+    if (!replay->stopped)
+        uv_timer_start(&replay->timer, on_timer, 0, 0);
+}
+
+void replay_stop(struct replay *replay)
+{
+    replay->stopped = true;
+    uv_close((uv_handle_t *)&replay->timer, NULL);
+}
+
+void replay_destroy(struct replay **replay)
+{
+    struct replay *gone = *replay;
+    *replay = NULL;
+    if (!gone)
+        return;
+    assert(gone->under_way == 0);
+    arena_free(&gone->arena);
+    free(gone);
+}

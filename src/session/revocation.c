@@ -1,0 +1,135 @@
+/* Between the journal's words and the domain's. */
+#include "revocation.h"
+
+#include <string.h>
+
+#include "metrics.h"
+#include "operation.h"
+#include "rules.h"
+
+bool revocation_refuses(struct operation *operation, const struct token *token, enum err err)
+{
+    struct revocation found;
+    if (!journal_find(operation->context->worker->service->journal, owner_bytes(&token->owner),
+                      token->session_id, token_session_created_ms(token->session_id),
+                      operation->arena, &found))
+        return false;
+    struct tombstone tombstone = {
+        .reason = found.reason,
+        .actor = found.actor,
+        .ended_s = found.at_ms / 1000,
+    };
+    operation->session_id = operation_session_id(operation, token->session_id);
+    operation_refuse_buried(operation, err, &tombstone);
+    return true;
+}
+
+static bool kills(const struct revocation *revocation, const uint8_t id[SESSION_ID])
+{
+    bool named = memcmp(revocation->session, id, SESSION_ID) == 0;
+    if (revocation->kind == REVOKE_SESSION)
+        return named;
+    return revocation->kind == REVOKE_BEFORE &&
+           token_session_created_ms(id) < revocation->before_ms &&
+           !(revocation->has_exempt && named);
+}
+
+static void bury(struct user_state *state, struct session *session, struct edit *edit,
+                 const struct revocation *revocation, const struct policy *policy, int64_t now_ms)
+{
+    int64_t end_s = rules_lifetimes(session, policy).session_s;
+    struct tombstone tombstone = {
+        .reason = revocation->reason,
+        .actor = revocation->actor,
+        .ended_s = revocation->at_ms / 1000,
+        .forget_s = end_s > now_ms / 1000 ? end_s : now_ms / 1000 + 1,
+    };
+    if (edit) {
+        edit_set_grave(edit, session->id, &tombstone);
+        edit_delete_touch(edit, session->id);
+        edit->raises_epoch = true;
+    }
+    state_bury(state, session, &tombstone);
+}
+
+static bool bury_killed(struct user_state *state, struct edit *edit,
+                        const struct revocation *revocation, const struct policy *policy,
+                        int64_t now_ms)
+{
+    bool any = false;
+    for (size_t i = state->session_count; i > 0; i--) {
+        struct session *session = &state->sessions[i - 1];
+        if (!kills(revocation, session->id))
+            continue;
+        bury(state, session, edit, revocation, policy, now_ms);
+        any = true;
+    }
+    return any;
+}
+
+static bool raise_cutoff(struct user_state *state, struct edit *edit,
+                         const struct revocation *revocation)
+{
+    if (revocation->kind != REVOKE_BEFORE || state->user.not_before_ms >= revocation->before_ms)
+        return false;
+    state->user.not_before_ms = revocation->before_ms;
+    state->user.has_exempt = revocation->has_exempt;
+    memcpy(state->user.exempt, revocation->session, SESSION_ID);
+    if (edit) {
+        edit_set_user(edit, &state->user);
+        edit->raises_epoch = true;
+    }
+    return true;
+}
+
+bool revocation_apply(struct session_service *service, struct user_state *state,
+                      const struct user_tag *owner, struct edit *edit, const struct policy *policy,
+                      struct arena *arena, int64_t now_ms)
+{
+    size_t count;
+    bool any = false;
+    struct revocation *list = journal_of_owner(service->journal, owner_bytes(owner), arena, &count);
+    for (size_t i = 0; i < count; i++) {
+        any = bury_killed(state, edit, &list[i], policy, now_ms) || any;
+        any = raise_cutoff(state, edit, &list[i]) || any;
+    }
+    return any;
+}
+
+static struct revocation begin(const struct operation *operation, const struct user_tag *owner,
+                               enum revocation_kind kind, struct text reason)
+{
+    struct revocation revocation = {
+        .kind = kind,
+        .at_ms = operation->now_ms,
+        .reason = reason,
+        .actor = operation->actor,
+    };
+    memcpy(revocation.owner, owner, JOURNAL_OWNER);
+    return revocation;
+}
+
+struct revocation revocation_of_session(const struct operation *operation,
+                                        const struct user_tag *owner,
+                                        const uint8_t session_id[SESSION_ID], struct text reason,
+                                        int64_t alive_until_s)
+{
+    struct revocation revocation = begin(operation, owner, REVOKE_SESSION, reason);
+    memcpy(revocation.session, session_id, JOURNAL_SESSION);
+    revocation.forget_s = alive_until_s;
+    return revocation;
+}
+
+struct revocation revocation_before(const struct operation *operation, const struct user_tag *owner,
+                                    int64_t before_ms, const uint8_t *exempt, struct text reason,
+                                    const struct policy *policy)
+{
+    struct revocation revocation = begin(operation, owner, REVOKE_BEFORE, reason);
+    revocation.before_ms = before_ms;
+    revocation.forget_s = before_ms / 1000 + policy->absolute_timeout;
+    if (exempt) {
+        revocation.has_exempt = true;
+        memcpy(revocation.session, exempt, JOURNAL_SESSION);
+    }
+    return revocation;
+}

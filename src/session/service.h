@@ -1,0 +1,45 @@
+/* What the domain keeps for the process and for each thread. */
+#pragma once
+
+#include <stdatomic.h>
+
+#include "fence.h"
+#include "session.h"
+
+#define SLOTS 16384
+
+struct keeper;
+struct lookup;
+
+struct session_service {
+    struct store *store;
+    struct cache *cache;
+    struct journal *journal;
+    struct fence *fence;
+    struct keeper *keeper;
+    /* When each slot last got another server, clock_monotonic_ms(): what a watch proves, it proves
+     * of the slots that it had then. */
+    _Atomic int64_t moved_ms[SLOTS];
+};
+
+/* Lookups under way, by session, so that many requests for one share a read. */
+#define LOOKUP_ROWS 256
+
+struct session_worker {
+    struct session_service *service;
+    struct store_link *link;
+    struct journal_writer *writer;
+    uv_async_t wake; /* the journal has decided on tickets */
+    bool closing;
+    struct change *changes; /* under way, see change.h */
+    struct lookup *lookups[LOOKUP_ROWS];
+    struct lookup *idle_lookups;
+};
+
+/* For the journal's counterpart of struct user_tag. */
+static inline const uint8_t *owner_bytes(const struct user_tag *owner)
+{
+    _Static_assert(sizeof(struct user_tag) == CACHE_OWNER && CACHE_OWNER == JOURNAL_OWNER,
+                   "tags are 14 bytes everywhere");
+    return (const uint8_t *)owner;
+}
