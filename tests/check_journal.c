@@ -527,10 +527,10 @@ START_TEST(what_can_kill_nothing_any_more_is_forgotten)
     }
     journal_flush(rig.writer);
     for (int left = 3; left > 0; left--) {
-        clock_fake(now_ms + (3 - left) * 10000 + 9999);
+        clock_fake(now_ms + (4 - left) * 10000 + 999);
         usleep(1200000);
         ck_assert_uint_eq(rig_usage().records, (size_t)left * 1000);
-        clock_fake(now_ms + (4 - left) * 10000);
+        clock_fake(now_ms + (4 - left) * 10000 + 1000);
         rig_wait_until(rig_usage().records == ((size_t)left - 1) * 1000);
         for (unsigned i = 0; i < 3000; i++)
             ck_assert_int_eq(rig_finds(i, 1, 0), (int)(i % 3) > 3 - left);
@@ -549,7 +549,7 @@ START_TEST(what_expired_while_it_was_closed_is_forgotten_at_start)
     rig_add(shorter, false);
     rig_add(rig_session(2, 2), false);
     rig_stop();
-    clock_fake(now_ms + 5000);
+    clock_fake(now_ms + 6000);
     rig_start();
     ck_assert(!rig_finds(1, 1, 0));
     ck_assert(rig_finds(2, 2, 0));

@@ -25,6 +25,7 @@
 #include "support_run.h"
 
 static _Atomic int sync_error;    /* what fdatasync() fails with, 0: it works */
+static _Atomic int name_error;    /* the same for fsync() of a directory */
 static _Atomic bool sync_hangs;   /* fdatasync() does not return while this is set */
 static _Atomic int synced_failed; /* syncs of a file whose sync had failed */
 
@@ -41,6 +42,16 @@ int fdatasync(int fd)
         return -1;
     }
     return (int)syscall(SYS_fdatasync, fd);
+}
+
+int fsync(int fd)
+{
+    struct stat status;
+    if (atomic_load(&name_error) != 0 && fstat(fd, &status) == 0 && S_ISDIR(status.st_mode)) {
+        errno = atomic_load(&name_error);
+        return -1;
+    }
+    return (int)syscall(SYS_fsync, fd);
 }
 
 /* Adds one for which the disk is not there. */
@@ -296,6 +307,22 @@ START_TEST(a_file_that_was_removed_or_moved_is_written_anew)
 }
 END_TEST
 
+/* After a crash the file might have its name no more. */
+START_TEST(nothing_is_written_before_the_name_is_durable)
+{
+    rig_start();
+    rig_write(rig_session(1, 1));
+    atomic_store(&name_error, EIO);
+    ck_assert_int_eq(unlink(rig.path), 0);
+    add_refused(2);
+    ck_assert(!journal_healthy(rig.journal));
+    ck_assert_int_eq(metrics_read(METRIC_JOURNAL_COMPACTIONS), 0);
+    atomic_store(&name_error, 0);
+    rig_wait_until(journal_healthy(rig.journal));
+    assert_revoked_after_restart(1, 2, 0);
+}
+END_TEST
+
 START_TEST(a_directory_that_went_away_is_waited_for)
 {
     char moved[96];
@@ -367,6 +394,7 @@ int main(void)
     tcase_add_test(disk, a_disk_that_hangs_is_not_healthy_and_recovers_by_itself);
     tcase_add_test(disk, a_slow_disk_makes_larger_groups);
     tcase_add_loop_test(disk, a_file_that_was_removed_or_moved_is_written_anew, 0, 2);
+    tcase_add_test(disk, nothing_is_written_before_the_name_is_durable);
     tcase_add_test(disk, a_directory_that_went_away_is_waited_for);
     tcase_add_test(disk, a_rewriting_that_fails_does_not_stop_the_journal);
     tcase_add_test(disk, what_a_crash_left_of_a_rewriting_is_no_harm);

@@ -347,7 +347,7 @@ static uint64_t expire_slice(struct journal_index *index, uint64_t after, int64_
     for (size_t i = 0; i < SLICE && at < index->slot_count; i++, at++) {
         struct journal_slot *slot = &index->slots[at];
         last = slot->number;
-        if (slot->entry && slot->entry->forget_s <= now_s)
+        if (slot->entry && slot->entry->forget_s < now_s)
             remove_slot(index, slot);
         else if (slot->entry && slot->entry->forget_s < *next_forget_s)
             *next_forget_s = slot->entry->forget_s;
@@ -363,7 +363,7 @@ size_t journal_index_expire(struct journal_index *index, int64_t now_s)
     bool first = true;
     do {
         struct totals before = begin_change(index);
-        if (first && index->next_forget_s > now_s) {
+        if (first && index->next_forget_s >= now_s) {
             end_change(index, before);
             return 0;
         }
@@ -382,22 +382,33 @@ size_t journal_index_expire(struct journal_index *index, int64_t now_s)
     return expired;
 }
 
-void journal_index_take_marks(struct journal_index *index, struct buffer *records)
+static void mark_slice(struct journal_index *index, struct text numbers, struct buffer *records)
 {
-    struct buffer waiting = {0};
     pthread_mutex_lock(&index->lock);
-    for (size_t at = 0; at < index->unmarked.length; at += sizeof(uint64_t)) {
+    for (size_t at = 0; at < numbers.length; at += sizeof(uint64_t)) {
         uint64_t number;
-        memcpy(&number, index->unmarked.data + at, sizeof(number));
+        memcpy(&number, numbers.data + at, sizeof(number));
         const struct journal_entry *entry = entry_at(index, number);
         if (entry && is_written(index, entry))
             journal_record_add_mark(records, number);
         else if (entry)
-            buffer_add(&waiting, &number, sizeof(number));
+            buffer_add(&index->unmarked, &number, sizeof(number));
     }
-    struct buffer taken = index->unmarked;
-    index->unmarked = waiting;
     pthread_mutex_unlock(&index->lock);
+}
+
+void journal_index_take_marks(struct journal_index *index, struct buffer *records)
+{
+    pthread_mutex_lock(&index->lock);
+    struct buffer taken = index->unmarked;
+    index->unmarked = (struct buffer){0};
+    pthread_mutex_unlock(&index->lock);
+    for (size_t at = 0; at < taken.length;) {
+        size_t left = taken.length - at, most = SLICE * sizeof(uint64_t);
+        struct text numbers = {taken.data + at, left < most ? left : most};
+        mark_slice(index, numbers, records);
+        at += numbers.length;
+    }
     buffer_free(&taken);
 }
 

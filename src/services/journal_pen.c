@@ -66,29 +66,37 @@ static bool copy_all(struct journal *journal, struct journal_file *fresh, uint64
     return added;
 }
 
-static bool write_anew(struct journal *journal)
+enum renewal {
+    RENEWED,
+    NOT_RENEWED, /* errno tells why; the file is as it was */
+    HALF_RENEWED /* errno tells why; after a crash the name may be that of the old file */
+};
+
+static enum renewal write_anew(struct journal *journal)
 {
     struct journal_file fresh;
     uint64_t end = 0;
     if (!journal_file_begin(&journal->file, journal_index_next(&journal->index), &fresh))
-        return false;
+        return NOT_RENEWED;
     if (!copy_all(journal, &fresh, &end)) {
         int error = errno;
         journal_file_abandon(&fresh);
         errno = error;
-        return false;
+        return NOT_RENEWED;
     }
     if (!journal_file_commit(&journal->file, &fresh))
-        return false;
+        return NOT_RENEWED;
+    if (!journal_file_sync_name(&journal->file))
+        return HALF_RENEWED;
     journal_index_cover(&journal->index, end);
     journal->marks.length = 0; /* what they say is in the records */
     metrics_add(METRIC_JOURNAL_COMPACTIONS, 1);
-    return true;
+    return RENEWED;
 }
 
 static void recover(struct journal *journal)
 {
-    if (!write_anew(journal) || !journal_file_sync_name(&journal->file)) {
+    if (write_anew(journal) != RENEWED) {
         fail(journal, "write_anew", errno);
         return;
     }
@@ -213,15 +221,14 @@ static void renew_if_due(struct journal *journal)
         log_warning("journal_moved", "file=%s", journal->file.path);
     else if (!wasteful)
         return;
-    if (write_anew(journal)) {
-        if (!journal_file_sync_name(&journal->file))
-            fail(journal, "sync_directory", errno);
-    } else if (!named) {
-        fail(journal, "write_anew", errno);
-    } else {
+    enum renewal renewal = write_anew(journal);
+    int error = errno;
+    if (renewal == HALF_RENEWED || (renewal == NOT_RENEWED && !named)) {
+        fail(journal, "write_anew", error);
+    } else if (renewal == NOT_RENEWED) {
         metrics_add(METRIC_JOURNAL_ERRORS, 1);
         log_error("journal_rewrite_failed", "file=%s error=%s", journal->file.path,
-                  strerrorname_np(errno));
+                  strerrorname_np(error));
         journal->renew_at_ns = journal_now_ns() + renew_retry_ns;
     }
 }

@@ -218,8 +218,11 @@ static bool lock_and_examine(struct journal_file *file, struct buffer *error)
         return explain_errno(error, file, "cannot be read");
     if (!S_ISREG(status.st_mode))
         return explain(error, file, "is not a regular file");
+    bool locked = flock(file->fd, LOCK_EX | LOCK_NB) == 0;
+    if (!locked && errno != EWOULDBLOCK)
+        return explain_errno(error, file, "cannot be locked");
     /* The lock of a file that another process has just replaced means nothing. */
-    if (flock(file->fd, LOCK_EX | LOCK_NB) != 0 || !journal_file_is_named(file))
+    if (!locked || !journal_file_is_named(file))
         return explain(error, file, "is in use by another process: every node has its own");
     if ((status.st_mode & 07777) != 0600 && fchmod(file->fd, 0600) != 0)
         return explain_errno(error, file, "cannot be closed to others (mode 0600)");
