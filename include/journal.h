@@ -84,11 +84,12 @@ void journal_flush(struct journal_writer *writer);
 void journal_collect(struct journal_writer *writer);
 
 /* Is this session revoked here? Costs an atomic read for owners without revocations. *ret (texts in
- * the arena) tells by which; may be NULL. Any thread, as all that follow. */
+ * the arena) tells by which, the first if there are several; may be NULL. Any thread, as all that
+ * follow. */
 bool journal_find(struct journal *journal, const uint8_t owner[JOURNAL_OWNER],
                   const uint8_t session[JOURNAL_SESSION], int64_t created_ms, struct arena *arena,
                   struct revocation *ret);
-/* All revocations of the owner; NULL and 0 if there are none. Lies in the arena. */
+/* All revocations of the owner, oldest first; NULL and 0 if there are none. Lies in the arena. */
 struct revocation *journal_of_owner(struct journal *journal, const uint8_t owner[JOURNAL_OWNER],
                                     struct arena *arena, size_t *count);
 

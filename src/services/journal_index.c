@@ -263,13 +263,15 @@ bool journal_index_find(struct journal_index *index, const uint8_t owner[JOURNAL
     if (!may_have(index, bucket))
         return false;
     pthread_mutex_lock(&index->lock);
-    const struct journal_entry *at = index->buckets[bucket].first;
-    while (at && !(journal_entry_is_of(at, owner) && journal_entry_kills(at, session, created_ms)))
-        at = at->next;
-    if (at && ret)
-        *ret = journal_entry_copy(at, arena);
+    const struct journal_entry *first = NULL;
+    for (const struct journal_entry *at = index->buckets[bucket].first; at; at = at->next)
+        if (journal_entry_is_of(at, owner) && journal_entry_kills(at, session, created_ms) &&
+            (!first || at->number < first->number))
+            first = at;
+    if (first && ret)
+        *ret = journal_entry_copy(first, arena);
     pthread_mutex_unlock(&index->lock);
-    return at != NULL;
+    return first != NULL;
 }
 
 struct revocation *journal_index_of_owner(struct journal_index *index,
@@ -290,7 +292,7 @@ struct revocation *journal_index_of_owner(struct journal_index *index,
     for (const struct journal_entry *at = index->buckets[bucket].first; at && filled < *count;
          at = at->next)
         if (journal_entry_is_of(at, owner))
-            found[filled++] = journal_entry_copy(at, arena);
+            found[*count - ++filled] = journal_entry_copy(at, arena);
     pthread_mutex_unlock(&index->lock);
     return found;
 }

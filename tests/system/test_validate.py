@@ -7,6 +7,7 @@ import pytest
 
 from checks import check_dead, check_problem
 from daemon import ACME, ADMIN, SERVICE, now, unique
+from redis_servers import wait_until
 
 SESSION_MEMBERS = {"active", "tenant", "user_id", "session_id", "roles", "device", "attributes",
                    "created_at", "expires_at", "idle_expires_at", "source", "stale"}
@@ -172,7 +173,9 @@ def test_all_nodes_refuse_a_token_that_ended_on_one(shared):
     for node in range(3):
         assert shared.is_alive(login["access_token"], node)
     assert shared.call("POST", "/v1/logout", None, login["access_token"], node=0).status == 200
-    for node in range(3):
+    check_dead(shared.validate(login["access_token"]), "logged_out", "self")
+    for node in (1, 2):
+        wait_until(lambda: not shared.is_alive(login["access_token"], node), 1, "the news is here")
         check_dead(shared.validate(login["access_token"], node), "logged_out", "self")
 
 
