@@ -127,6 +127,7 @@ static uint32_t wait_for_generation(unsigned slot, uint32_t other_than)
         rig_run(&rig, 5);
     ck_assert_uint_ne(generation(slot), 0);
     ck_assert_uint_ne(generation(slot), other_than);
+    rig_run(&rig, 30); /* the other slots follow one by one */
     return generation(slot);
 }
 
@@ -136,7 +137,9 @@ static int64_t wait_for_loss(unsigned slot)
     while (generation(slot) != 0 && clock_monotonic_ms() - began_ms < 4000)
         rig_run(&rig, 5);
     ck_assert_uint_eq(generation(slot), 0);
-    return clock_monotonic_ms() - began_ms;
+    int64_t took_ms = clock_monotonic_ms() - began_ms;
+    rig_run(&rig, 30); /* the other slots follow one by one */
+    return took_ms;
 }
 
 static int64_t proof_age(uint32_t number)
@@ -376,12 +379,36 @@ START_TEST(each_master_has_a_generation_and_loses_only_its_own)
     ck_assert_uint_eq(generation(8191), a);
     ck_assert_uint_eq(generation(8192), b);
     ck_assert_int_eq(metrics_read(METRIC_WATCHES), 2);
-    redis_node_mute(first, true);
+    redis_node_freeze(first, true);
     wait_for_loss(0);
     ck_assert_uint_eq(generation(8191), 0);
     ck_assert_uint_eq(generation(8192), b);
-    redis_node_mute(first, false);
+    redis_node_freeze(first, false);
     wait_for_generation(0, a);
+    stop_two();
+}
+END_TEST
+
+/* It hears of no change any more, but answers pings. */
+static const char *const unfit_rows[] = {
+    "-CLUSTERDOWN The cluster is down\r\n",
+    "-MOVED 866 127.0.0.1:1\r\n",
+};
+
+START_TEST(a_master_that_does_not_serve_has_no_generation)
+{
+    unsigned slots;
+    start_two(8192);
+    uint32_t a = wait_for_generation(0, 0), b = wait_for_generation(16383, 0);
+    redis_node_pong(first, unfit_rows[_i]);
+    ck_assert_int_le(wait_for_loss(0), 1500);
+    ck_assert_uint_eq(generation(16383), b);
+    rig_run(&rig, 1200);
+    ck_assert_uint_eq(generation(0), 0);
+    redis_node_pong(first, "$-1\r\n");
+    ck_assert_uint_gt(wait_for_generation(0, a), b);
+    ck_assert_uint_eq(doubts(false, &slots), 1);
+    ck_assert_uint_eq(slots, 8192);
     stop_two();
 }
 END_TEST
@@ -534,6 +561,8 @@ static TCase *watch_case(void)
     tcase_add_loop_test(watches, a_server_that_refuses_is_used_without_a_watch, 0,
                         ROWS(refusal_rows));
     tcase_add_test(watches, each_master_has_a_generation_and_loses_only_its_own);
+    tcase_add_loop_test(watches, a_master_that_does_not_serve_has_no_generation, 0,
+                        ROWS(unfit_rows));
     tcase_add_test(watches, slots_that_move_get_a_generation_that_they_never_had);
     tcase_add_test(watches, many_migrations_do_not_use_the_generations_up);
     tcase_add_test(watches, a_master_that_owns_nothing_any_more_is_not_watched);

@@ -36,6 +36,7 @@ struct redis_node {
     size_t step_count, next_step;
     char *slots;
     char *auth; /* NULL: none needed */
+    char *pong; /* NULL: nil */
     unsigned commands, auths, maps_asked, accepted, watches, most_at_once;
     char failure[768]; /* the first one */
 };
@@ -169,6 +170,10 @@ static bool take_command(struct redis_node *node, struct peer *peer, const char 
     }
     if (take_watch(node, peer, command))
         return false;
+    if (fnmatch("GET sd:e:{*([0-9])}", command, FNM_EXTMATCH) == 0) {
+        send_bytes(peer, node->pong ? node->pong : "$-1\r\n");
+        return false;
+    }
     if (strcmp(command, "PING") == 0) {
         send_bytes(peer, "+PONG\r\n");
         return false;
@@ -333,6 +338,14 @@ void redis_node_require(struct redis_node *node, const char *auth)
     pthread_mutex_unlock(&node->lock);
 }
 
+void redis_node_pong(struct redis_node *node, const char *reply)
+{
+    pthread_mutex_lock(&node->lock);
+    free(node->pong);
+    node->pong = xstrdup(reply);
+    pthread_mutex_unlock(&node->lock);
+}
+
 void redis_node_allow_watch(struct redis_node *node)
 {
     pthread_mutex_lock(&node->lock);
@@ -438,6 +451,7 @@ void redis_node_stop(struct redis_node **node)
     close(gone->listener);
     free(gone->slots);
     free(gone->auth);
+    free(gone->pong);
     pthread_mutex_destroy(&gone->lock);
     free(gone);
 }

@@ -67,6 +67,9 @@ void redis_node_slots(struct redis_node *node, const char *reply);
 /* From now on this AUTH command is needed: others get WRONGPASS, commands on a connection without
  * it get NOAUTH. Neither takes a step. */
 void redis_node_require(struct redis_node *node, const char *auth);
+/* What the reads get by which a master of a cluster is pinged, GET sd:e:{number}; they take no
+ * step. To begin with: nil. */
+void redis_node_pong(struct redis_node *node, const char *reply);
 /* While it is frozen it neither reads, writes nor accepts; the kernel does for it what it can. */
 void redis_node_freeze(struct redis_node *node, bool frozen);
 /* From now on the commands of a watch are answered and take no step: CLIENT ID, CLIENT TRACKING as

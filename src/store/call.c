@@ -326,6 +326,11 @@ bool call_take_reply(struct store_link *link, struct store_call *call,
     }
     /* The source follows ASKING again; every other way forgets it. */
     call->state->asking = asked && outcome == OUTCOME_NOSCRIPT;
+    if (call->state->direct && (outcome == OUTCOME_MOVED || outcome == OUTCOME_STALE)) {
+        shared_want_refresh(link->store);
+        call_end_soon(link, call, ERR_STORE_REFUSED);
+        return false;
+    }
     switch (outcome) {
     case OUTCOME_ANSWER:
         return true;

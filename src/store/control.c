@@ -4,6 +4,7 @@
 #include <assert.h>
 #include <signal.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "clock.h"
@@ -18,15 +19,21 @@ enum {
     REFRESH_INTERVAL_MS = 100, /* between asked refreshes */
     INCOMPLETE_MS = 1000,      /* until the next look at a map with holes, at most */
     PING_INTERVAL_MS = 1000,
-    PING_TIMEOUT_MS = 500
+    PING_TIMEOUT_MS = 500,
+    KEYS_TRIED = 100 * 1000 /* enough for a single slot */
 };
 
-/* A master that is pinged. */
+/* A master that is pinged. In a cluster by a read, since a node answers PING also when it is cut
+ * off from the others, or has been replaced. */
 struct pinged {
     struct store_call call;
     struct control *control;
     struct endpoint endpoint;
     bool down;
+    uint16_t index; /* within the map */
+    unsigned tag;   /* of a key that it owns */
+    char key[24];   /* that key */
+    struct text arguments[2];
 };
 
 struct control {
@@ -211,10 +218,21 @@ static void fetch_begin(struct control *control)
 
 /* --- pings --- */
 
+static bool in_cluster(const struct control *control)
+{
+    return !control->link->settings->standalone;
+}
+
+/* What only a read of a cluster can get: it is no master, or one without a cluster. */
+static bool is_unfit(const struct control *control, enum err err)
+{
+    return in_cluster(control) && err == ERR_STORE_REFUSED;
+}
+
 /* One line a change. */
 static void note_master(struct pinged *pinged, enum err err)
 {
-    bool down = !call_got_through(err);
+    bool down = !call_got_through(err) || is_unfit(pinged->control, err);
     if (down && !pinged->down) {
         log_error("store_node_down", "host=%s port=%u reason=%s", pinged->endpoint.host,
                   pinged->endpoint.port, err_code(err));
@@ -240,7 +258,8 @@ static void on_pong(struct store_call *call, enum err err, const struct store_re
     if (atomic_load(&control->stopping))
         return;
     note_master(pinged, err);
-    if (call_got_through(err))
+    watches_judge(control->watches, &pinged->endpoint, !is_unfit(control, err));
+    if (!pinged->down)
         control->pings_answered++;
     else
         shared_want_refresh(control->store);
@@ -249,12 +268,13 @@ static void on_pong(struct store_call *call, enum err err, const struct store_re
         end_round(control);
 }
 
-static bool was_down(const struct control *control, const struct endpoint *endpoint)
+static const struct pinged *find_pinged(const struct control *control,
+                                        const struct endpoint *endpoint)
 {
     for (size_t i = 0; i < control->pinged_count; i++)
         if (endpoint_equal(&control->pinged[i].endpoint, endpoint))
-            return control->pinged[i].down;
-    return false;
+            return &control->pinged[i];
+    return NULL;
 }
 
 /* The masters of the present map; what was known of them stays. */
@@ -266,32 +286,57 @@ static void choose_pinged(struct control *control)
     for (size_t i = 0; i < count; i++) {
         pinged[i].control = control;
         pinged[i].endpoint = map->nodes[i];
-        pinged[i].down = was_down(control, &map->nodes[i]);
+        pinged[i].index = (uint16_t)i;
+        const struct pinged *before = find_pinged(control, &map->nodes[i]);
+        if (before) {
+            pinged[i].down = before->down;
+            pinged[i].tag = before->tag;
+        }
     }
     free(control->pinged);
     control->pinged = pinged;
     control->pinged_count = count;
 }
 
+/* Looks for a key of the master's from the one that was its the last time. The tags are numbers,
+ * the keys nobody's. False if it owns next to nothing. */
+static bool choose_key(struct pinged *pinged)
+{
+    const struct slot_map *map = pinged->control->link->map;
+    for (unsigned tried = 0; tried < KEYS_TRIED; tried++) {
+        snprintf(pinged->key, sizeof(pinged->key), "sd:e:{%u}", pinged->tag);
+        if (map->owner[store_slot(text_of(pinged->key))] == pinged->index)
+            return true;
+        pinged->tag++;
+    }
+    return false;
+}
+
+static void ping(struct pinged *pinged)
+{
+    struct control *control = pinged->control;
+    bool by_read = in_cluster(control) && choose_key(pinged);
+    pinged->arguments[0] = by_read ? TEXT("GET") : TEXT("PING");
+    pinged->arguments[1] = text_of(pinged->key);
+    pinged->call = (struct store_call){
+        .arguments = pinged->arguments,
+        .argument_count = by_read ? 2 : 1,
+        .deadline_ms = clock_monotonic_ms() + PING_TIMEOUT_MS,
+        .done = on_pong,
+    };
+    link_send_direct(control->link, &pinged->call, &pinged->endpoint);
+}
+
 static void on_ping_timer(uv_timer_t *timer)
 {
-    static const struct text command[] = {{"PING", 4}};
     struct control *control = timer->data;
     if (control->pings_under_way > 0)
         return;
     choose_pinged(control);
     control->pings_answered = 0;
     control->pings_under_way = control->pinged_count;
-    for (size_t i = 0; i < control->pinged_count; i++) {
-        struct pinged *pinged = &control->pinged[i];
-        pinged->call = (struct store_call){
-            .arguments = command,
-            .argument_count = 1,
-            .deadline_ms = clock_monotonic_ms() + PING_TIMEOUT_MS,
-            .done = on_pong,
-        };
-        link_send_direct(control->link, &pinged->call, &pinged->endpoint);
-    }
+    for (size_t i = 0; i < control->pinged_count; i++)
+        ping(&control->pinged[i]);
 }
 
 /* --- thread --- */

@@ -58,7 +58,8 @@ void link_free_node(struct store_link *link, struct node *node);
 /* Which of the node's connections the call uses. */
 struct connection *link_connection(struct store_link *link, struct node *node,
                                    const struct store_call *call);
-/* Sends to this node, once: no redirection, no second try. */
+/* Sends to this node, once: no redirection, no second try. STORE_REFUSED if the node says that it
+ * is not the master of the key's slot, or of no use as one. */
 void link_send_direct(struct store_link *link, struct store_call *call,
                       const struct endpoint *endpoint);
 /* One of libuv's handles has closed; frees the link after the last. */

@@ -26,6 +26,7 @@ struct watch {
     struct endpoint endpoint;
     struct store_breaker *breaker;
     bool wanted; /* in the map */
+    bool unfit;  /* does not serve as a master */
     enum watch_step step;
     bool was_away;     /* the server may have lost writes since */
     bool refusal_told; /* once for each time that it is not live */
@@ -91,9 +92,13 @@ static void end_generations(struct watch *watch)
     watch->generation_count = 0;
 }
 
-/* 0, a slot that is not watched, in the unlikely case that there are too many. */
+/* 0, slots that are not watched, for an unfit node, or in the unlikely case that there are too
+ * many.
+ */
 static uint32_t begin_generation(struct watch *watch)
 {
+    if (watch->unfit)
+        return 0;
     uint32_t number = generations_begin(table(watch->watches), watch->proof_ms);
     if (number)
         watch->generations[watch->generation_count++] = number;
@@ -497,6 +502,22 @@ void watches_follow(struct watches *watches)
     slot_map_unref(&watches->map);
     watches->map = map;
     follow(watches);
+}
+
+void watches_judge(struct watches *watches, const struct endpoint *endpoint, bool fit)
+{
+    for (struct watch *watch = watches->first; watch; watch = watch->next) {
+        if (!endpoint_equal(&watch->endpoint, endpoint) || watch->unfit == !fit)
+            continue;
+        watch->unfit = !fit;
+        log_info(fit ? "store_node_fit" : "store_node_unfit", "host=%s port=%u", endpoint->host,
+                 endpoint->port);
+        if (watch->step != WATCH_LIVE)
+            continue;
+        if (fit)
+            doubt_all(watch);
+        renew_generation(watch);
+    }
 }
 
 /* --- life --- */

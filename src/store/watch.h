@@ -3,8 +3,8 @@
  *
  * On every change of the map the slots that got another owner are doubted; they have no generation
  * until then, and a new one if the watch of their owner is alive. A watch that comes up begins a
- * generation for all its slots; one that breaks, or is silent for WATCH_LOST_MS, ends them. Without
- * store_watch() nothing of this happens. */
+ * generation for all its slots; one that breaks, or is silent for WATCH_LOST_MS, ends them; so does
+ * a node that does not serve. Without store_watch() nothing of this happens. */
 #pragma once
 
 #include "link.h"
@@ -22,5 +22,8 @@ struct watches;
 struct watches *watches_open(struct store_link *link);
 /* Before the link is closed. Tells nobody. */
 void watches_close(struct watches **watches);
+/* Whether the node serves as a master; a ping may get through to one that has been replaced, or is
+ * cut off from its cluster, and never hears of changes. */
+void watches_judge(struct watches *watches, const struct endpoint *endpoint, bool fit);
 /* The map may have changed, or somebody wants to be told from now on. */
 void watches_follow(struct watches *watches);
