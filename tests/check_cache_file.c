@@ -353,7 +353,7 @@ static struct layout lay_out(void)
     for (size_t i = 0; i < layout.count; i++) {
         write_bytes(layout.bytes.data, layout.begin[i]);
         restart();
-        char why[32];
+        char why[64];
         snprintf(why, sizeof(why), "is cut off in chunk %zu", i);
         assert_refuses(why);
         layout.entries[i] = loaded;
