@@ -58,11 +58,15 @@ static bool write_line(struct request *request, struct audit_ticket *ticket)
 }
 
 /* The last word on a request: counted, and free to leave. */
-static void conclude(struct request *request)
+static void conclude(struct request *request, int64_t duration_ns)
 {
-    metrics_request(metrics_row(request), request->private->status,
-                    clock_monotonic_ns() - request->begun_ns);
+    metrics_request(metrics_row(request), request->private->status, duration_ns);
     answer_release(request);
+}
+
+static void conclude_late(struct request *request)
+{
+    conclude(request, clock_monotonic_ns() - request->begun_ns);
 }
 
 static void refuse_unrecorded(struct request *request)
@@ -76,7 +80,7 @@ static void on_ticket(struct audit_ticket *ticket, bool written)
         (struct request_private *)((char *)ticket - offsetof(struct request_private, ticket));
     if (!written)
         refuse_unrecorded(private->request);
-    conclude(private->request);
+    conclude_late(private->request);
 }
 
 /* Validations may wait a little for their place in a full queue. */
@@ -96,7 +100,7 @@ void ledger_record(struct request *request)
     struct request_private *private = request->private;
     complete_record(request, private->status);
     if (!is_audited(request)) {
-        conclude(request);
+        conclude(request, request->audit.duration_ns);
         return;
     }
     /* What was refused before its operation began has changed nothing and needs no sync: strangers
@@ -107,7 +111,7 @@ void ledger_record(struct request *request)
         return;
     }
     if (write_line(request, NULL)) {
-        conclude(request);
+        conclude(request, request->audit.duration_ns);
         return;
     }
     wait_for_queue(request);
@@ -118,7 +122,7 @@ static void give_up_waiting(struct request *request)
     audit_count_lost(request->worker->producer);
     if (request->conf->audit_overflow == AUDIT_REFUSE)
         refuse_unrecorded(request);
-    conclude(request);
+    conclude_late(request);
 }
 
 void ledger_retry(struct worker *worker)
@@ -130,7 +134,7 @@ void ledger_retry(struct worker *worker)
         struct request *request = waiting;
         waiting = request->private->next;
         if (write_line(request, NULL)) {
-            conclude(request);
+            conclude_late(request);
         } else if (now_ms >= request->private->audit_deadline_ms) {
             give_up_waiting(request);
         } else {

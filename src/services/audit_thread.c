@@ -20,6 +20,7 @@ int64_t audit_now_ns(void)
 
 /* --- producers --- */
 
+/* Swaps where it can: with one busy worker nothing is copied. */
 static void take(struct audit *audit, struct audit_producer *producer)
 {
     pthread_mutex_lock(&producer->lock);
@@ -31,8 +32,14 @@ static void take(struct audit *audit, struct audit_producer *producer)
 
     atomic_fetch_sub(&audit->pending, taken.length);
     atomic_fetch_sub(&audit->urgent, tickets);
-    buffer_add_text(&audit->backlog, buffer_text(&taken));
-    taken.length = 0;
+    if (audit->backlog.length == 0) {
+        struct buffer emptied = audit->backlog;
+        audit->backlog = taken;
+        taken = emptied;
+    } else {
+        buffer_add_text(&audit->backlog, buffer_text(&taken));
+        taken.length = 0;
+    }
     if (taken.capacity > AUDIT_BUFFER_KEPT)
         buffer_free(&taken);
     producer->spare = taken;
