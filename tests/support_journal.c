@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "clock.h"
+#include "metrics.h"
 #include "support_keys.h"
 
 struct journal_rig rig;
@@ -154,6 +155,13 @@ struct journal_usage rig_usage(void)
     struct journal_usage usage;
     journal_usage(rig.journal, &usage);
     return usage;
+}
+
+void rig_assert_gauges(void)
+{
+    struct journal_usage usage = rig_usage();
+    ck_assert_int_eq(metrics_read(METRIC_JOURNAL_RECORDS), (int64_t)usage.records);
+    ck_assert_int_eq(metrics_read(METRIC_JOURNAL_UNSETTLED), (int64_t)usage.unsettled);
 }
 
 void rig_nap(void)

@@ -40,6 +40,8 @@ void rig_collect(int tickets);
 /* Is the session of this owner revoked? */
 bool rig_finds(unsigned owner, unsigned session, int64_t created_ms);
 struct journal_usage rig_usage(void);
+/* The gauges of the metrics say the same. */
+void rig_assert_gauges(void);
 
 void rig_nap(void);
 double rig_seconds(void);
