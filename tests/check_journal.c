@@ -18,73 +18,74 @@ static const int64_t now_ms = 1795340109000;
 
 START_TEST(a_session_is_revoked_at_once_and_no_other)
 {
-    rig_start();
-    ck_assert(!rig_finds(1, 7, 0));
-    rig_add(rig_session(1, 7), false);
-    ck_assert(rig_finds(1, 7, 0));
-    ck_assert(rig_finds(1, 7, INT64_MAX));
-    ck_assert(!rig_finds(1, 8, 0));
-    ck_assert(!rig_finds(2, 7, 0));
-    rig_stop();
+    trial_start();
+    ck_assert(!trial_finds(1, 7, 0));
+    trial_add(trial_session(1, 7), false);
+    ck_assert(trial_finds(1, 7, 0));
+    ck_assert(trial_finds(1, 7, INT64_MAX));
+    ck_assert(!trial_finds(1, 8, 0));
+    ck_assert(!trial_finds(2, 7, 0));
+    trial_stop();
 }
 END_TEST
 
 START_TEST(sessions_created_before_are_revoked_and_later_ones_are_not)
 {
-    rig_start();
-    rig_add(rig_before(1, now_ms), false);
-    ck_assert(rig_finds(1, 7, now_ms - 1));
-    ck_assert(!rig_finds(1, 7, now_ms));
-    ck_assert(!rig_finds(2, 7, now_ms - 1));
-    rig_stop();
+    trial_start();
+    trial_add(trial_before(1, now_ms), false);
+    ck_assert(trial_finds(1, 7, now_ms - 1));
+    ck_assert(!trial_finds(1, 7, now_ms));
+    ck_assert(!trial_finds(2, 7, now_ms - 1));
+    trial_stop();
 }
 END_TEST
 
 START_TEST(an_exempt_session_is_spared_by_its_revocation_only)
 {
-    rig_start();
-    rig_add(rig_before_but(1, now_ms, 7), false);
-    ck_assert(!rig_finds(1, 7, now_ms - 1));
-    ck_assert(rig_finds(1, 8, now_ms - 1));
-    rig_add(rig_before(1, now_ms - 100), false);
-    ck_assert(!rig_finds(1, 7, now_ms - 100));
-    ck_assert(rig_finds(1, 7, now_ms - 101));
-    rig_add(rig_session(1, 7), false);
-    ck_assert(rig_finds(1, 7, now_ms));
-    rig_stop();
+    trial_start();
+    trial_add(trial_before_but(1, now_ms, 7), false);
+    ck_assert(!trial_finds(1, 7, now_ms - 1));
+    ck_assert(trial_finds(1, 8, now_ms - 1));
+    trial_add(trial_before(1, now_ms - 100), false);
+    ck_assert(!trial_finds(1, 7, now_ms - 100));
+    ck_assert(trial_finds(1, 7, now_ms - 101));
+    trial_add(trial_session(1, 7), false);
+    ck_assert(trial_finds(1, 7, now_ms));
+    trial_stop();
 }
 END_TEST
 
 START_TEST(a_session_number_of_zeros_is_not_exempt_unless_it_is_said)
 {
-    rig_start();
-    rig_add(rig_before(1, now_ms), false);
-    ck_assert(rig_finds(1, 0, now_ms - 1));
-    rig_stop();
+    trial_start();
+    trial_add(trial_before(1, now_ms), false);
+    ck_assert(trial_finds(1, 0, now_ms - 1));
+    trial_stop();
 }
 END_TEST
 
 START_TEST(the_reserved_kind_is_kept_and_kills_nothing)
 {
-    struct revocation freeze = rig_before(1, now_ms), got;
+    struct revocation freeze = trial_before(1, now_ms), got;
     freeze.kind = REVOKE_FREEZE;
-    rig_start();
-    rig_add(freeze, false);
-    ck_assert(!rig_finds(1, 0, now_ms - 1));
-    rig_stop();
-    rig_start();
-    ck_assert_uint_eq(journal_list(rig.journal, UINT64_MAX, true, &rig.arena, &got, 1), 1);
+    trial_start();
+    trial_add(freeze, false);
+    ck_assert(!trial_finds(1, 0, now_ms - 1));
+    trial_stop();
+    trial_start();
+    ck_assert_uint_eq(journal_list(trial.journal, UINT64_MAX, true, &trial.arena, &got, 1), 1);
     ck_assert_int_eq(got.kind, REVOKE_FREEZE);
-    rig_stop();
+    trial_stop();
 }
 END_TEST
 
 START_TEST(what_was_found_is_told_with_its_texts)
 {
-    struct revocation put = rig_before_but(1, now_ms, 9), got;
-    rig_start();
-    uint64_t number = rig_add(put, false);
-    ck_assert(journal_find(rig.journal, put.owner, rig_session(1, 7).session, 0, &rig.arena, &got));
+    struct revocation put = trial_before_but(1, now_ms, 9), got;
+    trial_start();
+    uint64_t number = trial_add(put, false);
+    ck_assert(
+        journal_find(trial.journal, put.owner, trial_session(1, 7).session, 0, &trial.arena, &got));
     ck_assert_int_eq(got.kind, REVOKE_BEFORE);
     ck_assert_mem_eq(got.owner, put.owner, JOURNAL_OWNER);
     ck_assert_mem_eq(got.session, put.session, JOURNAL_SESSION);
@@ -96,44 +97,45 @@ START_TEST(what_was_found_is_told_with_its_texts)
     ck_assert(text_equal(got.actor, TEXT("alice")));
     ck_assert_uint_eq(got.number, number);
     ck_assert(!got.settled);
-    rig_stop();
+    trial_stop();
 }
 END_TEST
 
 START_TEST(long_texts_are_cut_and_no_character_is_split)
 {
     char longest[1024];
-    struct revocation put = rig_session(1, 1), got;
+    struct revocation put = trial_session(1, 1), got;
     memset(longest, 'x', sizeof(longest));
     memcpy(longest + 254, "\xc3\xa9", 2);
     put.reason = (struct text){longest, sizeof(longest)};
     put.actor = (struct text){longest, 254};
-    rig_start();
-    rig_add(put, false);
-    rig_stop();
-    rig_start();
-    ck_assert(journal_find(rig.journal, put.owner, put.session, 0, &rig.arena, &got));
+    trial_start();
+    trial_add(put, false);
+    trial_stop();
+    trial_start();
+    ck_assert(journal_find(trial.journal, put.owner, put.session, 0, &trial.arena, &got));
     ck_assert_uint_eq(got.reason.length, 254);
     ck_assert_uint_eq(got.actor.length, 254);
     ck_assert_mem_eq(got.reason.data, longest, 254);
-    rig_stop();
+    trial_stop();
 }
 END_TEST
 
 START_TEST(all_of_an_owner_are_told_and_nothing_of_others)
 {
     size_t count = 99;
-    rig_start();
+    trial_start();
     for (unsigned i = 0; i < 50; i++)
-        rig_add(rig_session(i % 2, i), false);
+        trial_add(trial_session(i % 2, i), false);
     struct revocation *of =
-        journal_of_owner(rig.journal, rig_session(1, 0).owner, &rig.arena, &count);
+        journal_of_owner(trial.journal, trial_session(1, 0).owner, &trial.arena, &count);
     ck_assert_uint_eq(count, 25);
     for (size_t i = 0; i < count; i++)
-        ck_assert_mem_eq(of[i].owner, rig_session(1, 0).owner, JOURNAL_OWNER);
-    ck_assert_ptr_null(journal_of_owner(rig.journal, rig_session(3, 0).owner, &rig.arena, &count));
+        ck_assert_mem_eq(of[i].owner, trial_session(1, 0).owner, JOURNAL_OWNER);
+    ck_assert_ptr_null(
+        journal_of_owner(trial.journal, trial_session(3, 0).owner, &trial.arena, &count));
     ck_assert_uint_eq(count, 0);
-    rig_stop();
+    trial_stop();
 }
 END_TEST
 
@@ -142,13 +144,13 @@ START_TEST(owners_that_share_a_bucket_are_not_confused)
 {
     enum { OWNERS = 100000 };
     unsigned wrong = 0;
-    rig_start();
+    trial_start();
     for (unsigned i = 0; i < OWNERS; i += 2)
-        rig_add(rig_session(i, 1), false);
+        trial_add(trial_session(i, 1), false);
     for (unsigned i = 0; i < OWNERS; i++)
-        wrong += rig_finds(i, 1, 0) != (i % 2 == 0);
+        wrong += trial_finds(i, 1, 0) != (i % 2 == 0);
     ck_assert_uint_eq(wrong, 0);
-    rig_stop();
+    trial_stop();
 }
 END_TEST
 
@@ -172,74 +174,74 @@ static const struct known_case {
 START_TEST(one_that_says_no_more_gets_the_number_that_is_there)
 {
     const struct known_case *row = &known_cases[_i];
-    struct revocation first = rig_before_but(1, now_ms, 7);
-    struct revocation second = rig_before_but(1, now_ms + row->before_ms, row->exempt);
+    struct revocation first = trial_before_but(1, now_ms, 7);
+    struct revocation second = trial_before_but(1, now_ms + row->before_ms, row->exempt);
     second.has_exempt = row->exempt != 0;
     second.forget_s = first.forget_s + row->forget_s;
-    rig_start();
-    uint64_t number = rig_write(first);
-    ck_assert_msg((rig_write(second) == number) == row->known, "%s", row->what);
-    ck_assert_uint_eq(rig_usage().records, row->known ? 1 : 2);
+    trial_start();
+    uint64_t number = trial_write(first);
+    ck_assert_msg((trial_write(second) == number) == row->known, "%s", row->what);
+    ck_assert_uint_eq(trial_usage().records, row->known ? 1 : 2);
     ck_assert_int_eq(metrics_read(METRIC_JOURNAL_APPENDS), row->known ? 1 : 2);
-    rig_stop();
+    trial_stop();
 }
 END_TEST
 
 START_TEST(one_without_exemption_says_more_than_one_with)
 {
-    rig_start();
-    uint64_t number = rig_add(rig_before(1, now_ms), false);
-    ck_assert_uint_eq(rig_add(rig_before_but(1, now_ms, 7), false), number);
-    rig_stop();
+    trial_start();
+    uint64_t number = trial_add(trial_before(1, now_ms), false);
+    ck_assert_uint_eq(trial_add(trial_before_but(1, now_ms, 7), false), number);
+    trial_stop();
 }
 END_TEST
 
 START_TEST(the_same_session_is_taken_once_and_of_another_owner_again)
 {
-    rig_start();
-    uint64_t number = rig_add(rig_session(1, 7), false);
-    ck_assert_uint_eq(rig_add(rig_session(1, 7), true), number);
-    ck_assert_uint_eq(rig_add(rig_session(2, 7), false), number + 1);
-    ck_assert_uint_eq(rig_add(rig_session(1, 8), false), number + 2);
-    rig_collect(1);
-    ck_assert_int_eq(rig.written, 1);
-    rig_stop();
-    rig_start();
-    ck_assert_uint_eq(rig_usage().records, 3);
-    rig_stop();
+    trial_start();
+    uint64_t number = trial_add(trial_session(1, 7), false);
+    ck_assert_uint_eq(trial_add(trial_session(1, 7), true), number);
+    ck_assert_uint_eq(trial_add(trial_session(2, 7), false), number + 1);
+    ck_assert_uint_eq(trial_add(trial_session(1, 8), false), number + 2);
+    trial_collect(1);
+    ck_assert_int_eq(trial.written, 1);
+    trial_stop();
+    trial_start();
+    ck_assert_uint_eq(trial_usage().records, 3);
+    trial_stop();
 }
 END_TEST
 
 START_TEST(one_that_is_settled_does_not_stand_for_another)
 {
-    rig_start();
-    uint64_t number = rig_write(rig_session(1, 7));
-    journal_settle(rig.journal, number);
-    ck_assert_uint_gt(rig_write(rig_session(1, 7)), number);
-    ck_assert_uint_eq(rig_usage().unsettled, 1);
-    rig_stop();
+    trial_start();
+    uint64_t number = trial_write(trial_session(1, 7));
+    journal_settle(trial.journal, number);
+    ck_assert_uint_gt(trial_write(trial_session(1, 7)), number);
+    ck_assert_uint_eq(trial_usage().unsettled, 1);
+    trial_stop();
 }
 END_TEST
 
 /* The first one's batch is never handed over before the second one's ticket is done. */
 START_TEST(one_that_says_no_more_is_on_disk_when_its_ticket_says_so)
 {
-    rig_start();
-    struct journal_writer *other = journal_writer_create(rig.journal, NULL, NULL);
-    struct revocation first = rig_session(1, 7);
+    trial_start();
+    struct journal_writer *other = journal_writer_create(trial.journal, NULL, NULL);
+    struct revocation first = trial_session(1, 7);
     ck_assert(journal_add(other, &first, NULL, NULL));
-    rig_write(first);
+    trial_write(first);
     char copy[128];
-    struct buffer bytes = rig_read(rig.path);
-    snprintf(copy, sizeof(copy), "%s/copy", rig.directory);
-    rig_overwrite(copy, bytes.data, bytes.length);
+    struct buffer bytes = trial_read(trial.path);
+    snprintf(copy, sizeof(copy), "%s/copy", trial.directory);
+    trial_overwrite(copy, bytes.data, bytes.length);
     buffer_free(&bytes);
     journal_writer_destroy(&other);
-    rig_stop();
-    rig.conf.journal_file = copy;
-    rig_start();
-    ck_assert(rig_finds(1, 7, 0));
-    rig_stop();
+    trial_stop();
+    trial.conf.journal_file = copy;
+    trial_start();
+    ck_assert(trial_finds(1, 7, 0));
+    trial_stop();
 }
 END_TEST
 
@@ -247,29 +249,29 @@ END_TEST
 
 START_TEST(settling_counts_once_and_unknown_numbers_are_ignored)
 {
-    rig_start();
-    uint64_t number = rig_write(rig_session(1, 1));
-    rig_write(rig_session(1, 2));
-    rig_assert_gauges();
+    trial_start();
+    uint64_t number = trial_write(trial_session(1, 1));
+    trial_write(trial_session(1, 2));
+    trial_assert_gauges();
     for (int i = 0; i < 2; i++) {
-        journal_settle(rig.journal, number);
-        ck_assert_uint_eq(rig_usage().unsettled, 1);
-        ck_assert_uint_eq(rig_usage().records, 2);
+        journal_settle(trial.journal, number);
+        ck_assert_uint_eq(trial_usage().unsettled, 1);
+        ck_assert_uint_eq(trial_usage().records, 2);
     }
-    journal_settle(rig.journal, 0);
-    journal_settle(rig.journal, 77);
-    journal_settle(rig.journal, UINT64_MAX);
-    ck_assert_uint_eq(rig_usage().unsettled, 1);
-    ck_assert(rig_finds(1, 1, 0));
-    rig_assert_gauges();
-    rig_stop();
+    journal_settle(trial.journal, 0);
+    journal_settle(trial.journal, 77);
+    journal_settle(trial.journal, UINT64_MAX);
+    ck_assert_uint_eq(trial_usage().unsettled, 1);
+    ck_assert(trial_finds(1, 1, 0));
+    trial_assert_gauges();
+    trial_stop();
     ck_assert_int_eq(metrics_read(METRIC_JOURNAL_RECORDS), 0);
     ck_assert_int_eq(metrics_read(METRIC_JOURNAL_UNSETTLED), 0);
     ck_assert_int_eq(metrics_read(METRIC_JOURNAL_BYTES), 0);
-    rig_start();
-    ck_assert_uint_eq(rig_usage().unsettled, 1);
-    rig_assert_gauges();
-    rig_stop();
+    trial_start();
+    ck_assert_uint_eq(trial_usage().unsettled, 1);
+    trial_assert_gauges();
+    trial_stop();
 }
 END_TEST
 
@@ -277,16 +279,17 @@ START_TEST(the_list_is_newest_first_and_goes_on_below_a_number)
 {
     enum { COUNT = 2000, PAGE = 7 };
     static struct revocation page[PAGE];
-    rig_start();
+    trial_start();
     for (unsigned i = 0; i < COUNT; i++)
-        rig_add(rig_session(i, 1), false);
+        trial_add(trial_session(i, 1), false);
     for (unsigned i = 1; i <= COUNT; i++)
         if (i % 10 != 0)
-            journal_settle(rig.journal, i);
+            journal_settle(trial.journal, i);
     for (int unsettled_only = 0; unsettled_only < 2; unsettled_only++) {
         uint64_t step = unsettled_only ? 10 : 1, expected = COUNT, before = UINT64_MAX;
         size_t count;
-        while ((count = journal_list(rig.journal, before, unsettled_only, &rig.arena, page, PAGE)))
+        while (
+            (count = journal_list(trial.journal, before, unsettled_only, &trial.arena, page, PAGE)))
             for (size_t i = 0; i < count; i++, expected -= step) {
                 ck_assert_uint_eq(page[i].number, expected);
                 ck_assert_int_eq(page[i].settled, expected % 10 != 0);
@@ -294,24 +297,24 @@ START_TEST(the_list_is_newest_first_and_goes_on_below_a_number)
             }
         ck_assert_uint_eq(expected, 0);
     }
-    ck_assert_uint_eq(journal_list(rig.journal, 0, false, &rig.arena, page, PAGE), 0);
-    ck_assert_uint_eq(journal_list(rig.journal, 1, false, &rig.arena, page, PAGE), 0);
-    ck_assert_uint_eq(journal_list(rig.journal, 50, false, &rig.arena, page, 0), 0);
-    rig_stop();
+    ck_assert_uint_eq(journal_list(trial.journal, 0, false, &trial.arena, page, PAGE), 0);
+    ck_assert_uint_eq(journal_list(trial.journal, 1, false, &trial.arena, page, PAGE), 0);
+    ck_assert_uint_eq(journal_list(trial.journal, 50, false, &trial.arena, page, 0), 0);
+    trial_stop();
 }
 END_TEST
 
 START_TEST(the_size_that_is_told_is_the_size_of_the_file)
 {
-    rig_start();
+    trial_start();
     for (unsigned i = 0; i < 100; i++)
-        rig_add(rig_session(1, i), true);
-    rig_collect(100);
-    rig_wait_until(metrics_read(METRIC_JOURNAL_BYTES) == rig_usage().bytes);
-    struct buffer bytes = rig_read(rig.path);
-    ck_assert_int_eq(rig_usage().bytes, (int64_t)bytes.length);
+        trial_add(trial_session(1, i), true);
+    trial_collect(100);
+    trial_wait_until(metrics_read(METRIC_JOURNAL_BYTES) == trial_usage().bytes);
+    struct buffer bytes = trial_read(trial.path);
+    ck_assert_int_eq(trial_usage().bytes, (int64_t)bytes.length);
     buffer_free(&bytes);
-    rig_stop();
+    trial_stop();
 }
 END_TEST
 
@@ -319,39 +322,39 @@ END_TEST
 
 START_TEST(nothing_is_decided_before_the_batch_is_handed_over)
 {
-    rig_start();
-    rig_add(rig_session(1, 1), true);
+    trial_start();
+    trial_add(trial_session(1, 1), true);
     usleep(30000);
-    journal_collect(rig.writer);
-    ck_assert_int_eq(rig.written + rig.refused, 0);
-    ck_assert(rig_finds(1, 1, 0));
-    rig_collect(1);
-    ck_assert_int_eq(rig.written, 1);
-    rig_stop();
+    journal_collect(trial.writer);
+    ck_assert_int_eq(trial.written + trial.refused, 0);
+    ck_assert(trial_finds(1, 1, 0));
+    trial_collect(1);
+    ck_assert_int_eq(trial.written, 1);
+    trial_stop();
 }
 END_TEST
 
 START_TEST(one_sync_serves_many)
 {
-    rig_start();
+    trial_start();
     for (unsigned i = 0; i < 500; i++)
-        rig_add(rig_session(1, i), true);
-    rig_collect(500);
-    ck_assert_int_eq(rig.written, 500);
+        trial_add(trial_session(1, i), true);
+    trial_collect(500);
+    ck_assert_int_eq(trial.written, 500);
     ck_assert_int_eq(metrics_read(METRIC_JOURNAL_SYNCS), 1);
-    rig_stop();
+    trial_stop();
 }
 END_TEST
 
 START_TEST(marks_are_written_soon_and_without_a_sync)
 {
-    rig_start();
-    uint64_t number = rig_write(rig_session(1, 1));
-    int64_t bytes = rig_usage().bytes;
-    journal_settle(rig.journal, number);
-    rig_wait_until(rig_usage().bytes > bytes);
+    trial_start();
+    uint64_t number = trial_write(trial_session(1, 1));
+    int64_t bytes = trial_usage().bytes;
+    journal_settle(trial.journal, number);
+    trial_wait_until(trial_usage().bytes > bytes);
     ck_assert_int_eq(metrics_read(METRIC_JOURNAL_SYNCS), 1);
-    rig_stop();
+    trial_stop();
 }
 END_TEST
 
@@ -365,49 +368,49 @@ static void count_wake(void *user)
 
 START_TEST(the_worker_is_woken_for_its_tickets_only)
 {
-    rig_start();
-    struct journal_writer *own = rig.writer;
-    rig.writer = journal_writer_create(rig.journal, count_wake, &wakes);
-    struct revocation other = rig_session(2, 2);
-    ck_assert(journal_add(own, &other, rig_ticket(), NULL));
+    trial_start();
+    struct journal_writer *own = trial.writer;
+    trial.writer = journal_writer_create(trial.journal, count_wake, &wakes);
+    struct revocation other = trial_session(2, 2);
+    ck_assert(journal_add(own, &other, trial_ticket(), NULL));
     journal_writer_destroy(&own);
-    ck_assert_int_eq(rig.written, 1);
+    ck_assert_int_eq(trial.written, 1);
     ck_assert_int_eq(atomic_load(&wakes), 0);
-    rig_write(rig_session(1, 1));
+    trial_write(trial_session(1, 1));
     ck_assert_int_eq(atomic_load(&wakes), 1);
-    rig_stop();
+    trial_stop();
 }
 END_TEST
 
 START_TEST(destroying_a_writer_waits_for_its_tickets)
 {
-    rig_start();
+    trial_start();
     for (unsigned i = 0; i < 10; i++)
-        rig_add(rig_session(1, i), true);
-    journal_writer_destroy(&rig.writer);
-    ck_assert_int_eq(rig.written, 10);
-    journal_close(&rig.journal);
+        trial_add(trial_session(1, i), true);
+    journal_writer_destroy(&trial.writer);
+    ck_assert_int_eq(trial.written, 10);
+    journal_close(&trial.journal);
     struct journal_writer *none = NULL;
     journal_writer_destroy(&none);
-    journal_close(&rig.journal);
+    journal_close(&trial.journal);
 }
 END_TEST
 
 START_TEST(closing_writes_what_nobody_waits_for)
 {
-    rig_start();
-    rig_add(rig_session(1, 1), false);
-    rig_stop();
-    rig_start();
-    ck_assert(rig_finds(1, 1, 0));
-    rig_stop();
+    trial_start();
+    trial_add(trial_session(1, 1), false);
+    trial_stop();
+    trial_start();
+    ck_assert(trial_finds(1, 1, 0));
+    trial_stop();
 }
 END_TEST
 
 static void add_revoked(Suite *suite)
 {
     TCase *revoked = tcase_create("revoked");
-    tcase_add_checked_fixture(revoked, rig_set_up, rig_tear_down);
+    tcase_add_checked_fixture(revoked, trial_set_up, trial_tear_down);
     tcase_add_test(revoked, a_session_is_revoked_at_once_and_no_other);
     tcase_add_test(revoked, sessions_created_before_are_revoked_and_later_ones_are_not);
     tcase_add_test(revoked, an_exempt_session_is_spared_by_its_revocation_only);
@@ -429,7 +432,7 @@ static void add_revoked(Suite *suite)
 static void add_work(Suite *suite)
 {
     TCase *work = tcase_create("work");
-    tcase_add_checked_fixture(work, rig_set_up, rig_tear_down);
+    tcase_add_checked_fixture(work, trial_set_up, trial_tear_down);
     tcase_add_test(work, settling_counts_once_and_unknown_numbers_are_ignored);
     tcase_add_test(work, the_list_is_newest_first_and_goes_on_below_a_number);
     tcase_add_test(work, the_size_that_is_told_is_the_size_of_the_file);

@@ -22,53 +22,53 @@ static const int64_t now_ms = 1795340109000;
 static unsigned fill(unsigned owner, unsigned most)
 {
     unsigned count = 0;
-    struct revocation revocation = rig_session(owner, 0);
-    while (count < most && journal_add(rig.writer, &revocation, NULL, NULL))
-        revocation = rig_session(owner, ++count);
+    struct revocation revocation = trial_session(owner, 0);
+    while (count < most && journal_add(trial.writer, &revocation, NULL, NULL))
+        revocation = trial_session(owner, ++count);
     return count;
 }
 
 START_TEST(a_full_journal_refuses_and_forgets_nothing_unsettled)
 {
-    rig.conf.journal_max_bytes = 65536;
-    rig_start();
+    trial.conf.journal_max_bytes = 65536;
+    trial_start();
     unsigned taken = fill(1, 100000);
     ck_assert_uint_gt(taken, 65536 / 100);
     ck_assert_uint_lt(taken, 65536 / 60);
     ck_assert_int_eq(metrics_read(METRIC_JOURNAL_REFUSED), 1);
-    struct revocation another = rig_session(2, 2);
-    struct journal_ticket *ticket = rig_ticket();
-    ck_assert(!journal_add(rig.writer, &another, ticket, NULL));
+    struct revocation another = trial_session(2, 2);
+    struct journal_ticket *ticket = trial_ticket();
+    ck_assert(!journal_add(trial.writer, &another, ticket, NULL));
     free(ticket);
-    ck_assert(!rig_finds(2, 2, 0));
-    ck_assert_uint_eq(rig_write(rig_session(1, 0)), 1);
+    ck_assert(!trial_finds(2, 2, 0));
+    ck_assert_uint_eq(trial_write(trial_session(1, 0)), 1);
     for (unsigned i = 0; i < taken; i++)
-        ck_assert(rig_finds(1, i, 0));
-    ck_assert_int_le(rig_usage().bytes, 65536);
-    rig_stop();
-    rig_start();
-    ck_assert_uint_eq(rig_usage().unsettled, taken);
-    rig_stop();
+        ck_assert(trial_finds(1, i, 0));
+    ck_assert_int_le(trial_usage().bytes, 65536);
+    trial_stop();
+    trial_start();
+    ck_assert_uint_eq(trial_usage().unsettled, taken);
+    trial_stop();
 }
 END_TEST
 
 START_TEST(settled_ones_make_room_oldest_first)
 {
-    rig.conf.journal_max_bytes = 65536;
-    rig_start();
+    trial.conf.journal_max_bytes = 65536;
+    trial_start();
     unsigned taken = fill(1, 100000);
     for (unsigned number = 11; number <= 210; number++)
-        journal_settle(rig.journal, number);
-    rig_write(rig_session(2, 2));
+        journal_settle(trial.journal, number);
+    trial_write(trial_session(2, 2));
     unsigned gone = 0;
     for (unsigned i = 10; i < 210; i++)
-        gone += !rig_finds(1, i, 0);
+        gone += !trial_finds(1, i, 0);
     ck_assert_uint_gt(gone, 0);
     ck_assert_uint_lt(gone, 200);
     for (unsigned i = 0; i < taken; i++)
-        ck_assert_int_eq(rig_finds(1, i, 0), i < 10 || i >= 10 + gone);
-    rig_assert_gauges();
-    rig_stop();
+        ck_assert_int_eq(trial_finds(1, i, 0), i < 10 || i >= 10 + gone);
+    trial_assert_gauges();
+    trial_stop();
 }
 END_TEST
 
@@ -76,42 +76,42 @@ END_TEST
 START_TEST(the_file_never_grows_beyond_its_bound)
 {
     int64_t largest = 0;
-    rig.conf.journal_max_bytes = 65536;
-    rig_start();
+    trial.conf.journal_max_bytes = 65536;
+    trial_start();
     for (unsigned i = 0; i < 8000; i++) {
-        uint64_t number = rig_add(rig_session(i, 1), false);
+        uint64_t number = trial_add(trial_session(i, 1), false);
         if (i % 16 == 15)
-            rig_write(rig_session(i, 2));
+            trial_write(trial_session(i, 2));
         if (i % 3 != 0 || i > 300)
-            journal_settle(rig.journal, number);
-        largest = rig_usage().bytes > largest ? rig_usage().bytes : largest;
+            journal_settle(trial.journal, number);
+        largest = trial_usage().bytes > largest ? trial_usage().bytes : largest;
     }
     ck_assert_int_le(largest, 65536);
     ck_assert_int_gt(largest, 50000);
     ck_assert_int_eq(metrics_read(METRIC_JOURNAL_REFUSED), 0);
     ck_assert_int_lt(metrics_read(METRIC_JOURNAL_COMPACTIONS), 600);
     for (unsigned i = 0; i <= 300; i += 3)
-        ck_assert(rig_finds(i, 1, 0));
-    rig_stop();
+        ck_assert(trial_finds(i, 1, 0));
+    trial_stop();
 }
 END_TEST
 
 START_TEST(a_bound_that_was_reloaded_holds_at_once)
 {
-    rig.conf.journal_max_bytes = 65536;
-    rig_start();
+    trial.conf.journal_max_bytes = 65536;
+    trial_start();
     unsigned taken = fill(1, 100000);
-    rig.conf.journal_max_bytes = 131072;
-    journal_reload(rig.journal, &rig.conf);
+    trial.conf.journal_max_bytes = 131072;
+    journal_reload(trial.journal, &trial.conf);
     ck_assert_uint_gt(fill(2, 100000), taken / 2);
-    rig.conf.journal_max_bytes = 65536;
-    journal_reload(rig.journal, &rig.conf);
+    trial.conf.journal_max_bytes = 65536;
+    journal_reload(trial.journal, &trial.conf);
     ck_assert_uint_eq(fill(3, 100000), 0);
-    ck_assert(rig_finds(1, 0, 0));
-    rig_stop();
-    rig_start();
-    ck_assert_uint_gt(rig_usage().unsettled, taken);
-    rig_stop();
+    ck_assert(trial_finds(1, 0, 0));
+    trial_stop();
+    trial_start();
+    ck_assert_uint_gt(trial_usage().unsettled, taken);
+    trial_stop();
 }
 END_TEST
 
@@ -120,86 +120,86 @@ END_TEST
 START_TEST(what_can_kill_nothing_any_more_is_forgotten)
 {
     clock_fake(now_ms);
-    rig_start();
+    trial_start();
     for (unsigned i = 0; i < 3000; i++) {
-        struct revocation revocation = rig_session(i, 1);
+        struct revocation revocation = trial_session(i, 1);
         revocation.forget_s = now_ms / 1000 + 10 * (1 + i % 3);
-        rig_add(revocation, false);
+        trial_add(revocation, false);
     }
-    journal_flush(rig.writer);
+    journal_flush(trial.writer);
     for (int left = 3; left > 0; left--) {
         clock_fake(now_ms + (4 - left) * 10000 + 999);
         usleep(1200000);
-        ck_assert_uint_eq(rig_usage().records, (size_t)left * 1000);
+        ck_assert_uint_eq(trial_usage().records, (size_t)left * 1000);
         clock_fake(now_ms + (4 - left) * 10000 + 1000);
-        rig_wait_until(rig_usage().records == ((size_t)left - 1) * 1000);
+        trial_wait_until(trial_usage().records == ((size_t)left - 1) * 1000);
         for (unsigned i = 0; i < 3000; i++)
-            ck_assert_int_eq(rig_finds(i, 1, 0), (int)(i % 3) > 3 - left);
+            ck_assert_int_eq(trial_finds(i, 1, 0), (int)(i % 3) > 3 - left);
     }
-    rig_assert_gauges();
-    rig_stop();
+    trial_assert_gauges();
+    trial_stop();
 }
 END_TEST
 
 START_TEST(what_expired_while_it_was_closed_is_forgotten_at_start)
 {
     clock_fake(now_ms);
-    rig_start();
-    struct revocation shorter = rig_session(1, 1);
+    trial_start();
+    struct revocation shorter = trial_session(1, 1);
     shorter.forget_s = now_ms / 1000 + 5;
-    rig_add(shorter, false);
-    rig_add(rig_session(2, 2), false);
-    rig_stop();
+    trial_add(shorter, false);
+    trial_add(trial_session(2, 2), false);
+    trial_stop();
     clock_fake(now_ms + 6000);
-    rig_start();
-    ck_assert(!rig_finds(1, 1, 0));
-    ck_assert(rig_finds(2, 2, 0));
-    ck_assert_uint_eq(rig_usage().records, 1);
-    rig_stop();
+    trial_start();
+    ck_assert(!trial_finds(1, 1, 0));
+    ck_assert(trial_finds(2, 2, 0));
+    ck_assert_uint_eq(trial_usage().records, 1);
+    trial_stop();
 }
 END_TEST
 
 START_TEST(a_file_that_is_mostly_of_no_use_is_written_anew)
 {
     clock_fake(now_ms);
-    rig_start();
+    trial_start();
     for (unsigned i = 0; i < 2000; i++) {
-        struct revocation revocation = rig_session(i, 1);
+        struct revocation revocation = trial_session(i, 1);
         revocation.forget_s += i % 10 == 0 ? 3600 : 0;
-        rig_add(revocation, false);
+        trial_add(revocation, false);
     }
-    uint64_t settled = rig_write(rig_before(0, 1));
-    journal_settle(rig.journal, 1);
-    journal_settle(rig.journal, settled);
-    int64_t before = rig_usage().bytes;
+    uint64_t settled = trial_write(trial_before(0, 1));
+    journal_settle(trial.journal, 1);
+    journal_settle(trial.journal, settled);
+    int64_t before = trial_usage().bytes;
     ck_assert_int_eq(metrics_read(METRIC_JOURNAL_COMPACTIONS), 0);
     clock_fake(now_ms + 3601 * 1000);
-    rig_wait_until(rig_usage().bytes < before / 8);
+    trial_wait_until(trial_usage().bytes < before / 8);
     ck_assert_int_eq(metrics_read(METRIC_JOURNAL_COMPACTIONS), 1);
-    rig_write(rig_session(5000, 1));
-    rig_stop();
-    rig_start();
-    ck_assert_uint_eq(rig_usage().records, 201);
-    ck_assert_uint_eq(rig_usage().unsettled, 200);
+    trial_write(trial_session(5000, 1));
+    trial_stop();
+    trial_start();
+    ck_assert_uint_eq(trial_usage().records, 201);
+    ck_assert_uint_eq(trial_usage().unsettled, 200);
     for (unsigned i = 0; i < 2000; i++)
-        ck_assert_int_eq(rig_finds(i, 1, 0), i % 10 == 0);
-    ck_assert(rig_finds(5000, 1, 0));
-    ck_assert_int_eq(rig_files("", NULL), 1);
-    rig_stop();
+        ck_assert_int_eq(trial_finds(i, 1, 0), i % 10 == 0);
+    ck_assert(trial_finds(5000, 1, 0));
+    ck_assert_int_eq(trial_files("", NULL), 1);
+    trial_stop();
 }
 END_TEST
 
 START_TEST(a_start_writes_a_wasteful_file_anew)
 {
     clock_fake(now_ms);
-    rig_start();
+    trial_start();
     for (unsigned i = 0; i < 1000; i++)
-        rig_add(rig_session(i, 1), false);
-    rig_stop();
+        trial_add(trial_session(i, 1), false);
+    trial_stop();
     clock_fake(now_ms + 3601 * 1000);
-    rig_start();
-    rig_wait_until(rig_usage().bytes < 100);
-    rig_stop();
+    trial_start();
+    trial_wait_until(trial_usage().bytes < 100);
+    trial_stop();
 }
 END_TEST
 
@@ -228,30 +228,30 @@ static void note_adder(struct journal_ticket *ticket, bool written)
 static void *add_many(void *user)
 {
     struct adder *self = user;
-    struct journal_writer *own = journal_writer_create(rig.journal, NULL, NULL);
+    struct journal_writer *own = journal_writer_create(trial.journal, NULL, NULL);
     struct arena arena = {0};
     metrics_attach();
     for (unsigned i = 0; i < EACH; i++) {
         struct adder_ticket *ticket = xcalloc(1, sizeof(*ticket));
-        struct revocation revocation = rig_session(self->number * EACH + i, i), got;
+        struct revocation revocation = trial_session(self->number * EACH + i, i), got;
         uint64_t number;
         *ticket = (struct adder_ticket){{.done = note_adder}, self};
         if (!journal_add(own, &revocation, &ticket->ticket, &number))
             self->wrong++;
-        if (!journal_find(rig.journal, revocation.owner, revocation.session, 0, &arena, &got))
+        if (!journal_find(trial.journal, revocation.owner, revocation.session, 0, &arena, &got))
             self->wrong++;
         if (i % 2 == 0)
-            journal_settle(rig.journal, number);
+            journal_settle(trial.journal, number);
         if (i % 10 == 9) {
             journal_flush(own);
             journal_collect(own);
         }
         if (i % 250 == 249) {
             struct revocation page[20];
-            journal_list(rig.journal, number, i % 500 == 499, &arena, page, 20);
+            journal_list(trial.journal, number, i % 500 == 499, &arena, page, 20);
             arena_reset(&arena);
             while (self->done < i) {
-                rig_nap();
+                trial_nap();
                 journal_collect(own);
             }
         }
@@ -278,20 +278,20 @@ START_TEST(many_writers_share_few_syncs_and_lose_nothing)
 {
     struct adder adders[WRITERS] = {0};
     unsigned missing = 0;
-    rig_start();
+    trial_start();
     run_adders(adders);
     int64_t syncs = metrics_read(METRIC_JOURNAL_SYNCS);
     ck_assert_int_eq(metrics_read(METRIC_JOURNAL_APPENDS), WRITERS * EACH);
     ck_assert_int_lt(syncs, WRITERS * EACH / 10);
-    rig_assert_gauges();
-    rig_stop();
-    rig_start();
-    ck_assert_uint_eq(rig_usage().records, WRITERS * EACH);
-    ck_assert_uint_eq(rig_usage().unsettled, WRITERS * EACH / 2);
+    trial_assert_gauges();
+    trial_stop();
+    trial_start();
+    ck_assert_uint_eq(trial_usage().records, WRITERS * EACH);
+    ck_assert_uint_eq(trial_usage().unsettled, WRITERS * EACH / 2);
     for (unsigned i = 0; i < WRITERS * EACH; i++)
-        missing += !rig_finds(i, i % EACH, 0);
+        missing += !trial_finds(i, i % EACH, 0);
     ck_assert_uint_eq(missing, 0);
-    rig_stop();
+    trial_stop();
     printf("%d adds by %d writers: %lld syncs\n", WRITERS * EACH, WRITERS, (long long)syncs);
 }
 END_TEST
@@ -302,19 +302,19 @@ START_TEST(writing_anew_under_load_loses_nothing_unsettled)
 {
     struct adder adders[WRITERS] = {0};
     unsigned missing = 0;
-    rig.conf.journal_max_bytes = 1200000;
-    rig_start();
+    trial.conf.journal_max_bytes = 1200000;
+    trial_start();
     run_adders(adders);
     ck_assert_int_gt(metrics_read(METRIC_JOURNAL_COMPACTIONS), 1);
-    ck_assert_int_le(rig_usage().bytes, 1200000);
-    rig_assert_gauges();
-    rig_stop();
-    rig_start();
-    ck_assert_uint_eq(rig_usage().unsettled, WRITERS * EACH / 2);
+    ck_assert_int_le(trial_usage().bytes, 1200000);
+    trial_assert_gauges();
+    trial_stop();
+    trial_start();
+    ck_assert_uint_eq(trial_usage().unsettled, WRITERS * EACH / 2);
     for (unsigned i = 0; i < WRITERS * EACH; i++)
-        missing += i % 2 == 1 && !rig_finds(i, i % EACH, 0);
+        missing += i % 2 == 1 && !trial_finds(i, i % EACH, 0);
     ck_assert_uint_eq(missing, 0);
-    rig_stop();
+    trial_stop();
 }
 END_TEST
 
@@ -323,33 +323,34 @@ END_TEST
 START_TEST(a_hundred_thousand_unsettled_fit)
 {
     enum { COUNT = 100000 };
-    rig_start();
+    trial_start();
     size_t before = mallinfo2().uordblks;
-    double begun = rig_seconds();
+    double begun = trial_seconds();
     for (unsigned i = 0; i < COUNT; i++) {
-        rig_add(rig_session(i, i), i == COUNT - 1);
+        trial_add(trial_session(i, i), i == COUNT - 1);
         if (i % 100 == 99)
-            journal_flush(rig.writer);
+            journal_flush(trial.writer);
     }
-    double added = rig_seconds();
-    rig_collect(1);
-    double written = rig_seconds();
-    ck_assert_int_eq(rig.written, 1);
-    ck_assert_uint_eq(rig_usage().unsettled, COUNT);
+    double added = trial_seconds();
+    trial_collect(1);
+    double written = trial_seconds();
+    ck_assert_int_eq(trial.written, 1);
+    ck_assert_uint_eq(trial_usage().unsettled, COUNT);
     size_t memory = mallinfo2().uordblks;
-    ck_assert_int_lt(rig_usage().bytes, 67108864);
+    ck_assert_int_lt(trial_usage().bytes, 67108864);
     printf("%d adds in %.0f ms, on disk after %.0f ms; %lld bytes each on disk", COUNT,
-           1000 * (added - begun), 1000 * (written - begun), (long long)rig_usage().bytes / COUNT);
+           1000 * (added - begun), 1000 * (written - begun),
+           (long long)trial_usage().bytes / COUNT);
     if (memory > before) { /* sanitizers have an allocator of their own */
         printf(", %zu in memory", (memory - before) / COUNT);
         ck_assert_uint_le((memory - before) / COUNT, 200);
     }
-    rig_stop();
-    begun = rig_seconds();
-    rig_start();
-    printf("; read in %.0f ms\n", 1000 * (rig_seconds() - begun));
-    ck_assert_uint_eq(rig_usage().unsettled, COUNT);
-    rig_stop();
+    trial_stop();
+    begun = trial_seconds();
+    trial_start();
+    printf("; read in %.0f ms\n", 1000 * (trial_seconds() - begun));
+    ck_assert_uint_eq(trial_usage().unsettled, COUNT);
+    trial_stop();
 }
 END_TEST
 
@@ -357,7 +358,7 @@ int main(void)
 {
     Suite *suite = suite_create("journal_bounds");
     TCase *bounds = tcase_create("bounds");
-    tcase_add_checked_fixture(bounds, rig_set_up, rig_tear_down);
+    tcase_add_checked_fixture(bounds, trial_set_up, trial_tear_down);
     tcase_set_timeout(bounds, 30);
     tcase_add_test(bounds, a_full_journal_refuses_and_forgets_nothing_unsettled);
     tcase_add_test(bounds, settled_ones_make_room_oldest_first);

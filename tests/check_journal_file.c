@@ -35,60 +35,60 @@ static void assert_same(const struct revocation *a, const struct revocation *b)
 
 START_TEST(a_revocation_is_the_same_after_a_restart)
 {
-    const struct revocation put[] = {rig_session(1, 7), rig_before(2, 123456789),
-                                     rig_before_but(3, -5, 9)};
+    const struct revocation put[] = {trial_session(1, 7), trial_before(2, 123456789),
+                                     trial_before_but(3, -5, 9)};
     struct revocation got[4];
-    rig_start();
+    trial_start();
     for (int i = 0; i < 3; i++)
-        rig_add(put[i], false);
-    rig_stop();
+        trial_add(put[i], false);
+    trial_stop();
     for (int restart = 0; restart < 2; restart++) {
-        rig_start();
-        ck_assert_uint_eq(journal_list(rig.journal, UINT64_MAX, false, &rig.arena, got, 4), 3);
+        trial_start();
+        ck_assert_uint_eq(journal_list(trial.journal, UINT64_MAX, false, &trial.arena, got, 4), 3);
         for (int i = 0; i < 3; i++) {
             assert_same(&got[2 - i], &put[i]);
             ck_assert_uint_eq(got[2 - i].number, (uint64_t)i + 1);
             ck_assert(!got[2 - i].settled);
         }
-        rig_stop();
+        trial_stop();
     }
 }
 END_TEST
 
 START_TEST(what_was_settled_stays_settled)
 {
-    rig_start();
-    uint64_t first = rig_write(rig_session(1, 1));
-    rig_write(rig_session(1, 2));
-    journal_settle(rig.journal, first);
-    rig_stop();
-    rig_start();
-    ck_assert_uint_eq(rig_usage().records, 2);
-    ck_assert_uint_eq(rig_usage().unsettled, 1);
+    trial_start();
+    uint64_t first = trial_write(trial_session(1, 1));
+    trial_write(trial_session(1, 2));
+    journal_settle(trial.journal, first);
+    trial_stop();
+    trial_start();
+    ck_assert_uint_eq(trial_usage().records, 2);
+    ck_assert_uint_eq(trial_usage().unsettled, 1);
     struct revocation got[2];
-    ck_assert_uint_eq(journal_list(rig.journal, UINT64_MAX, false, &rig.arena, got, 2), 2);
+    ck_assert_uint_eq(journal_list(trial.journal, UINT64_MAX, false, &trial.arena, got, 2), 2);
     ck_assert(!got[0].settled);
     ck_assert(got[1].settled);
-    ck_assert(rig_finds(1, 1, 0));
-    rig_stop();
+    ck_assert(trial_finds(1, 1, 0));
+    trial_stop();
 }
 END_TEST
 
 START_TEST(numbers_grow_over_restarts_even_when_all_are_forgotten)
 {
     clock_fake(1795340109000);
-    rig_start();
+    trial_start();
     for (unsigned i = 0; i < 400; i++)
-        rig_add(rig_session(1, i), false);
-    uint64_t last = rig_write(rig_session(1, 999));
+        trial_add(trial_session(1, i), false);
+    uint64_t last = trial_write(trial_session(1, 999));
     clock_fake(1795340109000 + 3601 * 1000);
-    rig_wait_until(rig_usage().records == 0);
-    rig_stop();
-    rig_start();
-    rig_stop();
-    rig_start();
-    ck_assert_uint_gt(rig_write(rig_session(1, 1)), last);
-    rig_stop();
+    trial_wait_until(trial_usage().records == 0);
+    trial_stop();
+    trial_start();
+    trial_stop();
+    trial_start();
+    ck_assert_uint_gt(trial_write(trial_session(1, 1)), last);
+    trial_stop();
 }
 END_TEST
 
@@ -96,28 +96,28 @@ START_TEST(the_file_is_readable_by_the_owner_only_whatever_the_umask)
 {
     struct stat status;
     umask(0);
-    rig_start();
-    rig_stop();
-    ck_assert_int_eq(stat(rig.path, &status), 0);
+    trial_start();
+    trial_stop();
+    ck_assert_int_eq(stat(trial.path, &status), 0);
     ck_assert_uint_eq(status.st_mode & 07777, 0600);
-    ck_assert_int_eq(chmod(rig.path, 0644), 0);
-    rig_start();
-    rig_stop();
-    ck_assert_int_eq(stat(rig.path, &status), 0);
+    ck_assert_int_eq(chmod(trial.path, 0644), 0);
+    trial_start();
+    trial_stop();
+    ck_assert_int_eq(stat(trial.path, &status), 0);
     ck_assert_uint_eq(status.st_mode & 07777, 0600);
-    ck_assert_int_eq(rig_files("", NULL), 1);
+    ck_assert_int_eq(trial_files("", NULL), 1);
 }
 END_TEST
 
 START_TEST(an_empty_file_is_a_new_one)
 {
-    rig_overwrite(rig.path, "", 0);
-    rig_start();
-    rig_write(rig_session(1, 1));
-    rig_stop();
-    rig_start();
-    ck_assert(rig_finds(1, 1, 0));
-    rig_stop();
+    trial_overwrite(trial.path, "", 0);
+    trial_start();
+    trial_write(trial_session(1, 1));
+    trial_stop();
+    trial_start();
+    ck_assert(trial_finds(1, 1, 0));
+    trial_stop();
 }
 END_TEST
 
@@ -130,12 +130,12 @@ static size_t starts[RECORDS + 2]; /* the last: the end of the file */
 
 static void make_file(void)
 {
-    rig_start();
+    trial_start();
     for (unsigned i = 0; i < RECORDS; i++)
-        rig_write(rig_session(1, i));
-    journal_settle(rig.journal, 2);
-    rig_stop();
-    made = rig_read(rig.path);
+        trial_write(trial_session(1, i));
+    journal_settle(trial.journal, 2);
+    trial_stop();
+    made = trial_read(trial.path);
     size_t at = HEAD;
     for (int i = 0; i <= RECORDS; i++) {
         starts[i] = at;
@@ -149,8 +149,8 @@ static void make_file(void)
 static void assert_in_force(unsigned count)
 {
     for (unsigned i = 0; i < RECORDS; i++)
-        ck_assert_int_eq(rig_finds(1, i, 0), i < count);
-    ck_assert_uint_eq(rig_usage().records, count);
+        ck_assert_int_eq(trial_finds(1, i, 0), i < count);
+    ck_assert_uint_eq(trial_usage().records, count);
 }
 
 /* Records that lie before this place, the mark not counted. */
@@ -165,7 +165,7 @@ static unsigned whole_before(size_t place)
 static void remove_damaged(void)
 {
     char found[512];
-    while (rig_files("damaged", found) > 0)
+    while (trial_files("damaged", found) > 0)
         ck_assert_int_eq(unlink(found), 0);
 }
 
@@ -175,17 +175,17 @@ START_TEST(a_torn_last_record_is_cut_off_at_every_length)
 {
     make_file();
     for (size_t length = starts[RECORDS - 1] + 1; length < starts[RECORDS + 1]; length++) {
-        rig_overwrite(rig.path, made.data, length);
-        rig_start();
+        trial_overwrite(trial.path, made.data, length);
+        trial_start();
         assert_in_force(whole_before(length));
-        ck_assert_int_eq(rig_files("damaged", NULL), 0);
-        uint64_t number = rig_write(rig_session(2, 1));
+        ck_assert_int_eq(trial_files("damaged", NULL), 0);
+        uint64_t number = trial_write(trial_session(2, 1));
         ck_assert_uint_ge(number, RECORDS);
-        rig_stop();
-        rig_start();
-        ck_assert(rig_finds(2, 1, 0));
-        ck_assert_uint_eq(rig_usage().records, whole_before(length) + 1);
-        rig_stop();
+        trial_stop();
+        trial_start();
+        ck_assert(trial_finds(2, 1, 0));
+        ck_assert_uint_eq(trial_usage().records, whole_before(length) + 1);
+        trial_stop();
     }
     ck_assert_int_eq(metrics_read(METRIC_JOURNAL_ERRORS), 0);
     buffer_free(&made);
@@ -196,15 +196,15 @@ START_TEST(a_file_that_was_cut_anywhere_keeps_what_is_whole)
 {
     make_file();
     for (size_t length = 1; length < made.length; length++) {
-        rig_overwrite(rig.path, made.data, length);
+        trial_overwrite(trial.path, made.data, length);
         if (length < HEAD) {
-            ck_assert_ptr_nonnull(strstr(rig_start_refused(), rig.path));
+            ck_assert_ptr_nonnull(strstr(trial_start_refused(), trial.path));
             continue;
         }
-        rig_start();
+        trial_start();
         assert_in_force(whole_before(length));
-        rig_stop();
-        struct buffer mended = rig_read(rig.path);
+        trial_stop();
+        struct buffer mended = trial_read(trial.path);
         size_t end = length;
         for (int i = 0; i <= RECORDS; i++)
             if (starts[i] <= length)
@@ -223,8 +223,8 @@ END_TEST
 static void assert_kept_aside(const struct buffer *damaged, size_t offset)
 {
     char found[512];
-    ck_assert_int_eq(rig_files("journal.damaged-2", found), 1);
-    struct buffer kept = rig_read(found);
+    ck_assert_int_eq(trial_files("journal.damaged-2", found), 1);
+    struct buffer kept = trial_read(found);
     ck_assert_uint_eq(kept.length, damaged->length - offset);
     ck_assert_mem_eq(kept.data, damaged->data + offset, kept.length);
     buffer_free(&kept);
@@ -238,11 +238,11 @@ START_TEST(no_flipped_bit_is_ever_taken_for_a_revocation)
     for (size_t at = HEAD; at < made.length; at++) {
         unsigned whole = whole_before(at);
         made.data[at] = (char)(made.data[at] ^ 1 << (at + (size_t)_i) % 8);
-        rig_overwrite(rig.path, made.data, made.length);
-        rig_start();
+        trial_overwrite(trial.path, made.data, made.length);
+        trial_start();
         assert_in_force(whole);
         ck_assert_int_eq(metrics_read(METRIC_JOURNAL_ERRORS), ++errors);
-        rig_stop();
+        trial_stop();
         assert_kept_aside(&made, at < starts[RECORDS] ? starts[whole] : starts[RECORDS]);
         made.data[at] = (char)(made.data[at] ^ 1 << (at + (size_t)_i) % 8);
     }
@@ -255,20 +255,20 @@ START_TEST(a_flipped_bit_in_the_head_refuses_the_start_and_changes_nothing)
     make_file();
     for (size_t at = 0; at < HEAD; at++) {
         made.data[at] = (char)(made.data[at] ^ 1 << at % 8);
-        rig_overwrite(rig.path, made.data, made.length);
-        const char *error = rig_start_refused();
-        ck_assert_ptr_nonnull(strstr(error, rig.path));
+        trial_overwrite(trial.path, made.data, made.length);
+        const char *error = trial_start_refused();
+        ck_assert_ptr_nonnull(strstr(error, trial.path));
         ck_assert_ptr_nonnull(strstr(error, "move"));
-        struct buffer after = rig_read(rig.path);
+        struct buffer after = trial_read(trial.path);
         ck_assert_uint_eq(after.length, made.length);
         ck_assert_mem_eq(after.data, made.data, made.length);
         buffer_free(&after);
         made.data[at] = (char)(made.data[at] ^ 1 << at % 8);
     }
-    rig_overwrite(rig.path, made.data, made.length);
-    rig_start();
+    trial_overwrite(trial.path, made.data, made.length);
+    trial_start();
     assert_in_force(RECORDS);
-    rig_stop();
+    trial_stop();
     buffer_free(&made);
 }
 END_TEST
@@ -287,11 +287,11 @@ START_TEST(records_that_were_swapped_repeated_or_left_out_are_not_taken)
         if (way == 1)
             memmove(changed + starts[1], made.data + starts[2], made.length - starts[2]);
         memcpy(changed + starts[2], made.data + starts[1], way == 2 ? length : 0);
-        rig_overwrite(rig.path, changed, made.length);
-        rig_start();
+        trial_overwrite(trial.path, changed, made.length);
+        trial_start();
         assert_in_force(way == 2 ? 2 : 1);
-        rig_stop();
-        ck_assert_int_eq(rig_files("damaged", NULL), 1);
+        trial_stop();
+        ck_assert_int_eq(trial_files("damaged", NULL), 1);
         remove_damaged();
     }
     buffer_free(&made);
@@ -303,13 +303,13 @@ START_TEST(records_of_another_journal_are_not_taken)
     make_file();
     struct buffer first = made;
     made = (struct buffer){0};
-    ck_assert_int_eq(unlink(rig.path), 0);
+    ck_assert_int_eq(unlink(trial.path), 0);
     make_file();
     memcpy(made.data + starts[1], first.data + starts[1], starts[2] - starts[1]);
-    rig_overwrite(rig.path, made.data, made.length);
-    rig_start();
+    trial_overwrite(trial.path, made.data, made.length);
+    trial_start();
     assert_in_force(1);
-    rig_stop();
+    trial_stop();
     buffer_free(&first);
     buffer_free(&made);
 }
@@ -321,10 +321,10 @@ START_TEST(zeros_or_noise_behind_the_records_are_kept_aside)
     make_file();
     for (int i = 0; i < 5000; i++)
         buffer_add_char(&made, _i == 0 ? '\0' : (char)support_next(&random));
-    rig_overwrite(rig.path, made.data, made.length);
-    rig_start();
+    trial_overwrite(trial.path, made.data, made.length);
+    trial_start();
     assert_in_force(RECORDS);
-    rig_stop();
+    trial_stop();
     assert_kept_aside(&made, starts[RECORDS + 1]);
     buffer_free(&made);
 }
@@ -336,12 +336,12 @@ START_TEST(two_damages_in_one_second_are_both_kept)
     make_file();
     for (int round = 0; round < 2; round++) {
         made.data[starts[1] + 10] = (char)(made.data[starts[1] + 10] ^ 1);
-        rig_overwrite(rig.path, made.data, made.length);
+        trial_overwrite(trial.path, made.data, made.length);
         made.data[starts[1] + 10] = (char)(made.data[starts[1] + 10] ^ 1);
-        rig_start();
-        rig_stop();
+        trial_start();
+        trial_stop();
     }
-    ck_assert_int_eq(rig_files("damaged-20261122T", NULL), 2);
+    ck_assert_int_eq(trial_files("damaged-20261122T", NULL), 2);
     buffer_free(&made);
 }
 END_TEST
@@ -358,11 +358,11 @@ START_TEST(random_changes_never_invent_a_revocation)
             changed.data[HEAD + support_next(&random) % (made.length - HEAD)] =
                 (char)support_next(&random);
         changed.length = HEAD + support_next(&random) % (made.length - HEAD + 1);
-        rig_overwrite(rig.path, changed.data, changed.length);
-        rig_start();
-        assert_in_force((unsigned)rig_usage().records);
-        ck_assert_uint_le(rig_usage().records, RECORDS);
-        rig_stop();
+        trial_overwrite(trial.path, changed.data, changed.length);
+        trial_start();
+        assert_in_force((unsigned)trial_usage().records);
+        ck_assert_uint_le(trial_usage().records, RECORDS);
+        trial_stop();
         remove_damaged();
         buffer_free(&changed);
     }
@@ -375,14 +375,14 @@ END_TEST
 START_TEST(a_journal_under_another_names_secret_is_refused_and_left_alone)
 {
     make_file();
-    keyring_unref(&rig.keyring);
-    rig.keyring = support_keyring(
+    keyring_unref(&trial.keyring);
+    trial.keyring = support_keyring(
         "names ff0102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f\n" SUPPORT_KEY_1);
-    const char *error = rig_start_refused();
-    ck_assert_ptr_nonnull(strstr(error, rig.path));
+    const char *error = trial_start_refused();
+    ck_assert_ptr_nonnull(strstr(error, trial.path));
     ck_assert_ptr_nonnull(strstr(error, "names secret"));
     ck_assert_ptr_nonnull(strstr(error, "move the file away"));
-    struct buffer after = rig_read(rig.path);
+    struct buffer after = trial_read(trial.path);
     ck_assert_uint_eq(after.length, made.length);
     ck_assert_mem_eq(after.data, made.data, made.length);
     buffer_free(&after);
@@ -393,11 +393,11 @@ END_TEST
 START_TEST(new_numbered_keys_do_not_matter)
 {
     make_file();
-    keyring_unref(&rig.keyring);
-    rig.keyring = support_keyring(SUPPORT_NAMES SUPPORT_KEY_2);
-    rig_start();
+    keyring_unref(&trial.keyring);
+    trial.keyring = support_keyring(SUPPORT_NAMES SUPPORT_KEY_2);
+    trial_start();
     assert_in_force(RECORDS);
-    rig_stop();
+    trial_stop();
     buffer_free(&made);
 }
 END_TEST
@@ -413,8 +413,8 @@ static const struct start_case {
 
 START_TEST(a_file_that_cannot_be_opened_is_an_error_that_names_it)
 {
-    rig.conf.journal_file = (char *)start_cases[_i].file;
-    const char *error = rig_start_refused();
+    trial.conf.journal_file = (char *)start_cases[_i].file;
+    const char *error = trial_start_refused();
     ck_assert_ptr_nonnull(strstr(error, start_cases[_i].file));
     ck_assert_msg(strstr(error, start_cases[_i].expected) != NULL, "%s", error);
 }
@@ -424,9 +424,9 @@ START_TEST(a_file_that_is_no_journal_is_left_alone)
 {
     char text[200];
     memset(text, 'x', sizeof(text));
-    rig_overwrite(rig.path, text, sizeof(text));
-    ck_assert_ptr_nonnull(strstr(rig_start_refused(), "is not a journal"));
-    struct buffer after = rig_read(rig.path);
+    trial_overwrite(trial.path, text, sizeof(text));
+    ck_assert_ptr_nonnull(strstr(trial_start_refused(), "is not a journal"));
+    struct buffer after = trial_read(trial.path);
     ck_assert_uint_eq(after.length, sizeof(text));
     ck_assert_mem_eq(after.data, text, sizeof(text));
     buffer_free(&after);
@@ -435,23 +435,23 @@ END_TEST
 
 START_TEST(a_pipe_is_not_taken_for_a_journal)
 {
-    ck_assert_int_eq(mkfifo(rig.path, 0600), 0);
-    ck_assert_ptr_nonnull(strstr(rig_start_refused(), "is not a regular file"));
+    ck_assert_int_eq(mkfifo(trial.path, 0600), 0);
+    ck_assert_ptr_nonnull(strstr(trial_start_refused(), "is not a regular file"));
 }
 END_TEST
 
 START_TEST(a_journal_in_use_is_refused)
 {
-    rig_start();
+    trial_start();
     struct buffer error = {0};
-    ck_assert_ptr_null(journal_open(&rig.conf, rig.keyring, &error));
+    ck_assert_ptr_null(journal_open(&trial.conf, trial.keyring, &error));
     buffer_add_char(&error, '\0');
     ck_assert_ptr_nonnull(strstr(error.data, "in use"));
     buffer_free(&error);
-    rig_write(rig_session(1, 1));
-    rig_stop();
-    rig_start();
-    rig_stop();
+    trial_write(trial_session(1, 1));
+    trial_stop();
+    trial_start();
+    trial_stop();
 }
 END_TEST
 
@@ -461,13 +461,13 @@ END_TEST
 static void add_for_ever(int pipe_end, unsigned round)
 {
     uint64_t told = 0, last = 0;
-    rig_start();
+    trial_start();
     for (unsigned i = 0;; i++) {
-        last = rig_add(rig_session(round, i), true);
+        last = trial_add(trial_session(round, i), true);
         if (i % 3 == 0)
-            journal_settle(rig.journal, last - i % 7);
-        rig_collect(rig.written + rig.refused + 1);
-        told = rig.refused == 0 ? i + 1 : told;
+            journal_settle(trial.journal, last - i % 7);
+        trial_collect(trial.written + trial.refused + 1);
+        told = trial.refused == 0 ? i + 1 : told;
         if (write(pipe_end, &told, sizeof(told)) != sizeof(told))
             _exit(1);
     }
@@ -494,12 +494,12 @@ START_TEST(what_was_told_to_be_written_is_there_after_a_kill)
         waitpid(child, NULL, 0);
         close(ends[0]);
         ck_assert_uint_gt(told, round * 7);
-        rig_start();
+        trial_start();
         for (unsigned i = 0; i < told; i++)
-            ck_assert(rig_finds(round, i, 0));
-        rig_stop();
+            ck_assert(trial_finds(round, i, 0));
+        trial_stop();
     }
-    ck_assert_int_eq(rig_files("damaged", NULL), 0);
+    ck_assert_int_eq(trial_files("damaged", NULL), 0);
 }
 END_TEST
 
@@ -507,7 +507,7 @@ int main(void)
 {
     Suite *suite = suite_create("journal_file");
     TCase *restart = tcase_create("restart");
-    tcase_add_checked_fixture(restart, rig_set_up, rig_tear_down);
+    tcase_add_checked_fixture(restart, trial_set_up, trial_tear_down);
     tcase_add_test(restart, a_revocation_is_the_same_after_a_restart);
     tcase_add_test(restart, what_was_settled_stays_settled);
     tcase_add_test(restart, numbers_grow_over_restarts_even_when_all_are_forgotten);
@@ -518,7 +518,7 @@ int main(void)
     suite_add_tcase(suite, restart);
 
     TCase *damage = tcase_create("damage");
-    tcase_add_checked_fixture(damage, rig_set_up, rig_tear_down);
+    tcase_add_checked_fixture(damage, trial_set_up, trial_tear_down);
     tcase_add_test(damage, a_torn_last_record_is_cut_off_at_every_length);
     tcase_add_test(damage, a_file_that_was_cut_anywhere_keeps_what_is_whole);
     tcase_add_loop_test(damage, no_flipped_bit_is_ever_taken_for_a_revocation, 0, 2);
@@ -532,7 +532,7 @@ int main(void)
     suite_add_tcase(suite, damage);
 
     TCase *refused = tcase_create("refused");
-    tcase_add_checked_fixture(refused, rig_set_up, rig_tear_down);
+    tcase_add_checked_fixture(refused, trial_set_up, trial_tear_down);
     tcase_add_test(refused, a_journal_under_another_names_secret_is_refused_and_left_alone);
     tcase_add_test(refused, new_numbered_keys_do_not_matter);
     tcase_add_loop_test(refused, a_file_that_cannot_be_opened_is_an_error_that_names_it, 0,

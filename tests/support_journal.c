@@ -12,55 +12,55 @@
 #include "metrics.h"
 #include "support_keys.h"
 
-struct journal_rig rig;
+struct journal_trial trial;
 
-void rig_set_up(void)
+void trial_set_up(void)
 {
-    snprintf(rig.directory, sizeof(rig.directory), "/tmp/check_journal.XXXXXX");
-    ck_assert_ptr_nonnull(mkdtemp(rig.directory));
-    snprintf(rig.path, sizeof(rig.path), "%s/journal", rig.directory);
-    rig.conf.journal_file = rig.path;
-    rig.conf.journal_max_bytes = 67108864;
-    rig.keyring = support_keyring(SUPPORT_NAMES SUPPORT_KEY_1);
+    snprintf(trial.directory, sizeof(trial.directory), "/tmp/check_journal.XXXXXX");
+    ck_assert_ptr_nonnull(mkdtemp(trial.directory));
+    snprintf(trial.path, sizeof(trial.path), "%s/journal", trial.directory);
+    trial.conf.journal_file = trial.path;
+    trial.conf.journal_max_bytes = 67108864;
+    trial.keyring = support_keyring(SUPPORT_NAMES SUPPORT_KEY_1);
 }
 
-void rig_tear_down(void)
+void trial_tear_down(void)
 {
-    DIR *directory = opendir(rig.directory);
+    DIR *directory = opendir(trial.directory);
     const struct dirent *entry;
     while (directory && (entry = readdir(directory)))
         unlinkat(dirfd(directory), entry->d_name, 0);
     if (directory)
         closedir(directory);
-    rmdir(rig.directory);
-    arena_free(&rig.arena);
-    keyring_unref(&rig.keyring);
+    rmdir(trial.directory);
+    arena_free(&trial.arena);
+    keyring_unref(&trial.keyring);
 }
 
-void rig_start(void)
+void trial_start(void)
 {
     struct buffer error = {0};
-    rig.journal = journal_open(&rig.conf, rig.keyring, &error);
-    ck_assert_msg(rig.journal != NULL, "%.*s", (int)error.length, error.data);
-    rig.writer = journal_writer_create(rig.journal, NULL, NULL);
+    trial.journal = journal_open(&trial.conf, trial.keyring, &error);
+    ck_assert_msg(trial.journal != NULL, "%.*s", (int)error.length, error.data);
+    trial.writer = journal_writer_create(trial.journal, NULL, NULL);
 }
 
-const char *rig_start_refused(void)
+const char *trial_start_refused(void)
 {
     struct buffer error = {0};
-    ck_assert_ptr_null(journal_open(&rig.conf, rig.keyring, &error));
-    struct text text = arena_copy(&rig.arena, buffer_text(&error));
+    ck_assert_ptr_null(journal_open(&trial.conf, trial.keyring, &error));
+    struct text text = arena_copy(&trial.arena, buffer_text(&error));
     buffer_free(&error);
     ck_assert_ptr_nonnull(text.data);
     return text.data;
 }
 
-void rig_stop(void)
+void trial_stop(void)
 {
-    journal_writer_destroy(&rig.writer);
-    journal_close(&rig.journal);
-    ck_assert_ptr_null(rig.writer);
-    ck_assert_ptr_null(rig.journal);
+    journal_writer_destroy(&trial.writer);
+    journal_close(&trial.journal);
+    ck_assert_ptr_null(trial.writer);
+    ck_assert_ptr_null(trial.journal);
 }
 
 static void put(uint8_t *out, unsigned number)
@@ -80,23 +80,23 @@ static struct revocation revocation_of(unsigned owner, enum revocation_kind kind
     return revocation;
 }
 
-struct revocation rig_session(unsigned owner, unsigned session)
+struct revocation trial_session(unsigned owner, unsigned session)
 {
     struct revocation revocation = revocation_of(owner, REVOKE_SESSION);
     put(revocation.session, session);
     return revocation;
 }
 
-struct revocation rig_before(unsigned owner, int64_t before_ms)
+struct revocation trial_before(unsigned owner, int64_t before_ms)
 {
     struct revocation revocation = revocation_of(owner, REVOKE_BEFORE);
     revocation.before_ms = before_ms;
     return revocation;
 }
 
-struct revocation rig_before_but(unsigned owner, int64_t before_ms, unsigned exempt)
+struct revocation trial_before_but(unsigned owner, int64_t before_ms, unsigned exempt)
 {
-    struct revocation revocation = rig_before(owner, before_ms);
+    struct revocation revocation = trial_before(owner, before_ms);
     revocation.has_exempt = true;
     put(revocation.session, exempt);
     return revocation;
@@ -104,11 +104,11 @@ struct revocation rig_before_but(unsigned owner, int64_t before_ms, unsigned exe
 
 static void note_decision(struct journal_ticket *ticket, bool written)
 {
-    *(written ? &rig.written : &rig.refused) += 1;
+    *(written ? &trial.written : &trial.refused) += 1;
     free(ticket);
 }
 
-struct journal_ticket *rig_ticket(void)
+struct journal_ticket *trial_ticket(void)
 {
     struct journal_ticket *ticket = calloc(1, sizeof(*ticket));
     ck_assert_ptr_nonnull(ticket);
@@ -116,67 +116,67 @@ struct journal_ticket *rig_ticket(void)
     return ticket;
 }
 
-uint64_t rig_add(struct revocation revocation, bool durable)
+uint64_t trial_add(struct revocation revocation, bool durable)
 {
     uint64_t number = 0;
-    ck_assert(journal_add(rig.writer, &revocation, durable ? rig_ticket() : NULL, &number));
+    ck_assert(journal_add(trial.writer, &revocation, durable ? trial_ticket() : NULL, &number));
     ck_assert_uint_gt(number, 0);
     return number;
 }
 
-uint64_t rig_write(struct revocation revocation)
+uint64_t trial_write(struct revocation revocation)
 {
-    int written = rig.written;
-    uint64_t number = rig_add(revocation, true);
-    rig_collect(written + rig.refused + 1);
-    ck_assert_int_eq(rig.written, written + 1);
+    int written = trial.written;
+    uint64_t number = trial_add(revocation, true);
+    trial_collect(written + trial.refused + 1);
+    ck_assert_int_eq(trial.written, written + 1);
     return number;
 }
 
-void rig_collect(int tickets)
+void trial_collect(int tickets)
 {
-    double until = rig_seconds() + 10;
-    journal_flush(rig.writer);
-    while (rig.written + rig.refused < tickets && rig_seconds() < until) {
-        journal_collect(rig.writer);
-        rig_nap();
+    double until = trial_seconds() + 10;
+    journal_flush(trial.writer);
+    while (trial.written + trial.refused < tickets && trial_seconds() < until) {
+        journal_collect(trial.writer);
+        trial_nap();
     }
-    ck_assert_int_eq(rig.written + rig.refused, tickets);
+    ck_assert_int_eq(trial.written + trial.refused, tickets);
 }
 
-bool rig_finds(unsigned owner, unsigned session, int64_t created_ms)
+bool trial_finds(unsigned owner, unsigned session, int64_t created_ms)
 {
-    struct revocation wanted = rig_session(owner, session);
-    return journal_find(rig.journal, wanted.owner, wanted.session, created_ms, NULL, NULL);
+    struct revocation wanted = trial_session(owner, session);
+    return journal_find(trial.journal, wanted.owner, wanted.session, created_ms, NULL, NULL);
 }
 
-struct journal_usage rig_usage(void)
+struct journal_usage trial_usage(void)
 {
     struct journal_usage usage;
-    journal_usage(rig.journal, &usage);
+    journal_usage(trial.journal, &usage);
     return usage;
 }
 
-void rig_assert_gauges(void)
+void trial_assert_gauges(void)
 {
-    struct journal_usage usage = rig_usage();
+    struct journal_usage usage = trial_usage();
     ck_assert_int_eq(metrics_read(METRIC_JOURNAL_RECORDS), (int64_t)usage.records);
     ck_assert_int_eq(metrics_read(METRIC_JOURNAL_UNSETTLED), (int64_t)usage.unsettled);
 }
 
-void rig_nap(void)
+void trial_nap(void)
 {
     nanosleep(&(struct timespec){.tv_nsec = 200000}, NULL);
 }
 
-double rig_seconds(void)
+double trial_seconds(void)
 {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
     return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
 }
 
-struct buffer rig_read(const char *path)
+struct buffer trial_read(const char *path)
 {
     struct buffer bytes = {0};
     FILE *stream = fopen(path, "r");
@@ -189,7 +189,7 @@ struct buffer rig_read(const char *path)
     return bytes;
 }
 
-void rig_overwrite(const char *path, const void *data, size_t length)
+void trial_overwrite(const char *path, const void *data, size_t length)
 {
     FILE *stream = fopen(path, "w");
     ck_assert_ptr_nonnull(stream);
@@ -197,10 +197,10 @@ void rig_overwrite(const char *path, const void *data, size_t length)
     fclose(stream);
 }
 
-int rig_files(const char *part, char found[512])
+int trial_files(const char *part, char found[512])
 {
     int count = 0;
-    DIR *directory = opendir(rig.directory);
+    DIR *directory = opendir(trial.directory);
     const struct dirent *entry;
     ck_assert_ptr_nonnull(directory);
     while ((entry = readdir(directory))) {
@@ -208,7 +208,7 @@ int rig_files(const char *part, char found[512])
             continue;
         count++;
         if (found)
-            snprintf(found, 512, "%s/%s", rig.directory, entry->d_name);
+            snprintf(found, 512, "%s/%s", trial.directory, entry->d_name);
     }
     closedir(directory);
     return count;

@@ -3,7 +3,7 @@
 
 #include "journal.h"
 
-struct journal_rig {
+struct journal_trial {
     char directory[64];
     char path[96];
     struct conf conf;
@@ -14,48 +14,48 @@ struct journal_rig {
     int written, refused; /* decided tickets */
 };
 
-extern struct journal_rig rig;
+extern struct journal_trial trial;
 
 /* Fixtures. tear_down removes the directory with all in it. */
-void rig_set_up(void);
-void rig_tear_down(void);
+void trial_set_up(void);
+void trial_tear_down(void);
 
-void rig_start(void);
+void trial_start(void);
 /* What journal_open() complains of, NUL-terminated; fails the test if it does not. */
-const char *rig_start_refused(void);
-void rig_stop(void);
+const char *trial_start_refused(void);
+void trial_stop(void);
 
 /* Revocations by small numbers; they are forgotten in an hour. */
-struct revocation rig_session(unsigned owner, unsigned session);
-struct revocation rig_before(unsigned owner, int64_t before_ms);
-struct revocation rig_before_but(unsigned owner, int64_t before_ms, unsigned exempt);
+struct revocation trial_session(unsigned owner, unsigned session);
+struct revocation trial_before(unsigned owner, int64_t before_ms);
+struct revocation trial_before_but(unsigned owner, int64_t before_ms, unsigned exempt);
 
 /* Adds it, durable: with a ticket. Fails the test if it is refused. */
-uint64_t rig_add(struct revocation revocation, bool durable);
+uint64_t trial_add(struct revocation revocation, bool durable);
 /* Adds it and waits until it is on disk. */
-uint64_t rig_write(struct revocation revocation);
-struct journal_ticket *rig_ticket(void);
+uint64_t trial_write(struct revocation revocation);
+struct journal_ticket *trial_ticket(void);
 /* Hands over, then waits until so many tickets are decided. */
-void rig_collect(int tickets);
+void trial_collect(int tickets);
 /* Is the session of this owner revoked? */
-bool rig_finds(unsigned owner, unsigned session, int64_t created_ms);
-struct journal_usage rig_usage(void);
+bool trial_finds(unsigned owner, unsigned session, int64_t created_ms);
+struct journal_usage trial_usage(void);
 /* The gauges of the metrics say the same. */
-void rig_assert_gauges(void);
+void trial_assert_gauges(void);
 
-void rig_nap(void);
-double rig_seconds(void);
+void trial_nap(void);
+double trial_seconds(void);
 /* Waits up to 10 s for the condition. */
-#define rig_wait_until(condition)                                                         \
-    do {                                                                                  \
-        for (double until_ = rig_seconds() + 10; !(condition) && rig_seconds() < until_;) \
-            rig_nap();                                                                    \
-        ck_assert(condition);                                                             \
+#define trial_wait_until(condition)                                                           \
+    do {                                                                                      \
+        for (double until_ = trial_seconds() + 10; !(condition) && trial_seconds() < until_;) \
+            trial_nap();                                                                      \
+        ck_assert(condition);                                                                 \
     } while (0)
 
 /* The file as bytes. */
-struct buffer rig_read(const char *path);
-void rig_overwrite(const char *path, const void *data, size_t length);
+struct buffer trial_read(const char *path);
+void trial_overwrite(const char *path, const void *data, size_t length);
 /* How many files of the directory have this in their names; the last one's path in `found` (may be
  * NULL). */
-int rig_files(const char *part, char found[512]);
+int trial_files(const char *part, char found[512]);
