@@ -89,13 +89,16 @@ void cache_each(struct cache *cache,
 bool cache_save(struct cache *cache, struct keyring *keyring, const char *path,
                 int64_t (*verified)(void *user, const struct cache_entry *entry), void *user,
                 struct buffer *error);
-/* Stores what the file holds with generation 0. Entries verified longer than max_age_ms ago are
- * left out. False with *error if the file is foreign, damaged (what was read until then stays), or
- * cannot be read; a missing one is none of these. */
+/* Stores what the file holds with generation 0. Left out are entries verified longer than
+ * max_age_ms ago or more than 10 s in the future (their age is unknown), those of owners that were
+ * forgotten since the cache was created, and those that are there already. False with *error if the
+ * file is foreign, damaged (what was read until then stays), or cannot be read; a missing one is
+ * none of these. */
 bool cache_load(struct cache *cache, const struct keyring *keyring, const char *path,
                 int64_t max_age_ms, size_t *loaded, struct buffer *error);
 
-/* The thread that saves every cache.snapshot_interval, and once more when it is stopped. */
+/* The thread that saves to cache.snapshot (as of the start) every cache.snapshot_interval, and once
+ * more when it is stopped. Without a path there is none: NULL, which the other two calls take. */
 struct cache_saver;
 struct cache_saver *
 cache_saver_start(struct cache *cache, struct keyring *keyring,
