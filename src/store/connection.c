@@ -489,9 +489,11 @@ void connection_fail(struct connection *connection, int failure)
         trouble_tell(&connection->link->settings->trouble, connection->endpoint, trouble);
     bool by_tls = connection->tls && failure == EPROTO;
     bool denied = by_tls && tls_is_denied(connection->tls);
-    const char *why = failure == 0 ? "closed-by-peer" : strerror(failure);
-    connection_break(connection, denied ? ERR_STORE_DENIED : ERR_STORE_UNAVAILABLE,
-                     by_tls ? tls_why(connection->tls) : why);
+    const char *reason = failure == 0 ? "closed-by-peer" : strerror(failure);
+    /* TLS takes its reason with it when it is closed. */
+    char why[TROUBLE_WHY_MAX];
+    snprintf(why, sizeof(why), "%s", by_tls ? tls_why(connection->tls) : reason);
+    connection_break(connection, denied ? ERR_STORE_DENIED : ERR_STORE_UNAVAILABLE, why);
 }
 
 void connection_end_pause(struct connection *connection)
