@@ -175,7 +175,8 @@ START_TEST(formatted_text_may_be_longer_than_the_room_left)
 }
 END_TEST
 
-static const int64_t integers[] = {0, 1, -1, 9, 10, 99, 100, -1234567890, INT64_MAX, INT64_MIN};
+static const int64_t integers[] = {0,    1,    -1,    9,     10,          99,        100,
+                                   1005, 1050, 10009, 90100, -1234567890, INT64_MAX, INT64_MIN};
 
 START_TEST(integers_print_like_printf)
 {

@@ -75,11 +75,15 @@ static bool is_plain(char c)
     return c >= 0x20 && c < 0x7f && c != '"' && c != '\\';
 }
 
-/* Where the run of plain ASCII that starts at `at` ends. */
+/* Where the run of plain ASCII that starts at `at` ends. The last bytes are looked at together with
+ * some before them, if those are there. */
 static size_t skip_plain(struct text value, size_t at)
 {
     while (value.length - at >= 8 && word_is_plain(word_load(value.data + at)))
         at += 8;
+    if (value.length - at < 8 && value.length >= 8 &&
+        word_is_plain(word_load(value.data + value.length - 8)))
+        return value.length;
     while (at < value.length && is_plain(value.data[at]))
         at++;
     return at;

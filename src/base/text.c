@@ -164,15 +164,22 @@ void buffer_add_char(struct buffer *buffer, char c)
     buffer->length++;
 }
 
+/* Two digits at a time: half the divisions. */
 void buffer_add_int(struct buffer *buffer, int64_t value)
 {
+    static const char pairs[] = "00010203040506070809101112131415161718192021222324"
+                                "25262728293031323334353637383940414243444546474849"
+                                "50515253545556575859606162636465666768697071727374"
+                                "75767778798081828384858687888990919293949596979899";
     char digits[20];
     size_t start = sizeof(digits);
     uint64_t rest = value < 0 ? -(uint64_t)value : (uint64_t)value;
-    do {
-        digits[--start] = (char)('0' + rest % 10);
-        rest /= 10;
-    } while (rest > 0);
+    for (; rest >= 10; rest /= 100) {
+        start -= 2;
+        memcpy(digits + start, pairs + 2 * (rest % 100), 2);
+    }
+    if (rest > 0 || start == sizeof(digits))
+        digits[--start] = (char)('0' + rest);
     if (value < 0)
         digits[--start] = '-';
     buffer_add(buffer, digits + start, sizeof(digits) - start);
