@@ -126,6 +126,8 @@ static void send_call(struct change *change, struct text key, const struct store
                       const struct text *arguments, size_t count, unsigned flags,
                       void (*done)(struct store_call *, enum err, const struct store_reply *))
 {
+    struct fence *fence = change->operation->context->worker->service->fence;
+    change->fence_ms = fence_of(fence, &change->codec.owner, clock_wall_ms());
     change->call = (struct store_call){
         .key = key,
         .script = script,
@@ -318,13 +320,11 @@ static void distrust(struct change *change, struct user_state *state)
 static bool is_behind(struct change *change, const struct user_state *state)
 {
     struct fence *fence = change->operation->context->worker->service->fence;
-    int64_t now_ms = clock_wall_ms();
-    bool older = state->version > 0 && state->epoch < fence_of(fence, &change->codec.owner, now_ms);
-    if (older && !change->repairs) {
+    if (state->version > 0 && state->epoch < change->fence_ms && !change->repairs) {
         metrics_add(METRIC_STORE_BEHIND, 1);
         return true;
     }
-    fence_raise(fence, &change->codec.owner, state->epoch, now_ms);
+    fence_raise(fence, &change->codec.owner, state->epoch, clock_wall_ms());
     return false;
 }
 

@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "clock.h"
 #include "metrics.h"
 #include "operation.h"
 #include "revocation.h"
@@ -15,6 +16,7 @@ struct listing {
     struct store_call call;
     struct text arguments[2];
     char key[USER_KEY_LENGTH];
+    int64_t fence_ms; /* as it was when the state was asked for */
 };
 
 static int newest_first(const void *a, const void *b)
@@ -74,9 +76,7 @@ static void send_listing(struct listing *listing, unsigned flags);
 
 static bool is_behind(const struct listing *listing, const struct user_state *state)
 {
-    const struct operation *operation = &listing->list->base;
-    const struct fence *fence = operation->context->worker->service->fence;
-    if (state->version == 0 || state->epoch >= fence_of(fence, &listing->owner, operation->now_ms))
+    if (state->version == 0 || state->epoch >= listing->fence_ms)
         return false;
     metrics_add(METRIC_STORE_BEHIND, 1);
     return true;
@@ -108,6 +108,8 @@ static void listing_done(struct store_call *call, enum err err, const struct sto
 static void send_listing(struct listing *listing, unsigned flags)
 {
     const struct operation *operation = &listing->list->base;
+    listing->fence_ms =
+        fence_of(operation->context->worker->service->fence, &listing->owner, clock_wall_ms());
     listing->arguments[0] = TEXT("HGETALL");
     listing->arguments[1] = (struct text){listing->key, USER_KEY_LENGTH};
     listing->call = (struct store_call){

@@ -24,7 +24,7 @@ struct lookup {
 
     /* As they were when the read was sent: what it brings holds from then. */
     uint32_t ticket, generation;
-    int64_t sent_ms;
+    int64_t sent_ms, fence_ms;
 
     char user_key[USER_KEY_LENGTH];
     char touch_field[TOUCH_FIELD];
@@ -186,15 +186,13 @@ static struct found judge_record(struct lookup *lookup, const struct store_reply
  */
 static bool is_behind(struct lookup *lookup, int64_t version, int64_t epoch)
 {
-    struct fence *fence = lookup->worker->service->fence;
-    int64_t now_ms = clock_wall_ms();
     if (version == 0)
         return false;
-    if (version < lookup->known_version || epoch < fence_of(fence, &lookup->codec.owner, now_ms)) {
+    if (version < lookup->known_version || epoch < lookup->fence_ms) {
         metrics_add(METRIC_STORE_BEHIND, 1);
         return true;
     }
-    fence_raise(fence, &lookup->codec.owner, epoch, now_ms);
+    fence_raise(lookup->worker->service->fence, &lookup->codec.owner, epoch, clock_wall_ms());
     return false;
 }
 
@@ -286,5 +284,6 @@ void lookup_begin(struct session_worker *worker, const struct lookup_request *re
     lookup->ticket = cache_ticket(service->cache, key.owner);
     lookup->generation = store_generation(service->store, lookup->slot);
     lookup->sent_ms = clock_monotonic_ms();
+    lookup->fence_ms = fence_of(service->fence, request->owner, clock_wall_ms());
     send_lookup(lookup, request->deadline_ms);
 }

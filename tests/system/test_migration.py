@@ -1,5 +1,6 @@
 """M7: slots that migrate, masters that change or freeze, under load of validate, login and kick."""
 
+import collections
 import os
 import signal
 import subprocess
@@ -41,6 +42,9 @@ def slot_of(daemon, user):
     return key_slot(text.split()[0].encode())
 
 
+NEWS_BOUND = 1.2  # seconds for a kick to be known to every node, also if it cannot be heard of
+
+
 class Load(threading.Thread):
     """Lives of sessions of one user, one after the other: login, validate, kick, validate.
 
@@ -52,8 +56,8 @@ class Load(threading.Thread):
         self.daemon, self.user = daemon, user
         self.slot = slot_of(daemon, user)
         self.stopping = threading.Event()
-        self.wrong, self.times = [], []
-        self.lives, self.errors = 0, 0
+        self.wrong, self.times, self.news = [], [], []
+        self.lives, self.errors, self.codes = 0, 0, collections.Counter()
         self.failing_since, self.longest = None, 0.0
 
     def call(self, what, expected, function, *arguments, **options):
@@ -68,6 +72,7 @@ class Load(threading.Thread):
         self.times.append(ended - begun)
         if answer.status == 503:
             self.errors += 1
+            self.codes[f"{what} {answer.code}"] += 1
             self.failing_since = self.failing_since or begun
         else:
             if self.failing_since:
@@ -86,19 +91,29 @@ class Load(threading.Thread):
         for look in range(3):
             self.call("validate", (200,), self.daemon.validate, token,
                       node=look % len(self.daemon.nodes))
-        expected = (200,)
+        expected = (200, 202)
         while not self.stopping.is_set():
             status, _ = self.call("kick", expected, self.daemon.kick, self.user, session,
                                   node=node)
             if status != 503:
                 break
-            expected = (200, 404)
+            expected = (200, 202, 404)
         else:
             return
-        for look in range(2):
-            self.call("validate after kick", (401,), self.daemon.validate, token,
-                      node=look % len(self.daemon.nodes))
+        self.call("validate after kick", (401,), self.daemon.validate, token, node=node)
+        self.wait_for_news(token, time.monotonic(), 5 if status == 202 else NEWS_BOUND)
         self.lives += 1
+
+    def wait_for_news(self, token, kicked, bound):
+        """The other nodes hear of a kick after the one that was asked, within a bound."""
+        for node in range(len(self.daemon.nodes)):
+            while True:
+                last = time.monotonic() - kicked > bound
+                status, _ = self.call("validate after kick", (401,) if last else (200, 401),
+                                      self.daemon.validate, token, node=node)
+                if last or status != 200:
+                    break
+        self.news.append(time.monotonic() - kicked)
 
     def run(self):
         try:
@@ -131,7 +146,9 @@ def check_loads(loads):
     assert all(load.lives >= 3 for load in loads), [load.lives for load in loads]
     longest = max(load.longest for load in loads)
     print(f"{sum(load.lives for load in loads)} lives, 0 wrong answers, "
-          f"{sum(load.errors for load in loads)} errors, the longest row {longest:.2f} s")
+          f"{sum(load.errors for load in loads)} errors, the longest row {longest:.2f} s",
+          dict(sum((load.codes for load in loads), collections.Counter())),
+          f"news {1000 * max(max(load.news) for load in loads):.1f} ms at most")
     assert longest < 2.0 * SLOW, f"errors lasted {longest:.2f} s"
     assert not any(load.failing_since for load in loads), "still failing at the end"
 
