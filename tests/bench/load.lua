@@ -5,7 +5,7 @@
 --   wrk ... -s load.lua URL logins KEY PREFIX         POST with a new user each time
 --   wrk ... -s load.lua URL logins KEY PREFIX COUNT FILE   and the access tokens go to FILE
 --
--- A file of tokens has lines of one length. After COUNT answers it prints "enough" and goes on
+-- A file of tokens has lines of one length. After COUNT good answers it prints "enough" and goes on
 -- until wrk is ended, which a script of wrk cannot do itself.
 local tokens, width, total, draw
 local before, after
@@ -41,10 +41,13 @@ function init(arguments)
     end
 end
 
-function count_answer(_, _, body)
+function count_answer(status, _, body)
+    if status >= 300 then
+        return
+    end
     answers = answers + 1
     if output and answers <= wanted then
-        output:write(assert(body:match('"access_token":"(sa_[%w_-]+)"'), body), "\n")
+        output:write(body:match('"access_token":"(sa_[%w_-]+)"'), "\n")
     end
     if answers == wanted then
         if output then
