@@ -42,29 +42,31 @@ struct connection_subscriber {
 
 struct connection {
     struct store_link *link;
-    const struct endpoint *endpoint; /* the node's */
-    struct store_breaker *breaker;   /* the node's */
-    bool durable;                    /* one batch at a time, with WAIT behind it */
-    bool near;                       /* says READONLY, for calls that a replica may answer */
+    const struct endpoint *endpoint;                /* the node's */
+    struct store_breaker *breaker;                  /* the node's */
     const struct connection_subscriber *subscriber; /* NULL: a connection for calls */
+    bool durable;                                   /* one batch at a time, with WAIT behind it */
+    bool near; /* says READONLY, for calls that a replica may answer */
+
+    bool wait_owed;
+    bool refused;           /* NOAUTH came: break as soon as nothing is owed */
+    bool watching_writable; /* the socket */
     enum connection_state state;
-    int64_t due_ms;
-    int64_t pause_ms;  /* of the next break; 0 after a reply came */
     enum err down_err; /* what calls get that cannot wait for the next attempt */
     unsigned greetings_owed;
     unsigned attempts; /* to go round the addresses of a name */
+    int64_t due_ms;
+    int64_t pause_ms;     /* of the next break; 0 after a reply came */
+    int64_t ask_until_ms; /* a WAIT ran out: those before then do not wait as long */
+
     struct connection_socket *socket;
     struct tls_link *tls; /* over the socket; NULL: plain */
-    bool watching_writable;
     struct connection_lookup *lookup;
 
     struct call_list queue, awaiting, held;
     struct buffer output; /* what the socket has not taken yet begins at output_taken */
     size_t output_taken;
     uint64_t stream_end; /* bytes given to this socket, those in output included */
-    bool wait_owed;
-    int64_t ask_until_ms; /* a WAIT ran out: those before then do not wait as long */
-    bool refused;         /* NOAUTH came: break as soon as nothing is owed */
     struct reply_reader reader;
 };
 
@@ -91,14 +93,6 @@ void connection_end_pause(struct connection *connection);
 /* Closes the socket without a pause, keeps nothing; for connections without calls. */
 void connection_shut(struct connection *connection);
 
-/* For stream.c. */
-/* As send(2) and read(2), through TLS if there is TLS. */
-ssize_t connection_write(struct connection *connection, const void *data, size_t length);
-ssize_t connection_read(struct connection *connection, void *out, size_t size);
-/* Waits for room to write besides replies, or for replies alone. */
-void connection_watch_writable(struct connection *connection, bool writable);
 /* Breaks it because the socket failed: `failure` is errno, 0 if the peer closed. What kept it from
  * coming up and is for people to repair is logged. */
 void connection_fail(struct connection *connection, int failure);
-/* A reply to AUTH or PING. */
-void connection_greeted(struct connection *connection, const struct store_reply *reply);

@@ -16,6 +16,7 @@
 #include "link.h"
 #include "metrics.h"
 #include "tls.h"
+#include "wire.h"
 
 enum {
     /* The codec moves what is left of its input after each kilobyte read: small portions keep that
@@ -57,14 +58,14 @@ static void watch_as_needed(struct connection *connection)
     const struct tls_link *tls = connection->tls;
     bool writing = connection->output.length > 0 && !(tls && tls_write_wants_read(tls));
     bool reading = tls && tls_read_wants_write(tls);
-    connection_watch_writable(connection, writing || reading);
+    wire_watch_writable(connection, writing || reading);
 }
 
 static void write_output(struct connection *connection)
 {
     struct buffer *output = &connection->output;
-    ssize_t taken = connection_write(connection, output->data + connection->output_taken,
-                                     output->length - connection->output_taken);
+    ssize_t taken = wire_write(connection, output->data + connection->output_taken,
+                               output->length - connection->output_taken);
     if (taken < 0 && errno != EAGAIN && errno != EINTR) {
         connection_fail(connection, errno);
         return;
@@ -212,7 +213,7 @@ static void take_call_reply(struct connection *connection, struct store_call *ca
 static bool take_reply(struct connection *connection, const struct store_reply *reply)
 {
     if (connection->state == CONNECTION_GREETING)
-        connection_greeted(connection, reply);
+        wire_greeted(connection, reply);
     else if (connection->subscriber)
         take_subscribed_reply(connection, reply);
     else if (connection->awaiting.first)
@@ -266,7 +267,7 @@ static bool feed(struct connection *connection, const char *data, size_t length)
 static bool read_once(struct connection *connection)
 {
     char *input = connection->link->input;
-    ssize_t length = connection_read(connection, input, LINK_INPUT_BYTES);
+    ssize_t length = wire_read(connection, input, LINK_INPUT_BYTES);
     if (length < 0 && (errno == EAGAIN || errno == EINTR))
         return false;
     if (length <= 0) {
