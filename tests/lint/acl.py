@@ -17,7 +17,8 @@ SENTINELS = {"sentinel"}
 OTHERS = set("""BCAST MOVED NO NOLOOP OFF OK ON ONE OPTIN PREFIX REDIRECT SKIPME YES""".split())
 
 LITERAL = r'(?:TEXT\("([A-Za-z][A-Za-z-]*)"\)|\{"([A-Za-z][A-Za-z-]*)", \d+\})'
-PLAIN = re.compile(LITERAL + r"(?:,\s*" + LITERAL + ")?")
+# The next argument: in the same list, or assigned to the next place.
+PLAIN = re.compile(LITERAL + r"(?:(?:,\s*|;\s*[\w.>\[\]-]+ = )" + LITERAL + ")?")
 SCRIPTED = re.compile(r"""redis\.p?call\('([A-Za-z]+)'(?:, '([A-Za-z]+)')?""")
 
 
