@@ -108,7 +108,7 @@ class Trial:
         self.sent = [{} for _ in daemon.nodes]
         self.living, self.dead, self.unknown = [], [], []
         self.dying = set()
-        # session id -> (node that acknowledged, when all nodes must know; None: it is pending)
+        # session id -> {node: since when it must refuse the session}
         self.acknowledged = {}
         self.wrong = []
         self.slowest = 0.0
@@ -118,7 +118,8 @@ class Trial:
     def call(self, method, path, body=None, bearer=None, node=0):
         """An answer, or None if the connection broke."""
         with self.lock:
-            name = f"trial-{os.getpid()}-{next(self.numbers)}"
+            kind = "read" if method == "GET" or path == "/v1/validate" else "change"
+            name = f"trial-{kind}-{os.getpid()}-{next(self.numbers)}"
             self.sent[node][name] = None
         begun = time.monotonic()
         try:
@@ -166,10 +167,14 @@ class Trial:
 
     def is_dead(self, login, node):
         """True if this node must refuse the session from now on."""
-        if login["session_id"] not in self.acknowledged:
-            return False
-        where, since = self.acknowledged[login["session_id"]]
-        return node == where or (since is not None and time.monotonic() >= since)
+        since = self.acknowledged.get(login["session_id"], {})
+        return node in since and time.monotonic() >= since[node]
+
+    def all_must_know(self, login, seconds=HEARD):
+        """From then on every node must refuse the session; those that must already still must."""
+        since = self.acknowledged.setdefault(login["session_id"], {})
+        for node in range(len(self.daemon.nodes)):
+            since[node] = min(since.get(node, float("inf")), time.monotonic() + seconds)
 
     def kick(self, login, node=0):
         """An answer of 200 or 202 is a promise."""
@@ -181,8 +186,9 @@ class Trial:
         if answer is not None and answer.status in (200, 202):
             assert login["session_id"] in answer.json["sessions"], answer
             assert (answer.status == 202) == (answer.json["durability"] == "pending"), answer
-            since = time.monotonic() + HEARD if answer.status == 200 else None
-            self.acknowledged[login["session_id"]] = (node, since)
+            self.acknowledged[login["session_id"]] = {node: time.monotonic()}
+            if answer.status == 200:
+                self.all_must_know(login)
             self.dead.append(login)
         else:
             self.unknown.append(login)
@@ -238,7 +244,7 @@ class Trial:
             wait_until(lambda: serves(login), seconds, f"{login['session_id']} lives")
         for login in self.dead:
             wait_until(lambda: self.refuses(login, number), seconds, f"{login['session_id']} is dead")
-            self.acknowledged[login["session_id"]] = (number, 0)
+            self.acknowledged[login["session_id"]][number] = 0
             answer = self.call("POST", "/v1/validate", {"token": login["access_token"]}, SERVICE,
                                number)
             assert answer.status == 200 and answer.json["active"] is False, answer
@@ -256,6 +262,11 @@ class Trial:
         answer = self.validate(login, number)
         self.check_no_lie()
         return answer.status == 401
+
+    def forgive_reads(self, node):
+        """The node was killed: lines of changes are on disk before their answers, others may not."""
+        self.sent[node] = {name: status for name, status in self.sent[node].items()
+                           if not name.startswith("trial-read-")}
 
     def check_audit(self):
         """One line for each call, with the status that was answered."""
@@ -275,6 +286,75 @@ class Trial:
         while (problems := complete()) != "complete":
             assert time.monotonic() < end, (len(problems), problems[:5])
             time.sleep(0.1)
+
+
+class Lives(threading.Thread):
+    """Sessions of one user, one life after the other: login, validations on all nodes, kick, and
+    validations again. How long 503s last is measured; lies are on the trial's record."""
+
+    def __init__(self, trial, user):
+        super().__init__()
+        self.trial, self.user, self.slot = trial, user, slot_of(trial.daemon, user)
+        self.stopping = threading.Event()
+        self.lives, self.errors, self.longest = 0, 0, 0.0
+        self.failing_since = None
+        self.problems = []
+
+    def note(self, answer, expected):
+        if answer is None or answer.status not in expected + (503,):
+            self.problems.append((expected, answer))
+        elif answer.status == 503:
+            self.errors += 1
+            self.failing_since = self.failing_since or time.monotonic()
+        elif self.failing_since:
+            self.longest = max(self.longest, time.monotonic() - self.failing_since)
+            self.failing_since = None
+        return answer
+
+    def live_once(self):
+        trial, nodes = self.trial, len(self.trial.daemon.nodes)
+        node = self.lives % nodes
+        answer = self.note(trial.try_login(self.user, node), (201,))
+        if answer is None or answer.status != 201:
+            return
+        login = answer.json
+        for number in range(2 * nodes):
+            self.note(trial.validate(login, number % nodes), (200,))
+        self.note(trial.kick(login, node), (200, 202))
+        for number in range(2 * nodes):
+            self.note(trial.validate(login, number % nodes), (200, 401))
+        self.lives += 1
+
+    def run(self):
+        try:
+            while not self.stopping.is_set():
+                self.live_once()
+        except Exception as error:  # whatever it was, it is not to be lost with the thread
+            self.problems.append(repr(error))
+
+
+def with_lives(trial, users, action):
+    """Runs the action while users live sessions; returns the lives, which went without a lie."""
+    lives = [Lives(trial, user) for user in users]
+    for life in lives:
+        life.start()
+    try:
+        time.sleep(0.5)
+        action(lives)
+        time.sleep(1.0 * SLOW)
+    finally:
+        for life in lives:
+            life.stopping.set()
+        for life in lives:
+            life.join()
+    assert not any(life.problems for life in lives), [life.problems[:3] for life in lives]
+    trial.check_no_lie()
+    assert all(life.lives >= 3 for life in lives), [life.lives for life in lives]
+    assert not any(life.failing_since for life in lives), "still failing at the end"
+    # All of them are watched once more in the aftermath: the last ones will do.
+    trial.nobody_gets_in()
+    trial.dead = trial.dead[-20:]
+    return lives
 
 
 def is_well(node):

@@ -97,14 +97,14 @@ def test_f05_replies_arrive_in_slices_or_are_cut(trial, service):
     assert trial.kick(victim).status == 200
     assert trial.cluster.hits("slice") > 500
     statuses = []
-    for size in (1, 2, 5, 8, 30, 100, 333, 700, 1500):
+    for size in (1, 5, 30, 300, 1500):
         # A connection that ends at once after it was opened counts against the server, too.
         wait_until(lambda: is_well(service.nodes[1]), 5, "the breakers are closed")
         with trial.cluster.fault("limit", whom="client", size=size):
             statuses.append(all_reads(trial, logins, user))
             answer = trial.try_login(node=1)
             assert answer.status in (201, 503) and answer.seconds < BUDGET, answer
-    assert trial.cluster.hits("limit") >= 9 and 503 in statuses, statuses
+    assert trial.cluster.hits("limit") >= 5 and 503 in statuses, statuses
     trial.nobody_gets_in()
     trial.aftermath()
 
@@ -214,7 +214,8 @@ def storm(trial):
 
 
 # --- F31 ------------------------------------------------------------------------------------------
-DEAD_SEEDS = "no-such-host.invalid:7001 nowhere.example.invalid:7002 127.0.0.1:9"
+DEAD_SEEDS = ("no-such-host.invalid:7001 nowhere.example.invalid:7002 127.0.0.1:9 "
+              "gone.example.invalid:7003 lost.example.invalid:7004")
 
 
 class SilentNameServer:
@@ -285,7 +286,7 @@ def test_f31_seeds_are_gone(service, tmp_path, resolver):
         # What is known goes on being asked, names or not.
         assert node.metric("sessiond_store_map_refreshes_total") > maps
         if server:
-            assert server.questions > 0, "nobody asked for a name"
+            wait_until(lambda: server.questions > 0, 10, "somebody asks for a name")
         trial.aftermath()
         daemon.stop()
     finally:

@@ -8,9 +8,9 @@ import pytest
 
 from client import Redis, RedisError
 from faults import (AT_ONCE, BUDGET, breakers, cpu_seconds, freeze, frozen, is_gone, kill_9, pid_in,
-                    process_state, proxied_service, readiness, trial_on, users_on)
+                    process_state, proxied_service, readiness, trial_on, users_on, with_lives)
 from redis_servers import SLOW, wait_until
-from test_migration import check_loads, fail_over, migrate, percentile, slot_of, under_load
+from test_migration import migrate, percentile, slot_of
 
 # cluster-node-timeout of conf/redis.conf, the election, and what sessiond needs to see it
 FAILOVER = 2.0 + 2.5 + 1.0
@@ -48,15 +48,15 @@ class Scene:
             assert answer.json["durability"] == "replicated", answer
 
     def look(self, seconds):
-        """Validates for a while: cached sessions live, others wait for nobody; the slow times."""
-        quick = []
+        """Validates for a while: cached sessions live, sessions of other masters wait for nobody."""
+        quick, cached = [], []
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             for login in self.seen:
-                for node in (0, 1):
+                for node in (0, 1) * 5:
                     answer = self.trial.validate(login, node)
-                    assert answer.status == 200, answer
-                    quick.append(answer.seconds)
+                    assert answer.status == 200 and answer.seconds < BUDGET, (answer, answer.seconds)
+                    cached.append(answer.seconds)
             for login in self.healthy:
                 answer = self.trial.validate(login, 1)
                 assert answer.status == 200, answer
@@ -68,7 +68,10 @@ class Scene:
             assert answer.status == 201 and answer.seconds < 2 * AT_ONCE, (answer, answer.seconds)
             quick.append(answer.seconds)
             self.trial.kick(self.trial.living[-1])
-        assert percentile(quick, 0.95) < AT_ONCE, percentile(quick, 0.95)
+        assert percentile(quick, 0.99) < AT_ONCE, percentile(quick, 0.99)
+        # Held up are those before a breaker opens, and later the few that probe the server.
+        held_up = sum(seconds > AT_ONCE for seconds in cached)
+        assert percentile(cached, 0.5) < AT_ONCE and held_up <= 8 * seconds, cached
 
     def works_again(self):
         """Whether the hurt master's users have service everywhere."""
@@ -139,9 +142,15 @@ def test_f03_a_frozen_master_wakes_up_after_the_failover(trial, service):
         assert all(answer.seconds < BUDGET for answer in answers)
         wait_until(lambda: scene.port not in shards_of_others(trial.cluster, scene.port),
                    FAILOVER + 5, "the replica is the master")
-        answer = wait_until(lambda: good_kick(trial, victims[5]), 5, "kicks work again")
-    trial.acknowledged.update({login["session_id"]: (0, time.monotonic() + 3 * SLOW)
-                               for login in victims[:5]})
+        wait_until(lambda: trial.try_login(victims[0]["user_id"]).status == 201, 5,
+                   "changes work again")
+        answer = trial.kick(victims[5])
+        assert answer.status == 200, answer
+        # With the new master there the pending ones are replayed, before the old one wakes up.
+        wait_until(lambda: service.node.metric("sessiond_journal_unsettled") == 0 or is_alone(answer),
+                   5, "the journal is replayed")
+    for login in victims[:5]:
+        trial.all_must_know(login)
     end = time.monotonic() + 1.5
     while time.monotonic() < end:
         trial.nobody_gets_in()
@@ -152,12 +161,9 @@ def test_f03_a_frozen_master_wakes_up_after_the_failover(trial, service):
     trial.aftermath()
 
 
-def good_kick(trial, login):
-    answer = trial.kick(login)
-    if answer.status == 200:
-        return answer
-    trial.living.append(login)
-    return None
+def is_alone(answer):
+    """The new master has no replica yet, so that nothing can be settled."""
+    return answer.json["durability"] == "accepted"
 
 
 def shards_of_others(cluster, port):
@@ -259,21 +265,44 @@ def test_f10_slots_move_under_load_and_no_client_sees_it(trial, service):
     refreshes = sum(node.metric("sessiond_store_map_refreshes_total") for node in service.nodes)
     begun = time.monotonic()
 
-    def reshard(loads):
+    def reshard(lives):
         for _ in range(2):
-            for load in loads:
-                migrate(trial.cluster, load.slot)
+            for life in lives:
+                migrate(trial.cluster, life.slot)
     users = [name for port in trial.cluster.shards()
              for name in users_on(service, trial.cluster, port, 1)]
-    loads = under_load(service, users, reshard)
-    check_loads(loads)
-    assert sum(load.errors for load in loads) == 0, "clients saw errors"
+    lives = with_lives(trial, users, reshard)
+    assert sum(life.errors for life in lives) == 0, "clients saw errors"
     followed = service.node.metric("sessiond_store_redirects_total") - redirects
     fetched = sum(n.metric("sessiond_store_map_refreshes_total") for n in service.nodes) - refreshes
     seconds = time.monotonic() - begun
     print(f"F10: {followed} redirects, {fetched} maps fetched in {seconds:.1f} s")
     assert followed > 0, "no redirect was seen"
     assert fetched < 2 * (10 * seconds), "the map is fetched no more often than ten times a second"
+    trial.aftermath()
+
+
+@pytest.mark.parametrize("moved", ["half-way", "whole"])
+def test_f10_a_kick_is_heard_when_its_slot_has_moved(trial, service, moved):
+    """Node 1 answers from memory and has no reason to ask the old owner of the slot."""
+    user = users_on(service, trial.cluster, sorted(trial.cluster.shards())[0], 1)[0]
+    login = trial.login(user)
+    trial.know_everywhere()
+    half = HalfMoved(trial.cluster, slot_of(service, user))
+    half.move(half.keys())
+    try:
+        if moved == "whole":
+            half.finish()
+        answer = trial.kick(login, 0)
+        assert answer.status == 200, answer
+        end = time.monotonic() + 3 * SLOW
+        while time.monotonic() < end:
+            trial.validate(login, 1)
+            trial.check_no_lie()
+            time.sleep(0.05)
+    finally:
+        if moved != "whole":
+            half.finish()
     trial.aftermath()
 
 
@@ -341,6 +370,37 @@ def test_f11_a_slot_is_half_way(trial, service):
     trial.aftermath()
 
 
+def fail_over(port, how=None):
+    """Makes a replica the master, by hand, and waits until it is."""
+    def done():
+        with Redis(port) as node:
+            if node.info("replication")["role"] == "master":
+                return True
+            with contextlib.suppress(RedisError):
+                node.call("CLUSTER", "FAILOVER", *([how] if how else []))
+        time.sleep(0.1)
+        return False
+    wait_until(done, 15, f"{port} has become a master")
+
+
+def test_f12_a_kick_is_heard_when_its_master_was_replaced(trial, service):
+    """Node 1 answers from memory, and the replaced master still answers its pings."""
+    port = sorted(wait_until(lambda: with_replicas(trial.cluster), 10, "replicas"))[0]
+    login = trial.login(users_on(service, trial.cluster, port, 1)[0])
+    trial.know_everywhere()
+    with trial.cluster.fault("blackhole", whom="replication"):
+        fail_over(trial.cluster.shards()[port][0], "FORCE")
+        wait_until(lambda: trial.try_login(login["user_id"]).status == 201, 5, "node 0 knows")
+        assert trial.kick(login, 0).status == 200
+        end = time.monotonic() + 3 * SLOW
+        while time.monotonic() < end:
+            trial.validate(login, 1)
+            trial.check_no_lie()
+            time.sleep(0.05)
+    assert trial.cluster.hits("blackhole") > 0
+    trial.aftermath()
+
+
 def test_f12_replicas_take_over_by_hand_under_load(trial, service):
     shards = wait_until(lambda: with_replicas(trial.cluster), 10, "replicas")
 
@@ -353,8 +413,9 @@ def test_f12_replicas_take_over_by_hand_under_load(trial, service):
     trial.know_everywhere()
     for login in kicked:
         assert trial.kick(login).json["durability"] == "replicated"
-    loads = under_load(service, users, take_over)
-    check_loads(loads)
-    assert max(load.longest for load in loads) < 1.0 * SLOW
+    lives = with_lives(trial, users, take_over)
+    longest = max(life.longest for life in lives)
+    print(f"F12: {sum(life.lives for life in lives)} lives, errors lasted {longest:.2f} s at most")
+    assert longest < 1.0 * SLOW
     assert not set(shards) & set(trial.cluster.shards()), "every master has changed"
     trial.aftermath()
