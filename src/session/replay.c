@@ -80,7 +80,7 @@ static void count_outcome(struct item *item)
 {
     struct replay *replay = item->replay;
     const struct operation *operation = &item->operation;
-    struct journal *journal = replay->context->worker->service->journal;
+    struct journal *journal = item->context.worker->service->journal;
     metrics_add(METRIC_JOURNAL_REPLAYS, 1);
     if (operation->err == ERR_OK && item->change.applied)
         metrics_add(METRIC_JOURNAL_REPAIRS, 1);

@@ -79,23 +79,23 @@ void breakers_look(struct store *store, const struct endpoint *endpoint,
 /* --- transitions, each told --- */
 
 /* While a server is gone its breaker opens again after each probe: the first time is news. */
-static void tell_open(struct store_breaker *breaker)
+static void tell_open(struct store_breaker *breaker, const char *why)
 {
     const struct endpoint *endpoint = &breaker->endpoint;
     bool again = atomic_exchange(&breaker->announced, true);
-    log_write(again ? LOG_LEVEL_DEBUG : LOG_LEVEL_WARNING, "store_breaker_open", "host=%s port=%u",
-              endpoint->host, endpoint->port);
+    log_write(again ? LOG_LEVEL_DEBUG : LOG_LEVEL_WARNING, "store_breaker_open",
+              "host=%s port=%u why=%s", endpoint->host, endpoint->port, why);
     metrics_add(METRIC_BREAKER_OPENED, 1);
     if (!again)
         metrics_gauge_add(METRIC_BREAKERS_OPEN, 1);
 }
 
-static void tell(struct store_breaker *breaker)
+static void tell(struct store_breaker *breaker, const char *why)
 {
     const struct endpoint *endpoint = &breaker->endpoint;
     switch (breaker_state(&breaker->breaker)) {
     case BREAKER_OPEN:
-        tell_open(breaker);
+        tell_open(breaker, why);
         break;
     case BREAKER_HALF_OPEN:
         log_debug("store_breaker_half_open", "host=%s port=%u", endpoint->host, endpoint->port);
@@ -112,7 +112,7 @@ bool breakers_pass(struct store_breaker *breaker, int64_t now_ms)
     enum breaker_state before = breaker_state(&breaker->breaker);
     bool passed = breaker_pass(&breaker->breaker, now_ms);
     if (passed && before == BREAKER_OPEN)
-        tell(breaker);
+        tell(breaker, "failures");
     if (!passed)
         metrics_add(METRIC_STORE_REJECTED, 1);
     return passed;
@@ -121,7 +121,7 @@ bool breakers_pass(struct store_breaker *breaker, int64_t now_ms)
 void breakers_note(struct store_breaker *breaker, int64_t now_ms, bool success)
 {
     if (breaker_note(&breaker->breaker, now_ms, success))
-        tell(breaker);
+        tell(breaker, "failures");
 }
 
 void breakers_witness(struct store_breaker *breaker, int64_t now_ms, bool success)
@@ -129,17 +129,17 @@ void breakers_witness(struct store_breaker *breaker, int64_t now_ms, bool succes
     if (success && breaker_state(&breaker->breaker) == BREAKER_CLOSED)
         return;
     if (breaker_witness(&breaker->breaker, now_ms, success))
-        tell(breaker);
+        tell(breaker, "failures");
 }
 
 void breakers_trip(struct store_breaker *breaker, int64_t now_ms)
 {
     if (breaker_trip(&breaker->breaker, now_ms))
-        tell(breaker);
+        tell(breaker, "ping-overdue");
 }
 
 void breakers_probe(struct store_breaker *breaker, int64_t now_ms)
 {
     if (breaker_probe(&breaker->breaker, now_ms))
-        tell(breaker);
+        tell(breaker, "failures");
 }
