@@ -400,12 +400,12 @@ START_TEST(a_master_that_does_not_serve_has_no_generation)
     unsigned slots;
     start_two(8192);
     uint32_t a = wait_for_generation(0, 0), b = wait_for_generation(16383, 0);
-    redis_node_pong(first, unfit_rows[_i]);
+    redis_node_answer(first, PINGED_BY, unfit_rows[_i]);
     ck_assert_int_le(wait_for_loss(0), 1500);
     ck_assert_uint_eq(generation(16383), b);
     rig_run(&rig, 1200);
     ck_assert_uint_eq(generation(0), 0);
-    redis_node_pong(first, "$-1\r\n");
+    redis_node_answer(first, PINGED_BY, "$-1\r\n");
     ck_assert_uint_gt(wait_for_generation(0, a), b);
     ck_assert_uint_eq(doubts(false, &slots), 1);
     ck_assert_uint_eq(slots, 8192);

@@ -24,6 +24,13 @@ struct peer {
     struct buffer input;
 };
 
+enum { ANSWERS_MAX = 8 };
+
+struct answer {
+    char *pattern, *reply;
+    unsigned given;
+};
+
 struct redis_node {
     pthread_t thread;
     int listener;
@@ -36,7 +43,8 @@ struct redis_node {
     size_t step_count, next_step;
     char *slots;
     char *auth; /* NULL: none needed */
-    char *pong; /* NULL: nil */
+    struct answer answers[ANSWERS_MAX];
+    size_t answer_count;
     unsigned commands, auths, maps_asked, accepted, watches, most_at_once;
     char failure[768]; /* the first one */
 };
@@ -157,6 +165,19 @@ static bool take_watch(struct redis_node *node, struct peer *peer, const char *c
     return false;
 }
 
+static bool take_answered(struct redis_node *node, struct peer *peer, const char *command)
+{
+    for (size_t i = 0; i < node->answer_count; i++) {
+        struct answer *answer = &node->answers[i];
+        if (answer->reply && fnmatch(answer->pattern, command, FNM_EXTMATCH) == 0) {
+            answer->given++;
+            send_bytes(peer, answer->reply);
+            return true;
+        }
+    }
+    return false;
+}
+
 /* True if the command was one for the script. */
 static bool take_command(struct redis_node *node, struct peer *peer, const char *command)
 {
@@ -170,10 +191,8 @@ static bool take_command(struct redis_node *node, struct peer *peer, const char 
     }
     if (take_watch(node, peer, command))
         return false;
-    if (fnmatch("GET sd:e:{*([0-9])}", command, FNM_EXTMATCH) == 0) {
-        send_bytes(peer, node->pong ? node->pong : "$-1\r\n");
+    if (take_answered(node, peer, command))
         return false;
-    }
     if (strcmp(command, "PING") == 0) {
         send_bytes(peer, "+PONG\r\n");
         return false;
@@ -301,6 +320,7 @@ struct redis_node *redis_node_start(uint16_t port)
     ck_assert_int_eq(listen(node->listener, 16), 0);
     getsockname(node->listener, (struct sockaddr *)&address, &length);
     node->port = ntohs(address.sin_port);
+    redis_node_answer(node, PINGED_BY, "$-1\r\n");
     ck_assert_int_eq(pthread_create(&node->thread, NULL, serve, node), 0);
     return node;
 }
@@ -338,12 +358,32 @@ void redis_node_require(struct redis_node *node, const char *auth)
     pthread_mutex_unlock(&node->lock);
 }
 
-void redis_node_pong(struct redis_node *node, const char *reply)
+static struct answer *find_answer(struct redis_node *node, const char *pattern)
+{
+    for (size_t i = 0; i < node->answer_count; i++)
+        if (strcmp(node->answers[i].pattern, pattern) == 0)
+            return &node->answers[i];
+    ck_assert_uint_lt(node->answer_count, ANSWERS_MAX);
+    struct answer *added = &node->answers[node->answer_count++];
+    *added = (struct answer){.pattern = xstrdup(pattern)};
+    return added;
+}
+
+void redis_node_answer(struct redis_node *node, const char *pattern, const char *reply)
 {
     pthread_mutex_lock(&node->lock);
-    free(node->pong);
-    node->pong = xstrdup(reply);
+    struct answer *answer = find_answer(node, pattern);
+    free(answer->reply);
+    answer->reply = xstrdup(reply);
     pthread_mutex_unlock(&node->lock);
+}
+
+unsigned redis_node_answered(struct redis_node *node, const char *pattern)
+{
+    pthread_mutex_lock(&node->lock);
+    unsigned given = find_answer(node, pattern)->given;
+    pthread_mutex_unlock(&node->lock);
+    return given;
 }
 
 void redis_node_allow_watch(struct redis_node *node)
@@ -451,7 +491,10 @@ void redis_node_stop(struct redis_node **node)
     close(gone->listener);
     free(gone->slots);
     free(gone->auth);
-    free(gone->pong);
+    for (size_t i = 0; i < gone->answer_count; i++) {
+        free(gone->answers[i].pattern);
+        free(gone->answers[i].reply);
+    }
     pthread_mutex_destroy(&gone->lock);
     free(gone);
 }

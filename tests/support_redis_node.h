@@ -67,9 +67,12 @@ void redis_node_slots(struct redis_node *node, const char *reply);
 /* From now on this AUTH command is needed: others get WRONGPASS, commands on a connection without
  * it get NOAUTH. Neither takes a step. */
 void redis_node_require(struct redis_node *node, const char *auth);
-/* What the reads get by which a master of a cluster is pinged, GET sd:e:{number}; they take no
- * step. To begin with: nil. */
-void redis_node_pong(struct redis_node *node, const char *reply);
+/* From now on commands of this pattern get this reply and take no step; it replaces the one before.
+ * To begin with: nil for the reads by which a master of a cluster is pinged, PINGED_BY. */
+void redis_node_answer(struct redis_node *node, const char *pattern, const char *reply);
+#define PINGED_BY "GET sd:e:{*([0-9])}"
+/* How many commands of that pattern came so far. */
+unsigned redis_node_answered(struct redis_node *node, const char *pattern);
 /* While it is frozen it neither reads, writes nor accepts; the kernel does for it what it can. */
 void redis_node_freeze(struct redis_node *node, bool frozen);
 /* From now on the commands of a watch are answered and take no step: CLIENT ID, CLIENT TRACKING as

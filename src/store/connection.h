@@ -46,7 +46,8 @@ struct connection {
     struct store_breaker *breaker;                  /* the node's */
     const struct connection_subscriber *subscriber; /* NULL: a connection for calls */
     bool durable;                                   /* one batch at a time, with WAIT behind it */
-    bool near; /* says READONLY, for calls that a replica may answer */
+    bool near;     /* says READONLY, for calls that a replica may answer */
+    bool sentinel; /* has credentials of its own */
 
     bool wait_owed;
     bool refused;           /* NOAUTH came: break as soon as nothing is owed */

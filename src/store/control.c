@@ -12,12 +12,13 @@
 #include "link.h"
 #include "log.h"
 #include "metrics.h"
+#include "sentinel.h"
 #include "watch.h"
 
 enum {
     ASK_TIMEOUT_MS = 300,      /* for one node to answer CLUSTER SLOTS */
     REFRESH_INTERVAL_MS = 100, /* between asked refreshes */
-    INCOMPLETE_MS = 1000,      /* until the next look at a map with holes, at most */
+    OFTEN_MS = 1000,           /* until the next look at a map with holes, or for a new master */
     PING_INTERVAL_MS = 1000,
     PING_TIMEOUT_MS = 500,
     KEYS_TRIED = 100 * 1000 /* enough for a single slot */
@@ -55,6 +56,8 @@ struct control {
     int64_t fetch_began_ms;
     int64_t failure_pause_ms;
     enum err fetch_err; /* of the node asked last */
+
+    struct sentinel_search search; /* instead, in sentinel mode */
 
     /* The round of pings under way. */
     struct pinged *pinged;
@@ -126,9 +129,10 @@ static void fetch_succeeded(struct control *control, struct slot_map *map)
     if (news)
         log_info("store_map_reachable", "masters=%zu", masters);
     control->failure_pause_ms = 0;
-    int64_t pause_ms = control->link->settings->map_refresh_ms;
-    bool complete = covered == SLOT_COUNT;
-    fetch_end(control, complete || pause_ms < INCOMPLETE_MS ? pause_ms : INCOMPLETE_MS);
+    const struct settings *settings = control->link->settings;
+    bool often = covered < SLOT_COUNT || settings->mode == REDIS_SENTINEL;
+    bool too_late = often && settings->map_refresh_ms > OFTEN_MS;
+    fetch_end(control, too_late ? OFTEN_MS : settings->map_refresh_ms);
 }
 
 static void fetch_next(struct control *control);
@@ -183,6 +187,21 @@ static void shuffle(struct control *control)
     }
 }
 
+/* A server that was our master and is none any more hears of no change. */
+static void on_master(struct sentinel_search *search, const struct endpoint *master, enum err err)
+{
+    struct control *control = (struct control *)((char *)search - offsetof(struct control, search));
+    control->fetch_err = err;
+    if (master) {
+        watches_judge(control->watches, master, true);
+        fetch_succeeded(control, slot_map_single(master));
+        return;
+    }
+    if (err == ERR_STORE_REFUSED)
+        watches_judge(control->watches, &search->candidate, false);
+    fetch_failed(control);
+}
+
 /* Known nodes and seeds, in random order so that no node serves all of us. */
 static void choose_candidates(struct control *control)
 {
@@ -208,19 +227,26 @@ static void fetch_begin(struct control *control)
     control->fetch_began_ms = clock_monotonic_ms();
     atomic_store(&control->store->refresh_wanted, false);
     const struct settings *settings = control->link->settings;
-    if (settings->standalone) {
+    switch (settings->mode) {
+    case REDIS_STANDALONE:
         fetch_succeeded(control, slot_map_single(&settings->seeds[0]));
-        return;
+        break;
+    case REDIS_SENTINEL:
+        control->candidate_count = settings->seed_count;
+        sentinel_search(&control->search);
+        break;
+    case REDIS_CLUSTER:
+        choose_candidates(control);
+        fetch_next(control);
+        break;
     }
-    choose_candidates(control);
-    fetch_next(control);
 }
 
 /* --- pings --- */
 
 static bool in_cluster(const struct control *control)
 {
-    return !control->link->settings->standalone;
+    return control->link->settings->mode == REDIS_CLUSTER;
 }
 
 /* What only a read of a cluster can get: it is no master, or one without a cluster. */
@@ -258,7 +284,8 @@ static void on_pong(struct store_call *call, enum err err, const struct store_re
     if (atomic_load(&control->stopping))
         return;
     note_master(pinged, err);
-    watches_judge(control->watches, &pinged->endpoint, !is_unfit(control, err));
+    if (in_cluster(control))
+        watches_judge(control->watches, &pinged->endpoint, !is_unfit(control, err));
     if (!pinged->down)
         control->pings_answered++;
     else
@@ -379,6 +406,7 @@ static void run(void *user)
     metrics_attach();
     control->link = store_link_open(control->store, &control->loop);
     control->watches = watches_open(control->link);
+    control->search = (struct sentinel_search){.link = control->link, .done = on_master};
     uv_prepare_start(&control->flush, on_flush);
     uv_timer_start(&control->ping_timer, on_ping_timer, PING_INTERVAL_MS, PING_INTERVAL_MS);
     fetch_within(control, 0);

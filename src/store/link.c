@@ -49,6 +49,13 @@ struct node *link_node(struct store_link *link, const struct endpoint *endpoint)
     return find_or_make_node(link, endpoint, false);
 }
 
+struct node *link_sentinel_node(struct store_link *link, const struct endpoint *endpoint)
+{
+    struct node *node = find_or_make_node(link, endpoint, false);
+    node->data.sentinel = true;
+    return node;
+}
+
 struct node *link_near_node(struct store_link *link, const struct endpoint *endpoint)
 {
     return find_or_make_node(link, endpoint, true);

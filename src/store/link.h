@@ -51,6 +51,8 @@ struct store_link {
 void link_schedule(struct store_link *link, int64_t due_ms);
 /* The node, made if it is new. */
 struct node *link_node(struct store_link *link, const struct endpoint *endpoint);
+/* The node that is a sentinel. */
+struct node *link_sentinel_node(struct store_link *link, const struct endpoint *endpoint);
 /* The node that has replicas' answers (near.h) from this endpoint. */
 struct node *link_near_node(struct store_link *link, const struct endpoint *endpoint);
 /* Frees the node, which is in no list and has no calls. */

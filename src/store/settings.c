@@ -123,7 +123,8 @@ struct settings *settings_from_conf(const struct conf *conf, struct buffer *erro
 {
     struct settings *settings = xcalloc(1, sizeof(*settings));
     atomic_init(&settings->references, 1);
-    settings->standalone = conf->redis_mode == REDIS_STANDALONE;
+    settings->mode = conf->redis_mode;
+    settings->sentinel_name = xstrdup(conf->redis_sentinel_name);
     settings->slow_ms = conf->redis_timeout * 8 / 10;
     settings->connect_timeout_ms = conf->redis_connect_timeout;
     settings->wait_timeout_ms = conf->redis_wait_timeout;
@@ -153,6 +154,7 @@ void settings_unref(struct settings **settings)
         buffer_free(&gone->sentinel_greeting);
         tls_context_free(&gone->tls);
         trouble_free(&gone->trouble);
+        free(gone->sentinel_name);
         free(gone->seeds);
         free(gone->near);
         free(gone);

@@ -9,7 +9,8 @@
 
 struct settings {
     _Atomic unsigned references;
-    bool standalone;
+    enum redis_mode mode;
+    char *sentinel_name; /* of the master, in sentinel mode */
     struct endpoint *seeds;
     size_t seed_count;      /* at least 1 */
     struct buffer greeting; /* AUTH, if there is a password, and PING; wiped with the settings */

@@ -40,7 +40,7 @@ bool store_reload(struct store *store, const struct conf *conf, struct buffer *e
     pthread_mutex_lock(&store->lock);
     struct settings *old = store->settings;
     /* The mode needs a restart: links were built for one map or the other. */
-    settings->standalone = old->standalone;
+    settings->mode = old->mode;
     store->settings = settings;
     wake_links(store);
     pthread_mutex_unlock(&store->lock);

@@ -131,9 +131,11 @@ static int64_t tick_connections(struct store_link *link, int64_t now_ms)
     return next_ms;
 }
 
+/* A sentinel that answers will be asked again. */
 static bool is_superfluous(const struct node *node)
 {
-    return !node->in_map && connection_is_idle(&node->data) && connection_is_idle(&node->durable);
+    bool kept = node->in_map || (node->data.sentinel && node->data.state == CONNECTION_UP);
+    return !kept && connection_is_idle(&node->data) && connection_is_idle(&node->durable);
 }
 
 /* Forgets nodes that are not in the map, once they are idle. */

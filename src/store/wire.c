@@ -130,10 +130,16 @@ static void come_up(struct connection *connection)
 static void greet(struct connection *connection)
 {
     const struct settings *settings = connection->link->settings;
-    const struct buffer *greeting =
-        connection->near ? &settings->near_greeting : &settings->greeting;
+    const struct buffer *greeting = &settings->greeting;
+    connection->greetings_owed = settings->greetings;
+    if (connection->near) {
+        greeting = &settings->near_greeting;
+        connection->greetings_owed = settings->greetings + 1;
+    } else if (connection->sentinel) {
+        greeting = &settings->sentinel_greeting;
+        connection->greetings_owed = settings->sentinel_greetings;
+    }
     connection->state = CONNECTION_GREETING;
-    connection->greetings_owed = settings->greetings + connection->near;
     if (wire_write(connection, greeting->data, greeting->length) != (ssize_t)greeting->length)
         connection_break(connection, ERR_STORE_UNAVAILABLE, "greeting-not-sent");
 }
