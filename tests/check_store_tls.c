@@ -254,6 +254,25 @@ START_TEST(writing_to_a_peer_that_is_gone_is_an_error)
 }
 END_TEST
 
+/* In TLS 1.3 the client is through before the server has seen its certificate, or none. */
+START_TEST(a_refusal_is_heard_even_if_writing_fails_first)
+{
+    make_server("IP:127.0.0.1");
+    SSL_CTX_set_verify(server_context, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, NULL);
+    open_link("127.0.0.1", "");
+    for (int i = 0; i < 10 && tls_handshake(client) != TLS_DONE; i++)
+        SSL_do_handshake(server);
+    ck_assert_int_le(SSL_do_handshake(server), 0);
+    close(ends[1]);
+    ends[1] = -1;
+    ck_assert_int_eq(tls_write(client, "x", 1), -1);
+    ck_assert_int_eq(errno, EPROTO);
+    ck_assert(tls_is_denied(client));
+    ck_assert_ptr_nonnull(strstr(tls_why(client), "certificate required"));
+    stop();
+}
+END_TEST
+
 START_TEST(garbage_ends_the_link)
 {
     char out[100];
@@ -280,6 +299,7 @@ static TCase *link_case(void)
     tcase_add_test(link, what_a_small_read_leaves_inside_is_known);
     tcase_add_loop_test(link, a_peer_that_closes_is_the_end, 0, 2);
     tcase_add_test(link, writing_to_a_peer_that_is_gone_is_an_error);
+    tcase_add_test(link, a_refusal_is_heard_even_if_writing_fails_first);
     tcase_add_test(link, garbage_ends_the_link);
     return link;
 }

@@ -96,15 +96,40 @@ static bool refuse_file(struct buffer *error, const char *option, const char *pa
     return private_file_refuse(error, option, path, last_reason());
 }
 
+/* The system's file, not its directory, which would be read in the middle of handshakes. */
+static bool load_system_authorities(SSL_CTX *ssl, struct buffer *error)
+{
+    const X509_STORE *store = SSL_CTX_get_cert_store(ssl);
+    if (SSL_CTX_set_default_verify_file(ssl) &&
+        sk_X509_OBJECT_num(X509_STORE_get0_objects(store)) > 0)
+        return true;
+    return private_file_refuse(error, "redis.tls_ca_file", X509_get_default_cert_file(),
+                               "no authorities in the system's file");
+}
+
+/* OpenSSL notes what a certificate says when it is first used, in ways that are right but that the
+ * thread sanitizer does not understand: used here, before there are threads. */
+static void use_authorities(SSL_CTX *ssl)
+{
+    STACK_OF(X509_OBJECT) *objects = X509_STORE_get0_objects(SSL_CTX_get_cert_store(ssl));
+    for (int i = 0; i < sk_X509_OBJECT_num(objects); i++) {
+        X509 *certificate = X509_OBJECT_get0_X509(sk_X509_OBJECT_value(objects, i));
+        if (certificate)
+            (void)X509_check_purpose(certificate, -1, 0);
+    }
+}
+
 static bool load_authorities(SSL_CTX *ssl, const struct conf *conf, struct buffer *error)
 {
     const char *path = conf->redis_tls_ca_file;
     if (!path || !path[0]) {
-        if (SSL_CTX_set_default_verify_paths(ssl))
-            return true;
-        return refuse_file(error, "redis.tls_ca_file", "the system's");
+        if (!load_system_authorities(ssl, error))
+            return false;
+    } else if (!SSL_CTX_load_verify_file(ssl, path)) {
+        return refuse_file(error, "redis.tls_ca_file", path);
     }
-    return SSL_CTX_load_verify_file(ssl, path) || refuse_file(error, "redis.tls_ca_file", path);
+    use_authorities(ssl);
+    return true;
 }
 
 /* A key under a passphrase must not stop the service to ask for it. */
@@ -344,6 +369,18 @@ ssize_t tls_read(struct tls_link *link, void *out, size_t size)
     return not_moved(link, progress);
 }
 
+/* A peer that does not like our certificate sends an alert and closes: writing may fail before the
+ * alert is read, which says why. */
+static void look_for_alert(struct tls_link *link)
+{
+    char byte;
+    size_t length;
+    int result = SSL_read_ex(link->ssl, &byte, sizeof(byte), &length);
+    if (result != 1 && SSL_get_error(link->ssl, result) == SSL_ERROR_SSL)
+        explain_protocol(link);
+    ERR_clear_error();
+}
+
 /* Record by record, since each call takes one. */
 ssize_t tls_write(struct tls_link *link, const void *data, size_t length)
 {
@@ -363,6 +400,8 @@ ssize_t tls_write(struct tls_link *link, const void *data, size_t length)
         }
         enum tls_progress progress = judge(link, result, errno);
         link->write_wants_read = progress == TLS_WANTS_READ;
+        if (progress == TLS_FAILED)
+            look_for_alert(link);
         /* Records that are out may have been acted upon: they count, and the failure is told by
          * the next write. */
         if (total > 0)

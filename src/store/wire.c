@@ -140,7 +140,10 @@ static void greet(struct connection *connection)
         connection->greetings_owed = settings->sentinel_greetings;
     }
     connection->state = CONNECTION_GREETING;
-    if (wire_write(connection, greeting->data, greeting->length) != (ssize_t)greeting->length)
+    ssize_t written = wire_write(connection, greeting->data, greeting->length);
+    if (written < 0 && errno != EAGAIN)
+        connection_fail(connection, errno);
+    else if (written != (ssize_t)greeting->length)
         connection_break(connection, ERR_STORE_UNAVAILABLE, "greeting-not-sent");
 }
 
