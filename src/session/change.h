@@ -53,7 +53,7 @@ struct change {
     struct store_call call;
     int64_t fence_ms; /* as it was when the state was asked for */
     int64_t epoch;    /* of the state that is written */
-    unsigned owed; /* answers that the steps behind the write wait for */
+    unsigned owed;    /* answers that the steps behind the write wait for */
     enum err epoch_err;
     struct journal_ticket ticket;
     uint64_t *numbers_journaled;
