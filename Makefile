@@ -104,8 +104,8 @@ AGAIN   := +@$(MAKE) --no-print-directory $(if $(V),,-s) \
 INSTRUMENTED := -fno-omit-frame-pointer -Wno-error=format-truncation -Wno-error=maybe-uninitialized \
                 -Wno-error=stringop-overflow
 
-.PHONY: help deps run stop redis-up redis-down check unit system lint asan tsan bench memory format \
-        install clean check-parts flags
+.PHONY: help deps run stop redis-up redis-down check unit system lint asan tsan chaos bench memory \
+        format install clean check-parts flags
 
 help: ## Lists the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-11s %s\n", $$1, $$2 }' Makefile
@@ -161,6 +161,11 @@ bench: deps ## Measures against bare libmicrohttpd, nginx and webdis; BENCH='--o
 	@tests/deps.sh bench
 	$(AGAIN) all $(BENCH_PROGRAMS)
 	@$(PYTHON) tests/bench/bench.py --build $(BUILD) $(BENCH)
+
+chaos: deps ## MINUTES=1 of faults under load with SEED= (random), then the judgement of what clients saw
+	$(AGAIN) all
+	@exec $(PYTHON) tests/chaos/chaos.py --binary $(DAEMON) $(if $(MINUTES),--minutes $(MINUTES)) \
+	    $(if $(SEED),--seed $(SEED)) $(CHAOS)
 
 memory: deps ## Measures Redis memory per session with 100,000 users of 3 sessions
 	$(AGAIN) all

@@ -1,7 +1,8 @@
 #!/usr/bin/python3
 """A chaos run: clients on three nodes of sessiond, a nemesis, and the judgement of the history.
 
-    chaos.py [--minutes N | --seconds N] [--seed S] [--binary FILE] [--rate CALLS] [--keep DIR]
+    chaos.py [--minutes N | --seconds N] [--seed S] [--binary FILE] [--rate CALLS]
+             [--only FAULT]… [--keep DIR] [--verbose]
 
 The exit status is 0 if nothing happened that must not happen. A run with the same seed draws the
 same faults and the same wishes of the clients; threads and the network still take turns as they
@@ -26,7 +27,7 @@ from checker import Limits, Violation, check, explain  # noqa: E402
 from clients import ClientProcess, Setting  # noqa: E402
 from faults import is_well  # noqa: E402
 from history import CHANGES, POLL, Operation  # noqa: E402
-from nemesis import Lane, World  # noqa: E402
+from nemesis import FAULTS, Lane, World, schedule  # noqa: E402
 from redis_servers import ProxiedCluster, wait_until  # noqa: E402
 
 NODES = 3
@@ -70,10 +71,11 @@ class Run:
         self.clients = ClientProcess(Setting(
             ports=[node.port for node in self.daemon.nodes],
             ops_ports=[node.ops_port for node in self.daemon.nodes], key=daemons.SERVICE,
-            seed=seed, rate=rate, threads=4, sessions=150))
+            seed=seed, rate=rate, threads=4, sessions=150,
+            patience=self.arguments.patience))
         self.clients.ask("start")
-        self.lanes = [Lane(self.world, lane, seed, pauses, self.say)
-                      for lane, pauses in PAUSES.items()]
+        self.lanes = [Lane(self.world, lane, schedule(lane, seed, pauses, self.arguments.only),
+                           self.say) for lane, pauses in PAUSES.items()]
 
     def rage(self):
         self.origin = time.monotonic()
@@ -224,16 +226,26 @@ def report(run, faults, violations):
             middle, last = samples[len(samples) // 2], samples[-1]
             print(f"  node {number}: start {tenth / 1024:.1f}, middle {middle / 1024:.1f}, "
                   f"end {last / 1024:.1f}, most {max(samples) / 1024:.1f}")
-    for violation in violations[:VIOLATIONS_SHOWN]:
+    shown = one_of_each(violations)
+    for violation in shown[:VIOLATIONS_SHOWN]:
         if violation.operations:
             print("\n  ".join(explain(violation, run.operations, faults, run.origin)))
         else:
             print(f"{violation.rule}: {violation.message}")
-    if len(violations) > VIOLATIONS_SHOWN:
-        print(f"… and {len(violations) - VIOLATIONS_SHOWN} more")
+    if len(shown) > VIOLATIONS_SHOWN:
+        print(f"… and {len(shown) - VIOLATIONS_SHOWN} more sessions")
     for rule, count in collections.Counter(v.rule for v in violations).items():
         print(f"  {count:4d}   {rule}")
     print(f"{len(violations)} violations, seed {run.arguments.seed}")
+
+
+def one_of_each(violations):
+    """The first violation of each rule by each session."""
+    found = {}
+    for violation in violations:
+        last = violation.operations[-1] if violation.operations else None
+        found.setdefault((violation.rule, last.session if last else violation.message), violation)
+    return list(found.values())
 
 
 def parse(words):
@@ -244,6 +256,11 @@ def parse(words):
     parser.add_argument("--binary", help="the sessiond to run")
     parser.add_argument("--rate", type=float, default=500, help="calls a second")
     parser.add_argument("--keep", help="leave logs, audit files and the history in this directory")
+    parser.add_argument("--patience", type=float, default=80, metavar="SECONDS",
+                        help="after the run, for nodes that distrust a Redis that lost changes")
+    parser.add_argument("--only", action="append", metavar="FAULT", default=[],
+                        choices=[name for lane in FAULTS.values() for name in lane],
+                        help="this kind of fault (may be repeated)")
     parser.add_argument("--verbose", action="store_true", help="tell every fault as it ends")
     arguments = parser.parse_args(words)
     if arguments.seconds is None:

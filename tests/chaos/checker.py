@@ -20,6 +20,7 @@ from typing import NamedTuple
 from history import (CHANGES, ENDINGS, FINAL, FORGED, KICK, LOGIN, LOGOUT, LOGOUT_ALL, POLL,
                      REFRESH, VALIDATE, request_id)
 
+EXPLAINED = 8       # related operations, and faults, shown with a violation
 # Reasons of a refusal that time alone, or a lost pair, can bring about.
 NOT_FINAL = {"expired", "idle", "unknown", "malformed", None}
 
@@ -30,6 +31,7 @@ class Limits:
     others: float = 1.2         # to its effect on the others
     refresh_grace: float = 30.0
     slack: float = 1.5          # lifetimes are told in whole seconds, rounded down
+    behind: float = 65.0        # how long Redis may be refused as behind what a node has seen
 
 
 class Violation(NamedTuple):
@@ -240,12 +242,14 @@ def check_one_pair(index):
 
 def check_one_leaf(index):
     """(3) After the run, and later than the refresh grace behind a session's last refresh, access
-    tokens of at most one of its pairs are accepted, over all nodes."""
+    tokens of at most one of its pairs are accepted as known to Redis, over all nodes. A stale
+    answer may speak of a pair that Redis has lost: check_healed."""
     accepted = collections.defaultdict(dict)
     for look in index.looks(FINAL):
         last = max((refresh.end for refresh in index.refreshes.get(look.session, ())), default=0.0)
         settled = last + index.limits.refresh_grace + index.limits.slack
-        if look.acknowledged and look.start > settled:
+        stale = look.detail.get("stale_for") is not None
+        if look.acknowledged and not stale and look.start > settled:
             accepted[look.session].setdefault(look.generation, look)
     for looks in accepted.values():
         if len(looks) > 1:
@@ -319,9 +323,14 @@ def check_valid_is_not_refused(index):
 
 def check_healed(index):
     """After the run every node answers for itself: no 5xx, nothing without an answer, nothing
-    stale."""
+    stale. But for a minute (`Limits.behind`) after the last fault a node may distrust a Redis that
+    has lost changes of a user: then it answers store_behind, or stale."""
+    last = max((fault.end for fault in index.faults), default=float("-inf"))
     for look in index.looks(FINAL):
-        if look.status not in (200, 401) or look.detail.get("stale_for") is not None:
+        stale = look.detail.get("stale_for") is not None
+        well = look.status in (200, 401) and not stale
+        behind = stale or look.detail.get("code") == "store_behind"
+        if not well and not (behind and look.start < last + index.limits.behind):
             yield Violation("healed", "not well after the run", (look,))
 
 
@@ -340,17 +349,18 @@ def check(operations, limits=Limits(), faults=(), audit=None):
 
 
 def explain(violation, operations, faults, origin=0.0):
-    """The lines that show a violation: what contradicts itself, and what else happened to the
-    session, its user and the nodes meanwhile."""
+    """The lines that show a violation: what contradicts itself, and what else was done to the
+    session and its user meanwhile, with the faults; of many only the latest."""
     parts = [operation for operation in violation.operations if operation]
     sessions = {operation.session for operation in parts if operation.session}
     users = {operation.user for operation in parts if operation.user}
     start, end = min(o.start for o in parts), max(o.end for o in parts)
-    related = [o for o in operations
-               if o.kind in (REFRESH, *ENDINGS) and o.start <= end and
-               (o.session in sessions or (o.kind == LOGOUT_ALL and o.user in users))]
-    lines = [(o.start, ("=> " if o in parts else "   ") + o.describe(origin))
-             for o in {o.number: o for o in [*parts, *related]}.values()]
-    lines += [(fault.start, "   " + fault.describe(origin)) for fault in faults
-              if fault.start <= end and fault.end >= start]
+    others = [o for o in operations if o not in parts and o.start <= end and
+              (o.kind in (REFRESH, *ENDINGS) and o.session in sessions or
+               o.kind == LOGOUT_ALL and o.user in users)]
+    others.sort(key=lambda operation: operation.start)
+    meanwhile = [fault for fault in faults if fault.start <= end and fault.end >= start]
+    lines = [(o.start, "=> " + o.describe(origin)) for o in parts]
+    lines += [(o.start, "   " + o.describe(origin)) for o in others[-EXPLAINED:]]
+    lines += [(f.start, "   " + f.describe(origin)) for f in meanwhile[-EXPLAINED:]]
     return [f"{violation.rule}: {violation.message}"] + [text for _, text in sorted(lines)]

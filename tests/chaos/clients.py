@@ -34,6 +34,7 @@ class Setting:
     rate: float             # calls a second, over all
     threads: int            # of each node
     sessions: int           # that live at a time
+    patience: float         # for sure answers after the run
     timeout: float = 5.0
 
 
@@ -111,7 +112,8 @@ class Caller:
         return status, body
 
     def look(self, session, generation, kind=VALIDATE, by_service=False, is_last=True):
-        """A final look that finds no answer is an ordinary one if it is not the last."""
+        """(status, whether the answer is sure). A final look that brings no sure answer is an
+        ordinary one if it is not the last."""
         token = session.pairs[generation][0]
         pending = self.recorder.begin(kind, self.node)
         if by_service:
@@ -125,11 +127,12 @@ class Caller:
             detail = {"stale_for": body.get("stale_for") if body.get("stale") else None}
             if (body["user_id"], body["session_id"]) != (session.user, session.id):
                 detail["told"] = (body["user_id"], body["session_id"])
-        if kind == FINAL and status not in (200, 401) and not is_last:
+        is_sure = status in (200, 401) and detail.get("stale_for") is None
+        if kind == FINAL and not is_sure and not is_last:
             pending.kind = VALIDATE
         pending.done(status, user=session.user, session=session.id, generation=generation,
                      token=token, **detail)
-        return status
+        return status, is_sure
 
     def forge(self, token):
         pending = self.recorder.begin(FORGED, self.node)
@@ -245,7 +248,7 @@ class Worker(threading.Thread):
         generation = len(session.pairs) - 1
         if generation and self.chance.random() < 0.1:
             generation = self.chance.randrange(generation)
-        status = self.caller.look(session, generation, by_service=self.chance.random() < 0.2)
+        status, _ = self.caller.look(session, generation, by_service=self.chance.random() < 0.2)
         if status == 401 and generation == len(session.pairs) - 1 and not session.doomed:
             crowd.doom(session)
 
@@ -357,18 +360,18 @@ class Poller(threading.Thread):
 
 
 def look_again(caller, sessions, patience):
-    """Every token of the sessions at one node. One that gets 503 is asked for again later: what
-    Redis has of its user may be older than what the node has seen, for a minute at most."""
+    """Every token of the sessions at one node. One without a sure answer is asked for again later:
+    what Redis has of its user may be older than what the node has seen, for a minute at most."""
     left = [(session, generation) for session in sessions
             for generation in range(len(session.pairs))]
     end = time.monotonic() + patience
     while left:
         is_last = time.monotonic() > end
         left = [(session, generation) for session, generation in left
-                if caller.look(session, generation, FINAL, True, is_last) not in (200, 401)]
+                if not caller.look(session, generation, FINAL, True, is_last)[1]]
         if is_last:
             return
-        time.sleep(0.5 if left else 0)
+        time.sleep(2 if left else 0)
 
 
 class Clients:
@@ -394,13 +397,13 @@ class Clients:
         return self.crowd.errors + [f"{thread.name} hangs" for thread in self.threads
                                     if thread.is_alive()]
 
-    def finish(self, patience=70):
+    def finish(self):
         """The looks after the run, at all nodes at the same time; how many sessions there were."""
         sessions = [s for s in self.crowd.everything if time.monotonic() < s.born + s.life]
         callers = [Caller(self.setting, node, self.recorder)
                    for node in range(len(self.setting.ports))]
-        lookers = [threading.Thread(target=look_again, args=(caller, sessions, patience),
-                                    daemon=True)
+        lookers = [threading.Thread(target=look_again, daemon=True,
+                                    args=(caller, sessions, self.setting.patience))
                    for caller in callers]
         for looker in lookers:
             looker.start()

@@ -19,10 +19,12 @@ import signal
 import threading
 import time
 import types
+from typing import NamedTuple, Optional
 
 from client import Redis, RedisError
 from faults import freeze, is_gone, pid_in
 from history import Fault
+from proxy import Proxy
 from redis_servers import wait_until
 
 SLOTS_OF_A_SHARD = 16384 / 3
@@ -39,12 +41,13 @@ def fault(lane, name):
     return register
 
 
-def schedule(lane, seed, pauses):
-    """The endless sequence of (pause, name, seed of the fault's parameters): all kinds in a drawn
-    order, then all again in another one."""
+def schedule(lane, seed, pauses, only=()):
+    """The sequence of (pause, name, seed of the fault's parameters): all kinds in a drawn order,
+    then all again in another one, for ever; or `only` some kinds."""
     chance = random.Random(f"{seed}/{lane}")
-    for step in itertools.count():
-        names = sorted(FAULTS[lane])
+    allowed = sorted(name for name in FAULTS[lane] if not only or name in only)
+    for step in itertools.count() if allowed else ():
+        names = list(allowed)
         chance.shuffle(names)
         for name in names:
             yield chance.uniform(*pauses), name, f"{seed}/{lane}/{step}/{name}"
@@ -111,13 +114,19 @@ class World:
 
 
 # --- whose connection it is -----------------------------------------------------------------------
+class Whose(NamedTuple):
+    """Whom a fault hits: connections of a kind, or data and watch ("all"), never replication; of
+    one process, or of all (None)."""
+    kind: str
+    pid: Optional[int]
+
+
 def fault_for_owner(proxy, name, connection):
-    """Proxy.fault_for for faults that may be for (kind, process id or None) instead of a kind alone;
-    such never hit replication."""
+    """Proxy.fault_for that also understands Whose."""
     found = proxy.faults.get(name)
-    if not found or isinstance(found.whom, str):
-        return found if found and found.whom in ("all", connection.kind) else None
-    kind, pid = found.whom
+    if not found or not isinstance(found.whom[0], Whose):
+        return Proxy.fault_for(proxy, name, connection)
+    kind, pid = found.whom[0]
     if kind not in ("all", connection.kind) or connection.kind == "replication":
         return None
     if pid is None:
@@ -297,7 +306,7 @@ def harm_link(world, chance, name, seconds, **arguments):
         pid = process.pid if process else 0
     proxy = world.cluster.proxies[world.master(shard)]
     yield f"{what} of {'all nodes' if number is None else f'n{number}'} to shard {shard}"
-    proxy.inject(name, (kind, pid), **arguments)
+    proxy.inject(name, (Whose(kind, pid),), **arguments)
     time.sleep(seconds)
     proxy.heal()
 
@@ -394,10 +403,10 @@ def fill_disk(world, chance):
 class Lane(threading.Thread):
     """Works through one schedule until it is told to stop; then the last fault has healed."""
 
-    def __init__(self, world, lane, seed, pauses, report):
+    def __init__(self, world, lane, steps, report):
         super().__init__(name=f"nemesis {lane}", daemon=True)
         self.world, self.lane, self.report = world, lane, report
-        self.steps = schedule(lane, seed, pauses)
+        self.steps = steps
         self.stopping = threading.Event()
         self.done, self.errors = [], []
 

@@ -363,6 +363,24 @@ def a_node_that_is_not_well_after_the_run(h):
     h.final(30, stale_for=1, node=2)
 
 
+@right
+def a_node_may_distrust_redis_for_a_minute_after_the_last_fault(h):
+    h.login(1), h.refresh(2, 0, "a1", durability="accepted"), h.fault(3, 9)
+    h.final(30, "a0"), h.final(30, "a1", node=1, stale_for=21)
+    h.final(30, "a0", status=503, code="store_behind", node=2)
+
+
+@wrong("healed", count=2)
+def a_node_may_not_distrust_redis_for_ever(h):
+    h.login(1), h.refresh(2, 0, "a1", durability="accepted"), h.fault(3, 9)
+    h.final(80, "a0", status=503, code="store_behind"), h.final(80, "a1", node=1, stale_for=71)
+
+
+@wrong("healed")
+def a_node_that_cannot_reach_redis_is_not_well(h):
+    h.login(1), h.fault(3, 9), h.final(12, "a0", status=503, code="store_unavailable")
+
+
 def run(history):
     return check(history.operations, LIMITS, history.faults, history.audit)
 
