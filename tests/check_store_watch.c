@@ -413,6 +413,53 @@ START_TEST(a_master_that_does_not_serve_has_no_generation)
 }
 END_TEST
 
+static void set_claims(const char *slots)
+{
+    char line[256], reply[300];
+    snprintf(line, sizeof(line),
+             "aa 127.0.0.1:1@2 master - 0 1 2 connected 0-16383\n"
+             "bb 127.0.0.1:3@4 myself,master - 0 1 3 connected %s\n",
+             slots);
+    snprintf(reply, sizeof(reply), "$%zu\r\n%s\r\n", strlen(line), line);
+    redis_node_answer(first, "CLUSTER NODES", reply);
+}
+
+START_TEST(slots_that_a_master_does_not_claim_have_no_generation)
+{
+    unsigned slots;
+    start_two(8192);
+    uint32_t a = wait_for_generation(0, 0), b = wait_for_generation(16383, 0);
+    /* The last goes over to another node, and nobody has moved in the map. */
+    set_claims("0-99 200 300-8191 [8191->-cc] [12000-<-cc]");
+    ck_assert_int_le(wait_for_loss(8191), 1300);
+    ck_assert_uint_eq(generation(0), a);
+    ck_assert_uint_eq(generation(99), a);
+    ck_assert_uint_eq(generation(100), 0);
+    ck_assert_uint_eq(generation(199), 0);
+    ck_assert_uint_eq(generation(200), a);
+    ck_assert_uint_eq(generation(201), 0);
+    ck_assert_uint_eq(generation(8190), a);
+    ck_assert_uint_eq(generation(12000), b);
+    rig_run(&rig, 400);
+    ck_assert_uint_eq(generation(8191), 0);
+    ck_assert_uint_eq(doubts(false, NULL), 0);
+    /* It thought better of it. */
+    set_claims("0-8191");
+    ck_assert_uint_gt(wait_for_generation(8191, 0), b);
+    ck_assert_uint_eq(generation(100), generation(8191));
+    ck_assert_uint_eq(generation(0), a);
+    ck_assert_uint_eq(doubts(false, &slots), 1);
+    ck_assert_uint_eq(slots, 100 + 99 + 1);
+    /* Through a loss and after it, what is not claimed is not watched. */
+    set_claims("0-8190");
+    wait_for_loss(8191);
+    redis_node_drop_watches(first);
+    wait_for_generation(0, a);
+    ck_assert_uint_eq(generation(8191), 0);
+    stop_two();
+}
+END_TEST
+
 START_TEST(slots_that_move_get_a_generation_that_they_never_had)
 {
     unsigned slots;
@@ -563,6 +610,7 @@ static TCase *watch_case(void)
     tcase_add_test(watches, each_master_has_a_generation_and_loses_only_its_own);
     tcase_add_loop_test(watches, a_master_that_does_not_serve_has_no_generation, 0,
                         ROWS(unfit_rows));
+    tcase_add_test(watches, slots_that_a_master_does_not_claim_have_no_generation);
     tcase_add_test(watches, slots_that_move_get_a_generation_that_they_never_had);
     tcase_add_test(watches, many_migrations_do_not_use_the_generations_up);
     tcase_add_test(watches, a_master_that_owns_nothing_any_more_is_not_watched);

@@ -321,6 +321,7 @@ struct redis_node *redis_node_start(uint16_t port)
     getsockname(node->listener, (struct sockaddr *)&address, &length);
     node->port = ntohs(address.sin_port);
     redis_node_answer(node, PINGED_BY, "$-1\r\n");
+    redis_node_answer(node, "CLUSTER NODES", "-ERR This instance is no cluster\r\n");
     ck_assert_int_eq(pthread_create(&node->thread, NULL, serve, node), 0);
     return node;
 }

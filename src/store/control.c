@@ -25,9 +25,9 @@ enum {
 };
 
 /* A master that is pinged. In a cluster by a read, since a node answers PING also when it is cut
- * off from the others, or has been replaced. */
+ * off from the others, or has been replaced; and it is asked for the slots that it serves. */
 struct pinged {
-    struct store_call call;
+    struct store_call call, claims_call;
     struct control *control;
     struct endpoint endpoint;
     bool down;
@@ -62,7 +62,7 @@ struct control {
     /* The round of pings under way. */
     struct pinged *pinged;
     size_t pinged_count;
-    size_t pings_under_way, pings_answered;
+    size_t pings_under_way, pings_answered; /* under way: with the questions for slots */
 };
 
 /* --- refresh --- */
@@ -269,10 +269,11 @@ static void note_master(struct pinged *pinged, enum err err)
 }
 
 /* Pings speak for the store while no worker does. */
-static void end_round(struct control *control)
+static void end_ping(struct control *control)
 {
     struct store *store = control->store;
-    if (!atomic_exchange(&store->calls_finished, false))
+    control->pings_under_way--;
+    if (control->pings_under_way == 0 && !atomic_exchange(&store->calls_finished, false))
         atomic_store(&store->serving, control->pings_answered > 0);
 }
 
@@ -290,9 +291,19 @@ static void on_pong(struct store_call *call, enum err err, const struct store_re
         control->pings_answered++;
     else
         shared_want_refresh(control->store);
-    control->pings_under_way--;
-    if (control->pings_under_way == 0)
-        end_round(control);
+    end_ping(control);
+}
+
+static void on_claims(struct store_call *call, enum err err, const struct store_reply *reply)
+{
+    struct pinged *pinged = (struct pinged *)((char *)call - offsetof(struct pinged, claims_call));
+    struct control *control = pinged->control;
+    if (atomic_load(&control->stopping))
+        return;
+    uint8_t claims[SLOT_BYTES];
+    if (err == ERR_OK && claims_parse(store_reply_text(reply), claims))
+        watches_claim(control->watches, &pinged->endpoint, claims);
+    end_ping(control);
 }
 
 static const struct pinged *find_pinged(const struct control *control,
@@ -339,6 +350,18 @@ static bool choose_key(struct pinged *pinged)
     return false;
 }
 
+static void ask_for_claims(struct pinged *pinged)
+{
+    static const struct text arguments[] = {{"CLUSTER", 7}, {"NODES", 5}};
+    pinged->claims_call = (struct store_call){
+        .arguments = arguments,
+        .argument_count = 2,
+        .deadline_ms = clock_monotonic_ms() + PING_TIMEOUT_MS,
+        .done = on_claims,
+    };
+    link_send_direct(pinged->control->link, &pinged->claims_call, &pinged->endpoint);
+}
+
 static void ping(struct pinged *pinged)
 {
     struct control *control = pinged->control;
@@ -361,9 +384,13 @@ static void on_ping_timer(uv_timer_t *timer)
         return;
     choose_pinged(control);
     control->pings_answered = 0;
-    control->pings_under_way = control->pinged_count;
-    for (size_t i = 0; i < control->pinged_count; i++)
+    bool cluster = in_cluster(control);
+    control->pings_under_way = control->pinged_count * (cluster ? 2 : 1);
+    for (size_t i = 0; i < control->pinged_count; i++) {
         ping(&control->pinged[i]);
+        if (cluster)
+            ask_for_claims(&control->pinged[i]);
+    }
 }
 
 /* --- thread --- */

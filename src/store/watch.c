@@ -6,6 +6,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "clock.h"
 #include "log.h"
@@ -15,8 +16,6 @@
 /* Slots come to a watch with each migration, a generation each: more than this are made one. */
 enum { GENERATIONS_MAX = 16 };
 
-#define SLOT_BYTES (SLOT_COUNT / 8)
-
 enum watch_step { WATCH_DOWN, WATCH_IDENTIFYING, WATCH_TRACKING, WATCH_SUBSCRIBING, WATCH_LIVE };
 
 struct watch {
@@ -25,6 +24,7 @@ struct watch {
     struct watches *watches;
     struct endpoint endpoint;
     struct store_breaker *breaker;
+    uint8_t claims[SLOT_BYTES];
     bool wanted; /* in the map */
     bool unfit;  /* does not serve as a master */
     enum watch_step step;
@@ -78,10 +78,15 @@ static void tell_doubted(struct store *store, const uint8_t slots[SLOT_BYTES], b
 
 /* --- generations --- */
 
+static bool serves(const struct watch *watch, unsigned slot)
+{
+    return watch->watches->owner[slot] == watch && claims_has(watch->claims, slot);
+}
+
 static void assign_all(struct watch *watch, uint32_t number)
 {
     for (unsigned slot = 0; slot < SLOT_COUNT; slot++)
-        if (watch->watches->owner[slot] == watch)
+        if (serves(watch, slot))
             generations_assign(table(watch->watches), slot, number);
 }
 
@@ -112,17 +117,12 @@ static void renew_generation(struct watch *watch)
     assign_all(watch, begin_generation(watch));
 }
 
-static void set_bit(uint8_t slots[SLOT_BYTES], unsigned slot)
-{
-    slots[slot / 8] |= (uint8_t)(1u << (slot % 8));
-}
-
 static void doubt_all(struct watch *watch)
 {
     uint8_t slots[SLOT_BYTES] = {0};
     for (unsigned slot = 0; slot < SLOT_COUNT; slot++)
         if (watch->watches->owner[slot] == watch)
-            set_bit(slots, slot);
+            claims_set(slots, slot, true);
     tell_doubted(watch->watches->store, slots, false);
 }
 
@@ -362,6 +362,7 @@ static struct watch *open_watch(struct watches *watches, const struct endpoint *
     struct watch *watch = xcalloc(1, sizeof(*watch));
     watch->watches = watches;
     watch->endpoint = *endpoint;
+    memset(watch->claims, 0xff, SLOT_BYTES);
     watch->breaker =
         breakers_take(watches->store, endpoint, watches->link->settings->reconnect_max_ms);
     connection_init(&watch->connection, watches->link, &watch->endpoint, false);
@@ -413,9 +414,11 @@ static bool move_slots(struct watches *watches, struct watch *const *of_node,
             continue;
         watches->owner[slot] = owner;
         generations_assign(table(watches), slot, 0);
-        if (owner)
-            set_bit(moved, slot);
-        some = some || owner;
+        if (!owner)
+            continue;
+        claims_set(moved, slot, true);
+        claims_set(owner->claims, slot, true);
+        some = true;
     }
     return some;
 }
@@ -449,7 +452,7 @@ static void begin_moved(struct watch *watch)
     }
     uint32_t number = 0;
     for (unsigned slot = 0; slot < SLOT_COUNT; slot++) {
-        if (watches->owner[slot] != watch || generations_of(table(watches), slot) != 0)
+        if (!serves(watch, slot) || generations_of(table(watches), slot) != 0)
             continue;
         if (number == 0 && (number = begin_generation(watch)) == 0)
             return;
@@ -518,6 +521,45 @@ void watches_judge(struct watches *watches, const struct endpoint *endpoint, boo
             doubt_all(watch);
         renew_generation(watch);
     }
+}
+
+/* Begins or ends the generation of one slot. True if it is the node's again, after it was not. */
+static bool follow_claim(struct watch *watch, unsigned slot, bool claimed)
+{
+    bool before = claims_has(watch->claims, slot);
+    claims_set(watch->claims, slot, claimed);
+    if (before == claimed || watch->watches->owner[slot] != watch)
+        return false;
+    if (!claimed) {
+        generations_assign(table(watch->watches), slot, 0);
+        shared_want_refresh(watch->watches->store);
+    }
+    return claimed;
+}
+
+static void follow_claims(struct watch *watch, const uint8_t claims[SLOT_BYTES])
+{
+    uint8_t regained[SLOT_BYTES] = {0};
+    bool some = false;
+    for (unsigned slot = 0; slot < SLOT_COUNT; slot++) {
+        if (follow_claim(watch, slot, claims_has(claims, slot))) {
+            claims_set(regained, slot, true);
+            some = true;
+        }
+    }
+    if (some)
+        tell_doubted(watch->watches->store, regained, false);
+    if (watch->step == WATCH_LIVE)
+        begin_moved(watch);
+}
+
+void watches_claim(struct watches *watches, const struct endpoint *endpoint,
+                   const uint8_t claims[SLOT_BYTES])
+{
+    for (struct watch *watch = watches->first; watch; watch = watch->next)
+        if (endpoint_equal(&watch->endpoint, endpoint) &&
+            memcmp(watch->claims, claims, SLOT_BYTES) != 0)
+            follow_claims(watch, claims);
 }
 
 /* --- life --- */

@@ -7,6 +7,7 @@
  * a node that does not serve. Without store_watch() nothing of this happens. */
 #pragma once
 
+#include "claims.h"
 #include "link.h"
 
 enum {
@@ -25,5 +26,9 @@ void watches_close(struct watches **watches);
 /* Whether the node serves as a master; a ping may get through to one that has been replaced, or is
  * cut off from its cluster, and never hears of changes. */
 void watches_judge(struct watches *watches, const struct endpoint *endpoint, bool fit);
+/* What the node says of its slots; those it does not claim are not watched, whatever the map says.
+ * Without this word it is believed to claim all. */
+void watches_claim(struct watches *watches, const struct endpoint *endpoint,
+                   const uint8_t claims[SLOT_BYTES]);
 /* The map may have changed, or somebody wants to be told from now on. */
 void watches_follow(struct watches *watches);
