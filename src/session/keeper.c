@@ -13,7 +13,8 @@
 
 enum {
     QUEUE_MOST = 1 << 16, /* what more is forgotten is read when somebody asks for it */
-    UNDER_WAY_MOST = 256
+    UNDER_WAY_MOST = 256,
+    READS_MOST = 8 /* of one session, while changes of its user overtake them */
 };
 
 /* One session to be read, which lives until it was. */
@@ -24,6 +25,8 @@ struct reading {
     struct reading *next;
     struct user_tag owner;
     uint8_t session[SESSION_ID];
+    uint32_t ticket; /* as it was when the read began */
+    unsigned reads;
 };
 
 struct keeper {
@@ -132,17 +135,42 @@ void keeper_rekey(struct keeper *keeper, struct keyring *keyring)
 
 /* --- reading anew --- */
 
+/* The user was forgotten again meanwhile, so that what was read is not stored: a change made here
+ * is told twice, by the change itself and by Redis. */
+static bool is_overtaken(const struct reading *reading)
+{
+    const struct cache *cache = reading->keeper->service->cache;
+    return reading->reads < READS_MOST &&
+           cache_ticket(cache, owner_bytes(&reading->owner)) != reading->ticket;
+}
+
+static void wait_again(struct reading *reading)
+{
+    struct keeper *keeper = reading->keeper;
+    reading->next = NULL;
+    *keeper->waiting_end = reading;
+    keeper->waiting_end = &reading->next;
+}
+
+static void forget_reading(struct reading *reading)
+{
+    struct keeper *keeper = reading->keeper;
+    free(reading);
+    pthread_mutex_lock(&keeper->lock);
+    keeper->queued--;
+    pthread_mutex_unlock(&keeper->lock);
+}
+
 static void reading_done(struct lookup_waiter *waiter, const struct found *found)
 {
     struct reading *reading = (struct reading *)waiter;
     struct keeper *keeper = reading->keeper;
-    (void)found; /* the lookup has stored it */
     keyring_unref(&reading->keyring);
-    free(reading);
     keeper->under_way--;
-    pthread_mutex_lock(&keeper->lock);
-    keeper->queued--;
-    pthread_mutex_unlock(&keeper->lock);
+    if (found->err == ERR_OK && is_overtaken(reading))
+        wait_again(reading);
+    else
+        forget_reading(reading); /* the lookup has stored it */
     if (keeper->waiting)
         uv_async_send(&keeper->wake);
 }
@@ -151,6 +179,8 @@ static void read_one(struct keeper *keeper, struct reading *reading)
 {
     struct conf *conf = conf_current();
     reading->keyring = keyring_ref(keeper->context.keyring);
+    reading->ticket = cache_ticket(keeper->service->cache, owner_bytes(&reading->owner));
+    reading->reads++;
     struct lookup_request request = {
         .owner = &reading->owner,
         .session_id = reading->session,
