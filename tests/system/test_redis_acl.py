@@ -155,7 +155,7 @@ def test_changes_reach_the_other_nodes_with_this_user(start, with_user, tmp_path
 # A command with arguments that it takes, where none would not do.
 SAMPLES = {
     "asking": [], "auth": ["x"], "client|id": ["ID"], "client|tracking": ["TRACKING", "off"],
-    "cluster|slots": ["SLOTS"], "eval": ["return 1", "1", "sd:e:{x}"], "evalsha": ["0" * 40, "1", "sd:e:{x}"],
+    "cluster|nodes": ["NODES"], "cluster|slots": ["SLOTS"], "eval": ["return 1", "1", "sd:e:{x}"], "evalsha": ["0" * 40, "1", "sd:e:{x}"],
     "get": ["sd:x"], "hdel": ["sd:x", "a"], "hexists": ["sd:x", "a"], "hget": ["sd:x", "a"],
     "hgetall": ["sd:x"], "hmget": ["sd:x", "a"], "hset": ["sd:x", "a", "b"], "persist": ["sd:x"],
     "pexpireat": ["sd:x", "1"], "ping": [], "readonly": [], "role": [], "set": ["sd:x", "a"],
@@ -175,7 +175,7 @@ def test_each_granted_command_may_be_sent_for_keys_of_sessiond(guarded):
             assert dry_run(node, name.split("|")[0], *arguments), name
 
 
-FORBIDDEN = """ACL WHOAMI|BGSAVE|CLIENT KILL x|CLIENT LIST|CLUSTER FAILOVER|CLUSTER NODES|COMMAND|CONFIG GET *|
+FORBIDDEN = """ACL WHOAMI|BGSAVE|CLIENT KILL x|CLIENT LIST|CLUSTER FAILOVER|CLUSTER INFO|COMMAND|CONFIG GET *|
     CONFIG SET dir /|DBSIZE|DEBUG SLEEP 0|DEL sd:x|DUMP sd:x|FLUSHALL|FLUSHDB|FUNCTION LIST|INFO|KEYS *|MIGRATE h 1 k 0 1|
     MONITOR|PSYNC ? -1|PUBLISH __redis__:invalidate x|RANDOMKEY|RENAME sd:x sd:y|REPLICAOF h 1|SAVE|SCAN 0|
     SCRIPT FLUSH|SHUTDOWN|SUBSCRIBE other|SWAPDB 0 1|PSUBSCRIBE *|UNLINK sd:x|
