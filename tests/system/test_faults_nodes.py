@@ -107,6 +107,7 @@ def test_f01_kill_9_of_a_master(trial, service):
 def test_f02_a_frozen_master(trial, service):
     scene = Scene(trial)
     opened = [node.metric("sessiond_breaker_opened_total") for node in service.nodes]
+    rejected = service.nodes[1].metric("sessiond_store_rejected_total")
     announced = trial.cluster.proxies[scene.port].port
     pid = pid_in(trial.cluster, scene.port)
     freeze(pid)
@@ -114,6 +115,7 @@ def test_f02_a_frozen_master(trial, service):
     scene.look(1.2)
     assert service.nodes[1].metric("sessiond_breaker_opened_total") > opened[1]
     assert breakers(service.nodes[1])[announced] != "closed", readiness(service.nodes[1])
+    assert service.nodes[1].metric("sessiond_store_rejected_total") > rejected
     times = [trial.validate(login, 1).seconds for login in scene.unseen for _ in range(10)]
     assert percentile(times, 0.5) < AT_ONCE, times
     assert max(times) < BUDGET
