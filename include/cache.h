@@ -54,8 +54,8 @@ uint32_t cache_ticket(const struct cache *cache, const uint8_t owner[CACHE_OWNER
  * one. */
 bool cache_put(struct cache *cache, const struct cache_key *key, const struct cache_entry *entry,
                uint32_t ticket);
-/* Overwrites bytes within the value of an entry that is there and long enough; else does nothing.
- */
+/* Overwrites bytes within the value of an entry that is there, not final, and long enough; else
+ * does nothing. */
 void cache_patch(struct cache *cache, const struct cache_key *key, size_t offset, const void *bytes,
                  size_t length);
 /* Makes all tickets of the owner void and removes the owner's entries that are not final. `gone`

@@ -55,13 +55,13 @@ static void assert_misses(const struct cache_key *key)
 START_TEST(an_entry_comes_back_as_it_was_stored)
 {
     struct cache_key key = support_cache_key(1, 2, 3);
-    struct cache_entry entry = {TEXT("value"), 77, -12345, true}, found;
+    struct cache_entry entry = {TEXT("value"), 77, -12345, false}, found;
     ck_assert(cache_put(cache, &key, &entry, cache_ticket(cache, key.owner)));
     ck_assert(cache_get(cache, &key, &arena, &found));
     ck_assert(text_equal(found.value, TEXT("value")));
     ck_assert_uint_eq(found.generation, 77);
     ck_assert_int_eq(found.verified_ms, -12345);
-    ck_assert(found.final);
+    ck_assert(!found.final);
     cache_patch(cache, &key, 0, "other", 5);
     ck_assert_msg(text_equal(found.value, TEXT("value")), "the caller has a copy");
 }
@@ -151,6 +151,15 @@ START_TEST(a_patch_stays_within_the_value)
     cache_patch(cache, &none, 0, "x", 1);
     assert_holds(&key, "01ab45678z");
     assert_misses(&none);
+}
+END_TEST
+
+START_TEST(a_final_entry_is_not_patched)
+{
+    struct cache_key key = support_cache_key(1, 2, 3);
+    ck_assert(put(&key, "0123456789", true));
+    cache_patch(cache, &key, 2, "ab", 2);
+    assert_holds(&key, "0123456789");
 }
 END_TEST
 
@@ -307,7 +316,7 @@ static void model_patch(uint32_t user, uint32_t session, size_t offset)
     struct cache_key key = support_cache_key(user % 3, user, session);
     struct modelled *modelled = &model[user][session];
     cache_patch(cache, &key, offset, "!!", 2);
-    if (modelled->there && offset + 2 <= modelled->length)
+    if (modelled->there && !modelled->final && offset + 2 <= modelled->length)
         memcpy(modelled->value + offset, "!!", 2);
 }
 
@@ -424,6 +433,7 @@ static Suite *suite(void)
     tcase_add_test(entries, a_final_entry_is_only_replaced_by_a_final_one);
     tcase_add_test(entries, a_user_has_so_many_entries_and_the_oldest_goes);
     tcase_add_test(entries, a_patch_stays_within_the_value);
+    tcase_add_test(entries, a_final_entry_is_not_patched);
     tcase_add_test(entries, forgetting_takes_the_entries_of_one_owner_that_are_not_final);
     tcase_add_test(entries, a_ticket_is_void_once_its_owner_was_forgotten);
     tcase_add_test(entries, a_cache_without_bytes_stores_and_finds_nothing);

@@ -231,7 +231,8 @@ void cache_shard_patch(struct cache_shard *shard, const struct cache_key *key, u
 {
     pthread_mutex_lock(&shard->lock);
     struct cache_item *item = find(shard, key, hash);
-    if (item && offset <= item->length && length <= item->length - offset && length > 0)
+    if (item && !item->final && offset <= item->length && length <= item->length - offset &&
+        length > 0)
         memcpy(item->value + offset, bytes, length);
     pthread_mutex_unlock(&shard->lock);
 }

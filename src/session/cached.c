@@ -69,6 +69,12 @@ void cached_write_live(struct buffer *out, const struct session *session, unsign
     buffer_add_text(out, shown);
 }
 
+void cached_owe_touch(struct buffer *value)
+{
+    const bool owed = true;
+    memcpy(value->data + offsetof(struct cached_live, touch_owed), &owed, sizeof(owed));
+}
+
 void cached_write_dead(struct buffer *out, const struct tombstone *tombstone)
 {
     struct cached_dead head = {
@@ -194,10 +200,9 @@ int64_t session_entry_verified(void *service, const struct cache_entry *entry)
 void cached_touch(struct session_service *service, const struct cache_key *key,
                   const struct cached *cached, int64_t seen_s, bool owed)
 {
-    uint8_t flags = cached->head.flags;
-    flags = (uint8_t)(owed ? flags | CACHED_TOUCH_OWED : flags & ~CACHED_TOUCH_OWED);
     cache_patch(service->cache, key, offsetof(struct cached_live, last_seen_s), &seen_s,
                 sizeof(seen_s));
-    if (flags != cached->head.flags)
-        cache_patch(service->cache, key, offsetof(struct cached_live, flags), &flags, 1);
+    if (owed != cached->head.touch_owed)
+        cache_patch(service->cache, key, offsetof(struct cached_live, touch_owed), &owed,
+                    sizeof(owed));
 }

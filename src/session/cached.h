@@ -21,7 +21,6 @@ enum cached_flags {
     CACHED_REMEMBER = 1,
     CACHED_PREVIOUS = 2,      /* the hash of the access token before lies behind the head */
     CACHED_PREVIOUS_OVER = 4, /* record.previous_access_over */
-    CACHED_TOUCH_OWED = 8     /* Redis was away when it was used */
 };
 
 struct cached_live {
@@ -29,6 +28,7 @@ struct cached_live {
     uint8_t flags;
     uint16_t slot;
     struct cached_piece tenant, user_id, device_id, device_type;
+    bool touch_owed; /* Redis was away when it was used; a byte of its own, to be patched */
     int64_t version; /* of the user's state that it was read from */
     int64_t issued_ms, absolute_s;
     int64_t last_seen_s; /* as far as this node knows */
@@ -47,6 +47,8 @@ struct cached_dead {
 void cached_write_live(struct buffer *out, const struct session *session, unsigned slot,
                        int64_t version, struct text shown);
 void cached_write_dead(struct buffer *out, const struct tombstone *tombstone);
+/* Notes in a living one's value that Redis is still to be told of the last use. */
+void cached_owe_touch(struct buffer *value);
 
 /* The kind of a value; 0 if it is none of ours. */
 enum cached_kind cached_kind(struct text value);

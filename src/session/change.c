@@ -163,11 +163,13 @@ static void conclude(struct change *change)
     struct operation *operation = change->operation;
     enum err err = ERR_OK;
     bool keeps = change->revocation_count > 0;
-    if (keeps && change->epoch_err == ERR_OK && is_settled(operation))
-        settle(change);
-    else if (keeps && !change->kept)
+    bool heard = change->epoch_err == ERR_OK;
+    bool safe = change->kept || (heard && operation->durability == DURABILITY_REPLICATED);
+    if (keeps && !safe)
         err = ERR_JOURNAL_UNAVAILABLE;
-    else if (keeps && change->epoch_err != ERR_OK)
+    else if (keeps && heard && is_settled(operation))
+        settle(change);
+    else if (keeps && !heard)
         operation->durability = DURABILITY_PENDING;
     else
         err = change->epoch_err;
@@ -280,8 +282,11 @@ static void write_done(struct store_call *call, enum err err, const struct store
 static struct text next_stamp(struct change *change, const struct user_state *state)
 {
     struct arena *arena = change->edit.arena;
-    int64_t version = rules_next_version(state->version, change->operation->now_ms);
-    change->epoch = change->edit.raises_epoch ? version : state->epoch;
+    /* What Redis has forgotten goes on where it ended, as far as this node remembers. */
+    int64_t before = state->version > 0 ? state->version : change->fence_ms;
+    int64_t version = rules_next_version(before, change->operation->now_ms);
+    bool begins = change->edit.raises_epoch || (state->version == 0 && change->fence_ms > 0);
+    change->epoch = begins ? version : state->epoch;
     if (change->epoch == 0)
         return arena_format(arena, "%" PRId64, version);
     return arena_format(arena, "%" PRId64 " %" PRId64, version, change->epoch);
@@ -356,6 +361,18 @@ static void begin_edit(struct change *change, struct user_state *state)
     change->applied =
         revocation_apply(operation->context->worker->service, state, &change->codec.owner,
                          &change->edit, &policy, operation->arena, operation->now_ms);
+}
+
+enum verdict change_ended(struct change *change, const struct user_state *state,
+                          const uint8_t session_id[SESSION_ID], struct edit *edit)
+{
+    const struct operation *operation = change->operation;
+    const struct grave *grave = state_find_grave(state, session_id);
+    int64_t access_ttl = operation->conf->policy_access_ttl;
+    if (!grave || grave->tombstone.ended_s + access_ttl < operation->now_ms / 1000)
+        return CHANGE_DONE;
+    edit->raises_epoch = true;
+    return CHANGE_RESOLVED;
 }
 
 static void decide_and_write(struct change *change, const struct store_reply *reply)

@@ -60,6 +60,12 @@ struct change {
     bool journaled, kept; /* the journal took all of it; and has it on disk */
 };
 
+/* The verdict on a session that has ended already, or was never there. The node that ended it may
+ * have died, or lost its connection, before the news was out: as long as a token of it could be
+ * held for alive somewhere the news is told (again). */
+enum verdict change_ended(struct change *change, const struct user_state *state,
+                          const uint8_t session_id[SESSION_ID], struct edit *edit);
+
 /* Starts with the read. */
 void change_begin(struct change *change);
 

@@ -90,7 +90,7 @@ static enum verdict end_one(struct end_change *work, struct user_state *state, s
         return CHANGE_RESOLVED;
     if (!is_alive(work, state, session, policy)) {
         operation_refuse(&work->end->base, ERR_SESSION_NOT_FOUND, (struct text){0});
-        return CHANGE_DONE;
+        return change_ended(&work->change, state, work->target, edit);
     }
     bury_one(work, session, policy, edit);
     return CHANGE_WRITE;
@@ -119,7 +119,9 @@ static enum verdict end_presented(struct end_change *work, struct user_state *st
         return CHANGE_RESOLVED;
     if (session)
         operation_note_session(operation, session);
-    if (!is_alive(work, state, session, policy) || !is_token_of(work, session))
+    if (!is_alive(work, state, session, policy))
+        return change_ended(&work->change, state, work->token.session_id, edit);
+    if (!is_token_of(work, session))
         return CHANGE_DONE;
     bury_one(work, session, policy, edit);
     return CHANGE_WRITE;

@@ -20,7 +20,7 @@ struct lookup {
     struct cache_key key;
     struct state_codec codec;
     unsigned slot;
-    int64_t known_version;
+    int64_t known_version, known_seen_s;
 
     /* As they were when the read was sent: what it brings holds from then. */
     uint32_t ticket, generation;
@@ -129,11 +129,16 @@ static struct found found_dead(struct lookup *lookup, const struct tombstone *to
     return (struct found){.kind = FOUND_DEAD, .tombstone = *tombstone};
 }
 
-static struct found found_live(struct lookup *lookup, const struct session *session,
-                               int64_t version)
+/* A use that Redis was not told of, being away, counts all the same, and is still to be told. */
+static struct found found_live(struct lookup *lookup, struct session *session, int64_t version)
 {
     struct text shown = shown_complete(&lookup->arena, session->record.shown, session->id);
+    bool owed = lookup->known_seen_s > session->last_seen_s;
+    if (owed)
+        session->last_seen_s = lookup->known_seen_s;
     cached_write_live(&lookup->value, session, lookup->slot, version, shown);
+    if (owed)
+        cached_owe_touch(&lookup->value);
     store_value(lookup, false);
     return (struct found){.kind = FOUND_LIVE, .value = buffer_text(&lookup->value)};
 }
@@ -204,7 +209,9 @@ static struct found judge_reply(struct lookup *lookup, const struct store_reply 
     state_read_stamp(field_of(reply, FIELD_STAMP), &version, &epoch);
     if (is_behind(lookup, version, epoch))
         return (struct found){.err = ERR_STORE_BEHIND};
-    return judge_record(lookup, reply, version);
+    struct found found = judge_record(lookup, reply, version);
+    found.epoch = epoch;
+    return found;
 }
 
 static void lookup_done(struct store_call *call, enum err err, const struct store_reply *reply)
@@ -244,13 +251,16 @@ static void send_lookup(struct lookup *lookup, int64_t deadline_ms)
 static bool join(struct session_worker *worker, const struct cache_key *key,
                  const struct lookup_request *request, struct lookup_waiter *waiter)
 {
-    struct lookup *lookup = *row_of(worker, key->session);
+    struct lookup *lookup = request->alone ? NULL : *row_of(worker, key->session);
     while (lookup && memcmp(&lookup->key, key, sizeof(*key)) != 0)
         lookup = lookup->next;
     if (!lookup || lookup->ticket != cache_ticket(worker->service->cache, key->owner))
         return false;
     if (request->known_version > lookup->known_version)
         lookup->known_version = request->known_version;
+    if (request->known_seen_s > lookup->known_seen_s)
+        lookup->known_seen_s = request->known_seen_s;
+    waiter->joined = true;
     waiter->next = lookup->waiters;
     lookup->waiters = waiter;
     metrics_add(METRIC_CACHE_SHARED, 1);
@@ -274,8 +284,10 @@ void lookup_begin(struct session_worker *worker, const struct lookup_request *re
     lookup->key = key;
     lookup->codec = (struct state_codec){request->keyring, request->encrypt, *request->owner};
     lookup->known_version = request->known_version;
+    lookup->known_seen_s = request->known_seen_s;
     lookup->waiters = waiter;
     waiter->next = NULL;
+    waiter->joined = false;
     token_user_key(request->owner, 'u', lookup->user_key);
     memcpy(lookup->touch_field, key.session, SESSION_ID);
     lookup->touch_field[SESSION_ID] = 't';

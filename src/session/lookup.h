@@ -16,6 +16,7 @@ enum found_kind {
 struct found {
     enum err err; /* not ERR_OK: nothing is known */
     enum found_kind kind;
+    int64_t epoch;              /* of the user's state, unless err */
     struct text value;          /* FOUND_LIVE: as the cache holds it */
     struct tombstone tombstone; /* FOUND_DEAD, FOUND_REFUSED: why */
 };
@@ -24,6 +25,7 @@ struct found {
 struct lookup_waiter {
     void (*done)(struct lookup_waiter *waiter, const struct found *found);
     struct lookup_waiter *next;
+    bool joined; /* set by lookup_begin(): the read had begun before it was asked for */
 };
 
 /* What to read and with which keys, borrowed until `done`. */
@@ -33,12 +35,17 @@ struct lookup_request {
     const struct keyring *keyring;
     bool encrypt;
     int64_t known_version; /* of the user's state, as the cache has it; 0: unknown */
+    int64_t known_seen_s;  /* last use of the session, as far as this node knows; 0: unknown */
+    bool alone;            /* do not join */
     int64_t deadline_ms;
 };
 
 /* Asks Redis, or joins a read that is under way for the same session - unless the user was changed
  * since that read began. A state that is older than what this node has seen (its version below
- * known_version, or its epoch below the fence) is ERR_STORE_BEHIND. */
+ * known_version, or its epoch below the fence) is ERR_STORE_BEHIND.
+ *
+ * Who joins may ask for a token that was made after the read began, and must not take its word
+ * that there is none. */
 void lookup_begin(struct session_worker *worker, const struct lookup_request *request,
                   struct lookup_waiter *waiter);
 /* Frees what is kept for later lookups; none may be under way. */

@@ -116,7 +116,7 @@ static enum verdict decide_refresh(struct change *change, struct user_state *sta
     }
     if (!session) {
         operation_refuse_missing(operation, state, &work->presented, ERR_REFRESH_INVALID);
-        return CHANGE_DONE;
+        return change_ended(change, state, work->presented.session_id, edit);
     }
     operation_note_session(operation, session);
     policy_of(operation->conf, &policy);

@@ -16,6 +16,7 @@ struct validation {
     struct cache_key key;
     uint8_t hash[SECRET_HASH];
     int64_t known_version; /* of what memory has; 0: nothing */
+    int64_t known_seen_s;
 };
 
 enum source { FROM_REDIS, FROM_MEMORY, FROM_STALE_MEMORY };
@@ -40,7 +41,7 @@ static void note_use(struct validation *validation, const struct cached *cached,
     struct operation *operation = &validate->base;
     int64_t now_s = operation->now_ms / 1000;
     bool away = source == FROM_STALE_MEMORY;
-    bool owed = (cached->head.flags & CACHED_TOUCH_OWED) && !away;
+    bool owed = cached->head.touch_owed && !away;
     if (!validate->touch || (!owed && !rules_touch_due(&cached->session, policy, now_s)))
         return;
     struct session touched = cached->session;
@@ -110,7 +111,7 @@ static bool answer_from_memory(struct validation *validation)
     struct cache_entry entry;
     struct cached cached;
     struct policy policy;
-    validation->known_version = 0;
+    validation->known_version = validation->known_seen_s = 0;
     if (!cache_get(service->cache, &validation->key, operation->arena, &entry))
         return false;
     if (cached_kind(entry.value) == CACHED_DEAD) {
@@ -120,6 +121,7 @@ static bool answer_from_memory(struct validation *validation)
     if (!cached_read_live(entry.value, validation->key.session, &cached))
         return false;
     validation->known_version = cached.head.version;
+    validation->known_seen_s = cached.head.last_seen_s;
     policy_of(operation->conf, &policy);
     if (!cached_is_fresh(service, &entry, cached.head.slot, clock_monotonic_ms()))
         return false;
@@ -195,7 +197,11 @@ bool validate_vouches(struct operation *operation, const struct token *token)
 
 /* --- from Redis --- */
 
-static void accept_found(struct validation *validation, struct text value)
+static void ask_redis(struct validation *validation, bool alone);
+
+/* False if Redis is to be asked once more: who joined another one's read may have the token of a
+ * refresh that came after it. */
+static bool accept_found(struct validation *validation, struct text value)
 {
     struct operation *operation = &validation->validate->base;
     struct cached cached;
@@ -203,15 +209,18 @@ static void accept_found(struct validation *validation, struct text value)
     policy_of(operation->conf, &policy);
     if (!cached_read_live(arena_copy(operation->arena, value), validation->key.session, &cached)) {
         operation->err = ERR_INTERNAL;
-        return;
+        return true;
     }
     struct text reason = judge(validation, &cached, &policy);
     if (!reason.data) {
         accept_session(validation, &cached, &policy, FROM_REDIS);
-        return;
+        return true;
     }
+    if (validation->waiter.joined)
+        return false;
     cached_note(operation, &cached);
     operation_refuse(operation, ERR_TOKEN_INVALID, reason);
+    return true;
 }
 
 static void refuse_found(struct operation *operation, const struct found *found)
@@ -223,11 +232,13 @@ static void refuse_found(struct operation *operation, const struct found *found)
 }
 
 /* A session that memory has and Redis does not: lost, if its time is not over. What Redis lost is
- * unknown to it, not invalid. */
-static void refuse_missing(struct validation *validation)
+ * unknown to it, not invalid. But if tokens of the user died since, it may have been one of them,
+ * whose tombstone was given up. */
+static void refuse_missing(struct validation *validation, const struct found *found)
 {
     static const struct user_state nothing;
-    if (validation->known_version > 0 && answer_stale(validation))
+    if (found->epoch <= validation->known_version && validation->known_version > 0 &&
+        answer_stale(validation))
         return;
     operation_refuse_missing(&validation->validate->base, &nothing, &validation->validate->parsed,
                              ERR_TOKEN_INVALID);
@@ -251,10 +262,13 @@ static void lookup_found(struct lookup_waiter *waiter, const struct found *found
     }
     switch (found->kind) {
     case FOUND_LIVE:
-        accept_found(validation, found->value);
+        if (!accept_found(validation, found->value)) {
+            ask_redis(validation, true);
+            return;
+        }
         break;
     case FOUND_MISSING:
-        refuse_missing(validation);
+        refuse_missing(validation, found);
         break;
     case FOUND_DEAD:
     case FOUND_REFUSED:
@@ -264,7 +278,7 @@ static void lookup_found(struct lookup_waiter *waiter, const struct found *found
     end_validation(validation);
 }
 
-static void ask_redis(struct validation *validation)
+static void ask_redis(struct validation *validation, bool alone)
 {
     const struct operation *operation = &validation->validate->base;
     const struct token *token = &validation->validate->parsed;
@@ -274,6 +288,8 @@ static void ask_redis(struct validation *validation)
         .keyring = operation->context->keyring,
         .encrypt = operation->conf->keys_encryption != ENCRYPTION_NONE,
         .known_version = validation->known_version,
+        .known_seen_s = validation->known_seen_s,
+        .alone = alone,
         .deadline_ms = operation->deadline_ms,
     };
     validation->waiter.done = lookup_found;
@@ -302,6 +318,6 @@ void session_validate(struct validate *validate)
         metrics_add(METRIC_CACHE_HITS, 1);
         end_validation(validation);
     } else {
-        ask_redis(validation);
+        ask_redis(validation, false);
     }
 }

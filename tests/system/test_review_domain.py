@@ -1,0 +1,157 @@
+"""What reviewers of the domain came up with: each a race or a loss that is rare, made certain here.
+
+Two nodes on one Redis; what the second one hears of it goes through a proxy."""
+
+import threading
+import time
+
+import pytest
+
+from client import Redis
+from daemon import Daemon, unique
+from proxy import ProxyLoop
+from redis_servers import SLOW, SingleRedis, free_port, wait_until
+
+IDLE = 10  # seconds, the least there is
+
+
+class Pair:
+    """`direct` talks to Redis, `behind` through the proxy."""
+
+    def __init__(self, directory, loop):
+        self.redis = SingleRedis(directory / "redis").start()
+        self.proxy = loop.proxy(free_port(), self.redis.port)
+        options = {"redis__mode": "standalone", "redis__wait_timeout": "0",
+                   "redis__timeout": f"{int(2000 * SLOW)}ms", "policy__idle_timeout": f"{IDLE}s",
+                   "server__workers": "1"}
+        self.direct = Daemon(directory / "direct", self, **options,
+                             redis__nodes=f"127.0.0.1:{self.redis.port}")
+        self.behind = Daemon(directory / "behind", self, key_file=self.direct.node.key_file,
+                             **options)
+
+    def nodes(self):
+        return [f"127.0.0.1:{self.proxy.port}"]
+
+    def start(self):
+        self.direct.start()
+        self.behind.start()
+        return self
+
+    def stop(self):
+        for daemon in (self.direct, self.behind):
+            daemon.kill()
+        self.redis.stop()
+
+
+@pytest.fixture(scope="module")
+def loop():
+    proxies = ProxyLoop()
+    yield proxies
+    proxies.stop()
+
+
+@pytest.fixture
+def pair(tmp_path, loop):
+    found = Pair(tmp_path, loop)
+    try:
+        yield found.start()
+    finally:
+        found.stop()
+
+
+def the_hash(redis):
+    """The only user's hash."""
+    keys = [key for key in redis.keys() if key.startswith(b"sd:u:")]
+    assert len(keys) == 1, keys
+    return keys[0]
+
+
+def fields_of(redis, key):
+    reply = redis.call("HGETALL", key)
+    return dict(zip(reply[::2], reply[1::2]))
+
+
+def test_a_new_token_is_not_judged_by_a_read_that_began_before_it(pair):
+    login = pair.direct.login()
+    assert pair.behind.is_alive(pair.direct.login()["access_token"])  # it is connected
+    with pair.proxy.fault("delay", ms=250):
+        first = threading.Thread(target=pair.behind.validate, args=(login["access_token"],))
+        first.start()
+        time.sleep(0.05)  # Redis has read the session, its answer is under way
+        fresh = pair.direct.refresh(login["refresh_token"]).json
+        answer = pair.behind.validate(fresh["access_token"])
+        first.join()
+    assert pair.proxy.hits["delay"] > 0
+    assert answer.status == 200, answer
+
+
+@pytest.mark.parametrize("how", ["kick", "logout", "refresh"])
+def test_a_session_that_ended_unheard_is_dead_once_somebody_was_told(pair, how):
+    """The node that ended it died between its write and the news of it."""
+    login = pair.direct.login()
+    user, session, token = login["user_id"], login["session_id"], login["access_token"]
+    field = bytes.fromhex(session)
+    with Redis(pair.redis.port) as redis:
+        key = the_hash(redis)
+        record = redis.call("HGET", key, field)
+        assert pair.direct.kick(user, session).status == 200
+        grave = redis.call("HGET", key, field)
+        redis.call("HSET", key, field, record)
+        wait_until(lambda: pair.behind.validate(token).json.get("source") == "cache", 2, "cached")
+        redis.call("HSET", key, field, grave)
+    if how == "kick":
+        assert pair.behind.kick(user, session).status == 404
+    elif how == "logout":
+        answer = pair.behind.call("POST", "/v1/logout", None, token)
+        assert answer.status == 200 and answer.json["ended"] == 0, answer
+    else:
+        assert pair.behind.refresh(login["refresh_token"]).status == 401
+    answer = pair.behind.validate(token)
+    assert answer.status == 401 and answer.json["reason"] == "kicked", answer
+
+
+def test_a_session_that_is_gone_since_others_ended_is_dead(pair):
+    """Its tombstone was given up for later ones, while this node did not listen."""
+    login = pair.direct.login()
+    token = login["access_token"]
+    assert pair.behind.is_alive(token)
+    pair.proxy.inject("cut", whom="watch")
+    pair.proxy.cut_now("watch")
+    wait_until(lambda: pair.behind.validate(token).json["source"] == "redis", 3, "unverified")
+    with Redis(pair.redis.port) as redis:
+        key = the_hash(redis)
+        version = int(fields_of(redis, key)[b"!"].split()[0])
+        redis.call("HDEL", key, bytes.fromhex(login["session_id"]))
+        redis.call("HSET", key, "!", f"{version + 20000} {version + 10000}")
+    answer = pair.behind.validate(token)
+    assert answer.status == 401, answer
+
+
+def test_a_user_who_comes_back_after_all_was_forgotten_is_served(pair):
+    """The hash expired right after its last session was ended."""
+    user = unique("returns")
+    login = pair.direct.login(user)
+    assert pair.behind.is_alive(login["access_token"])
+    assert pair.direct.call("POST", "/v1/logout", None, login["access_token"]).status == 200
+    wait_until(lambda: not pair.behind.is_alive(login["access_token"]), 2, "heard")
+    with Redis(pair.redis.port) as redis:
+        redis.call("DEL", the_hash(redis))
+    fresh = pair.direct.login(user)
+    assert pair.direct.validate(fresh["access_token"]).status == 200
+    assert pair.behind.validate(fresh["access_token"]).status == 200
+
+
+def test_a_use_during_an_outage_counts_when_it_is_over(pair):
+    login = pair.direct.login()
+    token = login["access_token"]
+    assert pair.behind.is_alive(token)
+    begun = time.monotonic()
+    with pair.proxy.fault("cut"):
+        pair.proxy.cut_now()
+        time.sleep(0.7 * IDLE)
+        answer = pair.behind.validate(token)
+        assert answer.status == 200 and answer.json["stale"], answer
+    time.sleep(max(0, begun + 1.3 * IDLE - time.monotonic()))
+    answer = pair.behind.validate(token)
+    assert answer.status == 200 and not answer.json["stale"], answer
+    wait_until(lambda: pair.direct.is_alive(token), 2, "the use was told to Redis")
