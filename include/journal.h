@@ -18,7 +18,8 @@
  *
  * Bounded by journal.max_bytes, of which an eighth is kept for appending: beyond it settled
  * revocations go, oldest first; when all are unsettled, journal_add() refuses. Unsettled ones that
- * are there are never given up. The open file is locked: a second process on it is refused. */
+ * are there are never given up. Of one owner the newest 256 settled ones are kept. The open file is
+ * locked: a second process on it is refused. */
 #pragma once
 
 #include "conf.h"

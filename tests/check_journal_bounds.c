@@ -73,6 +73,26 @@ START_TEST(settled_ones_make_room_oldest_first)
 END_TEST
 
 /* Ten times more than fits goes through; the file stays within its bound all the time. */
+START_TEST(one_owner_keeps_the_newest_settled_ones)
+{
+    trial_start();
+    journal_settle(trial.journal, trial_add(trial_session(2, 1), false));
+    uint64_t unsettled = trial_add(trial_session(1, 1), false);
+    for (unsigned session = 2; session <= 1001; session++)
+        journal_settle(trial.journal, trial_add(trial_session(1, session), false));
+    ck_assert(trial_finds(2, 1, 0));
+    ck_assert(trial_finds(1, 1, 0));
+    ck_assert(!trial_finds(1, 2, 0));
+    ck_assert(trial_finds(1, 1001 - 255, 0));
+    ck_assert(trial_finds(1, 1001, 0));
+    ck_assert_uint_le(trial_usage().records, 2 + 256 + 1);
+    ck_assert_uint_eq(trial_usage().unsettled, 1);
+    journal_settle(trial.journal, unsettled);
+    trial_assert_gauges();
+    trial_stop();
+}
+END_TEST
+
 START_TEST(the_file_never_grows_beyond_its_bound)
 {
     int64_t largest = 0;
@@ -362,6 +382,7 @@ int main(void)
     tcase_set_timeout(bounds, 30);
     tcase_add_test(bounds, a_full_journal_refuses_and_forgets_nothing_unsettled);
     tcase_add_test(bounds, settled_ones_make_room_oldest_first);
+    tcase_add_test(bounds, one_owner_keeps_the_newest_settled_ones);
     tcase_add_test(bounds, the_file_never_grows_beyond_its_bound);
     tcase_add_test(bounds, a_bound_that_was_reloaded_holds_at_once);
     tcase_add_test(bounds, what_can_kill_nothing_any_more_is_forgotten);

@@ -9,7 +9,12 @@
 #include "journal_entry.h"
 #include "metrics.h"
 
-enum { SLICE = 512, SHRINK_FROM = 1024 };
+enum {
+    SLICE = 512,
+    SHRINK_FROM = 1024,
+    OWNER_SETTLED = 256, /* of one owner that are kept */
+    GIVEN_UP_AT_ONCE = 8
+};
 
 void journal_index_init(struct journal_index *index)
 {
@@ -208,6 +213,25 @@ static bool make_room(struct journal_index *index, int64_t needed, int64_t limit
     return index->bytes + needed <= limit;
 }
 
+/* An owner's entries are walked, under the lock, by every look-up of that owner: one who logs in in
+ * a loop may neither make them slow nor drive out what others have revoked. The newest stand first.
+ */
+static void forget_surplus(struct journal_index *index, const uint8_t owner[JOURNAL_OWNER])
+{
+    size_t settled = 0;
+    struct journal_entry *next;
+    for (struct journal_entry *at = index->buckets[bucket_of(owner)].first; at; at = next) {
+        next = at->next;
+        settled += at->settled && journal_entry_is_of(at, owner);
+        if (settled <= OWNER_SETTLED || !at->settled || !journal_entry_is_of(at, owner))
+            continue;
+        remove_slot(index, &index->slots[slot_at(index, at->number)]);
+        if (settled == OWNER_SETTLED + GIVEN_UP_AT_ONCE)
+            break;
+    }
+    tidy_slots(index);
+}
+
 static bool is_written(const struct journal_index *index, const struct journal_entry *entry)
 {
     return entry->written || entry->number <= index->covered;
@@ -228,6 +252,7 @@ static enum journal_added add(struct journal_index *index, const struct revocati
     taken.settled = false;
     *ret = journal_entry_new(&taken);
     insert(index, *ret);
+    forget_surplus(index, (*ret)->owner);
     return JOURNAL_ADDED;
 }
 
