@@ -31,7 +31,7 @@ from nemesis import FAULTS, Lane, World, schedule  # noqa: E402
 from redis_servers import ProxiedCluster, wait_until  # noqa: E402
 
 NODES = 3
-GRACE = 5
+GRACE = 3
 OPTIONS = {
     "redis__timeout": "500ms", "redis__connect_timeout": "300ms",
     # Lives are short, so that what a run leaves behind does not grow with its length.
@@ -272,8 +272,9 @@ def main(words):
     arguments = parse(words)
     if arguments.binary:
         daemons.BINARY = str(pathlib.Path(arguments.binary).resolve())
-    # Whoever ends us ends what we started.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    # Whoever ends us ends what we started; also in the background, where Ctrl-C would be ignored.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
     print(f"Chaos: {arguments.seconds:.0f} s, seed {arguments.seed}", flush=True)
     directory = pathlib.Path(arguments.keep or tempfile.mkdtemp(prefix="sessiond-chaos-"))
     run = Run(arguments, directory)
