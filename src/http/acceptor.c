@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -21,7 +22,8 @@ enum {
     BURST = 64,     /* connections taken off one listener before the others get their turn */
     MOST_OPS = 256, /* connections of the ops plane, outside the limits of the other */
     LOG_INTERVAL_MS = 10000, /* between two lines about the same trouble */
-    PAUSE_MS = 100           /* when the process is out of descriptors for good */
+    PAUSE_MS = 100,          /* when the process is out of descriptors for good */
+    MOST_KEPT_BACK = 256     /* descriptors that clients do not get */
 };
 
 enum order { ORDER_NONE, ORDER_STOP_MAIN, ORDER_STOP };
@@ -35,6 +37,7 @@ struct acceptor {
     pthread_mutex_t lock;
     pthread_cond_t obeyed_changed;
     enum order order, obeyed;
+    int most_descriptor;    /* the highest that a client may have */
     int64_t quiet_until_ms; /* of the log */
     struct buffer refusal;  /* the whole answer of a connection over the limit */
 };
@@ -93,20 +96,6 @@ static bool take_place(struct acceptor *acceptor, struct client *connection, enu
     return connection->counted;
 }
 
-static void welcome(struct acceptor *acceptor, enum plane plane, int fd,
-                    const struct sockaddr_storage *address, socklen_t length)
-{
-    struct client *connection = client_create(fd, address, length);
-    if (!take_place(acceptor, connection, plane)) {
-        refuse(acceptor, fd);
-        client_destroy(&connection);
-        return;
-    }
-    metrics_add(METRIC_CONNECTIONS_ACCEPTED, 1);
-    struct http_server *server = acceptor->server;
-    worker_give(plane == PLANE_OPS ? server->ops_worker : least_busy(server), connection);
-}
-
 static bool may_log(struct acceptor *acceptor)
 {
     int64_t now_ms = clock_monotonic_ms();
@@ -114,6 +103,34 @@ static bool may_log(struct acceptor *acceptor)
         return false;
     acceptor->quiet_until_ms = now_ms + LOG_INTERVAL_MS;
     return true;
+}
+
+/* Descriptors are given lowest first: a high one says that few are left. Those are for Redis, the
+ * audit file and the journal, without which a client's connection would be of no use. */
+static int most_descriptor_of_clients(void)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur > INT32_MAX)
+        return INT32_MAX;
+    rlim_t kept_back = limit.rlim_cur / 4;
+    return (int)(limit.rlim_cur - (kept_back < MOST_KEPT_BACK ? kept_back : MOST_KEPT_BACK));
+}
+
+static void welcome(struct acceptor *acceptor, enum plane plane, int fd,
+                    const struct sockaddr_storage *address, socklen_t length)
+{
+    struct client *connection = client_create(fd, address, length);
+    bool has_room = plane == PLANE_OPS || fd < acceptor->most_descriptor;
+    if (!has_room && may_log(acceptor))
+        log_error("accept_failed", "reason=\"few descriptors are left\"");
+    if (!has_room || !take_place(acceptor, connection, plane)) {
+        refuse(acceptor, fd);
+        client_destroy(&connection);
+        return;
+    }
+    metrics_add(METRIC_CONNECTIONS_ACCEPTED, 1);
+    struct http_server *server = acceptor->server;
+    worker_give(plane == PLANE_OPS ? server->ops_worker : least_busy(server), connection);
 }
 
 static int open_reserve(void)
@@ -217,6 +234,7 @@ struct acceptor *acceptor_start(struct http_server *server, const struct conf *c
         return NULL;
     struct acceptor *acceptor = xcalloc(1, sizeof(*acceptor));
     acceptor->server = server;
+    acceptor->most_descriptor = most_descriptor_of_clients();
     acceptor->listeners = listeners;
     acceptor->wake = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     acceptor->reserve = open_reserve();

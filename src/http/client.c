@@ -52,6 +52,7 @@ void client_enter(struct client *connection, enum client_phase phase, const stru
                   int64_t now_ms)
 {
     connection->phase = phase;
+    connection->asked = connection->asked || phase != CLIENT_IDLE;
     connection->phase_began_ms = now_ms;
     connection->deadline_ms = now_ms + phase_length_ms(phase, conf);
     connection->look_again_ms = now_ms + conf->server_header_timeout * 1000;

@@ -38,6 +38,7 @@ struct client {
     struct text peer;
 
     enum client_phase phase;
+    bool asked; /* it has sent a request, or begun to */
     int64_t phase_began_ms;
     int64_t deadline_ms;
     int64_t look_again_ms; /* when to ask the kernel about an idle connection */

@@ -15,8 +15,9 @@
 #include "request_private.h"
 
 enum {
-    SCAN_MS = 250,         /* how coarse deadlines are kept */
-    DRAIN_SCAN_MS = 20,    /* while a stop waits for it */
+    SCAN_MS = 250,      /* how coarse deadlines are kept */
+    DRAIN_SCAN_MS = 20, /* while a stop waits for it */
+    NEWCOMER_MS = 1000, /* for the first request of a connection that came just before the drain */
     DRAIN_EXTRA_MS = 3000, /* beyond the drain's end, for what is cut to be given up */
     ROUNDS = 8             /* of libmicrohttpd in one turn, before sockets are looked at again */
 };
@@ -142,11 +143,6 @@ static void on_connection(void *user, struct MHD_Connection *mhd, void **context
 
 static void admit(struct worker *worker, struct client *connection)
 {
-    if (worker->draining) {
-        close(connection->fd);
-        release_connection(worker, connection);
-        return;
-    }
     worker->arriving = connection;
     if (MHD_add_connection(worker->daemon, connection->fd,
                            (const struct sockaddr *)&connection->socket_address,
@@ -160,17 +156,28 @@ static void admit(struct worker *worker, struct client *connection)
 
 /* --- draining --- */
 
+/* Its first request may be on its way: with a socket that outlives this process the client was
+ * never refused, so it must not be hung up on. */
+static bool is_newcomer(const struct worker *worker, const struct client *connection)
+{
+    return !connection->asked &&
+           (int64_t)uv_now(&worker->loop) - connection->phase_began_ms < NEWCOMER_MS;
+}
+
+/* Reading only: a request that has just arrived is still served. */
+static void hang_up_idle(struct worker *worker)
+{
+    for (struct client *at = worker->connections; at != NULL; at = at->next)
+        if (at->phase == CLIENT_IDLE && !is_newcomer(worker, at))
+            shutdown(at->fd, SHUT_RD);
+}
+
 static void begin_drain(struct worker *worker)
 {
     uv_update_time(&worker->loop);
     worker->draining = true;
     worker->drain_deadline_ms = (int64_t)uv_now(&worker->loop) + worker->server->drain_timeout_ms;
-    for (struct client *at = worker->connections; at != NULL; at = at->next) {
-        if (at->phase == CLIENT_IDLE) {
-            /* Reading only: a request that has just arrived is still served. */
-            shutdown(at->fd, SHUT_RD);
-        }
-    }
+    hang_up_idle(worker);
     uv_timer_start(&worker->scan, worker->scan.timer_cb, DRAIN_SCAN_MS, DRAIN_SCAN_MS);
 }
 
@@ -184,6 +191,7 @@ static void drain_step(struct worker *worker)
         worker->abandoned = true;
         uv_stop(&worker->loop);
     } else {
+        hang_up_idle(worker);
         /* libmicrohttpd may have missed that a client has left; a deadline would come late. */
         for (struct client *at = worker->connections; at != NULL; at = at->next)
             if (late_ms >= 0 || client_is_over(at))
