@@ -276,7 +276,23 @@ END_TEST
 
 /* --- calls that leave --- */
 
-START_TEST(calls_that_leave_with_the_map_or_at_the_end_free_their_places)
+START_TEST(calls_that_end_with_their_link_free_their_places)
+{
+    start();
+    struct store_rig other;
+    rig_open_link(&other, rig.store);
+    redis_node_script(node, SCRIPT(EXPECT("GET a"), SLEEP(100)));
+    rig_send(&other, &probes[0], "GET a", 0, 3000);
+    rig_run(&other, 30);
+    ck_assert_uint_gt(atomic_load(&rig.store->breakers->breaker.under_way), 0);
+    rig_close_link(&other);
+    ck_assert_int_eq(probes[0].err, ERR_SHUTTING_DOWN);
+    rig_run(&rig, 150);
+    stop();
+}
+END_TEST
+
+START_TEST(calls_that_leave_with_the_map_free_their_places)
 {
     char map[128];
     node = redis_node_start(0);
@@ -318,7 +334,8 @@ static TCase *breaker_case(void)
     tcase_add_test(breakers, what_one_link_learns_holds_for_the_others);
     tcase_add_test(breakers, a_node_that_is_back_is_found_by_few_calls_then_serves_all);
     tcase_add_test(breakers, without_any_call_pings_close_it);
-    tcase_add_test(breakers, calls_that_leave_with_the_map_or_at_the_end_free_their_places);
+    tcase_add_test(breakers, calls_that_end_with_their_link_free_their_places);
+    tcase_add_test(breakers, calls_that_leave_with_the_map_free_their_places);
     return breakers;
 }
 
