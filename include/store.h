@@ -133,8 +133,8 @@ size_t store_nodes(const struct store *store, struct store_node_health *ret, siz
  * "Client-side caching in Redis"), and is pinged every 250 ms. While it is up it is a *generation*:
  * a number that is never used twice. What was read under a generation has not changed since, unless
  * the watcher was told, up to the generation's proof: the time at which the last answered ping was
- * sent. A slot without a generation is not watched: its watch is down, or its master does not serve,
- * or says that the slot is not, or not wholly, its own. */
+ * sent. A slot without a generation is not watched: its watch is down, or its master does not
+ * serve, or says that the slot is not, or not wholly, its own. */
 struct store_watcher {
     void *user;
     /* All on the control thread; must not block. */
