@@ -15,7 +15,8 @@
 enum {
     LIST_AT_ONCE = 256,
     UNDER_WAY_MOST = 64,
-    FUTILE_MOST = 64, /* replays in a row that brought nothing: then a pause */
+    LOOKED_AT_ONCE = 2048, /* the keeper's loop must not stand still, or its calls look slow */
+    FUTILE_MOST = 64,      /* replays in a row that brought nothing: then a pause */
     PAUSE_FIRST_MS = 500,
     PAUSE_MOST_MS = 5 * 1000,
     RECENT_MS = 10 * 60 * 1000 /* what a server that was away may have lost */
@@ -38,6 +39,7 @@ struct replay {
     struct arena arena;
     struct revocation *list; /* of the pass, in the arena */
     size_t list_count, list_at;
+    size_t looked; /* in this turn of the loop */
     size_t under_way;
     unsigned futile;
     bool fruitful; /* the pass has settled something */
@@ -173,9 +175,13 @@ static bool fetch_list(struct replay *replay)
     return replay->list_count > 0;
 }
 
-static const struct revocation *next_revocation(struct replay *replay)
+/* The next one to be replayed, NULL at the end, or (*later) when others must have their turn. */
+static const struct revocation *next_revocation(struct replay *replay, bool *later)
 {
     for (;;) {
+        *later = replay->looked++ >= LOOKED_AT_ONCE;
+        if (*later)
+            return NULL;
         if (replay->list_at == replay->list_count && !fetch_list(replay))
             return NULL;
         const struct revocation *revocation = &replay->list[replay->list_at++];
@@ -222,8 +228,14 @@ static void go_on(struct replay *replay)
 {
     if (!replay->passing)
         begin_pass(replay);
+    bool later;
     while (replay->under_way < UNDER_WAY_MOST && replay->futile < FUTILE_MOST) {
-        const struct revocation *revocation = next_revocation(replay);
+        const struct revocation *revocation = next_revocation(replay, &later);
+        if (later) {
+            /* Not 0: libuv runs a timer that is due again before it looks at sockets. */
+            uv_timer_start(&replay->timer, replay->timer.timer_cb, 1, 0);
+            return;
+        }
         if (!revocation) {
             if (replay->under_way == 0)
                 end_pass(replay);
@@ -238,6 +250,7 @@ static void go_on(struct replay *replay)
 static void on_timer(uv_timer_t *timer)
 {
     struct replay *replay = timer->data;
+    replay->looked = 0;
     if (!replay->stopped)
         go_on(replay);
 }
