@@ -255,7 +255,8 @@ def parse(words):
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1000000))
     parser.add_argument("--binary", help="the sessiond to run")
     parser.add_argument("--rate", type=float, default=500, help="calls a second")
-    parser.add_argument("--keep", help="leave logs, audit files and the history in this directory")
+    parser.add_argument("--keep", metavar="DIR",
+                        help="leave logs, audit files and the history in this new directory")
     parser.add_argument("--patience", type=float, default=80, metavar="SECONDS",
                         help="after the run, for nodes that distrust a Redis that lost changes")
     parser.add_argument("--only", action="append", metavar="FAULT", default=[],
@@ -277,6 +278,8 @@ def main(words):
         signal.signal(number, lambda number, _: sys.exit(128 + number))
     print(f"Chaos: {arguments.seconds:.0f} s, seed {arguments.seed}", flush=True)
     directory = pathlib.Path(arguments.keep or tempfile.mkdtemp(prefix="sessiond-chaos-"))
+    if arguments.keep:
+        directory.mkdir()   # a new one: what an earlier run left would be taken for this one's
     run = Run(arguments, directory)
     try:
         run.start()
