@@ -10,7 +10,10 @@
 
 enum {
     /* A cutoff that is made without Redis, which orders changes, allows for clocks that differ. */
-    CLOCKS_APART_MS = 1000
+    CLOCKS_APART_MS = 1000,
+    /* Sessions that a user may end without Redis, which knows which there are: names are cheap, and
+     * the journal's room is everybody's. Who has more can end all at once. */
+    BLIND_MOST = 100
 };
 
 struct end_change {
@@ -258,13 +261,39 @@ static struct revocation revoke_blindly(struct end_change *work)
                                  token_session_created_ms(id) / 1000 + policy.absolute_timeout);
 }
 
+/* Could there be a living session of this name? */
+static bool is_conceivable(const struct end_change *work)
+{
+    const struct operation *operation = &work->end->base;
+    int64_t age_ms = operation->now_ms - token_session_created_ms(work->target);
+    return age_ms > -CLOCKS_APART_MS && age_ms < operation->conf->policy_absolute_timeout * 1000;
+}
+
+static bool has_room(const struct end_change *work)
+{
+    const struct operation *operation = &work->end->base;
+    struct journal *journal = operation->context->worker->service->journal;
+    size_t count, unsettled = 0;
+    struct revocation *list =
+        journal_of_owner(journal, owner_bytes(&work->change.codec.owner), operation->arena, &count);
+    for (size_t i = 0; i < count; i++)
+        unsettled += !list[i].settled;
+    return unsettled < BLIND_MOST;
+}
+
 /* May it be done although nobody can be asked? Services may; users with a token that memory vouches
  * for; and every token that we issued may end its own session. */
 static bool may_end_blindly(struct end_change *work)
 {
     const struct end_sessions *end = work->end;
+    if (end->scope == END_ONE && !is_conceivable(work)) {
+        operation_refuse(&work->end->base, ERR_SESSION_NOT_FOUND, (struct text){0});
+        return false;
+    }
     if (!end->token.data || end->scope == END_PRESENTED)
         return true;
+    if (end->scope == END_ONE && !has_room(work))
+        return false;
     return !revocation_refuses(&work->end->base, &work->token, ERR_TOKEN_INVALID) &&
            validate_vouches(&work->end->base, &work->token);
 }

@@ -155,3 +155,22 @@ def test_a_use_during_an_outage_counts_when_it_is_over(pair):
     answer = pair.behind.validate(token)
     assert answer.status == 200 and not answer.json["stale"], answer
     wait_until(lambda: pair.direct.is_alive(token), 2, "the use was told to Redis")
+
+
+def test_a_user_cannot_fill_the_journal_with_names_in_an_outage(pair):
+    login = pair.direct.login()
+    token = login["access_token"]
+    assert pair.behind.is_alive(token)
+    first = int(login["session_id"], 16)
+
+    def kick(number):
+        return pair.behind.call("DELETE", f"/v1/devices/{number:016x}", None, token).status
+
+    with pair.proxy.fault("cut"):
+        pair.proxy.cut_now()
+        assert [kick(number) for number in (1, 2 ** 64 - 1)] == [404, 404]
+        statuses = [kick(first + number) for number in range(1, 121)]
+        assert statuses == [202] * 100 + [503] * 20
+        # The end of everything still has its place.
+        answer = pair.behind.call("POST", "/v1/logout-all", {}, token)
+        assert answer.status == 202 and pair.behind.validate(token).status == 401
