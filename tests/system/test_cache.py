@@ -1,0 +1,398 @@
+"""The cache of validated tokens: what it saves, what it must not hide, what it is bounded by."""
+
+import contextlib
+import signal
+import time
+
+import pytest
+
+from checks import check_dead, check_ended
+from client import Redis
+from daemon import ACME, SERVICE, Daemon, now, unique
+from faults import frozen
+from probes import ask_all, log_in_all, request, validate_all, validation
+from redis_servers import SLOW, SingleRedis, wait_until
+from test_parallel import at_once
+
+READS = ("hmget", "hget", "hgetall", "get")
+
+
+@pytest.fixture(scope="module")
+def three(workspace, cluster):
+    daemon = Daemon(workspace / "cache", cluster, count=3, policy__refresh_grace=2,
+                    policy__max_devices=10)
+    try:
+        yield daemon.start()
+        daemon.stop()
+    finally:
+        daemon.kill()
+
+
+@pytest.fixture
+def own_redis(tmp_path):
+    server = SingleRedis(tmp_path / "redis")
+    try:
+        yield server.start()
+    finally:
+        server.stop()
+
+
+@pytest.fixture
+def alone(start, own_redis):
+    """Starts nodes on a Redis that nobody else uses; its counts tell what they ask it."""
+    def begin(count=1, **options):
+        return start(count, redis=own_redis, redis__mode="standalone", redis__wait_timeout=0,
+                     **options)
+    begin.redis = own_redis
+    return begin
+
+
+def source(daemon, login, node=0):
+    answer = daemon.validate(login["access_token"], node)
+    assert answer.status == 200 and answer.json["stale"] is False, answer
+    return answer.json["source"]
+
+
+def remember(daemon, *logins, nodes=None):
+    """Every node has them in memory, and believes it."""
+    for node in range(len(daemon.nodes)) if nodes is None else nodes:
+        for login in logins:
+            wait_until(lambda: source(daemon, login, node) == "cache", 3, "it is in memory")
+
+
+def calls_of(redis):
+    with Redis(redis.port) as node:
+        return node.command_counts()
+
+
+def reads_of(redis):
+    counts = calls_of(redis)
+    return sum(counts.get(name, 0) for name in READS)
+
+
+def reset_counts(redis):
+    with Redis(redis.port) as node:
+        node.call("CONFIG", "RESETSTAT")
+
+
+# --- what it saves --------------------------------------------------------------------------------
+def test_the_source_is_redis_first_and_memory_then(three):
+    login = three.login()
+    remember(three, login, nodes=[0])
+    assert source(three, login, 1) == "redis", "it has never seen the token"
+    assert [source(three, login, 1) for _ in range(3)] == ["cache"] * 3
+    body = three.check(login["access_token"], node=1).json
+    assert body["active"] is True and body["source"] == "cache" and body["stale"] is False
+    assert three.validate(login["access_token"], 1).header("X-Session-Stale") is None
+
+
+def test_answers_from_memory_say_the_same_as_those_from_redis(three):
+    login = three.login(roles=["admin", "häuser"], device={"id": "d\"1", "type": "web", "name": "ü"},
+                        attributes={"a": [1, {"b": None}]})
+    first = three.validate(login["access_token"], 2).json
+    second = three.validate(login["access_token"], 2).json
+    assert (first.pop("source"), second.pop("source")) == ("redis", "cache")
+    assert first == second
+    assert first["roles"] == ["admin", "häuser"] and first["attributes"] == {"a": [1, {"b": None}]}
+
+
+def test_a_hit_asks_redis_nothing(alone):
+    daemon = alone()
+    logins = [daemon.login() for _ in range(5)]
+    remember(daemon, *logins)
+    hits = daemon.node.metric("sessiond_cache_hits_total")
+    reset_counts(alone.redis)
+    assert {reply.json["source"] for reply in validate_all(daemon.node, logins * 200)} == {"cache"}
+    asked = set(calls_of(alone.redis)) - {"ping", "config|resetstat", "info"}
+    assert not asked, asked
+    assert daemon.node.metric("sessiond_cache_hits_total") == hits + 1000
+
+
+def test_many_first_validations_of_one_token_share_a_read(alone):
+    daemon = alone(2)
+    login = daemon.login(node=0)
+    with Redis(alone.redis.port) as redis:
+        # A worker's first call brings its connection up; that is not what is counted.
+        validate_all(daemon.nodes[1], log_in_all(daemon.nodes[1], [unique() for _ in range(8)]))
+        redis.call("CONFIG", "RESETSTAT")
+        redis.call("CLIENT", "PAUSE", int(250 * min(SLOW, 1.5)), "ALL")
+    answers = at_once(100, lambda n: daemon.validate(login["access_token"], 1))
+    assert {answer.status for answer in answers} == {200}
+    # One for each of the two workers.
+    assert reads_of(alone.redis) <= 2, calls_of(alone.redis)
+    assert daemon.nodes[1].metric("sessiond_cache_shared_total") >= 90
+
+
+# --- what it must not hide ------------------------------------------------------------------------
+def test_a_refresh_on_one_node_is_at_once_in_force_on_all(three):
+    logins = [three.login() for _ in range(10)]
+    remember(three, *logins)
+    pairs = [(login, three.refresh(login["refresh_token"], node=0).json) for login in logins]
+    refreshed = time.monotonic()
+    for login, new in pairs:
+        for node in range(3):
+            assert three.is_alive(new["access_token"], node), "the new one works"
+    if time.monotonic() - refreshed < 1.5:
+        for login, _ in pairs:
+            assert three.is_alive(login["access_token"], 1), "so does the old one, for two seconds"
+    time.sleep(max(0, refreshed + 3.1 - time.monotonic()))
+    for login, new in pairs:
+        for node in range(3):
+            assert three.validate(login["access_token"], node).status == 401, "it is over"
+            assert three.is_alive(new["access_token"], node)
+
+
+def test_a_wrong_secret_is_refused_and_harms_nobody(three):
+    """The session is in memory; the token is of another time and still sealed by us."""
+    login = three.login()
+    remember(three, login)
+    new = three.refresh(login["refresh_token"]).json
+    assert three.is_alive(new["access_token"], 1)
+    newest = three.refresh(new["refresh_token"]).json
+    for node in range(3):
+        assert three.validate(login["access_token"], node).status == 401
+        assert three.is_alive(newest["access_token"], node)
+
+
+class Aged:
+    """Sessions of ten-second limits that have grown old in memory."""
+
+    def __init__(self, directory, cluster):
+        self.idle = Daemon(directory / "idle", cluster, 2, policy__idle_timeout=10)
+        self.access = Daemon(directory / "access", cluster, policy__access_ttl=10,
+                             policy__idle_timeout=600, policy__refresh_grace=5)
+        self.reload = Daemon(directory / "reload", cluster)
+        self.daemons = [self.idle, self.access, self.reload]
+
+    def grow_old(self):
+        self.begun = time.monotonic()
+        self.unused, self.used_elsewhere = self.idle.login(), self.idle.login()
+        remember(self.idle, self.unused, self.used_elsewhere)
+        self.used_all_along = self.access.login()
+        self.reloaded = self.reload.login()
+        remember(self.access, self.used_all_along)
+        remember(self.reload, self.reloaded)
+        self.last_use = time.monotonic()
+        self.until(6)
+        assert self.idle.is_alive(self.used_elsewhere["access_token"], 1)
+        self.until(8)
+        assert source(self.access, self.used_all_along) == "cache"
+        self.until(self.last_use - self.begun + 11.2)
+
+    def until(self, second):
+        time.sleep(max(0, self.begun + second - time.monotonic()))
+
+
+@pytest.fixture(scope="module")
+def aged(workspace, cluster):
+    aged = Aged(workspace / "aged", cluster)
+    try:
+        for daemon in aged.daemons:
+            daemon.start()
+        aged.grow_old()
+        yield aged
+        for daemon in aged.daemons:
+            daemon.stop()
+    finally:
+        for daemon in aged.daemons:
+            daemon.kill()
+
+
+def test_the_idle_timeout_holds_for_tokens_in_memory(aged):
+    for node in (0, 1):
+        check_dead(aged.idle.validate(aged.unused["access_token"], node), "idle")
+
+
+def test_a_token_that_looks_idle_here_and_was_used_elsewhere_goes_on(aged):
+    misses = aged.idle.node.metric("sessiond_cache_misses_total")
+    assert aged.idle.is_alive(aged.used_elsewhere["access_token"], 0)
+    assert aged.idle.node.metric("sessiond_cache_misses_total") == misses + 1, "it was read again"
+
+
+def test_the_life_of_an_access_token_ends_in_memory_too(aged):
+    reads = aged.access.node.metric("sessiond_cache_misses_total")
+    check_dead(aged.access.validate(aged.used_all_along["access_token"]), "expired")
+    assert aged.access.node.metric("sessiond_cache_misses_total") == reads, "memory knows"
+
+
+def test_a_reloaded_policy_acts_on_tokens_in_memory(aged):
+    """Not used for eleven seconds, which was no matter until now."""
+    daemon = aged.reload
+    answer = daemon.check(aged.reloaded["access_token"], touch=False)
+    assert answer.json["active"] is True and answer.json["source"] == "cache", answer
+    daemon.node.write_config(policy__idle_timeout=10)
+    daemon.node.signal(signal.SIGHUP)
+    wait_until(lambda: daemon.check(aged.reloaded["access_token"], touch=False).json["active"]
+               is False, 2, "the new policy is in force")
+    check_dead(daemon.validate(aged.reloaded["access_token"]), "idle")
+
+
+def test_a_kick_costs_the_users_other_devices_no_entry(three):
+    """All nodes forget the user, and read the living ones anew before anybody asks for them."""
+    users = [log_in_all(three.node, [unique()] * 3) for _ in range(40)]
+    everyone = [login for logins in users for login in logins]
+    for node in three.nodes:
+        wait_until(lambda: all(reply.json["source"] == "cache"
+                               for reply in validate_all(node, everyone)), 5, "all are in memory")
+    for kicked, *_ in users:
+        check_ended(three.kick(kicked["user_id"], kicked["session_id"]), [kicked["session_id"]], None)
+    time.sleep(0.3 * SLOW)
+    for node in range(3):
+        sources = [source(three, login, node) for _, *others in users for login in others]
+        # The machine may have been slow for one or the other.
+        assert sources.count("redis") <= 4, (node, sources.count("redis"), len(sources))
+        for kicked, *_ in users:
+            check_dead(three.validate(kicked["access_token"], node), "kicked", "service")
+
+
+# --- what it is bounded by ------------------------------------------------------------------------
+def test_without_a_cache_everything_is_read(alone):
+    daemon = alone(cache__bytes=0)
+    login = daemon.login()
+    assert [source(daemon, login) for _ in range(5)] == ["redis"] * 5
+    assert daemon.kick(login["user_id"], login["session_id"]).status == 200
+    check_dead(daemon.validate(login["access_token"]), "kicked")
+    other = daemon.login()
+    assert daemon.node.metric("sessiond_cache_entries") == 0
+    with frozen(alone.redis.process.pid):
+        answer = daemon.validate(other["access_token"])
+        assert answer.status == 503, answer
+    wait_until(lambda: daemon.validate(other["access_token"]).status == 200, 5, "Redis is back")
+
+
+def flood(daemon, count):
+    """Validates many sessions of the tenant acme."""
+    users = [unique("flood") for _ in range(count)]
+    replies = ask_all(daemon.node, [request("POST", "/v1/login", ACME, {"user_id": user})
+                                    for user in users])
+    assert {reply.status for reply in replies} == {201}
+    replies = ask_all(daemon.node, [validation(reply.json["access_token"]) for reply in replies])
+    assert {reply.status for reply in replies} == {200}
+
+
+@pytest.mark.parametrize("quota", [True, False])
+def test_a_tenant_that_floods_the_cache_evicts_only_its_own(alone, quota):
+    bounds = {"cache__bytes": 800_000, "cache__tenant_bytes": 300_000 if quota else 0}
+    daemon = alone(**bounds)
+    mine = log_in_all(daemon.node, [unique("mine") for _ in range(50)])
+    remember(daemon, *mine)
+    flood(daemon, 5000)
+    sources = [reply.json["source"] for reply in validate_all(daemon.node, mine)]
+    assert daemon.node.metric("sessiond_cache_evictions_total") > 0
+    assert daemon.node.metric("sessiond_cache_bytes") <= 800_000
+    if quota:
+        assert sources.count("cache") == len(mine), sources.count("cache")
+    else:
+        assert sources.count("redis") > 0, "the control: without a quota it does evict them"
+
+
+# --- when it cannot hear --------------------------------------------------------------------------
+def test_a_redis_that_was_emptied_makes_nobody_alive(alone):
+    daemon = alone(2)
+    user = unique()
+    kicked, living = daemon.login(user), daemon.login(user)
+    unseen = daemon.login()
+    remember(daemon, kicked, living)
+    assert daemon.kick(user, kicked["session_id"]).status == 200
+    wait_until(lambda: daemon.validate(kicked["access_token"], 1).status == 401, 2, "dead")
+    with Redis(alone.redis.port) as redis:
+        redis.call("FLUSHALL")
+    end = time.monotonic() + 1.5
+    while time.monotonic() < end:
+        for node in (0, 1):
+            check_dead(daemon.validate(kicked["access_token"], node), "kicked")
+            # Memory may go on to vouch for it for a while, but must say so.
+            answer = daemon.validate(living["access_token"], node)
+            assert answer.status in (200, 401, 503), answer
+        time.sleep(0.05)
+    answer = daemon.validate(living["access_token"], 1)
+    assert answer.status != 200 or answer.json["stale"] is True, answer
+    assert daemon.validate(unseen["access_token"], 1).status == 401
+    again = daemon.login(user)
+    for node in (0, 1):
+        assert daemon.is_alive(again["access_token"], node)
+        check_dead(daemon.validate(kicked["access_token"], node), "kicked")
+
+
+def cut_the_news(redis):
+    with Redis(redis.port) as connection:
+        return connection.call("CLIENT", "KILL", "TYPE", "pubsub")
+
+
+def test_when_the_news_are_cut_everything_is_read_until_they_are_back(alone):
+    daemon = alone(2)
+    logins = [daemon.login() for _ in range(20)]
+    remember(daemon, *logins)
+    cut = 0
+    for login in logins:
+        cut += cut_the_news(alone.redis)
+        assert daemon.kick(login["user_id"], login["session_id"], node=0).status == 200
+        kicked = time.monotonic()
+        wait_until(lambda: daemon.validate(login["access_token"], 1).status == 401, 1.2,
+                   "the other node knows")
+        assert time.monotonic() - kicked < 1.2 * SLOW
+    lost = daemon.nodes[1].metric("sessiond_watches_lost_total")
+    assert cut >= 4 and lost >= 2, (cut, lost)
+    login = daemon.login()
+    remember(daemon, login)
+
+
+@contextlib.contextmanager
+def deaf_user(redis, tmp_path):
+    """A user of Redis that may do everything but listen."""
+    with Redis(redis.port) as connection:
+        connection.call("ACL", "SETUSER", "deaf", "on", ">secret", "~*", "&*", "+@all",
+                        "-client|tracking")
+    path = tmp_path / "password"
+    path.write_text("secret")
+    path.chmod(0o600)
+    yield {"redis__user": "deaf", "redis__password_file": path}
+
+
+def test_where_redis_does_not_tell_everything_is_read(alone, tmp_path):
+    with deaf_user(alone.redis, tmp_path) as options:
+        daemon = alone(2, **options)
+        logins = [daemon.login() for _ in range(10)]
+        for login in logins:
+            assert [source(daemon, login, node) for node in (0, 1, 0, 1)] == ["redis"] * 4
+            assert daemon.kick(login["user_id"], login["session_id"], node=0).status == 200
+            check_dead(daemon.validate(login["access_token"], 1), "kicked", "service")
+    nodes = daemon.node.ops.call("GET", "/readyz").json["store"]["nodes"]
+    assert nodes and not any(entry["watched"] for entry in nodes), nodes
+    assert "store_watch_refused" in daemon.node.log_text()
+
+
+# --- uses that could not be written ---------------------------------------------------------------
+def last_seen(daemon, login):
+    listed = daemon.devices(login["user_id"])["devices"]
+    return next(entry["last_seen_at"] for entry in listed
+                if entry["session_id"] == login["session_id"])
+
+
+def test_a_use_in_an_outage_is_written_afterwards(alone):
+    """With an idle timeout of 30 s a use is written every 3 s at most."""
+    daemon = alone(policy__idle_timeout=30)
+    login = daemon.login()
+    remember(daemon, login)
+    before = last_seen(daemon, login)
+    time.sleep(3.3)
+    with frozen(alone.redis.process.pid):
+        def is_stale():
+            return daemon.check(login["access_token"], touch=False).json.get("stale")
+        wait_until(is_stale, 3, "the answer is stale")
+        used = now()
+        idle_end = daemon.validate(login["access_token"]).json["idle_expires_at"]
+        assert idle_end >= used + 29, "it counts at once"
+
+    def is_written():
+        # Used again so soon, it would not be written if it were not owed.
+        answer = daemon.check(login["access_token"])
+        assert answer.status in (200, 503), answer
+        return answer.status == 200 and last_seen_or_none(daemon, login) >= used - 1
+    wait_until(is_written, 2, "the use is written")
+    assert last_seen(daemon, login) > before
+
+
+def last_seen_or_none(daemon, login):
+    answer = daemon.call("GET", f"/v1/users/{login['user_id']}/devices", None, SERVICE)
+    return last_seen(daemon, login) if answer.status == 200 else 0
