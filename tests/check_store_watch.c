@@ -234,7 +234,7 @@ START_TEST(a_server_that_was_emptied_begins_a_new_generation_and_is_doubted)
     uint32_t before = wait_for_generation(0, 0);
     redis_node_publish(first, "*3\r\n$7\r\nmessage\r\n$20\r\n__redis__:invalidate\r\n*-1\r\n");
     ck_assert_uint_gt(wait_for_generation(0, before), before);
-    ck_assert_uint_eq(doubts(false, &slots), 1);
+    ck_assert_uint_eq(doubts(true, &slots), 2);
     ck_assert_uint_eq(slots, 16384);
     ck_assert(was_told(""));
     stop();
@@ -338,17 +338,20 @@ END_TEST
 
 /* --- servers that cannot be watched --- */
 
+/* That it does not tell its run is no reason not to watch it. */
+#define INTRODUCED EXPECT("INFO server"), SEND("-NOPERM no permissions\r\n")
+
 static const struct {
-    struct redis_step steps[6];
+    struct redis_step steps[8];
     size_t count;
 } refusal_rows[] = {
-    {{EXPECT("CLIENT ID"), SEND("-ERR unknown subcommand\r\n")}, 2},
-    {{EXPECT("CLIENT ID"), SEND(":5\r\n"), EXPECT("CLIENT TRACKING ON REDIRECT 5 *"),
+    {{INTRODUCED, EXPECT("CLIENT ID"), SEND("-ERR unknown subcommand\r\n")}, 4},
+    {{INTRODUCED, EXPECT("CLIENT ID"), SEND(":5\r\n"), EXPECT("CLIENT TRACKING ON REDIRECT 5 *"),
       SEND("-NOPERM no permissions\r\n")},
-     4},
-    {{EXPECT("CLIENT ID"), SEND(":5\r\n"), EXPECT("CLIENT TRACKING *"), SEND("+OK\r\n"),
-      EXPECT("SUBSCRIBE __redis__:invalidate"), SEND("-NOPERM no permissions\r\n")},
      6},
+    {{INTRODUCED, EXPECT("CLIENT ID"), SEND(":5\r\n"), EXPECT("CLIENT TRACKING *"), SEND("+OK\r\n"),
+      EXPECT("SUBSCRIBE __redis__:invalidate"), SEND("-NOPERM no permissions\r\n")},
+     8},
 };
 
 START_TEST(a_server_that_refuses_is_used_without_a_watch)
@@ -397,6 +400,28 @@ static const char *const unfit_rows[] = {
     "-MOVED 866 127.0.0.1:1\r\n",
 };
 
+/* It may have read an old dump: all that is known of its slots is to be held against it. */
+START_TEST(a_server_that_was_started_anew_is_doubted_as_another_one)
+{
+    static const char *const introductions[] = {
+        "$47\r\nrun_id:2222222222222222222222222222222222222222\r\n",
+        "$12\r\nrun_id:11111\r\n",
+        "-NOPERM no permissions\r\n",
+    };
+    unsigned slots;
+    start();
+    uint32_t before = wait_for_generation(0, 0);
+    ck_assert_uint_eq(doubts(true, NULL), 1);
+    redis_node_answer(first, "INFO server", introductions[_i]);
+    redis_node_drop_watches(first);
+    wait_for_generation(0, before);
+    ck_assert_uint_eq(doubts(true, &slots), 2);
+    ck_assert_uint_eq(slots, 16384);
+    ck_assert_uint_eq(doubts(false, NULL), 0);
+    stop();
+}
+END_TEST
+
 START_TEST(a_master_that_does_not_serve_has_no_generation)
 {
     unsigned slots;
@@ -409,7 +434,7 @@ START_TEST(a_master_that_does_not_serve_has_no_generation)
     ck_assert_uint_eq(generation(0), 0);
     redis_node_answer(first, PINGED_BY, "$-1\r\n");
     ck_assert_uint_gt(wait_for_generation(0, a), b);
-    ck_assert_uint_eq(doubts(false, &slots), 1);
+    ck_assert_uint_eq(doubts(true, &slots), 2);
     ck_assert_uint_eq(slots, 8192);
     stop_two();
 }
@@ -600,6 +625,7 @@ static TCase *watch_case(void)
     tcase_add_test(watches, without_a_watcher_nothing_is_watched);
     tcase_add_test(watches, who_is_told_no_more_is_told_no_more_and_nothing_passes_for_watched);
     tcase_add_test(watches, changed_keys_are_told_one_by_one);
+    tcase_add_loop_test(watches, a_server_that_was_started_anew_is_doubted_as_another_one, 0, 3);
     tcase_add_test(watches, a_server_that_was_emptied_begins_a_new_generation_and_is_doubted);
     tcase_add_test(watches,
                    a_watch_that_is_cut_comes_back_with_a_new_generation_and_its_slots_are_doubted);

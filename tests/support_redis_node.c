@@ -139,6 +139,7 @@ static void take_auth(struct redis_node *node, struct peer *peer, const char *co
 static const struct {
     const char *command, *reply;
 } watch_rows[] = {
+    {"INFO server", "$57\r\n# Server\r\nrun_id:1111111111111111111111111111111111111111\r\n"},
     {"CLIENT ID", ":77\r\n"},
     {"CLIENT TRACKING ON REDIRECT 77 BCAST PREFIX sd:e: PREFIX sd:p:", "+OK\r\n"},
     {"SUBSCRIBE __redis__:invalidate",
@@ -189,9 +190,9 @@ static bool take_command(struct redis_node *node, struct peer *peer, const char 
         send_bytes(peer, "-NOAUTH Authentication required.\r\n");
         return false;
     }
-    if (take_watch(node, peer, command))
-        return false;
     if (take_answered(node, peer, command))
+        return false;
+    if (take_watch(node, peer, command))
         return false;
     if (strcmp(command, "PING") == 0) {
         send_bytes(peer, "+PONG\r\n");

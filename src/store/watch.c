@@ -1,11 +1,12 @@
-/* The life of a watch: identify, track, subscribe; then pings and messages. In the words of Redis:
- * the connection redirects the invalidations of its own tracking to itself, as a subscriber in
- * RESP2 may. */
+/* The life of a watch: introduce, identify, track, subscribe; then pings and messages. In the words
+ * of Redis: the connection redirects the invalidations of its own tracking to itself, as a
+ * subscriber in RESP2 may. */
 #include "watch.h"
 
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <string.h>
 
 #include "clock.h"
@@ -16,7 +17,16 @@
 /* Slots come to a watch with each migration, a generation each: more than this are made one. */
 enum { GENERATIONS_MAX = 16 };
 
-enum watch_step { WATCH_DOWN, WATCH_IDENTIFYING, WATCH_TRACKING, WATCH_SUBSCRIBING, WATCH_LIVE };
+enum watch_step {
+    WATCH_DOWN,
+    WATCH_INTRODUCING,
+    WATCH_IDENTIFYING,
+    WATCH_TRACKING,
+    WATCH_SUBSCRIBING,
+    WATCH_LIVE
+};
+
+enum { RUN_ID = 40 };
 
 struct watch {
     struct connection connection; /* first: a connection of ours is a watch */
@@ -28,11 +38,13 @@ struct watch {
     bool wanted; /* in the map */
     bool unfit;  /* does not serve as a master */
     enum watch_step step;
-    bool was_away;     /* the server may have lost writes since */
-    bool refusal_told; /* once for each time that it is not live */
-    bool overdue_told; /* to the breaker */
-    int64_t retry_ms;  /* not before */
-    int64_t asked_ms;  /* when the command was sent that is not answered; 0: none */
+    bool was_away;                /* the server may have lost writes since */
+    char run_id[RUN_ID];          /* of the server's process, which changes when it starts */
+    bool knows_run, is_other_run; /* another process than the one before, or it may be */
+    bool refusal_told;            /* once for each time that it is not live */
+    bool overdue_told;            /* to the breaker */
+    int64_t retry_ms;             /* not before */
+    int64_t asked_ms;             /* when the command was sent that is not answered; 0: none */
     int64_t proof_ms;
     uint32_t generations[GENERATIONS_MAX];
     size_t generation_count;
@@ -117,13 +129,13 @@ static void renew_generation(struct watch *watch)
     assign_all(watch, begin_generation(watch));
 }
 
-static void doubt_all(struct watch *watch)
+static void doubt_all(struct watch *watch, bool all_of_it)
 {
     uint8_t slots[SLOT_BYTES] = {0};
     for (unsigned slot = 0; slot < SLOT_COUNT; slot++)
         if (watch->watches->owner[slot] == watch)
             claims_set(slots, slot, true);
-    tell_doubted(watch->watches->store, slots, false);
+    tell_doubted(watch->watches->store, slots, all_of_it);
 }
 
 /* --- up and down --- */
@@ -143,7 +155,7 @@ static void go_live(struct watch *watch)
     watch->proof_ms = watch->asked_ms;
     watch->asked_ms = 0;
     if (watch->was_away)
-        doubt_all(watch);
+        doubt_all(watch, watch->is_other_run);
     watch->was_away = false;
     renew_generation(watch);
     note_live(watch, true);
@@ -187,10 +199,31 @@ static void ask(struct watch *watch, enum watch_step step, const struct text *ar
     stream_send(&watch->connection, arguments, count);
 }
 
-static void identify(struct connection *connection)
+static void introduce(struct connection *connection)
+{
+    static const struct text arguments[] = {{"INFO", 4}, {"server", 6}};
+    ask(watch_of(connection), WATCH_INTRODUCING, arguments, 2);
+}
+
+/* A process that started may have read an old dump, of yesterday if somebody restored a backup. One
+ * that does not tell its run may be another, too. */
+static void note_run(struct watch *watch, const struct store_reply *reply)
+{
+    static const struct text mark = {"run_id:", 7};
+    struct text told = store_reply_text(reply);
+    const char *found = told.data ? memmem(told.data, told.length, mark.data, mark.length) : NULL;
+    const char *run_id = found ? found + mark.length : NULL;
+    bool knows = run_id && (size_t)(told.data + told.length - run_id) >= RUN_ID;
+    watch->is_other_run = !knows || !watch->knows_run || memcmp(watch->run_id, run_id, RUN_ID) != 0;
+    watch->knows_run = knows;
+    if (knows)
+        memcpy(watch->run_id, run_id, RUN_ID);
+}
+
+static void identify(struct watch *watch)
 {
     static const struct text arguments[] = {{"CLIENT", 6}, {"ID", 2}};
-    ask(watch_of(connection), WATCH_IDENTIFYING, arguments, 2);
+    ask(watch, WATCH_IDENTIFYING, arguments, 2);
 }
 
 static void track(struct watch *watch, int64_t id)
@@ -260,7 +293,7 @@ static void take_pong(struct watch *watch)
 static void take_message(struct watch *watch, const struct store_reply *keys)
 {
     if (keys->type != STORE_ARRAY) {
-        doubt_all(watch);
+        doubt_all(watch, true);
         renew_generation(watch);
         return;
     }
@@ -286,7 +319,10 @@ static void on_reply(struct connection *connection, const struct store_reply *re
     int64_t id;
     if (watch->step == WATCH_LIVE)
         take_live(watch, reply);
-    else if (watch->step == WATCH_IDENTIFYING && store_reply_int(reply, &id))
+    else if (watch->step == WATCH_INTRODUCING) {
+        note_run(watch, reply);
+        identify(watch);
+    } else if (watch->step == WATCH_IDENTIFYING && store_reply_int(reply, &id))
         track(watch, id);
     else if (watch->step == WATCH_TRACKING && !reply->is_error)
         subscribe(watch);
@@ -296,7 +332,7 @@ static void on_reply(struct connection *connection, const struct store_reply *re
         be_refused(watch, reply);
 }
 
-static const struct connection_subscriber subscriber = {identify, on_reply, on_down};
+static const struct connection_subscriber subscriber = {introduce, on_reply, on_down};
 
 /* --- time --- */
 
@@ -518,7 +554,7 @@ void watches_judge(struct watches *watches, const struct endpoint *endpoint, boo
         if (watch->step != WATCH_LIVE)
             continue;
         if (fit)
-            doubt_all(watch);
+            doubt_all(watch, true);
         renew_generation(watch);
     }
 }

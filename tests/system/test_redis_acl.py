@@ -157,7 +157,7 @@ SAMPLES = {
     "asking": [], "auth": ["x"], "client|id": ["ID"], "client|tracking": ["TRACKING", "off"],
     "cluster|nodes": ["NODES"], "cluster|slots": ["SLOTS"], "eval": ["return 1", "1", "sd:e:{x}"], "evalsha": ["0" * 40, "1", "sd:e:{x}"],
     "get": ["sd:x"], "hdel": ["sd:x", "a"], "hexists": ["sd:x", "a"], "hget": ["sd:x", "a"],
-    "hgetall": ["sd:x"], "hmget": ["sd:x", "a"], "hset": ["sd:x", "a", "b"], "persist": ["sd:x"],
+    "hgetall": ["sd:x"], "hmget": ["sd:x", "a"], "hset": ["sd:x", "a", "b"], "info": ["server"], "persist": ["sd:x"],
     "pexpireat": ["sd:x", "1"], "ping": [], "readonly": [], "role": [], "set": ["sd:x", "a"],
     "subscribe": ["__redis__:invalidate"], "wait": ["0", "1"],
 }
@@ -176,7 +176,7 @@ def test_each_granted_command_may_be_sent_for_keys_of_sessiond(guarded):
 
 
 FORBIDDEN = """ACL WHOAMI|BGSAVE|CLIENT KILL x|CLIENT LIST|CLUSTER FAILOVER|CLUSTER INFO|COMMAND|CONFIG GET *|
-    CONFIG SET dir /|DBSIZE|DEBUG SLEEP 0|DEL sd:x|DUMP sd:x|FLUSHALL|FLUSHDB|FUNCTION LIST|INFO|KEYS *|MIGRATE h 1 k 0 1|
+    CONFIG SET dir /|DBSIZE|DEBUG SLEEP 0|DEL sd:x|DUMP sd:x|FLUSHALL|FLUSHDB|FUNCTION LIST|KEYS *|MIGRATE h 1 k 0 1|
     MONITOR|PSYNC ? -1|PUBLISH __redis__:invalidate x|RANDOMKEY|RENAME sd:x sd:y|REPLICAOF h 1|SAVE|SCAN 0|
     SCRIPT FLUSH|SHUTDOWN|SUBSCRIBE other|SWAPDB 0 1|PSUBSCRIBE *|UNLINK sd:x|
     GET other|HGETALL other|HSET other a b|SET other x|EVAL x 1 other""".split("|")
