@@ -34,5 +34,6 @@ void http_server_rekey(struct http_server *server, struct keyring *keyring);
 /* True if every worker has turned its loop within the last `milliseconds`. Any thread. */
 bool http_server_alive(const struct http_server *server, int64_t milliseconds);
 /* Stops accepting (the ops listener goes on, /readyz answers 503), finishes what runs, waits at
- * most drain_timeout, cuts the rest, joins the threads, frees, clears the pointer. */
-void http_server_stop(struct http_server **server);
+ * most drain_timeout, cuts the rest, joins the threads, frees, clears the pointer. False if a
+ * worker was stuck and given up: it may still use what the server stands on. */
+bool http_server_stop(struct http_server **server);

@@ -148,6 +148,9 @@ struct store_watcher {
 void store_watch(struct store *store, const struct store_watcher *watcher);
 /* The present generation of a slot, 0 if it is not watched. Any thread, an atomic read. */
 uint32_t store_generation(const struct store *store, unsigned slot);
+/* The same for what this link is about to read: 0 also while it has not taken over the latest map,
+ * since it may then ask a server that the generation is not of. */
+uint32_t store_link_generation(const struct store_link *link, unsigned slot);
 /* The proof of a generation, clock_monotonic_ms(); also of one that has ended. INT64_MIN if it is
  * not known any more. Any thread, atomic reads. */
 int64_t store_proof_ms(const struct store *store, uint32_t generation);

@@ -240,9 +240,16 @@ static bool http_up(struct daemon *daemon, const struct conf *conf, struct buffe
     return daemon->server != NULL;
 }
 
+/* What is stuck may still use everything that is below it: what is worth keeping is written, the
+ * rest ends with the process. */
 static void http_down(struct daemon *daemon)
 {
-    http_server_stop(&daemon->server);
+    if (http_server_stop(&daemon->server))
+        return;
+    cache_saver_stop(&daemon->saver);
+    audit_stop(&daemon->audit);
+    log_error("stopped_by_force", "reason=\"a worker is stuck\"");
+    _exit(EXIT_RUNTIME);
 }
 
 static const struct step {

@@ -134,12 +134,12 @@ static bool stop_workers(struct worker *workers, unsigned count)
     return !abandoned;
 }
 
-void http_server_stop(struct http_server **server_pointer)
+bool http_server_stop(struct http_server **server_pointer)
 {
     struct http_server *server = *server_pointer;
     *server_pointer = NULL;
     if (server == NULL)
-        return;
+        return true;
     struct conf *conf = conf_current();
     server->drain_timeout_ms = conf->server_drain_timeout * 1000;
     conf_unref(&conf);
@@ -154,9 +154,10 @@ void http_server_stop(struct http_server **server_pointer)
     if (server->ops_worker != NULL)
         clean = stop_workers(server->ops_worker, 1) && clean;
     if (!clean)
-        return; /* something is stuck and may still look at this memory */
+        return false; /* something is stuck and may still look at this memory */
     free(server->ops_worker);
     free(server->workers);
     limits_destroy(&server->limits);
     free(server);
+    return true;
 }

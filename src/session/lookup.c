@@ -10,6 +10,9 @@
 #include "metrics.h"
 #include "shown.h"
 
+/* A read that is older may have missed a kick that this node cannot hear of. */
+enum { JOINED_MOST_MS = 100 };
+
 enum { FIELD_RECORD, FIELD_TOUCH, FIELD_USER, FIELD_STAMP, FIELDS };
 
 struct lookup {
@@ -254,7 +257,8 @@ static bool join(struct session_worker *worker, const struct cache_key *key,
     struct lookup *lookup = request->alone ? NULL : *row_of(worker, key->session);
     while (lookup && memcmp(&lookup->key, key, sizeof(*key)) != 0)
         lookup = lookup->next;
-    if (!lookup || lookup->ticket != cache_ticket(worker->service->cache, key->owner))
+    if (!lookup || lookup->ticket != cache_ticket(worker->service->cache, key->owner) ||
+        clock_monotonic_ms() - lookup->sent_ms > JOINED_MOST_MS)
         return false;
     if (request->known_version > lookup->known_version)
         lookup->known_version = request->known_version;
@@ -294,7 +298,7 @@ void lookup_begin(struct session_worker *worker, const struct lookup_request *re
     lookup->slot = store_slot((struct text){lookup->user_key, USER_KEY_LENGTH});
     /* The ticket comes first: a change after it is not missed by either. */
     lookup->ticket = cache_ticket(service->cache, key.owner);
-    lookup->generation = store_generation(service->store, lookup->slot);
+    lookup->generation = store_link_generation(worker->link, lookup->slot);
     lookup->sent_ms = clock_monotonic_ms();
     lookup->fence_ms = fence_of(service->fence, request->owner, clock_wall_ms());
     send_lookup(lookup, request->deadline_ms);

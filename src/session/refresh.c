@@ -129,9 +129,9 @@ static enum verdict decide_refresh(struct change *change, struct user_state *sta
         work->refresh->repeated = true;
         print_pair(work, session, session->record.generation - 1);
         operation->durability = DURABILITY_ACCEPTED;
-        /* Our own write whose fate was unknown: the epoch may not have followed it. */
-        edit->raises_epoch = change->resolving;
-        return change->resolving ? CHANGE_RESOLVED : CHANGE_DONE;
+        /* It is asked again because something went wrong: maybe the epoch did not follow. */
+        edit->raises_epoch = true;
+        return CHANGE_RESOLVED;
     case REFRESH_REUSE:
         end_for_reuse(work, state, session, &policy, edit);
         return CHANGE_WRITE;

@@ -109,6 +109,13 @@ struct text rules_judge_access(const struct user_record *user, const struct sess
     return TEXT(REASON_EXPIRED);
 }
 
+bool rules_outlived(const uint8_t session_id[SESSION_ID], const struct policy *policy,
+                    int64_t now_ms)
+{
+    int64_t created_s = token_session_created_ms(session_id) / 1000;
+    return now_ms / 1000 >= created_s + policy->absolute_timeout;
+}
+
 struct text rules_judge_missing(const uint8_t session_id[SESSION_ID], const struct policy *policy,
                                 int64_t now_ms)
 {

@@ -47,6 +47,10 @@ struct text rules_judge_access(const struct user_record *user, const struct sess
                                const uint8_t hash[SECRET_HASH], const struct policy *policy,
                                int64_t now_ms);
 
+/* True if no session of this age can be alive, whatever Redis says. */
+bool rules_outlived(const uint8_t session_id[SESSION_ID], const struct policy *policy,
+                    int64_t now_ms);
+
 /* Why a token is dead whose session Redis no longer knows: expired if it was so old that it may
  * have been forgotten, else unknown. */
 struct text rules_judge_missing(const uint8_t session_id[SESSION_ID], const struct policy *policy,

@@ -103,6 +103,19 @@ static void refuse_dead(struct validation *validation, struct text value)
     operation_refuse_buried(operation, ERR_TOKEN_INVALID, &tombstone);
 }
 
+/* Nobody needs to be asked about a token that is too old. */
+static bool has_outlived(struct validation *validation)
+{
+    struct operation *operation = &validation->validate->base;
+    struct policy policy;
+    policy_of(operation->conf, &policy);
+    if (!rules_outlived(validation->key.session, &policy, operation->now_ms))
+        return false;
+    operation->session_id = operation_session_id(operation, validation->key.session);
+    operation_refuse(operation, ERR_TOKEN_INVALID, TEXT(REASON_EXPIRED));
+    return true;
+}
+
 /* True if memory has answered, because it knows. */
 static bool answer_from_memory(struct validation *validation)
 {
@@ -312,7 +325,7 @@ void session_validate(struct validate *validate)
     memcpy(validation->key.session, token->session_id, CACHE_SESSION);
     token_hash_secret(operation->context->keyring, TOKEN_ACCESS, token->session_id, token->secret,
                       validation->hash);
-    if (is_revoked_here(validation)) {
+    if (is_revoked_here(validation) || has_outlived(validation)) {
         end_validation(validation);
     } else if (answer_from_memory(validation)) {
         metrics_add(METRIC_CACHE_HITS, 1);

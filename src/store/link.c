@@ -305,6 +305,12 @@ void store_flush(struct store_link *link)
         link_schedule(link, 0);
 }
 
+uint32_t store_link_generation(const struct store_link *link, unsigned slot)
+{
+    uint32_t generation = store_generation(link->store, slot);
+    return link->map == atomic_load(&link->store->published) ? generation : 0;
+}
+
 size_t store_link_pending(const struct store_link *link)
 {
     return link->pending;

@@ -18,11 +18,12 @@ struct store {
     struct store_link *links;
     struct store_breaker *breakers;
 
-    _Atomic bool refresh_wanted;    /* a refresh was asked for and has not begun */
-    _Atomic bool calls_finished;    /* by workers, since the control thread looked */
-    _Atomic bool serving;           /* how the latest went; true before the first */
-    _Atomic bool unreachable;       /* nobody answered the last refresh with a map */
-    _Atomic int64_t map_fetched_ms; /* clock_monotonic_ms() */
+    _Atomic(const struct slot_map *) published; /* the same as `map`, to be compared with */
+    _Atomic bool refresh_wanted;                /* a refresh was asked for and has not begun */
+    _Atomic bool calls_finished;                /* by workers, since the control thread looked */
+    _Atomic bool serving;                       /* how the latest went; true before the first */
+    _Atomic bool unreachable;                   /* nobody answered the last refresh with a map */
+    _Atomic int64_t map_fetched_ms;             /* clock_monotonic_ms() */
     struct control *control;
 
     /* Held while the watcher is told, so that whoever takes it away knows that it is not. */

@@ -158,6 +158,7 @@ bool shared_publish_map(struct store *store, struct slot_map *map)
     old = changed ? store->map : map;
     if (changed)
         store->map = map;
+    atomic_store(&store->published, store->map);
     /* Who waits for the owner of a hole may have waited for this word that there is none. */
     if (changed || !complete)
         wake_links(store);
