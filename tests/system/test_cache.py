@@ -154,6 +154,12 @@ def test_a_wrong_secret_is_refused_and_harms_nobody(three):
         assert three.is_alive(newest["access_token"], node)
 
 
+def last_seen(daemon, login):
+    listed = daemon.devices(login["user_id"])["devices"]
+    return next(entry["last_seen_at"] for entry in listed
+                if entry["session_id"] == login["session_id"])
+
+
 class Aged:
     """Sessions of ten-second limits that have grown old in memory."""
 
@@ -162,7 +168,10 @@ class Aged:
         self.access = Daemon(directory / "access", cluster, policy__access_ttl=10,
                              policy__idle_timeout=600, policy__refresh_grace=5)
         self.reload = Daemon(directory / "reload", cluster)
-        self.daemons = [self.idle, self.access, self.reload]
+        self.redis = SingleRedis(directory / "redis")
+        self.cut_off = Daemon(directory / "cut-off", self.redis, policy__idle_timeout=10,
+                              redis__mode="standalone", redis__wait_timeout=0)
+        self.daemons = [self.idle, self.access, self.reload, self.cut_off]
 
     def grow_old(self):
         self.begun = time.monotonic()
@@ -172,12 +181,17 @@ class Aged:
         self.reloaded = self.reload.login()
         remember(self.access, self.used_all_along)
         remember(self.reload, self.reloaded)
+        self.used_cut_off, self.unused_cut_off = self.cut_off.login(), self.cut_off.login()
+        remember(self.cut_off, self.used_cut_off, self.unused_cut_off)
         self.last_use = time.monotonic()
-        self.until(6)
-        assert self.idle.is_alive(self.used_elsewhere["access_token"], 1)
-        self.until(8)
-        assert source(self.access, self.used_all_along) == "cache"
-        self.until(self.last_use - self.begun + 11.2)
+        with frozen(self.redis.process.pid):
+            self.until(6)
+            assert self.idle.is_alive(self.used_elsewhere["access_token"], 1)
+            answer = self.cut_off.validate(self.used_cut_off["access_token"])
+            assert answer.status == 200 and answer.json["stale"] is True, answer
+            self.until(8)
+            assert source(self.access, self.used_all_along) == "cache"
+            self.until(self.last_use - self.begun + 11.2)
 
     def until(self, second):
         time.sleep(max(0, self.begun + second - time.monotonic()))
@@ -187,6 +201,7 @@ class Aged:
 def aged(workspace, cluster):
     aged = Aged(workspace / "aged", cluster)
     try:
+        aged.redis.start()
         for daemon in aged.daemons:
             daemon.start()
         aged.grow_old()
@@ -196,6 +211,7 @@ def aged(workspace, cluster):
     finally:
         for daemon in aged.daemons:
             daemon.kill()
+        aged.redis.stop()
 
 
 def test_the_idle_timeout_holds_for_tokens_in_memory(aged):
@@ -207,6 +223,21 @@ def test_a_token_that_looks_idle_here_and_was_used_elsewhere_goes_on(aged):
     misses = aged.idle.node.metric("sessiond_cache_misses_total")
     assert aged.idle.is_alive(aged.used_elsewhere["access_token"], 0)
     assert aged.idle.node.metric("sessiond_cache_misses_total") == misses + 1, "it was read again"
+
+
+def test_a_token_that_was_used_in_an_outage_is_not_idle_after_it(aged):
+    """Redis has not heard of the use and would call it idle."""
+    def answer_of(login):
+        return wait_until(lambda: answered(aged.cut_off.validate(login["access_token"])), 5,
+                          "Redis is back")
+
+    def answered(answer):
+        fresh = answer.status == 401 or (answer.status == 200 and not answer.json["stale"])
+        return answer if fresh else None
+    assert answer_of(aged.used_cut_off).status == 200
+    check_dead(answer_of(aged.unused_cut_off), "idle")
+    used = last_seen(aged.cut_off, aged.used_cut_off)
+    assert used >= now() - 10, "it is written by now"
 
 
 def test_the_life_of_an_access_token_ends_in_memory_too(aged):
@@ -363,12 +394,6 @@ def test_where_redis_does_not_tell_everything_is_read(alone, tmp_path):
 
 
 # --- uses that could not be written ---------------------------------------------------------------
-def last_seen(daemon, login):
-    listed = daemon.devices(login["user_id"])["devices"]
-    return next(entry["last_seen_at"] for entry in listed
-                if entry["session_id"] == login["session_id"])
-
-
 def test_a_use_in_an_outage_is_written_afterwards(alone):
     """With an idle timeout of 30 s a use is written every 3 s at most."""
     daemon = alone(policy__idle_timeout=30)
@@ -377,22 +402,19 @@ def test_a_use_in_an_outage_is_written_afterwards(alone):
     before = last_seen(daemon, login)
     time.sleep(3.3)
     with frozen(alone.redis.process.pid):
-        def is_stale():
-            return daemon.check(login["access_token"], touch=False).json.get("stale")
-        wait_until(is_stale, 3, "the answer is stale")
+        wait_until(lambda: daemon.check(login["access_token"], touch=False).json.get("stale"), 3,
+                   "the answer is stale")
         used = now()
-        idle_end = daemon.validate(login["access_token"]).json["idle_expires_at"]
-        assert idle_end >= used + 29, "it counts at once"
+        answer = daemon.validate(login["access_token"])
+        assert answer.json["stale"] is True and answer.json["idle_expires_at"] >= used + 29, answer
 
-    def is_written():
-        # Used again so soon, it would not be written if it were not owed.
-        answer = daemon.check(login["access_token"])
+    def is_fresh():
+        # It is read anew, and has not been used until then as far as Redis knows.
+        answer = daemon.check(login["access_token"], touch=False)
         assert answer.status in (200, 503), answer
-        return answer.status == 200 and last_seen_or_none(daemon, login) >= used - 1
-    wait_until(is_written, 2, "the use is written")
-    assert last_seen(daemon, login) > before
-
-
-def last_seen_or_none(daemon, login):
-    answer = daemon.call("GET", f"/v1/users/{login['user_id']}/devices", None, SERVICE)
-    return last_seen(daemon, login) if answer.status == 200 else 0
+        return answer.status == 200 and answer.json["stale"] is False
+    wait_until(is_fresh, 2, "Redis is back")
+    assert last_seen(daemon, login) == before, "nobody has told Redis yet"
+    # Used again so soon, it would not be written if it were not owed.
+    assert daemon.validate(login["access_token"]).status == 200
+    wait_until(lambda: last_seen(daemon, login) >= used, 2, "the use is written")
