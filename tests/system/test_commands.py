@@ -5,9 +5,10 @@ import time
 from daemon import SERVICE, unique
 from test_validate import MALFORMED, flip_bit, never_issued
 
-# What connections and the control thread send without any call.
+# What connections and the control thread send without any call: GET is its look whether a master
+# serves, calls never send it; and what a watch hears and asks for.
 BACKGROUND = ("cluster", "ping", "info", "config", "client", "hello", "auth", "replconf", "command",
-              "readonly", "select", "psync", "role")
+              "readonly", "select", "psync", "role", "get", "subscribe")
 
 
 def commands(cluster):
