@@ -167,8 +167,9 @@ def quiet_times(node, logins, rounds=7):
                key=lambda times: percentile(times, 0.99))
 
 
-def watch_die(kicker, kick, watchers, token, seconds):
-    """Sends a kick and asks the watchers for the token all the while, until each refuses it.
+def watch_die(kicker, kick, watchers, token, seconds, pause=0):
+    """Sends a kick and asks the watchers for the token all the while, until each refuses it; with
+    pauses (in seconds) if threads of this process, such as proxies, need time too.
 
     Returns when the kick was sent and answered, its answer, for each watcher when it first refused
     (None: not in time), and the statuses that each gave after its first refusal."""
@@ -197,6 +198,8 @@ def watch_die(kicker, kick, watchers, token, seconds):
             probe.send(question)
         if time.perf_counter() - sent > seconds:
             break
+        if pause:
+            time.sleep(pause)
     for probe in watchers:
         last = probe.receive()
         if probe in refused:

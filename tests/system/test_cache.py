@@ -8,7 +8,7 @@ import pytest
 
 from checks import check_dead, check_ended
 from client import Redis
-from daemon import ACME, SERVICE, Daemon, now, unique
+from daemon import ACME, Daemon, now, unique
 from faults import frozen
 from probes import ask_all, log_in_all, request, validate_all, validation
 from redis_servers import SLOW, SingleRedis, wait_until
@@ -266,7 +266,8 @@ def test_a_kick_costs_the_users_other_devices_no_entry(three):
         wait_until(lambda: all(reply.json["source"] == "cache"
                                for reply in validate_all(node, everyone)), 5, "all are in memory")
     for kicked, *_ in users:
-        check_ended(three.kick(kicked["user_id"], kicked["session_id"]), [kicked["session_id"]], None)
+        answer = three.kick(kicked["user_id"], kicked["session_id"])
+        check_ended(answer, [kicked["session_id"]], None)
     time.sleep(0.3 * SLOW)
     for node in range(3):
         sources = [source(three, login, node) for _, *others in users for login in others]

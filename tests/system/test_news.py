@@ -53,7 +53,7 @@ def probes_of(service):
 
 
 class Times:
-    """Seconds until each of the other nodes refused, from the kick's sending and from its answer."""
+    """Seconds until each of the other nodes refused, from the kick's sending and its answer."""
 
     def __init__(self):
         self.from_sending, self.from_answer, self.pending = [], [], 0

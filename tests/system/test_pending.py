@@ -1,5 +1,5 @@
-"""M3: what is revoked while Redis is away is on this node's disk: it survives kill -9, and all nodes
-learn of it when Redis is back. What cannot be kept is refused."""
+"""M3: what is revoked while Redis is away is on this node's disk: it survives kill -9, and all
+nodes learn of it when Redis is back. What cannot be kept is refused."""
 
 import os
 import time
