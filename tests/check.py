@@ -5,6 +5,7 @@ The last line is `N passed, N failed` over unit checks and system tests; the exi
 anything failed. Reports of sanitizers count as failures wherever they come from.
 """
 import argparse
+import concurrent.futures
 import os
 import pathlib
 import re
@@ -18,6 +19,7 @@ import xml.etree.ElementTree
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 UNIT_TIMEOUT = 300
 SYSTEM_TIMEOUT = 1800
+LANES = 2  # tests side by side
 SUMMARY = re.compile(r"^\d+%: Checks: (\d+), Failures: (\d+), Errors: (\d+)$", re.MULTILINE)
 
 
@@ -44,32 +46,69 @@ def run_unit(program, environment):
     return passed, failed
 
 
-def run_system(binary, report, environment):
-    """Runs the system tests; returns (passed, failed)."""
+def split(files, count):
+    """The files in lanes of about the same size: how long tests are says how long they take."""
+    lanes = [[] for _ in range(count)]
+    for file in sorted(files, key=lambda file: (-file.stat().st_size, file.name)):
+        min(lanes, key=lambda lane: sum(each.stat().st_size for each in lane)).append(file)
+    return [sorted(lane) for lane in lanes]
+
+
+under_way = []
+
+
+def run_lane(number, files, binary, report, environment):
+    """Runs some files of system tests; returns (passed, failed, output)."""
     report.unlink(missing_ok=True)
-    environment = {**environment, "SESSIOND_BINARY": str(binary)}
+    environment = {**environment, "SESSIOND_BINARY": str(binary),
+                   "SESSIOND_TEST_LANE": f"{number}/{LANES}"}
     command = ["/usr/bin/python3", "-m", "pytest", "-q", "-p", "no:cacheprovider",
-               "--durations=5", f"--junitxml={report}", "tests/system"]
-    pytest = subprocess.Popen(command, cwd=ROOT, env=environment, start_new_session=True)
+               "--durations=8", f"--junitxml={report}", *(str(file) for file in files)]
+    pytest = subprocess.Popen(command, cwd=ROOT, env=environment, start_new_session=True, text=True,
+                              errors="replace", stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    under_way.append(pytest)
     try:
-        status = pytest.wait(SYSTEM_TIMEOUT)
-    except (subprocess.TimeoutExpired, KeyboardInterrupt):
-        # SIGINT lets the fixtures stop what they started.
-        os.killpg(pytest.pid, signal.SIGINT)
-        try:
-            pytest.wait(60)
-        except subprocess.TimeoutExpired:
-            os.killpg(pytest.pid, signal.SIGKILL)
-        status = "timeout"
+        output, status = pytest.communicate(timeout=SYSTEM_TIMEOUT)[0], pytest.returncode
+    except subprocess.TimeoutExpired:
+        output, status = end_lane(pytest), "timeout"
     if not report.exists():
-        print(f"  pytest left no report, exit status {status}")
-        return 0, 1
+        return 0, 1, f"{output}\n  pytest left no report, exit status {status}\n"
     suites = list(xml.etree.ElementTree.parse(report).getroot().iter("testsuite"))
     total, failed, skipped = (sum(int(suite.get(name)) for suite in suites for name in names)
                               for names in (["tests"], ["failures", "errors"], ["skipped"]))
     if (status != 0 and not failed) or not total:
         failed += 1
-    return max(total - failed - skipped, 0), failed
+    return max(total - failed - skipped, 0), failed, output
+
+
+def end_lane(pytest):
+    """SIGINT lets the fixtures stop what they started."""
+    os.killpg(pytest.pid, signal.SIGINT)
+    try:
+        return pytest.communicate(timeout=60)[0]
+    except subprocess.TimeoutExpired:
+        os.killpg(pytest.pid, signal.SIGKILL)
+        return pytest.communicate()[0]
+
+
+def run_system(binary, build, environment):
+    """Runs the system tests side by side, since most of their time is waiting; returns (passed,
+    failed)."""
+    lanes = split((ROOT / "tests" / "system").glob("test_*.py"), LANES)
+    with concurrent.futures.ThreadPoolExecutor(LANES) as pool:
+        futures = [pool.submit(run_lane, number, files, binary, build / f"system-{number}.xml",
+                               environment) for number, files in enumerate(lanes)]
+        results = []
+        try:
+            for future in futures:
+                passed, failed, output = future.result()
+                print(output, flush=True)
+                results.append((passed, failed))
+        except KeyboardInterrupt:
+            for pytest in under_way:
+                os.killpg(pytest.pid, signal.SIGINT)
+            raise
+    return [sum(column) for column in zip(*results)]
 
 
 def sanitizer_reports(prefix):
@@ -107,13 +146,15 @@ def main():
     start = time.monotonic()
     if arguments.unit is not None:
         print("Unit tests")
-        results = [run_unit(ROOT / program, environment) for program in arguments.unit] or [(0, 1)]
+        with concurrent.futures.ThreadPoolExecutor(LANES) as pool:
+            results = list(pool.map(lambda program: run_unit(ROOT / program, environment),
+                                    arguments.unit)) or [(0, 1)]
         unit = [sum(column) for column in zip(*results)]
         print(f"Unit tests: {unit[0]} passed, {unit[1]} failed")
         passed, failed = passed + unit[0], failed + unit[1]
     if arguments.system:
         print("System tests", flush=True)
-        system = run_system(build / "sessiond", build / "system.xml", environment)
+        system = run_system(build / "sessiond", build, environment)
         print(f"System tests: {system[0]} passed, {system[1]} failed")
         passed, failed = passed + system[0], failed + system[1]
     found = sanitizer_reports(reports)

@@ -15,6 +15,14 @@ from proxy import ProxyLoop
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SLOW = float(os.environ.get("SESSIOND_TEST_SLOW", "1"))
 taken_ports = set()
+# Runs beside each other (tests/check.py) choose ports that the other never does.
+LANE, LANES = (int(part) for part in os.environ.get("SESSIOND_TEST_LANE", "0/1").split("/"))
+
+
+def lane_ports(first, last, step=1):
+    """This lane's part of a range of ports."""
+    length = (last - first) // LANES // step * step
+    return range(first + LANE * length, first + (LANE + 1) * length, step)
 
 
 def is_free(port):
@@ -30,7 +38,7 @@ def is_free(port):
 def free_port():
     """A port below the ephemeral range, so that no outgoing connection takes it meanwhile."""
     while True:
-        port = random.randrange(10000, 12000)
+        port = random.choice(lane_ports(10000, 12000))
         if port not in taken_ports and is_free(port):
             taken_ports.add(port)
             return port
@@ -39,7 +47,7 @@ def free_port():
 def free_cluster_ports():
     """The first of six ports whose bus ports (+ 10000) are free as well."""
     while True:
-        first = random.randrange(13000, 21000, 10)
+        first = random.choice(lane_ports(13000, 21000, 10))
         ports = range(first, first + 6)
         if all(p not in taken_ports and is_free(p) and is_free(p + 10000) for p in ports):
             taken_ports.update(ports)
