@@ -161,10 +161,10 @@ def times_of(node, logins):
     return times
 
 
-def quiet_times(node, logins, rounds=7):
-    """The times of the round with the best p99: others use the machine too."""
-    return min((times_of(node, logins) for _ in range(rounds)),
-               key=lambda times: percentile(times, 0.99))
+def quiet_times(node, logins, rounds=25, size=400):
+    """The times of a round with a good p99 (a fifth are better): others use the machine too."""
+    found = [times_of(node, logins[at * size % len(logins):][:size]) for at in range(rounds)]
+    return sorted(found, key=lambda times: percentile(times, 0.99))[rounds // 5]
 
 
 def watch_die(kicker, kick, watchers, token, seconds, pause=0):

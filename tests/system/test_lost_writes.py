@@ -191,8 +191,8 @@ def test_m4_a_kick_that_the_promoted_replica_never_had(service):
             took, longest, scene = lose_kicks(service, port)
             done += 1
             print(f"M4: round {done}: 6 kicks, all {set(scene.durabilities)}, dead on all nodes"
-                  f" {took:.2f} s after the failover, last believed {1000 * longest:.0f} ms after the kick;"
-                  f" {dict(sorted(scene.watcher.statuses.items()))}")
+                  f" {took:.2f} s after the failover, last believed {1000 * longest:.0f} ms after"
+                  f" the kick; {dict(sorted(scene.watcher.statuses.items()))}")
         mend(service)
     for node in service.nodes:
         wait_until(lambda: node.metric("sessiond_journal_unsettled") == 0, 10, "settled")

@@ -18,7 +18,7 @@ from redis_servers import SLOW, Cluster, wait_until
 from test_validate import never_issued
 
 TOKENS = 10000 if SLOW == 1 else 2000
-SAMPLE = 1000
+SAMPLE = 2000
 GRACE = 3  # seconds, of the impatient node
 
 
