@@ -68,7 +68,8 @@ class Scene:
             assert answer.status == 201 and answer.seconds < 2 * AT_ONCE, (answer, answer.seconds)
             quick.append(answer.seconds)
             self.trial.kick(self.trial.living[-1])
-        assert percentile(quick, 0.99) < AT_ONCE, percentile(quick, 0.99)
+        # Nobody waits for the frozen one; a machine that is busy may keep a few waiting.
+        assert percentile(quick, 0.9) < AT_ONCE and max(quick) < BUDGET / 2, sorted(quick)[-5:]
         # Held up are those before a breaker opens, and later the few that probe the server.
         held_up = sum(seconds > AT_ONCE for seconds in cached)
         assert percentile(cached, 0.5) < AT_ONCE and held_up <= 8 * seconds, cached
