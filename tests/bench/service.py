@@ -28,13 +28,19 @@ def scratch_directory(build):
         yield pathlib.Path(name)
 
 
+def unit_environment():
+    """What the systemd unit adds to the environment of the service."""
+    unit = (ROOT / "systemd/sessiond.service").read_text()
+    return dict(re.findall(r"^Environment=(\w+)=(.*)$", unit, re.MULTILINE))
+
+
 @contextlib.contextmanager
-def process(command, log, core=None):
+def process(command, log, core=None, environment=None):
     """Runs a command, pinned to a core if one is given; SIGTERM at the end, SIGKILL 25 s later."""
     pin = ["taskset", "-c", str(core)] if core is not None else []
     with open(log, "ab") as output:
         child = subprocess.Popen(pin + [str(word) for word in command], stdin=subprocess.DEVNULL,
-                                 stdout=output, stderr=output)
+                                 stdout=output, stderr=output, env={**os.environ, **(environment or {})})
     try:
         yield child
     finally:
@@ -90,7 +96,8 @@ class Service:
     def running(self, core=None):
         """Yields the process when /readyz answers 200, and the seconds that took since exec."""
         start = time.monotonic()
-        with process([self.binary, "--config", self.config], self.directory / "sessiond.log", core) as child:
+        with process([self.binary, "--config", self.config], self.directory / "sessiond.log", core,
+                     unit_environment()) as child:
             wait_for(lambda: child.poll() is not None or self.ready(), 30, "sessiond to be ready")
             if child.poll() is not None:
                 raise RuntimeError(f"sessiond ended: {(self.directory / 'sessiond.log').read_text()}")
