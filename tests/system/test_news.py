@@ -1,6 +1,7 @@
 """M5: how long until the other nodes refuse a token that was kicked on one."""
 
 import contextlib
+import time
 
 import pytest
 
@@ -119,3 +120,24 @@ def test_m5_with_the_links_of_the_news_blackholed_it_is_known_within_the_bound(s
     assert times.pending == 0 and max(times.from_answer) < HEARD, times.from_answer
     # They were believed until memory was not: it is the bound that ended it.
     assert max(times.from_answer) > 0.3, times.from_answer
+
+
+def test_m5_a_node_that_has_been_deaf_for_long_asks_and_does_not_believe_itself(service):
+    """The watch is gone, data connections work: Redis can be asked, whatever a watch that does not
+    come up tells the breaker."""
+    times, cluster = Times(), service.cluster
+    logins = prepared(service, 40)
+    rejected = [node.metric("sessiond_store_rejected_total") for node in service.nodes]
+    with cluster.fault("blackhole", whom="watch"):
+        wait_until(lambda: all(node.metric("sessiond_watches") == 0 for node in service.nodes), 5,
+                   "nothing is watched")
+        with probes_of(service) as probes:
+            for login in logins:
+                times.kick(probes, login, 4 * SLOW, pause=0.002)
+                time.sleep(0.1)
+    rejected = [node.metric("sessiond_store_rejected_total") - before
+                for node, before in zip(service.nodes, rejected)]
+    print(f"M5: {len(logins)} kicks for nodes that are deaf already: from the answer"
+          f" {in_ms(times.from_answer)}; {times.pending} pending; calls rejected {rejected}")
+    assert times.pending <= 2 and max(times.from_answer) < 0.3 * SLOW, times.from_answer
+    all_is_well(service)
