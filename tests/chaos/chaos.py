@@ -41,6 +41,7 @@ OPTIONS = {
     "audit__max_bytes": "8M",
 }
 PAUSES = {"redis": (0.5, 3), "sessiond": (1, 6)}
+REST_SECONDS = 60       # for everything to come to rest after the last fault
 VIOLATIONS_SHOWN = 10
 
 
@@ -100,12 +101,15 @@ class Run:
         self.cluster.make_whole(seconds=60)
         time.sleep(1)
         self.problems += [f"clients: {error}" for error in self.clients.ask("stop")]
+        end = time.monotonic() + REST_SECONDS
         for number, node in enumerate(self.daemon.nodes):
-            self.expect(lambda node=node: is_well(node), 30, f"node {number} is well again")
-            self.expect(lambda node=node: node.metric("sessiond_journal_unsettled") == 0, 60,
-                        f"the journal of node {number} is settled")
-            self.expect(lambda node=node: node.metric("sessiond_breakers_open") == 0, 20,
-                        f"the breakers of node {number} are closed")
+            for condition, what in (
+                    (lambda node=node: is_well(node), "is well again"),
+                    (lambda node=node: node.metric("sessiond_journal_unsettled") == 0,
+                     "has settled its journal"),
+                    (lambda node=node: node.metric("sessiond_breakers_open") == 0,
+                     "has closed its breakers")):
+                self.expect(condition, max(1, end - time.monotonic()), f"node {number} {what}")
 
     def expect(self, condition, seconds, what):
         try:
