@@ -46,6 +46,11 @@ static void find_pieces(struct cached_live *head, struct text shown)
     head->device_type = find_string(until_device, device_at, "\"type\":\"");
 }
 
+static uint32_t in_32_bits(int64_t seconds)
+{
+    return seconds < 0 ? 0 : seconds > UINT32_MAX ? UINT32_MAX : (uint32_t)seconds;
+}
+
 void cached_write_live(struct buffer *out, const struct session *session, unsigned slot,
                        int64_t version, struct text shown)
 {
@@ -55,8 +60,8 @@ void cached_write_live(struct buffer *out, const struct session *session, unsign
         .slot = (uint16_t)slot,
         .version = version,
         .issued_ms = record->issued_ms,
-        .absolute_s = record->absolute_s,
-        .last_seen_s = session->last_seen_s,
+        .absolute_s = in_32_bits(record->absolute_s),
+        .last_seen_s = in_32_bits(session->last_seen_s),
     };
     head.flags |= record->remember ? CACHED_REMEMBER : 0;
     head.flags |= record->has_previous ? CACHED_PREVIOUS : 0;
@@ -200,8 +205,9 @@ int64_t session_entry_verified(void *service, const struct cache_entry *entry)
 void cached_touch(struct session_service *service, const struct cache_key *key,
                   const struct cached *cached, int64_t seen_s, bool owed)
 {
-    cache_patch(service->cache, key, offsetof(struct cached_live, last_seen_s), &seen_s,
-                sizeof(seen_s));
+    uint32_t seen = in_32_bits(seen_s);
+    cache_patch(service->cache, key, offsetof(struct cached_live, last_seen_s), &seen,
+                sizeof(seen));
     if (owed != cached->head.touch_owed)
         cache_patch(service->cache, key, offsetof(struct cached_live, touch_owed), &owed,
                     sizeof(owed));

@@ -2,7 +2,8 @@
  *
  * A living session: what the rules need to judge a token of it, and the text of the answer, ready
  * to send. A dead one: why, by whom, when - which stays true for ever, since session ids never come
- * back. Values are in the machine's own byte order; a snapshot does not leave the machine. */
+ * back. Seconds since 1970 in 32 bits last until 2106. Values are in the machine's own byte order;
+ * a snapshot does not leave the machine. */
 #pragma once
 
 #include "rules.h"
@@ -30,8 +31,9 @@ struct cached_live {
     struct cached_piece tenant, user_id, device_id, device_type;
     bool touch_owed; /* Redis was away when it was used; a byte of its own, to be patched */
     int64_t version; /* of the user's state that it was read from */
-    int64_t issued_ms, absolute_s;
-    int64_t last_seen_s; /* as far as this node knows */
+    int64_t issued_ms;
+    uint32_t absolute_s;  /* since 1970, as the next: until 2106 */
+    uint32_t last_seen_s; /* as far as this node knows */
     uint8_t access_hash[SECRET_HASH];
     /* previous_access_hash if CACHED_PREVIOUS, then the text. */
 };

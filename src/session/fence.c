@@ -39,9 +39,9 @@ static uint64_t name_of(const struct user_tag *owner, size_t *place)
     return bits >> (64 - NAME_BITS);
 }
 
-static bool is_remembered(int64_t epoch_ms, int64_t now_ms)
+bool fence_remembers(int64_t version_ms, int64_t now_ms)
 {
-    return epoch_ms > now_ms - REMEMBERED_MS && epoch_ms < now_ms + CLOCKS_APART_MS;
+    return version_ms > now_ms - REMEMBERED_MS && version_ms < now_ms + CLOCKS_APART_MS;
 }
 
 void fence_raise(struct fence *fence, const struct user_tag *owner, int64_t epoch_ms,
@@ -49,7 +49,7 @@ void fence_raise(struct fence *fence, const struct user_tag *owner, int64_t epoc
 {
     size_t place;
     uint64_t name = name_of(owner, &place);
-    if (!is_remembered(epoch_ms, now_ms))
+    if (!fence_remembers(epoch_ms, now_ms))
         return;
     uint64_t wanted = (uint64_t)epoch_ms << NAME_BITS | name;
     uint64_t present = atomic_load_explicit(&fence->places[place], memory_order_relaxed);
@@ -65,5 +65,5 @@ int64_t fence_of(const struct fence *fence, const struct user_tag *owner, int64_
     uint64_t present = atomic_load_explicit(&fence->places[place], memory_order_relaxed);
     int64_t epoch_ms = (int64_t)(present >> NAME_BITS);
     bool same = (present & ((1u << NAME_BITS) - 1)) == name;
-    return same && is_remembered(epoch_ms, now_ms) ? epoch_ms : 0;
+    return same && fence_remembers(epoch_ms, now_ms) ? epoch_ms : 0;
 }

@@ -18,5 +18,7 @@ void fence_destroy(struct fence **fence);
 /* A state with this epoch was seen. Any thread. */
 void fence_raise(struct fence *fence, const struct user_tag *owner, int64_t epoch_ms,
                  int64_t now_ms);
+/* True if a version or epoch, which are times, is of the last minute. */
+bool fence_remembers(int64_t version_ms, int64_t now_ms);
 /* The epoch below which a state of the user is behind, 0 if none is. Any thread. */
 int64_t fence_of(const struct fence *fence, const struct user_tag *owner, int64_t now_ms);

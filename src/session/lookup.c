@@ -194,13 +194,15 @@ static struct found judge_record(struct lookup *lookup, const struct store_reply
  */
 static bool is_behind(struct lookup *lookup, int64_t version, int64_t epoch)
 {
+    int64_t now_ms = clock_wall_ms();
+    bool older = version < lookup->known_version && fence_remembers(lookup->known_version, now_ms);
     if (version == 0)
         return false;
-    if (version < lookup->known_version || epoch < lookup->fence_ms) {
+    if (older || epoch < lookup->fence_ms) {
         metrics_add(METRIC_STORE_BEHIND, 1);
         return true;
     }
-    fence_raise(lookup->worker->service->fence, &lookup->codec.owner, epoch, clock_wall_ms());
+    fence_raise(lookup->worker->service->fence, &lookup->codec.owner, epoch, now_ms);
     return false;
 }
 

@@ -41,8 +41,8 @@ struct lookup_request {
 };
 
 /* Asks Redis, or joins a read that is under way for the same session - unless the user was changed
- * since that read began. A state that is older than what this node has seen (its version below
- * known_version, or its epoch below the fence) is ERR_STORE_BEHIND.
+ * since that read began. A state that is older than what this node has seen within the last
+ * minute (its version below known_version, or its epoch below the fence) is ERR_STORE_BEHIND.
  *
  * Who joins may ask for a token that was made after the read began, and must not take its word
  * that there is none. */

@@ -9,6 +9,7 @@ import pytest
 
 from client import Redis
 from daemon import Daemon, unique
+from probes import FULL
 from proxy import ProxyLoop
 from redis_servers import SLOW, SingleRedis, free_port, wait_until
 
@@ -174,3 +175,23 @@ def test_a_user_cannot_fill_the_journal_with_names_in_an_outage(pair):
         # The end of everything still has its place.
         answer = pair.behind.call("POST", "/v1/logout-all", {}, token)
         assert answer.status == 202 and pair.behind.validate(token).status == 401
+
+
+@pytest.mark.skipif(not FULL, reason="takes more than a minute; SESSIOND_TEST_FULL=1 runs it")
+def test_a_change_that_redis_lost_locks_a_user_out_of_a_node_for_a_minute_at_most(pair):
+    """Redis goes back to before a refresh. The node that has seen the later pair believes Redis
+    after a minute: the pair that Redis knows is good again, the lost one is over."""
+    daemon = pair.direct
+    login = daemon.login(unique(), remember=True)
+    with Redis(pair.redis.port) as redis:
+        key = next(key for key in redis.keys() if key.startswith(b"sd:u:"))
+        before = redis.call("DUMP", key)
+        later = daemon.refresh(login["refresh_token"]).json
+        lost = time.monotonic()
+        assert daemon.is_alive(later["access_token"])
+        redis.call("RESTORE", key, 0, before, "REPLACE")
+        redis.call("CLIENT", "KILL", "TYPE", "pubsub")
+    assert daemon.validate(later["access_token"]).json["stale"] is True
+    time.sleep(max(0, 61 - (time.monotonic() - lost)))
+    wait_until(lambda: daemon.validate(login["access_token"]).status == 200, 5, "Redis is believed")
+    assert daemon.validate(later["access_token"]).status == 401
