@@ -111,6 +111,28 @@ static bool is_token_of(struct end_change *work, const struct session *session)
            (record->has_previous && crypto_equal(hash, record->previous_access_hash, SECRET_HASH));
 }
 
+/* A session that Redis has not, and has no grave of: over long ago, or lost. Memory may vouch for a
+ * lost one, here or elsewhere, so it gets the grave that says that it was ended. */
+static enum verdict bury_lost(struct end_change *work, struct user_state *state,
+                              const uint8_t id[SESSION_ID], struct edit *edit)
+{
+    const struct operation *operation = &work->end->base;
+    int64_t now_s = operation->now_ms / 1000;
+    struct grave *grave = &state->graves[state->grave_count++];
+    memcpy(grave->id, id, SESSION_ID);
+    grave->tombstone = (struct tombstone){
+        .reason = work->end->why,
+        .actor = operation->actor,
+        .ended_s = now_s,
+        .forget_s = now_s + operation->conf->policy_access_ttl,
+    };
+    edit_set_grave(edit, id, &grave->tombstone);
+    edit->raises_epoch = true;
+    keep(work, revocation_of_session(operation, &work->change.codec.owner, id, work->end->why,
+                                     grave->tombstone.forget_s));
+    return CHANGE_WRITE;
+}
+
 /* Logout asks for the session to be gone; where it is gone already, nothing is left to do. */
 static enum verdict end_presented(struct end_change *work, struct user_state *state,
                                   struct edit *edit, const struct policy *policy)
@@ -122,6 +144,9 @@ static enum verdict end_presented(struct end_change *work, struct user_state *st
         return CHANGE_RESOLVED;
     if (session)
         operation_note_session(operation, session);
+    if (!session && !state_find_grave(state, work->token.session_id) &&
+        !rules_outlived(work->token.session_id, policy, operation->now_ms))
+        return bury_lost(work, state, work->token.session_id, edit);
     if (!is_alive(work, state, session, policy))
         return change_ended(&work->change, state, work->token.session_id, edit);
     if (!is_token_of(work, session))

@@ -177,6 +177,20 @@ def test_a_user_cannot_fill_the_journal_with_names_in_an_outage(pair):
         assert answer.status == 202 and pair.behind.validate(token).status == 401
 
 
+def test_a_session_that_redis_lost_is_logged_out_all_the_same(pair):
+    """A failover took the login with it, memory vouches for the token; a logout must end that."""
+    login = pair.direct.login(unique(), remember=True)
+    token = login["access_token"]
+    for daemon in (pair.direct, pair.behind):
+        assert daemon.is_alive(token)
+    with Redis(pair.redis.port) as redis:
+        redis.call("DEL", next(key for key in redis.keys() if key.startswith(b"sd:u:")))
+    answer = pair.direct.call("POST", "/v1/logout", None, token)
+    assert answer.status == 200 and answer.json["ended"] == 0, answer
+    assert pair.direct.validate(token).status == 401
+    wait_until(lambda: pair.behind.validate(token).status == 401, 1.2, "the other node knows")
+
+
 @pytest.mark.skipif(not FULL, reason="takes more than a minute; SESSIOND_TEST_FULL=1 runs it")
 def test_a_change_that_redis_lost_locks_a_user_out_of_a_node_for_a_minute_at_most(pair):
     """Redis goes back to before a refresh. The node that has seen the later pair believes Redis
