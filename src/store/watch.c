@@ -346,10 +346,9 @@ static int64_t tick_overdue(struct watch *watch, int64_t now_ms)
         connection_break(&watch->connection, ERR_STORE_UNAVAILABLE, "silent");
         return watch->connection.due_ms;
     }
-    /* A watch that does not come up must not keep calls from a server that answers them; but where
-     * they fail as well, it bears witness that nothing has changed. */
-    bool calls_pass = breaker_state(&watch->breaker->breaker) == BREAKER_CLOSED;
-    if (!watch->overdue_told && (watch->step == WATCH_LIVE || !calls_pass))
+    /* Silence before it was up says nothing that calls do not know better: a watch that never comes
+     * up must not keep those from a server that answers them. */
+    if (!watch->overdue_told && watch->step == WATCH_LIVE)
         breakers_trip(watch->breaker, now_ms);
     watch->overdue_told = true;
     return watch->asked_ms + WATCH_LOST_MS;
