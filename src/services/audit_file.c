@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "audit_format.h"
+#include "directory.h"
 #include "memory.h"
 
 enum { STAMP_LENGTH = 16, DAY_MS = 86400000, TAIL_CHUNK = 65536 };
@@ -200,20 +201,6 @@ void audit_file_expire(const struct audit_file *file, int64_t before_ms,
 
 /* --- open and close --- */
 
-/* A name is durable only when its directory is. */
-static bool sync_directory(const struct audit_file *file)
-{
-    int fd = open(file->directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0)
-        return false;
-    /* Some file systems cannot sync a directory and say EINVAL; then there is nothing to do. */
-    bool synced = fsync(fd) == 0 || errno == EINVAL;
-    int saved = errno;
-    close(fd);
-    errno = saved;
-    return synced;
-}
-
 /* Takes regular files and devices: a pipe without a reader would hold the thread for ever. */
 static bool examine(struct audit_file *file)
 {
@@ -236,7 +223,7 @@ static bool examine(struct audit_file *file)
 static bool create(struct audit_file *file)
 {
     file->fd = open(file->path, O_RDWR | O_APPEND | O_CREAT | O_EXCL | O_CLOEXEC, 0640);
-    return file->fd >= 0 && fchmod(file->fd, 0640) == 0 && sync_directory(file);
+    return file->fd >= 0 && fchmod(file->fd, 0640) == 0 && directory_sync_of(file->path);
 }
 
 bool audit_file_open(struct audit_file *file)

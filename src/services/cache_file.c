@@ -20,6 +20,7 @@
 
 #include "cache_private.h"
 #include "clock.h"
+#include "directory.h"
 #include "metrics.h"
 
 #define MAGIC   "sd-cache"
@@ -161,24 +162,6 @@ static void write_content(struct saving *saving, struct cache *cache)
         saving->error = errno;
 }
 
-/* A name is durable only when its directory is. */
-static bool sync_directory_of(const char *path)
-{
-    const char *slash = strrchr(path, '/');
-    size_t length = slash > path ? (size_t)(slash - path) : 1;
-    char *directory = slash ? xstrndup(path, length) : xstrdup(".");
-    int fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    free(directory);
-    if (fd < 0)
-        return false;
-    /* Some file systems cannot sync a directory and say EINVAL; then there is nothing to do. */
-    bool synced = fsync(fd) == 0 || errno == EINVAL;
-    int saved = errno;
-    close(fd);
-    errno = saved;
-    return synced;
-}
-
 /* Writes the file under a name of its own and gives it the right one when it is whole. Returns
  * errno. */
 static int write_and_rename(struct saving *saving, struct cache *cache, const char *path,
@@ -194,7 +177,7 @@ static int write_and_rename(struct saving *saving, struct cache *cache, const ch
         saving->error = errno;
     if (saving->error != 0)
         unlink(new_path);
-    else if (!sync_directory_of(path))
+    else if (!directory_sync_of(path))
         saving->error = errno;
     return saving->error;
 }

@@ -12,6 +12,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "directory.h"
 #include "memory.h"
 
 enum { CHUNK = 262144 };
@@ -155,21 +156,7 @@ bool journal_file_commit(struct journal_file *file, struct journal_file *fresh)
     return true;
 }
 
-/* A name is durable only when its directory is. */
 bool journal_file_sync_name(const struct journal_file *file)
 {
-    const char *path = file->path;
-    const char *slash = strrchr(path, '/');
-    size_t length = slash ? (size_t)(slash - path) : 0;
-    char *directory = slash ? xstrndup(path, length > 0 ? length : 1) : xstrdup(".");
-    int fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    free(directory);
-    if (fd < 0)
-        return false;
-    /* Some file systems cannot sync a directory and say EINVAL; then there is nothing to do. */
-    bool synced = fsync(fd) == 0 || errno == EINVAL;
-    int saved = errno;
-    close(fd);
-    errno = saved;
-    return synced;
+    return directory_sync_of(file->path);
 }
