@@ -140,14 +140,19 @@ class Round:
                    for reply in validate_all(node, self.known + self.unknown))
 
     def lives_everywhere(self):
-        return all(reply.status == 200 and not reply.json["stale"]
-                   for node in self.service.nodes for reply in validate_all(node, self.kept))
+        self.not_living = [(number, reply) for number, node in enumerate(self.service.nodes)
+                           for reply in validate_all(node, self.kept)
+                           if reply.status != 200 or reply.json["stale"]]
+        return not self.not_living
 
     def check_end(self, since):
         """All nodes refuse and keep refusing; the users' other sessions work."""
         wait_until(self.is_dead_everywhere, 10, "the victims are dead on all nodes")
         took = time.monotonic() - since
-        wait_until(self.lives_everywhere, 10, "the others live on all nodes")
+        try:
+            wait_until(self.lives_everywhere, 10, "the others live on all nodes")
+        except AssertionError as error:
+            raise AssertionError(f"{error}: {self.not_living[:3]}") from error
         end = time.monotonic() + 0.5
         while time.monotonic() < end:
             assert self.is_dead_everywhere()
