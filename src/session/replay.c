@@ -82,6 +82,16 @@ static bool is_settled(const struct operation *operation)
            operation->conf->redis_wait_timeout == 0;
 }
 
+/* What could not be compared stays in doubt: the next pass looks at it. */
+static void doubt_again(struct item *item)
+{
+    struct doubt *doubt = &item->replay->next_doubt;
+    struct text key = {item->change.key, USER_KEY_LENGTH};
+    unsigned slot = store_slot(key);
+    doubt->any = true;
+    doubt->all[slot / 8] |= (uint8_t)(1u << slot % 8);
+}
+
 static void count_outcome(struct item *item)
 {
     struct replay *replay = item->replay;
@@ -95,6 +105,8 @@ static void count_outcome(struct item *item)
         journal_settle(journal, item->unsettled[i]);
     bool of_use = settles || (operation->err == ERR_OK &&
                               (item->change.applied || item->unsettled_count == 0));
+    if (operation->err != ERR_OK && replay->doubt.any)
+        doubt_again(item);
     replay->futile = of_use ? 0 : replay->futile + 1;
     replay->fruitful = replay->fruitful || settles;
 }
