@@ -237,7 +237,8 @@ static void end_pass(struct replay *replay)
     if (replay->doubt.any)
         log_info("journal_compared", "revocations=%zu unsettled=%zu", usage.records,
                  usage.unsettled);
-    pause_pass(replay, usage.unsettled == 0 || replay->fruitful);
+    bool nothing_left = usage.unsettled == 0 && !replay->next_doubt.any;
+    pause_pass(replay, nothing_left || replay->fruitful);
 }
 
 static void rest(struct replay *replay)
