@@ -12,6 +12,9 @@ enum encryption { ENCRYPTION_AES_128_GCM, ENCRYPTION_NONE };
 enum renew { RENEW_SLIDING, RENEW_FIXED };
 enum overflow { OVERFLOW_EVICT_OLDEST, OVERFLOW_EVICT_IDLEST, OVERFLOW_EVICT_ALL, OVERFLOW_REJECT };
 enum exclusive { EXCLUSIVE_NONE, EXCLUSIVE_DEVICE_TYPE, EXCLUSIVE_USER };
+enum binding { BINDING_OFF, BINDING_LOG, BINDING_VERIFY, BINDING_STRICT };
+enum verify_method { VERIFY_EXTERNAL, VERIFY_OTP };
+enum same_site { SAME_SITE_LAX, SAME_SITE_STRICT };
 enum audit_overflow { AUDIT_REFUSE, AUDIT_COUNT };
 
 /* What a service key may do; one bit each, names in tbl/scopes.h. */

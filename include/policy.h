@@ -1,0 +1,69 @@
+/* Policies: how long sessions live, how many a user has, what binds them - the defaults of the
+ * configuration, and over them what a tenant has set (api.md "Tenants").
+ *
+ * A tenant's own policy is a JSON object, checked as a whole: every member known, of its type,
+ * within its bounds, and none contradicting another or a default. The members are rows of
+ * tbl/policy.h. Documents are immutable and counted; any thread. */
+#pragma once
+
+#include "conf.h"
+#include "memory.h"
+
+enum verify_on { VERIFY_NEW_DEVICE = 1, VERIFY_NEW_LOCATION = 2 };
+
+/* What is in force, for one session where roles and device types differ. Times in seconds. Every
+ * member is an int64_t, so that rows can name it. */
+struct policy {
+    int64_t access_ttl, refresh_ttl, idle_timeout, absolute_timeout;
+    int64_t renew;               /* enum renew */
+    int64_t max_devices;         /* living sessions of the user, over all device types */
+    int64_t max_devices_of_type; /* of this device type; 0: no limit of its own */
+    int64_t overflow;            /* enum overflow */
+    int64_t exclusive;           /* enum exclusive */
+    int64_t refresh_grace;
+    int64_t bind_ip, bind_device; /* enum binding */
+    int64_t verify_on;            /* bits of enum verify_on */
+    int64_t verify_method;        /* enum verify_method */
+    int64_t self_devices, self_kick, self_logout_all; /* booleans: what users may do themselves */
+    int64_t force_logout;                             /* may the tenant's own keys end sessions */
+    int64_t requests_per_second, burst, logins_per_user_per_minute; /* 0: no limit */
+    int64_t cache_quota; /* bytes; 0: all */
+    int64_t outage_grace;
+    int64_t same_site; /* enum same_site */
+};
+
+struct policy_document;
+
+/* Reads a tenant's policy. NULL with *error, a sentence that names the member, its value and what
+ * is allowed. The configuration's defaults stand for what is absent, so contradictions with them
+ * are found too. */
+struct policy_document *policy_parse(const struct conf *conf, struct text json,
+                                     struct buffer *error);
+/* The same for the present document (NULL: an empty one) with a merge patch (RFC 7396) applied:
+ * null takes a member back to its default. */
+struct policy_document *policy_patch(const struct conf *conf, const struct policy_document *present,
+                                     struct text patch, struct buffer *error);
+struct policy_document *policy_ref(struct policy_document *document);
+void policy_unref(struct policy_document **document);
+/* What the tenant has set, compact JSON as it is stored; "{}" for NULL. */
+struct text policy_json(const struct policy_document *document);
+/* Memory that it takes, everything counted. */
+size_t policy_bytes(const struct policy_document *document);
+
+/* The effective policy as api.md shows it, every member with its value, one JSON object. */
+void policy_print(const struct conf *conf, const struct policy_document *document,
+                  struct buffer *out);
+
+/* The policy of a tenant (NULL: the defaults) without regard to roles and device types. Neither
+ * locks nor allocates, as the next. */
+void policy_of_tenant(const struct conf *conf, const struct policy_document *document,
+                      struct policy *ret);
+/* The policy in force for a session with these roles (the JSON array of strings that its answer
+ * shows, or absent) and this device type (absent: none). Of several roles and the device type that
+ * have a say the shortest time and the smallest number win; a role's max_devices replaces the
+ * tenant's, a device type's is max_devices_of_type. Costs next to nothing where a tenant overrides
+ * nothing. */
+void policy_of_session(const struct conf *conf, const struct policy_document *document,
+                       struct text roles_json, struct text device_type, struct policy *ret);
+/* The longest that any session of the tenant can live from its login, in seconds. */
+int64_t policy_longest_life(const struct conf *conf, const struct policy_document *document);
