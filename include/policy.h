@@ -36,7 +36,8 @@ struct policy_document;
 
 /* Reads a tenant's policy. NULL with *error, a sentence that names the member, its value and what
  * is allowed. The configuration's defaults stand for what is absent, so contradictions with them
- * are found too. */
+ * are found too. With conf NULL the text was accepted before, maybe by another version and under
+ * other defaults: contradictions and members that are not known here are no errors. */
 struct policy_document *policy_parse(const struct conf *conf, struct text json,
                                      struct buffer *error);
 /* The same for the present document (NULL: an empty one) with a merge patch (RFC 7396) applied:
