@@ -69,3 +69,36 @@ struct json_field {
  * it holds is never repeated when it may be a secret. An empty body reads as {}. */
 bool json_read(struct text body, const struct json_field *fields, size_t count, void *target,
                struct arena *arena, struct text *detail);
+
+/* A parsed text to walk through, where no table of fields can say what may be there. Read only;
+ * everything reached from a root is valid until the root is closed. */
+struct json_view;
+/* The text must hold one object, without duplicates, nested no deeper than 32 levels; else NULL and
+ * a sentence in *error that repeats no value. */
+struct json_view *json_view_open(struct text json, struct buffer *error);
+void json_view_close(struct json_view **root);
+bool json_view_is_object(const struct json_view *view);
+bool json_view_is_array(const struct json_view *view);
+/* False if the value is of another type. Texts may hold anything but NUL. */
+bool json_view_int(const struct json_view *view, int64_t *ret);
+bool json_view_bool(const struct json_view *view, bool *ret);
+bool json_view_text(const struct json_view *view, struct text *ret);
+/* Members of an object, items of an array, else 0. */
+size_t json_view_count(const struct json_view *view);
+const struct json_view *json_view_item(const struct json_view *array, size_t index);
+/* The next member in the order of the text, from {0} on; false behind the last one, and for what
+ * is no object. */
+struct json_member {
+    const char *name;
+    const struct json_view *value;
+    void *at; /* json_view_next()'s own */
+};
+bool json_view_next(const struct json_view *object, struct json_member *member);
+/* Appends the value as compact JSON. */
+void json_view_print(const struct json_view *view, struct buffer *out);
+
+/* Appends the target with a merge patch applied (RFC 7396), compact JSON; members keep their order,
+ * new ones follow. Both must be objects, an empty target stands for {}. On failure returns false
+ * and adds a sentence to *error as json_view_open() does. Bounding the size is the caller's. */
+bool json_merge_patch(struct text target, struct text patch, struct buffer *out,
+                      struct buffer *error);

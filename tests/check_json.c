@@ -373,6 +373,90 @@ START_TEST(damaged_bodies_are_taken_or_refused_with_words)
 }
 END_TEST
 
+/* --- merge patches --- */
+
+/* The cases of RFC 7396 appendix A that are about objects, and what else must hold. */
+static const struct {
+    const char *target, *patch, *result;
+} merges[] = {
+    {"{\"a\":\"b\"}", "{\"a\":\"c\"}", "{\"a\":\"c\"}"},
+    {"{\"a\":\"b\"}", "{\"b\":\"c\"}", "{\"a\":\"b\",\"b\":\"c\"}"},
+    {"{\"a\":\"b\"}", "{\"a\":null}", "{}"},
+    {"{\"a\":\"b\",\"b\":\"c\"}", "{\"a\":null}", "{\"b\":\"c\"}"},
+    {"{\"a\":[\"b\"]}", "{\"a\":\"c\"}", "{\"a\":\"c\"}"},
+    {"{\"a\":\"c\"}", "{\"a\":[\"b\"]}", "{\"a\":[\"b\"]}"},
+    {"{\"a\":{\"b\":\"c\"}}", "{\"a\":{\"b\":\"d\",\"c\":null}}", "{\"a\":{\"b\":\"d\"}}"},
+    {"{\"a\":[{\"b\":\"c\"}]}", "{\"a\":[1]}", "{\"a\":[1]}"},
+    {"{\"e\":null}", "{\"a\":1}", "{\"e\":null,\"a\":1}"},
+    {"{}", "{\"a\":{\"bb\":{\"ccc\":null}}}", "{\"a\":{\"bb\":{}}}"},
+    {"", " { \"a\" : 0.1 } ", "{\"a\":0.1}"},
+    {"{\"a\":{\"b\":1},\"c\":2}", "{}", "{\"a\":{\"b\":1},\"c\":2}"},
+    {"{\"a\":1}", "{\"a\":{\"b\":{\"c\":[null]},\"d\":null}}", "{\"a\":{\"b\":{\"c\":[null]}}}"},
+};
+
+START_TEST(a_merge_patch_changes_what_it_names)
+{
+    struct buffer out = {0}, error = {0};
+    ck_assert(
+        json_merge_patch(text_of(merges[_i].target), text_of(merges[_i].patch), &out, &error));
+    ck_assert_uint_eq(error.length, 0);
+    assert_written(&out, merges[_i].result);
+}
+END_TEST
+
+static const struct {
+    const char *target, *patch, *error;
+} bad_merges[] = {
+    {"{}", "", "The body is JSON that ends too early (line 1, column 0)"},
+    {"{}", "[]", "The body must be a JSON object"},
+    {"{}", "null", "The body must be a JSON object"},
+    {"{}", "{\"a\":1,\"a\":2}", "\"a\" is there twice"},
+    {"[]", "{}", "The body must be a JSON object"},
+};
+
+START_TEST(a_bad_merge_patch_is_refused_and_nothing_is_written)
+{
+    struct buffer out = {0}, error = {0};
+    ck_assert(!json_merge_patch(text_of(bad_merges[_i].target), text_of(bad_merges[_i].patch), &out,
+                                &error));
+    ck_assert_uint_eq(out.length, 0);
+    assert_written(&error, bad_merges[_i].error);
+}
+END_TEST
+
+/* --- views --- */
+
+START_TEST(a_view_walks_in_the_order_of_the_text)
+{
+    struct buffer error = {0};
+    struct json_view *root =
+        json_view_open(TEXT("{\"n\":-7,\"b\":true,\"t\":\"x\",\"a\":[1,2]}"), &error);
+    ck_assert_ptr_nonnull(root);
+    ck_assert_uint_eq(json_view_count(root), 4);
+    struct json_member member = {0};
+    int64_t number = 0;
+    bool yes = false;
+    struct text text = {0};
+    ck_assert(json_view_next(root, &member) && strcmp(member.name, "n") == 0);
+    ck_assert(!json_view_text(member.value, &text) && !json_view_bool(member.value, &yes));
+    ck_assert(json_view_int(member.value, &number) && number == -7);
+    ck_assert(json_view_next(root, &member) && json_view_bool(member.value, &yes) && yes);
+    ck_assert(!json_view_int(member.value, &number));
+    ck_assert(json_view_next(root, &member) && json_view_text(member.value, &text));
+    ck_assert(text_equal(text, TEXT("x")));
+    ck_assert(json_view_next(root, &member) && json_view_is_array(member.value));
+    ck_assert(!json_view_is_object(member.value) && json_view_is_object(root));
+    ck_assert_uint_eq(json_view_count(member.value), 2);
+    ck_assert(json_view_int(json_view_item(member.value, 1), &number) && number == 2);
+    struct json_member none = {0};
+    ck_assert(!json_view_next(member.value, &none) && !json_view_next(root, &member));
+    json_view_close(&root);
+    ck_assert_ptr_null(root);
+    ck_assert_ptr_null(json_view_open(TEXT("{"), &error));
+    buffer_free(&error);
+}
+END_TEST
+
 static void free_arena(void)
 {
     arena_free(&arena);
@@ -401,6 +485,12 @@ static Suite *suite(void)
     tcase_add_loop_test(reading, any_object_is_kept_as_it_was_meant, 0, LENGTH(objects));
     tcase_add_test(reading, damaged_bodies_are_taken_or_refused_with_words);
     suite_add_tcase(suite, reading);
+    TCase *free_form = tcase_create("free form");
+    tcase_add_loop_test(free_form, a_merge_patch_changes_what_it_names, 0, LENGTH(merges));
+    tcase_add_loop_test(free_form, a_bad_merge_patch_is_refused_and_nothing_is_written, 0,
+                        LENGTH(bad_merges));
+    tcase_add_test(free_form, a_view_walks_in_the_order_of_the_text);
+    suite_add_tcase(suite, free_form);
     return suite;
 }
 

@@ -33,7 +33,7 @@ DOORS = [
     (r"(hiredis/)?(hiredis|read|sds|async)\.h|hiredis/.*", r"src/store/|tests/"),
     (r"sodium(/.*)?\.h", r"src/base/(crypto|keyring)\w*\.[ch]"),
     (r"openssl/.*", r"src/base/(crypto|keyring)\w*\.c|src/store/(tls|script)\.c|tests/check_store_tls\.c"),
-    (r"jansson\.h", r"src/base/json_read\.c|tests/"),
+    (r"jansson\.h", r"src/base/json_parse\.h|tests/"),
     (r"ini\.h", r"src/base/conf_load\.c"),
     (r"systemd/.*", r"src/\w+\.c|src/http/"),
 ]

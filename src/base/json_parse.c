@@ -1,0 +1,202 @@
+/* jansson's door for reading and printing whole texts: its memory is wiped, its depth bounded, its
+ * messages turned into ours. */
+#include "json_parse.h"
+
+#include <assert.h>
+#include <pthread.h>
+#include <stdalign.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "log.h"
+
+enum { DEEPEST = 32 };
+
+/* --- memory for jansson --- */
+
+struct sized_block {
+    size_t size;
+    alignas(max_align_t) char data[];
+};
+
+static void *allocate(size_t size)
+{
+    struct sized_block *block = xmalloc(sizeof(*block) + size);
+    block->size = size;
+    return block->data;
+}
+
+static void wipe_and_release(void *memory)
+{
+    if (memory) {
+        struct sized_block *block =
+            (struct sized_block *)((char *)memory - offsetof(struct sized_block, data));
+        explicit_bzero(block->data, block->size);
+        free(block);
+    }
+}
+
+static void install_allocator(void)
+{
+    json_set_alloc_funcs(allocate, wipe_and_release);
+}
+
+json_t *json_iterable(const json_t *object)
+{
+    return (json_t *)object;
+}
+
+/* --- printing --- */
+
+/* The shortest form that reads back as the same number: what came as 0.1 goes as 0.1, where
+ * jansson alone would say 0.10000000000000001. */
+static void print_real(struct json_writer *writer, const json_t *value)
+{
+    char digits[40];
+    size_t length = 0;
+    for (size_t precision = 15; precision <= 17; precision++) {
+        length = json_dumpb(value, digits, sizeof(digits) - 1,
+                            JSON_ENCODE_ANY | JSON_REAL_PRECISION(precision));
+        assert(length > 0 && length < sizeof(digits));
+        digits[length] = '\0';
+        if (strtod(digits, NULL) == json_real_value(value))
+            break;
+    }
+    json_raw(writer, (struct text){digits, length});
+}
+
+static void print_object(struct json_writer *writer, const json_t *object)
+{
+    json_t *iterated = json_iterable(object);
+    json_open_object(writer);
+    for (void *at = json_object_iter(iterated); at; at = json_object_iter_next(iterated, at)) {
+        json_text(writer, text_of(json_object_iter_key(at)));
+        buffer_add_char(writer->out, ':');
+        writer->comma = false;
+        json_print_value(writer, json_object_iter_value(at));
+    }
+    json_close_object(writer);
+}
+
+static void print_array(struct json_writer *writer, const json_t *array)
+{
+    json_open_array(writer);
+    for (size_t i = 0; i < json_array_size(array); i++)
+        json_print_value(writer, json_array_get(array, i));
+    json_close_array(writer);
+}
+
+/* Recursion ends at DEEPEST. */
+void json_print_value(struct json_writer *writer, const json_t *value)
+{
+    if (json_is_object(value))
+        print_object(writer, value);
+    else if (json_is_array(value))
+        print_array(writer, value);
+    else if (json_is_string(value))
+        json_text(writer, (struct text){json_string_value(value), json_string_length(value)});
+    else if (json_is_integer(value))
+        json_int(writer, json_integer_value(value));
+    else if (json_is_real(value))
+        print_real(writer, value);
+    else if (json_is_boolean(value))
+        json_bool(writer, json_is_true(value));
+    else
+        json_none(writer);
+}
+
+/* --- messages --- */
+
+const char *json_quote_name(char out[static JSON_NAME_SHOWN + 4], const char *name)
+{
+    log_quote(out, JSON_NAME_SHOWN + 1, text_of(name));
+    if (strlen(name) > JSON_NAME_SHOWN)
+        memcpy(out + JSON_NAME_SHOWN, "...", 4);
+    return out;
+}
+
+/* Duplicate keys are the one fault that jansson knows a member for: its message ends in the key,
+ * in quotes, if it is short. Every other message may end in a piece of a value. */
+static void complain_duplicate(const json_error_t *error, struct buffer *out)
+{
+    const char *open = strchr(error->text, '"');
+    const char *close = strrchr(error->text, '"');
+    if (!open || open == close) {
+        buffer_add_literal(out, "The body holds a member twice");
+        return;
+    }
+    char key[JSON_ERROR_TEXT_LENGTH];
+    char quoted[JSON_NAME_SHOWN + 4];
+    size_t length = (size_t)(close - open - 1);
+    memcpy(key, open + 1, length);
+    key[length] = '\0';
+    buffer_addf(out, "\"%s\" is there twice", json_quote_name(quoted, key));
+}
+
+static void complain_syntax(const json_error_t *error, struct buffer *out)
+{
+    static const struct {
+        enum json_error_code code;
+        const char *what;
+    } causes[] = {
+        {json_error_invalid_utf8, "is not valid UTF-8"},
+        {json_error_premature_end_of_input, "is JSON that ends too early"},
+        {json_error_end_of_input_expected, "has something behind its JSON object"},
+        {json_error_null_character, "holds a NUL character"},
+        {json_error_null_byte_in_key, "holds a NUL character in a member's name"},
+        {json_error_numeric_overflow, "holds a number that is too large"},
+    };
+    const char *what = "is not valid JSON";
+    for (size_t i = 0; i < sizeof(causes) / sizeof(causes[0]); i++)
+        if (causes[i].code == json_error_code(error))
+            what = causes[i].what;
+    buffer_addf(out, "The body %s (line %d, column %d)", what, error->line, error->column);
+}
+
+/* --- parsing --- */
+
+/* jansson stops at 2,048 levels; nobody needs a tenth of that, and what is read is later walked by
+ * recursion, here and at the callers'. */
+static bool nests_too_deep(struct text body)
+{
+    unsigned depth = 0;
+    bool in_string = false;
+    for (size_t i = 0; i < body.length; i++) {
+        char c = body.data[i];
+        if (in_string) {
+            i += c == '\\' ? 1 : 0;
+            in_string = c != '"';
+        } else if (c == '"') {
+            in_string = true;
+        } else if (c == '[' || c == '{') {
+            if (++depth > DEEPEST)
+                return true;
+        } else if ((c == ']' || c == '}') && depth > 0) {
+            depth--;
+        }
+    }
+    return false;
+}
+
+json_t *json_parse_object(struct text body, struct buffer *error)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, install_allocator);
+    if (nests_too_deep(body)) {
+        buffer_addf(error, "The body nests deeper than %d levels", DEEPEST);
+        return NULL;
+    }
+    json_error_t fault;
+    json_t *root =
+        json_loadb(body.length > 0 ? body.data : "", body.length, JSON_REJECT_DUPLICATES, &fault);
+    if (root && json_is_object(root))
+        return root;
+    if (root)
+        buffer_add_literal(error, "The body must be a JSON object");
+    else if (json_error_code(&fault) == json_error_duplicate_key)
+        complain_duplicate(&fault, error);
+    else
+        complain_syntax(&fault, error);
+    json_decref(root);
+    return NULL;
+}
