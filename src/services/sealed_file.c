@@ -1,0 +1,323 @@
+/* Files of sealed chunks, written whole or not at all, read as far as they are whole. */
+#include "sealed_file.h"
+
+#include <assert.h>
+#include <endian.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "clock.h"
+#include "directory.h"
+#include "metrics.h"
+
+enum {
+    MAGIC = 8,
+    HEAD = 32,
+    HEAD_VERSION = 8,
+    HEAD_KEY = 9,
+    HEAD_RANDOM = 16,
+    FRAME = 4,
+    BINDING = HEAD + 4 + FRAME
+};
+
+static const uint32_t last_bit = UINT32_C(1) << 31;
+
+/* One file, written or read. */
+struct sealed_file {
+    int fd;
+    const struct sealed_kind *kind;
+    const struct keyring *keyring;
+    uint8_t head[HEAD];
+    uint32_t number;     /* of the chunk at hand */
+    struct buffer plain; /* its entries */
+    struct buffer sealed;
+};
+
+static void close_file(struct sealed_file *file)
+{
+    buffer_free(&file->plain);
+    buffer_free(&file->sealed);
+    if (file->fd >= 0)
+        close(file->fd);
+    file->fd = -1;
+}
+
+static void bind(const struct sealed_file *file, const uint8_t frame[FRAME], uint8_t out[BINDING])
+{
+    uint32_t number = htobe32(file->number);
+    memcpy(out, file->head, HEAD);
+    memcpy(out + HEAD, &number, sizeof(number));
+    memcpy(out + HEAD + sizeof(number), frame, FRAME);
+}
+
+static struct text bytes_of(const void *data, size_t length)
+{
+    return (struct text){data, length};
+}
+
+/* --- writing --- */
+
+struct sealed_writer {
+    struct sealed_file file;
+    int error; /* errno of the first failure; nothing is written after it */
+};
+
+static void write_all(struct sealed_writer *writer, const void *data, size_t length)
+{
+    size_t done = 0;
+    while (writer->error == 0 && done < length) {
+        ssize_t count = write(writer->file.fd, (const char *)data + done, length - done);
+        if (count > 0)
+            done += (size_t)count;
+        else if (count == 0 || errno != EINTR)
+            writer->error = count == 0 ? EIO : errno;
+    }
+}
+
+static void write_head(struct sealed_writer *writer)
+{
+    uint8_t *head = writer->file.head;
+    assert(strlen(writer->file.kind->magic) == MAGIC);
+    memcpy(head, writer->file.kind->magic, MAGIC);
+    head[HEAD_VERSION] = writer->file.kind->version;
+    head[HEAD_KEY] = keyring_newest(writer->file.keyring);
+    crypto_random(head + HEAD_RANDOM, HEAD - HEAD_RANDOM);
+    write_all(writer, head, HEAD);
+}
+
+static void write_chunk(struct sealed_writer *writer, bool last)
+{
+    struct sealed_file *file = &writer->file;
+    size_t length = file->plain.length + CRYPTO_SEAL_OVERHEAD;
+    uint32_t frame = htobe32((uint32_t)length | (last ? last_bit : 0));
+    uint8_t binding[BINDING];
+    bind(file, (uint8_t *)&frame, binding);
+    file->sealed.length = 0;
+    buffer_add(&file->sealed, &frame, FRAME);
+    char *out = buffer_reserve(&file->sealed, length);
+    bool sealed = crypto_seal(file->keyring, file->head[HEAD_KEY], file->kind->subject,
+                              bytes_of(binding, BINDING), buffer_text(&file->plain), out);
+    assert(sealed); /* with the newest key of the ring */
+    (void)sealed;
+    write_all(writer, file->sealed.data, FRAME + length);
+    file->plain.length = 0;
+    file->number++;
+}
+
+struct buffer *sealed_entry(struct sealed_writer *writer, size_t length)
+{
+    struct buffer *plain = &writer->file.plain;
+    assert(length <= SEALED_CHUNK);
+    if (writer->error == 0 && plain->length + length > SEALED_CHUNK)
+        write_chunk(writer, false);
+    return writer->error == 0 ? plain : NULL;
+}
+
+static void write_content(struct sealed_writer *writer,
+                          void (*fill)(void *user, struct sealed_writer *writer), void *user)
+{
+    buffer_reserve(&writer->file.plain, SEALED_CHUNK);
+    write_head(writer);
+    fill(user, writer);
+    if (writer->error == 0)
+        write_chunk(writer, true);
+    if (writer->error == 0 && fsync(writer->file.fd) != 0)
+        writer->error = errno;
+}
+
+/* Writes the file under a name of its own and gives it the right one when it is whole. Returns
+ * errno. */
+static int write_and_rename(struct sealed_writer *writer,
+                            void (*fill)(void *user, struct sealed_writer *writer), void *user,
+                            const char *path, const char *new_path)
+{
+    /* What a crash left behind; O_EXCL then makes sure that the file is ours. */
+    unlink(new_path);
+    writer->file.fd = open(new_path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    if (writer->file.fd < 0)
+        return errno;
+    write_content(writer, fill, user);
+    if (writer->error == 0 && rename(new_path, path) != 0)
+        writer->error = errno;
+    if (writer->error != 0)
+        unlink(new_path);
+    else if (!directory_sync_of(path))
+        writer->error = errno;
+    return writer->error;
+}
+
+bool sealed_file_save(const struct sealed_kind *kind, const struct keyring *keyring,
+                      const char *path, void (*fill)(void *user, struct sealed_writer *writer),
+                      void *user, struct buffer *error)
+{
+    struct sealed_writer writer = {.file = {.fd = -1, .kind = kind, .keyring = keyring}};
+    struct buffer new_path = {0};
+    buffer_addf(&new_path, "%s.new", path);
+    buffer_add_char(&new_path, '\0');
+    int cause = write_and_rename(&writer, fill, user, path, new_path.data);
+    close_file(&writer.file);
+    buffer_free(&new_path);
+    if (cause != 0)
+        buffer_addf(error, "snapshot %s cannot be written: %s", path, strerrordesc_np(cause));
+    metrics_add(cause == 0 ? METRIC_SNAPSHOT_SAVES : METRIC_SNAPSHOT_ERRORS, 1);
+    return cause == 0;
+}
+
+/* --- reading --- */
+
+struct reader {
+    struct sealed_file file;
+    bool (*take)(void *user, struct text entries);
+    void *user;
+    bool last;
+    const char *path;
+    struct buffer *error;
+};
+
+static bool __attribute__((format(printf, 2, 3)))
+refuse(struct reader *reader, const char *format, ...)
+{
+    char why[128];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(why, sizeof(why), format, arguments);
+    va_end(arguments);
+    buffer_addf(reader->error, "snapshot %s %s", reader->path, why);
+    return false;
+}
+
+static bool refuse_damaged(struct reader *reader)
+{
+    return refuse(reader, "is damaged or of another installation, at chunk %u",
+                  reader->file.number);
+}
+
+/* Reads so many bytes, or fewer at the end of the file. False if reading fails. */
+static bool read_some(struct reader *reader, void *out, size_t length, size_t *ret)
+{
+    *ret = 0;
+    while (*ret < length) {
+        ssize_t count = read(reader->file.fd, (char *)out + *ret, length - *ret);
+        if (count < 0 && errno == EINTR)
+            continue;
+        if (count < 0)
+            return refuse(reader, "cannot be read: %s", strerrordesc_np(errno));
+        if (count == 0)
+            break;
+        *ret += (size_t)count;
+    }
+    return true;
+}
+
+static bool read_exactly(struct reader *reader, void *out, size_t length)
+{
+    size_t count;
+    if (!read_some(reader, out, length, &count))
+        return false;
+    return count == length || refuse(reader, "is cut off in chunk %u", reader->file.number);
+}
+
+static bool read_head(struct reader *reader)
+{
+    const struct sealed_kind *kind = reader->file.kind;
+    uint8_t *head = reader->file.head;
+    size_t count;
+    if (!read_some(reader, head, HEAD, &count))
+        return false;
+    if (count < HEAD || memcmp(head, kind->magic, MAGIC) != 0)
+        return refuse(reader, "is not a snapshot of %s", kind->of);
+    if (head[HEAD_VERSION] != kind->version)
+        return refuse(reader, "is of the unknown version %u", head[HEAD_VERSION]);
+    if (!keyring_has(reader->file.keyring, head[HEAD_KEY]))
+        return refuse(reader, "is sealed with key %u, which the keyring does not have",
+                      head[HEAD_KEY]);
+    return true;
+}
+
+/* Reads and opens a chunk into `plain`. */
+static bool read_chunk(struct reader *reader)
+{
+    struct sealed_file *file = &reader->file;
+    uint8_t frame[FRAME];
+    if (!read_exactly(reader, frame, FRAME))
+        return false;
+    uint32_t number;
+    memcpy(&number, frame, FRAME);
+    number = be32toh(number);
+    size_t length = number & ~last_bit;
+    if (length < CRYPTO_SEAL_OVERHEAD || length > SEALED_CHUNK + CRYPTO_SEAL_OVERHEAD)
+        return refuse_damaged(reader);
+    file->sealed.length = 0;
+    if (!read_exactly(reader, buffer_reserve(&file->sealed, length), length))
+        return false;
+    uint8_t binding[BINDING];
+    bind(file, frame, binding);
+    file->plain.length = 0;
+    char *out = buffer_reserve(&file->plain, SEALED_CHUNK);
+    if (!crypto_open(file->keyring, file->head[HEAD_KEY], file->kind->subject,
+                     bytes_of(binding, BINDING), bytes_of(file->sealed.data, length), out))
+        return refuse_damaged(reader);
+    file->plain.length = length - CRYPTO_SEAL_OVERHEAD;
+    reader->last = (number & last_bit) != 0;
+    return true;
+}
+
+static bool read_content(struct reader *reader)
+{
+    if (!read_head(reader))
+        return false;
+    while (!reader->last) {
+        if (!read_chunk(reader))
+            return false;
+        if (!reader->take(reader->user, buffer_text(&reader->file.plain)))
+            return refuse_damaged(reader);
+        reader->file.number++;
+    }
+    char more;
+    size_t count;
+    if (!read_some(reader, &more, 1, &count))
+        return false;
+    return count == 0 || refuse(reader, "goes on behind its end");
+}
+
+static bool load(struct reader *reader)
+{
+    /* O_NONBLOCK is for pipes, which would hold the start up for ever. */
+    int fd = open(reader->path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+    if (fd < 0 && errno == ENOENT)
+        return true;
+    struct stat status;
+    if (fd < 0 || fstat(fd, &status) != 0)
+        return refuse(reader, "cannot be read: %s", strerrordesc_np(errno));
+    reader->file.fd = fd;
+    return S_ISREG(status.st_mode) ? read_content(reader) : refuse(reader, "is not a regular file");
+}
+
+bool sealed_file_load(const struct sealed_kind *kind, const struct keyring *keyring,
+                      const char *path, bool (*take)(void *user, struct text entries), void *user,
+                      struct buffer *error)
+{
+    struct reader reader = {.file = {.fd = -1, .kind = kind, .keyring = keyring},
+                            .take = take,
+                            .user = user,
+                            .path = path,
+                            .error = error};
+    bool whole = load(&reader);
+    close_file(&reader.file);
+    if (!whole)
+        metrics_add(METRIC_SNAPSHOT_ERRORS, 1);
+    return whole;
+}
+
+bool sealed_age_ms(int64_t then_wall_ms, int64_t *ret)
+{
+    if (__builtin_sub_overflow(clock_wall_ms(), then_wall_ms, ret) || *ret < -SEALED_CLOCK_SLACK_MS)
+        return false;
+    if (*ret < 0)
+        *ret = 0;
+    return true;
+}
