@@ -61,6 +61,11 @@ void crypto_keyed_hash(const struct keyring *keyring, enum crypto_purpose purpos
 bool crypto_token_mac(const struct keyring *keyring, uint8_t key_id, const void *data,
                       size_t length, uint8_t out[6]);
 
+/* SipHash-2-4 under a key of the caller's own, for tables in memory whose slots nobody outside may
+ * choose. */
+#define CRYPTO_TABLE_KEY 16
+uint64_t crypto_table_hash(const uint8_t key[CRYPTO_TABLE_KEY], const void *data, size_t length);
+
 /* AES-128-GCM (NIST SP 800-38D) under a subkey of the numbered key, one for each subject, with a
  * random 96-bit nonce. Sealed form: nonce 12, ciphertext, tag 16. A subject has at most 2^32
  * messages under one key in the standard's bounds; rotate long before. */

@@ -97,6 +97,17 @@ bool crypto_token_mac(const struct keyring *keyring, uint8_t key_id, const void 
     return true;
 }
 
+uint64_t crypto_table_hash(const uint8_t key[CRYPTO_TABLE_KEY], const void *data, size_t length)
+{
+    uint8_t hash[crypto_shorthash_siphash24_BYTES];
+    uint64_t ret;
+    static_assert(CRYPTO_TABLE_KEY == crypto_shorthash_siphash24_KEYBYTES, "SipHash's key");
+    static_assert(sizeof(hash) == sizeof(ret), "SipHash's output");
+    crypto_shorthash_siphash24(hash, data, length, key);
+    memcpy(&ret, hash, sizeof(ret));
+    return ret;
+}
+
 /* --- Sealing --------------------------------------------------------------------------------- */
 
 /* A context keeps its cipher: OpenSSL 3.0 tears down and rebuilds one that is told its cipher

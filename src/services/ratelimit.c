@@ -1,0 +1,232 @@
+/* GCRA over a table of cells, without locks.
+ *
+ * A cell is a name and a time: when all that was taken under the name is made up for, the
+ * "theoretical arrival time" of I.371. A time that has passed says nothing any more, so that such a
+ * cell is as good as an empty one. Names stand in buckets of two cache lines, chosen by their hash;
+ * where a bucket is full, the cell whose time is the earliest is given up.
+ *
+ * Races: a taker reads the time, then the name, and exchanges the time that it has read. If the
+ * cell is given up in between, the exchange fails or, rarely, counts that event for the newcomer.
+ * Two threads that meet a name for the first time choose the same cell unless the bucket changes
+ * meanwhile; a name that got two cells is found in the first, and the other one passes. */
+#include "ratelimit.h"
+
+#include <assert.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+
+#include "crypto.h"
+#include "memory.h"
+
+enum { WAYS = 8, CACHE_LINE = 64, ATTEMPTS = 16, NS_PER_MS = 1000000 };
+
+struct cell {
+    _Atomic uint64_t name; /* hash; 0: empty */
+    _Atomic int64_t due;   /* nanoseconds */
+};
+
+struct ratelimit {
+    uint8_t key[CRYPTO_TABLE_KEY];
+    size_t buckets; /* a power of two */
+    struct cell *cells;
+    void *memory;
+};
+
+static_assert(sizeof(struct cell) == 16, "the header promises 16 bytes");
+static_assert(WAYS * sizeof(struct cell) % CACHE_LINE == 0, "buckets share no cache line");
+
+struct ratelimit *ratelimit_create(size_t cells)
+{
+    struct ratelimit *limit = xcalloc(1, sizeof(*limit));
+    crypto_random(limit->key, sizeof(limit->key));
+    limit->buckets = 1;
+    while (limit->buckets * WAYS < cells)
+        limit->buckets *= 2;
+    /* Cleared memory that nobody touches takes no page. */
+    size_t spare = CACHE_LINE / sizeof(struct cell);
+    limit->memory = xcalloc(limit->buckets * WAYS + spare, sizeof(struct cell));
+    uintptr_t address = (uintptr_t)limit->memory;
+    limit->cells = (struct cell *)((address + CACHE_LINE - 1) / CACHE_LINE * CACHE_LINE);
+    return limit;
+}
+
+void ratelimit_destroy(struct ratelimit **limit)
+{
+    if (!*limit)
+        return;
+    free((*limit)->memory);
+    free(*limit);
+    *limit = NULL;
+}
+
+/* --- the rule --- */
+
+/* A rate in nanoseconds: one event each interval, and how far ahead of time events may come. */
+struct pace {
+    int64_t interval, capacity;
+};
+
+static struct pace pace_of(const struct rate *rate)
+{
+    struct pace pace;
+    int64_t burst = rate->burst > 1 ? rate->burst : 1;
+    if (__builtin_mul_overflow(rate->per_ms, NS_PER_MS, &pace.interval))
+        pace.interval = INT64_MAX;
+    pace.interval /= rate->count;
+    if (pace.interval < 1)
+        pace.interval = 1;
+    /* Half the range is kept free, for sums with the time. */
+    if (__builtin_mul_overflow(pace.interval, burst, &pace.capacity) ||
+        pace.capacity > INT64_MAX / 4)
+        pace.capacity = INT64_MAX / 4;
+    if (pace.interval > pace.capacity)
+        pace.interval = pace.capacity;
+    return pace;
+}
+
+/* How far the cell is ahead; never more than the pace allows, which matters only after the rate of
+ * a name was changed. */
+static int64_t debt_of(const struct pace *pace, int64_t due, int64_t now_ns)
+{
+    if (due <= now_ns)
+        return 0;
+    return due - now_ns < pace->capacity ? due - now_ns : pace->capacity;
+}
+
+static int64_t to_ms(int64_t ns)
+{
+    return ns <= 0 ? 0 : (ns - 1) / NS_PER_MS + 1;
+}
+
+static struct rate_verdict verdict_of(const struct pace *pace, int64_t debt, bool allowed)
+{
+    return (struct rate_verdict){
+        .allowed = allowed,
+        .limit = pace->capacity / pace->interval,
+        .remaining = (pace->capacity - debt) / pace->interval,
+        .reset_ms = to_ms(debt),
+        .retry_ms = allowed ? 0 : to_ms(debt + pace->interval - pace->capacity),
+    };
+}
+
+static bool has_room(const struct pace *pace, int64_t debt)
+{
+    return debt + pace->interval <= pace->capacity;
+}
+
+/* --- cells --- */
+
+static uint64_t hash_name(const struct ratelimit *limit, const void *name, size_t length)
+{
+    uint64_t hash = crypto_table_hash(limit->key, name, length);
+    return hash ? hash : 1;
+}
+
+static struct cell *bucket_of(const struct ratelimit *limit, uint64_t hash)
+{
+    return &limit->cells[(hash & (limit->buckets - 1)) * WAYS];
+}
+
+static uint64_t name_of(struct cell *cell)
+{
+    return atomic_load_explicit(&cell->name, memory_order_acquire);
+}
+
+static int64_t due_of(struct cell *cell)
+{
+    return atomic_load_explicit(&cell->due, memory_order_acquire);
+}
+
+static struct cell *find(struct cell *bucket, uint64_t hash)
+{
+    for (size_t i = 0; i < WAYS; i++)
+        if (name_of(&bucket[i]) == hash)
+            return &bucket[i];
+    return NULL;
+}
+
+/* What a cell was when it was looked at. */
+struct seen {
+    struct cell *cell;
+    uint64_t name;
+    int64_t due;
+};
+
+static struct seen look_for_victim(struct cell *bucket)
+{
+    struct seen victim = {NULL, 0, INT64_MAX};
+    for (size_t i = 0; i < WAYS; i++) {
+        int64_t due = due_of(&bucket[i]);
+        struct seen seen = {&bucket[i], name_of(&bucket[i]), due};
+        if (seen.name == 0)
+            return seen;
+        if (due < victim.due)
+            victim = seen;
+    }
+    return victim;
+}
+
+/* Gives a name a cell: an empty one, or that which has been idle for longest. NULL if another
+ * thread was quicker. */
+static struct cell *claim(struct cell *bucket, uint64_t hash, int64_t now_ns)
+{
+    struct seen victim = look_for_victim(bucket);
+    /* The newcomer does not inherit. */
+    if (victim.due > now_ns &&
+        !atomic_compare_exchange_strong(&victim.cell->due, &victim.due, now_ns))
+        return NULL;
+    return atomic_compare_exchange_strong(&victim.cell->name, &victim.name, hash) ? victim.cell
+                                                                                  : NULL;
+}
+
+/* Counts one event if it may happen. False if the cell has become another's. */
+static bool charge(struct cell *cell, uint64_t hash, const struct pace *pace, int64_t now_ns,
+                   struct rate_verdict *ret)
+{
+    for (;;) {
+        int64_t due = due_of(cell);
+        if (name_of(cell) != hash)
+            return false;
+        int64_t debt = debt_of(pace, due, now_ns);
+        bool allowed = has_room(pace, debt);
+        int64_t next = now_ns + debt + (allowed ? pace->interval : 0);
+        /* A refusal changes nothing, but for a debt from before the rate was changed. */
+        if ((!allowed && next >= due) || atomic_compare_exchange_weak(&cell->due, &due, next)) {
+            *ret = verdict_of(pace, allowed ? debt + pace->interval : debt, allowed);
+            return true;
+        }
+    }
+}
+
+static const struct rate_verdict unlimited = {.allowed = true};
+
+struct rate_verdict ratelimit_take(struct ratelimit *limit, const void *name, size_t length,
+                                   struct rate rate, int64_t now_ns)
+{
+    if (rate.count <= 0)
+        return unlimited;
+    struct pace pace = pace_of(&rate);
+    uint64_t hash = hash_name(limit, name, length);
+    struct cell *bucket = bucket_of(limit, hash);
+    struct rate_verdict verdict;
+    for (int attempt = 0; attempt < ATTEMPTS; attempt++) {
+        struct cell *cell = find(bucket, hash);
+        if (!cell)
+            cell = claim(bucket, hash, now_ns);
+        if (cell && charge(cell, hash, &pace, now_ns, &verdict))
+            return verdict;
+    }
+    return verdict_of(&pace, pace.interval, true);
+}
+
+struct rate_verdict ratelimit_peek(struct ratelimit *limit, const void *name, size_t length,
+                                   struct rate rate, int64_t now_ns)
+{
+    if (rate.count <= 0)
+        return unlimited;
+    struct pace pace = pace_of(&rate);
+    uint64_t hash = hash_name(limit, name, length);
+    struct cell *cell = find(bucket_of(limit, hash), hash);
+    int64_t debt = cell ? debt_of(&pace, due_of(cell), now_ns) : 0;
+    return verdict_of(&pace, debt, has_room(&pace, debt));
+}
