@@ -32,13 +32,19 @@
 enum revocation_kind {
     REVOKE_SESSION = 1, /* this session */
     REVOKE_BEFORE = 2,  /* the owner's sessions created before before_ms, but for an exempt one */
-    REVOKE_FREEZE = 3   /* reserved for the freezing of users */
+    REVOKE_FREEZE = 3,  /* the owner's sessions created before before_ms; and the owner is frozen */
+    REVOKE_LIFT = 4     /* kills nothing: what was frozen before before_ms is so no more */
 };
+/* Of the freezes and lifts of an owner the one with the greatest before_ms holds; what that means
+ * for the owner is the domain's to say (src/session/freezing.h). */
 
 struct revocation {
     enum revocation_kind kind;
     uint8_t owner[JOURNAL_OWNER];
-    uint8_t session[JOURNAL_SESSION]; /* REVOKE_SESSION: the one; REVOKE_BEFORE: the exempt one */
+    union {
+        uint8_t session[JOURNAL_SESSION]; /* REVOKE_SESSION: the one; REVOKE_BEFORE: the exempt */
+        int64_t until_s;                  /* REVOKE_FREEZE: it ends by itself then; 0: it does not */
+    };
     bool has_exempt;
     int64_t before_ms;
     int64_t at_ms;             /* when it was revoked, wall clock */

@@ -13,9 +13,9 @@
  *                  with bit 2: previous access hash 16, previous refresh hash 16;
  *                  shown (2), ip (1), user agent (2)
  *   't' tombstone  reason (1), actor (1), ended_s 5, forget_s 5
- *   'u' user       under session id 0 only: flags 1 (bit 0 frozen, 1 exempt present),
- *                  not_before_ms 6, frozen_until_s 5 (0: for ever),
- *                  with bit 1: exempt session id 8; frozen reason (1)
+ *   'u' user       under session id 0 only: flags 1 (bit 0 frozen, 1 exempt present, 2 decided_ms
+ *                  present), not_before_ms 6, frozen_until_s 5 (0: for ever),
+ *                  with bit 1: exempt session id 8; with bit 2: decided_ms 6; frozen reason (1)
  * In sealed records shown and user agent are in the spelling of src/session/dictionary.h.
  * shown: JSON members without braces, ready to send, beginning "tenant":"…","user_id":"…"
  *
@@ -58,8 +58,10 @@ struct user_record {
     bool has_exempt;
     uint8_t exempt[SESSION_ID]; /* ... but for this one */
     bool frozen;
-    int64_t frozen_until_s;
+    int64_t frozen_until_s; /* 0: until it is lifted */
     struct text frozen_reason;
+    int64_t decided_ms; /* stamp of the last freeze or unfreeze, by which they are ordered
+                           (src/session/freezing.h); 0: there was none */
 };
 
 enum record_kind { RECORD_UNREADABLE, RECORD_SESSION, RECORD_TOMBSTONE, RECORD_USER };

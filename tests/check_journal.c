@@ -14,6 +14,14 @@
 
 static const int64_t now_ms = 1795340109000;
 
+static struct revocation trial_freeze(unsigned owner, int64_t before_ms, int64_t until_s)
+{
+    struct revocation freeze = trial_before(owner, before_ms);
+    freeze.kind = REVOKE_FREEZE;
+    freeze.until_s = until_s;
+    return freeze;
+}
+
 /* --- what is revoked --- */
 
 START_TEST(a_session_is_revoked_at_once_and_no_other)
@@ -64,17 +72,47 @@ START_TEST(a_session_number_of_zeros_is_not_exempt_unless_it_is_said)
 }
 END_TEST
 
-START_TEST(the_reserved_kind_is_kept_and_kills_nothing)
+START_TEST(a_freeze_kills_what_was_created_before_and_keeps_its_end)
 {
-    struct revocation freeze = trial_before(1, now_ms), got;
-    freeze.kind = REVOKE_FREEZE;
+    struct revocation freeze = trial_freeze(1, now_ms, 1800000000), got;
     trial_start();
     trial_add(freeze, false);
-    ck_assert(!trial_finds(1, 0, now_ms - 1));
     trial_stop();
     trial_start();
+    ck_assert(trial_finds(1, 0, now_ms - 1));
+    ck_assert(!trial_finds(1, 0, now_ms));
+    ck_assert(!trial_finds(2, 0, now_ms - 1));
     ck_assert_uint_eq(journal_list(trial.journal, UINT64_MAX, true, &trial.arena, &got, 1), 1);
     ck_assert_int_eq(got.kind, REVOKE_FREEZE);
+    ck_assert_int_eq(got.until_s, 1800000000);
+    ck_assert_int_eq(got.before_ms, now_ms);
+    trial_stop();
+}
+END_TEST
+
+START_TEST(a_lift_is_kept_and_kills_nothing)
+{
+    struct revocation lift = trial_before(1, now_ms), got;
+    lift.kind = REVOKE_LIFT;
+    trial_start();
+    trial_add(lift, false);
+    trial_stop();
+    trial_start();
+    ck_assert(!trial_finds(1, 0, now_ms - 1));
+    ck_assert_uint_eq(journal_list(trial.journal, UINT64_MAX, true, &trial.arena, &got, 1), 1);
+    ck_assert_int_eq(got.kind, REVOKE_LIFT);
+    trial_stop();
+}
+END_TEST
+
+START_TEST(an_older_freeze_does_not_stand_for_a_newer_one)
+{
+    trial_start();
+    uint64_t first = trial_add(trial_freeze(1, now_ms, 0), false);
+    ck_assert_uint_eq(trial_add(trial_freeze(1, now_ms, 0), false), first);
+    ck_assert_uint_gt(trial_add(trial_freeze(1, now_ms - 1, 0), false), first);
+    ck_assert_uint_gt(trial_add(trial_freeze(1, now_ms, 1800000000), false), first);
+    ck_assert_uint_eq(trial_usage().unsettled, 3);
     trial_stop();
 }
 END_TEST
@@ -415,7 +453,9 @@ static void add_revoked(Suite *suite)
     tcase_add_test(revoked, sessions_created_before_are_revoked_and_later_ones_are_not);
     tcase_add_test(revoked, an_exempt_session_is_spared_by_its_revocation_only);
     tcase_add_test(revoked, a_session_number_of_zeros_is_not_exempt_unless_it_is_said);
-    tcase_add_test(revoked, the_reserved_kind_is_kept_and_kills_nothing);
+    tcase_add_test(revoked, a_freeze_kills_what_was_created_before_and_keeps_its_end);
+    tcase_add_test(revoked, a_lift_is_kept_and_kills_nothing);
+    tcase_add_test(revoked, an_older_freeze_does_not_stand_for_a_newer_one);
     tcase_add_test(revoked, what_was_found_is_told_with_its_texts);
     tcase_add_test(revoked, long_texts_are_cut_and_no_character_is_split);
     tcase_add_test(revoked, all_of_an_owner_are_told_and_nothing_of_others);

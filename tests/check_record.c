@@ -167,6 +167,8 @@ static const struct user_record users[] = {
     {.not_before_ms = 5, .has_exempt = true, .exempt = {9, 8, 7, 6, 5, 4, 3, 2}},
     {.frozen = true, .frozen_until_s = 1800000000, .frozen_reason = {"fraud", 5}},
     {.frozen = true, .has_exempt = true, .exempt = {1}, .frozen_reason = {"x", 1}},
+    {.frozen = true, .decided_ms = 1795340109000, .frozen_reason = {"fraud", 5}},
+    {.has_exempt = true, .exempt = {1}, .decided_ms = 1795340109001},
 };
 
 START_TEST(the_state_of_a_user_reads_back_under_session_id_zero_only)
@@ -185,6 +187,7 @@ START_TEST(the_state_of_a_user_reads_back_under_session_id_zero_only)
         ck_assert_mem_eq(content.user.exempt, user->exempt, SESSION_ID);
         ck_assert_int_eq(content.user.frozen, user->frozen);
         ck_assert_int_eq(content.user.frozen_until_s, user->frozen_until_s);
+        ck_assert_int_eq(content.user.decided_ms, user->decided_ms);
         assert_texts(content.user.frozen_reason, user->frozen_reason);
         assert_unreadable(encrypt, place, buffer_text(&stored));
     }

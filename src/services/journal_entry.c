@@ -78,18 +78,31 @@ bool journal_entry_says_as_much(const struct journal_entry *entry,
     if (entry->settled || entry->kind != (uint8_t)revocation->kind ||
         entry->forget_s < revocation->forget_s || !journal_entry_is_of(entry, revocation->owner))
         return false;
-    if (revocation->kind == REVOKE_SESSION)
+    switch (revocation->kind) {
+    case REVOKE_SESSION:
         return same_session;
-    return revocation->kind == REVOKE_BEFORE && entry->before_ms >= revocation->before_ms &&
-           (!entry->has_exempt || (revocation->has_exempt && same_session));
+    case REVOKE_BEFORE:
+        return entry->before_ms >= revocation->before_ms &&
+               (!entry->has_exempt || (revocation->has_exempt && same_session));
+    case REVOKE_FREEZE: /* these two say what holds since before_ms, and nothing before */
+    case REVOKE_LIFT:
+        return entry->before_ms == revocation->before_ms && same_session;
+    }
+    return false;
 }
 
 bool journal_entry_kills(const struct journal_entry *entry, const uint8_t session[JOURNAL_SESSION],
                          int64_t created_ms)
 {
     bool same_session = memcmp(entry->session, session, JOURNAL_SESSION) == 0;
-    if (entry->kind == REVOKE_SESSION)
+    switch ((enum revocation_kind)entry->kind) {
+    case REVOKE_SESSION:
         return same_session;
-    return entry->kind == REVOKE_BEFORE && created_ms < entry->before_ms &&
-           !(entry->has_exempt && same_session);
+    case REVOKE_BEFORE:
+    case REVOKE_FREEZE:
+        return created_ms < entry->before_ms && !(entry->has_exempt && same_session);
+    case REVOKE_LIFT:
+        break;
+    }
+    return false;
 }

@@ -11,7 +11,7 @@ struct journal_entry {
     int64_t at_ms;
     int64_t forget_s;
     uint8_t owner[JOURNAL_OWNER];
-    uint8_t session[JOURNAL_SESSION];
+    uint8_t session[JOURNAL_SESSION]; /* REVOKE_FREEZE: the bytes of until_s */
     uint8_t kind;
     uint8_t reason_length, actor_length;
     bool has_exempt : 1;

@@ -129,7 +129,10 @@ void journal_record_add(struct buffer *out, const struct revocation *revocation)
     put_number(at + AT_BEFORE, (uint64_t)revocation->before_ms, 8);
     put_number(at + AT_FORGET, (uint64_t)revocation->forget_s, 8);
     memcpy(at + AT_OWNER, revocation->owner, JOURNAL_OWNER);
-    memcpy(at + AT_SESSION, revocation->session, JOURNAL_SESSION);
+    if (revocation->kind == REVOKE_FREEZE)
+        put_number(at + AT_SESSION, (uint64_t)revocation->until_s, JOURNAL_SESSION);
+    else
+        memcpy(at + AT_SESSION, revocation->session, JOURNAL_SESSION);
     put_number(at + AT_REASON_LENGTH, reason.length, 1);
     put_number(at + AT_ACTOR_LENGTH, actor.length, 1);
     if (reason.length > 0)
@@ -171,7 +174,7 @@ void journal_record_seal(const struct journal_seal *seal, int64_t position, char
 
 static bool is_revocation(unsigned kind)
 {
-    return kind >= REVOKE_SESSION && kind <= REVOKE_FREEZE;
+    return kind >= REVOKE_SESSION && kind <= REVOKE_LIFT;
 }
 
 /* True if the bytes that are there can begin a record. The lengths are told twice, so that a
@@ -208,7 +211,10 @@ static void read_fields(const char *data, struct journal_record *ret)
     revocation->before_ms = (int64_t)get_number(data + AT_BEFORE, 8);
     revocation->forget_s = (int64_t)get_number(data + AT_FORGET, 8);
     memcpy(revocation->owner, data + AT_OWNER, JOURNAL_OWNER);
-    memcpy(revocation->session, data + AT_SESSION, JOURNAL_SESSION);
+    if (revocation->kind == REVOKE_FREEZE)
+        revocation->until_s = (int64_t)get_number(data + AT_SESSION, JOURNAL_SESSION);
+    else
+        memcpy(revocation->session, data + AT_SESSION, JOURNAL_SESSION);
     revocation->reason = (struct text){data + AT_TEXTS, (uint8_t)data[AT_REASON_LENGTH]};
     revocation->actor =
         (struct text){data + AT_TEXTS + revocation->reason.length, (uint8_t)data[AT_ACTOR_LENGTH]};

@@ -19,7 +19,7 @@ enum {
     SESSION_PREVIOUS_OVER = 8,
     SESSION_FLAGS = 15
 };
-enum { USER_FROZEN = 1, USER_EXEMPT = 2, USER_FLAGS = 3 };
+enum { USER_FROZEN = 1, USER_EXEMPT = 2, USER_DECIDED = 4, USER_FLAGS = 7 };
 
 /* Widths of integers in bytes; those of the lengths of texts are SHORT and LONG. */
 enum { FLAGS = 1, SHORT = 1, LONG = 2, GENERATION = 4, SECONDS = 5, MILLISECONDS = 6 };
@@ -172,11 +172,14 @@ void user_record_write(const struct keyring *keyring, bool encrypt, const struct
 {
     struct buffer content = start_content(KIND_USER, user->frozen_reason.length);
     put_int(&content, FLAGS,
-            (user->frozen ? USER_FROZEN : 0) | (user->has_exempt ? USER_EXEMPT : 0));
+            (user->frozen ? USER_FROZEN : 0) | (user->has_exempt ? USER_EXEMPT : 0) |
+                (user->decided_ms > 0 ? USER_DECIDED : 0));
     put_int(&content, MILLISECONDS, user->not_before_ms);
     put_int(&content, SECONDS, user->frozen_until_s);
     if (user->has_exempt)
         buffer_add(&content, user->exempt, SESSION_ID);
+    if (user->decided_ms > 0)
+        put_int(&content, MILLISECONDS, user->decided_ms);
     put_text(&content, SHORT, user->frozen_reason);
     put_record(keyring, encrypt, (struct record_place){owner, user_place}, &content, out);
 }
@@ -283,6 +286,8 @@ static void take_user(struct cursor *cursor, struct user_record *ret)
     ret->frozen_until_s = take_int(cursor, SECONDS);
     if (ret->has_exempt)
         take_bytes(cursor, ret->exempt, SESSION_ID);
+    if (flags & USER_DECIDED)
+        ret->decided_ms = take_int(cursor, MILLISECONDS);
     ret->frozen_reason = take_text(cursor, SHORT);
 }
 
