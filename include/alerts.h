@@ -20,18 +20,44 @@ enum alert_kind {
 struct alert {
     enum alert_kind kind;
     struct text tenant, user_id, session_id, actor, address; /* what is known, else absent */
-    struct text detail; /* a sentence */
+    struct text detail; /* a sentence; absent: the kind's own */
     int64_t count;      /* how many of what `detail` says; 0: one */
 };
 
 struct alerts;
-/* Starts the thread, if there is a webhook. NULL with *error if the file cannot be used. */
-struct alerts *alerts_start(const struct conf *conf, struct audit *audit, struct buffer *error);
+/* Opens the file, starts the thread; `node` is the node's name and is copied. NULL with *error if
+ * the file or the secret cannot be used. `audit` must outlive it. */
+struct alerts *alerts_start(const struct conf *conf, struct audit *audit, const char *node,
+                            struct buffer *error);
+/* May this configuration be taken over? False with *error if its secret cannot be used. Blocks. */
+bool alerts_check(const struct conf *conf, struct buffer *error);
+/* Takes over a configuration that was checked. Blocks for the file of the secret. */
 void alerts_reload(struct alerts *alerts, const struct conf *conf);
-/* Sends what it can within a second; the rest stays on disk. */
+/* Sends what it can within a second; the rest stays on disk. Nobody may raise any more. */
 void alerts_stop(struct alerts **alerts);
 
 /* Raises an alert: copied, does not wait, never fails; what does not fit the queue is counted
  * (metric) and told by a later alert. The same kind about the same subject (tenant, user, actor or
- * address) is raised at most once a minute, the rest are counted into it. Any thread. */
+ * address) is raised at most once a minute: what comes meanwhile is counted, and told by one more
+ * when the minute is over. Any thread, as the next two. */
 void alerts_raise(struct alerts *alerts, const struct alert *alert);
+/* A wrong service key or a forged token came from the address: an alert beyond
+ * alerts.guesses_per_minute. */
+void alerts_count_guess(struct alerts *alerts, struct text address);
+/* An operator ended sessions of a user of the tenant: an alert beyond
+ * alerts.forced_logouts_per_minute different users. `key` is the service key that was used: actors
+ * of different keys are different. `key_tenant`: the tenant the key is bound to, else absent. */
+struct forced_logout {
+    struct text key, key_tenant, actor, address;
+    struct text tenant, user_id;
+};
+void alerts_count_forced_logout(struct alerts *alerts, const struct forced_logout *logout);
+
+struct alerts_usage {
+    int64_t queued; /* on disk, not yet delivered */
+    int64_t bytes;  /* of the file */
+    bool written;   /* the file takes alerts */
+    bool delivered; /* the latest attempt succeeded, or there was none */
+};
+/* Any thread. */
+void alerts_usage(const struct alerts *alerts, struct alerts_usage *ret);

@@ -64,6 +64,8 @@ bool text_from_hex(void *out, size_t length, struct text text);
 
 /* base64url without padding (RFC 4648 section 5). `out` takes (length * 4 + 2) / 3 characters. */
 size_t text_to_base64url(char *out, const void *data, size_t length);
-/* Reads the canonical encoding of exactly `length` bytes; false for every other text, unused
+/* base64 with padding (section 4). `out` takes (length + 2) / 3 * 4 characters. */
+size_t text_to_base64(char *out, const void *data, size_t length);
+/* Reads the canonical base64url of exactly `length` bytes; false for every other text, unused
  * bits that are not zero included, so that each value has one spelling only. */
 bool text_from_base64url(void *out, size_t length, struct text text);

@@ -252,15 +252,13 @@ bool text_from_hex(void *out, size_t length, struct text text)
     return true;
 }
 
-/* --- base64url --- */
+/* --- base64 --- */
 
-static const char base64url_digits[] =
-    "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+#define BASE64_SHARED_DIGITS "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
 
-size_t text_to_base64url(char *out, const void *data, size_t length)
+static char *write_digits(char *end, const void *data, size_t length, const char *digits)
 {
     const unsigned char *bytes = data;
-    char *end = out;
     uint32_t bits = 0;
     unsigned held = 0; /* bits not yet written */
     for (size_t i = 0; i < length; i++) {
@@ -268,11 +266,24 @@ size_t text_to_base64url(char *out, const void *data, size_t length)
         held += 8;
         while (held >= 6) {
             held -= 6;
-            *end++ = base64url_digits[bits >> held & 63];
+            *end++ = digits[bits >> held & 63];
         }
     }
     if (held > 0)
-        *end++ = base64url_digits[bits << (6 - held) & 63];
+        *end++ = digits[bits << (6 - held) & 63];
+    return end;
+}
+
+size_t text_to_base64url(char *out, const void *data, size_t length)
+{
+    return (size_t)(write_digits(out, data, length, BASE64_SHARED_DIGITS "-_") - out);
+}
+
+size_t text_to_base64(char *out, const void *data, size_t length)
+{
+    char *end = write_digits(out, data, length, BASE64_SHARED_DIGITS "+/");
+    while ((end - out) % 4 != 0)
+        *end++ = '=';
     return (size_t)(end - out);
 }
 

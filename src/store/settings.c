@@ -1,11 +1,9 @@
 /* Reading seeds, timeouts and the password. */
 #include "settings.h"
 
-#include <errno.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "command.h"
 #include "crypto.h"
@@ -45,22 +43,6 @@ static bool read_near(struct settings *settings, const struct conf_list *network
     return true;
 }
 
-/* The first line of the file. */
-static bool read_password(const char *option, const char *path, char *out, size_t size,
-                          struct text *ret, struct buffer *error)
-{
-    int fd = private_file_open(option, path, error);
-    if (fd < 0)
-        return false;
-    ssize_t length = read(fd, out, size);
-    close(fd);
-    if (length < 0 || (size_t)length == size)
-        return private_file_refuse(error, option, path, length < 0 ? strerror(errno) : "too long");
-    out[length] = '\0';
-    *ret = (struct text){out, strcspn(out, "\r\n")};
-    return ret->length > 0 || private_file_refuse(error, option, path, "empty");
-}
-
 static void add_auth(struct buffer *greeting, struct text user, struct text password)
 {
     struct text arguments[3] = {TEXT("AUTH"), user, password};
@@ -80,7 +62,7 @@ static bool read_auth(struct buffer *greeting, const char *user, const char *opt
         return true;
     char file[PASSWORD_MAX];
     struct text password = {0};
-    bool good = read_password(option, path, file, sizeof(file), &password, error);
+    bool good = private_file_read_line(option, path, file, sizeof(file), &password, error);
     if (good)
         add_auth(greeting, text_of(user), password);
     crypto_wipe(file, sizeof(file));

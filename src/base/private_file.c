@@ -41,3 +41,19 @@ int private_file_open(const char *option, const char *path, struct buffer *error
     }
     return fd;
 }
+
+bool private_file_read_line(const char *option, const char *path, char *out, size_t size,
+                            struct text *ret, struct buffer *error)
+{
+    int fd = private_file_open(option, path, error);
+    if (fd < 0)
+        return false;
+    ssize_t length = read(fd, out, size);
+    int cause = errno;
+    close(fd);
+    if (length < 0 || (size_t)length == size)
+        return private_file_refuse(error, option, path, length < 0 ? strerror(cause) : "too long");
+    out[length] = '\0';
+    *ret = (struct text){out, strcspn(out, "\r\n")};
+    return ret->length > 0 || private_file_refuse(error, option, path, "empty");
+}
