@@ -14,6 +14,9 @@ enum overflow { OVERFLOW_EVICT_OLDEST, OVERFLOW_EVICT_IDLEST, OVERFLOW_EVICT_ALL
 enum exclusive { EXCLUSIVE_NONE, EXCLUSIVE_DEVICE_TYPE, EXCLUSIVE_USER };
 enum binding { BINDING_OFF, BINDING_LOG, BINDING_VERIFY, BINDING_STRICT };
 enum verify_method { VERIFY_EXTERNAL, VERIFY_OTP };
+/* Bits of policy_self_service and policy_verify_on. */
+enum self_service { SELF_DEVICES = 1, SELF_KICK = 2, SELF_LOGOUT_ALL = 4 };
+enum verify_on { VERIFY_NEW_DEVICE = 1, VERIFY_NEW_LOCATION = 2 };
 enum same_site { SAME_SITE_LAX, SAME_SITE_STRICT };
 enum audit_overflow { AUDIT_REFUSE, AUDIT_COUNT };
 
@@ -52,6 +55,7 @@ struct conf {
 #define OPTION_MILLIS(section, name, initial, min, max, reload, help)  int64_t section##_##name;
 #define OPTION_BOOL(section, name, initial, reload, help)              bool section##_##name;
 #define OPTION_ENUM(section, name, type, words, initial, reload, help) enum type section##_##name;
+#define OPTION_FLAGS(section, name, words, initial, reload, help)      unsigned section##_##name;
 #include "tbl/options.h"
     struct service_key *keys; /* from the [key:NAME] sections */
     size_t key_count;

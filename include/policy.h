@@ -9,8 +9,6 @@
 #include "conf.h"
 #include "memory.h"
 
-enum verify_on { VERIFY_NEW_DEVICE = 1, VERIFY_NEW_LOCATION = 2 };
-
 /* What is in force, for one session where roles and device types differ. Times in seconds. Every
  * member is an int64_t, so that rows can name it. */
 struct policy {

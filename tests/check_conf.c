@@ -76,6 +76,8 @@ START_TEST(an_empty_file_gives_the_defaults)
     ck_assert_str_eq(conf->server_unix_socket, "");
     ck_assert_int_eq(conf->redis_timeout, 500);
     ck_assert_int_eq(conf->policy_access_ttl, 7200);
+    ck_assert_uint_eq(conf->policy_self_service, SELF_DEVICES | SELF_KICK | SELF_LOGOUT_ALL);
+    ck_assert_uint_eq(conf->policy_verify_on, 0);
     ck_assert_int_eq(conf->redis_mode, REDIS_CLUSTER);
     ck_assert_int_eq(conf->log_level, LOG_LEVEL_INFO);
     ck_assert_uint_eq(conf->redis_nodes.count, 3);
@@ -105,6 +107,7 @@ START_TEST(values_of_every_type_are_read)
                              "overflow = reject\n"
                              "absolute_timeout = 365d\n"
                              "self_service =\n"
+                             "verify_on = new_location\n"
                              "[server]\n"
                              "unix_socket = /run/a#b;c.sock");
     ck_assert_str_eq(conf->server_listen, "[::]:80");
@@ -117,7 +120,8 @@ START_TEST(values_of_every_type_are_read)
     ck_assert_int_eq(conf->redis_connect_timeout, 1500);
     ck_assert_int_eq(conf->policy_overflow, OVERFLOW_REJECT);
     ck_assert_int_eq(conf->policy_absolute_timeout, 31536000);
-    ck_assert_uint_eq(conf->policy_self_service.count, 0);
+    ck_assert_uint_eq(conf->policy_self_service, 0);
+    ck_assert_uint_eq(conf->policy_verify_on, VERIFY_NEW_LOCATION);
     ck_assert_str_eq(conf->server_unix_socket, "/run/a#b;c.sock");
     conf_unref(&conf);
 }
@@ -191,8 +195,11 @@ static const struct refusal {
      ":2: [redis] nodes must be a list without repetitions, not 'a:1'\n"},
     {"[redis]\nnodes =\n", ":2: [redis] nodes must be at least one HOST:PORT, not ''\n"},
     {"[policy]\nself_service = devices logout\n",
-     ":2: [policy] self_service must be a list of words out of devices, kick, logout_all, not "
-     "'logout'\n"},
+     ":2: [policy] self_service must be words, each once, out of devices, kick, logout_all, not "
+     "'devices logout'\n"},
+    {"[policy]\nverify_on = new_device new_device\n",
+     ":2: [policy] verify_on must be words, each once, out of new_device, new_location, not "
+     "'new_device new_device'\n"},
     {"[keys]\nfile =\n", ":2: [keys] file must be the path of a file, not ''\n"},
     {"[audit]\nfile =\n", ":2: [audit] file must be the path of a file, not ''\n"},
     /* contradictions */
@@ -365,10 +372,11 @@ END_TEST
 
 START_TEST(what_is_dumped_is_read_back_the_same)
 {
-    struct conf *conf = load("[server]\nlisten =\nunix_socket = /run/x y.sock\nbody_limit = 1000\n"
-                             "[redis]\nmode = standalone\nnodes = [::1]:7\nwait_timeout = 0\n"
-                             "timeout = 1500\n[policy]\nidle_timeout = 90\nrenew = fixed\n" KEY(
-                                 "a", HASH_A, "login ops", "*"));
+    struct conf *conf =
+        load("[server]\nlisten =\nunix_socket = /run/x y.sock\nbody_limit = 1000\n"
+             "[redis]\nmode = standalone\nnodes = [::1]:7\nwait_timeout = 0\n"
+             "timeout = 1500\n[policy]\nidle_timeout = 90\nrenew = fixed\n"
+             "self_service = devices logout_all\n" KEY("a", HASH_A, "login ops", "*"));
     for (int commented = 0; commented < 2; commented++) {
         struct buffer first = {0}, second = {0};
         conf_dump(conf, commented == 1, &first);
@@ -380,6 +388,8 @@ START_TEST(what_is_dumped_is_read_back_the_same)
         ck_assert(text_equal(buffer_text(&first), buffer_text(&second)));
         ck_assert_ptr_nonnull(memmem(first.data, first.length, "timeout = 1500ms\n", 17));
         ck_assert_ptr_nonnull(memmem(first.data, first.length, "scopes = login ops\n", 19));
+        ck_assert_ptr_nonnull(
+            memmem(first.data, first.length, "self_service = devices logout_all\n", 34));
         conf_unref(&again);
         buffer_free(&first);
         buffer_free(&second);

@@ -409,7 +409,7 @@ static const struct {
 } bad_merges[] = {
     {"{}", "", "The body is JSON that ends too early (line 1, column 0)"},
     {"{}", "[]", "The body must be a JSON object"},
-    {"{}", "null", "The body must be a JSON object"},
+    {"{}", "null", "The body is not valid JSON (line 1, column 4)"},
     {"{}", "{\"a\":1,\"a\":2}", "\"a\" is there twice"},
     {"[]", "{}", "The body must be a JSON object"},
 };

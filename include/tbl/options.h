@@ -8,6 +8,7 @@
  * OPTION_MILLIS  the same, takes ms, s, m; without a unit: milliseconds
  * OPTION_BOOL(section, name, default, reload, help)             yes|no
  * OPTION_ENUM(section, name, enum type, words, default index, reload, help)
+ * OPTION_FLAGS(section, name, words, default bits, reload, help) blank-separated words out of these
  * reload: RELOAD takes effect on SIGHUP, RESTART needs a restart. */
 #ifndef OPTION_TEXT
 #error "define the OPTION_ macros before including tbl/options.h"
@@ -64,10 +65,10 @@ OPTION_INT(policy, max_devices, 10, 1, 1000, RELOAD, "Living sessions of one use
 OPTION_ENUM(policy, overflow, overflow, "evict_oldest|evict_idlest|evict_all|reject", OVERFLOW_EVICT_OLDEST, RELOAD, "What a login beyond max_devices does.")
 OPTION_ENUM(policy, exclusive, exclusive, "none|device_type|user", EXCLUSIVE_NONE, RELOAD, "A login ends the user's other sessions: none, those of the same device type, all.")
 OPTION_SECONDS(policy, refresh_grace, 30, 0, 300, RELOAD, "A refresh token that was just used answers with the same pair again for so long.")
-OPTION_LIST(policy, self_service, "devices kick logout_all", RELOAD, "What users may do with their own token: devices, kick, logout_all.")
+OPTION_FLAGS(policy, self_service, "devices|kick|logout_all", 7, RELOAD, "What users may do with their own token: devices, kick, logout_all.")
 OPTION_ENUM(policy, bind_ip, binding, "off|log|verify|strict", BINDING_OFF, RELOAD, "A token that comes from another network than its login: nothing, a word in the audit line, a second verification, refused.")
 OPTION_ENUM(policy, bind_device, binding, "off|log|verify|strict", BINDING_OFF, RELOAD, "The same for a token that comes with another device fingerprint than its login.")
-OPTION_LIST(policy, verify_on, "", RELOAD, "Logins that need a second verification: new_device, new_location.")
+OPTION_FLAGS(policy, verify_on, "new_device|new_location", 0, RELOAD, "Logins that need a second verification: from a device, from a place that the user has not used.")
 OPTION_ENUM(policy, verify_method, verify_method, "external|otp", VERIFY_EXTERNAL, RELOAD, "Who verifies: the calling service, or a six-digit code that sessiond makes and the service delivers.")
 OPTION_ENUM(policy, same_site, same_site, "lax|strict", SAME_SITE_LAX, RELOAD, "SameSite of session cookies.")
 OPTION_BOOL(policy, force_logout, true, RELOAD, "May a tenant's own keys end its users' sessions; keys of all tenants always may.")
@@ -102,3 +103,4 @@ OPTION_ENUM(log, level, log_level, "debug|info|warning|error", LOG_LEVEL_INFO, R
 #undef OPTION_MILLIS
 #undef OPTION_BOOL
 #undef OPTION_ENUM
+#undef OPTION_FLAGS

@@ -147,15 +147,6 @@ static bool is_network(const char *word)
     return ip_network_parse(text_of(word), &network);
 }
 
-static bool is_self_service(const char *word)
-{
-    static const char *const known[] = {"devices", "kick", "logout_all"};
-    bool found = false;
-    for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++)
-        found = found || strcmp(word, known[i]) == 0;
-    return found;
-}
-
 static void check_lists(const struct conf *conf, struct conf_report *report)
 {
     check_list(report, OPTION_ID_redis_nodes, &conf->redis_nodes, is_node,
@@ -164,8 +155,6 @@ static void check_lists(const struct conf *conf, struct conf_report *report)
                "a list of networks like 10.0.0.0/8 or fd00::/8, no bits set behind the prefix");
     check_list(report, OPTION_ID_redis_near_replicas, &conf->redis_near_replicas, is_network,
                "a list of networks like 10.0.0.0/8 or fd00::/8, no bits set behind the prefix");
-    check_list(report, OPTION_ID_policy_self_service, &conf->policy_self_service, is_self_service,
-               "a list of words out of devices, kick, logout_all");
 }
 
 static void check_redis(const struct conf *conf, struct conf_report *report)

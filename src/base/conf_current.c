@@ -83,6 +83,7 @@ static const char *const option_titles[OPTION_COUNT] = {
 #define OPTION_MILLIS(section, name, ...)  #section "." #name,
 #define OPTION_BOOL(section, name, ...)    #section "." #name,
 #define OPTION_ENUM(section, name, ...)    #section "." #name,
+#define OPTION_FLAGS(section, name, ...)   #section "." #name,
 #include "tbl/options.h"
 };
 

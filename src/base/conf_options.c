@@ -33,6 +33,9 @@ enum { RESTART = false, RELOAD = true };
 #define OPTION_ENUM(section, name, kind, list, first, again, about)                  \
     ROW(section, name, enum, .initial = (first), .words = (list), .reload = (again), \
         .help = (about))
+#define OPTION_FLAGS(section, name, list, first, again, about)                        \
+    ROW(section, name, flags, .initial = (first), .words = (list), .reload = (again), \
+        .help = (about))
 
 const struct option_row option_rows[OPTION_COUNT] = {
 #include "tbl/options.h"

@@ -15,6 +15,7 @@ enum option_id {
 #define OPTION_MILLIS(section, name, initial, min, max, reload, help)  OPTION_ID_##section##_##name,
 #define OPTION_BOOL(section, name, initial, reload, help)              OPTION_ID_##section##_##name,
 #define OPTION_ENUM(section, name, type, words, initial, reload, help) OPTION_ID_##section##_##name,
+#define OPTION_FLAGS(section, name, words, initial, reload, help)      OPTION_ID_##section##_##name,
 #include "tbl/options.h"
     OPTION_COUNT
 };
@@ -35,7 +36,8 @@ struct option_type {
 };
 
 extern const struct option_type option_type_text, option_type_list, option_type_int,
-    option_type_bytes, option_type_seconds, option_type_millis, option_type_bool, option_type_enum;
+    option_type_bytes, option_type_seconds, option_type_millis, option_type_bool, option_type_enum,
+    option_type_flags;
 
 struct option_row {
     const char *section, *name;
@@ -44,7 +46,7 @@ struct option_row {
     const char *initial_text; /* text and list */
     int64_t initial;          /* all others */
     int64_t minimum, maximum;
-    const char *words; /* enum: "first|second" */
+    const char *words; /* enum, flags: "first|second" */
     bool reload;
     const char *help;
 };

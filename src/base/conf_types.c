@@ -269,13 +269,13 @@ static void words_print(const char *words, unsigned index, struct buffer *out)
     buffer_add(out, words, strcspn(words, "|"));
 }
 
-static void words_describe(const char *words, struct buffer *out)
+static void words_describe(const char *what, const char *words, struct buffer *out)
 {
-    const char *before = "one of ";
+    const char *before = what;
     for (const char *word = words;; word++) {
         size_t length = strcspn(word, "|");
-        buffer_addf(out, "%s%.*s", before, (int)length, word);
-        before = ", ";
+        buffer_addf(out, "%s %.*s", before, (int)length, word);
+        before = ",";
         word += length;
         if (*word == '\0')
             return;
@@ -301,7 +301,7 @@ static void enum_print(const struct option_row *row, const void *field, struct b
 
 static void enum_describe(const struct option_row *row, struct buffer *out)
 {
-    words_describe(row->words, out);
+    words_describe("one of", row->words, out);
 }
 
 static bool enum_same(const void *a, const void *b)
@@ -340,7 +340,7 @@ static void bool_print(const struct option_row *row, const void *field, struct b
 static void bool_describe(const struct option_row *row, struct buffer *out)
 {
     (void)row;
-    words_describe(bool_words, out);
+    words_describe("one of", bool_words, out);
 }
 
 static bool bool_same(const void *a, const void *b)
@@ -355,3 +355,40 @@ static void bool_set_initial(const struct option_row *row, void *field)
 
 const struct option_type option_type_bool = {bool_parse, bool_print,       bool_describe,
                                              bool_same,  bool_set_initial, nothing_to_release};
+
+/* Any words of several, each once; the first is bit 0. */
+
+static bool flags_parse(const struct option_row *row, struct text value, void *field)
+{
+    unsigned bits = 0;
+    struct text word = conf_next_word(&value, false);
+    for (; word.data != NULL; word = conf_next_word(&value, false)) {
+        int index = words_find(row->words, word);
+        if (index < 0 || (bits & (1u << index)) != 0)
+            return false;
+        bits |= 1u << index;
+    }
+    *(unsigned *)field = bits;
+    return true;
+}
+
+static void flags_print(const struct option_row *row, const void *field, struct buffer *out)
+{
+    const char *before = "";
+    unsigned index = 0;
+    for (unsigned bits = *(const unsigned *)field; bits != 0; bits >>= 1, index++) {
+        if ((bits & 1) != 0) {
+            buffer_add_text(out, text_of(before));
+            words_print(row->words, index, out);
+            before = " ";
+        }
+    }
+}
+
+static void flags_describe(const struct option_row *row, struct buffer *out)
+{
+    words_describe("words, each once, out of", row->words, out);
+}
+
+const struct option_type option_type_flags = {flags_parse, flags_print,      flags_describe,
+                                              enum_same,   enum_set_initial, nothing_to_release};

@@ -114,6 +114,12 @@ void answer_pair(struct request *request, unsigned status, const struct operatio
     json_member_bool(&writer, "new_device", pair->new_device);
     json_member_bool(&writer, "new_location", false);
     write_sessions(&writer, "replaced", pair->replaced, pair->replaced_count);
+    if (pair->set_cookie.data) {
+        json_name(&writer, "set_cookie");
+        json_open_array(&writer);
+        json_text(&writer, pair->set_cookie);
+        json_close_array(&writer);
+    }
     json_close_object(&writer);
     request_answer(request, status, true);
 }
@@ -162,11 +168,15 @@ bool check_reason(struct request *request, struct text given, const char *otherw
 
 bool check_self_service(struct request *request, const char *what)
 {
-    const struct conf_list *allowed = &request->conf->policy_self_service;
+    static const struct {
+        const char *word;
+        unsigned bit;
+    } rights[] = {{"devices", SELF_DEVICES}, {"kick", SELF_KICK}, {"logout_all", SELF_LOGOUT_ALL}};
     if (request->caller.kind == CALLER_SERVICE)
         return true;
-    for (size_t i = 0; i < allowed->count; i++)
-        if (strcmp(allowed->items[i], what) == 0)
+    for (size_t i = 0; i < sizeof(rights) / sizeof(rights[0]); i++)
+        if (strcmp(rights[i].word, what) == 0 &&
+            (request->conf->policy_self_service & rights[i].bit) != 0)
             return true;
     request_fail(request, ERR_FORBIDDEN,
                  arena_format(&request->arena, "self_service: users may not use %s here", what),

@@ -35,6 +35,7 @@ struct pair {
     bool new_device;
     const struct replaced_session *replaced;
     size_t replaced_count;
+    struct text set_cookie; /* what set the session cookie, or absent */
 };
 void answer_pair(struct request *request, unsigned status, const struct operation *operation,
                  const struct pair *pair);
