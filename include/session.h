@@ -113,6 +113,7 @@ struct login {
     struct text ip, user_agent;
     struct text attributes; /* a JSON object, or absent */
     bool remember, second_factor;
+    bool cookie; /* the caller's own: the answer is to set the session cookie */
 
     char access_token[TOKEN_LENGTH], refresh_token[TOKEN_LENGTH];
     int64_t access_expires_s, refresh_expires_s;
@@ -151,6 +152,7 @@ struct refresh {
     char access_token[TOKEN_LENGTH], refresh_next[TOKEN_LENGTH];
     int64_t access_expires_s, refresh_expires_s;
     bool repeated; /* same pair again, inside the grace window */
+    bool remember; /* as at the login */
     struct text device_json;
 };
 void session_refresh(struct refresh *refresh);

@@ -21,6 +21,7 @@ AUDIT_EVENT(TENANT_SESSIONS, "list-tenant", "\"session\"", "\"info\"", "tenant's
 AUDIT_EVENT(TENANT_LOGOUT_ALL, "tenant-logout-all", "\"session\"", "\"end\"", "tenant logged out", "logout of tenant failed", true)
 AUDIT_EVENT(ALERT, "alert", "\"intrusion_detection\"", "\"info\"", "alert", "alert", false)
 AUDIT_EVENT(DOCUMENT, "read-document", "\"web\"", "\"access\"", "document read", "reading of document failed", false)
+AUDIT_EVENT(PREFLIGHT, "preflight", "\"web\"", "\"access\"", "page of a known origin may call", "page may not call", false)
 AUDIT_EVENT(REFUSED, "refused-request", "\"web\"", "\"error\"", "request refused", "request refused", false)
 /* Put on record by the audit thread itself, about the file. */
 AUDIT_EVENT(RECOVERED, "recovered", "\"file\"", "\"change\"", "audit file recovered", "audit file recovered", false)

@@ -4,6 +4,7 @@
 #include <assert.h>
 #include <stdio.h>
 
+#include "cors.h"
 #include "dispatch.h"
 #include "ledger.h"
 #include "worker.h"
@@ -101,6 +102,7 @@ static void add_headers(struct MHD_Response *response, const struct request *req
         MHD_add_response_header(response, "Cache-Control", "no-store");
     for (size_t i = 0; i < private->extra_count; i++)
         MHD_add_response_header(response, private->extra[i].name, private->extra[i].value);
+    cors_add_headers(response, request);
     if (private->close || request->worker->draining)
         MHD_add_response_header(response, "Connection", "close");
 }

@@ -1,10 +1,12 @@
-/* Reading Authorization, finding the key, unwrapping proxies. */
+/* Reading Authorization and the cookie, finding the key, unwrapping proxies. */
 #include "callers.h"
 
 #include <assert.h>
 #include <string.h>
 #include <strings.h>
 
+#include "cookies.h"
+#include "cors.h"
 #include "metrics.h"
 #include "worker.h"
 
@@ -123,6 +125,26 @@ static enum err establish_for_token(struct request *request, struct text bearer,
     return ERR_OK;
 }
 
+/* A browser sends its cookie whoever wrote the page that calls; so the page is judged, too. What the
+ * cookie holds is never taken for a service key. */
+static enum err establish_by_cookie(struct request *request, struct text *detail)
+{
+    struct text token;
+    switch (cookies_presented(request, &token)) {
+    case COOKIE_ABSENT:
+        *detail = TEXT("The call needs Authorization: Bearer <credential>, or the session cookie");
+        return ERR_KEY_MISSING;
+    case COOKIE_REPEATED:
+        *detail = TEXT("The session cookie came more than once");
+        return ERR_HEADER_INVALID;
+    case COOKIE_FOUND:
+        break;
+    }
+    request->caller.kind = CALLER_USER;
+    request->caller.token = token;
+    return cors_admit_cookie(request, detail);
+}
+
 static enum err establish_for_service(struct request *request, struct text bearer,
                                       struct text *detail)
 {
@@ -156,6 +178,8 @@ enum err callers_establish(struct request *request, struct text *detail)
     struct text authorization = request->private->headers.values[HEADER_AUTHORIZATION];
     if (authorization.data == NULL && access == ACCESS_REFRESH)
         return ERR_OK;
+    if (authorization.data == NULL && access == ACCESS_TOKEN)
+        return establish_by_cookie(request, detail);
     struct text bearer = bearer_of(authorization);
     if (bearer.data == NULL) {
         *detail = TEXT("Authorization must be of the form: Bearer <credential>");

@@ -8,6 +8,7 @@
 #include "answer.h"
 #include "callers.h"
 #include "clock.h"
+#include "cors.h"
 #include "ledger.h"
 #include "match.h"
 #include "metrics.h"
@@ -117,6 +118,17 @@ static bool decode_parameters(struct request *request, const struct match *match
     return true;
 }
 
+/* Every path of the main listener takes preflights; their row stands under the target "*". */
+static bool find_preflight(struct request *request)
+{
+    struct match match;
+    if (request->worker->plane != PLANE_MAIN || !cors_is_preflight(request) ||
+        match_route(PLANE_MAIN, request->method, TEXT("*"), &match) != MATCH_FOUND)
+        return false;
+    request->route = match.route;
+    return true;
+}
+
 static enum err find_route(struct request *request)
 {
     struct match match;
@@ -125,7 +137,7 @@ static enum err find_route(struct request *request)
         return ERR_NOT_FOUND;
     case MATCH_OTHER_METHOD:
         request->private->allowed = join_methods(request, &match);
-        return ERR_METHOD_NOT_ALLOWED;
+        return find_preflight(request) ? ERR_OK : ERR_METHOD_NOT_ALLOWED;
     case MATCH_FOUND:
         break;
     }
@@ -204,6 +216,7 @@ static void begin(struct request *request, const char *path, const char *method,
     MHD_get_connection_values_n(request->connection, MHD_HEADER_KIND, take_header,
                                 &private->headers);
     identify(request);
+    cors_note(request);
     private->refusal = decide(request, version);
 
     /* A small body is swallowed before it is refused, so that the connection can go on; what is

@@ -21,6 +21,11 @@ static const struct known_header {
     KNOWN(HEADER_TRACEPARENT, "traceparent", false),
     KNOWN(HEADER_USER_AGENT, "User-Agent", false),
     KNOWN(HEADER_FORWARDED_FOR, "X-Forwarded-For", false),
+    KNOWN(HEADER_FORWARDED_PROTO, "X-Forwarded-Proto", false),
+    KNOWN(HEADER_COOKIE, "Cookie", false),
+    KNOWN(HEADER_ORIGIN, "Origin", true),
+    KNOWN(HEADER_FETCH_SITE, "Sec-Fetch-Site", true),
+    KNOWN(HEADER_WANTED_METHOD, "Access-Control-Request-Method", true),
 #undef KNOWN
 };
 
@@ -116,6 +121,15 @@ static bool decides_framing(enum header header)
     return header == HEADER_TRANSFER_ENCODING || header == HEADER_CONTENT_LENGTH;
 }
 
+/* What stands between the values of a header that came more than once and is read as one. A cookie
+ * header may have been cut to pieces in HTTP/2 (RFC 9113, section 8.2.3). */
+static const char *glue_of(enum header header)
+{
+    if (header == HEADER_FORWARDED_FOR || header == HEADER_FORWARDED_PROTO)
+        return ",";
+    return header == HEADER_COOKIE ? "; " : NULL;
+}
+
 static bool keep(struct headers *headers, enum header header, struct text value)
 {
     struct text *slot = &headers->values[header];
@@ -126,8 +140,9 @@ static bool keep(struct headers *headers, enum header header, struct text value)
     }
     if (known_headers[header].single)
         return fail(headers, "A header that may come once came twice");
-    if (header == HEADER_FORWARDED_FOR) {
-        *slot = arena_format(headers->arena, "%.*s,%.*s", (int)slot->length, slot->data,
+    const char *glue = glue_of(header);
+    if (glue != NULL) {
+        *slot = arena_format(headers->arena, "%.*s%s%.*s", (int)slot->length, slot->data, glue,
                              (int)value.length, value.data);
     } else if (header == HEADER_TRACEPARENT) {
         slot->length = 0; /* two of them say nothing */

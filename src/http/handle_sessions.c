@@ -1,12 +1,14 @@
 /* Login, validation, refresh, logout: the calls that carry a token of their own. */
-#include "objects.h"
+#include "cookies.h"
+#include "cors.h"
 #include "handlers.h"
+#include "objects.h"
 
 struct login_body {
     struct text tenant, user_id, ip, user_agent, attributes;
     struct json_texts roles;
     struct device device;
-    bool remember, second_factor;
+    bool remember, second_factor, cookie;
 };
 
 static const struct json_field device_fields[] = {
@@ -30,6 +32,7 @@ static const struct json_field login_fields[] = {
     FIELD(struct login_body, attributes, "attributes", JSON_ANY_OBJECT, false, 2, ATTRIBUTES_MAX),
     FIELD(struct login_body, second_factor, "second_factor", JSON_BOOLEAN, false, 0, 0),
     FIELD(struct login_body, remember, "remember", JSON_BOOLEAN, false, 0, 0),
+    FIELD(struct login_body, cookie, "cookie", JSON_BOOLEAN, false, 0, 0),
 };
 
 static void fail_device_limit(struct request *request, const struct login *login)
@@ -41,6 +44,15 @@ static void fail_device_limit(struct request *request, const struct login *login
     request_fail(request, ERR_DEVICE_LIMIT, (struct text){0},
                  arena_copy(&request->arena, buffer_text(&members)));
     buffer_free(&members);
+}
+
+/* Sets the cookie that goes with a pair. It outlives the browser only for who wants to be
+ * remembered, and never its token. */
+static struct text give_cookie(struct request *request, const struct operation *operation,
+                               const struct pair *pair, bool remember)
+{
+    int64_t max_age_s = remember ? pair->access_expires_s - operation->now_ms / 1000 : -1;
+    return cookies_give(request, pair->access_token, request->conf->policy_same_site, max_age_s);
 }
 
 static void finish_login(struct operation *operation)
@@ -58,6 +70,8 @@ static void finish_login(struct operation *operation)
         .replaced_count = login->replaced_count,
     };
     request_note(request, operation);
+    if (operation->err == ERR_OK && login->cookie)
+        pair.set_cookie = give_cookie(request, operation, &pair, login->remember);
     if (operation->err == ERR_OK)
         answer_pair(request, 201, operation, &pair);
     else if (operation->err == ERR_DEVICE_LIMIT)
@@ -95,6 +109,7 @@ void handle_login(struct request *request)
     login->user_agent = body.user_agent;
     login->attributes = body.attributes;
     login->remember = body.remember;
+    login->cookie = body.cookie;
     login->second_factor = body.second_factor;
     request->audit.source_ip = body.ip;
     request->audit.user_agent = body.user_agent;
@@ -179,6 +194,12 @@ void handle_service_validate(struct request *request)
 
 struct refresh_body {
     struct text refresh_token, ip, device_fingerprint;
+    bool cookie;
+};
+
+struct cookie_refresh {
+    struct refresh refresh; /* first: the operation */
+    bool cookie;
 };
 
 static const struct json_field refresh_fields[] = {
@@ -186,6 +207,7 @@ static const struct json_field refresh_fields[] = {
     FIELD(struct refresh_body, ip, "ip", JSON_TEXT, false, 2, ADDRESS_MAX),
     FIELD(struct refresh_body, device_fingerprint, "device_fingerprint", JSON_TEXT, false, 1,
           FINGERPRINT_MAX),
+    FIELD(struct refresh_body, cookie, "cookie", JSON_BOOLEAN, false, 0, 0),
 };
 
 static void finish_refresh(struct operation *operation)
@@ -200,20 +222,35 @@ static void finish_refresh(struct operation *operation)
         .device_json = refresh->device_json,
     };
     request_note(request, operation);
+    if (operation->err == ERR_OK && ((const struct cookie_refresh *)operation)->cookie)
+        pair.set_cookie = give_cookie(request, operation, &pair, refresh->remember);
     if (operation->err == ERR_OK)
         answer_pair(request, 200, operation, &pair);
     else
         request_fail_operation(request, operation);
 }
 
+/* A page that could hand a browser the cookie of a session of its own would have its visitors act in
+ * that session unawares. False if the request was answered. */
+static bool check_gift(struct request *request, bool cookie)
+{
+    struct text detail = {0};
+    enum err err = cookie ? cors_admit_gift(request, &detail) : ERR_OK;
+    if (err != ERR_OK)
+        request_fail(request, err, detail, (struct text){0});
+    return err == ERR_OK;
+}
+
 void handle_refresh(struct request *request)
 {
     struct refresh_body body = {0};
-    struct refresh *refresh = arena_zalloc(&request->arena, sizeof(*refresh));
+    struct cookie_refresh *work = arena_zalloc(&request->arena, sizeof(*work));
+    struct refresh *refresh = &work->refresh;
     if (!request_read_body(request, refresh_fields, FIELD_COUNT(refresh_fields), &body) ||
-        !check_address(request, body.ip) ||
+        !check_address(request, body.ip) || !check_gift(request, body.cookie) ||
         !token_tenant(request, &refresh->tenant, &refresh->tenant_bound))
         return;
+    work->cookie = body.cookie;
     refresh->refresh_token = body.refresh_token;
     refresh->ip = body.ip;
     if (body.ip.data)
@@ -232,6 +269,15 @@ void finish_ended(struct operation *operation)
         request_fail_operation(request, operation);
 }
 
+/* The session of the presented token is over; so is its cookie. */
+static void finish_logout(struct operation *operation)
+{
+    const struct end_sessions *end = (const struct end_sessions *)operation;
+    if (operation->err == ERR_OK && !end->keep_presented)
+        cookies_take_back(request_of(operation));
+    finish_ended(operation);
+}
+
 void handle_logout(struct request *request)
 {
     struct end_sessions *end = arena_zalloc(&request->arena, sizeof(*end));
@@ -241,7 +287,7 @@ void handle_logout(struct request *request)
     end->token = request->caller.token;
     end->scope = END_PRESENTED;
     end->why = TEXT(REASON_LOGGED_OUT);
-    request_begin(request, &end->base, finish_ended);
+    request_begin(request, &end->base, finish_logout);
     session_end(end);
 }
 
@@ -265,6 +311,6 @@ void handle_logout_all(struct request *request)
     end->scope = END_ALL;
     end->keep_presented = body.keep_current;
     end->why = TEXT(REASON_LOGGED_OUT);
-    request_begin(request, &end->base, finish_ended);
+    request_begin(request, &end->base, finish_logout);
     session_end(end);
 }

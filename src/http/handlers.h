@@ -23,6 +23,9 @@ void handle_user_devices(struct request *request);
 void handle_user_kick(struct request *request);
 void handle_user_logout_all(struct request *request);
 
+/* cors.c */
+void handle_preflight(struct request *request);
+
 /* handle_ops.c */
 void handle_livez(struct request *request);
 void handle_readyz(struct request *request);

@@ -38,7 +38,9 @@ struct request_private {
     /* A refusal that is answered once the body has been swallowed. */
     enum err refusal;
     struct text refusal_detail;
-    struct text allowed; /* 405: the methods that the path takes */
+    struct text allowed; /* 405, preflight: the methods that the path takes */
+
+    const char *known_origin; /* of the page that calls, if browser.origins has it, else NULL */
 
     struct buffer received; /* the body of the request */
     struct buffer answer;   /* the body of the answer */

@@ -46,6 +46,7 @@ static void print_pair(struct refresh_change *work, const struct session *sessio
     refresh->access_expires_s = lifetimes.access_s;
     refresh->refresh_expires_s = lifetimes.session_s;
     refresh->device_json = shown_device(session->record.shown);
+    refresh->remember = session->record.remember;
 }
 
 static void rotate(struct refresh_change *work, struct user_state *state, struct session *session,
