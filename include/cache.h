@@ -2,7 +2,8 @@
  *
  * A cache holds values (opaque bytes) by owner and session, in shards with one mutex each, held for
  * a copy at most. It is bounded in bytes, everything counted (heads, tables, the allocator's
- * share), and no tenant has more than its quota. What was not used since the clock's hand came by
+ * share), and no tenant has more than its quota: that which came with its latest
+ * entry or cache.tenant_bytes, whichever is less. What was not used since the clock's hand came by
  * last is given up first (CLOCK); who needs room takes it from the tenant that is over its quota,
  * itself. A user has at most 1024 entries; one more drives out the oldest.
  *
@@ -35,6 +36,8 @@ struct cache_entry {
     int64_t
         verified_ms; /* clock_monotonic_ms() at which it was known to be true; may be negative */
     bool final;      /* will always be true: stays when the owner is forgotten */
+    size_t quota;    /* cache_put: the most bytes that its tenant may have from now on, beside
+                        cache.tenant_bytes; 0: no quota of its own. Not set by cache_get. */
 };
 
 /* Options cache.bytes and cache.tenant_bytes (0: as large as the cache). */

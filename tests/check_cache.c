@@ -55,7 +55,8 @@ static void assert_misses(const struct cache_key *key)
 START_TEST(an_entry_comes_back_as_it_was_stored)
 {
     struct cache_key key = support_cache_key(1, 2, 3);
-    struct cache_entry entry = {TEXT("value"), 77, -12345, false}, found;
+    struct cache_entry entry = {.value = TEXT("value"), .generation = 77, .verified_ms = -12345};
+    struct cache_entry found;
     ck_assert(cache_put(cache, &key, &entry, cache_ticket(cache, key.owner)));
     ck_assert(cache_get(cache, &key, &arena, &found));
     ck_assert(text_equal(found.value, TEXT("value")));

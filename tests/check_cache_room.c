@@ -200,6 +200,67 @@ START_TEST(a_tenant_at_its_quota_costs_no_other_tenant_an_entry)
 }
 END_TEST
 
+static size_t put_within(uint32_t tenant, uint32_t first, size_t count, int64_t quota)
+{
+    size_t before = support_cache_usage(cache).entries;
+    for (uint32_t i = first; i < first + count; i++) {
+        struct cache_key key = support_cache_key(tenant, i, 0);
+        ck_assert(support_cache_put_within(cache, &key, LENGTH, (size_t)quota));
+    }
+    return support_cache_usage(cache).entries - before;
+}
+
+START_TEST(a_quota_of_its_own_bounds_a_tenant_and_no_other)
+{
+    cache = support_cache(PLENTY, 0);
+    ck_assert_uint_eq(put_within(2, 0, 500, quota_for(100)), 100);
+    ck_assert_uint_eq(put_within(3, 0, 500, 0), 500);
+    ck_assert_uint_eq(put_within(4, 0, 500, quota_for(50)), 50);
+    /* Raised, then lifted: it holds from the next entry on. */
+    ck_assert_uint_eq(put_within(2, 1000, 500, quota_for(200)), 100);
+    ck_assert_uint_eq(put_within(2, 2000, 500, 0), 500);
+}
+END_TEST
+
+START_TEST(the_lesser_of_common_and_own_quota_holds)
+{
+    cache = support_cache(PLENTY, quota_for(100));
+    ck_assert_uint_eq(put_within(2, 0, 300, quota_for(200)), 100);
+    ck_assert_uint_eq(put_within(3, 0, 300, quota_for(30)), 30);
+    ck_assert_uint_eq(put_within(4, 0, 300, 0), 100);
+}
+END_TEST
+
+START_TEST(a_lowered_quota_is_reached_little_by_little)
+{
+    enum { LEFT = 50 };
+    cache = support_cache(PLENTY, 0);
+    put_within(1, 0, 400, 0);
+    put_within(2, 0, 400, 0);
+    size_t stores = 0;
+    while (support_cache_usage(cache).entries > 400 + LEFT && stores < 1000) {
+        size_t before = support_cache_usage(cache).entries;
+        put_within(2, (uint32_t)(1000 + stores++), 1, quota_for(LEFT));
+        ck_assert_uint_lt(support_cache_usage(cache).entries, before);
+        ck_assert_uint_ge(support_cache_usage(cache).entries + 4, before);
+    }
+    ck_assert_uint_eq(support_cache_usage(cache).entries, 400 + LEFT);
+    for (uint32_t i = 0; i < 400; i++)
+        ck_assert(has(1, i, 0));
+}
+END_TEST
+
+START_TEST(an_entry_that_its_tenants_quota_can_never_hold_is_not_stored)
+{
+    struct cache_key key = support_cache_key(1, 99, 0);
+    cache = support_cache(PLENTY, 0);
+    put_within(1, 0, 10, 0);
+    ck_assert(!support_cache_put_within(cache, &key, 8000, 4000));
+    ck_assert_uint_eq(support_cache_usage(cache).entries, 10);
+    ck_assert(support_cache_put_within(cache, &key, 8000, 0));
+}
+END_TEST
+
 /* Fewer entries than shards: most stores find none of the tenant's in their own shard. */
 START_TEST(a_tenant_with_a_tiny_quota_gets_its_newest_entries)
 {
@@ -365,6 +426,10 @@ static Suite *suite(void)
     tcase_set_timeout(bounds, 30);
     tcase_add_test(bounds, the_bound_holds_after_every_store);
     tcase_add_test(bounds, a_tenant_at_its_quota_costs_no_other_tenant_an_entry);
+    tcase_add_test(bounds, a_quota_of_its_own_bounds_a_tenant_and_no_other);
+    tcase_add_test(bounds, the_lesser_of_common_and_own_quota_holds);
+    tcase_add_test(bounds, a_lowered_quota_is_reached_little_by_little);
+    tcase_add_test(bounds, an_entry_that_its_tenants_quota_can_never_hold_is_not_stored);
     tcase_add_test(bounds, a_tenant_with_a_tiny_quota_gets_its_newest_entries);
     tcase_add_test(bounds, what_can_never_have_room_costs_nobody_an_entry);
     tcase_add_test(bounds, a_lowered_bound_is_reached_little_by_little);

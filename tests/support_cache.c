@@ -32,11 +32,18 @@ static struct text make_value(const struct cache_key *key, size_t length, char *
     return (struct text){out, length};
 }
 
-bool support_cache_put(struct cache *cache, const struct cache_key *key, size_t length)
+bool support_cache_put_within(struct cache *cache, const struct cache_key *key, size_t length,
+                              size_t quota)
 {
     char value[CACHE_VALUE_MAX + 1];
-    struct cache_entry entry = {.value = make_value(key, length, value), .generation = 1};
+    struct cache_entry entry = {
+        .value = make_value(key, length, value), .generation = 1, .quota = quota};
     return cache_put(cache, key, &entry, cache_ticket(cache, key->owner));
+}
+
+bool support_cache_put(struct cache *cache, const struct cache_key *key, size_t length)
+{
+    return support_cache_put_within(cache, key, length, 0);
 }
 
 bool support_cache_has(struct cache *cache, const struct cache_key *key, size_t length)

@@ -12,6 +12,9 @@ void support_cache_resize(struct cache *cache, int64_t bytes, int64_t tenant_byt
 
 /* Stores `length` bytes that are made of the key, with a ticket of now. */
 bool support_cache_put(struct cache *cache, const struct cache_key *key, size_t length);
+/* The same with a quota for the tenant. */
+bool support_cache_put_within(struct cache *cache, const struct cache_key *key, size_t length,
+                              size_t quota);
 /* True if there is an entry; it must hold what support_cache_put() stored of that length. */
 bool support_cache_has(struct cache *cache, const struct cache_key *key, size_t length);
 

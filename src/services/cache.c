@@ -160,7 +160,9 @@ static bool store(struct cache *cache, const struct cache_key *key, const struct
     struct cache_shard *shard = shard_of(cache, key->owner, &hash);
     struct cache_item *item = cache_item_create(key, entry);
     size_t bytes = cache_item_bytes(item);
-    item->tenant = cache_ledger_charge(&cache->ledger, key->owner, bytes);
+    /* What comes from a file says nothing of the quota. */
+    item->tenant =
+        cache_ledger_charge(&cache->ledger, key->owner, bytes, replace ? &entry->quota : NULL);
     if (!item->tenant) {
         make_room(cache, shard, NULL, bytes);
         cache_item_free(item);

@@ -84,26 +84,40 @@ static void unlock_and_count(struct cache_ledger *ledger, size_t before, int64_t
 
 /* --- the books --- */
 
+/* The least of the two; SIZE_MAX without any. */
+static size_t least_quota(const struct cache_ledger *ledger, size_t own)
+{
+    size_t common = ledger->quota > 0 ? ledger->quota : SIZE_MAX;
+    return own > 0 && own < common ? own : common;
+}
+
 /* True if an entry of that size could stay if it were alone. */
-static bool can_have_room(const struct cache_ledger *ledger, size_t bytes)
+static bool can_have_room(const struct cache_ledger *ledger, size_t own_quota, size_t bytes)
 {
     size_t least = bytes + CACHE_PLACES + sizeof(struct cache_tenant);
-    return least <= ledger->bound && (ledger->quota == 0 || least <= ledger->quota);
+    return least <= ledger->bound && least <= least_quota(ledger, own_quota);
 }
 
 struct cache_tenant *cache_ledger_charge(struct cache_ledger *ledger,
-                                         const uint8_t tag[CACHE_TENANT], size_t bytes)
+                                         const uint8_t tag[CACHE_TENANT], size_t bytes,
+                                         const size_t *quota)
 {
     uint64_t hash = cache_hash_tenant(ledger->tenants.seed, tag);
     pthread_mutex_lock(&ledger->lock);
-    if (!can_have_room(ledger, bytes)) {
+    struct cache_node **link = find(ledger, tag, hash);
+    struct cache_tenant *tenant = link ? (struct cache_tenant *)*link : NULL;
+    size_t own_quota = quota ? *quota : tenant ? tenant->quota : 0;
+    if (tenant)
+        tenant->quota = own_quota;
+    if (!can_have_room(ledger, own_quota, bytes)) {
         pthread_mutex_unlock(&ledger->lock);
         return NULL;
     }
     size_t before = sum(ledger);
-    struct cache_node **link = find(ledger, tag, hash);
-    struct cache_tenant *tenant =
-        link ? (struct cache_tenant *)*link : add_tenant(ledger, tag, hash);
+    if (!tenant) {
+        tenant = add_tenant(ledger, tag, hash);
+        tenant->quota = own_quota;
+    }
     tenant->entries++;
     tenant->bytes += bytes + CACHE_PLACES;
     ledger->entries++;
@@ -138,7 +152,7 @@ bool cache_ledger_owes(struct cache_ledger *ledger, struct cache_tenant *tenant,
 {
     bool owes = true;
     pthread_mutex_lock(&ledger->lock);
-    if (tenant && ledger->quota > 0 && tenant->bytes > ledger->quota)
+    if (tenant && tenant->bytes > least_quota(ledger, tenant->quota))
         *ret = (struct cache_debt){tenant, tenant->turn++ % CACHE_SHARDS};
     else if (sum(ledger) > ledger->bound)
         *ret = (struct cache_debt){NULL, ledger->turn++ % CACHE_SHARDS};

@@ -19,13 +19,14 @@ struct cache_tenant {
     uint8_t tag[CACHE_TENANT];
     uint32_t turn;                /* the shard whose turn it is to give up one; ledger's lock */
     size_t entries, bytes;        /* ledger's lock; without entries it is freed */
+    size_t quota;                 /* its own, 0: none; ledger's lock */
     uint32_t hands[CACHE_SHARDS]; /* the clock's hand among its entries in a shard; shard's lock */
 };
 
 struct cache_ledger {
     pthread_mutex_t lock;
     struct cache_table tenants;
-    size_t bound, quota; /* quota 0: none */
+    size_t bound, quota; /* quota of everybody; 0: none */
     size_t entries, bytes;
     uint32_t turn;
 };
@@ -40,10 +41,11 @@ void cache_ledger_init(struct cache_ledger *ledger, const struct cache_seed *see
 /* Every entry must have been released. */
 void cache_ledger_fini(struct cache_ledger *ledger);
 void cache_ledger_set_bounds(struct cache_ledger *ledger, size_t bound, size_t quota);
-/* Charges the tenant with an entry; it stays at least until the release. NULL if so much will never
- * have room. */
+/* Charges the tenant with an entry; it stays at least until the release. `quota` (may be NULL) is
+ * the tenant's own from now on. NULL if so much will never have room. */
 struct cache_tenant *cache_ledger_charge(struct cache_ledger *ledger,
-                                         const uint8_t tag[CACHE_TENANT], size_t bytes);
+                                         const uint8_t tag[CACHE_TENANT], size_t bytes,
+                                         const size_t *quota);
 void cache_ledger_release(struct cache_ledger *ledger, struct cache_tenant *tenant, size_t bytes);
 /* Books what the tables of a shard grew (or shrank) by. */
 void cache_ledger_book(struct cache_ledger *ledger, int64_t bytes);

@@ -58,7 +58,10 @@ static bool is_owned_by(const struct cache_item *item, const uint8_t *owner)
 
 static struct cache_entry entry_of(const struct cache_item *item, struct text value)
 {
-    return (struct cache_entry){value, item->generation, item->verified_ms, item->final};
+    return (struct cache_entry){.value = value,
+                                .generation = item->generation,
+                                .verified_ms = item->verified_ms,
+                                .final = item->final};
 }
 
 /* --- places and rings --- */
