@@ -48,6 +48,8 @@ enum crypto_purpose {
     CRYPTO_SUCCESSOR_REFRESH, /* next generation's refresh secret */
     CRYPTO_FINGERPRINT,       /* device fingerprints */
     CRYPTO_JOURNAL,           /* checksums of the journal's records */
+    CRYPTO_ETAG,              /* entity tags */
+    CRYPTO_PAGE,              /* where a page of a list ends, for the token of the next */
     CRYPTO_PURPOSES
 };
 

@@ -34,6 +34,8 @@ static const char *const purposes[CRYPTO_PURPOSES] = {
     [CRYPTO_SUCCESSOR_REFRESH] = "sd next refresh",
     [CRYPTO_FINGERPRINT] = "sd fingerprint",
     [CRYPTO_JOURNAL] = "sd journal",
+    [CRYPTO_ETAG] = "sd etag",
+    [CRYPTO_PAGE] = "sd page",
 };
 
 struct keyring_secrets {

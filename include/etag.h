@@ -1,0 +1,18 @@
+/* Entity tags, and the condition If-Match (RFC 9110 sections 8.8.3 and 13.1.1). */
+#pragma once
+
+#include "crypto.h"
+
+/* A strong tag with its quotes. */
+#define ETAG_LENGTH 18
+
+/* The tag of what the parts say, the same on all nodes: a keyed hash (CRYPTO_ETAG), so that it
+ * tells nothing of what it stands for. */
+void etag_print(const struct keyring *keyring, const struct text *parts, size_t count,
+                char ret[ETAG_LENGTH]);
+
+/* True for the value of an If-Match: "*", or a list of entity tags with at least one in it. */
+bool etag_is_condition(struct text if_match);
+/* True if the condition holds where this is the present tag. Weak tags never match; an absent
+ * condition always holds. */
+bool etag_holds(struct text if_match, const char etag[ETAG_LENGTH]);

@@ -1,0 +1,83 @@
+/* Reading If-Match, making tags. */
+#include "etag.h"
+
+#include <string.h>
+
+enum { HASH = 12 };
+
+void etag_print(const struct keyring *keyring, const struct text *parts, size_t count,
+                char ret[ETAG_LENGTH])
+{
+    uint8_t hash[HASH];
+    _Static_assert(HASH * 4 / 3 + 2 == ETAG_LENGTH, "base64url between quotes");
+    crypto_keyed_hash(keyring, CRYPTO_ETAG, parts, count, hash, sizeof(hash));
+    ret[0] = ret[ETAG_LENGTH - 1] = '"';
+    text_to_base64url(ret + 1, hash, sizeof(hash));
+}
+
+static bool is_separator(char c)
+{
+    return c == ' ' || c == '\t' || c == ',';
+}
+
+static void skip(struct text *rest, size_t length)
+{
+    rest->data += length;
+    rest->length -= length;
+}
+
+/* entity-tag = [ "W/" ] DQUOTE *etagc DQUOTE. Takes one off the list, its quotes with it. */
+static bool take_tag(struct text *rest, struct text *tag, bool *weak)
+{
+    *weak = rest->length >= 2 && memcmp(rest->data, "W/", 2) == 0;
+    if (*weak)
+        skip(rest, 2);
+    if (rest->length < 2 || rest->data[0] != '"')
+        return false;
+    const char *close = memchr(rest->data + 1, '"', rest->length - 1);
+    if (!close)
+        return false;
+    *tag = (struct text){rest->data, (size_t)(close - rest->data) + 1};
+    for (size_t i = 1; i + 1 < tag->length; i++)
+        if ((unsigned char)tag->data[i] <= 0x20 || tag->data[i] == 0x7f)
+            return false;
+    skip(rest, tag->length);
+    return true;
+}
+
+/* Lists may hold empty elements (RFC 9110 section 5.6.1). */
+static void skip_separators(struct text *rest)
+{
+    while (rest->length > 0 && is_separator(rest->data[0]))
+        skip(rest, 1);
+}
+
+bool etag_is_condition(struct text if_match)
+{
+    struct text tag;
+    size_t count = 0;
+    bool weak;
+    if (text_equal(if_match, TEXT("*")))
+        return true;
+    for (skip_separators(&if_match); if_match.length > 0; skip_separators(&if_match), count++)
+        if (!take_tag(&if_match, &tag, &weak) ||
+            (if_match.length > 0 && !is_separator(if_match.data[0])))
+            return false;
+    return count > 0;
+}
+
+bool etag_holds(struct text if_match, const char etag[ETAG_LENGTH])
+{
+    const struct text present = {etag, ETAG_LENGTH};
+    struct text tag;
+    bool weak;
+    if (!if_match.data || text_equal(if_match, TEXT("*")))
+        return true;
+    for (skip_separators(&if_match); if_match.length > 0; skip_separators(&if_match)) {
+        if (!take_tag(&if_match, &tag, &weak))
+            return false;
+        if (!weak && text_equal(tag, present))
+            return true;
+    }
+    return false;
+}

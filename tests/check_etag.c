@@ -1,0 +1,95 @@
+/* Entity tags and If-Match. */
+#include <check.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "etag.h"
+
+#include "support_keys.h"
+#include "support_run.h"
+
+#define OURS "\"0123456789abcdef\""
+
+static const struct condition {
+    const char *if_match;
+    bool well_formed, holds;
+} conditions[] = {
+    {"*", true, true},
+    {OURS, true, true},
+    {"  " OURS "\t", true, true},
+    {"\"other\", " OURS, true, true},
+    {"\"other\"," OURS ",\"third\"", true, true},
+    {",, " OURS " ,", true, true},
+    {"\"with,comma\", " OURS, true, true},
+    {"\"\"", true, false},
+    {"\"other\"", true, false},
+    {"W/" OURS, true, false},
+    {"W/" OURS ", " OURS, true, true},
+    {"\"0123456789abcde\"", true, false},
+    {"", false, false},
+    {" , ", false, false},
+    {"0123456789abcdef", false, false},
+    {"\"0123456789abcdef", false, false},
+    {OURS "x", false, true},
+    {"\"a\"" OURS, false, true},
+    {"*, " OURS, false, false},
+    {"\"with blank \"", false, false},
+    {"w/" OURS, false, false},
+    {"W/", false, false},
+    {"\"", false, false},
+};
+
+START_TEST(a_condition_is_read_as_the_standard_says)
+{
+    const struct condition *row = &conditions[_i];
+    ck_assert_msg(etag_is_condition(text_of(row->if_match)) == row->well_formed, "%s",
+                  row->if_match);
+    if (row->well_formed)
+        ck_assert_msg(etag_holds(text_of(row->if_match), OURS) == row->holds, "%s", row->if_match);
+}
+END_TEST
+
+START_TEST(without_a_condition_anything_holds)
+{
+    ck_assert(etag_holds((struct text){0}, OURS));
+    ck_assert(!etag_is_condition((struct text){0}));
+}
+END_TEST
+
+START_TEST(a_tag_is_of_its_content_and_is_itself_a_condition)
+{
+    struct keyring *ring = support_keyring(SUPPORT_NAMES SUPPORT_KEY_1);
+    struct keyring *rotated = support_keyring(SUPPORT_NAMES SUPPORT_KEY_2);
+    const struct text one[] = {TEXT("session"), TEXT("{\"a\":1}")};
+    const struct text two[] = {TEXT("session"), TEXT("{\"a\":2}")};
+    char tag[ETAG_LENGTH], again[ETAG_LENGTH], other[ETAG_LENGTH];
+    etag_print(ring, one, 2, tag);
+    etag_print(rotated, one, 2, again);
+    etag_print(ring, two, 2, other);
+    ck_assert_mem_eq(tag, again, ETAG_LENGTH);
+    ck_assert_mem_ne(tag, other, ETAG_LENGTH);
+    const struct text condition = {tag, ETAG_LENGTH};
+    ck_assert(etag_is_condition(condition));
+    ck_assert(etag_holds(condition, tag));
+    ck_assert(!etag_holds(condition, other));
+    keyring_unref(&ring);
+    keyring_unref(&rotated);
+}
+END_TEST
+
+static Suite *make_suite(void)
+{
+    Suite *suite = suite_create("etag");
+    TCase *all = tcase_create("all");
+    tcase_add_loop_test(all, a_condition_is_read_as_the_standard_says, 0,
+                        sizeof(conditions) / sizeof(conditions[0]));
+    tcase_add_test(all, without_a_condition_anything_holds);
+    tcase_add_test(all, a_tag_is_of_its_content_and_is_itself_a_condition);
+    suite_add_tcase(suite, all);
+    return suite;
+}
+
+int main(void)
+{
+    return support_run(make_suite());
+}
