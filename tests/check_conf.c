@@ -98,6 +98,12 @@ START_TEST(values_of_every_type_are_read)
                              "# comment\n"
                              "; comment\n"
                              "trusted_proxies = 10.0.0.0/8\tfd00::/8   192.0.2.1\n"
+                             "[browser]\n"
+                             "origins = https://shop.example https://a-b.example:8443 "
+                             "http://localhost:3000 http://[::1]:3000 https://[2001:db8::1]:8443 "
+                             "capacitor://localhost\n"
+                             "cookie_name = __Host-shop.1\n"
+                             "[server]\n"
                              "header_timeout = 2m\n"
                              "workers = 7\n"
                              "[redis]\n"
@@ -114,6 +120,8 @@ START_TEST(values_of_every_type_are_read)
     ck_assert_int_eq(conf->server_body_limit, 32768);
     ck_assert_uint_eq(conf->server_trusted_proxies.count, 3);
     ck_assert_str_eq(conf->server_trusted_proxies.items[1], "fd00::/8");
+    ck_assert_uint_eq(conf->browser_origins.count, 6);
+    ck_assert_str_eq(conf->browser_cookie_name, "__Host-shop.1");
     ck_assert_int_eq(conf->server_header_timeout, 120);
     ck_assert_int_eq(conf->server_workers, 7);
     ck_assert_int_eq(conf->redis_timeout, 2000);
@@ -126,6 +134,14 @@ START_TEST(values_of_every_type_are_read)
     conf_unref(&conf);
 }
 END_TEST
+
+#define BAD_ORIGIN(value)                                                                        \
+    ":2: [browser] origins must be a list of origins as browsers print them, like "              \
+    "https://shop.example or https://shop.example:8443; http:// only for localhost, not '" value \
+    "'\n"
+#define BAD_COOKIE_NAME(value)                                                                    \
+    ":2: [browser] cookie_name must be __Host- and behind it letters, digits, dots, hyphens and " \
+    "underscores, at most 64 in all, not '" value "'\n"
 
 static const struct refusal {
     const char *text;
@@ -189,6 +205,30 @@ static const struct refusal {
     {"[server]\ntrusted_proxies = 10.0.0.0/8 10.0.0.1/8\n",
      ":2: [server] trusted_proxies must be a list of networks like 10.0.0.0/8 or fd00::/8, no bits "
      "set behind the prefix, not '10.0.0.1/8'\n"},
+    {"[browser]\norigins = https://shop.example *\n", BAD_ORIGIN("*")},
+    {"[browser]\norigins = null\n", BAD_ORIGIN("null")},
+    {"[browser]\norigins = shop.example\n", BAD_ORIGIN("shop.example")},
+    {"[browser]\norigins = https://shop.example/\n", BAD_ORIGIN("https://shop.example/")},
+    {"[browser]\norigins = https://*.shop.example\n", BAD_ORIGIN("https://*.shop.example")},
+    {"[browser]\norigins = https://Shop.example\n", BAD_ORIGIN("https://Shop.example")},
+    {"[browser]\norigins = https://shop.example:443\n", BAD_ORIGIN("https://shop.example:443")},
+    {"[browser]\norigins = https://shop.example:\n", BAD_ORIGIN("https://shop.example:")},
+    {"[browser]\norigins = https://shop.example:0\n", BAD_ORIGIN("https://shop.example:0")},
+    {"[browser]\norigins = https://shop.example:65536\n", BAD_ORIGIN("https://shop.example:65536")},
+    {"[browser]\norigins = https://a@shop.example\n", BAD_ORIGIN("https://a@shop.example")},
+    {"[browser]\norigins = https://\n", BAD_ORIGIN("https://")},
+    {"[browser]\norigins = https://[::1\n", BAD_ORIGIN("https://[::1")},
+    {"[browser]\norigins = https://[]\n", BAD_ORIGIN("https://[]")},
+    {"[browser]\norigins = ://shop.example\n", BAD_ORIGIN("://shop.example")},
+    {"[browser]\norigins = http://shop.example\n", BAD_ORIGIN("http://shop.example")},
+    {"[browser]\norigins = http://localhost.shop.example\n",
+     BAD_ORIGIN("http://localhost.shop.example")},
+    {"[browser]\norigins = https://a.example https://a.example\n",
+     ":2: [browser] origins must be a list without repetitions, not 'https://a.example'\n"},
+    {"[browser]\ncookie_name = session\n", BAD_COOKIE_NAME("session")},
+    {"[browser]\ncookie_name = __Host-\n", BAD_COOKIE_NAME("__Host-")},
+    {"[browser]\ncookie_name = __host-session\n", BAD_COOKIE_NAME("__host-session")},
+    {"[browser]\ncookie_name = __Host-a=b\n", BAD_COOKIE_NAME("__Host-a=b")},
     {"[redis]\nnodes = redis1 [::1]:7001\n",
      ":2: [redis] nodes must be a list of HOST:PORT or [IPv6]:PORT, not 'redis1'\n"},
     {"[redis]\nnodes = a:1 b:1 a:1\n",

@@ -43,6 +43,9 @@ static const struct {
     {{{"Host", "x"}, {"X-Session-Token", "a"}, {"X-Session-Token", "a"}}, false, false},
     {{{"Host", "x"}, {"X-Operator", "a"}, {"X-Operator", "a"}}, false, false},
     {{{"Host", "x"}, {"X-Request-Id", "a"}, {"X-Request-Id", "a"}}, false, false},
+    {{{"Host", "x"}, {"Origin", "a"}, {"Origin", "a"}}, false, false},
+    {{{"Host", "x"}, {"Sec-Fetch-Site", "a"}, {"Sec-Fetch-Site", "a"}}, false, false},
+    {{{"Host", "x"}, {"Cookie", "a=1"}, {"Cookie", "b=2"}}, false, true},
     {{{"Host", "x"}, {"X-Any", "a"}, {"X-Any", "a"}}, false, true},
     {{{"Host", "x"}, {"User-Agent", "a"}, {"User-Agent", "b"}}, false, true},
     /* values */
@@ -108,7 +111,7 @@ START_TEST(framing_tells_how_the_body_travels)
 }
 END_TEST
 
-START_TEST(values_are_kept_without_trailing_blanks_and_forwarded_for_is_joined)
+START_TEST(values_are_kept_without_trailing_blanks_and_lists_are_joined)
 {
     struct arena arena = {0};
     struct headers headers = {.arena = &arena};
@@ -117,6 +120,9 @@ START_TEST(values_are_kept_without_trailing_blanks_and_forwarded_for_is_joined)
     ck_assert(guard_header(&headers, TEXT("X-Forwarded-For"), TEXT("5.6.7.8, 9.9.9.9")));
     ck_assert(text_equal(headers.values[HEADER_AUTHORIZATION], TEXT("Bearer abc")));
     ck_assert(text_equal(headers.values[HEADER_FORWARDED_FOR], TEXT("1.2.3.4,5.6.7.8, 9.9.9.9")));
+    ck_assert(guard_header(&headers, TEXT("Cookie"), TEXT("a=1")));
+    ck_assert(guard_header(&headers, TEXT("cookie"), TEXT("b=2; c=3")));
+    ck_assert(text_equal(headers.values[HEADER_COOKIE], TEXT("a=1; b=2; c=3")));
     arena_free(&arena);
 }
 END_TEST
@@ -258,7 +264,7 @@ int main(void)
     tcase_add_loop_test(cases, a_request_passes_only_if_its_framing_and_headers_are_beyond_doubt, 0,
                         ROWS(requests));
     tcase_add_test(cases, framing_tells_how_the_body_travels);
-    tcase_add_test(cases, values_are_kept_without_trailing_blanks_and_forwarded_for_is_joined);
+    tcase_add_test(cases, values_are_kept_without_trailing_blanks_and_lists_are_joined);
     tcase_add_test(cases, every_control_byte_is_found_wherever_it_stands_in_a_value);
     tcase_add_test(cases, headers_that_do_not_lie_as_they_came_are_refused);
     tcase_add_loop_test(cases, a_target_passes_only_if_it_is_printable_and_well_encoded, 0,

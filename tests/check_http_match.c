@@ -24,11 +24,12 @@ static const struct {
      "alice", NULL},
     {PLANE_MAIN, "DELETE", "/v1/users/alice/devices/0123", MATCH_FOUND,
      "/v1/users/{user_id}/devices/{session_id}", "alice", "0123"},
+    {PLANE_MAIN, "OPTIONS", "*", MATCH_FOUND, "*", NULL, NULL},
     {PLANE_OPS, "GET", "/livez", MATCH_FOUND, "/livez", NULL, NULL},
     /* no such path */
     {PLANE_MAIN, "GET", "/", MATCH_NO_PATH, NULL, NULL, NULL},
     {PLANE_MAIN, "GET", "", MATCH_NO_PATH, NULL, NULL, NULL},
-    {PLANE_MAIN, "OPTIONS", "*", MATCH_NO_PATH, NULL, NULL, NULL},
+    {PLANE_OPS, "OPTIONS", "*", MATCH_NO_PATH, NULL, NULL, NULL},
     {PLANE_MAIN, "GET", "/v1/validate/", MATCH_NO_PATH, NULL, NULL, NULL},
     {PLANE_MAIN, "GET", "/v1//validate", MATCH_NO_PATH, NULL, NULL, NULL},
     {PLANE_MAIN, "GET", "/V1/validate", MATCH_NO_PATH, NULL, NULL, NULL},

@@ -198,6 +198,72 @@ static void check_files(const struct conf *conf, struct conf_report *report)
         refuse(report, OPTION_ID_audit_file, "the path of a file", "");
 }
 
+#define LOWER_CASE "abcdefghijklmnopqrstuvwxyz"
+#define DIGITS     "0123456789"
+
+static bool is_name_of_this_machine(struct text host)
+{
+    return text_equal(host, TEXT("localhost")) || text_equal(host, TEXT("127.0.0.1")) ||
+           text_equal(host, TEXT("[::1]"));
+}
+
+/* ":8443" or nothing; a browser leaves out the port that the scheme implies. */
+static bool is_origin_port(const char *port, struct text scheme)
+{
+    int64_t number;
+    struct text digits = text_of(port[0] == '\0' ? port : port + 1);
+    if (port[0] == '\0')
+        return true;
+    if (port[0] != ':' || strspn(digits.data, DIGITS) != digits.length || digits.data[0] == '0' ||
+        !text_to_int(digits, 1, UINT16_MAX, &number))
+        return false;
+    return !(text_equal(scheme, TEXT("https")) && number == 443) &&
+           !(text_equal(scheme, TEXT("http")) && number == 80);
+}
+
+/* An origin as browsers print it, for it is compared byte by byte. A page that came without TLS may
+ * be anybody's, unless it came from this machine. */
+static bool is_origin(const char *word)
+{
+    const char *end = strstr(word, "://");
+    if (end == NULL || end == word)
+        return false;
+    struct text scheme = {word, (size_t)(end - word)};
+    const char *host = end + 3;
+    size_t length = strspn(host, LOWER_CASE DIGITS ".-_");
+    if (host[0] == '[') {
+        length = 1 + strspn(host + 1, "abcdef" DIGITS ":.");
+        if (length == 1 || host[length++] != ']')
+            return false;
+    }
+    bool plain = text_equal(scheme, TEXT("http"));
+    return length > 0 && strspn(word, LOWER_CASE DIGITS "+.-") == scheme.length &&
+           is_origin_port(host + length, scheme) &&
+           (!plain || is_name_of_this_machine((struct text){host, length}));
+}
+
+/* The prefix has browsers refuse the cookie from whoever could plant it for another host. */
+static bool is_cookie_name(const char *name)
+{
+    static const char prefix[] = "__Host-";
+    size_t length = strlen(name), least = sizeof(prefix) - 1;
+    return strncmp(name, prefix, least) == 0 && length > least && length <= 64 &&
+           strspn(name, LOWER_CASE "ABCDEFGHIJKLMNOPQRSTUVWXYZ" DIGITS "._-") == length;
+}
+
+static void check_browser(const struct conf *conf, struct conf_report *report)
+{
+    check_list(report, OPTION_ID_browser_origins, &conf->browser_origins, is_origin,
+               "a list of origins as browsers print them, like https://shop.example or "
+               "https://shop.example:8443; http:// only for localhost");
+    if (!is_cookie_name(conf->browser_cookie_name)) {
+        refuse(report, OPTION_ID_browser_cookie_name,
+               "__Host- and behind it letters, digits, dots, hyphens and underscores, at most 64 "
+               "in all",
+               conf->browser_cookie_name);
+    }
+}
+
 void conf_check(const struct conf *conf, struct conf_report *report)
 {
     check_listeners(conf, report);
@@ -206,6 +272,7 @@ void conf_check(const struct conf *conf, struct conf_report *report)
     check_redis(conf, report);
     check_sentinels_and_tls(conf, report);
     check_files(conf, report);
+    check_browser(conf, report);
     for (size_t i = 0; i < sizeof(orders) / sizeof(orders[0]); i++)
         check_order(conf, report, &orders[i]);
 }

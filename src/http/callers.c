@@ -125,8 +125,8 @@ static enum err establish_for_token(struct request *request, struct text bearer,
     return ERR_OK;
 }
 
-/* A browser sends its cookie whoever wrote the page that calls; so the page is judged, too. What the
- * cookie holds is never taken for a service key. */
+/* A browser sends its cookie whoever wrote the page that calls; so the page is judged, too. What
+ * the cookie holds is never taken for a service key. */
 static enum err establish_by_cookie(struct request *request, struct text *detail)
 {
     struct text token;

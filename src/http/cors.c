@@ -49,9 +49,8 @@ bool cors_is_preflight(const struct request *request)
 void handle_preflight(struct request *request)
 {
     struct text methods = request->private->allowed;
-    if (methods.data == NULL) { /* "OPTIONS *" asks about no call */
-        request->private->allowed = TEXT("OPTIONS");
-        request_fail(request, ERR_METHOD_NOT_ALLOWED, (struct text){0}, (struct text){0});
+    if (methods.data == NULL) { /* "OPTIONS *" asks whether anybody is there */
+        request_answer_as(request, MHD_HTTP_NO_CONTENT, NULL);
         return;
     }
     if (request->private->known_origin == NULL) {

@@ -230,8 +230,8 @@ static void finish_refresh(struct operation *operation)
         request_fail_operation(request, operation);
 }
 
-/* A page that could hand a browser the cookie of a session of its own would have its visitors act in
- * that session unawares. False if the request was answered. */
+/* A page that could hand a browser the cookie of a session of its own would have its visitors act
+ * in that session unawares. False if the request was answered. */
 static bool check_gift(struct request *request, bool cookie)
 {
     struct text detail = {0};

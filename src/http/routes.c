@@ -31,7 +31,7 @@ const struct route routes[] = {
     {PLANE_MAIN, "POST", "/v1/users/{user_id}/logout-all", handle_user_logout_all, "tenant",
      ACCESS_SERVICE, SCOPE_MANAGE, -1, AUDIT_LOGOUT_ALL, true},
 
-    /* For every path: OPTIONS of a browser that asks whether a page may call. */
+    /* Stands for every path when a browser asks whether a page may call. */
     {PLANE_MAIN, "OPTIONS", "*", handle_preflight, NULL, ACCESS_PUBLIC, 0, 0, AUDIT_PREFLIGHT,
      true},
     {PLANE_MAIN, "GET", "/problems/{code}", handle_problem, "", ACCESS_PUBLIC, 0, 0, AUDIT_DOCUMENT,
