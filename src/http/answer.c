@@ -60,6 +60,9 @@ void answer_problem(struct request *request, enum err err, struct text detail, s
         request_header(request, "Retry-After", arena_format(&request->arena, "%u", seconds));
     if (err == ERR_METHOD_NOT_ALLOWED)
         request_header(request, "Allow", private->allowed);
+    /* RFC 5789, section 2.2. */
+    if (err == ERR_MEDIA_TYPE && text_equal(request->method, TEXT("PATCH")))
+        request_header(request, "Accept-Patch", TEXT(MERGE_PATCH));
 }
 
 void answer_release(struct request *request)

@@ -26,6 +26,7 @@ static const struct known_header {
     KNOWN(HEADER_ORIGIN, "Origin", true),
     KNOWN(HEADER_FETCH_SITE, "Sec-Fetch-Site", true),
     KNOWN(HEADER_WANTED_METHOD, "Access-Control-Request-Method", true),
+    KNOWN(HEADER_IF_MATCH, "If-Match", true),
 #undef KNOWN
 };
 

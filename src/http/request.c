@@ -7,6 +7,7 @@
 #include <strings.h>
 
 #include "clock.h"
+#include "etag.h"
 #include "match.h"
 #include "worker.h"
 
@@ -186,26 +187,41 @@ struct text request_query(struct request *request, const char *name)
     return (struct text){0};
 }
 
-/* application/json, perhaps with a charset, which can only be UTF-8. */
-static bool is_json(struct text content_type)
+/* Perhaps with a charset, which can only be UTF-8. */
+static bool is_of_type(struct text content_type, const char *type)
 {
-    static const char json[] = "application/json";
-    size_t length = sizeof(json) - 1;
-    if (content_type.length < length || strncasecmp(content_type.data, json, length) != 0)
+    size_t length = strlen(type);
+    if (content_type.length < length || strncasecmp(content_type.data, type, length) != 0)
         return false;
     return content_type.length == length || content_type.data[length] == ';' ||
            content_type.data[length] == ' ';
+}
+
+bool request_is_of_type(struct request *request, const char *type)
+{
+    if (is_of_type(request->private->headers.values[HEADER_CONTENT_TYPE], type))
+        return true;
+    request_fail(request, ERR_MEDIA_TYPE,
+                 arena_format(&request->arena, "The body must be %s", type), (struct text){0});
+    return false;
+}
+
+bool request_condition(struct request *request, struct text *ret)
+{
+    *ret = request->private->headers.values[HEADER_IF_MATCH];
+    if (!ret->data || etag_is_condition(*ret))
+        return true;
+    request_fail(request, ERR_HEADER_INVALID,
+                 TEXT("If-Match must be * or entity tags in their quotes"), (struct text){0});
+    return false;
 }
 
 bool request_read_body(struct request *request, const struct json_field *fields, size_t count,
                        void *target)
 {
     struct text detail = {0};
-    if (request->body.length > 0 &&
-        !is_json(request->private->headers.values[HEADER_CONTENT_TYPE])) {
-        request_fail(request, ERR_MEDIA_TYPE, detail, (struct text){0});
+    if (request->body.length > 0 && !request_is_of_type(request, "application/json"))
         return false;
-    }
     if (!json_read(request->body, fields, count, target, &request->arena, &detail)) {
         request_fail(request, ERR_BODY_INVALID, detail, (struct text){0});
         return false;

@@ -89,6 +89,14 @@ struct text request_query(struct request *request, const char *name);
  * Content-Type application/json if there is a body. */
 bool request_read_body(struct request *request, const struct json_field *fields, size_t count,
                        void *target);
+/* Demands this Content-Type; otherwise answers 415, to a PATCH with Accept-Patch, and returns false.
+ */
+bool request_is_of_type(struct request *request, const char *type);
+/* The media type of merge patches (RFC 7396), the one that PATCH takes here. */
+#define MERGE_PATCH "application/merge-patch+json"
+/* If-Match, for etag_holds(); absent if there is none. If it is none of the kind answers 400 and
+ * returns false. */
+bool request_condition(struct request *request, struct text *ret);
 /* The tenant a service call is about: the key's own, or for "*" keys the named one (absent:
  * "default"). On a foreign or malformed tenant answers and returns false. */
 bool request_tenant(struct request *request, struct text named, struct text *ret);
