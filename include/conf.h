@@ -82,6 +82,14 @@ void conf_dump(const struct conf *conf, bool commented, struct buffer *out);
 /* All defaults, for conf_dump() and tests. */
 struct conf *conf_defaults(void);
 
+/* What an option may be, for who takes such a value from elsewhere. `offset` is that of its field in
+ * struct conf; words are "first|second", NULL for numbers. */
+struct conf_bounds {
+    int64_t minimum, maximum;
+    const char *words;
+};
+struct conf_bounds conf_bounds(size_t offset);
+
 /* The key whose digest this is, compared in constant time; NULL if there is none. */
 const struct service_key *conf_find_key(const struct conf *conf, const uint8_t digest[32]);
 /* Bits for blank- or comma-separated scope names; false if one is unknown. */

@@ -19,13 +19,13 @@ struct policy {
     int64_t overflow;            /* enum overflow */
     int64_t exclusive;           /* enum exclusive */
     int64_t refresh_grace;
-    int64_t bind_ip, bind_device; /* enum binding */
-    int64_t verify_on;            /* bits of enum verify_on */
-    int64_t verify_method;        /* enum verify_method */
+    int64_t bind_ip, bind_device;                     /* enum binding */
+    int64_t verify_on;                                /* bits of enum verify_on */
+    int64_t verify_method;                            /* enum verify_method */
     int64_t self_devices, self_kick, self_logout_all; /* booleans: what users may do themselves */
     int64_t force_logout;                             /* may the tenant's own keys end sessions */
     int64_t requests_per_second, burst, logins_per_user_per_minute; /* 0: no limit */
-    int64_t cache_quota; /* bytes; 0: all */
+    int64_t cache_quota;                                            /* bytes; 0: all */
     int64_t outage_grace;
     int64_t same_site; /* enum same_site */
 };
@@ -38,8 +38,12 @@ struct policy_document;
  * other defaults: contradictions and members that are not known here are no errors. */
 struct policy_document *policy_parse(const struct conf *conf, struct text json,
                                      struct buffer *error);
-/* The same for the present document (NULL: an empty one) with a merge patch (RFC 7396) applied:
- * null takes a member back to its default. */
+/* The same for what policy_json() said once. It was good then: since, the defaults may have
+ * changed, or another version of sessiond may have written it. What is not good any more is passed
+ * over and resolves to what is in force around it; NULL only for what is no JSON object. */
+struct policy_document *policy_restore(struct text json, struct buffer *error);
+/* As policy_parse() for the present document (NULL: an empty one) with a merge patch (RFC 7396)
+ * applied: null takes a member back to its default. */
 struct policy_document *policy_patch(const struct conf *conf, const struct policy_document *present,
                                      struct text patch, struct buffer *error);
 struct policy_document *policy_ref(struct policy_document *document);
@@ -58,10 +62,10 @@ void policy_print(const struct conf *conf, const struct policy_document *documen
 void policy_of_tenant(const struct conf *conf, const struct policy_document *document,
                       struct policy *ret);
 /* The policy in force for a session with these roles (the JSON array of strings that its answer
- * shows, or absent) and this device type (absent: none). Of several roles and the device type that
- * have a say the shortest time and the smallest number win; a role's max_devices replaces the
- * tenant's, a device type's is max_devices_of_type. Costs next to nothing where a tenant overrides
- * nothing. */
+ * shows, escaped as json_text() does it, or absent) and this device type (absent: none). Of several
+ * roles and the device type that have a say the shortest time and the smallest number win; a role's
+ * max_devices replaces the tenant's, a device type's is max_devices_of_type. Costs next to nothing
+ * where a tenant overrides nothing. */
 void policy_of_session(const struct conf *conf, const struct policy_document *document,
                        struct text roles_json, struct text device_type, struct policy *ret);
 /* The longest that any session of the tenant can live from its login, in seconds. */

@@ -32,6 +32,11 @@ bool text_is_control(const char *character);
 /* Parses the whole text as a decimal number within [minimum, maximum]; false leaves *ret alone. */
 bool text_to_int(struct text text, int64_t minimum, int64_t maximum, int64_t *ret);
 
+/* Words in one string, "first|second": the number of one of them, -1 if it is not there; and the
+ * other way round, absent behind the last. */
+int text_word_find(const char *words, struct text wanted);
+struct text text_word_at(const char *words, unsigned index);
+
 /* A growing byte string, owned by whoever declared it. Start from {0}; memory never runs out
  * (see memory.h). `data` is NULL until the first byte, and is not NUL-terminated. */
 struct buffer {

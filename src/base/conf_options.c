@@ -1,6 +1,7 @@
 /* The rows of tbl/options.h as a table, and the way from a row to its field. */
 #include "conf_options.h"
 
+#include <assert.h>
 #include <string.h>
 
 /* Words of the rows' column `reload`. */
@@ -65,4 +66,13 @@ void *option_field(const struct option_row *row, struct conf *conf)
 const void *option_value(const struct option_row *row, const struct conf *conf)
 {
     return (const char *)conf + row->offset;
+}
+
+struct conf_bounds conf_bounds(size_t offset)
+{
+    const struct option_row *row = option_rows;
+    while (row < option_rows + OPTION_COUNT && row->offset != offset)
+        row++;
+    assert(row < option_rows + OPTION_COUNT);
+    return (struct conf_bounds){row->minimum, row->maximum, row->words};
 }

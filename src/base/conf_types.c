@@ -248,37 +248,13 @@ NUMBER_TYPE(millis, units_millis, "a time")
 
 /* One word of several. */
 
-/* Number of the word in "first|second", -1 if it is not there. */
-static int words_find(const char *words, struct text wanted)
-{
-    int index = 0;
-    for (const char *word = words;; index++) {
-        size_t length = strcspn(word, "|");
-        if (text_equal((struct text){word, length}, wanted))
-            return index;
-        if (word[length] == '\0')
-            return -1;
-        word += length + 1;
-    }
-}
-
-static void words_print(const char *words, unsigned index, struct buffer *out)
-{
-    for (; index > 0; index--)
-        words = strchr(words, '|') + 1;
-    buffer_add(out, words, strcspn(words, "|"));
-}
-
 static void words_describe(const char *what, const char *words, struct buffer *out)
 {
     const char *before = what;
-    for (const char *word = words;; word++) {
-        size_t length = strcspn(word, "|");
-        buffer_addf(out, "%s %.*s", before, (int)length, word);
+    struct text word;
+    for (unsigned i = 0; (word = text_word_at(words, i)).data != NULL; i++) {
+        buffer_addf(out, "%s %.*s", before, (int)word.length, word.data);
         before = ",";
-        word += length;
-        if (*word == '\0')
-            return;
     }
 }
 
@@ -287,7 +263,7 @@ _Static_assert(sizeof(enum redis_mode) == sizeof(unsigned), "enums are as large 
 
 static bool enum_parse(const struct option_row *row, struct text value, void *field)
 {
-    int index = words_find(row->words, value);
+    int index = text_word_find(row->words, value);
     if (index < 0)
         return false;
     *(unsigned *)field = (unsigned)index;
@@ -296,7 +272,7 @@ static bool enum_parse(const struct option_row *row, struct text value, void *fi
 
 static void enum_print(const struct option_row *row, const void *field, struct buffer *out)
 {
-    words_print(row->words, *(const unsigned *)field, out);
+    buffer_add_text(out, text_word_at(row->words, *(const unsigned *)field));
 }
 
 static void enum_describe(const struct option_row *row, struct buffer *out)
@@ -324,7 +300,7 @@ static const char bool_words[] = "no|yes";
 static bool bool_parse(const struct option_row *row, struct text value, void *field)
 {
     (void)row;
-    int index = words_find(bool_words, value);
+    int index = text_word_find(bool_words, value);
     if (index < 0)
         return false;
     *(bool *)field = index == 1;
@@ -334,7 +310,7 @@ static bool bool_parse(const struct option_row *row, struct text value, void *fi
 static void bool_print(const struct option_row *row, const void *field, struct buffer *out)
 {
     (void)row;
-    words_print(bool_words, *(const bool *)field, out);
+    buffer_add_text(out, text_word_at(bool_words, *(const bool *)field));
 }
 
 static void bool_describe(const struct option_row *row, struct buffer *out)
@@ -363,7 +339,7 @@ static bool flags_parse(const struct option_row *row, struct text value, void *f
     unsigned bits = 0;
     struct text word = conf_next_word(&value, false);
     for (; word.data != NULL; word = conf_next_word(&value, false)) {
-        int index = words_find(row->words, word);
+        int index = text_word_find(row->words, word);
         if (index < 0 || (bits & (1u << index)) != 0)
             return false;
         bits |= 1u << index;
@@ -379,7 +355,7 @@ static void flags_print(const struct option_row *row, const void *field, struct 
     for (unsigned bits = *(const unsigned *)field; bits != 0; bits >>= 1, index++) {
         if ((bits & 1) != 0) {
             buffer_add_text(out, text_of(before));
-            words_print(row->words, index, out);
+            buffer_add_text(out, text_word_at(row->words, index));
             before = " ";
         }
     }

@@ -109,6 +109,30 @@ bool text_to_int(struct text text, int64_t minimum, int64_t maximum, int64_t *re
     return true;
 }
 
+int text_word_find(const char *words, struct text wanted)
+{
+    int index = 0;
+    for (const char *word = words;; index++) {
+        size_t length = strcspn(word, "|");
+        if (text_equal((struct text){word, length}, wanted))
+            return index;
+        if (word[length] == '\0')
+            return -1;
+        word += length + 1;
+    }
+}
+
+struct text text_word_at(const char *words, unsigned index)
+{
+    for (; index > 0; index--) {
+        words = strchr(words, '|');
+        if (words == NULL)
+            return (struct text){0};
+        words++;
+    }
+    return (struct text){words, strcspn(words, "|")};
+}
+
 /* --- growing buffers --- */
 
 /* Bodies and answers carry tokens, so that what is left behind is wiped. */

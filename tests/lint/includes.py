@@ -20,7 +20,7 @@ BELOW = {
 # expands them, and are seen by everybody.
 CONTRACTS = {
     "base": "text clock err json memory crypto conf log metrics address breaker private_file jitter",
-    "services": "audit cache journal alerts",
+    "services": "audit cache journal alerts place policy",
     "store": "store",
     "session": "token record session",
     "http": "http",

@@ -1,0 +1,253 @@
+/* Documents: made out of JSON, packed, counted, printed. */
+#include "policy_private.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { DOCUMENT_MAX = 16384 };
+
+/* --- packing --- */
+
+/* Where the next thing goes in the memory of a document. */
+static void *take(char **free_space, size_t size)
+{
+    char *taken = *free_space;
+    *free_space += size;
+    return taken;
+}
+
+static struct text take_text(char **free_space, struct text text)
+{
+    char *copy = take(free_space, text.length);
+    memcpy(copy, text.data, text.length);
+    return (struct text){copy, text.length};
+}
+
+static size_t names_length(const struct policy_named *named)
+{
+    size_t length = 0;
+    for (size_t i = 0; i < named->count; i++)
+        length += named->items[i].name.length;
+    return length;
+}
+
+static int compare_overrides(const void *a, const void *b)
+{
+    const struct policy_override *left = a, *right = b;
+    return policy_compare_names(left->name, right->name);
+}
+
+static struct policy_named take_named(char **free_space, const struct policy_named *named)
+{
+    size_t size = named->count * sizeof(named->items[0]);
+    struct policy_named taken = {take(free_space, size), named->count};
+    if (named->count > 0) {
+        memcpy(taken.items, named->items, size);
+        qsort(taken.items, taken.count, sizeof(taken.items[0]), compare_overrides);
+    }
+    return taken;
+}
+
+static void take_names(char **free_space, struct policy_named *named)
+{
+    for (size_t i = 0; i < named->count; i++)
+        named->items[i].name = take_text(free_space, named->items[i].name);
+}
+
+static struct policy_document *pack(const struct policy_draft *draft, struct text json)
+{
+    size_t value_count = (size_t)__builtin_popcount(draft->tenant.set);
+    size_t bytes = sizeof(struct policy_document) + value_count * sizeof(int64_t) +
+                   (draft->roles.count + draft->types.count) * sizeof(struct policy_override) +
+                   names_length(&draft->roles) + names_length(&draft->types) + json.length;
+    struct policy_document *document = xmalloc(bytes);
+    char *free_space = (char *)(document + 1);
+    int64_t *values = take(&free_space, value_count * sizeof(int64_t));
+    *document =
+        (struct policy_document){.set = draft->tenant.set, .values = values, .bytes = bytes};
+    atomic_init(&document->references, 1);
+    for (uint32_t left = draft->tenant.set; left != 0; left &= left - 1)
+        *values++ = draft->tenant.values[__builtin_ctz(left)];
+    /* Everything that needs alignment goes before the texts. */
+    document->roles = take_named(&free_space, &draft->roles);
+    document->types = take_named(&free_space, &draft->types);
+    take_names(&free_space, &document->roles);
+    take_names(&free_space, &document->types);
+    document->json = take_text(&free_space, json);
+    assert(free_space == (char *)document + bytes);
+    return document;
+}
+
+/* Roles of a session are looked up as its answer shows them, see policy_of_session(). */
+static void escape_names(struct arena *arena, const struct policy_named *named)
+{
+    struct buffer escaped = {0};
+    for (size_t i = 0; i < named->count; i++) {
+        escaped.length = 0;
+        json_escape(&escaped, named->items[i].name);
+        named->items[i].name = arena_copy(arena, buffer_text(&escaped));
+    }
+    buffer_free(&escaped);
+}
+
+static struct policy_document *make(const struct policy_draft *draft, const struct json_view *root,
+                                    struct arena *arena, struct buffer *error)
+{
+    struct policy_document *document = NULL;
+    struct buffer json = {0};
+    json_view_print(root, &json);
+    escape_names(arena, &draft->roles);
+    if (json.length <= DOCUMENT_MAX)
+        document = pack(draft, buffer_text(&json));
+    else
+        buffer_addf(error, "The policy takes %zu bytes of JSON; at most %d are allowed",
+                    json.length, DOCUMENT_MAX);
+    buffer_free(&json);
+    return document;
+}
+
+/* `conf` NULL: a text as it was stored, whose contradictions nobody is asked about. */
+static struct policy_document *parse(const struct conf *conf, struct text json,
+                                     struct buffer *error)
+{
+    struct policy_document *document = NULL;
+    struct arena arena = {0};
+    struct policy_draft draft = {.tenant = {.set = 0}};
+    struct json_view *root = json_view_open(json, error);
+    if (root &&
+        policy_read(root, conf ? POLICY_AS_GIVEN : POLICY_AS_STORED, &arena, &draft, error) &&
+        (!conf || policy_check(conf, &draft, error)))
+        document = make(&draft, root, &arena, error);
+    json_view_close(&root);
+    arena_free(&arena);
+    return document;
+}
+
+struct policy_document *policy_parse(const struct conf *conf, struct text json,
+                                     struct buffer *error)
+{
+    return parse(conf, json, error);
+}
+
+struct policy_document *policy_restore(struct text json, struct buffer *error)
+{
+    return parse(NULL, json, error);
+}
+
+struct policy_document *policy_patch(const struct conf *conf, const struct policy_document *present,
+                                     struct text patch, struct buffer *error)
+{
+    struct policy_document *document = NULL;
+    struct buffer patched = {0};
+    if (json_merge_patch(policy_json(present), patch, &patched, error))
+        document = parse(conf, buffer_text(&patched), error);
+    buffer_free(&patched);
+    return document;
+}
+
+struct policy_document *policy_ref(struct policy_document *document)
+{
+    if (document)
+        atomic_fetch_add_explicit(&document->references, 1, memory_order_relaxed);
+    return document;
+}
+
+void policy_unref(struct policy_document **document)
+{
+    struct policy_document *given = *document;
+    *document = NULL;
+    if (given && atomic_fetch_sub_explicit(&given->references, 1, memory_order_acq_rel) == 1)
+        free(given);
+}
+
+struct text policy_json(const struct policy_document *document)
+{
+    return document ? document->json : TEXT("{}");
+}
+
+size_t policy_bytes(const struct policy_document *document)
+{
+    return document ? document->bytes : 0;
+}
+
+/* --- printing --- */
+
+/* Opens and closes objects on the way from one path to the next; NULL: the end. */
+static void enter_group(struct json_writer *writer, const char *from, const char *to)
+{
+    const char *dot = strchr(from, '.'), *next = to ? strchr(to, '.') : NULL;
+    size_t length = dot ? (size_t)(dot - from) : 0;
+    bool same = dot && next && (size_t)(next - to) == length && memcmp(from, to, length) == 0;
+    if (same)
+        return;
+    if (dot)
+        json_close_object(writer);
+    if (next) {
+        char name[32];
+        *(char *)mempcpy(name, to, (size_t)(next - to)) = '\0';
+        json_name(writer, name);
+        json_open_object(writer);
+    }
+}
+
+static void print_members(struct json_writer *writer, struct policy *policy)
+{
+    const char *before = "";
+    for (unsigned i = 0; i < POLICY_MEMBERS; i++) {
+        const char *path = policy_rows[i].path, *dot = strchr(path, '.');
+        enter_group(writer, before, path);
+        json_name(writer, dot ? dot + 1 : path);
+        policy_print_value(writer, i, *policy_value(policy, i));
+        before = path;
+    }
+    enter_group(writer, before, NULL);
+}
+
+/* A name that is no literal; that of a role is escaped already. */
+static void print_name(struct json_writer *writer, struct text name, bool escaped)
+{
+    struct buffer inside = {0};
+    buffer_add_char(&inside, '"');
+    if (escaped)
+        buffer_add_text(&inside, name);
+    else
+        json_escape(&inside, name);
+    buffer_add_literal(&inside, "\":");
+    json_raw(writer, buffer_text(&inside));
+    writer->comma = false;
+    buffer_free(&inside);
+}
+
+static void print_named(struct json_writer *writer, const struct policy_named *named, bool escaped)
+{
+    json_open_object(writer);
+    for (size_t i = 0; i < named->count; i++) {
+        const struct policy_override *one = &named->items[i];
+        print_name(writer, one->name, escaped);
+        json_open_object(writer);
+        for (uint32_t left = one->set; left != 0; left &= left - 1) {
+            enum policy_member member = (enum policy_member)__builtin_ctz(left);
+            json_name(writer, policy_rows[member].path);
+            policy_print_value(writer, member, one->values[member]);
+        }
+        json_close_object(writer);
+    }
+    json_close_object(writer);
+}
+
+void policy_print(const struct conf *conf, const struct policy_document *document,
+                  struct buffer *out)
+{
+    static const struct policy_named none;
+    struct json_writer writer = {.out = out};
+    struct policy policy;
+    policy_of_tenant(conf, document, &policy);
+    json_open_object(&writer);
+    print_members(&writer, &policy);
+    json_name(&writer, "roles");
+    print_named(&writer, document ? &document->roles : &none, true);
+    json_name(&writer, "device_types");
+    print_named(&writer, document ? &document->types : &none, false);
+    json_close_object(&writer);
+}

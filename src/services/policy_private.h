@@ -1,0 +1,98 @@
+/* What the policy*.c files share: the rows of tbl/policy.h as data, and how a document lies in
+ * memory. */
+#pragma once
+
+#include <stdatomic.h>
+
+#include "json.h"
+#include "policy.h"
+
+enum policy_member {
+#define POLICY_MEMBER(kind, path, field, option, bit, say) POLICY_ID_##field,
+#include "tbl/policy.h"
+    POLICY_MEMBERS
+};
+
+enum policy_kind {
+    POLICY_SECONDS,
+    POLICY_INT,
+    POLICY_BYTES,
+    POLICY_ENUM,
+    POLICY_FLAGS,
+    POLICY_BOOL,
+    POLICY_FLAG
+};
+
+/* Who has a say besides the tenant, and which value wins. */
+enum policy_say { POLICY_SAY_TENANT, POLICY_SAY_SMALLEST, POLICY_SAY_LARGEST };
+
+struct policy_row {
+    const char *path;
+    enum policy_kind kind;
+    size_t offset; /* of the int64_t in struct policy */
+    size_t option; /* of the default in struct conf */
+    enum policy_say say;
+};
+extern const struct policy_row policy_rows[POLICY_MEMBERS];
+
+/* A value by its row. */
+static inline int64_t *policy_value(struct policy *policy, enum policy_member member)
+{
+    return (int64_t *)(void *)((char *)policy + policy_rows[member].offset);
+}
+
+/* Appends a value as JSON. */
+void policy_print_value(struct json_writer *writer, enum policy_member member, int64_t value);
+
+/* What stands in a document: one bit and one value for each member that is set. */
+struct policy_settings {
+    uint32_t set;
+    int64_t values[POLICY_MEMBERS];
+};
+_Static_assert(POLICY_MEMBERS <= 32, "a bit for each member");
+
+/* Members that roles and device types may have, the first rows: those whose say is not TENANT. */
+enum { POLICY_OVERRIDES = POLICY_ID_max_devices + 1, POLICY_NAMED_MAX = 64, POLICY_NAME_MAX = 128 };
+
+/* A role or a device type. */
+struct policy_override {
+    struct text name; /* packed, that of a role is escaped as json_text() does it: so it is found */
+    uint32_t set;     /* bits by enum policy_member */
+    int64_t values[POLICY_OVERRIDES];
+};
+
+/* All of a kind, sorted by policy_compare_names() so that a name is found quickly. */
+struct policy_named {
+    struct policy_override *items;
+    size_t count;
+};
+
+/* A document on its way in. */
+struct policy_draft {
+    struct policy_settings tenant;
+    struct policy_named roles, types;
+};
+
+/* A document lies in one piece of memory, all that it points to behind it. */
+struct policy_document {
+    atomic_uint references;
+    uint32_t set;          /* bits by enum policy_member */
+    const int64_t *values; /* of the bits that are set, in their order */
+    struct policy_named roles, types;
+    struct text json;
+    size_t bytes; /* of all */
+};
+
+/* Shorter names first, then by their bytes. */
+int policy_compare_names(struct text a, struct text b);
+
+/* How much is asked of a text. */
+enum policy_care {
+    POLICY_AS_GIVEN, /* every fault is told */
+    POLICY_AS_STORED /* members that are not good any more are passed over */
+};
+/* Fills a zeroed draft, whose lists and names lie in the arena; false with a sentence in *error. */
+bool policy_read(const struct json_view *root, enum policy_care care, struct arena *arena,
+                 struct policy_draft *draft, struct buffer *error);
+/* False with a sentence in *error if members contradict each other or the defaults. */
+bool policy_check(const struct conf *conf, const struct policy_draft *draft, struct buffer *error);

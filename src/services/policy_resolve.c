@@ -1,0 +1,163 @@
+/* The policy in force: defaults, over them the tenant's own values, over them those of roles and
+ * device type. Runs on every validation: straight loads for the defaults, one step for each value
+ * that is set, and a walk through the roles only where the tenant has named some. */
+#include "policy_private.h"
+
+#include <string.h>
+
+/* How a default of each kind is taken. */
+#define DEFAULT_SECONDS(value, bit) (value)
+#define DEFAULT_INT(value, bit)     (value)
+#define DEFAULT_BYTES(value, bit)   (value)
+#define DEFAULT_ENUM(value, bit)    (value)
+#define DEFAULT_FLAGS(value, bit)   (value)
+#define DEFAULT_BOOL(value, bit)    (value)
+#define DEFAULT_FLAG(value, bit)    (((value) & (bit)) != 0)
+
+static void take_defaults(const struct conf *conf, struct policy *ret)
+{
+#define POLICY_MEMBER(kind, path, field, option, bit, say) \
+    ret->field = DEFAULT_##kind(conf->option, bit);
+#include "tbl/policy.h"
+    ret->max_devices_of_type = 0;
+}
+
+static void take_settings(const struct policy_document *document, struct policy *ret)
+{
+    const int64_t *value = document->values;
+    for (uint32_t left = document->set; left != 0; left &= left - 1)
+        *policy_value(ret, (enum policy_member)__builtin_ctz(left)) = *value++;
+}
+
+/* Documents are free of contradictions when they are set, but several roles together may not be,
+ * nor the defaults of tomorrow. Then the longer time gives way. */
+static void keep_order(struct policy *policy)
+{
+#define POLICY_ORDER(shorter, longer, strictly)        \
+    if (policy->shorter > policy->longer - (strictly)) \
+        policy->shorter = policy->longer - (strictly);
+#include "tbl/policy.h"
+}
+
+static void resolve_tenant(const struct conf *conf, const struct policy_document *document,
+                           struct policy *ret)
+{
+    take_defaults(conf, ret);
+    if (document)
+        take_settings(document, ret);
+}
+
+void policy_of_tenant(const struct conf *conf, const struct policy_document *document,
+                      struct policy *ret)
+{
+    resolve_tenant(conf, document, ret);
+    if (document)
+        keep_order(ret);
+}
+
+/* --- what roles and the device type say --- */
+
+static const struct policy_override *find_name(const struct policy_named *named, struct text name)
+{
+    size_t low = 0, high = named->count;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        int order = policy_compare_names(name, named->items[middle].name);
+        if (order == 0)
+            return &named->items[middle];
+        if (order < 0)
+            high = middle;
+        else
+            low = middle + 1;
+    }
+    return NULL;
+}
+
+/* One more that has a say in these members. */
+static void hear(struct policy_override *said, const struct policy_override *other,
+                 uint32_t members)
+{
+    for (uint32_t left = other->set & members; left != 0; left &= left - 1) {
+        unsigned at = (unsigned)__builtin_ctz(left);
+        bool largest = policy_rows[at].say == POLICY_SAY_LARGEST;
+        bool first = (said->set & (1u << at)) == 0;
+        if (first || (other->values[at] > said->values[at]) == largest)
+            said->values[at] = other->values[at];
+    }
+    said->set |= other->set & members;
+}
+
+/* The next string of an array, between its quotes and escaped as it is; absent behind the last. */
+static struct text next_string(struct text *rest)
+{
+    const char *end = rest->data + rest->length;
+    const char *start = rest->length > 0 ? memchr(rest->data, '"', rest->length) : NULL;
+    const char *at = start ? start + 1 : end;
+    while (at < end && *at != '"')
+        at += *at == '\\' ? 2 : 1;
+    if (at >= end)
+        return (struct text){0};
+    *rest = (struct text){at + 1, (size_t)(end - at - 1)};
+    return (struct text){start + 1, (size_t)(at - start - 1)};
+}
+
+static void hear_roles(const struct policy_named *roles, struct text json,
+                       struct policy_override *said)
+{
+    struct text role;
+    while ((role = next_string(&json)).data != NULL) {
+        const struct policy_override *found = find_name(roles, role);
+        if (found)
+            hear(said, found, UINT32_MAX);
+    }
+}
+
+/* A role's max_devices is that of the user, a device type's is of this type alone. */
+static void hear_type(const struct policy_named *types, struct text name,
+                      struct policy_override *said, struct policy *ret)
+{
+    static const uint32_t number = 1u << POLICY_ID_max_devices;
+    const struct policy_override *found = name.data ? find_name(types, name) : NULL;
+    if (!found)
+        return;
+    hear(said, found, ~number);
+    if ((found->set & number) != 0)
+        ret->max_devices_of_type = found->values[POLICY_ID_max_devices];
+}
+
+void policy_of_session(const struct conf *conf, const struct policy_document *document,
+                       struct text roles_json, struct text device_type, struct policy *ret)
+{
+    resolve_tenant(conf, document, ret);
+    if (!document)
+        return;
+    struct policy_override said = {.set = 0};
+    if (document->roles.count > 0)
+        hear_roles(&document->roles, roles_json, &said);
+    hear_type(&document->types, device_type, &said, ret);
+    for (uint32_t left = said.set; left != 0; left &= left - 1) {
+        unsigned at = (unsigned)__builtin_ctz(left);
+        *policy_value(ret, (enum policy_member)at) = said.values[at];
+    }
+    keep_order(ret);
+}
+
+static void raise_to_longest(const struct policy_named *named, int64_t *longest)
+{
+    static const unsigned at = POLICY_ID_absolute_timeout;
+    for (size_t i = 0; i < named->count; i++)
+        if ((named->items[i].set & (1u << at)) != 0 && named->items[i].values[at] > *longest)
+            *longest = named->items[i].values[at];
+}
+
+int64_t policy_longest_life(const struct conf *conf, const struct policy_document *document)
+{
+    struct policy policy;
+    policy_of_tenant(conf, document, &policy);
+    int64_t longest = policy.absolute_timeout;
+    if (document) {
+        raise_to_longest(&document->roles, &longest);
+        raise_to_longest(&document->types, &longest);
+    }
+    return longest;
+}
