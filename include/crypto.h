@@ -50,6 +50,9 @@ enum crypto_purpose {
     CRYPTO_JOURNAL,           /* checksums of the journal's records */
     CRYPTO_ETAG,              /* entity tags */
     CRYPTO_PAGE,              /* where a page of a list ends, for the token of the next */
+    CRYPTO_CONTEXT,           /* devices and places that a user was seen with */
+    CRYPTO_CHALLENGE,         /* ids of second verifications */
+    CRYPTO_CODE,              /* their codes */
     CRYPTO_PURPOSES
 };
 

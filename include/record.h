@@ -8,14 +8,16 @@
  * Content: a kind byte and its fields without gaps, all of it used; integers big-endian, unknown
  * flags refused. (n) is a text with its length in n bytes before it; an empty one reads as absent.
  *   's' session    flags 1 (bit 0 remember, 1 second factor, 2 previous pair present, 3 its
- *                  access token was over),
+ *                  access token was over, 4 contexts present),
  *                  generation 4, issued_ms 6, absolute_s 5, access hash 16, refresh hash 16,
  *                  with bit 2: previous access hash 16, previous refresh hash 16;
- *                  shown (2), ip (1), user agent (2)
+ *                  shown (2), ip (1), user agent (2); with bit 4: contexts (1)
  *   't' tombstone  reason (1), actor (1), ended_s 5, forget_s 5
  *   'u' user       under session id 0 only: flags 1 (bit 0 frozen, 1 exempt present, 2 decided_ms
  *                  present), not_before_ms 6, frozen_until_s 5 (0: for ever),
  *                  with bit 1: exempt session id 8; with bit 2: decided_ms 6; frozen reason (1)
+ *   'c' contexts   under session id 0 only: bytes, see src/session/contexts.h
+ *   'q' challenge  under the challenge's id: bytes, see src/session/challenge.h
  * In sealed records shown and user agent are in the spelling of src/session/dictionary.h.
  * shown: JSON members without braces, ready to send, beginning "tenant":"…","user_id":"…"
  *
@@ -43,6 +45,7 @@ struct record {
     struct text shown; /* at most RECORD_SHOWN_MAX bytes */
     struct text ip;
     struct text user_agent;
+    struct text contexts; /* what the session is bound to: src/session/binding.h */
 };
 
 struct tombstone {
@@ -64,13 +67,21 @@ struct user_record {
                            (src/session/freezing.h); 0: there was none */
 };
 
-enum record_kind { RECORD_UNREADABLE, RECORD_SESSION, RECORD_TOMBSTONE, RECORD_USER };
+enum record_kind {
+    RECORD_UNREADABLE,
+    RECORD_SESSION,
+    RECORD_TOMBSTONE,
+    RECORD_USER,
+    RECORD_CONTEXTS,
+    RECORD_CHALLENGE
+};
 
 /* Where record_read() puts what it found: the member of the kind it returns. */
 struct record_content {
     struct record session;
     struct tombstone tombstone;
     struct user_record user;
+    struct text bytes; /* contexts, challenge */
 };
 
 /* What a record is bound to. */
@@ -87,6 +98,10 @@ void tombstone_write(const struct keyring *keyring, bool encrypt, struct record_
 
 void user_record_write(const struct keyring *keyring, bool encrypt, const struct user_tag *owner,
                        const struct user_record *user, struct buffer *out);
+
+/* Contexts or a challenge. */
+void record_write_bytes(const struct keyring *keyring, bool encrypt, struct record_place place,
+                        enum record_kind kind, struct text bytes, struct buffer *out);
 
 /* Opens stored bytes; the texts lie in the arena. RECORD_UNREADABLE for everything that was not
  * written by these functions for this place with a key of the ring - one outcome, whatever the

@@ -44,6 +44,7 @@ void session_worker_close(struct session_worker **worker);
 struct session_context {
     struct session_worker *worker;
     struct keyring *keyring;
+    struct places *places; /* NULL: no database */
 };
 
 /* The reason codes of api.md; a caller's own word may stand instead. */

@@ -1,4 +1,5 @@
-/* Tokens: 63 characters, a prefix and 45 bytes in base64url.
+/* Tokens: 63 characters, a prefix and 45 bytes in base64url. Three kinds: access (sa_), refresh (sr_)
+ * and the ids of second verifications (sc_), whose session id is the challenge's own.
  *
  * byte 0      format (2 bits, 0) and key id (6 bits)
  * byte 1..6   tenant tag: keyed hash of the tenant
@@ -20,7 +21,7 @@
 #define SECRET_LENGTH 16
 #define SECRET_HASH   16
 
-enum token_kind { TOKEN_ACCESS, TOKEN_REFRESH };
+enum token_kind { TOKEN_ACCESS, TOKEN_REFRESH, TOKEN_CHALLENGE };
 
 /* Who a user is in Redis: the 14 bytes that name the hash tag. */
 struct user_tag {
@@ -67,6 +68,9 @@ void token_hash_secret(const struct keyring *keyring, enum token_kind kind,
  */
 void token_succeed(const struct keyring *keyring, const struct token *refresh, uint32_t generation,
                    uint8_t access_secret[SECRET_LENGTH], uint8_t refresh_secret[SECRET_LENGTH]);
+
+/* True if the text looks like a token of this kind, genuine or not. */
+bool token_is_shaped(enum token_kind kind, struct text text);
 
 /* Key names in Redis: "sd:u:{T.U}" and "sd:e:{T.U}", T and U in base64url. */
 #define USER_KEY_LENGTH 27

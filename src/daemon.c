@@ -23,6 +23,7 @@
 #include "journal.h"
 #include "log.h"
 #include "metrics.h"
+#include "place.h"
 #include "session.h"
 #include "store.h"
 
@@ -185,6 +186,20 @@ static void journal_down(struct daemon *daemon)
     journal_close(&daemon->journal);
 }
 
+static bool places_up(struct daemon *daemon, const struct conf *conf, struct buffer *error)
+{
+    (void)daemon;
+    struct places *places = places_open(conf, error);
+    places_publish(places);
+    return places != NULL;
+}
+
+static void places_down(struct daemon *daemon)
+{
+    (void)daemon;
+    places_publish(NULL);
+}
+
 /* A snapshot that is not ours, or damaged, is no reason not to start: the cache fills again. */
 static bool cache_up(struct daemon *daemon, const struct conf *conf, struct buffer *error)
 {
@@ -257,9 +272,13 @@ static const struct step {
     bool (*up)(struct daemon *daemon, const struct conf *conf, struct buffer *error);
     void (*down)(struct daemon *daemon);
 } steps[] = {
-    {"keys", keys_up, keys_down},    {"audit", audit_up, audit_down},
-    {"store", store_up, store_down}, {"journal", journal_up, journal_down},
-    {"cache", cache_up, cache_down}, {"sessions", sessions_up, sessions_down},
+    {"keys", keys_up, keys_down},
+    {"audit", audit_up, audit_down},
+    {"store", store_up, store_down},
+    {"journal", journal_up, journal_down},
+    {"cache", cache_up, cache_down},
+    {"places", places_up, places_down},
+    {"sessions", sessions_up, sessions_down},
     {"http", http_up, http_down},
 };
 enum { STEPS = sizeof(steps) / sizeof(steps[0]) };
@@ -331,9 +350,12 @@ static struct conf *load_new_conf(const struct daemon *daemon, struct buffer *er
     return wanted;
 }
 
-/* Publishes conf, whose reference is taken over, and hands conf and keys to those who run. */
-static void take_over(struct daemon *daemon, struct conf *conf, struct keyring *keyring)
+/* Publishes conf and places, whose references are taken over, and hands conf and keys to those who
+ * run. */
+static void take_over(struct daemon *daemon, struct conf *conf, struct keyring *keyring,
+                      struct places *places)
 {
+    places_publish(places);
     log_set_level(conf->log_level);
     warn_of_risks(conf);
     audit_reload(daemon->audit, conf);
@@ -355,12 +377,14 @@ static bool reload(struct daemon *daemon, struct buffer *error)
     if (conf == NULL)
         return false;
     struct keyring *keyring = load_new_keys(daemon, conf, error);
-    if (keyring == NULL || !store_reload(daemon->store, conf, error)) {
+    struct places *places = keyring != NULL ? places_open(conf, error) : NULL;
+    if (places == NULL || !store_reload(daemon->store, conf, error)) {
+        places_unref(&places);
         keyring_unref(&keyring);
         conf_unref(&conf);
         return false;
     }
-    take_over(daemon, conf, keyring);
+    take_over(daemon, conf, keyring, places);
     return true;
 }
 

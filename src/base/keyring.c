@@ -36,6 +36,9 @@ static const char *const purposes[CRYPTO_PURPOSES] = {
     [CRYPTO_JOURNAL] = "sd journal",
     [CRYPTO_ETAG] = "sd etag",
     [CRYPTO_PAGE] = "sd page",
+    [CRYPTO_CONTEXT] = "sd context",
+    [CRYPTO_CHALLENGE] = "sd challenge",
+    [CRYPTO_CODE] = "sd code",
 };
 
 struct keyring_secrets {

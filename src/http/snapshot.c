@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "memory.h"
+#include "place.h"
 
 static _Atomic uint64_t generations;
 
@@ -15,6 +16,7 @@ struct snapshot *snapshot_create(struct conf *conf, struct keyring *keyring,
     snapshot->conf = conf;
     snapshot->context.worker = sessions;
     snapshot->context.keyring = keyring;
+    snapshot->context.places = places_current();
     snapshot->references = 1;
     snapshot->generation = atomic_fetch_add(&generations, 1) + 1;
     proxies_load(&snapshot->proxies, &conf->server_trusted_proxies);
@@ -36,5 +38,6 @@ void snapshot_unref(struct snapshot **snapshot)
     proxies_free(&last->proxies);
     conf_unref(&last->conf);
     keyring_unref(&last->context.keyring);
+    places_unref(&last->context.places);
     free(last);
 }

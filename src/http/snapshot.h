@@ -1,6 +1,6 @@
-/* What requests are served with: one configuration, one keyring. A worker swaps its snapshot whole
- * on its own thread; a request under way keeps the one it began with. Counted without atomics,
- * since it never leaves its worker. */
+/* What requests are served with: one configuration, one keyring, one database of places. A worker
+ * swaps its snapshot whole on its own thread; a request under way keeps the one it began with.
+ * Counted without atomics, since it never leaves its worker. */
 #pragma once
 
 #include "conf.h"

@@ -184,6 +184,8 @@ static struct found judge_record(struct lookup *lookup, const struct store_reply
     case RECORD_TOMBSTONE:
         return found_dead(lookup, &content.tombstone);
     case RECORD_USER:
+    case RECORD_CONTEXTS:
+    case RECORD_CHALLENGE:
     case RECORD_UNREADABLE:
         break;
     }

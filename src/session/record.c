@@ -11,13 +11,20 @@
 #define FORMAT_SEALED 0x01
 #define FORMAT_PLAIN  0x02
 
-enum { KIND_SESSION = 's', KIND_TOMBSTONE = 't', KIND_USER = 'u' };
+enum {
+    KIND_SESSION = 's',
+    KIND_TOMBSTONE = 't',
+    KIND_USER = 'u',
+    KIND_CONTEXTS = 'c',
+    KIND_CHALLENGE = 'q'
+};
 enum {
     SESSION_REMEMBER = 1,
     SESSION_SECOND_FACTOR = 2,
     SESSION_PREVIOUS = 4,
     SESSION_PREVIOUS_OVER = 8,
-    SESSION_FLAGS = 15
+    SESSION_CONTEXTS = 16,
+    SESSION_FLAGS = 31
 };
 enum { USER_FROZEN = 1, USER_EXEMPT = 2, USER_DECIDED = 4, USER_FLAGS = 7 };
 
@@ -133,13 +140,15 @@ void record_write(const struct keyring *keyring, bool encrypt, struct record_pla
                   const struct record *record, struct buffer *out)
 {
     assert(record->shown.length <= RECORD_SHOWN_MAX);
-    struct buffer content = start_content(KIND_SESSION, record->shown.length + record->ip.length +
-                                                            record->user_agent.length);
+    struct buffer content =
+        start_content(KIND_SESSION, record->shown.length + record->ip.length +
+                                        record->user_agent.length + record->contexts.length);
     put_int(&content, FLAGS,
             (record->remember ? SESSION_REMEMBER : 0) |
                 (record->second_factor ? SESSION_SECOND_FACTOR : 0) |
                 (record->has_previous ? SESSION_PREVIOUS : 0) |
-                (record->previous_access_over ? SESSION_PREVIOUS_OVER : 0));
+                (record->previous_access_over ? SESSION_PREVIOUS_OVER : 0) |
+                (record->contexts.length > 0 ? SESSION_CONTEXTS : 0));
     put_int(&content, GENERATION, record->generation);
     put_int(&content, MILLISECONDS, record->issued_ms);
     put_int(&content, SECONDS, record->absolute_s);
@@ -152,6 +161,8 @@ void record_write(const struct keyring *keyring, bool encrypt, struct record_pla
     put_words(&content, encrypt, record->shown);
     put_text(&content, SHORT, record->ip);
     put_words(&content, encrypt, record->user_agent);
+    if (record->contexts.length > 0)
+        put_text(&content, SHORT, record->contexts);
     put_record(keyring, encrypt, place, &content, out);
 }
 
@@ -182,6 +193,16 @@ void user_record_write(const struct keyring *keyring, bool encrypt, const struct
         put_int(&content, MILLISECONDS, user->decided_ms);
     put_text(&content, SHORT, user->frozen_reason);
     put_record(keyring, encrypt, (struct record_place){owner, user_place}, &content, out);
+}
+
+void record_write_bytes(const struct keyring *keyring, bool encrypt, struct record_place place,
+                        enum record_kind kind, struct text bytes, struct buffer *out)
+{
+    assert(kind == RECORD_CONTEXTS || kind == RECORD_CHALLENGE);
+    struct buffer content =
+        start_content(kind == RECORD_CONTEXTS ? KIND_CONTEXTS : KIND_CHALLENGE, bytes.length);
+    buffer_add_text(&content, bytes);
+    put_record(keyring, encrypt, place, &content, out);
 }
 
 /* --- Reading --------------------------------------------------------------------------------- */
@@ -267,6 +288,8 @@ static void take_session(struct cursor *cursor, struct record *ret)
     ret->shown = take_words(cursor);
     ret->ip = take_text(cursor, SHORT);
     ret->user_agent = take_words(cursor);
+    if (flags & SESSION_CONTEXTS)
+        ret->contexts = take_text(cursor, SHORT);
 }
 
 static void take_tombstone(struct cursor *cursor, struct tombstone *ret)
@@ -291,6 +314,11 @@ static void take_user(struct cursor *cursor, struct user_record *ret)
     ret->frozen_reason = take_text(cursor, SHORT);
 }
 
+static bool is_user_place(struct record_place place)
+{
+    return memcmp(place.session_id, user_place, SESSION_ID) == 0;
+}
+
 static enum record_kind take_content(struct cursor *cursor, struct record_place place,
                                      struct record_content *ret)
 {
@@ -303,8 +331,13 @@ static enum record_kind take_content(struct cursor *cursor, struct record_place 
         return RECORD_TOMBSTONE;
     case KIND_USER:
         take_user(cursor, &ret->user);
-        return memcmp(place.session_id, user_place, SESSION_ID) == 0 ? RECORD_USER
-                                                                     : RECORD_UNREADABLE;
+        return is_user_place(place) ? RECORD_USER : RECORD_UNREADABLE;
+    case KIND_CONTEXTS:
+        ret->bytes = take(cursor, cursor->left);
+        return is_user_place(place) ? RECORD_CONTEXTS : RECORD_UNREADABLE;
+    case KIND_CHALLENGE:
+        ret->bytes = take(cursor, cursor->left);
+        return RECORD_CHALLENGE;
     default:
         return RECORD_UNREADABLE;
     }

@@ -235,6 +235,7 @@ static int64_t settled_expiry_s(const struct user_state *state, const struct ses
         expiry_s = greater(expiry_s, state->user.not_before_ms / 1000 + policy->refresh_ttl);
     if (state->unreadable_count > 0)
         expiry_s = greater(expiry_s, now_s + policy->refresh_ttl);
+    expiry_s = greater(expiry_s, contexts_until_s(&state->contexts));
     return state->user.frozen ? 0 : expiry_s;
 }
 

@@ -7,6 +7,9 @@
 #include "metrics.h"
 #include "shown.h"
 
+/* What holds for the user, not for a session, is bound to this id. */
+static const uint8_t no_session[SESSION_ID];
+
 struct state_reader {
     const struct state_codec *codec;
     struct arena *arena;
@@ -46,6 +49,8 @@ static void read_record(struct state_reader *reader, struct text field, struct t
         return;
     }
     case RECORD_USER:
+    case RECORD_CONTEXTS:
+    case RECORD_CHALLENGE:
     case RECORD_UNREADABLE:
         break;
     }
@@ -56,9 +61,8 @@ static void read_record(struct state_reader *reader, struct text field, struct t
 bool state_read_user(const struct state_codec *codec, struct text stored, struct arena *arena,
                      struct user_record *ret)
 {
-    static const uint8_t none[SESSION_ID];
     struct record_content content;
-    struct record_place place = {&codec->owner, none};
+    struct record_place place = {&codec->owner, no_session};
     *ret = (struct user_record){0};
     if (!stored.data)
         return true;
@@ -75,6 +79,18 @@ static void read_user(struct state_reader *reader, struct text value)
     state->user_foreign = record_is_foreign(keyring, value);
     state->user_outdated = record_is_outdated(keyring, value);
     state->user_unreadable = !state_read_user(reader->codec, value, reader->arena, &state->user);
+}
+
+/* Contexts that do not open were seen by nobody: then everything is new. */
+static void read_contexts(struct state_reader *reader, struct text value)
+{
+    const struct state_codec *codec = reader->codec;
+    struct record_place place = {&codec->owner, no_session};
+    struct record_content content;
+    if (record_read(codec->keyring, codec->encrypt, place, value, reader->arena, &content) !=
+            RECORD_CONTEXTS ||
+        !contexts_read(content.bytes, &reader->state->contexts))
+        metrics_add(METRIC_RECORDS_UNREADABLE, 1);
 }
 
 static void read_touch(struct user_state *state, struct text field, int64_t seen_s)
@@ -123,6 +139,8 @@ static void read_fields(struct state_reader *reader, bool touches)
             read_stamp(reader, value);
         else if (text_equal(field, TEXT(STATE_FIELD_USER)))
             read_user(reader, value);
+        else if (text_equal(field, TEXT(STATE_FIELD_CONTEXTS)))
+            read_contexts(reader, value);
     }
 }
 
@@ -227,6 +245,18 @@ void edit_set_user(struct edit *edit, const struct user_record *user)
     user_record_write(edit->codec->keyring, edit->codec->encrypt, &edit->codec->owner, user,
                       &value);
     edit_set(edit, TEXT(STATE_FIELD_USER), &value);
+    buffer_free(&value);
+}
+
+void edit_set_contexts(struct edit *edit, const struct contexts *contexts)
+{
+    struct buffer value = {0}, bytes = {0};
+    struct record_place place = {&edit->codec->owner, no_session};
+    contexts_write(contexts, &bytes);
+    record_write_bytes(edit->codec->keyring, edit->codec->encrypt, place, RECORD_CONTEXTS,
+                       buffer_text(&bytes), &value);
+    edit_set(edit, TEXT(STATE_FIELD_CONTEXTS), &value);
+    buffer_free(&bytes);
     buffer_free(&value);
 }
 

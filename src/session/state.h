@@ -2,18 +2,21 @@
  *
  * Fields of the hash: "!" the version (a decimal number, raised by every change) and, behind a
  * blank, the epoch (the version of the last change that could make a token invalid) if there was
- * one; "=" the sealed user record, an 8-byte session id for each session's sealed record or
- * tombstone, the id with 't' behind it for the time of last use in seconds. The last is absent
- * until the first touch: the session was last used when its pair was issued. */
+ * one; "=" the sealed user record, "~" what the user was seen with (contexts.h), an 8-byte session
+ * id for each session's sealed record or tombstone, the id with 't' behind it for the time of last
+ * use in seconds. The last is absent until the first touch: the session was last used when its pair
+ * was issued. */
 #pragma once
 
 #include "conf.h"
+#include "contexts.h"
 #include "record.h"
 #include "store.h"
 
-#define STATE_FIELD_VERSION "!"
-#define STATE_FIELD_USER    "="
-#define TOUCH_FIELD         (SESSION_ID + 1)
+#define STATE_FIELD_VERSION  "!"
+#define STATE_FIELD_USER     "="
+#define STATE_FIELD_CONTEXTS "~"
+#define TOUCH_FIELD          (SESSION_ID + 1)
 
 struct session {
     uint8_t id[SESSION_ID];
@@ -40,6 +43,7 @@ struct user_state {
     size_t session_count;
     struct grave *graves;
     size_t grave_count;
+    struct contexts contexts;
     size_t unreadable_count; /* records that did not open: left alone, they may be another node's
                                 newer key */
 };
@@ -95,6 +99,7 @@ void edit_set_session(struct edit *edit, const uint8_t id[SESSION_ID], const str
 void edit_set_grave(struct edit *edit, const uint8_t id[SESSION_ID],
                     const struct tombstone *tombstone);
 void edit_set_user(struct edit *edit, const struct user_record *user);
+void edit_set_contexts(struct edit *edit, const struct contexts *contexts);
 /* Deletes the record or tombstone and the time of last use. */
 void edit_delete_session(struct edit *edit, const uint8_t id[SESSION_ID]);
 void edit_delete_touch(struct edit *edit, const uint8_t id[SESSION_ID]);

@@ -21,7 +21,11 @@ enum {
 static_assert(RAW == 45 && PREFIX + RAW * 4 / 3 == TOKEN_LENGTH, "the layout fills 63 characters");
 static_assert(sizeof(struct user_tag) == TENANT_TAG + USER_TAG, "tags lie together, as in a token");
 
-static const char prefixes[][PREFIX + 1] = {[TOKEN_ACCESS] = "sa_", [TOKEN_REFRESH] = "sr_"};
+static const char prefixes[][PREFIX + 1] = {
+    [TOKEN_ACCESS] = "sa_",
+    [TOKEN_REFRESH] = "sr_",
+    [TOKEN_CHALLENGE] = "sc_",
+};
 
 /* A token before base64url: what the MAC covers lies in one piece. */
 struct spelled {
@@ -131,6 +135,18 @@ void token_print(const struct keyring *keyring, enum token_kind kind, const stru
     memcpy(ret, prefixes[kind], PREFIX);
     text_to_base64url(ret + PREFIX, spelled.raw, RAW);
     crypto_wipe(&spelled, sizeof(spelled));
+}
+
+bool token_is_shaped(enum token_kind kind, struct text text)
+{
+    static const char alphabet[] =
+        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    if (text.length != TOKEN_LENGTH || memcmp(text.data, prefixes[kind], PREFIX) != 0)
+        return false;
+    for (size_t i = PREFIX; i < text.length; i++)
+        if (!memchr(alphabet, text.data[i], sizeof(alphabet) - 1))
+            return false;
+    return true;
 }
 
 /* The bytes of a text that is a token in all but, maybe, its MAC. */

@@ -35,6 +35,7 @@ DOORS = [
     (r"openssl/.*", r"src/base/(crypto|keyring)\w*\.c|src/store/(tls|script)\.c|tests/check_store_tls\.c"),
     (r"jansson\.h", r"src/base/json_parse\.h|tests/"),
     (r"ini\.h", r"src/base/conf_load\.c"),
+    (r"maxminddb\.h", r"src/services/place\.c"),
     (r"systemd/.*", r"src/\w+\.c|src/http/"),
     (r"curl/.*", r"src/services/alerts_webhook\.c"),
 ]

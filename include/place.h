@@ -1,0 +1,44 @@
+/* Where an address is: by a MaxMind DB file (geoip.database) if there is one, else by its network.
+ *
+ * Two uses: is a login from a place where the user was seen before, and what to call the place in a
+ * list of devices. Databases place an address by its provider: countries are mostly right, their
+ * parts often, towns seldom enough that a train ride looks like a journey. So a place is a country
+ * and its first subdivision; the town is only shown. IPv4-mapped IPv6 addresses count as IPv4.
+ *
+ * The open database is immutable, counted, and mapped into memory; it is opened at start and at
+ * each reload, so that a file that was replaced is seen. Replace it by rename, as geoipupdate does:
+ * a file that is cut while it is mapped kills the process. */
+#pragma once
+
+#include "address.h"
+#include "conf.h"
+#include "memory.h"
+
+struct places;
+/* Opens geoip.database; without one the places know networks only. NULL with *error, a sentence
+ * that names option and file. Blocks: not for loop threads. One reference for the caller. */
+struct places *places_open(const struct conf *conf, struct buffer *error);
+struct places *places_ref(struct places *places);
+void places_unref(struct places **places);
+
+/* The published ones, with a reference for the caller; NULL: nothing was published, which the
+ * functions below take for "no database". */
+struct places *places_current(void);
+/* Publishes: takes over the caller's reference. */
+void places_publish(struct places *places);
+
+/* True if both are of one family and one network by binding.ipv4_prefix and binding.ipv6_prefix. */
+bool place_same_network(const struct conf *conf, const struct ip_address *a,
+                        const struct ip_address *b);
+
+/* What is equal for addresses in the same place, and for others not: for hashing, not for people.
+ * Addresses that the database does not know, private ones for instance, are placed by their
+ * network. */
+#define PLACE_KEY_MAX 64
+struct text place_key(const struct places *places, const struct conf *conf,
+                      const struct ip_address *address, char out[PLACE_KEY_MAX]);
+
+/* What people call it: "Springfield, Illinois, United States", or as much of that as the database
+ * knows, in English. Absent if it knows nothing or there is none. Lies in the arena. */
+struct text place_name(const struct places *places, const struct ip_address *address,
+                       struct arena *arena);
