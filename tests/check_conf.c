@@ -262,9 +262,15 @@ static const struct refusal {
      "default)\n"},
     {"[policy]\naccess_ttl = 8d\n", ":2: [policy] access_ttl (8d) must be no longer than [policy] "
                                     "refresh_ttl (7d, the default)\n"},
-    {"[policy]\nabsolute_timeout = 1d\n",
-     ":2: [policy] refresh_ttl (7d, the default) must be no longer than [policy] absolute_timeout "
-     "(1d)\n"},
+    {"[policy]\nabsolute_timeout = 1h\n",
+     ":2: [policy] access_ttl (2h, the default) must be no longer than [policy] absolute_timeout "
+     "(1h)\n"},
+    {"[policy]\nburst = 20\n",
+     ":2: [policy] burst needs [policy] requests_per_second, which is 0 by default\n"},
+    {"[policy]\nrequests_per_second = 0\nburst = 20\n",
+     ":3: [policy] burst needs [policy] requests_per_second, which is 0\n"},
+    {"[policy]\nrequests_per_second = x\nburst = 20\n",
+     ":2: [policy] requests_per_second must be a number from 0 to 1000000, not 'x'\n"},
     {"[policy]\naccess_ttl = 30s\n",
      ":2: [policy] refresh_grace (30s, the default) must be shorter than [policy] access_ttl "
      "(30s)\n"},

@@ -29,17 +29,25 @@ static unsigned later_line(const struct conf_report *report, enum option_id id,
     return report->lines[id] > report->lines[other] ? report->lines[id] : report->lines[other];
 }
 
-/* One time that must not be longer than another. */
+/* One time that must not be longer than another. What holds for the policies of tenants holds for
+ * their defaults. */
 static const struct order {
     enum option_id shorter, longer;
     bool strictly;
 } orders[] = {
-    {OPTION_ID_policy_idle_timeout, OPTION_ID_policy_absolute_timeout, false},
-    {OPTION_ID_policy_access_ttl, OPTION_ID_policy_refresh_ttl, false},
-    {OPTION_ID_policy_refresh_ttl, OPTION_ID_policy_absolute_timeout, false},
-    {OPTION_ID_policy_refresh_grace, OPTION_ID_policy_access_ttl, true},
+#define POLICY_ORDER(shorter, longer, strictly) \
+    {OPTION_ID_policy_##shorter, OPTION_ID_policy_##longer, strictly},
+#include "tbl/policy.h"
     {OPTION_ID_redis_wait_timeout, OPTION_ID_redis_timeout, true},
     {OPTION_ID_redis_connect_timeout, OPTION_ID_redis_timeout, false},
+};
+
+/* A limit that means nothing without another. */
+static const struct need {
+    enum option_id option, other;
+} needs[] = {
+#define POLICY_NEEDS(option, other) {OPTION_ID_policy_##option, OPTION_ID_policy_##other},
+#include "tbl/policy.h"
 };
 
 /* "5m", or "5m, the default" when the file does not say. */
@@ -71,6 +79,18 @@ static void check_order(const struct conf *conf, struct conf_report *report,
                    right.data);
     buffer_free(&left);
     buffer_free(&right);
+}
+
+static void check_need(const struct conf *conf, struct conf_report *report, const struct need *need)
+{
+    int64_t value = *(const int64_t *)option_value(row_of(need->option), conf);
+    int64_t other = *(const int64_t *)option_value(row_of(need->other), conf);
+    if (value != 0 && other == 0 && !report->refused[need->other]) {
+        conf_report_at(report, report->lines[need->option], "[%s] %s needs [%s] %s, which is 0%s",
+                       row_of(need->option)->section, row_of(need->option)->name,
+                       row_of(need->other)->section, row_of(need->other)->name,
+                       report->lines[need->other] == 0 ? " by default" : "");
+    }
 }
 
 /* Listeners take addresses, not names: what a name means today must not decide who can connect. */
@@ -275,4 +295,6 @@ void conf_check(const struct conf *conf, struct conf_report *report)
     check_browser(conf, report);
     for (size_t i = 0; i < sizeof(orders) / sizeof(orders[0]); i++)
         check_order(conf, report, &orders[i]);
+    for (size_t i = 0; i < sizeof(needs) / sizeof(needs[0]); i++)
+        check_need(conf, report, &needs[i]);
 }
