@@ -1,0 +1,477 @@
+/* The table of tenants: rows in shards, counters of changes, and the threads' views.
+ *
+ * A view is a small array of copies of rows, each with the counter of changes that stood when it
+ * was copied. Counters are an array by hash of the tenant: a change makes void what the views have
+ * of that tenant, and of the few that share its counter. A counter is raised within the lock after
+ * the row was changed, and read before the row is copied; so a copy that is older than a change has
+ * an older counter.
+ *
+ * What was not used since the clock's hand came by last goes first (CLOCK). A view that answers by
+ * itself notes a use in the row only now and then.
+ *
+ * Locks: that of a shard, never two at once; nothing is allocated for a row or freed under it. */
+#include "tenants.h"
+
+#include <assert.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cache_table.h"
+#include "clock.h"
+#include "tenants_private.h"
+
+enum {
+    SHARDS = 64,
+    COUNTERS = 32768,
+    SLOTS = 512, /* of a view */
+    USES = 64,   /* that a view answers before it notes one in the row */
+    SECOND_CHANCES = 128,
+    STEP = 64, /* rows copied under one lock */
+    BEHIND_MS = 60000
+};
+
+struct row {
+    struct cache_node node;
+    struct tenant *tenant;
+    int64_t verified_ms;
+    uint32_t generation;
+    uint32_t index; /* among the shard's places */
+    uint8_t tag[TENANT_TAG];
+    bool used; /* since the clock's hand was here */
+};
+static_assert(sizeof(struct row) == 40, "a tenant without a policy costs little");
+
+struct shard {
+    _Alignas(64) pthread_mutex_t lock;
+    struct cache_table table;
+    struct cache_array places; /* every row once, without gaps */
+    uint32_t hand;             /* place where the clock goes on */
+};
+
+struct counter {
+    _Atomic uint32_t forgotten; /* tickets */
+    _Atomic uint32_t changed;   /* for views */
+};
+
+struct tenants {
+    struct shard shards[SHARDS];
+    struct cache_seed seed;
+    size_t most_bytes;
+    _Atomic int64_t rows, bytes; /* bytes: rows, their tenants, and the tables */
+    _Atomic uint32_t turn;       /* the shard whose turn it is to give up a row */
+    struct counter counters[COUNTERS];
+};
+
+struct slot {
+    struct tenant *tenant; /* a reference; NULL: empty */
+    int64_t verified_ms;
+    uint32_t generation;
+    uint32_t changed;
+    uint8_t tag[TENANT_TAG];
+    uint8_t uses;
+};
+
+struct tenants_view {
+    struct tenants *tenants;
+    struct slot slots[SLOTS];
+};
+
+/* Which place in the structures a tenant has; each takes other bits of the hash. */
+struct place {
+    uint64_t hash;
+    struct shard *shard;
+    struct counter *counter;
+};
+
+static struct place place_of(struct tenants *tenants, const uint8_t *tag)
+{
+    uint64_t hash = cache_hash_tenant(&tenants->seed, tag);
+    return (struct place){hash, &tenants->shards[hash >> 58],
+                          &tenants->counters[(hash >> 32) % COUNTERS]};
+}
+
+static uint64_t hash_of_node(const struct cache_seed *seed, const struct cache_node *node)
+{
+    return cache_hash_tenant(seed, ((const struct row *)node)->tag);
+}
+
+/* --- life --- */
+
+struct tenants *tenants_create(size_t most_bytes)
+{
+    void *memory = NULL;
+    if (posix_memalign(&memory, _Alignof(struct tenants), sizeof(struct tenants)) != 0)
+        abort();
+    struct tenants *tenants = memory;
+    memset(tenants, 0, sizeof(*tenants));
+    tenants->most_bytes = most_bytes;
+    crypto_random(&tenants->seed, sizeof(tenants->seed));
+    for (size_t i = 0; i < SHARDS; i++) {
+        pthread_mutex_init(&tenants->shards[i].lock, NULL);
+        tenants->shards[i].table =
+            (struct cache_table){.seed = &tenants->seed, .hash = hash_of_node};
+    }
+    return tenants;
+}
+
+static void free_row(struct row *row)
+{
+    tenant_unref(&row->tenant);
+    free(row);
+}
+
+static size_t bytes_of(struct row *row)
+{
+    return cache_allocated(row) + tenant_bytes(row->tenant);
+}
+
+void tenants_destroy(struct tenants **given)
+{
+    struct tenants *tenants = *given;
+    *given = NULL;
+    for (size_t i = 0; i < SHARDS; i++) {
+        struct shard *shard = &tenants->shards[i];
+        while (shard->places.count > 0) {
+            free_row(*cache_array_at(&shard->places, shard->places.count - 1));
+            cache_array_pop(&shard->places);
+            cache_array_pop(&shard->table.chains);
+        }
+        pthread_mutex_destroy(&shard->lock);
+    }
+    free(tenants);
+}
+
+/* --- within a shard; its lock is held --- */
+
+static size_t size_of_tables(const struct shard *shard)
+{
+    return shard->table.chains.bytes + shard->places.bytes;
+}
+
+static struct cache_node **find_link(const struct place *place, const uint8_t *tag)
+{
+    struct cache_node **link = cache_table_chain(&place->shard->table, place->hash);
+    while (link && *link && memcmp(((struct row *)*link)->tag, tag, TENANT_TAG) != 0)
+        link = &(*link)->next;
+    return link && *link ? link : NULL;
+}
+
+static struct row *find_row(const struct place *place, const uint8_t *tag)
+{
+    struct cache_node **link = find_link(place, tag);
+    return link ? (struct row *)*link : NULL;
+}
+
+static void stand_at(struct shard *shard, struct row *row, uint32_t index)
+{
+    *cache_array_at(&shard->places, index) = row;
+    row->index = index;
+}
+
+static void add_row(const struct place *place, struct row *row)
+{
+    struct shard *shard = place->shard;
+    cache_array_push(&shard->places, row);
+    stand_at(shard, row, shard->places.count - 1);
+    cache_table_add(&shard->table, &row->node, place->hash);
+}
+
+static void remove_row(struct shard *shard, struct row *row, uint64_t hash)
+{
+    struct cache_node **link = cache_table_chain(&shard->table, hash);
+    while (*link != &row->node)
+        link = &(*link)->next;
+    *link = row->node.next;
+    cache_table_shrink(&shard->table);
+    stand_at(shard, *cache_array_at(&shard->places, shard->places.count - 1), row->index);
+    cache_array_pop(&shard->places);
+}
+
+static void turn_hand(struct shard *shard, uint32_t to)
+{
+    shard->hand = to < shard->places.count ? to : 0;
+}
+
+/* The row whose turn it is, taken out; NULL if the shard is empty. The last row stands in its place
+ * then, behind the hand. Of rows that are all in use the hand passes some and takes the next. */
+static struct row *take_victim(struct tenants *tenants, struct shard *shard)
+{
+    for (int passed = 0; shard->places.count > 0; passed++) {
+        struct row *row = *cache_array_at(&shard->places, shard->hand);
+        if (!row->used || passed >= SECOND_CHANCES) {
+            remove_row(shard, row, cache_hash_tenant(&tenants->seed, row->tag));
+            turn_hand(shard, shard->hand + 1);
+            return row;
+        }
+        row->used = false;
+        turn_hand(shard, shard->hand + 1);
+    }
+    return NULL;
+}
+
+static void raise_changed(struct counter *counter)
+{
+    atomic_fetch_add_explicit(&counter->changed, 1, memory_order_release);
+}
+
+/* --- room --- */
+
+static void book(struct tenants *tenants, int64_t bytes)
+{
+    atomic_fetch_add_explicit(&tenants->bytes, bytes, memory_order_relaxed);
+}
+
+/* Gives up one row of the shard, if it has one. */
+static bool give_up(struct tenants *tenants, struct shard *shard)
+{
+    pthread_mutex_lock(&shard->lock);
+    int64_t before = (int64_t)size_of_tables(shard);
+    struct row *row = take_victim(tenants, shard);
+    int64_t growth = (int64_t)size_of_tables(shard) - before;
+    pthread_mutex_unlock(&shard->lock);
+    if (!row)
+        return false;
+    book(tenants, growth - (int64_t)bytes_of(row));
+    atomic_fetch_sub_explicit(&tenants->rows, 1, memory_order_relaxed);
+    free_row(row);
+    return true;
+}
+
+static bool is_full(const struct tenants *tenants)
+{
+    return atomic_load_explicit(&tenants->bytes, memory_order_relaxed) >
+           (int64_t)tenants->most_bytes;
+}
+
+/* The shard that grew pays first, so that all stay about equally large; the others in turn. */
+static void make_room(struct tenants *tenants, struct shard *own)
+{
+    unsigned in_vain = 0;
+    if (is_full(tenants))
+        give_up(tenants, own);
+    while (in_vain < SHARDS && is_full(tenants)) {
+        uint32_t turn = atomic_fetch_add_explicit(&tenants->turn, 1, memory_order_relaxed);
+        in_vain = give_up(tenants, &tenants->shards[turn % SHARDS]) ? 0 : in_vain + 1;
+    }
+}
+
+/* --- storing --- */
+
+uint32_t tenants_ticket(const struct tenants *tenants, const uint8_t tag[TENANT_TAG])
+{
+    uint64_t hash = cache_hash_tenant(&tenants->seed, tag);
+    return atomic_load_explicit(&tenants->counters[(hash >> 32) % COUNTERS].forgotten,
+                                memory_order_acquire);
+}
+
+/* What is to be stored, and on which conditions. */
+struct storing {
+    struct place place;
+    struct row *fresh; /* linked in, or with what it replaced: to be freed; NULL: nothing is */
+    uint32_t ticket;
+    bool replace;
+    bool behind;
+};
+
+static bool is_behind(const struct row *present, const struct row *fresh)
+{
+    int64_t age_ms;
+    return fresh->tenant->version < present->tenant->version &&
+           !__builtin_sub_overflow(clock_monotonic_ms(), present->verified_ms, &age_ms) &&
+           age_ms < BEHIND_MS;
+}
+
+/* The lock is held. tenants_forget() raises the counter before it takes the lock: whichever comes
+ * second sees the other. */
+static bool store_locked(struct storing *storing)
+{
+    struct row *fresh = storing->fresh;
+    if (atomic_load_explicit(&storing->place.counter->forgotten, memory_order_relaxed) !=
+        storing->ticket)
+        return false;
+    struct row *present = find_row(&storing->place, fresh->tag);
+    if (!present) {
+        add_row(&storing->place, fresh);
+        storing->fresh = NULL;
+        return true;
+    }
+    storing->behind = is_behind(present, fresh);
+    if (!storing->replace || storing->behind)
+        return false;
+    struct tenant *old = present->tenant;
+    present->tenant = fresh->tenant;
+    present->generation = fresh->generation;
+    present->verified_ms = fresh->verified_ms;
+    present->used = true;
+    fresh->tenant = old;
+    return true;
+}
+
+static bool store(struct tenants *tenants, struct storing *storing)
+{
+    struct shard *shard = storing->place.shard;
+    int64_t growth = (int64_t)bytes_of(storing->fresh);
+    pthread_mutex_lock(&shard->lock);
+    int64_t before = (int64_t)size_of_tables(shard);
+    bool stored = store_locked(storing);
+    if (stored)
+        raise_changed(storing->place.counter);
+    growth += (int64_t)size_of_tables(shard) - before;
+    pthread_mutex_unlock(&shard->lock);
+    if (!storing->fresh)
+        atomic_fetch_add_explicit(&tenants->rows, 1, memory_order_relaxed);
+    else
+        growth -= (int64_t)bytes_of(storing->fresh);
+    if (storing->fresh)
+        free_row(storing->fresh);
+    book(tenants, growth);
+    make_room(tenants, shard);
+    return stored;
+}
+
+static struct row *create_row(const uint8_t *tag, struct tenant *tenant, uint32_t generation,
+                              int64_t verified_ms)
+{
+    struct row *row = xmalloc(sizeof(*row));
+    *row = (struct row){
+        .tenant = tenant_ref(tenant), .verified_ms = verified_ms, .generation = generation};
+    memcpy(row->tag, tag, TENANT_TAG);
+    return row;
+}
+
+bool tenants_put(struct tenants *tenants, const uint8_t tag[TENANT_TAG], struct tenant *tenant,
+                 uint32_t generation, int64_t verified_ms, uint32_t ticket, bool *behind)
+{
+    struct storing storing = {.place = place_of(tenants, tag),
+                              .fresh = create_row(tag, tenant, generation, verified_ms),
+                              .ticket = ticket,
+                              .replace = true};
+    bool stored = store(tenants, &storing);
+    *behind = storing.behind;
+    return stored;
+}
+
+bool tenants_put_absent(struct tenants *tenants, const uint8_t tag[TENANT_TAG],
+                        struct tenant *tenant, int64_t verified_ms)
+{
+    struct storing storing = {.place = place_of(tenants, tag),
+                              .fresh = create_row(tag, tenant, 0, verified_ms)};
+    return store(tenants, &storing);
+}
+
+void tenants_forget(struct tenants *tenants, const uint8_t tag[TENANT_TAG])
+{
+    struct place place = place_of(tenants, tag);
+    atomic_fetch_add_explicit(&place.counter->forgotten, 1, memory_order_acq_rel);
+    pthread_mutex_lock(&place.shard->lock);
+    struct row *row = find_row(&place, tag);
+    if (row)
+        row->generation = 0;
+    raise_changed(place.counter);
+    pthread_mutex_unlock(&place.shard->lock);
+}
+
+/* --- finding --- */
+
+struct tenants_view *tenants_view_create(struct tenants *tenants)
+{
+    struct tenants_view *view = xcalloc(1, sizeof(*view));
+    view->tenants = tenants;
+    return view;
+}
+
+void tenants_view_destroy(struct tenants_view **given)
+{
+    struct tenants_view *view = *given;
+    *given = NULL;
+    for (size_t i = 0; i < SLOTS; i++)
+        tenant_unref(&view->slots[i].tenant);
+    free(view);
+}
+
+/* Copies the row into the slot, which is left empty if there is none. */
+static bool look_up(const struct place *place, const uint8_t *tag, struct slot *slot)
+{
+    struct tenant *old = slot->tenant;
+    *slot = (struct slot){.changed =
+                              atomic_load_explicit(&place->counter->changed, memory_order_acquire)};
+    memcpy(slot->tag, tag, TENANT_TAG);
+    pthread_mutex_lock(&place->shard->lock);
+    struct row *row = find_row(place, tag);
+    if (row) {
+        row->used = true;
+        slot->tenant = tenant_ref(row->tenant);
+        slot->generation = row->generation;
+        slot->verified_ms = row->verified_ms;
+    }
+    pthread_mutex_unlock(&place->shard->lock);
+    tenant_unref(&old);
+    return slot->tenant != NULL;
+}
+
+bool tenants_find(struct tenants_view *view, const uint8_t tag[TENANT_TAG], struct tenant_row *ret)
+{
+    struct place place = place_of(view->tenants, tag);
+    struct slot *slot = &view->slots[(place.hash >> 48) % SLOTS];
+    bool known =
+        slot->tenant && memcmp(slot->tag, tag, TENANT_TAG) == 0 && ++slot->uses < USES &&
+        slot->changed == atomic_load_explicit(&place.counter->changed, memory_order_acquire);
+    if (!known && !look_up(&place, tag, slot))
+        return false;
+    *ret = (struct tenant_row){slot->tenant, slot->generation, slot->verified_ms};
+    return true;
+}
+
+/* --- all rows --- */
+
+struct step {
+    size_t count;
+    struct {
+        uint8_t tag[TENANT_TAG];
+        struct tenant_row row;
+    } rows[STEP];
+};
+
+/* Copies what stands below the place *at and moves it there; going down, it meets what moves into a
+ * gap a second time rather than never. */
+static bool copy_rows(struct shard *shard, uint32_t *at, struct step *step)
+{
+    step->count = 0;
+    pthread_mutex_lock(&shard->lock);
+    if (*at > shard->places.count)
+        *at = shard->places.count;
+    while (*at > 0 && step->count < STEP) {
+        const struct row *row = *cache_array_at(&shard->places, --*at);
+        memcpy(step->rows[step->count].tag, row->tag, TENANT_TAG);
+        step->rows[step->count++].row =
+            (struct tenant_row){tenant_ref(row->tenant), row->generation, row->verified_ms};
+    }
+    pthread_mutex_unlock(&shard->lock);
+    return step->count > 0;
+}
+
+void tenants_each(struct tenants *tenants,
+                  void (*visit)(void *user, const uint8_t tag[TENANT_TAG],
+                                const struct tenant_row *row),
+                  void *user)
+{
+    struct step step;
+    for (size_t i = 0; i < SHARDS; i++) {
+        uint32_t at = UINT32_MAX;
+        while (copy_rows(&tenants->shards[i], &at, &step))
+            for (size_t j = 0; j < step.count; j++) {
+                visit(user, step.rows[j].tag, &step.rows[j].row);
+                tenant_unref(&step.rows[j].row.tenant);
+            }
+    }
+}
+
+void tenants_usage(struct tenants *tenants, struct tenants_usage *ret)
+{
+    int64_t rows = atomic_load_explicit(&tenants->rows, memory_order_relaxed);
+    int64_t bytes = atomic_load_explicit(&tenants->bytes, memory_order_relaxed);
+    *ret = (struct tenants_usage){rows > 0 ? (size_t)rows : 0, bytes > 0 ? (size_t)bytes : 0};
+}

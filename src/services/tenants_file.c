@@ -1,0 +1,182 @@
+/* The table of tenants on disk, as a sealed file of entries:
+ *
+ *     entry  tag 6, wall-clock time of verification in ms 8, version 8, not before in ms 8, ended
+ * in s 8, lengths of reason 1, actor 1 and policy 2, and these
+ *
+ * Numbers are big-endian. The policy is what the tenant has set, as JSON; of length 0: nothing. */
+#include <assert.h>
+#include <endian.h>
+#include <string.h>
+
+#include "clock.h"
+#include "sealed_file.h"
+#include "tenants_private.h"
+
+enum { NUMBERS = 4, ENTRY_HEAD = TENANT_TAG + 8 * NUMBERS + 1 + 1 + 2 };
+
+static const struct sealed_kind kind = {"sdtenant", 1, {"tenants snapshot", 16}, "the tenants"};
+static_assert(ENTRY_HEAD + 2 * UINT8_MAX < SEALED_CHUNK - INT16_MAX, "room for long policies");
+
+/* --- writing --- */
+
+struct saving {
+    struct tenants *tenants;
+    struct sealed_writer *writer;
+    int64_t wall_offset_ms; /* to be added to monotonic times */
+};
+
+static void add_number(struct buffer *out, int64_t value)
+{
+    uint64_t number = htobe64((uint64_t)value);
+    buffer_add(out, &number, sizeof(number));
+}
+
+static void write_row(void *user, const uint8_t tag[TENANT_TAG], const struct tenant_row *row)
+{
+    const struct saving *saving = user;
+    const struct tenant *tenant = row->tenant;
+    struct text policy = tenant->policy ? policy_json(tenant->policy) : (struct text){0};
+    size_t length = ENTRY_HEAD + tenant->reason.length + tenant->actor.length + policy.length;
+    int64_t verified_ms;
+    if (__builtin_add_overflow(row->verified_ms, saving->wall_offset_ms, &verified_ms) ||
+        tenant->reason.length > UINT8_MAX || tenant->actor.length > UINT8_MAX ||
+        policy.length > UINT16_MAX || length > SEALED_CHUNK)
+        return; /* nothing that this service ever stores */
+    struct buffer *plain = sealed_entry(saving->writer, length);
+    if (!plain)
+        return;
+    uint16_t policy_length = htobe16((uint16_t)policy.length);
+    buffer_add(plain, tag, TENANT_TAG);
+    add_number(plain, verified_ms);
+    add_number(plain, tenant->version);
+    add_number(plain, tenant->not_before_ms);
+    add_number(plain, tenant->ended_s);
+    buffer_add_char(plain, (char)tenant->reason.length);
+    buffer_add_char(plain, (char)tenant->actor.length);
+    buffer_add(plain, &policy_length, sizeof(policy_length));
+    buffer_add_text(plain, tenant->reason);
+    buffer_add_text(plain, tenant->actor);
+    buffer_add_text(plain, policy);
+}
+
+static void write_rows(void *user, struct sealed_writer *writer)
+{
+    struct saving *saving = user;
+    saving->writer = writer;
+    tenants_each(saving->tenants, write_row, saving);
+}
+
+bool tenants_save(struct tenants *tenants, struct keyring *keyring, const char *path,
+                  struct buffer *error)
+{
+    struct saving saving = {.tenants = tenants,
+                            .wall_offset_ms = clock_wall_ms() - clock_monotonic_ms()};
+    return sealed_file_save(&kind, keyring, path, write_rows, &saving, error);
+}
+
+/* --- reading --- */
+
+struct loading {
+    struct tenants *tenants;
+    const struct conf *conf;
+    int64_t monotonic_ms;
+    size_t stored;
+    size_t refused;       /* rows whose policy is none any more */
+    struct buffer reason; /* of the first of them */
+};
+
+struct entry {
+    uint8_t tag[TENANT_TAG];
+    int64_t verified_ms;
+    struct tenant tenant;
+    struct text policy;
+};
+
+static struct text take(struct text *left, size_t length)
+{
+    struct text taken = {left->data, length};
+    left->data += length;
+    left->length -= length;
+    return taken;
+}
+
+static int64_t take_number(struct text *left)
+{
+    uint64_t number;
+    memcpy(&number, take(left, sizeof(number)).data, sizeof(number));
+    return (int64_t)be64toh(number);
+}
+
+static bool read_entry(struct text *left, struct entry *ret)
+{
+    if (left->length < ENTRY_HEAD)
+        return false;
+    *ret = (struct entry){0};
+    memcpy(ret->tag, take(left, TENANT_TAG).data, TENANT_TAG);
+    ret->verified_ms = take_number(left);
+    ret->tenant.version = take_number(left);
+    ret->tenant.not_before_ms = take_number(left);
+    ret->tenant.ended_s = take_number(left);
+    const uint8_t *lengths = (const uint8_t *)take(left, 4).data;
+    size_t policy_length = (size_t)lengths[2] << 8 | lengths[3];
+    if (left->length < (size_t)lengths[0] + lengths[1] + policy_length)
+        return false;
+    ret->tenant.reason = take(left, lengths[0]);
+    ret->tenant.actor = take(left, lengths[1]);
+    ret->policy = take(left, policy_length);
+    return true;
+}
+
+/* False if there is a policy and it is not valid, which it was when it was saved: the defaults of
+ * the configuration have changed, or what members there are. */
+static bool read_policy(struct loading *loading, struct entry *entry)
+{
+    struct buffer error = {0};
+    if (entry->policy.length == 0)
+        return true;
+    entry->tenant.policy = policy_parse(loading->conf, entry->policy, &error);
+    if (!entry->tenant.policy && loading->refused++ == 0)
+        buffer_add_text(&loading->reason, buffer_text(&error));
+    buffer_free(&error);
+    return entry->tenant.policy != NULL;
+}
+
+static void store_entry(struct loading *loading, const struct entry *entry)
+{
+    int64_t age_ms;
+    if (!sealed_age_ms(entry->verified_ms, &age_ms))
+        age_ms = INT32_MAX; /* of unknown age; better than none, since Redis is asked first */
+    bool is_nothing = entry->tenant.version == 0 && !entry->tenant.policy;
+    struct tenant *tenant = is_nothing ? tenant_nothing() : tenant_create(&entry->tenant);
+    loading->stored +=
+        tenants_put_absent(loading->tenants, entry->tag, tenant, loading->monotonic_ms - age_ms);
+    tenant_unref(&tenant);
+}
+
+static bool store_entries(void *user, struct text entries)
+{
+    struct loading *loading = user;
+    while (entries.length > 0) {
+        struct entry entry;
+        if (!read_entry(&entries, &entry))
+            return false;
+        if (read_policy(loading, &entry))
+            store_entry(loading, &entry);
+    }
+    return true;
+}
+
+bool tenants_load(struct tenants *tenants, const struct conf *conf, const struct keyring *keyring,
+                  const char *path, size_t *loaded, struct buffer *error)
+{
+    struct loading loading = {
+        .tenants = tenants, .conf = conf, .monotonic_ms = clock_monotonic_ms()};
+    bool whole = sealed_file_load(&kind, keyring, path, store_entries, &loading, error);
+    if (loading.refused > 0)
+        buffer_addf(error, "%ssnapshot %s has %zu policies that are not valid any more: %.*s",
+                    error->length > 0 ? "\n" : "", path, loading.refused,
+                    (int)loading.reason.length, loading.reason.data);
+    buffer_free(&loading.reason);
+    *loaded = loading.stored;
+    return whole && loading.refused == 0;
+}

@@ -1,0 +1,19 @@
+/* Private to the table of tenants: what its file needs besides the contract. */
+#pragma once
+
+#include "tenants.h"
+
+/* What an object takes, its policy with it; nothing for tenant_nothing(). */
+size_t tenant_bytes(struct tenant *tenant);
+
+/* tenants_put() of a row that is not known to be true now, for what comes from a file: it leaves
+ * alone what is there. */
+bool tenants_put_absent(struct tenants *tenants, const uint8_t tag[TENANT_TAG],
+                        struct tenant *tenant, int64_t verified_ms);
+
+/* Calls `visit` for every row, some at a time and without a lock. Rows that come and go meanwhile
+ * may be missed, and one may be visited twice. */
+void tenants_each(struct tenants *tenants,
+                  void (*visit)(void *user, const uint8_t tag[TENANT_TAG],
+                                const struct tenant_row *row),
+                  void *user);
