@@ -18,6 +18,8 @@
  *                  with bit 1: exempt session id 8; with bit 2: decided_ms 6; frozen reason (1)
  *   'c' contexts   under session id 0 only: bytes, see src/session/contexts.h
  *   'q' challenge  under the challenge's id: bytes, see src/session/challenge.h
+ *   'p' tenant     under session id 0 only: version 6, not_before_ms 6, ended_s 5, reason (1),
+ *                  actor (1), policy (2)
  * In sealed records shown and user agent are in the spelling of src/session/dictionary.h.
  * shown: JSON members without braces, ready to send, beginning "tenant":"…","user_id":"…"
  *
@@ -67,13 +69,23 @@ struct user_record {
                            (src/session/freezing.h); 0: there was none */
 };
 
+/* What holds for a tenant. Lies under a key of its own: the place is the tenant's tag with an empty
+ * user's, and session id 0. */
+struct tenant_record {
+    int64_t version;
+    int64_t not_before_ms, ended_s; /* of the tenant's cutoff; 0: none */
+    struct text reason, actor;
+    struct text policy; /* JSON, or absent */
+};
+
 enum record_kind {
     RECORD_UNREADABLE,
     RECORD_SESSION,
     RECORD_TOMBSTONE,
     RECORD_USER,
     RECORD_CONTEXTS,
-    RECORD_CHALLENGE
+    RECORD_CHALLENGE,
+    RECORD_TENANT
 };
 
 /* Where record_read() puts what it found: the member of the kind it returns. */
@@ -81,6 +93,7 @@ struct record_content {
     struct record session;
     struct tombstone tombstone;
     struct user_record user;
+    struct tenant_record tenant;
     struct text bytes; /* contexts, challenge */
 };
 
@@ -98,6 +111,9 @@ void tombstone_write(const struct keyring *keyring, bool encrypt, struct record_
 
 void user_record_write(const struct keyring *keyring, bool encrypt, const struct user_tag *owner,
                        const struct user_record *user, struct buffer *out);
+
+void tenant_record_write(const struct keyring *keyring, bool encrypt, struct record_place place,
+                         const struct tenant_record *tenant, struct buffer *out);
 
 /* Contexts or a challenge. */
 void record_write_bytes(const struct keyring *keyring, bool encrypt, struct record_place place,

@@ -12,6 +12,7 @@
 #include "journal.h"
 #include "memory.h"
 #include "store.h"
+#include "tenants.h"
 #include "token.h"
 
 /* Prepares the domain's scripts; once, before the first operation. */
@@ -21,10 +22,11 @@ void session_prepare(void);
  * has seen, and a thread, the keeper, that replays the journal and reads anew what was changed by
  * other nodes. */
 struct session_service;
-/* Cache and journal are borrowed and must outlive it; a reference of the keyring is taken. Watches
+/* Cache, tenants and journal are borrowed and must outlive it; a reference of the keyring is taken. Watches
  * the store: before links are opened. */
 struct session_service *session_service_start(struct store *store, struct cache *cache,
-                                              struct journal *journal, struct keyring *keyring);
+                                              struct tenants *tenants, struct journal *journal,
+                                              struct keyring *keyring);
 void session_service_rekey(struct session_service *service, struct keyring *keyring);
 /* Workers must be closed. */
 void session_service_stop(struct session_service **service);
@@ -66,6 +68,21 @@ enum durability { DURABILITY_NONE, DURABILITY_REPLICATED, DURABILITY_ACCEPTED, D
 /* "replicated", "accepted", "pending"; an absent text for NONE. */
 struct text durability_name(enum durability durability);
 
+/* What the tenant's policy must allow, if anything: a member of self_service, force_logout. */
+enum demand {
+    DEMAND_NONE,
+    DEMAND_SELF_DEVICES,
+    DEMAND_SELF_KICK,
+    DEMAND_SELF_LOGOUT_ALL,
+    DEMAND_FORCE_LOGOUT
+};
+
+/* Where the caller says the user is: what sessions may be bound to. Absent texts are not told. */
+struct presented {
+    struct text ip, fingerprint;
+    bool complete; /* the user calls himself: a fingerprint that is not there is another one */
+};
+
 /* The common part; first member of every operation. */
 struct operation {
     /* Set by the caller. */
@@ -77,13 +94,23 @@ struct operation {
     void (*done)(struct operation *operation);
     void *owner;       /* the caller's own pointer, untouched */
     struct text actor; /* who acts: X-Operator, name of the key, or "self" */
+    enum demand demand;
+    struct presented presented;
 
     /* Set by the operation. */
     enum err err;            /* ERR_OK, or why not */
+    struct text detail;      /* a sentence about a refusal, where its code does not say it all */
     struct text reason;      /* of a dead token or session (api.md), else absent */
     struct text ended_actor; /* who ended it, with its tombstone */
     int64_t ended_at_s;      /* 0: unknown */
     enum durability durability;
+
+    void *domain; /* the domain's own, while the operation is under way */
+
+    /* What holds for the tenant: borrowed during `done`, NULL if the operation ended before it was
+     * known. */
+    struct tenant *tenancy;
+    bool tenancy_held, tenancy_unknown; /* the domain's own; unknown: the defaults stand for it */
 
     /* For the audit line, as far as known. */
     struct text tenant;
@@ -91,6 +118,7 @@ struct operation {
     struct text session_id; /* 16 hex digits */
     struct text device_id;
     struct text device_type;
+    struct text binding;      /* what differs from the session's login: "ip", "device", "ip device" */
     const struct text *ended; /* session ids this operation ended */
     size_t ended_count;
 };
@@ -118,6 +146,7 @@ struct login {
 
     char access_token[TOKEN_LENGTH], refresh_token[TOKEN_LENGTH];
     int64_t access_expires_s, refresh_expires_s;
+    int64_t limit;   /* ERR_DEVICE_LIMIT: of devices */
     bool new_device; /* no living or remembered session had this device id */
     struct replaced_session *replaced;
     size_t replaced_count;

@@ -42,6 +42,7 @@ struct daemon {
     struct store *store;
     struct journal *journal;
     struct cache *cache;
+    struct tenants *tenants;
     struct session_service *sessions;
     struct cache_saver *saver;
     struct http_server *server;
@@ -207,6 +208,7 @@ static bool cache_up(struct daemon *daemon, const struct conf *conf, struct buff
     size_t loaded = 0;
     (void)error;
     daemon->cache = cache_create(conf);
+    daemon->tenants = tenants_create((size_t)conf->cache_policy_bytes);
     if (conf->cache_snapshot[0] == '\0')
         return true;
     if (!cache_load(daemon->cache, daemon->keyring, conf->cache_snapshot, conf->outage_grace * 1000,
@@ -221,6 +223,7 @@ static bool cache_up(struct daemon *daemon, const struct conf *conf, struct buff
 
 static void cache_down(struct daemon *daemon)
 {
+    tenants_destroy(&daemon->tenants);
     cache_destroy(&daemon->cache);
 }
 
@@ -228,8 +231,8 @@ static bool sessions_up(struct daemon *daemon, const struct conf *conf, struct b
 {
     (void)conf;
     (void)error;
-    daemon->sessions =
-        session_service_start(daemon->store, daemon->cache, daemon->journal, daemon->keyring);
+    daemon->sessions = session_service_start(daemon->store, daemon->cache, daemon->tenants,
+                                             daemon->journal, daemon->keyring);
     daemon->saver =
         cache_saver_start(daemon->cache, daemon->keyring, session_entry_verified, daemon->sessions);
     return true;

@@ -250,7 +250,7 @@ START_TEST(a_login_on_a_node_whose_clock_is_behind_is_not_killed_by_the_logout_b
     struct user_record user = {0};
     struct session session = {0};
     rules_end_before_now(&state, &user, BASE * 1000);
-    token_new_session_id(rules_creation_ms(&user, BASE * 1000 - 700), session.id);
+    token_new_session_id(rules_creation_ms(user.not_before_ms, BASE * 1000 - 700), session.id);
     session.record.issued_ms = token_session_created_ms(session.id);
     session.record.absolute_s = BASE + 1000000;
     session.last_seen_s = BASE;

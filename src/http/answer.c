@@ -170,6 +170,6 @@ void request_fail_operation(struct request *request, const struct operation *ope
         json_member_int(&writer, "ended_at", operation->ended_at_s);
     if (operation->ended_actor.data != NULL)
         json_member_string(&writer, "actor", operation->ended_actor);
-    request_fail(request, operation->err, (struct text){0}, buffer_text(&members));
+    request_fail(request, operation->err, operation->detail, buffer_text(&members));
     buffer_free(&members);
 }

@@ -15,19 +15,18 @@ static void finish_list(struct operation *operation)
 void handle_devices(struct request *request)
 {
     struct list_devices *list = arena_zalloc(&request->arena, sizeof(*list));
-    if (!check_self_service(request, "devices") ||
-        !token_tenant(request, &list->tenant, &list->tenant_bound))
+    if (!token_tenant(request, &list->tenant, &list->tenant_bound))
         return;
     list->token = request->caller.token;
     request_begin(request, &list->base, finish_list);
+    list->base.demand = demand_of(request, DEMAND_SELF_DEVICES, false);
     session_list(list);
 }
 
 void handle_kick(struct request *request)
 {
     struct end_sessions *end = arena_zalloc(&request->arena, sizeof(*end));
-    if (!check_self_service(request, "kick") ||
-        !check_reason(request, request_query(request, "reason"), REASON_KICKED, ERR_QUERY_INVALID,
+    if (!check_reason(request, request_query(request, "reason"), REASON_KICKED, ERR_QUERY_INVALID,
                       &end->why) ||
         !token_tenant(request, &end->tenant, &end->tenant_bound))
         return;
@@ -35,6 +34,7 @@ void handle_kick(struct request *request)
     end->scope = END_ONE;
     end->target = request->parameters[0];
     request_begin(request, &end->base, finish_ended);
+    end->base.demand = demand_of(request, DEMAND_SELF_KICK, true);
     session_end(end);
 }
 
@@ -98,6 +98,7 @@ void handle_user_kick(struct request *request)
     end->scope = END_ONE;
     end->target = request->parameters[1];
     request_begin(request, &end->base, finish_ended);
+    end->base.demand = demand_of(request, DEMAND_NONE, true);
     session_end(end);
 }
 
@@ -129,5 +130,6 @@ void handle_user_logout_all(struct request *request)
     end->scope = END_ALL;
     end->keep = body.keep_session;
     request_begin(request, &end->base, finish_ended);
+    end->base.demand = demand_of(request, DEMAND_NONE, true);
     session_end(end);
 }

@@ -39,7 +39,7 @@ static void fail_device_limit(struct request *request, const struct login *login
 {
     struct buffer members = {0};
     struct json_writer writer = {.out = &members};
-    json_member_int(&writer, "limit", request->conf->policy_max_devices);
+    json_member_int(&writer, "limit", login->limit);
     write_sessions(&writer, "devices", login->replaced, login->replaced_count);
     request_fail(request, ERR_DEVICE_LIMIT, (struct text){0},
                  arena_copy(&request->arena, buffer_text(&members)));
@@ -304,7 +304,6 @@ void handle_logout_all(struct request *request)
     struct logout_all_body body = {0};
     struct end_sessions *end = arena_zalloc(&request->arena, sizeof(*end));
     if (!request_read_body(request, logout_all_fields, FIELD_COUNT(logout_all_fields), &body) ||
-        !check_self_service(request, "logout_all") ||
         !token_tenant(request, &end->tenant, &end->tenant_bound))
         return;
     end->token = request->caller.token;
@@ -312,5 +311,6 @@ void handle_logout_all(struct request *request)
     end->keep_presented = body.keep_current;
     end->why = TEXT(REASON_LOGGED_OUT);
     request_begin(request, &end->base, finish_logout);
+    end->base.demand = demand_of(request, DEMAND_SELF_LOGOUT_ALL, true);
     session_end(end);
 }

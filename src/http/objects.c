@@ -166,20 +166,11 @@ bool check_reason(struct request *request, struct text given, const char *otherw
     return good;
 }
 
-bool check_self_service(struct request *request, const char *what)
+enum demand demand_of(const struct request *request, enum demand self_service, bool ends)
 {
-    static const struct {
-        const char *word;
-        unsigned bit;
-    } rights[] = {{"devices", SELF_DEVICES}, {"kick", SELF_KICK}, {"logout_all", SELF_LOGOUT_ALL}};
-    if (request->caller.kind == CALLER_SERVICE)
-        return true;
-    for (size_t i = 0; i < sizeof(rights) / sizeof(rights[0]); i++)
-        if (strcmp(rights[i].word, what) == 0 &&
-            (request->conf->policy_self_service & rights[i].bit) != 0)
-            return true;
-    request_fail(request, ERR_FORBIDDEN,
-                 arena_format(&request->arena, "self_service: users may not use %s here", what),
-                 (struct text){0});
-    return false;
+    const struct caller *caller = &request->caller;
+    if (caller->kind == CALLER_USER)
+        return self_service;
+    bool bound = caller->kind == CALLER_SERVICE && strcmp(caller->key->tenant, "*") != 0;
+    return bound && ends ? DEMAND_FORCE_LOGOUT : DEMAND_NONE;
 }

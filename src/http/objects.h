@@ -53,6 +53,6 @@ bool check_address(struct request *request, struct text address);
  * `refusal`, which says whether query or body is wrong. */
 bool check_reason(struct request *request, struct text given, const char *otherwise,
                   enum err refusal, struct text *ret);
-/* True if the policy lets users do this with their own token (services may always); otherwise
- * answers 403. */
-bool check_self_service(struct request *request, const char *what);
+/* What the tenant's policy must allow for a caller: users what self_service names; the tenant's own
+ * keys to end sessions, where `ends` says that the call does; keys of all tenants nothing. */
+enum demand demand_of(const struct request *request, enum demand self_service, bool ends);

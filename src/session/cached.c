@@ -153,6 +153,13 @@ static struct text take_piece(const struct cached *cached, const struct cached_p
     return (struct text){cached->shown.data + piece->offset, piece->length};
 }
 
+struct text cached_device_type(const struct cached *cached, struct arena *arena)
+{
+    if (cached->head.device_type.length == CACHED_ESCAPED)
+        return shown_device_member(arena, shown_device(cached->shown), "type");
+    return take_piece(cached, &cached->head.device_type);
+}
+
 void cached_note(struct operation *operation, const struct cached *cached)
 {
     const struct cached_live *head = &cached->head;
@@ -176,8 +183,7 @@ void cached_note(struct operation *operation, const struct cached *cached)
 bool cached_is_fresh(const struct session_service *service, const struct cache_entry *entry,
                      unsigned slot, int64_t now_ms)
 {
-    return entry->generation != 0 && entry->generation == store_generation(service->store, slot) &&
-           now_ms - store_proof_ms(service->store, entry->generation) < STORE_PROOF_MAX_MS;
+    return service_is_fresh(service, entry->generation, slot, now_ms);
 }
 
 int64_t cached_verified_ms(const struct session_service *service, const struct cache_entry *entry,

@@ -65,6 +65,8 @@ struct cached {
 };
 bool cached_read_live(struct text value, const uint8_t session_id[SESSION_ID], struct cached *ret);
 
+/* The type of its device; absent if it has none. */
+struct text cached_device_type(const struct cached *cached, struct arena *arena);
 /* Tenant, user and device for the audit line. */
 void cached_note(struct operation *operation, const struct cached *cached);
 

@@ -9,6 +9,7 @@
 #include "clock.h"
 #include "keeper.h"
 #include "metrics.h"
+#include "operation.h"
 #include "revocation.h"
 #include "rules.h"
 
@@ -194,7 +195,8 @@ static void raise_epoch(struct change *change)
 {
     struct operation *operation = change->operation;
     /* Nobody asks for the epoch of a user of whom no token can be alive. */
-    int64_t expire_ms = operation->now_ms + (operation->conf->policy_absolute_timeout + 60) * 1000;
+    int64_t longest_s = policy_longest_life(operation->conf, operation->tenancy->policy);
+    int64_t expire_ms = operation->now_ms + (longest_s + 60) * 1000;
     change->arguments = arena_alloc(operation->arena, 2 * sizeof(struct text));
     change->arguments[0] = print_number(change, 0, operation->now_ms);
     change->arguments[1] = print_number(change, 1, expire_ms);
@@ -351,16 +353,16 @@ static void begin_edit(struct change *change, struct user_state *state)
 {
     struct operation *operation = change->operation;
     struct policy policy;
-    policy_of(operation->conf, &policy);
+    operation_policy(operation, &policy);
     change->edit = (struct edit){.arena = operation->arena, .codec = &change->codec};
     change->revocation_count = 0;
     if (state->user_unreadable)
         distrust(change, state);
     else if (state->user_outdated)
         edit_set_user(&change->edit, &state->user);
+    operation_apply_policies(operation, state);
     change->applied =
-        revocation_apply(operation->context->worker->service, state, &change->codec.owner,
-                         &change->edit, &policy, operation->arena, operation->now_ms);
+        revocation_apply(operation, state, &change->codec.owner, &change->edit, &policy);
 }
 
 enum verdict change_ended(struct change *change, const struct user_state *state,
@@ -368,8 +370,9 @@ enum verdict change_ended(struct change *change, const struct user_state *state,
 {
     const struct operation *operation = change->operation;
     const struct grave *grave = state_find_grave(state, session_id);
-    int64_t access_ttl = operation->conf->policy_access_ttl;
-    if (!grave || grave->tombstone.ended_s + access_ttl < operation->now_ms / 1000)
+    struct policy policy;
+    operation_policy(operation, &policy);
+    if (!grave || grave->tombstone.ended_s + policy.access_ttl < operation->now_ms / 1000)
         return CHANGE_DONE;
     edit->raises_epoch = true;
     return CHANGE_RESOLVED;

@@ -8,6 +8,7 @@
 #include "revocation.h"
 #include "rules.h"
 #include "shown.h"
+#include "tenant.h"
 
 struct listing {
     struct list_devices *list;
@@ -47,9 +48,9 @@ static void list_state(struct listing *listing, struct user_state *state)
     struct operation *operation = &list->base;
     struct session *current = NULL;
     struct policy policy;
-    policy_of(operation->conf, &policy);
-    (void)revocation_apply(operation->context->worker->service, state, &listing->owner, NULL,
-                           &policy, operation->arena, operation->now_ms);
+    operation_policy(operation, &policy);
+    operation_apply_policies(operation, state);
+    (void)revocation_apply(operation, state, &listing->owner, NULL, &policy);
     /* As in a change: what does not open may have said that these sessions are dead. */
     if (state->user_unreadable) {
         metrics_add(METRIC_RECORDS_UNREADABLE, 1);
@@ -73,6 +74,7 @@ static void list_state(struct listing *listing, struct user_state *state)
 }
 
 static void send_listing(struct listing *listing, unsigned flags);
+static void end_listing(struct listing *listing);
 
 static bool is_behind(const struct listing *listing, const struct user_state *state)
 {
@@ -101,8 +103,7 @@ static void listing_done(struct store_call *call, enum err err, const struct sto
         list_state(listing, &state);
     else
         operation->err = err;
-    crypto_wipe(&listing->token, sizeof(listing->token));
-    operation_done(operation);
+    end_listing(listing);
 }
 
 static void send_listing(struct listing *listing, unsigned flags)
@@ -123,6 +124,24 @@ static void send_listing(struct listing *listing, unsigned flags)
     store_send(operation->context->worker->link, &listing->call);
 }
 
+static void end_listing(struct listing *listing)
+{
+    crypto_wipe(&listing->token, sizeof(listing->token));
+    operation_done(&listing->list->base);
+}
+
+static void list_with_tenant(struct operation *operation)
+{
+    struct listing *listing = operation->domain;
+    bool named = !listing->list->token.data;
+    if (operation->err != ERR_OK ||
+        (!named && tenant_refuses(operation, listing->token.session_id, ERR_TOKEN_INVALID)))
+        end_listing(listing);
+    else
+        /* A replica may be a little late: good enough for a list, not for a token. */
+        send_listing(listing, named ? STORE_NEAR : 0);
+}
+
 void session_list(struct list_devices *list)
 {
     struct operation *operation = &list->base;
@@ -141,6 +160,6 @@ void session_list(struct list_devices *list)
         operation->user_id = list->user_id;
     }
     token_user_key(&listing->owner, 'u', listing->key);
-    /* A replica may be a little late: good enough for a list, not for a token. */
-    send_listing(listing, list->token.data ? 0 : STORE_NEAR);
+    operation->domain = listing;
+    tenant_enter(operation, listing->owner.tenant, list_with_tenant);
 }

@@ -7,13 +7,15 @@
 #include "operation.h"
 #include "revocation.h"
 #include "rules.h"
+#include "tenant.h"
 
 enum {
     /* A cutoff that is made without Redis, which orders changes, allows for clocks that differ. */
     CLOCKS_APART_MS = 1000,
     /* Sessions that a user may end without Redis, which knows which there are: names are cheap, and
      * the journal's room is everybody's. Who has more can end all at once. */
-    BLIND_MOST = 100
+    BLIND_MOST = 100,
+    LIFE_MOST_S = 31536000 /* the upper bound of absolute_timeout */
 };
 
 struct end_change {
@@ -26,6 +28,14 @@ struct end_change {
     struct revocation revocation;
     struct journal_ticket ticket; /* of a revocation without Redis */
 };
+
+/* Of a tenant whose policy is not known here, sessions may live as long as any policy allows. */
+static int64_t longest_life(const struct operation *operation)
+{
+    if (operation->tenancy_unknown)
+        return LIFE_MOST_S;
+    return policy_longest_life(operation->conf, operation->tenancy->policy);
+}
 
 static void note_ended(struct end_change *work, const uint8_t id[SESSION_ID])
 {
@@ -118,13 +128,15 @@ static enum verdict bury_lost(struct end_change *work, struct user_state *state,
 {
     const struct operation *operation = &work->end->base;
     int64_t now_s = operation->now_ms / 1000;
+    struct policy policy;
+    operation_policy(operation, &policy);
     struct grave *grave = &state->graves[state->grave_count++];
     memcpy(grave->id, id, SESSION_ID);
     grave->tombstone = (struct tombstone){
         .reason = work->end->why,
         .actor = operation->actor,
         .ended_s = now_s,
-        .forget_s = now_s + operation->conf->policy_access_ttl,
+        .forget_s = now_s + policy.access_ttl,
     };
     edit_set_grave(edit, id, &grave->tombstone);
     edit->raises_epoch = true;
@@ -145,7 +157,7 @@ static enum verdict end_presented(struct end_change *work, struct user_state *st
     if (session)
         operation_note_session(operation, session);
     if (!session && !state_find_grave(state, work->token.session_id) &&
-        !rules_outlived(work->token.session_id, policy, operation->now_ms))
+        !rules_outlived(work->token.session_id, longest_life(operation), operation->now_ms))
         return bury_lost(work, state, work->token.session_id, edit);
     if (!is_alive(work, state, session, policy))
         return change_ended(&work->change, state, work->token.session_id, edit);
@@ -184,7 +196,7 @@ static enum verdict end_all(struct end_change *work, struct user_state *state, s
     edit_set_user(edit, &state->user);
     edit->raises_epoch = true;
     keep(work, revocation_before(operation, &work->change.codec.owner, state->user.not_before_ms,
-                                 keeps ? kept : NULL, work->end->why, policy));
+                                 keeps ? kept : NULL, work->end->why, longest_life(operation)));
     return CHANGE_WRITE;
 }
 
@@ -207,7 +219,7 @@ static enum verdict decide_end(struct change *change, struct user_state *state, 
     struct end_change *work = (struct end_change *)change;
     struct operation *operation = change->operation;
     struct policy policy;
-    policy_of(operation->conf, &policy);
+    operation_policy(operation, &policy);
     work->ended = arena_alloc(operation->arena, (state->session_count + state->grave_count + 1) *
                                                     sizeof(*work->ended));
     work->ended_count = 0;
@@ -268,22 +280,20 @@ static struct revocation revoke_blindly(struct end_change *work)
     struct end_sessions *end = work->end;
     const struct operation *operation = &end->base;
     const struct user_tag *owner = &work->change.codec.owner;
-    struct policy policy;
     uint8_t *kept = work->token.session_id;
     bool keeps = end->keep_presented;
-    policy_of(operation->conf, &policy);
     if (end->scope == END_ALL) {
         if (end->keep.data && text_from_hex(work->target, SESSION_ID, end->keep)) {
             kept = work->target;
             keeps = true;
         }
         return revocation_before(operation, owner, operation->now_ms + CLOCKS_APART_MS,
-                                 keeps ? kept : NULL, end->why, &policy);
+                                 keeps ? kept : NULL, end->why, longest_life(operation));
     }
     const uint8_t *id = end->scope == END_ONE ? work->target : work->token.session_id;
     note_ended(work, id);
     return revocation_of_session(operation, owner, id, end->why,
-                                 token_session_created_ms(id) / 1000 + policy.absolute_timeout);
+                                 token_session_created_ms(id) / 1000 + longest_life(operation));
 }
 
 /* Could there be a living session of this name? */
@@ -291,7 +301,7 @@ static bool is_conceivable(const struct end_change *work)
 {
     const struct operation *operation = &work->end->base;
     int64_t age_ms = operation->now_ms - token_session_created_ms(work->target);
-    return age_ms > -CLOCKS_APART_MS && age_ms < operation->conf->policy_absolute_timeout * 1000;
+    return age_ms > -CLOCKS_APART_MS && age_ms < longest_life(operation) * 1000;
 }
 
 static bool has_room(const struct end_change *work)
@@ -320,6 +330,7 @@ static bool may_end_blindly(struct end_change *work)
     if (end->scope == END_ONE && !has_room(work))
         return false;
     return !revocation_refuses(&work->end->base, &work->token, ERR_TOKEN_INVALID) &&
+           !tenant_refuses(&work->end->base, work->token.session_id, ERR_TOKEN_INVALID) &&
            validate_vouches(&work->end->base, &work->token);
 }
 
@@ -378,6 +389,15 @@ static bool find_owner(struct end_change *work, struct user_tag *owner)
     return false;
 }
 
+static void end_with_tenant(struct operation *operation)
+{
+    struct end_change *work = operation->domain;
+    if (operation->err != ERR_OK)
+        end_operation(work);
+    else
+        change_begin(&work->change);
+}
+
 void session_end(struct end_sessions *end)
 {
     struct operation *operation = &end->base;
@@ -397,5 +417,6 @@ void session_end(struct end_sessions *end)
     work->change.codec = operation_codec(operation, &owner);
     work->change.decide = decide_end;
     work->change.finish = finish_end;
-    change_begin(&work->change);
+    operation->domain = work;
+    tenant_enter_blindly(operation, owner.tenant, end_with_tenant);
 }

@@ -7,10 +7,13 @@
 #include "revocation.h"
 #include "rules.h"
 #include "shown.h"
+#include "tenant.h"
 
 struct login_change {
     struct change change;
     struct login *login;
+    struct text shown;
+    struct policy policy; /* for a session with these roles on this device */
     struct token access, refresh;
     struct session fresh;
 };
@@ -22,19 +25,21 @@ static void make_tokens(struct login_change *work, const struct user_state *stat
 {
     const struct keyring *keyring = work->login->base.context->keyring;
     const uint8_t *made = work->access.session_id;
+    int64_t cutoff_ms = work->login->base.tenancy->not_before_ms;
+    if (cutoff_ms < state->user.not_before_ms)
+        cutoff_ms = state->user.not_before_ms;
     if (work->access.key_id != 0 && !state_find_grave(state, made) &&
-        token_session_created_ms(made) >= state->user.not_before_ms)
+        token_session_created_ms(made) >= cutoff_ms)
         return;
     struct token token = {.key_id = keyring_newest(keyring), .owner = work->change.codec.owner};
-    token_new_session_id(rules_creation_ms(&state->user, work->login->base.now_ms),
-                         token.session_id);
+    token_new_session_id(rules_creation_ms(cutoff_ms, work->login->base.now_ms), token.session_id);
     work->access = token;
     work->refresh = token;
     crypto_random(work->access.secret, SECRET_LENGTH);
     crypto_random(work->refresh.secret, SECRET_LENGTH);
 }
 
-static void make_session(struct login_change *work, const struct policy *policy)
+static void make_session(struct login_change *work)
 {
     const struct login *login = work->login;
     const struct keyring *keyring = login->base.context->keyring;
@@ -46,18 +51,16 @@ static void make_session(struct login_change *work, const struct policy *policy)
     record->remember = login->remember;
     record->second_factor = login->second_factor;
     record->issued_ms = created_ms;
-    record->absolute_s = created_ms / 1000 + policy->absolute_timeout;
+    record->absolute_s = created_ms / 1000 + work->policy.absolute_timeout;
     token_hash_secret(keyring, TOKEN_ACCESS, fresh->id, work->access.secret, record->access_hash);
     token_hash_secret(keyring, TOKEN_REFRESH, fresh->id, work->refresh.secret,
                       record->refresh_hash);
-    struct buffer shown = {0};
-    shown_write(&shown, login);
-    record->shown = arena_copy(login->base.arena, buffer_text(&shown));
-    buffer_free(&shown);
+    record->shown = work->shown;
     record->ip = login->ip;
     record->user_agent = login->user_agent;
     fresh->device_id = login->device.id;
     fresh->device_type = login->device.type;
+    fresh->policy = &work->policy;
 }
 
 static void bury_replaced(struct login_change *work, struct user_state *state, struct edit *edit,
@@ -99,6 +102,7 @@ static void list_holders(struct login *login, const struct user_state *state,
     login->replaced =
         arena_alloc(login->base.arena, (state->session_count + 1) * sizeof(*login->replaced));
     login->replaced_count = 0;
+    login->limit = policy->max_devices;
     for (size_t i = 0; i < state->session_count; i++) {
         const struct session *session = &state->sessions[i];
         if (rules_dead(&state->user, session, policy, login->base.now_ms).data)
@@ -122,8 +126,7 @@ static enum verdict decide_login(struct change *change, struct user_state *state
     struct login_change *work = (struct login_change *)change;
     struct login *login = work->login;
     struct operation *operation = &login->base;
-    struct policy policy;
-    policy_of(operation->conf, &policy);
+    const struct policy *policy = &work->policy;
     if (is_own_work(work, state)) {
         edit->raises_epoch = login->replaced_count > 0;
         operation->durability = DURABILITY_ACCEPTED;
@@ -135,17 +138,17 @@ static enum verdict decide_login(struct change *change, struct user_state *state
         return CHANGE_DONE;
     }
     login->new_device = rules_device_is_new(state, login->device.id);
-    enum err err = rules_admit(state, &login->device, &policy, operation->now_ms);
+    enum err err = rules_admit(state, &login->device, policy, operation->now_ms);
     if (err != ERR_OK) {
-        list_holders(login, state, &policy);
+        list_holders(login, state, policy);
         operation_refuse(operation, err, (struct text){0});
         return CHANGE_DONE;
     }
     make_tokens(work, state);
-    make_session(work, &policy);
-    bury_replaced(work, state, edit, &policy);
+    make_session(work);
+    bury_replaced(work, state, edit, policy);
     edit_set_session(edit, work->fresh.id, &work->fresh.record);
-    rules_settle(edit, state, &work->fresh, &policy, operation->now_ms);
+    rules_settle(edit, state, &work->fresh, policy, operation->now_ms);
     return CHANGE_WRITE;
 }
 
@@ -153,9 +156,7 @@ static void answer(struct login_change *work)
 {
     struct login *login = work->login;
     struct operation *operation = &login->base;
-    struct policy policy;
-    policy_of(operation->conf, &policy);
-    struct lifetimes lifetimes = rules_lifetimes(&work->fresh, &policy);
+    struct lifetimes lifetimes = rules_lifetimes(&work->fresh, &work->policy);
     token_print(operation->context->keyring, TOKEN_ACCESS, &work->access, login->access_token);
     token_print(operation->context->keyring, TOKEN_REFRESH, &work->refresh, login->refresh_token);
     login->access_expires_s = lifetimes.access_s;
@@ -177,6 +178,22 @@ static void finish_login(struct change *change)
     operation_done(operation);
 }
 
+static void login_with_tenant(struct operation *operation)
+{
+    struct login_change *work = operation->domain;
+    struct login *login = work->login;
+    if (operation->err != ERR_OK) {
+        finish_login(&work->change);
+        return;
+    }
+    struct buffer shown = {0};
+    shown_write(&shown, login);
+    work->shown = arena_copy(operation->arena, buffer_text(&shown));
+    buffer_free(&shown);
+    operation_session_policy(operation, work->shown, login->device.type, &work->policy);
+    change_begin(&work->change);
+}
+
 void session_login(struct login *login)
 {
     struct operation *operation = &login->base;
@@ -192,5 +209,6 @@ void session_login(struct login *login)
     work->change.codec = operation_codec(operation, &owner);
     work->change.decide = decide_login;
     work->change.finish = finish_login;
-    change_begin(&work->change);
+    operation->domain = work;
+    tenant_enter(operation, owner.tenant, login_with_tenant);
 }

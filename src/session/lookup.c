@@ -186,6 +186,7 @@ static struct found judge_record(struct lookup *lookup, const struct store_reply
     case RECORD_USER:
     case RECORD_CONTEXTS:
     case RECORD_CHALLENGE:
+    case RECORD_TENANT:
     case RECORD_UNREADABLE:
         break;
     }

@@ -7,9 +7,52 @@
 #include "rules.h"
 #include "shown.h"
 
+static const struct policy_document *document_of(const struct operation *operation)
+{
+    return operation->tenancy ? operation->tenancy->policy : NULL;
+}
+
+void operation_policy(const struct operation *operation, struct policy *ret)
+{
+    policy_of_tenant(operation->conf, document_of(operation), ret);
+}
+
+void operation_session_policy(const struct operation *operation, struct text shown,
+                              struct text device_type, struct policy *ret)
+{
+    const struct policy_document *document = document_of(operation);
+    if (document)
+        policy_of_session(operation->conf, document, shown_roles(shown), device_type, ret);
+    else
+        policy_of_tenant(operation->conf, NULL, ret);
+}
+
+void operation_apply_policies(const struct operation *operation, struct user_state *state)
+{
+    const struct policy *last = NULL;
+    if (!document_of(operation))
+        return;
+    for (size_t i = 0; i < state->session_count; i++) {
+        struct session *session = &state->sessions[i];
+        struct policy own;
+        operation_session_policy(operation, session->record.shown, session->device_type, &own);
+        /* Most sessions share one. */
+        if (!last || memcmp(last, &own, sizeof(own)) != 0) {
+            struct policy *kept = arena_alloc(operation->arena, sizeof(*kept));
+            *kept = own;
+            last = kept;
+        }
+        session->policy = last;
+    }
+}
+
+/* `done` may free the operation. */
 void operation_done(struct operation *operation)
 {
+    struct tenant *tenancy = operation->tenancy_held ? operation->tenancy : NULL;
+    operation->tenancy_held = false;
     operation->done(operation);
+    tenant_unref(&tenancy);
 }
 
 void operation_refuse(struct operation *operation, enum err err, struct text reason)
@@ -37,25 +80,12 @@ struct text durability_name(enum durability durability)
     return names[durability];
 }
 
-static bool is_token_shaped(enum token_kind kind, struct text text)
-{
-    const char *prefix = kind == TOKEN_ACCESS ? "sa_" : "sr_";
-    static const char alphabet[] =
-        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-    if (text.length != TOKEN_LENGTH || memcmp(text.data, prefix, 3) != 0)
-        return false;
-    for (size_t i = 3; i < text.length; i++)
-        if (!memchr(alphabet, text.data[i], sizeof(alphabet) - 1))
-            return false;
-    return true;
-}
-
 bool operation_open_token(struct operation *operation, enum token_kind kind, struct text text,
                           struct text tenant, bool tenant_bound, enum err bad, struct token *ret)
 {
     const struct keyring *keyring = operation->context->keyring;
     if (!token_read(keyring, kind, text, ret)) {
-        bool shaped = is_token_shaped(kind, text);
+        bool shaped = token_is_shaped(kind, text);
         operation_refuse(operation, bad, shaped ? TEXT(REASON_UNKNOWN) : TEXT(REASON_MALFORMED));
         metrics_add(METRIC_TOKENS_REJECTED, 1);
         return false;
@@ -101,7 +131,7 @@ void operation_refuse_missing(struct operation *operation, const struct user_sta
     struct policy policy;
     const struct grave *grave = state_find_grave(state, token->session_id);
     operation->session_id = operation_session_id(operation, token->session_id);
-    policy_of(operation->conf, &policy);
+    operation_policy(operation, &policy);
     if (grave)
         operation_refuse_buried(operation, err, &grave->tombstone);
     else
@@ -119,7 +149,7 @@ struct session *operation_authenticate(struct operation *operation, const struct
         operation_refuse_missing(operation, state, token, ERR_TOKEN_INVALID);
         return NULL;
     }
-    policy_of(operation->conf, &policy);
+    operation_policy(operation, &policy);
     token_hash_secret(operation->context->keyring, TOKEN_ACCESS, token->session_id, token->secret,
                       hash);
     operation_note_session(operation, session);

@@ -1,8 +1,17 @@
 /* What all operations share: opening a token, refusing, noting facts for the audit line. */
 #pragma once
 
+#include "policy.h"
 #include "session.h"
 #include "state.h"
+
+/* The policy of the operation's tenant, and the one for a session of it with these shown members
+ * and this device type. */
+void operation_policy(const struct operation *operation, struct policy *ret);
+void operation_session_policy(const struct operation *operation, struct text shown,
+                              struct text device_type, struct policy *ret);
+/* Gives each session of the state the policy that holds for it. */
+void operation_apply_policies(const struct operation *operation, struct user_state *state);
 
 /* Ends the operation. */
 void operation_done(struct operation *operation);

@@ -16,7 +16,8 @@ enum {
     KIND_TOMBSTONE = 't',
     KIND_USER = 'u',
     KIND_CONTEXTS = 'c',
-    KIND_CHALLENGE = 'q'
+    KIND_CHALLENGE = 'q',
+    KIND_TENANT = 'p'
 };
 enum {
     SESSION_REMEMBER = 1,
@@ -195,6 +196,21 @@ void user_record_write(const struct keyring *keyring, bool encrypt, const struct
     put_record(keyring, encrypt, (struct record_place){owner, user_place}, &content, out);
 }
 
+void tenant_record_write(const struct keyring *keyring, bool encrypt, struct record_place place,
+                         const struct tenant_record *tenant, struct buffer *out)
+{
+    struct buffer content = start_content(KIND_TENANT, tenant->reason.length +
+                                                           tenant->actor.length +
+                                                           tenant->policy.length);
+    put_int(&content, MILLISECONDS, tenant->version);
+    put_int(&content, MILLISECONDS, tenant->not_before_ms);
+    put_int(&content, SECONDS, tenant->ended_s);
+    put_text(&content, SHORT, tenant->reason);
+    put_text(&content, SHORT, tenant->actor);
+    put_text(&content, LONG, tenant->policy);
+    put_record(keyring, encrypt, place, &content, out);
+}
+
 void record_write_bytes(const struct keyring *keyring, bool encrypt, struct record_place place,
                         enum record_kind kind, struct text bytes, struct buffer *out)
 {
@@ -314,6 +330,16 @@ static void take_user(struct cursor *cursor, struct user_record *ret)
     ret->frozen_reason = take_text(cursor, SHORT);
 }
 
+static void take_tenant(struct cursor *cursor, struct tenant_record *ret)
+{
+    ret->version = take_int(cursor, MILLISECONDS);
+    ret->not_before_ms = take_int(cursor, MILLISECONDS);
+    ret->ended_s = take_int(cursor, SECONDS);
+    ret->reason = take_text(cursor, SHORT);
+    ret->actor = take_text(cursor, SHORT);
+    ret->policy = take_text(cursor, LONG);
+}
+
 static bool is_user_place(struct record_place place)
 {
     return memcmp(place.session_id, user_place, SESSION_ID) == 0;
@@ -338,6 +364,9 @@ static enum record_kind take_content(struct cursor *cursor, struct record_place 
     case KIND_CHALLENGE:
         ret->bytes = take(cursor, cursor->left);
         return RECORD_CHALLENGE;
+    case KIND_TENANT:
+        take_tenant(cursor, &ret->tenant);
+        return is_user_place(place) ? RECORD_TENANT : RECORD_UNREADABLE;
     default:
         return RECORD_UNREADABLE;
     }

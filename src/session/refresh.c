@@ -8,6 +8,7 @@
 #include "revocation.h"
 #include "rules.h"
 #include "shown.h"
+#include "tenant.h"
 
 struct refresh_change {
     struct change change;
@@ -41,7 +42,7 @@ static void print_pair(struct refresh_change *work, const struct session *sessio
     token_print(operation->context->keyring, TOKEN_REFRESH, &next_refresh, refresh->refresh_next);
     crypto_wipe(&next_access, sizeof(next_access));
     crypto_wipe(&next_refresh, sizeof(next_refresh));
-    policy_of(operation->conf, &policy);
+    operation_policy(operation, &policy);
     struct lifetimes lifetimes = rules_lifetimes(session, &policy);
     refresh->access_expires_s = lifetimes.access_s;
     refresh->refresh_expires_s = lifetimes.session_s;
@@ -120,7 +121,7 @@ static enum verdict decide_refresh(struct change *change, struct user_state *sta
         return change_ended(change, state, work->presented.session_id, edit);
     }
     operation_note_session(operation, session);
-    policy_of(operation->conf, &policy);
+    operation_policy(operation, &policy);
     switch (rules_judge_refresh(&state->user, session, work->hash, &policy, operation->now_ms,
                                 &reason)) {
     case REFRESH_ROTATE:
@@ -158,6 +159,20 @@ static void finish_refresh(struct change *change)
     operation_done(operation);
 }
 
+static void refresh_with_tenant(struct operation *operation)
+{
+    struct refresh_change *work = operation->domain;
+    const struct token *presented = &work->presented;
+    if (operation->err != ERR_OK ||
+        tenant_refuses(operation, presented->session_id, ERR_REFRESH_INVALID)) {
+        finish_refresh(&work->change);
+        return;
+    }
+    token_hash_secret(operation->context->keyring, TOKEN_REFRESH, presented->session_id,
+                      presented->secret, work->hash);
+    change_begin(&work->change);
+}
+
 void session_refresh(struct refresh *refresh)
 {
     struct operation *operation = &refresh->base;
@@ -168,12 +183,11 @@ void session_refresh(struct refresh *refresh)
         operation_done(operation);
         return;
     }
-    token_hash_secret(operation->context->keyring, TOKEN_REFRESH, presented->session_id,
-                      presented->secret, work->hash);
     work->refresh = refresh;
     work->change.operation = operation;
     work->change.codec = operation_codec(operation, &presented->owner);
     work->change.decide = decide_refresh;
     work->change.finish = finish_refresh;
-    change_begin(&work->change);
+    operation->domain = work;
+    tenant_enter(operation, presented->owner.tenant, refresh_with_tenant);
 }

@@ -11,6 +11,7 @@
 #include "metrics.h"
 #include "operation.h"
 #include "rules.h"
+#include "tenant.h"
 
 enum {
     LIST_AT_ONCE = 256,
@@ -70,7 +71,7 @@ static enum verdict decide_replay(struct change *change, struct user_state *stat
     struct policy policy;
     if (!change->applied && item->unsettled_count == 0)
         return CHANGE_DONE;
-    policy_of(item->operation.conf, &policy);
+    operation_policy(&item->operation, &policy);
     rules_settle(edit, state, NULL, &policy, item->operation.now_ms);
     edit->raises_epoch = true;
     return CHANGE_WRITE;
@@ -120,10 +121,20 @@ static void finish_replay(struct change *change)
     struct conf *conf = (struct conf *)item->operation.conf;
     conf_unref(&conf);
     keyring_unref(&item->context.keyring);
+    tenant_release(&item->operation);
     if (!replay->stopped)
         uv_timer_start(&replay->timer, replay->timer.timer_cb, 0, 0);
     arena_free(&item->arena);
     free(item);
+}
+
+static void replay_with_tenant(struct operation *operation)
+{
+    struct change *change = operation->domain;
+    if (operation->err != ERR_OK)
+        finish_replay(change);
+    else
+        change_begin(change);
 }
 
 static void begin_item(struct replay *replay, const struct revocation *revocation)
@@ -156,8 +167,9 @@ static void begin_item(struct replay *replay, const struct revocation *revocatio
     item->change.decide = decide_replay;
     item->change.finish = finish_replay;
     item->change.repairs = true;
+    item->operation.domain = &item->change;
     replay->under_way++;
-    change_begin(&item->change);
+    tenant_enter(&item->operation, owner.tenant, replay_with_tenant);
 }
 
 /* --- the pass --- */

@@ -6,6 +6,7 @@
 #include "metrics.h"
 #include "operation.h"
 #include "rules.h"
+#include "tenants.h"
 
 bool revocation_refuses(struct operation *operation, const struct token *token, enum err err)
 {
@@ -82,17 +83,36 @@ static bool raise_cutoff(struct user_state *state, struct edit *edit,
     return true;
 }
 
-bool revocation_apply(struct session_service *service, struct user_state *state,
-                      const struct user_tag *owner, struct edit *edit, const struct policy *policy,
-                      struct arena *arena, int64_t now_ms)
+/* What was said of the whole tenant. */
+static void bury_of_tenant(const struct operation *operation, struct user_state *state,
+                           struct edit *edit, const struct policy *policy)
+{
+    const struct tenant *tenant = operation->tenancy;
+    if (!tenant || tenant->not_before_ms == 0)
+        return;
+    struct revocation revocation = {
+        .kind = REVOKE_BEFORE,
+        .before_ms = tenant->not_before_ms,
+        .at_ms = tenant->ended_s * 1000,
+        .reason = arena_copy(operation->arena, tenant->reason),
+        .actor = arena_copy(operation->arena, tenant->actor),
+    };
+    bury_killed(state, edit, &revocation, policy, operation->now_ms);
+}
+
+bool revocation_apply(struct operation *operation, struct user_state *state,
+                      const struct user_tag *owner, struct edit *edit, const struct policy *policy)
 {
     size_t count;
     bool any = false;
-    struct revocation *list = journal_of_owner(service->journal, owner_bytes(owner), arena, &count);
+    struct journal *journal = operation->context->worker->service->journal;
+    struct revocation *list =
+        journal_of_owner(journal, owner_bytes(owner), operation->arena, &count);
     for (size_t i = 0; i < count; i++) {
-        any = bury_killed(state, edit, &list[i], policy, now_ms) || any;
+        any = bury_killed(state, edit, &list[i], policy, operation->now_ms) || any;
         any = raise_cutoff(state, edit, &list[i]) || any;
     }
+    bury_of_tenant(operation, state, edit, policy);
     return any;
 }
 
@@ -122,11 +142,11 @@ struct revocation revocation_of_session(const struct operation *operation,
 
 struct revocation revocation_before(const struct operation *operation, const struct user_tag *owner,
                                     int64_t before_ms, const uint8_t *exempt, struct text reason,
-                                    const struct policy *policy)
+                                    int64_t longest_life_s)
 {
     struct revocation revocation = begin(operation, owner, REVOKE_BEFORE, reason);
     revocation.before_ms = before_ms;
-    revocation.forget_s = before_ms / 1000 + policy->absolute_timeout;
+    revocation.forget_s = before_ms / 1000 + longest_life_s;
     if (exempt) {
         revocation.has_exempt = true;
         memcpy(revocation.session, exempt, JOURNAL_SESSION);

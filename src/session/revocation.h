@@ -9,17 +9,17 @@ bool revocation_refuses(struct operation *operation, const struct token *token, 
 
 /* Applies the journal's revocations of the owner to a state that was read: the sessions become
  * graves, the cutoff is raised; in the edit too, unless that is NULL. True if there was something
- * that Redis had not. */
-bool revocation_apply(struct session_service *service, struct user_state *state,
-                      const struct user_tag *owner, struct edit *edit, const struct policy *policy,
-                      struct arena *arena, int64_t now_ms);
+ * that Redis had not. The cutoff of the operation's tenant is applied likewise, to the sessions. */
+bool revocation_apply(struct operation *operation, struct user_state *state,
+                      const struct user_tag *owner, struct edit *edit, const struct policy *policy);
 
 /* The revocation of one session, which lives until `alive_until_s` at most. */
 struct revocation revocation_of_session(const struct operation *operation,
                                         const struct user_tag *owner,
                                         const uint8_t session_id[SESSION_ID], struct text reason,
                                         int64_t alive_until_s);
-/* The revocation of all sessions before a cutoff, but for the exempt one (may be NULL). */
+/* The revocation of all sessions before a cutoff, but for the exempt one (may be NULL). No session
+ * lives longer than longest_life_s from its login. */
 struct revocation revocation_before(const struct operation *operation, const struct user_tag *owner,
                                     int64_t before_ms, const uint8_t *exempt, struct text reason,
-                                    const struct policy *policy);
+                                    int64_t longest_life_s);

@@ -16,24 +16,15 @@ static int64_t greater(int64_t a, int64_t b)
     return a > b ? a : b;
 }
 
-void policy_of(const struct conf *conf, struct policy *ret)
+static const struct policy *in_force(const struct session *session, const struct policy *policy)
 {
-    *ret = (struct policy){
-        .access_ttl = conf->policy_access_ttl,
-        .refresh_ttl = conf->policy_refresh_ttl,
-        .idle_timeout = conf->policy_idle_timeout,
-        .absolute_timeout = conf->policy_absolute_timeout,
-        .refresh_grace = conf->policy_refresh_grace,
-        .renew = conf->policy_renew,
-        .max_devices = conf->policy_max_devices,
-        .overflow = conf->policy_overflow,
-        .exclusive = conf->policy_exclusive,
-    };
+    return session->policy ? session->policy : policy;
 }
 
 struct lifetimes rules_lifetimes(const struct session *session, const struct policy *policy)
 {
     const struct record *record = &session->record;
+    policy = in_force(session, policy);
     int64_t created_s = token_session_created_ms(session->id) / 1000;
     int64_t issued_s = record->issued_ms / 1000;
     int64_t absolute_s = lesser(record->absolute_s, created_s + policy->absolute_timeout);
@@ -109,11 +100,10 @@ struct text rules_judge_access(const struct user_record *user, const struct sess
     return TEXT(REASON_EXPIRED);
 }
 
-bool rules_outlived(const uint8_t session_id[SESSION_ID], const struct policy *policy,
-                    int64_t now_ms)
+bool rules_outlived(const uint8_t session_id[SESSION_ID], int64_t longest_life_s, int64_t now_ms)
 {
     int64_t created_s = token_session_created_ms(session_id) / 1000;
-    return now_ms / 1000 >= created_s + policy->absolute_timeout;
+    return now_ms / 1000 >= created_s + longest_life_s;
 }
 
 struct text rules_judge_missing(const uint8_t session_id[SESSION_ID], const struct policy *policy,
@@ -143,7 +133,7 @@ enum refresh_verdict rules_judge_refresh(const struct user_record *user,
 
 bool rules_touch_due(const struct session *session, const struct policy *policy, int64_t now_s)
 {
-    int64_t interval = lesser(60, policy->idle_timeout / 10);
+    int64_t interval = lesser(60, in_force(session, policy)->idle_timeout / 10);
     return now_s - session->last_seen_s >= greater(interval, 1);
 }
 
@@ -152,9 +142,9 @@ int64_t rules_next_version(int64_t version, int64_t now_ms)
     return greater(version + 1, now_ms);
 }
 
-int64_t rules_creation_ms(const struct user_record *user, int64_t now_ms)
+int64_t rules_creation_ms(int64_t not_before_ms, int64_t now_ms)
 {
-    return greater(now_ms, user->not_before_ms);
+    return greater(now_ms, not_before_ms);
 }
 
 void rules_end_before_now(const struct user_state *state, struct user_record *user, int64_t now_ms)

@@ -6,21 +6,15 @@
  *   idle       last use + idle_timeout; never for sessions with `remember`. With renew = fixed only
  *              login and refresh count as use
  *   now        when it is ended, frozen, or older than the user's not-before
- * Its access token ends earlier, at issue + access_ttl. */
+ * Its access token ends earlier, at issue + access_ttl.
+ *
+ * A session carries the policy that holds for it (session->policy) where a tenant has set one;
+ * without, the policy that is passed holds. */
 #pragma once
 
+#include "policy.h"
 #include "session.h"
 #include "state.h"
-
-/* The policy in force for one session, in seconds. */
-struct policy {
-    int64_t access_ttl, refresh_ttl, idle_timeout, absolute_timeout, refresh_grace;
-    enum renew renew;
-    int64_t max_devices;
-    enum overflow overflow;
-    enum exclusive exclusive;
-};
-void policy_of(const struct conf *conf, struct policy *ret);
 
 struct lifetimes {
     int64_t access_s;  /* end of the access token */
@@ -47,9 +41,8 @@ struct text rules_judge_access(const struct user_record *user, const struct sess
                                const uint8_t hash[SECRET_HASH], const struct policy *policy,
                                int64_t now_ms);
 
-/* True if no session of this age can be alive, whatever Redis says. */
-bool rules_outlived(const uint8_t session_id[SESSION_ID], const struct policy *policy,
-                    int64_t now_ms);
+/* True if no session of this age can be alive, whatever Redis says; policy_longest_life(). */
+bool rules_outlived(const uint8_t session_id[SESSION_ID], int64_t longest_life_s, int64_t now_ms);
 
 /* Why a token is dead whose session Redis no longer knows: expired if it was so old that it may
  * have been forgotten, else unknown. */
@@ -72,8 +65,9 @@ enum refresh_verdict rules_judge_refresh(const struct user_record *user,
 bool rules_touch_due(const struct session *session, const struct policy *policy, int64_t now_s);
 
 /* Marks the living sessions that a login of this device ends: those of the same device id, those
- * that `exclusive` forbids, and what `overflow` gives up for max_devices. ERR_DEVICE_LIMIT if
- * overflow is reject. */
+ * that `exclusive` forbids, and what `overflow` gives up for max_devices and, among those of the
+ * same device type, for max_devices_of_type. ERR_DEVICE_LIMIT if overflow is reject. The policy is
+ * the login's. */
 enum err rules_admit(struct user_state *state, const struct device *device,
                      const struct policy *policy, int64_t now_ms) MUST_CHECK;
 
@@ -94,9 +88,8 @@ void rules_settle(struct edit *edit, struct user_state *state, const struct sess
 /* Version that follows: grows, also when the hash had expired meanwhile. */
 int64_t rules_next_version(int64_t version, int64_t now_ms);
 
-/* Creation time for a new session that this user's not-before does not kill, whatever the clocks
- * say. */
-int64_t rules_creation_ms(const struct user_record *user, int64_t now_ms);
+/* Creation time for a new session that this cutoff does not kill, whatever the clocks say. */
+int64_t rules_creation_ms(int64_t not_before_ms, int64_t now_ms);
 
 /* Raises not-before over every session there is, and over the clock. */
 void rules_end_before_now(const struct user_state *state, struct user_record *user, int64_t now_ms);

@@ -8,6 +8,7 @@
 #include "clock.h"
 #include "keeper.h"
 #include "lookup.h"
+#include "tenant_record.h"
 
 /* --- what the store tells, on its control thread --- */
 
@@ -27,8 +28,11 @@ static void on_changed(void *user, struct text key)
 {
     struct session_service *service = user;
     struct user_tag owner;
+    uint8_t tenant[TENANT_TAG];
     if (parse_epoch_key(key, &owner))
         keeper_forget(service->keeper, &owner);
+    else if (tenant_key_read(key, tenant))
+        tenants_forget(service->tenants, tenant);
 }
 
 static void on_doubted(void *user, const uint8_t slots[SLOTS / 8], bool owner_changed)
@@ -43,12 +47,21 @@ static void on_doubted(void *user, const uint8_t slots[SLOTS / 8], bool owner_ch
 
 /* --- the process --- */
 
+bool service_is_fresh(const struct session_service *service, uint32_t generation, unsigned slot,
+                      int64_t now_ms)
+{
+    return generation != 0 && generation == store_generation(service->store, slot) &&
+           now_ms - store_proof_ms(service->store, generation) < STORE_PROOF_MAX_MS;
+}
+
 struct session_service *session_service_start(struct store *store, struct cache *cache,
-                                              struct journal *journal, struct keyring *keyring)
+                                              struct tenants *tenants, struct journal *journal,
+                                              struct keyring *keyring)
 {
     struct session_service *service = xcalloc(1, sizeof(*service));
     service->store = store;
     service->cache = cache;
+    service->tenants = tenants;
     service->journal = journal;
     service->fence = fence_create();
     service->keeper = keeper_start(service, keyring);
@@ -96,6 +109,7 @@ struct session_worker *session_worker_open(struct session_service *service, uv_l
     uv_async_init(loop, &worker->wake, on_wake);
     worker->wake.data = worker;
     worker->writer = journal_writer_create(service->journal, wake_worker, worker);
+    worker->tenants = tenants_view_create(service->tenants);
     return worker;
 }
 
@@ -122,6 +136,8 @@ void session_worker_close(struct session_worker **worker)
     journal_flush(gone->writer);
     journal_writer_destroy(&gone->writer);
     assert(!gone->changes);
+    assert(!gone->tenant_reads);
     lookup_free_idle(gone);
+    tenants_view_destroy(&gone->tenants);
     uv_close((uv_handle_t *)&gone->wake, worker_closed);
 }

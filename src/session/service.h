@@ -14,6 +14,7 @@ struct lookup;
 struct session_service {
     struct store *store;
     struct cache *cache;
+    struct tenants *tenants;
     struct journal *journal;
     struct fence *fence;
     struct keeper *keeper;
@@ -34,7 +35,13 @@ struct session_worker {
     struct change *changes; /* under way, see change.h */
     struct lookup *lookups[LOOKUP_ROWS];
     struct lookup *idle_lookups;
+    struct tenants_view *tenants;
+    struct tenant_read *tenant_reads; /* under way, see tenant.c */
 };
+
+/* True if what was read from this slot under a generation is known to hold now. */
+bool service_is_fresh(const struct session_service *service, uint32_t generation, unsigned slot,
+                      int64_t now_ms);
 
 /* For the journal's counterpart of struct user_tag. */
 static inline const uint8_t *owner_bytes(const struct user_tag *owner)

@@ -62,6 +62,22 @@ static size_t value_end(struct text json, size_t start)
     return json.length;
 }
 
+struct text shown_roles(struct text shown)
+{
+    static const char mark[] = ",\"roles\":";
+    const char *found = memmem(shown.data, shown.length, mark, sizeof(mark) - 1);
+    if (!found)
+        return (struct text){0};
+    const char *start = found + sizeof(mark) - 1;
+    const char *last = shown.data + shown.length;
+    const char *at = start;
+    for (bool in_string = false; at < last && (in_string || *at != ']'); at++) {
+        at += in_string && *at == '\\';
+        in_string ^= *at == '"' && !(in_string && at[-1] == '\\');
+    }
+    return at < last ? (struct text){start, (size_t)(at - start) + 1} : (struct text){0};
+}
+
 struct text shown_device(struct text shown)
 {
     static const char mark[] = ",\"device\":";

@@ -13,6 +13,8 @@ void shown_write(struct buffer *out, const struct login *login);
 /* Appends the stored members and those that follow from the session id; no braces. In the arena. */
 struct text shown_complete(struct arena *arena, struct text stored,
                            const uint8_t session_id[SESSION_ID]);
+/* The value of "roles" in shown members, a JSON array of strings. */
+struct text shown_roles(struct text shown);
 /* The value of "device" in shown members, as JSON text. */
 struct text shown_device(struct text shown);
 /* A member's string (its name at most 8 bytes) out of a device object, unescaped into the arena;

@@ -51,6 +51,7 @@ static void read_record(struct state_reader *reader, struct text field, struct t
     case RECORD_USER:
     case RECORD_CONTEXTS:
     case RECORD_CHALLENGE:
+    case RECORD_TENANT:
     case RECORD_UNREADABLE:
         break;
     }

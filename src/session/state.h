@@ -10,6 +10,7 @@
 
 #include "conf.h"
 #include "contexts.h"
+#include "policy.h"
 #include "record.h"
 #include "store.h"
 
@@ -23,6 +24,7 @@ struct session {
     struct record record;
     struct text device_id, device_type; /* out of the record's shown members; absent if not there */
     int64_t last_seen_s;
+    const struct policy *policy; /* that holds for it; NULL: the configuration's defaults */
     bool ended; /* given up by the edit under way: rules_admit() and rules_bury() set it */
 };
 

@@ -9,6 +9,7 @@
 #include "metrics.h"
 #include "operation.h"
 #include "revocation.h"
+#include "tenant.h"
 
 struct validation {
     struct lookup_waiter waiter;
@@ -24,6 +25,13 @@ enum source { FROM_REDIS, FROM_MEMORY, FROM_STALE_MEMORY };
 /* What memory can say of a token. It may have missed a refresh or a use elsewhere, so it never
  * refuses a token that it merely does not know, or that has been idle. */
 enum word { WORD_GOOD, WORD_OVER, WORD_UNSURE };
+
+static void policy_of_cached(const struct operation *operation, const struct cached *cached,
+                             struct policy *ret)
+{
+    operation_session_policy(operation, cached->shown, cached_device_type(cached, operation->arena),
+                             ret);
+}
 
 static void end_validation(struct validation *validation)
 {
@@ -107,9 +115,8 @@ static void refuse_dead(struct validation *validation, struct text value)
 static bool has_outlived(struct validation *validation)
 {
     struct operation *operation = &validation->validate->base;
-    struct policy policy;
-    policy_of(operation->conf, &policy);
-    if (!rules_outlived(validation->key.session, &policy, operation->now_ms))
+    int64_t longest_s = policy_longest_life(operation->conf, operation->tenancy->policy);
+    if (!rules_outlived(validation->key.session, longest_s, operation->now_ms))
         return false;
     operation->session_id = operation_session_id(operation, validation->key.session);
     operation_refuse(operation, ERR_TOKEN_INVALID, TEXT(REASON_EXPIRED));
@@ -135,9 +142,9 @@ static bool answer_from_memory(struct validation *validation)
         return false;
     validation->known_version = cached.head.version;
     validation->known_seen_s = cached.head.last_seen_s;
-    policy_of(operation->conf, &policy);
     if (!cached_is_fresh(service, &entry, cached.head.slot, clock_monotonic_ms()))
         return false;
+    policy_of_cached(operation, &cached, &policy);
     enum word word = word_of(validation, &cached, &policy);
     if (word == WORD_GOOD) {
         accept_session(validation, &cached, &policy, FROM_MEMORY);
@@ -158,21 +165,21 @@ static bool is_outage(enum err err)
 
 /* Vouches for a token by memory alone, within outage.grace. Not if the user was seen to be changed
  * since: then the entry is older than what is known. */
-static bool vouch(struct validation *validation, struct cached *cached, int64_t *age_ms)
+static bool vouch(struct validation *validation, struct cached *cached, struct policy *policy,
+                  int64_t *age_ms)
 {
     struct operation *operation = &validation->validate->base;
     const struct session_service *service = operation->context->worker->service;
     struct cache_entry entry;
-    struct policy policy;
     if (!cache_get(service->cache, &validation->key, operation->arena, &entry) ||
         !cached_read_live(entry.value, validation->key.session, cached))
         return false;
-    policy_of(operation->conf, &policy);
+    policy_of_cached(operation, cached, policy);
     *age_ms = clock_monotonic_ms() - cached_verified_ms(service, &entry, cached->head.slot);
-    return *age_ms <= operation->conf->outage_grace * 1000 &&
+    return *age_ms <= policy->outage_grace * 1000 &&
            fence_of(service->fence, &validation->validate->parsed.owner, operation->now_ms) <=
                cached->head.version &&
-           word_of(validation, cached, &policy) == WORD_GOOD;
+           word_of(validation, cached, policy) == WORD_GOOD;
 }
 
 static bool answer_stale(struct validation *validation)
@@ -181,9 +188,8 @@ static bool answer_stale(struct validation *validation)
     struct cached cached;
     struct policy policy;
     int64_t age_ms;
-    if (!vouch(validation, &cached, &age_ms))
+    if (!vouch(validation, &cached, &policy, &age_ms))
         return false;
-    policy_of(validate->base.conf, &policy);
     accept_session(validation, &cached, &policy, FROM_STALE_MEMORY);
     validate->stale = true;
     validate->stale_for_s = age_ms > 0 ? age_ms / 1000 : 0;
@@ -196,12 +202,13 @@ bool validate_vouches(struct operation *operation, const struct token *token)
     struct validate validate = {.base = *operation, .parsed = *token};
     struct validation validation = {.validate = &validate};
     struct cached cached;
+    struct policy policy;
     int64_t age_ms;
     memcpy(validation.key.owner, &token->owner, CACHE_OWNER);
     memcpy(validation.key.session, token->session_id, CACHE_SESSION);
     token_hash_secret(operation->context->keyring, TOKEN_ACCESS, token->session_id, token->secret,
                       validation.hash);
-    bool good = vouch(&validation, &cached, &age_ms);
+    bool good = vouch(&validation, &cached, &policy, &age_ms);
     crypto_wipe(&validate.parsed, sizeof(validate.parsed));
     if (good)
         cached_note(operation, &cached);
@@ -219,11 +226,11 @@ static bool accept_found(struct validation *validation, struct text value)
     struct operation *operation = &validation->validate->base;
     struct cached cached;
     struct policy policy;
-    policy_of(operation->conf, &policy);
     if (!cached_read_live(arena_copy(operation->arena, value), validation->key.session, &cached)) {
         operation->err = ERR_INTERNAL;
         return true;
     }
+    policy_of_cached(operation, &cached, &policy);
     struct text reason = judge(validation, &cached, &policy);
     if (!reason.data) {
         accept_session(validation, &cached, &policy, FROM_REDIS);
@@ -310,6 +317,30 @@ static void ask_redis(struct validation *validation, bool alone)
     lookup_begin(operation->context->worker, &request, &validation->waiter);
 }
 
+/* By what this node knows. */
+static bool answer_at_once(struct validation *validation)
+{
+    struct operation *operation = &validation->validate->base;
+    bool answered = tenant_refuses(operation, validation->key.session, ERR_TOKEN_INVALID) ||
+                    has_outlived(validation);
+    if (!answered && answer_from_memory(validation)) {
+        metrics_add(METRIC_CACHE_HITS, 1);
+        answered = true;
+    }
+    if (answered)
+        end_validation(validation);
+    return answered;
+}
+
+static void ask_with_tenant(struct operation *operation)
+{
+    struct validation *validation = operation->domain;
+    if (operation->err != ERR_OK)
+        end_validation(validation);
+    else if (!answer_at_once(validation))
+        ask_redis(validation, false);
+}
+
 void session_validate(struct validate *validate)
 {
     struct operation *operation = &validate->base;
@@ -325,12 +356,13 @@ void session_validate(struct validate *validate)
     memcpy(validation->key.session, token->session_id, CACHE_SESSION);
     token_hash_secret(operation->context->keyring, TOKEN_ACCESS, token->session_id, token->secret,
                       validation->hash);
-    if (is_revoked_here(validation) || has_outlived(validation)) {
+    if (is_revoked_here(validation)) {
         end_validation(validation);
-    } else if (answer_from_memory(validation)) {
-        metrics_add(METRIC_CACHE_HITS, 1);
-        end_validation(validation);
-    } else {
+    } else if (!tenant_borrow(operation, token->owner.tenant)) {
+        operation->domain = validation;
+        tenant_enter(operation, token->owner.tenant, ask_with_tenant);
+    } else if (!answer_at_once(validation)) {
+        tenant_hold(operation);
         ask_redis(validation, false);
     }
 }

@@ -1,0 +1,308 @@
+/* What is known of tenants: from the table, from Redis, or as it was known last. */
+#include "tenant.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "clock.h"
+#include "metrics.h"
+#include "tenant_record.h"
+
+struct tenant_waiter {
+    struct operation *operation;
+    void (*then)(struct operation *operation);
+    bool blindly;
+    struct tenant_waiter *next;
+};
+
+/* One read of a tenant's state, shared by the operations that wait for it. */
+struct tenant_read {
+    struct store_call call;
+    struct tenant_read *next;
+    struct session_worker *worker;
+    struct keyring *keyring;
+    bool encrypt;
+    uint8_t tag[TENANT_TAG];
+    char key[TENANT_KEY_LENGTH];
+    struct text arguments[2];
+    uint32_t ticket, generation;
+    int64_t sent_ms;
+    struct tenant_waiter *waiters, **waiters_end;
+};
+
+/* --- the table --- */
+
+static unsigned slot_of(const uint8_t tag[TENANT_TAG])
+{
+    char key[TENANT_KEY_LENGTH];
+    tenant_key(tag, key);
+    return store_slot((struct text){key, sizeof(key)});
+}
+
+static bool is_fresh(const struct session_service *service, const struct tenant_row *row,
+                     const uint8_t tag[TENANT_TAG])
+{
+    return row->generation != 0 &&
+           service_is_fresh(service, row->generation, slot_of(tag), clock_monotonic_ms());
+}
+
+bool tenant_borrow(struct operation *operation, const uint8_t tag[TENANT_TAG])
+{
+    struct session_worker *worker = operation->context->worker;
+    struct tenant_row row;
+    if (!tenants_find(worker->tenants, tag, &row) || !is_fresh(worker->service, &row, tag))
+        return false;
+    operation->tenancy = row.tenant;
+    return true;
+}
+
+void tenant_hold(struct operation *operation)
+{
+    operation->tenancy = tenant_ref(operation->tenancy);
+    operation->tenancy_held = true;
+}
+
+void tenant_release(struct operation *operation)
+{
+    if (operation->tenancy_held)
+        tenant_unref(&operation->tenancy);
+    operation->tenancy = NULL;
+    operation->tenancy_held = false;
+}
+
+/* Takes what is known of the tenant, true or not. */
+static bool take_known(struct operation *operation, const uint8_t tag[TENANT_TAG])
+{
+    struct tenant_row row;
+    if (!tenants_find(operation->context->worker->tenants, tag, &row))
+        return false;
+    operation->tenancy = row.tenant;
+    tenant_hold(operation);
+    return true;
+}
+
+void tenant_known(struct session_worker *worker, const struct conf *conf,
+                  const uint8_t tag[TENANT_TAG], struct policy *ret)
+{
+    struct tenant_row row;
+    bool known = tenants_find(worker->tenants, tag, &row);
+    policy_of_tenant(conf, known ? row.tenant->policy : NULL, ret);
+}
+
+void tenant_forget(struct session_service *service, const uint8_t tag[TENANT_TAG])
+{
+    tenants_forget(service->tenants, tag);
+}
+
+/* --- going on --- */
+
+static const struct demand_row {
+    size_t member; /* of struct policy */
+    const char *refusal;
+} demands[] = {
+    [DEMAND_SELF_DEVICES] = {offsetof(struct policy, self_devices),
+                             "self_service: users may not use devices here"},
+    [DEMAND_SELF_KICK] = {offsetof(struct policy, self_kick),
+                          "self_service: users may not use kick here"},
+    [DEMAND_SELF_LOGOUT_ALL] = {offsetof(struct policy, self_logout_all),
+                                "self_service: users may not use logout_all here"},
+    [DEMAND_FORCE_LOGOUT] = {offsetof(struct policy, force_logout),
+                             "force_logout: the tenant's own keys may not end sessions here"},
+};
+
+static void check_demand(struct operation *operation)
+{
+    struct policy policy;
+    int64_t allowed;
+    if (operation->demand == DEMAND_NONE)
+        return;
+    const struct demand_row *row = &demands[operation->demand];
+    operation_policy(operation, &policy);
+    memcpy(&allowed, (const char *)&policy + row->member, sizeof(allowed));
+    if (allowed)
+        return;
+    operation->err = ERR_FORBIDDEN;
+    operation->detail = text_of(row->refusal);
+}
+
+static void go_on(struct operation *operation, void (*then)(struct operation *operation))
+{
+    if (operation->context->worker->closing)
+        operation->err = ERR_SHUTTING_DOWN;
+    if (operation->err == ERR_OK)
+        check_demand(operation);
+    then(operation);
+}
+
+/* What is known holds while Redis cannot be asked. */
+static void go_on_without(const struct tenant_waiter *waiter, const uint8_t tag[TENANT_TAG],
+                          enum err err)
+{
+    struct operation *operation = waiter->operation;
+    bool known = take_known(operation, tag);
+    if (!known && waiter->blindly) {
+        operation->tenancy = tenant_nothing();
+        operation->tenancy_unknown = true;
+    } else if (!known) {
+        operation->err = err;
+    }
+    go_on(operation, waiter->then);
+}
+
+/* --- reading --- */
+
+static enum err open_state(const struct tenant_read *read, const struct store_reply *reply,
+                           struct tenant **ret)
+{
+    struct arena arena = {0};
+    struct text stored;
+    if (store_reply_type(reply) == STORE_NIL) {
+        *ret = tenant_nothing();
+        return ERR_OK;
+    }
+    if (store_reply_type(reply) != STORE_STRING)
+        return ERR_STORE_PROTOCOL;
+    stored = store_reply_text(reply);
+    if (record_is_foreign(read->keyring, stored))
+        return ERR_SEAL_KEY_UNKNOWN;
+    *ret = tenant_state_read(read->keyring, read->encrypt, read->tag, stored, &arena);
+    arena_free(&arena);
+    if (*ret)
+        return ERR_OK;
+    metrics_add(METRIC_RECORDS_UNREADABLE, 1);
+    return ERR_STORE_PROTOCOL;
+}
+
+/* Stores what was read; with a change meanwhile, or a state older than one seen before, it is good
+ * for those who asked before only. */
+static void hand_out(struct tenant_read *read, struct tenant *tenant)
+{
+    bool behind = false;
+    tenants_put(read->worker->service->tenants, read->tag, tenant, read->generation, read->sent_ms,
+                read->ticket, &behind);
+    struct tenant_waiter *next;
+    for (struct tenant_waiter *waiter = read->waiters; waiter; waiter = next) {
+        next = waiter->next;
+        struct operation *operation = waiter->operation;
+        if (!behind || !take_known(operation, read->tag)) {
+            operation->tenancy = tenant;
+            tenant_hold(operation);
+        }
+        go_on(operation, waiter->then);
+    }
+}
+
+static void leave_list(struct tenant_read *read)
+{
+    struct tenant_read **at = &read->worker->tenant_reads;
+    while (*at != read)
+        at = &(*at)->next;
+    *at = read->next;
+}
+
+static void read_done(struct store_call *call, enum err err, const struct store_reply *reply)
+{
+    struct tenant_read *read = (struct tenant_read *)call;
+    struct tenant *tenant = NULL;
+    struct tenant_waiter *next;
+    leave_list(read);
+    if (err == ERR_OK)
+        err = open_state(read, reply, &tenant);
+    if (err == ERR_OK) {
+        hand_out(read, tenant);
+        tenant_unref(&tenant);
+    } else {
+        for (struct tenant_waiter *waiter = read->waiters; waiter; waiter = next) {
+            next = waiter->next;
+            go_on_without(waiter, read->tag, err);
+        }
+    }
+    keyring_unref(&read->keyring);
+    free(read);
+}
+
+/* Who asks now may not be given what was read before a change that it must see. */
+static struct tenant_read *find_read(struct session_worker *worker, const uint8_t tag[TENANT_TAG])
+{
+    struct tenant_read *read = worker->tenant_reads;
+    while (read && (memcmp(read->tag, tag, TENANT_TAG) != 0 ||
+                    read->ticket != tenants_ticket(worker->service->tenants, tag)))
+        read = read->next;
+    return read;
+}
+
+static struct tenant_read *begin_read(struct operation *operation, const uint8_t tag[TENANT_TAG])
+{
+    struct session_worker *worker = operation->context->worker;
+    struct tenant_read *read = xcalloc(1, sizeof(*read));
+    read->worker = worker;
+    read->keyring = keyring_ref(operation->context->keyring);
+    read->encrypt = operation->conf->keys_encryption != ENCRYPTION_NONE;
+    read->waiters_end = &read->waiters;
+    memcpy(read->tag, tag, TENANT_TAG);
+    tenant_key(tag, read->key);
+    read->next = worker->tenant_reads;
+    worker->tenant_reads = read;
+    read->arguments[0] = TEXT("GET");
+    read->arguments[1] = (struct text){read->key, TENANT_KEY_LENGTH};
+    /* The ticket comes first: a change after it is not missed by either. */
+    read->ticket = tenants_ticket(worker->service->tenants, tag);
+    read->generation = store_link_generation(worker->link, store_slot(read->arguments[1]));
+    read->sent_ms = clock_monotonic_ms();
+    read->call = (struct store_call){
+        .key = read->arguments[1],
+        .arguments = read->arguments,
+        .argument_count = 2,
+        .flags = STORE_REPEATABLE,
+        .deadline_ms = operation->deadline_ms,
+        .done = read_done,
+    };
+    store_send(worker->link, &read->call);
+    return read;
+}
+
+static void enter(struct operation *operation, const uint8_t tag[TENANT_TAG],
+                  void (*then)(struct operation *operation), bool blindly)
+{
+    if (tenant_borrow(operation, tag)) {
+        tenant_hold(operation);
+        go_on(operation, then);
+        return;
+    }
+    struct tenant_waiter *waiter = arena_alloc(operation->arena, sizeof(*waiter));
+    struct tenant_read *read = find_read(operation->context->worker, tag);
+    *waiter = (struct tenant_waiter){.operation = operation, .then = then, .blindly = blindly};
+    if (!read)
+        read = begin_read(operation, tag);
+    *read->waiters_end = waiter;
+    read->waiters_end = &waiter->next;
+}
+
+void tenant_enter(struct operation *operation, const uint8_t tag[TENANT_TAG],
+                  void (*then)(struct operation *operation))
+{
+    enter(operation, tag, then, false);
+}
+
+void tenant_enter_blindly(struct operation *operation, const uint8_t tag[TENANT_TAG],
+                          void (*then)(struct operation *operation))
+{
+    enter(operation, tag, then, true);
+}
+
+/* --- the cutoff --- */
+
+bool tenant_refuses(struct operation *operation, const uint8_t session_id[SESSION_ID], enum err err)
+{
+    const struct tenant *tenant = operation->tenancy;
+    if (token_session_created_ms(session_id) >= tenant->not_before_ms)
+        return false;
+    struct tombstone tombstone = {
+        .reason = arena_copy(operation->arena, tenant->reason),
+        .actor = arena_copy(operation->arena, tenant->actor),
+        .ended_s = tenant->ended_s,
+    };
+    operation->session_id = operation_session_id(operation, session_id);
+    operation_refuse_buried(operation, err, &tombstone);
+    return true;
+}

@@ -1,0 +1,36 @@
+/* The tenant that an operation is about: its policy, and since when none of its older sessions
+ * counts. Known from memory while its slot is watched, else read from Redis (one read, shared by
+ * all who ask on this worker meanwhile); with Redis away what was known last holds. */
+#pragma once
+
+#include "operation.h"
+#include "service.h"
+#include "tenants.h"
+
+/* Sets operation->tenancy, held until operation_done(), and calls `then`, maybe at once. Before,
+ * operation->err is set if nothing is known of the tenant and Redis does not answer; and to
+ * ERR_FORBIDDEN if the policy does not allow what operation->demand names. */
+void tenant_enter(struct operation *operation, const uint8_t tag[TENANT_TAG],
+                  void (*then)(struct operation *operation));
+/* The same for what must be done without Redis, too: goes on by the defaults, with tenancy_unknown
+ * set. */
+void tenant_enter_blindly(struct operation *operation, const uint8_t tag[TENANT_TAG],
+                          void (*then)(struct operation *operation));
+
+/* For the hot path: sets operation->tenancy if it is known to be true now, without holding it: good
+ * until the loop goes on. */
+bool tenant_borrow(struct operation *operation, const uint8_t tag[TENANT_TAG]);
+/* Holds what was borrowed. */
+void tenant_hold(struct operation *operation);
+void tenant_release(struct operation *operation);
+
+/* What is known of a tenant, true or not; the defaults if nothing is. No I/O. */
+void tenant_known(struct session_worker *worker, const struct conf *conf,
+                  const uint8_t tag[TENANT_TAG], struct policy *ret);
+
+/* Refuses with `err` for a session that is older than the tenant's cutoff; false if it is not. */
+bool tenant_refuses(struct operation *operation, const uint8_t session_id[SESSION_ID],
+                    enum err err);
+
+/* The tenant changed its state: what is known is to be read anew. Any thread. */
+void tenant_forget(struct session_service *service, const uint8_t tag[TENANT_TAG]);
