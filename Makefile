@@ -128,12 +128,14 @@ redis-down: ## Stops the local Redis Cluster; its data stays
 	@DIR=$(BUILD)/run/redis REDIS_PORT=$(REDIS_PORT) tests/redis_cluster.sh down
 
 check: deps ## Builds and runs all tests; the last line counts them
+	@tests/deps.sh browser
 	$(AGAIN) check-parts PARTS='unit system'
 
 unit: deps ## Builds and runs the unit tests
 	$(AGAIN) check-parts PARTS=unit
 
 system: deps ## Builds and runs the tests of the whole daemon on a real cluster
+	@tests/deps.sh browser
 	$(AGAIN) check-parts PARTS=system
 
 asan: deps ## The same as check, built with address and undefined behaviour sanitizers

@@ -2,13 +2,14 @@
 # Installs the Debian packages that a group of targets needs and that are missing; through sudo when
 # not root. With nothing missing it does nothing, offline too.
 #
-#   tests/deps.sh [build] [lint] [bench]
+#   tests/deps.sh [build] [browser] [lint] [bench]
 set -euo pipefail
 
 declare -A packages=(
     [build]="gcc libc6-dev make pkg-config libmicrohttpd-dev libhiredis-dev libuv1-dev libjansson-dev
              libsodium-dev libssl-dev libsystemd-dev libinih-dev libmaxminddb-dev check redis-server redis-tools curl jq
              python3 python3-pytest procps"
+    [browser]="chromium chromium-driver"
     [lint]="clang-format clang-tidy cppcheck shellcheck universal-ctags python3 git"
     [bench]="wrk nginx-light libnginx-mod-http-lua lua-resty-core webdis util-linux"
 )

@@ -221,10 +221,14 @@ static void check_files(const struct conf *conf, struct conf_report *report)
 #define LOWER_CASE "abcdefghijklmnopqrstuvwxyz"
 #define DIGITS     "0123456789"
 
+/* Names below localhost never leave the machine either (RFC 6761, section 6.3). */
 static bool is_name_of_this_machine(struct text host)
 {
+    struct text below = TEXT(".localhost");
     return text_equal(host, TEXT("localhost")) || text_equal(host, TEXT("127.0.0.1")) ||
-           text_equal(host, TEXT("[::1]"));
+           text_equal(host, TEXT("[::1]")) ||
+           (host.length > below.length &&
+            memcmp(host.data + host.length - below.length, below.data, below.length) == 0);
 }
 
 /* ":8443" or nothing; a browser leaves out the port that the scheme implies. */
