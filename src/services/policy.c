@@ -41,7 +41,7 @@ static int compare_overrides(const void *a, const void *b)
 static struct policy_named take_named(char **free_space, const struct policy_named *named)
 {
     size_t size = named->count * sizeof(named->items[0]);
-    struct policy_named taken = {take(free_space, size), named->count};
+    struct policy_named taken = {take(free_space, size), named->count, 0};
     if (named->count > 0) {
         memcpy(taken.items, named->items, size);
         qsort(taken.items, taken.count, sizeof(taken.items[0]), compare_overrides);
@@ -51,8 +51,10 @@ static struct policy_named take_named(char **free_space, const struct policy_nam
 
 static void take_names(char **free_space, struct policy_named *named)
 {
-    for (size_t i = 0; i < named->count; i++)
+    for (size_t i = 0; i < named->count; i++) {
         named->items[i].name = take_text(free_space, named->items[i].name);
+        named->hints |= policy_name_hint(named->items[i].name);
+    }
 }
 
 static struct policy_document *pack(const struct policy_draft *draft, struct text json)

@@ -65,7 +65,15 @@ struct policy_override {
 struct policy_named {
     struct policy_override *items;
     size_t count;
+    uint64_t hints; /* policy_name_hint() of all: most names that are not here are seen at once */
 };
+
+/* One bit for a name, which is not empty. */
+static inline uint64_t policy_name_hint(struct text name)
+{
+    unsigned first = (unsigned char)name.data[0], last = (unsigned char)name.data[name.length - 1];
+    return UINT64_C(1) << ((first * 5 + last + name.length) & 63);
+}
 
 /* A document on its way in. */
 struct policy_draft {

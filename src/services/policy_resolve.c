@@ -60,6 +60,8 @@ void policy_of_tenant(const struct conf *conf, const struct policy_document *doc
 static const struct policy_override *find_name(const struct policy_named *named, struct text name)
 {
     size_t low = 0, high = named->count;
+    if (name.length == 0 || (named->hints & policy_name_hint(name)) == 0)
+        return NULL;
     while (low < high) {
         size_t middle = low + (high - low) / 2;
         int order = policy_compare_names(name, named->items[middle].name);
