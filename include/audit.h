@@ -64,6 +64,16 @@ struct audit_record {
  * sequence number, brace and newline. Bounded: texts are cut at 512 bytes (user agents too). */
 void audit_format(struct buffer *line, const struct audit_record *record);
 
+/* What the line of an alert tells beside its subject, which is in the record's event, wall_ms,
+ * tenant, user_id, session_id, actor and source_ip. */
+struct audit_rule {
+    struct text name, id, detail;
+    int64_t count;
+};
+/* audit_format() for an alert. */
+void audit_format_alert(struct buffer *line, const struct audit_record *record,
+                        const struct audit_rule *rule);
+
 struct audit;
 struct audit_producer;
 

@@ -23,6 +23,9 @@ bool crypto_equal(const void *a, const void *b, size_t length);
 /* Unkeyed BLAKE2b of 32 bytes: what the configuration stores of a service key. */
 void crypto_digest(uint8_t out[32], struct text data);
 
+/* HMAC-SHA-256 (RFC 2104) over the parts one after the other, for those outside who check it. */
+void crypto_hmac_sha256(uint8_t out[32], struct text key, const struct text *parts, size_t count);
+
 /* Keys: immutable and counted; swapped whole on reload. */
 struct keyring;
 #define KEY_ID_MAX 63

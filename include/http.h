@@ -1,6 +1,7 @@
 /* The HTTP server as main sees it. */
 #pragma once
 
+#include "alerts.h"
 #include "audit.h"
 #include "conf.h"
 #include "crypto.h"
@@ -10,6 +11,7 @@
 /* What the server stands on; borrowed, must outlive it. */
 struct http_services {
     struct audit *audit;
+    struct alerts *alerts;
     struct store *store;
     struct cache *cache;
     struct journal *journal;

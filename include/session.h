@@ -101,6 +101,7 @@ struct operation {
     enum err err;            /* ERR_OK, or why not */
     struct text detail;      /* a sentence about a refusal, where its code does not say it all */
     struct text reason;      /* of a dead token or session (api.md), else absent */
+    bool forged;             /* the token was never issued here */
     struct text ended_actor; /* who ended it, with its tombstone */
     int64_t ended_at_s;      /* 0: unknown */
     enum durability durability;

@@ -16,6 +16,7 @@
 #include <systemd/sd-daemon.h>
 #include <unistd.h>
 
+#include "alerts.h"
 #include "audit.h"
 #include "cache.h"
 #include "clock.h"
@@ -39,6 +40,7 @@ struct daemon {
     char node_name[256];
     struct keyring *keyring;
     struct audit *audit;
+    struct alerts *alerts;
     struct store *store;
     struct journal *journal;
     struct cache *cache;
@@ -165,6 +167,17 @@ static void audit_down(struct daemon *daemon)
     audit_stop(&daemon->audit);
 }
 
+static bool alerts_up(struct daemon *daemon, const struct conf *conf, struct buffer *error)
+{
+    daemon->alerts = alerts_start(conf, daemon->audit, daemon->node_name, error);
+    return daemon->alerts != NULL;
+}
+
+static void alerts_down(struct daemon *daemon)
+{
+    alerts_stop(&daemon->alerts);
+}
+
 static bool store_up(struct daemon *daemon, const struct conf *conf, struct buffer *error)
 {
     daemon->store = store_start(conf, error);
@@ -248,6 +261,7 @@ static void sessions_down(struct daemon *daemon)
 static bool http_up(struct daemon *daemon, const struct conf *conf, struct buffer *error)
 {
     struct http_services services = {.audit = daemon->audit,
+                                     .alerts = daemon->alerts,
                                      .store = daemon->store,
                                      .cache = daemon->cache,
                                      .journal = daemon->journal,
@@ -277,6 +291,7 @@ static const struct step {
 } steps[] = {
     {"keys", keys_up, keys_down},
     {"audit", audit_up, audit_down},
+    {"alerts", alerts_up, alerts_down},
     {"store", store_up, store_down},
     {"journal", journal_up, journal_down},
     {"cache", cache_up, cache_down},
@@ -362,6 +377,7 @@ static void take_over(struct daemon *daemon, struct conf *conf, struct keyring *
     log_set_level(conf->log_level);
     warn_of_risks(conf);
     audit_reload(daemon->audit, conf);
+    alerts_reload(daemon->alerts, conf);
     journal_reload(daemon->journal, conf);
     cache_resize(daemon->cache, conf);
     conf_publish(conf);
@@ -381,7 +397,8 @@ static bool reload(struct daemon *daemon, struct buffer *error)
         return false;
     struct keyring *keyring = load_new_keys(daemon, conf, error);
     struct places *places = keyring != NULL ? places_open(conf, error) : NULL;
-    if (places == NULL || !store_reload(daemon->store, conf, error)) {
+    if (places == NULL || !alerts_check(conf, error) ||
+        !store_reload(daemon->store, conf, error)) {
         places_unref(&places);
         keyring_unref(&keyring);
         conf_unref(&conf);

@@ -39,6 +39,15 @@ START_TEST(digest_is_unkeyed_blake2b_256)
 }
 END_TEST
 
+START_TEST(hmac_is_that_of_rfc_4231)
+{
+    const struct text parts[] = {TEXT("what do ya want "), TEXT("for nothing?")};
+    uint8_t mac[32];
+    crypto_hmac_sha256(mac, TEXT("Jefe"), parts, 2);
+    assert_hex(mac, 32, "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843");
+}
+END_TEST
+
 static const char *const keyed_hashes[CRYPTO_PURPOSES] = {
     [CRYPTO_TENANT_TAG] = "a022caa425942c13c3d73c0661cb2013f0460881fe92a5e723de8293701421e3",
     [CRYPTO_USER_TAG] = "af79662c41054352f761f2ac4214e41ef82d935ac0868075e1b3ca75e2f94a4a",
@@ -281,6 +290,7 @@ static Suite *suite(void)
     TCase *hashes = tcase_create("hashes");
     tcase_add_checked_fixture(hashes, setup, teardown);
     tcase_add_test(hashes, digest_is_unkeyed_blake2b_256);
+    tcase_add_test(hashes, hmac_is_that_of_rfc_4231);
     tcase_add_loop_test(hashes, every_purpose_has_its_own_known_hash, 0, CRYPTO_PURPOSES);
     tcase_add_test(hashes, the_border_between_parts_counts);
     tcase_add_test(hashes, hashes_depend_on_the_names_secret_alone);

@@ -245,6 +245,23 @@ START_TEST(base64url_follows_the_rfc)
 }
 END_TEST
 
+/* The same digits but for the last two, and padded to fours. */
+START_TEST(base64_follows_the_rfc)
+{
+    char encoded[16], expected[16];
+    struct text bytes = encodings[_i].bytes, url = encodings[_i].encoded;
+    size_t length = 0;
+    for (; length < url.length; length++) {
+        char digit = url.data[length];
+        expected[length] = (char)(digit == '-' ? '+' : digit == '_' ? '/' : digit);
+    }
+    while (length % 4 != 0)
+        expected[length++] = '=';
+    ck_assert_uint_eq(text_to_base64(encoded, bytes.data, bytes.length), length);
+    ck_assert_mem_eq(encoded, expected, length);
+}
+END_TEST
+
 START_TEST(base64url_of_any_bytes_comes_back)
 {
     unsigned char bytes[64] = {0};
@@ -313,6 +330,7 @@ static Suite *suite(void)
     tcase_add_test(codes, hexadecimal_goes_there_and_back);
     tcase_add_test(codes, other_text_is_not_hexadecimal);
     tcase_add_loop_test(codes, base64url_follows_the_rfc, 0, LENGTH(encodings));
+    tcase_add_loop_test(codes, base64_follows_the_rfc, 0, LENGTH(encodings));
     tcase_add_test(codes, base64url_of_any_bytes_comes_back);
     tcase_add_test(codes, each_value_has_one_base64url_spelling);
     tcase_add_loop_test(codes, other_text_is_not_base64url, 0, LENGTH(not_base64url));

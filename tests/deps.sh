@@ -7,7 +7,7 @@ set -euo pipefail
 
 declare -A packages=(
     [build]="gcc libc6-dev make pkg-config libmicrohttpd-dev libhiredis-dev libuv1-dev libjansson-dev
-             libsodium-dev libssl-dev libsystemd-dev libinih-dev libmaxminddb-dev check redis-server redis-tools curl jq
+             libsodium-dev libssl-dev libsystemd-dev libinih-dev libcurl4-openssl-dev libmaxminddb-dev check redis-server redis-tools curl jq
              python3 python3-pytest procps"
     [browser]="chromium chromium-driver"
     [lint]="clang-format clang-tidy cppcheck shellcheck universal-ctags python3 git"

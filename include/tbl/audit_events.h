@@ -1,6 +1,10 @@
 /* AUDIT_EVENT(id, event.action, event.category, event.type, message on success, message on failure,
  *             durable: on disk before the answer)
+ * AUDIT_ALERT(id, event.action, event.category, event.type): event.kind is "alert"
  * Categories and types are those that the Elastic Common Schema allows together. */
+#ifndef AUDIT_ALERT
+#define AUDIT_ALERT(id, action, category, type) AUDIT_EVENT(id, action, category, type, "", "", false)
+#endif
 AUDIT_EVENT(LOGIN, "login", "\"authentication\",\"session\"", "\"start\"", "login succeeded", "login failed", true)
 AUDIT_EVENT(VALIDATE, "validate", "\"session\"", "\"info\"", "token validated", "validation failed", false)
 AUDIT_EVENT(REFRESH, "refresh", "\"authentication\",\"session\"", "\"info\"", "tokens refreshed", "refresh failed", true)
@@ -19,7 +23,7 @@ AUDIT_EVENT(POLICY, "show-policy", "\"configuration\"", "\"access\"", "policy sh
 AUDIT_EVENT(SET_POLICY, "set-policy", "\"configuration\"", "\"change\"", "policy changed", "change of policy failed", true)
 AUDIT_EVENT(TENANT_SESSIONS, "list-tenant", "\"session\"", "\"info\"", "tenant's sessions listed", "listing of tenant failed", false)
 AUDIT_EVENT(TENANT_LOGOUT_ALL, "tenant-logout-all", "\"session\"", "\"end\"", "tenant logged out", "logout of tenant failed", true)
-AUDIT_EVENT(ALERT, "alert", "\"intrusion_detection\"", "\"info\"", "alert", "alert", false)
+AUDIT_ALERT(ALERT, "alert", "\"intrusion_detection\"", "\"info\"")
 AUDIT_EVENT(DOCUMENT, "read-document", "\"web\"", "\"access\"", "document read", "reading of document failed", false)
 AUDIT_EVENT(PREFLIGHT, "preflight", "\"web\"", "\"access\"", "page of a known origin may call", "page may not call", false)
 AUDIT_EVENT(REFUSED, "refused-request", "\"web\"", "\"error\"", "request refused", "request refused", false)
@@ -27,3 +31,4 @@ AUDIT_EVENT(REFUSED, "refused-request", "\"web\"", "\"error\"", "request refused
 AUDIT_EVENT(RECOVERED, "recovered", "\"file\"", "\"change\"", "audit file recovered", "audit file recovered", false)
 AUDIT_EVENT(LINES_LOST, "lines-lost", "\"file\"", "\"info\"", "audit lines were lost", "audit lines were lost", false)
 AUDIT_EVENT(FILE_DELETED, "delete-audit-file", "\"file\"", "\"deletion\"", "audit file deleted", "audit file not deleted", false)
+#undef AUDIT_ALERT

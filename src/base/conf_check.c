@@ -208,6 +208,36 @@ static void check_sentinels_and_tls(const struct conf *conf, struct conf_report 
     }
 }
 
+static bool is_webhook(const char *url)
+{
+    size_t length = strlen(url), scheme = 0;
+    for (size_t i = 0; i < length; i++)
+        if (url[i] <= ' ' || url[i] > '~')
+            return false;
+    if (strncmp(url, "https://", 8) == 0)
+        scheme = 8;
+    else if (strncmp(url, "http://", 7) == 0)
+        scheme = 7;
+    return scheme > 0 && length > scheme && url[scheme] != '/' && length <= 2048;
+}
+
+static void check_alerts(const struct conf *conf, struct conf_report *report)
+{
+    if (conf->alerts_file[0] == '\0')
+        refuse(report, OPTION_ID_alerts_file, "the path of a file", "");
+    if (conf->alerts_webhook_url[0] == '\0')
+        return;
+    if (!is_webhook(conf->alerts_webhook_url)) {
+        refuse(report, OPTION_ID_alerts_webhook_url,
+               "an https:// or http:// URL of at most 2048 printable ASCII characters",
+               conf->alerts_webhook_url);
+    }
+    if (conf->alerts_webhook_secret_file[0] == '\0') {
+        conf_report_at(report, report->lines[OPTION_ID_alerts_webhook_url],
+                       "[alerts] webhook_url needs a webhook_secret_file");
+    }
+}
+
 static void check_files(const struct conf *conf, struct conf_report *report)
 {
     if (conf->journal_file[0] == '\0')
@@ -296,6 +326,7 @@ void conf_check(const struct conf *conf, struct conf_report *report)
     check_redis(conf, report);
     check_sentinels_and_tls(conf, report);
     check_files(conf, report);
+    check_alerts(conf, report);
     check_browser(conf, report);
     for (size_t i = 0; i < sizeof(orders) / sizeof(orders[0]); i++)
         check_order(conf, report, &orders[i]);

@@ -61,6 +61,16 @@ void crypto_digest(uint8_t out[32], struct text data)
     crypto_generichash_blake2b(out, 32, (const uint8_t *)data.data, data.length, NULL, 0);
 }
 
+void crypto_hmac_sha256(uint8_t out[32], struct text key, const struct text *parts, size_t count)
+{
+    crypto_auth_hmacsha256_state state;
+    crypto_auth_hmacsha256_init(&state, (const uint8_t *)key.data, key.length);
+    for (size_t i = 0; i < count; i++)
+        crypto_auth_hmacsha256_update(&state, (const uint8_t *)parts[i].data, parts[i].length);
+    crypto_auth_hmacsha256_final(&state, out);
+    crypto_wipe(&state, sizeof(state));
+}
+
 /* --- Keyed hashes ---------------------------------------------------------------------------- */
 
 void crypto_keyed_hash(const struct keyring *keyring, enum crypto_purpose purpose,

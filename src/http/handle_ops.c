@@ -82,6 +82,15 @@ static void write_memory(struct json_writer *writer, const struct http_services 
     json_close_object(writer);
 }
 
+static void write_alerts(struct json_writer *writer, const struct alerts_usage *alerts)
+{
+    json_name(writer, "alerts");
+    json_open_object(writer);
+    json_member_int(writer, "queued", alerts->queued);
+    json_member_int(writer, "bytes", alerts->bytes);
+    json_close_object(writer);
+}
+
 static struct text pass_or(bool good, struct text otherwise)
 {
     return good ? TEXT("pass") : otherwise;
@@ -97,8 +106,11 @@ void handle_readyz(struct request *request)
     bool progress = http_server_alive(server, PROGRESS_MS);
     bool audit = audit_healthy(server->services.audit);
     bool journal = journal_healthy(server->services.journal);
+    struct alerts_usage alerts;
+    alerts_usage(server->services.alerts, &alerts);
     bool fail = stopping || !progress;
-    bool warn = !audit || !journal || !store.map_known || !store.serving;
+    bool warn = !audit || !journal || !alerts.written || !alerts.delivered || !store.map_known ||
+                !store.serving;
 
     struct json_writer writer = {0};
     begin_status(request, &writer, fail ? "fail" : warn ? "warn" : "pass");
@@ -108,11 +120,14 @@ void handle_readyz(struct request *request)
     json_member_string(&writer, "workers", pass_or(progress, TEXT("fail")));
     json_member_string(&writer, "audit", pass_or(audit, TEXT("warn")));
     json_member_string(&writer, "journal", pass_or(journal, TEXT("warn")));
+    json_member_string(&writer, "alerts",
+                       pass_or(alerts.written && alerts.delivered, TEXT("warn")));
     json_member_string(&writer, "store", pass_or(store.serving, TEXT("warn")));
     json_member_string(&writer, "slot_map", pass_or(store.map_known, TEXT("warn")));
     json_close_object(&writer);
     write_store(&writer, server->services.store, &store);
     write_memory(&writer, &server->services);
+    write_alerts(&writer, &alerts);
     json_close_object(&writer);
     request_answer(request, fail ? MHD_HTTP_SERVICE_UNAVAILABLE : MHD_HTTP_OK, true);
 }

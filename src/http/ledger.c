@@ -1,6 +1,7 @@
 /* When a line is queued, waited for, or counted as lost. */
 #include "ledger.h"
 
+#include "alarms.h"
 #include "answer.h"
 #include "clock.h"
 #include "metrics.h"
@@ -103,6 +104,7 @@ void ledger_record(struct request *request)
         conclude(request, request->audit.duration_ns);
         return;
     }
+    alarms_look(request);
     /* What was refused before its operation began has changed nothing and needs no sync: strangers
      * cannot make the disk busy. */
     if (request->operation != NULL && audit_event_durable(request->audit.event)) {

@@ -12,11 +12,12 @@
 
 enum { TEXT_MAX = 512, DATE_LENGTH = 19 };
 
-/* The members that follow log.level, up to event.outcome. */
-#define HEAD(action, category, type, message, outcome)                                      \
+/* The members that follow log.level, up to event.outcome, which alerts do not have. */
+#define HEAD(kind, action, category, type, message)                                         \
     ",\"message\":\"" message "\",\"ecs.version\":\"8.11.0\",\"service.name\":\"sessiond\"" \
-    ",\"event.kind\":\"event\",\"event.category\":[" category "],\"event.type\":[" type "]" \
-    ",\"event.action\":\"" action "\",\"event.outcome\":\"" outcome "\""
+    ",\"event.kind\":\"" kind "\",\"event.category\":[" category "],\"event.type\":[" type  \
+    "],\"event.action\":\"" action "\""
+#define OUTCOME(outcome) ",\"event.outcome\":\"" outcome "\""
 
 struct event_row {
     struct text heads[2]; /* success, failure */
@@ -28,10 +29,14 @@ static const struct event_row event_rows[AUDIT_EVENT_COUNT] = {
     {                                  \
         (literal), sizeof(literal) - 1 \
     }
-#define AUDIT_EVENT(id, action, category, type, done, failed, durable)            \
-    [AUDIT_##id] = {{TEXT_INIT(HEAD(action, category, type, done, "success")),    \
-                     TEXT_INIT(HEAD(action, category, type, failed, "failure"))}, \
+#define AUDIT_EVENT(id, action, category, type, done, failed, durable)                             \
+    [AUDIT_##id] = {{TEXT_INIT(HEAD("event", action, category, type, done) OUTCOME("success")),    \
+                     TEXT_INIT(HEAD("event", action, category, type, failed) OUTCOME("failure"))}, \
                     durable},
+#define AUDIT_ALERT(id, action, category, type)                                  \
+    [AUDIT_##id] = {{TEXT_INIT(HEAD("alert", action, category, type, "alert")),  \
+                     TEXT_INIT(HEAD("alert", action, category, type, "alert"))}, \
+                    false},
 #include "tbl/audit_events.h"
 #undef AUDIT_EVENT
 };
@@ -66,9 +71,9 @@ static void print_date(int64_t second, char out[DATE_LENGTH])
     put_digits(out + 17, 2, tm.tm_sec);
 }
 
-/* `{"@timestamp":"2026-11-22T09:35:09.123Z"`. Years 1970 to 9999: other times are not told by a
- * working clock, and are moved to the nearer end. */
-static void add_timestamp(struct buffer *line, int64_t wall_ms)
+/* Years 1970 to 9999: other times are not told by a working clock, and are moved to the nearer end.
+ */
+void audit_format_time(struct buffer *out, int64_t wall_ms)
 {
     static const int64_t last_ms = 253402300799999;
     static _Thread_local int64_t cached_second = -1;
@@ -79,13 +84,19 @@ static void add_timestamp(struct buffer *line, int64_t wall_ms)
         cached_second = wall_ms / 1000;
         print_date(cached_second, cached_date);
     }
-    char text[DATE_LENGTH + 6];
+    char text[DATE_LENGTH + 5];
     memcpy(text, cached_date, DATE_LENGTH);
     text[DATE_LENGTH] = '.';
     put_digits(text + DATE_LENGTH + 1, 3, wall_ms % 1000);
-    memcpy(text + DATE_LENGTH + 4, "Z\"", 2);
+    text[DATE_LENGTH + 4] = 'Z';
+    buffer_add(out, text, sizeof(text));
+}
+
+static void add_timestamp(struct buffer *line, int64_t wall_ms)
+{
     buffer_add_literal(line, "{\"@timestamp\":\"");
-    buffer_add(line, text, sizeof(text));
+    audit_format_time(line, wall_ms);
+    buffer_add_char(line, '"');
 }
 
 /* --- members --- */
@@ -206,6 +217,19 @@ void audit_format(struct buffer *line, const struct audit_record *record)
     add_request(line, record);
     add_subject(line, record);
     add_ended(line, record);
+}
+
+void audit_format_alert(struct buffer *line, const struct audit_record *record,
+                        const struct audit_rule *rule)
+{
+    add_timestamp(line, record->wall_ms);
+    buffer_add_literal(line, ",\"log.level\":\"warn\"");
+    buffer_add_text(line, event_rows[record->event].heads[0]);
+    ADD(line, "event.reason", rule->detail);
+    ADD(line, "event.id", rule->id);
+    ADD(line, "rule.name", rule->name);
+    ADD_NUMBER(line, "sessiond.count", rule->count);
+    add_subject(line, record);
 }
 
 void audit_format_notice(struct buffer *line, const struct audit_notice *notice)

@@ -21,6 +21,9 @@ struct audit_notice {
 /* Appends a notice as an open line, like audit_format(). */
 void audit_format_notice(struct buffer *line, const struct audit_notice *notice);
 
+/* Appends a time like 2026-11-22T09:35:09.123Z. */
+void audit_format_time(struct buffer *out, int64_t wall_ms);
+
 /* Name of the member that carries the number of a line. No text can contain it, since quotes in
  * texts are escaped. */
 #define AUDIT_SEQUENCE_MEMBER "\"event.sequence\":"

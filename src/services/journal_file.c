@@ -4,16 +4,14 @@
 
 #include <assert.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "directory.h"
 #include "memory.h"
+#include "owned_file.h"
 
 enum { CHUNK = 262144 };
 
@@ -39,18 +37,8 @@ void journal_file_fini(struct journal_file *file)
 
 bool journal_file_write(struct journal_file *file)
 {
-    size_t done = 0;
-    while (done < file->out.length) {
-        ssize_t count = write(file->fd, file->out.data + done, file->out.length - done);
-        if (count < 0 && errno == EINTR)
-            continue;
-        if (count <= 0) {
-            errno = count == 0 ? EIO : errno;
-            break;
-        }
-        done += (size_t)count;
-    }
-    bool whole = done == file->out.length;
+    size_t done;
+    bool whole = owned_file_write(file->fd, buffer_text(&file->out), &done);
     file->size += (int64_t)done;
     file->out.length = 0;
     return whole;
@@ -76,9 +64,7 @@ bool journal_file_sync(struct journal_file *file)
 
 bool journal_file_is_named(const struct journal_file *file)
 {
-    struct stat open_one, named_one;
-    return fstat(file->fd, &open_one) == 0 && stat(file->path, &named_one) == 0 &&
-           open_one.st_dev == named_one.st_dev && open_one.st_ino == named_one.st_ino;
+    return owned_file_is_named(file->fd, file->path);
 }
 
 /* --- writing anew --- */
@@ -92,17 +78,6 @@ static char *fresh_path(const char *path)
     return copy;
 }
 
-/* Made under its own name, so that a crash leaves the old file or the new one, both whole. It is
- * locked before it gets the name, so that there is no moment without. */
-static bool create(struct journal_file *fresh)
-{
-    if (unlink(fresh->path) != 0 && errno != ENOENT)
-        return false;
-    fresh->fd = open(fresh->path, O_RDWR | O_APPEND | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-    return fresh->fd >= 0 && fchmod(fresh->fd, 0600) == 0 &&
-           flock(fresh->fd, LOCK_EX | LOCK_NB) == 0;
-}
-
 bool journal_file_begin(const struct journal_file *file, uint64_t next_number,
                         struct journal_file *fresh)
 {
@@ -111,7 +86,9 @@ bool journal_file_begin(const struct journal_file *file, uint64_t next_number,
     char *path = fresh_path(file->path);
     journal_file_init(fresh, path, file->seal.keyring);
     free(path);
-    if (!create(fresh)) {
+    /* Under a name of its own, so that a crash leaves the old file or the new one, both whole. */
+    fresh->fd = owned_file_create(fresh->path);
+    if (fresh->fd < 0) {
         int saved = errno;
         journal_file_abandon(fresh);
         errno = saved;

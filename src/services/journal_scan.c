@@ -4,8 +4,6 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
-#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -13,40 +11,26 @@
 #include "journal_file.h"
 #include "log.h"
 #include "memory.h"
+#include "owned_file.h"
 
 enum { WINDOW = 1 << 20, NAMES_TRIED = 100 };
 
+static struct owned_file_name name_of(const struct journal_file *file)
+{
+    return (struct owned_file_name){"journal", file->path};
+}
+
 static bool explain(struct buffer *error, const struct journal_file *file, const char *what)
 {
-    buffer_addf(error, "journal file %s %s", file->path, what);
-    return false;
+    return owned_file_explain(error, name_of(file), what);
 }
 
 static bool explain_errno(struct buffer *error, const struct journal_file *file, const char *what)
 {
-    int cause = errno;
-    buffer_addf(error, "journal file %s %s: %s", file->path, what, strerrordesc_np(cause));
-    return false;
+    return owned_file_explain_errno(error, name_of(file), what);
 }
 
 /* --- reading --- */
-
-/* Reads up to `length` bytes at `offset`, fewer only at the end of the file; -1 with errno. */
-static ssize_t read_at(int fd, char *out, size_t length, int64_t offset)
-{
-    size_t done = 0;
-    while (done < length) {
-        ssize_t count = pread(fd, out + done, length - done, offset + (int64_t)done);
-        if (count < 0 && errno == EINTR)
-            continue;
-        if (count < 0)
-            return -1;
-        if (count == 0)
-            break;
-        done += (size_t)count;
-    }
-    return (ssize_t)done;
-}
 
 /* A piece of the file in memory, wide enough for a record wherever it begins. */
 struct window {
@@ -62,7 +46,7 @@ static struct text look(const struct journal_file *file, struct window *window, 
     size_t skipped = (size_t)(offset - window->start);
     bool at_end = window->start + (int64_t)window->length == file->size;
     if (!at_end && skipped + JOURNAL_RECORD_MAX > window->length) {
-        ssize_t count = read_at(file->fd, window->data, WINDOW, offset);
+        ssize_t count = owned_file_read(file->fd, window->data, WINDOW, offset);
         if (count <= 0) {
             errno = count == 0 ? EIO : errno; /* it was longer a moment ago */
             return (struct text){0};
@@ -117,7 +101,7 @@ static bool read_head(struct journal_file *file, uint64_t *next_number, struct b
     };
     uint8_t bytes[JOURNAL_HEAD];
     struct journal_head head;
-    ssize_t count = read_at(file->fd, (char *)bytes, sizeof(bytes), 0);
+    ssize_t count = owned_file_read(file->fd, (char *)bytes, sizeof(bytes), 0);
     if (count < 0)
         return explain_errno(error, file, "cannot be read");
     enum journal_head_reading reading = JOURNAL_HEAD_BAD;
@@ -157,7 +141,7 @@ static bool copy_rest(int from, int64_t offset, int to)
     char *chunk = xmalloc(WINDOW);
     ssize_t count;
     bool copied = true;
-    while (copied && (count = read_at(from, chunk, WINDOW, offset)) != 0) {
+    while (copied && (count = owned_file_read(from, chunk, WINDOW, offset)) != 0) {
         for (ssize_t done = 0, wrote; copied && done < count; done += wrote) {
             wrote = write(to, chunk + done, (size_t)(count - done));
             copied = wrote > 0;
@@ -211,38 +195,14 @@ static bool start_new(struct journal_file *file, struct journal_file_scan *scan,
     return explain_errno(error, file, "cannot be written");
 }
 
-static bool lock_and_examine(struct journal_file *file, struct buffer *error)
-{
-    struct stat status;
-    if (fstat(file->fd, &status) != 0)
-        return explain_errno(error, file, "cannot be read");
-    if (!S_ISREG(status.st_mode))
-        return explain(error, file, "is not a regular file");
-    bool locked = flock(file->fd, LOCK_EX | LOCK_NB) == 0;
-    if (!locked && errno != EWOULDBLOCK)
-        return explain_errno(error, file, "cannot be locked");
-    /* The lock of a file that another process has just replaced means nothing. */
-    if (!locked || !journal_file_is_named(file))
-        return explain(error, file, "is in use by another process: every node has its own");
-    if ((status.st_mode & 07777) != 0600 && fchmod(file->fd, 0600) != 0)
-        return explain_errno(error, file, "cannot be closed to others (mode 0600)");
-    file->size = status.st_size;
-    return true;
-}
-
 bool journal_file_open(struct journal_file *file,
                        void (*visit)(void *, const struct journal_record *), void *user,
                        struct journal_file_scan *scan, struct buffer *error)
 {
     *scan = (struct journal_file_scan){0};
-    /* O_NONBLOCK is for pipes, which are refused; it means nothing to regular files. */
-    file->fd = open(file->path, O_RDWR | O_APPEND | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
-    if (file->fd < 0 && errno == ENOENT)
-        return start_new(file, scan, error);
+    file->fd = owned_file_open(name_of(file), &file->size, error);
     if (file->fd < 0)
-        return explain_errno(error, file, "cannot be opened");
-    if (!lock_and_examine(file, error))
-        return false;
+        return file->size < 0 && start_new(file, scan, error);
     if (file->size == 0) {
         log_warning("journal_empty", "file=%s", file->path);
         return start_new(file, scan, error);

@@ -87,6 +87,7 @@ bool operation_open_token(struct operation *operation, enum token_kind kind, str
     if (!token_read(keyring, kind, text, ret)) {
         bool shaped = token_is_shaped(kind, text);
         operation_refuse(operation, bad, shaped ? TEXT(REASON_UNKNOWN) : TEXT(REASON_MALFORMED));
+        operation->forged = true;
         metrics_add(METRIC_TOKENS_REJECTED, 1);
         return false;
     }

@@ -85,6 +85,7 @@ class Node:
             "keys.file": self.key_file,
             "audit.file": self.audit,
             "journal.file": self.directory / "journal",
+            "alerts.file": self.directory / "alerts",
             "cache.snapshot": self.directory / "cache",
             "redis.timeout": f"{int(500 * SLOW)}ms",
             "redis.connect_timeout": f"{int(300 * SLOW)}ms",

@@ -1,0 +1,39 @@
+/* What is an alert only when there is much of it within a minute. */
+#include "alerts_private.h"
+#include "clock.h"
+
+/* Counts under the name; the alert's count is what there is the first time that this is too much,
+ * one from then on. */
+static bool is_too_much(struct alerts *alerts, uint64_t name, int64_t limit, int64_t *ret)
+{
+    pthread_mutex_lock(&alerts->lock);
+    int64_t count = minutes_count(alerts->counts, name, 1, clock_monotonic_ms());
+    pthread_mutex_unlock(&alerts->lock);
+    *ret = count == limit + 1 ? count : 1;
+    return count > limit;
+}
+
+void alerts_count_guess(struct alerts *alerts, struct text address)
+{
+    struct alert alert = {.kind = ALERT_KEY_GUESSING, .address = address};
+    int64_t limit = alerts ? atomic_load(&alerts->guesses) : 0;
+    if (limit > 0 &&
+        is_too_much(alerts, alerts_name(alerts, 'g', &address, 1), limit, &alert.count))
+        alerts_raise(alerts, &alert);
+}
+
+void alerts_count_forced_logout(struct alerts *alerts, const struct forced_logout *logout)
+{
+    const struct text actor[] = {logout->key, logout->actor};
+    const struct text pair[] = {logout->key, logout->actor, logout->tenant, logout->user_id};
+    struct alert alert = {.kind = ALERT_FORCED_LOGOUTS,
+                          .tenant = logout->key_tenant,
+                          .actor = logout->actor,
+                          .address = logout->address};
+    int64_t limit = alerts ? atomic_load(&alerts->forced_logouts) : 0;
+    int64_t ignored;
+    if (limit == 0 || is_too_much(alerts, alerts_name(alerts, 'u', pair, 4), 1, &ignored))
+        return; /* the same user again */
+    if (is_too_much(alerts, alerts_name(alerts, 'a', actor, 2), limit, &alert.count))
+        alerts_raise(alerts, &alert);
+}

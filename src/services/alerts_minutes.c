@@ -1,0 +1,82 @@
+/* The table of minutes: names are hashes already, so their low bits choose among sets of cells. */
+#include "alerts_minutes.h"
+
+#include <assert.h>
+#include <stdlib.h>
+
+#include "memory.h"
+
+enum { WAYS = 8 };
+
+struct minutes {
+    size_t cells;
+    struct minute table[];
+};
+
+struct minutes *minutes_create(size_t cells)
+{
+    assert(cells >= WAYS && (cells & (cells - 1)) == 0);
+    struct minutes *minutes = xcalloc(1, sizeof(*minutes) + cells * sizeof(minutes->table[0]));
+    minutes->cells = cells;
+    return minutes;
+}
+
+void minutes_destroy(struct minutes **minutes)
+{
+    free(*minutes);
+    *minutes = NULL;
+}
+
+bool minute_is_over(const struct minute *minute, int64_t now_ms)
+{
+    return now_ms - minute->began_ms >= MINUTE_MS;
+}
+
+/* What is given up first: a cell that is not used, then the one that began first. */
+static bool goes_before(const struct minute *a, const struct minute *b)
+{
+    if (!a->used || !b->used)
+        return !a->used && b->used;
+    return a->began_ms < b->began_ms;
+}
+
+struct minute *minutes_find(struct minutes *minutes, uint64_t name, int64_t now_ms,
+                            struct minute *displaced)
+{
+    size_t sets = minutes->cells / WAYS;
+    struct minute *set = &minutes->table[name % sets * WAYS];
+    struct minute *oldest = set;
+    *displaced = (struct minute){0};
+    for (struct minute *at = set; at < set + WAYS; at++) {
+        if (at->used && at->name == name)
+            return at;
+        if (goes_before(at, oldest))
+            oldest = at;
+    }
+    *displaced = *oldest;
+    *oldest = (struct minute){.name = name, .began_ms = now_ms};
+    return oldest;
+}
+
+struct minute *minutes_next(struct minutes *minutes, size_t *at)
+{
+    while (*at < minutes->cells) {
+        struct minute *minute = &minutes->table[(*at)++];
+        if (minute->used)
+            return minute;
+    }
+    return NULL;
+}
+
+int64_t minutes_count(struct minutes *minutes, uint64_t name, int64_t more, int64_t now_ms)
+{
+    struct minute displaced;
+    struct minute *minute = minutes_find(minutes, name, now_ms, &displaced);
+    if (minute_is_over(minute, now_ms)) {
+        minute->began_ms = now_ms;
+        minute->count = 0;
+    }
+    minute->used = true;
+    minute->count += more;
+    return minute->count;
+}

@@ -1,0 +1,74 @@
+/* Where alerts are posted to: the webhook's address and its secret. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "alerts_private.h"
+#include "private_file.h"
+
+#define OPTION           "alerts.webhook_secret_file"
+#define PREFIX           "whsec_"
+#define BYTES_OF(digits) ((digits)*3 / 4)
+
+/* base64 to base64url without padding; false if there is anything that is in neither. */
+static bool respell(char *digits, size_t *length)
+{
+    while (*length > 0 && digits[*length - 1] == '=')
+        (*length)--;
+    for (size_t i = 0; i < *length; i++)
+        if (digits[i] == '+')
+            digits[i] = '-';
+        else if (digits[i] == '/')
+            digits[i] = '_';
+        else if (digits[i] == '-' || digits[i] == '_')
+            return false;
+    return true;
+}
+
+/* The form of the Standard Webhooks' libraries is whsec_ and base64; anything else is the key as it
+ * is. */
+static bool read_secret(char *line, struct text secret, const char *path,
+                        struct alerts_target *target, struct buffer *error)
+{
+    static const size_t prefix = sizeof(PREFIX) - 1;
+    if (secret.length > prefix && memcmp(secret.data, PREFIX, prefix) == 0) {
+        size_t digits = secret.length - prefix;
+        bool spelled = respell(line + prefix, &digits);
+        target->secret_length = BYTES_OF(digits);
+        if (!spelled || !text_from_base64url(target->secret, target->secret_length,
+                                             (struct text){line + prefix, digits}))
+            return private_file_refuse(error, OPTION, path,
+                                       "what follows " PREFIX " is not base64");
+    } else {
+        target->secret_length = secret.length;
+        memcpy(target->secret, secret.data, secret.length);
+    }
+    if (target->secret_length < ALERTS_SECRET_MIN)
+        return private_file_refuse(error, OPTION, path, "shorter than 24 bytes");
+    return true;
+}
+
+struct alerts_target *alerts_target_load(const struct conf *conf, struct buffer *error)
+{
+    struct alerts_target *target = xcalloc(1, sizeof(*target));
+    target->url = xstrdup(conf->alerts_webhook_url);
+    if (target->url[0] == '\0')
+        return target;
+    const char *path = conf->alerts_webhook_secret_file;
+    char line[ALERTS_SECRET_MAX];
+    struct text secret;
+    if (!private_file_read_line(OPTION, path, line, sizeof(line), &secret, error) ||
+        !read_secret(line, secret, path, target, error))
+        alerts_target_free(&target);
+    crypto_wipe(line, sizeof(line));
+    return target;
+}
+
+void alerts_target_free(struct alerts_target **target)
+{
+    if (*target) {
+        crypto_wipe((*target)->secret, sizeof((*target)->secret));
+        free((*target)->url);
+        free(*target);
+    }
+    *target = NULL;
+}

@@ -1,0 +1,239 @@
+/* The thread of alerts: brings them to the audit and to disk, and posts them one after the other.
+ *
+ * While the disk fails alerts wait in memory, bounded. While the receiver fails they wait on disk:
+ * the first is tried again and again, at growing pauses with jitter, and the others behind it, so
+ * that they arrive in order. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "alerts_private.h"
+#include "clock.h"
+#include "jitter.h"
+#include "log.h"
+#include "metrics.h"
+
+enum {
+    PAUSE_MIN_MS = 500,
+    PAUSE_MAX_MS = 30000,
+    DISK_PAUSE_MS = 1000,
+    LOOK_MS = 1000, /* the longest sleep: how soon a minute of repetitions is known to be over */
+    LAST_MS = 1000  /* for what is left when the service stops */
+};
+
+/* --- to the audit and to disk --- */
+
+static void write_audit(struct alerts *alerts, const struct raised_alert *raised, struct text id)
+{
+    alerts->scratch.length = 0;
+    alert_record(&alerts->scratch, raised, id);
+    if (!audit_write(alerts->producer, buffer_text(&alerts->scratch), NULL))
+        audit_count_lost(alerts->producer);
+}
+
+/* Puts on record what was handed over, and behind the backlog, if it goes anywhere. */
+static void take_handed(struct alerts *alerts)
+{
+    pthread_mutex_lock(&alerts->lock);
+    struct buffer taken = alerts->handed;
+    alerts->handed = alerts->taken;
+    pthread_mutex_unlock(&alerts->lock);
+    for (size_t at = 0; at < taken.length;) {
+        struct raised_alert raised;
+        char id[ALERT_ID];
+        size_t length = alert_unpack(taken.data + at, &raised);
+        alert_make_id(id);
+        write_audit(alerts, &raised, (struct text){id, sizeof(id)});
+        if (alerts->target->url[0]) {
+            buffer_add(&alerts->backlog, id, sizeof(id));
+            buffer_add(&alerts->backlog, taken.data + at, length);
+        } else {
+            atomic_fetch_sub(&alerts->waiting, length);
+        }
+        at += length;
+    }
+    taken.length = 0;
+    alerts->taken = taken;
+    audit_flush(alerts->producer);
+}
+
+static void note_disk(struct alerts *alerts, bool good, int error)
+{
+    bool before = atomic_exchange(&alerts->written, good);
+    if (!good) {
+        metrics_add(METRIC_ALERTS_ERRORS, 1);
+        alerts->write_at_ms = clock_monotonic_ms() + DISK_PAUSE_MS;
+    }
+    if (before && !good)
+        log_error("alerts_failed", "file=%s error=%s", alerts->file.path, strerrorname_np(error));
+    else if (!before && good)
+        log_info("alerts_recovered", "file=%s", alerts->file.path);
+}
+
+/* Brings the first of the backlog into the file; its length, 0 if the disk failed. */
+static size_t write_first(struct alerts *alerts, const char *data)
+{
+    struct text id = {data, ALERT_ID};
+    struct raised_alert raised;
+    size_t length = alert_unpack(data + ALERT_ID, &raised);
+    int64_t lost = atomic_exchange(&alerts->lost, 0);
+    alerts->scratch.length = 0;
+    alert_print(&alerts->scratch, &raised, id, text_of(alerts->node), lost);
+    enum alerts_added added = alerts_file_add(&alerts->file, id, buffer_text(&alerts->scratch),
+                                              atomic_load(&alerts->max_bytes));
+    if (added == ALERTS_ADDED)
+        return ALERT_ID + length;
+    int error = errno;
+    atomic_fetch_add(&alerts->lost, lost + (added == ALERTS_FULL));
+    if (added == ALERTS_FULL)
+        metrics_add(METRIC_ALERTS_DROPPED, 1);
+    errno = error;
+    return added == ALERTS_FULL ? ALERT_ID + length : 0;
+}
+
+static void write_backlog(struct alerts *alerts)
+{
+    struct buffer *backlog = &alerts->backlog;
+    size_t at = 0, done = 1, count = 0;
+    if (backlog->length == 0 || clock_monotonic_ms() < alerts->write_at_ms)
+        return;
+    for (; at < backlog->length; at += done, count++) {
+        done = write_first(alerts, backlog->data + at);
+        if (done == 0)
+            break;
+    }
+    bool good = done > 0 && alerts_file_sync(&alerts->file);
+    note_disk(alerts, good, errno);
+    memmove(backlog->data, backlog->data + at, backlog->length - at);
+    backlog->length -= at;
+    atomic_fetch_sub(&alerts->waiting, at - count * ALERT_ID);
+}
+
+/* --- to the receiver --- */
+
+static void note_failure(struct alerts *alerts, const char *why)
+{
+    int64_t pause_ms = alerts->pause_ms > 0 ? alerts->pause_ms : PAUSE_MIN_MS;
+    alerts->send_at_ms = clock_monotonic_ms() + jitter_pause(&alerts->seed, pause_ms);
+    alerts->pause_ms = pause_ms * 2 < PAUSE_MAX_MS ? pause_ms * 2 : PAUSE_MAX_MS;
+    metrics_add(METRIC_ALERTS_FAILED, 1);
+    if (atomic_exchange(&alerts->delivered, false))
+        log_warning("alerts_not_delivered", "reason=\"%s\"", why);
+}
+
+static void note_delivery(struct alerts *alerts)
+{
+    alerts->send_at_ms = alerts->pause_ms = 0;
+    metrics_add(METRIC_ALERTS_DELIVERED, 1);
+    if (!atomic_exchange(&alerts->delivered, true))
+        log_info("alerts_delivered_again", "queued=%lld", (long long)alerts->file.queued - 1);
+    if (!alerts_file_delivered(&alerts->file, &alerts->sending))
+        note_disk(alerts, false, errno);
+}
+
+static bool is_time_to_send(const struct alerts *alerts)
+{
+    return alerts->target->url[0] && clock_monotonic_ms() >= alerts->send_at_ms;
+}
+
+static void send_first(struct alerts *alerts)
+{
+    const struct webhook_message message = {
+        .url = alerts->target->url,
+        .secret = {alerts->target->secret, alerts->target->secret_length},
+        .id = buffer_text(&alerts->sending.id),
+        .body = buffer_text(&alerts->sending.json),
+        .now_s = clock_wall_ms() / 1000};
+    webhook_send(alerts->webhook, &message);
+}
+
+/* Goes on with the attempt under way, begins the next. True while one is under way. */
+static bool deliver(struct alerts *alerts)
+{
+    char why[128];
+    enum webhook_state state = webhook_turn(alerts->webhook, why, sizeof(why));
+    if (state == WEBHOOK_DELIVERED)
+        note_delivery(alerts);
+    else if (state == WEBHOOK_FAILED)
+        note_failure(alerts, why);
+    if (state == WEBHOOK_SENDING)
+        return true;
+    if (!is_time_to_send(alerts) || !alerts_file_first(&alerts->file, &alerts->sending))
+        return false;
+    send_first(alerts);
+    return true;
+}
+
+/* --- turns --- */
+
+static void take_target(struct alerts *alerts)
+{
+    pthread_mutex_lock(&alerts->lock);
+    struct alerts_target *target = alerts->new_target;
+    alerts->new_target = NULL;
+    pthread_mutex_unlock(&alerts->lock);
+    if (!target)
+        return;
+    webhook_cancel(alerts->webhook);
+    alerts_target_free(&alerts->target);
+    alerts->target = target;
+    alerts->send_at_ms = alerts->pause_ms = 0;
+}
+
+static void tell_usage(struct alerts *alerts)
+{
+    atomic_store(&alerts->queued, alerts->file.queued);
+    atomic_store(&alerts->bytes, alerts->file.size);
+    metrics_gauge_set(METRIC_ALERTS_QUEUED, alerts->file.queued);
+}
+
+/* True while an attempt is under way. */
+static bool turn(struct alerts *alerts, bool last)
+{
+    take_target(alerts);
+    alerts_tell_repeats(alerts, last);
+    take_handed(alerts);
+    write_backlog(alerts);
+    bool sending = deliver(alerts);
+    tell_usage(alerts);
+    return sending;
+}
+
+static int64_t pause_of(const struct alerts *alerts, bool sending)
+{
+    int64_t until_ms = clock_monotonic_ms() + LOOK_MS;
+    if (!sending && alerts->file.queued > 0 && alerts->target->url[0] &&
+        alerts->send_at_ms < until_ms)
+        until_ms = alerts->send_at_ms;
+    if (alerts->backlog.length > 0 && alerts->write_at_ms < until_ms)
+        until_ms = alerts->write_at_ms;
+    int64_t pause_ms = until_ms - clock_monotonic_ms();
+    return pause_ms > 1 ? pause_ms : 1;
+}
+
+/* One attempt for each alert, until one fails or the time is over. */
+static void finish(struct alerts *alerts)
+{
+    int64_t until_ms = clock_monotonic_ms() + LAST_MS;
+    alerts->write_at_ms = 0;
+    bool sending = turn(alerts, true);
+    while (sending && clock_monotonic_ms() < until_ms) {
+        webhook_wait(alerts->webhook, until_ms - clock_monotonic_ms());
+        sending = deliver(alerts) && alerts->send_at_ms == 0;
+    }
+    webhook_cancel(alerts->webhook);
+    tell_usage(alerts);
+    if (alerts->backlog.length > 0)
+        log_error("alerts_lost", "file=%s bytes=%zu", alerts->file.path, alerts->backlog.length);
+}
+
+void *alerts_thread_run(void *user)
+{
+    struct alerts *alerts = user;
+    pthread_setname_np(pthread_self(), "alerts");
+    metrics_attach();
+    while (!atomic_load(&alerts->stopping))
+        webhook_wait(alerts->webhook, pause_of(alerts, turn(alerts, false)));
+    finish(alerts);
+    return NULL;
+}
