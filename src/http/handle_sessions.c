@@ -52,7 +52,10 @@ static struct text give_cookie(struct request *request, const struct operation *
                                const struct pair *pair, bool remember)
 {
     int64_t max_age_s = remember ? pair->access_expires_s - operation->now_ms / 1000 : -1;
-    return cookies_give(request, pair->access_token, request->conf->policy_same_site, max_age_s);
+    struct policy policy;
+    policy_of_tenant(request->conf, operation->tenancy ? operation->tenancy->policy : NULL,
+                     &policy);
+    return cookies_give(request, pair->access_token, (enum same_site)policy.same_site, max_age_s);
 }
 
 static void finish_login(struct operation *operation)
