@@ -9,6 +9,7 @@
 #include "conf.h"
 #include "crypto.h"
 #include "err.h"
+#include "etag.h"
 #include "journal.h"
 #include "memory.h"
 #include "store.h"
@@ -214,6 +215,25 @@ struct list_devices {
 };
 /* The living sessions of the token's owner or of the named user, and what holds for the user. */
 void session_list(struct list_devices *list);
+
+/* Attributes: what callers keep with a session, one JSON object, shown at each validation. */
+#define ATTRIBUTES_MAX 4096 /* bytes of compact JSON */
+enum attributes_action { ATTRIBUTES_GET, ATTRIBUTES_PUT, ATTRIBUTES_PATCH };
+struct attributes {
+    struct operation base;
+    struct text token; /* of the session */
+    struct text tenant;
+    bool tenant_bound; /* as in validate */
+    enum attributes_action action;
+    struct text given;    /* PUT: the object, compact JSON; PATCH: the merge patch (RFC 7396) */
+    struct text if_match; /* the condition of a change (etag.h), or absent */
+
+    struct text json;       /* as they are now: one object, compact */
+    char etag[ETAG_LENGTH]; /* of this session with these attributes */
+};
+/* Reads or changes them; needs Redis. Of parallel changes none is lost. ERR_PRECONDITION_FAILED,
+ * ERR_TOO_LARGE, ERR_BODY_INVALID for what is no merge patch. */
+void session_attributes(struct attributes *attributes);
 
 /* Ends sessions: kick, logout and logout-all in one. */
 enum end_scope { END_ONE, END_PRESENTED, END_ALL };

@@ -23,6 +23,11 @@ void handle_user_devices(struct request *request);
 void handle_user_kick(struct request *request);
 void handle_user_logout_all(struct request *request);
 
+/* handle_attributes.c */
+void handle_attributes(struct request *request);
+void handle_put_attributes(struct request *request);
+void handle_patch_attributes(struct request *request);
+
 /* cors.c */
 void handle_preflight(struct request *request);
 

@@ -9,7 +9,6 @@
 #define FINGERPRINT_MAX 256
 #define USER_AGENT_MAX  512
 #define ADDRESS_MAX     45
-#define ATTRIBUTES_MAX  4096
 #define ROLES_MAX       32
 
 /* A row of json_read()'s table. */

@@ -31,6 +31,13 @@ const struct route routes[] = {
     {PLANE_MAIN, "POST", "/v1/users/{user_id}/logout-all", handle_user_logout_all, "tenant",
      ACCESS_SERVICE, SCOPE_MANAGE, -1, AUDIT_LOGOUT_ALL, true},
 
+    {PLANE_MAIN, "GET", "/v1/session/attributes", handle_attributes, "tenant", ACCESS_TOKEN,
+     SCOPE_MANAGE, 0, AUDIT_ATTRIBUTES, true},
+    {PLANE_MAIN, "PUT", "/v1/session/attributes", handle_put_attributes, "tenant", ACCESS_TOKEN,
+     SCOPE_MANAGE, -1, AUDIT_SET_ATTRIBUTES, true},
+    {PLANE_MAIN, "PATCH", "/v1/session/attributes", handle_patch_attributes, "tenant", ACCESS_TOKEN,
+     SCOPE_MANAGE, -1, AUDIT_SET_ATTRIBUTES, true},
+
     /* Stands for every path when a browser asks whether a page may call. */
     {PLANE_MAIN, "OPTIONS", "*", handle_preflight, NULL, ACCESS_PUBLIC, 0, 0, AUDIT_PREFLIGHT,
      true},

@@ -9,6 +9,8 @@
 
 #include "json.h"
 
+static const char attributes_mark[] = ",\"attributes\":";
+
 static void write_device(struct json_writer *writer, const struct device *device)
 {
     json_name(writer, "device");
@@ -86,6 +88,36 @@ struct text shown_device(struct text shown)
         return TEXT("{}");
     size_t start = (size_t)(found - shown.data) + sizeof(mark) - 1;
     return (struct text){shown.data + start, value_end(shown, start) - start};
+}
+
+/* Where the attributes' member begins with its comma, or the members end. */
+static size_t attributes_start(struct text shown)
+{
+    struct text device = shown_device(shown);
+    size_t from = (size_t)(device.data + device.length - shown.data);
+    const char *found = memmem(shown.data + from, shown.length - from, attributes_mark,
+                               sizeof(attributes_mark) - 1);
+    return found ? (size_t)(found - shown.data) : shown.length;
+}
+
+struct text shown_attributes(struct text shown)
+{
+    size_t start = attributes_start(shown) + sizeof(attributes_mark) - 1;
+    if (start >= shown.length)
+        return TEXT("{}");
+    return (struct text){shown.data + start, shown.length - start};
+}
+
+struct text shown_with_attributes(struct arena *arena, struct text shown, struct text attributes)
+{
+    const size_t mark = sizeof(attributes_mark) - 1;
+    size_t kept = attributes_start(shown);
+    char *text = arena_alloc(arena, kept + mark + attributes.length);
+    char *end = mempcpy(text, shown.data, kept);
+    /* As at login: no attributes, no member. */
+    if (attributes.length > 2)
+        end = mempcpy(mempcpy(end, attributes_mark, mark), attributes.data, attributes.length);
+    return (struct text){text, (size_t)(end - text)};
 }
 
 struct text shown_complete(struct arena *arena, struct text stored,

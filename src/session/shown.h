@@ -17,6 +17,10 @@ struct text shown_complete(struct arena *arena, struct text stored,
 struct text shown_roles(struct text shown);
 /* The value of "device" in shown members, as JSON text. */
 struct text shown_device(struct text shown);
+/* The value of "attributes" in shown members, "{}" if they have none. */
+struct text shown_attributes(struct text shown);
+/* The members with other attributes, a JSON object; in the arena. */
+struct text shown_with_attributes(struct arena *arena, struct text shown, struct text attributes);
 /* A member's string (its name at most 8 bytes) out of a device object, unescaped into the arena;
  * absent if it is not there. */
 struct text shown_device_member(struct arena *arena, struct text device, const char *name);
