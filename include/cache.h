@@ -101,10 +101,12 @@ bool cache_load(struct cache *cache, const struct keyring *keyring, const char *
                 int64_t max_age_ms, size_t *loaded, struct buffer *error);
 
 /* The thread that saves to cache.snapshot (as of the start) every cache.snapshot_interval, and once
- * more when it is stopped. Without a path there is none: NULL, which the other two calls take. */
+ * more when it is stopped; so it does with the tenants (tenants.h), if there are any. Without a path
+ * there is none: NULL, which the other two calls take. */
 struct cache_saver;
+struct tenants;
 struct cache_saver *
-cache_saver_start(struct cache *cache, struct keyring *keyring,
+cache_saver_start(struct cache *cache, struct tenants *tenants, struct keyring *keyring,
                   int64_t (*verified)(void *user, const struct cache_entry *entry), void *user);
 /* A new keyring, of which a reference is taken. */
 void cache_saver_rekey(struct cache_saver *saver, struct keyring *keyring);

@@ -60,8 +60,9 @@ struct tenants_usage {
 void tenants_usage(struct tenants *tenants, struct tenants_usage *ret);
 
 /* On disk, beside the cache's snapshot and under the same conditions (cache.h): sealed, written
- * whole and renamed; loaded rows have generation 0. Both block. */
+ * whole and renamed; loaded rows have generation 0, and never replace what is there. Both block. */
+#define TENANTS_SUFFIX ".tenants" /* behind the path of cache.snapshot */
 bool tenants_save(struct tenants *tenants, struct keyring *keyring, const char *path,
                   struct buffer *error);
-bool tenants_load(struct tenants *tenants, const struct conf *conf, const struct keyring *keyring,
-                  const char *path, size_t *loaded, struct buffer *error);
+bool tenants_load(struct tenants *tenants, const struct keyring *keyring, const char *path,
+                  size_t *loaded, struct buffer *error);

@@ -221,14 +221,11 @@ static bool cache_up(struct daemon *daemon, const struct conf *conf, struct buff
     size_t loaded = 0;
     (void)error;
     daemon->cache = cache_create(conf);
-    daemon->tenants = tenants_create((size_t)conf->cache_policy_bytes);
     if (conf->cache_snapshot[0] == '\0')
         return true;
     if (!cache_load(daemon->cache, daemon->keyring, conf->cache_snapshot, conf->outage_grace * 1000,
-                    &loaded, &trouble)) {
-        metrics_add(METRIC_SNAPSHOT_ERRORS, 1);
+                    &loaded, &trouble))
         log_messages("snapshot_ignored", buffer_text(&trouble));
-    }
     log_info("snapshot_loaded", "entries=%zu", loaded);
     buffer_free(&trouble);
     return true;
@@ -236,8 +233,31 @@ static bool cache_up(struct daemon *daemon, const struct conf *conf, struct buff
 
 static void cache_down(struct daemon *daemon)
 {
-    tenants_destroy(&daemon->tenants);
     cache_destroy(&daemon->cache);
+}
+
+/* The same for the tenants: what was known last of their policies and cutoffs. */
+static bool tenants_up(struct daemon *daemon, const struct conf *conf, struct buffer *error)
+{
+    struct buffer path = {0}, trouble = {0};
+    size_t loaded = 0;
+    (void)error;
+    daemon->tenants = tenants_create((size_t)conf->cache_policy_bytes);
+    if (conf->cache_snapshot[0] == '\0')
+        return true;
+    buffer_addf(&path, "%s%s", conf->cache_snapshot, TENANTS_SUFFIX);
+    buffer_add_char(&path, '\0');
+    if (!tenants_load(daemon->tenants, daemon->keyring, path.data, &loaded, &trouble))
+        log_messages("snapshot_ignored", buffer_text(&trouble));
+    log_info("tenants_loaded", "tenants=%zu", loaded);
+    buffer_free(&path);
+    buffer_free(&trouble);
+    return true;
+}
+
+static void tenants_down(struct daemon *daemon)
+{
+    tenants_destroy(&daemon->tenants);
 }
 
 static bool sessions_up(struct daemon *daemon, const struct conf *conf, struct buffer *error)
@@ -247,7 +267,8 @@ static bool sessions_up(struct daemon *daemon, const struct conf *conf, struct b
     daemon->sessions = session_service_start(daemon->store, daemon->cache, daemon->tenants,
                                              daemon->journal, daemon->keyring);
     daemon->saver =
-        cache_saver_start(daemon->cache, daemon->keyring, session_entry_verified, daemon->sessions);
+        cache_saver_start(daemon->cache, daemon->tenants, daemon->keyring, session_entry_verified,
+                          daemon->sessions);
     return true;
 }
 
@@ -295,6 +316,7 @@ static const struct step {
     {"store", store_up, store_down},
     {"journal", journal_up, journal_down},
     {"cache", cache_up, cache_down},
+    {"tenants", tenants_up, tenants_down},
     {"places", places_up, places_down},
     {"sessions", sessions_up, sessions_down},
     {"http", http_up, http_down},

@@ -85,7 +85,7 @@ START_TEST(it_saves_every_interval_and_once_more_at_the_end)
 {
     publish(path, 1);
     ck_assert(put(1));
-    struct cache_saver *saver = cache_saver_start(cache, keyring, NULL, NULL);
+    struct cache_saver *saver = cache_saver_start(cache, NULL, keyring, NULL, NULL);
     wait_for(METRIC_SNAPSHOT_SAVES, 2, 5);
     ck_assert_uint_eq(load(), 1);
     ck_assert(put(2));
@@ -100,7 +100,7 @@ END_TEST
 START_TEST(it_does_not_save_before_its_time_and_takes_a_new_interval)
 {
     publish(path, 86400);
-    struct cache_saver *saver = cache_saver_start(cache, keyring, NULL, NULL);
+    struct cache_saver *saver = cache_saver_start(cache, NULL, keyring, NULL, NULL);
     nanosleep(&(struct timespec){.tv_sec = 1}, NULL);
     ck_assert_int_eq(metrics_read(METRIC_SNAPSHOT_SAVES), 0);
     publish(path, 1);
@@ -115,7 +115,7 @@ END_TEST
 START_TEST(without_a_path_there_is_no_saver)
 {
     publish("", 1);
-    struct cache_saver *saver = cache_saver_start(cache, keyring, NULL, NULL);
+    struct cache_saver *saver = cache_saver_start(cache, NULL, keyring, NULL, NULL);
     ck_assert_ptr_null(saver);
     cache_saver_rekey(saver, keyring);
     cache_saver_stop(&saver);
@@ -135,7 +135,7 @@ static uint8_t key_of_file(void)
 START_TEST(it_seals_with_the_newest_key_of_the_ring_it_was_given_last)
 {
     publish(path, 86400);
-    struct cache_saver *saver = cache_saver_start(cache, keyring, NULL, NULL);
+    struct cache_saver *saver = cache_saver_start(cache, NULL, keyring, NULL, NULL);
     keyring_unref(&keyring);
     keyring = support_keyring(SUPPORT_NAMES SUPPORT_KEY_1 SUPPORT_KEY_2);
     cache_saver_rekey(saver, keyring);
@@ -167,7 +167,7 @@ START_TEST(failing_is_told_once_and_so_is_that_it_works_again)
     int fd = open(log, O_WRONLY | O_CREAT | O_APPEND, 0600);
     ck_assert_int_ge(dup2(fd, STDERR_FILENO), 0);
     publish(file, 1);
-    struct cache_saver *saver = cache_saver_start(cache, keyring, NULL, NULL);
+    struct cache_saver *saver = cache_saver_start(cache, NULL, keyring, NULL, NULL);
     wait_for(METRIC_SNAPSHOT_ERRORS, 2, 10);
     ck_assert_int_eq(mkdir(folder, 0700), 0);
     wait_for(METRIC_SNAPSHOT_SAVES, 2, 10);
@@ -192,7 +192,7 @@ START_TEST(a_full_disk_does_not_end_the_process)
     ck_assert_int_ge(child, 0);
     if (child == 0) {
         setrlimit(RLIMIT_FSIZE, &(struct rlimit){1000, 1000});
-        struct cache_saver *saver = cache_saver_start(cache, keyring, NULL, NULL);
+        struct cache_saver *saver = cache_saver_start(cache, NULL, keyring, NULL, NULL);
         cache_saver_stop(&saver);
         _exit(metrics_read(METRIC_SNAPSHOT_ERRORS) == 1 ? 0 : 1);
     }

@@ -427,7 +427,7 @@ static bool load(void)
     tenants = tenants_create(PLENTY);
     view = tenants_view_create(tenants);
     error.length = 0;
-    return tenants_load(tenants, conf, keyring, path, &loaded, &error);
+    return tenants_load(tenants, keyring, path, &loaded, &error);
 }
 
 static void assert_refuses(const char *why)
@@ -502,7 +502,7 @@ START_TEST(a_file_does_not_replace_what_is_there)
     ck_assert(load());
     ck_assert(put(1, 12, 7));
     tenants_forget(tenants, tag_of(2).bytes);
-    ck_assert(tenants_load(tenants, conf, keyring, path, &loaded, &error));
+    ck_assert(tenants_load(tenants, keyring, path, &loaded, &error));
     ck_assert_uint_eq(loaded, 0);
     assert_found(1, 12, 7);
 }

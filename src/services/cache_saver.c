@@ -8,6 +8,7 @@
 
 #include "cache.h"
 #include "metrics.h"
+#include "tenants.h"
 
 static const int64_t second_ns = 1000000000;
 /* The longest sleep: how soon a new interval is noticed. */
@@ -16,7 +17,8 @@ enum { LOOK_SECONDS = 5 };
 struct cache_saver {
     pthread_t thread;
     struct cache *cache;
-    char *path;
+    struct tenants *tenants; /* NULL: none */
+    char *path, *tenants_path;
     int64_t (*verified)(void *user, const struct cache_entry *entry);
     void *user;
     bool failing; /* the thread's */
@@ -79,15 +81,21 @@ static void note(struct cache_saver *saver, bool saved, const struct buffer *err
     saver->failing = !saved;
 }
 
+/* Of two errors the first is told. */
 static void save(struct cache_saver *saver)
 {
     pthread_mutex_lock(&saver->lock);
     struct keyring *keyring = keyring_ref(saver->keyring);
     pthread_mutex_unlock(&saver->lock);
-    struct buffer error = {0};
+    struct buffer error = {0}, second = {0};
     bool saved =
         cache_save(saver->cache, keyring, saver->path, saver->verified, saver->user, &error);
+    if (saver->tenants)
+        saved =
+            tenants_save(saver->tenants, keyring, saver->tenants_path, saved ? &error : &second) &&
+            saved;
     note(saver, saved, &error);
+    buffer_free(&second);
     buffer_free(&error);
     keyring_unref(&keyring);
 }
@@ -120,10 +128,12 @@ static void release(struct cache_saver *saver)
     pthread_cond_destroy(&saver->wake);
     pthread_mutex_destroy(&saver->lock);
     free(saver->path);
+    free(saver->tenants_path);
     free(saver);
 }
 
-static struct cache_saver *create(struct cache *cache, struct keyring *keyring, const char *path)
+static struct cache_saver *create(struct cache *cache, struct tenants *tenants,
+                                  struct keyring *keyring, const char *path)
 {
     struct cache_saver *saver = xcalloc(1, sizeof(*saver));
     pthread_condattr_t attributes;
@@ -133,18 +143,21 @@ static struct cache_saver *create(struct cache *cache, struct keyring *keyring, 
     pthread_condattr_destroy(&attributes);
     pthread_mutex_init(&saver->lock, NULL);
     saver->cache = cache;
+    saver->tenants = tenants;
     saver->keyring = keyring_ref(keyring);
     saver->path = xstrdup(path);
+    saver->tenants_path = xmalloc(strlen(path) + sizeof(TENANTS_SUFFIX));
+    stpcpy(stpcpy(saver->tenants_path, path), TENANTS_SUFFIX);
     return saver;
 }
 
 struct cache_saver *
-cache_saver_start(struct cache *cache, struct keyring *keyring,
+cache_saver_start(struct cache *cache, struct tenants *tenants, struct keyring *keyring,
                   int64_t (*verified)(void *user, const struct cache_entry *entry), void *user)
 {
     struct conf *conf = conf_current();
     struct cache_saver *saver =
-        conf->cache_snapshot[0] ? create(cache, keyring, conf->cache_snapshot) : NULL;
+        conf->cache_snapshot[0] ? create(cache, tenants, keyring, conf->cache_snapshot) : NULL;
     conf_unref(&conf);
     if (!saver)
         return NULL;

@@ -78,11 +78,8 @@ bool tenants_save(struct tenants *tenants, struct keyring *keyring, const char *
 
 struct loading {
     struct tenants *tenants;
-    const struct conf *conf;
     int64_t monotonic_ms;
     size_t stored;
-    size_t refused;       /* rows whose policy is none any more */
-    struct buffer reason; /* of the first of them */
 };
 
 struct entry {
@@ -127,16 +124,13 @@ static bool read_entry(struct text *left, struct entry *ret)
     return true;
 }
 
-/* False if there is a policy and it is not valid, which it was when it was saved: the defaults of
- * the configuration have changed, or what members there are. */
-static bool read_policy(struct loading *loading, struct entry *entry)
+/* False if what should be a policy is none. */
+static bool read_policy(struct entry *entry)
 {
     struct buffer error = {0};
     if (entry->policy.length == 0)
         return true;
-    entry->tenant.policy = policy_parse(loading->conf, entry->policy, &error);
-    if (!entry->tenant.policy && loading->refused++ == 0)
-        buffer_add_text(&loading->reason, buffer_text(&error));
+    entry->tenant.policy = policy_restore(entry->policy, &error);
     buffer_free(&error);
     return entry->tenant.policy != NULL;
 }
@@ -158,25 +152,18 @@ static bool store_entries(void *user, struct text entries)
     struct loading *loading = user;
     while (entries.length > 0) {
         struct entry entry;
-        if (!read_entry(&entries, &entry))
+        if (!read_entry(&entries, &entry) || !read_policy(&entry))
             return false;
-        if (read_policy(loading, &entry))
-            store_entry(loading, &entry);
+        store_entry(loading, &entry);
     }
     return true;
 }
 
-bool tenants_load(struct tenants *tenants, const struct conf *conf, const struct keyring *keyring,
-                  const char *path, size_t *loaded, struct buffer *error)
+bool tenants_load(struct tenants *tenants, const struct keyring *keyring, const char *path,
+                  size_t *loaded, struct buffer *error)
 {
-    struct loading loading = {
-        .tenants = tenants, .conf = conf, .monotonic_ms = clock_monotonic_ms()};
+    struct loading loading = {.tenants = tenants, .monotonic_ms = clock_monotonic_ms()};
     bool whole = sealed_file_load(&kind, keyring, path, store_entries, &loading, error);
-    if (loading.refused > 0)
-        buffer_addf(error, "%ssnapshot %s has %zu policies that are not valid any more: %.*s",
-                    error->length > 0 ? "\n" : "", path, loading.refused,
-                    (int)loading.reason.length, loading.reason.data);
-    buffer_free(&loading.reason);
     *loaded = loading.stored;
-    return whole && loading.refused == 0;
+    return whole;
 }
