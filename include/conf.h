@@ -82,8 +82,8 @@ void conf_dump(const struct conf *conf, bool commented, struct buffer *out);
 /* All defaults, for conf_dump() and tests. */
 struct conf *conf_defaults(void);
 
-/* What an option may be, for who takes such a value from elsewhere. `offset` is that of its field in
- * struct conf; words are "first|second", NULL for numbers. */
+/* What an option may be, for who takes such a value from elsewhere. `offset` is that of its field
+ * in struct conf; words are "first|second", NULL for numbers. */
 struct conf_bounds {
     int64_t minimum, maximum;
     const char *words;

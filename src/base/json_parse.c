@@ -189,9 +189,9 @@ json_t *json_parse_object(struct text body, struct buffer *error)
     json_error_t fault;
     json_t *root =
         json_loadb(body.length > 0 ? body.data : "", body.length, JSON_REJECT_DUPLICATES, &fault);
-    if (root && json_is_object(root))
+    if (json_is_object(root))
         return root;
-    if (root)
+    if (root != NULL)
         buffer_add_literal(error, "The body must be a JSON object");
     else if (json_error_code(&fault) == json_error_duplicate_key)
         complain_duplicate(&fault, error);

@@ -28,9 +28,9 @@ enum policy_say { POLICY_SAY_TENANT, POLICY_SAY_SMALLEST, POLICY_SAY_LARGEST };
 
 struct policy_row {
     const char *path;
-    enum policy_kind kind;
     size_t offset; /* of the int64_t in struct policy */
     size_t option; /* of the default in struct conf */
+    enum policy_kind kind;
     enum policy_say say;
 };
 extern const struct policy_row policy_rows[POLICY_MEMBERS];

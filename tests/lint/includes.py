@@ -19,8 +19,8 @@ BELOW = {
 # The layer whose contract a header in include/ is. Files in include/tbl belong to the one that
 # expands them, and are seen by everybody.
 CONTRACTS = {
-    "base": "text clock err json memory crypto conf log metrics address breaker private_file jitter",
-    "services": "audit cache journal alerts place policy",
+    "base": "text clock err json memory crypto conf log metrics address breaker private_file jitter etag",
+    "services": "audit cache journal alerts place policy tenants ratelimit",
     "store": "store",
     "session": "token record session",
     "http": "http",
