@@ -142,6 +142,7 @@ static enum err establish_by_cookie(struct request *request, struct text *detail
     }
     request->caller.kind = CALLER_USER;
     request->caller.token = token;
+    request->caller.by_cookie = true;
     return cors_admit_cookie(request, detail);
 }
 

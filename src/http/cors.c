@@ -66,6 +66,11 @@ void handle_preflight(struct request *request)
 void cors_add_headers(struct MHD_Response *response, const struct request *request)
 {
     const char *known = request->private->known_origin;
+    if (request->caller.by_cookie) {
+        /* Whoever embeds the answer, as an image or a script, is not to have it in his process. */
+        MHD_add_response_header(response, "X-Content-Type-Options", "nosniff");
+        MHD_add_response_header(response, "Cross-Origin-Resource-Policy", "same-origin");
+    }
     if (request->conf->browser_origins.count == 0 || request->worker->plane != PLANE_MAIN)
         return;
     if (cors_is_preflight(request)) {

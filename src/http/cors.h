@@ -13,7 +13,7 @@ void cors_note(struct request *request);
 /* True for the question that a browser asks before a call: OPTIONS with Origin and
  * Access-Control-Request-Method. */
 bool cors_is_preflight(const struct request *request);
-/* The headers that every answer to a known origin carries. */
+/* The headers that tell browsers which pages may read the answer. */
 void cors_add_headers(struct MHD_Response *response, const struct request *request);
 
 /* May a request that the browser's cookie authenticates do what it asks? Safe methods may; others

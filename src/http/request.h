@@ -27,7 +27,8 @@ struct caller {
     const struct service_key *key; /* CALLER_SERVICE */
     struct text operator_name;     /* X-Operator, checked; services only */
     struct text
-        token; /* presented sa_ token: Authorization of a user, X-Session-Token of a service */
+        token;      /* presented sa_ token: Authorization of a user, X-Session-Token of a service */
+    bool by_cookie; /* the token came in the session cookie */
     struct text address; /* the user's own address as far as the connection tells (trusted proxies
                             unwrapped) */
     struct text peer;    /* the connection's address; "unix" for a Unix socket */

@@ -96,6 +96,15 @@ def test_a_session_cookie_is_a_credential_like_the_token(site):
     assert answer.header("Set-Cookie") is None
 
 
+def test_no_page_embeds_what_a_cookie_opens(site):
+    token = site.login(cookie=True)["access_token"]
+    for headers, status in ((cookie(token), 200), (cookie("sa_none"), 401)):
+        answer = call(site, "GET", "/v1/validate", headers)
+        assert answer.status == status
+        assert answer.header("Cross-Origin-Resource-Policy") == "same-origin"
+        assert answer.header("X-Content-Type-Options") == "nosniff"
+
+
 def test_pieces_of_a_cookie_header_are_read_as_one(site):
     login = site.login(cookie=True)
     with RawSocket(site.node.port) as raw:
