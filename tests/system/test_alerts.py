@@ -1,0 +1,380 @@
+"""Alerts: audit lines and signed posts, none lost, each under one id."""
+
+import base64
+import hashlib
+import hmac
+import http.server
+import json
+import os
+import re
+import secrets
+import signal
+import ssl
+import subprocess
+import threading
+import time
+
+import pytest
+
+from checks import check_problem
+from daemon import ADMIN, SERVICE, new_key, unique
+from redis_servers import free_port, wait_until
+
+FULL = os.environ.get("SESSIOND_TEST_FULL") == "1"
+ALERT_ID = re.compile(r"alert_[0-9a-f]{32}")
+
+
+class Post:
+    """What the receiver got."""
+
+    def __init__(self, headers, body):
+        self.headers, self.body = headers, body
+        self.id = headers["webhook-id"]
+        self.json = json.loads(body)
+        self.data = self.json["data"]
+
+    def is_signed_with(self, key):
+        signed = b".".join([self.id.encode(), self.headers["webhook-timestamp"].encode(), self.body])
+        mac = hmac.new(key, signed, hashlib.sha256).digest()
+        return self.headers["webhook-signature"] == "v1," + base64.b64encode(mac).decode()
+
+
+class Receiver:
+    """An HTTP server that takes alerts; `answers` are the statuses it gives, then 204."""
+
+    def __init__(self, certificate=None):
+        self.port = free_port()
+        self.certificate = certificate
+        self.posts, self.answers = [], []
+        self.may_answer = threading.Event()
+        self.may_answer.set()
+        self.server = None
+
+    @property
+    def url(self):
+        return f"http{'s' if self.certificate else ''}://127.0.0.1:{self.port}/alerts"
+
+    def up(self):
+        receiver = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self):
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                receiver.posts.append(Post(self.headers, body))
+                receiver.may_answer.wait(30)
+                self.send_response(receiver.answers.pop(0) if receiver.answers else 204)
+                self.send_header("Location", receiver.url)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+            do_GET = do_POST
+
+            def log_message(self, *_):
+                pass
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", self.port), Handler)
+        self.server.daemon_threads = True
+        if self.certificate:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(self.certificate)
+            self.server.socket = context.wrap_socket(self.server.socket, server_side=True)
+        threading.Thread(target=self.server.serve_forever, args=(0.05,), daemon=True).start()
+        return self
+
+    def down(self):
+        if self.server:
+            self.may_answer.set()
+            self.server.shutdown()
+            self.server.server_close()
+            self.server = None
+
+    def wait(self, count, seconds=15):
+        wait_until(lambda: len(self.posts) >= count, seconds, f"{count} posts")
+        return self.posts[:count]
+
+
+@pytest.fixture
+def receiver():
+    receiver = Receiver().up()
+    yield receiver
+    receiver.down()
+
+
+@pytest.fixture
+def secret(tmp_path):
+    """The file of the secret, and the key."""
+    path, key = tmp_path / "webhook-secret", secrets.token_urlsafe(32)
+    path.write_text(key + "\n")
+    path.chmod(0o600)
+    return path, key.encode()
+
+
+@pytest.fixture
+def begin(start, secret):
+    """Starts a node whose alerts go to a receiver; X-Forwarded-For names the caller's address."""
+    def with_receiver(receiver=None, **options):
+        webhook = {"alerts__webhook_url": receiver.url if receiver else "",
+                   "alerts__webhook_secret_file": secret[0]}
+        return start(server__trusted_proxies="127.0.0.0/8", **webhook, **options)
+    return with_receiver
+
+
+def guess(daemon, address, count, key=None):
+    """So many calls with a wrong key from the address."""
+    for _ in range(count):
+        answer = daemon.call("GET", "/v1/users/x", None, key or new_key(),
+                             {"X-Forwarded-For": address})
+        assert answer.status in (401, 429), answer
+
+
+def addresses(count, network=0):
+    return [f"198.51.{network}.{n + 1}" for n in range(count)]
+
+
+def alert_lines(node, count, seconds=5):
+    def found():
+        return [line for line in node.audit_lines() if line["event.action"] == "alert"]
+    wait_until(lambda: len(found()) >= count, seconds, f"{count} audit lines of alerts")
+    lines = found()
+    assert len(lines) == count, lines
+    return lines
+
+
+def queue(node):
+    return node.ops.call("GET", "/readyz").json["alerts"]["queued"]
+
+
+def wait_for_queue(node, count):
+    wait_until(lambda: queue(node) == count, 10, f"{count} alerts on disk")
+
+
+def test_an_alert_is_an_audit_line_and_a_signed_post(begin, receiver, secret):
+    daemon = begin(receiver, policy__refresh_grace=0)
+    user = unique()
+    login = daemon.login(user)
+    assert daemon.refresh(login["refresh_token"]).status == 200
+    before = int(time.time())
+    answer = daemon.refresh(login["refresh_token"], ip="203.0.113.9")
+    assert check_problem(answer, 401, "refresh_invalid")["reason"] == "reuse"
+
+    post = receiver.wait(1)[0]
+    assert ALERT_ID.fullmatch(post.id)
+    assert post.is_signed_with(secret[1])
+    assert not post.is_signed_with(secret[1] + b"x")
+    assert before <= int(post.headers["webhook-timestamp"]) <= time.time()
+    assert post.headers["Content-Type"] == "application/json"
+    assert post.json["type"] == "sessiond.alert.refresh_reuse"
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", post.json["timestamp"])
+    detail = post.data.pop("detail")
+    assert detail and post.data.pop("node")
+    assert post.data == {"id": post.id, "kind": "refresh_reuse", "tenant": "default", "count": 1,
+                         "user_id": user, "session_id": login["session_id"],
+                         "address": "203.0.113.9"}
+
+    line = alert_lines(daemon.node, 1)[0]
+    expected = {"event.kind": "alert", "event.category": ["intrusion_detection"],
+                "event.type": ["info"], "log.level": "warn", "rule.name": "refresh_reuse",
+                "event.id": post.id, "event.reason": detail, "sessiond.count": 1,
+                "organization.id": "default", "user.id": user, "source.ip": "203.0.113.9",
+                "sessiond.session_id": login["session_id"]}
+    assert {name: line.get(name) for name in expected} == expected
+    assert "http.request.id" not in line and "event.outcome" not in line
+
+
+def test_without_a_webhook_an_alert_is_an_audit_line_only(begin):
+    daemon = begin(alerts__guesses_per_minute=1)
+    guess(daemon, "198.51.100.1", 2)
+    alert_lines(daemon.node, 1)
+    assert queue(daemon.node) == 0
+
+
+def test_key_guessing_is_told_once_and_counted(begin, receiver):
+    daemon = begin(receiver, alerts__guesses_per_minute=5)
+    guess(daemon, "198.51.100.1", 5)
+    guess(daemon, "198.51.100.2", 5)
+    for _ in range(3):
+        daemon.call("GET", "/v1/validate", None, "sa_" + "x" * 60, {"X-Forwarded-For": "198.51.100.1"})
+    post = receiver.wait(1)[0]
+    assert (post.data["kind"], post.data["address"], post.data["count"]) == \
+        ("key_guessing", "198.51.100.1", 6)
+    guess(daemon, "198.51.100.2", 1)
+    assert receiver.wait(2)[1].data["address"] == "198.51.100.2"
+    # What came within the minute is counted; a stop does not wait for the minute's end.
+    daemon.node.stop()
+    more = receiver.wait(3)[2].data
+    assert (more["address"], more["count"]) == ("198.51.100.1", 2)
+    assert len(receiver.posts) == 3
+
+
+def test_many_forced_logouts_by_one_operator(begin, receiver):
+    daemon = begin(receiver, alerts__forced_logouts_per_minute=3)
+
+    def end(user, operator, times=1):
+        for _ in range(times):
+            daemon.login(user)
+            answer = daemon.call("POST", f"/v1/users/{user}/logout-all", None, SERVICE,
+                                 {"X-Operator": operator})
+            assert answer.status == 200 and answer.json["ended"] == 1, answer
+
+    for _ in range(2):
+        end(unique(), "eve")
+    end(unique(), "eve", times=3)
+    for _ in range(3):
+        end(unique(), "bob")
+    for _ in range(4):  # users themselves, and those who have nothing to end
+        token = daemon.login()["access_token"]
+        assert daemon.call("POST", "/v1/logout-all", None, token).status == 200
+        assert daemon.call("POST", f"/v1/users/{unique()}/logout-all", None, SERVICE,
+                           {"X-Operator": "eve"}).status == 200
+    last = unique()
+    login = daemon.login(last)
+    assert not receiver.posts
+    assert daemon.kick(last, login["session_id"], headers={"X-Operator": "eve"}).status == 200
+    data = receiver.wait(1)[0].data
+    assert (data["kind"], data["actor"], data["count"], data["tenant"]) == \
+        ("forced_logouts", "eve", 4, "default")
+    assert "user_id" not in data
+    alert_lines(daemon.node, 1)
+    assert len(receiver.posts) == 1
+
+
+def test_m8_none_is_lost_while_the_receiver_is_down(begin, receiver, secret):
+    """The receiver is away, sessiond is killed, starts, stops, starts: then all come, once, in order."""
+    receiver.down()
+    daemon = begin(receiver, alerts__guesses_per_minute=1)
+    node = daemon.node
+    went_down = time.monotonic()
+    told = []
+    for network, end in enumerate((node.kill, node.stop, None)):
+        told += addresses(10, network)
+        for address in addresses(10, network):
+            guess(daemon, address, 2)
+        wait_for_queue(node, len(told))
+        if end:
+            end()
+            node.start()
+            wait_for_queue(node, len(told))
+    assert node.metric("sessiond_alerts_failed_total") >= 1
+    assert node.ops.call("GET", "/readyz").json["checks"]["alerts"] == "warn"
+    if FULL:
+        time.sleep(max(0, 60 - (time.monotonic() - went_down)))
+    receiver.up()
+    posts = receiver.wait(len(told), 45)
+    wait_for_queue(node, 0)
+    assert [post.data["address"] for post in posts] == told
+    assert len({post.id for post in posts}) == len(receiver.posts) == len(told)
+    assert all(post.is_signed_with(secret[1]) for post in receiver.posts)
+    assert [line["event.id"] for line in alert_lines(node, len(told))] == [post.id for post in posts]
+    assert node.ops.call("GET", "/readyz").json["checks"]["alerts"] == "pass"
+    assert node.metric("sessiond_alerts_delivered_total") == len(told)
+
+
+def test_what_is_not_2xx_is_sent_again_under_the_same_id(begin, receiver, secret):
+    receiver.answers = [500, 302, 200]
+    daemon = begin(receiver, alerts__guesses_per_minute=1)
+    guess(daemon, "198.51.100.1", 2)
+    posts = receiver.wait(3)
+    wait_for_queue(daemon.node, 0)
+    assert len({post.id for post in posts}) == 1 and len({post.body for post in posts}) == 1
+    assert all(post.is_signed_with(secret[1]) for post in posts)
+    assert daemon.node.metric("sessiond_alerts_failed_total") == 2
+    assert len(receiver.posts) == 3, "a redirect was followed"
+
+
+def test_a_receiver_that_does_not_answer_holds_up_nothing_but_itself(begin, receiver):
+    receiver.may_answer.clear()
+    daemon = begin(receiver, alerts__guesses_per_minute=1)
+    guess(daemon, "198.51.100.1", 2)
+    receiver.wait(1)
+    for address in addresses(5):
+        guess(daemon, address, 2)
+    wait_for_queue(daemon.node, 6)  # on disk already
+    daemon.node.kill()
+    receiver.may_answer.set()
+    daemon.node.start()
+    wait_for_queue(daemon.node, 0)
+    assert {post.data["address"] for post in receiver.posts} == {"198.51.100.1", *addresses(5)}
+
+
+def test_a_full_queue_counts_and_tells_what_it_dropped(begin, receiver):
+    receiver.down()
+    daemon = begin(receiver, alerts__guesses_per_minute=1, alerts__max_bytes="64K")
+    node = daemon.node
+    count = 0
+    while node.metric("sessiond_alerts_dropped_total") < 3:
+        assert count < 1000
+        guess(daemon, f"198.51.{count // 250}.{count % 250 + 1}", 2)
+        count += 1
+    queued = queue(node)
+    wait_until(lambda: queue(node) + node.metric("sessiond_alerts_dropped_total") == count, 5, "all")
+    dropped = int(node.metric("sessiond_alerts_dropped_total"))
+    assert (node.directory / "alerts").stat().st_size <= 65536
+    receiver.up()
+    receiver.wait(count - dropped, 45)
+    wait_for_queue(node, 0)
+    assert queued == len(receiver.posts) == count - dropped
+    guess(daemon, "198.51.99.1", 2)
+    last = receiver.wait(count - dropped + 1)[-1].data
+    assert (last["address"], last["lost_before"]) == ("198.51.99.1", dropped)
+    assert not any("lost_before" in post.data for post in receiver.posts[:-1])
+
+
+def test_a_certificate_that_nobody_vouches_for_is_refused(begin, tmp_path):
+    pem = tmp_path / "receiver.pem"
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
+                    "-nodes", "-days", "2", "-subj", "/CN=127.0.0.1", "-addext",
+                    "subjectAltName=IP:127.0.0.1", "-keyout", pem, "-out", tmp_path / "crt"],
+                   check=True, capture_output=True)
+    pem.write_text(pem.read_text() + (tmp_path / "crt").read_text())
+    receiver = Receiver(certificate=pem).up()
+    try:
+        daemon = begin(receiver, alerts__guesses_per_minute=1)
+        guess(daemon, "198.51.100.1", 2)
+        wait_until(lambda: daemon.node.metric("sessiond_alerts_failed_total") >= 1, 10, "a failure")
+        assert not receiver.posts and queue(daemon.node) == 1
+    finally:
+        receiver.down()
+
+
+def test_a_reload_takes_another_receiver_and_secret_or_nothing(begin, receiver, secret, tmp_path):
+    other = Receiver().up()
+    try:
+        daemon = begin(receiver, alerts__guesses_per_minute=1)
+        node = daemon.node
+        key = secrets.token_bytes(32)
+        path = tmp_path / "other-secret"
+        path.write_text("whsec_" + base64.b64encode(key).decode())
+        path.chmod(0o644)
+        node.write_config(alerts__webhook_url=other.url, alerts__webhook_secret_file=path)
+        node.signal(signal.SIGHUP)
+        wait_until(lambda: "config_refused" in node.log_text(), 5, "a refusal")
+        assert "alerts.webhook_secret_file" in node.log_text()
+        guess(daemon, "198.51.100.1", 2)
+        assert receiver.wait(1)[0].is_signed_with(secret[1])
+        path.chmod(0o600)
+        node.signal(signal.SIGHUP)
+        wait_until(lambda: "config_reloaded" in node.log_text(), 5, "the reload")
+        guess(daemon, "198.51.100.2", 2)
+        assert other.wait(1)[0].is_signed_with(key)
+        assert len(receiver.posts) == 1
+    finally:
+        other.down()
+
+
+@pytest.mark.parametrize("options, words", [
+    ({"alerts.webhook_url": "ftp://127.0.0.1/"}, "webhook_url must be"),
+    ({"alerts.webhook_url": "https:///path"}, "webhook_url must be"),
+    ({"alerts.webhook_url": "http://127.0.0.1/", "alerts.webhook_secret_file": ""},
+     "webhook_url needs a webhook_secret_file"),
+    ({"alerts.file": ""}, "[alerts] file must be"),
+])
+def test_a_webhook_that_cannot_be_is_refused_at_start(begin, options, words):
+    node = begin(begin_now=False).node
+    node.options.update(options)
+    node.write_config()
+    node.spawn()
+    assert node.process.wait(10) == 2, node.log_text()
+    node.process = None
+    assert words in node.log_text(), node.log_text()
