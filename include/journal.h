@@ -43,7 +43,7 @@ struct revocation {
     uint8_t owner[JOURNAL_OWNER];
     union {
         uint8_t session[JOURNAL_SESSION]; /* REVOKE_SESSION: the one; REVOKE_BEFORE: the exempt */
-        int64_t until_s;                  /* REVOKE_FREEZE: it ends by itself then; 0: it does not */
+        int64_t until_s; /* REVOKE_FREEZE: it ends by itself then; 0: it does not */
     };
     bool has_exempt;
     int64_t before_ms;

@@ -211,6 +211,7 @@ struct list_devices {
     int64_t limit;
     bool frozen;
     struct text frozen_reason;
+    int64_t frozen_until_s; /* 0: until it is lifted */
     int64_t not_before_s;
 };
 /* The living sessions of the token's owner or of the named user, and what holds for the user. */
@@ -251,3 +252,14 @@ struct end_sessions {
     struct text why;     /* reason for the tombstones */
 };
 void session_end(struct end_sessions *end);
+
+/* Freezes a user: all sessions end, and nobody logs in until it is lifted or over. A freeze is kept
+ * in the journal while Redis is away; lifting needs Redis. */
+struct freeze {
+    struct operation base;
+    struct text tenant, user_id;
+    bool lift;
+    struct text why; /* what a login is told; the sessions end with REASON_FROZEN */
+    int64_t until_s; /* it ends by itself then; 0: it does not */
+};
+void session_freeze(struct freeze *freeze);

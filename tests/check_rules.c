@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../src/session/freezing.h"
 #include "../src/session/shown.h"
 #include "support_keys.h"
 #include "support_run.h"
@@ -398,6 +399,21 @@ START_TEST(a_freeze_never_expires)
 }
 END_TEST
 
+START_TEST(a_freeze_that_ends_by_itself_is_kept_until_then)
+{
+    int64_t far_s = BASE + 2 * FREEZING_REMEMBERED_S;
+    struct user_state state = {.user = {.frozen = true, .frozen_until_s = far_s}};
+    ck_assert_int_eq(settle(&state, 10).expire_ms, far_s * 1000);
+}
+END_TEST
+
+START_TEST(that_a_user_was_unfrozen_is_remembered_as_long_as_an_older_freeze_may_turn_up)
+{
+    struct user_state state = {.user = {.decided_ms = (BASE + 5) * 1000}};
+    ck_assert_int_eq(settle(&state, 10).expire_ms, (BASE + 5 + FREEZING_REMEMBERED_S) * 1000);
+}
+END_TEST
+
 START_TEST(tombstones_are_forgotten_in_time_and_do_not_pile_up)
 {
     enum { MANY = 150 };
@@ -491,6 +507,9 @@ static Suite *rules_suite(void)
     tcase_add_test(settling, settling_buries_the_idle_forgets_the_expired_and_spares_the_living);
     tcase_add_test(settling, the_cutoff_outlives_every_session_that_it_kills);
     tcase_add_test(settling, a_freeze_never_expires);
+    tcase_add_test(settling, a_freeze_that_ends_by_itself_is_kept_until_then);
+    tcase_add_test(settling,
+                   that_a_user_was_unfrozen_is_remembered_as_long_as_an_older_freeze_may_turn_up);
     tcase_add_test(settling, tombstones_are_forgotten_in_time_and_do_not_pile_up);
     tcase_add_test(settling, the_device_is_cut_out_of_any_text_that_callers_can_send);
     tcase_add_test(settling, shown_members_are_completed_from_the_session_id);

@@ -38,53 +38,12 @@ void handle_kick(struct request *request)
     session_end(end);
 }
 
-/* The user that the path names, within the key's tenant. False if the request was answered. */
-static bool named_user(struct request *request, struct text *tenant, struct text *user_id)
-{
-    *user_id = request->parameters[0];
-    if (user_id->length > USER_ID_MAX) {
-        request_fail(request, ERR_BAD_REQUEST, TEXT("\"user_id\" must be 1 to 128 bytes"),
-                     (struct text){0});
-        return false;
-    }
-    return request_tenant(request, request_query(request, "tenant"), tenant);
-}
-
 void handle_user_devices(struct request *request)
 {
     struct list_devices *list = arena_zalloc(&request->arena, sizeof(*list));
     if (!named_user(request, &list->tenant, &list->user_id))
         return;
     request_begin(request, &list->base, finish_list);
-    session_list(list);
-}
-
-static void finish_user(struct operation *operation)
-{
-    struct request *request = request_of(operation);
-    const struct list_devices *list = (const struct list_devices *)operation;
-    request_note(request, operation);
-    if (operation->err != ERR_OK) {
-        request_fail_operation(request, operation);
-        return;
-    }
-    struct json_writer writer = {.out = request_body(request)};
-    json_open_object(&writer);
-    json_member_string(&writer, "user_id", list->user_id);
-    json_member_bool(&writer, "frozen", list->frozen);
-    json_member_string(&writer, "frozen_reason", list->frozen_reason);
-    json_member_int(&writer, "devices", (int64_t)list->count);
-    json_member_int(&writer, "not_before", list->not_before_s);
-    json_close_object(&writer);
-    request_answer(request, 200, true);
-}
-
-void handle_user(struct request *request)
-{
-    struct list_devices *list = arena_zalloc(&request->arena, sizeof(*list));
-    if (!named_user(request, &list->tenant, &list->user_id))
-        return;
-    request_begin(request, &list->base, finish_user);
     session_list(list);
 }
 

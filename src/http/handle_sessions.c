@@ -267,7 +267,7 @@ void finish_ended(struct operation *operation)
     struct request *request = request_of(operation);
     request_note(request, operation);
     if (operation->err == ERR_OK)
-        answer_ended(request, (const struct end_sessions *)operation);
+        answer_ended(request, operation);
     else
         request_fail_operation(request, operation);
 }

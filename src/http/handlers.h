@@ -18,7 +18,6 @@ void finish_ended(struct operation *operation);
 /* handle_devices.c */
 void handle_devices(struct request *request);
 void handle_kick(struct request *request);
-void handle_user(struct request *request);
 void handle_user_devices(struct request *request);
 void handle_user_kick(struct request *request);
 void handle_user_logout_all(struct request *request);
@@ -30,6 +29,11 @@ void handle_patch_attributes(struct request *request);
 
 /* cors.c */
 void handle_preflight(struct request *request);
+
+/* handle_users.c */
+void handle_user(struct request *request);
+void handle_freeze(struct request *request);
+void handle_unfreeze(struct request *request);
 
 /* handle_ops.c */
 void handle_livez(struct request *request);

@@ -62,9 +62,8 @@ void answer_devices(struct request *request, const struct list_devices *list)
     request_answer(request, 200, true);
 }
 
-void answer_ended(struct request *request, const struct end_sessions *end)
+void answer_ended(struct request *request, const struct operation *operation)
 {
-    const struct operation *operation = &end->base;
     struct json_writer writer = {.out = request_body(request)};
     json_open_object(&writer);
     json_member_int(&writer, "ended", (int64_t)operation->ended_count);
@@ -137,6 +136,17 @@ bool token_tenant(struct request *request, struct text *tenant, bool *bound)
         return true;
     *bound = !any;
     return request_tenant(request, named, tenant);
+}
+
+bool named_user(struct request *request, struct text *tenant, struct text *user_id)
+{
+    *user_id = request->parameters[0];
+    if (user_id->length > USER_ID_MAX) {
+        request_fail(request, ERR_BAD_REQUEST, TEXT("\"user_id\" must be 1 to 128 bytes"),
+                     (struct text){0});
+        return false;
+    }
+    return request_tenant(request, request_query(request, "tenant"), tenant);
 }
 
 bool check_address(struct request *request, struct text address)

@@ -24,7 +24,7 @@ void answer_session(struct request *request, const struct validate *validate);
 /* *devices*. */
 void answer_devices(struct request *request, const struct list_devices *list);
 /* *ended*: 200, or 202 while the change is only in the journal. */
-void answer_ended(struct request *request, const struct end_sessions *end);
+void answer_ended(struct request *request, const struct operation *operation);
 
 /* A new pair, after login or refresh. */
 struct pair {
@@ -46,6 +46,8 @@ void write_sessions(struct json_writer *writer, const char *name,
 /* Which tenant a presented token must be of: a bound key's own; what a "*" key's query names;
  * nobody's for a user. False if the request was answered. */
 bool token_tenant(struct request *request, struct text *tenant, bool *bound);
+/* The user that the path names, within the key's tenant. False if the request was answered. */
+bool named_user(struct request *request, struct text *tenant, struct text *user_id);
 /* True if absent or an IP address; otherwise answers 400. */
 bool check_address(struct request *request, struct text address);
 /* Reason word of api.md, [a-z_]{1,32}; absent becomes `otherwise`; others are answered with

@@ -28,6 +28,10 @@ const struct route routes[] = {
      ACCESS_SERVICE, SCOPE_MANAGE, 0, AUDIT_DEVICES, true},
     {PLANE_MAIN, "DELETE", "/v1/users/{user_id}/devices/{session_id}", handle_user_kick,
      "tenant reason", ACCESS_SERVICE, SCOPE_MANAGE, 0, AUDIT_KICK, true},
+    {PLANE_MAIN, "POST", "/v1/users/{user_id}/freeze", handle_freeze, "tenant", ACCESS_SERVICE,
+     SCOPE_MANAGE, -1, AUDIT_FREEZE, true},
+    {PLANE_MAIN, "POST", "/v1/users/{user_id}/unfreeze", handle_unfreeze, "tenant", ACCESS_SERVICE,
+     SCOPE_MANAGE, -1, AUDIT_UNFREEZE, true},
     {PLANE_MAIN, "POST", "/v1/users/{user_id}/logout-all", handle_user_logout_all, "tenant",
      ACCESS_SERVICE, SCOPE_MANAGE, -1, AUDIT_LOGOUT_ALL, true},
 

@@ -69,7 +69,10 @@ static void list_state(struct listing *listing, struct user_state *state)
     qsort(list->sessions, list->count, sizeof(*list->sessions), newest_first);
     list->limit = policy.max_devices;
     list->frozen = rules_frozen(&state->user, operation->now_ms / 1000);
-    list->frozen_reason = state->user.frozen_reason;
+    if (list->frozen) {
+        list->frozen_reason = state->user.frozen_reason;
+        list->frozen_until_s = state->user.frozen_until_s;
+    }
     list->not_before_s = state->user.not_before_ms / 1000;
 }
 

@@ -10,8 +10,6 @@
 #include "tenant.h"
 
 enum {
-    /* A cutoff that is made without Redis, which orders changes, allows for clocks that differ. */
-    CLOCKS_APART_MS = 1000,
     /* Sessions that a user may end without Redis, which knows which there are: names are cheap, and
      * the journal's room is everybody's. Who has more can end all at once. */
     BLIND_MOST = 100,
@@ -252,14 +250,6 @@ static void end_operation(struct end_change *work)
 
 /* --- without --- */
 
-/* What a store that cannot be reached, or that does not know what it does, answers. */
-static bool is_outage(enum err err)
-{
-    return err == ERR_STORE_UNAVAILABLE || err == ERR_STORE_TIMEOUT || err == ERR_STORE_REFUSED ||
-           err == ERR_STORE_DENIED || err == ERR_STORE_PROTOCOL || err == ERR_STORE_BEHIND ||
-           err == ERR_STORE_CONTENDED || err == ERR_SEAL_KEY_UNKNOWN;
-}
-
 static void revocation_kept(struct journal_ticket *ticket, bool written)
 {
     struct end_change *work =
@@ -356,7 +346,7 @@ static void finish_end(struct change *change)
 {
     struct end_change *work = (struct end_change *)change;
     struct operation *operation = change->operation;
-    if (is_outage(operation->err)) {
+    if (revocation_needs_journal(operation->err)) {
         end_without_store(work);
         return;
     }

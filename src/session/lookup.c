@@ -7,6 +7,7 @@
 
 #include "cached.h"
 #include "clock.h"
+#include "freezing.h"
 #include "metrics.h"
 #include "shown.h"
 
@@ -146,6 +147,16 @@ static struct found found_live(struct lookup *lookup, struct session *session, i
     return (struct found){.kind = FOUND_LIVE, .value = buffer_text(&lookup->value)};
 }
 
+/* A freeze of this node may not have reached Redis yet. */
+static void apply_freezing(struct lookup *lookup, struct user_record *user)
+{
+    struct journal *journal = lookup->worker->service->journal;
+    size_t count;
+    const struct revocation *list =
+        journal_of_owner(journal, owner_bytes(&lookup->codec.owner), &lookup->arena, &count);
+    (void)freezing_apply(user, freezing_last(list, count));
+}
+
 static struct found judge_session(struct lookup *lookup, const struct record *record,
                                   const struct store_reply *reply, int64_t version)
 {
@@ -155,6 +166,7 @@ static struct found judge_session(struct lookup *lookup, const struct record *re
     memcpy(session.id, lookup->key.session, SESSION_ID);
     if (!state_read_user(&lookup->codec, field_of(reply, FIELD_USER), &lookup->arena, &user))
         return unreadable();
+    apply_freezing(lookup, &user);
     struct text revoked = rules_revoked(&user, &session, clock_wall_ms());
     if (text_equal(revoked, TEXT(REASON_FROZEN)))
         return refused(REASON_FROZEN);

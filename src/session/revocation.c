@@ -3,10 +3,23 @@
 
 #include <string.h>
 
+#include "freezing.h"
 #include "metrics.h"
 #include "operation.h"
 #include "rules.h"
 #include "tenants.h"
+
+bool revocation_needs_journal(enum err err)
+{
+    return err == ERR_STORE_UNAVAILABLE || err == ERR_STORE_TIMEOUT || err == ERR_STORE_REFUSED ||
+           err == ERR_STORE_DENIED || err == ERR_STORE_PROTOCOL || err == ERR_STORE_BEHIND ||
+           err == ERR_STORE_CONTENDED || err == ERR_SEAL_KEY_UNKNOWN;
+}
+
+struct text revocation_reason(const struct revocation *revocation)
+{
+    return revocation->kind == REVOKE_FREEZE ? TEXT(REASON_FROZEN) : revocation->reason;
+}
 
 bool revocation_refuses(struct operation *operation, const struct token *token, enum err err)
 {
@@ -16,7 +29,7 @@ bool revocation_refuses(struct operation *operation, const struct token *token, 
                       operation->arena, &found))
         return false;
     struct tombstone tombstone = {
-        .reason = found.reason,
+        .reason = revocation_reason(&found),
         .actor = found.actor,
         .ended_s = found.at_ms / 1000,
     };
@@ -25,13 +38,17 @@ bool revocation_refuses(struct operation *operation, const struct token *token, 
     return true;
 }
 
+static bool has_cutoff(const struct revocation *revocation)
+{
+    return revocation->kind == REVOKE_BEFORE || revocation->kind == REVOKE_FREEZE;
+}
+
 static bool kills(const struct revocation *revocation, const uint8_t id[SESSION_ID])
 {
     bool named = memcmp(revocation->session, id, SESSION_ID) == 0;
     if (revocation->kind == REVOKE_SESSION)
         return named;
-    return revocation->kind == REVOKE_BEFORE &&
-           token_session_created_ms(id) < revocation->before_ms &&
+    return has_cutoff(revocation) && token_session_created_ms(id) < revocation->before_ms &&
            !(revocation->has_exempt && named);
 }
 
@@ -40,7 +57,7 @@ static void bury(struct user_state *state, struct session *session, struct edit 
 {
     int64_t end_s = rules_lifetimes(session, policy).session_s;
     struct tombstone tombstone = {
-        .reason = revocation->reason,
+        .reason = revocation_reason(revocation),
         .actor = revocation->actor,
         .ended_s = revocation->at_ms / 1000,
         .forget_s = end_s > now_ms / 1000 ? end_s : now_ms / 1000 + 1,
@@ -71,11 +88,32 @@ static bool bury_killed(struct user_state *state, struct edit *edit,
 static bool raise_cutoff(struct user_state *state, struct edit *edit,
                          const struct revocation *revocation)
 {
-    if (revocation->kind != REVOKE_BEFORE || state->user.not_before_ms >= revocation->before_ms)
+    if (!has_cutoff(revocation) || state->user.not_before_ms >= revocation->before_ms)
         return false;
     state->user.not_before_ms = revocation->before_ms;
     state->user.has_exempt = revocation->has_exempt;
-    memcpy(state->user.exempt, revocation->session, SESSION_ID);
+    if (revocation->has_exempt)
+        memcpy(state->user.exempt, revocation->session, SESSION_ID);
+    if (edit) {
+        edit_set_user(edit, &state->user);
+        edit->raises_epoch = true;
+    }
+    return true;
+}
+
+/* Who is frozen is so since then: also sessions that were made meanwhile, where nobody knew, end,
+ * and for good. */
+static bool apply_freezing(struct user_state *state, struct edit *edit,
+                           const struct revocation *last, const struct policy *policy,
+                           int64_t now_ms)
+{
+    if (!freezing_apply(&state->user, last))
+        return false;
+    if (rules_frozen(&state->user, now_ms / 1000)) {
+        rules_end_before_now(state, &state->user, now_ms);
+        while (state->session_count > 0)
+            bury(state, &state->sessions[state->session_count - 1], edit, last, policy, now_ms);
+    }
     if (edit) {
         edit_set_user(edit, &state->user);
         edit->raises_epoch = true;
@@ -113,7 +151,8 @@ bool revocation_apply(struct operation *operation, struct user_state *state,
         any = raise_cutoff(state, edit, &list[i]) || any;
     }
     bury_of_tenant(operation, state, edit, policy);
-    return any;
+    const struct revocation *last = freezing_last(list, count);
+    return apply_freezing(state, edit, last, policy, operation->now_ms) || any;
 }
 
 static struct revocation begin(const struct operation *operation, const struct user_tag *owner,

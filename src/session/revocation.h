@@ -4,12 +4,25 @@
 #include "change.h"
 #include "rules.h"
 
+enum {
+    /* What is said without Redis, which orders changes, allows for clocks that differ. */
+    CLOCKS_APART_MS = 1000
+};
+
+/* True for what a store that cannot be reached, or does not know what it does, answers: then the
+ * journal must do. */
+bool revocation_needs_journal(enum err err);
+
 /* Refuses with `err` for a session that was revoked here; false if it was not. */
 bool revocation_refuses(struct operation *operation, const struct token *token, enum err err);
 
+/* Why a session died of it: the reason that was given, but "frozen" for all that a freeze ends. */
+struct text revocation_reason(const struct revocation *revocation);
+
 /* Applies the journal's revocations of the owner to a state that was read: the sessions become
- * graves, the cutoff is raised; in the edit too, unless that is NULL. True if there was something
- * that Redis had not. The cutoff of the operation's tenant is applied likewise, to the sessions. */
+ * graves, the cutoff is raised, the user is frozen or not as was said last; in the edit too, unless
+ * that is NULL. True if there was something that Redis had not. The cutoff of the operation's tenant
+ * is applied likewise, to the sessions. */
 bool revocation_apply(struct operation *operation, struct user_state *state,
                       const struct user_tag *owner, struct edit *edit, const struct policy *policy);
 

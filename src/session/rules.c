@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+#include "freezing.h"
+
 /* Tombstones of one user that are kept; the ids sort by age. */
 #define GRAVES_KEPT 100
 
@@ -209,8 +211,8 @@ static void settle_graves(struct edit *edit, const struct user_state *state, int
 }
 
 /* Until when the edited hash matters: its sessions, its graves, and the cutoff, which must outlive
- * every session that it kills, in case Redis brings one back. A freeze matters until it is lifted.
- */
+ * every session that it kills, in case Redis brings one back. A freeze matters until it is lifted,
+ * and who was frozen or not as long as somebody may come with an older word. */
 static int64_t settled_expiry_s(const struct user_state *state, const struct session *fresh,
                                 const struct policy *policy, int64_t now_s)
 {
@@ -226,7 +228,11 @@ static int64_t settled_expiry_s(const struct user_state *state, const struct ses
     if (state->unreadable_count > 0)
         expiry_s = greater(expiry_s, now_s + policy->refresh_ttl);
     expiry_s = greater(expiry_s, contexts_until_s(&state->contexts));
-    return state->user.frozen ? 0 : expiry_s;
+    if (state->user.decided_ms > 0)
+        expiry_s = greater(expiry_s, state->user.decided_ms / 1000 + FREEZING_REMEMBERED_S);
+    if (!state->user.frozen)
+        return expiry_s;
+    return state->user.frozen_until_s > 0 ? greater(expiry_s, state->user.frozen_until_s) : 0;
 }
 
 void rules_settle(struct edit *edit, struct user_state *state, const struct session *fresh,

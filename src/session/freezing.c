@@ -1,0 +1,32 @@
+/* The order of freezes and lifts: pure, of records and revocations only. */
+#include "freezing.h"
+
+static bool is_decision(const struct revocation *revocation)
+{
+    return revocation->kind == REVOKE_FREEZE || revocation->kind == REVOKE_LIFT;
+}
+
+const struct revocation *freezing_last(const struct revocation *list, size_t count)
+{
+    const struct revocation *last = NULL;
+    for (size_t i = 0; i < count; i++)
+        if (is_decision(&list[i]) && (!last || list[i].before_ms >= last->before_ms))
+            last = &list[i];
+    return last;
+}
+
+bool freezing_apply(struct user_record *user, const struct revocation *last)
+{
+    if (!last || last->before_ms <= user->decided_ms)
+        return false;
+    user->decided_ms = last->before_ms;
+    user->frozen = last->kind == REVOKE_FREEZE;
+    user->frozen_until_s = user->frozen ? last->until_s : 0;
+    user->frozen_reason = user->frozen ? last->reason : (struct text){0};
+    return true;
+}
+
+int64_t freezing_next_stamp(const struct user_record *user, int64_t now_ms)
+{
+    return now_ms > user->decided_ms ? now_ms : user->decided_ms + 1;
+}
