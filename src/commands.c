@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "memory.h"
+#include "store.h"
 #include "token.h"
 
 static int print(const struct buffer *out)
@@ -134,15 +135,52 @@ int command_keygen(const struct arguments *arguments)
     return result;
 }
 
+/* A key in Redis: what stands before and behind its hash tag. */
+struct redis_key {
+    const char *before, *behind;
+    const char *type, *holds;
+};
+
+static const struct redis_key user_keys[] = {
+    {"sd:u:{", "}", "hash", "the user's sessions, and what holds for the user"},
+    {"sd:e:{", "}", "string", "epoch: raised when a token of the user dies"},
+    {"sd:c:{", "}:*", "hash", "second verifications that are pending"},
+};
+
+static const struct redis_key tenant_keys[] = {
+    {"sd:p:{", "}", "string", "the tenant's policy, and since when its sessions count"},
+    {"sd:i:{", ".*}", "zset", "index of the tenant's users, in buckets"},
+};
+
+/* Key, hash slot, type, what it holds: in columns, a line for each. A "*" stands for what differs;
+ * within the hash tag it makes the slots differ. */
+static void print_redis_keys(const struct redis_key *keys, size_t count, struct text tag)
+{
+    for (const struct redis_key *key = keys; key < keys + count; key++) {
+        struct buffer name = {0};
+        char slot[8] = "*";
+        buffer_addf(&name, "%s%.*s%s", key->before, (int)tag.length, tag.data, key->behind);
+        if (key->behind[0] == '}')
+            snprintf(slot, sizeof(slot), "%u", store_slot(buffer_text(&name)));
+        printf("%-29.*s  %5s  %-6s  %s\n", (int)name.length, name.data, slot, key->type,
+               key->holds);
+        buffer_free(&name);
+    }
+}
+
 static void print_keys(const struct keyring *keyring, const struct arguments *arguments)
 {
+    enum { TAG_AT = 6, USER_DIGITS = USER_KEY_LENGTH - TAG_AT - 1, TENANT_DIGITS = 8 };
     struct user_tag owner;
     char key[USER_KEY_LENGTH];
     token_tag_user(keyring, text_of(arguments->tenant), text_of(arguments->user), &owner);
-    for (const char *prefix = "ue"; *prefix != '\0'; prefix++) {
-        token_user_key(&owner, *prefix, key);
-        printf("%.*s\n", USER_KEY_LENGTH, key);
-    }
+    token_user_key(&owner, 'u', key);
+    if (arguments->user != NULL)
+        print_redis_keys(user_keys, sizeof(user_keys) / sizeof(user_keys[0]),
+                         (struct text){key + TAG_AT, USER_DIGITS});
+    else
+        print_redis_keys(tenant_keys, sizeof(tenant_keys) / sizeof(tenant_keys[0]),
+                         (struct text){key + TAG_AT, TENANT_DIGITS});
 }
 
 int command_keys(const struct arguments *arguments)
@@ -150,7 +188,7 @@ int command_keys(const struct arguments *arguments)
     struct text user = text_of(arguments->user);
     if (!conf_is_name(text_of(arguments->tenant)))
         return refuse("--tenant must be [a-z0-9][a-z0-9._-]{0,62}");
-    if (user.length < 1 || user.length > 128 || !text_is_clean_utf8(user))
+    if (user.data != NULL && (user.length > 128 || !text_is_clean_utf8(user)))
         return refuse("--user must be 1 to 128 bytes of UTF-8 without control characters");
     struct conf *conf = command_load_config(arguments->config ? arguments->config : DEFAULT_CONFIG);
     if (conf == NULL)

@@ -12,8 +12,10 @@ static const char usage[] =
     "       sessiond --dump-config=commented          the same with explanations\n"
     "       sessiond keygen --name NAME --scopes \"SCOPE …\" --tenant TENANT\n"
     "                                                 make a service key\n"
-    "       sessiond keys --tenant TENANT --user USER [--config FILE]\n"
-    "                                                 print the names of a user's keys in Redis\n"
+    "       sessiond keys --tenant TENANT [--user USER] [--config FILE]\n"
+    "                                                 print the names of a user's keys in Redis, or\n"
+    "                                                 of a tenant's own: name, hash slot, type, what\n"
+    "                                                 it holds; \"*\" stands for what differs\n"
     "       sessiond --version\n"
     "       sessiond --help\n";
 
@@ -49,7 +51,7 @@ static const struct command {
     {"--dump-config", command_dump_config, 0, CONFIG, false},
     {"--dump-config=commented", command_dump_commented, 0, CONFIG, false},
     {"keygen", command_keygen, NAME | SCOPES | TENANT, 0, false},
-    {"keys", command_keys, TENANT | USER, CONFIG, false},
+    {"keys", command_keys, TENANT, USER | CONFIG, false},
     {"--version", command_version, 0, 0, false},
     {"--help", command_help, 0, 0, false},
     {"-h", command_help, 0, 0, false},

@@ -25,6 +25,47 @@ def stored(cluster, daemon, user, tenant="default"):
     return Redis(port), key
 
 
+def printed_keys(daemon, *arguments):
+    """{prefix: (key, slot, type)} as the command prints them."""
+    text = subprocess.run([BINARY, "keys", "--config", str(daemon.node.config), *arguments],
+                          stdout=subprocess.PIPE, text=True, timeout=30, check=True).stdout
+    lines = [line.split(maxsplit=3) for line in text.splitlines()]
+    return {key[:5]: (key, slot, kind) for key, slot, kind, _ in lines}
+
+
+def test_the_names_of_a_users_keys_are_printed_with_slot_and_type(shared, cluster):
+    user = unique()
+    shared.call("POST", "/v1/logout", None, shared.login(user)["access_token"])
+    keys = printed_keys(shared, "--tenant", "default", "--user", user)
+    assert list(keys) == ["sd:u:", "sd:e:", "sd:c:"]
+    for prefix in ("sd:u:", "sd:e:"):
+        key, slot, kind = keys[prefix]
+        assert int(slot) == key_slot(key.encode())
+        with Redis(cluster.owner(int(slot))[0]) as node:
+            assert node.call("TYPE", key) == kind
+    other = printed_keys(shared, "--tenant", "acme", "--user", user)
+    assert other["sd:u:"][0] != keys["sd:u:"][0]
+
+
+def test_the_names_of_a_tenants_keys_are_printed(shared):
+    user = printed_keys(shared, "--tenant", "acme", "--user", "u")["sd:u:"][0]
+    keys = printed_keys(shared, "--tenant", "acme")
+    tag = user.removeprefix("sd:u:{").split(".")[0]
+    assert keys["sd:p:"][0] == f"sd:p:{{{tag}}}"
+    assert int(keys["sd:p:"][1]) == key_slot(keys["sd:p:"][0].encode())
+    assert keys["sd:i:"][0] == f"sd:i:{{{tag}.*}}"
+
+
+@pytest.mark.parametrize("arguments", [["--user", "u"], ["--tenant", "A"],
+                                       ["--tenant", "acme", "--user", "x" * 129],
+                                       ["--tenant", "acme", "--user", "a\nb"]])
+def test_names_that_nobody_can_have_are_refused(shared, arguments):
+    result = subprocess.run([BINARY, "keys", "--config", str(shared.node.config), *arguments],
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=30)
+    assert result.returncode == 2 and not result.stdout
+    assert "--tenant" in result.stderr or "--user" in result.stderr
+
+
 def test_a_key_file_is_made_at_first_start_and_nobody_else_may_read_it(start, tmp_path):
     path = tmp_path / "made" / "keys"
     path.parent.mkdir()
