@@ -23,8 +23,8 @@ void session_prepare(void);
  * has seen, and a thread, the keeper, that replays the journal and reads anew what was changed by
  * other nodes. */
 struct session_service;
-/* Cache, tenants and journal are borrowed and must outlive it; a reference of the keyring is taken. Watches
- * the store: before links are opened. */
+/* Cache, tenants and journal are borrowed and must outlive it; a reference of the keyring is taken.
+ * Watches the store: before links are opened. */
 struct session_service *session_service_start(struct store *store, struct cache *cache,
                                               struct tenants *tenants, struct journal *journal,
                                               struct keyring *keyring);
@@ -120,7 +120,7 @@ struct operation {
     struct text session_id; /* 16 hex digits */
     struct text device_id;
     struct text device_type;
-    struct text binding;      /* what differs from the session's login: "ip", "device", "ip device" */
+    struct text binding; /* what differs from the session's login: "ip", "device", "ip device" */
     const struct text *ended; /* session ids this operation ended */
     size_t ended_count;
 };
@@ -263,3 +263,53 @@ struct freeze {
     int64_t until_s; /* it ends by itself then; 0: it does not */
 };
 void session_freeze(struct freeze *freeze);
+
+/* What somebody says of a session, or all together of a token. */
+enum says {
+    SAYS_NOTHING, /* it knows none */
+    SAYS_ALIVE,
+    SAYS_DEAD,
+    SAYS_UNAVAILABLE /* it cannot be asked */
+};
+struct statement {
+    enum says says;
+    struct text reason, actor; /* SAYS_DEAD: why and by whom, as far as known */
+    int64_t at_s;              /* since when; 0: unknown */
+};
+
+/* All there is to say of a token: what it is, what memory, journal and Redis say of its session. It
+ * changes nothing, and is no use of the session. Any text is explained: err is only set for a bound
+ * key's foreign token. */
+struct explain {
+    struct operation base;
+    struct text token; /* as presented */
+    struct text tenant;
+    bool tenant_bound; /* as in validate */
+
+    struct text kind; /* "access", "refresh", "unknown" */
+    bool issued;      /* its MAC holds; else nothing of what follows but `verdict` is known */
+    unsigned key_id;
+    struct text tenant_tag, user_tag; /* as in the names of keys */
+    int64_t created_s;                /* of the session */
+
+    struct statement verdict;                /* SAYS_NOTHING: nobody who could be asked knows */
+    struct statement memory, journal, redis; /* each by itself */
+    bool from_cache;      /* Redis was no help: the verdict is memory's or nobody's */
+    bool memory_fresh;    /* memory is known to be true now ... */
+    int64_t memory_age_s; /* ... or was so long ago */
+    bool journal_pending; /* Redis is not known to have it */
+    enum err redis_err;   /* why Redis is unavailable */
+
+    /* The session, if its record is known; `shown` is absent otherwise. */
+    struct text shown; /* members of *session* */
+    struct text pair; /* "present", "previous", "older": the token's; absent if it cannot be told */
+    bool remember;
+    int64_t issued_s, last_seen_s;
+    int64_t access_expires_s, idle_expires_s, session_expires_s;
+
+    /* The user, if Redis was asked. */
+    bool user_known, frozen;
+    struct text frozen_reason;
+    int64_t frozen_until_s, not_before_s;
+};
+void session_explain(struct explain *explain);

@@ -71,6 +71,7 @@ void handle_freeze(struct request *request)
         !check_until(request, body.until))
         return;
     freeze->until_s = body.until;
+    freeze->base.demand = demand_of(request, DEMAND_NONE, true);
     request_begin(request, &freeze->base, finish_ended);
     session_freeze(freeze);
 }
@@ -84,6 +85,7 @@ void handle_unfreeze(struct request *request)
         !check_reason(request, body.reason, "unfrozen", ERR_BODY_INVALID, &freeze->why))
         return;
     freeze->lift = true;
+    freeze->base.demand = demand_of(request, DEMAND_NONE, true);
     request_begin(request, &freeze->base, finish_ended);
     session_freeze(freeze);
 }

@@ -35,6 +35,9 @@ void handle_user(struct request *request);
 void handle_freeze(struct request *request);
 void handle_unfreeze(struct request *request);
 
+/* handle_explain.c */
+void handle_explain(struct request *request);
+
 /* handle_ops.c */
 void handle_livez(struct request *request);
 void handle_readyz(struct request *request);

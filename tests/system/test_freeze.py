@@ -212,7 +212,7 @@ class Outage:
         for port in self.cluster.ports:
             kill_9(port)
         for number in range(3):
-            wait_until(lambda: self.daemon.validate(login["access_token"], number).json["stale"], 3,
+            wait_until(lambda: self.daemon.validate(login["access_token"], number).json.get("stale"), 3,
                        "answers are stale")
 
     def end(self):
