@@ -141,7 +141,7 @@ static struct line read_line(struct text bytes)
     char expected[SUM];
     struct text rest = {bytes.data + SUM + 1, line.length - SUM - 2};
     sum(rest, expected);
-    if (memcmp(expected, bytes.data, SUM) == 0)
+    if (memcmp(expected, bytes.data, SUM) == 0 && bytes.data[SUM] == ' ')
         line.kind = read_content(rest, &line);
     return line;
 }
