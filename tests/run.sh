@@ -106,6 +106,9 @@ file = $run/audit-$1.log
 [journal]
 file = $run/journal-$1
 
+[alerts]
+file = $run/alerts-$1
+
 [cache]
 snapshot = $run/cache-$1
 

@@ -88,6 +88,7 @@ class Service:
         own = {"server.listen": f"127.0.0.1:{port}", "server.ops_listen": f"127.0.0.1:{port + 1}",
                "server.workers": workers, "redis.nodes": nodes, "keys.file": directory / "keys",
                "audit.file": directory / "audit.log", "journal.file": directory / "journal",
+               "alerts.file": directory / "alerts",
                "cache.snapshot": directory / "cache", "log.level": "warning"}
         self.config.write_text(sections({**own, **(options or {})}) + stanza + "\n")
         self.config.chmod(0o600)
