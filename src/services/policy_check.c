@@ -50,7 +50,7 @@ static bool check_order(const struct view *view, const struct order *order, stru
     int64_t shorter = *policy_value(view->policy, order->shorter);
     int64_t longer = *policy_value(view->policy, order->longer);
     bool fits = order->strictly ? shorter < longer : shorter <= longer;
-    if (fits || (!is_own(view, order->shorter) && !is_own(view, order->longer)))
+    if (fits)
         return true;
     add_member(error, view, order->shorter);
     buffer_addf(error, " must be %s than ", order->strictly ? "shorter" : "no longer");

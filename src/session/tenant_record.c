@@ -61,7 +61,7 @@ static struct tenant *tenant_of_record(const struct tenant_record *record)
     };
     if (record->policy.length > 0) {
         struct buffer error = {0};
-        content.policy = policy_parse(NULL, record->policy, &error);
+        content.policy = policy_restore(record->policy, &error);
         buffer_free(&error);
         if (!content.policy)
             return NULL;
