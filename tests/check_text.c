@@ -310,6 +310,21 @@ END_TEST
 
 #define LENGTH(table) ((int)(sizeof(table) / sizeof((table)[0])))
 
+START_TEST(words_have_numbers)
+{
+    static const char words[] = "off|log|logs";
+    ck_assert_int_eq(text_word_find(words, TEXT("off")), 0);
+    ck_assert_int_eq(text_word_find(words, TEXT("log")), 1);
+    ck_assert_int_eq(text_word_find(words, TEXT("logs")), 2);
+    ck_assert_int_eq(text_word_find(words, TEXT("log|logs")), -1);
+    ck_assert_int_eq(text_word_find(words, TEXT("lo")), -1);
+    ck_assert_int_eq(text_word_find(words, TEXT("")), -1);
+    ck_assert(text_equal(text_word_at(words, 0), TEXT("off")));
+    ck_assert(text_equal(text_word_at(words, 2), TEXT("logs")));
+    ck_assert_ptr_null(text_word_at(words, 3).data);
+}
+END_TEST
+
 static Suite *suite(void)
 {
     Suite *suite = suite_create("text");
@@ -319,6 +334,7 @@ static Suite *suite(void)
     tcase_add_test(characters, a_bad_byte_is_found_wherever_it_stands);
     tcase_add_test(characters, texts_are_equal_byte_by_byte);
     tcase_add_loop_test(characters, numbers_are_read_whole_or_not_at_all, 0, LENGTH(numbers));
+    tcase_add_test(characters, words_have_numbers);
     suite_add_tcase(suite, characters);
     TCase *buffers = tcase_create("buffers");
     tcase_add_test(buffers, a_buffer_grows_and_keeps_its_content);

@@ -129,6 +129,7 @@ static struct policy_document *parse(const struct conf *conf, struct text json,
 struct policy_document *policy_parse(const struct conf *conf, struct text json,
                                      struct buffer *error)
 {
+    assert(conf != NULL);
     return parse(conf, json, error);
 }
 
@@ -140,6 +141,7 @@ struct policy_document *policy_restore(struct text json, struct buffer *error)
 struct policy_document *policy_patch(const struct conf *conf, const struct policy_document *present,
                                      struct text patch, struct buffer *error)
 {
+    assert(conf != NULL);
     struct policy_document *document = NULL;
     struct buffer patched = {0};
     if (json_merge_patch(policy_json(present), patch, &patched, error))
