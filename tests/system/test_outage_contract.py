@@ -358,6 +358,9 @@ def test_m2_an_intact_snapshot_serves_another_node_of_the_same_keys(outage):
     """The control of the two before: it is the damage that made the difference."""
     daemon = start_on_snapshot(outage, "intact", fresh_snapshot(outage), outage.key_file)
     try:
+        # What it knows of tenants lies beside it.
+        path = daemon.node.directory / "cache.tenants"
+        path.write_bytes((outage.nodes[0].directory / "cache.tenants").read_bytes())
         daemon.start()
         assert not told_of_snapshot(daemon.node)
         for reply in validate_all(daemon.node, outage.known[:1000]):

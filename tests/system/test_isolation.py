@@ -1,0 +1,305 @@
+"""M1 of tenants: every route with every kind of credential, against a table of expected answers.
+
+The tenants are acme, whose user alice is the victim, and globex. Each cell has users of its own, so
+that it can be destructive. Whatever a cell is refused must have changed nothing of the victim's,
+and what is answered to globex must hold nothing of acme's.
+"""
+
+import re
+
+import pytest
+
+from daemon import Daemon, new_key, unique
+from redis_servers import ROOT
+
+ALL = "login validate manage policy introspect ops"
+SCOPES = {"login", "validate", "manage", "policy"}
+KEYS = {
+    "platform": (new_key(), ALL, "*"),
+    "acme": (new_key(), ALL, "acme"),
+    "globex": (new_key(), ALL, "globex"),
+    **{f"acme-no-{scope}": (new_key(), " ".join(sorted(SCOPES - {scope})), "acme")
+       for scope in sorted(SCOPES)},
+}
+SECRET = "of-acme-alone"
+
+
+@pytest.fixture(scope="module")
+def daemon(workspace, cluster):
+    daemon = Daemon(workspace / "isolation", cluster, keys=KEYS,
+                    limits__wrong_keys_per_minute=0, limits__forged_tokens_per_minute=0)
+    try:
+        yield daemon.start()
+        daemon.stop()
+    finally:
+        daemon.kill()
+
+
+def key(name):
+    return KEYS[name][0]
+
+
+class Scene:
+    """What one cell is about."""
+
+    def __init__(self, daemon):
+        self.daemon = daemon
+        self.user = unique("alice")
+        self.first, self.second = (self.log_in("acme", self.user) for _ in range(2))
+        self.other = self.log_in("acme", unique("bob"))
+        self.foreign = self.log_in("globex", self.user)  # the same name is another user
+        self.challenge = "never-made"
+
+    def log_in(self, tenant, user):
+        answer = self.daemon.try_login(user, key(tenant), device={"id": unique("device")},
+                                       attributes={"note": f"{SECRET}-{tenant}"})
+        assert answer.status == 201, answer
+        return answer.json
+
+    def dead(self):
+        login = self.log_in("acme", self.user)
+        assert self.call("POST", "/v1/logout", None, login["access_token"]).status == 200
+        return login
+
+    def frozen(self):
+        login = self.log_in("acme", unique("carol"))
+        answer = self.call("POST", f"/v1/users/{login['user_id']}/freeze", {}, key("acme"))
+        assert answer.status == 200, answer
+        return login
+
+    def call(self, method, path, body, bearer, headers=None):
+        return self.daemon.call(method, path, body, bearer, headers)
+
+    def state(self):
+        """All that the victim has, as the platform sees it."""
+        devices = self.call("GET", f"/v1/users/{self.user}/devices?tenant=acme", None,
+                            key("platform"))
+        user = self.call("GET", f"/v1/users/{self.user}?tenant=acme", None, key("platform"))
+        policy = self.call("GET", "/v1/tenants/acme/policy", None, key("platform"))
+        attributes = self.call("GET", "/v1/session/attributes", None, self.first["access_token"])
+        alive = [self.daemon.is_alive(login["access_token"])
+                 for login in (self.first, self.second, self.other)]
+        sessions = sorted(device["session_id"] for device in devices.json["devices"])
+        return sessions, user.json, policy.json, attributes.json, alive
+
+
+def token_body(scene):
+    return {"token": scene.first["access_token"]}
+
+
+# (method, path) -> (whose credential it takes, scope, body, status of the own tenant's key,
+#                    status of the user's own token)
+#   service: a service key; the tenant is the key's, or named by ?tenant= or in the path
+#   token:   a user's token, or a service key with X-Session-Token
+#   refresh: the token in the body
+#   public:  anybody
+ROUTES = {
+    ("POST", "/v1/login"): ("service", "login", lambda s: {"user_id": s.user}, 201, 401),
+    ("POST", "/v1/login/verify"):
+        ("service", "login", lambda s: {"challenge_id": s.challenge, "code": "123456"}, 410, 401),
+    ("GET", "/v1/validate"): ("token", "validate", None, 200, 200),
+    ("POST", "/v1/validate"): ("service", "validate", token_body, 200, 401),
+    ("POST", "/v1/refresh"):
+        ("refresh", "login", lambda s: {"refresh_token": s.first["refresh_token"]}, 200, 200),
+    ("POST", "/v1/logout"): ("token", "manage", None, 200, 200),
+    ("POST", "/v1/logout-all"): ("token", "manage", lambda s: {}, 200, 200),
+    ("GET", "/v1/devices"): ("token", "manage", None, 200, 200),
+    ("DELETE", "/v1/devices/{session_id}"): ("token", "manage", None, 200, 200),
+    ("GET", "/v1/users/{user_id}"): ("service", "manage", None, 200, 401),
+    ("GET", "/v1/users/{user_id}/devices"): ("service", "manage", None, 200, 401),
+    ("DELETE", "/v1/users/{user_id}/devices/{session_id}"): ("service", "manage", None, 200, 401),
+    ("POST", "/v1/users/{user_id}/freeze"): ("service", "manage", lambda s: {}, 200, 401),
+    ("POST", "/v1/users/{user_id}/unfreeze"): ("service", "manage", lambda s: {}, 200, 401),
+    ("POST", "/v1/users/{user_id}/logout-all"): ("service", "manage", lambda s: {}, 200, 401),
+    ("GET", "/v1/session/attributes"): ("token", "manage", None, 200, 200),
+    ("PUT", "/v1/session/attributes"): ("token", "manage", lambda s: {"note": "new"}, 200, 200),
+    ("PATCH", "/v1/session/attributes"): ("token", "manage", lambda s: {"note": "new"}, 200, 200),
+    ("GET", "/v1/tenants/{tenant}/policy"): ("service", "policy", None, 200, 401),
+    ("PUT", "/v1/tenants/{tenant}/policy"): ("service", "policy", lambda s: {}, 200, 401),
+    ("PATCH", "/v1/tenants/{tenant}/policy"): ("service", "policy", lambda s: {}, 200, 401),
+    ("DELETE", "/v1/tenants/{tenant}/policy"): ("service", "policy", None, 200, 401),
+    ("GET", "/v1/tenants/{tenant}/sessions"): ("service", "manage", None, 200, 401),
+    ("POST", "/v1/tenants/{tenant}/logout-all"): ("service", "policy", lambda s: {}, 200, 401),
+    ("POST", "/v1/explain"): ("service", "manage", token_body, 200, 401),
+    ("GET", "/problems/{code}"): ("public", None, None, 200, 200),
+    ("OPTIONS", "*"): ("public", None, None, 204, 204),
+}
+# Where a foreign key speaks of its own user of the same name, or of an id of its own that is none:
+# what it is answered. Elsewhere a foreign key is refused with 403.
+OWN_NAMESPACE = {
+    ("POST", "/v1/login"): 201,
+    ("POST", "/v1/login/verify"): 410,
+    ("GET", "/v1/users/{user_id}"): 200,
+    ("GET", "/v1/users/{user_id}/devices"): 200,
+    ("DELETE", "/v1/users/{user_id}/devices/{session_id}"): 404,
+    ("POST", "/v1/users/{user_id}/freeze"): 200,
+    ("POST", "/v1/users/{user_id}/unfreeze"): 200,
+    ("POST", "/v1/users/{user_id}/logout-all"): 200,
+}
+
+
+def test_every_route_is_in_the_table():
+    source = (ROOT / "src/http/routes.c").read_text()
+    rows = set(re.findall(r'\{PLANE_MAIN, "([A-Z]+)", "([^"]+)"', source))
+    assert rows == set(ROUTES), rows ^ set(ROUTES)
+
+
+# --- the columns -----------------------------------------------------------------------------------
+
+def named(path, tenant):
+    """The tenant is named by the path or by the query."""
+    return "" if "{tenant}" in path else f"?tenant={tenant}"
+
+
+def send(scene, route, bearer, query="", tenant="acme", headers=None):
+    method, template = route
+    body = ROUTES[route][2]
+    path = template.format(session_id=scene.second["session_id"], user_id=scene.user,
+                           tenant=tenant, code="token_invalid")
+    if path == "*":
+        path, query = "/v1/validate", ""
+        headers = {"Origin": "https://nobody.example", "Access-Control-Request-Method": "GET"}
+    if route[0] == "PATCH":
+        headers = {**(headers or {}), "Content-Type": "application/merge-patch+json"}
+    return scene.call(method, path + query, body(scene) if body else None, bearer, headers)
+
+
+def as_service(scene, route, name, query="", tenant="acme", token=None):
+    """By a service key; where a token is wanted, for that user's."""
+    headers = {}
+    if ROUTES[route][0] == "token":
+        headers["X-Session-Token"] = (token or scene.first)["access_token"]
+    return send(scene, route, key(name), query, tenant, headers)
+
+
+def expect(route, service=None, token=None, refresh=None):
+    """What each kind of route answers; public ones are open to all."""
+    return {"service": service, "token": token, "refresh": refresh,
+            "public": ROUTES[route][3]}[ROUTES[route][0]]
+
+
+def column_nobody(scene, route):
+    return send(scene, route, None), expect(route, 401, 401, 200)
+
+
+def column_unknown_key(scene, route):
+    return send(scene, route, new_key()), expect(route, 401, 401, 401)
+
+
+def column_malformed_key(scene, route):
+    return send(scene, route, "sk_short"), expect(route, 401, 401, 401)
+
+
+def column_own_key(scene, route):
+    return as_service(scene, route, "acme"), ROUTES[route][3]
+
+
+def column_own_key_names_its_tenant(scene, route):
+    return as_service(scene, route, "acme", named(route[1], "acme")), ROUTES[route][3]
+
+
+def column_own_key_names_another_tenant(scene, route):
+    answer = as_service(scene, route, "acme", named(route[1], "globex"), "globex")
+    return answer, expect(route, 403, 403, 403)
+
+
+def column_key_without_the_scope(scene, route):
+    scope = ROUTES[route][1]
+    if not scope:
+        return None
+    return as_service(scene, route, f"acme-no-{scope}"), 403
+
+
+def column_foreign_key(scene, route):
+    """On what is acme's: a tenant by path, a token, or a user by name, who is another one then."""
+    return as_service(scene, route, "globex"), OWN_NAMESPACE.get(route, expect(route, 403, 403, 403))
+
+
+def column_foreign_key_names_the_tenant(scene, route):
+    return as_service(scene, route, "globex", named(route[1], "acme")), expect(route, 403, 403, 403)
+
+
+def column_platform_key(scene, route):
+    return as_service(scene, route, "platform", named(route[1], "acme")), ROUTES[route][3]
+
+
+def column_platform_key_for_another_tenant(scene, route):
+    """It says that the token is of globex, which it is not: unknown there."""
+    kind = ROUTES[route][0]
+    if "{tenant}" in route[1] or route[1].startswith("/v1/users") or route[1] == "/v1/login":
+        return None
+    answer = as_service(scene, route, "platform", "?tenant=globex")
+    wanted = {"token": 401, "refresh": 401, "public": ROUTES[route][3]}.get(kind, ROUTES[route][3])
+    if route == ("POST", "/v1/logout"):
+        wanted = 200  # nothing to end
+    return answer, wanted
+
+
+def column_own_user(scene, route):
+    return send(scene, route, scene.first["access_token"]), ROUTES[route][4]
+
+
+def column_another_user(scene, route):
+    """Bob's token, on what is alice's."""
+    wanted = ROUTES[route][4]
+    if route == ("DELETE", "/v1/devices/{session_id}"):
+        wanted = 404
+    return send(scene, route, scene.other["access_token"]), wanted
+
+
+def column_user_of_another_tenant(scene, route):
+    wanted = ROUTES[route][4]
+    if route == ("DELETE", "/v1/devices/{session_id}"):
+        wanted = 404
+    return send(scene, route, scene.foreign["access_token"]), wanted
+
+
+def column_refresh_token_as_access_token(scene, route):
+    return send(scene, route, scene.first["refresh_token"]), expect(route, 401, 401, 401)
+
+
+def column_dead_token(scene, route):
+    wanted = expect(route, 401, 401, 200)
+    if route == ("POST", "/v1/logout"):
+        wanted = 200
+    return send(scene, route, scene.dead()["access_token"]), wanted
+
+
+def column_frozen_user(scene, route):
+    wanted = expect(route, 401, 401, 200)
+    if route == ("POST", "/v1/logout"):
+        wanted = 200
+    return send(scene, route, scene.frozen()["access_token"]), wanted
+
+
+COLUMNS = [function for name, function in sorted(globals().items()) if name.startswith("column_")]
+# Who may touch the victim's state where the answer is a success.
+MAY_CHANGE = {column_own_key, column_own_key_names_its_tenant, column_platform_key, column_own_user}
+
+
+def may_change(route, column, answer):
+    """The victim's own refresh token is good whoever brings it, also without credentials."""
+    return answer.status < 300 and (column in MAY_CHANGE or ROUTES[route][0] == "refresh")
+
+
+@pytest.mark.parametrize("route", sorted(ROUTES), ids=lambda route: " ".join(route))
+def test_m1_route_by_credential(daemon, route):
+    wrong, cells = [], 0
+    for column in COLUMNS:
+        scene = Scene(daemon)
+        before = scene.state()
+        found = column(scene, route)
+        if not found:
+            continue
+        answer, wanted = found
+        cells += 1
+        if answer.status != wanted:
+            wrong.append((column.__name__, wanted, answer))
+        if not may_change(route, column, answer):
+            after = scene.state()
+            if after != before:
+                wrong.append((column.__name__, "changed something", before, after))
+        if "foreign" in column.__name__ and f"{SECRET}-acme" in answer.body.decode():
+            wrong.append((column.__name__, "told something of acme's", answer))
+    print(f"M1: {' '.join(route)}: {cells} cells")
+    assert not wrong, "\n".join(map(str, wrong))
