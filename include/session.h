@@ -313,3 +313,22 @@ struct explain {
     int64_t frozen_until_s, not_before_s;
 };
 void session_explain(struct explain *explain);
+
+/* What holds for a tenant as a whole: its policy, shown or changed, and the end of all its sessions,
+ * which a cutoff brings about, whatever their number. Changes need Redis; to show needs it only where
+ * nothing is known. */
+#define POLICY_MAX 16384 /* bytes of a policy's compact JSON */
+enum tenant_action { TENANT_SHOW, TENANT_PUT, TENANT_PATCH, TENANT_DELETE, TENANT_END_ALL };
+struct tenant_call {
+    struct operation base;
+    struct text tenant;
+    enum tenant_action action;
+    struct text given;    /* PUT: the policy; PATCH: the merge patch (RFC 7396) */
+    struct text if_match; /* the condition of a change (etag.h), or absent */
+    struct text why;      /* END_ALL: the reason that dead tokens tell */
+
+    struct text policy;     /* in force now: the effective policy, one JSON object */
+    char etag[ETAG_LENGTH]; /* of this tenant with this policy */
+};
+/* ERR_PRECONDITION_FAILED, ERR_BODY_INVALID with a sentence about the policy, ERR_TOO_LARGE. */
+void session_tenant(struct tenant_call *call);

@@ -38,6 +38,13 @@ void handle_unfreeze(struct request *request);
 /* handle_explain.c */
 void handle_explain(struct request *request);
 
+/* handle_tenants.c */
+void handle_policy(struct request *request);
+void handle_set_policy(struct request *request);
+void handle_patch_policy(struct request *request);
+void handle_delete_policy(struct request *request);
+void handle_tenant_logout_all(struct request *request);
+
 /* handle_ops.c */
 void handle_livez(struct request *request);
 void handle_readyz(struct request *request);

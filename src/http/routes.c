@@ -41,6 +41,16 @@ const struct route routes[] = {
      SCOPE_MANAGE, -1, AUDIT_SET_ATTRIBUTES, true},
     {PLANE_MAIN, "PATCH", "/v1/session/attributes", handle_patch_attributes, "tenant", ACCESS_TOKEN,
      SCOPE_MANAGE, -1, AUDIT_SET_ATTRIBUTES, true},
+    {PLANE_MAIN, "GET", "/v1/tenants/{tenant}/policy", handle_policy, "", ACCESS_SERVICE,
+     SCOPE_POLICY, 0, AUDIT_POLICY, true},
+    {PLANE_MAIN, "PUT", "/v1/tenants/{tenant}/policy", handle_set_policy, "", ACCESS_SERVICE,
+     SCOPE_POLICY, -1, AUDIT_SET_POLICY, true},
+    {PLANE_MAIN, "PATCH", "/v1/tenants/{tenant}/policy", handle_patch_policy, "", ACCESS_SERVICE,
+     SCOPE_POLICY, -1, AUDIT_SET_POLICY, true},
+    {PLANE_MAIN, "DELETE", "/v1/tenants/{tenant}/policy", handle_delete_policy, "", ACCESS_SERVICE,
+     SCOPE_POLICY, 0, AUDIT_SET_POLICY, true},
+    {PLANE_MAIN, "POST", "/v1/tenants/{tenant}/logout-all", handle_tenant_logout_all, "",
+     ACCESS_SERVICE, SCOPE_POLICY, -1, AUDIT_TENANT_LOGOUT_ALL, true},
 
     /* Stands for every path when a browser asks whether a page may call. */
     {PLANE_MAIN, "OPTIONS", "*", handle_preflight, NULL, ACCESS_PUBLIC, 0, 0, AUDIT_PREFLIGHT,

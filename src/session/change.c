@@ -12,6 +12,7 @@
 #include "operation.h"
 #include "revocation.h"
 #include "rules.h"
+#include "tenant_change.h"
 
 /* Rounds of one change. Every conflict means that another change of the user went through, so the
  * limit is reached only under absurd contention; the deadline usually comes first. */
@@ -57,6 +58,7 @@ void session_prepare(void)
     store_script_prepare(&write_script);
     store_script_prepare(&epoch_script);
     store_script_prepare(&touch_script);
+    tenant_change_prepare();
 }
 
 static struct change *change_of(struct store_call *call)

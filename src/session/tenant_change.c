@@ -1,0 +1,322 @@
+/* Reading, deciding, writing: session_tenant().
+ *
+ *   enter ──► read ──► decide ──► write ──► know ──► answer
+ *                        ▲          └─ conflict: the script answers with the state it found
+ *
+ * The states compared are the stored bytes as a whole. They are sealed with a random nonce, so
+ * after a write whose fate is unknown the bytes that a read finds tell whether it was ours. */
+#include "tenant_change.h"
+
+#include <string.h>
+
+#include "clock.h"
+#include "metrics.h"
+#include "operation.h"
+#include "rules.h"
+#include "tenant.h"
+#include "tenant_record.h"
+
+enum {
+    ROUNDS_MAX = 100,
+    /* A cutoff lies so far in the future: nodes whose clocks are ahead have created sessions. Those
+     * that come later are created at the cutoff (rules_creation_ms()). */
+    CLOCKS_APART_MS = 1000
+};
+
+/* KEYS[1] the tenant's state. ARGV: the bytes that are expected there ("": none), the new bytes.
+ * Returns 1, or on conflict a list of the bytes that are there. */
+static struct store_script write_script = {
+    .source = "local found = redis.call('GET', KEYS[1]) or ''\n"
+              "if found ~= ARGV[1] then return {found} end\n"
+              "redis.call('SET', KEYS[1], ARGV[2])\n"
+              "return 1\n",
+};
+
+void tenant_change_prepare(void)
+{
+    store_script_prepare(&write_script);
+}
+
+struct tenant_change {
+    struct store_call store;
+    struct tenant_call *call;
+    uint8_t tag[TENANT_TAG];
+    char key[TENANT_KEY_LENGTH];
+    struct text arguments[2];
+    struct text present; /* stored bytes, "" for none */
+    struct text written; /* what an earlier round sent; absent: there was none */
+    struct tenant *next; /* the state that is written; a reference */
+    unsigned rounds;
+    bool resolving; /* an earlier write may or may not have happened */
+};
+
+static struct tenant_change *change_of(struct store_call *store)
+{
+    return (struct tenant_change *)store;
+}
+
+/* --- the answer --- */
+
+static void note_policy(struct tenant_call *call, const struct policy_document *document)
+{
+    const struct operation *operation = &call->base;
+    struct buffer printed = {0};
+    policy_print(operation->conf, document, &printed);
+    call->policy = arena_copy(operation->arena, buffer_text(&printed));
+    buffer_free(&printed);
+    const struct text parts[] = {call->tenant, policy_json(document), call->policy};
+    etag_print(operation->context->keyring, parts, 3, call->etag);
+}
+
+static void end_change(struct tenant_change *work, enum err err)
+{
+    tenant_unref(&work->next);
+    if (err != ERR_OK)
+        work->call->base.err = err;
+    operation_done(&work->call->base);
+}
+
+static void refuse_with(struct operation *operation, enum err err, const struct buffer *sentence)
+{
+    operation_refuse(operation, err, (struct text){0});
+    operation->detail = arena_copy(operation->arena, buffer_text(sentence));
+}
+
+/* --- deciding --- */
+
+/* The policy that is asked for, NULL for none; false with the operation refused. */
+static bool make_policy(struct tenant_call *call, const struct tenant *present,
+                        struct policy_document **ret)
+{
+    struct operation *operation = &call->base;
+    struct buffer error = {0};
+    bool wanted = call->action != TENANT_DELETE;
+    *ret = NULL;
+    if (call->action == TENANT_END_ALL)
+        *ret = present->policy ? policy_ref(present->policy) : NULL;
+    else if (call->action == TENANT_PUT)
+        *ret = policy_parse(operation->conf, call->given, &error);
+    else if (call->action == TENANT_PATCH)
+        *ret = policy_patch(operation->conf, present->policy, call->given, &error);
+    if (*ret && policy_json(*ret).length > POLICY_MAX) {
+        policy_unref(ret);
+        buffer_addf(&error, "The policy has more than %d bytes", POLICY_MAX);
+        refuse_with(operation, ERR_TOO_LARGE, &error);
+    } else if (!*ret && wanted && error.length > 0) {
+        refuse_with(operation, ERR_BODY_INVALID, &error);
+    }
+    buffer_free(&error);
+    return operation->err == ERR_OK;
+}
+
+static bool condition_holds(struct tenant_call *call, const struct tenant *present)
+{
+    if (!call->if_match.data)
+        return true;
+    note_policy(call, present->policy);
+    if (etag_holds(call->if_match, call->etag))
+        return true;
+    operation_refuse(&call->base, ERR_PRECONDITION_FAILED, (struct text){0});
+    return false;
+}
+
+/* The cutoff kills every session there is, and those that other nodes create without knowing of it
+ * yet. */
+static void set_cutoff(const struct tenant_call *call, struct tenant *next)
+{
+    int64_t now_ms = call->base.now_ms;
+    next->not_before_ms = now_ms + CLOCKS_APART_MS > next->not_before_ms ? now_ms + CLOCKS_APART_MS
+                                                                         : next->not_before_ms + 1;
+    next->ended_s = now_ms / 1000;
+    next->reason = call->why;
+    next->actor = call->base.actor;
+}
+
+static bool is_changed(const struct tenant_call *call, const struct tenant *present,
+                       const struct tenant *next)
+{
+    return call->action == TENANT_END_ALL || (present->policy == NULL) != (next->policy == NULL) ||
+           !text_equal(policy_json(present->policy), policy_json(next->policy));
+}
+
+/* Sets work->next if there is something to write; false if the operation was refused. */
+static bool decide(struct tenant_change *work, const struct tenant *present)
+{
+    struct tenant_call *call = work->call;
+    struct tenant next = *present;
+    if (!condition_holds(call, present) || !make_policy(call, present, &next.policy))
+        return false;
+    note_policy(call, next.policy);
+    next.version = rules_next_version(present->version, call->base.now_ms);
+    if (call->action == TENANT_END_ALL)
+        set_cutoff(call, &next);
+    if (is_changed(call, present, &next))
+        work->next = tenant_create(&next);
+    else
+        policy_unref(&next.policy);
+    return true;
+}
+
+/* --- writing --- */
+
+static void read_again(struct tenant_change *work);
+static void decide_and_write(struct tenant_change *work, struct text present);
+
+/* This node knows at once, the others hear of the change of the key. */
+static void know(struct tenant_change *work)
+{
+    struct session_service *service = work->call->base.context->worker->service;
+    bool behind;
+    tenant_forget(service, work->tag);
+    uint32_t ticket = tenants_ticket(service->tenants, work->tag);
+    tenants_put(service->tenants, work->tag, work->next, 0, clock_monotonic_ms(), ticket, &behind);
+}
+
+static void write_done(struct store_call *store, enum err err, const struct store_reply *reply)
+{
+    struct tenant_change *work = change_of(store);
+    struct operation *operation = &work->call->base;
+    if (err == ERR_STORE_UNAVAILABLE && clock_monotonic_ms() < operation->deadline_ms) {
+        work->resolving = true;
+        read_again(work);
+    } else if (err != ERR_OK) {
+        end_change(work, err);
+    } else if (store_reply_type(reply) == STORE_ARRAY) {
+        metrics_add(METRIC_STORE_CONFLICTS, 1);
+        decide_and_write(work, store_reply_text(store_reply_element(reply, 0)));
+    } else {
+        bool replicated = store->replicas > 0;
+        operation->durability = replicated ? DURABILITY_REPLICATED : DURABILITY_ACCEPTED;
+        metrics_add(METRIC_WRITES_UNREPLICATED, !replicated);
+        know(work);
+        end_change(work, ERR_OK);
+    }
+}
+
+static void send_call(struct tenant_change *work, const struct store_script *script, unsigned flags,
+                      void (*done)(struct store_call *, enum err, const struct store_reply *))
+{
+    const struct operation *operation = &work->call->base;
+    work->store = (struct store_call){
+        .key = {work->key, TENANT_KEY_LENGTH},
+        .script = script,
+        .arguments = work->arguments,
+        .argument_count = 2,
+        .flags = flags,
+        .deadline_ms = operation->deadline_ms,
+        .done = done,
+    };
+    store_send(operation->context->worker->link, &work->store);
+}
+
+static void write_next(struct tenant_change *work)
+{
+    const struct operation *operation = &work->call->base;
+    struct buffer bytes = {0};
+    tenant_state_write(operation->context->keyring,
+                       operation->conf->keys_encryption != ENCRYPTION_NONE, work->tag, work->next,
+                       &bytes);
+    work->written = arena_copy(operation->arena, buffer_text(&bytes));
+    buffer_free(&bytes);
+    work->arguments[0] = work->present;
+    work->arguments[1] = work->written;
+    send_call(work, &write_script, STORE_DURABLE, write_done);
+}
+
+/* The state in these bytes, a reference; NULL with *err if they cannot be told. */
+static struct tenant *open_state(const struct tenant_change *work, struct text stored,
+                                 enum err *err)
+{
+    const struct operation *operation = &work->call->base;
+    const struct keyring *keyring = operation->context->keyring;
+    if (stored.length == 0)
+        return tenant_nothing();
+    if (record_is_foreign(keyring, stored)) {
+        *err = ERR_SEAL_KEY_UNKNOWN;
+        return NULL;
+    }
+    struct tenant *tenant =
+        tenant_state_read(keyring, operation->conf->keys_encryption != ENCRYPTION_NONE, work->tag,
+                          stored, operation->arena);
+    if (tenant)
+        return tenant;
+    metrics_add(METRIC_RECORDS_UNREADABLE, 1);
+    *err = ERR_STORE_PROTOCOL;
+    return NULL;
+}
+
+static bool is_own_work(const struct tenant_change *work)
+{
+    return work->resolving && work->written.data && text_equal(work->written, work->present);
+}
+
+static void decide_and_write(struct tenant_change *work, struct text present)
+{
+    struct operation *operation = &work->call->base;
+    enum err err = ++work->rounds > ROUNDS_MAX ? ERR_STORE_CONTENDED : ERR_OK;
+    work->present = present.length > 0 ? arena_copy(operation->arena, present) : TEXT("");
+    if (is_own_work(work)) {
+        operation->durability = DURABILITY_ACCEPTED;
+        know(work);
+        end_change(work, ERR_OK);
+        return;
+    }
+    struct tenant *state = err == ERR_OK ? open_state(work, work->present, &err) : NULL;
+    if (!state) {
+        end_change(work, err);
+        return;
+    }
+    tenant_unref(&work->next);
+    bool agreed = decide(work, state);
+    tenant_unref(&state);
+    if (agreed && work->next)
+        write_next(work);
+    else
+        end_change(work, ERR_OK);
+}
+
+static void read_done(struct store_call *store, enum err err, const struct store_reply *reply)
+{
+    struct tenant_change *work = change_of(store);
+    if (err == ERR_OK && store_reply_type(reply) != STORE_NIL &&
+        store_reply_type(reply) != STORE_STRING)
+        err = ERR_STORE_PROTOCOL;
+    if (err != ERR_OK)
+        end_change(work, err);
+    else
+        decide_and_write(work, store_reply_text(reply));
+}
+
+static void read_again(struct tenant_change *work)
+{
+    work->arguments[0] = TEXT("GET");
+    work->arguments[1] = (struct text){work->key, TENANT_KEY_LENGTH};
+    send_call(work, NULL, STORE_REPEATABLE, read_done);
+}
+
+/* --- the call --- */
+
+static void begin(struct operation *operation)
+{
+    struct tenant_change *work = operation->domain;
+    struct tenant_call *call = work->call;
+    if (operation->err == ERR_OK && call->action == TENANT_SHOW)
+        note_policy(call, operation->tenancy->policy);
+    if (operation->err != ERR_OK || call->action == TENANT_SHOW)
+        end_change(work, ERR_OK);
+    else
+        read_again(work);
+}
+
+void session_tenant(struct tenant_call *call)
+{
+    struct operation *operation = &call->base;
+    struct tenant_change *work = arena_zalloc(operation->arena, sizeof(*work));
+    work->call = call;
+    crypto_keyed_hash(operation->context->keyring, CRYPTO_TENANT_TAG, &call->tenant, 1, work->tag,
+                      TENANT_TAG);
+    tenant_key(work->tag, work->key);
+    operation->tenant = call->tenant;
+    operation->domain = work;
+    tenant_enter(operation, work->tag, begin);
+}
