@@ -36,6 +36,8 @@ struct token {
     uint8_t secret[SECRET_LENGTH];
 };
 
+/* The tag of a tenant (CRYPTO_TENANT_TAG). */
+void token_tag_tenant(const struct keyring *keyring, struct text tenant, uint8_t ret[TENANT_TAG]);
 /* Tags of a user (CRYPTO_TENANT_TAG, CRYPTO_USER_TAG). */
 void token_tag_user(const struct keyring *keyring, struct text tenant, struct text user_id,
                     struct user_tag *ret);
@@ -56,6 +58,9 @@ void token_print(const struct keyring *keyring, enum token_kind kind, const stru
  * ring; constant in what it compares. The caller wipes *ret when it is done. */
 bool token_read(const struct keyring *keyring, enum token_kind kind, struct text text,
                 struct token *ret);
+
+/* The tenant tag that a text bears if it is a token, genuine or not; false if it is none. */
+bool token_claimed_tenant(struct text text, uint8_t ret[TENANT_TAG]);
 
 /* What the record holds instead of the secret: CRYPTO_SECRET_HASH over kind (one byte), session id,
  * secret. */

@@ -7,6 +7,7 @@
 #include "cors.h"
 #include "dispatch.h"
 #include "ledger.h"
+#include "rates.h"
 #include "worker.h"
 
 #define REALM "Bearer realm=\"sessiond\""
@@ -55,7 +56,8 @@ void answer_problem(struct request *request, enum err err, struct text detail, s
     const char *challenge = challenge_of(err);
     if (challenge != NULL)
         request_header(request, "WWW-Authenticate", text_of(challenge));
-    unsigned seconds = err_retry_after(err);
+    unsigned seconds =
+        err == ERR_RATE_LIMITED ? rates_retry_after_s(request) : err_retry_after(err);
     if (seconds > 0)
         request_header(request, "Retry-After", arena_format(&request->arena, "%u", seconds));
     if (err == ERR_METHOD_NOT_ALLOWED)
@@ -105,6 +107,7 @@ static void add_headers(struct MHD_Response *response, const struct request *req
         MHD_add_response_header(response, "Cache-Control", "no-store");
     for (size_t i = 0; i < private->extra_count; i++)
         MHD_add_response_header(response, private->extra[i].name, private->extra[i].value);
+    rates_add_headers(response, request);
     cors_add_headers(response, request);
     if (private->close || request->worker->draining)
         MHD_add_response_header(response, "Connection", "close");
@@ -164,6 +167,8 @@ void request_fail_operation(struct request *request, const struct operation *ope
     struct buffer members = {0};
     struct json_writer writer = {.out = &members};
     request_note(request, operation);
+    if (operation->forged && !rates_note_forged_token(request, request->audit.source_ip))
+        return;
     if (operation->reason.data != NULL)
         json_member_string(&writer, "reason", operation->reason);
     if (operation->ended_at_s != 0)

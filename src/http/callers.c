@@ -8,6 +8,7 @@
 #include "cookies.h"
 #include "cors.h"
 #include "metrics.h"
+#include "rates.h"
 #include "worker.h"
 
 #define KEY_PREFIX   "sk_"
@@ -64,7 +65,7 @@ static const struct service_key *look_key_up(struct request *request, struct tex
     return key;
 }
 
-static enum err find_key(struct request *request, struct text presented)
+static enum err find_key(struct request *request, struct text presented, struct text *detail)
 {
     const struct service_key *key = NULL;
     if (presented.length <= MOST_KEY) {
@@ -74,7 +75,7 @@ static enum err find_key(struct request *request, struct text presented)
     }
     if (key == NULL) {
         metrics_add(METRIC_KEYS_REJECTED, 1);
-        return ERR_KEY_INVALID;
+        return rates_note_wrong_key(request, detail);
     }
     request->caller.kind = CALLER_SERVICE;
     request->caller.key = key;
@@ -97,7 +98,7 @@ static enum err accept_operator(struct request *request, struct text *detail)
 static enum err establish_service(struct request *request, struct text presented,
                                   struct text *detail)
 {
-    enum err err = find_key(request, presented);
+    enum err err = find_key(request, presented, detail);
     if (err != ERR_OK)
         return err;
     unsigned scope = request->route->scope;

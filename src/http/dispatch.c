@@ -12,6 +12,7 @@
 #include "ledger.h"
 #include "match.h"
 #include "metrics.h"
+#include "rates.h"
 
 static int64_t loop_now(const struct request *request)
 {
@@ -199,6 +200,8 @@ static enum err decide(struct request *request, const char *version)
         err = check_query(request);
     if (err == ERR_OK)
         err = callers_establish(request, &request->private->refusal_detail);
+    if (err == ERR_OK)
+        err = rates_admit_caller(request, &request->private->refusal_detail);
     if (err == ERR_OK)
         err = check_audit(request);
     return err == ERR_OK ? check_body(request) : err;

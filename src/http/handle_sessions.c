@@ -2,6 +2,7 @@
 #include "cookies.h"
 #include "cors.h"
 #include "handlers.h"
+#include "rates.h"
 #include "objects.h"
 
 struct login_body {
@@ -100,7 +101,8 @@ void handle_login(struct request *request)
     struct login_body body = {0};
     struct text tenant;
     if (!request_read_body(request, login_fields, FIELD_COUNT(login_fields), &body) ||
-        !check_address(request, body.ip) || !named_tenant(request, body.tenant, &tenant))
+        !check_address(request, body.ip) || !named_tenant(request, body.tenant, &tenant) ||
+        !rates_admit_login(request, tenant, body.user_id))
         return;
     struct login *login = arena_zalloc(&request->arena, sizeof(*login));
     login->tenant = tenant;
@@ -124,6 +126,8 @@ void handle_login(struct request *request)
 static void answer_inactive(struct request *request, const struct operation *operation)
 {
     struct json_writer writer = {.out = request_body(request)};
+    if (operation->forged && !rates_note_forged_token(request, request->audit.source_ip))
+        return;
     json_open_object(&writer);
     json_member_bool(&writer, "active", false);
     json_member_string(&writer, "reason", operation->reason);
@@ -186,7 +190,8 @@ void handle_service_validate(struct request *request)
     struct validate *validate = arena_zalloc(&request->arena, sizeof(*validate));
     if (!request_read_body(request, validate_fields, FIELD_COUNT(validate_fields), &body) ||
         !check_address(request, body.ip) ||
-        !token_tenant(request, &validate->tenant, &validate->tenant_bound))
+        !token_tenant(request, &validate->tenant, &validate->tenant_bound) ||
+        !rates_admit_token(request, TOKEN_ACCESS, body.token))
         return;
     validate->token = body.token;
     validate->touch = body.touch;
@@ -251,7 +256,8 @@ void handle_refresh(struct request *request)
     struct refresh *refresh = &work->refresh;
     if (!request_read_body(request, refresh_fields, FIELD_COUNT(refresh_fields), &body) ||
         !check_address(request, body.ip) || !check_gift(request, body.cookie) ||
-        !token_tenant(request, &refresh->tenant, &refresh->tenant_bound))
+        !token_tenant(request, &refresh->tenant, &refresh->tenant_bound) ||
+        !rates_admit_token(request, TOKEN_REFRESH, body.refresh_token))
         return;
     work->cookie = body.cookie;
     refresh->refresh_token = body.refresh_token;

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "address.h"
+#include "rates.h"
 
 /* Also where an answer has no body, the caller learns how old the word is. */
 static void note_staleness(struct request *request, const struct validate *validate)
@@ -133,7 +134,7 @@ bool token_tenant(struct request *request, struct text *tenant, bool *bound)
     struct text named = request_query(request, "tenant");
     bool any = strcmp(key->tenant, "*") == 0;
     if (any && !named.data)
-        return true;
+        return rates_admit_token(request, TOKEN_ACCESS, request->caller.token);
     *bound = !any;
     return request_tenant(request, named, tenant);
 }

@@ -9,6 +9,7 @@
 #include "clock.h"
 #include "etag.h"
 #include "match.h"
+#include "rates.h"
 #include "worker.h"
 
 /* A request and its private part, one piece of memory that goes back and forth between the worker
@@ -229,12 +230,8 @@ bool request_read_body(struct request *request, const struct json_field *fields,
     return true;
 }
 
-bool request_tenant(struct request *request, struct text named, struct text *ret)
+static bool choose_tenant(struct request *request, struct text named, struct text *ret)
 {
-    if (request->caller.kind != CALLER_SERVICE) {
-        *ret = (struct text){0};
-        return true;
-    }
     struct text own = text_of(request->caller.key->tenant);
     bool all_tenants = text_equal(own, TEXT("*"));
     if (named.data == NULL) {
@@ -252,4 +249,13 @@ bool request_tenant(struct request *request, struct text named, struct text *ret
     }
     *ret = named;
     return true;
+}
+
+bool request_tenant(struct request *request, struct text named, struct text *ret)
+{
+    if (request->caller.kind != CALLER_SERVICE) {
+        *ret = (struct text){0};
+        return true;
+    }
+    return choose_tenant(request, named, ret) && rates_admit_tenant(request, *ret);
 }

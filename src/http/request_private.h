@@ -3,6 +3,7 @@
 
 #include "client.h"
 #include "guard.h"
+#include "ratelimit.h"
 #include "request.h"
 #include "snapshot.h"
 
@@ -26,6 +27,16 @@ struct answer_header {
 
 enum { MOST_ANSWER_HEADERS = 8 };
 
+/* A limit that the request was counted against (rates.h). */
+enum rate_kind { RATE_TENANT, RATE_LOGINS, RATE_KEYS, RATE_TOKENS };
+struct counted {
+    enum rate_kind kind;
+    int64_t window_s; /* in which as many as verdict.limit are taken, evenly */
+    struct rate_verdict verdict;
+};
+
+enum { MOST_COUNTED = 2 };
+
 struct request_private {
     struct request *request; /* whose private part this is */
     struct request *next;    /* in the pool, among the ended, or waiting for the audit queue */
@@ -41,6 +52,10 @@ struct request_private {
     struct text allowed; /* 405, preflight: the methods that the path takes */
 
     const char *known_origin; /* of the page that calls, if browser.origins has it, else NULL */
+
+    struct counted counted[MOST_COUNTED];
+    size_t counted_count;
+    bool tenant_counted;
 
     struct buffer received; /* the body of the request */
     struct buffer answer;   /* the body of the answer */

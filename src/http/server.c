@@ -12,6 +12,7 @@
 #include "match.h"
 #include "memory.h"
 #include "metrics.h"
+#include "rates.h"
 #include "worker.h"
 
 enum { MOST_ROUTES = 64, OPS_DRAIN_MS = 1000 };
@@ -76,6 +77,7 @@ struct http_server *http_server_start(const struct conf *conf, const struct http
     struct http_server *server = xcalloc(1, sizeof(*server));
     server->services = *services;
     server->limits = limits_create();
+    server->rates = rates_create();
     server->drain_timeout_ms = 0;
     apply_limits(server, conf);
 
@@ -158,6 +160,7 @@ bool http_server_stop(struct http_server **server_pointer)
     free(server->ops_worker);
     free(server->workers);
     limits_destroy(&server->limits);
+    rates_destroy(&server->rates);
     free(server);
     return true;
 }

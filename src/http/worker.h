@@ -16,6 +16,7 @@
 #include "request.h"
 #include "server.h"
 #include "snapshot.h"
+#include "tag_memo.h"
 
 struct worker {
     struct http_server *server;
@@ -57,7 +58,8 @@ struct worker {
     bool stirred;                  /* in this round something happened that may need another one */
     struct request *audit_waiting; /* requests whose line found the audit queue full */
     struct buffer line;            /* where audit lines are formatted */
-    uint64_t id_prefix;            /* request ids: random for the worker, then counted */
+    struct tag_memo tag_memos[TAG_MEMOS]; /* of the names that calls name */
+    uint64_t id_prefix;                   /* request ids: random for the worker, then counted */
     uint64_t id_count;
 
     bool draining;

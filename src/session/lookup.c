@@ -24,6 +24,7 @@ struct lookup {
     struct cache_key key;
     struct state_codec codec;
     unsigned slot;
+    size_t cache_quota;
     int64_t known_version, known_seen_s;
 
     /* As they were when the read was sent: what it brings holds from then. */
@@ -122,6 +123,7 @@ static void store_value(struct lookup *lookup, bool final)
         .generation = lookup->generation,
         .verified_ms = lookup->sent_ms,
         .final = final,
+        .quota = lookup->cache_quota,
     };
     (void)cache_put(lookup->worker->service->cache, &lookup->key, &entry, lookup->ticket);
 }
@@ -304,6 +306,7 @@ void lookup_begin(struct session_worker *worker, const struct lookup_request *re
     lookup->worker = worker;
     lookup->key = key;
     lookup->codec = (struct state_codec){request->keyring, request->encrypt, *request->owner};
+    lookup->cache_quota = request->cache_quota;
     lookup->known_version = request->known_version;
     lookup->known_seen_s = request->known_seen_s;
     lookup->waiters = waiter;

@@ -81,8 +81,8 @@ static bool take_known(struct operation *operation, const uint8_t tag[TENANT_TAG
     return true;
 }
 
-void tenant_known(struct session_worker *worker, const struct conf *conf,
-                  const uint8_t tag[TENANT_TAG], struct policy *ret)
+void session_known_policy(struct session_worker *worker, const struct conf *conf,
+                          const uint8_t tag[TENANT_TAG], struct policy *ret)
 {
     struct tenant_row row;
     bool known = tenants_find(worker->tenants, tag, &row);

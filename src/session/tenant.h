@@ -24,10 +24,6 @@ bool tenant_borrow(struct operation *operation, const uint8_t tag[TENANT_TAG]);
 void tenant_hold(struct operation *operation);
 void tenant_release(struct operation *operation);
 
-/* What is known of a tenant, true or not; the defaults if nothing is. No I/O. */
-void tenant_known(struct session_worker *worker, const struct conf *conf,
-                  const uint8_t tag[TENANT_TAG], struct policy *ret);
-
 /* Refuses with `err` for a session that is older than the tenant's cutoff; false if it is not. */
 bool tenant_refuses(struct operation *operation, const uint8_t session_id[SESSION_ID],
                     enum err err);

@@ -42,7 +42,7 @@ static struct text bytes(const void *data, size_t length)
 
 /* --- Names ----------------------------------------------------------------------------------- */
 
-static void tag_tenant(const struct keyring *keyring, struct text tenant, uint8_t ret[TENANT_TAG])
+void token_tag_tenant(const struct keyring *keyring, struct text tenant, uint8_t ret[TENANT_TAG])
 {
     crypto_keyed_hash(keyring, CRYPTO_TENANT_TAG, &tenant, 1, ret, TENANT_TAG);
 }
@@ -51,7 +51,7 @@ void token_tag_user(const struct keyring *keyring, struct text tenant, struct te
                     struct user_tag *ret)
 {
     const struct text parts[] = {tenant, user_id};
-    tag_tenant(keyring, tenant, ret->tenant);
+    token_tag_tenant(keyring, tenant, ret->tenant);
     crypto_keyed_hash(keyring, CRYPTO_USER_TAG, parts, 2, ret->user, USER_TAG);
 }
 
@@ -59,7 +59,7 @@ bool token_is_of_tenant(const struct keyring *keyring, const struct token *token
                         struct text tenant)
 {
     uint8_t tag[TENANT_TAG];
-    tag_tenant(keyring, tenant, tag);
+    token_tag_tenant(keyring, tenant, tag);
     return crypto_equal(tag, token->owner.tenant, TENANT_TAG);
 }
 
@@ -176,6 +176,18 @@ bool token_read(const struct keyring *keyring, enum token_kind kind, struct text
     }
     crypto_wipe(&spelled, sizeof(spelled));
     return genuine;
+}
+
+bool token_claimed_tenant(struct text text, uint8_t ret[TENANT_TAG])
+{
+    enum { HEAD = 9 };
+    static_assert(HEAD >= AT_OWNER + TENANT_TAG && HEAD % 3 == 0, "whole characters");
+    uint8_t head[HEAD];
+    if (text.length != TOKEN_LENGTH ||
+        !text_from_base64url(head, HEAD, bytes(text.data + PREFIX, HEAD * 4 / 3)))
+        return false;
+    memcpy(ret, head + AT_OWNER, TENANT_TAG);
+    return true;
 }
 
 /* --- Secrets --------------------------------------------------------------------------------- */

@@ -302,6 +302,8 @@ static void ask_redis(struct validation *validation, bool alone)
 {
     const struct operation *operation = &validation->validate->base;
     const struct token *token = &validation->validate->parsed;
+    struct policy policy;
+    operation_policy(operation, &policy);
     struct lookup_request request = {
         .owner = &token->owner,
         .session_id = token->session_id,
@@ -310,6 +312,7 @@ static void ask_redis(struct validation *validation, bool alone)
         .known_version = validation->known_version,
         .known_seen_s = validation->known_seen_s,
         .alone = alone,
+        .cache_quota = (size_t)policy.cache_quota,
         .deadline_ms = operation->deadline_ms,
     };
     validation->waiter.done = lookup_found;

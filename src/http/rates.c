@@ -1,0 +1,282 @@
+/* Which limits a request counts against, and how that is told. */
+#include "rates.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "address.h"
+#include "alarms.h"
+#include "clock.h"
+#include "metrics.h"
+#include "policy.h"
+#include "request_private.h"
+#include "worker.h"
+
+enum { TENANT_CELLS = 65536, LOGIN_CELLS = 262144, ADDRESS_CELLS = 65536 };
+enum { SECOND_MS = 1000, MINUTE_MS = 60000 };
+
+/* Tables of their own, so that no crowd of addresses drives out a tenant. */
+struct rates {
+    struct ratelimit *tenants, *logins, *addresses;
+};
+
+static const struct {
+    const char *name; /* of the policy in the RateLimit fields */
+    enum metric metric;
+    const char *refusal;
+} kinds[] = {
+    [RATE_TENANT] = {"tenant", METRIC_LIMITED_CALLS, "The tenant is over its rate on this node"},
+    [RATE_LOGINS] = {"logins", METRIC_LIMITED_LOGINS,
+                     "The user is over the tenant's rate of logins on this node"},
+    [RATE_KEYS] = {"wrong-keys", METRIC_LIMITED_KEYS,
+                   "Too many wrong service keys came from this address"},
+    [RATE_TOKENS] = {"forged-tokens", METRIC_LIMITED_TOKENS,
+                     "Too many tokens that were never issued came from this address"},
+};
+
+struct rates *rates_create(void)
+{
+    struct rates *rates = xcalloc(1, sizeof(*rates));
+    rates->tenants = ratelimit_create(TENANT_CELLS);
+    rates->logins = ratelimit_create(LOGIN_CELLS);
+    rates->addresses = ratelimit_create(ADDRESS_CELLS);
+    return rates;
+}
+
+void rates_destroy(struct rates **rates)
+{
+    if (*rates == NULL)
+        return;
+    ratelimit_destroy(&(*rates)->tenants);
+    ratelimit_destroy(&(*rates)->logins);
+    ratelimit_destroy(&(*rates)->addresses);
+    free(*rates);
+    *rates = NULL;
+}
+
+static const struct rates *rates_of(const struct request *request)
+{
+    return request->worker->server->rates;
+}
+
+/* --- counting --- */
+
+static bool count(struct request *request, struct ratelimit *limit, enum rate_kind kind,
+                  struct text name, struct rate rate)
+{
+    struct request_private *private = request->private;
+    assert(private->counted_count < MOST_COUNTED);
+    struct counted *counted = &private->counted[private->counted_count++];
+    counted->kind = kind;
+    counted->verdict = ratelimit_take(limit, name.data, name.length, rate, clock_monotonic_ns());
+    counted->window_s = (rate.burst * rate.per_ms / rate.count + SECOND_MS - 1) / SECOND_MS;
+    if (!counted->verdict.allowed)
+        metrics_add(kinds[kind].metric, 1);
+    return counted->verdict.allowed;
+}
+
+static bool fail(struct request *request, enum rate_kind kind)
+{
+    request_fail(request, ERR_RATE_LIMITED, text_of(kinds[kind].refusal), (struct text){0});
+    return false;
+}
+
+/* --- tenants --- */
+
+static void find_policy(const struct request *request, const uint8_t tag[TENANT_TAG],
+                        struct policy *ret)
+{
+    session_known_policy(request->worker->sessions, request->conf, tag, ret);
+}
+
+static const struct keyring *keyring_of(const struct request *request)
+{
+    return request->private->snapshot->context.keyring;
+}
+
+static const uint8_t *tag_of(const struct request *request, struct text tenant)
+{
+    return tag_memo_find(request->worker->tag_memos, keyring_of(request), tenant);
+}
+
+/* For people: a token tells no more than the tag, as `sessiond keys` prints it. */
+static struct text name_of(struct request *request, const uint8_t tag[TENANT_TAG])
+{
+    struct text name = tag_memo_name(request->worker->tag_memos, tag);
+    if (name.data != NULL)
+        return name;
+    char *spelled = arena_alloc(&request->arena, TENANT_TAG * 4 / 3);
+    return (struct text){spelled, text_to_base64url(spelled, tag, TENANT_TAG)};
+}
+
+static bool count_tenant(struct request *request, const uint8_t tag[TENANT_TAG],
+                         const struct policy *policy)
+{
+    int64_t burst = policy->burst > 0 ? policy->burst : policy->requests_per_second;
+    struct rate rate = {policy->requests_per_second, SECOND_MS, burst};
+    struct text name = {(const char *)tag, TENANT_TAG};
+    request->private->tenant_counted = true;
+    bool within = count(request, rates_of(request)->tenants, RATE_TENANT, name, rate);
+    if (!within)
+        alarms_tenant_rate(request, name_of(request, tag));
+    return within;
+}
+
+static bool is_tenant_within(struct request *request, struct text tenant)
+{
+    struct policy policy;
+    const uint8_t *tag = tag_of(request, tenant);
+    find_policy(request, tag, &policy);
+    return policy.requests_per_second == 0 || count_tenant(request, tag, &policy);
+}
+
+/* Anybody can write a tenant's tag into a token: only a genuine one counts against the tenant. */
+static bool is_token_within(struct request *request, enum token_kind kind, struct text text)
+{
+    uint8_t tag[TENANT_TAG];
+    struct policy policy;
+    if (!token_claimed_tenant(text, tag))
+        return true;
+    find_policy(request, tag, &policy);
+    if (policy.requests_per_second == 0)
+        return true;
+    struct token token;
+    bool genuine = token_read(keyring_of(request), kind, text, &token);
+    crypto_wipe(&token, sizeof(token));
+    return !genuine || count_tenant(request, tag, &policy);
+}
+
+static bool has_key_of_all(const struct request *request)
+{
+    return request->caller.kind == CALLER_SERVICE && strcmp(request->caller.key->tenant, "*") == 0;
+}
+
+enum err rates_admit_caller(struct request *request, struct text *detail)
+{
+    const struct caller *caller = &request->caller;
+    bool within = true;
+    if (caller->kind == CALLER_USER)
+        within = is_token_within(request, TOKEN_ACCESS, caller->token);
+    else if (caller->kind == CALLER_SERVICE && !has_key_of_all(request))
+        within = is_tenant_within(request, text_of(caller->key->tenant));
+    if (within)
+        return ERR_OK;
+    *detail = text_of(kinds[RATE_TENANT].refusal);
+    return ERR_RATE_LIMITED;
+}
+
+/* Operators who change a tenant's policy, its rate perhaps, are not the tenant. */
+static bool is_operators(const struct request *request)
+{
+    return request->route->scope == SCOPE_POLICY;
+}
+
+bool rates_admit_tenant(struct request *request, struct text tenant)
+{
+    return request->private->tenant_counted || !has_key_of_all(request) || is_operators(request) ||
+           is_tenant_within(request, tenant) || fail(request, RATE_TENANT);
+}
+
+bool rates_admit_token(struct request *request, enum token_kind kind, struct text token)
+{
+    return request->private->tenant_counted || is_token_within(request, kind, token) ||
+           fail(request, RATE_TENANT);
+}
+
+bool rates_admit_login(struct request *request, struct text tenant, struct text user_id)
+{
+    struct policy policy;
+    const uint8_t *tag = tag_of(request, tenant);
+    find_policy(request, tag, &policy);
+    int64_t most = policy.logins_per_user_per_minute;
+    if (most == 0)
+        return true;
+    struct buffer name = {0};
+    buffer_add(&name, tag, TENANT_TAG);
+    buffer_add_text(&name, user_id);
+    struct rate rate = {most, MINUTE_MS, most};
+    bool within = count(request, rates_of(request)->logins, RATE_LOGINS, buffer_text(&name), rate);
+    buffer_free(&name);
+    return within || fail(request, RATE_LOGINS);
+}
+
+/* --- addresses --- */
+
+/* Whoever has one IPv6 address has all of its /64. */
+struct address_name {
+    uint8_t kind, version, network[8];
+};
+
+static bool is_address_within(struct request *request, enum rate_kind kind, struct text address,
+                              int64_t per_minute)
+{
+    struct ip_address parsed;
+    if (per_minute == 0 || address.data == NULL || !ip_parse(address, &parsed))
+        return true;
+    struct address_name name = {.kind = (uint8_t)kind, .version = parsed.family == AF_INET ? 4 : 6};
+    memcpy(name.network, parsed.bytes, sizeof(name.network));
+    struct rate rate = {per_minute, MINUTE_MS, per_minute};
+    struct text named = {(const char *)&name, sizeof(name)};
+    return count(request, rates_of(request)->addresses, kind, named, rate);
+}
+
+enum err rates_note_wrong_key(struct request *request, struct text *detail)
+{
+    if (is_address_within(request, RATE_KEYS, request->caller.address,
+                          request->conf->limits_wrong_keys_per_minute))
+        return ERR_KEY_INVALID;
+    /* On record as what it was. */
+    request->audit.reason = text_of(err_code(ERR_KEY_INVALID));
+    *detail = text_of(kinds[RATE_KEYS].refusal);
+    return ERR_RATE_LIMITED;
+}
+
+bool rates_note_forged_token(struct request *request, struct text ip)
+{
+    struct text address = request->caller.kind == CALLER_SERVICE ? ip : request->caller.address;
+    return is_address_within(request, RATE_TOKENS, address,
+                             request->conf->limits_forged_tokens_per_minute) ||
+           fail(request, RATE_TOKENS);
+}
+
+/* --- telling --- */
+
+static int64_t to_seconds(int64_t ms)
+{
+    return (ms + SECOND_MS - 1) / SECOND_MS;
+}
+
+void rates_add_headers(struct MHD_Response *response, const struct request *request)
+{
+    const struct request_private *private = request->private;
+    char policy[128], state[128];
+    size_t policy_length = 0, state_length = 0;
+    if (private->counted_count == 0)
+        return;
+    for (size_t i = 0; i < private->counted_count; i++) {
+        const struct counted *counted = &private->counted[i];
+        const char *name = kinds[counted->kind].name, *comma = i > 0 ? ", " : "";
+        policy_length += (size_t)snprintf(
+            policy + policy_length, sizeof(policy) - policy_length, "%s\"%s\";q=%lld;w=%lld", comma,
+            name, (long long)counted->verdict.limit, (long long)counted->window_s);
+        state_length += (size_t)snprintf(state + state_length, sizeof(state) - state_length,
+                                         "%s\"%s\";r=%lld;t=%lld", comma, name,
+                                         (long long)counted->verdict.remaining,
+                                         (long long)to_seconds(counted->verdict.reset_ms));
+    }
+    assert(policy_length < sizeof(policy) && state_length < sizeof(state));
+    MHD_add_response_header(response, "RateLimit-Policy", policy);
+    MHD_add_response_header(response, "RateLimit", state);
+}
+
+unsigned rates_retry_after_s(const struct request *request)
+{
+    int64_t longest_ms = SECOND_MS;
+    for (size_t i = 0; i < request->private->counted_count; i++) {
+        const struct rate_verdict *verdict = &request->private->counted[i].verdict;
+        longest_ms = verdict->retry_ms > longest_ms ? verdict->retry_ms : longest_ms;
+    }
+    return (unsigned)to_seconds(longest_ms);
+}

@@ -1,0 +1,240 @@
+"""Who calls too often gets 429: tenants, logins of a user, wrong keys and forged tokens."""
+
+import re
+import signal
+import time
+
+import pytest
+
+from checks import check_problem
+from client import Client
+from daemon import ACME, ADMIN, SERVICE, new_key, unique
+from redis_servers import wait_until
+from test_validate import flip_bit, never_issued
+
+LAST_BIT = 45 * 8 - 1  # of the MAC
+FIELD = re.compile(r'"([a-z-]+)";([a-z])=(\d+);([a-z])=(\d+)')
+
+
+def fields(answer, name):
+    """{limit: {parameter: number}} of RateLimit or RateLimit-Policy."""
+    items = (answer.header(name) or "").split(", ")
+    found = {}
+    for item in filter(None, items):
+        match = FIELD.fullmatch(item)
+        assert match, item
+        found[match[1]] = {match[2]: int(match[3]), match[4]: int(match[5])}
+    return found
+
+
+def check_limited(answer, limit, most_s):
+    """A 429 that names the limit and says when to come again."""
+    check_problem(answer, 429, "rate_limited")
+    assert 1 <= int(answer.header("Retry-After")) <= most_s, answer
+    assert fields(answer, "RateLimit")[limit]["r"] == 0, answer
+    assert limit in fields(answer, "RateLimit-Policy"), answer
+    return answer
+
+
+def count_taken(call, times):
+    """How many of so many calls at once were not answered with 429, and in how many seconds."""
+    begun = time.monotonic()
+    statuses = [call().status for _ in range(times)]
+    return sum(status != 429 for status in statuses), time.monotonic() - begun
+
+
+def assert_rate(call, burst, per_second, times=None):
+    taken, seconds = count_taken(call, times or burst + 20)
+    assert burst <= taken <= burst + per_second * seconds + 1, (taken, seconds)
+
+
+# --- tenants ---
+
+RATE = {"policy__requests_per_second": 1, "policy__burst": 15}
+
+
+def ask(daemon, key=SERVICE, **more):
+    return lambda: daemon.call("GET", "/v1/users/nobody", None, key, **more)
+
+
+def test_a_tenant_has_its_burst_and_then_its_rate(start):
+    daemon = start(**RATE)
+    assert_rate(ask(daemon), 15, 1)
+    answers = (ask(daemon)() for _ in range(100))
+    limited = check_limited(next(a for a in answers if a.status == 429), "tenant", 1)
+    assert fields(limited, "RateLimit-Policy") == {"tenant": {"q": 15, "w": 15}}
+    time.sleep(int(limited.header("Retry-After")))
+    answer = ask(daemon)()
+    assert answer.status == 200, answer
+    assert fields(answer, "RateLimit")["tenant"]["t"] in (14, 15)
+    assert daemon.node.metric("sessiond_limited_calls_total") >= 20
+    line = daemon.node.audit_of(limited.json["request_id"])
+    assert (line["event.reason"], line["http.response.status_code"]) == ("rate_limited", 429)
+
+
+def test_tenants_do_not_share_a_rate(start):
+    daemon = start(**RATE)
+    count_taken(ask(daemon), 40)
+    for key, query in (ACME, ""), (ADMIN, "?tenant=other"):
+        answer = daemon.call("GET", "/v1/users/nobody" + query, None, key)
+        assert fields(answer, "RateLimit") == {"tenant": {"r": 14, "t": 1}}, answer
+
+
+def test_every_call_of_a_tenant_counts_whoever_makes_it(start):
+    """r falls by one with each way to call for the tenant; the rate is slow enough not to disturb."""
+    daemon = start(policy__requests_per_second=1, policy__burst=1000)
+    login = daemon.login()
+    token, before = login["access_token"], 999
+    calls = [
+        lambda: daemon.validate(token),
+        lambda: daemon.check(token),
+        lambda: daemon.check(token, ADMIN),
+        lambda: daemon.call("POST", "/v1/validate?tenant=default", {"token": token}, ADMIN),
+        lambda: daemon.call("GET", "/v1/devices", None, SERVICE, {"X-Session-Token": token}),
+        lambda: daemon.call("GET", "/v1/devices", None, ADMIN, {"X-Session-Token": token}),
+        lambda: daemon.call("GET", "/v1/users/x?tenant=acme", None, SERVICE),
+        lambda: daemon.call("POST", "/v1/login", {"wrong": 1}, SERVICE),
+        lambda: daemon.refresh(login["refresh_token"]),
+    ]
+    begun = time.monotonic()
+    for number, call in enumerate(calls):
+        answer = call()
+        left = fields(answer, "RateLimit")["tenant"]["r"]
+        expected = before - 1 - number
+        assert expected <= left <= expected + time.monotonic() - begun + 1, (number, answer)
+    # Had none or two been counted anywhere, this would not be so.
+    assert left <= 999 - len(calls) + (time.monotonic() - begun) + 1
+
+
+def test_forged_tokens_do_not_use_up_a_tenants_rate(start):
+    daemon = start(policy__requests_per_second=1, policy__burst=50)
+    token = flip_bit(daemon.login()["access_token"], LAST_BIT)
+    for _ in range(60):
+        answer = daemon.validate(token)
+        assert answer.status == 401 and not fields(answer, "RateLimit"), answer
+    assert fields(ask(daemon)(), "RateLimit")["tenant"]["r"] >= 47
+
+
+def test_without_limits_nothing_is_told(shared):
+    login = shared.login()
+    answers = [shared.validate(login["access_token"]), shared.check(login["access_token"]),
+               shared.validate(never_issued())]
+    assert all(answer.header("RateLimit") is None for answer in answers)
+    assert all(answer.header("RateLimit-Policy") is None for answer in answers)
+
+
+def test_a_reload_changes_the_rate(start):
+    daemon = start(**RATE)
+    count_taken(ask(daemon), 40)
+    daemon.node.write_config(policy__requests_per_second=1000, policy__burst=0)
+    daemon.node.signal(signal.SIGHUP)
+    wait_until(lambda: "reload" in daemon.node.log_text(), 5, "reload")
+    wait_until(lambda: ask(daemon)().status == 200, 5, "the new rate")
+    answer = ask(daemon)()
+    assert fields(answer, "RateLimit-Policy") == {"tenant": {"q": 1000, "w": 1}}, answer
+
+
+# --- logins ---
+
+def test_logins_of_a_user_are_limited(start):
+    daemon = start(policy__logins_per_user_per_minute=3, policy__requests_per_second=1,
+                   policy__burst=100)
+    user = unique()
+    login = {"user_id": user}
+    answers = [daemon.call("POST", "/v1/login", login, SERVICE) for _ in range(3)]
+    assert [answer.status for answer in answers] == [201] * 3
+    assert [fields(answer, "RateLimit")["logins"]["r"] for answer in answers] == [2, 1, 0]
+    limited = check_limited(daemon.call("POST", "/v1/login", login, SERVICE), "logins", 20)
+    assert fields(limited, "RateLimit-Policy")["logins"] == {"q": 3, "w": 60}
+    assert len(daemon.devices(user)["devices"]) == 3
+    assert daemon.call("POST", "/v1/login", {"user_id": unique()}, SERVICE).status == 201
+    assert daemon.call("POST", "/v1/login", login, ACME).status == 201
+    assert daemon.node.metric("sessiond_limited_logins_total") == 1
+
+
+# --- addresses ---
+
+def client_from(daemon, address):
+    return Client(port=daemon.node.port, source=address)
+
+
+def try_wrong_key(client, headers=None):
+    return client.call("GET", "/v1/users/nobody", None, new_key(), headers)
+
+
+def test_wrong_keys_are_slowed_by_address(start, tmp_path):
+    daemon = start(limits__wrong_keys_per_minute=5, server__unix_socket=tmp_path / "socket")
+    here, there = client_from(daemon, "127.0.0.1"), client_from(daemon, "127.0.0.2")
+    assert [try_wrong_key(here).status for _ in range(5)] == [401] * 5
+    check_limited(try_wrong_key(here), "wrong-keys", 12)
+    assert here.call("GET", "/v1/users/nobody", None, SERVICE).status == 200
+    check_limited(here.call("GET", "/v1/devices", None, new_key()), "wrong-keys", 12)
+    check_problem(try_wrong_key(there), 401, "key_invalid")
+    local = Client(unix=str(tmp_path / "socket"))
+    assert [try_wrong_key(local).status for _ in range(9)] == [401] * 9
+    assert daemon.node.metric("sessiond_limited_keys_total") == 2
+    assert daemon.node.metric("sessiond_keys_rejected_total") == 17
+
+
+def test_behind_a_trusted_proxy_the_clients_address_counts(start):
+    daemon = start(limits__wrong_keys_per_minute=2, server__trusted_proxies="127.0.0.1/32")
+    client = client_from(daemon, "127.0.0.1")
+
+    def statuses(*addresses):
+        return [try_wrong_key(client, {"X-Forwarded-For": address}).status for address in addresses]
+
+    assert statuses("198.51.100.1", "198.51.100.1", "198.51.100.1") == [401, 401, 429]
+    assert statuses("198.51.100.2", "6.6.6.6, 198.51.100.1") == [401, 429]
+    # One network of 64 bits is one client.
+    assert statuses("2001:db8::1", "2001:db8::2", "2001:db8::3:4") == [401, 401, 429]
+    assert statuses("2001:db8:0:1::1") == [401]
+
+
+@pytest.mark.parametrize("forge", ["made up", "altered", "malformed"])
+def test_forged_tokens_are_slowed_by_address(start, forge):
+    daemon = start(limits__forged_tokens_per_minute=4)
+    login = daemon.login()
+    forged = {"made up": lambda: never_issued(),
+              "altered": lambda: flip_bit(login["access_token"], LAST_BIT),
+              "malformed": lambda: "rubbish"}[forge]
+    assert [daemon.validate(forged()).status for _ in range(4)] == [401] * 4
+    check_limited(daemon.validate(forged()), "forged-tokens", 15)
+    check_limited(daemon.refresh(never_issued("sr_")), "forged-tokens", 15)
+    # Whoever shares the address with the forger is served.
+    assert daemon.validate(login["access_token"]).status == 200
+    assert daemon.refresh(login["refresh_token"]).status == 200
+    there = client_from(daemon, "127.0.0.2")
+    assert there.call("GET", "/v1/validate", None, forged()).status == 401
+    assert daemon.node.metric("sessiond_limited_tokens_total") == 2
+
+
+def test_tokens_that_were_issued_are_not_forged(start):
+    """Dead, unknown to Redis, of another tenant: all genuine."""
+    daemon = start(limits__forged_tokens_per_minute=1)
+    login = daemon.login()
+    assert daemon.call("POST", "/v1/logout", None, login["access_token"]).status == 200
+    for _ in range(4):
+        assert daemon.validate(login["access_token"]).status == 401
+        assert daemon.check(login["access_token"], ADMIN, ip="192.0.2.7").json["active"] is False
+        assert daemon.refresh(login["refresh_token"]).status == 401
+        foreign = daemon.call("POST", "/v1/validate?tenant=acme", {"token": login["access_token"]},
+                              ADMIN)
+        assert foreign.status == 200, foreign
+
+
+def test_a_services_forged_tokens_count_against_the_address_it_names(start):
+    daemon = start(limits__forged_tokens_per_minute=2)
+    login = daemon.login()
+    for _ in range(6):
+        assert daemon.check(never_issued()).json["active"] is False
+        assert daemon.call("GET", "/v1/devices", None, SERVICE,
+                           {"X-Session-Token": never_issued()}).status == 401
+    for _ in range(2):
+        assert daemon.check(never_issued(), ip="192.0.2.9").json["active"] is False
+    check_limited(daemon.check(never_issued(), ip="192.0.2.9"), "forged-tokens", 30)
+    assert daemon.check(login["access_token"], ip="192.0.2.9").json["active"] is True
+    assert daemon.check(never_issued(), ip="192.0.2.10").status == 200
+    refresh = {"refresh_token": never_issued("sr_"), "ip": "192.0.2.9"}
+    check_limited(daemon.call("POST", "/v1/refresh", refresh, SERVICE), "forged-tokens", 30)
+    # What a user says of his address is not believed: this counts against the loopback.
+    assert [daemon.call("POST", "/v1/refresh", refresh).status for _ in range(3)] == [401, 401, 429]
