@@ -6,9 +6,11 @@ import time
 import pytest
 
 from checks import check_dead, check_ended, check_problem
+from client import Redis
 from daemon import ACME, ADMIN, KEYS, SERVICE, Daemon, now, unique
 from faults import kill_9, readiness
-from redis_servers import SLOW, Cluster, wait_until
+from redis_servers import SLOW, Cluster, SingleRedis, wait_until
+from test_outage import password_file
 from test_parallel import at_once
 
 NEWS = 1     # seconds for the other nodes to hear of a change
@@ -73,8 +75,18 @@ def test_a_freeze_ends_all_sessions_and_refuses_logins_everywhere(shared):
         assert body["frozen"] is True and body["frozen_reason"] == "fraud", body
         assert body["devices"] == 0 and "until" not in body, body
         assert shared.is_alive(other["access_token"], number)
-    line = shared.nodes[1].audit_of(answer.header("X-Request-Id"))
+
+
+def test_c10_a_disabled_account_has_no_session_left_and_the_operator_is_on_record(shared):
+    user = unique()
+    logins = [shared.login(user, node=number) for number in range(3)]
+    answer = freeze(shared, user, headers={"X-Operator": "carol@example.com"}, reason="dismissed")
+    check_ended(answer, [login["session_id"] for login in logins])
+    check_frozen(shared, user, logins, "dismissed")
+    line = shared.node.audit_of(answer.header("X-Request-Id"))
     assert line["event.action"] == "freeze" and line["event.outcome"] == "success", line
+    for fact in (user, "carol@example.com", *(login["session_id"] for login in logins)):
+        assert fact in str(line), (fact, line)
 
 
 def test_unfreeze_lets_logins_in_and_revives_nothing(shared):
@@ -324,3 +336,70 @@ def test_an_unfreeze_overrides_the_freeze_in_this_nodes_journal(outage):
         assert daemon.is_alive(login["access_token"], number)
         check_dead(daemon.validate(logins[0]["access_token"], number), "frozen")
     check_free(daemon, user)
+
+
+# --- what Redis does not know, or no longer ---
+
+
+@pytest.fixture
+def single(tmp_path):
+    redis = SingleRedis(tmp_path / "redis").start()
+    try:
+        yield redis
+    finally:
+        redis.stop()
+
+
+def test_a_freeze_that_redis_does_not_take_holds_on_this_node_whatever_redis_says(
+        start, single, tmp_path):
+    """This node may read but not write; the other one knows nothing and lets the user in."""
+    with Redis(single.port) as admin:
+        admin.call("ACL", "SETUSER", "reader", "on", ">secret", "~*", "&*", "+@all", "-evalsha",
+                   "-eval")
+    daemon = start(2, single, begin_now=False, redis__mode="standalone", redis__wait_timeout=0)
+    daemon.nodes[0].write_config(redis__user="reader",
+                                 redis__password_file=password_file(tmp_path / "pw", "secret"))
+    daemon.start()
+    user = unique()
+    early = daemon.login(user, node=1)
+    assert daemon.is_alive(early["access_token"], 0)
+    check_ended(freeze(daemon, user, 0, reason="stolen"), [], durability="pending")
+    time.sleep(1.1)  # a pending freeze claims a second more than the clock shows
+    late = daemon.login(user, node=1)
+    for login in (early, late):
+        assert daemon.is_alive(login["access_token"], 1)
+        check_dead(daemon.validate(login["access_token"], 0), "frozen")
+    check_locked(daemon, user, "stolen", 0)
+    assert summary(daemon, user, 0)["frozen"] is True and summary(daemon, user, 0)["devices"] == 0
+    answer = daemon.call("POST", "/v1/explain", {"token": late["access_token"]}, SERVICE)
+    assert answer.json["reason"] == "frozen" and answer.json["redis"] == {"says": "alive"}, answer
+
+    with Redis(single.port) as admin:
+        admin.call("ACL", "SETUSER", "reader", "+@all")
+    for login in (early, late):
+        wait_until(lambda: not daemon.is_alive(login["access_token"], 1), HEALED, "it was replayed")
+    check_frozen(daemon, user, [early, late], "stolen")
+    assert unfreeze(daemon, user, 1).status == 200
+    check_free(daemon, user)
+
+
+def test_what_redis_forgets_the_journal_remembers(start, single):
+    """A server that comes back empty: who was frozen still is, who was unfrozen is not again."""
+    daemon = start(2, single, redis__mode="standalone", redis__wait_timeout=0)
+    frozen, freed = unique(), unique()
+    for user in (frozen, freed):
+        assert freeze(daemon, user, 0, reason="fraud").status == 200
+    assert unfreeze(daemon, freed, 0).status == 200
+    assert daemon.try_login(freed).status == 201
+    single.stop()
+    wait_until(lambda: daemon.try_login(frozen).status == 503, 5, "Redis is away")
+    single.start()
+
+    def answer():
+        found = daemon.try_login(frozen, node=0)
+        return found if found.status != 503 else None
+    check_problem(wait_until(answer, HEALED, "Redis answers"), 423, "account_frozen")
+    wait_until(lambda: daemon.try_login(frozen, node=1).status == 423, HEALED, "it was replayed")
+    wait_until(lambda: daemon.try_login(freed, node=1).status == 201, HEALED, "Redis answers")
+    check_free(daemon, freed)
+    check_frozen(daemon, frozen, [], "fraud")
