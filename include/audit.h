@@ -56,6 +56,7 @@ struct audit_record {
     const struct text *ended; /* ids of sessions this call ended */
     size_t ended_count;
     struct text durability;
+    struct text binding; /* what differs from where the session is bound to: "ip", "device" */
     bool stale;          /* answered from memory because Redis did not answer ... */
     int64_t stale_for_s; /* ... by what was true so long ago */
 };

@@ -67,6 +67,7 @@ struct session_context {
 #define REASON_REFRESH_REUSE    "refresh_reuse"
 #define REASON_REUSE            "reuse"
 #define REASON_REVOKED          "revoked"
+#define REASON_BINDING          "binding"
 
 /* How far a change has got: ended.durability of api.md. */
 enum durability { DURABILITY_NONE, DURABILITY_REPLICATED, DURABILITY_ACCEPTED, DURABILITY_PENDING };
@@ -86,6 +87,16 @@ enum demand {
 struct presented {
     struct text ip, fingerprint;
     bool complete; /* the user calls himself: a fingerprint that is not there is another one */
+};
+
+/* A second verification that is pending, as the caller is told of it. */
+#define CHALLENGE_CODE 6
+struct offered_challenge {
+    char id[TOKEN_LENGTH];
+    enum verify_method method;
+    int64_t expires_s;
+    int64_t attempts;          /* tries that are left */
+    char code[CHALLENGE_CODE]; /* VERIFY_OTP: for services to deliver, never for the user */
 };
 
 /* The common part; first member of every operation. */
@@ -111,6 +122,9 @@ struct operation {
     int64_t ended_at_s;      /* 0: unknown */
     enum durability durability;
 
+    /* ERR_VERIFICATION_REQUIRED, ERR_STEP_UP_REQUIRED: what to do about it; else NULL. */
+    struct offered_challenge *challenge;
+
     void *domain; /* the domain's own, while the operation is under way */
 
     /* What holds for the tenant: borrowed during `done`, NULL if the operation ended before it was
@@ -130,7 +144,7 @@ struct operation {
 };
 
 struct device {
-    struct text id, type, name, fingerprint; /* the fingerprint is not kept */
+    struct text id, type, name, fingerprint; /* of the fingerprint a hash is kept */
 };
 
 struct replaced_session {
@@ -149,16 +163,33 @@ struct login {
     struct text attributes; /* a JSON object, or absent */
     bool remember, second_factor;
     bool cookie; /* the caller's own: the answer is to set the session cookie */
+    int64_t verified_ms; /* 0, or when the second verification began that was passed for it */
 
     char access_token[TOKEN_LENGTH], refresh_token[TOKEN_LENGTH];
     int64_t access_expires_s, refresh_expires_s;
     int64_t limit;   /* ERR_DEVICE_LIMIT: of devices */
-    bool new_device; /* no living or remembered session had this device id */
+    bool new_device, new_location; /* not seen with this user, see src/session/novelty.h */
+    bool first_location;           /* nor was the user anywhere else */
     struct replaced_session *replaced;
     size_t replaced_count;
     struct text device_json; /* the device as shown, a JSON object */
 };
 void session_login(struct login *login);
+
+/* The answer to a challenge: goes on with what waits for it. A login then is as session_login()
+ * leaves it, with second_factor set. */
+struct verify {
+    struct login login; /* its base is the operation's; the rest is filled in */
+    struct text challenge_id;
+    struct text code; /* for VERIFY_OTP ... */
+    bool verified;    /* ... for VERIFY_EXTERNAL */
+    struct text tenant;
+    bool tenant_bound; /* as in validate */
+
+    bool of_session;       /* no login, but a living session that was used from elsewhere */
+    int64_t attempts_left; /* ERR_VERIFICATION_FAILED */
+};
+void session_verify(struct verify *verify);
 
 /* Looks one access token up and, if asked, notes its use (a touch that is not waited for). */
 struct validate {
@@ -199,6 +230,7 @@ struct listed_session {
     struct text shown;       /* has "device":{…} and created_at */
     struct text device_json; /* the object after "device": in shown */
     struct text ip, user_agent;
+    struct text location; /* of the address, if the database knows it */
     int64_t created_s, last_seen_s, expires_s;
     bool current;
 };

@@ -38,7 +38,7 @@ static struct operation note(const char *shown)
     struct session session = example();
     struct cached cached;
     struct operation operation = {.arena = &arena};
-    cached_write_live(&value, &session, 1, 2, text_of(shown));
+    cached_write_live(&value, &session, 1, 2, text_of(shown), NULL);
     ck_assert(cached_read_live(buffer_text(&value), id, &cached));
     cached_note(&operation, &cached);
     return operation;
@@ -61,7 +61,7 @@ START_TEST(a_living_session_comes_back_as_it_was)
     session.record.has_previous = true;
     session.record.previous_access_over = true;
     memset(session.record.previous_access_hash, 'p', SECRET_HASH);
-    cached_write_live(&value, &session, 16383, 42, text_of(usual));
+    cached_write_live(&value, &session, 16383, 42, text_of(usual), NULL);
     ck_assert_int_eq(cached_kind(buffer_text(&value)), CACHED_LIVE);
     ck_assert(cached_read_live(buffer_text(&value), id, &cached));
     const struct record *record = &cached.session.record;
@@ -83,7 +83,7 @@ START_TEST(without_a_previous_pair_nothing_lies_between_head_and_text)
 {
     struct session session = example();
     struct cached cached;
-    cached_write_live(&value, &session, 1, 2, text_of(usual));
+    cached_write_live(&value, &session, 1, 2, text_of(usual), NULL);
     ck_assert(cached_read_live(buffer_text(&value), id, &cached));
     ck_assert(!cached.session.record.has_previous);
     assert_text(cached.shown, usual);
@@ -148,7 +148,7 @@ START_TEST(values_cut_at_any_length_are_refused_or_shorter)
     struct session session = example();
     struct cached cached;
     session.record.has_previous = true;
-    cached_write_live(&value, &session, 1, 2, text_of(usual));
+    cached_write_live(&value, &session, 1, 2, text_of(usual), NULL);
     size_t head = sizeof(struct cached_live) + SECRET_HASH;
     for (size_t length = 0; length < value.length; length++) {
         char *cut = malloc(length + 1); /* of its own, so that reading past it is seen */

@@ -7,6 +7,7 @@
 #include "cors.h"
 #include "dispatch.h"
 #include "ledger.h"
+#include "objects.h"
 #include "rates.h"
 #include "worker.h"
 
@@ -19,6 +20,9 @@ static const char *challenge_of(enum err err)
         return REALM;
     if (err == ERR_SCOPE_MISSING)
         return REALM ", error=\"insufficient_scope\"";
+    if (err == ERR_STEP_UP_REQUIRED) /* RFC 9470, section 3 */
+        return REALM ", error=\"insufficient_user_authentication\", "
+                     "error_description=\"A second verification is required\"";
     return err_status(err) == MHD_HTTP_UNAUTHORIZED ? REALM ", error=\"invalid_token\"" : NULL;
 }
 
@@ -175,6 +179,7 @@ void request_fail_operation(struct request *request, const struct operation *ope
         json_member_int(&writer, "ended_at", operation->ended_at_s);
     if (operation->ended_actor.data != NULL)
         json_member_string(&writer, "actor", operation->ended_actor);
+    write_challenge(&writer, request, operation);
     request_fail(request, operation->err, operation->detail, buffer_text(&members));
     buffer_free(&members);
 }

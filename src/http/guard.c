@@ -20,6 +20,7 @@ static const struct known_header {
     KNOWN(HEADER_REQUEST_ID, "X-Request-Id", true),
     KNOWN(HEADER_TRACEPARENT, "traceparent", false),
     KNOWN(HEADER_USER_AGENT, "User-Agent", false),
+    KNOWN(HEADER_FINGERPRINT, "X-Device-Fingerprint", true),
     KNOWN(HEADER_FORWARDED_FOR, "X-Forwarded-For", false),
     KNOWN(HEADER_FORWARDED_PROTO, "X-Forwarded-Proto", false),
     KNOWN(HEADER_COOKIE, "Cookie", false),

@@ -1,4 +1,5 @@
 /* Login, validation, refresh, logout: the calls that carry a token of their own. */
+#include "alarms.h"
 #include "cookies.h"
 #include "cors.h"
 #include "handlers.h"
@@ -59,7 +60,7 @@ static struct text give_cookie(struct request *request, const struct operation *
     return cookies_give(request, pair->access_token, (enum same_site)policy.same_site, max_age_s);
 }
 
-static void finish_login(struct operation *operation)
+void finish_login(struct operation *operation)
 {
     struct request *request = request_of(operation);
     const struct login *login = (const struct login *)operation;
@@ -70,10 +71,14 @@ static void finish_login(struct operation *operation)
         .refresh_expires_s = login->refresh_expires_s,
         .device_json = login->device_json,
         .new_device = login->new_device,
+        .new_location = login->new_location,
         .replaced = login->replaced,
         .replaced_count = login->replaced_count,
     };
     request_note(request, operation);
+    bool let_in = operation->err == ERR_OK || operation->err == ERR_VERIFICATION_REQUIRED;
+    if (let_in && login->new_location && !login->first_location)
+        alarms_new_location(request, operation);
     if (operation->err == ERR_OK && login->cookie)
         pair.set_cookie = give_cookie(request, operation, &pair, login->remember);
     if (operation->err == ERR_OK)
@@ -135,6 +140,7 @@ static void answer_inactive(struct request *request, const struct operation *ope
         json_member_int(&writer, "ended_at", operation->ended_at_s);
     if (operation->ended_actor.data)
         json_member_string(&writer, "actor", operation->ended_actor);
+    write_challenge(&writer, request, operation);
     json_close_object(&writer);
     request->audit.reason = operation->reason;
     request_answer(request, 200, true);
@@ -152,7 +158,9 @@ static void finish_validate(struct operation *operation)
 
 static void finish_service_validate(struct operation *operation)
 {
-    if (operation->err == ERR_TOKEN_INVALID) {
+    if (operation->err == ERR_STEP_UP_REQUIRED)
+        operation->reason = text_of(err_code(operation->err));
+    if (operation->err == ERR_TOKEN_INVALID || operation->err == ERR_STEP_UP_REQUIRED) {
         request_note(request_of(operation), operation);
         answer_inactive(request_of(operation), operation);
     } else {
@@ -197,6 +205,7 @@ void handle_service_validate(struct request *request)
     validate->touch = body.touch;
     request->audit.source_ip = body.ip;
     request_begin(request, &validate->base, finish_service_validate);
+    validate->base.presented = (struct presented){body.ip, body.device_fingerprint, false};
     session_validate(validate);
 }
 
@@ -249,6 +258,17 @@ static bool check_gift(struct request *request, bool cookie)
     return err == ERR_OK;
 }
 
+/* Where a service says the user is; who shows no key is where the connection comes from, whatever
+ * the body says. */
+static void present_refresh(const struct request *request, const struct refresh_body *body,
+                            struct presented *presented)
+{
+    if (body->device_fingerprint.data)
+        presented->fingerprint = body->device_fingerprint;
+    if (request->caller.kind == CALLER_SERVICE)
+        presented->ip = body->ip;
+}
+
 void handle_refresh(struct request *request)
 {
     struct refresh_body body = {0};
@@ -265,6 +285,7 @@ void handle_refresh(struct request *request)
     if (body.ip.data)
         request->audit.source_ip = body.ip;
     request_begin(request, &refresh->base, finish_refresh);
+    present_refresh(request, &body, &refresh->base.presented);
     session_refresh(refresh);
 }
 

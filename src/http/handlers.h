@@ -7,6 +7,8 @@ struct request;
 
 /* handle_sessions.c */
 void handle_login(struct request *request);
+/* Answers a login. */
+void finish_login(struct operation *operation);
 void handle_validate(struct request *request);
 void handle_service_validate(struct request *request);
 void handle_refresh(struct request *request);
@@ -14,6 +16,9 @@ void handle_logout(struct request *request);
 void handle_logout_all(struct request *request);
 /* Answers an operation that ended sessions. */
 void finish_ended(struct operation *operation);
+
+/* handle_verify.c */
+void handle_verify(struct request *request);
 
 /* handle_devices.c */
 void handle_devices(struct request *request);

@@ -41,6 +41,8 @@ static void write_listed(struct json_writer *writer, const struct listed_session
     json_member_bool(writer, "current", session->current);
     json_member_raw(writer, "device", session->device_json);
     json_member_string(writer, "ip", session->ip);
+    if (session->location.data)
+        json_member_string(writer, "location", session->location);
     json_member_string(writer, "user_agent", session->user_agent);
     json_member_int(writer, "created_at", session->created_s);
     json_member_int(writer, "last_seen_at", session->last_seen_s);
@@ -78,6 +80,21 @@ void answer_ended(struct request *request, const struct operation *operation)
     request_answer(request, operation->durability == DURABILITY_PENDING ? 202 : 200, true);
 }
 
+void write_challenge(struct json_writer *writer, const struct request *request,
+                     const struct operation *operation)
+{
+    const struct offered_challenge *challenge = operation->challenge;
+    if (challenge == NULL)
+        return;
+    bool otp = challenge->method == VERIFY_OTP;
+    json_member_string(writer, "challenge_id", (struct text){challenge->id, TOKEN_LENGTH});
+    json_member_string(writer, "method", otp ? TEXT("otp") : TEXT("external"));
+    json_member_int(writer, "expires_in", challenge->expires_s - operation->now_ms / 1000);
+    json_member_int(writer, "attempts", challenge->attempts);
+    if (otp && request->caller.kind == CALLER_SERVICE)
+        json_member_string(writer, "otp", (struct text){challenge->code, CHALLENGE_CODE});
+}
+
 void write_sessions(struct json_writer *writer, const char *name,
                     const struct replaced_session *sessions, size_t count)
 {
@@ -112,7 +129,7 @@ void answer_pair(struct request *request, unsigned status, const struct operatio
     json_member_int(&writer, "refresh_expires_in", pair->refresh_expires_s - now_s);
     json_member_raw(&writer, "device", pair->device_json);
     json_member_bool(&writer, "new_device", pair->new_device);
-    json_member_bool(&writer, "new_location", false);
+    json_member_bool(&writer, "new_location", pair->new_location);
     write_sessions(&writer, "replaced", pair->replaced, pair->replaced_count);
     if (pair->set_cookie.data) {
         json_name(&writer, "set_cookie");

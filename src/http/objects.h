@@ -31,13 +31,19 @@ struct pair {
     const char *access_token, *refresh_token; /* TOKEN_LENGTH characters */
     int64_t access_expires_s, refresh_expires_s;
     struct text device_json;
-    bool new_device;
+    bool new_device, new_location;
     const struct replaced_session *replaced;
     size_t replaced_count;
     struct text set_cookie; /* what set the session cookie, or absent */
 };
 void answer_pair(struct request *request, unsigned status, const struct operation *operation,
                  const struct pair *pair);
+
+/* How to go on after ERR_VERIFICATION_REQUIRED or ERR_STEP_UP_REQUIRED, as members; nothing if the
+ * operation has no challenge. The code, `otp` (a problem has a `code` of its own), is for services
+ * only. */
+void write_challenge(struct json_writer *writer, const struct request *request,
+                     const struct operation *operation);
 
 /* `"replaced":[…]` or another list of sessions with their devices, as members. */
 void write_sessions(struct json_writer *writer, const char *name,

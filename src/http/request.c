@@ -116,6 +116,20 @@ static struct text actor_of(const struct caller *caller)
     return caller->key != NULL ? text_of(caller->key->name) : TEXT("self");
 }
 
+/* A user is where the connection comes from; of a service only the user's device may be told in a
+ * header, the rest in its body. */
+static struct presented presented_by(const struct request *request)
+{
+    struct presented presented = {
+        .fingerprint = request->private->headers.values[HEADER_FINGERPRINT],
+    };
+    if (request->caller.kind == CALLER_SERVICE)
+        return presented;
+    presented.ip = request->caller.address;
+    presented.complete = true;
+    return presented;
+}
+
 void request_begin(struct request *request, struct operation *operation,
                    void (*done)(struct operation *operation))
 {
@@ -130,6 +144,7 @@ void request_begin(struct request *request, struct operation *operation,
     operation->done = done;
     operation->owner = request;
     operation->actor = actor_of(&request->caller);
+    operation->presented = presented_by(request);
     request->operation = operation;
 }
 
@@ -164,6 +179,7 @@ void request_note(struct request *request, const struct operation *operation)
     record->ended = operation->ended;
     record->ended_count = operation->ended_count;
     record->durability = durability_name(operation->durability);
+    record->binding = operation->binding;
     if (operation->ended_count > 0)
         record->actor = operation->actor;
     if (operation->reason.data != NULL)

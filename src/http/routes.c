@@ -8,6 +8,8 @@ const struct route routes[] = {
     /* plane, method, path, handler, query, access, scope, body limit, audit event, audited */
     {PLANE_MAIN, "POST", "/v1/login", handle_login, "tenant", ACCESS_SERVICE, SCOPE_LOGIN, -1,
      AUDIT_LOGIN, true},
+    {PLANE_MAIN, "POST", "/v1/login/verify", handle_verify, "tenant", ACCESS_SERVICE, SCOPE_LOGIN,
+     -1, AUDIT_VERIFY, true},
     {PLANE_MAIN, "GET", "/v1/validate", handle_validate, "tenant", ACCESS_TOKEN, SCOPE_VALIDATE, 0,
      AUDIT_VALIDATE, true},
     {PLANE_MAIN, "POST", "/v1/validate", handle_service_validate, "tenant", ACCESS_SERVICE,

@@ -207,6 +207,7 @@ static void add_subject(struct buffer *line, const struct audit_record *record)
     ADD(line, "sessiond.operator", record->operator_name);
     ADD(line, "sessiond.actor", record->actor);
     ADD(line, "sessiond.durability", record->durability);
+    ADD(line, "sessiond.binding", record->binding);
     if (record->stale)
         ADD_NUMBER(line, "sessiond.stale_for", record->stale_for_s);
 }

@@ -52,7 +52,7 @@ static uint32_t in_32_bits(int64_t seconds)
 }
 
 void cached_write_live(struct buffer *out, const struct session *session, unsigned slot,
-                       int64_t version, struct text shown)
+                       int64_t version, struct text shown, const struct text *items)
 {
     const struct record *record = &session->record;
     struct cached_live head = {
@@ -66,11 +66,17 @@ void cached_write_live(struct buffer *out, const struct session *session, unsign
     head.flags |= record->remember ? CACHED_REMEMBER : 0;
     head.flags |= record->has_previous ? CACHED_PREVIOUS : 0;
     head.flags |= record->previous_access_over ? CACHED_PREVIOUS_OVER : 0;
+    head.flags |= items ? CACHED_BOUND : 0;
     memcpy(head.access_hash, record->access_hash, SECRET_HASH);
     find_pieces(&head, shown);
     buffer_add(out, &head, sizeof(head));
     if (record->has_previous)
         buffer_add(out, record->previous_access_hash, SECRET_HASH);
+    if (items) {
+        uint16_t length = (uint16_t)items->length;
+        buffer_add(out, &length, sizeof(length));
+        buffer_add_text(out, *items);
+    }
     buffer_add_text(out, shown);
 }
 
@@ -119,6 +125,25 @@ void cached_read_dead(struct text value, struct tombstone *ret)
         ret->actor = (struct text){words + head.reason_length, head.actor_length};
 }
 
+/* What the session is bound to, if the entry knows. */
+static bool read_items(struct text value, size_t *at, struct cached *ret)
+{
+    uint16_t length = 0;
+    ret->has_items = ret->head.flags & CACHED_BOUND;
+    ret->items = (struct text){0};
+    if (!ret->has_items)
+        return true;
+    if (value.length < *at + sizeof(length))
+        return false;
+    memcpy(&length, value.data + *at, sizeof(length));
+    *at += sizeof(length);
+    if (value.length < *at + length)
+        return false;
+    ret->items = (struct text){value.data + *at, length};
+    *at += length;
+    return true;
+}
+
 bool cached_read_live(struct text value, const uint8_t session_id[SESSION_ID], struct cached *ret)
 {
     const struct cached_live *head = &ret->head;
@@ -140,6 +165,8 @@ bool cached_read_live(struct text value, const uint8_t session_id[SESSION_ID], s
     memcpy(record->access_hash, head->access_hash, SECRET_HASH);
     memcpy(record->previous_access_hash, value.data + at, previous);
     at += previous;
+    if (!read_items(value, &at, ret))
+        return false;
     ret->shown = (struct text){value.data + at, value.length - at};
     return true;
 }

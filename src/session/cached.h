@@ -22,6 +22,7 @@ enum cached_flags {
     CACHED_REMEMBER = 1,
     CACHED_PREVIOUS = 2,      /* the hash of the access token before lies behind the head */
     CACHED_PREVIOUS_OVER = 4, /* record.previous_access_over */
+    CACHED_BOUND = 8,         /* what the session is bound to lies behind that, its length first */
 };
 
 struct cached_live {
@@ -35,7 +36,8 @@ struct cached_live {
     uint32_t absolute_s;  /* since 1970, as the next: until 2106 */
     uint32_t last_seen_s; /* as far as this node knows */
     uint8_t access_hash[SECRET_HASH];
-    /* previous_access_hash if CACHED_PREVIOUS, then the text. */
+    /* previous_access_hash if CACHED_PREVIOUS; if CACHED_BOUND 2 bytes of length and binding.h's
+     * items; then the text. */
 };
 
 struct cached_dead {
@@ -45,9 +47,10 @@ struct cached_dead {
     /* reason, actor */
 };
 
-/* Appends the value for a session that lives, with its text as shown_complete() makes it. */
+/* Appends the value for a session that lives, with its text as shown_complete() makes it, and what
+ * it is bound to, if the policy looks at that, else NULL. */
 void cached_write_live(struct buffer *out, const struct session *session, unsigned slot,
-                       int64_t version, struct text shown);
+                       int64_t version, struct text shown, const struct text *items);
 void cached_write_dead(struct buffer *out, const struct tombstone *tombstone);
 /* Notes in a living one's value that Redis is still to be told of the last use. */
 void cached_owe_touch(struct buffer *value);
@@ -62,6 +65,8 @@ struct cached {
     struct cached_live head;
     struct session session; /* what rules_judge_access() needs; the record's texts are absent */
     struct text shown;
+    bool has_items; /* what it is bound to is known */
+    struct text items;
 };
 bool cached_read_live(struct text value, const uint8_t session_id[SESSION_ID], struct cached *ret);
 

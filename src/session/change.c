@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "challenge.h"
 #include "clock.h"
 #include "keeper.h"
 #include "metrics.h"
@@ -59,6 +60,7 @@ void session_prepare(void)
     store_script_prepare(&epoch_script);
     store_script_prepare(&touch_script);
     tenant_change_prepare();
+    challenge_prepare();
 }
 
 static struct change *change_of(struct store_call *call)

@@ -5,6 +5,7 @@
 #include "clock.h"
 #include "metrics.h"
 #include "operation.h"
+#include "place.h"
 #include "revocation.h"
 #include "rules.h"
 #include "shown.h"
@@ -26,6 +27,14 @@ static int newest_first(const void *a, const void *b)
     return memcmp(second->session_id.data, first->session_id.data, 2 * SESSION_ID);
 }
 
+static struct text location_of(const struct operation *operation, struct text ip)
+{
+    struct ip_address address;
+    if (!ip_parse(ip, &address))
+        return (struct text){0};
+    return place_name(operation->context->places, &address, operation->arena);
+}
+
 static void add_session(struct list_devices *list, const struct session *session,
                         const struct policy *policy, const struct session *current)
 {
@@ -34,6 +43,7 @@ static void add_session(struct list_devices *list, const struct session *session
         .session_id = operation_session_id(&list->base, session->id),
         .device_json = shown_device(session->record.shown),
         .ip = session->record.ip,
+        .location = location_of(&list->base, session->record.ip),
         .user_agent = session->record.user_agent,
         .created_s = token_session_created_ms(session->id) / 1000,
         .last_seen_s = session->last_seen_s,

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "binding.h"
 #include "clock.h"
 #include "lookup.h"
 #include "metrics.h"
@@ -175,6 +176,17 @@ static void reading_done(struct lookup_waiter *waiter, const struct found *found
         uv_async_send(&keeper->wake);
 }
 
+/* By what is known of the tenant, true or not: who validates asks again if it is not. */
+static bool looks_at_bindings(const struct keeper *keeper, const struct conf *conf,
+                              const struct user_tag *owner)
+{
+    struct tenant_row row;
+    struct policy policy;
+    bool known = tenants_find(keeper->context.worker->tenants, owner->tenant, &row);
+    policy_of_tenant(conf, known ? row.tenant->policy : NULL, &policy);
+    return binding_counts(&policy);
+}
+
 static void read_one(struct keeper *keeper, struct reading *reading)
 {
     struct conf *conf = conf_current();
@@ -186,6 +198,7 @@ static void read_one(struct keeper *keeper, struct reading *reading)
         .session_id = reading->session,
         .keyring = reading->keyring,
         .encrypt = conf->keys_encryption != ENCRYPTION_NONE,
+        .bound = looks_at_bindings(keeper, conf, &reading->owner),
         .deadline_ms = clock_monotonic_ms() + conf->redis_timeout,
     };
     conf_unref(&conf);

@@ -1,8 +1,12 @@
 /* Login: a new session in place of those that the policy gives up for it. */
 #include <string.h>
 
+#include "binding.h"
+#include "challenge.h"
 #include "change.h"
+#include "login_request.h"
 #include "metrics.h"
+#include "novelty.h"
 #include "operation.h"
 #include "revocation.h"
 #include "rules.h"
@@ -18,6 +22,14 @@ struct login_change {
     struct session fresh;
 };
 
+/* Sessions from before are dead. */
+static int64_t cutoff_ms(const struct login_change *work, const struct user_state *state)
+{
+    int64_t of_tenant_ms = work->login->base.tenancy->not_before_ms;
+    int64_t of_user_ms = state->user.not_before_ms;
+    return of_tenant_ms > of_user_ms ? of_tenant_ms : of_user_ms;
+}
+
 /* Both tokens of the first pair, with random secrets. Made once, so that a write of an earlier
  * round that lands late is still found as our own - unless somebody has ended that session
  * meanwhile, or all of the user's: what was ended must not come back under its id. */
@@ -25,18 +37,25 @@ static void make_tokens(struct login_change *work, const struct user_state *stat
 {
     const struct keyring *keyring = work->login->base.context->keyring;
     const uint8_t *made = work->access.session_id;
-    int64_t cutoff_ms = work->login->base.tenancy->not_before_ms;
-    if (cutoff_ms < state->user.not_before_ms)
-        cutoff_ms = state->user.not_before_ms;
+    int64_t least_ms = cutoff_ms(work, state);
     if (work->access.key_id != 0 && !state_find_grave(state, made) &&
-        token_session_created_ms(made) >= cutoff_ms)
+        token_session_created_ms(made) >= least_ms)
         return;
     struct token token = {.key_id = keyring_newest(keyring), .owner = work->change.codec.owner};
-    token_new_session_id(rules_creation_ms(cutoff_ms, work->login->base.now_ms), token.session_id);
+    token_new_session_id(rules_creation_ms(least_ms, work->login->base.now_ms), token.session_id);
     work->access = token;
     work->refresh = token;
     crypto_random(work->access.secret, SECRET_LENGTH);
     crypto_random(work->refresh.secret, SECRET_LENGTH);
+}
+
+static void bind_session(const struct login_change *work, struct record *record)
+{
+    struct operation *operation = &work->login->base;
+    const struct presented presented = {.fingerprint = work->login->device.fingerprint};
+    struct shown_context context;
+    binding_read(operation->context->keyring, &work->change.codec.owner, &presented, &context);
+    binding_begin(record, &context, operation->arena);
 }
 
 static void make_session(struct login_change *work)
@@ -58,6 +77,7 @@ static void make_session(struct login_change *work)
     record->shown = work->shown;
     record->ip = login->ip;
     record->user_agent = login->user_agent;
+    bind_session(work, record);
     fresh->device_id = login->device.id;
     fresh->device_type = login->device.type;
     fresh->policy = &work->policy;
@@ -137,17 +157,20 @@ static enum verdict decide_login(struct change *change, struct user_state *state
         operation_refuse(operation, ERR_ACCOUNT_FROZEN, state->user.frozen_reason);
         return CHANGE_DONE;
     }
-    login->new_device = rules_device_is_new(state, login->device.id);
+    novelty_judge(login, state);
     enum err err = rules_admit(state, &login->device, policy, operation->now_ms);
     if (err != ERR_OK) {
         list_holders(login, state, policy);
         operation_refuse(operation, err, (struct text){0});
         return CHANGE_DONE;
     }
+    if (novelty_stops(login, policy, cutoff_ms(work, state)))
+        return CHANGE_DONE;
     make_tokens(work, state);
     make_session(work);
     bury_replaced(work, state, edit, policy);
     edit_set_session(edit, work->fresh.id, &work->fresh.record);
+    novelty_remember(login, state, policy, edit);
     rules_settle(edit, state, &work->fresh, policy, operation->now_ms);
     return CHANGE_WRITE;
 }
@@ -167,6 +190,35 @@ static void answer(struct login_change *work)
     metrics_add(METRIC_SESSIONS_ENDED, login->replaced_count);
 }
 
+/* The challenge was offered, or could not be. */
+static void challenged(struct operation *operation)
+{
+    if (operation->err == ERR_OK)
+        operation->err = ERR_VERIFICATION_REQUIRED;
+    operation_done(operation);
+}
+
+/* The login as it was asked waits in the challenge; nothing of it happens before. */
+static void ask_for_verification(const struct login_change *work)
+{
+    struct operation *operation = &work->login->base;
+    struct challenge challenge = {
+        .kind = CHALLENGE_LOGIN,
+        .method = (enum verify_method)work->policy.verify_method,
+        .issued_ms = operation->now_ms,
+    };
+    struct buffer body = {0};
+    uint8_t id[SESSION_ID];
+    login_request_write(work->login, &body);
+    challenge.body = buffer_text(&body);
+    token_new_session_id(operation->now_ms, id);
+    crypto_random(challenge.secret, SECRET_LENGTH);
+    operation->err = ERR_OK;
+    challenge_offer(operation, &work->change.codec.owner, id, &challenge, challenged);
+    crypto_wipe(challenge.secret, SECRET_LENGTH);
+    buffer_free(&body);
+}
+
 static void finish_login(struct change *change)
 {
     struct login_change *work = (struct login_change *)change;
@@ -175,7 +227,10 @@ static void finish_login(struct change *change)
         answer(work);
     crypto_wipe(work->access.secret, SECRET_LENGTH);
     crypto_wipe(work->refresh.secret, SECRET_LENGTH);
-    operation_done(operation);
+    if (operation->err == ERR_VERIFICATION_REQUIRED)
+        ask_for_verification(work);
+    else
+        operation_done(operation);
 }
 
 static void login_with_tenant(struct operation *operation)

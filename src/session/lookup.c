@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "binding.h"
 #include "cached.h"
 #include "clock.h"
 #include "freezing.h"
@@ -26,6 +27,7 @@ struct lookup {
     unsigned slot;
     size_t cache_quota;
     int64_t known_version, known_seen_s;
+    bool bound;
 
     /* As they were when the read was sent: what it brings holds from then. */
     uint32_t ticket, generation;
@@ -142,7 +144,11 @@ static struct found found_live(struct lookup *lookup, struct session *session, i
     bool owed = lookup->known_seen_s > session->last_seen_s;
     if (owed)
         session->last_seen_s = lookup->known_seen_s;
-    cached_write_live(&lookup->value, session, lookup->slot, version, shown);
+    struct text items = {0};
+    if (lookup->bound)
+        items = binding_items(&session->record, &lookup->arena);
+    cached_write_live(&lookup->value, session, lookup->slot, version, shown,
+                      lookup->bound ? &items : NULL);
     if (owed)
         cached_owe_touch(&lookup->value);
     store_value(lookup, false);
@@ -283,6 +289,7 @@ static bool join(struct session_worker *worker, const struct cache_key *key,
         lookup->known_version = request->known_version;
     if (request->known_seen_s > lookup->known_seen_s)
         lookup->known_seen_s = request->known_seen_s;
+    lookup->bound = lookup->bound || request->bound;
     waiter->joined = true;
     waiter->next = lookup->waiters;
     lookup->waiters = waiter;
@@ -309,6 +316,7 @@ void lookup_begin(struct session_worker *worker, const struct lookup_request *re
     lookup->cache_quota = request->cache_quota;
     lookup->known_version = request->known_version;
     lookup->known_seen_s = request->known_seen_s;
+    lookup->bound = request->bound;
     lookup->waiters = waiter;
     waiter->next = NULL;
     waiter->joined = false;

@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "binding.h"
 #include "metrics.h"
 #include "rules.h"
 #include "shown.h"
@@ -140,6 +141,19 @@ void operation_refuse_missing(struct operation *operation, const struct user_sta
                          rules_judge_missing(token->session_id, &policy, operation->now_ms));
 }
 
+/* May the session be used from where the caller says the user is? */
+static bool is_bound_elsewhere(struct operation *operation, const struct session *session,
+                               const struct user_tag *owner, const struct policy *policy)
+{
+    struct shown_context context;
+    if (!binding_counts(policy))
+        return false;
+    binding_read(operation->context->keyring, owner, &operation->presented, &context);
+    struct text items = binding_items(&session->record, operation->arena);
+    unsigned breaches = binding_breaches(operation->conf, items, &context);
+    return binding_refuses(operation, policy, breaches, ERR_TOKEN_INVALID);
+}
+
 struct session *operation_authenticate(struct operation *operation, const struct user_state *state,
                                        const struct token *token)
 {
@@ -160,5 +174,7 @@ struct session *operation_authenticate(struct operation *operation, const struct
         operation_refuse(operation, ERR_TOKEN_INVALID, reason);
         return NULL;
     }
+    if (is_bound_elsewhere(operation, session, &token->owner, &policy))
+        return NULL;
     return session;
 }

@@ -2,12 +2,14 @@
  * whose used token came back (RFC 9700 section 4.14.2). */
 #include <string.h>
 
+#include "binding.h"
 #include "change.h"
 #include "metrics.h"
 #include "operation.h"
 #include "revocation.h"
 #include "rules.h"
 #include "shown.h"
+#include "step_up.h"
 #include "tenant.h"
 
 struct refresh_change {
@@ -15,6 +17,8 @@ struct refresh_change {
     struct refresh *refresh;
     struct token presented;
     uint8_t hash[SECRET_HASH];
+    struct shown_context context; /* where it comes from ... */
+    unsigned breaches;            /* ... and what of that the session is not bound to */
     bool reused;
     struct revocation revocation; /* of a session that ends for reuse */
 };
@@ -50,6 +54,28 @@ static void print_pair(struct refresh_change *work, const struct session *sessio
     refresh->remember = session->record.remember;
 }
 
+/* Lists of devices show where the session was refreshed last. While the policy binds it to networks
+ * it stays bound to those before, and is not moved to one that was merely let pass. */
+static void note_address(const struct refresh_change *work, struct record *record,
+                         const struct policy *policy)
+{
+    const struct operation *operation = &work->refresh->base;
+    struct shown_context old = {0};
+    struct buffer items = {0};
+    if (policy->bind_ip == BINDING_OFF) {
+        if (work->refresh->ip.data)
+            record->ip = work->refresh->ip;
+        return;
+    }
+    if (!work->context.has_address || work->breaches & BREACH_IP)
+        return;
+    old.has_address = ip_parse(record->ip, &old.address);
+    binding_print(&old, &items);
+    record->ip = operation->presented.ip;
+    binding_add(operation->conf, record, buffer_text(&items), operation->arena);
+    buffer_free(&items);
+}
+
 static void rotate(struct refresh_change *work, struct user_state *state, struct session *session,
                    const struct policy *policy, struct edit *edit)
 {
@@ -71,8 +97,7 @@ static void rotate(struct refresh_change *work, struct user_state *state, struct
     crypto_wipe(&next_refresh, sizeof(next_refresh));
     record->issued_ms =
         refresh->base.now_ms > record->issued_ms ? refresh->base.now_ms : record->issued_ms + 1;
-    if (refresh->ip.data)
-        record->ip = refresh->ip;
+    note_address(work, record, policy);
     edit_set_session(edit, session->id, record);
     edit->raises_epoch = true;
     rules_settle(edit, state, session, policy, refresh->base.now_ms);
@@ -96,6 +121,21 @@ static void end_for_reuse(struct refresh_change *work, struct user_state *state,
     rules_bury(edit, session, TEXT(REASON_REFRESH_REUSE), operation->actor, policy,
                operation->now_ms);
     rules_settle(edit, state, NULL, policy, operation->now_ms);
+}
+
+/* True, with the operation refused, if the session may not be used from there. */
+static bool is_elsewhere(struct refresh_change *work, const struct session *session,
+                         const struct policy *policy)
+{
+    struct operation *operation = &work->refresh->base;
+    work->breaches = 0;
+    if (!binding_counts(policy))
+        return false;
+    binding_read(operation->context->keyring, &work->change.codec.owner, &operation->presented,
+                 &work->context);
+    work->breaches = binding_breaches(
+        operation->conf, binding_items(&session->record, operation->arena), &work->context);
+    return binding_refuses(operation, policy, work->breaches, ERR_REFRESH_INVALID);
 }
 
 static enum verdict decide_refresh(struct change *change, struct user_state *state,
@@ -122,8 +162,12 @@ static enum verdict decide_refresh(struct change *change, struct user_state *sta
     }
     operation_note_session(operation, session);
     operation_policy(operation, &policy);
-    switch (rules_judge_refresh(&state->user, session, work->hash, &policy, operation->now_ms,
-                                &reason)) {
+    enum refresh_verdict verdict =
+        rules_judge_refresh(&state->user, session, work->hash, &policy, operation->now_ms, &reason);
+    bool good = verdict == REFRESH_ROTATE || verdict == REFRESH_REPEAT;
+    if (good && is_elsewhere(work, session, &policy))
+        return CHANGE_DONE;
+    switch (verdict) {
     case REFRESH_ROTATE:
         rotate(work, state, session, &policy, edit);
         return CHANGE_WRITE;
@@ -155,8 +199,14 @@ static void finish_refresh(struct change *change)
     } else if (operation->err == ERR_OK) {
         metrics_add(work->refresh->repeated ? METRIC_REFRESH_REPEATS : METRIC_REFRESHES, 1);
     }
-    crypto_wipe(&work->presented, sizeof(work->presented));
-    operation_done(operation);
+    crypto_wipe(work->presented.secret, SECRET_LENGTH);
+    if (operation->err != ERR_STEP_UP_REQUIRED) {
+        operation_done(operation);
+        return;
+    }
+    operation->err = ERR_OK;
+    step_up_offer(operation, &work->change.codec.owner, work->presented.session_id, &work->context,
+                  operation_done);
 }
 
 static void refresh_with_tenant(struct operation *operation)

@@ -2,6 +2,7 @@
  * being away - from memory with a word on its age. No JSON is parsed or built here. */
 #include <string.h>
 
+#include "binding.h"
 #include "cached.h"
 #include "change.h"
 #include "clock.h"
@@ -9,7 +10,14 @@
 #include "metrics.h"
 #include "operation.h"
 #include "revocation.h"
+#include "step_up.h"
 #include "tenant.h"
+
+/* What Redis said, while the session takes an address for its own. */
+struct found_session {
+    struct cached cached;
+    struct policy policy;
+};
 
 struct validation {
     struct lookup_waiter waiter;
@@ -18,6 +26,9 @@ struct validation {
     uint8_t hash[SECRET_HASH];
     int64_t known_version; /* of what memory has; 0: nothing */
     int64_t known_seen_s;
+    struct shown_context context; /* where it comes from ... */
+    unsigned breaches;            /* ... and what of that the session is not bound to */
+    struct found_session *found;
 };
 
 enum source { FROM_REDIS, FROM_MEMORY, FROM_STALE_MEMORY };
@@ -25,6 +36,9 @@ enum source { FROM_REDIS, FROM_MEMORY, FROM_STALE_MEMORY };
 /* What memory can say of a token. It may have missed a refresh or a use elsewhere, so it never
  * refuses a token that it merely does not know, or that has been idle. */
 enum word { WORD_GOOD, WORD_OVER, WORD_UNSURE };
+
+/* Does the session hold where it comes from? */
+enum bond { BOND_HOLDS, BOND_ADOPTS, BOND_BROKEN, BOND_UNKNOWN };
 
 static void policy_of_cached(const struct operation *operation, const struct cached *cached,
                              struct policy *ret)
@@ -81,6 +95,25 @@ static struct text judge(const struct validation *validation, const struct cache
     static const struct user_record nothing_holds;
     return rules_judge_access(&nothing_holds, &cached->session, validation->hash, policy,
                               validation->validate->base.now_ms);
+}
+
+static enum bond bond_of(struct validation *validation, const struct cached *cached,
+                         const struct policy *policy)
+{
+    struct validate *validate = validation->validate;
+    struct operation *operation = &validate->base;
+    if (!binding_counts(policy))
+        return BOND_HOLDS;
+    if (!cached->has_items)
+        return BOND_UNKNOWN;
+    binding_read(operation->context->keyring, &validate->parsed.owner, &operation->presented,
+                 &validation->context);
+    unsigned breaches = binding_breaches(operation->conf, cached->items, &validation->context);
+    validation->breaches = breaches;
+    binding_note(operation, policy, breaches);
+    if (binding_verdict(policy, breaches) >= BINDING_VERIFY)
+        return BOND_BROKEN;
+    return binding_adopts(policy, breaches) ? BOND_ADOPTS : BOND_HOLDS;
 }
 
 static enum word word_of(const struct validation *validation, const struct cached *cached,
@@ -146,6 +179,9 @@ static bool answer_from_memory(struct validation *validation)
         return false;
     policy_of_cached(operation, &cached, &policy);
     enum word word = word_of(validation, &cached, &policy);
+    /* It may be bound to more by now: memory never refuses for that. */
+    if (word == WORD_GOOD && bond_of(validation, &cached, &policy) != BOND_HOLDS)
+        word = WORD_UNSURE;
     if (word == WORD_GOOD) {
         accept_session(validation, &cached, &policy, FROM_MEMORY);
     } else if (word == WORD_OVER) {
@@ -175,6 +211,9 @@ static bool vouch(struct validation *validation, struct cached *cached, struct p
         !cached_read_live(entry.value, validation->key.session, cached))
         return false;
     policy_of_cached(operation, cached, policy);
+    enum bond bond = bond_of(validation, cached, policy);
+    if (bond == BOND_BROKEN || bond == BOND_UNKNOWN)
+        return false;
     *age_ms = clock_monotonic_ms() - cached_verified_ms(service, &entry, cached->head.slot);
     return *age_ms <= policy->outage_grace * 1000 &&
            fence_of(service->fence, &validation->validate->parsed.owner, operation->now_ms) <=
@@ -219,28 +258,84 @@ bool validate_vouches(struct operation *operation, const struct token *token)
 
 static void ask_redis(struct validation *validation, bool alone);
 
-/* False if Redis is to be asked once more: who joined another one's read may have the token of a
- * refresh that came after it. */
-static bool accept_found(struct validation *validation, struct text value)
+/* What is next: the answer; another look, since who joined another one's read may have the token of
+ * a refresh that came after it, or be bound to more since; or something that is under way. */
+enum next { NEXT_ANSWER, NEXT_ASK_AGAIN, NEXT_WAIT };
+
+static void challenged(struct operation *operation)
+{
+    end_validation(operation->domain);
+}
+
+/* The policy says whether it is refused, or may be verified. */
+static enum next refuse_elsewhere(struct validation *validation, const struct policy *policy)
+{
+    struct validate *validate = validation->validate;
+    struct operation *operation = &validate->base;
+    if (!binding_refuses(operation, policy, validation->breaches, ERR_TOKEN_INVALID))
+        operation->err = ERR_INTERNAL; /* an entry without what was asked for */
+    if (operation->err != ERR_STEP_UP_REQUIRED)
+        return NEXT_ANSWER;
+    operation->err = ERR_OK;
+    operation->domain = validation;
+    step_up_offer(operation, &validate->parsed.owner, validation->key.session, &validation->context,
+                  challenged);
+    return NEXT_WAIT;
+}
+
+/* Another address of its family may have been faster. */
+static void adopted(struct operation *operation)
+{
+    struct validation *validation = operation->domain;
+    operation->durability = DURABILITY_NONE;
+    if (operation->err == ERR_TOKEN_INVALID) {
+        operation_refuse(operation, ERR_OK, (struct text){0});
+        ask_redis(validation, true);
+        return;
+    }
+    if (operation->err == ERR_OK)
+        accept_session(validation, &validation->found->cached, &validation->found->policy,
+                       FROM_REDIS);
+    end_validation(validation);
+}
+
+static enum next adopt(struct validation *validation, const struct cached *cached,
+                       const struct policy *policy)
+{
+    struct validate *validate = validation->validate;
+    struct operation *operation = &validate->base;
+    validation->found = arena_alloc(operation->arena, sizeof(*validation->found));
+    *validation->found = (struct found_session){*cached, *policy};
+    operation->domain = validation;
+    step_up_adopt(operation, &validate->parsed.owner, validation->key.session, &validation->context,
+                  adopted);
+    return NEXT_WAIT;
+}
+
+static enum next accept_found(struct validation *validation, struct text value)
 {
     struct operation *operation = &validation->validate->base;
     struct cached cached;
     struct policy policy;
     if (!cached_read_live(arena_copy(operation->arena, value), validation->key.session, &cached)) {
         operation->err = ERR_INTERNAL;
-        return true;
+        return NEXT_ANSWER;
     }
     policy_of_cached(operation, &cached, &policy);
     struct text reason = judge(validation, &cached, &policy);
-    if (!reason.data) {
+    enum bond bond = bond_of(validation, &cached, &policy);
+    if (!reason.data && bond == BOND_HOLDS) {
         accept_session(validation, &cached, &policy, FROM_REDIS);
-        return true;
+        return NEXT_ANSWER;
     }
     if (validation->waiter.joined)
-        return false;
+        return NEXT_ASK_AGAIN;
     cached_note(operation, &cached);
+    if (!reason.data)
+        return bond == BOND_ADOPTS ? adopt(validation, &cached, &policy)
+                                   : refuse_elsewhere(validation, &policy);
     operation_refuse(operation, ERR_TOKEN_INVALID, reason);
-    return true;
+    return NEXT_ANSWER;
 }
 
 static void refuse_found(struct operation *operation, const struct found *found)
@@ -264,6 +359,27 @@ static void refuse_missing(struct validation *validation, const struct found *fo
                              ERR_TOKEN_INVALID);
 }
 
+/* True if the answer is there. */
+static bool use_found(struct validation *validation, const struct found *found)
+{
+    switch (found->kind) {
+    case FOUND_LIVE: {
+        enum next next = accept_found(validation, found->value);
+        if (next == NEXT_ASK_AGAIN)
+            ask_redis(validation, true);
+        return next == NEXT_ANSWER;
+    }
+    case FOUND_MISSING:
+        refuse_missing(validation, found);
+        break;
+    case FOUND_DEAD:
+    case FOUND_REFUSED:
+        refuse_found(&validation->validate->base, found);
+        break;
+    }
+    return true;
+}
+
 static void lookup_found(struct lookup_waiter *waiter, const struct found *found)
 {
     struct validation *validation = (struct validation *)waiter;
@@ -280,22 +396,8 @@ static void lookup_found(struct lookup_waiter *waiter, const struct found *found
         end_validation(validation);
         return;
     }
-    switch (found->kind) {
-    case FOUND_LIVE:
-        if (!accept_found(validation, found->value)) {
-            ask_redis(validation, true);
-            return;
-        }
-        break;
-    case FOUND_MISSING:
-        refuse_missing(validation, found);
-        break;
-    case FOUND_DEAD:
-    case FOUND_REFUSED:
-        refuse_found(operation, found);
-        break;
-    }
-    end_validation(validation);
+    if (use_found(validation, found))
+        end_validation(validation);
 }
 
 static void ask_redis(struct validation *validation, bool alone)
@@ -312,6 +414,7 @@ static void ask_redis(struct validation *validation, bool alone)
         .known_version = validation->known_version,
         .known_seen_s = validation->known_seen_s,
         .alone = alone,
+        .bound = binding_counts(&policy),
         .cache_quota = (size_t)policy.cache_quota,
         .deadline_ms = operation->deadline_ms,
     };

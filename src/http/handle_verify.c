@@ -1,0 +1,72 @@
+/* The answer to a second verification. */
+#include "handlers.h"
+#include "objects.h"
+
+struct verify_body {
+    struct text challenge_id, code;
+    bool verified;
+};
+
+static const struct json_field verify_fields[] = {
+    FIELD(struct verify_body, challenge_id, "challenge_id", JSON_TEXT, true, 1, 128),
+    FIELD(struct verify_body, code, "code", JSON_TEXT, false, 1, 32),
+    FIELD(struct verify_body, verified, "verified", JSON_BOOLEAN, false, 0, 0),
+};
+
+static void fail_try(struct request *request, const struct verify *verify)
+{
+    struct buffer members = {0};
+    struct json_writer writer = {.out = &members};
+    json_member_int(&writer, "attempts_left", verify->attempts_left);
+    request_fail(request, ERR_VERIFICATION_FAILED, (struct text){0},
+                 arena_copy(&request->arena, buffer_text(&members)));
+    buffer_free(&members);
+}
+
+/* A living session may be used from one place more; its tokens are the ones it had. */
+static void answer_session_verified(struct request *request, const struct operation *operation)
+{
+    struct json_writer writer = {.out = request_body(request)};
+    json_open_object(&writer);
+    json_member_bool(&writer, "verified", true);
+    json_member_string(&writer, "tenant", operation->tenant);
+    json_member_string(&writer, "user_id", operation->user_id);
+    json_member_string(&writer, "session_id", operation->session_id);
+    json_close_object(&writer);
+    request_answer(request, 200, true);
+}
+
+static void finish_verify(struct operation *operation)
+{
+    struct request *request = request_of(operation);
+    const struct verify *verify = (const struct verify *)operation;
+    request_note(request, operation);
+    request->audit.source_ip = verify->login.ip;
+    request->audit.user_agent = verify->login.user_agent;
+    if (operation->err == ERR_VERIFICATION_FAILED)
+        fail_try(request, verify);
+    else if (operation->err == ERR_OK && verify->of_session)
+        answer_session_verified(request, operation);
+    else
+        finish_login(operation);
+}
+
+void handle_verify(struct request *request)
+{
+    struct verify_body body = {0};
+    struct verify *verify = arena_zalloc(&request->arena, sizeof(*verify));
+    if (!request_read_body(request, verify_fields, FIELD_COUNT(verify_fields), &body) ||
+        !token_tenant(request, &verify->tenant, &verify->tenant_bound))
+        return;
+    if (body.code.data != NULL && body.verified) {
+        request_fail(request, ERR_BODY_INVALID,
+                     TEXT("\"code\" and \"verified\" are two ways to answer; give one"),
+                     (struct text){0});
+        return;
+    }
+    verify->challenge_id = body.challenge_id;
+    verify->code = body.code;
+    verify->verified = body.verified;
+    request_begin(request, &verify->login.base, finish_verify);
+    session_verify(verify);
+}

@@ -1,0 +1,62 @@
+/* What a session is bound to: the networks and device fingerprints that it may be used from, and
+ * what policy bind.ip and bind.device make of one that comes from elsewhere.
+ *
+ * A session knows its address of login, the fingerprint that came with it, and what was verified
+ * for it later. IPv4 and IPv6 are only ever compared with their own kind: a device of a dual-stack
+ * network has an address of each, and its next call may use either. The first address of a family
+ * that a session has none of is adopted. A session without a fingerprint is bound to no device.
+ *
+ * The record keeps, beside `ip`, items without gaps: a letter and its bytes, '4' an IPv4 address 4,
+ * '6' an IPv6 address 16, 'f' a fingerprint's context_hash() 8. Addresses are kept whole, so that
+ * binding.ipv4_prefix and binding.ipv6_prefix hold for living sessions as they are now. */
+#pragma once
+
+#include "address.h"
+#include "contexts.h"
+#include "session.h"
+#include "policy.h"
+#include "record.h"
+
+/* What a caller shows, read. */
+struct shown_context {
+    bool has_address, has_fingerprint;
+    struct ip_address address;
+    uint8_t fingerprint[CONTEXT_HASH];
+    bool complete; /* what it does not show it does not have */
+};
+void binding_read(const struct keyring *keyring, const struct user_tag *owner,
+                  const struct presented *presented, struct shown_context *ret);
+
+/* Bits. */
+enum breach {
+    BREACH_IP = 1,     /* another network */
+    BREACH_DEVICE = 2, /* another fingerprint, or none where there was one */
+    BREACH_FAMILY = 4, /* not comparable: the session has no address of this family yet */
+};
+/* Compares with the session's items, as binding_items() gives them. */
+unsigned binding_breaches(const struct conf *conf, struct text items,
+                          const struct shown_context *context);
+/* True if the policy looks at what callers show. */
+bool binding_counts(const struct policy *policy);
+/* What the policy makes of breaches: the sternest of what it says to each. */
+enum binding binding_verdict(const struct policy *policy, unsigned breaches);
+/* Notes for the audit line the breaches that the policy minds. */
+void binding_note(struct operation *operation, const struct policy *policy, unsigned breaches);
+/* Notes them and refuses, if the policy does: with ERR_STEP_UP_REQUIRED,
+ * or `bad` and REASON_BINDING. False if the call may go on. */
+bool binding_refuses(struct operation *operation, const struct policy *policy, unsigned breaches,
+                     enum err bad);
+/* True if the address is to be adopted: the policy binds to networks, and the session has none of
+ * this family. */
+bool binding_adopts(const struct policy *policy, unsigned breaches);
+
+/* All items of the record, its `ip` among them; in the arena. */
+struct text binding_items(const struct record *record, struct arena *arena);
+/* At login: the fingerprint. */
+void binding_begin(struct record *record, const struct shown_context *context, struct arena *arena);
+/* What is shown, as items. */
+void binding_print(const struct shown_context *context, struct buffer *items);
+/* The session may be used from there, too. Where there are many, the oldest of the kind goes. */
+void binding_add(const struct conf *conf, struct record *record, struct text items,
+                 struct arena *arena);
+bool binding_has_fingerprint(struct text items, const uint8_t hash[CONTEXT_HASH]);

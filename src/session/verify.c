@@ -1,0 +1,99 @@
+/* The answer to a second verification: a try, then what waits for it. */
+#include "challenge.h"
+#include "login_request.h"
+#include "metrics.h"
+#include "operation.h"
+#include "step_up.h"
+
+struct verification {
+    struct challenge_try attempt;
+    struct verify *verify;
+};
+
+static void end_verification(struct verification *work)
+{
+    struct operation *operation = &work->verify->login.base;
+    crypto_wipe(work->attempt.challenge.secret, SECRET_LENGTH);
+    crypto_wipe(&work->attempt.token, sizeof(work->attempt.token));
+    operation_done(operation);
+}
+
+/* Names of what the challenge is about, for the audit line. */
+static bool open_body(struct verification *work)
+{
+    struct verify *verify = work->verify;
+    struct operation *operation = &verify->login.base;
+    const struct challenge *challenge = &work->attempt.challenge;
+    verify->of_session = challenge->kind == CHALLENGE_SESSION;
+    if (verify->of_session) {
+        step_up_note(operation, challenge->body);
+        return true;
+    }
+    if (!login_request_read(challenge->body, operation->arena, &verify->login))
+        return false;
+    operation->tenant = verify->login.tenant;
+    operation->user_id = verify->login.user_id;
+    operation->device_id = verify->login.device.id;
+    operation->device_type = verify->login.device.type;
+    return true;
+}
+
+/* The secrets are not needed any more; what follows ends the operation itself. */
+static void go_on(struct challenge_try *attempt)
+{
+    struct verification *work = (struct verification *)attempt;
+    struct verify *verify = work->verify;
+    struct operation *operation = &verify->login.base;
+    if (operation->err != ERR_OK) {
+        end_verification(work);
+        return;
+    }
+    metrics_add(METRIC_VERIFICATIONS, 1);
+    crypto_wipe(attempt->challenge.secret, SECRET_LENGTH);
+    crypto_wipe(attempt->token.secret, SECRET_LENGTH);
+    if (verify->of_session) {
+        step_up_accept(operation, &attempt->token.owner, attempt->challenge.issued_ms,
+                       attempt->challenge.body);
+        return;
+    }
+    verify->login.second_factor = true;
+    verify->login.verified_ms = attempt->challenge.issued_ms;
+    session_login(&verify->login);
+}
+
+static void judge_try(struct challenge_try *attempt)
+{
+    struct verification *work = (struct verification *)attempt;
+    struct verify *verify = work->verify;
+    struct operation *operation = &verify->login.base;
+    if (operation->err == ERR_OK && !open_body(work))
+        operation->err = ERR_CHALLENGE_OVER;
+    if (operation->err != ERR_OK) {
+        end_verification(work);
+        return;
+    }
+    if (!challenge_is_solved(operation->context->keyring, &attempt->token.owner,
+                             &attempt->challenge, verify->code, verify->verified)) {
+        verify->attempts_left = attempt->left;
+        metrics_add(METRIC_VERIFICATIONS_FAILED, 1);
+        operation_refuse(operation, ERR_VERIFICATION_FAILED, (struct text){0});
+        end_verification(work);
+        return;
+    }
+    attempt->then = go_on;
+    challenge_claim(attempt);
+}
+
+void session_verify(struct verify *verify)
+{
+    struct operation *operation = &verify->login.base;
+    struct verification *work = arena_zalloc(operation->arena, sizeof(*work));
+    work->verify = verify;
+    work->attempt.operation = operation;
+    work->attempt.then = judge_try;
+    if (operation_open_token(operation, TOKEN_CHALLENGE, verify->challenge_id, verify->tenant,
+                             verify->tenant_bound, ERR_CHALLENGE_OVER, &work->attempt.token))
+        challenge_take(&work->attempt);
+    else
+        operation_done(operation);
+}
