@@ -42,11 +42,12 @@ void alerts_stop(struct alerts **alerts);
  * when the minute is over. Any thread, as the next two. */
 void alerts_raise(struct alerts *alerts, const struct alert *alert);
 /* A wrong service key or a forged token came from the address: an alert beyond
- * alerts.guesses_per_minute. */
+ * alerts.guesses_per_minute. IPv6 addresses count by their /64. */
 void alerts_count_guess(struct alerts *alerts, struct text address);
 /* An operator ended sessions of a user of the tenant: an alert beyond
  * alerts.forced_logouts_per_minute different users. `key` is the service key that was used: actors
- * of different keys are different. `key_tenant`: the tenant the key is bound to, else absent. */
+ * of different keys are different. `key_tenant`: the tenant the key is bound to, else absent.
+ * Without a user it is all of the tenant's, which is an alert at once. */
 struct forced_logout {
     struct text key, key_tenant, actor, address;
     struct text tenant, user_id;

@@ -329,6 +329,35 @@ START_TEST(guesses_are_counted_by_address)
 }
 END_TEST
 
+START_TEST(ipv6_addresses_guess_by_network)
+{
+    static const char *const guessers[] = {
+        "2001:db8:1:2::1",      "2001:db8:1:2:ffff::", "2001:db8:1:3::1",
+        "2001:DB8:1:2:0:0:0:9", "2001:db8:1:2::1",     "unix"};
+    for (size_t i = 0; i < sizeof(guessers) / sizeof(guessers[0]); i++)
+        alerts_count_guess(alerts, text_of(guessers[i]));
+    alerts_stop(&alerts);
+    audit_stop(&audit);
+    FILE *stream = fopen(audit_path, "r");
+    ck_assert_ptr_nonnull(stream);
+    char line[8192];
+    ck_assert_ptr_nonnull(fgets(line, sizeof(line), stream));
+    ck_assert_msg(strstr(line, "\"source.address\":\"2001:db8:1:2::/64\"") &&
+                      strstr(line, "\"sessiond.count\":4"),
+                  "%s", line);
+    ck_assert_ptr_null(fgets(line, sizeof(line), stream));
+    fclose(stream);
+}
+END_TEST
+
+START_TEST(the_end_of_all_of_a_tenants_sessions_is_told_at_once)
+{
+    force_out("eve", "");
+    force_out("eve", "");
+    assert_told("forced_logouts:eve:1 forced_logouts:eve:1 ");
+}
+END_TEST
+
 START_TEST(zero_turns_counting_off)
 {
     conf.alerts_guesses_per_minute = conf.alerts_forced_logouts_per_minute = 0;
@@ -431,6 +460,8 @@ static Suite *suite(void)
     tcase_add_test(service, the_same_user_of_another_tenant_is_another);
     tcase_add_test(service, forced_logouts_are_counted_by_operator_and_different_user);
     tcase_add_test(service, guesses_are_counted_by_address);
+    tcase_add_test(service, ipv6_addresses_guess_by_network);
+    tcase_add_test(service, the_end_of_all_of_a_tenants_sessions_is_told_at_once);
     tcase_add_test(service, zero_turns_counting_off);
     tcase_add_test(service, a_flood_is_bounded_and_counted);
     tcase_add_test(service, secrets_that_are_taken_and_refused);

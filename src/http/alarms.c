@@ -34,19 +34,26 @@ static void raise_reuse(const struct request *request)
 
 /* --- forced logouts --- */
 
-static bool ends_sessions(enum audit_event event)
+static bool has_ended_sessions(const struct audit_record *record)
 {
-    return event == AUDIT_KICK || event == AUDIT_LOGOUT_ALL || event == AUDIT_FREEZE;
+    switch (record->event) {
+    case AUDIT_KICK:
+    case AUDIT_LOGOUT_ALL:
+        return record->ended_count > 0;
+    case AUDIT_FREEZE:
+    case AUDIT_TENANT_LOGOUT_ALL:
+        return true; /* those that no node knows of, too */
+    default:
+        return false;
+    }
 }
 
 /* A service ended what is a user's, and did not show the user's token. */
 static bool is_forced_logout(const struct request *request)
 {
-    const struct audit_record *record = &request->audit;
     const struct caller *caller = &request->caller;
-    return ends_sessions(record->event) && caller->kind == CALLER_SERVICE &&
-           caller->token.data == NULL && !record->failed && record->user_id.length > 0 &&
-           (record->ended_count > 0 || record->event == AUDIT_FREEZE);
+    return caller->kind == CALLER_SERVICE && caller->token.data == NULL && !request->audit.failed &&
+           has_ended_sessions(&request->audit);
 }
 
 static void count_forced_logout(const struct request *request)
@@ -66,11 +73,20 @@ static void count_forced_logout(const struct request *request)
 
 /* --- guessing --- */
 
-static bool is_guess(const struct request *request)
+/* A token that a service passes on is not the service's guess: its user's, if it tells where that
+ * is. */
+static bool is_forged_token(const struct request *request)
 {
     const struct operation *operation = request->operation;
-    return (operation != NULL && operation->forged) ||
-           is_reason(request, text_of(err_code(ERR_KEY_INVALID)));
+    bool tells = request->caller.kind != CALLER_SERVICE ||
+                 !text_equal(request->audit.source_ip, request->caller.address);
+    return operation != NULL && operation->forged && tells;
+}
+
+/* Those that are over a limit are on record as what they are. */
+static bool is_guess(const struct request *request)
+{
+    return is_forged_token(request) || is_reason(request, text_of(err_code(ERR_KEY_INVALID)));
 }
 
 static void count_guess(const struct request *request)
@@ -108,6 +124,8 @@ void alarms_new_location(const struct request *request, const struct operation *
                                 .tenant = operation->tenant,
                                 .user_id = operation->user_id,
                                 .session_id = operation->session_id,
-                                .address = request->audit.source_ip};
+                                .address = request->audit.source_ip.length > 0
+                                               ? request->audit.source_ip
+                                               : request->caller.address};
     alerts_raise(alerts_of(request), &alert);
 }

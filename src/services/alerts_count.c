@@ -1,6 +1,11 @@
 /* What is an alert only when there is much of it within a minute. */
+#include <string.h>
+
+#include "address.h"
 #include "alerts_private.h"
 #include "clock.h"
+
+enum { NETWORK_MAX = INET6_ADDRSTRLEN + 4 };
 
 /* Counts under the name; the alert's count is what there is the first time that this is too much,
  * one from then on. */
@@ -13,8 +18,22 @@ static bool is_too_much(struct alerts *alerts, uint64_t name, int64_t limit, int
     return count > limit;
 }
 
-void alerts_count_guess(struct alerts *alerts, struct text address)
+/* Whoever has one IPv6 address has all of its /64, so that is what counts, and what is told. */
+static struct text network_of(struct text address, char out[NETWORK_MAX])
 {
+    struct ip_address parsed;
+    if (!ip_parse(address, &parsed) || parsed.family != AF_INET6)
+        return address;
+    memset(parsed.bytes + 8, 0, 8);
+    struct text printed = ip_print(&parsed, out);
+    memcpy(out + printed.length, "/64", 3);
+    return (struct text){out, printed.length + 3};
+}
+
+void alerts_count_guess(struct alerts *alerts, struct text client)
+{
+    char network[NETWORK_MAX];
+    struct text address = network_of(client, network);
     struct alert alert = {.kind = ALERT_KEY_GUESSING, .address = address};
     int64_t limit = alerts ? atomic_load(&alerts->guesses) : 0;
     if (limit > 0 &&
@@ -32,6 +51,12 @@ void alerts_count_forced_logout(struct alerts *alerts, const struct forced_logou
                           .address = logout->address};
     int64_t limit = alerts ? atomic_load(&alerts->forced_logouts) : 0;
     int64_t ignored;
+    if (limit > 0 && logout->user_id.length == 0) {
+        alert.tenant = logout->tenant;
+        alert.detail = TEXT("One operator ended the sessions of all users of a tenant");
+        alerts_raise(alerts, &alert);
+        return;
+    }
     if (limit == 0 || is_too_much(alerts, alerts_name(alerts, 'u', pair, 4), 1, &ignored))
         return; /* the same user again */
     if (is_too_much(alerts, alerts_name(alerts, 'a', actor, 2), limit, &alert.count))

@@ -240,6 +240,48 @@ def test_many_forced_logouts_by_one_operator(begin, receiver):
     assert len(receiver.posts) == 1
 
 
+def test_the_end_of_a_whole_tenants_sessions_is_told_at_once(begin, receiver):
+    daemon = begin(receiver)
+    tenant = unique("tenant")
+    for _ in range(2):
+        daemon.login(key=ADMIN, tenant=tenant)
+    answer = daemon.call("POST", f"/v1/tenants/{tenant}/logout-all", None, ADMIN,
+                         {"X-Operator": "eve"})
+    assert answer.status in (200, 202), answer
+    data = receiver.wait(1)[0].data
+    assert (data["kind"], data["actor"], data["tenant"]) == ("forced_logouts", "eve", tenant)
+
+
+def test_a_tenant_over_its_rate_and_what_it_is_refused(begin, receiver):
+    daemon = begin(receiver, policy__requests_per_second=1)
+    statuses = [daemon.call("GET", f"/v1/users/{unique()}", None, SERVICE).status for _ in range(5)]
+    assert statuses[0] == 200 and 429 in statuses
+    data = receiver.wait(1)[0].data
+    assert (data["kind"], data["tenant"], data["count"]) == ("tenant_rate", "default", 1)
+    daemon.node.stop()
+    more = receiver.wait(2)[1].data if statuses.count(429) > 1 else {"count": 0}
+    assert more["count"] == statuses.count(429) - 1
+
+
+def test_wrong_keys_count_though_they_get_429(begin, receiver):
+    daemon = begin(receiver, alerts__guesses_per_minute=8, limits__wrong_keys_per_minute=2)
+    guess(daemon, "2001:db8:1:2::1", 5)
+    guess(daemon, "2001:db8:1:2:3::", 4)
+    data = receiver.wait(1)[0].data
+    assert (data["kind"], data["address"], data["count"]) == ("key_guessing", "2001:db8:1:2::/64", 9)
+
+
+def test_a_service_that_passes_forged_tokens_on_does_not_guess(begin, receiver):
+    daemon = begin(receiver, alerts__guesses_per_minute=2)
+    forged = "sa_" + "x" * 60
+    for _ in range(4):
+        daemon.check(forged)
+    for _ in range(3):
+        daemon.check(forged, ip="203.0.113.9")
+    assert receiver.wait(1)[0].data["address"] == "203.0.113.9"
+    alert_lines(daemon.node, 1)
+
+
 def test_m8_none_is_lost_while_the_receiver_is_down(begin, receiver, secret):
     """The receiver is away, sessiond is killed, starts, stops, starts: then all come, once, in order."""
     receiver.down()
@@ -252,14 +294,14 @@ def test_m8_none_is_lost_while_the_receiver_is_down(begin, receiver, secret):
         for address in addresses(10, network):
             guess(daemon, address, 2)
         wait_for_queue(node, len(told))
+        alert_lines(node, len(told))
         if end:
             end()
             node.start()
             wait_for_queue(node, len(told))
     assert node.metric("sessiond_alerts_failed_total") >= 1
     assert node.ops.call("GET", "/readyz").json["checks"]["alerts"] == "warn"
-    if FULL:
-        time.sleep(max(0, 60 - (time.monotonic() - went_down)))
+    time.sleep(max(0, (60 if FULL else 2) - (time.monotonic() - went_down)))
     receiver.up()
     posts = receiver.wait(len(told), 45)
     wait_for_queue(node, 0)
@@ -307,9 +349,8 @@ def test_a_full_queue_counts_and_tells_what_it_dropped(begin, receiver):
         assert count < 1000
         guess(daemon, f"198.51.{count // 250}.{count % 250 + 1}", 2)
         count += 1
-    queued = queue(node)
     wait_until(lambda: queue(node) + node.metric("sessiond_alerts_dropped_total") == count, 5, "all")
-    dropped = int(node.metric("sessiond_alerts_dropped_total"))
+    queued, dropped = queue(node), int(node.metric("sessiond_alerts_dropped_total"))
     assert (node.directory / "alerts").stat().st_size <= 65536
     receiver.up()
     receiver.wait(count - dropped, 45)
