@@ -49,7 +49,7 @@ OPTION_TEXT(redis, tls_server_name, "", RELOAD, "Name that the certificates of R
 OPTION_BYTES(cache, bytes, 268435456, 0, 1099511627776, RELOAD, "Memory for validated tokens, about 400 bytes each. 0: no cache, every validation asks Redis.")
 OPTION_BYTES(cache, tenant_bytes, 0, 0, 1099511627776, RELOAD, "The most of it that one tenant gets. 0: all.")
 OPTION_BYTES(cache, policy_bytes, 134217728, 1048576, 17179869184, RESTART, "Memory for what is known of tenants: their policies.")
-OPTION_TEXT(cache, snapshot, "/var/lib/sessiond/cache", RESTART, "File that keeps the cache, sealed, over a restart. Empty: none.")
+OPTION_TEXT(cache, snapshot, "/var/lib/sessiond/cache", RESTART, "File that keeps the cache, sealed, over a restart; beside it, with .tenants behind its name, one for policies. Empty: none.")
 OPTION_SECONDS(cache, snapshot_interval, 60, 1, 86400, RELOAD, "Pause between snapshots; one more is made at stop.")
 OPTION_SECONDS(outage, grace, 900, 0, 86400, RELOAD, "While Redis does not answer, a token that was validated no longer ago is still good; the answer says that it is stale.")
 OPTION_TEXT(journal, file, "/var/lib/sessiond/journal", RESTART, "What was revoked through this node, until no token of it could live; mode 0600.")
