@@ -1,0 +1,236 @@
+"""Sessions bound to the network and the device of their login: off, log, verify, strict."""
+
+import pytest
+
+from checks import check_problem
+from daemon import SERVICE, Daemon, unique
+
+HOME, NEIGHBOUR, OFFICE, CAFE = "198.51.100.7", "198.51.100.200", "203.0.113.9", "192.0.2.1"
+HOME6, NEIGHBOUR6, OFFICE6 = "2001:db8:1::7", "2001:db8:1:ffff::8", "2001:db8:2::9"
+
+
+def bound_daemon(workspace, cluster, name, count, **options):
+    """Nodes that believe X-Forwarded-For of the tests."""
+    daemon = Daemon(workspace / name, cluster, count, server__trusted_proxies="127.0.0.0/8", **options)
+    try:
+        yield daemon.start()
+        daemon.stop()
+    finally:
+        daemon.kill()
+
+
+@pytest.fixture(scope="module")
+def strict(workspace, cluster):
+    yield from bound_daemon(workspace, cluster, "strict", 2, policy__bind_ip="strict",
+                            policy__bind_device="strict")
+
+
+@pytest.fixture(scope="module")
+def stepup(workspace, cluster):
+    yield from bound_daemon(workspace, cluster, "step-up", 2, policy__bind_ip="verify",
+                            policy__bind_device="verify", policy__verify_method="otp")
+
+
+@pytest.fixture(scope="module")
+def logging(workspace, cluster):
+    yield from bound_daemon(workspace, cluster, "logging", 1, policy__bind_ip="log",
+                            policy__bind_device="log")
+
+
+def seen_from(daemon, token, ip, fingerprint=None, node=0):
+    """GET /v1/validate by a user at this address."""
+    headers = {"X-Forwarded-For": ip}
+    if fingerprint:
+        headers["X-Device-Fingerprint"] = fingerprint
+    return daemon.validate(token, node=node, headers=headers)
+
+
+def assert_bound(answer):
+    problem = check_problem(answer, 401, "token_invalid")
+    assert problem["reason"] == "binding"
+    assert "invalid_token" in answer.header("WWW-Authenticate")
+
+
+@pytest.mark.parametrize("node", [0, 1])
+def test_strict_refuses_another_network_cached_or_not(strict, node):
+    token = strict.login(ip=HOME)["access_token"]
+    assert_bound(seen_from(strict, token, OFFICE, node=node))
+    assert seen_from(strict, token, HOME, node=node).status == 200
+    assert seen_from(strict, token, NEIGHBOUR, node=node).json["source"] == "cache"
+    assert seen_from(strict, token, "::ffff:" + NEIGHBOUR, node=node).status == 200
+    assert_bound(seen_from(strict, token, OFFICE, node=node))
+    assert seen_from(strict, token, HOME, node=node).status == 200
+
+
+def test_strict_tells_a_service_why(strict):
+    token = strict.login(ip=HOME, device={"id": "d", "fingerprint": "f"})["access_token"]
+    assert strict.check(token).json["active"] is True
+    assert strict.check(token, ip=NEIGHBOUR, device_fingerprint="f").json["active"] is True
+    for fields in ({"ip": OFFICE}, {"device_fingerprint": "g"}, {"ip": HOME, "device_fingerprint": "g"}):
+        assert strict.check(token, **fields).json == {"active": False, "reason": "binding"}
+
+
+def test_strict_refuses_another_fingerprint_and_none(strict):
+    token = strict.login(ip=HOME, device={"id": "d", "fingerprint": "f"})["access_token"]
+    for node in (0, 1, 0):
+        assert seen_from(strict, token, HOME, "f", node).status == 200
+        assert_bound(seen_from(strict, token, HOME, "g", node))
+        assert_bound(seen_from(strict, token, HOME, None, node))
+
+
+def test_a_session_without_fingerprint_is_bound_to_none(strict):
+    token = strict.login(ip=HOME)["access_token"]
+    assert seen_from(strict, token, HOME, "f").status == 200
+    assert seen_from(strict, token, HOME).status == 200
+
+
+def test_the_first_address_of_the_other_family_is_adopted(strict):
+    token = strict.login(ip=HOME)["access_token"]
+    assert seen_from(strict, token, HOME6).status == 200
+    assert seen_from(strict, token, NEIGHBOUR6, node=1).status == 200
+    assert seen_from(strict, token, HOME, node=1).status == 200
+    for node in (0, 1):
+        assert_bound(seen_from(strict, token, OFFICE6, node=node))
+        assert_bound(seen_from(strict, token, OFFICE, node=node))
+        assert seen_from(strict, token, HOME6, node=node).status == 200
+
+
+def test_what_a_user_does_himself_is_bound_too(strict):
+    user = unique()
+    login = strict.login(user, ip=HOME)
+    other = strict.login(user, ip=HOME)
+    token, away = login["access_token"], {"X-Forwarded-For": OFFICE}
+    for method, path in (("GET", "/v1/devices"), ("DELETE", f"/v1/devices/{other['session_id']}"),
+                         ("POST", "/v1/logout-all")):
+        assert_bound(strict.call(method, path, None, token, away))
+    assert strict.call("GET", "/v1/devices", None, token, {"X-Forwarded-For": HOME}).status == 200
+    assert strict.devices(user)["total"] == 2
+    assert strict.call("POST", "/v1/logout", None, token, away).status == 200
+    assert strict.devices(user)["total"] == 1
+
+
+def test_a_refresh_is_bound_and_widens_nothing(strict):
+    login = strict.login(ip=HOME)
+    token = login["refresh_token"]
+    away = strict.call("POST", "/v1/refresh", {"refresh_token": token, "ip": OFFICE}, SERVICE)
+    assert check_problem(away, 401, "refresh_invalid")["reason"] == "binding"
+    # Who shows no key may claim what he likes: the connection counts.
+    lie = strict.call("POST", "/v1/refresh", {"refresh_token": token, "ip": HOME}, None,
+                      {"X-Forwarded-For": OFFICE})
+    assert check_problem(lie, 401, "refresh_invalid")["reason"] == "binding"
+    good = strict.call("POST", "/v1/refresh", {"refresh_token": token, "ip": HOME6}, SERVICE)
+    assert good.status == 200
+    token = good.json["access_token"]
+    assert seen_from(strict, token, NEIGHBOUR6).status == 200
+    assert seen_from(strict, token, HOME).status == 200
+    assert_bound(seen_from(strict, token, OFFICE))
+
+
+def verify(daemon, challenge_id, code, node=0):
+    return daemon.call("POST", "/v1/login/verify", {"challenge_id": challenge_id, "code": code},
+                       SERVICE, node=node)
+
+
+def step_up(daemon, token, node=0, **fields):
+    """What a service is told; a code for it to deliver."""
+    told = daemon.check(token, node=node, **fields).json
+    assert told["active"] is False and told["reason"] == "verification_required", told
+    assert told["method"] == "otp" and len(told["otp"]) == 6
+    return told
+
+
+def test_another_network_needs_a_verification_and_the_old_one_goes_on(stepup):
+    login = stepup.login(ip=HOME)
+    token = login["access_token"]
+    answer = seen_from(stepup, token, OFFICE)
+    problem = check_problem(answer, 401, "verification_required")
+    assert 'error="insufficient_user_authentication"' in answer.header("WWW-Authenticate")
+    assert "otp" not in problem, "the code is not for whoever holds the token"
+    assert seen_from(stepup, token, HOME).status == 200
+
+    told = step_up(stepup, token, node=1, ip=OFFICE)
+    assert told["challenge_id"] == problem["challenge_id"]
+    wrong = f"{(int(told['otp']) + 1) % 1000000:06d}"
+    assert verify(stepup, told["challenge_id"], wrong).json["attempts_left"] == 4
+    check_problem(seen_from(stepup, token, OFFICE), 401, "verification_required")
+
+    done = verify(stepup, told["challenge_id"], told["otp"])
+    assert done.status == 200, done
+    assert done.json["verified"] is True and done.json["session_id"] == login["session_id"]
+    assert "access_token" not in done.json
+    for node in (0, 1):
+        assert seen_from(stepup, token, OFFICE, node=node).status == 200
+        assert seen_from(stepup, token, HOME, node=node).status == 200
+        check_problem(seen_from(stepup, token, CAFE, node=node), 401, "verification_required")
+    check_problem(verify(stepup, told["challenge_id"], told["otp"]), 410, "challenge_over")
+
+
+def test_another_device_needs_a_verification_of_its_own(stepup):
+    token = stepup.login(ip=HOME, device={"id": "d", "fingerprint": "f"})["access_token"]
+    told = step_up(stepup, token, ip=HOME, device_fingerprint="g")
+    other = step_up(stepup, token, ip=HOME, device_fingerprint="h")
+    assert told["challenge_id"] != other["challenge_id"] and told["otp"]
+    assert verify(stepup, told["challenge_id"], told["otp"]).status == 200
+    for node in (0, 1):
+        assert seen_from(stepup, token, HOME, "g", node).status == 200
+        assert seen_from(stepup, token, HOME, "f", node).status == 200
+        check_problem(seen_from(stepup, token, HOME, "h", node), 401, "verification_required")
+
+
+def test_a_refresh_from_elsewhere_waits_for_the_verification(stepup):
+    login = stepup.login(ip=HOME)
+    body = {"refresh_token": login["refresh_token"], "ip": OFFICE}
+    asked = check_problem(stepup.call("POST", "/v1/refresh", body, SERVICE), 401,
+                          "verification_required")
+    assert verify(stepup, asked["challenge_id"], asked["otp"]).status == 200
+    fresh = stepup.call("POST", "/v1/refresh", body, SERVICE)
+    assert fresh.status == 200
+    for ip in (HOME, OFFICE):
+        assert seen_from(stepup, fresh.json["access_token"], ip).status == 200
+
+
+def test_tries_for_one_place_do_not_come_back_with_each_call(stepup):
+    token = stepup.login(ip=HOME)["access_token"]
+    told = step_up(stepup, token, ip=OFFICE)
+    for left in (4, 3, 2, 1, 0):
+        wrong = f"{(int(told['otp']) + 1 + left) % 1000000:06d}"
+        assert verify(stepup, told["challenge_id"], wrong).json["attempts_left"] == left
+    again = step_up(stepup, token, ip=OFFICE)
+    assert again["challenge_id"] == told["challenge_id"] and again["attempts"] == 0
+    check_problem(verify(stepup, told["challenge_id"], told["otp"]), 410, "challenge_over")
+
+
+def test_a_dead_session_is_not_verified(stepup):
+    login = stepup.login(ip=HOME)
+    told = step_up(stepup, login["access_token"], ip=OFFICE)
+    assert stepup.call("POST", "/v1/logout", None, login["access_token"]).status == 200
+    check_problem(verify(stepup, told["challenge_id"], told["otp"]), 410, "challenge_over")
+
+
+def test_log_lets_all_pass_and_tells_the_audit(logging):
+    token = logging.login(ip=HOME, device={"id": "d", "fingerprint": "f"})["access_token"]
+    expected = [(HOME, "f", None), (OFFICE, "f", "ip"), (HOME, "g", "device"),
+                (OFFICE, None, "ip device"), (HOME6, "f", None)]
+    for ip, fingerprint, word in expected:
+        answer = seen_from(logging, token, ip, fingerprint)
+        assert answer.status == 200
+        line = logging.node.audit_of(answer.header("X-Request-Id"))
+        assert line.get("sessiond.binding") == word, (ip, fingerprint)
+    assert answer.json["source"] == "cache"
+
+
+def test_strict_refusals_are_in_the_audit(strict):
+    token = strict.login(ip=HOME)["access_token"]
+    refused = seen_from(strict, token, OFFICE)
+    line = strict.node.audit_of(refused.header("X-Request-Id"))
+    assert line["sessiond.binding"] == "ip" and line["event.reason"] == "binding"
+    assert line["source.ip"] == OFFICE and line["user.id"]
+
+
+def test_by_default_nobody_is_asked_where_he_is(shared):
+    login = shared.login(ip=HOME, device={"id": "d", "fingerprint": "f"})
+    token = login["access_token"]
+    for ip in (OFFICE, HOME6, OFFICE6, HOME, CAFE):
+        for node in (0, 1, 2):
+            assert shared.check(token, node=node, ip=ip, device_fingerprint="g").json["active"] is True
+    assert shared.refresh(login["refresh_token"], ip=OFFICE6).status == 200
