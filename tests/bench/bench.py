@@ -34,13 +34,15 @@ import subprocess
 import sys
 import time
 
+import fairness
 import service
 
 HERE = pathlib.Path(__file__).resolve().parent
 SERVER_CORE, CLIENT_CORE = 0, 1
 CONNECTIONS, TOKENS, STARTS = 64, 1000, 5
 NOTED_SECONDS = 61  # after that much a use is written to Redis
-PARTS = ("nginx", "lua", "webdis", "redis", "cached", "million")
+SMALL_PARTS = ("nginx", "lua", "webdis", "redis", "cached")
+PARTS = SMALL_PARTS + ("million", "fairness")
 USER = {"roles": ["customer", "beta"], "ip": "198.51.100.7", "user_agent": "Mozilla/5.0 (X11; Linux x86_64) bench/1.0"}
 
 Contender = collections.namedtuple("Contender", "name url pid tokens")
@@ -319,6 +321,14 @@ def measure_million(bench):
         print_memory(daemon, large)
 
 
+def measure_fairness(bench):
+    """One tenant floods, another one is measured."""
+    daemon = bench.make_service("fairness", 0)
+    with daemon.running(SERVER_CORE):
+        ratio = fairness.measure(bench, daemon, on_client_core, read_result)
+    print_demand("p99 of a tenant, neighbour floods ÷ not", f"{ratio:.2f}", f"at most {fairness.MOST}")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--build", type=lambda name: pathlib.Path(name).resolve(), default="build")
@@ -337,10 +347,12 @@ def main():
     with service.scratch_directory(arguments.build) as directory, \
             service.redis_cluster(directory, arguments.redis_port, CLIENT_CORE) as nodes:
         bench = Bench(arguments, directory, nodes)
-        if arguments.only != ["million"]:
+        if any(bench.wants(part) for part in SMALL_PARTS):
             measure_small(bench)
         if bench.wants("million"):
             measure_million(bench)
+        if bench.wants("fairness"):
+            measure_fairness(bench)
         if not arguments.only:
             seconds, idle_kib = measure_start(bench.make_service("start", 0))
             print(f"exec to ready: {seconds * 1000:.0f} ms; resident when idle: {idle_kib / 1024:.1f} MiB")
