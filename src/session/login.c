@@ -164,7 +164,7 @@ static enum verdict decide_login(struct change *change, struct user_state *state
         operation_refuse(operation, err, (struct text){0});
         return CHANGE_DONE;
     }
-    if (novelty_stops(login, policy, cutoff_ms(work, state)))
+    if (novelty_stops(login, state, policy, cutoff_ms(work, state)))
         return CHANGE_DONE;
     make_tokens(work, state);
     make_session(work);

@@ -80,14 +80,26 @@ void novelty_judge(struct login *login, const struct user_state *state)
     }
 }
 
-bool novelty_stops(struct login *login, const struct policy *policy, int64_t cutoff_ms)
+/* Neither a new code nor the answer to an old one, while somebody guesses. */
+static bool is_guessed(const struct login *login, const struct user_state *state,
+                       const struct policy *policy)
+{
+    return policy->verify_method == VERIFY_OTP &&
+           contexts_guessed_s(&state->contexts, login->base.now_ms / 1000) > 0;
+}
+
+bool novelty_stops(struct login *login, const struct user_state *state, const struct policy *policy,
+                   int64_t cutoff_ms)
 {
     bool asked = (login->new_device && policy->verify_on & VERIFY_NEW_DEVICE) ||
                  (login->new_location && policy->verify_on & VERIFY_NEW_LOCATION);
-    bool outdated = login->verified_ms > 0 && login->verified_ms < cutoff_ms;
-    if (outdated)
+    bool verified = login->verified_ms > 0;
+    asked = asked && !login->second_factor;
+    if ((asked || verified) && is_guessed(login, state, policy))
+        operation_refuse(&login->base, ERR_TOO_MANY_GUESSES, (struct text){0});
+    else if (verified && login->verified_ms < cutoff_ms)
         operation_refuse(&login->base, ERR_CHALLENGE_OVER, (struct text){0});
-    else if (asked && !login->second_factor)
+    else if (asked)
         operation_refuse(&login->base, ERR_VERIFICATION_REQUIRED, (struct text){0});
     else
         return false;
@@ -103,6 +115,8 @@ void novelty_remember(const struct login *login, struct user_state *state,
         return;
     read_traits(login, &traits);
     contexts_forget(&state->contexts, now_s);
+    if (login->verified_ms > 0)
+        state->contexts.guesses = 0;
     if (traits.has_device)
         contexts_note(&state->contexts, traits.device, now_s);
     if (traits.has_place)

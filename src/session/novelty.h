@@ -14,8 +14,10 @@
 void novelty_judge(struct login *login, const struct user_state *state);
 /* True if the login may not go on: refused with ERR_VERIFICATION_REQUIRED, since the policy wants a
  * second verification of what is new and the login brings none; or with ERR_CHALLENGE_OVER, since
- * the user was logged out everywhere (cutoff_ms) while it was pending. */
-bool novelty_stops(struct login *login, const struct policy *policy, int64_t cutoff_ms);
+ * the user was logged out everywhere (cutoff_ms) while it was pending; or, where a code would
+ * decide, with ERR_TOO_MANY_GUESSES. */
+bool novelty_stops(struct login *login, const struct user_state *state, const struct policy *policy,
+                   int64_t cutoff_ms);
 /* Remembers device and place, if the policy will ask for them. */
 void novelty_remember(const struct login *login, struct user_state *state,
                       const struct policy *policy, struct edit *edit);

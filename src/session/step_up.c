@@ -144,12 +144,19 @@ static enum verdict decide_widening(struct change *change, struct user_state *st
         return refuse(operation, err, dead);
     if (work->not_before_ms < state->user.not_before_ms)
         return refuse(operation, err, TEXT(REASON_REVOKED));
+    if (!work->first_only && policy.verify_method == VERIFY_OTP &&
+        contexts_guessed_s(&state->contexts, operation->now_ms / 1000) > 0)
+        return refuse(operation, ERR_TOO_MANY_GUESSES, (struct text){0});
     struct text items = binding_items(&session->record, operation->arena);
     unsigned breaches = binding_breaches(operation->conf, items, &work->context);
     if (work->first_only && breaches & BREACH_IP)
         return refuse(operation, err, TEXT(REASON_BINDING));
     binding_add(operation->conf, &session->record, work->items, operation->arena);
     edit_set_session(edit, session->id, &session->record);
+    if (!work->first_only && state->contexts.guesses > 0) {
+        state->contexts.guesses = 0;
+        edit_set_contexts(edit, &state->contexts);
+    }
     rules_settle(edit, state, NULL, &policy, operation->now_ms);
     return CHANGE_WRITE;
 }

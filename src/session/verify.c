@@ -1,9 +1,11 @@
 /* The answer to a second verification: a try, then what waits for it. */
 #include "challenge.h"
+#include "guess.h"
 #include "login_request.h"
 #include "metrics.h"
 #include "operation.h"
 #include "step_up.h"
+#include "tenant.h"
 
 struct verification {
     struct challenge_try attempt;
@@ -61,6 +63,38 @@ static void go_on(struct challenge_try *attempt)
     session_login(&verify->login);
 }
 
+static void failed(struct operation *operation)
+{
+    struct verification *work = operation->domain;
+    metrics_add(METRIC_VERIFICATIONS_FAILED, 1);
+    operation->durability = DURABILITY_NONE;
+    operation_refuse(operation, ERR_VERIFICATION_FAILED, (struct text){0});
+    end_verification(work);
+}
+
+static void count_with_tenant(struct operation *operation)
+{
+    const struct verification *work = operation->domain;
+    if (operation->err == ERR_OK)
+        guess_note(operation, &work->attempt.token.owner, failed);
+    else
+        failed(operation);
+}
+
+/* A wrong code is counted for the user, too. That it could not be is no reason to tell another
+ * outcome: the try is gone. */
+static void fail(struct verification *work)
+{
+    struct verify *verify = work->verify;
+    struct operation *operation = &verify->login.base;
+    verify->attempts_left = work->attempt.left;
+    operation->domain = work;
+    if (work->attempt.challenge.method == VERIFY_OTP)
+        tenant_enter(operation, work->attempt.token.owner.tenant, count_with_tenant);
+    else
+        failed(operation);
+}
+
 static void judge_try(struct challenge_try *attempt)
 {
     struct verification *work = (struct verification *)attempt;
@@ -74,10 +108,7 @@ static void judge_try(struct challenge_try *attempt)
     }
     if (!challenge_is_solved(operation->context->keyring, &attempt->token.owner,
                              &attempt->challenge, verify->code, verify->verified)) {
-        verify->attempts_left = attempt->left;
-        metrics_add(METRIC_VERIFICATIONS_FAILED, 1);
-        operation_refuse(operation, ERR_VERIFICATION_FAILED, (struct text){0});
-        end_verification(work);
+        fail(work);
         return;
     }
     attempt->then = go_on;

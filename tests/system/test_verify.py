@@ -133,6 +133,27 @@ def test_parallel_guesses_are_never_more_than_five(otp):
     assert all(answer.status in (403, 410) for answer in answers)
 
 
+def test_guesses_are_counted_over_all_challenges_of_a_user(otp):
+    user, device = unique(), {"id": "known"}
+    known = solve(otp, challenge(otp, user, device=device))
+    for _ in range(4):
+        problem = challenge(otp, user, device={"id": "d"})
+        bad = {"challenge_id": problem["challenge_id"], "code": wrong(problem["otp"])}
+        for _ in range(4):
+            check_problem(answer_with(otp, bad), 403, "verification_failed")
+    pending = challenge(otp, user, device={"id": "d"})
+    bad = {"challenge_id": pending["challenge_id"], "code": wrong(pending["otp"])}
+    for _ in range(4):
+        check_problem(answer_with(otp, bad), 403, "verification_failed")
+    good = {"challenge_id": pending["challenge_id"], "code": pending["otp"]}
+    answer = answer_with(otp, good)
+    check_problem(answer, 429, "too_many_guesses")
+    assert int(answer.header("Retry-After")) > 0
+    check_problem(otp.try_login(user, device={"id": "d"}, node=1), 429, "too_many_guesses")
+    assert otp.is_alive(known["access_token"], node=1)
+    otp.login(user, device=device)
+
+
 def test_a_challenge_is_used_once_however_many_have_the_code(otp):
     user = unique()
     problem = challenge(otp, user, device={"id": "d"})

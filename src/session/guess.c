@@ -1,0 +1,39 @@
+/* A change of nothing but the count. */
+#include "guess.h"
+
+#include "change.h"
+#include "rules.h"
+
+struct guess {
+    struct change change;
+    void (*then)(struct operation *operation);
+};
+
+static enum verdict decide_guess(struct change *change, struct user_state *state, struct edit *edit)
+{
+    struct operation *operation = change->operation;
+    struct policy policy;
+    operation_policy(operation, &policy);
+    contexts_note_guess(&state->contexts, operation->now_ms / 1000);
+    edit_set_contexts(edit, &state->contexts);
+    rules_settle(edit, state, NULL, &policy, operation->now_ms);
+    return CHANGE_WRITE;
+}
+
+static void finish_guess(struct change *change)
+{
+    const struct guess *work = (const struct guess *)change;
+    work->then(change->operation);
+}
+
+void guess_note(struct operation *operation, const struct user_tag *owner,
+                void (*then)(struct operation *operation))
+{
+    struct guess *work = arena_zalloc(operation->arena, sizeof(*work));
+    work->change.operation = operation;
+    work->change.codec = operation_codec(operation, owner);
+    work->change.decide = decide_guess;
+    work->change.finish = finish_guess;
+    work->then = then;
+    change_begin(&work->change);
+}
