@@ -252,9 +252,11 @@ class SingleRedis:
         self.password = password
         self.process = None
 
-    def start(self):
+    def start(self, *options):
+        """Starts on what SAVE has left in the directory, if anything."""
         command = ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--save", "",
-                   "--appendonly", "no", "--dir", str(self.directory), "--logfile", "redis.log"]
+                   "--appendonly", "no", "--dir", str(self.directory), "--logfile", "redis.log",
+                   *options]
         if self.password:
             command += ["--requirepass", self.password]
         self.process = subprocess.Popen(command)

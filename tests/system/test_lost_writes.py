@@ -8,10 +8,12 @@ import time
 
 import pytest
 
+from checks import check_dead, check_ended
 from client import Redis
+from daemon import Daemon
 from faults import freeze, kill_9, pid_in, process_state, proxied_service, users_on
 from probes import FULL, Probe, kick_of, log_in_all, validate_all, validation
-from redis_servers import wait_until
+from redis_servers import SingleRedis, wait_until
 
 # A round is a master that is lost; each has a victim kicked through each node.
 ROUNDS = 20 if FULL else 3
@@ -246,3 +248,35 @@ def test_m4_a_frozen_master_wakes_up_after_it_was_replaced(service):
         mend(service)
     for node in service.nodes:
         wait_until(lambda: node.metric("sessiond_journal_unsettled") == 0, 10, "settled")
+
+
+def test_a_settled_kick_that_could_not_be_compared_stays_in_doubt(tmp_path):
+    """Redis comes back with a backup from before the kick, and refuses writes at first: the pass of
+    the replay finds the loss but cannot mend it. Later nothing tells it to look again."""
+    redis = SingleRedis(tmp_path / "redis").start()
+    daemon = Daemon(tmp_path / "daemon", redis, count=2, redis__mode="standalone",
+                    redis__wait_timeout=0)
+    kicker, other = daemon.nodes
+    try:
+        kicker.start()
+        login = daemon.login()
+        with Redis(redis.port) as server:
+            server.call("SAVE")
+        check_ended(daemon.kick(login["user_id"], login["session_id"]), [login["session_id"]],
+                    "accepted")
+        wait_until(lambda: kicker.metric("sessiond_journal_unsettled") == 0, 5, "it is settled")
+        redis.stop()
+        replays = kicker.metric("sessiond_journal_replays_total")
+        redis.start("--min-replicas-to-write", "1")
+        wait_until(lambda: kicker.metric("sessiond_journal_replays_total") > replays, 10,
+                   "it was compared")
+        time.sleep(0.5)
+        with Redis(redis.port) as server:
+            server.call("CONFIG", "SET", "min-replicas-to-write", "0")
+        other.start()
+        wait_until(lambda: daemon.validate(login["access_token"], 1).status == 401, 10,
+                   "Redis has the kick again")
+        check_dead(daemon.validate(login["access_token"], 1), "kicked", "service")
+    finally:
+        daemon.kill()
+        redis.stop()
