@@ -13,9 +13,10 @@ static const char usage[] =
     "       sessiond keygen --name NAME --scopes \"SCOPE …\" --tenant TENANT\n"
     "                                                 make a service key\n"
     "       sessiond keys --tenant TENANT [--user USER] [--config FILE]\n"
-    "                                                 print the names of a user's keys in Redis, or\n"
-    "                                                 of a tenant's own: name, hash slot, type, what\n"
-    "                                                 it holds; \"*\" stands for what differs\n"
+    "                                                 print the names of a user's keys in\n"
+    "                                                 Redis, or of a tenant's own: name, hash\n"
+    "                                                 slot, type, what it holds; \"*\" stands for\n"
+    "                                                 what differs\n"
     "       sessiond --version\n"
     "       sessiond --help\n";
 

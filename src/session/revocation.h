@@ -21,8 +21,8 @@ struct text revocation_reason(const struct revocation *revocation);
 
 /* Applies the journal's revocations of the owner to a state that was read: the sessions become
  * graves, the cutoff is raised, the user is frozen or not as was said last; in the edit too, unless
- * that is NULL. True if there was something that Redis had not. The cutoff of the operation's tenant
- * is applied likewise, to the sessions. */
+ * that is NULL. True if there was something that Redis had not. The cutoff of the operation's
+ * tenant is applied likewise, to the sessions. */
 bool revocation_apply(struct operation *operation, struct user_state *state,
                       const struct user_tag *owner, struct edit *edit, const struct policy *policy);
 

@@ -182,6 +182,18 @@ def test_a_tenant_freezes_its_own_users_only(shared):
     check_locked(shared, user, "frozen")
 
 
+def test_where_tenants_may_not_force_logouts_their_keys_freeze_nobody(start):
+    daemon = start(policy__force_logout="no")
+    user = unique()
+    login = daemon.login(user)
+    for call in (freeze, unfreeze):
+        problem = check_problem(call(daemon, user), 403, "forbidden")
+        assert "force_logout" in problem["detail"], problem
+    assert daemon.is_alive(login["access_token"])
+    assert freeze(daemon, user, key=ADMIN).status == 200
+    check_dead(daemon.validate(login["access_token"]), "frozen")
+
+
 def test_no_login_that_races_a_freeze_survives_it(shared):
     for _ in range(5):
         user = unique("race")
