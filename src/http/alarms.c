@@ -60,10 +60,12 @@ static void count_forced_logout(const struct request *request)
 {
     const struct caller *caller = &request->caller;
     const struct service_key *key = caller->key;
-    struct text named = text_of(key->name);
+    struct text named = text_of(key->name), bound_to = text_of(key->tenant);
+    if (text_equal(bound_to, TEXT("*")))
+        bound_to = (struct text){0};
     const struct forced_logout logout = {
         .key = named,
-        .key_tenant = key->tenant[0] == '*' ? (struct text){0} : text_of(key->tenant),
+        .key_tenant = bound_to,
         .actor = caller->operator_name.length > 0 ? caller->operator_name : named,
         .address = caller->address,
         .tenant = request->audit.tenant,
