@@ -3,7 +3,7 @@
  * A cache holds values (opaque bytes) by owner and session, in shards with one mutex each, held for
  * a copy at most. It is bounded in bytes, everything counted (heads, tables, the allocator's
  * share), and no tenant has more than its quota: that which came with its latest
- * entry or cache.tenant_bytes, whichever is less. What was not used since the clock's hand came by
+ * entry, or cache.tenant_bytes. What was not used since the clock's hand came by
  * last is given up first (CLOCK); who needs room takes it from the tenant that is over its quota,
  * itself. A user has at most 1024 entries; one more drives out the oldest.
  *
@@ -36,8 +36,8 @@ struct cache_entry {
     int64_t
         verified_ms; /* clock_monotonic_ms() at which it was known to be true; may be negative */
     bool final;      /* will always be true: stays when the owner is forgotten */
-    size_t quota;    /* cache_put: the most bytes that its tenant may have from now on, beside
-                        cache.tenant_bytes; 0: no quota of its own. Not set by cache_get. */
+    size_t quota; /* cache_put: the most bytes that its tenant may have from now on, SIZE_MAX: all;
+                     0: cache.tenant_bytes. Not set by cache_get. */
 };
 
 /* Options cache.bytes and cache.tenant_bytes (0: as large as the cache). */
@@ -101,8 +101,8 @@ bool cache_load(struct cache *cache, const struct keyring *keyring, const char *
                 int64_t max_age_ms, size_t *loaded, struct buffer *error);
 
 /* The thread that saves to cache.snapshot (as of the start) every cache.snapshot_interval, and once
- * more when it is stopped; so it does with the tenants (tenants.h), if there are any. Without a path
- * there is none: NULL, which the other two calls take. */
+ * more when it is stopped; so it does with the tenants (tenants.h), if there are any. Without a
+ * path there is none: NULL, which the other two calls take. */
 struct cache_saver;
 struct tenants;
 struct cache_saver *

@@ -222,12 +222,13 @@ START_TEST(a_quota_of_its_own_bounds_a_tenant_and_no_other)
 }
 END_TEST
 
-START_TEST(the_lesser_of_common_and_own_quota_holds)
+START_TEST(a_quota_of_its_own_stands_before_the_common_one)
 {
     cache = support_cache(PLENTY, quota_for(100));
-    ck_assert_uint_eq(put_within(2, 0, 300, quota_for(200)), 100);
+    ck_assert_uint_eq(put_within(2, 0, 300, quota_for(200)), 200);
     ck_assert_uint_eq(put_within(3, 0, 300, quota_for(30)), 30);
     ck_assert_uint_eq(put_within(4, 0, 300, 0), 100);
+    ck_assert_uint_eq(put_within(5, 0, 300, -1), 300);
 }
 END_TEST
 
@@ -427,7 +428,7 @@ static Suite *suite(void)
     tcase_add_test(bounds, the_bound_holds_after_every_store);
     tcase_add_test(bounds, a_tenant_at_its_quota_costs_no_other_tenant_an_entry);
     tcase_add_test(bounds, a_quota_of_its_own_bounds_a_tenant_and_no_other);
-    tcase_add_test(bounds, the_lesser_of_common_and_own_quota_holds);
+    tcase_add_test(bounds, a_quota_of_its_own_stands_before_the_common_one);
     tcase_add_test(bounds, a_lowered_quota_is_reached_little_by_little);
     tcase_add_test(bounds, an_entry_that_its_tenants_quota_can_never_hold_is_not_stored);
     tcase_add_test(bounds, a_tenant_with_a_tiny_quota_gets_its_newest_entries);

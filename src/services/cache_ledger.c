@@ -84,18 +84,18 @@ static void unlock_and_count(struct cache_ledger *ledger, size_t before, int64_t
 
 /* --- the books --- */
 
-/* The least of the two; SIZE_MAX without any. */
-static size_t least_quota(const struct cache_ledger *ledger, size_t own)
+/* What a tenant may have: its own quota or that of everybody; SIZE_MAX without any. */
+static size_t quota_of(const struct cache_ledger *ledger, size_t own)
 {
-    size_t common = ledger->quota > 0 ? ledger->quota : SIZE_MAX;
-    return own > 0 && own < common ? own : common;
+    size_t quota = own > 0 ? own : ledger->quota;
+    return quota > 0 ? quota : SIZE_MAX;
 }
 
 /* True if an entry of that size could stay if it were alone. */
 static bool can_have_room(const struct cache_ledger *ledger, size_t own_quota, size_t bytes)
 {
     size_t least = bytes + CACHE_PLACES + sizeof(struct cache_tenant);
-    return least <= ledger->bound && least <= least_quota(ledger, own_quota);
+    return least <= ledger->bound && least <= quota_of(ledger, own_quota);
 }
 
 struct cache_tenant *cache_ledger_charge(struct cache_ledger *ledger,
@@ -152,7 +152,7 @@ bool cache_ledger_owes(struct cache_ledger *ledger, struct cache_tenant *tenant,
 {
     bool owes = true;
     pthread_mutex_lock(&ledger->lock);
-    if (tenant && tenant->bytes > least_quota(ledger, tenant->quota))
+    if (tenant && tenant->bytes > quota_of(ledger, tenant->quota))
         *ret = (struct cache_debt){tenant, tenant->turn++ % CACHE_SHARDS};
     else if (sum(ledger) > ledger->bound)
         *ret = (struct cache_debt){NULL, ledger->turn++ % CACHE_SHARDS};

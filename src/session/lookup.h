@@ -38,7 +38,7 @@ struct lookup_request {
     int64_t known_seen_s;  /* last use of the session, as far as this node knows; 0: unknown */
     bool alone;            /* do not join */
     bool bound;            /* the policy looks at what the session is bound to */
-    size_t cache_quota;    /* of the tenant; 0: none */
+    size_t cache_quota;    /* of the tenant; SIZE_MAX: all */
     int64_t deadline_ms;
 };
 

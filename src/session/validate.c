@@ -415,7 +415,7 @@ static void ask_redis(struct validation *validation, bool alone)
         .known_seen_s = validation->known_seen_s,
         .alone = alone,
         .bound = binding_counts(&policy),
-        .cache_quota = (size_t)policy.cache_quota,
+        .cache_quota = policy.cache_quota > 0 ? (size_t)policy.cache_quota : SIZE_MAX,
         .deadline_ms = operation->deadline_ms,
     };
     validation->waiter.done = lookup_found;

@@ -10,7 +10,6 @@ import statistics
 import subprocess
 import time
 
-import service
 
 RATE, FACTOR = 2000, 10  # calls a second that the noisy tenant may make, and how many times as many it makes
 QUIET_RATE = 1000

@@ -134,6 +134,65 @@ def test_a_reload_changes_the_rate(start):
     assert fields(answer, "RateLimit-Policy") == {"tenant": {"q": 1000, "w": 1}}, answer
 
 
+def set_policy(daemon, tenant, node=0, **members):
+    answer = daemon.call("PUT", f"/v1/tenants/{tenant}/policy", members, ADMIN, node=node)
+    assert answer.status == 200, answer
+    return answer
+
+
+def ask_about(daemon, tenant, node=0):
+    return daemon.call("GET", f"/v1/users/nobody?tenant={tenant}", None, ADMIN, node=node)
+
+
+def test_a_tenants_own_rate_holds_on_every_node_for_it_alone(shared):
+    tenant = unique("tenant")
+    set_policy(shared, tenant, rate={"requests_per_second": 2, "burst": 40})
+    for node in range(3):
+        wait_until(lambda node=node: fields(ask_about(shared, tenant, node), "RateLimit-Policy")
+                   == {"tenant": {"q": 40, "w": 20}}, 5, f"the rate on node {node}")
+    assert_rate(lambda: ask_about(shared, tenant, 1), 39, 2, times=80)
+    # The others have taken next to nothing; another tenant has no limit at all.
+    assert fields(ask_about(shared, tenant, 2), "RateLimit")["tenant"]["r"] >= 20
+    assert ask_about(shared, unique("tenant"), 1).header("RateLimit") is None
+
+
+def test_operators_are_not_the_tenant_whose_rate_they_change(shared):
+    tenant = unique("tenant")
+    set_policy(shared, tenant, rate={"requests_per_second": 1, "burst": 1})
+    wait_until(lambda: ask_about(shared, tenant).status == 429, 5, "429")
+    for _ in range(5):
+        assert shared.call("GET", f"/v1/tenants/{tenant}/policy", None, ADMIN).status == 200
+    set_policy(shared, tenant, rate={"requests_per_second": 1000})
+    wait_until(lambda: ask_about(shared, tenant).status == 200, 5, "the new rate")
+
+
+def test_logins_of_a_tenants_policy(shared):
+    tenant, user = unique("tenant"), unique()
+    set_policy(shared, tenant, rate={"logins_per_user_per_minute": 2})
+    login = {"user_id": user, "tenant": tenant}
+    taken = 0
+    while shared.call("POST", "/v1/login", login, ADMIN).status == 201:
+        taken += 1
+        assert taken <= 4
+    # The first one may have come before this node knew the tenant.
+    assert 2 <= taken <= 3
+
+
+def test_a_tenants_cache_quota_bounds_its_entries_and_no_others(start):
+    daemon = start()
+    small, large = unique("tenant"), unique("tenant")
+    set_policy(daemon, small, cache_quota=3000)
+    tokens = {tenant: [daemon.login(key=ADMIN, tenant=tenant)["access_token"] for _ in range(30)]
+              for tenant in (small, large)}
+    for tenant in small, large:
+        for token in tokens[tenant]:
+            assert daemon.validate(token).status == 200
+    found = {tenant: sum(daemon.validate(token).json["source"] == "cache"
+                         for token in reversed(tokens[tenant])) for tenant in (large, small)}
+    assert found[large] == 30, found
+    assert 1 <= found[small] <= 8, found
+
+
 # --- logins ---
 
 def test_logins_of_a_user_are_limited(start):
