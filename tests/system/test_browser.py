@@ -7,7 +7,7 @@ import pytest
 
 from checks import ACCESS_TOKEN, check_dead, check_ended, check_problem
 from client import RawSocket
-from daemon import ACME, SERVICE, Daemon, unique
+from daemon import ACME, ADMIN, SERVICE, Daemon, unique
 
 NAME = "__Host-session"
 SHOP, APP = "https://shop.example", "https://app.example:8443"
@@ -76,6 +76,24 @@ def test_only_who_wants_to_be_remembered_gets_a_cookie_that_outlives_the_browser
 def test_the_policy_may_make_cookies_strict(site):
     answer = site.try_login(unique(), cookie=True, node=1)
     assert attributes(answer.header("Set-Cookie"))[2]["samesite"] == "Strict"
+
+
+def test_a_tenants_own_policy_decides_and_a_verified_login_gets_its_cookie(site):
+    tenant, user = unique("bank"), unique()
+    policy = {"same_site": "strict", "verify": {"on": ["new_device"], "method": "external"}}
+    answer = site.call("PUT", f"/v1/tenants/{tenant}/policy", policy, ADMIN)
+    assert answer.status == 200, answer
+    refused = site.try_login(user, key=ADMIN, tenant=tenant, device={"id": "new"}, cookie=True,
+                             remember=True)
+    check_problem(refused, 403, "verification_required")
+    assert refused.header("Set-Cookie") is None
+    answer = site.call("POST", "/v1/login/verify",
+                       {"challenge_id": refused.json["challenge_id"], "verified": True}, ADMIN)
+    assert answer.status == 201, answer
+    for answer in (answer, site.refresh(answer.json["refresh_token"], cookie=True)):
+        name, value, rest = attributes(answer.header("Set-Cookie"))
+        assert (name, value) == (NAME, answer.json["access_token"])
+        assert rest["samesite"] == "Strict" and rest["max-age"] == str(answer.json["expires_in"])
 
 
 def test_a_refused_login_sets_no_cookie(site):
