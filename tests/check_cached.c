@@ -90,6 +90,30 @@ START_TEST(without_a_previous_pair_nothing_lies_between_head_and_text)
 }
 END_TEST
 
+START_TEST(what_the_session_is_bound_to_lies_between_them_if_it_is_asked_for)
+{
+    struct session session = example();
+    struct cached cached;
+    const struct text items = TEXT("4abcd"), none = {0};
+    session.record.has_previous = true;
+    cached_write_live(&value, &session, 1, 2, text_of(usual), &items);
+    ck_assert(cached_read_live(buffer_text(&value), id, &cached));
+    ck_assert(cached.has_items);
+    assert_text(cached.items, "4abcd");
+    assert_text(cached.shown, usual);
+    for (size_t length = 0; length < value.length - strlen(usual); length++)
+        ck_assert(!cached_read_live((struct text){value.data, length}, id, &cached));
+    value.length = 0;
+    cached_write_live(&value, &session, 1, 2, text_of(usual), &none);
+    ck_assert(cached_read_live(buffer_text(&value), id, &cached));
+    ck_assert(cached.has_items && cached.items.length == 0);
+    value.length = 0;
+    cached_write_live(&value, &session, 1, 2, text_of(usual), NULL);
+    ck_assert(cached_read_live(buffer_text(&value), id, &cached));
+    ck_assert(!cached.has_items);
+}
+END_TEST
+
 START_TEST(the_audit_line_gets_tenant_user_and_device)
 {
     struct operation operation = note(usual);
@@ -199,6 +223,7 @@ int main(void)
     tcase_add_checked_fixture(all, NULL, teardown);
     tcase_add_test(all, a_living_session_comes_back_as_it_was);
     tcase_add_test(all, without_a_previous_pair_nothing_lies_between_head_and_text);
+    tcase_add_test(all, what_the_session_is_bound_to_lies_between_them_if_it_is_asked_for);
     tcase_add_test(all, the_audit_line_gets_tenant_user_and_device);
     tcase_add_test(all, escaped_names_reach_the_audit_line_unescaped);
     tcase_add_test(all, attributes_are_not_taken_for_the_device);

@@ -1,0 +1,191 @@
+/* What sessions are bound to: items, breaches, and what policies make of them. */
+#include "../src/session/binding.h"
+
+#include <check.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "support_keys.h"
+#include "support_run.h"
+
+static struct conf *conf;
+static struct keyring *ring;
+static struct arena arena;
+static struct user_tag owner;
+
+static void setup(void)
+{
+    conf = conf_defaults();
+    ring = support_keyring(SUPPORT_NAMES SUPPORT_KEY_1);
+    token_tag_user(ring, TEXT("default"), TEXT("alice"), &owner);
+}
+
+static void teardown(void)
+{
+    arena_free(&arena);
+    keyring_unref(&ring);
+    conf_unref(&conf);
+}
+
+static struct shown_context show(const char *ip, const char *fingerprint, bool complete)
+{
+    const struct presented presented = {text_of(ip), text_of(fingerprint), complete};
+    struct shown_context context;
+    binding_read(ring, &owner, &presented, &context);
+    return context;
+}
+
+static struct record login(const char *ip, const char *fingerprint)
+{
+    struct record record = {.ip = text_of(ip)};
+    struct shown_context context = show(NULL, fingerprint, false);
+    binding_begin(&record, &context, &arena);
+    return record;
+}
+
+static unsigned breaches_of(const struct record *record, struct shown_context context)
+{
+    return binding_breaches(conf, binding_items(record, &arena), &context);
+}
+
+static void widen(struct record *record, const char *ip, const char *fingerprint)
+{
+    struct shown_context context = show(ip, fingerprint, false);
+    struct buffer items = {0};
+    binding_print(&context, &items);
+    binding_add(conf, record, buffer_text(&items), &arena);
+    buffer_free(&items);
+}
+
+static const struct comparison {
+    const char *ip, *fingerprint; /* of the login */
+    const char *shown_ip, *shown_fingerprint;
+    bool complete;
+    unsigned breaches;
+} comparisons[] = {
+    {"198.51.100.7", NULL, "198.51.100.250", NULL, true, 0},
+    {"198.51.100.7", NULL, "203.0.113.1", NULL, true, BREACH_IP},
+    {"198.51.100.7", NULL, "::ffff:198.51.100.9", NULL, true, 0},
+    {"198.51.100.7", NULL, "2001:db8::1", NULL, true, BREACH_FAMILY},
+    {"2001:db8:1::7", NULL, "2001:db8:1:9::9", NULL, true, 0},
+    {"2001:db8:1::7", NULL, "2001:db8:2::7", NULL, true, BREACH_IP},
+    {"2001:db8:1::7", NULL, "198.51.100.7", NULL, true, BREACH_FAMILY},
+    {NULL, NULL, "198.51.100.7", NULL, true, BREACH_FAMILY},
+    {"198.51.100.7", NULL, NULL, NULL, false, 0},
+    {"198.51.100.7", "f", "198.51.100.7", "f", false, 0},
+    {"198.51.100.7", "f", "198.51.100.7", "g", false, BREACH_DEVICE},
+    {"198.51.100.7", "f", "198.51.100.7", NULL, false, 0},
+    {"198.51.100.7", "f", "198.51.100.7", NULL, true, BREACH_DEVICE},
+    {"198.51.100.7", NULL, "198.51.100.7", "f", true, 0},
+    {"198.51.100.7", "f", "203.0.113.1", "g", true, BREACH_IP | BREACH_DEVICE},
+};
+
+START_TEST(what_is_shown_is_compared_with_the_login)
+{
+    const struct comparison *row = &comparisons[_i];
+    struct record record = login(row->ip, row->fingerprint);
+    ck_assert_uint_eq(
+        breaches_of(&record, show(row->shown_ip, row->shown_fingerprint, row->complete)),
+        row->breaches);
+}
+END_TEST
+
+START_TEST(a_session_may_be_used_from_what_was_added_and_from_what_was_there)
+{
+    struct record record = login("198.51.100.7", "f");
+    widen(&record, "203.0.113.1", "g");
+    widen(&record, "2001:db8::1", NULL);
+    ck_assert_uint_eq(breaches_of(&record, show("203.0.113.9", "g", true)), 0);
+    ck_assert_uint_eq(breaches_of(&record, show("198.51.100.9", "f", true)), 0);
+    ck_assert_uint_eq(breaches_of(&record, show("2001:db8::9", "f", true)), 0);
+    ck_assert_uint_eq(breaches_of(&record, show("192.0.2.1", "h", true)),
+                      BREACH_IP | BREACH_DEVICE);
+}
+END_TEST
+
+START_TEST(nothing_is_added_twice)
+{
+    struct record record = login("198.51.100.7", "f");
+    size_t length = record.contexts.length;
+    widen(&record, "198.51.100.200", "f");
+    ck_assert_uint_eq(record.contexts.length, length);
+}
+END_TEST
+
+START_TEST(many_places_do_not_outgrow_a_record)
+{
+    struct record record = login("198.51.100.7", "first");
+    char ip[40], fingerprint[40];
+    for (int i = 0; i < 300; i++) {
+        snprintf(ip, sizeof(ip), i % 3 ? "10.%d.%d.1" : "2001:db8:%x%x::1", i / 100, i % 100);
+        snprintf(fingerprint, sizeof(fingerprint), "f%d", i);
+        widen(&record, ip, fingerprint);
+        ck_assert_uint_le(record.contexts.length, 255);
+        ck_assert_uint_eq(breaches_of(&record, show(ip, fingerprint, true)), 0);
+        ck_assert_uint_eq(breaches_of(&record, show("198.51.100.7", NULL, false)), 0);
+    }
+}
+END_TEST
+
+static const struct ruling {
+    int64_t ip, device;
+    unsigned breaches;
+    enum binding verdict;
+    enum err err;
+    const char *word;
+    bool adopts;
+} rulings[] = {
+    {BINDING_OFF, BINDING_OFF, BREACH_IP | BREACH_DEVICE, BINDING_OFF, ERR_OK, NULL, false},
+    {BINDING_LOG, BINDING_OFF, BREACH_IP | BREACH_DEVICE, BINDING_LOG, ERR_OK, "ip", false},
+    {BINDING_OFF, BINDING_LOG, BREACH_IP | BREACH_DEVICE, BINDING_LOG, ERR_OK, "device", false},
+    {BINDING_LOG, BINDING_VERIFY, BREACH_IP | BREACH_DEVICE, BINDING_VERIFY, ERR_STEP_UP_REQUIRED,
+     "ip device", false},
+    {BINDING_STRICT, BINDING_VERIFY, BREACH_IP | BREACH_DEVICE, BINDING_STRICT, ERR_TOKEN_INVALID,
+     "ip device", false},
+    {BINDING_STRICT, BINDING_VERIFY, BREACH_DEVICE, BINDING_VERIFY, ERR_STEP_UP_REQUIRED, "device",
+     false},
+    {BINDING_STRICT, BINDING_OFF, BREACH_DEVICE, BINDING_OFF, ERR_OK, NULL, false},
+    {BINDING_STRICT, BINDING_OFF, BREACH_FAMILY, BINDING_OFF, ERR_OK, NULL, true},
+    {BINDING_VERIFY, BINDING_OFF, BREACH_FAMILY, BINDING_OFF, ERR_OK, NULL, true},
+    {BINDING_LOG, BINDING_OFF, BREACH_FAMILY, BINDING_OFF, ERR_OK, NULL, false},
+    {BINDING_STRICT, BINDING_STRICT, 0, BINDING_OFF, ERR_OK, NULL, false},
+};
+
+START_TEST(policies_rule_on_breaches)
+{
+    const struct ruling *row = &rulings[_i];
+    const struct policy policy = {.bind_ip = row->ip, .bind_device = row->device};
+    struct operation operation = {0};
+    bool refused = row->err != ERR_OK;
+    ck_assert_int_eq(binding_verdict(&policy, row->breaches), row->verdict);
+    ck_assert_int_eq(binding_adopts(&policy, row->breaches), row->adopts);
+    ck_assert_int_eq(binding_refuses(&operation, &policy, row->breaches, ERR_TOKEN_INVALID),
+                     refused);
+    ck_assert_int_eq(operation.err, row->err);
+    ck_assert(text_equal(operation.binding, text_of(row->word)));
+}
+END_TEST
+
+START_TEST(items_that_are_none_end_the_list)
+{
+    static const char *const broken[] = {"4", "41", "4123", "x1234", "f1234567", "6"};
+    struct shown_context context = show("198.51.100.7", "f", true);
+    ck_assert_uint_eq(binding_breaches(conf, text_of(broken[_i]), &context), BREACH_FAMILY);
+}
+END_TEST
+
+int main(void)
+{
+    TCase *all = tcase_create("binding");
+    tcase_add_checked_fixture(all, setup, teardown);
+    tcase_add_loop_test(all, what_is_shown_is_compared_with_the_login, 0,
+                        sizeof(comparisons) / sizeof(comparisons[0]));
+    tcase_add_test(all, a_session_may_be_used_from_what_was_added_and_from_what_was_there);
+    tcase_add_test(all, nothing_is_added_twice);
+    tcase_add_test(all, many_places_do_not_outgrow_a_record);
+    tcase_add_loop_test(all, policies_rule_on_breaches, 0, sizeof(rulings) / sizeof(rulings[0]));
+    tcase_add_loop_test(all, items_that_are_none_end_the_list, 0, 6);
+    Suite *suite = suite_create("binding");
+    suite_add_tcase(suite, all);
+    return support_run(suite);
+}
