@@ -37,6 +37,7 @@ struct session_worker {
     struct lookup *idle_lookups;
     struct tenants_view *tenants;
     struct tenant_read *tenant_reads; /* under way, see tenant.c */
+    bool restores_tenant;             /* one is under way, see tenant_change.h */
 };
 
 /* True if what was read from this slot under a generation is known to hold now. */

@@ -6,6 +6,7 @@
 
 #include "clock.h"
 #include "metrics.h"
+#include "tenant_change.h"
 #include "tenant_record.h"
 
 struct tenant_waiter {
@@ -173,6 +174,14 @@ static enum err open_state(const struct tenant_read *read, const struct store_re
     return ERR_STORE_PROTOCOL;
 }
 
+static void restore_known(const struct tenant_read *read)
+{
+    struct tenant_row row;
+    metrics_add(METRIC_STORE_BEHIND, 1);
+    if (tenants_find(read->worker->tenants, read->tag, &row))
+        tenant_restore(read->worker, read->keyring, read->tag, row.tenant);
+}
+
 /* Stores what was read; with a change meanwhile, or a state older than one seen before, it is good
  * for those who asked before only. */
 static void hand_out(struct tenant_read *read, struct tenant *tenant)
@@ -180,6 +189,8 @@ static void hand_out(struct tenant_read *read, struct tenant *tenant)
     bool behind = false;
     tenants_put(read->worker->service->tenants, read->tag, tenant, read->generation, read->sent_ms,
                 read->ticket, &behind);
+    if (behind)
+        restore_known(read);
     struct tenant_waiter *next;
     for (struct tenant_waiter *waiter = read->waiters; waiter; waiter = next) {
         next = waiter->next;

@@ -7,6 +7,7 @@
  * after a write whose fate is unknown the bytes that a read finds tell whether it was ours. */
 #include "tenant_change.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "clock.h"
@@ -43,9 +44,10 @@ struct tenant_change {
     uint8_t tag[TENANT_TAG];
     char key[TENANT_KEY_LENGTH];
     struct text arguments[2];
-    struct text present; /* stored bytes, "" for none */
-    struct text written; /* what an earlier round sent; absent: there was none */
-    struct tenant *next; /* the state that is written; a reference */
+    struct text present;  /* stored bytes, "" for none */
+    struct text written;  /* what an earlier round sent; absent: there was none */
+    struct tenant *next;  /* the state that is written; a reference */
+    struct tenant *known; /* to be restored: a reference; NULL where a caller wants a change */
     unsigned rounds;
     bool resolving; /* an earlier write may or may not have happened */
 };
@@ -71,6 +73,7 @@ static void note_policy(struct tenant_call *call, const struct policy_document *
 static void end_change(struct tenant_change *work, enum err err)
 {
     tenant_unref(&work->next);
+    tenant_unref(&work->known);
     if (err != ERR_OK)
         work->call->base.err = err;
     operation_done(&work->call->base);
@@ -144,6 +147,10 @@ static bool decide(struct tenant_change *work, const struct tenant *present)
 {
     struct tenant_call *call = work->call;
     struct tenant next = *present;
+    if (work->known) {
+        work->next = present->version < work->known->version ? tenant_ref(work->known) : NULL;
+        return true;
+    }
     if (!condition_holds(call, present) || !make_policy(call, present, &next.policy))
         return false;
     note_policy(call, next.policy);
@@ -292,6 +299,52 @@ static void read_again(struct tenant_change *work)
     work->arguments[0] = TEXT("GET");
     work->arguments[1] = (struct text){work->key, TENANT_KEY_LENGTH};
     send_call(work, NULL, STORE_REPEATABLE, read_done);
+}
+
+/* --- restoring --- */
+
+/* Where a change happens that nobody waits for. */
+struct restoring {
+    struct tenant_call call;
+    struct tenant_change change;
+    struct session_context context;
+    struct arena arena;
+    struct conf *conf;
+};
+
+static void end_restoring(struct operation *operation)
+{
+    struct restoring *restoring = (struct restoring *)operation;
+    restoring->context.worker->restores_tenant = false;
+    keyring_unref(&restoring->context.keyring);
+    conf_unref(&restoring->conf);
+    arena_free(&restoring->arena);
+    free(restoring);
+}
+
+void tenant_restore(struct session_worker *worker, struct keyring *keyring,
+                    const uint8_t tag[TENANT_TAG], struct tenant *known)
+{
+    if (worker->restores_tenant || worker->closing)
+        return;
+    worker->restores_tenant = true;
+    struct restoring *restoring = xcalloc(1, sizeof(*restoring));
+    restoring->context =
+        (struct session_context){.worker = worker, .keyring = keyring_ref(keyring)};
+    restoring->conf = conf_current();
+    restoring->call.base = (struct operation){
+        .context = &restoring->context,
+        .arena = &restoring->arena,
+        .conf = restoring->conf,
+        .now_ms = clock_wall_ms(),
+        .deadline_ms = clock_monotonic_ms() + restoring->conf->redis_timeout,
+        .done = end_restoring,
+    };
+    restoring->change.call = &restoring->call;
+    restoring->change.known = tenant_ref(known);
+    memcpy(restoring->change.tag, tag, TENANT_TAG);
+    tenant_key(tag, restoring->change.key);
+    read_again(&restoring->change);
 }
 
 /* --- the call --- */

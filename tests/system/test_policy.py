@@ -8,6 +8,7 @@ import time
 import pytest
 
 from checks import check_dead, check_ended, check_problem
+from client import Redis
 from daemon import KEYS, Daemon, new_key, unique
 from probes import FULL
 from redis_servers import SLOW, SingleRedis, wait_until
@@ -479,6 +480,35 @@ def test_the_last_known_policy_holds_in_an_outage_and_over_a_restart_in_it(lonel
         check_problem(answer, 503, answer.code)
         check_problem(Tenant(lonely, "never-met").call("GET"), 503, answer.code)
     assert (lonely.node.directory / "cache.tenants").stat().st_mode & 0o777 == 0o600
+
+
+def test_what_redis_loses_of_a_tenant_is_written_again(lonely):
+    tenant, other = Tenant(lonely, "shop"), Tenant(lonely, "other")
+    token = tenant.login()["access_token"]
+    before = tenant.put(max_devices=2)
+    with Redis(lonely.redis.port) as redis:
+        key, = [key for key in redis.keys() if key.startswith(b"sd:p:")]
+        old = redis.call("GET", key)
+        assert tenant.end_all({"reason": "incident"}).status == 200
+        check_dead(lonely.validate(token), "incident")
+        lost = redis.call("GET", key)
+        for gone in (old, None):
+            redis.call(*(("SET", key, gone) if gone else ("DEL", key)))
+            for _ in range(20):
+                check_dead(lonely.validate(token), "incident", "admin")
+
+            def is_back():
+                assert tenant.get()["max_devices"] == 2
+                return redis.call("GET", key) not in (gone, None)
+            wait_until(is_back, 3, "the lost state is in Redis again")
+    assert lost != old and tenant.call("GET").header("ETag") == before.header("ETag")
+    assert lonely.node.metric("sessiond_store_behind_total") >= 2
+    # Nothing comes of nothing.
+    assert other.get()["max_devices"] == 10
+    lonely.node.stop()
+    (lonely.node.directory / "cache.tenants").unlink()
+    lonely.start()
+    check_dead(lonely.validate(token), "incident", "admin")
 
 
 def test_a_damaged_file_of_tenants_is_told_and_ignored(start):
