@@ -68,5 +68,8 @@ void policy_of_tenant(const struct conf *conf, const struct policy_document *doc
  * where a tenant overrides nothing. */
 void policy_of_session(const struct conf *conf, const struct policy_document *document,
                        struct text roles_json, struct text device_type, struct policy *ret);
+/* The shortest and the longest idle timeout that a session of the tenant may have, in seconds. */
+void policy_idle_range(const struct conf *conf, const struct policy_document *document,
+                       int64_t *shortest, int64_t *longest);
 /* The longest that any session of the tenant can live from its login, in seconds. */
 int64_t policy_longest_life(const struct conf *conf, const struct policy_document *document);

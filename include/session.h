@@ -253,6 +253,28 @@ struct list_devices {
 /* The living sessions of the token's owner or of the named user, and what holds for the user. */
 void session_list(struct list_devices *list);
 
+/* A page of a tenant's users with living sessions. Users come in no order from page to page, newest
+ * login first inside one. Who is there all the time is seen at least once in a walk, and who is used
+ * meanwhile maybe twice. Needs Redis. ERR_QUERY_INVALID for a page_token that is none. */
+struct listed_user {
+    struct text user_id;
+    struct listed_session *sessions; /* newest first */
+    size_t count;
+};
+struct list_tenant {
+    struct operation base;
+    struct text tenant;
+    int64_t page_size;
+    struct text page_token; /* absent: the first page */
+
+    struct listed_user *users; /* may be fewer than page_size, even none, before the last page */
+    size_t count;
+    struct text next_page_token; /* absent: this was the last */
+    int64_t total;               /* of users */
+    int64_t total_error;         /* so many of them may have been idle for too long */
+};
+void session_list_tenant(struct list_tenant *list);
+
 /* Attributes: what callers keep with a session, one JSON object, shown at each validation. */
 #define ATTRIBUTES_MAX 4096 /* bytes of compact JSON */
 enum attributes_action { ATTRIBUTES_GET, ATTRIBUTES_PUT, ATTRIBUTES_PATCH };

@@ -38,6 +38,8 @@ struct token {
 
 /* The tag of a tenant (CRYPTO_TENANT_TAG). */
 void token_tag_tenant(const struct keyring *keyring, struct text tenant, uint8_t ret[TENANT_TAG]);
+/* Tag of a tenant (CRYPTO_TENANT_TAG). */
+void token_tag_tenant(const struct keyring *keyring, struct text tenant, uint8_t ret[TENANT_TAG]);
 /* Tags of a user (CRYPTO_TENANT_TAG, CRYPTO_USER_TAG). */
 void token_tag_user(const struct keyring *keyring, struct text tenant, struct text user_id,
                     struct user_tag *ret);

@@ -61,6 +61,7 @@ COUNTER(ALERTS_DROPPED, "sessiond_alerts_dropped_total", "Alerts that did not fi
 COUNTER(ALERTS_ERRORS, "sessiond_alerts_errors_total", "Failed writes or syncs of the queue of alerts.")
 COUNTER(CONFIG_RELOADS, "sessiond_config_reloads_total", "Configurations taken over by reload.")
 COUNTER(CONFIG_RELOAD_ERRORS, "sessiond_config_reload_errors_total", "Configurations refused at reload.")
+COUNTER(INDEX_WRITES, "sessiond_index_writes_total", "Users noted in the index of their tenant's users.")
 GAUGE(CONNECTIONS, "sessiond_connections", "Connections open.")
 GAUGE(STORE_PENDING, "sessiond_store_pending", "Store calls under way.")
 GAUGE(STORE_LINKS, "sessiond_store_connections", "Connections to Redis that are up.")

@@ -19,9 +19,7 @@ static void finish_policy(struct operation *operation)
         request_fail_operation(request, operation);
 }
 
-/* The tenant that the path names, if the key may speak for it. False if the request was answered.
- */
-static bool path_tenant(struct request *request, struct text *ret)
+bool path_tenant(struct request *request, struct text *ret)
 {
     if (conf_is_name(request->parameters[0]))
         return request_tenant(request, request->parameters[0], ret);

@@ -27,6 +27,9 @@ void handle_user_devices(struct request *request);
 void handle_user_kick(struct request *request);
 void handle_user_logout_all(struct request *request);
 
+/* handle_tenant_sessions.c */
+void handle_tenant_sessions(struct request *request);
+
 /* handle_attributes.c */
 void handle_attributes(struct request *request);
 void handle_put_attributes(struct request *request);

@@ -34,11 +34,13 @@ void answer_session(struct request *request, const struct validate *validate)
     request_answer(request, 200, true);
 }
 
-static void write_listed(struct json_writer *writer, const struct listed_session *session)
+void write_listed(struct json_writer *writer, const struct listed_session *session,
+                  bool tells_current)
 {
     json_open_object(writer);
     json_member_string(writer, "session_id", session->session_id);
-    json_member_bool(writer, "current", session->current);
+    if (tells_current)
+        json_member_bool(writer, "current", session->current);
     json_member_raw(writer, "device", session->device_json);
     json_member_string(writer, "ip", session->ip);
     if (session->location.data)
@@ -57,7 +59,7 @@ void answer_devices(struct request *request, const struct list_devices *list)
     json_name(&writer, "devices");
     json_open_array(&writer);
     for (size_t i = 0; i < list->count; i++)
-        write_listed(&writer, &list->sessions[i]);
+        write_listed(&writer, &list->sessions[i], true);
     json_close_array(&writer);
     json_member_int(&writer, "total", (int64_t)list->count);
     json_member_int(&writer, "limit", list->limit);

@@ -21,6 +21,9 @@
 
 /* *session*: an accepted validation. */
 void answer_session(struct request *request, const struct validate *validate);
+/* An entry of *devices*; `current` is told to the holder of a token. */
+void write_listed(struct json_writer *writer, const struct listed_session *session,
+                  bool tells_current);
 /* *devices*. */
 void answer_devices(struct request *request, const struct list_devices *list);
 /* *ended*: 200, or 202 while the change is only in the journal. */
@@ -54,6 +57,8 @@ void write_sessions(struct json_writer *writer, const char *name,
 bool token_tenant(struct request *request, struct text *tenant, bool *bound);
 /* The user that the path names, within the key's tenant. False if the request was answered. */
 bool named_user(struct request *request, struct text *tenant, struct text *user_id);
+/* The tenant that the path names, if the key may speak for it. False if the request was answered. */
+bool path_tenant(struct request *request, struct text *ret);
 /* True if absent or an IP address; otherwise answers 400. */
 bool check_address(struct request *request, struct text address);
 /* Reason word of api.md, [a-z_]{1,32}; absent becomes `otherwise`; others are answered with

@@ -37,6 +37,8 @@ const struct route routes[] = {
     {PLANE_MAIN, "POST", "/v1/users/{user_id}/logout-all", handle_user_logout_all, "tenant",
      ACCESS_SERVICE, SCOPE_MANAGE, -1, AUDIT_LOGOUT_ALL, true},
 
+    {PLANE_MAIN, "GET", "/v1/tenants/{tenant}/sessions", handle_tenant_sessions,
+     "page_size page_token", ACCESS_SERVICE, SCOPE_MANAGE, 0, AUDIT_TENANT_SESSIONS, true},
     {PLANE_MAIN, "GET", "/v1/session/attributes", handle_attributes, "tenant", ACCESS_TOKEN,
      SCOPE_MANAGE, 0, AUDIT_ATTRIBUTES, true},
     {PLANE_MAIN, "PUT", "/v1/session/attributes", handle_put_attributes, "tenant", ACCESS_TOKEN,

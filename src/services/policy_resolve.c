@@ -144,22 +144,39 @@ void policy_of_session(const struct conf *conf, const struct policy_document *do
     keep_order(ret);
 }
 
-static void raise_to_longest(const struct policy_named *named, int64_t *longest)
+/* Widens the range to what roles or device types say of a member. */
+static void widen(const struct policy_named *named, enum policy_member at, int64_t *least,
+                  int64_t *most)
 {
-    static const unsigned at = POLICY_ID_absolute_timeout;
-    for (size_t i = 0; i < named->count; i++)
-        if ((named->items[i].set & (1u << at)) != 0 && named->items[i].values[at] > *longest)
-            *longest = named->items[i].values[at];
+    for (size_t i = 0; i < named->count; i++) {
+        if ((named->items[i].set & (1u << at)) == 0)
+            continue;
+        int64_t value = named->items[i].values[at];
+        *least = value < *least ? value : *least;
+        *most = value > *most ? value : *most;
+    }
+}
+
+void policy_idle_range(const struct conf *conf, const struct policy_document *document,
+                       int64_t *shortest, int64_t *longest)
+{
+    struct policy policy;
+    policy_of_tenant(conf, document, &policy);
+    *shortest = *longest = policy.idle_timeout;
+    if (document) {
+        widen(&document->roles, POLICY_ID_idle_timeout, shortest, longest);
+        widen(&document->types, POLICY_ID_idle_timeout, shortest, longest);
+    }
 }
 
 int64_t policy_longest_life(const struct conf *conf, const struct policy_document *document)
 {
     struct policy policy;
     policy_of_tenant(conf, document, &policy);
-    int64_t longest = policy.absolute_timeout;
+    int64_t shortest = policy.absolute_timeout, longest = shortest;
     if (document) {
-        raise_to_longest(&document->roles, &longest);
-        raise_to_longest(&document->types, &longest);
+        widen(&document->roles, POLICY_ID_absolute_timeout, &shortest, &longest);
+        widen(&document->types, POLICY_ID_absolute_timeout, &shortest, &longest);
     }
     return longest;
 }

@@ -8,6 +8,7 @@
 
 #include "challenge.h"
 #include "clock.h"
+#include "index.h"
 #include "keeper.h"
 #include "metrics.h"
 #include "operation.h"
@@ -59,6 +60,7 @@ void session_prepare(void)
     store_script_prepare(&write_script);
     store_script_prepare(&epoch_script);
     store_script_prepare(&touch_script);
+    index_prepare();
     tenant_change_prepare();
     challenge_prepare();
 }

@@ -1,14 +1,8 @@
 /* Listing: the living sessions of a user, and what holds for the user. */
-#include <stdlib.h>
-#include <string.h>
-
 #include "clock.h"
-#include "metrics.h"
-#include "operation.h"
-#include "place.h"
-#include "revocation.h"
+#include "index.h"
+#include "living.h"
 #include "rules.h"
-#include "shown.h"
 #include "tenant.h"
 
 struct listing {
@@ -21,37 +15,6 @@ struct listing {
     int64_t fence_ms; /* as it was when the state was asked for */
 };
 
-static int newest_first(const void *a, const void *b)
-{
-    const struct listed_session *first = a, *second = b;
-    return memcmp(second->session_id.data, first->session_id.data, 2 * SESSION_ID);
-}
-
-static struct text location_of(const struct operation *operation, struct text ip)
-{
-    struct ip_address address;
-    if (!ip_parse(ip, &address))
-        return (struct text){0};
-    return place_name(operation->context->places, &address, operation->arena);
-}
-
-static void add_session(struct list_devices *list, const struct session *session,
-                        const struct policy *policy, const struct session *current)
-{
-    struct lifetimes lifetimes = rules_lifetimes(session, policy);
-    list->sessions[list->count++] = (struct listed_session){
-        .session_id = operation_session_id(&list->base, session->id),
-        .device_json = shown_device(session->record.shown),
-        .ip = session->record.ip,
-        .location = location_of(&list->base, session->record.ip),
-        .user_agent = session->record.user_agent,
-        .created_s = token_session_created_ms(session->id) / 1000,
-        .last_seen_s = session->last_seen_s,
-        .expires_s = lifetimes.idle_s,
-        .current = session == current,
-    };
-}
-
 static void list_state(struct listing *listing, struct user_state *state)
 {
     struct list_devices *list = listing->list;
@@ -59,24 +22,15 @@ static void list_state(struct listing *listing, struct user_state *state)
     struct session *current = NULL;
     struct policy policy;
     operation_policy(operation, &policy);
-    operation_apply_policies(operation, state);
-    (void)revocation_apply(operation, state, &listing->owner, NULL, &policy);
-    /* As in a change: what does not open may have said that these sessions are dead. */
-    if (state->user_unreadable) {
-        metrics_add(METRIC_RECORDS_UNREADABLE, 1);
-        rules_end_before_now(state, &state->user, operation->now_ms);
-    }
+    living_prepare(operation, &listing->owner, state);
     if (list->token.data) {
         current = operation_authenticate(operation, state, &listing->token);
         if (!current)
             return;
     }
-    list->sessions =
-        arena_alloc(operation->arena, (state->session_count + 1) * sizeof(*list->sessions));
-    for (size_t i = 0; i < state->session_count; i++)
-        if (!rules_dead(&state->user, &state->sessions[i], &policy, operation->now_ms).data)
-            add_session(list, &state->sessions[i], &policy, current);
-    qsort(list->sessions, list->count, sizeof(*list->sessions), newest_first);
+    list->count = living_list(operation, state, current, &list->sessions);
+    if (list->count > 0)
+        index_note_state(operation, &listing->owner, state);
     list->limit = policy.max_devices;
     list->frozen = rules_frozen(&state->user, operation->now_ms / 1000);
     if (list->frozen) {
@@ -89,14 +43,6 @@ static void list_state(struct listing *listing, struct user_state *state)
 static void send_listing(struct listing *listing, unsigned flags);
 static void end_listing(struct listing *listing);
 
-static bool is_behind(const struct listing *listing, const struct user_state *state)
-{
-    if (state->version == 0 || state->epoch >= listing->fence_ms)
-        return false;
-    metrics_add(METRIC_STORE_BEHIND, 1);
-    return true;
-}
-
 static void listing_done(struct store_call *call, enum err err, const struct store_reply *reply)
 {
     struct listing *listing = (struct listing *)((char *)call - offsetof(struct listing, call));
@@ -105,7 +51,7 @@ static void listing_done(struct store_call *call, enum err err, const struct sto
     struct user_state state;
     if (err == ERR_OK)
         err = state_read(&codec, reply, operation->arena, &state);
-    if (err == ERR_OK && is_behind(listing, &state)) {
+    if (err == ERR_OK && living_is_behind(&state, listing->fence_ms)) {
         if (call->flags & STORE_NEAR) {
             send_listing(listing, 0);
             return;

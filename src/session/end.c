@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "change.h"
+#include "index.h"
 #include "metrics.h"
 #include "operation.h"
 #include "revocation.h"
@@ -352,6 +353,8 @@ static void finish_end(struct change *change)
     }
     if (operation->err == ERR_OK)
         answer_ended(work);
+    if (operation->ended_count > 0)
+        index_settle(operation, &change->codec.owner, INDEX_BUCKETS);
     end_operation(work);
 }
 

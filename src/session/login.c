@@ -4,6 +4,7 @@
 #include "binding.h"
 #include "challenge.h"
 #include "change.h"
+#include "index.h"
 #include "login_request.h"
 #include "metrics.h"
 #include "novelty.h"
@@ -186,6 +187,7 @@ static void answer(struct login_change *work)
     login->refresh_expires_s = lifetimes.session_s;
     login->device_json = shown_device(work->fresh.record.shown);
     operation->session_id = operation_session_id(operation, work->fresh.id);
+    index_note(operation, &work->change.codec.owner, &work->fresh);
     metrics_add(METRIC_LOGINS, 1);
     metrics_add(METRIC_SESSIONS_ENDED, login->replaced_count);
 }

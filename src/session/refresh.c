@@ -4,6 +4,7 @@
 
 #include "binding.h"
 #include "change.h"
+#include "index.h"
 #include "metrics.h"
 #include "operation.h"
 #include "revocation.h"
@@ -20,6 +21,7 @@ struct refresh_change {
     struct shown_context context; /* where it comes from ... */
     unsigned breaches;            /* ... and what of that the session is not bound to */
     bool reused;
+    const struct session *renewed; /* whose pair was printed */
     struct revocation revocation; /* of a session that ends for reuse */
 };
 
@@ -52,6 +54,7 @@ static void print_pair(struct refresh_change *work, const struct session *sessio
     refresh->refresh_expires_s = lifetimes.session_s;
     refresh->device_json = shown_device(session->record.shown);
     refresh->remember = session->record.remember;
+    work->renewed = session;
 }
 
 /* Lists of devices show where the session was refreshed last. While the policy binds it to networks
@@ -197,6 +200,7 @@ static void finish_refresh(struct change *change)
         metrics_add(METRIC_REFRESH_REUSES, 1);
         metrics_add(METRIC_SESSIONS_ENDED, 1);
     } else if (operation->err == ERR_OK) {
+        index_note(operation, &work->change.codec.owner, work->renewed);
         metrics_add(work->refresh->repeated ? METRIC_REFRESH_REPEATS : METRIC_REFRESHES, 1);
     }
     crypto_wipe(work->presented.secret, SECRET_LENGTH);

@@ -6,7 +6,8 @@
 #include "fence.h"
 #include "session.h"
 
-#define SLOTS 16384
+#define SLOTS        16384
+#define CROWDED_ROWS 4096
 
 struct keeper;
 struct lookup;
@@ -21,6 +22,9 @@ struct session_service {
     /* When each slot last got another server, clock_monotonic_ms(): what a watch proves, it proves
      * of the slots that it had then. */
     _Atomic int64_t moved_ms[SLOTS];
+    /* Tags of tenants whose index has outgrown its root, each at the place that its tag gives; 0:
+     * none is known (index.h). */
+    _Atomic uint64_t crowded[CROWDED_ROWS];
 };
 
 /* Lookups under way, by session, so that many requests for one share a read. */

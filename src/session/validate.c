@@ -6,6 +6,7 @@
 #include "cached.h"
 #include "change.h"
 #include "clock.h"
+#include "index.h"
 #include "lookup.h"
 #include "metrics.h"
 #include "operation.h"
@@ -70,9 +71,12 @@ static void note_use(struct validation *validation, const struct cached *cached,
     touched.last_seen_s = now_s;
     *lifetimes = rules_lifetimes(&touched, policy);
     cached_touch(operation->context->worker->service, &validation->key, cached, now_s, away);
-    if (!away)
-        change_touch(operation, &validate->parsed.owner, touched.id, now_s,
-                     lifetimes->session_s * 1000);
+    if (away)
+        return;
+    change_touch(operation, &validate->parsed.owner, touched.id, now_s,
+                 lifetimes->session_s * 1000);
+    if (owed || index_is_due(cached->session.last_seen_s, now_s))
+        index_note(operation, &validate->parsed.owner, &touched);
 }
 
 /* The shown text must lie in the operation's arena. */

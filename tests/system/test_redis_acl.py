@@ -160,6 +160,8 @@ SAMPLES = {
     "hgetall": ["sd:x"], "hmget": ["sd:x", "a"], "hset": ["sd:x", "a", "b"], "info": ["server"], "persist": ["sd:x"],
     "pexpireat": ["sd:x", "1"], "ping": [], "readonly": [], "role": [], "set": ["sd:x", "a"],
     "subscribe": ["__redis__:invalidate"], "wait": ["0", "1"],
+    "zadd": ["sd:x", "1", "a"], "zcard": ["sd:x"], "zcount": ["sd:x", "0", "1"], "zrange": ["sd:x", "0", "1"], "zrem": ["sd:x", "a"],
+    "zremrangebyscore": ["sd:x", "0", "1"], "zscore": ["sd:x", "a"],
 }
 
 

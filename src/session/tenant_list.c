@@ -1,0 +1,387 @@
+/* A page of a tenant's users with living sessions: out of the index, then out of each user's state.
+ *
+ *   count the buckets ──► read places behind the last page ──► read those users' states ─┬─► page
+ *                              ▲                                                         │
+ *                              └──────────── users without a living session ◄────────────┘
+ * The walk goes through the buckets one after the other, upwards by score: a user whose score grows
+ * meanwhile is ahead and not behind, so whoever is there all the time is seen at least once. What a
+ * page costs depends on its size alone, and on how many it finds to be over, of which it looks at
+ * so many at most and takes them out of the index. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "clock.h"
+#include "index.h"
+#include "living.h"
+#include "metrics.h"
+#include "tenant.h"
+
+enum {
+    LOOKED_AT_MOST = 300, /* users of a page, those without a session among them */
+    NUMBER = 24
+};
+
+/* A user's place in the index, and the state that was asked for. */
+struct place {
+    struct index_position position;
+    struct page *page;
+    struct user_tag owner;
+    struct store_call call;
+    struct text arguments[2];
+    char key[USER_KEY_LENGTH];
+    int64_t fence_ms;
+    struct listed_user user; /* count is 0: no living session */
+};
+
+struct bucket {
+    struct store_call calls[2]; /* counts; then the places */
+    struct page *page;
+    char key[INDEX_KEY_LENGTH];
+    int64_t from_low, from_sure; /* how many there are */
+    size_t asked;                /* places asked for in this round */
+    struct place *places;
+    size_t count;
+    bool more; /* behind those */
+};
+
+struct page {
+    struct list_tenant *list;
+    uint8_t tenant[TENANT_TAG];
+    struct index_window window;
+    struct index_position at; /* what was looked at last; score 0: the bucket's start */
+    bool over;                /* nothing is behind it */
+    struct bucket buckets[INDEX_BUCKETS];
+    size_t owed; /* answers under way */
+    enum err err;
+    struct place *places; /* of this round */
+    size_t place_count, looked_at;
+};
+
+static void next_round(struct page *page);
+
+/* Counts an answer; true if it was the last, and all went well. */
+static bool is_last(struct page *page, enum err err)
+{
+    if (err != ERR_OK && page->err == ERR_OK)
+        page->err = err;
+    if (--page->owed > 0)
+        return false;
+    if (page->err == ERR_OK)
+        return true;
+    page->list->base.err = page->err;
+    operation_done(&page->list->base);
+    return false;
+}
+
+static void send_plain(struct page *page, struct store_call *call, struct text key,
+                       const struct text *arguments, size_t count,
+                       void (*done)(struct store_call *, enum err, const struct store_reply *))
+{
+    const struct operation *operation = &page->list->base;
+    *call = (struct store_call){
+        .key = key,
+        .arguments = arguments,
+        .argument_count = count,
+        .flags = STORE_REPEATABLE,
+        .deadline_ms = operation->deadline_ms,
+        .done = done,
+    };
+    page->owed++;
+    store_send(operation->context->worker->link, call);
+}
+
+static struct text print_score(char out[NUMBER], int64_t score)
+{
+    return (struct text){out, (size_t)snprintf(out, NUMBER, "%" PRId64, score)};
+}
+
+/* --- the end --- */
+
+static int newest_first(const void *a, const void *b)
+{
+    const struct listed_user *first = a, *second = b;
+    return memcmp(second->sessions[0].session_id.data, first->sessions[0].session_id.data,
+                  2 * SESSION_ID);
+}
+
+static void end_page(struct page *page)
+{
+    struct list_tenant *list = page->list;
+    struct operation *operation = &list->base;
+    for (size_t i = 0; i < INDEX_BUCKETS; i++) {
+        list->total += page->buckets[i].from_low;
+        list->total_error += page->buckets[i].from_low - page->buckets[i].from_sure;
+    }
+    qsort(list->users, list->count, sizeof(*list->users), newest_first);
+    if (!page->over) {
+        char *token = arena_alloc(operation->arena, PAGE_TOKEN_LENGTH);
+        page_token_print(operation->context->keyring, page->tenant, &page->at, token);
+        list->next_page_token = (struct text){token, PAGE_TOKEN_LENGTH};
+    }
+    operation_done(operation);
+}
+
+/* --- states --- */
+
+static void take_state(struct place *place, const struct store_reply *reply, enum err *err)
+{
+    struct list_tenant *list = place->page->list;
+    struct operation *operation = &list->base;
+    struct state_codec codec = operation_codec(operation, &place->owner);
+    struct user_state state;
+    struct policy policy;
+    *err = state_read(&codec, reply, operation->arena, &state);
+    if (*err == ERR_OK && living_is_behind(&state, place->fence_ms))
+        *err = ERR_STORE_BEHIND;
+    if (*err != ERR_OK)
+        return;
+    struct listed_user *user = &place->user;
+    living_prepare(operation, &place->owner, &state);
+    user->count = living_list(operation, &state, NULL, &user->sessions);
+    struct text tenant;
+    if (user->count > 0)
+        record_identity(&state.sessions[0].record, operation->arena, &tenant, &user->user_id);
+    operation_policy(operation, &policy);
+    int64_t moment_s = index_moment_of_state(&state, &policy, operation->tenancy->not_before_ms,
+                                             operation->now_ms);
+    if (index_moment_of_score(place->position.score) > moment_s)
+        index_settle(operation, &place->owner, place->position.bucket);
+}
+
+static void collect_users(struct page *page)
+{
+    struct list_tenant *list = page->list;
+    for (size_t i = 0; i < page->place_count; i++)
+        if (page->places[i].user.count > 0)
+            list->users[list->count++] = page->places[i].user;
+    page->looked_at += page->place_count;
+    if (page->over || list->count == (size_t)list->page_size || page->looked_at >= LOOKED_AT_MOST)
+        end_page(page);
+    else
+        next_round(page);
+}
+
+static void state_done(struct store_call *call, enum err err, const struct store_reply *reply)
+{
+    struct place *place = (struct place *)((char *)call - offsetof(struct place, call));
+    if (err == ERR_OK)
+        take_state(place, reply, &err);
+    if (is_last(place->page, err))
+        collect_users(place->page);
+}
+
+static void read_states(struct page *page)
+{
+    struct session_worker *worker = page->list->base.context->worker;
+    for (size_t i = 0; i < page->place_count; i++) {
+        struct place *place = &page->places[i];
+        place->page = page;
+        memcpy(place->owner.tenant, page->tenant, TENANT_TAG);
+        memcpy(place->owner.user, place->position.user, USER_TAG);
+        place->fence_ms = fence_of(worker->service->fence, &place->owner, clock_wall_ms());
+        token_user_key(&place->owner, 'u', place->key);
+        place->arguments[0] = TEXT("HGETALL");
+        place->arguments[1] = (struct text){place->key, USER_KEY_LENGTH};
+        send_plain(page, &place->call, place->arguments[1], place->arguments, 2, state_done);
+    }
+}
+
+/* --- places --- */
+
+/* Is this place still to be looked at? Equal scores go by member. */
+static bool is_ahead(const struct page *page, const struct index_position *position)
+{
+    if (position->bucket != page->at.bucket || position->score > page->at.score)
+        return true;
+    return position->score == page->at.score && memcmp(position->user, page->at.user, USER_TAG) > 0;
+}
+
+static enum err take_places(struct bucket *bucket, unsigned number, const struct store_reply *reply)
+{
+    struct page *page = bucket->page;
+    size_t found = store_reply_count(reply) / 2;
+    bucket->places = arena_zalloc(page->list->base.arena, (found + 1) * sizeof(*bucket->places));
+    bucket->count = 0;
+    bucket->more = found >= bucket->asked;
+    for (size_t i = 0; i < found; i++) {
+        struct index_position position = {.bucket = (uint8_t)number};
+        struct text member = store_reply_text(store_reply_element(reply, 2 * i));
+        if (member.length != USER_TAG ||
+            !index_read_score(store_reply_element(reply, 2 * i + 1), &position.score))
+            return ERR_STORE_PROTOCOL;
+        memcpy(position.user, member.data, USER_TAG);
+        if (is_ahead(page, &position))
+            bucket->places[bucket->count++].position = position;
+    }
+    return ERR_OK;
+}
+
+static size_t still_wanted(const struct page *page)
+{
+    size_t wanted = (size_t)page->list->page_size - page->list->count;
+    size_t left = LOOKED_AT_MOST - page->looked_at;
+    return wanted < left ? wanted : left;
+}
+
+/* Takes over what is wanted of a bucket; true if it is looked at to its end. */
+static bool take_bucket(struct page *page, unsigned number, size_t wanted)
+{
+    const struct bucket *bucket = &page->buckets[number];
+    size_t room = wanted - page->place_count;
+    size_t taken = bucket->count < room ? bucket->count : room;
+    if (bucket->asked == 0)
+        return bucket->from_low == 0;
+    if (taken > 0) {
+        memcpy(page->places + page->place_count, bucket->places, taken * sizeof(struct place));
+        page->place_count += taken;
+        page->at = bucket->places[taken - 1].position;
+    } else if (bucket->more) {
+        page->at.score++; /* as many with one score as were asked for */
+    }
+    return taken == bucket->count && !bucket->more;
+}
+
+/* Puts together what this round looks at: in the order of the walk, as far as it has no gaps. */
+static void gather(struct page *page)
+{
+    size_t wanted = still_wanted(page);
+    unsigned number = page->at.bucket;
+    page->places = arena_zalloc(page->list->base.arena, (wanted + 1) * sizeof(*page->places));
+    page->place_count = 0;
+    while (number < INDEX_BUCKETS && take_bucket(page, number, wanted))
+        page->at = (struct index_position){.bucket = (uint8_t)++number};
+    page->over = number == INDEX_BUCKETS;
+}
+
+static void places_done(struct store_call *call, enum err err, const struct store_reply *reply)
+{
+    struct bucket *bucket = (struct bucket *)call;
+    struct page *page = bucket->page;
+    if (err == ERR_OK)
+        err = take_places(bucket, (unsigned)(bucket - page->buckets), reply);
+    if (!is_last(page, err))
+        return;
+    gather(page);
+    if (page->place_count > 0)
+        read_states(page);
+    else
+        collect_users(page);
+}
+
+/* One more than is wanted tells whether there is another page; what was looked at last comes again.
+ */
+static void ask_bucket(struct page *page, struct bucket *bucket, int64_t from, size_t most)
+{
+    char low[NUMBER], limit[NUMBER];
+    const struct text arguments[] = {
+        TEXT("ZRANGE"),
+        {bucket->key, INDEX_KEY_LENGTH},
+        print_score(low, from),
+        TEXT("+inf"),
+        TEXT("BYSCORE"),
+        TEXT("LIMIT"),
+        TEXT("0"),
+        print_score(limit, (int64_t)most),
+        TEXT("WITHSCORES"),
+    };
+    bucket->asked = most;
+    send_plain(page, &bucket->calls[0], arguments[1], arguments,
+               sizeof(arguments) / sizeof(arguments[0]), places_done);
+}
+
+/* Asks so many buckets as hold what is wanted, by their counts. */
+static void next_round(struct page *page)
+{
+    int64_t wanted = (int64_t)still_wanted(page) + 1;
+    for (unsigned i = 0; i < INDEX_BUCKETS; i++) {
+        struct bucket *bucket = &page->buckets[i];
+        bucket->asked = bucket->count = 0;
+        bucket->more = false;
+        if (i < page->at.bucket || wanted <= 0 || bucket->from_low == 0)
+            continue;
+        bool resumed = i == page->at.bucket && page->at.score >= page->window.low;
+        ask_bucket(page, bucket, resumed ? page->at.score : page->window.low,
+                   (size_t)wanted + (resumed ? 1 : 0));
+        wanted -= bucket->from_low;
+    }
+    if (page->owed > 0)
+        return;
+    page->over = true;
+    end_page(page);
+}
+
+/* --- counts --- */
+
+static void take_count(struct page *page, enum err err, const struct store_reply *reply,
+                       int64_t *count)
+{
+    if (err == ERR_OK && !store_reply_int(reply, count))
+        err = ERR_STORE_PROTOCOL;
+    if (is_last(page, err))
+        next_round(page);
+}
+
+static void low_counted(struct store_call *call, enum err err, const struct store_reply *reply)
+{
+    struct bucket *bucket = (struct bucket *)call;
+    take_count(bucket->page, err, reply, &bucket->from_low);
+}
+
+static void sure_counted(struct store_call *call, enum err err, const struct store_reply *reply)
+{
+    struct bucket *bucket = (struct bucket *)((char *)call - offsetof(struct bucket, calls[1]));
+    take_count(bucket->page, err, reply, &bucket->from_sure);
+}
+
+static void ask_count(struct page *page, struct bucket *bucket, size_t which, int64_t from,
+                      void (*done)(struct store_call *, enum err, const struct store_reply *))
+{
+    char low[NUMBER];
+    const struct text arguments[] = {
+        TEXT("ZCOUNT"), {bucket->key, INDEX_KEY_LENGTH}, print_score(low, from), TEXT("+inf")};
+    send_plain(page, &bucket->calls[which], arguments[1], arguments, 4, done);
+}
+
+static void count_buckets(struct page *page)
+{
+    for (unsigned i = 0; i < INDEX_BUCKETS; i++) {
+        struct bucket *bucket = &page->buckets[i];
+        bucket->page = page;
+        index_key(page->tenant, i, bucket->key);
+        ask_count(page, bucket, 0, page->window.low, low_counted);
+        ask_count(page, bucket, 1, page->window.sure, sure_counted);
+    }
+}
+
+static void list_with_tenant(struct operation *operation)
+{
+    struct page *page = operation->domain;
+    if (operation->err != ERR_OK) {
+        operation_done(operation);
+        return;
+    }
+    page->window = index_window(operation);
+    count_buckets(page);
+}
+
+void session_list_tenant(struct list_tenant *list)
+{
+    struct operation *operation = &list->base;
+    const struct keyring *keyring = operation->context->keyring;
+    struct page *page = arena_zalloc(operation->arena, sizeof(*page));
+    operation->tenant = list->tenant;
+    operation->domain = page;
+    page->list = list;
+    token_tag_tenant(keyring, list->tenant, page->tenant);
+    if (list->page_token.data &&
+        !page_token_read(keyring, page->tenant, list->page_token, &page->at)) {
+        operation->err = ERR_QUERY_INVALID;
+        operation->detail = TEXT("\"page_token\" is none that a page of this tenant has given");
+        operation_done(operation);
+        return;
+    }
+    list->users = arena_zalloc(operation->arena, (size_t)list->page_size * sizeof(*list->users));
+    tenant_enter(operation, page->tenant, list_with_tenant);
+}
