@@ -17,10 +17,10 @@ void ratelimit_destroy(struct ratelimit **limit);
 /* What the answer tells (RateLimit fields, Retry-After). */
 struct rate_verdict {
     bool allowed;
-    int64_t limit;      /* in a burst */
-    int64_t remaining;  /* of it, now */
-    int64_t reset_ms;   /* until all of it is there again */
-    int64_t retry_ms;   /* until one is allowed; 0 if allowed */
+    int64_t limit;     /* in a burst */
+    int64_t remaining; /* of it, now */
+    int64_t reset_ms;  /* until all of it is there again */
+    int64_t retry_ms;  /* until one is allowed; 0 if allowed */
 };
 struct rate {
     int64_t count;  /* so many ... */

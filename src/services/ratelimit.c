@@ -45,8 +45,9 @@ struct ratelimit *ratelimit_create(size_t cells)
     /* Cleared memory that nobody touches takes no page. */
     size_t spare = CACHE_LINE / sizeof(struct cell);
     limit->memory = xcalloc(limit->buckets * WAYS + spare, sizeof(struct cell));
-    uintptr_t address = (uintptr_t)limit->memory;
-    limit->cells = (struct cell *)((address + CACHE_LINE - 1) / CACHE_LINE * CACHE_LINE);
+    size_t beyond = (uintptr_t)limit->memory % CACHE_LINE;
+    char *aligned = (char *)limit->memory + (beyond > 0 ? CACHE_LINE - beyond : 0);
+    limit->cells = (struct cell *)(void *)aligned;
     return limit;
 }
 
