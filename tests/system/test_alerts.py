@@ -46,6 +46,7 @@ class Receiver:
         self.port = free_port()
         self.certificate = certificate
         self.posts, self.answers = [], []
+        self.redirected = False
         self.may_answer = threading.Event()
         self.may_answer.set()
         self.server = None
@@ -69,7 +70,8 @@ class Receiver:
                 self.send_header("Content-Length", "0")
                 self.end_headers()
 
-            do_GET = do_POST
+            def do_GET(self):
+                receiver.redirected = True
 
             def log_message(self, *_):
                 pass
@@ -226,6 +228,9 @@ def test_many_forced_logouts_by_one_operator(begin, receiver):
     for _ in range(4):  # users themselves, and those who have nothing to end
         token = daemon.login()["access_token"]
         assert daemon.call("POST", "/v1/logout-all", None, token).status == 200
+        token = daemon.login()["access_token"]
+        assert daemon.call("POST", "/v1/logout-all", None, SERVICE, {
+            "X-Session-Token": token, "X-Operator": "eve"}).json["ended"] == 1
         assert daemon.call("POST", f"/v1/users/{unique()}/logout-all", None, SERVICE,
                            {"X-Operator": "eve"}).status == 200
     last = unique()
@@ -238,6 +243,16 @@ def test_many_forced_logouts_by_one_operator(begin, receiver):
     assert "user_id" not in data
     alert_lines(daemon.node, 1)
     assert len(receiver.posts) == 1
+
+
+def test_a_login_from_a_new_place(begin, receiver):
+    daemon = begin(receiver)
+    user = unique()
+    for ip in ("203.0.113.9", "203.0.113.10", "198.51.100.9", "203.0.113.11"):
+        daemon.login(user, ip=ip)
+    data = receiver.wait(1)[0].data
+    assert (data["kind"], data["user_id"], data["address"]) == ("new_location", user, "198.51.100.9")
+    alert_lines(daemon.node, 1)
 
 
 def test_the_end_of_a_whole_tenants_sessions_is_told_at_once(begin, receiver):
@@ -322,7 +337,7 @@ def test_what_is_not_2xx_is_sent_again_under_the_same_id(begin, receiver, secret
     assert len({post.id for post in posts}) == 1 and len({post.body for post in posts}) == 1
     assert all(post.is_signed_with(secret[1]) for post in posts)
     assert daemon.node.metric("sessiond_alerts_failed_total") == 2
-    assert len(receiver.posts) == 3, "a redirect was followed"
+    assert len(receiver.posts) == 3 and not receiver.redirected
 
 
 def test_a_receiver_that_does_not_answer_holds_up_nothing_but_itself(begin, receiver):
