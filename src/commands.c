@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "memory.h"
+#include "risks.h"
 #include "store.h"
 #include "token.h"
 
@@ -48,6 +49,7 @@ int command_check_config(const struct arguments *arguments)
     struct conf *conf = command_load_config(arguments->file);
     if (conf == NULL)
         return EXIT_USAGE;
+    risks_warn(conf);
     printf("%s: good, %zu service keys\n", arguments->file, conf->key_count);
     conf_unref(&conf);
     return EXIT_DONE;

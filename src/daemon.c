@@ -25,12 +25,11 @@
 #include "log.h"
 #include "metrics.h"
 #include "place.h"
+#include "risks.h"
 #include "session.h"
 #include "store.h"
 
 enum {
-    DAY_SECONDS = 86400,
-    RETENTION_RECOMMENDED = 180 * DAY_SECONDS,
     DESCRIPTORS_BESIDE_CONNECTIONS = 256, /* Redis connections, loops, files */
     STOP_SLACK_SECONDS = 10 /* beyond drain_timeout: last audit lines, joining threads */
 };
@@ -95,7 +94,7 @@ static void prepare_process(struct daemon *daemon)
         daemon->watchdog_ms = (int64_t)(microseconds / 1000);
 }
 
-/* What is allowed and yet worth a word. */
+/* What is allowed and yet worth a word, of this machine and of the configuration. */
 static void warn_of_risks(const struct conf *conf)
 {
     struct rlimit limit;
@@ -104,14 +103,7 @@ static void warn_of_risks(const struct conf *conf)
         log_warning("descriptor_limit_low", "limit=%llu wanted=%llu",
                     (unsigned long long)limit.rlim_cur, (unsigned long long)wanted);
     }
-    if (conf->keys_encryption == ENCRYPTION_NONE)
-        log_warning("records_not_encrypted", "option=keys.encryption");
-    if (conf->audit_retention < RETENTION_RECOMMENDED) {
-        log_warning("audit_retention_short", "days=%lld recommended=180",
-                    (long long)(conf->audit_retention / DAY_SECONDS));
-    }
-    if (conf->key_count == 0)
-        log_warning("no_service_keys", "hint=\"no service can call; see sessiond keygen\"");
+    risks_warn(conf);
 }
 
 /* Messages of the lower layers quote with ', which log_quote() would take for the end of the value;

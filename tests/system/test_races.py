@@ -118,7 +118,8 @@ def check_no_refresh(daemon, *tokens):
 
 def listed_by_all(daemon, user):
     """What all nodes agree on."""
-    lists = [{e["session_id"] for e in daemon.devices(user, node=node)["devices"]} for node in NODES]
+    answers = [daemon.devices(user, node=node)["devices"] for node in NODES]
+    lists = [{device["session_id"] for device in devices} for devices in answers]
     assert lists[0] == lists[1] == lists[2], lists
     return lists[0]
 
