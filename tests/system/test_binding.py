@@ -3,7 +3,8 @@
 import pytest
 
 from checks import check_problem
-from daemon import SERVICE, Daemon, unique
+from daemon import ADMIN, SERVICE, Daemon, unique
+from redis_servers import wait_until
 
 HOME, NEIGHBOUR, OFFICE, CAFE = "198.51.100.7", "198.51.100.200", "203.0.113.9", "192.0.2.1"
 HOME6, NEIGHBOUR6, OFFICE6 = "2001:db8:1::7", "2001:db8:1:ffff::8", "2001:db8:2::9"
@@ -234,3 +235,26 @@ def test_by_default_nobody_is_asked_where_he_is(shared):
         for node in (0, 1, 2):
             assert shared.check(token, node=node, ip=ip, device_fingerprint="g").json["active"] is True
     assert shared.refresh(login["refresh_token"], ip=OFFICE6).status == 200
+
+
+def test_a_policy_binds_living_sessions_on_all_nodes(shared):
+    tenant = unique("bank")
+    login = shared.call("POST", "/v1/login", {"user_id": "alice", "tenant": tenant, "ip": HOME}, ADMIN)
+    token = login.json["access_token"]
+
+    def word(node, ip):
+        answer = shared.check(token, ADMIN, node, ip=ip).json
+        return answer.get("reason", "good")
+
+    def set_policy(mode):
+        policy = shared.call("PUT", f"/v1/tenants/{tenant}/policy", {"bind": {"ip": mode}}, ADMIN)
+        assert policy.status == 200, policy
+
+    for node in (0, 1, 2):
+        assert word(node, OFFICE) == "good"
+    for mode, expected in (("strict", "binding"), ("verify", "verification_required"), ("log", "good"),
+                           ("off", "good")):
+        set_policy(mode)
+        for node in (0, 1, 2):
+            wait_until(lambda node=node: word(node, OFFICE) == expected, 2, f"{mode} on node {node}")
+            assert word(node, HOME) == "good"
