@@ -372,9 +372,9 @@ struct explain {
 };
 void session_explain(struct explain *explain);
 
-/* What holds for a tenant as a whole: its policy, shown or changed, and the end of all its sessions,
- * which a cutoff brings about, whatever their number. Changes need Redis; to show needs it only where
- * nothing is known. */
+/* What holds for a tenant as a whole: its policy, shown or changed, and the end of all its
+ * sessions, which a cutoff brings about, whatever their number. Changes need Redis; to show needs
+ * it only where nothing is known. */
 #define POLICY_MAX 16384 /* bytes of a policy's compact JSON */
 enum tenant_action { TENANT_SHOW, TENANT_PUT, TENANT_PATCH, TENANT_DELETE, TENANT_END_ALL };
 struct tenant_call {

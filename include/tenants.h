@@ -24,7 +24,8 @@ struct tenant {
 struct tenant *tenant_create(const struct tenant *content);
 struct tenant *tenant_ref(struct tenant *tenant);
 void tenant_unref(struct tenant **tenant);
-/* The tenant of whom Redis holds nothing: defaults, no cutoff. Never freed; ref and unref take it. */
+/* The tenant of whom Redis holds nothing: defaults, no cutoff. Never freed; ref and unref take it.
+ */
 struct tenant *tenant_nothing(void);
 
 struct tenants;
