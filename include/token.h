@@ -1,5 +1,5 @@
-/* Tokens: 63 characters, a prefix and 45 bytes in base64url. Three kinds: access (sa_), refresh (sr_)
- * and the ids of second verifications (sc_), whose session id is the challenge's own.
+/* Tokens: 63 characters, a prefix and 45 bytes in base64url. Three kinds: access (sa_), refresh
+ * (sr_) and the ids of second verifications (sc_), whose session id is the challenge's own.
  *
  * byte 0      format (2 bits, 0) and key id (6 bits)
  * byte 1..6   tenant tag: keyed hash of the tenant
