@@ -162,12 +162,12 @@ struct login {
     struct text ip, user_agent;
     struct text attributes; /* a JSON object, or absent */
     bool remember, second_factor;
-    bool cookie; /* the caller's own: the answer is to set the session cookie */
+    bool cookie;         /* the caller's own: the answer is to set the session cookie */
     int64_t verified_ms; /* 0, or when the second verification began that was passed for it */
 
     char access_token[TOKEN_LENGTH], refresh_token[TOKEN_LENGTH];
     int64_t access_expires_s, refresh_expires_s;
-    int64_t limit;   /* ERR_DEVICE_LIMIT: of devices */
+    int64_t limit;                 /* ERR_DEVICE_LIMIT: of devices */
     bool new_device, new_location; /* not seen with this user, see src/session/novelty.h */
     bool first_location;           /* nor was the user anywhere else */
     struct replaced_session *replaced;
@@ -254,8 +254,8 @@ struct list_devices {
 void session_list(struct list_devices *list);
 
 /* A page of a tenant's users with living sessions. Users come in no order from page to page, newest
- * login first inside one. Who is there all the time is seen at least once in a walk, and who is used
- * meanwhile maybe twice. Needs Redis. ERR_QUERY_INVALID for a page_token that is none. */
+ * login first inside one. Who is there all the time is seen at least once in a walk, and who is
+ * used meanwhile maybe twice. Needs Redis. ERR_QUERY_INVALID for a page_token that is none. */
 struct listed_user {
     struct text user_id;
     struct listed_session *sessions; /* newest first */

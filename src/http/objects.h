@@ -57,7 +57,8 @@ void write_sessions(struct json_writer *writer, const char *name,
 bool token_tenant(struct request *request, struct text *tenant, bool *bound);
 /* The user that the path names, within the key's tenant. False if the request was answered. */
 bool named_user(struct request *request, struct text *tenant, struct text *user_id);
-/* The tenant that the path names, if the key may speak for it. False if the request was answered. */
+/* The tenant that the path names, if the key may speak for it. False if the request was answered.
+ */
 bool path_tenant(struct request *request, struct text *ret);
 /* True if absent or an IP address; otherwise answers 400. */
 bool check_address(struct request *request, struct text address);

@@ -1,7 +1,8 @@
-/* Attributes of a session: a member of what is shown of it, read, replaced or patched. A change is a
- * change of the user's state like any other, so of parallel patches none is lost; and like one that
- * ends tokens it raises the epoch, though none dies: that is what makes other nodes read the session
- * anew. They read what they hold of this user once more for each change, as after a refresh. */
+/* Attributes of a session: a member of what is shown of it, read, replaced or patched. A change is
+ * a change of the user's state like any other, so of parallel patches none is lost; and like one
+ * that ends tokens it raises the epoch, though none dies: that is what makes other nodes read the
+ * session anew. They read what they hold of this user once more for each change, as after a
+ * refresh. */
 #include <string.h>
 
 #include "change.h"
@@ -86,7 +87,8 @@ static enum verdict decide_attributes(struct change *change, struct user_state *
     note_result(work, present);
     if (work->attributes->action == ATTRIBUTES_GET || !make_next(work, present, &next))
         return CHANGE_DONE;
-    /* Written even if nothing differs: who asks again may do so because the epoch did not follow. */
+    /* Written even if nothing differs: who asks again may do so because the epoch did not follow.
+     */
     struct policy policy;
     operation_policy(operation, &policy);
     session->record.shown = shown_with_attributes(operation->arena, session->record.shown, next);

@@ -22,7 +22,7 @@ struct refresh_change {
     unsigned breaches;            /* ... and what of that the session is not bound to */
     bool reused;
     const struct session *renewed; /* whose pair was printed */
-    struct revocation revocation; /* of a session that ends for reuse */
+    struct revocation revocation;  /* of a session that ends for reuse */
 };
 
 /* The pair that follows the presented token: the same whenever it is asked for. */
