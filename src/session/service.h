@@ -30,6 +30,13 @@ struct session_service {
 /* Lookups under way, by session, so that many requests for one share a read. */
 #define LOOKUP_ROWS 256
 
+/* Slots of tenants' keys, by tag, so that they are not hashed for each request. */
+#define TENANT_SLOTS 64
+struct tenant_slot {
+    uint8_t tag[TENANT_TAG];
+    uint16_t slot; /* counted from 1; 0: none is kept here */
+};
+
 struct session_worker {
     struct session_service *service;
     struct store_link *link;
@@ -40,6 +47,7 @@ struct session_worker {
     struct lookup *lookups[LOOKUP_ROWS];
     struct lookup *idle_lookups;
     struct tenants_view *tenants;
+    struct tenant_slot tenant_slots[TENANT_SLOTS];
     struct tenant_read *tenant_reads; /* under way, see tenant.c */
     bool restores_tenant;             /* one is under way, see tenant_change.h */
 };

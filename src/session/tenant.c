@@ -33,25 +33,30 @@ struct tenant_read {
 
 /* --- the table --- */
 
-static unsigned slot_of(const uint8_t tag[TENANT_TAG])
+static unsigned slot_of(struct session_worker *worker, const uint8_t tag[TENANT_TAG])
 {
-    char key[TENANT_KEY_LENGTH];
-    tenant_key(tag, key);
-    return store_slot((struct text){key, sizeof(key)});
+    struct tenant_slot *kept = &worker->tenant_slots[tag[0] % TENANT_SLOTS];
+    if (kept->slot == 0 || memcmp(kept->tag, tag, TENANT_TAG) != 0) {
+        char key[TENANT_KEY_LENGTH];
+        tenant_key(tag, key);
+        memcpy(kept->tag, tag, TENANT_TAG);
+        kept->slot = (uint16_t)(store_slot((struct text){key, sizeof(key)}) + 1);
+    }
+    return kept->slot - 1u;
 }
 
-static bool is_fresh(const struct session_service *service, const struct tenant_row *row,
+static bool is_fresh(struct session_worker *worker, const struct tenant_row *row,
                      const uint8_t tag[TENANT_TAG])
 {
-    return row->generation != 0 &&
-           service_is_fresh(service, row->generation, slot_of(tag), clock_monotonic_ms());
+    return row->generation != 0 && service_is_fresh(worker->service, row->generation,
+                                                    slot_of(worker, tag), clock_monotonic_ms());
 }
 
 bool tenant_borrow(struct operation *operation, const uint8_t tag[TENANT_TAG])
 {
     struct session_worker *worker = operation->context->worker;
     struct tenant_row row;
-    if (!tenants_find(worker->tenants, tag, &row) || !is_fresh(worker->service, &row, tag))
+    if (!tenants_find(worker->tenants, tag, &row) || !is_fresh(worker, &row, tag))
         return false;
     operation->tenancy = row.tenant;
     return true;
