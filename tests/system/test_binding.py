@@ -4,7 +4,7 @@ import pytest
 
 from checks import check_problem
 from daemon import ADMIN, SERVICE, Daemon, unique
-from redis_servers import wait_until
+from redis_servers import SingleRedis, wait_until
 
 HOME, NEIGHBOUR, OFFICE, CAFE = "198.51.100.7", "198.51.100.200", "203.0.113.9", "192.0.2.1"
 HOME6, NEIGHBOUR6, OFFICE6 = "2001:db8:1::7", "2001:db8:1:ffff::8", "2001:db8:2::9"
@@ -258,3 +258,19 @@ def test_a_policy_binds_living_sessions_on_all_nodes(shared):
         for node in (0, 1, 2):
             wait_until(lambda node=node: word(node, OFFICE) == expected, 2, f"{mode} on node {node}")
             assert word(node, HOME) == "good"
+
+
+def test_while_redis_is_away_only_known_places_are_vouched_for(start, tmp_path):
+    redis = SingleRedis(tmp_path / "redis")
+    redis.start()
+    try:
+        daemon = start(redis=redis, redis__mode="standalone", policy__bind_ip="strict",
+                       server__trusted_proxies="127.0.0.0/8")
+        token = daemon.login(ip=HOME)["access_token"]
+        assert seen_from(daemon, token, HOME).status == 200
+    finally:
+        redis.stop()
+    for ip, status in ((HOME, 200), (OFFICE, 503), (HOME6, 200), (NEIGHBOUR, 200)):
+        answer = seen_from(daemon, token, ip)
+        assert answer.status == status, answer
+        assert status != 200 or answer.json["stale"] is True

@@ -218,6 +218,20 @@ def test_the_users_own_service_verifies(external):
     assert external.login(user, device={"id": "d"})["new_device"] is False
 
 
+def test_the_cookie_that_was_asked_for_comes_with_the_verification(external):
+    problem = challenge(external, unique(), device={"id": "d"}, cookie=True)
+    yes = answer_with(external, {"challenge_id": problem["challenge_id"], "verified": True})
+    assert yes.json["access_token"] in yes.header("Set-Cookie")
+    assert yes.json["set_cookie"] == [yes.header("Set-Cookie")]
+
+
+def test_a_login_that_is_refused_anyway_is_not_asked_for_a_code(start):
+    daemon = start(policy__verify_on="new_device", policy__max_devices=1, policy__overflow="reject")
+    user = unique()
+    daemon.login(user, device={"id": "a"}, second_factor=True)
+    check_problem(daemon.try_login(user, device={"id": "b"}), 409, "device_limit")
+
+
 def test_a_login_with_a_second_factor_is_not_asked_for_another(external):
     body = external.login(unique(), device={"id": "d"}, second_factor=True)
     assert body["new_device"] is True
