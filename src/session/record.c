@@ -199,9 +199,8 @@ void user_record_write(const struct keyring *keyring, bool encrypt, const struct
 void tenant_record_write(const struct keyring *keyring, bool encrypt, struct record_place place,
                          const struct tenant_record *tenant, struct buffer *out)
 {
-    struct buffer content = start_content(KIND_TENANT, tenant->reason.length +
-                                                           tenant->actor.length +
-                                                           tenant->policy.length);
+    struct buffer content = start_content(
+        KIND_TENANT, tenant->reason.length + tenant->actor.length + tenant->policy.length);
     put_int(&content, MILLISECONDS, tenant->version);
     put_int(&content, MILLISECONDS, tenant->not_before_ms);
     put_int(&content, SECONDS, tenant->ended_s);
