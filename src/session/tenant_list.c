@@ -111,8 +111,10 @@ static void end_page(struct page *page)
     struct list_tenant *list = page->list;
     struct operation *operation = &list->base;
     for (size_t i = 0; i < INDEX_BUCKETS; i++) {
-        list->total += page->buckets[i].from_low;
-        list->total_error += page->buckets[i].from_low - page->buckets[i].from_sure;
+        const struct bucket *bucket = &page->buckets[i];
+        list->total += bucket->from_low;
+        if (bucket->from_low > bucket->from_sure)
+            list->total_error += bucket->from_low - bucket->from_sure;
     }
     qsort(list->users, list->count, sizeof(*list->users), newest_first);
     if (!page->over) {
@@ -237,7 +239,7 @@ static bool take_bucket(struct page *page, unsigned number, size_t wanted)
         memcpy(page->places + page->place_count, bucket->places, taken * sizeof(struct place));
         page->place_count += taken;
         page->at = bucket->places[taken - 1].position;
-    } else if (bucket->more) {
+    } else if (bucket->count == 0 && bucket->more) {
         page->at.score++; /* as many with one score as were asked for */
     }
     return taken == bucket->count && !bucket->more;
@@ -255,12 +257,9 @@ static void gather(struct page *page)
     page->over = number == INDEX_BUCKETS;
 }
 
-static void places_done(struct store_call *call, enum err err, const struct store_reply *reply)
+/* What was asked together is there. */
+static void end_round(struct page *page, enum err err)
 {
-    struct bucket *bucket = (struct bucket *)call;
-    struct page *page = bucket->page;
-    if (err == ERR_OK)
-        err = take_places(bucket, (unsigned)(bucket - page->buckets), reply);
     if (!is_last(page, err))
         return;
     gather(page);
@@ -268,6 +267,14 @@ static void places_done(struct store_call *call, enum err err, const struct stor
         read_states(page);
     else
         collect_users(page);
+}
+
+static void places_done(struct store_call *call, enum err err, const struct store_reply *reply)
+{
+    struct bucket *bucket = (struct bucket *)call;
+    if (err == ERR_OK)
+        err = take_places(bucket, (unsigned)(bucket - bucket->page->buckets), reply);
+    end_round(bucket->page, err);
 }
 
 /* One more than is wanted tells whether there is another page; what was looked at last comes again.
@@ -308,31 +315,21 @@ static void next_round(struct page *page)
     }
     if (page->owed > 0)
         return;
-    page->over = true;
+    page->over = true; /* nobody is left in what was counted */
     end_page(page);
 }
 
 /* --- counts --- */
 
-static void take_count(struct page *page, enum err err, const struct store_reply *reply,
-                       int64_t *count)
+static enum err read_count(enum err err, const struct store_reply *reply, int64_t *count)
 {
-    if (err == ERR_OK && !store_reply_int(reply, count))
-        err = ERR_STORE_PROTOCOL;
-    if (is_last(page, err))
-        next_round(page);
-}
-
-static void low_counted(struct store_call *call, enum err err, const struct store_reply *reply)
-{
-    struct bucket *bucket = (struct bucket *)call;
-    take_count(bucket->page, err, reply, &bucket->from_low);
+    return err == ERR_OK && !store_reply_int(reply, count) ? ERR_STORE_PROTOCOL : err;
 }
 
 static void sure_counted(struct store_call *call, enum err err, const struct store_reply *reply)
 {
     struct bucket *bucket = (struct bucket *)((char *)call - offsetof(struct bucket, calls[1]));
-    take_count(bucket->page, err, reply, &bucket->from_sure);
+    end_round(bucket->page, read_count(err, reply, &bucket->from_sure));
 }
 
 static void ask_count(struct page *page, struct bucket *bucket, size_t which, int64_t from,
@@ -344,6 +341,19 @@ static void ask_count(struct page *page, struct bucket *bucket, size_t which, in
     send_plain(page, &bucket->calls[which], arguments[1], arguments, 4, done);
 }
 
+/* Those that may have been idle for too long are counted where there is anybody, with the first
+ * round. */
+static void low_counted(struct store_call *call, enum err err, const struct store_reply *reply)
+{
+    struct page *page = ((struct bucket *)call)->page;
+    if (!is_last(page, read_count(err, reply, &((struct bucket *)call)->from_low)))
+        return;
+    for (unsigned i = 0; i < INDEX_BUCKETS; i++)
+        if (page->buckets[i].from_low > 0)
+            ask_count(page, &page->buckets[i], 1, page->window.sure, sure_counted);
+    next_round(page);
+}
+
 static void count_buckets(struct page *page)
 {
     for (unsigned i = 0; i < INDEX_BUCKETS; i++) {
@@ -351,7 +361,6 @@ static void count_buckets(struct page *page)
         bucket->page = page;
         index_key(page->tenant, i, bucket->key);
         ask_count(page, bucket, 0, page->window.low, low_counted);
-        ask_count(page, bucket, 1, page->window.sure, sure_counted);
     }
 }
 

@@ -335,7 +335,7 @@ def test_a_page_costs_by_its_size(shared, cluster, tenant):
     assert len(page(shared, tenant, page_size=10).json["users"]) == 10
     counts = cluster.command_counts()
     assert counts.get("hgetall", 0) == 10, counts
-    assert counts["zcount"] == 34 and counts["zrange"] <= 17, counts
+    assert counts["zcount"] <= 34 and counts["zrange"] <= 17, counts
     assert not {"scan", "keys", "zscan", "hscan"} & set(counts), counts
 
 
