@@ -342,33 +342,32 @@ struct explain {
     struct operation base;
     struct text token; /* as presented */
     struct text tenant;
-    bool tenant_bound; /* as in validate */
 
-    struct text kind; /* "access", "refresh", "unknown" */
-    bool issued;      /* its MAC holds; else nothing of what follows but `verdict` is known */
-    unsigned key_id;
+    struct text kind;                 /* "access", "refresh", "unknown" */
     struct text tenant_tag, user_tag; /* as in the names of keys */
     int64_t created_s;                /* of the session */
+    unsigned key_id;
+    bool tenant_bound; /* asked: as in validate */
+    bool issued;       /* its MAC holds; else nothing of what follows but `verdict` is known */
+    bool from_cache;   /* Redis was no help: the verdict is memory's or nobody's */
 
     struct statement verdict;                /* SAYS_NOTHING: nobody who could be asked knows */
     struct statement memory, journal, redis; /* each by itself */
-    bool from_cache;      /* Redis was no help: the verdict is memory's or nobody's */
-    bool memory_fresh;    /* memory is known to be true now ... */
-    int64_t memory_age_s; /* ... or was so long ago */
-    bool journal_pending; /* Redis is not known to have it */
-    enum err redis_err;   /* why Redis is unavailable */
+    int64_t memory_age_s;                    /* memory was known to be true so long ago ... */
+    enum err redis_err;                      /* why Redis is unavailable */
+    bool memory_fresh;                       /* ... or is so now */
+    bool journal_pending;                    /* Redis is not known to have it */
+
+    bool user_known, frozen; /* the user, if Redis was asked */
+    struct text frozen_reason;
+    int64_t frozen_until_s, not_before_s;
 
     /* The session, if its record is known; `shown` is absent otherwise. */
     struct text shown; /* members of *session* */
     struct text pair; /* "present", "previous", "older": the token's; absent if it cannot be told */
-    bool remember;
     int64_t issued_s, last_seen_s;
     int64_t access_expires_s, idle_expires_s, session_expires_s;
-
-    /* The user, if Redis was asked. */
-    bool user_known, frozen;
-    struct text frozen_reason;
-    int64_t frozen_until_s, not_before_s;
+    bool remember;
 };
 void session_explain(struct explain *explain);
 

@@ -258,9 +258,8 @@ static bool sessions_up(struct daemon *daemon, const struct conf *conf, struct b
     (void)error;
     daemon->sessions = session_service_start(daemon->store, daemon->cache, daemon->tenants,
                                              daemon->journal, daemon->keyring);
-    daemon->saver =
-        cache_saver_start(daemon->cache, daemon->tenants, daemon->keyring, session_entry_verified,
-                          daemon->sessions);
+    daemon->saver = cache_saver_start(daemon->cache, daemon->tenants, daemon->keyring,
+                                      session_entry_verified, daemon->sessions);
     return true;
 }
 
@@ -411,8 +410,7 @@ static bool reload(struct daemon *daemon, struct buffer *error)
         return false;
     struct keyring *keyring = load_new_keys(daemon, conf, error);
     struct places *places = keyring != NULL ? places_open(conf, error) : NULL;
-    if (places == NULL || !alerts_check(conf, error) ||
-        !store_reload(daemon->store, conf, error)) {
+    if (places == NULL || !alerts_check(conf, error) || !store_reload(daemon->store, conf, error)) {
         places_unref(&places);
         keyring_unref(&keyring);
         conf_unref(&conf);

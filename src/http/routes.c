@@ -58,7 +58,8 @@ const struct route routes[] = {
 
     /* Stands for every path when a browser asks whether a page may call. */
     {PLANE_MAIN, "OPTIONS", "*", handle_preflight, NULL, ACCESS_PUBLIC, 0, 0, AUDIT_PREFLIGHT,
-     true},    {PLANE_MAIN, "POST", "/v1/explain", handle_explain, "tenant", ACCESS_SERVICE, SCOPE_MANAGE, -1,
+     true},
+    {PLANE_MAIN, "POST", "/v1/explain", handle_explain, "tenant", ACCESS_SERVICE, SCOPE_MANAGE, -1,
      AUDIT_EXPLAIN, true},
 
     {PLANE_MAIN, "GET", "/problems/{code}", handle_problem, "", ACCESS_PUBLIC, 0, 0, AUDIT_DOCUMENT,
