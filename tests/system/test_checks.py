@@ -282,10 +282,12 @@ def test_c18_whatever_is_ended_by_tenant_user_or_device_in_any_order_stays_dead(
         for level in order:
             login = shared.login(user, key=ADMIN, tenant=tenant)
             dead.append(login["access_token"])
+            assert all(shared.is_alive(login["access_token"], node) for node in NODES)
             end(level, tenant, user, login["session_id"])
-            last = shared.login(user, key=ADMIN, tenant=tenant)
             for node in NODES:
                 wait_until(lambda: not shared.is_alive(dead[-1], node), NEWS, "the news")
+            last = shared.login(user, key=ADMIN, tenant=tenant)
+            for node in NODES:
                 assert not any(shared.is_alive(token, node) for token in dead), (order, level)
                 assert shared.is_alive(last["access_token"], node), (order, level)
             dead.append(last["access_token"])
