@@ -11,7 +11,7 @@ from daemon import ACME, SERVICE, unique
 from test_validate import never_issued
 
 CALLS, THREADS = 10000, 8
-NOTICES = {"recovered", "lines-lost", "delete-audit-file"}
+NOTICES = {"recovered", "lines-lost", "delete-audit-file", "alert"}
 
 
 class Caller:

@@ -270,6 +270,7 @@ def test_while_redis_is_away_only_known_places_are_vouched_for(start, tmp_path):
         assert seen_from(daemon, token, HOME).status == 200
     finally:
         redis.stop()
+    wait_until(lambda: seen_from(daemon, token, HOME).json["stale"], 2, "the outage is noticed")
     for ip, status in ((HOME, 200), (OFFICE, 503), (HOME6, 200), (NEIGHBOUR, 200)):
         answer = seen_from(daemon, token, ip)
         assert answer.status == status, answer
