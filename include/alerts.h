@@ -46,7 +46,8 @@ void alerts_raise(struct alerts *alerts, const struct alert *alert);
 void alerts_count_guess(struct alerts *alerts, struct text address);
 /* An operator ended sessions of a user of the tenant: an alert beyond
  * alerts.forced_logouts_per_minute different users. `key` is the service key that was used: actors
- * of different keys are different. `key_tenant`: the tenant the key is bound to, else absent.
+ * of different keys are different, and three times as many are too many for a key, whoever it says
+ * is at work. `key_tenant`: the tenant the key is bound to, else absent.
  * Without a user it is all of the tenant's, which is an alert at once. */
 struct forced_logout {
     struct text key, key_tenant, actor, address;

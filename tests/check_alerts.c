@@ -318,6 +318,17 @@ START_TEST(forced_logouts_are_counted_by_operator_and_different_user)
 }
 END_TEST
 
+START_TEST(another_operator_for_each_user_does_not_hide_the_key)
+{
+    char actor[] = "mask-a", user[] = "a";
+    for (int i = 0; i < 11; i++, actor[5]++, user[0]++) {
+        force_out(actor, user);
+        force_out("bob", "b"); /* one user, whoever ends him */
+    }
+    assert_told("forced_logouts:admin:10 forced_logouts:admin:1 ");
+}
+END_TEST
+
 START_TEST(guesses_are_counted_by_address)
 {
     for (int i = 0; i < 6; i++) {
@@ -459,6 +470,7 @@ static Suite *suite(void)
     tcase_add_test(service, a_stop_tells_what_was_only_counted);
     tcase_add_test(service, the_same_user_of_another_tenant_is_another);
     tcase_add_test(service, forced_logouts_are_counted_by_operator_and_different_user);
+    tcase_add_test(service, another_operator_for_each_user_does_not_hide_the_key);
     tcase_add_test(service, guesses_are_counted_by_address);
     tcase_add_test(service, ipv6_addresses_guess_by_network);
     tcase_add_test(service, the_end_of_all_of_a_tenants_sessions_is_told_at_once);

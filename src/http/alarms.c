@@ -38,8 +38,9 @@ static bool has_ended_sessions(const struct audit_record *record)
 {
     switch (record->event) {
     case AUDIT_KICK:
-    case AUDIT_LOGOUT_ALL:
         return record->ended_count > 0;
+    case AUDIT_LOGOUT_ALL: /* in an outage nobody knows how many there are */
+        return record->ended_count > 0 || text_equal(record->durability, TEXT("pending"));
     case AUDIT_FREEZE:
     case AUDIT_TENANT_LOGOUT_ALL:
         return true; /* those that no node knows of, too */

@@ -6,6 +6,9 @@
 #include "clock.h"
 
 enum { NETWORK_MAX = INET6_ADDRSTRLEN + 4 };
+/* Operators are what the service says, so its key is judged, too: as so many who do what one may.
+ */
+enum { OPERATORS_OF_KEY = 3 };
 
 /* Counts under the name; the alert's count is what there is the first time that this is too much,
  * one from then on. */
@@ -41,24 +44,42 @@ void alerts_count_guess(struct alerts *alerts, struct text client)
         alerts_raise(alerts, &alert);
 }
 
+/* Whether so many different users were ended under the name (one or two texts). */
+static bool are_too_many_users(struct alerts *alerts, char kind, const struct text name[2],
+                               const struct forced_logout *logout, int64_t limit, int64_t *ret)
+{
+    const struct text user[] = {name[0], name[1], logout->tenant, logout->user_id};
+    int64_t ignored;
+    if (is_too_much(alerts, alerts_name(alerts, kind, user, 4), 1, &ignored))
+        return false; /* the same user again */
+    return is_too_much(alerts, alerts_name(alerts, kind, name, 2), limit, ret);
+}
+
 void alerts_count_forced_logout(struct alerts *alerts, const struct forced_logout *logout)
 {
     const struct text actor[] = {logout->key, logout->actor};
-    const struct text pair[] = {logout->key, logout->actor, logout->tenant, logout->user_id};
+    const struct text key[] = {logout->key, {0}};
     struct alert alert = {.kind = ALERT_FORCED_LOGOUTS,
                           .tenant = logout->key_tenant,
                           .actor = logout->actor,
                           .address = logout->address};
     int64_t limit = alerts ? atomic_load(&alerts->forced_logouts) : 0;
-    int64_t ignored;
+    int64_t count_of_key;
     if (limit > 0 && logout->user_id.length == 0) {
         alert.tenant = logout->tenant;
         alert.detail = TEXT("One operator ended the sessions of all users of a tenant");
         alerts_raise(alerts, &alert);
         return;
     }
-    if (limit == 0 || is_too_much(alerts, alerts_name(alerts, 'u', pair, 4), 1, &ignored))
-        return; /* the same user again */
-    if (is_too_much(alerts, alerts_name(alerts, 'a', actor, 2), limit, &alert.count))
+    if (limit == 0)
+        return;
+    bool by_key =
+        are_too_many_users(alerts, 'k', key, logout, limit * OPERATORS_OF_KEY, &count_of_key);
+    bool by_actor = are_too_many_users(alerts, 'a', actor, logout, limit, &alert.count);
+    if (by_key && !by_actor) {
+        alert.actor = logout->key;
+        alert.count = count_of_key;
+    }
+    if (by_key || by_actor)
         alerts_raise(alerts, &alert);
 }

@@ -158,7 +158,8 @@ def test_an_alert_is_an_audit_line_and_a_signed_post(begin, receiver, secret):
     login = daemon.login(user)
     assert daemon.refresh(login["refresh_token"]).status == 200
     before = int(time.time())
-    answer = daemon.refresh(login["refresh_token"], ip="203.0.113.9")
+    answer = daemon.call("POST", "/v1/refresh", {"refresh_token": login["refresh_token"],
+                                                 "ip": "203.0.113.9"}, SERVICE)
     assert check_problem(answer, 401, "refresh_invalid")["reason"] == "reuse"
 
     post = receiver.wait(1)[0]
@@ -265,6 +266,36 @@ def test_the_end_of_a_whole_tenants_sessions_is_told_at_once(begin, receiver):
     assert answer.status in (200, 202), answer
     data = receiver.wait(1)[0].data
     assert (data["kind"], data["actor"], data["tenant"]) == ("forced_logouts", "eve", tenant)
+
+
+class Nowhere:
+    """An address where nothing listens."""
+
+    def nodes(self):
+        return ["127.0.0.1:9"]
+
+
+def test_logout_all_in_an_outage_is_a_forced_logout_too(begin, receiver):
+    daemon = begin(receiver, redis=Nowhere(), ready="/livez", redis__mode="standalone",
+                   alerts__forced_logouts_per_minute=2)
+    for _ in range(3):
+        answer = daemon.call("POST", f"/v1/users/{unique()}/logout-all", None, SERVICE,
+                             {"X-Operator": "eve"})
+        assert (answer.status, answer.json["ended"]) == (202, 0), answer
+    data = receiver.wait(1)[0].data
+    assert (data["kind"], data["actor"], data["count"]) == ("forced_logouts", "eve", 3)
+
+
+def test_another_operator_for_each_user_does_not_hide_a_key(begin, receiver):
+    daemon = begin(receiver, alerts__forced_logouts_per_minute=1)
+    for number in range(4):
+        user = unique()
+        daemon.login(user)
+        assert daemon.call("POST", f"/v1/users/{user}/logout-all", None, SERVICE,
+                           {"X-Operator": f"mask-{number}"}).status == 200
+    data = receiver.wait(1)[0].data
+    assert (data["kind"], data["count"]) == ("forced_logouts", 4)
+    assert not data["actor"].startswith("mask-")
 
 
 def test_a_tenant_over_its_rate_and_what_it_is_refused(begin, receiver):
