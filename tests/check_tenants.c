@@ -50,7 +50,7 @@ static struct tag tag_of(uint32_t number)
 
 static struct tenant *tenant_of_version(int64_t version)
 {
-    return tenant_create(&(struct tenant){.version = version, .not_before_ms = 2 * version});
+    return tenant_create(&(struct tenant){.version = version, .ended_s = 2 * version});
 }
 
 /* Puts a state that is known to be true now. */
@@ -76,7 +76,7 @@ static void assert_found(uint32_t number, int64_t version, uint32_t generation)
     struct tenant_row row;
     ck_assert(find(number, &row));
     ck_assert_int_eq(row.tenant->version, version);
-    ck_assert_int_eq(row.tenant->not_before_ms, 2 * version);
+    ck_assert_int_eq(row.tenant->ended_s, 2 * version);
     ck_assert_uint_eq(row.generation, generation);
 }
 
@@ -228,6 +228,25 @@ START_TEST(a_lower_version_waits_a_minute)
 }
 END_TEST
 
+/* A backup of yesterday does not bring back who was logged out. */
+START_TEST(a_lower_cutoff_is_behind_however_old_the_row)
+{
+    struct tag tag = tag_of(1);
+    bool behind;
+    struct tenant *ended = tenant_create(&(struct tenant){.version = 10, .not_before_ms = 5000});
+    struct tenant *restored = tenant_create(&(struct tenant){.version = 9});
+    clock_fake(1000000);
+    ck_assert(tenants_put(tenants, tag.bytes, ended, 1, clock_monotonic_ms(),
+                          tenants_ticket(tenants, tag.bytes), &behind));
+    clock_fake(1000000000);
+    ck_assert(!tenants_put(tenants, tag.bytes, restored, 2, clock_monotonic_ms(),
+                           tenants_ticket(tenants, tag.bytes), &behind));
+    ck_assert(behind);
+    tenant_unref(&ended);
+    tenant_unref(&restored);
+}
+END_TEST
+
 /* --- memory --- */
 
 START_TEST(tenants_without_a_policy_cost_less_than_a_hundred_bytes)
@@ -314,8 +333,7 @@ static void *read_always(void *unused)
         struct tenant_row row;
         if (!tenants_find(own, tag_of(number).bytes, &row))
             wrong += least > 0;
-        else if (row.tenant->version < least ||
-                 row.tenant->not_before_ms != 2 * row.tenant->version)
+        else if (row.tenant->version < least || row.tenant->ended_s != 2 * row.tenant->version)
             wrong++;
     }
     tenants_view_destroy(&own);
@@ -568,6 +586,7 @@ static Suite *suite(void)
     tcase_add_test(table, what_was_read_before_it_was_forgotten_is_not_stored);
     tcase_add_test(table, a_put_leaves_the_tickets_of_others_good);
     tcase_add_test(table, a_lower_version_waits_a_minute);
+    tcase_add_test(table, a_lower_cutoff_is_behind_however_old_the_row);
     tcase_add_test(table, tenants_without_a_policy_cost_less_than_a_hundred_bytes);
     tcase_add_test(table, a_hundred_thousand_small_policies_fit);
     tcase_add_test(table, the_bound_holds_and_what_is_in_use_stays);

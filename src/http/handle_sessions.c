@@ -281,9 +281,10 @@ void handle_refresh(struct request *request)
         return;
     work->cookie = body.cookie;
     refresh->refresh_token = body.refresh_token;
-    refresh->ip = body.ip;
-    if (body.ip.data)
+    if (request->caller.kind == CALLER_SERVICE && body.ip.data) {
+        refresh->ip = body.ip;
         request->audit.source_ip = body.ip;
+    }
     request_begin(request, &refresh->base, finish_refresh);
     present_refresh(request, &body, &refresh->base.presented);
     session_refresh(refresh);

@@ -276,9 +276,13 @@ struct storing {
     bool behind;
 };
 
+/* A policy may be older than one seen long ago: somebody may have wanted that, and restored it. But
+ * what was revoked stays so, whatever comes back from a backup. */
 static bool is_behind(const struct row *present, const struct row *fresh)
 {
     int64_t age_ms;
+    if (fresh->tenant->not_before_ms < present->tenant->not_before_ms)
+        return true;
     return fresh->tenant->version < present->tenant->version &&
            !__builtin_sub_overflow(clock_monotonic_ms(), present->verified_ms, &age_ms) &&
            age_ms < BEHIND_MS;

@@ -385,10 +385,16 @@ static bool find_owner(struct end_change *work, struct user_tag *owner)
 static void end_with_tenant(struct operation *operation)
 {
     struct end_change *work = operation->domain;
-    if (operation->err != ERR_OK)
+    if (operation->err != ERR_OK) {
         end_operation(work);
-    else
+    } else if (operation->tenancy_unknown) {
+        /* Redis may answer for the user. But nobody knows how long his other sessions live: a
+         * change would tidy them up by the defaults. */
+        operation->err = ERR_STORE_UNAVAILABLE;
+        end_without_store(work);
+    } else {
         change_begin(&work->change);
+    }
 }
 
 void session_end(struct end_sessions *end)

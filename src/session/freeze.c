@@ -168,10 +168,15 @@ static void finish_freeze(struct change *change)
 static void freeze_with_tenant(struct operation *operation)
 {
     struct freeze_change *work = operation->domain;
-    if (operation->err != ERR_OK)
-        end_operation(work);
-    else
+    /* Without the tenant's policy nobody can tidy up behind the change: as if Redis were away. */
+    if (operation->err == ERR_OK && operation->tenancy_unknown)
+        operation->err = ERR_STORE_UNAVAILABLE;
+    if (operation->err == ERR_OK)
         change_begin(&work->change);
+    else if (operation->tenancy_unknown)
+        finish_freeze(&work->change);
+    else
+        end_operation(work);
 }
 
 void session_freeze(struct freeze *freeze)

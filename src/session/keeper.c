@@ -177,14 +177,15 @@ static void reading_done(struct lookup_waiter *waiter, const struct found *found
 }
 
 /* By what is known of the tenant, true or not: who validates asks again if it is not. */
-static bool looks_at_bindings(const struct keeper *keeper, const struct conf *conf,
-                              const struct user_tag *owner)
+static void take_policy(const struct keeper *keeper, const struct conf *conf,
+                        const struct user_tag *owner, struct lookup_request *request)
 {
     struct tenant_row row;
     struct policy policy;
     bool known = tenants_find(keeper->context.worker->tenants, owner->tenant, &row);
     policy_of_tenant(conf, known ? row.tenant->policy : NULL, &policy);
-    return binding_counts(&policy);
+    request->bound = binding_counts(&policy);
+    request->cache_quota = lookup_quota(&policy);
 }
 
 static void read_one(struct keeper *keeper, struct reading *reading)
@@ -198,9 +199,9 @@ static void read_one(struct keeper *keeper, struct reading *reading)
         .session_id = reading->session,
         .keyring = reading->keyring,
         .encrypt = conf->keys_encryption != ENCRYPTION_NONE,
-        .bound = looks_at_bindings(keeper, conf, &reading->owner),
         .deadline_ms = clock_monotonic_ms() + conf->redis_timeout,
     };
+    take_policy(keeper, conf, &reading->owner, &request);
     conf_unref(&conf);
     reading->waiter.done = reading_done;
     keeper->under_way++;

@@ -42,6 +42,12 @@ struct lookup_request {
     int64_t deadline_ms;
 };
 
+/* The share of the cache that a policy gives its tenant, as the cache wants it. */
+static inline size_t lookup_quota(const struct policy *policy)
+{
+    return policy->cache_quota > 0 ? (size_t)policy->cache_quota : SIZE_MAX;
+}
+
 /* Asks Redis, or joins a read that is under way for the same session - unless the user was changed
  * since that read began. A state that is older than what this node has seen within the last
  * minute (its version below known_version, or its epoch below the fence) is ERR_STORE_BEHIND.

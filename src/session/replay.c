@@ -25,6 +25,9 @@ enum {
     RECENT_MS = 10 * 60 * 1000 /* what a server that was away may have lost */
 };
 
+/* Where a tenant's policy is not known, nothing is tidied up: sessions may live a year. */
+static const int64_t LIFE_MOST_MS = INT64_C(31536000) * 1000;
+
 /* What a pass looks at, besides what is unsettled. */
 struct doubt {
     bool any;
@@ -72,7 +75,10 @@ static enum verdict decide_replay(struct change *change, struct user_state *stat
     if (!change->applied && item->unsettled_count == 0)
         return CHANGE_DONE;
     operation_policy(&item->operation, &policy);
-    rules_settle(edit, state, NULL, &policy, item->operation.now_ms);
+    if (item->operation.tenancy_unknown)
+        edit->expire_ms = item->operation.now_ms + LIFE_MOST_MS;
+    else
+        rules_settle(edit, state, NULL, &policy, item->operation.now_ms);
     edit->raises_epoch = true;
     return CHANGE_WRITE;
 }
@@ -162,6 +168,7 @@ static void begin_item(struct replay *replay, const struct revocation *revocatio
             item->unsettled[item->unsettled_count++] = all[i].number;
     struct user_tag owner;
     memcpy(&owner, revocation->owner, sizeof(owner));
+    token_user_key(&owner, 'u', item->change.key);
     item->change.operation = &item->operation;
     item->change.codec = operation_codec(&item->operation, &owner);
     item->change.decide = decide_replay;
@@ -169,7 +176,7 @@ static void begin_item(struct replay *replay, const struct revocation *revocatio
     item->change.repairs = true;
     item->operation.domain = &item->change;
     replay->under_way++;
-    tenant_enter(&item->operation, owner.tenant, replay_with_tenant);
+    tenant_enter_blindly(&item->operation, owner.tenant, replay_with_tenant);
 }
 
 /* --- the pass --- */

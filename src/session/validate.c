@@ -30,6 +30,7 @@ struct validation {
     struct shown_context context; /* where it comes from ... */
     unsigned breaches;            /* ... and what of that the session is not bound to */
     struct found_session *found;
+    bool asked_again; /* after another address was adopted meanwhile */
 };
 
 enum source { FROM_REDIS, FROM_MEMORY, FROM_STALE_MEMORY };
@@ -291,12 +292,18 @@ static enum next refuse_elsewhere(struct validation *validation, const struct po
 static void adopted(struct operation *operation)
 {
     struct validation *validation = operation->domain;
+    bool idle = text_equal(operation->reason, TEXT(REASON_IDLE));
     operation->durability = DURABILITY_NONE;
-    if (operation->err == ERR_TOKEN_INVALID) {
+    if (operation->err == ERR_TOKEN_INVALID && !idle && !validation->asked_again) {
+        validation->asked_again = true;
         operation_refuse(operation, ERR_OK, (struct text){0});
         ask_redis(validation, true);
         return;
     }
+    /* A write that Redis does not take, or a use that it was not told of yet, is no reason to
+     * refuse a session that was found alive: it is adopted another time. */
+    if (is_outage(operation->err) || operation->err == ERR_STORE_CONTENDED || idle)
+        operation_refuse(operation, ERR_OK, (struct text){0});
     if (operation->err == ERR_OK)
         accept_session(validation, &validation->found->cached, &validation->found->policy,
                        FROM_REDIS);
@@ -419,7 +426,7 @@ static void ask_redis(struct validation *validation, bool alone)
         .known_seen_s = validation->known_seen_s,
         .alone = alone,
         .bound = binding_counts(&policy),
-        .cache_quota = policy.cache_quota > 0 ? (size_t)policy.cache_quota : SIZE_MAX,
+        .cache_quota = lookup_quota(&policy),
         .deadline_ms = operation->deadline_ms,
     };
     validation->waiter.done = lookup_found;

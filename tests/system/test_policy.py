@@ -524,3 +524,31 @@ def test_a_damaged_file_of_tenants_is_told_and_ignored(start):
     told = [line for line in daemon.node.log_text().splitlines() if "snapshot_ignored" in line]
     assert len(told) == 1 and "cache.tenants" in told[0], told
     assert shop.get()["max_devices"] == 2
+
+
+def test_a_kick_for_a_tenant_whose_policy_is_unknown_tidies_up_nothing(tmp_path):
+    """The policy does not open, and node 1 has never seen it: the kick is the journal's, in force at
+    once, and the replay brings it to Redis without judging the user's other session by defaults."""
+    redis = SingleRedis(tmp_path / "redis").start()
+    daemon = Daemon(tmp_path / "daemon", redis, count=2, redis__mode="standalone",
+                    redis__wait_timeout=0, policy__idle_timeout=10)
+    try:
+        daemon.start()
+        tenant = Tenant(daemon)
+        assert tenant.call("PUT", {"idle_timeout": 3600}).status == 200
+        kicked, other = (daemon.try_login("alice", tenant.key, tenant=tenant.name).json
+                         for _ in range(2))
+        with Redis(redis.port) as server:
+            key, = [key for key in server.keys() if key.startswith(b"sd:p:")]
+            server.call("SET", key, b"\x01\x01no record")
+        path = f"/v1/users/alice/devices/{kicked['session_id']}?tenant={tenant.name}"
+        answer = daemon.call("DELETE", path, None, tenant.key, node=1)
+        check_ended(answer, [kicked["session_id"]], "pending")
+        for node in (1, 0):
+            wait_until(lambda: daemon.validate(kicked["access_token"], node).status == 401, 10,
+                       f"node {node} refuses it")
+        check_dead(daemon.validate(kicked["access_token"], 0), "kicked")
+        assert daemon.is_alive(other["access_token"], 0)
+    finally:
+        daemon.kill()
+        redis.stop()
