@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from client import Redis, RedisError
+from client import Redis, RedisError, key_slot
 from daemon import BINARY, SERVICE, unique
 from faults import AT_ONCE, BUDGET, TIMES, Trial, readiness
 from proxy import ProxyLoop
@@ -97,6 +97,13 @@ def test_f11_moved_in_every_spelling(start, single, scripted, host):
         loop.stop()
 
 
+def tenant_slot(daemon):
+    text = subprocess.run([BINARY, "keys", "--tenant", "default", "--config",
+                           str(daemon.node.config)], stdout=subprocess.PIPE, timeout=30,
+                          check=True).stdout
+    return next(key_slot(word) for word in text.split() if word.startswith(b"sd:p:"))
+
+
 def test_f13_slots_without_a_server(start, single, scripted):
     known = {"map": b"*0\r\n"}
 
@@ -106,12 +113,14 @@ def test_f13_slots_without_a_server(start, single, scripted):
     daemon = start(redis=fake, ready="/livez", redis__map_refresh="1s",
                    **{**TIMES, "redis__wait_timeout": 0})
     trial = Trial(daemon)
-    covered = next(user for user in iter(unique, None) if slot_of(daemon, user) < 8192)
-    orphan = next(user for user in iter(unique, None) if slot_of(daemon, user) >= 8192)
+    # The half that knows the tenant: without its policy nobody of it can log in.
+    half = range(0, 8192) if tenant_slot(daemon) < 8192 else range(8192, 16384)
+    covered = next(user for user in iter(unique, None) if slot_of(daemon, user) in half)
+    orphan = next(user for user in iter(unique, None) if slot_of(daemon, user) not in half)
     for user in (covered, orphan):
         check_503(trial.try_login(user), "store_unavailable")
     assert readiness(daemon.node)[1]["status"] == "warn"
-    known["map"] = slot_map((0, 8191, fake.port))
+    known["map"] = slot_map((half.start, half.stop - 1, fake.port))
     wait_until(lambda: trial.try_login(covered).status == 201, 5, "half of the slots are known")
     for _ in range(5):
         check_503(trial.try_login(orphan), "store_unavailable")

@@ -16,7 +16,7 @@ import pytest
 
 from checks import check_problem
 from client import Client, RawSocket, Redis
-from daemon import BINARY, SERVICE, unique, write_key_file
+from daemon import BINARY, SERVICE, is_instrumented, unique, write_key_file
 from faults import (AT_ONCE, TIMES, Trial, count_of, cpu_seconds, is_well, open_files,
                     proxied_service, trial_on)
 from redis_servers import SLOW, SingleRedis, wait_until
@@ -34,13 +34,6 @@ def service(workspace):
 def trial(service):
     with trial_on(service) as trial:
         yield trial
-
-
-def is_instrumented():
-    """Sanitizers reserve memory of their own and end the process their own way."""
-    with open(BINARY, "rb") as file:
-        program = file.read()
-    return b"__asan_init" in program or b"__tsan_init" in program
 
 
 # --- F20 ------------------------------------------------------------------------------------------
