@@ -5,7 +5,7 @@ COUNTER(CONNECTIONS_CUT, "sessiond_connections_cut_total", "Connections cut beca
 COUNTER(REQUESTS_MALFORMED, "sessiond_requests_malformed_total", "Requests refused by the guard against malformed framing.")
 COUNTER(KEYS_REJECTED, "sessiond_keys_rejected_total", "Calls with a service key that is not known.")
 COUNTER(TOKENS_REJECTED, "sessiond_tokens_rejected_total", "Tokens refused without asking the store: never issued, altered, or of another tenant.")
-COUNTER(LIMITED_CALLS, "sessiond_limited_calls_total", "Calls refused because their tenant was over its rate.")
+COUNTER(LIMITED_CALLS, "sessiond_limited_calls_total", "Calls refused because their tenant, its users or one of them was over the rate.")
 COUNTER(LIMITED_LOGINS, "sessiond_limited_logins_total", "Logins refused because their user was over the rate of logins.")
 COUNTER(LIMITED_KEYS, "sessiond_limited_keys_total", "Wrong service keys answered with 429: too many came from their address.")
 COUNTER(LIMITED_TOKENS, "sessiond_limited_tokens_total", "Tokens that were never issued answered with 429: too many came from their address.")

@@ -14,12 +14,14 @@
 #include "request_private.h"
 #include "worker.h"
 
-enum { TENANT_CELLS = 65536, LOGIN_CELLS = 262144, ADDRESS_CELLS = 65536 };
+enum { TENANT_CELLS = 65536, USER_CELLS = 262144, LOGIN_CELLS = 262144, ADDRESS_CELLS = 65536 };
 enum { SECOND_MS = 1000, MINUTE_MS = 60000 };
+/* What one user may take of his tenant's rate, and what he may at least. */
+enum { USERS_PART = 10, USER_LEAST_PER_SECOND = 1, USER_LEAST_BURST = 10 };
 
-/* Tables of their own, so that no crowd of addresses drives out a tenant. */
+/* Tables of their own, so that no crowd of addresses or users drives out a tenant. */
 struct rates {
-    struct ratelimit *tenants, *logins, *addresses;
+    struct ratelimit *tenants, *users, *logins, *addresses;
 };
 
 static const struct {
@@ -28,6 +30,10 @@ static const struct {
     const char *refusal;
 } kinds[] = {
     [RATE_TENANT] = {"tenant", METRIC_LIMITED_CALLS, "The tenant is over its rate on this node"},
+    [RATE_USERS] = {"users", METRIC_LIMITED_CALLS,
+                    "The tenant's users are over its rate on this node"},
+    [RATE_USER] = {"user", METRIC_LIMITED_CALLS,
+                   "The user is over his part of the tenant's rate on this node"},
     [RATE_LOGINS] = {"logins", METRIC_LIMITED_LOGINS,
                      "The user is over the tenant's rate of logins on this node"},
     [RATE_KEYS] = {"wrong-keys", METRIC_LIMITED_KEYS,
@@ -40,6 +46,7 @@ struct rates *rates_create(void)
 {
     struct rates *rates = xcalloc(1, sizeof(*rates));
     rates->tenants = ratelimit_create(TENANT_CELLS);
+    rates->users = ratelimit_create(USER_CELLS);
     rates->logins = ratelimit_create(LOGIN_CELLS);
     rates->addresses = ratelimit_create(ADDRESS_CELLS);
     return rates;
@@ -50,6 +57,7 @@ void rates_destroy(struct rates **rates)
     if (*rates == NULL)
         return;
     ratelimit_destroy(&(*rates)->tenants);
+    ratelimit_destroy(&(*rates)->users);
     ratelimit_destroy(&(*rates)->logins);
     ratelimit_destroy(&(*rates)->addresses);
     free(*rates);
@@ -77,9 +85,17 @@ static bool count(struct request *request, struct ratelimit *limit, enum rate_ki
     return counted->verdict.allowed;
 }
 
-static bool fail(struct request *request, enum rate_kind kind)
+/* What was counted last is what there was too much of. */
+static struct text refusal_of(const struct request *request)
 {
-    request_fail(request, ERR_RATE_LIMITED, text_of(kinds[kind].refusal), (struct text){0});
+    const struct request_private *private = request->private;
+    assert(private->counted_count > 0);
+    return text_of(kinds[private->counted[private->counted_count - 1].kind].refusal);
+}
+
+static bool fail(struct request *request)
+{
+    request_fail(request, ERR_RATE_LIMITED, refusal_of(request), (struct text){0});
     return false;
 }
 
@@ -111,17 +127,34 @@ static struct text name_of(struct request *request, const uint8_t tag[TENANT_TAG
     return (struct text){spelled, text_to_base64url(spelled, tag, TENANT_TAG)};
 }
 
-static bool count_tenant(struct request *request, const uint8_t tag[TENANT_TAG],
-                         const struct policy *policy)
+/* The calls by a tenant's keys, or those by all its users: by the name apart, at the same rate. */
+static bool count_tenant(struct request *request, enum rate_kind kind,
+                         const uint8_t tag[TENANT_TAG], const struct policy *policy)
 {
     int64_t burst = policy->burst > 0 ? policy->burst : policy->requests_per_second;
     struct rate rate = {policy->requests_per_second, SECOND_MS, burst};
-    struct text name = {(const char *)tag, TENANT_TAG};
+    uint8_t name[TENANT_TAG + 1];
+    memcpy(name, tag, TENANT_TAG);
+    name[TENANT_TAG] = (uint8_t)kind;
     request->private->tenant_counted = true;
-    bool within = count(request, rates_of(request)->tenants, RATE_TENANT, name, rate);
+    bool within = count(request, rates_of(request)->tenants, kind,
+                        (struct text){(const char *)name, sizeof(name)}, rate);
     if (!within)
         alarms_tenant_rate(request, name_of(request, tag));
     return within;
+}
+
+/* A token costs nothing to present, so whoever has one takes no more than a part of what all users
+ * share, and nothing of what the tenant's services have. */
+static bool count_user(struct request *request, const struct user_tag *owner,
+                       const struct policy *policy)
+{
+    int64_t part = policy->requests_per_second / USERS_PART;
+    struct rate rate = {part > USER_LEAST_PER_SECOND ? part : USER_LEAST_PER_SECOND, SECOND_MS,
+                        part > USER_LEAST_BURST ? part : USER_LEAST_BURST};
+    struct text name = {(const char *)owner, sizeof(*owner)};
+    return count(request, rates_of(request)->users, RATE_USER, name, rate) &&
+           count_tenant(request, RATE_USERS, owner->tenant, policy);
 }
 
 static bool is_tenant_within(struct request *request, struct text tenant)
@@ -129,10 +162,11 @@ static bool is_tenant_within(struct request *request, struct text tenant)
     struct policy policy;
     const uint8_t *tag = tag_of(request, tenant);
     find_policy(request, tag, &policy);
-    return policy.requests_per_second == 0 || count_tenant(request, tag, &policy);
+    return policy.requests_per_second == 0 || count_tenant(request, RATE_TENANT, tag, &policy);
 }
 
-/* Anybody can write a tenant's tag into a token: only a genuine one counts against the tenant. */
+/* Anybody can write a tenant's tag into a token: only a genuine one counts. It counts against the
+ * tenant if a service presents it, else against its user. */
 static bool is_token_within(struct request *request, enum token_kind kind, struct text text)
 {
     uint8_t tag[TENANT_TAG];
@@ -144,8 +178,26 @@ static bool is_token_within(struct request *request, enum token_kind kind, struc
         return true;
     struct token token;
     bool genuine = token_read(keyring_of(request), kind, text, &token);
-    crypto_wipe(&token, sizeof(token));
-    return !genuine || count_tenant(request, tag, &policy);
+    crypto_wipe(token.secret, sizeof(token.secret));
+    if (!genuine)
+        return true;
+    return request->caller.kind == CALLER_SERVICE ? count_tenant(request, RATE_TENANT, tag, &policy)
+                                                  : count_user(request, &token.owner, &policy);
+}
+
+/* What was taken over must be ended, however busy whoever took it keeps the tenant. */
+static bool is_ending(const struct request *request)
+{
+    switch (request->route->event) {
+    case AUDIT_KICK:
+    case AUDIT_LOGOUT:
+    case AUDIT_LOGOUT_ALL:
+    case AUDIT_FREEZE:
+    case AUDIT_TENANT_LOGOUT_ALL:
+        return true;
+    default:
+        return false;
+    }
 }
 
 static bool has_key_of_all(const struct request *request)
@@ -157,13 +209,15 @@ enum err rates_admit_caller(struct request *request, struct text *detail)
 {
     const struct caller *caller = &request->caller;
     bool within = true;
+    if (is_ending(request))
+        return ERR_OK;
     if (caller->kind == CALLER_USER)
         within = is_token_within(request, TOKEN_ACCESS, caller->token);
     else if (caller->kind == CALLER_SERVICE && !has_key_of_all(request))
         within = is_tenant_within(request, text_of(caller->key->tenant));
     if (within)
         return ERR_OK;
-    *detail = text_of(kinds[RATE_TENANT].refusal);
+    *detail = refusal_of(request);
     return ERR_RATE_LIMITED;
 }
 
@@ -175,14 +229,17 @@ static bool is_operators(const struct request *request)
 
 bool rates_admit_tenant(struct request *request, struct text tenant)
 {
-    return request->private->tenant_counted || !has_key_of_all(request) || is_operators(request) ||
-           is_tenant_within(request, tenant) || fail(request, RATE_TENANT);
+    return request->private->tenant_counted || is_ending(request) || !has_key_of_all(request) ||
+           is_operators(request) || is_tenant_within(request, tenant) || fail(request);
 }
 
 bool rates_admit_token(struct request *request, enum token_kind kind, struct text token)
 {
-    return request->private->tenant_counted || is_token_within(request, kind, token) ||
-           fail(request, RATE_TENANT);
+    /* A bound key is judged by its own tenant only, whoever's tokens it presents. */
+    if (request->caller.kind == CALLER_SERVICE && !has_key_of_all(request))
+        return true;
+    return request->private->tenant_counted || is_ending(request) ||
+           is_token_within(request, kind, token) || fail(request);
 }
 
 bool rates_admit_login(struct request *request, struct text tenant, struct text user_id)
@@ -199,7 +256,7 @@ bool rates_admit_login(struct request *request, struct text tenant, struct text 
     struct rate rate = {most, MINUTE_MS, most};
     bool within = count(request, rates_of(request)->logins, RATE_LOGINS, buffer_text(&name), rate);
     buffer_free(&name);
-    return within || fail(request, RATE_LOGINS);
+    return within || fail(request);
 }
 
 /* --- addresses --- */
@@ -238,7 +295,7 @@ bool rates_note_forged_token(struct request *request, struct text ip)
     struct text address = request->caller.kind == CALLER_SERVICE ? ip : request->caller.address;
     return is_address_within(request, RATE_TOKENS, address,
                              request->conf->limits_forged_tokens_per_minute) ||
-           fail(request, RATE_TOKENS);
+           fail(request);
 }
 
 /* --- telling --- */

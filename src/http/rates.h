@@ -1,5 +1,7 @@
-/* Who calls too often gets 429: a tenant (its policy's rate), a user's logins, and addresses that
- * present wrong service keys or forged tokens. Limits are this node's alone.
+/* Who calls too often gets 429: a tenant's services, its users together (its policy's rate, each)
+ * and each user (a tenth of it), a user's logins, and addresses that present wrong service keys or
+ * forged tokens. Calls that end sessions are neither counted nor refused for a tenant's rate.
+ * Limits are this node's alone.
  *
  * What is counted is told in every answer by the RateLimit fields
  * (draft-ietf-httpapi-ratelimit-headers-10), and in a 429 by Retry-After, which tells when the next
@@ -14,13 +16,15 @@ struct rates;
 struct rates *rates_create(void);
 void rates_destroy(struct rates **rates);
 
-/* The rate of the caller's tenant, as far as the credentials in the headers tell it: of a bound key
- * or of a genuine token. ERR_OK, or ERR_RATE_LIMITED with *detail. */
+/* The rate of the caller's tenant, as far as the credentials in the headers tell it: of a bound
+ * key, or of a genuine token the rates of its user and of users. ERR_OK, or ERR_RATE_LIMITED with
+ * *detail. */
 enum err rates_admit_caller(struct request *request, struct text *detail);
 /* The same for callers of all tenants, once the request has said which. A tenant is counted once a
  * request, whoever asks. False if the request was answered. */
 bool rates_admit_tenant(struct request *request, struct text tenant);
-/* The same where only a token tells. */
+/* The same where only a token tells: of callers of all tenants, and of those without a key. A bound
+ * key has been judged by its own tenant. */
 bool rates_admit_token(struct request *request, enum token_kind kind, struct text token);
 /* Logins of a user. False if the request was answered. */
 bool rates_admit_login(struct request *request, struct text tenant, struct text user_id);

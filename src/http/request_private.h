@@ -28,14 +28,14 @@ struct answer_header {
 enum { MOST_ANSWER_HEADERS = 8 };
 
 /* A limit that the request was counted against (rates.h). */
-enum rate_kind { RATE_TENANT, RATE_LOGINS, RATE_KEYS, RATE_TOKENS };
+enum rate_kind { RATE_TENANT, RATE_USERS, RATE_USER, RATE_LOGINS, RATE_KEYS, RATE_TOKENS };
 struct counted {
     enum rate_kind kind;
     int64_t window_s; /* in which as many as verdict.limit are taken, evenly */
     struct rate_verdict verdict;
 };
 
-enum { MOST_COUNTED = 2 };
+enum { MOST_COUNTED = 3 };
 
 struct request_private {
     struct request *request; /* whose private part this is */

@@ -80,13 +80,12 @@ def test_tenants_do_not_share_a_rate(start):
         assert fields(answer, "RateLimit") == {"tenant": {"r": 14, "t": 1}}, answer
 
 
-def test_every_call_of_a_tenant_counts_whoever_makes_it(start):
+def test_every_call_of_a_service_counts_against_its_tenant(start):
     """r falls by one with each way to call for the tenant; the rate is slow enough not to disturb."""
     daemon = start(policy__requests_per_second=1, policy__burst=1000)
     login = daemon.login()
     token, before = login["access_token"], 999
     calls = [
-        lambda: daemon.validate(token),
         lambda: daemon.check(token),
         lambda: daemon.check(token, ADMIN),
         lambda: daemon.call("POST", "/v1/validate?tenant=default", {"token": token}, ADMIN),
@@ -94,7 +93,7 @@ def test_every_call_of_a_tenant_counts_whoever_makes_it(start):
         lambda: daemon.call("GET", "/v1/devices", None, ADMIN, {"X-Session-Token": token}),
         lambda: daemon.call("GET", "/v1/users/x?tenant=acme", None, SERVICE),
         lambda: daemon.call("POST", "/v1/login", {"wrong": 1}, SERVICE),
-        lambda: daemon.refresh(login["refresh_token"]),
+        lambda: daemon.call("POST", "/v1/refresh", {"refresh_token": "sr_x"}, SERVICE),
     ]
     begun = time.monotonic()
     for number, call in enumerate(calls):
@@ -113,6 +112,66 @@ def test_forged_tokens_do_not_use_up_a_tenants_rate(start):
         answer = daemon.validate(token)
         assert answer.status == 401 and not fields(answer, "RateLimit"), answer
     assert fields(ask(daemon)(), "RateLimit")["tenant"]["r"] >= 47
+
+
+def test_a_user_has_a_part_of_what_all_users_share_and_none_of_the_keys_rate(start):
+    daemon = start(policy__requests_per_second=200, policy__burst=50)
+    login, dead = daemon.login(), daemon.login()
+    assert daemon.call("POST", "/v1/logout", None, dead["access_token"]).status == 200
+    for token in login["access_token"], dead["access_token"]:
+        assert_rate(lambda token=token: daemon.validate(token), 20, 20, times=100)
+    answers = (daemon.validate(dead["access_token"]) for _ in range(1000))
+    limited = check_limited(next(a for a in answers if a.status == 429), "user", 1)
+    assert fields(limited, "RateLimit-Policy") == {"user": {"q": 20, "w": 1}}, limited
+    assert ask(daemon)().status == 200
+    another = daemon.refresh(daemon.login()["refresh_token"])
+    assert another.status == 200 and set(fields(another, "RateLimit")) == {"user", "users"}, another
+
+
+def test_users_together_use_up_their_rate_but_not_the_keys(start):
+    daemon = start(policy__requests_per_second=1, policy__burst=15)
+    tokens = [daemon.login()["access_token"] for _ in range(4)]
+    answers = [daemon.validate(token) for _ in range(8) for token in tokens]
+    assert sum(answer.status == 200 for answer in answers) >= 15, answers
+    check_limited(next(answer for answer in answers if answer.status == 429), "users", 1)
+    assert ask(daemon)().status == 200
+
+
+def test_a_foreign_token_is_not_charged_and_tells_nothing_of_its_tenant(start):
+    daemon = start()
+    set_policy(daemon, "default", rate={"requests_per_second": 1, "burst": 30})
+    login = daemon.login()
+    before = fields(ask(daemon)(), "RateLimit")["tenant"]["r"]
+    begun = time.monotonic()
+    for _ in range(10):
+        for answer in (daemon.check(login["access_token"], ACME),
+                       daemon.call("POST", "/v1/refresh", {"refresh_token": login["refresh_token"]},
+                                   ACME)):
+            assert answer.status != 429 and answer.header("RateLimit") is None, answer
+    after = fields(ask(daemon)(), "RateLimit")["tenant"]["r"]
+    assert before - 1 <= after <= before + time.monotonic() - begun, (before, after)
+
+
+def test_what_ends_sessions_is_never_refused_for_the_rate(start):
+    daemon = start(policy__requests_per_second=1, policy__burst=12)
+    user = unique()
+    one, two, three, four = (daemon.login(user) for _ in range(4))
+    count_taken(ask(daemon), 30)
+    count_taken(lambda: daemon.validate(one["access_token"]), 30)
+    wait_until(lambda: ask(daemon)().status == 429, 5, "429 for the service")
+    wait_until(lambda: daemon.validate(four["access_token"]).status == 429, 5, "429 for the user")
+    path = f"/v1/users/{user}"
+    for method, url, key, headers in (
+            ("DELETE", f"{path}/devices/{one['session_id']}", SERVICE, {}),
+            ("DELETE", f"/v1/devices/{two['session_id']}", four["access_token"], {}),
+            ("POST", "/v1/logout", SERVICE, {"X-Session-Token": three["access_token"]}),
+            ("POST", "/v1/logout-all", four["access_token"], {}),
+            ("POST", "/v1/logout", four["access_token"], {}),
+            ("POST", f"{path}/logout-all", ADMIN, {}),
+            ("POST", f"{path}/freeze", SERVICE, {})):
+        answer = daemon.call(method, url, None, key, headers)
+        assert answer.status in (200, 401), (method, url, answer)
+        assert answer.header("RateLimit") is None, answer
 
 
 def test_without_limits_nothing_is_told(shared):
