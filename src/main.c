@@ -11,7 +11,14 @@ static const char usage[] =
     "       sessiond --dump-config [--config FILE]    print every option with its value\n"
     "       sessiond --dump-config=commented          the same with explanations\n"
     "       sessiond keygen --name NAME --scopes \"SCOPE …\" --tenant TENANT\n"
-    "                                                 make a service key\n"
+    "                                                 make a service key; its scopes:\n"
+#define SCOPE(id, name, help) \
+    "                                                 " name ": " help "\n"
+#include "tbl/scopes.h"
+#undef SCOPE
+    "                                                 a tenant that is to be limited must not\n"
+    "                                                 have a key with the scope policy: it sets\n"
+    "                                                 rate, cache_quota and force_logout, too\n"
     "       sessiond keys --tenant TENANT [--user USER] [--config FILE]\n"
     "                                                 print the names of a user's keys in\n"
     "                                                 Redis, or of a tenant's own: name, hash\n"

@@ -124,6 +124,13 @@ def test_version_and_help_are_printed():
         assert word in usage.stdout
 
 
+def test_help_says_what_each_scope_opens_and_whom_not_to_give_policy():
+    usage = " ".join(sessiond("--help").stdout.split())
+    for words in ("validate: validate tokens", "policy: set all of a tenant's policy, its rate too",
+                  "must not have a key with the scope policy"):
+        assert words in usage, words
+
+
 def test_keygen_makes_a_key_that_works(start):
     result = sessiond("keygen", "--name", "gateway", "--scopes", "validate", "--tenant", "acme")
     assert result.returncode == 0, result.stderr
