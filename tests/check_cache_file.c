@@ -49,8 +49,9 @@ START_TEST(a_restart_finds_everything_again_and_nothing_fresh)
         ck_assert(text_equal(before.value, after.value));
         ck_assert_int_eq(before.final, after.final);
         ck_assert_uint_eq(after.generation, 0);
-        ck_assert_int_ge(after.verified_ms, before.verified_ms - 5);
-        ck_assert_int_le(after.verified_ms, before.verified_ms + 5);
+        /* By way of the wall clock: a busy machine may stop between the looks at both clocks. */
+        ck_assert_int_ge(after.verified_ms, before.verified_ms - 1000);
+        ck_assert_int_le(after.verified_ms, before.verified_ms + 1000);
     }
 }
 END_TEST
