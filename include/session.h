@@ -130,7 +130,8 @@ struct operation {
     /* What holds for the tenant: borrowed during `done`, NULL if the operation ended before it was
      * known. */
     struct tenant *tenancy;
-    bool tenancy_held, tenancy_unknown; /* the domain's own; unknown: the defaults stand for it */
+    bool tenancy_held;        /* the domain's own, as the next */
+    enum err tenancy_unknown; /* why nothing is known of it, and the defaults stand for it */
 
     /* For the audit line, as far as known. */
     struct text tenant;

@@ -390,7 +390,7 @@ static void end_with_tenant(struct operation *operation)
     } else if (operation->tenancy_unknown) {
         /* Redis may answer for the user. But nobody knows how long his other sessions live: a
          * change would tidy them up by the defaults. */
-        operation->err = ERR_STORE_UNAVAILABLE;
+        operation->err = operation->tenancy_unknown;
         end_without_store(work);
     } else {
         change_begin(&work->change);

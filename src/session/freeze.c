@@ -170,7 +170,7 @@ static void freeze_with_tenant(struct operation *operation)
     struct freeze_change *work = operation->domain;
     /* Without the tenant's policy nobody can tidy up behind the change: as if Redis were away. */
     if (operation->err == ERR_OK && operation->tenancy_unknown)
-        operation->err = ERR_STORE_UNAVAILABLE;
+        operation->err = operation->tenancy_unknown;
     if (operation->err == ERR_OK)
         change_begin(&work->change);
     else if (operation->tenancy_unknown)

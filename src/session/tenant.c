@@ -148,7 +148,7 @@ static void go_on_without(const struct tenant_waiter *waiter, const uint8_t tag[
     bool known = take_known(operation, tag);
     if (!known && waiter->blindly) {
         operation->tenancy = tenant_nothing();
-        operation->tenancy_unknown = true;
+        operation->tenancy_unknown = err;
     } else if (!known) {
         operation->err = err;
     }

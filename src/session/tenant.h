@@ -12,8 +12,8 @@
  * ERR_FORBIDDEN if the policy does not allow what operation->demand names. */
 void tenant_enter(struct operation *operation, const uint8_t tag[TENANT_TAG],
                   void (*then)(struct operation *operation));
-/* The same for what must be done without Redis, too: goes on by the defaults, with tenancy_unknown
- * set. */
+/* The same for what must be done without Redis, too: goes on by the defaults, tenancy_unknown
+ * telling why. */
 void tenant_enter_blindly(struct operation *operation, const uint8_t tag[TENANT_TAG],
                           void (*then)(struct operation *operation));
 

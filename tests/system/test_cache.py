@@ -118,8 +118,8 @@ def test_many_first_validations_of_one_token_share_a_read(alone):
         redis.call("CLIENT", "PAUSE", int(250 * min(SLOW, 1.5)), "ALL")
     answers = at_once(100, lambda n: daemon.validate(login["access_token"], 1))
     assert {answer.status for answer in answers} == {200}
-    # One for each of the two workers.
-    assert reads_of(alone.redis) <= 2, calls_of(alone.redis)
+    # One for each of the two workers; a read that is a tenth of a second old is not joined any more.
+    assert reads_of(alone.redis) <= 2 * 4, calls_of(alone.redis)
     assert daemon.nodes[1].metric("sessiond_cache_shared_total") >= 90
 
 

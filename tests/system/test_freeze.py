@@ -37,10 +37,15 @@ def check_locked(daemon, user, reason, node=0):
 
 
 def check_frozen(daemon, user, logins, reason="frozen"):
-    """No token of the user is good on any node, and nobody logs in."""
+    """No token of the user is good on any node, and nobody logs in. Behind an outage a node may say
+    for a moment more that it cannot know."""
     for number in range(len(daemon.nodes)):
+        wait_until(lambda: daemon.try_login(user, node=number).status == 423, HEALED, "it knows")
         for login in logins:
-            wait_until(lambda: not daemon.is_alive(login["access_token"], number), NEWS, "the news")
+            access, refresh = login["access_token"], login["refresh_token"]
+            wait_until(lambda: daemon.validate(access, number).status != 200, NEWS, "the news")
+            wait_until(lambda: daemon.validate(access, number).status == 401, HEALED, "it knows")
+            wait_until(lambda: daemon.refresh(refresh, number).status == 401, HEALED, "it knows")
             check_dead(daemon.validate(login["access_token"], number), "frozen")
             problem = check_problem(daemon.refresh(login["refresh_token"], number), 401,
                                     "refresh_invalid")
