@@ -132,6 +132,7 @@ struct operation {
     struct tenant *tenancy;
     bool tenancy_held;        /* the domain's own, as the next */
     enum err tenancy_unknown; /* why nothing is known of it, and the defaults stand for it */
+    int64_t tenancy_age_ms;   /* Redis not answering, since when it is not known to be true; or 0 */
 
     /* For the audit line, as far as known. */
     struct text tenant;

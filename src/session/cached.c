@@ -216,14 +216,7 @@ bool cached_is_fresh(const struct session_service *service, const struct cache_e
 int64_t cached_verified_ms(const struct session_service *service, const struct cache_entry *entry,
                            unsigned slot)
 {
-    if (entry->generation == 0)
-        return entry->verified_ms;
-    int64_t proof_ms = store_proof_ms(service->store, entry->generation);
-    int64_t moved_ms = atomic_load_explicit(&service->moved_ms[slot], memory_order_relaxed);
-    /* The watch may go on for other slots than this one. */
-    if (moved_ms > entry->verified_ms && moved_ms < proof_ms)
-        proof_ms = moved_ms;
-    return proof_ms > entry->verified_ms ? proof_ms : entry->verified_ms;
+    return service_verified_ms(service, entry->generation, entry->verified_ms, slot);
 }
 
 int64_t session_entry_verified(void *service, const struct cache_entry *entry)

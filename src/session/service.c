@@ -54,6 +54,19 @@ bool service_is_fresh(const struct session_service *service, uint32_t generation
            now_ms - store_proof_ms(service->store, generation) < STORE_PROOF_MAX_MS;
 }
 
+int64_t service_verified_ms(const struct session_service *service, uint32_t generation,
+                            int64_t verified_ms, unsigned slot)
+{
+    if (generation == 0)
+        return verified_ms;
+    int64_t proof_ms = store_proof_ms(service->store, generation);
+    int64_t moved_ms = atomic_load_explicit(&service->moved_ms[slot], memory_order_relaxed);
+    /* The watch may go on for other slots than this one. */
+    if (moved_ms > verified_ms && moved_ms < proof_ms)
+        proof_ms = moved_ms;
+    return proof_ms > verified_ms ? proof_ms : verified_ms;
+}
+
 struct session_service *session_service_start(struct store *store, struct cache *cache,
                                               struct tenants *tenants, struct journal *journal,
                                               struct keyring *keyring)
@@ -108,6 +121,8 @@ struct session_worker *session_worker_open(struct session_service *service, uv_l
     worker->link = store_link_open(service->store, loop);
     uv_async_init(loop, &worker->wake, on_wake);
     worker->wake.data = worker;
+    uv_timer_init(loop, &worker->patience);
+    worker->patience.data = worker;
     worker->writer = journal_writer_create(service->journal, wake_worker, worker);
     worker->tenants = tenants_view_create(service->tenants);
     return worker;
@@ -119,9 +134,15 @@ void session_worker_flush(struct session_worker *worker)
     journal_flush(worker->writer);
 }
 
-static void worker_closed(uv_handle_t *wake)
+static void worker_closed(uv_handle_t *patience)
 {
-    free(wake->data);
+    free(patience->data);
+}
+
+static void wake_closed(uv_handle_t *wake)
+{
+    struct session_worker *worker = wake->data;
+    uv_close((uv_handle_t *)&worker->patience, worker_closed);
 }
 
 /* What waits for Redis ends first; what then still waits for the journal ends with its writer. */
@@ -139,5 +160,5 @@ void session_worker_close(struct session_worker **worker)
     assert(!gone->tenant_reads);
     lookup_free_idle(gone);
     tenants_view_destroy(&gone->tenants);
-    uv_close((uv_handle_t *)&gone->wake, worker_closed);
+    uv_close((uv_handle_t *)&gone->wake, wake_closed);
 }

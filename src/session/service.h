@@ -30,18 +30,22 @@ struct session_service {
 /* Lookups under way, by session, so that many requests for one share a read. */
 #define LOOKUP_ROWS 256
 
-/* Slots of tenants' keys, by tag, so that they are not hashed for each request. */
+/* Slots of tenants' keys, by tag, so that they are not hashed for each request; and whether Redis
+ * was asked for the tenant in vain last. */
 #define TENANT_SLOTS 64
 struct tenant_slot {
     uint8_t tag[TENANT_TAG];
     uint16_t slot; /* counted from 1; 0: none is kept here */
+    bool silent;
+    uint32_t silent_ticket; /* of the read that was in vain (tenants.h) */
 };
 
 struct session_worker {
     struct session_service *service;
     struct store_link *link;
     struct journal_writer *writer;
-    uv_async_t wake; /* the journal has decided on tickets */
+    uv_async_t wake;     /* the journal has decided on tickets */
+    uv_timer_t patience; /* with reads of tenants, see tenant.c */
     bool closing;
     struct change *changes; /* under way, see change.h */
     struct lookup *lookups[LOOKUP_ROWS];
@@ -55,6 +59,10 @@ struct session_worker {
 /* True if what was read from this slot under a generation is known to hold now. */
 bool service_is_fresh(const struct session_service *service, uint32_t generation, unsigned slot,
                       int64_t now_ms);
+
+/* When what was read so, at verified_ms, was known to be true last. */
+int64_t service_verified_ms(const struct session_service *service, uint32_t generation,
+                            int64_t verified_ms, unsigned slot);
 
 /* For the journal's counterpart of struct user_tag. */
 static inline const uint8_t *owner_bytes(const struct user_tag *owner)

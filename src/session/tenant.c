@@ -1,4 +1,8 @@
-/* What is known of tenants: from the table, from Redis, or as it was known last. */
+/* What is known of tenants: from the table, from Redis, or as it was known last.
+ *
+ * A tenant's state and its users' lie in slots of different servers. So one that does not answer
+ * for the tenant must not take the time that the operation needs for its user: who waits goes on
+ * with what is known after a part of it, and who comes later, until it answers, at once. */
 #include "tenant.h"
 
 #include <stdlib.h>
@@ -9,10 +13,15 @@
 #include "tenant_change.h"
 #include "tenant_record.h"
 
+/* Of the time that an operation has, for its tenant's state if that is known. */
+enum { PATIENCE_PART = 4 };
+
 struct tenant_waiter {
     struct operation *operation;
     void (*then)(struct operation *operation);
+    uint8_t tag[TENANT_TAG];
     bool blindly;
+    int64_t patience_ms; /* clock_monotonic_ms() until when it waits for more than is known */
     struct tenant_waiter *next;
 };
 
@@ -33,16 +42,22 @@ struct tenant_read {
 
 /* --- the table --- */
 
-static unsigned slot_of(struct session_worker *worker, const uint8_t tag[TENANT_TAG])
+static struct tenant_slot *kept_slot(struct session_worker *worker, const uint8_t tag[TENANT_TAG])
 {
     struct tenant_slot *kept = &worker->tenant_slots[tag[0] % TENANT_SLOTS];
     if (kept->slot == 0 || memcmp(kept->tag, tag, TENANT_TAG) != 0) {
         char key[TENANT_KEY_LENGTH];
         tenant_key(tag, key);
+        *kept = (struct tenant_slot){
+            .slot = (uint16_t)(store_slot((struct text){key, sizeof(key)}) + 1)};
         memcpy(kept->tag, tag, TENANT_TAG);
-        kept->slot = (uint16_t)(store_slot((struct text){key, sizeof(key)}) + 1);
     }
-    return kept->slot - 1u;
+    return kept;
+}
+
+static unsigned slot_of(struct session_worker *worker, const uint8_t tag[TENANT_TAG])
+{
+    return kept_slot(worker, tag)->slot - 1u;
 }
 
 static bool is_fresh(struct session_worker *worker, const struct tenant_row *row,
@@ -140,19 +155,105 @@ static void go_on(struct operation *operation, void (*then)(struct operation *op
     then(operation);
 }
 
+/* How long ago it was known to be true; 0 is for what is now. */
+static int64_t age_of(struct session_worker *worker, const struct tenant_row *row,
+                      const uint8_t tag[TENANT_TAG])
+{
+    int64_t age_ms =
+        clock_monotonic_ms() - service_verified_ms(worker->service, row->generation,
+                                                   row->verified_ms, slot_of(worker, tag));
+    return age_ms > 0 ? age_ms : 1;
+}
+
 /* What is known holds while Redis cannot be asked. */
-static void go_on_without(const struct tenant_waiter *waiter, const uint8_t tag[TENANT_TAG],
-                          enum err err)
+static void go_on_without(const struct tenant_waiter *waiter, enum err err)
 {
     struct operation *operation = waiter->operation;
-    bool known = take_known(operation, tag);
-    if (!known && waiter->blindly) {
+    struct tenant_row row;
+    if (tenants_find(operation->context->worker->tenants, waiter->tag, &row)) {
+        operation->tenancy = row.tenant;
+        operation->tenancy_age_ms = age_of(operation->context->worker, &row, waiter->tag);
+        tenant_hold(operation);
+    } else if (waiter->blindly) {
         operation->tenancy = tenant_nothing();
         operation->tenancy_unknown = err;
-    } else if (!known) {
+    } else {
         operation->err = err;
     }
     go_on(operation, waiter->then);
+}
+
+static void go_on_all(struct tenant_waiter *waiters, enum err err)
+{
+    struct tenant_waiter *next;
+    for (struct tenant_waiter *waiter = waiters; waiter; waiter = next) {
+        next = waiter->next;
+        go_on_without(waiter, err);
+    }
+}
+
+/* --- a server that does not answer --- */
+
+static void note_silence(const struct tenant_read *read)
+{
+    struct tenant_slot *kept = kept_slot(read->worker, read->tag);
+    kept->silent = true;
+    kept->silent_ticket = read->ticket;
+}
+
+/* Not if the tenant was changed since: then more is to be had than is known. */
+static bool is_silent(struct session_worker *worker, const uint8_t tag[TENANT_TAG])
+{
+    const struct tenant_slot *kept = kept_slot(worker, tag);
+    return kept->silent && kept->silent_ticket == tenants_ticket(worker->service->tenants, tag);
+}
+
+/* Moves those who have waited long enough to *ret; returns when the next has. */
+static int64_t take_impatient(struct tenant_read *read, int64_t now_ms, struct tenant_waiter **ret)
+{
+    int64_t next_ms = INT64_MAX;
+    struct tenant_waiter **at = &read->waiters;
+    while (*at) {
+        struct tenant_waiter *waiter = *at;
+        if (waiter->patience_ms > now_ms) {
+            next_ms = waiter->patience_ms < next_ms ? waiter->patience_ms : next_ms;
+            at = &waiter->next;
+            continue;
+        }
+        *at = waiter->next;
+        waiter->next = *ret;
+        *ret = waiter;
+        note_silence(read);
+    }
+    read->waiters_end = at;
+    return next_ms;
+}
+
+static void watch_patience(struct session_worker *worker, int64_t until_ms);
+
+static void on_patience(uv_timer_t *patience)
+{
+    struct session_worker *worker = patience->data;
+    struct tenant_waiter *impatient = NULL;
+    int64_t now_ms = clock_monotonic_ms(), next_ms = INT64_MAX;
+    for (struct tenant_read *read = worker->tenant_reads; read; read = read->next) {
+        int64_t its_ms = take_impatient(read, now_ms, &impatient);
+        next_ms = its_ms < next_ms ? its_ms : next_ms;
+    }
+    watch_patience(worker, next_ms);
+    /* Last, since whoever goes on may begin reads, or be the end of some. */
+    go_on_all(impatient, ERR_STORE_TIMEOUT);
+}
+
+/* All wait about as long: one who comes later is seldom due before the first. */
+static void watch_patience(struct session_worker *worker, int64_t until_ms)
+{
+    if (until_ms == INT64_MAX || worker->closing ||
+        uv_is_active((const uv_handle_t *)&worker->patience))
+        return;
+    int64_t left_ms = until_ms - clock_monotonic_ms();
+    uv_update_time(worker->patience.loop);
+    uv_timer_start(&worker->patience, on_patience, left_ms > 0 ? (uint64_t)left_ms : 0, 0);
 }
 
 /* --- reading --- */
@@ -220,18 +321,16 @@ static void read_done(struct store_call *call, enum err err, const struct store_
 {
     struct tenant_read *read = (struct tenant_read *)call;
     struct tenant *tenant = NULL;
-    struct tenant_waiter *next;
     leave_list(read);
     if (err == ERR_OK)
         err = open_state(read, reply, &tenant);
     if (err == ERR_OK) {
+        kept_slot(read->worker, read->tag)->silent = false;
         hand_out(read, tenant);
         tenant_unref(&tenant);
     } else {
-        for (struct tenant_waiter *waiter = read->waiters; waiter; waiter = next) {
-            next = waiter->next;
-            go_on_without(waiter, read->tag, err);
-        }
+        note_silence(read);
+        go_on_all(read->waiters, err);
     }
     keyring_unref(&read->keyring);
     free(read);
@@ -277,21 +376,41 @@ static struct tenant_read *begin_read(struct operation *operation, const uint8_t
     return read;
 }
 
+static void wait_for(struct tenant_read *read, struct tenant_waiter *waiter)
+{
+    *read->waiters_end = waiter;
+    read->waiters_end = &waiter->next;
+    watch_patience(read->worker, waiter->patience_ms);
+}
+
 static void enter(struct operation *operation, const uint8_t tag[TENANT_TAG],
                   void (*then)(struct operation *operation), bool blindly)
 {
+    struct session_worker *worker = operation->context->worker;
+    struct tenant_row row;
     if (tenant_borrow(operation, tag)) {
         tenant_hold(operation);
         go_on(operation, then);
         return;
     }
     struct tenant_waiter *waiter = arena_alloc(operation->arena, sizeof(*waiter));
-    struct tenant_read *read = find_read(operation->context->worker, tag);
-    *waiter = (struct tenant_waiter){.operation = operation, .then = then, .blindly = blindly};
+    int64_t now_ms = clock_monotonic_ms();
+    bool known = tenants_find(worker->tenants, tag, &row);
+    *waiter = (struct tenant_waiter){
+        .operation = operation,
+        .then = then,
+        .blindly = blindly,
+        .patience_ms =
+            known ? now_ms + (operation->deadline_ms - now_ms) / PATIENCE_PART : INT64_MAX,
+    };
+    memcpy(waiter->tag, tag, TENANT_TAG);
+    struct tenant_read *read = find_read(worker, tag);
     if (!read)
         read = begin_read(operation, tag);
-    *read->waiters_end = waiter;
-    read->waiters_end = &waiter->next;
+    if (known && is_silent(worker, tag))
+        go_on_without(waiter, ERR_STORE_TIMEOUT);
+    else
+        wait_for(read, waiter);
 }
 
 void tenant_enter(struct operation *operation, const uint8_t tag[TENANT_TAG],

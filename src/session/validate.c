@@ -80,6 +80,16 @@ static void note_use(struct validation *validation, const struct cached *cached,
         index_note(operation, &validate->parsed.owner, &touched);
 }
 
+static void mark_stale(struct validate *validate, int64_t age_ms)
+{
+    int64_t age_s = age_ms > 0 ? age_ms / 1000 : 0;
+    if (!validate->stale)
+        metrics_add(METRIC_CACHE_STALE, 1);
+    validate->stale = true;
+    if (age_s > validate->stale_for_s)
+        validate->stale_for_s = age_s;
+}
+
 /* The shown text must lie in the operation's arena. */
 static void accept_session(struct validation *validation, const struct cached *cached,
                            const struct policy *policy, enum source source)
@@ -92,6 +102,8 @@ static void accept_session(struct validation *validation, const struct cached *c
     validate->access_expires_s = lifetimes.access_s;
     validate->idle_expires_s = lifetimes.idle_s;
     validate->from_cache = source != FROM_REDIS;
+    if (validate->base.tenancy_age_ms > 0)
+        mark_stale(validate, validate->base.tenancy_age_ms);
 }
 
 static struct text judge(const struct validation *validation, const struct cached *cached,
@@ -235,9 +247,7 @@ static bool answer_stale(struct validation *validation)
     if (!vouch(validation, &cached, &policy, &age_ms))
         return false;
     accept_session(validation, &cached, &policy, FROM_STALE_MEMORY);
-    validate->stale = true;
-    validate->stale_for_s = age_ms > 0 ? age_ms / 1000 : 0;
-    metrics_add(METRIC_CACHE_STALE, 1);
+    mark_stale(validate, age_ms);
     return true;
 }
 
@@ -449,9 +459,22 @@ static bool answer_at_once(struct validation *validation)
     return answered;
 }
 
+/* The tenant's sessions may all have been ended since, like any one of them. */
+static void check_tenancy_age(struct operation *operation)
+{
+    struct policy policy;
+    if (operation->tenancy_age_ms == 0)
+        return;
+    operation_policy(operation, &policy);
+    if (operation->tenancy_age_ms > policy.outage_grace * 1000)
+        operation->err = ERR_STORE_UNAVAILABLE;
+}
+
 static void ask_with_tenant(struct operation *operation)
 {
     struct validation *validation = operation->domain;
+    if (operation->err == ERR_OK)
+        check_tenancy_age(operation);
     if (operation->err != ERR_OK)
         end_validation(validation);
     else if (!answer_at_once(validation))

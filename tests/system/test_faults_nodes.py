@@ -10,6 +10,7 @@ from client import Redis, RedisError
 from faults import (AT_ONCE, BUDGET, breakers, cpu_seconds, freeze, frozen, is_gone, kill_9, pid_in,
                     process_state, proxied_service, readiness, trial_on, users_on, with_lives)
 from redis_servers import SLOW, wait_until
+from test_faults_answers import tenant_slot
 from test_migration import migrate, percentile, slot_of
 
 # cluster-node-timeout of conf/redis.conf, the election, and what sessiond needs to see it
@@ -124,6 +125,34 @@ def test_f02_a_frozen_master(trial, service):
     trial.nobody_gets_in()
     with frozen(pid):
         wait_until(scene.works_again, FAILOVER + 3, "the replica serves")
+    trial.aftermath()
+
+
+def test_f02_users_of_other_masters_do_not_wait_for_the_state_of_their_tenant(trial, service):
+    port, _ = trial.cluster.owner(tenant_slot(service))
+    logins = [trial.login(name) for other in trial.cluster.shards() if other != port
+              for name in users_on(service, trial.cluster, other, 2)]
+    known, unseen = logins[::2], logins[1::2]
+    trial.know_everywhere(known)
+    for node in (0, 1):
+        assert trial.validate(logins[0], node).json["stale"] is False
+    answers = []
+    with frozen(pid_in(trial.cluster, port)):
+        # After a second what is known of the tenant is not known to be true any more.
+        time.sleep(1.1)
+        end = time.monotonic() + 0.5
+        while time.monotonic() < end:
+            for login in known + unseen:
+                answers += [(200, trial.validate(login, node)) for node in (0, 1)]
+            if len(answers) < 5 * len(logins):
+                answers.append((201, trial.try_login(known[0]["user_id"], node=1)))
+    for expected, answer in answers:
+        assert answer.status == expected and answer.seconds < 0.3 * SLOW, (answer, answer.seconds)
+        # Somebody may have logged all of the tenant out meanwhile: who cannot know that says so.
+        assert expected == 201 or answer.json["stale"] is True, answer
+    held_up = [answer.seconds for _, answer in answers if answer.seconds > AT_ONCE]
+    assert len(held_up) <= 8 < len(answers), (len(answers), held_up)
+    wait_until(lambda: not trial.validate(logins[0], 1).json["stale"], 3 * SLOW, "all is known again")
     trial.aftermath()
 
 
