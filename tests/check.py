@@ -57,11 +57,10 @@ def split(files, count):
 under_way = []
 
 
-def run_lane(number, files, binary, report, environment):
+def run_lane(files, binary, report, environment):
     """Runs some files of system tests; returns (passed, failed, output)."""
     report.unlink(missing_ok=True)
-    environment = {**environment, "SESSIOND_BINARY": str(binary),
-                   "SESSIOND_TEST_LANE": f"{number}/{LANES}"}
+    environment = {**environment, "SESSIOND_BINARY": str(binary)}
     command = ["/usr/bin/python3", "-m", "pytest", "-q", "-p", "no:cacheprovider",
                "--durations=8", f"--junitxml={report}", *(str(file) for file in files)]
     pytest = subprocess.Popen(command, cwd=ROOT, env=environment, start_new_session=True, text=True,
@@ -96,7 +95,7 @@ def run_system(binary, build, environment):
     failed)."""
     lanes = split((ROOT / "tests" / "system").glob("test_*.py"), LANES)
     with concurrent.futures.ThreadPoolExecutor(LANES) as pool:
-        futures = [pool.submit(run_lane, number, files, binary, build / f"system-{number}.xml",
+        futures = [pool.submit(run_lane, files, binary, build / f"system-{number}.xml",
                                environment) for number, files in enumerate(lanes)]
         results = []
         try:

@@ -14,15 +14,20 @@ from proxy import ProxyLoop
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SLOW = float(os.environ.get("SESSIOND_TEST_SLOW", "1"))
-taken_ports = set()
-# Runs beside each other (tests/check.py) choose ports that the other never does.
-LANE, LANES = (int(part) for part in os.environ.get("SESSIOND_TEST_LANE", "0/1").split("/"))
+claims = []
 
 
-def lane_ports(first, last, step=1):
-    """This lane's part of a range of ports."""
-    length = (last - first) // LANES // step * step
-    return range(first + LANE * length, first + (LANE + 1) * length, step)
+def claim(port):
+    """True if the port is ours from now on: an abstract socket of its name, which the kernel gives
+    to one process and takes back at its end, tells runs beside each other."""
+    name = socket.socket(socket.AF_UNIX)
+    try:
+        name.bind(f"\0sessiond-test-port-{port}")
+    except OSError:
+        name.close()
+        return False
+    claims.append(name)
+    return True
 
 
 def is_free(port):
@@ -38,19 +43,17 @@ def is_free(port):
 def free_port():
     """A port below the ephemeral range, so that no outgoing connection takes it meanwhile."""
     while True:
-        port = random.choice(lane_ports(10000, 12000))
-        if port not in taken_ports and is_free(port):
-            taken_ports.add(port)
+        port = random.randrange(10000, 12000)
+        if is_free(port) and claim(port):
             return port
 
 
 def free_cluster_ports():
     """The first of six ports whose bus ports (+ 10000) are free as well."""
     while True:
-        first = random.choice(lane_ports(13000, 21000, 10))
+        first = random.randrange(13000, 21000, 10)
         ports = range(first, first + 6)
-        if all(p not in taken_ports and is_free(p) and is_free(p + 10000) for p in ports):
-            taken_ports.update(ports)
+        if all(is_free(p) and is_free(p + 10000) for p in ports) and claim(first):
             return first
 
 
