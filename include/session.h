@@ -42,6 +42,9 @@ struct session_worker *session_worker_open(struct session_service *service, uv_l
 void session_worker_flush(struct session_worker *worker);
 /* Ends what is under way with SHUTTING_DOWN; the loop must run once more before it is closed. */
 void session_worker_close(struct session_worker **worker);
+/* An operation with this access token, genuine or not, is about to begin: what memory has of its
+ * user is fetched meanwhile. */
+void session_expect(struct session_worker *worker, struct text token);
 /* The policy of a tenant as far as it is known, true or not; the defaults if nothing is. No I/O, no
  * lock: for what is decided before an operation begins. */
 void session_known_policy(struct session_worker *worker, const struct conf *conf,

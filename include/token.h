@@ -61,8 +61,8 @@ void token_print(const struct keyring *keyring, enum token_kind kind, const stru
 bool token_read(const struct keyring *keyring, enum token_kind kind, struct text text,
                 struct token *ret);
 
-/* The tenant tag that a text bears if it is a token, genuine or not; false if it is none. */
-bool token_claimed_tenant(struct text text, uint8_t ret[TENANT_TAG]);
+/* Whose a text claims to be if it is a token, genuine or not; false if it is none. */
+bool token_claimed_owner(struct text text, struct user_tag *ret);
 
 /* What the record holds instead of the secret: CRYPTO_SECRET_HASH over kind (one byte), session id,
  * secret. */

@@ -78,6 +78,8 @@ static void find(const struct cache_key *key, struct arena *arena)
     uint32_t least = atomic_load(&told[user_of(key)]);
     uint32_t words[LONGEST / 4];
     struct cache_entry entry;
+    cache_prefetch(cache, key->owner, PREFETCH_CHAIN);
+    cache_prefetch(cache, key->owner, PREFETCH_ENTRY);
     if (!cache_get(cache, key, arena, &entry))
         return;
     memcpy(words, entry.value.data, entry.value.length);

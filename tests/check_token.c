@@ -9,7 +9,8 @@
 #include "support_keys.h"
 #include "support_run.h"
 
-#define RAW 45
+#define RAW           45
+#define PREFIX_LENGTH 3
 
 static struct keyring *ring;
 static struct token token;
@@ -80,6 +81,21 @@ START_TEST(what_was_printed_reads_back)
             ck_assert_mem_eq(&read, &printed, sizeof(read));
         }
     }
+}
+END_TEST
+
+START_TEST(whose_a_token_claims_to_be_is_told_without_its_mac)
+{
+    struct user_tag owner;
+    ck_assert(token_claimed_owner(as_text(refresh_text), &owner));
+    ck_assert_mem_eq(&owner, &token.owner, sizeof(owner));
+    access_text[TOKEN_LENGTH - 1] ^= 1; /* of the MAC */
+    ck_assert(token_claimed_owner(as_text(access_text), &owner));
+    ck_assert_mem_eq(&owner, &token.owner, sizeof(owner));
+    access_text[PREFIX_LENGTH] = '*';
+    ck_assert(!token_claimed_owner(as_text(access_text), &owner));
+    ck_assert(!token_claimed_owner((struct text){access_text, TOKEN_LENGTH - 1}, &owner));
+    ck_assert(!token_claimed_owner((struct text){0}, &owner));
 }
 END_TEST
 
@@ -373,6 +389,7 @@ static Suite *suite(void)
     tcase_set_timeout(tokens, 30);
     tcase_add_test(tokens, a_token_has_63_known_characters);
     tcase_add_test(tokens, what_was_printed_reads_back);
+    tcase_add_test(tokens, whose_a_token_claims_to_be_is_told_without_its_mac);
     tcase_add_test(tokens, a_refresh_token_is_no_access_token);
     tcase_add_test(tokens, each_single_flipped_bit_is_refused);
     tcase_add_test(tokens, each_other_character_in_each_place_is_refused);

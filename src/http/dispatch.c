@@ -221,6 +221,8 @@ static void begin(struct request *request, const char *path, const char *method,
     identify(request);
     cors_note(request);
     private->refusal = decide(request, version);
+    if (request->caller.kind == CALLER_USER && private->refusal == ERR_OK)
+        session_expect(request->worker->sessions, request->caller.token);
 
     /* A small body is swallowed before it is refused, so that the connection can go on; what is
      * too large or not to be trusted is answered at once, which closes the connection. */

@@ -169,11 +169,11 @@ static bool is_tenant_within(struct request *request, struct text tenant)
  * tenant if a service presents it, else against its user. */
 static bool is_token_within(struct request *request, enum token_kind kind, struct text text)
 {
-    uint8_t tag[TENANT_TAG];
+    struct user_tag claimed;
     struct policy policy;
-    if (!token_claimed_tenant(text, tag))
+    if (!token_claimed_owner(text, &claimed))
         return true;
-    find_policy(request, tag, &policy);
+    find_policy(request, claimed.tenant, &policy);
     if (policy.requests_per_second == 0)
         return true;
     struct token token;
@@ -181,8 +181,9 @@ static bool is_token_within(struct request *request, enum token_kind kind, struc
     crypto_wipe(token.secret, sizeof(token.secret));
     if (!genuine)
         return true;
-    return request->caller.kind == CALLER_SERVICE ? count_tenant(request, RATE_TENANT, tag, &policy)
-                                                  : count_user(request, &token.owner, &policy);
+    return request->caller.kind == CALLER_SERVICE
+               ? count_tenant(request, RATE_TENANT, token.owner.tenant, &policy)
+               : count_user(request, &token.owner, &policy);
 }
 
 /* What was taken over must be ended, however busy whoever took it keeps the tenant. */

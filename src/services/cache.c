@@ -205,6 +205,14 @@ bool cache_get(struct cache *cache, const struct cache_key *key, struct arena *a
            cache_shard_get(shard, key, hash, arena, ret);
 }
 
+void cache_prefetch(struct cache *cache, const uint8_t owner[CACHE_OWNER], enum cache_prefetch what)
+{
+    uint64_t hash;
+    struct cache_shard *shard = shard_of(cache, owner, &hash);
+    if (!atomic_load_explicit(&cache->off, memory_order_relaxed))
+        cache_shard_prefetch(shard, hash, what);
+}
+
 void cache_patch(struct cache *cache, const struct cache_key *key, size_t offset, const void *bytes,
                  size_t length)
 {

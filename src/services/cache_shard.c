@@ -18,6 +18,9 @@
  * cache in which everything is in use does not hold the lock for a whole turn of the hand. */
 enum { SECOND_CHANCES = 128 };
 
+/* What an entry of typical size takes. */
+enum { PREFETCHED_BYTES = 384, CACHE_LINE = 64 };
+
 static_assert(offsetof(struct cache_item, value) == 60, "an entry of 300 bytes fits in 368");
 static_assert(CACHE_VALUE_MAX <= UINT16_MAX && CACHE_VALUE_MAX <= CACHE_STEP_BYTES, "lengths");
 
@@ -227,6 +230,20 @@ bool cache_shard_get(struct cache_shard *shard, const struct cache_key *key, uin
     }
     pthread_mutex_unlock(&shard->lock);
     return item != NULL;
+}
+
+/* The lock is for the table, which may grow. The entry may be gone before it is read: prefetching
+ * never faults. */
+void cache_shard_prefetch(struct cache_shard *shard, uint64_t hash, enum cache_prefetch what)
+{
+    pthread_mutex_lock(&shard->lock);
+    struct cache_node **link = cache_table_chain(&shard->table, hash);
+    const char *entry = link && what == PREFETCH_ENTRY ? (const char *)*link : NULL;
+    pthread_mutex_unlock(&shard->lock);
+    if (what == PREFETCH_CHAIN)
+        __builtin_prefetch(link);
+    for (size_t offset = 0; entry && offset < PREFETCHED_BYTES; offset += CACHE_LINE)
+        __builtin_prefetch(entry + offset);
 }
 
 void cache_shard_patch(struct cache_shard *shard, const struct cache_key *key, uint64_t hash,

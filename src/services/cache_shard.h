@@ -61,6 +61,7 @@ void cache_shard_fini(struct cache_shard *shard);
 
 bool cache_shard_get(struct cache_shard *shard, const struct cache_key *key, uint64_t hash,
                      struct arena *arena, struct cache_entry *ret);
+void cache_shard_prefetch(struct cache_shard *shard, uint64_t hash, enum cache_prefetch what);
 void cache_shard_patch(struct cache_shard *shard, const struct cache_key *key, uint64_t hash,
                        size_t offset, const void *bytes, size_t length);
 /* Links the item in, whose tenant is set. False leaves it with the caller. */

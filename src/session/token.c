@@ -178,15 +178,15 @@ bool token_read(const struct keyring *keyring, enum token_kind kind, struct text
     return genuine;
 }
 
-bool token_claimed_tenant(struct text text, uint8_t ret[TENANT_TAG])
+bool token_claimed_owner(struct text text, struct user_tag *ret)
 {
-    enum { HEAD = 9 };
-    static_assert(HEAD >= AT_OWNER + TENANT_TAG && HEAD % 3 == 0, "whole characters");
+    enum { HEAD = AT_OWNER + sizeof(struct user_tag) };
+    static_assert(HEAD % 3 == 0, "whole characters");
     uint8_t head[HEAD];
     if (text.length != TOKEN_LENGTH ||
         !text_from_base64url(head, HEAD, bytes(text.data + PREFIX, HEAD * 4 / 3)))
         return false;
-    memcpy(ret, head + AT_OWNER, TENANT_TAG);
+    memcpy(ret, head + AT_OWNER, sizeof(*ret));
     return true;
 }
 

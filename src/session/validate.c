@@ -481,6 +481,13 @@ static void ask_with_tenant(struct operation *operation)
         ask_redis(validation, false);
 }
 
+void session_expect(struct session_worker *worker, struct text token)
+{
+    struct user_tag claimed;
+    if (token_claimed_owner(token, &claimed))
+        cache_prefetch(worker->service->cache, owner_bytes(&claimed), PREFETCH_CHAIN);
+}
+
 void session_validate(struct validate *validate)
 {
     struct operation *operation = &validate->base;
@@ -490,6 +497,8 @@ void session_validate(struct validate *validate)
         operation_done(operation);
         return;
     }
+    struct cache *cache = operation->context->worker->service->cache;
+    cache_prefetch(cache, owner_bytes(&token->owner), PREFETCH_ENTRY);
     struct validation *validation = arena_alloc(operation->arena, sizeof(*validation));
     validation->validate = validate;
     memcpy(validation->key.owner, &token->owner, CACHE_OWNER);
