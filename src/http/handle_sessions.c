@@ -300,12 +300,17 @@ void finish_ended(struct operation *operation)
         request_fail_operation(request, operation);
 }
 
-/* The session of the presented token is over; so is its cookie. */
+/* The session of the presented token is over; so is its cookie. A token that was never issued is
+ * over, too, but who comes with many of them is no better than with other calls. */
 static void finish_logout(struct operation *operation)
 {
+    struct request *request = request_of(operation);
     const struct end_sessions *end = (const struct end_sessions *)operation;
+    if (operation->err == ERR_OK && operation->forged &&
+        !rates_note_forged_token(request, request->audit.source_ip))
+        return;
     if (operation->err == ERR_OK && !end->keep_presented)
-        cookies_take_back(request_of(operation));
+        cookies_take_back(request);
     finish_ended(operation);
 }
 

@@ -326,6 +326,20 @@ def test_forged_tokens_are_slowed_by_address(start, forge):
     assert daemon.node.metric("sessiond_limited_tokens_total") == 2
 
 
+def test_forged_tokens_count_at_logout_too(start):
+    daemon = start(limits__forged_tokens_per_minute=2)
+    login = daemon.login()
+
+    def logout(token):
+        return daemon.call("POST", "/v1/logout", None, token)
+
+    assert [logout(never_issued()).status, logout("sa_rubbish").status] == [200, 200]
+    check_limited(logout(never_issued()), "forged-tokens", 30)
+    check_limited(daemon.validate(never_issued()), "forged-tokens", 30)
+    # Genuine tokens end their sessions, and may do so twice.
+    assert [logout(login["access_token"]).json["ended"] for _ in range(2)] == [1, 0]
+
+
 def test_tokens_that_were_issued_are_not_forged(start):
     """Dead, unknown to Redis, of another tenant: all genuine."""
     daemon = start(limits__forged_tokens_per_minute=1)
