@@ -27,7 +27,9 @@ struct places *places_current(void);
 /* Publishes: takes over the caller's reference. */
 void places_publish(struct places *places);
 
-/* True if both are of one family and one network by binding.ipv4_prefix and binding.ipv6_prefix. */
+/* The first address of its network by binding.ipv4_prefix and binding.ipv6_prefix. */
+struct ip_address place_network(const struct conf *conf, const struct ip_address *address);
+/* True if both are of one family and one such network. */
 bool place_same_network(const struct conf *conf, const struct ip_address *a,
                         const struct ip_address *b);
 

@@ -84,6 +84,11 @@ static struct ip_network network_of(const struct conf *conf, const struct ip_add
     return network;
 }
 
+struct ip_address place_network(const struct conf *conf, const struct ip_address *address)
+{
+    return network_of(conf, address).address;
+}
+
 bool place_same_network(const struct conf *conf, const struct ip_address *a,
                         const struct ip_address *b)
 {

@@ -6,6 +6,7 @@
 
 #include "challenge.h"
 #include "change.h"
+#include "place.h"
 #include "rules.h"
 #include "tenant.h"
 
@@ -72,14 +73,20 @@ static void offered(struct operation *operation)
 }
 
 /* One id for each session and place, so that a client that asks a hundred times is asked for one
- * code. */
-static void name_challenge(const struct keyring *keyring, const struct user_tag *owner,
-                           const uint8_t session_id[SESSION_ID], struct text items,
-                           uint8_t ret[SESSION_ID])
+ * code, from whichever addresses of its network. */
+static void name_challenge(const struct operation *operation, const struct user_tag *owner,
+                           const uint8_t session_id[SESSION_ID],
+                           const struct shown_context *context, uint8_t ret[SESSION_ID])
 {
-    const struct text parts[] = {
-        {(const char *)owner, sizeof(*owner)}, {(const char *)session_id, SESSION_ID}, items};
-    crypto_keyed_hash(keyring, CRYPTO_CHALLENGE, parts, 3, ret, SESSION_ID);
+    struct shown_context place = *context;
+    struct buffer items = {0};
+    place.address = place_network(operation->conf, &context->address);
+    binding_print(&place, &items);
+    const struct text parts[] = {{(const char *)owner, sizeof(*owner)},
+                                 {(const char *)session_id, SESSION_ID},
+                                 buffer_text(&items)};
+    crypto_keyed_hash(operation->context->keyring, CRYPTO_CHALLENGE, parts, 3, ret, SESSION_ID);
+    buffer_free(&items);
 }
 
 void step_up_offer(struct operation *operation, const struct user_tag *owner,
@@ -95,7 +102,7 @@ void step_up_offer(struct operation *operation, const struct user_tag *owner,
     operation->domain = work;
     operation_policy(operation, &policy);
     binding_print(context, &items);
-    name_challenge(operation->context->keyring, owner, session_id, buffer_text(&items), id);
+    name_challenge(operation, owner, session_id, context, id);
     buffer_add(&body, session_id, SESSION_ID);
     put_short(&body, operation->tenant);
     put_short(&body, operation->user_id);

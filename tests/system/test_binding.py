@@ -201,6 +201,21 @@ def test_tries_for_one_place_do_not_come_back_with_each_call(stepup):
     check_problem(verify(stepup, told["challenge_id"], told["otp"]), 410, "challenge_over")
 
 
+@pytest.mark.parametrize("one,other", [("203.0.113.9", "203.0.113.77"),
+                                       ("2001:db8:2::9", "2001:db8:2:ffff::1")])
+def test_a_place_is_a_network_not_an_address(stepup, one, other):
+    token = stepup.login(ip=HOME)["access_token"]
+    assert stepup.check(token, ip=HOME6).json["active"], "the first of its family is adopted"
+    told = step_up(stepup, token, ip=one)
+    wrong = f"{(int(told['otp']) + 1) % 1000000:06d}"
+    assert verify(stepup, told["challenge_id"], wrong).json["attempts_left"] == 4
+    again = step_up(stepup, token, node=1, ip=other)
+    assert again["challenge_id"] == told["challenge_id"] and again["attempts"] == 4
+    assert verify(stepup, told["challenge_id"], told["otp"]).status == 200
+    for ip in (one, other):
+        assert stepup.check(token, ip=ip).json["active"] is True
+
+
 def test_a_dead_session_is_not_verified(stepup):
     login = stepup.login(ip=HOME)
     told = step_up(stepup, login["access_token"], ip=OFFICE)
