@@ -79,6 +79,7 @@ struct json_view *json_view_open(struct text json, struct buffer *error);
 void json_view_close(struct json_view **root);
 bool json_view_is_object(const struct json_view *view);
 bool json_view_is_array(const struct json_view *view);
+bool json_view_is_null(const struct json_view *view);
 /* False if the value is of another type. Texts may hold anything but NUL. */
 bool json_view_int(const struct json_view *view, int64_t *ret);
 bool json_view_bool(const struct json_view *view, bool *ret);

@@ -410,6 +410,32 @@ START_TEST(a_refused_patch_leaves_the_document_alone)
 }
 END_TEST
 
+/* Of what takes a member away nothing is left in the result; a typing error is told all the same.
+ */
+START_TEST(a_patch_that_takes_away_names_what_is_known)
+{
+    static const struct {
+        const char *patch, *name;
+    } wrong[] = {
+        {"{\"idel_timeout\":null}", "\"idel_timeout\" is not known"},
+        {"{\"bind\":{\"ips\":null}}", "\"bind.ips\" is not known"},
+        {"{\"roles\":{\"staff\":{\"overflow\":null}}}", "\"roles.staff.overflow\" is not known"},
+    };
+    given("{\"idle_timeout\":900,\"bind\":{\"ip\":\"log\"},\"roles\":{\"staff\":{\"max_devices\":1}"
+          "}}");
+    for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+        struct buffer error = {0};
+        ck_assert_ptr_null(policy_patch(conf, document, text_of(wrong[i].patch), &error));
+        ck_assert_msg(strstr(shown(&error), wrong[i].name), "%s: %s", wrong[i].patch,
+                      shown(&error));
+        buffer_free(&error);
+    }
+    patched("{\"roles\":{\"staff\":null,\"never\":null},\"device_types\":null}");
+    patched("{\"bind\":null,\"verify\":{\"on\":null},\"idle_timeout\":null}");
+    ck_assert(text_equal(policy_json(document), TEXT("{\"roles\":{},\"verify\":{}}")));
+}
+END_TEST
+
 /* --- who has a say --- */
 
 #define DEMO_TENANT                                                              \
@@ -673,6 +699,7 @@ static Suite *suite(void)
     tcase_add_test(all, a_sale_lengthens_the_idle_timeout_and_ends);
     tcase_add_test(all, a_patch_begins_with_nothing_and_reaches_into_roles);
     tcase_add_test(all, a_refused_patch_leaves_the_document_alone);
+    tcase_add_test(all, a_patch_that_takes_away_names_what_is_known);
     tcase_add_loop_test(all, roles_and_device_type_have_a_say, 0, LENGTH(says));
     tcase_add_test(all, without_a_document_a_session_has_the_defaults);
     tcase_add_test(all, the_longest_life_is_that_of_any_role_or_type);

@@ -33,6 +33,11 @@ bool json_view_is_array(const struct json_view *view)
     return json_is_array(value_of(view));
 }
 
+bool json_view_is_null(const struct json_view *view)
+{
+    return json_is_null(value_of(view));
+}
+
 bool json_view_int(const struct json_view *view, int64_t *ret)
 {
     if (!json_is_integer(value_of(view)))

@@ -138,13 +138,26 @@ struct policy_document *policy_restore(struct text json, struct buffer *error)
     return parse(NULL, json, error);
 }
 
+/* What a patch takes away leaves no trace in the result: that its names are known is seen only
+ * here. */
+static bool is_patch(struct text patch, struct buffer *error)
+{
+    struct arena arena = {0};
+    struct policy_draft draft = {.tenant = {.set = 0}};
+    struct json_view *root = json_view_open(patch, error);
+    bool good = root && policy_read(root, POLICY_AS_PATCH, &arena, &draft, error);
+    json_view_close(&root);
+    arena_free(&arena);
+    return good;
+}
+
 struct policy_document *policy_patch(const struct conf *conf, const struct policy_document *present,
                                      struct text patch, struct buffer *error)
 {
     assert(conf != NULL);
     struct policy_document *document = NULL;
     struct buffer patched = {0};
-    if (json_merge_patch(policy_json(present), patch, &patched, error))
+    if (is_patch(patch, error) && json_merge_patch(policy_json(present), patch, &patched, error))
         document = parse(conf, buffer_text(&patched), error);
     buffer_free(&patched);
     return document;

@@ -97,6 +97,7 @@ int policy_compare_names(struct text a, struct text b);
 /* How much is asked of a text. */
 enum policy_care {
     POLICY_AS_GIVEN, /* every fault is told */
+    POLICY_AS_PATCH, /* the same, but null is a value of every member */
     POLICY_AS_STORED /* members that are not good any more are passed over */
 };
 /* Fills a zeroed draft, whose lists and names lie in the arena; false with a sentence in *error. */

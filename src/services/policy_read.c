@@ -86,7 +86,8 @@ static void add_allowed(struct buffer *out, const struct policy_row *row)
 static bool refuse_value(const struct reader *reader, const struct level *level, const char *name,
                          const struct policy_row *row, const struct json_view *value)
 {
-    if (reader->care == POLICY_AS_STORED)
+    bool takes_away = reader->care == POLICY_AS_PATCH && json_view_is_null(value);
+    if (reader->care == POLICY_AS_STORED || takes_away)
         return true;
     buffer_addf(reader->error, "\"%s%s\" must be ", level->shown, name);
     if (row)
