@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import resource
 import signal
 import socket
@@ -11,7 +12,7 @@ import pytest
 
 from checks import ANY_TOKEN, check_problem
 from daemon import ACME, SERVICE, unique
-from redis_servers import wait_until
+from redis_servers import ROOT, wait_until
 from test_http import FRAMING
 
 TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
@@ -332,3 +333,18 @@ def test_the_connection_is_the_source_unless_a_trusted_proxy_says_otherwise(star
     answer, line = call_line(daemon, "GET", "/v1/validate", None, None,
                              {"X-Forwarded-For": "garbage"})
     assert line["source.ip"] == "127.0.0.1"
+
+
+def test_every_event_and_member_is_documented():
+    """docs/audit.md has each action, in the row that says when it is on disk, and each member."""
+    document = (ROOT / "docs/audit.md").read_text()
+    rows = {action: line.split("|")[3].strip() for line in document.splitlines()
+            if line.count("|") == 4 for action in re.findall("`([a-z-]+)`", line.split("|")[1])}
+    events = re.findall(r'^AUDIT_(?:EVENT|ALERT)\(\w+, "([a-z-]+)".*?(true|false)?\)$',
+                        (ROOT / "include/tbl/audit_events.h").read_text(), re.M)
+    assert len(events) > 20
+    ours = {"recovered"}  # by the thread that writes the file, on disk before anything else
+    for action, durable in events:
+        assert rows.get(action) == ("yes" if durable == "true" or action in ours else "no"), action
+    members = re.findall(r'"(sessiond\.\w+)"', (ROOT / "src/services/audit_format.c").read_text())
+    assert [name for name in members if f"`{name}`" not in document] == []
