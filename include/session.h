@@ -120,6 +120,7 @@ struct operation {
     enum err err;            /* ERR_OK, or why not */
     struct text detail;      /* a sentence about a refusal, where its code does not say it all */
     struct text reason;      /* of a dead token or session (api.md), else absent */
+    int64_t retry_after_s;   /* of a refusal that is known to end then; 0: as its error says */
     bool forged;             /* the token was never issued here */
     struct text ended_actor; /* who ended it, with its tombstone */
     int64_t ended_at_s;      /* 0: unknown */

@@ -45,6 +45,17 @@ static void write_problem(struct request *request, enum err err, struct text det
     json_close_object(&writer);
 }
 
+/* Retry-After; 0: none. */
+static unsigned retry_after_s(const struct request *request, enum err err)
+{
+    const struct operation *operation = request->operation;
+    if (err == ERR_RATE_LIMITED)
+        return rates_retry_after_s(request);
+    if (operation != NULL && operation->err == err && operation->retry_after_s > 0)
+        return (unsigned)operation->retry_after_s;
+    return err_retry_after(err);
+}
+
 void answer_problem(struct request *request, enum err err, struct text detail, struct text members)
 {
     struct request_private *private = request->private;
@@ -60,8 +71,7 @@ void answer_problem(struct request *request, enum err err, struct text detail, s
     const char *challenge = challenge_of(err);
     if (challenge != NULL)
         request_header(request, "WWW-Authenticate", text_of(challenge));
-    unsigned seconds =
-        err == ERR_RATE_LIMITED ? rates_retry_after_s(request) : err_retry_after(err);
+    unsigned seconds = retry_after_s(request, err);
     if (seconds > 0)
         request_header(request, "Retry-After", arena_format(&request->arena, "%u", seconds));
     if (err == ERR_METHOD_NOT_ALLOWED)

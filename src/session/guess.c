@@ -1,4 +1,4 @@
-/* A change of nothing but the count. */
+/* A change of nothing but the count, and what follows from the count. */
 #include "guess.h"
 
 #include "change.h"
@@ -36,4 +36,15 @@ void guess_note(struct operation *operation, const struct user_tag *owner,
     work->change.finish = finish_guess;
     work->then = then;
     change_begin(&work->change);
+}
+
+bool guess_refuses(struct operation *operation, const struct contexts *contexts,
+                   const struct policy *policy)
+{
+    int64_t left_s = contexts_guessed_s(contexts, operation->now_ms / 1000);
+    if (policy->verify_method != VERIFY_OTP || left_s == 0)
+        return false;
+    operation_refuse(operation, ERR_TOO_MANY_GUESSES, (struct text){0});
+    operation->retry_after_s = left_s;
+    return true;
 }

@@ -1,9 +1,15 @@
 /* Wrong codes, counted for the user over all challenges (contexts.h). */
 #pragma once
 
+#include "contexts.h"
 #include "operation.h"
 
 /* Counts one, then calls `then`; operation->err tells whether it could be written. The operation's
  * tenant must have been entered. */
 void guess_note(struct operation *operation, const struct user_tag *owner,
                 void (*then)(struct operation *operation));
+
+/* Neither new codes nor answers to old ones while somebody guesses: true if the operation is
+ * refused, for as long as that. */
+bool guess_refuses(struct operation *operation, const struct contexts *contexts,
+                   const struct policy *policy);

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "binding.h"
+#include "guess.h"
 #include "operation.h"
 #include "place.h"
 #include "rules.h"
@@ -80,14 +81,6 @@ void novelty_judge(struct login *login, const struct user_state *state)
     }
 }
 
-/* Neither a new code nor the answer to an old one, while somebody guesses. */
-static bool is_guessed(const struct login *login, const struct user_state *state,
-                       const struct policy *policy)
-{
-    return policy->verify_method == VERIFY_OTP &&
-           contexts_guessed_s(&state->contexts, login->base.now_ms / 1000) > 0;
-}
-
 bool novelty_stops(struct login *login, const struct user_state *state, const struct policy *policy,
                    int64_t cutoff_ms)
 {
@@ -95,9 +88,9 @@ bool novelty_stops(struct login *login, const struct user_state *state, const st
                  (login->new_location && policy->verify_on & VERIFY_NEW_LOCATION);
     bool verified = login->verified_ms > 0;
     asked = asked && !login->second_factor;
-    if ((asked || verified) && is_guessed(login, state, policy))
-        operation_refuse(&login->base, ERR_TOO_MANY_GUESSES, (struct text){0});
-    else if (verified && login->verified_ms < cutoff_ms)
+    if ((asked || verified) && guess_refuses(&login->base, &state->contexts, policy))
+        return true;
+    if (verified && login->verified_ms < cutoff_ms)
         operation_refuse(&login->base, ERR_CHALLENGE_OVER, (struct text){0});
     else if (asked)
         operation_refuse(&login->base, ERR_VERIFICATION_REQUIRED, (struct text){0});

@@ -6,6 +6,7 @@
 
 #include "challenge.h"
 #include "change.h"
+#include "guess.h"
 #include "place.h"
 #include "rules.h"
 #include "tenant.h"
@@ -151,9 +152,8 @@ static enum verdict decide_widening(struct change *change, struct user_state *st
         return refuse(operation, err, dead);
     if (work->not_before_ms < state->user.not_before_ms)
         return refuse(operation, err, TEXT(REASON_REVOKED));
-    if (!work->first_only && policy.verify_method == VERIFY_OTP &&
-        contexts_guessed_s(&state->contexts, operation->now_ms / 1000) > 0)
-        return refuse(operation, ERR_TOO_MANY_GUESSES, (struct text){0});
+    if (!work->first_only && guess_refuses(operation, &state->contexts, &policy))
+        return CHANGE_DONE;
     struct text items = binding_items(&session->record, operation->arena);
     unsigned breaches = binding_breaches(operation->conf, items, &work->context);
     if (work->first_only && breaches & BREACH_IP)
