@@ -275,6 +275,21 @@ START_TEST(a_refusal_names_the_member_and_what_is_allowed)
 }
 END_TEST
 
+/* "of 16 to 16 bytes" and "of 0 to 2147483647 bytes" are no help. */
+START_TEST(a_length_is_told_as_people_would)
+{
+    static const struct json_field lengths[] = {
+        {"exact", JSON_TEXT, false, offsetof(struct sample, user), 16, 16, NULL, 0},
+        {"any", JSON_TEXT, false, offsetof(struct sample, user), 0, INT32_MAX, NULL, 0},
+    };
+    ck_assert(!json_read(TEXT("{\"exact\":\"x\"}"), lengths, 2, &sample, &arena, &detail));
+    ck_assert(text_equal(
+        detail, TEXT("\"exact\" must be a string of 16 bytes without control characters")));
+    ck_assert(!json_read(TEXT("{\"any\":1}"), lengths, 2, &sample, &arena, &detail));
+    ck_assert(text_equal(detail, TEXT("\"any\" must be a string without control characters")));
+}
+END_TEST
+
 START_TEST(no_refusal_repeats_a_value)
 {
     for (int i = 0; i < LENGTH(refusals); i++) {
@@ -478,6 +493,7 @@ static Suite *suite(void)
     tcase_add_test(reading, an_empty_body_reads_as_an_empty_object);
     tcase_add_loop_test(reading, a_refusal_names_the_member_and_what_is_allowed, 0,
                         LENGTH(refusals));
+    tcase_add_test(reading, a_length_is_told_as_people_would);
     tcase_add_test(reading, no_refusal_repeats_a_value);
     tcase_add_test(reading, a_bomb_of_brackets_is_harmless);
     tcase_add_test(reading, brackets_inside_strings_do_not_count_as_depth);

@@ -51,16 +51,25 @@ static bool text_fits(const json_t *value, int64_t minimum, int64_t maximum, str
            text_is_clean_utf8(*ret);
 }
 
+/* "of 1 to 128 bytes ", of 16 bytes, or nothing where only the body is bounded. */
+static struct text length_words(const struct reader *reader, const struct json_field *field)
+{
+    if (field->minimum == field->maximum)
+        return arena_format(reader->arena, "of %" PRId64 " bytes ", field->minimum);
+    if (field->maximum >= INT32_MAX)
+        return TEXT("");
+    return arena_format(reader->arena, "of %" PRId64 " to %" PRId64 " bytes ", field->minimum,
+                        field->maximum);
+}
+
 static bool read_text(const struct reader *reader, const char *prefix,
                       const struct json_field *field, const json_t *value, void *target)
 {
     struct text text;
     if (!text_fits(value, field->minimum, field->maximum, &text)) {
         return complain(reader, prefix, field->name,
-                        arena_format(reader->arena,
-                                     "must be a string of %" PRId64 " to %" PRId64
-                                     " bytes without control characters",
-                                     field->minimum, field->maximum));
+                        arena_format(reader->arena, "must be a string %swithout control characters",
+                                     length_words(reader, field).data));
     }
     *(struct text *)target = arena_copy(reader->arena, text);
     return true;
