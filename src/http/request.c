@@ -255,7 +255,8 @@ static bool choose_tenant(struct request *request, struct text named, struct tex
         return true;
     }
     if (!conf_is_name(named)) {
-        request_fail(request, request->body.length > 0 ? ERR_BODY_INVALID : ERR_QUERY_INVALID,
+        bool in_query = request_query(request, "tenant").data != NULL;
+        request_fail(request, in_query ? ERR_QUERY_INVALID : ERR_BODY_INVALID,
                      TEXT("\"tenant\" must match [a-z0-9][a-z0-9._-]{0,62}"), (struct text){0});
         return false;
     }

@@ -10,6 +10,14 @@ LOGIN_MEMBERS = {"tenant", "user_id", "session_id", "access_token", "token_type"
                  "replaced"}
 
 
+def test_a_wrong_tenant_is_told_where_it_stood(shared):
+    wrong = {"user_id": unique(), "tenant": "Acme"}
+    check_problem(shared.call("POST", "/v1/login", wrong, ADMIN), 400, "body_invalid")
+    del wrong["tenant"]
+    answer = shared.call("POST", "/v1/login?tenant=Acme", wrong, ADMIN)
+    assert "tenant" in check_problem(answer, 400, "query_invalid")["detail"]
+
+
 def test_login_answers_with_every_member_of_the_contract(shared):
     user = unique()
     answer = shared.try_login(user, device={"id": "d-1", "type": "phone", "name": "Ann's phone"})
