@@ -465,8 +465,7 @@ def test_the_last_known_policy_holds_in_an_outage_and_over_a_restart_in_it(lonel
         if restarted:
             lonely.stop()
             lonely.start("/livez")
-        wait_until(lambda: lonely.validate(token).status == 200, 3, "stale, but alive")
-        assert lonely.validate(token).json["stale"] is True
+        wait_until(lambda: lonely.validate(token).json.get("stale") is True, 3, "stale, but alive")
         assert is_about(lonely.validate(token).json["idle_expires_at"] - since, 4000)
         answer = shop.call("GET")
         assert answer.status == 200 and answer.json["idle_timeout"] == 4000, answer
