@@ -46,6 +46,13 @@ struct policy_document *policy_restore(struct text json, struct buffer *error);
  * applied: null takes a member back to its default, but must name one that is known. */
 struct policy_document *policy_patch(const struct conf *conf, const struct policy_document *present,
                                      struct text patch, struct buffer *error);
+/* What a key of one tenant may make of a policy: *wanted (NULL: the defaults), but with the members
+ * of the platform (PLATFORM in tbl/policy.h) as they are in the present document, set or not. False
+ * with a sentence if it wants another value for one. `whole`: *wanted was given as a whole, what it
+ * does not say of the platform is no wish; otherwise it is the present document with a patch, and
+ * what is not there was taken away. */
+bool policy_keep_platform(const struct conf *conf, const struct policy_document *present,
+                          bool whole, struct policy_document **wanted, struct buffer *error);
 struct policy_document *policy_ref(struct policy_document *document);
 void policy_unref(struct policy_document **document);
 /* What the tenant has set, compact JSON as it is stored; "{}" for NULL. */

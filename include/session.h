@@ -389,9 +389,11 @@ struct tenant_call {
     struct text given;    /* PUT: the policy; PATCH: the merge patch (RFC 7396) */
     struct text if_match; /* the condition of a change (etag.h), or absent */
     struct text why;      /* END_ALL: the reason that dead tokens tell */
+    bool bound;           /* by a key of this tenant, which leaves the platform's members alone */
 
     struct text policy;     /* in force now: the effective policy, one JSON object */
     char etag[ETAG_LENGTH]; /* of this tenant with this policy */
 };
-/* ERR_PRECONDITION_FAILED, ERR_BODY_INVALID with a sentence about the policy, ERR_TOO_LARGE. */
+/* ERR_PRECONDITION_FAILED, ERR_BODY_INVALID with a sentence about the policy, ERR_TOO_LARGE,
+ * ERR_FORBIDDEN with one about a member of the platform (policy_keep_platform()). */
 void session_tenant(struct tenant_call *call);

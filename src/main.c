@@ -16,9 +16,9 @@ static const char usage[] =
     "                                                 " name ": " help "\n"
 #include "tbl/scopes.h"
 #undef SCOPE
-    "                                                 a tenant that is to be limited must not\n"
-    "                                                 have a key with the scope policy: it sets\n"
-    "                                                 rate, cache_quota and force_logout, too\n"
+    "                                                 rate, cache_quota and force_logout of a\n"
+    "                                                 policy belong to the platform: only keys\n"
+    "                                                 of --tenant \"*\" change them\n"
     "       sessiond keys --tenant TENANT [--user USER] [--config FILE]\n"
     "                                                 print the names of a user's keys in\n"
     "                                                 Redis, or of a tenant's own: name, hash\n"

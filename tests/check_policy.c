@@ -436,6 +436,104 @@ START_TEST(a_patch_that_takes_away_names_what_is_known)
 }
 END_TEST
 
+/* --- what belongs to the platform --- */
+
+/* Which keys of one tenant may write what: the policy that there is (NULL: none), what is wanted
+ * (NULL: nothing, a DELETE), and what is in the end set, or the sentence of refusal. */
+static const struct kept {
+    const char *present, *wanted;
+    bool whole;
+    const char *set, *error;
+} kepts[] = {
+    /* What is left out of a whole policy stays, set or not. */
+    {NULL, "{\"max_devices\":3}", true, "{\"max_devices\":3}", NULL},
+    {"{\"cache_quota\":7,\"max_devices\":9}", "{\"roles\":{\"a\\\"b\":{\"max_devices\":1}}}", true,
+     "{\"cache_quota\":7,\"roles\":{\"a\\\"b\":{\"max_devices\":1}}}", NULL},
+    {"{\"rate\":{\"burst\":5,\"requests_per_second\":4},\"bind\":{\"ip\":\"log\"}}",
+     "{\"bind\":{\"device\":\"log\"},\"device_types\":{\"tv\":{}}}", true,
+     "{\"bind\":{\"device\":\"log\"},\"rate\":{\"requests_per_second\":4,\"burst\":5},"
+     "\"device_types\":{\"tv\":{}}}",
+     NULL},
+    {"{\"force_logout\":false,\"max_devices\":9}", NULL, true, "{\"force_logout\":false}", NULL},
+    {"{\"max_devices\":9}", NULL, true, "{}", NULL},
+    {NULL, NULL, true, "{}", NULL},
+    /* What is in force may be said again; said by the tenant it does not become the tenant's. */
+    {"{\"cache_quota\":7}", "{\"cache_quota\":7,\"force_logout\":true}", true,
+     "{\"cache_quota\":7}", NULL},
+    {NULL, "{\"force_logout\":true,\"rate\":{\"burst\":0}}", true, "{}", NULL},
+    {NULL, "{\"force_logout\":true,\"max_devices\":4}", false, "{\"max_devices\":4}", NULL},
+    {"{\"force_logout\":true}", "{}", false, "{\"force_logout\":true}", NULL},
+    /* Nothing is in it to keep: as it was given. */
+    {NULL, "{\"same_site\":\"lax\",\"max_devices\":4}", true,
+     "{\"same_site\":\"lax\",\"max_devices\":4}", NULL},
+    /* Another value is refused, larger or smaller, and what is taken back. */
+    {NULL, "{\"rate\":{\"requests_per_second\":5}}", true, NULL,
+     "\"rate.requests_per_second\" belongs to the platform: only a key of all tenants can change "
+     "it "
+     "from 0 to 5"},
+    {"{\"cache_quota\":7}", "{\"cache_quota\":8}", true, NULL,
+     "\"cache_quota\" belongs to the platform: only a key of all tenants can change it from 7 to "
+     "8"},
+    {"{\"force_logout\":false}", "{}", false, NULL,
+     "\"force_logout\" belongs to the platform: only a key of all tenants can change it from false "
+     "to true"},
+    {"{\"rate\":{\"logins_per_user_per_minute\":6}}", "{\"rate\":{}}", false, NULL,
+     "\"rate.logins_per_user_per_minute\" belongs to the platform: only a key of all tenants can "
+     "change it from 6 to 0"},
+};
+
+static struct policy_document *parsed(const char *json)
+{
+    struct buffer error = {0};
+    struct policy_document *made = json ? policy_parse(conf, text_of(json), &error) : NULL;
+    ck_assert_msg(error.length == 0, "%s: %s", json, shown(&error));
+    return made;
+}
+
+START_TEST(what_belongs_to_the_platform_stays_with_the_key_of_a_tenant)
+{
+    const struct kept *row = &kepts[_i];
+    struct buffer error = {0};
+    struct policy_document *present = parsed(row->present);
+    document = parsed(row->wanted);
+    bool good = policy_keep_platform(conf, present, row->whole, &document, &error);
+    ck_assert_msg(good == (row->error == NULL), "%s", shown(&error));
+    ck_assert_str_eq(shown(&error), row->error ? row->error : "");
+    if (good) {
+        struct text json = policy_json(document);
+        struct buffer again = {0};
+        struct policy_document *read = policy_parse(conf, json, &again);
+        ck_assert_msg(text_equal(json, text_of(row->set)), "%.*s", (int)json.length, json.data);
+        policy_of_tenant(conf, document, &policy);
+        struct policy same;
+        policy_of_tenant(conf, read, &same);
+        ck_assert_mem_eq(&policy, &same, sizeof(policy));
+        policy_unref(&read);
+    }
+    policy_unref(&present);
+    buffer_free(&error);
+}
+END_TEST
+
+/* A default that changes is in force for whoever only repeated it. */
+START_TEST(who_repeats_a_default_of_the_platform_does_not_hold_on_to_it)
+{
+    struct buffer error = {0}, out = {0};
+    policy_print(conf, NULL, &out);
+    buffer_add_char(&out, '\0');
+    document = parsed(out.data);
+    ck_assert(policy_keep_platform(conf, NULL, true, &document, &error));
+    conf->policy_requests_per_second = 9;
+    conf->policy_force_logout = false;
+    conf->policy_idle_timeout = 900;
+    policy_of_tenant(conf, document, &policy);
+    ck_assert_int_eq(policy.requests_per_second, 9);
+    ck_assert_int_eq(policy.force_logout, false);
+    ck_assert_int_eq(policy.idle_timeout, 1800);
+    buffer_free(&out);
+}
+END_TEST
+
 /* --- who has a say --- */
 
 #define DEMO_TENANT                                                              \
@@ -626,9 +724,9 @@ static char *read_file(const char *path)
 
 struct documented {
     const char *path, *option;
-    size_t offset; /* of the option */
-    bool overridable;
-    bool one_bit; /* one word of the option, not all */
+    size_t offset;  /* of the option */
+    const char *by; /* who may have a value of its own */
+    bool one_bit;   /* one word of the option, not all */
 };
 
 /* "| `access_ttl` | `policy.access_ttl`, 7200 | roles, types | 10 – 31536000 |"; of words up to
@@ -642,9 +740,8 @@ static void expect_row(const struct documented *row, struct buffer *out)
                 option + 1);
     if (number) {
         int64_t initial = *(const int64_t *)(const void *)((const char *)conf + row->offset);
-        buffer_addf(out, ", %lld | %s | %lld – %lld |", (long long)initial,
-                    row->overridable ? "roles, types" : "tenant", (long long)bounds.minimum,
-                    (long long)bounds.maximum);
+        buffer_addf(out, ", %lld | %s | %lld – %lld |", (long long)initial, row->by,
+                    (long long)bounds.minimum, (long long)bounds.maximum);
     }
     buffer_add_char(out, '\0');
 }
@@ -653,10 +750,11 @@ START_TEST(every_member_is_documented)
 {
     static const struct documented rows[] = {
 #define POLICY_MEMBER(kind, path, field, option, bit, say) \
-    {path, #option, offsetof(struct conf, option), say##_MAY, (bit) != 0},
-#define SMALLEST_MAY true
-#define LARGEST_MAY  true
-#define TENANT_MAY   false
+    {path, #option, offsetof(struct conf, option), BY_##say, (bit) != 0},
+#define BY_SMALLEST "roles, types"
+#define BY_LARGEST  "roles, types"
+#define BY_TENANT   "tenant"
+#define BY_PLATFORM "platform"
 #include "tbl/policy.h"
     };
     char *text = read_file(DOCUMENT);
@@ -666,7 +764,8 @@ START_TEST(every_member_is_documented)
         const char *row = strstr(text, expected.data);
         ck_assert_msg(row != NULL, "not in " DOCUMENT ": %s", expected.data + 1);
         size_t length = strcspn(row + 1, "\n");
-        const char *by = rows[i].overridable ? "| roles, types |" : "| tenant |";
+        char by[32];
+        snprintf(by, sizeof(by), "| %s |", rows[i].by);
         ck_assert_msg(memmem(row, length, by, strlen(by)) != NULL, "who may: %s", rows[i].path);
         const char *words = rows[i].one_bit ? NULL : conf_bounds(rows[i].offset).words;
         struct text word;
@@ -700,6 +799,12 @@ static Suite *suite(void)
     tcase_add_test(all, a_patch_begins_with_nothing_and_reaches_into_roles);
     tcase_add_test(all, a_refused_patch_leaves_the_document_alone);
     tcase_add_test(all, a_patch_that_takes_away_names_what_is_known);
+}
+END_TEST
+
+    tcase_add_loop_test(all, what_belongs_to_the_platform_stays_with_the_key_of_a_tenant, 0,
+                        LENGTH(kepts));
+    tcase_add_test(all, who_repeats_a_default_of_the_platform_does_not_hold_on_to_it);
     tcase_add_loop_test(all, roles_and_device_type_have_a_say, 0, LENGTH(says));
     tcase_add_test(all, without_a_document_a_session_has_the_defaults);
     tcase_add_test(all, the_longest_life_is_that_of_any_role_or_type);

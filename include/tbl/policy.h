@@ -8,7 +8,8 @@
  *       FLAG                 true or false, in the configuration one bit of the option
  * path: names in the JSON object, a dot between them; members of one object stand together
  * field: of struct policy; option: field of struct conf that holds the default
- * say: SMALLEST, LARGEST: roles and device types may have a value, of several this one wins; TENANT: they may not
+ * say: SMALLEST, LARGEST: roles and device types may have a value, of several this one wins; TENANT: they may not;
+ *      PLATFORM: neither they, nor keys of one tenant: it is there for the other tenants' sake, or limits these keys
  *
  * POLICY_ORDER(shorter, longer, strictly)  fields: a time that must be shorter than another, or no longer than it
  * POLICY_NEEDS(field, other)               if the first is not 0, the other must not be 0 either */
@@ -37,11 +38,11 @@ POLICY_MEMBER(ENUM, "verify.method", verify_method, policy_verify_method, 0, TEN
 POLICY_MEMBER(FLAG, "self_service.devices", self_devices, policy_self_service, SELF_DEVICES, TENANT)
 POLICY_MEMBER(FLAG, "self_service.kick", self_kick, policy_self_service, SELF_KICK, TENANT)
 POLICY_MEMBER(FLAG, "self_service.logout_all", self_logout_all, policy_self_service, SELF_LOGOUT_ALL, TENANT)
-POLICY_MEMBER(BOOL, "force_logout", force_logout, policy_force_logout, 0, TENANT)
-POLICY_MEMBER(INT, "rate.requests_per_second", requests_per_second, policy_requests_per_second, 0, TENANT)
-POLICY_MEMBER(INT, "rate.burst", burst, policy_burst, 0, TENANT)
-POLICY_MEMBER(INT, "rate.logins_per_user_per_minute", logins_per_user_per_minute, policy_logins_per_user_per_minute, 0, TENANT)
-POLICY_MEMBER(BYTES, "cache_quota", cache_quota, cache_tenant_bytes, 0, TENANT)
+POLICY_MEMBER(BOOL, "force_logout", force_logout, policy_force_logout, 0, PLATFORM)
+POLICY_MEMBER(INT, "rate.requests_per_second", requests_per_second, policy_requests_per_second, 0, PLATFORM)
+POLICY_MEMBER(INT, "rate.burst", burst, policy_burst, 0, PLATFORM)
+POLICY_MEMBER(INT, "rate.logins_per_user_per_minute", logins_per_user_per_minute, policy_logins_per_user_per_minute, 0, PLATFORM)
+POLICY_MEMBER(BYTES, "cache_quota", cache_quota, cache_tenant_bytes, 0, PLATFORM)
 POLICY_MEMBER(SECONDS, "outage_grace", outage_grace, outage_grace, 0, TENANT)
 POLICY_MEMBER(ENUM, "same_site", same_site, policy_same_site, 0, TENANT)
 POLICY_ORDER(access_ttl, refresh_ttl, false)

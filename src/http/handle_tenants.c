@@ -34,6 +34,7 @@ static struct tenant_call *begin_call(struct request *request, enum tenant_actio
     struct tenant_call *call = arena_zalloc(&request->arena, sizeof(*call));
     call->action = action;
     call->given = request->body;
+    call->bound = caller_is_bound(&request->caller);
     if (!path_tenant(request, &call->tenant) || !request_condition(request, &call->if_match))
         return NULL;
     request_begin(request, &call->base, finish_policy);

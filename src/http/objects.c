@@ -1,8 +1,6 @@
 /* Writing the objects that callers get, and the checks that handlers share. */
 #include "objects.h"
 
-#include <string.h>
-
 #include "address.h"
 #include "rates.h"
 
@@ -145,16 +143,13 @@ void answer_pair(struct request *request, unsigned status, const struct operatio
 
 bool token_tenant(struct request *request, struct text *tenant, bool *bound)
 {
-    const struct service_key *key = request->caller.key;
     *tenant = (struct text){0};
-    *bound = false;
+    *bound = caller_is_bound(&request->caller);
     if (request->caller.kind != CALLER_SERVICE)
         return true;
     struct text named = request_query(request, "tenant");
-    bool any = strcmp(key->tenant, "*") == 0;
-    if (any && !named.data)
+    if (!*bound && !named.data)
         return rates_admit_token(request, TOKEN_ACCESS, request->caller.token);
-    *bound = !any;
     return request_tenant(request, named, tenant);
 }
 
@@ -198,9 +193,7 @@ bool check_reason(struct request *request, struct text given, const char *otherw
 
 enum demand demand_of(const struct request *request, enum demand self_service, bool ends)
 {
-    const struct caller *caller = &request->caller;
-    if (caller->kind == CALLER_USER)
+    if (request->caller.kind == CALLER_USER)
         return self_service;
-    bool bound = caller->kind == CALLER_SERVICE && strcmp(caller->key->tenant, "*") != 0;
-    return bound && ends ? DEMAND_FORCE_LOGOUT : DEMAND_NONE;
+    return caller_is_bound(&request->caller) && ends ? DEMAND_FORCE_LOGOUT : DEMAND_NONE;
 }

@@ -201,11 +201,6 @@ static bool is_ending(const struct request *request)
     }
 }
 
-static bool has_key_of_all(const struct request *request)
-{
-    return request->caller.kind == CALLER_SERVICE && strcmp(request->caller.key->tenant, "*") == 0;
-}
-
 enum err rates_admit_caller(struct request *request, struct text *detail)
 {
     const struct caller *caller = &request->caller;
@@ -214,7 +209,7 @@ enum err rates_admit_caller(struct request *request, struct text *detail)
         return ERR_OK;
     if (caller->kind == CALLER_USER)
         within = is_token_within(request, TOKEN_ACCESS, caller->token);
-    else if (caller->kind == CALLER_SERVICE && !has_key_of_all(request))
+    else if (caller_is_bound(caller))
         within = is_tenant_within(request, text_of(caller->key->tenant));
     if (within)
         return ERR_OK;
@@ -230,14 +225,15 @@ static bool is_operators(const struct request *request)
 
 bool rates_admit_tenant(struct request *request, struct text tenant)
 {
-    return request->private->tenant_counted || is_ending(request) || !has_key_of_all(request) ||
-           is_operators(request) || is_tenant_within(request, tenant) || fail(request);
+    return request->private->tenant_counted || is_ending(request) ||
+           caller_is_bound(&request->caller) || is_operators(request) ||
+           is_tenant_within(request, tenant) || fail(request);
 }
 
 bool rates_admit_token(struct request *request, enum token_kind kind, struct text token)
 {
     /* A bound key is judged by its own tenant only, whoever's tokens it presents. */
-    if (request->caller.kind == CALLER_SERVICE && !has_key_of_all(request))
+    if (caller_is_bound(&request->caller))
         return true;
     return request->private->tenant_counted || is_ending(request) ||
            is_token_within(request, kind, token) || fail(request);

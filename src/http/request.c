@@ -246,12 +246,17 @@ bool request_read_body(struct request *request, const struct json_field *fields,
     return true;
 }
 
+bool caller_is_bound(const struct caller *caller)
+{
+    return caller->kind == CALLER_SERVICE && strcmp(caller->key->tenant, "*") != 0;
+}
+
 static bool choose_tenant(struct request *request, struct text named, struct text *ret)
 {
     struct text own = text_of(request->caller.key->tenant);
-    bool all_tenants = text_equal(own, TEXT("*"));
+    bool bound = caller_is_bound(&request->caller);
     if (named.data == NULL) {
-        *ret = all_tenants ? TEXT("default") : own;
+        *ret = bound ? own : TEXT("default");
         return true;
     }
     if (!conf_is_name(named)) {
@@ -260,7 +265,7 @@ static bool choose_tenant(struct request *request, struct text named, struct tex
                      TEXT("\"tenant\" must match [a-z0-9][a-z0-9._-]{0,62}"), (struct text){0});
         return false;
     }
-    if (!all_tenants && !text_equal(own, named)) {
+    if (bound && !text_equal(own, named)) {
         request_fail(request, ERR_TENANT_FORBIDDEN, (struct text){0}, (struct text){0});
         return false;
     }

@@ -59,6 +59,9 @@ struct request {
     struct request_private *private;
 };
 
+/* A service with a key of one tenant. */
+bool caller_is_bound(const struct caller *caller);
+
 /* Session operations: sets context, arena, conf, times, actor; request_of() finds
  * the request again when `done` is called. `operation` is the first member of an object that the
  * handler allocated in the arena. */

@@ -1,4 +1,5 @@
-/* Documents: made out of JSON, packed, counted, printed. */
+/* Documents: made out of JSON, packed, counted, printed; and what of them a tenant's own keys may
+ * not change. */
 #include "policy_private.h"
 
 #include <assert.h>
@@ -6,6 +7,14 @@
 #include <string.h>
 
 enum { DOCUMENT_MAX = 16384 };
+
+/* Bits by enum policy_member. */
+static const uint32_t of_platform = 0
+#define POLICY_MEMBER(kind, path, field, option, bit, say) \
+    | (uint32_t)(POLICY_SAY_##say == POLICY_SAY_PLATFORM) << POLICY_ID_##field
+#include "tbl/policy.h"
+    ;
+#define ALL_MEMBERS (UINT32_MAX >> (32 - POLICY_MEMBERS))
 
 /* --- packing --- */
 
@@ -208,14 +217,16 @@ static void enter_group(struct json_writer *writer, const char *from, const char
     }
 }
 
-static void print_members(struct json_writer *writer, struct policy *policy)
+/* The members of these bits. */
+static void print_members(struct json_writer *writer, struct policy *policy, uint32_t set)
 {
     const char *before = "";
-    for (unsigned i = 0; i < POLICY_MEMBERS; i++) {
-        const char *path = policy_rows[i].path, *dot = strchr(path, '.');
+    for (uint32_t left = set; left != 0; left &= left - 1) {
+        enum policy_member member = (enum policy_member)__builtin_ctz(left);
+        const char *path = policy_rows[member].path, *dot = strchr(path, '.');
         enter_group(writer, before, path);
         json_name(writer, dot ? dot + 1 : path);
-        policy_print_value(writer, i, *policy_value(policy, i));
+        policy_print_value(writer, member, *policy_value(policy, member));
         before = path;
     }
     enter_group(writer, before, NULL);
@@ -236,8 +247,10 @@ static void print_name(struct json_writer *writer, struct text name, bool escape
     buffer_free(&inside);
 }
 
-static void print_named(struct json_writer *writer, const struct policy_named *named, bool escaped)
+static void print_named(struct json_writer *writer, const char *list,
+                        const struct policy_named *named, bool escaped)
 {
+    json_name(writer, list);
     json_open_object(writer);
     for (size_t i = 0; i < named->count; i++) {
         const struct policy_override *one = &named->items[i];
@@ -261,10 +274,73 @@ void policy_print(const struct conf *conf, const struct policy_document *documen
     struct policy policy;
     policy_of_tenant(conf, document, &policy);
     json_open_object(&writer);
-    print_members(&writer, &policy);
-    json_name(&writer, "roles");
-    print_named(&writer, document ? &document->roles : &none, true);
-    json_name(&writer, "device_types");
-    print_named(&writer, document ? &document->types : &none, false);
+    print_members(&writer, &policy, ALL_MEMBERS);
+    print_named(&writer, "roles", document ? &document->roles : &none, true);
+    print_named(&writer, "device_types", document ? &document->types : &none, false);
     json_close_object(&writer);
+}
+
+/* --- what belongs to the platform --- */
+
+static void refuse_change(enum policy_member member, struct policy *now, struct policy *then,
+                          struct buffer *error)
+{
+    struct json_writer writer = {.out = error};
+    buffer_addf(error,
+                "\"%s\" belongs to the platform: only a key of all tenants can change it from ",
+                policy_rows[member].path);
+    policy_print_value(&writer, member, *policy_value(now, member));
+    buffer_add_literal(error, " to ");
+    writer.comma = false;
+    policy_print_value(&writer, member, *policy_value(then, member));
+}
+
+/* A document with these members set, and the roles and device types of another. */
+static struct policy_document *make_anew(const struct policy_document *other, uint32_t set,
+                                         struct policy *policy)
+{
+    static const struct policy_named none;
+    struct policy_draft draft = {.tenant.set = set,
+                                 .roles = other ? other->roles : none,
+                                 .types = other ? other->types : none};
+    for (unsigned i = 0; i < POLICY_MEMBERS; i++)
+        draft.tenant.values[i] = *policy_value(policy, i);
+    struct buffer json = {0};
+    struct json_writer writer = {.out = &json};
+    json_open_object(&writer);
+    print_members(&writer, policy, set);
+    if (draft.roles.count > 0)
+        print_named(&writer, "roles", &draft.roles, true);
+    if (draft.types.count > 0)
+        print_named(&writer, "device_types", &draft.types, false);
+    json_close_object(&writer);
+    struct policy_document *document = pack(&draft, buffer_text(&json));
+    buffer_free(&json);
+    return document;
+}
+
+bool policy_keep_platform(const struct conf *conf, const struct policy_document *present,
+                          bool whole, struct policy_document **wanted, struct buffer *error)
+{
+    struct policy now, then;
+    uint32_t set = *wanted ? (*wanted)->set : 0;
+    uint32_t kept = present ? present->set & of_platform : 0;
+    policy_of_tenant(conf, present, &now);
+    policy_of_tenant(conf, *wanted, &then);
+    for (uint32_t left = of_platform; left != 0; left &= left - 1) {
+        enum policy_member member = (enum policy_member)__builtin_ctz(left);
+        int64_t present_value = *policy_value(&now, member), *value = policy_value(&then, member);
+        bool wished = !whole || (set & 1u << member) != 0;
+        if (wished && *value != present_value) {
+            refuse_change(member, &now, &then, error);
+            return false;
+        }
+        *value = present_value;
+    }
+    if ((set & of_platform) == kept)
+        return true;
+    struct policy_document *made = make_anew(*wanted, (set & ~of_platform) | kept, &then);
+    policy_unref(wanted);
+    *wanted = made;
+    return true;
 }

@@ -23,8 +23,8 @@ enum policy_kind {
     POLICY_FLAG
 };
 
-/* Who has a say besides the tenant, and which value wins. */
-enum policy_say { POLICY_SAY_TENANT, POLICY_SAY_SMALLEST, POLICY_SAY_LARGEST };
+/* Who has a say besides the tenant, and which value wins; or that the platform alone has one. */
+enum policy_say { POLICY_SAY_TENANT, POLICY_SAY_SMALLEST, POLICY_SAY_LARGEST, POLICY_SAY_PLATFORM };
 
 struct policy_row {
     const char *path;
@@ -51,7 +51,7 @@ struct policy_settings {
 };
 _Static_assert(POLICY_MEMBERS <= 32, "a bit for each member");
 
-/* Members that roles and device types may have, the first rows: those whose say is not TENANT. */
+/* Members that roles and device types may have, the first rows: those that say which value wins. */
 enum { POLICY_OVERRIDES = POLICY_ID_max_devices + 1, POLICY_NAMED_MAX = 64, POLICY_NAME_MAX = 128 };
 
 /* A role or a device type. */

@@ -101,7 +101,7 @@ static bool refuse_value(const struct reader *reader, const struct level *level,
 static bool is_at(const struct level *level, const struct policy_row *row)
 {
     return strncmp(row->path, level->path, strlen(level->path)) == 0 &&
-           (!level->named || row->say != POLICY_SAY_TENANT);
+           (!level->named || row->say == POLICY_SAY_SMALLEST || row->say == POLICY_SAY_LARGEST);
 }
 
 static bool refuse_name(const struct reader *reader, const struct level *level, const char *name)

@@ -87,29 +87,46 @@ static void refuse_with(struct operation *operation, enum err err, const struct 
 
 /* --- deciding --- */
 
-/* The policy that is asked for, NULL for none; false with the operation refused. */
+/* The policy that is asked for as it stands, NULL for none or with a sentence in *error. */
+static struct policy_document *read_policy(const struct tenant_call *call,
+                                           const struct tenant *present, struct buffer *error)
+{
+    const struct conf *conf = call->base.conf;
+    switch (call->action) {
+    case TENANT_PUT:
+        return policy_parse(conf, call->given, error);
+    case TENANT_PATCH:
+        return policy_patch(conf, present->policy, call->given, error);
+    case TENANT_DELETE:
+        return NULL;
+    default:
+        return policy_ref(present->policy);
+    }
+}
+
+/* The policy that is to be, NULL for none; false with the operation refused. */
 static bool make_policy(struct tenant_call *call, const struct tenant *present,
                         struct policy_document **ret)
 {
-    struct operation *operation = &call->base;
     struct buffer error = {0};
-    bool wanted = call->action != TENANT_DELETE;
-    *ret = NULL;
-    if (call->action == TENANT_END_ALL)
-        *ret = present->policy ? policy_ref(present->policy) : NULL;
-    else if (call->action == TENANT_PUT)
-        *ret = policy_parse(operation->conf, call->given, &error);
-    else if (call->action == TENANT_PATCH)
-        *ret = policy_patch(operation->conf, present->policy, call->given, &error);
-    if (*ret && policy_json(*ret).length > POLICY_MAX) {
-        policy_unref(ret);
+    enum err err = ERR_OK;
+    bool whole = call->action != TENANT_PATCH;
+    *ret = read_policy(call, present, &error);
+    if (error.length > 0) {
+        err = ERR_BODY_INVALID;
+    } else if (call->bound &&
+               !policy_keep_platform(call->base.conf, present->policy, whole, ret, &error)) {
+        err = ERR_FORBIDDEN;
+    } else if (policy_json(*ret).length > POLICY_MAX) {
         buffer_addf(&error, "The policy has more than %d bytes", POLICY_MAX);
-        refuse_with(operation, ERR_TOO_LARGE, &error);
-    } else if (!*ret && wanted && error.length > 0) {
-        refuse_with(operation, ERR_BODY_INVALID, &error);
+        err = ERR_TOO_LARGE;
+    }
+    if (err != ERR_OK) {
+        policy_unref(ret);
+        refuse_with(&call->base, err, &error);
     }
     buffer_free(&error);
-    return operation->err == ERR_OK;
+    return err == ERR_OK;
 }
 
 static bool condition_holds(struct tenant_call *call, const struct tenant *present)

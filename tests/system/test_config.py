@@ -124,10 +124,10 @@ def test_version_and_help_are_printed():
         assert word in usage.stdout
 
 
-def test_help_says_what_each_scope_opens_and_whom_not_to_give_policy():
+def test_help_says_what_each_scope_opens_and_what_is_kept_from_keys_of_a_tenant():
     usage = " ".join(sessiond("--help").stdout.split())
-    for words in ("validate: validate tokens", "policy: set all of a tenant's policy, its rate too",
-                  "must not have a key with the scope policy"):
+    for words in ("validate: validate tokens", "policy: set a tenant's policy, log the tenant out",
+                  'belong to the platform: only keys of --tenant "*" change them'):
         assert words in usage, words
 
 

@@ -151,9 +151,9 @@ def named(path, tenant):
     return "" if "{tenant}" in path or "{code}" in path else f"?tenant={tenant}"
 
 
-def send(scene, route, bearer, query="", tenant="acme", headers=None):
+def send(scene, route, bearer, query="", tenant="acme", headers=None, body=None):
     method, template = route
-    body = ROUTES[route][2]
+    body = body or ROUTES[route][2]
     path = template.format(session_id=scene.second["session_id"], user_id=scene.user,
                            tenant=tenant, code="token_invalid")
     if path == "*":
@@ -201,6 +201,18 @@ def column_own_key_names_its_tenant(scene, route):
 def column_own_key_names_another_tenant(scene, route):
     answer = as_service(scene, route, "acme", named(route[1], "globex"), "globex")
     return answer, expect(route, 403, 403, 403)
+
+
+def column_own_key_lifts_its_limits(scene, route):
+    """What belongs to the platform, in a policy that the tenant may change otherwise."""
+    if "/policy" not in route[1] or not ROUTES[route][2]:
+        return None
+    for limit in ({"force_logout": False}, {"rate": {"requests_per_second": 1000000}},
+                  {"cache_quota": 1099511627776}):
+        answer = send(scene, route, key("acme"), body=lambda s: {**limit, "max_devices": 9})
+        if answer.status != 403:
+            break
+    return answer, 403
 
 
 def column_key_without_the_scope(scene, route):

@@ -3,6 +3,7 @@ the end of all sessions of a tenant."""
 
 import json
 import re
+import signal
 import time
 
 import pytest
@@ -433,6 +434,74 @@ def test_keys_of_a_tenant_that_may_not_force_logouts(start):
     check_dead(daemon.validate(second["access_token"]), "logged_out", "platform")
     platform.put(force_logout=True)
     check_ended(own.end_all(), [])
+
+
+def test_a_key_of_a_tenant_leaves_alone_what_belongs_to_the_platform(start):
+    """Limits that protect the other tenants, and the right to end sessions: repeated, left out or
+    deleted by the tenant's own key they stay as the platform has set them; another value is 403."""
+    keys = {"platform": (new_key(), ALL, "*"), "own": (new_key(), ALL, "shop")}
+    daemon = start(keys=keys, policy__logins_per_user_per_minute=50)
+    platform, own = (Tenant(daemon, "shop", keys[name][0]) for name in ("platform", "own"))
+    limits = {"rate": {"requests_per_second": 900, "burst": 950, "logins_per_user_per_minute": 50},
+              "cache_quota": 65536, "force_logout": False}
+    platform.put(rate={"requests_per_second": 900, "burst": 950}, cache_quota=65536,
+                 force_logout=False, idle_timeout=900)
+
+    def limits_hold(policy):
+        return {name: policy[name] for name in limits} == limits
+    wishes = [("rate.requests_per_second", {"rate": {"requests_per_second": 1000}}, "900 to 1000"),
+              ("rate.requests_per_second", {"rate": {"requests_per_second": 1, "burst": 1}}, "to 1"),
+              ("rate.burst", {"rate": {"requests_per_second": 900, "burst": 951}}, "951"),
+              ("rate.logins_per_user_per_minute", {"rate": {"logins_per_user_per_minute": 0}}, "50"),
+              ("cache_quota", {"cache_quota": 0}, "65536 to 0"),
+              ("force_logout", {"force_logout": True}, "false to true")]
+    taken_back = [("rate.requests_per_second", {"rate": None}, "900 to 0"),
+                  ("rate.burst", {"rate": {"burst": None}}, "950 to 0"),
+                  ("cache_quota", {"cache_quota": None}, "to 0"),
+                  ("force_logout", {"force_logout": None}, "to true")]
+    before = own.call("GET").header("ETag")
+    for calls, methods in ((wishes, ("PUT", "PATCH")), (taken_back, ("PATCH",))):
+        for member, body, words in calls:
+            for method in methods:
+                answer = own.call(method, {**body, "max_devices": 4})
+                problem = check_problem(answer, 403, "forbidden")
+                assert f'"{member}" belongs to the platform' in problem["detail"], problem
+                assert words in problem["detail"], problem
+                line = daemon.node.audit_of(answer.header("X-Request-Id"))
+                assert line["event.outcome"] == "failure", line
+    assert own.call("GET").header("ETag") == before
+
+    # What is shown can be edited and put back, with the condition too.
+    shown = own.get()
+    answer = own.call("PUT", {**shown, "max_devices": 4}, If_Match=before)
+    assert answer.status == 200 and answer.json == {**shown, "max_devices": 4}, answer
+    # What is left out or deleted is the tenant's own alone.
+    for answer, wanted in [(own.put(max_devices=3), (3, 1800)),
+                           (own.patch(idle_timeout=600, force_logout=False), (3, 600)),
+                           (own.call("DELETE"), (10, 1800))]:
+        assert answer.status == 200 and limits_hold(answer.json), answer
+        assert (answer.json["max_devices"], answer.json["idle_timeout"]) == wanted, answer
+    problem = check_problem(own.end_all(), 403, "forbidden")
+    assert "force_logout" in problem["detail"], problem
+
+    # The platform's key changes, leaves out and deletes.
+    assert platform.patch(cache_quota=1).json["cache_quota"] == 1
+    assert own.put().json["cache_quota"] == 1
+    assert platform.put(max_devices=3).json["cache_quota"] == 0
+    platform.put(**limits)
+    assert platform.call("DELETE").json["force_logout"] is True
+    check_ended(own.end_all(), [])
+
+
+def test_whoever_repeats_the_platforms_default_gets_tomorrows(start):
+    keys = {"platform": (new_key(), ALL, "*"), "own": (new_key(), ALL, "shop")}
+    daemon = start(keys=keys)
+    own = Tenant(daemon, "shop", keys["own"][0])
+    assert own.put(**own.get()).json["rate"]["requests_per_second"] == 0
+    daemon.node.write_config(policy__requests_per_second=500)
+    daemon.node.signal(signal.SIGHUP)
+    wait_until(lambda: own.get()["rate"]["requests_per_second"] == 500, 5, "the reload")
+    assert own.get()["idle_timeout"] == 1800
 
 
 # --- without Redis ---
