@@ -1,4 +1,5 @@
-/* Entity tags, and the condition If-Match (RFC 9110 sections 8.8.3 and 13.1.1). */
+/* Entity tags, and the conditions If-Match and If-None-Match (RFC 9110 sections 8.8.3, 13.1.1 and
+ * 13.1.2). */
 #pragma once
 
 #include "crypto.h"
@@ -11,8 +12,11 @@
 void etag_print(const struct keyring *keyring, const struct text *parts, size_t count,
                 char ret[ETAG_LENGTH]);
 
-/* True for the value of an If-Match: "*", or a list of entity tags with at least one in it. */
-bool etag_is_condition(struct text if_match);
+/* True for the value of either: "*", or a list of entity tags with at least one in it. */
+bool etag_is_condition(struct text tags);
 /* True if the condition holds where this is the present tag. Weak tags never match; an absent
  * condition always holds. */
 bool etag_holds(struct text if_match, const char etag[ETAG_LENGTH]);
+/* True if whoever sends this If-None-Match has what this is the tag of, so that 304 says enough. A
+ * weak tag is as good as a strong one; an absent one says nothing. */
+bool etag_is_known(struct text if_none_match, const char etag[ETAG_LENGTH]);

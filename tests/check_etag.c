@@ -1,4 +1,4 @@
-/* Entity tags and If-Match. */
+/* Entity tags, If-Match and If-None-Match. */
 #include <check.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,47 +11,54 @@
 #define OURS "\"0123456789abcdef\""
 
 static const struct condition {
-    const char *if_match;
-    bool well_formed, holds;
+    const char *tags;
+    bool well_formed;
+    bool holds; /* as If-Match */
+    bool known; /* as If-None-Match */
 } conditions[] = {
-    {"*", true, true},
-    {OURS, true, true},
-    {"  " OURS "\t", true, true},
-    {"\"other\", " OURS, true, true},
-    {"\"other\"," OURS ",\"third\"", true, true},
-    {",, " OURS " ,", true, true},
-    {"\"with,comma\", " OURS, true, true},
-    {"\"\"", true, false},
-    {"\"other\"", true, false},
-    {"W/" OURS, true, false},
-    {"W/" OURS ", " OURS, true, true},
-    {"\"0123456789abcde\"", true, false},
-    {"", false, false},
-    {" , ", false, false},
-    {"0123456789abcdef", false, false},
-    {"\"0123456789abcdef", false, false},
-    {OURS "x", false, true},
-    {"\"a\"" OURS, false, true},
-    {"*, " OURS, false, false},
-    {"\"with blank \"", false, false},
-    {"w/" OURS, false, false},
-    {"W/", false, false},
-    {"\"", false, false},
+    {"*", true, true, true},
+    {OURS, true, true, true},
+    {"  " OURS "\t", true, true, true},
+    {"\"other\", " OURS, true, true, true},
+    {"\"other\"," OURS ",\"third\"", true, true, true},
+    {",, " OURS " ,", true, true, true},
+    {"\"with,comma\", " OURS, true, true, true},
+    {"\"\"", true, false, false},
+    {"\"other\"", true, false, false},
+    {"W/" OURS, true, false, true},
+    {"\"other\", W/" OURS, true, false, true},
+    {"W/\"other\"", true, false, false},
+    {"W/" OURS ", " OURS, true, true, true},
+    {"\"0123456789abcde\"", true, false, false},
+    {"", false, false, false},
+    {" , ", false, false, false},
+    {"0123456789abcdef", false, false, false},
+    {"\"0123456789abcdef", false, false, false},
+    {OURS "x", false, false, false},
+    {"\"a\"" OURS, false, false, false},
+    {"*, " OURS, false, false, false},
+    {"\"with blank \"", false, false, false},
+    {"w/" OURS, false, false, false},
+    {"W/", false, false, false},
+    {"\"", false, false, false},
 };
 
 START_TEST(a_condition_is_read_as_the_standard_says)
 {
     const struct condition *row = &conditions[_i];
-    ck_assert_msg(etag_is_condition(text_of(row->if_match)) == row->well_formed, "%s",
-                  row->if_match);
-    if (row->well_formed)
-        ck_assert_msg(etag_holds(text_of(row->if_match), OURS) == row->holds, "%s", row->if_match);
+    struct text tags = text_of(row->tags);
+    ck_assert_msg(etag_is_condition(tags) == row->well_formed, "%s", row->tags);
+    if (!row->well_formed)
+        return;
+    ck_assert_msg(etag_holds(tags, OURS) == row->holds, "%s", row->tags);
+    ck_assert_msg(etag_is_known(tags, OURS) == row->known, "%s", row->tags);
 }
 END_TEST
 
-START_TEST(without_a_condition_anything_holds)
+START_TEST(without_a_condition_anything_holds_and_nothing_is_known)
 {
     ck_assert(etag_holds((struct text){0}, OURS));
+    ck_assert(!etag_is_known((struct text){0}, OURS));
     ck_assert(!etag_is_condition((struct text){0}));
 }
 END_TEST
@@ -83,7 +90,7 @@ static Suite *make_suite(void)
     TCase *all = tcase_create("all");
     tcase_add_loop_test(all, a_condition_is_read_as_the_standard_says, 0,
                         sizeof(conditions) / sizeof(conditions[0]));
-    tcase_add_test(all, without_a_condition_anything_holds);
+    tcase_add_test(all, without_a_condition_anything_holds_and_nothing_is_known);
     tcase_add_test(all, a_tag_is_of_its_content_and_is_itself_a_condition);
     suite_add_tcase(suite, all);
     return suite;

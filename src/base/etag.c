@@ -1,4 +1,4 @@
-/* Reading If-Match, making tags. */
+/* Reading conditions, making tags. */
 #include "etag.h"
 
 #include <string.h>
@@ -52,32 +52,42 @@ static void skip_separators(struct text *rest)
         skip(rest, 1);
 }
 
-bool etag_is_condition(struct text if_match)
+bool etag_is_condition(struct text tags)
 {
     struct text tag;
     size_t count = 0;
     bool weak;
-    if (text_equal(if_match, TEXT("*")))
+    if (text_equal(tags, TEXT("*")))
         return true;
-    for (skip_separators(&if_match); if_match.length > 0; skip_separators(&if_match), count++)
-        if (!take_tag(&if_match, &tag, &weak) ||
-            (if_match.length > 0 && !is_separator(if_match.data[0])))
+    for (skip_separators(&tags); tags.length > 0; skip_separators(&tags), count++)
+        if (!take_tag(&tags, &tag, &weak) || (tags.length > 0 && !is_separator(tags.data[0])))
             return false;
     return count > 0;
 }
 
-bool etag_holds(struct text if_match, const char etag[ETAG_LENGTH])
+/* True for "*", and if the tag is one of the list. */
+static bool is_among(struct text tags, const char *etag, bool weak_ones_too)
 {
     const struct text present = {etag, ETAG_LENGTH};
     struct text tag;
     bool weak;
-    if (!if_match.data || text_equal(if_match, TEXT("*")))
+    if (text_equal(tags, TEXT("*")))
         return true;
-    for (skip_separators(&if_match); if_match.length > 0; skip_separators(&if_match)) {
-        if (!take_tag(&if_match, &tag, &weak))
+    for (skip_separators(&tags); tags.length > 0; skip_separators(&tags)) {
+        if (!take_tag(&tags, &tag, &weak))
             return false;
-        if (!weak && text_equal(tag, present))
+        if ((!weak || weak_ones_too) && text_equal(tag, present))
             return true;
     }
     return false;
+}
+
+bool etag_holds(struct text if_match, const char etag[ETAG_LENGTH])
+{
+    return !if_match.data || is_among(if_match, etag, false);
+}
+
+bool etag_is_known(struct text if_none_match, const char etag[ETAG_LENGTH])
+{
+    return if_none_match.data && is_among(if_none_match, etag, true);
 }

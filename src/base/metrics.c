@@ -59,7 +59,7 @@ static void add_status(unsigned status)
 
 void metrics_define_routes(const char *const *methods, const char *const *templates, size_t count)
 {
-    static const unsigned successes[] = {200, 201, 202, 204};
+    static const unsigned successes[] = {200, 201, 202, 204, 304};
     assert(!own && routes.count == 0);
     routes.methods = methods;
     routes.templates = templates;

@@ -162,6 +162,20 @@ void request_answer(struct request *request, unsigned status, bool no_store)
     answer_now(request, status, "application/json", no_store);
 }
 
+/* Of a 304 libmicrohttpd sends no body, but the length that it would have, which is what may stand
+ * there (RFC 9110 section 8.6). */
+void request_answer_tagged(struct request *request, struct text body, const char etag[ETAG_LENGTH])
+{
+    struct text tags = request->private->headers.values[HEADER_IF_NONE_MATCH];
+    bool known = text_equal(request->method, TEXT("GET")) && etag_is_known(tags, etag);
+    request_header(request, "ETag", (struct text){etag, ETAG_LENGTH});
+    buffer_add_text(request_body(request), body);
+    if (known)
+        answer_now(request, MHD_HTTP_NOT_MODIFIED, NULL, true);
+    else
+        request_answer(request, MHD_HTTP_OK, true);
+}
+
 void request_answer_as(struct request *request, unsigned status, const char *content_type)
 {
     answer_now(request, status, content_type, false);

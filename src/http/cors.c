@@ -9,9 +9,9 @@
 #include "worker.h"
 
 /* What pages may send and read beyond what the Fetch standard always lets them. */
-#define REQUEST_HEADERS                                                                        \
-    "Authorization, Content-Type, If-Match, X-Device-Fingerprint, X-Request-Id, traceparent, " \
-    "tracestate"
+#define REQUEST_HEADERS                                                                          \
+    "Authorization, Content-Type, If-Match, If-None-Match, X-Device-Fingerprint, X-Request-Id, " \
+    "traceparent, tracestate"
 #define ANSWER_HEADERS                                                   \
     "ETag, RateLimit, RateLimit-Policy, Retry-After, WWW-Authenticate, " \
     "X-Request-Id, X-Session-Stale"

@@ -28,6 +28,7 @@ static const struct known_header {
     KNOWN(HEADER_FETCH_SITE, "Sec-Fetch-Site", true),
     KNOWN(HEADER_WANTED_METHOD, "Access-Control-Request-Method", true),
     KNOWN(HEADER_IF_MATCH, "If-Match", true),
+    KNOWN(HEADER_IF_NONE_MATCH, "If-None-Match", true),
 #undef KNOWN
 };
 

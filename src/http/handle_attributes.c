@@ -7,13 +7,10 @@ static void finish_attributes(struct operation *operation)
     struct request *request = request_of(operation);
     const struct attributes *attributes = (const struct attributes *)operation;
     request_note(request, operation);
-    if (operation->err != ERR_OK) {
+    if (operation->err == ERR_OK)
+        request_answer_tagged(request, attributes->json, attributes->etag);
+    else
         request_fail_operation(request, operation);
-        return;
-    }
-    buffer_add_text(request_body(request), attributes->json);
-    request_header(request, "ETag", (struct text){attributes->etag, ETAG_LENGTH});
-    request_answer(request, 200, true);
 }
 
 static void begin(struct request *request, enum attributes_action action, struct text given)
@@ -24,7 +21,7 @@ static void begin(struct request *request, enum attributes_action action, struct
     attributes->token = request->caller.token;
     attributes->action = action;
     attributes->given = given;
-    if (action != ATTRIBUTES_GET && !request_condition(request, &attributes->if_match))
+    if (!request_condition(request, &attributes->if_match))
         return;
     request_begin(request, &attributes->base, finish_attributes);
     session_attributes(attributes);

@@ -2,19 +2,13 @@
 #include "handlers.h"
 #include "objects.h"
 
-static void answer_policy(struct request *request, const struct tenant_call *call)
-{
-    request_header(request, "ETag", (struct text){call->etag, ETAG_LENGTH});
-    buffer_add_text(request_body(request), call->policy);
-    request_answer(request, 200, true);
-}
-
 static void finish_policy(struct operation *operation)
 {
     struct request *request = request_of(operation);
+    const struct tenant_call *call = (const struct tenant_call *)operation;
     request_note(request, operation);
     if (operation->err == ERR_OK)
-        answer_policy(request, (const struct tenant_call *)operation);
+        request_answer_tagged(request, call->policy, call->etag);
     else
         request_fail_operation(request, operation);
 }

@@ -223,14 +223,22 @@ bool request_is_of_type(struct request *request, const char *type)
     return false;
 }
 
-bool request_condition(struct request *request, struct text *ret)
+static bool check_tags(struct request *request, const char *name, struct text tags)
 {
-    *ret = request->private->headers.values[HEADER_IF_MATCH];
-    if (!ret->data || etag_is_condition(*ret))
+    if (!tags.data || etag_is_condition(tags))
         return true;
     request_fail(request, ERR_HEADER_INVALID,
-                 TEXT("If-Match must be * or entity tags in their quotes"), (struct text){0});
+                 arena_format(&request->arena, "%s must be * or entity tags in their quotes", name),
+                 (struct text){0});
     return false;
+}
+
+bool request_condition(struct request *request, struct text *ret)
+{
+    const struct text *values = request->private->headers.values;
+    *ret = values[HEADER_IF_MATCH];
+    return check_tags(request, "If-Match", values[HEADER_IF_MATCH]) &&
+           check_tags(request, "If-None-Match", values[HEADER_IF_NONE_MATCH]);
 }
 
 bool request_read_body(struct request *request, const struct json_field *fields, size_t count,

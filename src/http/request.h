@@ -77,6 +77,9 @@ void request_header(struct request *request, const char *name, struct text value
 /* Answers with what is in request_body(), as application/json. Tokens in the answer: pass no_store.
  * Exactly one of request_answer and request_fail is called, once. */
 void request_answer(struct request *request, unsigned status, bool no_store);
+/* Answers 200 with `body`, as request_answer() does with no_store, and its tag; a GET whose
+ * If-None-Match has this tag 304, with the tag alone. request_condition() was asked before. */
+void request_answer_tagged(struct request *request, struct text body, const char etag[ETAG_LENGTH]);
 /* Answers with problem+json: type, title, status, detail, code, request_id, and `members` (JSON
  * members without braces, may be absent). Adds WWW-Authenticate for 401, Retry-After where the row
  * has one. `detail` may be absent. */
@@ -99,8 +102,8 @@ bool request_read_body(struct request *request, const struct json_field *fields,
 bool request_is_of_type(struct request *request, const char *type);
 /* The media type of merge patches (RFC 7396), the one that PATCH takes here. */
 #define MERGE_PATCH "application/merge-patch+json"
-/* If-Match, for etag_holds(); absent if there is none. If it is none of the kind answers 400 and
- * returns false. */
+/* If-Match, for etag_holds(); absent if there is none. If it or If-None-Match is none of the kind
+ * answers 400 and returns false. */
 bool request_condition(struct request *request, struct text *ret);
 /* The tenant a service call is about: the key's own, or for "*" keys the named one (absent:
  * "default"). On a foreign or malformed tenant answers and returns false. */

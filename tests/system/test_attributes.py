@@ -136,6 +136,19 @@ def test_other_tenants_scopes_and_dead_tokens_get_nothing(shared):
     check_dead(patch(shared, token, {"x": 1}), "logged_out")
 
 
+def test_who_has_the_attributes_is_told_304(shared):
+    token = shared.login()["access_token"]
+    tag = check_attributes(put(shared, token, {"n": 1}), {"n": 1})
+    for known in (tag, f'"x", W/{tag}', "*"):
+        answer = get(shared, token, headers={"If-None-Match": known})
+        assert (answer.status, answer.body, answer.header("ETag")) == (304, b"", tag), answer
+    put(shared, token, {"n": 2})
+    check_attributes(get(shared, token, headers={"If-None-Match": tag}), {"n": 2})
+    answer = get(shared, token, headers={"If-None-Match": tag[1:]})
+    assert "If-None-Match" in check_problem(answer, 400, "header_invalid")["detail"], answer
+    check_problem(get(shared, "sa_" + "x" * 43, headers={"If-None-Match": "*"}), 401, "token_invalid")
+
+
 def test_if_match_lets_through_only_what_was_seen(shared):
     token = shared.login(attributes={"n": 1})["access_token"]
     first = check_attributes(get(shared, token), {"n": 1})

@@ -386,8 +386,8 @@ def test_a_preflight_of_a_known_origin_is_answered_on_every_path(site, path):
         assert found["access-control-allow-origin"] == origin
         assert words(found["access-control-allow-methods"]) == {m.lower() for m in PATHS[path]}
         assert words(found["access-control-allow-headers"]) >= {
-            "authorization", "content-type", "if-match", "x-device-fingerprint", "x-request-id",
-            "traceparent"}
+            "authorization", "content-type", "if-match", "if-none-match",
+            "x-device-fingerprint", "x-request-id", "traceparent"}
         assert "x-session-token" not in words(found["access-control-allow-headers"])
         assert found["access-control-allow-credentials"] == "true"
         assert found["access-control-max-age"] == "600"

@@ -242,6 +242,31 @@ def test_a_condition_that_does_not_hold_is_412(tenant):
     assert tenant.get()["max_devices"] == 5
 
 
+def test_who_has_what_is_in_force_is_told_304(tenant):
+    """RFC 9110 section 13.1.2: any tag of the list, weak ones too; 304 has the tag and no body."""
+    old, tag = (tenant.put(max_devices=n).header("ETag") for n in (3, 4))
+    length = len(tenant.call("GET").body)
+    for known in (tag, f"W/{tag}", f'"x", {tag}', "*"):
+        answer = tenant.call("GET", If_None_Match=known)
+        assert (answer.status, answer.body) == (304, b""), answer
+        assert answer.header("ETag") == tag and answer.header("Content-Type") is None, answer
+        assert answer.header("Cache-Control") == "no-store", answer
+        assert answer.header("Content-Length") == str(length), "that of a 200, or none"
+        line = tenant.daemon.node.audit_of(answer.header("X-Request-Id"))
+        assert line["event.outcome"] == "success", line
+        assert line["http.response.status_code"] == 304, line
+    for known in (old, f'"x", W/{old}', '"' + tag[2:]):
+        answer = tenant.call("GET", If_None_Match=known)
+        assert answer.status == 200 and answer.json["max_devices"] == 4, answer
+    for known in ("x", tag[:-1], ""):
+        problem = check_problem(tenant.call("GET", If_None_Match=known), 400, "header_invalid")
+        assert "If-None-Match" in problem["detail"], problem
+    labels = {"route": "/v1/tenants/{tenant}/policy", "method": "GET", "status": "304"}
+    assert tenant.daemon.node.metric("sessiond_http_requests_total", **labels) >= 4, labels
+    # Of changes it is no condition.
+    assert tenant.call("PUT", {"max_devices": 5}, If_None_Match="*").status == 200
+
+
 def test_of_parallel_changes_with_one_condition_one_is_made(tenant):
     tag = tenant.put(max_devices=3).header("ETag")
     answers = at_once(9, lambda n: tenant.call("PATCH", {"max_devices": 100 + n}, node=n % 3,
