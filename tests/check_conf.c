@@ -103,6 +103,7 @@ START_TEST(values_of_every_type_are_read)
                              "http://localhost:3000 http://[::1]:3000 https://[2001:db8::1]:8443 "
                              "capacitor://localhost http://shop.localhost:3000\n"
                              "cookie_name = __Host-shop.1\n"
+                             "cookie = no\n"
                              "[server]\n"
                              "header_timeout = 2m\n"
                              "workers = 7\n"
@@ -122,6 +123,7 @@ START_TEST(values_of_every_type_are_read)
     ck_assert_str_eq(conf->server_trusted_proxies.items[1], "fd00::/8");
     ck_assert_uint_eq(conf->browser_origins.count, 7);
     ck_assert_str_eq(conf->browser_cookie_name, "__Host-shop.1");
+    ck_assert(!conf->browser_cookie);
     ck_assert_int_eq(conf->server_header_timeout, 120);
     ck_assert_int_eq(conf->server_workers, 7);
     ck_assert_int_eq(conf->redis_timeout, 2000);

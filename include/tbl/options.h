@@ -81,6 +81,7 @@ OPTION_INT(binding, ipv4_prefix, 24, 8, 32, RELOAD, "IPv4 addresses that share s
 OPTION_INT(binding, ipv6_prefix, 48, 16, 128, RELOAD, "IPv6 addresses that share so many bits are one network.")
 OPTION_TEXT(geoip, database, "", RELOAD, "MaxMind DB file with the places of addresses. Empty: networks stand for places.")
 OPTION_LIST(browser, origins, "", RELOAD, "Origins (https://shop.example) whose pages may call with cookies or read answers. Empty: none.")
+OPTION_BOOL(browser, cookie, true, RELOAD, "May tokens come in the session cookie. no: in Authorization alone; logins that ask for the cookie are refused.")
 OPTION_TEXT(browser, cookie_name, "__Host-session", RELOAD, "Name of the session cookie; it must begin with __Host-.")
 OPTION_TEXT(alerts, webhook_url, "", RELOAD, "Where alerts are posted to. Empty: they are audit lines only.")
 OPTION_TEXT(alerts, webhook_secret_file, "", RELOAD, "File with the secret that signs the posts, mode 0600.")

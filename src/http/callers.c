@@ -133,7 +133,10 @@ static enum err establish_by_cookie(struct request *request, struct text *detail
     struct text token;
     switch (cookies_presented(request, &token)) {
     case COOKIE_ABSENT:
-        *detail = TEXT("The call needs Authorization: Bearer <credential>, or the session cookie");
+        *detail = request->conf->browser_cookie
+                      ? TEXT("The call needs Authorization: Bearer <credential>, or the session "
+                             "cookie")
+                      : TEXT("The call needs Authorization: Bearer <credential>");
         return ERR_KEY_MISSING;
     case COOKIE_REPEATED:
         *detail = TEXT("The session cookie came more than once");

@@ -74,7 +74,7 @@ struct text cookies_format(struct arena *arena, const char *name, struct text va
 enum cookie_found cookies_presented(const struct request *request, struct text *ret)
 {
     struct text header = request->private->headers.values[HEADER_COOKIE];
-    if (header.data == NULL)
+    if (header.data == NULL || !request->conf->browser_cookie)
         return COOKIE_ABSENT;
     return cookies_find(header, text_of(request->conf->browser_cookie_name), ret);
 }

@@ -17,7 +17,7 @@ enum cookie_found cookies_find(struct text header, struct text name, struct text
 struct text cookies_format(struct arena *arena, const char *name, struct text value,
                            enum same_site same_site, int64_t max_age_s);
 
-/* The session cookie of a request. */
+/* The session cookie of a request; none where browser.cookie is off. */
 enum cookie_found cookies_presented(const struct request *request, struct text *ret);
 
 /* Sets the session cookie with the answer; returns the header's value for the body. */

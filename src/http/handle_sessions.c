@@ -48,13 +48,28 @@ static void fail_device_limit(struct request *request, const struct login *login
     buffer_free(&members);
 }
 
-/* Sets the cookie that goes with a pair. It outlives the browser only for who wants to be
+/* False if the request was answered: it wants a cookie that no call would take. */
+static bool check_cookie(struct request *request, bool wanted)
+{
+    bool good = !wanted || request->conf->browser_cookie;
+    if (!good)
+        request_fail(request, ERR_BODY_INVALID,
+                     TEXT("\"cookie\" must be false or absent, not true: the session cookie is off "
+                          "here (browser.cookie = no)"),
+                     (struct text){0});
+    return good;
+}
+
+/* Sets the cookie that goes with a pair, but for what waited for its verification while the cookie
+ * was switched off. It outlives the browser only for who wants to be
  * remembered, and never its token. */
 static struct text give_cookie(struct request *request, const struct operation *operation,
                                const struct pair *pair, bool remember)
 {
     int64_t max_age_s = remember ? pair->access_expires_s - operation->now_ms / 1000 : -1;
     struct policy policy;
+    if (!request->conf->browser_cookie)
+        return (struct text){0};
     policy_of_tenant(request->conf, operation->tenancy ? operation->tenancy->policy : NULL,
                      &policy);
     return cookies_give(request, pair->access_token, (enum same_site)policy.same_site, max_age_s);
@@ -106,7 +121,8 @@ void handle_login(struct request *request)
     struct login_body body = {0};
     struct text tenant;
     if (!request_read_body(request, login_fields, FIELD_COUNT(login_fields), &body) ||
-        !check_address(request, body.ip) || !named_tenant(request, body.tenant, &tenant) ||
+        !check_address(request, body.ip) || !check_cookie(request, body.cookie) ||
+        !named_tenant(request, body.tenant, &tenant) ||
         !rates_admit_login(request, tenant, body.user_id))
         return;
     struct login *login = arena_zalloc(&request->arena, sizeof(*login));
@@ -275,7 +291,8 @@ void handle_refresh(struct request *request)
     struct cookie_refresh *work = arena_zalloc(&request->arena, sizeof(*work));
     struct refresh *refresh = &work->refresh;
     if (!request_read_body(request, refresh_fields, FIELD_COUNT(refresh_fields), &body) ||
-        !check_address(request, body.ip) || !check_gift(request, body.cookie) ||
+        !check_address(request, body.ip) || !check_cookie(request, body.cookie) ||
+        !check_gift(request, body.cookie) ||
         !token_tenant(request, &refresh->tenant, &refresh->tenant_bound) ||
         !rates_admit_token(request, TOKEN_REFRESH, body.refresh_token))
         return;

@@ -2,12 +2,14 @@
 
 import http.cookies
 import re
+import signal
 
 import pytest
 
 from checks import ACCESS_TOKEN, check_dead, check_ended, check_problem
 from client import RawSocket
 from daemon import ACME, ADMIN, SERVICE, Daemon, unique
+from redis_servers import wait_until
 
 NAME = "__Host-session"
 SHOP, APP = "https://shop.example", "https://app.example:8443"
@@ -266,6 +268,38 @@ def test_no_log_shows_what_a_cookie_holds(site):
         site.node.audit_of(answer.header("X-Request-Id"))
     for file in (site.node.audit, site.node.log):
         assert token[:20] not in file.read_text()
+
+
+# --- without the cookie ---
+
+def test_where_the_cookie_is_off_none_is_given(start):
+    """Not asked for, nor by a login that asked before and waits for its verification."""
+    daemon, tenant, user = start(), unique("tenant"), unique()
+    assert daemon.call("PUT", f"/v1/tenants/{tenant}/policy",
+                       {"verify": {"on": ["new_device"], "method": "external"}}, ADMIN).status == 200
+    asked = daemon.try_login(user, ADMIN, tenant=tenant, device={"id": "new"}, cookie=True)
+    check_problem(asked, 403, "verification_required")
+    login = daemon.login(cookie=True)
+    cookied = cookie(login["access_token"])
+    assert daemon.call("GET", "/v1/validate", headers=cookied).status == 200
+    daemon.node.write_config(browser__cookie="no")
+    daemon.node.signal(signal.SIGHUP)
+    wait_until(lambda: daemon.call("GET", "/v1/validate", headers=cookied).status == 401, 5,
+               "the reload")
+    for answer in (daemon.try_login(unique(), cookie=True),
+                   daemon.refresh(login["refresh_token"], cookie=True)):
+        problem = check_problem(answer, 400, "body_invalid")
+        assert '"cookie"' in problem["detail"] and "browser.cookie" in problem["detail"], problem
+        assert answer.header("Set-Cookie") is None, answer
+    verified = daemon.call("POST", f"/v1/login/verify?tenant={tenant}",
+                           {"challenge_id": asked.json["challenge_id"], "verified": True}, ADMIN)
+    for answer in (verified, daemon.try_login(unique(), cookie=False),
+                   daemon.refresh(login["refresh_token"], cookie=False)):
+        assert answer.status in (200, 201) and "set_cookie" not in answer.json, answer
+        assert answer.header("Set-Cookie") is None, answer
+    token = answer.json["access_token"]
+    assert daemon.validate(token, headers=cookied).status == 200, "beside the header it harms nobody"
+    assert daemon.call("POST", "/v1/logout", None, token, cookied).header("Set-Cookie") is None
 
 
 # --- forged calls ---

@@ -15,9 +15,7 @@ C26  is not measured: timing on a shared machine proves nothing in a short run. 
      that whatever compares secrets is crypto_equal(), and that this is sodium_memcmp().
 C27  a connection that is kept alive may hold its last request, with the token, until its next one
      or its end; the buffer is libmicrohttpd's. Nothing else holds it.
-C37  wants a charset with JSON, which has none to declare (RFC 8259, section 11): it is UTF-8.
-C46  the session cookie is a credential by the contract, and no option takes that away. No other
-     cookie is one, nor is anything in a URL."""
+C37  wants a charset with JSON, which has none to declare (RFC 8259, section 11): it is UTF-8."""
 
 import base64
 import collections
@@ -571,6 +569,26 @@ def test_c39_methods_that_a_path_does_not_take_are_refused_on_every_path(shared)
         with RawSocket(shared.node.port) as raw:
             raw.send(f"CONNECT {target} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
             assert raw.answer().status in (400, 404, 405), target
+
+
+def test_c46_where_only_the_header_is_configured_no_url_and_no_cookie_brings_a_token(start):
+    daemon = start(browser__cookie="no")
+    login = daemon.login()
+    token, session = login["access_token"], login["session_id"]
+    own_page = {"Origin": f"https://127.0.0.1:{daemon.node.port}"}
+    for method, path, body in [("GET", "/v1/validate", None), ("GET", "/v1/devices", None),
+                               ("DELETE", f"/v1/devices/{session}", None),
+                               ("POST", "/v1/logout", None), ("POST", "/v1/logout-all", {}),
+                               ("GET", "/v1/session/attributes", None)]:
+        for cookie in (f"__Host-session={token}", f"a=1; __Host-session={token}",
+                       f"__Host-session={token}; __Host-session={token}"):
+            answer = daemon.call(method, path, body, headers={"Cookie": cookie, **own_page})
+            problem = check_problem(answer, 401, "credentials_missing")
+            assert "cookie" not in problem["detail"], problem
+        for query in (f"access_token={token}", f"token={token}", token):
+            answer = daemon.call(method, f"{path}?{query}", body)
+            assert answer.status in (400, 401) and answer.header("Set-Cookie") is None, answer
+        assert daemon.validate(token).status == 200, "the header is configured"
 
 
 def test_c46_a_token_in_a_url_or_in_another_cookie_is_not_taken(shared):
