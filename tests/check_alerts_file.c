@@ -1,6 +1,7 @@
 /* The queue of alerts on disk: order, restarts, torn and damaged lines, bounds, rewriting. */
 #include "../src/services/alerts_file.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
@@ -8,6 +9,7 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "crypto.h"
@@ -19,6 +21,16 @@ static struct alerts_file_findings findings;
 static struct queued_alert queued;
 
 enum { PLENTY = 1 << 20 };
+
+static int sync_error; /* what fdatasync() fails with, 0: it works */
+
+int fdatasync(int fd)
+{
+    if (sync_error == 0)
+        return (int)syscall(SYS_fdatasync, fd);
+    errno = sync_error;
+    return -1;
+}
 
 static void open_file(void)
 {
@@ -313,6 +325,29 @@ START_TEST(a_disk_that_takes_half_a_line_does_not_spoil_the_next)
 }
 END_TEST
 
+START_TEST(what_could_not_be_synced_is_not_in_the_queue)
+{
+    add_many(1, 3);
+    deliver(1);
+    add(4);
+    sync_error = EIO;
+    ck_assert(!alerts_file_sync(&file));
+    ck_assert_int_eq(errno, EIO);
+    ck_assert_int_eq(file.queued, 2);
+    assert_first(2);
+    ck_assert_int_eq(add_up_to(4, PLENTY), ALERTS_FAILED);
+    assert_first(2);
+    ck_assert(!alerts_file_delivered(&file, &queued));
+    sync_error = 0;
+    add(4);
+    ck_assert(alerts_file_sync(&file));
+    assert_queued(3, 4);
+    reopen();
+    ck_assert_int_eq(findings.torn + findings.damaged, 0);
+    ck_assert_int_eq(file.queued, 0);
+}
+END_TEST
+
 START_TEST(what_could_not_be_trusted_is_written_anew)
 {
     add_many(1, 3);
@@ -356,6 +391,7 @@ static Suite *suite(void)
     tcase_add_test(tests, a_lost_note_of_delivery_repeats_no_more_than_that);
     tcase_add_test(tests, a_full_file_takes_no_more_and_loses_none);
     tcase_add_test(tests, a_disk_that_takes_half_a_line_does_not_spoil_the_next);
+    tcase_add_test(tests, what_could_not_be_synced_is_not_in_the_queue);
     tcase_add_test(tests, what_could_not_be_trusted_is_written_anew);
     tcase_add_test(tests, what_a_crash_left_of_a_rewriting_is_no_hindrance);
     suite_add_tcase(suite, tests);

@@ -171,7 +171,8 @@ static bool copy_queued(const struct alerts_file *file, int to, int64_t *size)
     int64_t at = file->first;
     bool copied = true;
     while (copied && at < file->size) {
-        ssize_t count = owned_file_read(file->fd, in, CHUNK, at);
+        size_t most = file->size - at < CHUNK ? (size_t)(file->size - at) : CHUNK;
+        ssize_t count = owned_file_read(file->fd, in, most, at);
         size_t taken = count > 0 ? take_alerts((struct text){in, (size_t)count}, &out) : 0;
         size_t done = 0;
         copied = count >= 0 && owned_file_write(to, buffer_text(&out), &done);
@@ -214,10 +215,11 @@ static bool write_anew(struct alerts_file *file)
             close(file->fd);
         file->fd = fd;
         file->first = head;
-        file->size = size;
-        file->broken = false;
+        file->size = file->synced = size;
+        file->unsynced = 0;
         written = directory_sync_of(file->path);
         saved = errno;
+        file->broken = !written;
     } else if (fd >= 0) {
         unlink(path.data);
         close(fd);
@@ -306,7 +308,7 @@ static bool open_present(struct alerts_file *file, struct alerts_file_findings *
                                   "is not a queue of alerts, or its head is damaged; move it away");
     findings->torn = file->size - survey.end;
     findings->damaged = survey.damaged;
-    file->size = survey.end;
+    file->size = file->synced = survey.end;
     file->first = survey.first;
     file->queued = survey.queued;
     file->next_number = survey.next_number;
@@ -378,15 +380,30 @@ enum alerts_added alerts_file_add(struct alerts_file *file, struct text id, stru
         return ALERTS_FAILED;
     file->next_number++;
     file->queued++;
+    file->unsynced++;
     return ALERTS_ADDED;
+}
+
+/* What could not be brought to disk may be read back from memory today and be gone tomorrow. */
+static void forget_unsynced(struct alerts_file *file)
+{
+    file->size = file->synced;
+    file->queued -= file->unsynced;
+    file->unsynced = 0;
+    if (file->first > file->size)
+        file->first = file->size;
+    file->broken = true;
 }
 
 bool alerts_file_sync(struct alerts_file *file)
 {
-    if (fdatasync(file->fd) == 0)
-        return true;
-    file->broken = true; /* the kernel may have dropped what it could not write */
-    return false;
+    if (fdatasync(file->fd) != 0) {
+        forget_unsynced(file);
+        return false;
+    }
+    file->synced = file->size;
+    file->unsynced = 0;
+    return true;
 }
 
 bool alerts_file_first(struct alerts_file *file, struct queued_alert *ret)
@@ -420,7 +437,7 @@ bool alerts_file_first(struct alerts_file *file, struct queued_alert *ret)
 /* Delivered alerts are forgotten when they are most of the file. */
 static void forget(struct alerts_file *file)
 {
-    if (file->broken || (file->first > WASTE_MIN && file->first > file->size / 2))
+    if (file->first > WASTE_MIN && file->first > file->size / 2)
         write_anew(file);
 }
 
@@ -429,6 +446,8 @@ bool alerts_file_delivered(struct alerts_file *file, const struct queued_alert *
     assert(file->queued > 0);
     file->first += (int64_t)alert->length;
     file->queued--;
+    if (file->broken)
+        return write_anew(file);
     file->line.length = 0;
     add_numbered(&file->line, TEXT(DELIVERED), alert->number);
     if (!append(file))

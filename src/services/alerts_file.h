@@ -20,6 +20,8 @@ struct alerts_file {
     char *path;
     int fd; /* -1: closed */
     int64_t size;
+    int64_t synced;       /* of it: known to be on disk */
+    int64_t unsynced;     /* alerts behind that */
     int64_t first;        /* where the first line lies that may not be delivered yet */
     int64_t queued;       /* alerts from there on */
     uint64_t next_number; /* of an alert */
@@ -47,7 +49,8 @@ enum alerts_added {
 /* Appends an alert; the file may then be so long. `json` has no newline. */
 enum alerts_added alerts_file_add(struct alerts_file *file, struct text id, struct text json,
                                   int64_t max_bytes);
-/* Brings what was added to disk; false with errno: it may not be there. */
+/* Brings what was added to disk; false with errno: what was added since the last sync is not in the
+ * queue. */
 bool alerts_file_sync(struct alerts_file *file);
 
 /* The first alert that is not delivered. */

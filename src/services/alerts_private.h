@@ -61,6 +61,7 @@ struct alerts {
     struct buffer backlog;       /* an id and a piece each, not yet on disk */
     struct buffer scratch;       /* bodies and lines */
     struct queued_alert sending; /* on its way to the receiver */
+    int64_t told;                /* of the lost, by alerts that are not yet on disk */
     int64_t write_at_ms;         /* not before: after a disk that failed */
     int64_t send_at_ms;          /* the same after an attempt that failed */
     int64_t pause_ms;            /* after the next one */

@@ -81,8 +81,10 @@ static size_t write_first(struct alerts *alerts, const char *data)
     alert_print(&alerts->scratch, &raised, id, text_of(alerts->node), lost);
     enum alerts_added added = alerts_file_add(&alerts->file, id, buffer_text(&alerts->scratch),
                                               atomic_load(&alerts->max_bytes));
-    if (added == ALERTS_ADDED)
+    if (added == ALERTS_ADDED) {
+        alerts->told += lost;
         return ALERT_ID + length;
+    }
     int error = errno;
     atomic_fetch_add(&alerts->lost, lost + (added == ALERTS_FULL));
     if (added == ALERTS_FULL)
@@ -91,6 +93,7 @@ static size_t write_first(struct alerts *alerts, const char *data)
     return added == ALERTS_FULL ? ALERT_ID + length : 0;
 }
 
+/* What could not be synced stays in the backlog, like what could not be written. */
 static void write_backlog(struct alerts *alerts)
 {
     struct buffer *backlog = &alerts->backlog;
@@ -102,8 +105,14 @@ static void write_backlog(struct alerts *alerts)
         if (done == 0)
             break;
     }
-    bool good = done > 0 && alerts_file_sync(&alerts->file);
-    note_disk(alerts, good, errno);
+    int error = errno;
+    if (at > 0 && !alerts_file_sync(&alerts->file)) {
+        error = errno;
+        at = done = count = 0;
+        atomic_fetch_add(&alerts->lost, alerts->told);
+    }
+    alerts->told = 0;
+    note_disk(alerts, done > 0, error);
     memmove(backlog->data, backlog->data + at, backlog->length - at);
     backlog->length -= at;
     atomic_fetch_sub(&alerts->waiting, at - count * ALERT_ID);
