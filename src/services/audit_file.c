@@ -276,7 +276,10 @@ bool audit_file_sync(struct audit_file *file)
 {
     assert(file->fd >= 0);
     file->unsynced = false;
-    return !file->regular || fdatasync(file->fd) == 0;
+    if (!file->regular || fdatasync(file->fd) == 0)
+        return true;
+    file->doubtful = true;
+    return false;
 }
 
 /* --- rotation --- */
@@ -284,7 +287,7 @@ bool audit_file_sync(struct audit_file *file)
 bool audit_file_is_due(const struct audit_file *file, int64_t max_bytes, int64_t wall_ms)
 {
     return file->regular && file->size > 0 &&
-           (file->size >= max_bytes || file->day != wall_ms / DAY_MS);
+           (file->size >= max_bytes || file->day != wall_ms / DAY_MS || file->doubtful);
 }
 
 /* False if somebody else has renamed or removed the file: then the name is not ours to move. */
@@ -335,5 +338,6 @@ bool audit_file_rotate(struct audit_file *file, int64_t last_sequence, int64_t w
             return false;
     }
     audit_file_close(file);
+    file->doubtful = false;
     return audit_file_open(file);
 }

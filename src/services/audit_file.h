@@ -13,6 +13,7 @@ struct audit_file {
     int fd;           /* -1: closed */
     bool regular;     /* not a device */
     bool unsynced;    /* written to since the last sync */
+    bool doubtful;    /* a sync failed: it may lack pages that the kernel has given up */
     int64_t size;
     int64_t day;  /* UTC days since 1970 of its lines, -1: has none */
     int64_t torn; /* bytes behind the last newline as it was opened: a piece of a line */
@@ -35,7 +36,7 @@ bool audit_file_sync(struct audit_file *file);
  * 0 if there is none. */
 int64_t audit_file_last_sequence(const struct audit_file *file);
 
-/* True if the file has grown to max_bytes or holds lines of another day than this. */
+/* True if the file has grown to max_bytes, holds lines of another day than this, or is doubtful. */
 bool audit_file_is_due(const struct audit_file *file, int64_t max_bytes, int64_t wall_ms);
 /* Syncs, closes and renames the open file to <name>.<YYYYMMDDTHHMMSSZ>-<sequence>. Never overwrites
  * another. On failure the file may be open still, or closed. */

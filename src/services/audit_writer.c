@@ -4,7 +4,8 @@
  * When a write or sync fails the file is closed and not synced again, since the kernel may have
  * dropped the pages. Tickets are answered false at once, then and until the file works again;
  * lines without tickets stay in the backlog. After a pause the file is opened anew, and a line
- * "recovered" is written and synced first: only that proves that the file takes lines again. */
+ * "recovered" is written and synced first: only that proves that the file takes lines again. A file
+ * whose sync had failed is then rotated, so that nothing stands behind what it may lack. */
 #include <assert.h>
 #include <errno.h>
 #include <string.h>
