@@ -76,6 +76,14 @@ $(BUILD)/tests/check_%: $(BUILD)/tests/check_%.o $(SUPPORT) $(LIBRARY)
 	@echo "  LINK  $@"
 	$(Q)$(CC) -fno-lto $(LDFLAGS) -o $@ $^ $(LDLIBS) $(shell pkg-config --libs check)
 
+# What system tests load in front of the daemon's libraries.
+BROKEN_CALLS := $(BUILD)/tests/faults/broken_calls.so
+
+$(BROKEN_CALLS): tests/faults/broken_calls.c
+	@mkdir -p $(@D)
+	@echo "  LINK  $@"
+	$(Q)$(CC) -D_GNU_SOURCE -std=c11 -O2 -g $(WARNINGS) -fPIC -shared -o $@.new $< && mv $@.new $@
+
 .PRECIOUS: $(BUILD)/tests/%.o
 
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
@@ -94,7 +102,8 @@ NODES      ?= 1
 PORT       ?= 8080
 REDIS_PORT ?=
 
-C_FILES := $(wildcard include/*.h include/tbl/*.h src/*.c src/*/*.[ch] tests/*.[ch] tests/bench/*.c)
+C_FILES := $(wildcard include/*.h include/tbl/*.h src/*.c src/*/*.[ch] tests/*.[ch] tests/bench/*.c \
+           tests/faults/*.c)
 FORMATTED_FILES := $(filter-out include/tbl/%,$(C_FILES))
 PYTHON  := /usr/bin/python3
 AGAIN   := +@$(MAKE) --no-print-directory $(if $(V),,-s) \
@@ -147,7 +156,8 @@ tsan: deps ## The same as check, built with the thread sanitizer
 	    SANITIZE='-fsanitize=thread $(INSTRUMENTED)'
 
 # PARTS of the tests, each with what it needs.
-check-parts: $(if $(findstring unit,$(PARTS)),$(CHECKS)) $(if $(findstring system,$(PARTS)),$(DAEMON))
+check-parts: $(if $(findstring unit,$(PARTS)),$(CHECKS)) \
+             $(if $(findstring system,$(PARTS)),$(DAEMON) $(BROKEN_CALLS))
 	@$(PYTHON) tests/check.py --build $(BUILD) $(if $(SANITIZE),--slow 2) \
 	    $(if $(findstring system,$(PARTS)),--system) $(if $(findstring unit,$(PARTS)),--unit $(sort $(CHECKS)))
 

@@ -36,7 +36,7 @@ def complaints(command):
 
 
 def c_sources():
-    return files("src/**/*.c", "tests/*.c", "tests/bench/*.c")
+    return files("src/**/*.c", "tests/*.c", "tests/bench/*.c", "tests/faults/*.c")
 
 
 def preprocessor_flags():
@@ -90,7 +90,7 @@ def check_cppcheck():
     return complaints(["cppcheck", "--quiet", "--error-exitcode=1", "--inline-suppr", "--std=c11",
                        f"-j{os.cpu_count()}", "--enable=warning,portability,performance",
                        "--suppressions-list=tests/lint/cppcheck.txt", "--template=gcc", "-Iinclude",
-                       "-D_GNU_SOURCE", *files("src/**/*.c", "tests/bench/*.c")])
+                       "-D_GNU_SOURCE", *files("src/**/*.c", "tests/bench/*.c", "tests/faults/*.c")])
 
 
 def check_tidy():
@@ -103,7 +103,7 @@ def check_tidy():
         # The steps that lead to an error are clang-tidy's notes: run it by hand for those.
         return [line for line in result.stdout.splitlines() if ": error:" in line] or [f"{source}: clang-tidy failed"]
 
-    return in_parallel(tidy, files("src/**/*.c", "tests/bench/*.c"))
+    return in_parallel(tidy, files("src/**/*.c", "tests/bench/*.c", "tests/faults/*.c"))
 
 
 CHECKS = {

@@ -5,15 +5,17 @@ import contextlib
 import http.client
 import itertools
 import os
+import pathlib
 import re
 import signal
+import subprocess
 import threading
 import time
 
 from checks import check_problem
 from client import RedisError
-from daemon import SERVICE, Daemon, unique
-from redis_servers import SLOW, ProxiedCluster, process_id, wait_until
+from daemon import BINARY, SERVICE, Daemon, unique
+from redis_servers import ROOT, SLOW, ProxiedCluster, process_id, wait_until
 from test_migration import slot_of
 from test_validate import never_issued
 
@@ -76,6 +78,36 @@ def open_files(pid):
 
 def threads_of(pid):
     return len(os.listdir(f"/proc/{pid}/task"))
+
+
+class BrokenCalls:
+    """What tests/faults/broken_calls.c, loaded into a node, is told to break: lines of orders."""
+
+    def __init__(self, directory):
+        build = pathlib.Path(BINARY).resolve().parent
+        library = build / "tests/faults/broken_calls.so"
+        clean = {name: value for name, value in os.environ.items() if "MAKE" not in name}
+        subprocess.run(["make", "-s", "-C", ROOT, f"BUILD={build}", library], env=clean, check=True)
+        self.orders = pathlib.Path(directory) / "faults"
+        # The address sanitizer wants to be the first library, for no reason that matters here.
+        asan = os.environ.get("ASAN_OPTIONS", "") + ":verify_asan_link_order=0"
+        self.environment = {**os.environ, "LD_PRELOAD": str(library), "ASAN_OPTIONS": asan,
+                            "SESSIOND_TEST_FAULTS": str(self.orders)}
+
+    def order(self, *lines):
+        fresh = self.orders.with_suffix(".new")
+        fresh.write_text("".join(line + "\n" for line in lines))
+        fresh.rename(self.orders)
+
+    def lift(self):
+        """Nothing is broken any more; something must have been."""
+        self.orders.unlink()
+        assert self.count() > 0, "no order was carried out"
+
+    def count(self):
+        """Calls that were broken so far."""
+        done = pathlib.Path(f"{self.orders}.done")
+        return done.stat().st_size if done.exists() else 0
 
 
 class Footprint:

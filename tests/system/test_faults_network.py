@@ -4,17 +4,16 @@ import json
 import os
 import random
 import selectors
-import shutil
 import socket
-import subprocess
 import threading
 import time
 
 import pytest
 
 from client import Redis
-from daemon import BINARY, SERVICE, Daemon, unique
-from faults import (AT_ONCE, BUDGET, TIMES, Trial, is_well, proxied_service, trial_on, users_on)
+from daemon import SERVICE, Daemon, unique
+from faults import (AT_ONCE, BUDGET, TIMES, BrokenCalls, Trial, is_well, proxied_service, trial_on,
+                    users_on)
 from redis_servers import SLOW, wait_until
 from test_http import head
 from test_parallel import at_once
@@ -214,61 +213,23 @@ def storm(trial):
 
 
 # --- F31 ------------------------------------------------------------------------------------------
-DEAD_SEEDS = ("no-such-host.invalid:7001 nowhere.example.invalid:7002 127.0.0.1:9 "
-              "gone.example.invalid:7003 lost.example.invalid:7004")
-
-
-class SilentNameServer:
-    """A name server that hears every question and answers none."""
-
-    def __init__(self):
-        self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self.socket.bind(("127.0.0.1", 53))
-        self.questions = 0
-        threading.Thread(target=self.listen, daemon=True).start()
-
-    def listen(self):
-        while True:
-            try:
-                self.socket.recvfrom(4096)
-            except OSError:
-                return
-            self.questions += 1
-
-
-def spawn_without_names(node, directory):
-    """Starts a node whose name server is silent; None if this system does not let us."""
-    resolver = directory / "resolv.conf"
-    resolver.write_text("nameserver 127.0.0.1\noptions timeout:3 attempts:1\n")
-    mount = f"mount --bind {resolver} /etc/resolv.conf"
-    if os.geteuid() != 0 or not shutil.which("unshare") or subprocess.run(
-            ["unshare", "-m", "sh", "-c", mount], stderr=subprocess.DEVNULL).returncode:
-        return None
-    try:
-        server = SilentNameServer()
-    except OSError:
-        return None
-    with open(node.log, "ab") as log:
-        node.process = subprocess.Popen(
-            ["unshare", "-m", "sh", "-c", f'{mount} && exec "$0" --config "$1"', BINARY,
-             str(node.config)], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-    return server
+DEAD_NAMES = ["no-such-host.invalid", "nowhere.example.invalid", "gone.example.invalid",
+              "lost.example.invalid"]
+DEAD_SEEDS = " ".join([*(f"{name}:7001" for name in DEAD_NAMES), "127.0.0.1:9"])
 
 
 @pytest.mark.parametrize("resolver", ["refuses", "hangs"])
 def test_f31_seeds_are_gone(service, tmp_path, resolver):
-    cluster = service.cluster
+    cluster, broken, hangs = service.cluster, BrokenCalls(tmp_path), resolver == "hangs"
     options = dict(TIMES, redis__map_refresh="1s",
                    redis__nodes=f"{DEAD_SEEDS} {cluster.nodes()[3]} {cluster.nodes()[5]}")
     daemon = Daemon(tmp_path, cluster, **options)
-    node, server = daemon.node, None
+    node = daemon.node
+    if hangs:
+        broken.order(*(f"resolve 3000 {name}" for name in DEAD_NAMES))
     try:
-        if resolver == "hangs":
-            server = spawn_without_names(node, tmp_path)
-        if server is None:
-            node.spawn()
-        node.wait_for("/livez")
-        wait_until(lambda: daemon.try_login(unique()).status == 201, 45 if server else 10,
+        node.start("/livez", environment=broken.environment)
+        wait_until(lambda: daemon.try_login(unique()).status == 201, 45 if hangs else 10,
                    "a living seed is found")
         trial = Trial(daemon, cluster)
         logins = [trial.login() for _ in range(5)]
@@ -285,14 +246,12 @@ def test_f31_seeds_are_gone(service, tmp_path, resolver):
         assert max(times) < BUDGET and sorted(times)[len(times) * 95 // 100] < AT_ONCE, max(times)
         # What is known goes on being asked, names or not.
         assert node.metric("sessiond_store_map_refreshes_total") > maps
-        if server:
-            wait_until(lambda: server.questions > 0, 10, "somebody asks for a name")
+        if hangs:
+            wait_until(lambda: broken.count() > 0, 10, "somebody asks for a name")
         trial.aftermath()
         daemon.stop()
     finally:
         daemon.kill()
-        if server:
-            server.socket.close()
 
 
 # --- F32 ------------------------------------------------------------------------------------------
