@@ -1,7 +1,8 @@
 /* Alerts: what an operator wants to be told of at once. Each is one audit line of kind `alert` and,
  * if alerts.webhook_url is set, one signed POST to it: delivered at least once, in order of their
- * numbers, each with an id that its repetitions bear too. What waits for delivery lies on disk
- * (alerts.file, bounded), so a restart loses none. Requests never wait for any of it. */
+ * numbers, each with an id that its repetitions bear too; one that the receiver refuses for long is
+ * set aside and tried now and then, so that it holds up no other. What waits for delivery lies on
+ * disk (alerts.file, bounded), so a restart loses none. Requests never wait for any of it. */
 #pragma once
 
 #include "audit.h"

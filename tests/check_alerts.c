@@ -143,7 +143,7 @@ END_TEST
 
 /* --- the service, without a webhook, as its audit lines tell --- */
 
-static char directory[64], audit_path[80], alerts_path[80];
+static char directory[64], audit_path[80], alerts_path[80], refused_path[96];
 static struct conf conf;
 static struct audit *audit;
 static struct alerts *alerts;
@@ -165,6 +165,7 @@ static void setup(void)
     ck_assert_ptr_nonnull(mkdtemp(directory));
     snprintf(audit_path, sizeof(audit_path), "%s/audit", directory);
     snprintf(alerts_path, sizeof(alerts_path), "%s/alerts", directory);
+    snprintf(refused_path, sizeof(refused_path), "%s.refused", alerts_path);
     conf = (struct conf){.audit_file = audit_path,
                          .audit_max_bytes = 1 << 30,
                          .audit_retention = 86400,
@@ -234,6 +235,7 @@ static void teardown(void)
     clock_fake(0);
     unlink(audit_path);
     unlink(alerts_path);
+    unlink(refused_path);
     ck_assert_int_eq(rmdir(directory), 0);
 }
 

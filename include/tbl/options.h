@@ -87,6 +87,7 @@ OPTION_TEXT(alerts, webhook_url, "", RELOAD, "Where alerts are posted to. Empty:
 OPTION_TEXT(alerts, webhook_secret_file, "", RELOAD, "File with the secret that signs the posts, mode 0600.")
 OPTION_TEXT(alerts, file, "/var/lib/sessiond/alerts", RESTART, "Alerts that wait to be posted; mode 0600.")
 OPTION_BYTES(alerts, max_bytes, 16777216, 65536, 1073741824, RELOAD, "Size of that file; alerts beyond it are counted, not kept.")
+OPTION_SECONDS(alerts, refused_after, 3600, 1, 604800, RELOAD, "An alert that the receiver answers with 4xx for so long is set aside, and tried again after as long.")
 OPTION_INT(alerts, forced_logouts_per_minute, 20, 0, 1000000, RELOAD, "Users whose sessions one operator ends within a minute before that is an alert. 0: never.")
 OPTION_INT(alerts, guesses_per_minute, 100, 0, 1000000, RELOAD, "Wrong keys and forged tokens from one address within a minute before that is an alert. 0: never.")
 OPTION_TEXT(audit, file, "/var/log/sessiond/audit.log", RESTART, "Audit lines, one a call, in Elastic Common Schema.")

@@ -12,6 +12,8 @@
 #include "log.h"
 #include "metrics.h"
 
+#define REFUSED_SUFFIX ".refused"
+
 enum { REPEATS = 1024, COUNTS = 16384, NAME_PARTS = 4, NAME_PART_MAX = 255 };
 
 /* --- names --- */
@@ -149,6 +151,16 @@ static void take_options(struct alerts *alerts, const struct conf *conf)
     atomic_store(&alerts->max_bytes, conf->alerts_max_bytes);
     atomic_store(&alerts->forced_logouts, conf->alerts_forced_logouts_per_minute);
     atomic_store(&alerts->guesses, conf->alerts_guesses_per_minute);
+    atomic_store(&alerts->refused_after_ms, conf->alerts_refused_after * 1000);
+}
+
+static void name_files(struct alerts *alerts, const char *path)
+{
+    struct buffer refused = {0};
+    buffer_addf(&refused, "%s%s%c", path, REFUSED_SUFFIX, '\0');
+    alerts_file_init(&alerts->file, path);
+    alerts_file_init(&alerts->refused, refused.data);
+    buffer_free(&refused);
 }
 
 static struct alerts *create(const struct conf *conf, const char *node)
@@ -163,7 +175,7 @@ static struct alerts *create(const struct conf *conf, const char *node)
     alerts->seed |= 1;
     atomic_store(&alerts->written, true);
     atomic_store(&alerts->delivered, true);
-    alerts_file_init(&alerts->file, conf->alerts_file);
+    name_files(alerts, conf->alerts_file);
     take_options(alerts, conf);
     return alerts;
 }
@@ -174,6 +186,7 @@ static void destroy(struct alerts *alerts)
         audit_producer_destroy(&alerts->producer);
     webhook_destroy(&alerts->webhook);
     alerts_file_fini(&alerts->file);
+    alerts_file_fini(&alerts->refused);
     alerts_target_free(&alerts->target);
     alerts_target_free(&alerts->new_target);
     minutes_destroy(&alerts->repeats);
@@ -187,10 +200,9 @@ static void destroy(struct alerts *alerts)
     free(alerts);
 }
 
-static bool open_file(struct alerts *alerts, struct buffer *error)
+static bool open_file(struct alerts_file *file, struct buffer *error)
 {
     struct alerts_file_findings findings;
-    struct alerts_file *file = &alerts->file;
     if (!alerts_file_open(file, &findings, error))
         return false;
     if (findings.torn > 0)
@@ -219,7 +231,7 @@ static bool set_up(struct alerts *alerts, const struct conf *conf, struct audit 
                    struct buffer *error)
 {
     alerts->target = alerts_target_load(conf, error);
-    if (!alerts->target || !open_file(alerts, error))
+    if (!alerts->target || !open_file(&alerts->file, error) || !open_file(&alerts->refused, error))
         return false;
     alerts->webhook = webhook_create();
     if (!alerts->webhook) {

@@ -1,5 +1,5 @@
 /* Private to alerts: what those who raise (alerts.c), those who count (alerts_count.c) and the
- * thread (alerts_thread.c) share.
+ * thread (alerts_thread.c, and its way to the receiver, alerts_delivery.c) share.
  *
  * An alert travels as a piece (alert_pack): from the raiser into `handed`, from where the thread
  * takes it, gives it an id and an audit line, and brings it to disk; from there it is delivered.
@@ -52,7 +52,7 @@ struct alerts {
     _Atomic bool written, delivered;
 
     /* Options that may be reloaded. */
-    _Atomic int64_t max_bytes, forced_logouts, guesses;
+    _Atomic int64_t max_bytes, forced_logouts, guesses, refused_after_ms;
 
     /* The thread's own, once it runs. */
     struct alerts_target *target;
@@ -60,11 +60,16 @@ struct alerts {
     struct buffer taken;         /* pieces */
     struct buffer backlog;       /* an id and a piece each, not yet on disk */
     struct buffer scratch;       /* bodies and lines */
+    struct alerts_file refused;  /* set aside */
     struct queued_alert sending; /* on its way to the receiver */
+    struct alerts_file *source;  /* which of the two files it is the first of */
     int64_t told;                /* of the lost, by alerts that are not yet on disk */
     int64_t write_at_ms;         /* not before: after a disk that failed */
     int64_t send_at_ms;          /* the same after an attempt that failed */
-    int64_t pause_ms;            /* after the next one */
+    int64_t pause_ms;            /* after the next one; 0: the latest succeeded */
+    int64_t refusals;            /* of the first of the queue ... */
+    int64_t refused_since_ms;    /* ... since then */
+    int64_t retry_refused_at_ms; /* not before: what was set aside */
     uint64_t seed;
 };
 
@@ -80,3 +85,11 @@ uint64_t alerts_name(const struct alerts *alerts, char purpose, const struct tex
 
 /* alerts_thread.c; `user` is the struct alerts. */
 void *alerts_thread_run(void *user);
+/* The disk took what it was given, or failed with this errno. */
+void alerts_note_disk(struct alerts *alerts, bool good, int error);
+
+/* alerts_delivery.c: on the thread. */
+/* Goes on with the attempt under way, begins the next. True while one is under way. */
+bool alerts_deliver(struct alerts *alerts);
+/* Takes another target if there is one. */
+void alerts_take_target(struct alerts *alerts);

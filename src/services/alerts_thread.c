@@ -1,21 +1,15 @@
-/* The thread of alerts: brings them to the audit and to disk, and posts them one after the other.
- *
- * While the disk fails alerts wait in memory, bounded. While the receiver fails they wait on disk:
- * the first is tried again and again, at growing pauses with jitter, and the others behind it, so
- * that they arrive in order. */
+/* The thread of alerts: brings them to the audit and to disk, and has them posted one after the
+ * other. While the disk fails alerts wait in memory, bounded. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "alerts_private.h"
 #include "clock.h"
-#include "jitter.h"
 #include "log.h"
 #include "metrics.h"
 
 enum {
-    PAUSE_MIN_MS = 500,
-    PAUSE_MAX_MS = 30000,
     DISK_PAUSE_MS = 1000,
     LOOK_MS = 1000, /* the longest sleep: how soon a minute of repetitions is known to be over */
     LAST_MS = 1000  /* for what is left when the service stops */
@@ -57,7 +51,7 @@ static void take_handed(struct alerts *alerts)
     audit_flush(alerts->producer);
 }
 
-static void note_disk(struct alerts *alerts, bool good, int error)
+void alerts_note_disk(struct alerts *alerts, bool good, int error)
 {
     bool before = atomic_exchange(&alerts->written, good);
     if (!good) {
@@ -112,98 +106,30 @@ static void write_backlog(struct alerts *alerts)
         atomic_fetch_add(&alerts->lost, alerts->told);
     }
     alerts->told = 0;
-    note_disk(alerts, done > 0, error);
+    alerts_note_disk(alerts, done > 0, error);
     memmove(backlog->data, backlog->data + at, backlog->length - at);
     backlog->length -= at;
     atomic_fetch_sub(&alerts->waiting, at - count * ALERT_ID);
 }
 
-/* --- to the receiver --- */
-
-static void note_failure(struct alerts *alerts, const char *why)
-{
-    int64_t pause_ms = alerts->pause_ms > 0 ? alerts->pause_ms : PAUSE_MIN_MS;
-    alerts->send_at_ms = clock_monotonic_ms() + jitter_pause(&alerts->seed, pause_ms);
-    alerts->pause_ms = pause_ms * 2 < PAUSE_MAX_MS ? pause_ms * 2 : PAUSE_MAX_MS;
-    metrics_add(METRIC_ALERTS_FAILED, 1);
-    if (atomic_exchange(&alerts->delivered, false))
-        log_warning("alerts_not_delivered", "reason=\"%s\"", why);
-}
-
-static void note_delivery(struct alerts *alerts)
-{
-    alerts->send_at_ms = alerts->pause_ms = 0;
-    metrics_add(METRIC_ALERTS_DELIVERED, 1);
-    if (!atomic_exchange(&alerts->delivered, true))
-        log_info("alerts_delivered_again", "queued=%lld", (long long)alerts->file.queued - 1);
-    if (!alerts_file_delivered(&alerts->file, &alerts->sending))
-        note_disk(alerts, false, errno);
-}
-
-static bool is_time_to_send(const struct alerts *alerts)
-{
-    return alerts->target->url[0] && clock_monotonic_ms() >= alerts->send_at_ms;
-}
-
-static void send_first(struct alerts *alerts)
-{
-    const struct webhook_message message = {
-        .url = alerts->target->url,
-        .secret = {alerts->target->secret, alerts->target->secret_length},
-        .id = buffer_text(&alerts->sending.id),
-        .body = buffer_text(&alerts->sending.json),
-        .now_s = clock_wall_ms() / 1000};
-    webhook_send(alerts->webhook, &message);
-}
-
-/* Goes on with the attempt under way, begins the next. True while one is under way. */
-static bool deliver(struct alerts *alerts)
-{
-    char why[128];
-    enum webhook_state state = webhook_turn(alerts->webhook, why, sizeof(why));
-    if (state == WEBHOOK_DELIVERED)
-        note_delivery(alerts);
-    else if (state == WEBHOOK_FAILED)
-        note_failure(alerts, why);
-    if (state == WEBHOOK_SENDING)
-        return true;
-    if (!is_time_to_send(alerts) || !alerts_file_first(&alerts->file, &alerts->sending))
-        return false;
-    send_first(alerts);
-    return true;
-}
-
 /* --- turns --- */
-
-static void take_target(struct alerts *alerts)
-{
-    pthread_mutex_lock(&alerts->lock);
-    struct alerts_target *target = alerts->new_target;
-    alerts->new_target = NULL;
-    pthread_mutex_unlock(&alerts->lock);
-    if (!target)
-        return;
-    webhook_cancel(alerts->webhook);
-    alerts_target_free(&alerts->target);
-    alerts->target = target;
-    alerts->send_at_ms = alerts->pause_ms = 0;
-}
 
 static void tell_usage(struct alerts *alerts)
 {
     atomic_store(&alerts->queued, alerts->file.queued);
     atomic_store(&alerts->bytes, alerts->file.size);
     metrics_gauge_set(METRIC_ALERTS_QUEUED, alerts->file.queued);
+    metrics_gauge_set(METRIC_ALERTS_SET_ASIDE, alerts->refused.queued);
 }
 
 /* True while an attempt is under way. */
 static bool turn(struct alerts *alerts, bool last)
 {
-    take_target(alerts);
+    alerts_take_target(alerts);
     alerts_tell_repeats(alerts, last);
     take_handed(alerts);
     write_backlog(alerts);
-    bool sending = deliver(alerts);
+    bool sending = alerts_deliver(alerts);
     tell_usage(alerts);
     return sending;
 }
@@ -228,7 +154,7 @@ static void finish(struct alerts *alerts)
     bool sending = turn(alerts, true);
     while (sending && clock_monotonic_ms() < until_ms) {
         webhook_wait(alerts->webhook, until_ms - clock_monotonic_ms());
-        sending = deliver(alerts) && alerts->send_at_ms == 0;
+        sending = alerts_deliver(alerts) && alerts->send_at_ms == 0;
     }
     webhook_cancel(alerts->webhook);
     tell_usage(alerts);

@@ -133,6 +133,11 @@ void webhook_cancel(struct webhook *webhook)
         end(webhook);
 }
 
+static bool is_refusal(long status)
+{
+    return status >= 400 && status <= 499 && status != 408 && status != 425 && status != 429;
+}
+
 static enum webhook_state judge(struct webhook *webhook, CURLcode result, char *why, size_t size)
 {
     long status = 0;
@@ -143,7 +148,7 @@ static enum webhook_state judge(struct webhook *webhook, CURLcode result, char *
         snprintf(why, size, "status %ld", status);
     else
         snprintf(why, size, "%s", curl_easy_strerror(result));
-    return WEBHOOK_FAILED;
+    return result == CURLE_OK && is_refusal(status) ? WEBHOOK_REFUSED : WEBHOOK_FAILED;
 }
 
 enum webhook_state webhook_turn(struct webhook *webhook, char *why, size_t size)

@@ -25,9 +25,15 @@ struct webhook_message {
  * must stay until the end. */
 void webhook_send(struct webhook *webhook, const struct webhook_message *message);
 
-enum webhook_state { WEBHOOK_IDLE, WEBHOOK_SENDING, WEBHOOK_DELIVERED, WEBHOOK_FAILED };
-/* Works as far as it can without waiting. The last two are told once: the attempt has ended, with a
- * 2xx or otherwise; `why` then says in words what was wrong. */
+enum webhook_state {
+    WEBHOOK_IDLE,
+    WEBHOOK_SENDING,
+    WEBHOOK_DELIVERED, /* 2xx */
+    WEBHOOK_REFUSED,   /* a 4xx that says nothing of another time, as 408, 425 and 429 do */
+    WEBHOOK_FAILED     /* all else */
+};
+/* Works as far as it can without waiting. The last three are told once: the attempt has ended;
+ * `why` says in words what was wrong. */
 enum webhook_state webhook_turn(struct webhook *webhook, char *why, size_t size);
 /* Gives an attempt up. */
 void webhook_cancel(struct webhook *webhook);

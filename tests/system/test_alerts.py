@@ -40,12 +40,14 @@ class Post:
 
 
 class Receiver:
-    """An HTTP server that takes alerts; `answers` are the statuses it gives, then 204."""
+    """An HTTP server that takes alerts; `answers` are the statuses it gives, then 204, but 400 to
+    alerts about an address in `refused`."""
 
     def __init__(self, certificate=None):
         self.port = free_port()
         self.certificate = certificate
         self.posts, self.answers = [], []
+        self.taken, self.refused = [], set()
         self.redirected = False
         self.may_answer = threading.Event()
         self.may_answer.set()
@@ -65,7 +67,8 @@ class Receiver:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 receiver.posts.append(Post(self.headers, body))
                 receiver.may_answer.wait(30)
-                self.send_response(receiver.answers.pop(0) if receiver.answers else 204)
+                status = receiver.judge(receiver.posts[-1])
+                self.send_response(status)
                 self.send_header("Location", receiver.url)
                 self.send_header("Content-Length", "0")
                 self.end_headers()
@@ -84,6 +87,14 @@ class Receiver:
             self.server.socket = context.wrap_socket(self.server.socket, server_side=True)
         threading.Thread(target=self.server.serve_forever, args=(0.05,), daemon=True).start()
         return self
+
+    def judge(self, post):
+        if post.data.get("address") in self.refused:
+            return 400
+        status = self.answers.pop(0) if self.answers else 204
+        if status == 204:
+            self.taken.append(post)
+        return status
 
     def down(self):
         if self.server:
@@ -369,6 +380,50 @@ def test_what_is_not_2xx_is_sent_again_under_the_same_id(begin, receiver, secret
     assert all(post.is_signed_with(secret[1]) for post in posts)
     assert daemon.node.metric("sessiond_alerts_failed_total") == 2
     assert len(receiver.posts) == 3 and not receiver.redirected
+
+
+def test_what_the_receiver_refuses_for_good_holds_up_no_other_and_is_not_lost(begin, receiver):
+    refused, others = addresses(2), addresses(4, 1)
+    receiver.refused.update(refused)
+    daemon = begin(receiver, alerts__guesses_per_minute=1, alerts__refused_after="1s")
+    node = daemon.node
+
+    def metric(name):
+        return node.metric(f"sessiond_alerts_{name}")
+    for address in [others[0], refused[0], *others[1:3]]:
+        guess(daemon, address, 2)
+    wait_until(lambda: len(receiver.taken) == 3, 30, "those behind it are taken")
+    assert [post.data["address"] for post in receiver.taken] == others[:3]
+    tried = [post.data["address"] for post in receiver.posts]
+    assert tried[:6] == [others[0]] + 5 * [refused[0]], "not at once"
+    assert metric("refused_total") == metric("set_aside") == 1
+    guess(daemon, refused[1], 2)
+    guess(daemon, others[3], 2)
+    wait_until(lambda: len(receiver.taken) == 4, 30, "the next one goes on too")
+    tries = len(receiver.posts)
+    wait_until(lambda: len(receiver.posts) >= tries + 2, 6, "what was refused is tried again")
+    assert metric("set_aside") == 2
+    assert node.log_text().count("alert_set_aside") == 2, "told once each"
+    for end in (node.stop, node.kill):
+        end()
+        node.start()
+        wait_until(lambda: metric("set_aside") == 2, 3, "nothing is lost over a restart")
+    receiver.refused.clear()
+    wait_until(lambda: metric("set_aside") == 0, 10, "all are taken")
+    assert sorted(post.data["address"] for post in receiver.taken) == sorted(refused + others)
+    assert len({post.id for post in receiver.taken}) == len({post.id for post in receiver.posts}) == 6
+    assert queue(node) == 0
+
+
+def test_what_may_pass_is_no_refusal(begin, receiver):
+    receiver.answers = [408, 425, 429, 500, 302]
+    daemon = begin(receiver, alerts__guesses_per_minute=1, alerts__refused_after="1s")
+    told = addresses(2)
+    for address in told:
+        guess(daemon, address, 2)
+    wait_until(lambda: len(receiver.taken) == 2, 30, "both are taken")
+    assert [post.data["address"] for post in receiver.taken] == told, "in order"
+    assert daemon.node.metric("sessiond_alerts_refused_total") == 0
 
 
 def test_a_receiver_that_does_not_answer_holds_up_nothing_but_itself(begin, receiver):

@@ -1,0 +1,152 @@
+/* Posting alerts: the first of the queue, then the next.
+ *
+ * While the receiver fails the first is tried again and again, at growing pauses with jitter, and
+ * the others wait behind it, so that they arrive in order. One that the receiver refuses for long,
+ * and seems never to take, goes to a queue of its own, from where it is tried now and then: those
+ * behind it go on, and it is not lost. */
+#include <errno.h>
+
+#include "alerts_private.h"
+#include "clock.h"
+#include "jitter.h"
+#include "log.h"
+#include "metrics.h"
+
+enum { PAUSE_MIN_MS = 500, PAUSE_MAX_MS = 30000, REFUSALS_MIN = 5 };
+
+static void pause_sending(struct alerts *alerts)
+{
+    int64_t pause_ms = alerts->pause_ms > 0 ? alerts->pause_ms : PAUSE_MIN_MS;
+    alerts->send_at_ms = clock_monotonic_ms() + jitter_pause(&alerts->seed, pause_ms);
+    alerts->pause_ms = pause_ms * 2 < PAUSE_MAX_MS ? pause_ms * 2 : PAUSE_MAX_MS;
+}
+
+/* The next one of the queue is tried at once. */
+static void go_on(struct alerts *alerts)
+{
+    alerts->send_at_ms = alerts->pause_ms = alerts->refusals = 0;
+}
+
+/* --- what was set aside --- */
+
+static void pause_refused(struct alerts *alerts)
+{
+    alerts->retry_refused_at_ms = clock_monotonic_ms() + atomic_load(&alerts->refused_after_ms);
+}
+
+/* Puts the alert behind those that were refused, and only then takes it out of where it was. False
+ * if there is no room or the disk fails: it stays. */
+static bool set_aside(struct alerts *alerts)
+{
+    enum alerts_added added =
+        alerts_file_add(&alerts->refused, buffer_text(&alerts->sending.id),
+                        buffer_text(&alerts->sending.json), atomic_load(&alerts->max_bytes));
+    if (added == ALERTS_FULL)
+        return false;
+    bool kept = added == ALERTS_ADDED && alerts_file_sync(&alerts->refused);
+    if (!kept || !alerts_file_delivered(alerts->source, &alerts->sending))
+        alerts_note_disk(alerts, false, errno);
+    return kept;
+}
+
+/* A misconfigured receiver refuses everything, and is mended: so not at once. */
+static void note_refusal(struct alerts *alerts, const char *why)
+{
+    int64_t now_ms = clock_monotonic_ms();
+    if (alerts->refusals++ == 0)
+        alerts->refused_since_ms = now_ms;
+    if (alerts->refusals < REFUSALS_MIN ||
+        now_ms - alerts->refused_since_ms < atomic_load(&alerts->refused_after_ms) ||
+        !set_aside(alerts))
+        return;
+    metrics_add(METRIC_ALERTS_REFUSED, 1);
+    log_warning("alert_set_aside", "id=%.*s reason=\"%s\"", (int)alerts->sending.id.length,
+                alerts->sending.id.data, why);
+    pause_refused(alerts);
+    go_on(alerts);
+}
+
+/* --- attempts --- */
+
+static void note_delivery(struct alerts *alerts)
+{
+    metrics_add(METRIC_ALERTS_DELIVERED, 1);
+    if (!alerts_file_delivered(alerts->source, &alerts->sending))
+        alerts_note_disk(alerts, false, errno);
+    if (!atomic_exchange(&alerts->delivered, true))
+        log_info("alerts_delivered_again", "queued=%lld", (long long)alerts->file.queued);
+    if (alerts->source == &alerts->file)
+        go_on(alerts);
+}
+
+static void note_failure(struct alerts *alerts, enum webhook_state state, const char *why)
+{
+    metrics_add(METRIC_ALERTS_FAILED, 1);
+    if (alerts->source == &alerts->refused) {
+        pause_refused(alerts);
+        if (alerts->refused.queued > 1)
+            set_aside(alerts); /* behind the others */
+        return;
+    }
+    pause_sending(alerts);
+    if (atomic_exchange(&alerts->delivered, false))
+        log_warning("alerts_not_delivered", "reason=\"%s\"", why);
+    if (state == WEBHOOK_REFUSED)
+        note_refusal(alerts, why);
+}
+
+/* What to try now, NULL if nothing is due. While the receiver fails, what it refused before is not
+ * tried. */
+static struct alerts_file *choose_source(struct alerts *alerts)
+{
+    int64_t now_ms = clock_monotonic_ms();
+    if (!alerts->target->url[0])
+        return NULL;
+    if (alerts->pause_ms == 0 && alerts->refused.queued > 0 &&
+        now_ms >= alerts->retry_refused_at_ms)
+        return &alerts->refused;
+    return now_ms >= alerts->send_at_ms ? &alerts->file : NULL;
+}
+
+static void send_first(struct alerts *alerts)
+{
+    const struct webhook_message message = {
+        .url = alerts->target->url,
+        .secret = {alerts->target->secret, alerts->target->secret_length},
+        .id = buffer_text(&alerts->sending.id),
+        .body = buffer_text(&alerts->sending.json),
+        .now_s = clock_wall_ms() / 1000};
+    webhook_send(alerts->webhook, &message);
+}
+
+bool alerts_deliver(struct alerts *alerts)
+{
+    char why[128];
+    enum webhook_state state = webhook_turn(alerts->webhook, why, sizeof(why));
+    if (state == WEBHOOK_SENDING)
+        return true;
+    if (state == WEBHOOK_DELIVERED)
+        note_delivery(alerts);
+    else if (state != WEBHOOK_IDLE)
+        note_failure(alerts, state, why);
+    alerts->source = choose_source(alerts);
+    if (!alerts->source || !alerts_file_first(alerts->source, &alerts->sending))
+        return false;
+    send_first(alerts);
+    return true;
+}
+
+void alerts_take_target(struct alerts *alerts)
+{
+    pthread_mutex_lock(&alerts->lock);
+    struct alerts_target *target = alerts->new_target;
+    alerts->new_target = NULL;
+    pthread_mutex_unlock(&alerts->lock);
+    if (!target)
+        return;
+    webhook_cancel(alerts->webhook);
+    alerts_target_free(&alerts->target);
+    alerts->target = target;
+    alerts->retry_refused_at_ms = 0;
+    go_on(alerts);
+}
