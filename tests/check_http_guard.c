@@ -13,6 +13,15 @@ struct header_line {
     const char *name, *value;
 };
 
+/* Gives a header to the guard from memory of its own, where credentials are wiped. */
+static bool give(struct headers *headers, const char *name, const char *value)
+{
+    char *own = strdup(value);
+    bool taken = guard_header(headers, text_of(name), (struct text){own, strlen(value)});
+    free(own);
+    return taken;
+}
+
 /* Puts headers through the guard as libmicrohttpd would; NULL if it lets them pass. */
 static const char *fault_of(const struct header_line lines[MOST_HEADERS], bool http_1_1,
                             struct framing *framing)
@@ -21,7 +30,7 @@ static const char *fault_of(const struct header_line lines[MOST_HEADERS], bool h
     static struct arena arena;
     headers = (struct headers){.arena = &arena};
     for (size_t i = 0; i < MOST_HEADERS && lines[i].name != NULL; i++)
-        guard_header(&headers, text_of(lines[i].name), text_of(lines[i].value));
+        give(&headers, lines[i].name, lines[i].value);
     guard_framing(&headers, http_1_1, framing);
     return headers.fault;
 }
@@ -115,14 +124,37 @@ START_TEST(values_are_kept_without_trailing_blanks_and_lists_are_joined)
 {
     struct arena arena = {0};
     struct headers headers = {.arena = &arena};
-    ck_assert(guard_header(&headers, TEXT("authorization"), TEXT("Bearer abc \t")));
+    ck_assert(give(&headers, "authorization", "Bearer abc \t"));
     ck_assert(guard_header(&headers, TEXT("X-Forwarded-For"), TEXT("1.2.3.4")));
     ck_assert(guard_header(&headers, TEXT("X-Forwarded-For"), TEXT("5.6.7.8, 9.9.9.9")));
     ck_assert(text_equal(headers.values[HEADER_AUTHORIZATION], TEXT("Bearer abc")));
     ck_assert(text_equal(headers.values[HEADER_FORWARDED_FOR], TEXT("1.2.3.4,5.6.7.8, 9.9.9.9")));
-    ck_assert(guard_header(&headers, TEXT("Cookie"), TEXT("a=1")));
-    ck_assert(guard_header(&headers, TEXT("cookie"), TEXT("b=2; c=3")));
+    ck_assert(give(&headers, "Cookie", "a=1"));
+    ck_assert(give(&headers, "cookie", "b=2; c=3"));
     ck_assert(text_equal(headers.values[HEADER_COOKIE], TEXT("a=1; b=2; c=3")));
+    arena_free(&arena);
+}
+END_TEST
+
+static const struct {
+    const char *name;
+    bool wiped;
+} values[] = {{"Authorization", true},
+              {"X-Session-Token", true},
+              {"cookie", true},
+              {"User-Agent", false},
+              {"X-Any", false}};
+
+START_TEST(credentials_are_wiped_where_they_came_in_and_nothing_else)
+{
+    struct arena arena = {0};
+    struct headers headers = {.arena = &arena};
+    for (int time = 0; time < 2; time++) { /* a second one is refused, and wiped too */
+        char value[] = "sa_secret";
+        guard_header(&headers, text_of(values[_i].name), (struct text){value, sizeof(value) - 1});
+        for (size_t at = 0; at < sizeof(value) - 1; at++)
+            ck_assert_int_eq(value[at] == 0, values[_i].wiped);
+    }
     arena_free(&arena);
 }
 END_TEST
@@ -265,6 +297,8 @@ int main(void)
                         ROWS(requests));
     tcase_add_test(cases, framing_tells_how_the_body_travels);
     tcase_add_test(cases, values_are_kept_without_trailing_blanks_and_lists_are_joined);
+    tcase_add_loop_test(cases, credentials_are_wiped_where_they_came_in_and_nothing_else, 0,
+                        sizeof(values) / sizeof(values[0]));
     tcase_add_test(cases, every_control_byte_is_found_wherever_it_stands_in_a_value);
     tcase_add_test(cases, headers_that_do_not_lie_as_they_came_are_refused);
     tcase_add_loop_test(cases, a_target_passes_only_if_it_is_printable_and_well_encoded, 0,

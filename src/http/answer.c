@@ -140,9 +140,23 @@ enum MHD_Result answer_queue(struct request *request)
     private->stage = STAGE_QUEUED;
     client_enter(private->client, CLIENT_WRITING, request->conf,
                  (int64_t)uv_now(&request->worker->loop));
-    enum MHD_Result result = MHD_queue_response(request->connection, private->status, response);
-    MHD_destroy_response(response);
-    return result;
+    private->response = response;
+    return MHD_queue_response(request->connection, private->status, response);
+}
+
+/* libmicrohttpd has copied the headers, and frees its copy as it is: not so a cookie. */
+void answer_forget(struct request *request)
+{
+    struct request_private *private = request->private;
+    if (private->response == NULL)
+        return;
+    if (private->extra_count > 0) {
+        const char *cookie = MHD_get_response_header(private->response, "Set-Cookie");
+        if (cookie != NULL)
+            guard_wipe(text_of(cookie));
+    }
+    MHD_destroy_response(private->response);
+    private->response = NULL;
 }
 
 static void answer_now(struct request *request, unsigned status, const char *content_type,

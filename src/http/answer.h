@@ -11,3 +11,5 @@ void answer_problem(struct request *request, enum err err, struct text detail, s
 void answer_release(struct request *request);
 /* Hands the answer to libmicrohttpd. */
 enum MHD_Result answer_queue(struct request *request);
+/* The answer is through, or nobody waits for it any more. */
+void answer_forget(struct request *request);

@@ -49,6 +49,23 @@ static enum MHD_Result take_header(void *user, enum MHD_ValueKind kind, const ch
                                                                                        : MHD_NO;
 }
 
+/* libmicrohttpd has taken the Cookie header to pieces in a copy of its own, which nobody reads. */
+static enum MHD_Result wipe_cookie(void *user, enum MHD_ValueKind kind, const char *name,
+                                   size_t name_length, const char *value, size_t value_length)
+{
+    (void)user, (void)kind, (void)name, (void)name_length;
+    guard_wipe((struct text){value, value_length});
+    return MHD_YES;
+}
+
+static void take_headers(struct request *request)
+{
+    struct headers *headers = &request->private->headers;
+    MHD_get_connection_values_n(request->connection, MHD_HEADER_KIND, take_header, headers);
+    if (headers->values[HEADER_COOKIE].data)
+        MHD_get_connection_values_n(request->connection, MHD_COOKIE_KIND, wipe_cookie, NULL);
+}
+
 /* 32 hexadecimal digits: random for this worker, then counted. Unique, and no secret. */
 static struct text make_request_id(struct request *request)
 {
@@ -216,8 +233,7 @@ static void begin(struct request *request, const char *path, const char *method,
     request->caller.peer = arena_copy(&request->arena, private->client->peer);
     request->wall_ms = clock_wall_ms();
     request->deadline_ms = request->begun_ns / 1000000 + request->conf->redis_timeout;
-    MHD_get_connection_values_n(request->connection, MHD_HEADER_KIND, take_header,
-                                &private->headers);
+    take_headers(request);
     identify(request);
     cors_note(request);
     private->refusal = decide(request, version);
@@ -323,6 +339,7 @@ enum MHD_Result dispatch_call(void *user, struct MHD_Connection *connection, con
     case STAGE_BODY:
         if (*upload_size > 0) {
             take_body(request, upload, *upload_size);
+            guard_wipe((struct text){upload, *upload_size});
             *upload_size = 0;
             request->worker->stirred = true;
             return MHD_YES;

@@ -4,18 +4,22 @@
 #include <string.h>
 #include <strings.h>
 
+#include "crypto.h"
+
 static const struct known_header {
     const char *name;
     size_t length;
     bool single; /* a second one is refused */
+    bool secret; /* holds a credential */
 } known_headers[HEADER_COUNT] = {
-#define KNOWN(id, name, single) [id] = {name, sizeof(name) - 1, single}
+#define KNOWN(id, name, single)  [id] = {name, sizeof(name) - 1, single, false}
+#define SECRET(id, name, single) [id] = {name, sizeof(name) - 1, single, true}
     KNOWN(HEADER_HOST, "Host", true),
-    KNOWN(HEADER_AUTHORIZATION, "Authorization", true),
+    SECRET(HEADER_AUTHORIZATION, "Authorization", true),
     KNOWN(HEADER_CONTENT_LENGTH, "Content-Length", true),
     KNOWN(HEADER_CONTENT_TYPE, "Content-Type", true),
     KNOWN(HEADER_TRANSFER_ENCODING, "Transfer-Encoding", true),
-    KNOWN(HEADER_SESSION_TOKEN, "X-Session-Token", true),
+    SECRET(HEADER_SESSION_TOKEN, "X-Session-Token", true),
     KNOWN(HEADER_OPERATOR, "X-Operator", true),
     KNOWN(HEADER_REQUEST_ID, "X-Request-Id", true),
     KNOWN(HEADER_TRACEPARENT, "traceparent", false),
@@ -23,13 +27,14 @@ static const struct known_header {
     KNOWN(HEADER_FINGERPRINT, "X-Device-Fingerprint", true),
     KNOWN(HEADER_FORWARDED_FOR, "X-Forwarded-For", false),
     KNOWN(HEADER_FORWARDED_PROTO, "X-Forwarded-Proto", false),
-    KNOWN(HEADER_COOKIE, "Cookie", false),
+    SECRET(HEADER_COOKIE, "Cookie", false),
     KNOWN(HEADER_ORIGIN, "Origin", true),
     KNOWN(HEADER_FETCH_SITE, "Sec-Fetch-Site", true),
     KNOWN(HEADER_WANTED_METHOD, "Access-Control-Request-Method", true),
     KNOWN(HEADER_IF_MATCH, "If-Match", true),
     KNOWN(HEADER_IF_NONE_MATCH, "If-None-Match", true),
 #undef KNOWN
+#undef SECRET
 };
 
 /* Classes of bytes, one table for all rules. */
@@ -187,7 +192,18 @@ bool guard_header(struct headers *headers, struct text name, struct text value)
     if (!value_is_clean(value))
         return fail(headers, "A header's value has control characters");
     enum header header = find_known(name);
-    return header == HEADER_COUNT || keep(headers, header, value);
+    if (header == HEADER_COUNT)
+        return true;
+    bool kept = keep(headers, header, value);
+    if (known_headers[header].secret)
+        guard_wipe(value);
+    return kept;
+}
+
+void guard_wipe(struct text text)
+{
+    if (text.length > 0)
+        crypto_wipe((char *)text.data, text.length);
 }
 
 static bool read_length(struct text digits, int64_t *ret)

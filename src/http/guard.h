@@ -50,8 +50,12 @@ bool guard_place(struct headers *headers, struct text name, struct text value);
 /* The same for what follows the last header: the empty line. */
 bool guard_end(struct headers *headers);
 
-/* Takes one header; false once there is a fault. */
+/* Takes one header; false once there is a fault. Of credentials the value is wiped where it lies,
+ * which must be memory of a request: libmicrohttpd gives that back as it is when the connection
+ * ends with the request, and has no use for these values itself. */
 bool guard_header(struct headers *headers, struct text name, struct text value);
+/* The same for what lies there of a body or a cookie, once it was copied. */
+void guard_wipe(struct text text);
 
 /* How the body travels. */
 struct framing {

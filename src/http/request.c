@@ -6,6 +6,7 @@
 #include <string.h>
 #include <strings.h>
 
+#include "answer.h"
 #include "clock.h"
 #include "etag.h"
 #include "match.h"
@@ -67,6 +68,7 @@ static void clear_body(struct buffer *body)
 static void give_back(struct request *request)
 {
     struct worker *worker = request->worker;
+    answer_forget(request);
     clear_body(&request->private->received);
     clear_body(&request->private->answer);
     arena_reset(&request->arena);

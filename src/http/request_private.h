@@ -57,8 +57,9 @@ struct request_private {
     size_t counted_count;
     bool tenant_counted;
 
-    struct buffer received; /* the body of the request */
-    struct buffer answer;   /* the body of the answer */
+    struct buffer received;        /* the body of the request */
+    struct buffer answer;          /* the body of the answer */
+    struct MHD_Response *response; /* once libmicrohttpd has it too */
     struct answer_header extra[MOST_ANSWER_HEADERS];
     size_t extra_count;
     const char *content_type;

@@ -11,10 +11,9 @@ C20  a service key is told 403 for a token of another tenant and 200 for one nev
 C25  a record under a key that this node does not have is 503 and not 401: the node may have been
      forgotten when keys were rotated, and what it cannot know it must not call invalid. The number
      of the key lies open in the record, so this tells nothing. All else looks the same.
-C26  is not measured: timing on a shared machine proves nothing in a short run. What is shown is
-     that whatever compares secrets is crypto_equal(), and that this is sodium_memcmp().
-C27  a connection that is kept alive may hold its last request, with the token, until its next one
-     or its end; the buffer is libmicrohttpd's. Nothing else holds it.
+C27  what libmicrohttpd frees unwiped and nobody else can reach may be found until the memory is used
+     again: a head that never came to its end, and a Set-Cookie on a connection that ended with it.
+     The key that a service called with is kept as long as its connection, which saves hashing it.
 C37  wants a charset with JSON, which has none to declare (RFC 8259, section 11): it is UTF-8."""
 
 import base64
@@ -378,6 +377,10 @@ def test_c25_whatever_is_wrong_with_a_record_looks_the_same(start, cluster, tmp_
 
 
 def test_c26_secrets_are_compared_by_crypto_equal_alone():
+    """How long that takes is measured in check_timing.c."""
+    for test in ("crypto_equal_tells_nothing", "reading_a_token_tells_nothing_of_its_mac",
+                 "the_measurement_finds_what_leaks"):
+        assert has_test(f"check_timing.c::{test}")
     crypto = (ROOT / "src/base/crypto.c").read_text()
     body = crypto.split("\nbool crypto_equal(", 1)[1].split("\n}\n", 1)[0]
     assert "sodium_memcmp" in body
@@ -409,6 +412,27 @@ def memory_of(pid):
                 continue
 
 
+COOKIE = "__Host-session"
+# way: the request that brings a credential, of those of a login.
+WAYS = {
+    "authorization": lambda login: validation(login["access_token"]),
+    "session token": lambda login: request(
+        "GET", "/v1/validate", SERVICE, None, [f"X-Session-Token: {login['access_token']}"]),
+    "cookie": lambda login: request(
+        "GET", "/v1/validate", None, None, [f"Cookie: a=b; {COOKIE}={login['access_token']}; c=d"]),
+    "body": lambda login: request("POST", "/v1/validate", SERVICE, {"token": login["access_token"]}),
+    "refresh": lambda login: request(
+        "POST", "/v1/refresh", None, {"refresh_token": login["refresh_token"]}),
+    "set cookie": lambda login: request("POST", "/v1/login", SERVICE,
+                                        {"user_id": login["user_id"], "cookie": True}),
+}
+
+
+def ending(request_text):
+    """The same request, on a connection that ends with it."""
+    return request_text.replace(b"\r\n", b"\r\nConnection: close\r\n", 1)
+
+
 def pieces_with(pid, texts):
     return collections.Counter(name for piece in memory_of(pid) for name, text in texts.items()
                                if text in piece)
@@ -434,6 +458,28 @@ def test_c27_after_a_logout_the_token_is_not_in_memory(start):
     wait_until(lambda: not pieces_with(pid, texts), 3, "nothing of them is left")
     limits = pathlib.Path(f"/proc/{pid}/limits").read_text()
     assert re.search(r"^Max core file size\s+0\s+0", limits, re.M), limits
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="the memory of a process that cannot be dumped")
+@pytest.mark.skipif(is_instrumented(), reason="sanitizers have memory without end")
+@pytest.mark.parametrize("end", [False, True], ids=["kept", "ended"])
+def test_c27_a_request_leaves_no_token_on_its_connection(start, end):
+    """Right after the answer, before anything else could lie there."""
+    daemon = start()
+    pid = daemon.node.process.pid
+    with Probe(daemon.node) as kept:
+        for way, text in WAYS.items():
+            login = log_in_all(daemon.node, [unique()])[0]
+            with Probe(daemon.node) as other:
+                probe = other if end else kept
+                reply = probe.ask(ending(text(login)) if end else text(login))
+                assert reply.status in (200, 201), (way, reply)
+                answer = {**login, **reply.json}
+                texts = {f"{way}, {name}": token[3:].encode() for tokens in (login, answer)
+                         for name, token in tokens.items() if name.endswith("_token")}
+                if end and reply.header("Set-Cookie"):
+                    del texts[f"{way}, access_token"]  # see above
+                wait_until(lambda: not pieces_with(pid, texts), 1, f"nothing is left of {way}")
 
 
 # --- the audit ---
