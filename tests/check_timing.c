@@ -89,13 +89,15 @@ static double now_ns(void)
     return (double)now.tv_sec * 1e9 + (double)now.tv_nsec;
 }
 
+static _Atomic bool stored;
+
 static void take_samples(const struct subject *subject, struct samples *ret)
 {
     for (size_t i = 0; i < SAMPLES; i++) {
         ret->class[i] = support_next(&seed) & 1;
         subject->guess(ret->class[i]);
         /* What was stored must not be on its way while it is read: one class stored it earlier. */
-        atomic_thread_fence(memory_order_seq_cst);
+        atomic_store(&stored, true);
         bool equal = false;
         double begun = now_ns();
         for (int repeat = 0; repeat < subject->repeats; repeat++)
@@ -146,7 +148,7 @@ static bool by_crypto_equal(void)
     return crypto_equal(secret, presented, length);
 }
 
-static bool by_memcmp(void)
+__attribute__((unused)) static bool by_memcmp(void)
 {
     int (*volatile compare)(const void *, const void *, size_t) = memcmp;
     return compare(secret, presented, length) == 0;
@@ -170,8 +172,10 @@ static void set_length(size_t bytes)
 
 START_TEST(the_measurement_finds_what_leaks)
 {
+#ifndef __SANITIZE_THREAD__ /* which looks at all that memcmp() is given */
     set_length(LONG);
     assert_leaks(&(struct subject){guess_bytes, by_memcmp, 1});
+#endif
     set_length(SHORT);
     assert_leaks(&(struct subject){guess_bytes, by_first_difference, 16});
 }
