@@ -48,39 +48,22 @@ static void fail_device_limit(struct request *request, const struct login *login
     buffer_free(&members);
 }
 
-/* Sets the cookie that goes with a pair. It outlives the browser only for who wants to be
- * remembered, and never its token. */
-static struct text give_cookie(struct request *request, const struct operation *operation,
-                               const struct pair *pair, bool remember)
-{
-    int64_t max_age_s = remember ? pair->access_expires_s - operation->now_ms / 1000 : -1;
-    struct policy policy;
-    policy_of_tenant(request->conf, operation->tenancy ? operation->tenancy->policy : NULL,
-                     &policy);
-    return cookies_give(request, pair->access_token, (enum same_site)policy.same_site, max_age_s);
-}
-
 void finish_login(struct operation *operation)
 {
     struct request *request = request_of(operation);
     const struct login *login = (const struct login *)operation;
     struct pair pair = {
-        .access_token = login->access_token,
-        .refresh_token = login->refresh_token,
-        .access_expires_s = login->access_expires_s,
-        .refresh_expires_s = login->refresh_expires_s,
-        .device_json = login->device_json,
+        .issued = &login->pair,
         .new_device = login->new_device,
         .new_location = login->new_location,
         .replaced = login->replaced,
         .replaced_count = login->replaced_count,
+        .cookie = login->cookie,
     };
     request_note(request, operation);
     bool let_in = operation->err == ERR_OK || operation->err == ERR_VERIFICATION_REQUIRED;
     if (let_in && login->new_location && !login->first_location)
         alarms_new_location(request, operation);
-    if (operation->err == ERR_OK && login->cookie)
-        pair.set_cookie = give_cookie(request, operation, &pair, login->remember);
     if (operation->err == ERR_OK)
         answer_pair(request, 201, operation, &pair);
     else if (operation->err == ERR_DEVICE_LIMIT)
@@ -232,15 +215,10 @@ static void finish_refresh(struct operation *operation)
     struct request *request = request_of(operation);
     const struct refresh *refresh = (const struct refresh *)operation;
     struct pair pair = {
-        .access_token = refresh->access_token,
-        .refresh_token = refresh->refresh_next,
-        .access_expires_s = refresh->access_expires_s,
-        .refresh_expires_s = refresh->refresh_expires_s,
-        .device_json = refresh->device_json,
+        .issued = &refresh->pair,
+        .cookie = ((const struct cookie_refresh *)operation)->cookie,
     };
     request_note(request, operation);
-    if (operation->err == ERR_OK && ((const struct cookie_refresh *)operation)->cookie)
-        pair.set_cookie = give_cookie(request, operation, &pair, refresh->remember);
     if (operation->err == ERR_OK)
         answer_pair(request, 200, operation, &pair);
     else
