@@ -44,7 +44,7 @@ struct record {
     bool previous_access_over; /* its time had ended before the refresh: no grace for it */
     uint8_t previous_access_hash[SECRET_HASH];
     uint8_t previous_refresh_hash[SECRET_HASH];
-    bool from_hash; /* the present pair: token.h's ORIGIN_HASH */
+    bool from_hash;    /* the present pair: token.h's ORIGIN_HASH */
     struct text shown; /* at most RECORD_SHOWN_MAX bytes */
     struct text ip;
     struct text user_agent;

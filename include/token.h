@@ -79,9 +79,9 @@ void token_hash_secret(const struct keyring *keyring, enum token_kind kind,
 enum token_origin { ORIGIN_SECRET, ORIGIN_HASH };
 /* Secrets of generation `generation` + 1 from the refresh token of `generation`, whose `secret` is
  * the secret or, by `origin`, its hash: the same input always gives the same pair, so that one
- * which is asked for again needs nothing stored. Hashes under the names secret, which never changes,
- * of owner, session id, secret and generation, which tie a pair to its session. The caller wipes
- * the secrets. */
+ * which is asked for again needs nothing stored. Hashes under the names secret, which never
+ * changes, of owner, session id, secret and generation, which tie a pair to its session. The caller
+ * wipes the secrets. */
 void token_succeed(const struct keyring *keyring, const struct token *refresh,
                    enum token_origin origin, uint32_t generation,
                    uint8_t access_secret[SECRET_LENGTH], uint8_t refresh_secret[SECRET_LENGTH]);

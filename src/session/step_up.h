@@ -17,10 +17,11 @@ void step_up_offer(struct operation *operation, const struct user_tag *owner,
 
 /* Notes tenant and user id of a challenge's body. */
 void step_up_note(struct operation *operation, struct text body);
-/* The challenge was solved: the session may be used from there. Ends the operation; with
- * ERR_CHALLENGE_OVER if the session is dead, or the challenge older than a cutoff. */
+/* The challenge was solved: the session may be used from there, and gets its next pair, since who
+ * knew the one before is not known (rotation.h). Ends the operation; with ERR_CHALLENGE_OVER if the
+ * session is dead, or the challenge older than a cutoff. */
 void step_up_accept(struct operation *operation, const struct user_tag *owner, int64_t issued_ms,
-                    struct text body);
+                    struct text body, struct issued_pair *ret);
 
 /* The session takes the address that is shown for its own, if it still has none of the family; sets
  * operation->err to ERR_TOKEN_INVALID if it got another one meanwhile, or died. Then calls `then`.
