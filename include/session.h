@@ -83,10 +83,10 @@ enum demand {
     DEMAND_FORCE_LOGOUT
 };
 
-/* Where the caller says the user is: what sessions may be bound to. Absent texts are not told. */
+/* Where the caller says the user is: what sessions may be bound to. Absent texts are not told; an
+ * empty fingerprint says that the device has none. */
 struct presented {
     struct text ip, fingerprint;
-    bool complete; /* the user calls himself: a fingerprint that is not there is another one */
 };
 
 /* A second verification that is pending, as the caller is told of it. */

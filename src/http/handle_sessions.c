@@ -170,7 +170,7 @@ struct validate_body {
 static const struct json_field validate_fields[] = {
     FIELD(struct validate_body, token, "token", JSON_TEXT, true, 1, 4096),
     FIELD(struct validate_body, ip, "ip", JSON_TEXT, false, 2, ADDRESS_MAX),
-    FIELD(struct validate_body, device_fingerprint, "device_fingerprint", JSON_TEXT, false, 1,
+    FIELD(struct validate_body, device_fingerprint, "device_fingerprint", JSON_TEXT, false, 0,
           FINGERPRINT_MAX),
     FIELD(struct validate_body, touch, "touch", JSON_BOOLEAN, false, 0, 0),
 };
@@ -188,7 +188,7 @@ void handle_service_validate(struct request *request)
     validate->touch = body.touch;
     request->audit.source_ip = body.ip;
     request_begin(request, &validate->base, finish_service_validate);
-    validate->base.presented = (struct presented){body.ip, body.device_fingerprint, false};
+    validate->base.presented = (struct presented){body.ip, body.device_fingerprint};
     session_validate(validate);
 }
 
@@ -205,7 +205,7 @@ struct cookie_refresh {
 static const struct json_field refresh_fields[] = {
     FIELD(struct refresh_body, refresh_token, "refresh_token", JSON_TEXT, true, 1, 4096),
     FIELD(struct refresh_body, ip, "ip", JSON_TEXT, false, 2, ADDRESS_MAX),
-    FIELD(struct refresh_body, device_fingerprint, "device_fingerprint", JSON_TEXT, false, 1,
+    FIELD(struct refresh_body, device_fingerprint, "device_fingerprint", JSON_TEXT, false, 0,
           FINGERPRINT_MAX),
     FIELD(struct refresh_body, cookie, "cookie", JSON_BOOLEAN, false, 0, 0),
 };

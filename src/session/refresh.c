@@ -41,7 +41,7 @@ static void note_address(const struct refresh_change *work, struct record *recor
     if (!work->context.has_address || work->breaches & BREACH_IP)
         return;
     old.has_address = ip_parse(record->ip, &old.address);
-    binding_print(&old, &items);
+    binding_print(&old, old.has_address ? BREACH_IP : 0, &items);
     record->ip = operation->presented.ip;
     binding_add(operation->conf, record, buffer_text(&items), operation->arena);
     buffer_free(&items);
@@ -176,7 +176,7 @@ static void finish_refresh(struct change *change)
     }
     operation->err = ERR_OK;
     step_up_offer(operation, &work->change.codec.owner, work->presented.session_id, &work->context,
-                  operation_done);
+                  work->breaches, operation_done);
 }
 
 static void refresh_with_tenant(struct operation *operation)

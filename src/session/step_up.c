@@ -86,7 +86,7 @@ static void name_challenge(const struct keyring *keyring, const struct user_tag 
 
 void step_up_offer(struct operation *operation, const struct user_tag *owner,
                    const uint8_t session_id[SESSION_ID], const struct shown_context *context,
-                   void (*then)(struct operation *operation))
+                   unsigned breaches, void (*then)(struct operation *operation))
 {
     struct step_up *work = arena_zalloc(operation->arena, sizeof(*work));
     struct challenge challenge = {.kind = CHALLENGE_SESSION, .issued_ms = operation->now_ms};
@@ -96,7 +96,7 @@ void step_up_offer(struct operation *operation, const struct user_tag *owner,
     *work = (struct step_up){operation->domain, then};
     operation->domain = work;
     operation_policy(operation, &policy);
-    binding_print(context, &items);
+    binding_print(context, breaches, &items);
     name_challenge(operation->context->keyring, owner, session_id, buffer_text(&items), id);
     buffer_add(&body, session_id, SESSION_ID);
     put_short(&body, operation->tenant);
@@ -202,8 +202,7 @@ void step_up_adopt(struct operation *operation, const struct user_tag *owner,
     struct widening *work = begin_widening(operation, owner, session_id, then);
     struct buffer items = {0};
     work->context = *context;
-    work->context.has_fingerprint = work->context.complete = false;
-    binding_print(&work->context, &items);
+    binding_print(context, BREACH_IP, &items);
     work->items = arena_copy(operation->arena, buffer_text(&items));
     work->change.decide = decide_adoption;
     buffer_free(&items);
