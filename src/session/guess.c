@@ -14,8 +14,8 @@ static enum verdict decide_guess(struct change *change, struct user_state *state
     struct operation *operation = change->operation;
     struct policy policy;
     operation_policy(operation, &policy);
-    contexts_note_guess(&state->contexts, operation->now_ms / 1000);
-    edit_set_contexts(edit, &state->contexts);
+    guesses_note(&state->guesses, operation->now_ms / 1000);
+    edit_set_guesses(edit, &state->guesses);
     rules_settle(edit, state, NULL, &policy, operation->now_ms);
     return CHANGE_WRITE;
 }

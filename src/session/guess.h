@@ -1,4 +1,4 @@
-/* Wrong codes, counted for the user over all challenges (contexts.h). */
+/* Wrong codes, counted for the user over all challenges (guesses.h). */
 #pragma once
 
 #include "operation.h"

@@ -85,7 +85,7 @@ static bool is_guessed(const struct login *login, const struct user_state *state
                        const struct policy *policy)
 {
     return policy->verify_method == VERIFY_OTP &&
-           contexts_guessed_s(&state->contexts, login->base.now_ms / 1000) > 0;
+           guesses_closed_s(&state->guesses, login->base.now_ms / 1000) > 0;
 }
 
 bool novelty_stops(struct login *login, const struct user_state *state, const struct policy *policy,
@@ -113,10 +113,13 @@ void novelty_remember(const struct login *login, struct user_state *state,
     struct traits traits;
     if (policy->verify_on == 0)
         return;
-    read_traits(login, &traits);
-    contexts_forget(&state->contexts, now_s);
     if (login->verified_ms > 0)
-        state->contexts.guesses = 0;
+        state_forget_guesses(state, edit);
+    if (state->contexts_foreign && !login->second_factor)
+        return;
+    read_traits(login, &traits);
+    state->contexts_foreign = false;
+    contexts_forget(&state->contexts, now_s);
     if (traits.has_device)
         contexts_note(&state->contexts, traits.device, now_s);
     if (traits.has_place)

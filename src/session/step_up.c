@@ -218,7 +218,7 @@ static bool is_over(const struct widening *work, const struct user_state *state,
     if (work->issued_ms < state->user.not_before_ms)
         operation_refuse(operation, ERR_CHALLENGE_OVER, TEXT(REASON_REVOKED));
     else if (policy->verify_method == VERIFY_OTP &&
-             contexts_guessed_s(&state->contexts, operation->now_ms / 1000) > 0)
+             guesses_closed_s(&state->guesses, operation->now_ms / 1000) > 0)
         operation_refuse(operation, ERR_TOO_MANY_GUESSES, (struct text){0});
     else
         return false;
@@ -242,14 +242,6 @@ static bool add_items(const struct widening *work, struct session *session)
     return session->record.contexts.data != before;
 }
 
-static void forget_guesses(struct user_state *state, struct edit *edit)
-{
-    if (state->contexts.guesses == 0)
-        return;
-    state->contexts.guesses = 0;
-    edit_set_contexts(edit, &state->contexts);
-}
-
 static enum verdict decide_acceptance(struct change *change, struct user_state *state,
                                       struct edit *edit)
 {
@@ -268,7 +260,7 @@ static enum verdict decide_acceptance(struct change *change, struct user_state *
         edit->raises_epoch = true;
         return CHANGE_RESOLVED;
     }
-    forget_guesses(state, edit);
+    state_forget_guesses(state, edit);
     rotation_advance(&rotation, state, &policy, edit, work->pair);
     memcpy(work->refresh_hash, session->record.refresh_hash, SECRET_HASH);
     return CHANGE_WRITE;
