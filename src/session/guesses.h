@@ -4,7 +4,8 @@
  *
  * Stored in the field "#" of the user's hash, if there were any: their number, a blank, and since
  * when, seconds since 1970; decimal. Not sealed: every node must be able to count, whatever keys it
- * has, and a number tells nobody anything. */
+ * has, and a number tells nobody anything. Who may write to Redis could set it back, but a sealed
+ * one as well. */
 #pragma once
 
 #include "memory.h"

@@ -30,6 +30,15 @@ void session_open(struct session *ret, const uint8_t id[SESSION_ID], const struc
     memcpy(ret->id, id, SESSION_ID);
 }
 
+static void note_foreign(struct state_reader *reader, const uint8_t id[SESSION_ID])
+{
+    struct user_state *state = reader->state;
+    size_t fields = store_reply_count(reader->reply) / 2;
+    if (!state->foreign)
+        state->foreign = arena_alloc(reader->arena, fields * sizeof(*state->foreign));
+    memcpy(state->foreign[state->foreign_count++], id, SESSION_ID);
+}
+
 static void read_record(struct state_reader *reader, struct text field, struct text value)
 {
     struct user_state *state = reader->state;
@@ -56,6 +65,8 @@ static void read_record(struct state_reader *reader, struct text field, struct t
         break;
     }
     state->unreadable_count++;
+    if (record_is_foreign(reader->codec->keyring, value))
+        note_foreign(reader, id);
     metrics_add(METRIC_RECORDS_UNREADABLE, 1);
 }
 
@@ -187,6 +198,14 @@ const struct grave *state_find_grave(const struct user_state *state, const uint8
         if (memcmp(state->graves[i].id, id, SESSION_ID) == 0)
             return &state->graves[i];
     return NULL;
+}
+
+bool state_is_foreign(const struct user_state *state, const uint8_t id[SESSION_ID])
+{
+    for (size_t i = 0; i < state->foreign_count; i++)
+        if (memcmp(state->foreign[i], id, SESSION_ID) == 0)
+            return true;
+    return false;
 }
 
 void state_bury(struct user_state *state, struct session *session,

@@ -51,8 +51,11 @@ struct user_state {
     struct contexts contexts;
     bool contexts_foreign; /* sealed under a key that this node lacks: `contexts` is empty */
     struct guesses guesses;
-    size_t unreadable_count; /* records that did not open: left alone, they may be another node's
-                                newer key */
+    size_t unreadable_count; /* records that did not open: left alone */
+    /* Of those the ones that are sealed under a key that this node lacks: sessions, living or
+     * ended, of which nothing can be said. */
+    uint8_t (*foreign)[SESSION_ID];
+    size_t foreign_count;
 };
 
 /* A session as its record tells it, last used when its pair was issued. Texts lie in the arena. */
@@ -83,6 +86,7 @@ enum err state_read(const struct state_codec *codec, const struct store_reply *r
 /* The session or grave with this id, NULL if there is none. */
 struct session *state_find(const struct user_state *state, const uint8_t id[SESSION_ID]);
 const struct grave *state_find_grave(const struct user_state *state, const uint8_t id[SESSION_ID]);
+bool state_is_foreign(const struct user_state *state, const uint8_t id[SESSION_ID]);
 
 /* Sets and deletes of hash fields that are applied together, or not at all. Lies in the arena. */
 struct edit {

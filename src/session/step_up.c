@@ -141,7 +141,8 @@ static struct session *find_living(const struct widening *work, const struct use
     struct operation *operation = work->change.operation;
     struct session *session = state_find(state, work->session_id);
     if (!session || session->ended) {
-        operation_refuse(operation, err, TEXT(REASON_UNKNOWN));
+        bool foreign = state_is_foreign(state, work->session_id);
+        operation_refuse(operation, foreign ? ERR_SEAL_KEY_UNKNOWN : err, TEXT(REASON_UNKNOWN));
         return NULL;
     }
     operation_note_session(operation, session);
