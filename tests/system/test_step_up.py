@@ -179,6 +179,8 @@ def test_a_session_that_ended_meanwhile_gets_no_tokens(stepup, how):
     problem = check_problem(verify(stepup, *asked), 410, "challenge_over")
     assert "access_token" not in problem
     assert stepup.devices(user)["total"] == 0
+    if how == "frozen":
+        assert stepup.call("POST", f"/v1/users/{user}/unfreeze", None, SERVICE).status == 200
 
 
 def test_a_tenant_that_was_logged_out_meanwhile_gets_no_tokens(stepup):
