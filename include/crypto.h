@@ -49,6 +49,8 @@ enum crypto_purpose {
     CRYPTO_SECRET_HASH,       /* what Redis holds of a token's secret */
     CRYPTO_SUCCESSOR_ACCESS,  /* next generation's access secret, from the refresh secret */
     CRYPTO_SUCCESSOR_REFRESH, /* next generation's refresh secret */
+    CRYPTO_HASH_ACCESS,       /* the same where nobody shows the refresh secret: from its hash */
+    CRYPTO_HASH_REFRESH,      /* and the refresh secret */
     CRYPTO_FINGERPRINT,       /* device fingerprints */
     CRYPTO_JOURNAL,           /* checksums of the journal's records */
     CRYPTO_ETAG,              /* entity tags */

@@ -8,7 +8,7 @@
  * Content: a kind byte and its fields without gaps, all of it used; integers big-endian, unknown
  * flags refused. (n) is a text with its length in n bytes before it; an empty one reads as absent.
  *   's' session    flags 1 (bit 0 remember, 1 second factor, 2 previous pair present, 3 its
- *                  access token was over, 4 contexts present),
+ *                  access token was over, 4 contexts present, 5 derived from a hash),
  *                  generation 4, issued_ms 6, absolute_s 5, access hash 16, refresh hash 16,
  *                  with bit 2: previous access hash 16, previous refresh hash 16;
  *                  shown (2), ip (1), user agent (2); with bit 4: contexts (1)
@@ -44,6 +44,7 @@ struct record {
     bool previous_access_over; /* its time had ended before the refresh: no grace for it */
     uint8_t previous_access_hash[SECRET_HASH];
     uint8_t previous_refresh_hash[SECRET_HASH];
+    bool from_hash;    /* the present pair: token.h's ORIGIN_HASH */
     struct text shown; /* at most RECORD_SHOWN_MAX bytes */
     struct text ip;
     struct text user_agent;

@@ -86,10 +86,10 @@ enum demand {
     DEMAND_FORCE_LOGOUT
 };
 
-/* Where the caller says the user is: what sessions may be bound to. Absent texts are not told. */
+/* Where the caller says the user is: what sessions may be bound to. Absent texts are not told; an
+ * empty fingerprint says that the device has none. */
 struct presented {
     struct text ip, fingerprint;
-    bool complete; /* the user calls himself: a fingerprint that is not there is another one */
 };
 
 /* A second verification that is pending, as the caller is told of it. */
@@ -149,6 +149,14 @@ struct operation {
     size_t ended_count;
 };
 
+/* A pair of tokens as its holder gets it. */
+struct issued_pair {
+    char access_token[TOKEN_LENGTH], refresh_token[TOKEN_LENGTH];
+    int64_t access_expires_s, refresh_expires_s;
+    struct text device_json; /* the session's device as shown, a JSON object */
+    bool remember;           /* as at the login */
+};
+
 struct device {
     struct text id, type, name, fingerprint; /* of the fingerprint a hash is kept */
 };
@@ -171,19 +179,18 @@ struct login {
     bool cookie;         /* the caller's own: the answer is to set the session cookie */
     int64_t verified_ms; /* 0, or when the second verification began that was passed for it */
 
-    char access_token[TOKEN_LENGTH], refresh_token[TOKEN_LENGTH];
-    int64_t access_expires_s, refresh_expires_s;
+    struct issued_pair pair;
     int64_t limit;                 /* ERR_DEVICE_LIMIT: of devices */
     bool new_device, new_location; /* not seen with this user, see src/session/novelty.h */
     bool first_location;           /* nor was the user anywhere else */
     struct replaced_session *replaced;
     size_t replaced_count;
-    struct text device_json; /* the device as shown, a JSON object */
 };
 void session_login(struct login *login);
 
 /* The answer to a challenge: goes on with what waits for it. A login then is as session_login()
- * leaves it, with second_factor set. */
+ * leaves it, with second_factor set; of a living session `login.pair` is the next pair, as after a
+ * refresh, and nothing else of the login is set. */
 struct verify {
     struct login login; /* its base is the operation's; the rest is filled in */
     struct text challenge_id;
@@ -222,11 +229,8 @@ struct refresh {
     struct text tenant;
     bool tenant_bound; /* as in validate, for services; absent for users */
 
-    char access_token[TOKEN_LENGTH], refresh_next[TOKEN_LENGTH];
-    int64_t access_expires_s, refresh_expires_s;
+    struct issued_pair pair;
     bool repeated; /* same pair again, inside the grace window */
-    bool remember; /* as at the login */
-    struct text device_json;
 };
 void session_refresh(struct refresh *refresh);
 

@@ -6,7 +6,7 @@
  * byte 7..14  user tag: keyed hash of tenant and user
  * byte 15..22 session id: 42 bits of milliseconds since 1970, 22 bits that start at random in each
  *             millisecond and count on within it
- * byte 23..38 secret, 128 bits from the CSPRNG (or, after a refresh, derived from one)
+ * byte 23..38 secret, 128 bits from the CSPRNG (or, after a rotation, derived from one)
  * byte 39..44 SipHash-2-4 of prefix and bytes 0..38 under the numbered key, truncated
  * A token whose MAC is wrong was never issued and is refused without a look at Redis. */
 #pragma once
@@ -36,8 +36,6 @@ struct token {
     uint8_t secret[SECRET_LENGTH];
 };
 
-/* The tag of a tenant (CRYPTO_TENANT_TAG). */
-void token_tag_tenant(const struct keyring *keyring, struct text tenant, uint8_t ret[TENANT_TAG]);
 /* Tag of a tenant (CRYPTO_TENANT_TAG). */
 void token_tag_tenant(const struct keyring *keyring, struct text tenant, uint8_t ret[TENANT_TAG]);
 /* Tags of a user (CRYPTO_TENANT_TAG, CRYPTO_USER_TAG). */
@@ -69,11 +67,23 @@ bool token_claimed_owner(struct text text, struct user_tag *ret);
 void token_hash_secret(const struct keyring *keyring, enum token_kind kind,
                        const uint8_t session_id[SESSION_ID], const uint8_t secret[SECRET_LENGTH],
                        uint8_t ret[SECRET_HASH]);
-/* Secrets of generation `generation` + 1 from the refresh secret of `generation`: the same input
- * always gives the same pair, so a repeated refresh needs nothing stored. Hashes of owner, session
- * id, refresh secret and generation, which tie a pair to its session. The caller wipes the secrets.
- */
-void token_succeed(const struct keyring *keyring, const struct token *refresh, uint32_t generation,
+/* What a pair of secrets is derived from: the refresh secret of the pair before, which a refresh
+ * shows; or, where a pair is due and nobody showed it (a living session that was verified), the
+ * hash of it that the record holds.
+ *
+ * Who lacks the names secret derives nothing from either. Who has it and a refresh token that was
+ * used can follow the session in both ways. What sets them apart is somebody with the key file and
+ * a dump of Redis: the dump has the hash of the refresh secret before, so it gives away present
+ * pairs that came from a hash, but none that came from a secret. So only what cannot be had from
+ * the secret comes from the hash, and the next refresh ends it. */
+enum token_origin { ORIGIN_SECRET, ORIGIN_HASH };
+/* Secrets of generation `generation` + 1 from the refresh token of `generation`, whose `secret` is
+ * the secret or, by `origin`, its hash: the same input always gives the same pair, so that one
+ * which is asked for again needs nothing stored. Hashes under the names secret, which never
+ * changes, of owner, session id, secret and generation, which tie a pair to its session. The caller
+ * wipes the secrets. */
+void token_succeed(const struct keyring *keyring, const struct token *refresh,
+                   enum token_origin origin, uint32_t generation,
                    uint8_t access_secret[SECRET_LENGTH], uint8_t refresh_secret[SECRET_LENGTH]);
 
 /* True if the text looks like a token of this kind, genuine or not. */

@@ -27,9 +27,9 @@ static void teardown(void)
     conf_unref(&conf);
 }
 
-static struct shown_context show(const char *ip, const char *fingerprint, bool complete)
+static struct shown_context show(const char *ip, const char *fingerprint)
 {
-    const struct presented presented = {text_of(ip), text_of(fingerprint), complete};
+    const struct presented presented = {text_of(ip), text_of(fingerprint)};
     struct shown_context context;
     binding_read(ring, &owner, &presented, &context);
     return context;
@@ -38,7 +38,7 @@ static struct shown_context show(const char *ip, const char *fingerprint, bool c
 static struct record login(const char *ip, const char *fingerprint)
 {
     struct record record = {.ip = text_of(ip)};
-    struct shown_context context = show(NULL, fingerprint, false);
+    struct shown_context context = show(NULL, fingerprint);
     binding_begin(&record, &context, &arena);
     return record;
 }
@@ -48,11 +48,13 @@ static unsigned breaches_of(const struct record *record, struct shown_context co
     return binding_breaches(conf, binding_items(record, &arena), &context);
 }
 
+/* By verification, or adoption. */
 static void widen(struct record *record, const char *ip, const char *fingerprint)
 {
-    struct shown_context context = show(ip, fingerprint, false);
+    struct shown_context context = show(ip, fingerprint);
     struct buffer items = {0};
-    binding_print(&context, &items);
+    unsigned breaches = breaches_of(record, context);
+    binding_print(&context, breaches & BREACH_FAMILY ? breaches | BREACH_IP : breaches, &items);
     binding_add(conf, record, buffer_text(&items), &arena);
     buffer_free(&items);
 }
@@ -60,33 +62,32 @@ static void widen(struct record *record, const char *ip, const char *fingerprint
 static const struct comparison {
     const char *ip, *fingerprint; /* of the login */
     const char *shown_ip, *shown_fingerprint;
-    bool complete;
     unsigned breaches;
 } comparisons[] = {
-    {"198.51.100.7", NULL, "198.51.100.250", NULL, true, 0},
-    {"198.51.100.7", NULL, "203.0.113.1", NULL, true, BREACH_IP},
-    {"198.51.100.7", NULL, "::ffff:198.51.100.9", NULL, true, 0},
-    {"198.51.100.7", NULL, "2001:db8::1", NULL, true, BREACH_FAMILY},
-    {"2001:db8:1::7", NULL, "2001:db8:1:9::9", NULL, true, 0},
-    {"2001:db8:1::7", NULL, "2001:db8:2::7", NULL, true, BREACH_IP},
-    {"2001:db8:1::7", NULL, "198.51.100.7", NULL, true, BREACH_FAMILY},
-    {NULL, NULL, "198.51.100.7", NULL, true, BREACH_FAMILY},
-    {"198.51.100.7", NULL, NULL, NULL, false, 0},
-    {"198.51.100.7", "f", "198.51.100.7", "f", false, 0},
-    {"198.51.100.7", "f", "198.51.100.7", "g", false, BREACH_DEVICE},
-    {"198.51.100.7", "f", "198.51.100.7", NULL, false, 0},
-    {"198.51.100.7", "f", "198.51.100.7", NULL, true, BREACH_DEVICE},
-    {"198.51.100.7", NULL, "198.51.100.7", "f", true, 0},
-    {"198.51.100.7", "f", "203.0.113.1", "g", true, BREACH_IP | BREACH_DEVICE},
+    {"198.51.100.7", NULL, "198.51.100.250", NULL, 0},
+    {"198.51.100.7", NULL, "203.0.113.1", NULL, BREACH_IP},
+    {"198.51.100.7", NULL, "::ffff:198.51.100.9", NULL, 0},
+    {"198.51.100.7", NULL, "2001:db8::1", NULL, BREACH_FAMILY},
+    {"2001:db8:1::7", NULL, "2001:db8:1:9::9", NULL, 0},
+    {"2001:db8:1::7", NULL, "2001:db8:2::7", NULL, BREACH_IP},
+    {"2001:db8:1::7", NULL, "198.51.100.7", NULL, BREACH_FAMILY},
+    {NULL, NULL, "198.51.100.7", NULL, BREACH_FAMILY},
+    {"198.51.100.7", NULL, NULL, NULL, 0},
+    {"198.51.100.7", "f", "198.51.100.7", "f", 0},
+    {"198.51.100.7", "f", "198.51.100.7", "g", BREACH_DEVICE},
+    {"198.51.100.7", "f", "198.51.100.7", NULL, 0},
+    {"198.51.100.7", "f", "198.51.100.7", "", BREACH_DEVICE},
+    {"198.51.100.7", NULL, "198.51.100.7", "f", 0},
+    {"198.51.100.7", NULL, "198.51.100.7", "", 0},
+    {"198.51.100.7", "f", "203.0.113.1", "g", BREACH_IP | BREACH_DEVICE},
 };
 
 START_TEST(what_is_shown_is_compared_with_the_login)
 {
     const struct comparison *row = &comparisons[_i];
     struct record record = login(row->ip, row->fingerprint);
-    ck_assert_uint_eq(
-        breaches_of(&record, show(row->shown_ip, row->shown_fingerprint, row->complete)),
-        row->breaches);
+    ck_assert_uint_eq(breaches_of(&record, show(row->shown_ip, row->shown_fingerprint)),
+                      row->breaches);
 }
 END_TEST
 
@@ -95,11 +96,10 @@ START_TEST(a_session_may_be_used_from_what_was_added_and_from_what_was_there)
     struct record record = login("198.51.100.7", "f");
     widen(&record, "203.0.113.1", "g");
     widen(&record, "2001:db8::1", NULL);
-    ck_assert_uint_eq(breaches_of(&record, show("203.0.113.9", "g", true)), 0);
-    ck_assert_uint_eq(breaches_of(&record, show("198.51.100.9", "f", true)), 0);
-    ck_assert_uint_eq(breaches_of(&record, show("2001:db8::9", "f", true)), 0);
-    ck_assert_uint_eq(breaches_of(&record, show("192.0.2.1", "h", true)),
-                      BREACH_IP | BREACH_DEVICE);
+    ck_assert_uint_eq(breaches_of(&record, show("203.0.113.9", "g")), 0);
+    ck_assert_uint_eq(breaches_of(&record, show("198.51.100.9", "f")), 0);
+    ck_assert_uint_eq(breaches_of(&record, show("2001:db8::9", "f")), 0);
+    ck_assert_uint_eq(breaches_of(&record, show("192.0.2.1", "h")), BREACH_IP | BREACH_DEVICE);
 }
 END_TEST
 
@@ -112,6 +112,40 @@ START_TEST(nothing_is_added_twice)
 }
 END_TEST
 
+START_TEST(a_device_without_a_fingerprint_is_remembered_like_any_other)
+{
+    struct record record = login("198.51.100.7", "f");
+    ck_assert_uint_eq(breaches_of(&record, show("198.51.100.7", "")), BREACH_DEVICE);
+    widen(&record, "198.51.100.7", "");
+    ck_assert_uint_eq(breaches_of(&record, show("198.51.100.7", "")), 0);
+    ck_assert_uint_eq(breaches_of(&record, show("198.51.100.7", "f")), 0);
+    ck_assert_uint_eq(breaches_of(&record, show("198.51.100.7", "g")), BREACH_DEVICE);
+}
+END_TEST
+
+START_TEST(a_session_that_is_bound_to_no_device_stays_so)
+{
+    struct record record = login("198.51.100.7", NULL);
+    widen(&record, "203.0.113.1", "g");
+    ck_assert_uint_eq(breaches_of(&record, show("198.51.100.7", "h")), 0);
+    ck_assert_uint_eq(breaches_of(&record, show("203.0.113.1", "")), 0);
+}
+END_TEST
+
+START_TEST(only_what_differs_is_to_be_verified)
+{
+    struct shown_context context = show("203.0.113.1", "g");
+    struct buffer items = {0};
+    binding_print(&context, BREACH_DEVICE | BREACH_FAMILY, &items);
+    ck_assert_uint_eq(items.length, 1 + CONTEXT_HASH);
+    binding_print(&context, BREACH_IP, &items);
+    ck_assert_mem_eq(items.data + 1 + CONTEXT_HASH, "4\xCB\x00\x71\x01", 5);
+    binding_print(&context, 0, &items);
+    ck_assert_uint_eq(items.length, 1 + CONTEXT_HASH + 5);
+    buffer_free(&items);
+}
+END_TEST
+
 START_TEST(many_places_do_not_outgrow_a_record)
 {
     struct record record = login("198.51.100.7", "first");
@@ -121,8 +155,8 @@ START_TEST(many_places_do_not_outgrow_a_record)
         snprintf(fingerprint, sizeof(fingerprint), "f%d", i);
         widen(&record, ip, fingerprint);
         ck_assert_uint_le(record.contexts.length, 255);
-        ck_assert_uint_eq(breaches_of(&record, show(ip, fingerprint, true)), 0);
-        ck_assert_uint_eq(breaches_of(&record, show("198.51.100.7", NULL, false)), 0);
+        ck_assert_uint_eq(breaches_of(&record, show(ip, fingerprint)), 0);
+        ck_assert_uint_eq(breaches_of(&record, show("198.51.100.7", NULL)), 0);
     }
 }
 END_TEST
@@ -169,7 +203,7 @@ END_TEST
 START_TEST(items_that_are_none_end_the_list)
 {
     static const char *const broken[] = {"4", "41", "4123", "x1234", "f1234567", "6"};
-    struct shown_context context = show("198.51.100.7", "f", true);
+    struct shown_context context = show("198.51.100.7", "f");
     ck_assert_uint_eq(binding_breaches(conf, text_of(broken[_i]), &context), BREACH_FAMILY);
 }
 END_TEST
@@ -182,6 +216,9 @@ int main(void)
                         sizeof(comparisons) / sizeof(comparisons[0]));
     tcase_add_test(all, a_session_may_be_used_from_what_was_added_and_from_what_was_there);
     tcase_add_test(all, nothing_is_added_twice);
+    tcase_add_test(all, a_device_without_a_fingerprint_is_remembered_like_any_other);
+    tcase_add_test(all, a_session_that_is_bound_to_no_device_stays_so);
+    tcase_add_test(all, only_what_differs_is_to_be_verified);
     tcase_add_test(all, many_places_do_not_outgrow_a_record);
     tcase_add_loop_test(all, policies_rule_on_breaches, 0, sizeof(rulings) / sizeof(rulings[0]));
     tcase_add_loop_test(all, items_that_are_none_end_the_list, 0, 6);

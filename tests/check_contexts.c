@@ -93,46 +93,10 @@ START_TEST(what_was_not_seen_for_long_is_forgotten)
     contexts_forget(&contexts, today + (CONTEXT_DAYS + 1) * DAY);
     ck_assert(!have(&contexts, 1) && have(&contexts, 2));
     ck_assert_int_gt(contexts_until_s(&contexts), today + CONTEXT_DAYS * DAY);
+    ck_assert_int_eq(contexts_until_s(&contexts), contexts_longest_s(today + DAY));
     contexts_forget(&contexts, contexts_until_s(&contexts));
     ck_assert_uint_eq(contexts.count, 0);
     ck_assert_int_eq(contexts_until_s(&contexts), 0);
-}
-END_TEST
-
-START_TEST(wrong_codes_are_counted_for_an_hour)
-{
-    struct contexts contexts = {0}, again;
-    struct buffer bytes = {0};
-    note(&contexts, 1, today);
-    for (unsigned i = 1; i < GUESSES_MAX; i++)
-        contexts_note_guess(&contexts, today + i);
-    ck_assert_int_eq(contexts_guessed_s(&contexts, today + 100), 0);
-    contexts_note_guess(&contexts, today + 100);
-    contexts_write(&contexts, &bytes);
-    ck_assert(contexts_read(buffer_text(&bytes), &again));
-    ck_assert(have(&again, 1));
-    ck_assert_uint_eq(again.guesses, GUESSES_MAX);
-    ck_assert_int_eq(contexts_guessed_s(&again, today + 100), GUESSES_SECONDS - 99);
-    ck_assert_int_eq(contexts_guessed_s(&again, today + 1 + GUESSES_SECONDS), 0);
-    contexts_note_guess(&again, today + 1 + GUESSES_SECONDS);
-    ck_assert_uint_eq(again.guesses, 1);
-    buffer_free(&bytes);
-}
-END_TEST
-
-START_TEST(guesses_alone_are_kept_until_their_hour_is_over)
-{
-    struct contexts contexts = {0}, again;
-    struct buffer bytes = {0};
-    contexts_note_guess(&contexts, today);
-    ck_assert_int_eq(contexts_until_s(&contexts), today + GUESSES_SECONDS);
-    contexts_write(&contexts, &bytes);
-    ck_assert(contexts_read(buffer_text(&bytes), &again));
-    ck_assert_uint_eq(again.guesses_since_s, today);
-    for (int i = 0; i < 300; i++)
-        contexts_note_guess(&again, today);
-    ck_assert_uint_eq(again.guesses, UINT8_MAX);
-    buffer_free(&bytes);
 }
 END_TEST
 
@@ -164,8 +128,6 @@ int main(void)
     tcase_add_test(all, a_context_that_is_seen_again_is_not_noted_twice);
     tcase_add_test(all, where_there_is_no_room_the_longest_unseen_goes);
     tcase_add_test(all, what_was_not_seen_for_long_is_forgotten);
-    tcase_add_test(all, wrong_codes_are_counted_for_an_hour);
-    tcase_add_test(all, guesses_alone_are_kept_until_their_hour_is_over);
     tcase_add_test(all, kinds_and_users_do_not_share_hashes);
     Suite *suite = suite_create("contexts");
     suite_add_tcase(suite, all);

@@ -392,6 +392,20 @@ START_TEST(the_cutoff_outlives_every_session_that_it_kills)
 }
 END_TEST
 
+START_TEST(what_cannot_be_read_is_kept_as_long_as_it_may_matter)
+{
+    struct user_state state = {.contexts_foreign = true};
+    ck_assert_int_eq(settle(&state, 10).expire_ms, contexts_longest_s(BASE + 10) * 1000);
+}
+END_TEST
+
+START_TEST(wrong_codes_are_kept_for_their_hour)
+{
+    struct user_state state = {.guesses = {1, BASE + 5}};
+    ck_assert_int_eq(settle(&state, 10).expire_ms, (BASE + 5 + GUESSES_SECONDS) * 1000);
+}
+END_TEST
+
 START_TEST(a_freeze_never_expires)
 {
     struct user_state state = {.user = {.frozen = true}};
@@ -506,6 +520,8 @@ static Suite *rules_suite(void)
     tcase_add_checked_fixture(settling, setup, teardown);
     tcase_add_test(settling, settling_buries_the_idle_forgets_the_expired_and_spares_the_living);
     tcase_add_test(settling, the_cutoff_outlives_every_session_that_it_kills);
+    tcase_add_test(settling, what_cannot_be_read_is_kept_as_long_as_it_may_matter);
+    tcase_add_test(settling, wrong_codes_are_kept_for_their_hour);
     tcase_add_test(settling, a_freeze_never_expires);
     tcase_add_test(settling, a_freeze_that_ends_by_itself_is_kept_until_then);
     tcase_add_test(settling,

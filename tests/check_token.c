@@ -333,7 +333,16 @@ struct pair {
 static struct pair succeed(uint32_t generation)
 {
     struct pair pair;
-    token_succeed(ring, &token, generation, pair.access, pair.refresh);
+    token_succeed(ring, &token, ORIGIN_SECRET, generation, pair.access, pair.refresh);
+    return pair;
+}
+
+static struct pair succeed_hash(const struct keyring *keyring, uint32_t generation)
+{
+    struct pair pair;
+    struct token hashed = token;
+    token_hash_secret(keyring, TOKEN_REFRESH, token.session_id, token.secret, hashed.secret);
+    token_succeed(keyring, &hashed, ORIGIN_HASH, generation, pair.access, pair.refresh);
     return pair;
 }
 
@@ -346,13 +355,28 @@ START_TEST(a_successor_is_known_and_the_same_each_time)
 }
 END_TEST
 
+START_TEST(a_successor_of_a_hash_is_another_and_known)
+{
+    struct pair of_secret = succeed(7), of_hash = succeed_hash(ring, 7);
+    assert_hex(of_hash.access, SECRET_LENGTH, "58cbf9af5e5a038906c51bd157d21d8a");
+    assert_hex(of_hash.refresh, SECRET_LENGTH, "2cffdf623d8ddedea3fd7cf8dad346c2");
+    ck_assert_mem_ne(of_secret.access, of_hash.access, SECRET_LENGTH);
+    /* Nor are the two ways one for the same sixteen bytes. */
+    struct pair of_bytes;
+    token_succeed(ring, &token, ORIGIN_HASH, 7, of_bytes.access, of_bytes.refresh);
+    ck_assert_mem_ne(of_secret.access, of_bytes.access, SECRET_LENGTH);
+    ck_assert_mem_ne(of_secret.refresh, of_bytes.refresh, SECRET_LENGTH);
+}
+END_TEST
+
 START_TEST(a_successor_outlives_the_rotation_of_keys)
 {
-    struct pair before = succeed(7);
+    struct pair before = succeed(7), before_of_hash = succeed_hash(ring, 7);
     struct keyring *rotated = support_keyring(SUPPORT_NAMES SUPPORT_KEY_1);
-    struct pair after;
-    token_succeed(rotated, &token, 7, after.access, after.refresh);
+    struct pair after, after_of_hash = succeed_hash(rotated, 7);
+    token_succeed(rotated, &token, ORIGIN_SECRET, 7, after.access, after.refresh);
     ck_assert_mem_eq(&before, &after, sizeof(before));
+    ck_assert_mem_eq(&before_of_hash, &after_of_hash, sizeof(before));
     keyring_unref(&rotated);
 }
 END_TEST
@@ -409,6 +433,7 @@ static Suite *suite(void)
     tcase_add_test(parts, each_millisecond_starts_at_random);
     tcase_add_test(parts, hashes_of_secrets_are_known_and_differ_by_kind_session_and_secret);
     tcase_add_test(parts, a_successor_is_known_and_the_same_each_time);
+    tcase_add_test(parts, a_successor_of_a_hash_is_another_and_known);
     tcase_add_test(parts, a_successor_outlives_the_rotation_of_keys);
     tcase_add_test(parts, successors_differ_by_generation_secret_session_and_owner);
     suite_add_tcase(suite, parts);

@@ -48,54 +48,22 @@ static void fail_device_limit(struct request *request, const struct login *login
     buffer_free(&members);
 }
 
-/* False if the request was answered: it wants a cookie that no call would take. */
-static bool check_cookie(struct request *request, bool wanted)
-{
-    bool good = !wanted || request->conf->browser_cookie;
-    if (!good)
-        request_fail(request, ERR_BODY_INVALID,
-                     TEXT("\"cookie\" must be false or absent, not true: the session cookie is off "
-                          "here (browser.cookie = no)"),
-                     (struct text){0});
-    return good;
-}
-
-/* Sets the cookie that goes with a pair, but for what waited for its verification while the cookie
- * was switched off. It outlives the browser only for who wants to be
- * remembered, and never its token. */
-static struct text give_cookie(struct request *request, const struct operation *operation,
-                               const struct pair *pair, bool remember)
-{
-    int64_t max_age_s = remember ? pair->access_expires_s - operation->now_ms / 1000 : -1;
-    struct policy policy;
-    if (!request->conf->browser_cookie)
-        return (struct text){0};
-    policy_of_tenant(request->conf, operation->tenancy ? operation->tenancy->policy : NULL,
-                     &policy);
-    return cookies_give(request, pair->access_token, (enum same_site)policy.same_site, max_age_s);
-}
-
 void finish_login(struct operation *operation)
 {
     struct request *request = request_of(operation);
     const struct login *login = (const struct login *)operation;
     struct pair pair = {
-        .access_token = login->access_token,
-        .refresh_token = login->refresh_token,
-        .access_expires_s = login->access_expires_s,
-        .refresh_expires_s = login->refresh_expires_s,
-        .device_json = login->device_json,
+        .issued = &login->pair,
         .new_device = login->new_device,
         .new_location = login->new_location,
         .replaced = login->replaced,
         .replaced_count = login->replaced_count,
+        .cookie = login->cookie,
     };
     request_note(request, operation);
     bool let_in = operation->err == ERR_OK || operation->err == ERR_VERIFICATION_REQUIRED;
     if (let_in && login->new_location && !login->first_location)
         alarms_new_location(request, operation);
-    if (operation->err == ERR_OK && login->cookie)
-        pair.set_cookie = give_cookie(request, operation, &pair, login->remember);
     if (operation->err == ERR_OK)
         answer_pair(request, 201, operation, &pair);
     else if (operation->err == ERR_DEVICE_LIMIT)
@@ -203,7 +171,7 @@ struct validate_body {
 static const struct json_field validate_fields[] = {
     FIELD(struct validate_body, token, "token", JSON_TEXT, true, 1, 4096),
     FIELD(struct validate_body, ip, "ip", JSON_TEXT, false, 2, ADDRESS_MAX),
-    FIELD(struct validate_body, device_fingerprint, "device_fingerprint", JSON_TEXT, false, 1,
+    FIELD(struct validate_body, device_fingerprint, "device_fingerprint", JSON_TEXT, false, 0,
           FINGERPRINT_MAX),
     FIELD(struct validate_body, touch, "touch", JSON_BOOLEAN, false, 0, 0),
 };
@@ -221,7 +189,7 @@ void handle_service_validate(struct request *request)
     validate->touch = body.touch;
     request->audit.source_ip = body.ip;
     request_begin(request, &validate->base, finish_service_validate);
-    validate->base.presented = (struct presented){body.ip, body.device_fingerprint, false};
+    validate->base.presented = (struct presented){body.ip, body.device_fingerprint};
     session_validate(validate);
 }
 
@@ -238,7 +206,7 @@ struct cookie_refresh {
 static const struct json_field refresh_fields[] = {
     FIELD(struct refresh_body, refresh_token, "refresh_token", JSON_TEXT, true, 1, 4096),
     FIELD(struct refresh_body, ip, "ip", JSON_TEXT, false, 2, ADDRESS_MAX),
-    FIELD(struct refresh_body, device_fingerprint, "device_fingerprint", JSON_TEXT, false, 1,
+    FIELD(struct refresh_body, device_fingerprint, "device_fingerprint", JSON_TEXT, false, 0,
           FINGERPRINT_MAX),
     FIELD(struct refresh_body, cookie, "cookie", JSON_BOOLEAN, false, 0, 0),
 };
@@ -248,15 +216,10 @@ static void finish_refresh(struct operation *operation)
     struct request *request = request_of(operation);
     const struct refresh *refresh = (const struct refresh *)operation;
     struct pair pair = {
-        .access_token = refresh->access_token,
-        .refresh_token = refresh->refresh_next,
-        .access_expires_s = refresh->access_expires_s,
-        .refresh_expires_s = refresh->refresh_expires_s,
-        .device_json = refresh->device_json,
+        .issued = &refresh->pair,
+        .cookie = ((const struct cookie_refresh *)operation)->cookie,
     };
     request_note(request, operation);
-    if (operation->err == ERR_OK && ((const struct cookie_refresh *)operation)->cookie)
-        pair.set_cookie = give_cookie(request, operation, &pair, refresh->remember);
     if (operation->err == ERR_OK)
         answer_pair(request, 200, operation, &pair);
     else

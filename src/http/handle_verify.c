@@ -4,13 +4,14 @@
 
 struct verify_body {
     struct text challenge_id, code;
-    bool verified;
+    bool verified, cookie;
 };
 
 static const struct json_field verify_fields[] = {
     FIELD(struct verify_body, challenge_id, "challenge_id", JSON_TEXT, true, 1, 128),
     FIELD(struct verify_body, code, "code", JSON_TEXT, false, 1, 32),
     FIELD(struct verify_body, verified, "verified", JSON_BOOLEAN, false, 0, 0),
+    FIELD(struct verify_body, cookie, "cookie", JSON_BOOLEAN, false, 0, 0),
 };
 
 static void fail_try(struct request *request, const struct verify *verify)
@@ -23,30 +24,32 @@ static void fail_try(struct request *request, const struct verify *verify)
     buffer_free(&members);
 }
 
-/* A living session may be used from one place more; its tokens are the ones it had. */
-static void answer_session_verified(struct request *request, const struct operation *operation)
+/* As a refresh: the session goes on, with the next pair. */
+static void answer_session_verified(struct request *request, const struct verify *verify)
 {
-    struct json_writer writer = {.out = request_body(request)};
-    json_open_object(&writer);
-    json_member_bool(&writer, "verified", true);
-    json_member_string(&writer, "tenant", operation->tenant);
-    json_member_string(&writer, "user_id", operation->user_id);
-    json_member_string(&writer, "session_id", operation->session_id);
-    json_close_object(&writer);
-    request_answer(request, 200, true);
+    const struct login *login = &verify->login;
+    const struct pair pair = {.issued = &login->pair, .verified = true, .cookie = login->cookie};
+    answer_pair(request, 200, &login->base, &pair);
 }
+
+struct cookie_verify {
+    struct verify verify; /* first: the operation */
+    bool cookie;
+};
 
 static void finish_verify(struct operation *operation)
 {
     struct request *request = request_of(operation);
-    const struct verify *verify = (const struct verify *)operation;
+    struct verify *verify = (struct verify *)operation;
     request_note(request, operation);
     request->audit.source_ip = verify->login.ip;
     request->audit.user_agent = verify->login.user_agent;
+    if (((const struct cookie_verify *)operation)->cookie)
+        verify->login.cookie = true;
     if (operation->err == ERR_VERIFICATION_FAILED)
         fail_try(request, verify);
     else if (operation->err == ERR_OK && verify->of_session)
-        answer_session_verified(request, operation);
+        answer_session_verified(request, verify);
     else
         finish_login(operation);
 }
@@ -54,8 +57,10 @@ static void finish_verify(struct operation *operation)
 void handle_verify(struct request *request)
 {
     struct verify_body body = {0};
-    struct verify *verify = arena_zalloc(&request->arena, sizeof(*verify));
+    struct cookie_verify *work = arena_zalloc(&request->arena, sizeof(*work));
+    struct verify *verify = &work->verify;
     if (!request_read_body(request, verify_fields, FIELD_COUNT(verify_fields), &body) ||
+        !check_cookie(request, body.cookie) ||
         !token_tenant(request, &verify->tenant, &verify->tenant_bound))
         return;
     if (body.code.data != NULL && body.verified) {
@@ -67,6 +72,7 @@ void handle_verify(struct request *request)
     verify->challenge_id = body.challenge_id;
     verify->code = body.code;
     verify->verified = body.verified;
+    work->cookie = body.cookie;
     request_begin(request, &verify->login.base, finish_verify);
     session_verify(verify);
 }

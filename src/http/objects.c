@@ -2,6 +2,7 @@
 #include "objects.h"
 
 #include "address.h"
+#include "cookies.h"
 #include "rates.h"
 
 /* Also where an answer has no body, the caller learns how old the word is. */
@@ -111,34 +112,63 @@ void write_sessions(struct json_writer *writer, const char *name,
     json_close_array(writer);
 }
 
+/* Sets the cookie that goes with a pair, and tells of it. It outlives the browser only for who
+ * wants to be remembered, and never its token. */
+static void give_cookie(struct json_writer *writer, struct request *request,
+                        const struct operation *operation, const struct issued_pair *issued)
+{
+    int64_t left_s = issued->access_expires_s - operation->now_ms / 1000;
+    struct policy policy;
+    policy_of_tenant(request->conf, operation->tenancy ? operation->tenancy->policy : NULL,
+                     &policy);
+    struct text cookie =
+        cookies_give(request, issued->access_token, (enum same_site)policy.same_site,
+                     issued->remember ? left_s : -1);
+    json_name(writer, "set_cookie");
+    json_open_array(writer);
+    json_text(writer, cookie);
+    json_close_array(writer);
+}
+
 void answer_pair(struct request *request, unsigned status, const struct operation *operation,
                  const struct pair *pair)
 {
+    const struct issued_pair *issued = pair->issued;
     int64_t now_s = operation->now_ms / 1000;
-    struct text access = {pair->access_token, TOKEN_LENGTH};
-    struct text refresh = {pair->refresh_token, TOKEN_LENGTH};
+    struct text access = {issued->access_token, TOKEN_LENGTH};
+    struct text refresh = {issued->refresh_token, TOKEN_LENGTH};
     struct json_writer writer = {.out = request_body(request)};
     json_open_object(&writer);
+    if (pair->verified)
+        json_member_bool(&writer, "verified", true);
     json_member_string(&writer, "tenant", operation->tenant);
     json_member_string(&writer, "user_id", operation->user_id);
     json_member_string(&writer, "session_id", operation->session_id);
     json_member_string(&writer, "access_token", access);
     json_member_string(&writer, "token_type", TEXT("Bearer"));
-    json_member_int(&writer, "expires_in", pair->access_expires_s - now_s);
+    json_member_int(&writer, "expires_in", issued->access_expires_s - now_s);
     json_member_string(&writer, "refresh_token", refresh);
-    json_member_int(&writer, "refresh_expires_in", pair->refresh_expires_s - now_s);
-    json_member_raw(&writer, "device", pair->device_json);
+    json_member_int(&writer, "refresh_expires_in", issued->refresh_expires_s - now_s);
+    json_member_raw(&writer, "device", issued->device_json);
     json_member_bool(&writer, "new_device", pair->new_device);
     json_member_bool(&writer, "new_location", pair->new_location);
     write_sessions(&writer, "replaced", pair->replaced, pair->replaced_count);
-    if (pair->set_cookie.data) {
-        json_name(&writer, "set_cookie");
-        json_open_array(&writer);
-        json_text(&writer, pair->set_cookie);
-        json_close_array(&writer);
-    }
+    /* What waited for its verification may have begun before the cookie was switched off. */
+    if (pair->cookie && request->conf->browser_cookie)
+        give_cookie(&writer, request, operation, issued);
     json_close_object(&writer);
     request_answer(request, status, true);
+}
+
+bool check_cookie(struct request *request, bool wanted)
+{
+    bool good = !wanted || request->conf->browser_cookie;
+    if (!good)
+        request_fail(request, ERR_BODY_INVALID,
+                     TEXT("\"cookie\" must be false or absent, not true: the session cookie is off "
+                          "here (browser.cookie = no)"),
+                     (struct text){0});
+    return good;
 }
 
 bool token_tenant(struct request *request, struct text *tenant, bool *bound)

@@ -29,15 +29,14 @@ void answer_devices(struct request *request, const struct list_devices *list);
 /* *ended*: 200, or 202 while the change is only in the journal. */
 void answer_ended(struct request *request, const struct operation *operation);
 
-/* A new pair, after login or refresh. */
+/* A new pair, after login, verification or refresh. */
 struct pair {
-    const char *access_token, *refresh_token; /* TOKEN_LENGTH characters */
-    int64_t access_expires_s, refresh_expires_s;
-    struct text device_json;
+    const struct issued_pair *issued;
+    bool verified; /* of a living session that passed a second verification */
     bool new_device, new_location;
     const struct replaced_session *replaced;
     size_t replaced_count;
-    struct text set_cookie; /* what set the session cookie, or absent */
+    bool cookie; /* the answer sets the session cookie */
 };
 void answer_pair(struct request *request, unsigned status, const struct operation *operation,
                  const struct pair *pair);
@@ -62,6 +61,8 @@ bool named_user(struct request *request, struct text *tenant, struct text *user_
 bool path_tenant(struct request *request, struct text *ret);
 /* True if absent or an IP address; otherwise answers 400. */
 bool check_address(struct request *request, struct text address);
+/* True unless a cookie is wanted that no call would take; otherwise answers 400. */
+bool check_cookie(struct request *request, bool wanted);
 /* Reason word of api.md, [a-z_]{1,32}; absent becomes `otherwise`; others are answered with
  * `refusal`, which says whether query or body is wrong. */
 bool check_reason(struct request *request, struct text given, const char *otherwise,

@@ -118,8 +118,8 @@ static struct text actor_of(const struct caller *caller)
     return caller->key != NULL ? text_of(caller->key->name) : TEXT("self");
 }
 
-/* A user is where the connection comes from; of a service only the user's device may be told in a
- * header, the rest in its body. */
+/* A user is where the connection comes from, and what he does not show he does not have; of a
+ * service only the user's device may be told in a header, the rest in its body. */
 static struct presented presented_by(const struct request *request)
 {
     struct presented presented = {
@@ -128,7 +128,8 @@ static struct presented presented_by(const struct request *request)
     if (request->caller.kind == CALLER_SERVICE)
         return presented;
     presented.ip = request->caller.address;
-    presented.complete = true;
+    if (!presented.fingerprint.data)
+        presented.fingerprint = TEXT("");
     return presented;
 }
 

@@ -53,9 +53,9 @@ static struct ip_address address_of(const struct item *item)
 void binding_read(const struct keyring *keyring, const struct user_tag *owner,
                   const struct presented *presented, struct shown_context *ret)
 {
-    *ret = (struct shown_context){.complete = presented->complete};
+    *ret = (struct shown_context){0};
     ret->has_address = ip_parse(presented->ip, &ret->address);
-    ret->has_fingerprint = presented->fingerprint.length > 0;
+    ret->has_fingerprint = presented->fingerprint.data != NULL;
     if (ret->has_fingerprint)
         context_hash(keyring, owner, CONTEXT_FINGERPRINT, presented->fingerprint, ret->fingerprint);
 }
@@ -85,10 +85,9 @@ static unsigned compare_fingerprint(struct text items, const struct shown_contex
     struct text rest = items;
     while (next_item(&rest, &item))
         bound = bound || item.kind == ITEM_FINGERPRINT;
-    if (!bound || (!context->has_fingerprint && !context->complete))
+    if (!bound || !context->has_fingerprint)
         return 0;
-    bool same = context->has_fingerprint && binding_has_fingerprint(items, context->fingerprint);
-    return same ? 0 : BREACH_DEVICE;
+    return binding_has_fingerprint(items, context->fingerprint) ? 0 : BREACH_DEVICE;
 }
 
 unsigned binding_breaches(const struct conf *conf, struct text items,
@@ -207,11 +206,11 @@ void binding_begin(struct record *record, const struct shown_context *context, s
         add_item(record, ITEM_FINGERPRINT, context->fingerprint, arena);
 }
 
-void binding_print(const struct shown_context *context, struct buffer *items)
+void binding_print(const struct shown_context *context, unsigned breaches, struct buffer *items)
 {
-    if (context->has_address)
+    if (breaches & BREACH_IP)
         append(items, kind_of(&context->address), context->address.bytes);
-    if (context->has_fingerprint)
+    if (breaches & BREACH_DEVICE)
         append(items, ITEM_FINGERPRINT, context->fingerprint);
 }
 

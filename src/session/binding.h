@@ -4,7 +4,9 @@
  * A session knows its address of login, the fingerprint that came with it, and what was verified
  * for it later. IPv4 and IPv6 are only ever compared with their own kind: a device of a dual-stack
  * network has an address of each, and its next call may use either. The first address of a family
- * that a session has none of is adopted. A session without a fingerprint is bound to no device.
+ * that a session has none of is adopted. A session whose login gave no fingerprint is bound to no
+ * device, and stays so; of one that is, a device without a fingerprint is another device, like any
+ * that shows another one: it may be verified, and is remembered then by the hash of an empty one.
  *
  * The record keeps, beside `ip`, items without gaps: a letter and its bytes, '4' an IPv4 address 4,
  * '6' an IPv6 address 16, 'f' a fingerprint's context_hash() 8. Addresses are kept whole, so that
@@ -22,7 +24,6 @@ struct shown_context {
     bool has_address, has_fingerprint;
     struct ip_address address;
     uint8_t fingerprint[CONTEXT_HASH];
-    bool complete; /* what it does not show it does not have */
 };
 void binding_read(const struct keyring *keyring, const struct user_tag *owner,
                   const struct presented *presented, struct shown_context *ret);
@@ -54,8 +55,9 @@ bool binding_adopts(const struct policy *policy, unsigned breaches);
 struct text binding_items(const struct record *record, struct arena *arena);
 /* At login: the fingerprint. */
 void binding_begin(struct record *record, const struct shown_context *context, struct arena *arena);
-/* What is shown, as items. */
-void binding_print(const struct shown_context *context, struct buffer *items);
+/* Of what is shown what breaks the session's bounds (bits of enum breach), as items: what there is
+ * to verify. */
+void binding_print(const struct shown_context *context, unsigned breaches, struct buffer *items);
 /* The session may be used from there, too. Where there are many, the oldest of the kind goes. */
 void binding_add(const struct conf *conf, struct record *record, struct text items,
                  struct arena *arena);

@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-enum { DAY_SECONDS = 86400, GUESS_BYTES = 5 };
+#define DAY_SECONDS 86400
 
 void context_hash(const struct keyring *keyring, const struct user_tag *owner,
                   enum context_kind kind, struct text what, uint8_t ret[CONTEXT_HASH])
@@ -16,19 +16,9 @@ void context_hash(const struct keyring *keyring, const struct user_tag *owner,
 bool contexts_read(struct text bytes, struct contexts *ret)
 {
     *ret = (struct contexts){0};
-    size_t length = bytes.length;
-    if (length % CONTEXT_BYTES == GUESS_BYTES) {
-        length -= GUESS_BYTES;
-        const uint8_t *guess = (const uint8_t *)bytes.data + length;
-        ret->guesses = guess[0];
-        for (size_t i = 1; i < GUESS_BYTES; i++)
-            ret->guesses_since_s = ret->guesses_since_s << 8 | guess[i];
-    }
-    if (length % CONTEXT_BYTES != 0 || length > CONTEXTS_MAX * CONTEXT_BYTES) {
-        *ret = (struct contexts){0};
+    if (bytes.length % CONTEXT_BYTES != 0 || bytes.length > CONTEXTS_MAX * CONTEXT_BYTES)
         return false;
-    }
-    for (size_t at = 0; at < length; at += CONTEXT_BYTES) {
+    for (size_t at = 0; at < bytes.length; at += CONTEXT_BYTES) {
         struct known_context *item = &ret->items[ret->count++];
         const uint8_t *day = (const uint8_t *)bytes.data + at + CONTEXT_HASH;
         memcpy(item->hash, bytes.data + at, CONTEXT_HASH);
@@ -45,11 +35,6 @@ void contexts_write(const struct contexts *contexts, struct buffer *out)
         buffer_add_char(out, (char)(item->day >> 8));
         buffer_add_char(out, (char)item->day);
     }
-    if (contexts->guesses == 0)
-        return;
-    buffer_add_char(out, (char)contexts->guesses);
-    for (unsigned i = GUESS_BYTES - 1; i-- > 0;)
-        buffer_add_char(out, (char)(contexts->guesses_since_s >> (8 * i)));
 }
 
 static size_t position_of(const struct contexts *contexts, const uint8_t hash[CONTEXT_HASH])
@@ -100,35 +85,21 @@ void contexts_forget(struct contexts *contexts, int64_t now_s)
     contexts->count = kept;
 }
 
+static int64_t forgotten_s(int64_t day)
+{
+    return (day + CONTEXT_DAYS + 1) * DAY_SECONDS;
+}
+
+int64_t contexts_longest_s(int64_t now_s)
+{
+    return forgotten_s(day_of(now_s));
+}
+
 int64_t contexts_until_s(const struct contexts *contexts)
 {
     int64_t last = -1;
     for (size_t i = 0; i < contexts->count; i++)
         if (contexts->items[i].day > last)
             last = contexts->items[i].day;
-    int64_t until_s = last < 0 ? 0 : (last + CONTEXT_DAYS + 1) * DAY_SECONDS;
-    int64_t guessed_s = (int64_t)contexts->guesses_since_s + GUESSES_SECONDS;
-    return contexts->guesses > 0 && guessed_s > until_s ? guessed_s : until_s;
-}
-
-static bool is_hour_over(const struct contexts *contexts, int64_t now_s)
-{
-    return now_s >= (int64_t)contexts->guesses_since_s + GUESSES_SECONDS;
-}
-
-void contexts_note_guess(struct contexts *contexts, int64_t now_s)
-{
-    if (contexts->guesses == 0 || is_hour_over(contexts, now_s)) {
-        contexts->guesses = 0;
-        contexts->guesses_since_s = (uint32_t)now_s;
-    }
-    if (contexts->guesses < UINT8_MAX)
-        contexts->guesses++;
-}
-
-int64_t contexts_guessed_s(const struct contexts *contexts, int64_t now_s)
-{
-    if (contexts->guesses < GUESSES_MAX || is_hour_over(contexts, now_s))
-        return 0;
-    return (int64_t)contexts->guesses_since_s + GUESSES_SECONDS - now_s;
+    return last < 0 ? 0 : forgotten_s(last);
 }

@@ -2,13 +2,12 @@
  * be told from one like those before. Kept only for users whose tenant asks for it (policy
  * verify.on), since it outlives their sessions.
  *
- * Beside them, how often codes of second verifications were guessed wrongly of late: tries of one
- * challenge are few, but challenges are many (NIST SP 800-63B-4, section 3.2.2: at most 100 in a
- * row for an account).
- *
  * Stored sealed in the field "~" of the user's hash: for each context its hash 8 and the day on
- * which it was last seen, 2 bytes, big-endian, days since 1970; then, if there were any, wrong
- * codes 1 and since when 4, seconds since 1970. */
+ * which it was last seen, 2 bytes, big-endian, days since 1970.
+ *
+ * Those that do not open are nobody's: then everything is new. If that is for want of a key, other
+ * nodes may have it, so a login whose user was not verified leaves them as they are; a verified one
+ * begins anew, since the key may as well have been dropped: contexts live longer than keys. */
 #pragma once
 
 #include "crypto.h"
@@ -25,16 +24,10 @@ struct known_context {
     uint16_t day; /* last seen */
 };
 
-/* Wrong codes of a user within an hour; then no code is taken for the rest of it. */
-#define GUESSES_MAX     20
-#define GUESSES_SECONDS 3600
-
 /* All zero: nothing is known. */
 struct contexts {
     struct known_context items[CONTEXTS_MAX];
     size_t count;
-    uint8_t guesses;
-    uint32_t guesses_since_s;
 };
 
 enum context_kind { CONTEXT_DEVICE = 'd', CONTEXT_FINGERPRINT = 'f', CONTEXT_PLACE = 'p' };
@@ -54,7 +47,5 @@ void contexts_note(struct contexts *contexts, const uint8_t hash[CONTEXT_HASH], 
 void contexts_forget(struct contexts *contexts, int64_t now_s);
 /* When the last of them is forgotten, seconds since 1970; 0 if there are none. */
 int64_t contexts_until_s(const struct contexts *contexts);
-
-void contexts_note_guess(struct contexts *contexts, int64_t now_s);
-/* For how many seconds no code is taken; 0 if one is. */
-int64_t contexts_guessed_s(const struct contexts *contexts, int64_t now_s);
+/* When the last one is forgotten, if there may be one that was seen now. */
+int64_t contexts_longest_s(int64_t now_s);

@@ -94,12 +94,51 @@ static bool is_alive(struct end_change *work, const struct user_state *state,
     return session && !rules_dead(&state->user, session, policy, work->end->base.now_ms).data;
 }
 
+/* Until when a token of a session that was not seen may be good: one that Redis has lost is vouched
+ * for by memory alone, here or elsewhere, for which an access token is what it takes; one whose
+ * record is foreign may be refreshed, too. */
+static int64_t unseen_until_s(const struct operation *operation, const struct user_state *state,
+                              const uint8_t id[SESSION_ID])
+{
+    struct policy policy;
+    operation_policy(operation, &policy);
+    return state_is_foreign(state, id)
+               ? token_session_created_ms(id) / 1000 + longest_life(operation)
+               : operation->now_ms / 1000 + policy.access_ttl;
+}
+
+/* A session that Redis has not, and has no grave of - over long ago, or lost -, or whose record
+ * this node cannot open: it gets the grave that says that it was ended. */
+static enum verdict bury_unseen(struct end_change *work, struct user_state *state,
+                                const uint8_t id[SESSION_ID], struct edit *edit)
+{
+    const struct operation *operation = &work->end->base;
+    int64_t now_s = operation->now_ms / 1000;
+    struct grave *grave = &state->graves[state->grave_count++];
+    memcpy(grave->id, id, SESSION_ID);
+    grave->tombstone = (struct tombstone){
+        .reason = work->end->why,
+        .actor = operation->actor,
+        .ended_s = now_s,
+        .forget_s = unseen_until_s(operation, state, id),
+    };
+    if (state_is_foreign(state, id))
+        note_ended(work, id);
+    edit_set_grave(edit, id, &grave->tombstone);
+    edit->raises_epoch = true;
+    keep(work, revocation_of_session(operation, &work->change.codec.owner, id, work->end->why,
+                                     grave->tombstone.forget_s));
+    return CHANGE_WRITE;
+}
+
 static enum verdict end_one(struct end_change *work, struct user_state *state, struct edit *edit,
                             const struct policy *policy)
 {
     struct session *session = state_find(state, work->target);
     if (is_done(work, state, work->target, edit))
         return CHANGE_RESOLVED;
+    if (state_is_foreign(state, work->target))
+        return bury_unseen(work, state, work->target, edit);
     if (!is_alive(work, state, session, policy)) {
         operation_refuse(&work->end->base, ERR_SESSION_NOT_FOUND, (struct text){0});
         return change_ended(&work->change, state, work->target, edit);
@@ -120,30 +159,6 @@ static bool is_token_of(struct end_change *work, const struct session *session)
            (record->has_previous && crypto_equal(hash, record->previous_access_hash, SECRET_HASH));
 }
 
-/* A session that Redis has not, and has no grave of: over long ago, or lost. Memory may vouch for a
- * lost one, here or elsewhere, so it gets the grave that says that it was ended. */
-static enum verdict bury_lost(struct end_change *work, struct user_state *state,
-                              const uint8_t id[SESSION_ID], struct edit *edit)
-{
-    const struct operation *operation = &work->end->base;
-    int64_t now_s = operation->now_ms / 1000;
-    struct policy policy;
-    operation_policy(operation, &policy);
-    struct grave *grave = &state->graves[state->grave_count++];
-    memcpy(grave->id, id, SESSION_ID);
-    grave->tombstone = (struct tombstone){
-        .reason = work->end->why,
-        .actor = operation->actor,
-        .ended_s = now_s,
-        .forget_s = now_s + policy.access_ttl,
-    };
-    edit_set_grave(edit, id, &grave->tombstone);
-    edit->raises_epoch = true;
-    keep(work, revocation_of_session(operation, &work->change.codec.owner, id, work->end->why,
-                                     grave->tombstone.forget_s));
-    return CHANGE_WRITE;
-}
-
 /* Logout asks for the session to be gone; where it is gone already, nothing is left to do. */
 static enum verdict end_presented(struct end_change *work, struct user_state *state,
                                   struct edit *edit, const struct policy *policy)
@@ -157,7 +172,7 @@ static enum verdict end_presented(struct end_change *work, struct user_state *st
         operation_note_session(operation, session);
     if (!session && !state_find_grave(state, work->token.session_id) &&
         !rules_outlived(work->token.session_id, longest_life(operation), operation->now_ms))
-        return bury_lost(work, state, work->token.session_id, edit);
+        return bury_unseen(work, state, work->token.session_id, edit);
     if (!is_alive(work, state, session, policy))
         return change_ended(&work->change, state, work->token.session_id, edit);
     if (!is_token_of(work, session))

@@ -14,8 +14,8 @@ static enum verdict decide_guess(struct change *change, struct user_state *state
     struct operation *operation = change->operation;
     struct policy policy;
     operation_policy(operation, &policy);
-    contexts_note_guess(&state->contexts, operation->now_ms / 1000);
-    edit_set_contexts(edit, &state->contexts);
+    guesses_note(&state->guesses, operation->now_ms / 1000);
+    edit_set_guesses(edit, &state->guesses);
     rules_settle(edit, state, NULL, &policy, operation->now_ms);
     return CHANGE_WRITE;
 }
@@ -38,10 +38,10 @@ void guess_note(struct operation *operation, const struct user_tag *owner,
     change_begin(&work->change);
 }
 
-bool guess_refuses(struct operation *operation, const struct contexts *contexts,
+bool guess_refuses(struct operation *operation, const struct guesses *guesses,
                    const struct policy *policy)
 {
-    int64_t left_s = contexts_guessed_s(contexts, operation->now_ms / 1000);
+    int64_t left_s = guesses_closed_s(guesses, operation->now_ms / 1000);
     if (policy->verify_method != VERIFY_OTP || left_s == 0)
         return false;
     operation_refuse(operation, ERR_TOO_MANY_GUESSES, (struct text){0});

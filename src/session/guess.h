@@ -1,7 +1,7 @@
-/* Wrong codes, counted for the user over all challenges (contexts.h). */
+/* Wrong codes, counted for the user over all challenges (guesses.h). */
 #pragma once
 
-#include "contexts.h"
+#include "guesses.h"
 #include "operation.h"
 
 /* Counts one, then calls `then`; operation->err tells whether it could be written. The operation's
@@ -11,5 +11,5 @@ void guess_note(struct operation *operation, const struct user_tag *owner,
 
 /* Neither new codes nor answers to old ones while somebody guesses: true if the operation is
  * refused, for as long as that. */
-bool guess_refuses(struct operation *operation, const struct contexts *contexts,
+bool guess_refuses(struct operation *operation, const struct guesses *guesses,
                    const struct policy *policy);

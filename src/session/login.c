@@ -181,11 +181,13 @@ static void answer(struct login_change *work)
     struct login *login = work->login;
     struct operation *operation = &login->base;
     struct lifetimes lifetimes = rules_lifetimes(&work->fresh, &work->policy);
-    token_print(operation->context->keyring, TOKEN_ACCESS, &work->access, login->access_token);
-    token_print(operation->context->keyring, TOKEN_REFRESH, &work->refresh, login->refresh_token);
-    login->access_expires_s = lifetimes.access_s;
-    login->refresh_expires_s = lifetimes.session_s;
-    login->device_json = shown_device(work->fresh.record.shown);
+    struct issued_pair *pair = &login->pair;
+    token_print(operation->context->keyring, TOKEN_ACCESS, &work->access, pair->access_token);
+    token_print(operation->context->keyring, TOKEN_REFRESH, &work->refresh, pair->refresh_token);
+    pair->access_expires_s = lifetimes.access_s;
+    pair->refresh_expires_s = lifetimes.session_s;
+    pair->device_json = shown_device(work->fresh.record.shown);
+    pair->remember = login->remember;
     operation->session_id = operation_session_id(operation, work->fresh.id);
     index_note(operation, &work->change.codec.owner, &work->fresh);
     metrics_add(METRIC_LOGINS, 1);

@@ -88,7 +88,7 @@ bool novelty_stops(struct login *login, const struct user_state *state, const st
                  (login->new_location && policy->verify_on & VERIFY_NEW_LOCATION);
     bool verified = login->verified_ms > 0;
     asked = asked && !login->second_factor;
-    if ((asked || verified) && guess_refuses(&login->base, &state->contexts, policy))
+    if ((asked || verified) && guess_refuses(&login->base, &state->guesses, policy))
         return true;
     if (verified && login->verified_ms < cutoff_ms)
         operation_refuse(&login->base, ERR_CHALLENGE_OVER, (struct text){0});
@@ -106,10 +106,13 @@ void novelty_remember(const struct login *login, struct user_state *state,
     struct traits traits;
     if (policy->verify_on == 0)
         return;
-    read_traits(login, &traits);
-    contexts_forget(&state->contexts, now_s);
     if (login->verified_ms > 0)
-        state->contexts.guesses = 0;
+        state_forget_guesses(state, edit);
+    if (state->contexts_foreign && !login->second_factor)
+        return;
+    read_traits(login, &traits);
+    state->contexts_foreign = false;
+    contexts_forget(&state->contexts, now_s);
     if (traits.has_device)
         contexts_note(&state->contexts, traits.device, now_s);
     if (traits.has_place)

@@ -18,6 +18,7 @@ void novelty_judge(struct login *login, const struct user_state *state);
  * decide, with ERR_TOO_MANY_GUESSES. */
 bool novelty_stops(struct login *login, const struct user_state *state, const struct policy *policy,
                    int64_t cutoff_ms);
-/* Remembers device and place, if the policy will ask for them. */
+/* Remembers device and place, if the policy will ask for them; over contexts that are foreign only
+ * with a second factor. */
 void novelty_remember(const struct login *login, struct user_state *state,
                       const struct policy *policy, struct edit *edit);

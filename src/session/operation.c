@@ -136,6 +136,8 @@ void operation_refuse_missing(struct operation *operation, const struct user_sta
     operation_policy(operation, &policy);
     if (grave)
         operation_refuse_buried(operation, err, &grave->tombstone);
+    else if (state_is_foreign(state, token->session_id))
+        operation_refuse(operation, ERR_SEAL_KEY_UNKNOWN, (struct text){0});
     else
         operation_refuse(operation, err,
                          rules_judge_missing(token->session_id, &policy, operation->now_ms));

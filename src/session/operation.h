@@ -41,6 +41,7 @@ struct session *operation_authenticate(struct operation *operation, const struct
  * tenant, user and device are noted. (validate.c) */
 bool validate_vouches(struct operation *operation, const struct token *token);
 
-/* Refuses for a session that the state does not hold. */
+/* Refuses for a session that the state does not hold: with `err`, or with ERR_SEAL_KEY_UNKNOWN
+ * where that is for want of a key. */
 void operation_refuse_missing(struct operation *operation, const struct user_state *state,
                               const struct token *token, enum err err);

@@ -25,7 +25,8 @@ enum {
     SESSION_PREVIOUS = 4,
     SESSION_PREVIOUS_OVER = 8,
     SESSION_CONTEXTS = 16,
-    SESSION_FLAGS = 31
+    SESSION_FROM_HASH = 32,
+    SESSION_FLAGS = 63
 };
 enum { USER_FROZEN = 1, USER_EXEMPT = 2, USER_DECIDED = 4, USER_FLAGS = 7 };
 
@@ -149,7 +150,8 @@ void record_write(const struct keyring *keyring, bool encrypt, struct record_pla
                 (record->second_factor ? SESSION_SECOND_FACTOR : 0) |
                 (record->has_previous ? SESSION_PREVIOUS : 0) |
                 (record->previous_access_over ? SESSION_PREVIOUS_OVER : 0) |
-                (record->contexts.length > 0 ? SESSION_CONTEXTS : 0));
+                (record->contexts.length > 0 ? SESSION_CONTEXTS : 0) |
+                (record->from_hash ? SESSION_FROM_HASH : 0));
     put_int(&content, GENERATION, record->generation);
     put_int(&content, MILLISECONDS, record->issued_ms);
     put_int(&content, SECONDS, record->absolute_s);
@@ -291,6 +293,7 @@ static void take_session(struct cursor *cursor, struct record *ret)
     ret->second_factor = flags & SESSION_SECOND_FACTOR;
     ret->has_previous = flags & SESSION_PREVIOUS;
     ret->previous_access_over = flags & SESSION_PREVIOUS_OVER;
+    ret->from_hash = flags & SESSION_FROM_HASH;
     ret->generation = (uint32_t)take_int(cursor, GENERATION);
     ret->issued_ms = take_int(cursor, MILLISECONDS);
     ret->absolute_s = take_int(cursor, SECONDS);

@@ -8,8 +8,8 @@
 #include "metrics.h"
 #include "operation.h"
 #include "revocation.h"
+#include "rotation.h"
 #include "rules.h"
-#include "shown.h"
 #include "step_up.h"
 #include "tenant.h"
 
@@ -24,38 +24,6 @@ struct refresh_change {
     const struct session *renewed; /* whose pair was printed */
     struct revocation revocation;  /* of a session that ends for reuse */
 };
-
-/* The pair that follows the presented token: the same whenever it is asked for. */
-static void succeed(struct refresh_change *work, uint32_t generation, struct token *access,
-                    struct token *refresh)
-{
-    const struct keyring *keyring = work->refresh->base.context->keyring;
-    *access = work->presented;
-    access->key_id = keyring_newest(keyring);
-    *refresh = *access;
-    token_succeed(keyring, &work->presented, generation, access->secret, refresh->secret);
-}
-
-static void print_pair(struct refresh_change *work, const struct session *session,
-                       uint32_t generation)
-{
-    struct refresh *refresh = work->refresh;
-    struct operation *operation = &refresh->base;
-    struct policy policy;
-    struct token next_access, next_refresh;
-    succeed(work, generation, &next_access, &next_refresh);
-    token_print(operation->context->keyring, TOKEN_ACCESS, &next_access, refresh->access_token);
-    token_print(operation->context->keyring, TOKEN_REFRESH, &next_refresh, refresh->refresh_next);
-    crypto_wipe(&next_access, sizeof(next_access));
-    crypto_wipe(&next_refresh, sizeof(next_refresh));
-    operation_policy(operation, &policy);
-    struct lifetimes lifetimes = rules_lifetimes(session, &policy);
-    refresh->access_expires_s = lifetimes.access_s;
-    refresh->refresh_expires_s = lifetimes.session_s;
-    refresh->device_json = shown_device(session->record.shown);
-    refresh->remember = session->record.remember;
-    work->renewed = session;
-}
 
 /* Lists of devices show where the session was refreshed last. While the policy binds it to networks
  * it stays bound to those before, and is not moved to one that was merely let pass. */
@@ -73,38 +41,37 @@ static void note_address(const struct refresh_change *work, struct record *recor
     if (!work->context.has_address || work->breaches & BREACH_IP)
         return;
     old.has_address = ip_parse(record->ip, &old.address);
-    binding_print(&old, &items);
+    binding_print(&old, old.has_address ? BREACH_IP : 0, &items);
     record->ip = operation->presented.ip;
     binding_add(operation->conf, record, buffer_text(&items), operation->arena);
     buffer_free(&items);
 }
 
+static struct rotation rotation_of(struct refresh_change *work, struct session *session)
+{
+    work->renewed = session;
+    return (struct rotation){
+        .operation = &work->refresh->base,
+        .owner = &work->change.codec.owner,
+        .session = session,
+        .secret = work->presented.secret,
+    };
+}
+
 static void rotate(struct refresh_change *work, struct user_state *state, struct session *session,
                    const struct policy *policy, struct edit *edit)
 {
-    const struct refresh *refresh = work->refresh;
-    const struct keyring *keyring = refresh->base.context->keyring;
-    struct record *record = &session->record;
-    struct token next_access, next_refresh;
-    uint32_t generation = record->generation++;
-    succeed(work, generation, &next_access, &next_refresh);
-    memcpy(record->previous_access_hash, record->access_hash, SECRET_HASH);
-    memcpy(record->previous_refresh_hash, record->refresh_hash, SECRET_HASH);
-    record->has_previous = true;
-    record->previous_access_over =
-        refresh->base.now_ms / 1000 >= rules_lifetimes(session, policy).access_s;
-    token_hash_secret(keyring, TOKEN_ACCESS, session->id, next_access.secret, record->access_hash);
-    token_hash_secret(keyring, TOKEN_REFRESH, session->id, next_refresh.secret,
-                      record->refresh_hash);
-    crypto_wipe(&next_access, sizeof(next_access));
-    crypto_wipe(&next_refresh, sizeof(next_refresh));
-    record->issued_ms =
-        refresh->base.now_ms > record->issued_ms ? refresh->base.now_ms : record->issued_ms + 1;
-    note_address(work, record, policy);
-    edit_set_session(edit, session->id, record);
-    edit->raises_epoch = true;
-    rules_settle(edit, state, session, policy, refresh->base.now_ms);
-    print_pair(work, session, generation);
+    struct rotation rotation = rotation_of(work, session);
+    note_address(work, &session->record, policy);
+    rotation_advance(&rotation, state, policy, edit, &work->refresh->pair);
+}
+
+static void repeat(struct refresh_change *work, struct session *session,
+                   const struct policy *policy)
+{
+    struct rotation rotation = rotation_of(work, session);
+    work->refresh->repeated = true;
+    rotation_repeat(&rotation, policy, &work->refresh->pair);
 }
 
 static void end_for_reuse(struct refresh_change *work, struct user_state *state,
@@ -175,8 +142,7 @@ static enum verdict decide_refresh(struct change *change, struct user_state *sta
         rotate(work, state, session, &policy, edit);
         return CHANGE_WRITE;
     case REFRESH_REPEAT:
-        work->refresh->repeated = true;
-        print_pair(work, session, session->record.generation - 1);
+        repeat(work, session, &policy);
         operation->durability = DURABILITY_ACCEPTED;
         /* It is asked again because something went wrong: maybe the epoch did not follow. */
         edit->raises_epoch = true;
@@ -210,7 +176,7 @@ static void finish_refresh(struct change *change)
     }
     operation->err = ERR_OK;
     step_up_offer(operation, &work->change.codec.owner, work->presented.session_id, &work->context,
-                  operation_done);
+                  work->breaches, operation_done);
 }
 
 static void refresh_with_tenant(struct operation *operation)

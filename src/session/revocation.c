@@ -70,6 +70,31 @@ static void bury(struct user_state *state, struct session *session, struct edit 
     state_bury(state, session, &tombstone);
 }
 
+/* A record that does not open for want of a key is known by its id, and that is enough to end it.
+ * What is said of all sessions needs no such thing: the cutoff kills them. */
+static bool bury_foreign(struct user_state *state, struct edit *edit,
+                         const struct revocation *revocation, int64_t now_ms)
+{
+    const uint8_t *id = revocation->session;
+    if (revocation->kind != REVOKE_SESSION || !state_is_foreign(state, id) ||
+        state_find_grave(state, id))
+        return false;
+    struct grave *grave = &state->graves[state->grave_count++];
+    memcpy(grave->id, id, SESSION_ID);
+    grave->tombstone = (struct tombstone){
+        .reason = revocation_reason(revocation),
+        .actor = revocation->actor,
+        .ended_s = revocation->at_ms / 1000,
+        .forget_s = revocation->forget_s > now_ms / 1000 ? revocation->forget_s : now_ms / 1000 + 1,
+    };
+    if (edit) {
+        edit_set_grave(edit, id, &grave->tombstone);
+        edit_delete_touch(edit, id);
+        edit->raises_epoch = true;
+    }
+    return true;
+}
+
 static bool bury_killed(struct user_state *state, struct edit *edit,
                         const struct revocation *revocation, const struct policy *policy,
                         int64_t now_ms)
@@ -148,6 +173,7 @@ bool revocation_apply(struct operation *operation, struct user_state *state,
         journal_of_owner(journal, owner_bytes(owner), operation->arena, &count);
     for (size_t i = 0; i < count; i++) {
         any = bury_killed(state, edit, &list[i], policy, operation->now_ms) || any;
+        any = bury_foreign(state, edit, &list[i], operation->now_ms) || any;
         any = raise_cutoff(state, edit, &list[i]) || any;
     }
     bury_of_tenant(operation, state, edit, policy);

@@ -227,7 +227,10 @@ static int64_t settled_expiry_s(const struct user_state *state, const struct ses
         expiry_s = greater(expiry_s, state->user.not_before_ms / 1000 + policy->refresh_ttl);
     if (state->unreadable_count > 0)
         expiry_s = greater(expiry_s, now_s + policy->refresh_ttl);
+    if (state->contexts_foreign)
+        expiry_s = greater(expiry_s, contexts_longest_s(now_s));
     expiry_s = greater(expiry_s, contexts_until_s(&state->contexts));
+    expiry_s = greater(expiry_s, guesses_until_s(&state->guesses));
     if (state->user.decided_ms > 0)
         expiry_s = greater(expiry_s, state->user.decided_ms / 1000 + FREEZING_REMEMBERED_S);
     if (!state->user.frozen)

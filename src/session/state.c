@@ -30,6 +30,15 @@ void session_open(struct session *ret, const uint8_t id[SESSION_ID], const struc
     memcpy(ret->id, id, SESSION_ID);
 }
 
+static void note_foreign(struct state_reader *reader, const uint8_t id[SESSION_ID])
+{
+    struct user_state *state = reader->state;
+    size_t fields = store_reply_count(reader->reply) / 2;
+    if (!state->foreign)
+        state->foreign = arena_alloc(reader->arena, fields * sizeof(*state->foreign));
+    memcpy(state->foreign[state->foreign_count++], id, SESSION_ID);
+}
+
 static void read_record(struct state_reader *reader, struct text field, struct text value)
 {
     struct user_state *state = reader->state;
@@ -56,6 +65,8 @@ static void read_record(struct state_reader *reader, struct text field, struct t
         break;
     }
     state->unreadable_count++;
+    if (record_is_foreign(reader->codec->keyring, value))
+        note_foreign(reader, id);
     metrics_add(METRIC_RECORDS_UNREADABLE, 1);
 }
 
@@ -88,6 +99,7 @@ static void read_contexts(struct state_reader *reader, struct text value)
     const struct state_codec *codec = reader->codec;
     struct record_place place = {&codec->owner, no_session};
     struct record_content content;
+    reader->state->contexts_foreign = record_is_foreign(codec->keyring, value);
     if (record_read(codec->keyring, codec->encrypt, place, value, reader->arena, &content) !=
             RECORD_CONTEXTS ||
         !contexts_read(content.bytes, &reader->state->contexts))
@@ -142,6 +154,8 @@ static void read_fields(struct state_reader *reader, bool touches)
             read_user(reader, value);
         else if (text_equal(field, TEXT(STATE_FIELD_CONTEXTS)))
             read_contexts(reader, value);
+        else if (text_equal(field, TEXT(STATE_FIELD_GUESSES)))
+            guesses_read(value, &reader->state->guesses);
     }
 }
 
@@ -186,6 +200,14 @@ const struct grave *state_find_grave(const struct user_state *state, const uint8
     return NULL;
 }
 
+bool state_is_foreign(const struct user_state *state, const uint8_t id[SESSION_ID])
+{
+    for (size_t i = 0; i < state->foreign_count; i++)
+        if (memcmp(state->foreign[i], id, SESSION_ID) == 0)
+            return true;
+    return false;
+}
+
 void state_bury(struct user_state *state, struct session *session,
                 const struct tombstone *tombstone)
 {
@@ -209,11 +231,20 @@ static void append(struct arena *arena, struct text **list, size_t *count, size_
     (*list)[(*count)++] = text;
 }
 
+static void edit_set_text(struct edit *edit, struct text field, struct text value)
+{
+    append(edit->arena, &edit->sets, &edit->set_count, &edit->set_capacity, field);
+    append(edit->arena, &edit->sets, &edit->set_count, &edit->set_capacity, value);
+}
+
 static void edit_set(struct edit *edit, struct text field, const struct buffer *value)
 {
-    struct text copy = arena_copy(edit->arena, buffer_text(value));
-    append(edit->arena, &edit->sets, &edit->set_count, &edit->set_capacity, field);
-    append(edit->arena, &edit->sets, &edit->set_count, &edit->set_capacity, copy);
+    edit_set_text(edit, field, arena_copy(edit->arena, buffer_text(value)));
+}
+
+static void edit_delete(struct edit *edit, struct text field)
+{
+    append(edit->arena, &edit->deletes, &edit->delete_count, &edit->delete_capacity, field);
 }
 
 static struct text field_of(struct edit *edit, const uint8_t id[SESSION_ID])
@@ -261,18 +292,32 @@ void edit_set_contexts(struct edit *edit, const struct contexts *contexts)
     buffer_free(&value);
 }
 
+void edit_set_guesses(struct edit *edit, const struct guesses *guesses)
+{
+    if (guesses->count > 0)
+        edit_set_text(edit, TEXT(STATE_FIELD_GUESSES), guesses_write(guesses, edit->arena));
+    else
+        edit_delete(edit, TEXT(STATE_FIELD_GUESSES));
+}
+
+void state_forget_guesses(struct user_state *state, struct edit *edit)
+{
+    if (state->guesses.count == 0)
+        return;
+    state->guesses = (struct guesses){0};
+    edit_set_guesses(edit, &state->guesses);
+}
+
 void edit_delete_touch(struct edit *edit, const uint8_t id[SESSION_ID])
 {
     char *field = arena_alloc(edit->arena, TOUCH_FIELD);
     memcpy(field, id, SESSION_ID);
     field[SESSION_ID] = 't';
-    append(edit->arena, &edit->deletes, &edit->delete_count, &edit->delete_capacity,
-           (struct text){field, TOUCH_FIELD});
+    edit_delete(edit, (struct text){field, TOUCH_FIELD});
 }
 
 void edit_delete_session(struct edit *edit, const uint8_t id[SESSION_ID])
 {
-    append(edit->arena, &edit->deletes, &edit->delete_count, &edit->delete_capacity,
-           field_of(edit, id));
+    edit_delete(edit, field_of(edit, id));
     edit_delete_touch(edit, id);
 }

@@ -2,7 +2,8 @@
  *
  * Fields of the hash: "!" the version (a decimal number, raised by every change) and, behind a
  * blank, the epoch (the version of the last change that could make a token invalid) if there was
- * one; "=" the sealed user record, "~" what the user was seen with (contexts.h), an 8-byte session
+ * one; "=" the sealed user record, "~" what the user was seen with (contexts.h), "#" how often
+ * codes were guessed wrongly (guesses.h), an 8-byte session
  * id for each session's sealed record or tombstone, the id with 't' behind it for the time of last
  * use in seconds. The last is absent until the first touch: the session was last used when its pair
  * was issued. */
@@ -10,6 +11,7 @@
 
 #include "conf.h"
 #include "contexts.h"
+#include "guesses.h"
 #include "policy.h"
 #include "record.h"
 #include "store.h"
@@ -17,6 +19,7 @@
 #define STATE_FIELD_VERSION  "!"
 #define STATE_FIELD_USER     "="
 #define STATE_FIELD_CONTEXTS "~"
+#define STATE_FIELD_GUESSES  "#"
 #define TOUCH_FIELD          (SESSION_ID + 1)
 
 struct session {
@@ -46,8 +49,13 @@ struct user_state {
     struct grave *graves;
     size_t grave_count;
     struct contexts contexts;
-    size_t unreadable_count; /* records that did not open: left alone, they may be another node's
-                                newer key */
+    bool contexts_foreign; /* sealed under a key that this node lacks: `contexts` is empty */
+    struct guesses guesses;
+    size_t unreadable_count; /* records that did not open: left alone */
+    /* Of those the ones that are sealed under a key that this node lacks: sessions, living or
+     * ended, of which nothing can be said. */
+    uint8_t (*foreign)[SESSION_ID];
+    size_t foreign_count;
 };
 
 /* A session as its record tells it, last used when its pair was issued. Texts lie in the arena. */
@@ -78,6 +86,7 @@ enum err state_read(const struct state_codec *codec, const struct store_reply *r
 /* The session or grave with this id, NULL if there is none. */
 struct session *state_find(const struct user_state *state, const uint8_t id[SESSION_ID]);
 const struct grave *state_find_grave(const struct user_state *state, const uint8_t id[SESSION_ID]);
+bool state_is_foreign(const struct user_state *state, const uint8_t id[SESSION_ID]);
 
 /* Sets and deletes of hash fields that are applied together, or not at all. Lies in the arena. */
 struct edit {
@@ -102,6 +111,9 @@ void edit_set_grave(struct edit *edit, const uint8_t id[SESSION_ID],
                     const struct tombstone *tombstone);
 void edit_set_user(struct edit *edit, const struct user_record *user);
 void edit_set_contexts(struct edit *edit, const struct contexts *contexts);
+void edit_set_guesses(struct edit *edit, const struct guesses *guesses);
+/* A code was right. */
+void state_forget_guesses(struct user_state *state, struct edit *edit);
 /* Deletes the record or tombstone and the time of last use. */
 void edit_delete_session(struct edit *edit, const uint8_t id[SESSION_ID]);
 void edit_delete_touch(struct edit *edit, const uint8_t id[SESSION_ID]);

@@ -1,4 +1,4 @@
-/* Challenges of living sessions, and the change that widens what a session is bound to. */
+/* Challenges of living sessions, and the changes that widen what a session is bound to. */
 #include "step_up.h"
 
 #include <assert.h>
@@ -7,7 +7,9 @@
 #include "challenge.h"
 #include "change.h"
 #include "guess.h"
+#include "index.h"
 #include "place.h"
+#include "rotation.h"
 #include "rules.h"
 #include "tenant.h"
 
@@ -77,12 +79,13 @@ static void offered(struct operation *operation)
  * code, from whichever addresses of its network. */
 static void name_challenge(const struct operation *operation, const struct user_tag *owner,
                            const uint8_t session_id[SESSION_ID],
-                           const struct shown_context *context, uint8_t ret[SESSION_ID])
+                           const struct shown_context *context, unsigned breaches,
+                           uint8_t ret[SESSION_ID])
 {
     struct shown_context place = *context;
     struct buffer items = {0};
     place.address = place_network(operation->conf, &context->address);
-    binding_print(&place, &items);
+    binding_print(&place, breaches, &items);
     const struct text parts[] = {{(const char *)owner, sizeof(*owner)},
                                  {(const char *)session_id, SESSION_ID},
                                  buffer_text(&items)};
@@ -92,7 +95,7 @@ static void name_challenge(const struct operation *operation, const struct user_
 
 void step_up_offer(struct operation *operation, const struct user_tag *owner,
                    const uint8_t session_id[SESSION_ID], const struct shown_context *context,
-                   void (*then)(struct operation *operation))
+                   unsigned breaches, void (*then)(struct operation *operation))
 {
     struct step_up *work = arena_zalloc(operation->arena, sizeof(*work));
     struct challenge challenge = {.kind = CHALLENGE_SESSION, .issued_ms = operation->now_ms};
@@ -102,8 +105,8 @@ void step_up_offer(struct operation *operation, const struct user_tag *owner,
     *work = (struct step_up){operation->domain, then};
     operation->domain = work;
     operation_policy(operation, &policy);
-    binding_print(context, &items);
-    name_challenge(operation, owner, session_id, context, id);
+    binding_print(context, breaches, &items);
+    name_challenge(operation, owner, session_id, context, breaches, id);
     buffer_add(&body, session_id, SESSION_ID);
     put_short(&body, operation->tenant);
     put_short(&body, operation->user_id);
@@ -123,10 +126,15 @@ struct widening {
     struct change change;
     uint8_t session_id[SESSION_ID];
     struct text items;
-    int64_t not_before_ms; /* a cutoff that is later refuses; INT64_MAX: none does */
-    bool first_only;       /* adopt: if there is none of the family */
-    struct shown_context context;
     void (*then)(struct operation *operation);
+
+    struct shown_context context; /* of an adoption */
+
+    /* Of a verification. */
+    int64_t issued_ms; /* of the challenge */
+    struct issued_pair *pair;
+    uint8_t refresh_hash[SECRET_HASH]; /* of the pair that an earlier round wrote, or tried to */
+    const struct session *renewed;
 };
 
 static enum verdict refuse(struct operation *operation, enum err err, struct text reason)
@@ -135,71 +143,134 @@ static enum verdict refuse(struct operation *operation, enum err err, struct tex
     return CHANGE_DONE;
 }
 
-static enum verdict decide_widening(struct change *change, struct user_state *state,
-                                    struct edit *edit)
+/* The session, if it lives; else NULL, with the operation refused. */
+static struct session *find_living(const struct widening *work, const struct user_state *state,
+                                   const struct policy *policy, enum err err)
 {
-    struct widening *work = (struct widening *)change;
-    struct operation *operation = change->operation;
+    struct operation *operation = work->change.operation;
     struct session *session = state_find(state, work->session_id);
-    enum err err = work->first_only ? ERR_TOKEN_INVALID : ERR_CHALLENGE_OVER;
-    struct policy policy;
-    operation_policy(operation, &policy);
-    if (!session || session->ended)
-        return refuse(operation, err, TEXT(REASON_UNKNOWN));
-    operation_note_session(operation, session);
-    struct text dead = rules_dead(&state->user, session, &policy, operation->now_ms);
-    if (dead.data)
-        return refuse(operation, err, dead);
-    if (work->not_before_ms < state->user.not_before_ms)
-        return refuse(operation, err, TEXT(REASON_REVOKED));
-    if (!work->first_only && guess_refuses(operation, &state->contexts, &policy))
-        return CHANGE_DONE;
-    struct text items = binding_items(&session->record, operation->arena);
-    unsigned breaches = binding_breaches(operation->conf, items, &work->context);
-    if (work->first_only && breaches & BREACH_IP)
-        return refuse(operation, err, TEXT(REASON_BINDING));
-    binding_add(operation->conf, &session->record, work->items, operation->arena);
-    edit_set_session(edit, session->id, &session->record);
-    if (!work->first_only && state->contexts.guesses > 0) {
-        state->contexts.guesses = 0;
-        edit_set_contexts(edit, &state->contexts);
+    if (!session || session->ended) {
+        bool foreign = state_is_foreign(state, work->session_id);
+        operation_refuse(operation, foreign ? ERR_SEAL_KEY_UNKNOWN : err, TEXT(REASON_UNKNOWN));
+        return NULL;
     }
-    rules_settle(edit, state, NULL, &policy, operation->now_ms);
-    return CHANGE_WRITE;
+    operation_note_session(operation, session);
+    struct text dead = rules_dead(&state->user, session, policy, operation->now_ms);
+    if (!dead.data)
+        return session;
+    operation_refuse(operation, err, dead);
+    return NULL;
 }
 
 static void finish_widening(struct change *change)
 {
     const struct widening *work = (const struct widening *)change;
-    work->then(change->operation);
+    struct operation *operation = change->operation;
+    if (operation->err == ERR_OK && work->renewed)
+        index_note(operation, &change->codec.owner, work->renewed);
+    work->then(operation);
 }
 
-static void widen(struct widening *work)
+static struct widening *begin_widening(struct operation *operation, const struct user_tag *owner,
+                                       const uint8_t session_id[SESSION_ID],
+                                       void (*then)(struct operation *operation))
 {
-    work->change.decide = decide_widening;
+    struct widening *work = arena_zalloc(operation->arena, sizeof(*work));
+    memcpy(work->session_id, session_id, SESSION_ID);
+    work->change.operation = operation;
+    work->change.codec = operation_codec(operation, owner);
     work->change.finish = finish_widening;
-    change_begin(&work->change);
+    work->then = then;
+    return work;
+}
+
+/* --- an address that is adopted --- */
+
+static enum verdict decide_adoption(struct change *change, struct user_state *state,
+                                    struct edit *edit)
+{
+    const struct widening *work = (const struct widening *)change;
+    struct operation *operation = change->operation;
+    struct policy policy;
+    operation_policy(operation, &policy);
+    struct session *session = find_living(work, state, &policy, ERR_TOKEN_INVALID);
+    if (!session)
+        return CHANGE_DONE;
+    struct text items = binding_items(&session->record, operation->arena);
+    if (binding_breaches(operation->conf, items, &work->context) & BREACH_IP)
+        return refuse(operation, ERR_TOKEN_INVALID, TEXT(REASON_BINDING));
+    binding_add(operation->conf, &session->record, work->items, operation->arena);
+    edit_set_session(edit, session->id, &session->record);
+    rules_settle(edit, state, NULL, &policy, operation->now_ms);
+    return CHANGE_WRITE;
 }
 
 void step_up_adopt(struct operation *operation, const struct user_tag *owner,
                    const uint8_t session_id[SESSION_ID], const struct shown_context *context,
                    void (*then)(struct operation *operation))
 {
-    struct widening *work = arena_zalloc(operation->arena, sizeof(*work));
-    struct shown_context address = *context;
+    struct widening *work = begin_widening(operation, owner, session_id, then);
     struct buffer items = {0};
-    address.has_fingerprint = address.complete = false;
-    binding_print(&address, &items);
-    memcpy(work->session_id, session_id, SESSION_ID);
-    work->change.operation = operation;
-    work->change.codec = operation_codec(operation, owner);
+    work->context = *context;
+    binding_print(context, BREACH_IP, &items);
     work->items = arena_copy(operation->arena, buffer_text(&items));
-    work->not_before_ms = INT64_MAX;
-    work->first_only = true;
-    work->context = address;
-    work->then = then;
+    work->change.decide = decide_adoption;
     buffer_free(&items);
-    widen(work);
+    change_begin(&work->change);
+}
+
+/* --- a place that was verified --- */
+
+static bool is_over(const struct widening *work, const struct user_state *state,
+                    const struct policy *policy)
+{
+    struct operation *operation = work->change.operation;
+    if (work->issued_ms < state->user.not_before_ms)
+        operation_refuse(operation, ERR_CHALLENGE_OVER, TEXT(REASON_REVOKED));
+    else
+        return guess_refuses(operation, &state->guesses, policy);
+    return true;
+}
+
+/* Was the write of an earlier round, whose fate was unknown, done? The pair that follows from the
+ * same one is the same for every place, so the place must be there, too. */
+static bool is_own_work(const struct widening *work, const struct session *session, bool is_new)
+{
+    return work->change.resolving && !is_new && session->record.from_hash &&
+           crypto_equal(session->record.refresh_hash, work->refresh_hash, SECRET_HASH);
+}
+
+/* True if the session could not be used from there before. */
+static bool add_items(const struct widening *work, struct session *session)
+{
+    const struct operation *operation = work->change.operation;
+    const char *before = session->record.contexts.data;
+    binding_add(operation->conf, &session->record, work->items, operation->arena);
+    return session->record.contexts.data != before;
+}
+
+static enum verdict decide_acceptance(struct change *change, struct user_state *state,
+                                      struct edit *edit)
+{
+    struct widening *work = (struct widening *)change;
+    struct operation *operation = change->operation;
+    struct policy policy;
+    operation_policy(operation, &policy);
+    struct session *session = find_living(work, state, &policy, ERR_CHALLENGE_OVER);
+    if (!session || is_over(work, state, &policy))
+        return CHANGE_DONE;
+    struct rotation rotation = {operation, &change->codec.owner, session, NULL};
+    work->renewed = session;
+    if (is_own_work(work, session, add_items(work, session))) {
+        rotation_repeat(&rotation, &policy, work->pair);
+        operation->durability = DURABILITY_ACCEPTED;
+        edit->raises_epoch = true;
+        return CHANGE_RESOLVED;
+    }
+    state_forget_guesses(state, edit);
+    rotation_advance(&rotation, state, &policy, edit, work->pair);
+    memcpy(work->refresh_hash, session->record.refresh_hash, SECRET_HASH);
+    return CHANGE_WRITE;
 }
 
 static void accept_with_tenant(struct operation *operation)
@@ -208,25 +279,23 @@ static void accept_with_tenant(struct operation *operation)
     if (operation->err != ERR_OK || tenant_refuses(operation, work->session_id, ERR_CHALLENGE_OVER))
         operation_done(operation);
     else
-        widen(work);
+        change_begin(&work->change);
 }
 
 void step_up_accept(struct operation *operation, const struct user_tag *owner, int64_t issued_ms,
-                    struct text bytes)
+                    struct text bytes, struct issued_pair *ret)
 {
-    struct widening *work = arena_zalloc(operation->arena, sizeof(*work));
     struct body body;
     if (!read_body(bytes, &body)) {
         operation->err = ERR_CHALLENGE_OVER;
         operation_done(operation);
         return;
     }
-    memcpy(work->session_id, body.session_id, SESSION_ID);
-    work->change.operation = operation;
-    work->change.codec = operation_codec(operation, owner);
+    struct widening *work = begin_widening(operation, owner, body.session_id, operation_done);
     work->items = body.items;
-    work->not_before_ms = issued_ms;
-    work->then = operation_done;
+    work->issued_ms = issued_ms;
+    work->pair = ret;
+    work->change.decide = decide_acceptance;
     operation->domain = work;
     tenant_enter(operation, owner->tenant, accept_with_tenant);
 }

@@ -202,14 +202,23 @@ void token_hash_secret(const struct keyring *keyring, enum token_kind kind,
     crypto_keyed_hash(keyring, CRYPTO_SECRET_HASH, parts, 3, ret, SECRET_HASH);
 }
 
-void token_succeed(const struct keyring *keyring, const struct token *refresh, uint32_t generation,
+static_assert(SECRET_HASH == SECRET_LENGTH, "a hash stands where a secret does");
+
+void token_succeed(const struct keyring *keyring, const struct token *refresh,
+                   enum token_origin origin, uint32_t generation,
                    uint8_t access_secret[SECRET_LENGTH], uint8_t refresh_secret[SECRET_LENGTH])
 {
+    static const struct {
+        enum crypto_purpose access, refresh;
+    } purposes[] = {
+        [ORIGIN_SECRET] = {CRYPTO_SUCCESSOR_ACCESS, CRYPTO_SUCCESSOR_REFRESH},
+        [ORIGIN_HASH] = {CRYPTO_HASH_ACCESS, CRYPTO_HASH_REFRESH},
+    };
     const uint8_t number[4] = {(uint8_t)(generation >> 24), (uint8_t)(generation >> 16),
                                (uint8_t)(generation >> 8), (uint8_t)generation};
     const struct text parts[] = {bytes(&refresh->owner, sizeof(refresh->owner)),
                                  bytes(refresh->session_id, SESSION_ID),
                                  bytes(refresh->secret, SECRET_LENGTH), bytes(number, 4)};
-    crypto_keyed_hash(keyring, CRYPTO_SUCCESSOR_ACCESS, parts, 4, access_secret, SECRET_LENGTH);
-    crypto_keyed_hash(keyring, CRYPTO_SUCCESSOR_REFRESH, parts, 4, refresh_secret, SECRET_LENGTH);
+    crypto_keyed_hash(keyring, purposes[origin].access, parts, 4, access_secret, SECRET_LENGTH);
+    crypto_keyed_hash(keyring, purposes[origin].refresh, parts, 4, refresh_secret, SECRET_LENGTH);
 }

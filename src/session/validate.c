@@ -294,7 +294,7 @@ static enum next refuse_elsewhere(struct validation *validation, const struct po
     operation->err = ERR_OK;
     operation->domain = validation;
     step_up_offer(operation, &validate->parsed.owner, validation->key.session, &validation->context,
-                  challenged);
+                  validation->breaches, challenged);
     return NEXT_WAIT;
 }
 

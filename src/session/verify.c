@@ -55,7 +55,7 @@ static void go_on(struct challenge_try *attempt)
     crypto_wipe(attempt->token.secret, SECRET_LENGTH);
     if (verify->of_session) {
         step_up_accept(operation, &attempt->token.owner, attempt->challenge.issued_ms,
-                       attempt->challenge.body);
+                       attempt->challenge.body, &verify->login.pair);
         return;
     }
     verify->login.second_factor = true;

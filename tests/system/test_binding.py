@@ -158,7 +158,6 @@ def test_another_network_needs_a_verification_and_the_old_one_goes_on(stepup):
     done = verify(stepup, told["challenge_id"], told["otp"])
     assert done.status == 200, done
     assert done.json["verified"] is True and done.json["session_id"] == login["session_id"]
-    assert "access_token" not in done.json
     for node in (0, 1):
         assert seen_from(stepup, token, OFFICE, node=node).status == 200
         assert seen_from(stepup, token, HOME, node=node).status == 200
@@ -176,6 +175,56 @@ def test_another_device_needs_a_verification_of_its_own(stepup):
         assert seen_from(stepup, token, HOME, "g", node).status == 200
         assert seen_from(stepup, token, HOME, "f", node).status == 200
         check_problem(seen_from(stepup, token, HOME, "h", node), 401, "verification_required")
+
+
+def test_a_device_without_a_fingerprint_is_verified_once(stepup):
+    user = unique()
+    login = stepup.login(user, ip=HOME, device={"id": "d", "fingerprint": "f"})
+    token = login["access_token"]
+    asked = check_problem(seen_from(stepup, token, HOME), 401, "verification_required")
+    told = step_up(stepup, token, node=1, ip=HOME, device_fingerprint="")
+    assert told["challenge_id"] == asked["challenge_id"]
+    token = verify(stepup, told["challenge_id"], told["otp"]).json["access_token"]
+    for node in (0, 1):
+        for _ in range(2):
+            seen = seen_from(stepup, token, HOME, node=node)
+            assert seen.status == 200, seen
+        assert seen.json["source"] == "cache"
+        assert stepup.call("GET", "/v1/devices", None, token, {"X-Forwarded-For": HOME},
+                           node=node).status == 200
+        assert seen_from(stepup, token, HOME, "f", node).status == 200
+        assert stepup.check(token, node=node, ip=HOME, device_fingerprint="").json["active"] is True
+        check_problem(seen_from(stepup, token, HOME, "g", node), 401, "verification_required")
+
+
+def test_a_refresh_says_that_there_is_no_fingerprint(stepup):
+    login = stepup.login(ip=HOME, device={"id": "d", "fingerprint": "f"})
+    body = {"refresh_token": login["refresh_token"], "ip": HOME, "device_fingerprint": ""}
+    asked = check_problem(stepup.call("POST", "/v1/refresh", body, SERVICE), 401,
+                          "verification_required")
+    assert verify(stepup, asked["challenge_id"], asked["otp"]).status == 200
+    assert stepup.call("POST", "/v1/refresh", body, SERVICE, node=1).status == 200
+
+
+def test_a_challenge_is_about_what_differs(stepup):
+    """Whether the caller also shows what is known already makes no other challenge of it."""
+    token = stepup.login(ip=HOME, device={"id": "d", "fingerprint": "f"})["access_token"]
+    asked = check_problem(seen_from(stepup, token, OFFICE, "f"), 401, "verification_required")
+    assert step_up(stepup, token, ip=OFFICE)["challenge_id"] == asked["challenge_id"]
+    told = step_up(stepup, token, ip=OFFICE, device_fingerprint="f")
+    assert told["challenge_id"] == asked["challenge_id"]
+    other = step_up(stepup, token, ip=HOME, device_fingerprint="g")
+    assert step_up(stepup, token, device_fingerprint="g")["challenge_id"] == other["challenge_id"]
+
+
+def test_a_session_without_fingerprint_stays_bound_to_none(stepup):
+    token = stepup.login(ip=HOME)["access_token"]
+    told = step_up(stepup, token, ip=OFFICE, device_fingerprint="g")
+    token = verify(stepup, told["challenge_id"], told["otp"]).json["access_token"]
+    for node in (0, 1):
+        for fingerprint in ("g", "h", None):
+            assert seen_from(stepup, token, HOME, fingerprint, node).status == 200
+            assert seen_from(stepup, token, OFFICE, fingerprint, node).status == 200
 
 
 def test_a_refresh_from_elsewhere_waits_for_the_verification(stepup):

@@ -9,10 +9,10 @@ import subprocess
 
 import pytest
 
-from checks import check_problem
+from checks import check_dead, check_ended, check_problem
 from client import Redis, key_slot
 from daemon import ACME, BINARY, SERVICE, unique, write_key_file
-from redis_servers import wait_until
+from redis_servers import SingleRedis, wait_until
 
 
 def stored(cluster, daemon, user, tenant="default"):
@@ -174,6 +174,77 @@ def test_a_node_that_lacks_the_newest_key_says_503_and_ends_nothing(start):
     check_problem(behind.validate(token), 503, "seal_key_unknown")
     check_problem(behind.try_login(user), 503, "seal_key_unknown")
     assert ahead.is_alive(token)
+
+
+def get_ahead(ahead, old):
+    """The node mints and seals with a key that others do not have."""
+    before = ahead.login()["access_token"][3:5]
+    write_key_file(ahead.node.key_file, old + [f"key 2 {secrets.token_hex(32)}"])
+    ahead.node.signal(signal.SIGHUP)
+    wait_until(lambda: ahead.login()["access_token"][3:5] != before, 5, "the new key mints")
+
+
+@pytest.fixture
+def late(start):
+    """(a node with a new key, one without it, a user's sessions, whose records the first has
+    sealed anew: the tokens of before have the old key, and their grace)."""
+    ahead = start()
+    old = ahead.node.key_file.read_text().split("\n")[:-1]
+    behind = start(key_file=ahead.node.key_file)
+    user = unique()
+    logins = [ahead.login(user) for _ in range(4)]
+    get_ahead(ahead, old)
+    for login in logins:
+        login |= {"next": ahead.refresh(login["refresh_token"]).json["access_token"]}
+    return ahead, behind, user, logins
+
+
+def test_changes_on_a_node_that_lacks_the_key_take_nothing_for_missing(late):
+    ahead, behind, _, logins = late
+    token = logins[0]["access_token"]
+    check_problem(behind.refresh(logins[0]["refresh_token"]), 503, "seal_key_unknown")
+    check_problem(behind.call("GET", "/v1/devices", None, token), 503, "seal_key_unknown")
+    patch = behind.call("PATCH", "/v1/session/attributes", b'{"a":1}', token,
+                        {"Content-Type": "application/merge-patch+json"})
+    check_problem(patch, 503, "seal_key_unknown")
+    assert all(ahead.is_alive(login["next"]) for login in logins)
+
+
+def test_a_node_that_lacks_the_key_ends_sessions_all_the_same(late):
+    ahead, behind, user, logins = late
+    kicked, left, kept, last = logins
+    check_ended(behind.kick(user, kicked["session_id"]), [kicked["session_id"]])
+    check_dead(ahead.validate(kicked["next"]), "kicked", "service")
+    answer = behind.call("POST", "/v1/logout", None, left["access_token"])
+    check_ended(answer, [left["session_id"]])
+    check_dead(ahead.validate(left["next"]), "logged_out")
+    assert ahead.is_alive(kept["next"]) and ahead.is_alive(last["next"])
+    assert behind.call("POST", f"/v1/users/{user}/logout-all", None, SERVICE).status == 200
+    for login in (kept, last):
+        assert not ahead.is_alive(login["next"])
+
+
+def test_a_kick_of_an_outage_is_replayed_by_a_node_that_lacks_the_key(start, tmp_path):
+    redis = SingleRedis(tmp_path / "redis").start()
+    options = dict(redis=redis, redis__mode="standalone", redis__wait_timeout=0)
+    try:
+        ahead = start(**options)
+        old = ahead.node.key_file.read_text().split("\n")[:-1]
+        behind = start(key_file=ahead.node.key_file, **options)
+        user = unique()
+        login, other = ahead.login(user), ahead.login(user)
+        get_ahead(ahead, old)
+        tokens = [ahead.refresh(one["refresh_token"]).json["access_token"] for one in (login, other)]
+        with Redis(redis.port) as node:
+            node.call("SAVE")
+        redis.stop()
+        wait_until(lambda: behind.kick(user, login["session_id"]).status == 202, 5, "a kick")
+        redis.start()
+        wait_until(lambda: ahead.validate(tokens[0]).status == 401, 10, "the kick is replayed")
+        check_dead(ahead.validate(tokens[0]), "kicked", "service")
+        wait_until(lambda: ahead.validate(tokens[1]).status == 200, 5, "the other one lives")
+    finally:
+        redis.stop()
 
 
 def test_tokens_of_another_installation_are_unknown(start, shared):
