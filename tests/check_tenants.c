@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "clock.h"
+#include "metrics.h"
 #include "tenants.h"
 
 #include "support_keys.h"
@@ -35,6 +36,8 @@ static void tear_down(void)
     tenants_view_destroy(&view);
     tenants_destroy(&tenants);
     conf_unref(&conf);
+    ck_assert_int_eq(metrics_read(METRIC_TENANTS), 0);
+    ck_assert_int_eq(metrics_read(METRIC_TENANTS_BYTES), 0);
 }
 
 struct tag {
@@ -80,10 +83,13 @@ static void assert_found(uint32_t number, int64_t version, uint32_t generation)
     ck_assert_uint_eq(row.generation, generation);
 }
 
+/* While no other thread stores; operators see the same. */
 static struct tenants_usage usage(void)
 {
     struct tenants_usage usage;
     tenants_usage(tenants, &usage);
+    ck_assert_int_eq(metrics_read(METRIC_TENANTS), (int64_t)usage.rows);
+    ck_assert_int_eq(metrics_read(METRIC_TENANTS_BYTES), (int64_t)usage.bytes);
     return usage;
 }
 

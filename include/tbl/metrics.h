@@ -70,6 +70,8 @@ GAUGE(BREAKERS_OPEN, "sessiond_breakers_open", "Redis nodes whose breaker is ope
 GAUGE(WATCHES, "sessiond_watches", "Redis nodes whose changes are heard.")
 GAUGE(CACHE_ENTRIES, "sessiond_cache_entries", "Entries in the cache.")
 GAUGE(CACHE_BYTES, "sessiond_cache_bytes", "Memory of the cache, everything counted.")
+GAUGE(TENANTS, "sessiond_tenants", "Tenants whose policies are known.")
+GAUGE(TENANTS_BYTES, "sessiond_tenants_bytes", "Memory of what is known of tenants, everything counted.")
 GAUGE(JOURNAL_RECORDS, "sessiond_journal_records", "Revocations that the journal keeps.")
 GAUGE(JOURNAL_UNSETTLED, "sessiond_journal_unsettled", "Revocations that are not yet known to be on a replica of Redis.")
 GAUGE(JOURNAL_BYTES, "sessiond_journal_bytes", "Size of the journal.")

@@ -21,6 +21,7 @@
 
 #include "cache_table.h"
 #include "clock.h"
+#include "metrics.h"
 #include "tenants_private.h"
 
 enum {
@@ -98,6 +99,14 @@ static uint64_t hash_of_node(const struct cache_seed *seed, const struct cache_n
     return cache_hash_tenant(seed, ((const struct row *)node)->tag);
 }
 
+static void book(struct tenants *tenants, int64_t rows, int64_t bytes)
+{
+    atomic_fetch_add_explicit(&tenants->rows, rows, memory_order_relaxed);
+    atomic_fetch_add_explicit(&tenants->bytes, bytes, memory_order_relaxed);
+    metrics_gauge_add(METRIC_TENANTS, rows);
+    metrics_gauge_add(METRIC_TENANTS_BYTES, bytes);
+}
+
 /* --- life --- */
 
 struct tenants *tenants_create(size_t most_bytes)
@@ -141,6 +150,7 @@ void tenants_destroy(struct tenants **given)
         }
         pthread_mutex_destroy(&shard->lock);
     }
+    book(tenants, -atomic_load(&tenants->rows), -atomic_load(&tenants->bytes));
     free(tenants);
 }
 
@@ -219,11 +229,6 @@ static void raise_changed(struct counter *counter)
 
 /* --- room --- */
 
-static void book(struct tenants *tenants, int64_t bytes)
-{
-    atomic_fetch_add_explicit(&tenants->bytes, bytes, memory_order_relaxed);
-}
-
 /* Gives up one row of the shard, if it has one. */
 static bool give_up(struct tenants *tenants, struct shard *shard)
 {
@@ -234,8 +239,7 @@ static bool give_up(struct tenants *tenants, struct shard *shard)
     pthread_mutex_unlock(&shard->lock);
     if (!row)
         return false;
-    book(tenants, growth - (int64_t)bytes_of(row));
-    atomic_fetch_sub_explicit(&tenants->rows, 1, memory_order_relaxed);
+    book(tenants, -1, growth - (int64_t)bytes_of(row));
     free_row(row);
     return true;
 }
@@ -325,13 +329,12 @@ static bool store(struct tenants *tenants, struct storing *storing)
         raise_changed(storing->place.counter);
     growth += (int64_t)size_of_tables(shard) - before;
     pthread_mutex_unlock(&shard->lock);
-    if (!storing->fresh)
-        atomic_fetch_add_explicit(&tenants->rows, 1, memory_order_relaxed);
-    else
+    bool added = !storing->fresh;
+    if (!added) {
         growth -= (int64_t)bytes_of(storing->fresh);
-    if (storing->fresh)
         free_row(storing->fresh);
-    book(tenants, growth);
+    }
+    book(tenants, added, growth);
     make_room(tenants, shard);
     return stored;
 }
