@@ -22,68 +22,31 @@ come by the clock (paced.c) and wait if the server does.
 A use of a session is noted in Redis once a minute. So before the rounds with a million tokens every
 one is used when that is due, and the rounds take less than a minute: they compare the cache, not
 Redis.
+
+The part "platform", many tenants against one (many_tenants.py), takes about ten minutes at its full
+size, so it is measured only if it is named.
 """
 import argparse
 import collections
 import contextlib
 import http.client
 import pathlib
-import signal
 import statistics
 import subprocess
 import sys
 import time
 
 import fairness
+import many_tenants
 import service
+from load import (CLIENT_CORE, CONNECTIONS, HERE, SERVER_CORE, Contender, Result, cpu_of, measure, on_client_core,
+                  print_demand, read_result, wrk)
 
-HERE = pathlib.Path(__file__).resolve().parent
-SERVER_CORE, CLIENT_CORE = 0, 1
-CONNECTIONS, TOKENS, STARTS = 64, 1000, 5
-NOTED_SECONDS = 61  # after that much a use is written to Redis
+TOKENS, STARTS = 1000, 5
 SMALL_PARTS = ("nginx", "lua", "webdis", "redis", "cached")
 PARTS = SMALL_PARTS + ("million", "fairness")
+LONG_PARTS = ("platform",)  # only if asked for
 USER = {"roles": ["customer", "beta"], "ip": "198.51.100.7", "user_agent": "Mozilla/5.0 (X11; Linux x86_64) bench/1.0"}
-
-Contender = collections.namedtuple("Contender", "name url pid tokens")
-Result = collections.namedtuple("Result", "rate cpu_us p50_us p99_us")
-
-
-def on_client_core(*command):
-    return ["taskset", "-c", str(CLIENT_CORE), *map(str, command)]
-
-
-def read_result(line, what, tolerated=0):
-    """(requests, requests per second, p50 and p99 in µs) of a client's line. More failed requests than a share of
-    so much are an error."""
-    requests, duration_us, p50, p99, errors = map(int, line.split()[1:])
-    if not requests or errors > tolerated * requests:
-        raise RuntimeError(f"{what}: {errors} of {requests} requests failed")
-    return requests, requests / duration_us * 1e6, p50, p99
-
-
-def wrk(url, seconds, *arguments, connections=CONNECTIONS, tolerated=0):
-    """Runs wrk for so long, or until it says that it is enough."""
-    command = on_client_core("wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", "-s", HERE / "load.lua",
-                             url, "--", *arguments)
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
-        for line in child.stdout:
-            if line == "enough\n":
-                child.send_signal(signal.SIGINT)
-            if line.startswith("result "):
-                return read_result(line, url, tolerated)
-    raise RuntimeError(f"{url}: wrk ended with status {child.returncode} and no result")
-
-
-def cpu_of(contender, load):
-    """What `load` gives, and the contender's CPU per request in µs meanwhile."""
-    before = service.cpu_seconds(contender.pid)
-    requests, rate, p50, p99 = load()
-    return Result(rate, (service.cpu_seconds(contender.pid) - before) / requests * 1e6, p50, p99)
-
-
-def measure(contender, seconds):
-    return cpu_of(contender, lambda: wrk(contender.url, seconds, "random", contender.tokens))
 
 
 def measure_paced(paced, contender, rate, seconds):
@@ -205,10 +168,6 @@ def print_table(bench, names):
               f"{row.cpu_us / fixed.cpu_us:>12.2f}{row.cpu_us / fresh.cpu_us:>12.2f}", flush=True)
 
 
-def print_demand(what, value, demand):
-    print(f"{what + ':':<44}{value:<26}{demand}", flush=True)
-
-
 def print_ratios(bench):
     cached = bench.median("cached")
     for name in ("bare, fixed", "bare, fresh"):
@@ -284,7 +243,7 @@ def fill_cache(bench, daemon, contender):
     logged_in = time.monotonic()
     wrk(contender.url, 600, "each", contender.tokens, count, tolerated=0.01)
     end = time.monotonic()
-    time.sleep(NOTED_SECONDS)
+    time.sleep(service.NOTED_SECONDS)
     again = time.monotonic()
     wrk(contender.url, 600, "each", contender.tokens, count, tolerated=0.01)
     daemon.drop_rotated_audit()
@@ -325,19 +284,23 @@ def measure_fairness(bench):
     """One tenant floods, another one is measured."""
     daemon = bench.make_service("fairness", 0)
     with daemon.running(SERVER_CORE):
-        ratio = fairness.measure(bench, daemon, on_client_core, read_result)
+        ratio = fairness.measure(bench, daemon)
     print_demand("p99 of a tenant, neighbour floods ÷ not", f"{ratio:.2f}", f"at most {fairness.MOST}")
 
 
+def measure_platform(bench):
+    daemon = bench.make_service("platform", 0, many_tenants.OPTIONS)
+    many_tenants.measure(daemon, bench.nodes, bench.arguments.tenants, bench.arguments.rounds)
+
+
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--build", type=lambda name: pathlib.Path(name).resolve(), default="build")
-    parser.add_argument("--port", type=int, default=18300, help="first of ten ports")
-    parser.add_argument("--redis-port", type=int, default=7301)
+    parser = service.argument_parser(__doc__, 18300, "first of ten ports", 7301)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=int, default=4, help="of each contender in each round")
     parser.add_argument("--sessions", type=int, default=1000000, help="of the large cache")
-    parser.add_argument("--only", nargs="+", choices=PARTS, help="these, and bare libmicrohttpd")
+    parser.add_argument("--tenants", type=int, default=many_tenants.TENANTS, help="of the platform")
+    parser.add_argument("--only", nargs="+", choices=PARTS + LONG_PARTS,
+                        help="these, and bare libmicrohttpd; platform takes long and is not measured unless it is named")
     arguments = parser.parse_args()
     service.check_ports_free(range(arguments.port, arguments.port + 10))
     busy = busy_share()
@@ -353,6 +316,8 @@ def main():
             measure_million(bench)
         if bench.wants("fairness"):
             measure_fairness(bench)
+        if bench.wants("platform"):
+            measure_platform(bench)
         if not arguments.only:
             seconds, idle_kib = measure_start(bench.make_service("start", 0))
             print(f"exec to ready: {seconds * 1000:.0f} ms; resident when idle: {idle_kib / 1024:.1f} MiB")

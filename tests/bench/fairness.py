@@ -10,6 +10,7 @@ import statistics
 import subprocess
 import time
 
+from load import on_client_core, read_result
 
 RATE, FACTOR = 2000, 10  # calls a second that the noisy tenant may make, and how many times as many it makes
 QUIET_RATE = 1000
@@ -44,20 +45,19 @@ def limit(daemon, tenant, rate):
 class Fairness:
     """One run: a node, its two tenants, and the clients' program."""
 
-    def __init__(self, bench, daemon, on_client_core, read_result):
+    def __init__(self, bench, daemon):
         self.bench, self.daemon = bench, daemon
-        self.on_client_core, self.read_result = on_client_core, read_result
         self.quiet = make_tokens(daemon, "quiet", QUIET_TOKENS)
         self.noisy = make_tokens(daemon, "noisy", NOISY_TOKENS)
 
     def paced(self, rate, seconds, connections, tokens):
         program = self.bench.arguments.build / "tests/bench/paced"
-        return self.on_client_core(program, self.daemon.port, rate, seconds, connections, tokens)
+        return on_client_core(program, self.daemon.port, rate, seconds, connections, tokens)
 
     def measure_quiet(self, seconds):
         """(p50, p99) of the quiet tenant in µs; all its calls must be answered."""
         line = subprocess.check_output(self.paced(QUIET_RATE, seconds, QUIET_CONNECTIONS, self.quiet), text=True)
-        return self.read_result(line, "the quiet tenant")[2:]
+        return read_result(line, "the quiet tenant")[2:]
 
     def measure_in_flood(self, seconds):
         """The same while the noisy tenant floods; and its requests a second, and how many of them were refused."""
@@ -82,9 +82,9 @@ class Fairness:
         return [[statistics.median(column) for column in zip(*rows)] for rows in (alone, flooded, floods)]
 
 
-def measure(bench, daemon, on_client_core, read_result):
+def measure(bench, daemon):
     """Prints the table; returns how many times as long the quiet tenant's p99 is in the flood."""
-    fairness = Fairness(bench, daemon, on_client_core, read_result)
+    fairness = Fairness(bench, daemon)
     limit(daemon, "noisy", RATE)
     seconds = min(3, bench.arguments.seconds)
     alone, flooded, (sent, refused) = fairness.rounds(bench.arguments.rounds, seconds)

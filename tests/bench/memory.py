@@ -8,11 +8,9 @@ masters, keys of every kind, tables and allocator rounding included, divided by 
 grows with connections and replication but not with sessions (INFO's client buffers, replication
 backlog, AOF buffer) is shown beside it and taken off.
 """
-import argparse
 import collections
 import json
 import multiprocessing
-import pathlib
 import random
 import re
 import subprocess
@@ -34,7 +32,6 @@ DEVICES = {
                 ("tablet", "Galaxy Tab S9", "Mozilla/5.0 (Linux; Android 14; SM-X710) AppleWebKit/537.36 "
                  "(KHTML, like Gecko) Chrome/126.0.0.0 Safari/537.36")],
 }
-TOUCH_SECONDS = 61  # sessiond notes a use at most every 60 s
 BUFFERS = ("mem_clients_normal", "mem_total_replication_buffers", "mem_aof_buffer")
 
 
@@ -67,6 +64,10 @@ def redis(node, *command):
     return subprocess.check_output(["redis-cli", "-h", host, "-p", port, *command], text=True)
 
 
+def masters_of(nodes):
+    return [node for node in nodes.split() if "role:master" in redis(node, "info", "replication")]
+
+
 def sample(masters):
     """Sums of memory and keys over the masters."""
     total = collections.Counter()
@@ -89,20 +90,21 @@ def kinds(masters):
     return dict(count)
 
 
+def growth(before, after):
+    """By how many bytes the masters grew, without buffers of connections and replication."""
+    return sum(sign * (one["used_memory"] - one["buffers"]) for sign, one in ((-1, before), (1, after)))
+
+
 def report(what, before, after, sessions):
     grown = after["used_memory"] - before["used_memory"]
-    buffers = after["buffers"] - before["buffers"]
     print(f"{what}: used_memory {before['used_memory']:,} -> {after['used_memory']:,} bytes, "
           f"buffers {before['buffers']:,} -> {after['buffers']:,} bytes")
-    print(f"  {(grown - buffers) / sessions:.1f} bytes a session, "
+    print(f"  {growth(before, after) / sessions:.1f} bytes a session, "
           f"{grown / sessions:.1f} with buffers of connections and replication", flush=True)
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--build", type=lambda name: pathlib.Path(name).resolve(), default="build")
-    parser.add_argument("--port", type=int, default=18320, help="first of two ports")
-    parser.add_argument("--redis-port", type=int, default=7321)
+    parser = service.argument_parser(__doc__, 18320, "first of two ports", 7321)
     parser.add_argument("--users", type=int, default=100000)
     parser.add_argument("--devices", choices=DEVICES, default="compact")
     parser.add_argument("--connections", type=int, default=64)
@@ -116,7 +118,7 @@ def main():
 
     with service.scratch_directory(arguments.build) as directory, \
             service.redis_cluster(directory, arguments.redis_port) as nodes:
-        masters = [node for node in nodes.split() if "role:master" in redis(node, "info", "replication")]
+        masters = masters_of(nodes)
         daemon = service.Service(arguments.build / "sessiond", directory, nodes, arguments.port, workers=0)
         with daemon.running(), multiprocessing.Pool(arguments.processes) as pool:
             before, start = sample(masters), time.monotonic()
@@ -125,7 +127,7 @@ def main():
             print(f"{arguments.users} users, {sessions} sessions, {arguments.devices} devices; logged in over {arguments.connections} connections "
                   f"in {seconds:.0f} s, {sessions / seconds:.0f}/s", flush=True)
             report("after the logins", before, sample(masters), sessions)
-            time.sleep(max(0, last_login + TOUCH_SECONDS - time.monotonic()))
+            time.sleep(max(0, last_login + service.NOTED_SECONDS - time.monotonic()))
             pool.starmap(use, [(daemon.port, share, each) for share in tokens])
             time.sleep(1)
             after = sample(masters)

@@ -1,4 +1,5 @@
 """What the measurements share: a Redis Cluster and a sessiond of their own, ended whatever happens."""
+import argparse
 import contextlib
 import http.client
 import json
@@ -17,6 +18,16 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 
 SCOPES = "login validate manage policy introspect ops"
+NOTED_SECONDS = 61  # after that much a use of a session is written to Redis
+
+
+def argument_parser(description, port, ports, redis_port):
+    """With what every measurement takes; of the description, a module's, the first line."""
+    parser = argparse.ArgumentParser(description=description.splitlines()[0])
+    parser.add_argument("--build", type=lambda name: pathlib.Path(name).resolve(), default="build")
+    parser.add_argument("--port", type=int, default=port, help=ports)
+    parser.add_argument("--redis-port", type=int, default=redis_port)
+    return parser
 
 
 @contextlib.contextmanager

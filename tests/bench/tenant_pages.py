@@ -6,10 +6,8 @@ one client asks for pages, one after the other: a walk through the large tenant 
 page of random small ones. What is shown is what the client sees, over loopback, on a machine that Redis,
 sessiond and the client share. The walk must find every user of the large tenant.
 """
-import argparse
 import http.client
 import json
-import pathlib
 import random
 import sys
 import time
@@ -45,16 +43,27 @@ class Pages:
         return json.loads(body)
 
     def report(self, what):
+        """Prints how long they took and forgets it; returns the 99th percentile in ms."""
         times = sorted(1000 * second for second in self.seconds)
         at = lambda share: times[min(len(times) - 1, int(share * len(times)))]
         print(f"{what}: {len(times)} pages, p50 {at(0.5):.2f} ms, p99 {at(0.99):.2f} ms, most {times[-1]:.2f} ms", flush=True)
         self.seconds = []
+        return at(0.99)
 
 
-def walk(pages, tenant, size):
-    """All pages, again from the first until there were enough; returns the users of the first walk."""
+def ask_small(pages, tenants, count):
+    """The first page of random ones out of these tenants, each of 10 users."""
+    for _ in range(count):
+        users = pages.ask(random.choice(tenants), 20)["users"]
+        if len(users) != 10:
+            raise RuntimeError(f"{len(users)} users of 10")
+
+
+def walk(pages, tenant, size, most=sys.maxsize):
+    """All pages but no more than `most`, again from the first until there were enough; returns the users that were
+    met, and the last page."""
     users, token, walks = set(), None, 0
-    while walks == 0 or len(pages.seconds) < 300:
+    while (walks == 0 or len(pages.seconds) < 300) and len(pages.seconds) < most:
         body = pages.ask(tenant, size, token)
         users |= {user["user_id"] for user in body["users"]}
         token = body["next_page_token"]
@@ -63,10 +72,7 @@ def walk(pages, tenant, size):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--build", type=lambda name: pathlib.Path(name).resolve(), default="build")
-    parser.add_argument("--port", type=int, default=18340, help="first of two ports")
-    parser.add_argument("--redis-port", type=int, default=7341)
+    parser = service.argument_parser(__doc__, 18340, "first of two ports", 7341)
     parser.add_argument("--users", type=int, default=50000, help="of the large tenant")
     parser.add_argument("--tenants", type=int, default=2000, help="small ones, of 10 users each")
     parser.add_argument("--connections", type=int, default=32)
@@ -91,10 +97,7 @@ def main():
                 if len(users) != arguments.users:
                     raise RuntimeError(f"the walk found {len(users)} of {arguments.users} users")
                 print(f"  total_size {last['total_size']}, total_error {last['total_error']}")
-            for _ in range(500):
-                body = pages.ask(f"small-{random.randrange(arguments.tenants)}", 20)
-                if len(body["users"]) != 10:
-                    raise RuntimeError(f"{len(body['users'])} users of 10")
+            ask_small(pages, [f"small-{number}" for number in range(arguments.tenants)], 500)
             pages.report("small tenants, 10 users")
 
 
