@@ -169,7 +169,7 @@ lint: deps ## Format, layers, documentation, static analysis
 flags:
 	@:$(info $(CPPFLAGS))
 
-bench: deps ## Measures against bare libmicrohttpd, nginx and webdis; BENCH='--only cached' in part
+bench: deps ## Measures against bare libmicrohttpd, nginx and webdis; BENCH='--only cached' in part, '--only platform' with 100,000 tenants
 	@tests/deps.sh bench
 	$(AGAIN) all $(BENCH_PROGRAMS)
 	@$(PYTHON) tests/bench/bench.py --build $(BUILD) $(BENCH)
