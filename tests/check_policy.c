@@ -799,9 +799,6 @@ static Suite *suite(void)
     tcase_add_test(all, a_patch_begins_with_nothing_and_reaches_into_roles);
     tcase_add_test(all, a_refused_patch_leaves_the_document_alone);
     tcase_add_test(all, a_patch_that_takes_away_names_what_is_known);
-}
-END_TEST
-
     tcase_add_loop_test(all, what_belongs_to_the_platform_stays_with_the_key_of_a_tenant, 0,
                         LENGTH(kepts));
     tcase_add_test(all, who_repeats_a_default_of_the_platform_does_not_hold_on_to_it);
