@@ -30,14 +30,14 @@ struct session_service {
 /* Lookups under way, by session, so that many requests for one share a read. */
 #define LOOKUP_ROWS 256
 
-/* Slots of tenants' keys, by tag, so that they are not hashed for each request; and whether Redis
- * was asked for the tenant in vain last. */
+/* Slots of tenants' keys, by tag, so that they are not hashed for each request; and until when it
+ * counts that Redis was asked for the tenant in vain. */
 #define TENANT_SLOTS 64
 struct tenant_slot {
     uint8_t tag[TENANT_TAG];
-    uint16_t slot; /* counted from 1; 0: none is kept here */
-    bool silent;
-    uint32_t silent_ticket; /* of the read that was in vain (tenants.h) */
+    uint16_t slot;           /* counted from 1; 0: none is kept here */
+    uint32_t silent_ticket;  /* of the read that was in vain (tenants.h) */
+    int64_t silent_until_ms; /* clock_monotonic_ms() */
 };
 
 struct session_worker {

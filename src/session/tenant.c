@@ -194,10 +194,12 @@ static void go_on_all(struct tenant_waiter *waiters, enum err err)
 
 /* --- a server that does not answer --- */
 
+/* Whoever comes while it counts has another read sent, if none is under way, and so learns soon
+ * that the server is back. Later somebody has to wait for that again. */
 static void note_silence(const struct tenant_read *read)
 {
     struct tenant_slot *kept = kept_slot(read->worker, read->tag);
-    kept->silent = true;
+    kept->silent_until_ms = clock_monotonic_ms() + 2 * (read->call.deadline_ms - read->sent_ms);
     kept->silent_ticket = read->ticket;
 }
 
@@ -205,7 +207,8 @@ static void note_silence(const struct tenant_read *read)
 static bool is_silent(struct session_worker *worker, const uint8_t tag[TENANT_TAG])
 {
     const struct tenant_slot *kept = kept_slot(worker, tag);
-    return kept->silent && kept->silent_ticket == tenants_ticket(worker->service->tenants, tag);
+    return clock_monotonic_ms() < kept->silent_until_ms &&
+           kept->silent_ticket == tenants_ticket(worker->service->tenants, tag);
 }
 
 /* Moves those who have waited long enough to *ret; returns when the next has. */
@@ -325,7 +328,7 @@ static void read_done(struct store_call *call, enum err err, const struct store_
     if (err == ERR_OK)
         err = open_state(read, reply, &tenant);
     if (err == ERR_OK) {
-        kept_slot(read->worker, read->tag)->silent = false;
+        kept_slot(read->worker, read->tag)->silent_until_ms = 0;
         hand_out(read, tenant);
         tenant_unref(&tenant);
     } else {
