@@ -45,12 +45,23 @@ static const struct {
     {"10.1.2.3", "1.1.1.1,198.51.100.1,192.0.2.1,fd00::2", "198.51.100.1"},
     {"10.1.2.3", "10.0.0.5, 10.0.0.6", "10.0.0.5"},
     {"10.1.2.3", "garbage, 198.51.100.1", "198.51.100.1"},
+    /* some proxies write the port, too */
+    {"10.1.2.3", "198.51.100.1:8080", "198.51.100.1"},
+    {"10.1.2.3", "[2001:db8::1]:443", "2001:db8::1"},
+    {"10.1.2.3", "[2001:db8::1]", "2001:db8::1"},
+    {"10.1.2.3", "1.1.1.1, [2001:db8::1]:443, 10.9.9.9:80, [fd00::2]", "2001:db8::1"},
     /* malformed: the peer */
     {"10.1.2.3", "garbage", "10.1.2.3"},
     {"10.1.2.3", "198.51.100.1, garbage", "10.1.2.3"},
     {"10.1.2.3", "198.51.100.1,", "10.1.2.3"},
     {"10.1.2.3", "198.51.100.1, , 10.0.0.6", "10.1.2.3"},
-    {"10.1.2.3", "198.51.100.1:8080", "10.1.2.3"},
+    {"10.1.2.3", "198.51.100.1:", "10.1.2.3"},
+    {"10.1.2.3", "198.51.100.1:80x", "10.1.2.3"},
+    {"10.1.2.3", "[2001:db8::1", "10.1.2.3"},
+    {"10.1.2.3", "[2001:db8::1]443", "10.1.2.3"},
+    {"10.1.2.3", "[198.51.100.1]", "10.1.2.3"},
+    {"10.1.2.3", "[]", "10.1.2.3"},
+    {"10.1.2.3", "host.example:80", "10.1.2.3"},
     {"10.1.2.3", "unknown", "10.1.2.3"},
     {"10.1.2.3", "garbage, 10.0.0.6", "10.1.2.3"},
 };
@@ -61,8 +72,36 @@ START_TEST(forwarded_for_is_believed_up_to_the_first_hop_that_is_not_trusted)
     load_proxies(&proxies);
     struct ip_address peer = address_of(hops[_i].peer);
     struct ip_address expected = address_of(hops[_i].client);
-    struct ip_address client = proxies_unwrap(&proxies, &peer, text_of(hops[_i].forwarded_for));
+    struct text odd;
+    struct ip_address client =
+        proxies_unwrap(&proxies, &peer, text_of(hops[_i].forwarded_for), &odd);
     ck_assert_msg(ip_equal(&client, &expected), "%s via %s", hops[_i].forwarded_for, hops[_i].peer);
+    ck_assert(!odd.data || ip_equal(&client, &peer));
+    proxies_free(&proxies);
+}
+END_TEST
+
+START_TEST(a_hop_that_cannot_be_read_is_told)
+{
+    static const struct {
+        const char *peer, *forwarded_for, *odd;
+    } told[] = {
+        {"10.1.2.3", "198.51.100.1, garbage", "garbage"},
+        {"10.1.2.3", "198.51.100.1, x, 10.0.0.6:80", "x"},
+        {"10.1.2.3", "198.51.100.1,", ""},
+        {"10.1.2.3", "garbage, 198.51.100.1", NULL},
+        {"10.1.2.3", "", NULL},
+        {"203.0.113.9", "garbage", NULL}, /* nobody asked it */
+    };
+    struct proxies proxies;
+    load_proxies(&proxies);
+    for (size_t i = 0; i < sizeof(told) / sizeof(told[0]); i++) {
+        struct ip_address peer = address_of(told[i].peer);
+        struct text odd = TEXT("as it was");
+        (void)proxies_unwrap(&proxies, &peer, text_of(told[i].forwarded_for), &odd);
+        ck_assert_msg(!odd.data == !told[i].odd && text_equal(odd, text_of(told[i].odd)),
+                      "%s via %s", told[i].forwarded_for, told[i].peer);
+    }
     proxies_free(&proxies);
 }
 END_TEST
@@ -221,6 +260,7 @@ int main(void)
     TCase *cases = tcase_create("clients");
     tcase_add_loop_test(cases, forwarded_for_is_believed_up_to_the_first_hop_that_is_not_trusted, 0,
                         ROWS(hops));
+    tcase_add_test(cases, a_hop_that_cannot_be_read_is_told);
     tcase_add_test(cases, words_that_are_no_network_are_left_out);
     tcase_add_test(cases, an_address_has_only_its_own_places);
     tcase_add_test(cases, the_total_bounds_all_addresses_and_unix_sockets_together);

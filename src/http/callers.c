@@ -2,11 +2,14 @@
 #include "callers.h"
 
 #include <assert.h>
+#include <stdatomic.h>
 #include <string.h>
 #include <strings.h>
 
+#include "clock.h"
 #include "cookies.h"
 #include "cors.h"
+#include "log.h"
 #include "metrics.h"
 #include "rates.h"
 #include "worker.h"
@@ -160,6 +163,22 @@ static enum err establish_for_service(struct request *request, struct text beare
     return establish_service(request, bearer, detail);
 }
 
+/* A proxy that writes what nobody can read makes one client of all its clients: that is told, but
+ * not with every request. */
+static void tell_unreadable(const struct ip_address *proxy, struct text element)
+{
+    enum { INTERVAL_MS = 60000 };
+    static _Atomic int64_t told_ms;
+    int64_t now_ms = clock_monotonic_ms(), last_ms = atomic_load(&told_ms);
+    if ((last_ms != 0 && now_ms - last_ms < INTERVAL_MS) ||
+        !atomic_compare_exchange_strong(&told_ms, &last_ms, now_ms))
+        return;
+    char printed[INET6_ADDRSTRLEN], quoted[64];
+    ip_print(proxy, printed);
+    log_warning("forwarded_for_unreadable", "proxy=%s element=\"%s\"", printed,
+                log_quote(quoted, sizeof(quoted), element));
+}
+
 /* Where the call comes from; X-Forwarded-For counts only if a trusted proxy wrote it. */
 static void find_address(struct request *request)
 {
@@ -169,8 +188,12 @@ static void find_address(struct request *request)
     request->caller.user_agent = request->private->headers.values[HEADER_USER_AGENT];
     if (proxies->count == 0 || connection->local)
         return;
-    struct ip_address client = proxies_unwrap(
-        proxies, &connection->address, request->private->headers.values[HEADER_FORWARDED_FOR]);
+    struct text odd;
+    struct ip_address client =
+        proxies_unwrap(proxies, &connection->address,
+                       request->private->headers.values[HEADER_FORWARDED_FOR], &odd);
+    if (odd.data != NULL)
+        tell_unreadable(&connection->address, odd);
     request->caller.address = ip_print(&client, arena_alloc(&request->arena, INET6_ADDRSTRLEN));
 }
 

@@ -2,6 +2,7 @@
 #include "proxies.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "memory.h"
 
@@ -56,12 +57,31 @@ static struct text take_last_hop(struct text *list)
     return hop;
 }
 
+/* An address alone, as RFC 7239 (section 6) writes an IPv6 one, or either with a port. */
+static bool read_hop(struct text hop, struct ip_address *ret)
+{
+    char host[ADDRESS_HOST_MAX];
+    uint16_t port;
+    if (ip_parse(hop, ret))
+        return true;
+    bool in_brackets = hop.length > 2 && hop.data[0] == '[' && hop.data[hop.length - 1] == ']';
+    if (in_brackets)
+        return memchr(hop.data, ':', hop.length) &&
+               ip_parse((struct text){hop.data + 1, hop.length - 2}, ret);
+    return address_split(hop, host, &port) && ip_parse(text_of(host), ret);
+}
+
 struct ip_address proxies_unwrap(const struct proxies *proxies, const struct ip_address *peer,
-                                 struct text forwarded_for)
+                                 struct text forwarded_for, struct text *odd)
 {
     struct ip_address client = *peer;
-    while (forwarded_for.length > 0 && proxies_include(proxies, &client))
-        if (!ip_parse(take_last_hop(&forwarded_for), &client))
+    *odd = (struct text){0};
+    while (forwarded_for.length > 0 && proxies_include(proxies, &client)) {
+        struct text hop = take_last_hop(&forwarded_for);
+        if (!read_hop(hop, &client)) {
+            *odd = hop;
             return *peer;
+        }
+    }
     return client;
 }

@@ -331,8 +331,16 @@ def test_the_connection_is_the_source_unless_a_trusted_proxy_says_otherwise(star
     answer, line = call_line(daemon, "GET", "/v1/validate", None, None, forwarded)
     assert line["source.ip"] == "192.0.2.1"
     answer, line = call_line(daemon, "GET", "/v1/validate", None, None,
-                             {"X-Forwarded-For": "garbage"})
-    assert line["source.ip"] == "127.0.0.1"
+                             {"X-Forwarded-For": "203.0.113.9, [2001:db8::1]:443"})
+    assert line["source.ip"] == "2001:db8::1"
+    assert "forwarded_for_unreadable" not in daemon.node.log_text()
+    for _ in range(3):
+        answer, line = call_line(daemon, "GET", "/v1/validate", None, None,
+                                 {"X-Forwarded-For": "203.0.113.9, gar\"bage"})
+        assert line["source.ip"] == "127.0.0.1"
+    told = [line for line in daemon.node.log_text().splitlines()
+            if "forwarded_for_unreadable" in line]
+    assert len(told) == 1 and 'proxy=127.0.0.1 element="gar?bage"' in told[0], told
 
 
 def test_every_event_and_member_is_documented():
