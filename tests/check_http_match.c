@@ -26,6 +26,8 @@ static const struct {
      "/v1/users/{user_id}/devices/{session_id}", "alice", "0123"},
     {PLANE_MAIN, "OPTIONS", "*", MATCH_FOUND, "*", NULL, NULL},
     {PLANE_OPS, "GET", "/livez", MATCH_FOUND, "/livez", NULL, NULL},
+    {PLANE_OPS, "HEAD", "/livez", MATCH_FOUND, "/livez", NULL, NULL},
+    {PLANE_MAIN, "HEAD", "/v1/validate", MATCH_FOUND, "/v1/validate", NULL, NULL},
     /* no such path */
     {PLANE_MAIN, "GET", "/", MATCH_NO_PATH, NULL, NULL, NULL},
     {PLANE_MAIN, "GET", "", MATCH_NO_PATH, NULL, NULL, NULL},
@@ -44,7 +46,8 @@ static const struct {
     {PLANE_MAIN, "GET", "/metrics", MATCH_NO_PATH, NULL, NULL, NULL},
     {PLANE_OPS, "GET", "/v1/validate", MATCH_NO_PATH, NULL, NULL, NULL},
     /* other methods */
-    {PLANE_MAIN, "HEAD", "/v1/validate", MATCH_OTHER_METHOD, NULL, NULL, NULL},
+    {PLANE_MAIN, "HEAD", "/v1/login", MATCH_OTHER_METHOD, NULL, NULL, NULL},
+    {PLANE_MAIN, "head", "/v1/validate", MATCH_OTHER_METHOD, NULL, NULL, NULL},
     {PLANE_MAIN, "get", "/v1/validate", MATCH_OTHER_METHOD, NULL, NULL, NULL},
     {PLANE_MAIN, "GETS", "/v1/validate", MATCH_OTHER_METHOD, NULL, NULL, NULL},
     {PLANE_MAIN, "TRACE", "/v1/login", MATCH_OTHER_METHOD, NULL, NULL, NULL},
@@ -70,7 +73,8 @@ START_TEST(a_request_means_exactly_one_row_or_none)
         return;
     }
     ck_assert_str_eq(match.route->path, requests[_i].route);
-    ck_assert_str_eq(match.route->method, requests[_i].method);
+    bool head = strcmp(requests[_i].method, "HEAD") == 0;
+    ck_assert_str_eq(match.route->method, head ? "GET" : requests[_i].method);
     assert_text(match.segments[0], requests[_i].first);
     assert_text(match.segments[1], requests[_i].second);
 }
@@ -82,9 +86,39 @@ START_TEST(a_wrong_method_learns_all_right_ones)
     struct match match;
     ck_assert_int_eq(match_route(PLANE_MAIN, TEXT("PUT"), TEXT("/v1/validate"), &match),
                      MATCH_OTHER_METHOD);
-    ck_assert_uint_eq(match.allowed_count, 2);
+    ck_assert_uint_eq(match.allowed_count, 3);
     ck_assert_str_eq(match.allowed[0], "GET");
-    ck_assert_str_eq(match.allowed[1], "POST");
+    ck_assert_str_eq(match.allowed[1], "HEAD");
+    ck_assert_str_eq(match.allowed[2], "POST");
+}
+END_TEST
+
+static const struct {
+    const char *target, *path, *authority;
+} targets[] = {
+    {"/v1/validate", "/v1/validate", NULL},
+    {"*", "*", NULL},
+    {"", "", NULL},
+    {"http://auth.example/v1/validate", "/v1/validate", "auth.example"},
+    {"HTTPS://[::1]:8080/v1/users/a%2Fb", "/v1/users/a%2Fb", "[::1]:8080"},
+    {"http://auth.example", "/", "auth.example"},
+    {"http://auth.example/", "/", "auth.example"},
+    {"http://a//v1/validate", "//v1/validate", "a"},
+    /* none of these is in absolute form */
+    {"http:///v1/validate", "http:///v1/validate", NULL},
+    {"http://", "http://", NULL},
+    {"http:/a/v1/validate", "http:/a/v1/validate", NULL},
+    {"ftp://a/v1/validate", "ftp://a/v1/validate", NULL},
+    {"/http://a/v1/validate", "/http://a/v1/validate", NULL},
+    {"a:443", "a:443", NULL},
+};
+
+START_TEST(the_path_of_a_target_stands_behind_its_host)
+{
+    struct text authority = TEXT("as it was");
+    assert_text(match_path(text_of(targets[_i].target), &authority), targets[_i].path);
+    assert_text(authority, targets[_i].authority);
+    ck_assert_int_eq(!authority.data, !targets[_i].authority);
 }
 END_TEST
 
@@ -185,6 +219,7 @@ int main(void)
     TCase *cases = tcase_create("match");
     tcase_add_loop_test(cases, a_request_means_exactly_one_row_or_none, 0, ROWS(requests));
     tcase_add_test(cases, a_wrong_method_learns_all_right_ones);
+    tcase_add_loop_test(cases, the_path_of_a_target_stands_behind_its_host, 0, ROWS(targets));
     tcase_add_test(cases, no_two_rows_of_the_table_are_for_the_same_call);
     tcase_add_test(cases, every_row_of_the_ops_plane_is_public_and_not_audited);
     tcase_add_loop_test(cases, percent_encoding_is_decoded_once_or_refused, 0, ROWS(codings));

@@ -181,7 +181,8 @@ void request_answer(struct request *request, unsigned status, bool no_store)
 void request_answer_tagged(struct request *request, struct text body, const char etag[ETAG_LENGTH])
 {
     struct text tags = request->private->headers.values[HEADER_IF_NONE_MATCH];
-    bool known = text_equal(request->method, TEXT("GET")) && etag_is_known(tags, etag);
+    bool known = text_equal(text_of(request->route->method), TEXT("GET")) && /* HEAD, too */
+                 etag_is_known(tags, etag);
     request_header(request, "ETag", (struct text){etag, ETAG_LENGTH});
     buffer_add_text(request_body(request), body);
     if (known)

@@ -66,6 +66,19 @@ static void take_headers(struct request *request)
         MHD_get_connection_values_n(request->connection, MHD_COOKIE_KIND, wipe_cookie, NULL);
 }
 
+/* In absolute form the target says what host it is for, whatever Host says (RFC 9112, section
+ * 3.2.2). A host with bytes that may not stand there leaves the target as it is, to be refused. */
+static void take_target(struct request *request, const char *target)
+{
+    struct text authority, path = match_path(text_of(target), &authority);
+    struct text *host = &request->private->headers.values[HEADER_HOST];
+    if (!guard_target(authority))
+        path = text_of(target);
+    else if (authority.data != NULL && host->data != NULL)
+        *host = arena_copy(&request->arena, authority);
+    request->path = arena_copy(&request->arena, path);
+}
+
 /* 32 hexadecimal digits: random for this worker, then counted. Unique, and no secret. */
 static struct text make_request_id(struct request *request)
 {
@@ -224,16 +237,16 @@ static enum err decide(struct request *request, const char *version)
     return err == ERR_OK ? check_body(request) : err;
 }
 
-static void begin(struct request *request, const char *path, const char *method,
+static void begin(struct request *request, const char *target, const char *method,
                   const char *version)
 {
     struct request_private *private = request->private;
     request->method = arena_copy(&request->arena, text_of(method));
-    request->path = arena_copy(&request->arena, text_of(path));
     request->caller.peer = arena_copy(&request->arena, private->client->peer);
     request->wall_ms = clock_wall_ms();
     request->deadline_ms = request->begun_ns / 1000000 + request->conf->redis_timeout;
     take_headers(request);
+    take_target(request, target);
     identify(request);
     cors_note(request);
     private->refusal = decide(request, version);

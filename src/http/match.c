@@ -3,6 +3,7 @@
 
 #include <assert.h>
 #include <string.h>
+#include <strings.h>
 
 enum { MOST_ROUTES = 64 };
 
@@ -63,6 +64,39 @@ static bool path_matches(size_t row, struct text path, struct text segments[2])
     return match_rest(routes[row].path + pattern->literal, rest, segments);
 }
 
+struct text match_path(struct text target, struct text *authority)
+{
+    static const struct text schemes[] = {{"http://", 7}, {"https://", 8}};
+    *authority = (struct text){0};
+    for (size_t i = 0; i < sizeof(schemes) / sizeof(schemes[0]); i++) {
+        size_t begin = schemes[i].length, end = begin;
+        if (target.length < begin || strncasecmp(target.data, schemes[i].data, begin) != 0)
+            continue;
+        while (end < target.length && target.data[end] != '/')
+            end++;
+        if (end == begin)
+            break;
+        *authority = (struct text){target.data + begin, end - begin};
+        return end == target.length ? TEXT("/")
+                                    : (struct text){target.data + end, target.length - end};
+    }
+    return target;
+}
+
+static bool takes_method(size_t row, struct text method)
+{
+    return text_equal(patterns[row].method, method) ||
+           (text_equal(method, TEXT("HEAD")) && text_equal(patterns[row].method, TEXT("GET")));
+}
+
+static void allow(struct match *match, const char *method)
+{
+    assert(match->allowed_count < sizeof(match->allowed) / sizeof(match->allowed[0]));
+    match->allowed[match->allowed_count++] = method;
+    if (strcmp(method, "GET") == 0)
+        allow(match, "HEAD");
+}
+
 enum match_result match_route(enum plane plane, struct text method, struct text path,
                               struct match *ret)
 {
@@ -71,12 +105,11 @@ enum match_result match_route(enum plane plane, struct text method, struct text 
     for (size_t i = 0; i < route_count; i++) {
         if (routes[i].plane != plane || !path_matches(i, path, ret->segments))
             continue;
-        if (text_equal(patterns[i].method, method)) {
+        if (takes_method(i, method)) {
             ret->route = &routes[i];
             return MATCH_FOUND;
         }
-        assert(ret->allowed_count < sizeof(ret->allowed) / sizeof(ret->allowed[0]));
-        ret->allowed[ret->allowed_count++] = routes[i].method;
+        allow(ret, routes[i].method);
     }
     ret->route = NULL;
     return ret->allowed_count > 0 ? MATCH_OTHER_METHOD : MATCH_NO_PATH;

@@ -15,7 +15,12 @@ struct match {
 
 /* Reads the lengths out of the table; call once before match_route(). */
 void match_prepare(void);
-/* Finds the row for exactly this path and method (which is case-sensitive) on the plane. */
+/* The path of a request target in absolute form (RFC 9112, section 3.2.2), "http://host/path", with
+ * what stood for the host in *authority; every other target is returned as it is, *authority
+ * absent. */
+struct text match_path(struct text target, struct text *authority);
+/* Finds the row for exactly this path and method (which is case-sensitive) on the plane;
+ * HEAD goes where GET does (RFC 9110, section 9.1). */
 enum match_result match_route(enum plane plane, struct text method, struct text path,
                               struct match *ret);
 

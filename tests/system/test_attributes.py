@@ -140,8 +140,9 @@ def test_who_has_the_attributes_is_told_304(shared):
     token = shared.login()["access_token"]
     tag = check_attributes(put(shared, token, {"n": 1}), {"n": 1})
     for known in (tag, f'"x", W/{tag}', "*"):
-        answer = get(shared, token, headers={"If-None-Match": known})
-        assert (answer.status, answer.body, answer.header("ETag")) == (304, b"", tag), answer
+        for method in ("GET", "HEAD"):
+            answer = shared.call(method, PATH, None, token, {"If-None-Match": known})
+            assert (answer.status, answer.body, answer.header("ETag")) == (304, b"", tag), answer
     put(shared, token, {"n": 2})
     check_attributes(get(shared, token, headers={"If-None-Match": tag}), {"n": 2})
     answer = get(shared, token, headers={"If-None-Match": tag[1:]})
@@ -250,7 +251,7 @@ def test_other_media_types_are_refused(shared):
 def test_other_methods_are_named(shared):
     answer = shared.call("DELETE", PATH, None, shared.login()["access_token"])
     check_problem(answer, 405, "method_not_allowed")
-    assert sorted(answer.header("Allow").split(", ")) == ["GET", "PATCH", "PUT"]
+    assert sorted(answer.header("Allow").split(", ")) == ["GET", "HEAD", "PATCH", "PUT"]
 
 
 def test_changes_are_on_record_and_what_they_hold_is_not(shared):

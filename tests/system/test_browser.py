@@ -358,6 +358,15 @@ def test_with_a_cookie_only_pages_of_known_origins_change_anything(site, headers
         assert site.is_alive(login["access_token"])
 
 
+@pytest.mark.parametrize("target_host, host, status", [
+    (SERVED, "evil.example", 404), ("evil.example", SERVED, 403), (SERVED + ".evil.example", SERVED, 403)])
+def test_in_absolute_form_the_target_says_which_origin_is_its_own(site, target_host, host, status):
+    token = site.login(cookie=True)["access_token"]
+    answer = call(site, "DELETE", f"http://{target_host}{NO_SESSION}",
+                  cookie(token) | {"Origin": OWN, "Host": host})
+    assert answer.status == status, answer
+
+
 def test_only_a_trusted_proxy_says_that_the_browser_came_without_tls(site):
     plain, secure = {"Origin": "http://" + SERVED}, {"Origin": OWN}
     token = site.login(cookie=True)["access_token"]
@@ -390,13 +399,13 @@ def test_a_forged_call_is_put_on_record(site):
 
 PATHS = {
     "/v1/login": {"POST"},
-    "/v1/validate": {"GET", "POST"},
+    "/v1/validate": {"GET", "HEAD", "POST"},
     "/v1/refresh": {"POST"},
-    "/v1/devices": {"GET"},
+    "/v1/devices": {"GET", "HEAD"},
     NO_SESSION: {"DELETE"},
     "/v1/logout": {"POST"},
-    "/v1/users/someone/devices?tenant=default&whatever": {"GET"},
-    "/problems/not_found": {"GET"},
+    "/v1/users/someone/devices?tenant=default&whatever": {"GET", "HEAD"},
+    "/problems/not_found": {"GET", "HEAD"},
 }
 
 
@@ -443,7 +452,7 @@ def test_options_that_is_no_preflight_is_no_method_of_a_path(site):
     for headers in ({}, {"Origin": SHOP}, {"Access-Control-Request-Method": "GET"}):
         answer = call(site, "OPTIONS", "/v1/validate", headers)
         check_problem(answer, 405, "method_not_allowed")
-        assert words(answer.header("Allow")) == {"get", "post"}
+        assert words(answer.header("Allow")) == {"get", "head", "post"}
     check_problem(preflight(site, "/nothing/here", SHOP), 404, "not_found")
 
 

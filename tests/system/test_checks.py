@@ -610,7 +610,7 @@ def test_c39_methods_that_a_path_does_not_take_are_refused_on_every_path(shared)
             answer = shared.call(method, path, None, SERVICE)
             check_problem(answer, 405, "method_not_allowed")
             allowed = set(answer.header("Allow").split(", "))
-            assert allowed - {"HEAD", "OPTIONS"} == taken, (method, answer)
+            assert allowed == taken | ({"HEAD"} if "GET" in taken else set()), (method, answer)
     for target in ("example.com:443", "/v1/login"):
         with RawSocket(shared.node.port) as raw:
             raw.send(f"CONNECT {target} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
