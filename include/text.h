@@ -26,6 +26,8 @@ bool text_is_clean_utf8(struct text text);
 
 /* Bytes of the well-formed UTF-8 character that starts at data; 0 if there is none. */
 size_t text_utf8_length(const char *data, size_t left);
+/* The first `most` bytes of the text at most, not cut through a character if it is UTF-8. */
+struct text text_cut(struct text text, size_t most);
 /* True if the well-formed character is a C0 or C1 control or DEL. */
 bool text_is_control(const char *character);
 

@@ -66,6 +66,33 @@ START_TEST(controls_and_malformed_utf8_are_refused)
 }
 END_TEST
 
+static const struct {
+    const char *text;
+    size_t most;
+    const char *cut;
+} cuts[] = {
+    {"abc", 3, "abc"},
+    {"abc", 4, "abc"},
+    {"abc", 2, "ab"},
+    {"abc", 0, ""},
+    {"", 0, ""},
+    {"a\u00e9b", 3, "a\u00e9"},
+    {"a\u00e9b", 2, "a"},
+    {"\u20ac", 2, ""},
+    {"x\U0001f600", 5, "x\U0001f600"},
+    {"x\U0001f600y", 5, "x\U0001f600"},
+    {"x\U0001f600", 4, "x"},
+    {"x\U0001f600", 2, "x"},
+    {"\x80\x80\x80\x80\x80\x80\x80\x80\x80", 8, "\x80\x80\x80\x80"}, /* no UTF-8 */
+};
+
+START_TEST(text_is_cut_at_the_end_of_a_character)
+{
+    struct text cut = text_cut(text_of(cuts[_i].text), cuts[_i].most);
+    ck_assert_msg(text_equal(cut, text_of(cuts[_i].cut)), "%s", cuts[_i].text);
+}
+END_TEST
+
 START_TEST(a_bad_byte_is_found_wherever_it_stands)
 {
     char bytes[24];
@@ -331,6 +358,7 @@ static Suite *suite(void)
     TCase *characters = tcase_create("characters");
     tcase_add_loop_test(characters, clean_text_is_accepted, 0, LENGTH(clean));
     tcase_add_loop_test(characters, controls_and_malformed_utf8_are_refused, 0, LENGTH(unclean));
+    tcase_add_loop_test(characters, text_is_cut_at_the_end_of_a_character, 0, LENGTH(cuts));
     tcase_add_test(characters, a_bad_byte_is_found_wherever_it_stands);
     tcase_add_test(characters, texts_are_equal_byte_by_byte);
     tcase_add_loop_test(characters, numbers_are_read_whole_or_not_at_all, 0, LENGTH(numbers));

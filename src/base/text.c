@@ -63,6 +63,18 @@ size_t text_utf8_length(const char *data, size_t left)
     return length;
 }
 
+struct text text_cut(struct text text, size_t most)
+{
+    enum { LONGEST_CHARACTER = 4 };
+    if (text.length <= most)
+        return text;
+    size_t length = most;
+    while (length > 0 && most - length < LONGEST_CHARACTER &&
+           is_continuation((unsigned char)text.data[length]))
+        length--;
+    return (struct text){text.data, length};
+}
+
 bool text_is_control(const char *character)
 {
     const unsigned char *bytes = (const unsigned char *)character;

@@ -30,7 +30,7 @@ static const struct json_field login_fields[] = {
      .members = device_fields,
      .member_count = FIELD_COUNT(device_fields)},
     FIELD(struct login_body, ip, "ip", JSON_TEXT, false, 2, ADDRESS_MAX),
-    FIELD(struct login_body, user_agent, "user_agent", JSON_TEXT, false, 1, USER_AGENT_MAX),
+    FIELD(struct login_body, user_agent, "user_agent", JSON_TEXT, false, 0, INT32_MAX),
     FIELD(struct login_body, attributes, "attributes", JSON_ANY_OBJECT, false, 2, ATTRIBUTES_MAX),
     FIELD(struct login_body, second_factor, "second_factor", JSON_BOOLEAN, false, 0, 0),
     FIELD(struct login_body, remember, "remember", JSON_BOOLEAN, false, 0, 0),
@@ -84,6 +84,13 @@ static bool named_tenant(struct request *request, struct text in_body, struct te
     return request_tenant(request, in_body.data != NULL ? in_body : in_query, ret);
 }
 
+/* Services pass on what the client sent, and no client is locked out for that: nothing is as
+ * absent, too much is cut. */
+static struct text fitting_user_agent(struct text told)
+{
+    return told.length == 0 ? (struct text){0} : text_cut(told, USER_AGENT_MAX);
+}
+
 void handle_login(struct request *request)
 {
     struct login_body body = {0};
@@ -100,13 +107,13 @@ void handle_login(struct request *request)
     login->role_count = body.roles.count;
     login->device = body.device;
     login->ip = body.ip;
-    login->user_agent = body.user_agent;
+    login->user_agent = fitting_user_agent(body.user_agent);
     login->attributes = body.attributes;
     login->remember = body.remember;
     login->cookie = body.cookie;
     login->second_factor = body.second_factor;
     request->audit.source_ip = body.ip;
-    request->audit.user_agent = body.user_agent;
+    request->audit.user_agent = login->user_agent;
     request_begin(request, &login->base, finish_login);
     session_login(login);
 }

@@ -101,21 +101,10 @@ static void add_timestamp(struct buffer *line, int64_t wall_ms)
 
 /* --- members --- */
 
-/* Cuts at TEXT_MAX bytes, but not through a character. */
-static struct text cut(struct text value)
-{
-    if (value.length <= TEXT_MAX)
-        return value;
-    size_t length = TEXT_MAX;
-    while (length > TEXT_MAX - 4 && ((unsigned char)value.data[length] & 0xc0) == 0x80)
-        length--;
-    return (struct text){value.data, length};
-}
-
 static void add_string(struct buffer *line, struct text value)
 {
     buffer_add_char(line, '"');
-    json_escape(line, cut(value));
+    json_escape(line, text_cut(value, TEXT_MAX));
     buffer_add_char(line, '"');
 }
 
@@ -123,7 +112,7 @@ static void add_member(struct buffer *line, struct text name, struct text value)
 {
     if (value.length > 0) {
         buffer_add_text(line, name);
-        json_escape(line, cut(value));
+        json_escape(line, text_cut(value, TEXT_MAX));
         buffer_add_char(line, '"');
     }
 }

@@ -39,14 +39,9 @@ static void add_value(struct buffer *out, const struct json_view *value)
 {
     struct buffer printed = {0};
     json_view_print(value, &printed);
-    size_t length = printed.length;
-    if (length > VALUE_SHOWN) {
-        length = VALUE_SHOWN;
-        while (length > 0 && ((unsigned char)printed.data[length] & 0xc0) == 0x80)
-            length--;
-    }
-    buffer_addf(out, ", not %.*s%s", (int)length, printed.data,
-                length < printed.length ? "..." : "");
+    struct text shown = text_cut(buffer_text(&printed), VALUE_SHOWN);
+    buffer_addf(out, ", not %.*s%s", (int)shown.length, shown.data,
+                shown.length < printed.length ? "..." : "");
     buffer_free(&printed);
 }
 

@@ -210,6 +210,24 @@ def test_attributes_larger_than_4_kib_are_refused(shared):
     check_problem(answer, answer.status, answer.code)
 
 
+@pytest.mark.parametrize("agent, kept", [
+    ("", None), ("x", "x"), ("x" * 512, "x" * 512), ("x" * 513, "x" * 512),
+    ("x" * 511 + "\u20ac", "x" * 511), ("\U0001f600" * 1000, "\U0001f600" * 128)],
+    ids=["empty", "short", "512 bytes", "513 bytes", "cut in a character", "of long characters"])
+def test_no_client_is_locked_out_for_its_user_agent(shared, agent, kept):
+    user, name = unique(), unique("agent")
+    answer = shared.call("POST", "/v1/login", {"user_id": user, "user_agent": agent}, SERVICE,
+                         {"X-Request-Id": name, "User-Agent": "account-service"})
+    assert answer.status == 201, answer
+    assert shared.devices(user)["devices"][0]["user_agent"] == kept
+    assert shared.node.audit_of(name)["user_agent.original"] == (kept or "account-service")
+
+
+def test_a_user_agent_with_control_characters_is_refused(shared):
+    answer = shared.try_login(unique(), user_agent="x" * 600 + "\n")
+    assert "user_agent" in check_problem(answer, 400, "body_invalid")["detail"]
+
+
 def test_a_refused_login_makes_no_session(shared):
     user = unique()
     shared.call("POST", "/v1/login", {"user_id": user, "oops": 1}, SERVICE)
