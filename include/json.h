@@ -61,6 +61,7 @@ struct json_field {
     int64_t maximum;
     const struct json_field *members; /* JSON_MEMBERS only */
     size_t member_count;
+    const char *meaning; /* JSON_INT: what must be there, in words that say more than its bounds */
 };
 
 /* Reads a body of one object into *target, which the caller has zeroed. Everything read lives in

@@ -287,6 +287,43 @@ START_TEST(a_traceparent_is_heeded_only_if_it_is_well_formed)
 }
 END_TEST
 
+static const struct {
+    const char *content_type;
+    bool taken;
+} media_types[] = {
+    {"application/json", true},
+    {"Application/JSON", true},
+    {"application/json;charset=utf-8", true},
+    {"application/json ; Charset=UTF-8", true},
+    {"application/json; charset=\"Utf-8\"", true},
+    {"application/json;", true},
+    {"application/json; version=2", true},
+    {"application/json; version=2; charset=utf-8; x", true},
+    {"application/json; charset=latin1", false},
+    {"application/json;charset=\"iso-8859-1\"", false},
+    {"application/json; version=2;CHARSET=utf-16", false},
+    {"application/json; charset=utf-8; charset=latin1", false},
+    {"application/json; charset=utf-80", false},
+    {"application/json; charset=utf", false},
+    {"application/json; charset=\"utf-8", false},
+    {"application/json; charset=\"", false},
+    {"application/json; charset=", false},
+    {"application/jsonx", false},
+    {"application/json x", false},
+    {"application/merge-patch+json", false},
+    {"text/plain; charset=utf-8", false},
+    {"application", false},
+    {"", false},
+    {NULL, false},
+};
+
+START_TEST(a_media_type_is_taken_in_utf_8_alone)
+{
+    bool taken = guard_media_type(text_of(media_types[_i].content_type), "application/json");
+    ck_assert_msg(taken == media_types[_i].taken, "%s", media_types[_i].content_type);
+}
+END_TEST
+
 #define ROWS(table) ((int)(sizeof(table) / sizeof((table)[0])))
 
 int main(void)
@@ -305,6 +342,7 @@ int main(void)
                         ROWS(targets));
     tcase_add_test(cases, a_request_id_is_echoed_only_if_it_is_harmless);
     tcase_add_loop_test(cases, a_traceparent_is_heeded_only_if_it_is_well_formed, 0, ROWS(traces));
+    tcase_add_loop_test(cases, a_media_type_is_taken_in_utf_8_alone, 0, ROWS(media_types));
     suite_add_tcase(suite, cases);
     return support_run(suite);
 }

@@ -129,18 +129,19 @@ struct sample {
 };
 
 static const struct json_field device_fields[] = {
-    {"type", JSON_TEXT, true, offsetof(struct sample_device, type), 1, 8, NULL, 0},
-    {"name", JSON_TEXT, false, offsetof(struct sample_device, name), 0, 64, NULL, 0},
+    {"type", JSON_TEXT, true, offsetof(struct sample_device, type), 1, 8, NULL, 0, NULL},
+    {"name", JSON_TEXT, false, offsetof(struct sample_device, name), 0, 64, NULL, 0, NULL},
 };
 
 static const struct json_field fields[] = {
-    {"user", JSON_TEXT, true, offsetof(struct sample, user), 1, 128, NULL, 0},
-    {"remember", JSON_BOOLEAN, false, offsetof(struct sample, remember), 0, 0, NULL, 0},
-    {"limit", JSON_INT, false, offsetof(struct sample, limit), -5, 1000, NULL, 0},
-    {"roles", JSON_TEXT_ARRAY, false, offsetof(struct sample, roles), 0, 3, NULL, 0},
+    {"user", JSON_TEXT, true, offsetof(struct sample, user), 1, 128, NULL, 0, NULL},
+    {"remember", JSON_BOOLEAN, false, offsetof(struct sample, remember), 0, 0, NULL, 0, NULL},
+    {"limit", JSON_INT, false, offsetof(struct sample, limit), -5, 1000, NULL, 0, NULL},
+    {"roles", JSON_TEXT_ARRAY, false, offsetof(struct sample, roles), 0, 3, NULL, 0, NULL},
     {"device", JSON_MEMBERS, false, offsetof(struct sample, device), 0, 0, device_fields,
-     LENGTH(device_fields)},
-    {"attributes", JSON_ANY_OBJECT, false, offsetof(struct sample, attributes), 0, 64, NULL, 0},
+     LENGTH(device_fields), NULL},
+    {"attributes", JSON_ANY_OBJECT, false, offsetof(struct sample, attributes), 0, 64, NULL, 0,
+     NULL},
 };
 
 static struct arena arena;
@@ -250,7 +251,9 @@ static const struct {
     {TEXT("{\"a member with a rather long name\":1,\"a member with a rather long name\":2}"),
      "The body holds a member twice"},
     {TEXT("[]"), "The body must be a JSON object"},
-    {TEXT("\"sr_secret\""), "The body is not valid JSON (line 1, column 11)"},
+    {TEXT("null"), "The body must be a JSON object"},
+    {TEXT(" 17 "), "The body must be a JSON object"},
+    {TEXT("\"sr_secret\""), "The body must be a JSON object"},
     {TEXT("{\"user\":sr_secret}"), "The body is not valid JSON (line 1, column 10)"},
     {TEXT("{\"user\":\"sr_secret}"), "The body is JSON that ends too early (line 1, column 19)"},
     {TEXT("{\"user\":\"u\"} x"),
@@ -276,11 +279,25 @@ START_TEST(a_refusal_names_the_member_and_what_is_allowed)
 END_TEST
 
 /* "of 16 to 16 bytes" and "of 0 to 2147483647 bytes" are no help. */
+START_TEST(a_number_with_a_meaning_is_asked_for_in_its_words)
+{
+    static const struct json_field row = {
+        "day", JSON_INT, false, offsetof(struct sample, limit), 1,
+        31,    NULL,     0,     "a day of the month",
+    };
+    static const struct text wrong[] = {{"{\"day\":32}", 10}, {"{\"day\":\"1\"}", 11}};
+    for (size_t i = 0; i < LENGTH(wrong); i++) {
+        ck_assert(!json_read(wrong[i], &row, 1, &sample, &arena, &detail));
+        ck_assert(text_equal(detail, TEXT("\"day\" must be a day of the month")));
+    }
+}
+END_TEST
+
 START_TEST(a_length_is_told_as_people_would)
 {
     static const struct json_field lengths[] = {
-        {"exact", JSON_TEXT, false, offsetof(struct sample, user), 16, 16, NULL, 0},
-        {"any", JSON_TEXT, false, offsetof(struct sample, user), 0, INT32_MAX, NULL, 0},
+        {"exact", JSON_TEXT, false, offsetof(struct sample, user), 16, 16, NULL, 0, NULL},
+        {"any", JSON_TEXT, false, offsetof(struct sample, user), 0, INT32_MAX, NULL, 0, NULL},
     };
     ck_assert(!json_read(TEXT("{\"exact\":\"x\"}"), lengths, 2, &sample, &arena, &detail));
     ck_assert(text_equal(
@@ -327,7 +344,7 @@ END_TEST
 START_TEST(thirty_two_levels_are_allowed)
 {
     static const struct json_field wide[] = {
-        {"k", JSON_ANY_OBJECT, false, 0, 0, 100, NULL, 0},
+        {"k", JSON_ANY_OBJECT, false, 0, 0, 100, NULL, 0, NULL},
     };
     for (int arrays = 30; arrays <= 31; arrays++) {
         char body[128] = "{\"k\":{\"k\":";
@@ -424,7 +441,7 @@ static const struct {
 } bad_merges[] = {
     {"{}", "", "The body is JSON that ends too early (line 1, column 0)"},
     {"{}", "[]", "The body must be a JSON object"},
-    {"{}", "null", "The body is not valid JSON (line 1, column 4)"},
+    {"{}", "null", "The body must be a JSON object"},
     {"{}", "{\"a\":1,\"a\":2}", "\"a\" is there twice"},
     {"[]", "{}", "The body must be a JSON object"},
 };
@@ -493,6 +510,7 @@ static Suite *suite(void)
     tcase_add_test(reading, an_empty_body_reads_as_an_empty_object);
     tcase_add_loop_test(reading, a_refusal_names_the_member_and_what_is_allowed, 0,
                         LENGTH(refusals));
+    tcase_add_test(reading, a_number_with_a_meaning_is_asked_for_in_its_words);
     tcase_add_test(reading, a_length_is_told_as_people_would);
     tcase_add_test(reading, no_refusal_repeats_a_value);
     tcase_add_test(reading, a_bomb_of_brackets_is_harmless);

@@ -187,8 +187,8 @@ json_t *json_parse_object(struct text body, struct buffer *error)
         return NULL;
     }
     json_error_t fault;
-    json_t *root =
-        json_loadb(body.length > 0 ? body.data : "", body.length, JSON_REJECT_DUPLICATES, &fault);
+    json_t *root = json_loadb(body.length > 0 ? body.data : "", body.length,
+                              JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &fault);
     if (json_is_object(root))
         return root;
     if (root != NULL)

@@ -89,10 +89,11 @@ static bool read_int(const struct reader *reader, const char *prefix,
 {
     if (!json_is_integer(value) || json_integer_value(value) < field->minimum ||
         json_integer_value(value) > field->maximum) {
+        struct text bounds = arena_format(reader->arena, "an integer from %" PRId64 " to %" PRId64,
+                                          field->minimum, field->maximum);
         return complain(reader, prefix, field->name,
-                        arena_format(reader->arena,
-                                     "must be an integer from %" PRId64 " to %" PRId64,
-                                     field->minimum, field->maximum));
+                        arena_format(reader->arena, "must be %s",
+                                     field->meaning ? field->meaning : bounds.data));
     }
     *(int64_t *)target = json_integer_value(value);
     return true;

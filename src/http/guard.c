@@ -254,6 +254,59 @@ bool guard_target(struct text target)
     return true;
 }
 
+static struct text without_blanks(struct text value)
+{
+    while (value.length > 0 && (value.data[0] == ' ' || value.data[0] == '\t')) {
+        value.data++;
+        value.length--;
+    }
+    return without_trailing_blanks(value);
+}
+
+static bool starts_with(struct text text, const char *prefix)
+{
+    size_t length = strlen(prefix);
+    return text.length >= length && strncasecmp(text.data, prefix, length) == 0;
+}
+
+/* Cuts the first parameter off; `rest` begins behind a semicolon. */
+static struct text take_parameter(struct text *rest)
+{
+    const char *end = memchr(rest->data, ';', rest->length);
+    size_t length = end ? (size_t)(end - rest->data) : rest->length;
+    size_t step = end ? length + 1 : length;
+    struct text parameter = {rest->data, length};
+    *rest = (struct text){rest->data + step, rest->length - step};
+    return without_blanks(parameter);
+}
+
+static bool is_other_charset(struct text parameter)
+{
+    static const char name[] = "charset=";
+    size_t length = sizeof(name) - 1;
+    if (!starts_with(parameter, name))
+        return false;
+    struct text charset = {parameter.data + length, parameter.length - length};
+    if (charset.length >= 2 && charset.data[0] == '"' && charset.data[charset.length - 1] == '"')
+        charset = (struct text){charset.data + 1, charset.length - 2};
+    return charset.length != strlen("utf-8") || !starts_with(charset, "utf-8");
+}
+
+bool guard_media_type(struct text content_type, const char *type)
+{
+    size_t length = strlen(type);
+    if (!starts_with(content_type, type))
+        return false;
+    struct text rest =
+        without_blanks((struct text){content_type.data + length, content_type.length - length});
+    if (rest.length > 0 && rest.data[0] != ';')
+        return false;
+    while (rest.length > 0)
+        if (is_other_charset(take_parameter(&rest)))
+            return false;
+    return true;
+}
+
 bool guard_request_id(struct text id)
 {
     return id.length >= 1 && id.length <= 64 && all_of_class(id, CLASS_ID);

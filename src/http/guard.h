@@ -70,6 +70,10 @@ bool guard_framing(struct headers *headers, bool http_1_1, struct framing *ret);
  * without control bytes. */
 bool guard_target(struct text target);
 
+/* True for a Content-Type of this media type that is not declared to be in another charset than
+ * UTF-8. Other parameters say nothing here. */
+bool guard_media_type(struct text content_type, const char *type);
+
 /* True for [A-Za-z0-9._:-]{1,64}, which may be echoed. */
 bool guard_request_id(struct text id);
 /* Trace id and parent id of a traceparent (W3C Trace Context, section 3.2); false if it is to be

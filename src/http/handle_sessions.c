@@ -88,7 +88,8 @@ static bool named_tenant(struct request *request, struct text in_body, struct te
  * absent, too much is cut. */
 static struct text fitting_user_agent(struct text told)
 {
-    return told.length == 0 ? (struct text){0} : text_cut(told, USER_AGENT_MAX);
+    static const struct text absent;
+    return told.length == 0 ? absent : text_cut(told, USER_AGENT_MAX);
 }
 
 void handle_login(struct request *request)

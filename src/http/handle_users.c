@@ -5,6 +5,7 @@
 /* A freeze that ends by itself does so within ten years: later ones are mistakes, milliseconds
  * mostly. */
 #define FREEZE_MOST_S (INT64_C(10) * 366 * 24 * 3600)
+#define UNTIL_MEANING "Unix seconds, an integer from now to ten years ahead"
 
 static void finish_user(struct operation *operation)
 {
@@ -44,7 +45,12 @@ struct freeze_body {
 
 static const struct json_field freeze_fields[] = {
     FIELD(struct freeze_body, reason, "reason", JSON_TEXT, false, 1, 32),
-    FIELD(struct freeze_body, until, "until", JSON_INT, false, 1, INT64_MAX),
+    {.name = "until",
+     .kind = JSON_INT,
+     .offset = offsetof(struct freeze_body, until),
+     .minimum = 1,
+     .maximum = INT64_MAX,
+     .meaning = UNTIL_MEANING},
 };
 
 /* Unix seconds, ahead; 0 is "not given". */
@@ -54,8 +60,7 @@ static bool check_until(struct request *request, int64_t until_s)
     if (until_s == 0 || (until_s > now_s && until_s <= now_s + FREEZE_MOST_S))
         return true;
     request_fail(request, ERR_BODY_INVALID,
-                 arena_format(&request->arena,
-                              "\"until\" must be Unix seconds in the next ten years, it is %lld",
+                 arena_format(&request->arena, "\"until\" must be " UNTIL_MEANING ", not %lld",
                               (long long)until_s),
                  (struct text){0});
     return false;

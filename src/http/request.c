@@ -207,22 +207,17 @@ struct text request_query(struct request *request, const char *name)
     return (struct text){0};
 }
 
-/* Perhaps with a charset, which can only be UTF-8. */
-static bool is_of_type(struct text content_type, const char *type)
-{
-    size_t length = strlen(type);
-    if (content_type.length < length || strncasecmp(content_type.data, type, length) != 0)
-        return false;
-    return content_type.length == length || content_type.data[length] == ';' ||
-           content_type.data[length] == ' ';
-}
-
 bool request_is_of_type(struct request *request, const char *type)
 {
-    if (is_of_type(request->private->headers.values[HEADER_CONTENT_TYPE], type))
+    enum { MOST_SHOWN = 64 };
+    struct text told = request->private->headers.values[HEADER_CONTENT_TYPE];
+    if (guard_media_type(told, type))
         return true;
+    struct text shown = text_cut(told, MOST_SHOWN);
     request_fail(request, ERR_MEDIA_TYPE,
-                 arena_format(&request->arena, "The body must be %s", type), (struct text){0});
+                 arena_format(&request->arena, "Content-Type must be %s in UTF-8, not \"%.*s\"",
+                              type, (int)shown.length, shown.data),
+                 (struct text){0});
     return false;
 }
 

@@ -152,6 +152,7 @@ def test_a_wrong_body_freezes_nobody(shared, body):
     user = unique()
     problem = check_problem(freeze(shared, user, **body), 400, "body_invalid")
     assert next(iter(body)) in problem["detail"], problem
+    assert "until" not in body or "from now to ten years ahead" in problem["detail"], problem
     assert shared.try_login(user).status == 201
 
 

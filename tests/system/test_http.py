@@ -153,8 +153,23 @@ def test_another_media_type_is_415(shared, kind):
     check_problem(answer, 415, "unsupported_media_type")
 
 
+@pytest.mark.parametrize("kind", ["application/json; charset=latin1", "application/json;charset=x"])
+def test_json_in_another_charset_is_415(shared, kind):
+    answer = shared.call("POST", "/v1/login", b'{"user_id":"a"}', SERVICE, {"Content-Type": kind})
+    detail = check_problem(answer, 415, "unsupported_media_type")["detail"]
+    assert detail == f'Content-Type must be application/json in UTF-8, not "{kind}"'
+
+
+def test_a_body_that_is_no_object_is_told_so(shared):
+    for body in (b"null", b"[]", b"7", b'"a"'):
+        answer = shared.call("POST", "/v1/login", body, SERVICE)
+        detail = check_problem(answer, 400, "body_invalid")["detail"]
+        assert detail == "The body must be a JSON object", (body, answer)
+
+
 @pytest.mark.parametrize("kind", ["application/json", "application/json; charset=utf-8",
-                                  "Application/JSON", "application/json;charset=UTF-8"])
+                                  "Application/JSON", "application/json;charset=UTF-8",
+                                  'application/json; charset="utf-8"'])
 def test_json_is_taken_with_and_without_charset(shared, kind):
     body = json.dumps({"user_id": unique()}).encode()
     answer = shared.call("POST", "/v1/login", body, SERVICE, {"Content-Type": kind})
