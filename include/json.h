@@ -88,6 +88,8 @@ bool json_view_text(const struct json_view *view, struct text *ret);
 /* Members of an object, items of an array, else 0. */
 size_t json_view_count(const struct json_view *view);
 const struct json_view *json_view_item(const struct json_view *array, size_t index);
+/* The member of this name; NULL if there is none, or no object. */
+const struct json_view *json_view_member(const struct json_view *object, const char *name);
 /* The next member in the order of the text, from {0} on; false behind the last one, and for what
  * is no object. */
 struct json_member {

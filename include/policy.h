@@ -43,7 +43,8 @@ struct policy_document *policy_parse(const struct conf *conf, struct text json,
  * over and resolves to what is in force around it; NULL only for what is no JSON object. */
 struct policy_document *policy_restore(struct text json, struct buffer *error);
 /* As policy_parse() for the present document (NULL: an empty one) with a merge patch (RFC 7396)
- * applied: null takes a member back to its default, but must name one that is known. */
+ * applied: null takes a member back to its default, but must name one that is known or stored: so
+ * what another version has written can be taken away. */
 struct policy_document *policy_patch(const struct conf *conf, const struct policy_document *present,
                                      struct text patch, struct buffer *error);
 /* What a key of one tenant may make of a policy: *wanted (NULL: the defaults), but with the members

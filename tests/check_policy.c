@@ -436,6 +436,38 @@ START_TEST(a_patch_that_takes_away_names_what_is_known)
 }
 END_TEST
 
+/* What another version of sessiond left can be taken away, and nothing else that is not known. */
+START_TEST(a_patch_takes_away_what_is_stored_even_if_it_is_not_known)
+{
+    static const char stored[] = "{\"idle_timeout\":900,\"later\":{\"a\":1},"
+                                 "\"bind\":{\"ip\":\"log\",\"port\":7},"
+                                 "\"roles\":{\"staff\":{\"max_devices\":1,\"later\":1}}}";
+    static const struct {
+        const char *patch, *name;
+    } wrong[] = {
+        {"{\"later\":2}", "\"later\" is not known"},
+        {"{\"later\":{\"a\":null}}", "\"later\" is not known"},
+        {"{\"a\":null}", "\"a\" is not known"},
+        {"{\"bind\":{\"later\":null}}", "\"bind.later\" is not known"},
+        {"{\"roles\":{\"other\":{\"later\":null}}}", "\"roles.other.later\" is not known"},
+        {"{\"later\":null}", "\"bind.port\" is not known"}, /* what is left */
+    };
+    struct buffer error = {0};
+    document = policy_restore(text_of(stored), &error);
+    for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+        error.length = 0;
+        ck_assert_ptr_null(policy_patch(conf, document, text_of(wrong[i].patch), &error));
+        ck_assert_msg(strstr(shown(&error), wrong[i].name), "%s: %s", wrong[i].patch,
+                      shown(&error));
+    }
+    buffer_free(&error);
+    patched("{\"later\":null,\"bind\":{\"port\":null},\"roles\":{\"staff\":{\"later\":null}}}");
+    ck_assert(
+        text_equal(policy_json(document), TEXT("{\"idle_timeout\":900,\"bind\":{\"ip\":\"log\"},"
+                                               "\"roles\":{\"staff\":{\"max_devices\":1}}}")));
+}
+END_TEST
+
 /* --- what belongs to the platform --- */
 
 /* Which keys of one tenant may write what: the policy that there is (NULL: none), what is wanted
@@ -799,6 +831,7 @@ static Suite *suite(void)
     tcase_add_test(all, a_patch_begins_with_nothing_and_reaches_into_roles);
     tcase_add_test(all, a_refused_patch_leaves_the_document_alone);
     tcase_add_test(all, a_patch_that_takes_away_names_what_is_known);
+    tcase_add_test(all, a_patch_takes_away_what_is_stored_even_if_it_is_not_known);
     tcase_add_loop_test(all, what_belongs_to_the_platform_stays_with_the_key_of_a_tenant, 0,
                         LENGTH(kepts));
     tcase_add_test(all, who_repeats_a_default_of_the_platform_does_not_hold_on_to_it);

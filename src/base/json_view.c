@@ -74,6 +74,11 @@ const struct json_view *json_view_item(const struct json_view *array, size_t ind
     return view_of(json_array_get(value_of(array), index));
 }
 
+const struct json_view *json_view_member(const struct json_view *object, const char *name)
+{
+    return view_of(json_object_get(value_of(object), name));
+}
+
 bool json_view_next(const struct json_view *object, struct json_member *member)
 {
     json_t *iterated = json_iterable(value_of(object));

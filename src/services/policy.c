@@ -127,7 +127,7 @@ static struct policy_document *parse(const struct conf *conf, struct text json,
     struct policy_draft draft = {.tenant = {.set = 0}};
     struct json_view *root = json_view_open(json, error);
     if (root &&
-        policy_read(root, conf ? POLICY_AS_GIVEN : POLICY_AS_STORED, &arena, &draft, error) &&
+        policy_read(root, NULL, conf ? POLICY_AS_GIVEN : POLICY_AS_STORED, &arena, &draft, error) &&
         (!conf || policy_check(conf, &draft, error)))
         document = make(&draft, root, &arena, error);
     json_view_close(&root);
@@ -149,13 +149,15 @@ struct policy_document *policy_restore(struct text json, struct buffer *error)
 
 /* What a patch takes away leaves no trace in the result: that its names are known is seen only
  * here. */
-static bool is_patch(struct text patch, struct buffer *error)
+static bool is_patch(struct text stored, struct text patch, struct buffer *error)
 {
     struct arena arena = {0};
     struct policy_draft draft = {.tenant = {.set = 0}};
-    struct json_view *root = json_view_open(patch, error);
-    bool good = root && policy_read(root, POLICY_AS_PATCH, &arena, &draft, error);
+    struct json_view *present = json_view_open(stored, error);
+    struct json_view *root = present ? json_view_open(patch, error) : NULL;
+    bool good = root && policy_read(root, present, POLICY_AS_PATCH, &arena, &draft, error);
     json_view_close(&root);
+    json_view_close(&present);
     arena_free(&arena);
     return good;
 }
@@ -166,7 +168,8 @@ struct policy_document *policy_patch(const struct conf *conf, const struct polic
     assert(conf != NULL);
     struct policy_document *document = NULL;
     struct buffer patched = {0};
-    if (is_patch(patch, error) && json_merge_patch(policy_json(present), patch, &patched, error))
+    if (is_patch(policy_json(present), patch, error) &&
+        json_merge_patch(policy_json(present), patch, &patched, error))
         document = parse(conf, buffer_text(&patched), error);
     buffer_free(&patched);
     return document;

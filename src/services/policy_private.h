@@ -97,11 +97,13 @@ int policy_compare_names(struct text a, struct text b);
 /* How much is asked of a text. */
 enum policy_care {
     POLICY_AS_GIVEN, /* every fault is told */
-    POLICY_AS_PATCH, /* the same, but null is a value of every member */
+    POLICY_AS_PATCH, /* the same, but null is a value of every member, stored ones included */
     POLICY_AS_STORED /* members that are not good any more are passed over */
 };
-/* Fills a zeroed draft, whose lists and names lie in the arena; false with a sentence in *error. */
-bool policy_read(const struct json_view *root, enum policy_care care, struct arena *arena,
-                 struct policy_draft *draft, struct buffer *error);
+/* Fills a zeroed draft, whose lists and names lie in the arena; false with a sentence in *error.
+ * `stored`: what a patch is for, else NULL. */
+bool policy_read(const struct json_view *root, const struct json_view *stored,
+                 enum policy_care care, struct arena *arena, struct policy_draft *draft,
+                 struct buffer *error);
 /* False with a sentence in *error if members contradict each other or the defaults. */
 bool policy_check(const struct conf *conf, const struct policy_draft *draft, struct buffer *error);

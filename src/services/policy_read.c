@@ -19,6 +19,7 @@ struct level {
     const char *shown; /* what stands before its members' names: "", "bind.", "roles.admin." */
     const char *path;  /* the same in rows: "", "bind.", "" */
     bool named;        /* of a role or device type: only what has a say besides the tenant */
+    const struct json_view *stored; /* the object that it is a patch for, or NULL */
     uint32_t *set;
     int64_t *values;
 };
@@ -99,12 +100,16 @@ static bool is_at(const struct level *level, const struct policy_row *row)
            (!level->named || row->say == POLICY_SAY_SMALLEST || row->say == POLICY_SAY_LARGEST);
 }
 
-static bool refuse_name(const struct reader *reader, const struct level *level, const char *name)
+/* A patch may take away what another version of sessiond has left. */
+static bool refuse_name(const struct reader *reader, const struct level *level,
+                        const struct json_member *member)
 {
-    if (reader->care == POLICY_AS_STORED)
+    bool takes_away =
+        json_view_is_null(member->value) && json_view_member(level->stored, member->name);
+    if (reader->care == POLICY_AS_STORED || takes_away)
         return true;
     buffer_addf(reader->error, "\"%s%s\" is not known; known are", level->shown,
-                quoted(reader, name));
+                quoted(reader, member->name));
     struct text last = {0};
     const char *before = " ";
     for (const struct policy_row *row = policy_rows; row < policy_rows + POLICY_MEMBERS; row++) {
@@ -201,8 +206,7 @@ static bool read_leaves(const struct reader *reader, const struct level *level,
     bool good = true;
     while (good && json_view_next(object, &member)) {
         const struct policy_row *row = find_row(level, member.name, false);
-        good =
-            row ? read_leaf(reader, level, &member, row) : refuse_name(reader, level, member.name);
+        good = row ? read_leaf(reader, level, &member, row) : refuse_name(reader, level, &member);
     }
     return good;
 }
@@ -213,7 +217,11 @@ static bool read_group(const struct reader *reader, const struct level *outer,
     if (!json_view_is_object(member->value))
         return refuse_value(reader, outer, member->name, NULL, member->value);
     const char *path = arena_format(reader->arena, "%s.", member->name).data;
-    const struct level level = {path, path, false, outer->set, outer->values};
+    const struct level level = {.shown = path,
+                                .path = path,
+                                .stored = json_view_member(outer->stored, member->name),
+                                .set = outer->set,
+                                .values = outer->values};
     return read_leaves(reader, &level, member->value);
 }
 
@@ -235,7 +243,12 @@ static bool read_named_one(const struct reader *reader, const struct level *pare
     struct policy_override *one = &named->items[named->count++];
     const char *shown =
         arena_format(reader->arena, "%s%s.", parent->shown, quoted(reader, member->name)).data;
-    const struct level level = {shown, "", true, &one->set, one->values};
+    const struct level level = {.shown = shown,
+                                .path = "",
+                                .stored = json_view_member(parent->stored, member->name),
+                                .named = true,
+                                .set = &one->set,
+                                .values = one->values};
     one->name = arena_copy(reader->arena, name);
     return read_leaves(reader, &level, member->value);
 }
@@ -252,7 +265,8 @@ static bool read_named(const struct reader *reader, const struct level *level,
         return false;
     }
     const char *shown = arena_format(reader->arena, "%s.", member->name).data;
-    const struct level parent = {.shown = shown, .path = ""};
+    const struct level parent = {
+        .shown = shown, .path = "", .stored = json_view_member(level->stored, member->name)};
     struct json_member one = {0};
     bool good = true;
     named->items = arena_zalloc(reader->arena, count * sizeof(named->items[0]));
@@ -261,11 +275,16 @@ static bool read_named(const struct reader *reader, const struct level *level,
     return good;
 }
 
-bool policy_read(const struct json_view *root, enum policy_care care, struct arena *arena,
-                 struct policy_draft *draft, struct buffer *error)
+bool policy_read(const struct json_view *root, const struct json_view *stored,
+                 enum policy_care care, struct arena *arena, struct policy_draft *draft,
+                 struct buffer *error)
 {
     const struct reader reader = {care, arena, error};
-    const struct level level = {"", "", false, &draft->tenant.set, draft->tenant.values};
+    const struct level level = {.shown = "",
+                                .path = "",
+                                .stored = stored,
+                                .set = &draft->tenant.set,
+                                .values = draft->tenant.values};
     struct json_member member = {0};
     bool good = true;
     while (good && json_view_next(root, &member)) {
@@ -279,7 +298,7 @@ bool policy_read(const struct json_view *root, enum policy_care care, struct are
         else if (strcmp(member.name, "device_types") == 0)
             good = read_named(&reader, &level, &member, &draft->types);
         else
-            good = refuse_name(&reader, &level, member.name);
+            good = refuse_name(&reader, &level, &member);
     }
     return good;
 }
