@@ -183,6 +183,7 @@ def test_without_redis_memory_and_journal_are_asked(start, tmp_path):
             assert body["active"] is False and body["reason"] == "kicked", body
             assert body["actor"] == "service" and body["memory"]["says"] == "alive"
             assert body["journal"]["says"] == "dead" and body["journal"]["pending"] is True
+            assert body["session"]["session_id"] == kicked["session_id"], "memory has its record"
 
         body = explained(daemon, lost["access_token"])
         assert body["active"] is None and "reason" not in body and "session" not in body, body

@@ -225,6 +225,15 @@ def test_only_keys_with_the_scope_and_of_the_tenant_may(shared):
 
 # --- conditions ---
 
+def test_the_end_of_all_sessions_may_have_a_condition(tenant):
+    tag = tenant.put(max_devices=3).header("ETag")
+    token = tenant.login()["access_token"]
+    check_problem(tenant.end_all({}, If_Match='"x"'), 412, "precondition_failed")
+    assert tenant.daemon.is_alive(token)
+    assert tenant.end_all({}, If_Match=tag).status == 200
+    assert not tenant.daemon.is_alive(token)
+
+
 def test_a_condition_that_does_not_hold_is_412(tenant):
     first = tenant.put(max_devices=3).header("ETag")
     for condition in ('"x"', f"W/{first}", f'"x", W/{first}', first[:-2] + '_"'):
