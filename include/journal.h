@@ -17,9 +17,10 @@
  * false.
  *
  * Bounded by journal.max_bytes, of which an eighth is kept for appending: beyond it settled
- * revocations go, oldest first; when all are unsettled, journal_add() refuses. Unsettled ones that
- * are there are never given up. Of one owner the newest 256 settled ones are kept. The open file is
- * locked: a second process on it is refused. */
+ * revocations of the tenant that has most go, oldest first. Unsettled ones that are there are never
+ * given up: when a tenant has as much unsettled as is left for all others together (alone: half),
+ * journal_add() refuses more of it. Of one owner the newest 256 settled ones are kept. The open
+ * file is locked: a second process on it is refused. */
 #pragma once
 
 #include "conf.h"
@@ -27,6 +28,7 @@
 #include "memory.h"
 
 #define JOURNAL_OWNER   14
+#define JOURNAL_TENANT  6 /* the owner's first bytes tell the tenant */
 #define JOURNAL_SESSION 8
 
 enum revocation_kind {
@@ -81,9 +83,9 @@ struct journal_ticket {
 };
 /* Takes a revocation: it holds from now on. With a ticket `done` is called when it is on disk, or
  * cannot be brought there (then it still holds, and is still replayed, as long as this process
- * lives). False, with nothing taken and no call of `done`, if the journal is full. One that says no
- * more than an unsettled one that is there gets that one's number and still waits for the disk.
- * *number (may be NULL) tells its number. */
+ * lives). False, with nothing taken and no call of `done`, if the journal is full for this tenant.
+ * One that says no more than an unsettled one that is there gets that one's number and still waits
+ * for the disk. *number (may be NULL) tells its number. */
 bool journal_add(struct journal_writer *writer, const struct revocation *revocation,
                  struct journal_ticket *ticket, uint64_t *number);
 /* Hands over to the thread; once at the end of each loop turn. */

@@ -18,13 +18,40 @@ static const int64_t now_ms = 1795340109000;
 
 /* --- the bound --- */
 
-/* Adds until it is refused, or `most`; how many were taken. */
-static unsigned fill(unsigned owner, unsigned most)
+static struct revocation of_tenant(unsigned tenant, struct revocation revocation)
+{
+    revocation.owner[0] = (uint8_t)tenant;
+    return revocation;
+}
+
+/* Kicks the first session of each of `most` users of the tenant, or until it is refused; how many
+ * were taken. */
+static unsigned fill(unsigned tenant, unsigned most)
 {
     unsigned count = 0;
-    struct revocation revocation = trial_session(owner, 0);
+    struct revocation revocation = of_tenant(tenant, trial_session(0, 1));
     while (count < most && journal_add(trial.writer, &revocation, NULL, NULL))
-        revocation = trial_session(owner, ++count);
+        revocation = of_tenant(tenant, trial_session(++count, 1));
+    return count;
+}
+
+static void settle_all(uint64_t first, uint64_t last)
+{
+    for (uint64_t number = first; number <= last; number++)
+        journal_settle(trial.journal, number);
+}
+
+static bool is_kicked(unsigned tenant, unsigned user)
+{
+    struct revocation wanted = of_tenant(tenant, trial_session(user, 1));
+    return journal_find(trial.journal, wanted.owner, wanted.session, 0, NULL, NULL);
+}
+
+static unsigned count_kicked(unsigned tenant, unsigned users)
+{
+    unsigned count = 0;
+    for (unsigned user = 0; user < users; user++)
+        count += is_kicked(tenant, user);
     return count;
 }
 
@@ -33,21 +60,21 @@ START_TEST(a_full_journal_refuses_and_forgets_nothing_unsettled)
     trial.conf.journal_max_bytes = 65536;
     trial_start();
     unsigned taken = fill(1, 100000);
-    ck_assert_uint_gt(taken, 65536 / 100);
-    ck_assert_uint_lt(taken, 65536 / 60);
+    ck_assert_uint_gt(taken, 65536 / 2 / 100);
+    ck_assert_uint_lt(taken, 65536 / 2 / 60);
     ck_assert_int_eq(metrics_read(METRIC_JOURNAL_REFUSED), 1);
-    struct revocation another = trial_session(2, 2);
+    struct revocation another = of_tenant(1, trial_session(taken + 1, 1));
     struct journal_ticket *ticket = trial_ticket();
     ck_assert(!journal_add(trial.writer, &another, ticket, NULL));
     free(ticket);
-    ck_assert(!trial_finds(2, 2, 0));
-    ck_assert_uint_eq(trial_write(trial_session(1, 0)), 1);
-    for (unsigned i = 0; i < taken; i++)
-        ck_assert(trial_finds(1, i, 0));
+    ck_assert(!is_kicked(1, taken + 1));
+    ck_assert_uint_eq(trial_write(of_tenant(1, trial_session(0, 1))), 1);
+    ck_assert_uint_eq(count_kicked(1, taken), taken);
     ck_assert_int_le(trial_usage().bytes, 65536);
     trial_stop();
     trial_start();
     ck_assert_uint_eq(trial_usage().unsettled, taken);
+    ck_assert_uint_eq(fill(1, 100000), taken); /* those that are there, and no other */
     trial_stop();
 }
 END_TEST
@@ -56,23 +83,104 @@ START_TEST(settled_ones_make_room_oldest_first)
 {
     trial.conf.journal_max_bytes = 65536;
     trial_start();
-    unsigned taken = fill(1, 100000);
-    for (unsigned number = 11; number <= 210; number++)
-        journal_settle(trial.journal, number);
-    trial_write(trial_session(2, 2));
-    unsigned gone = 0;
-    for (unsigned i = 10; i < 210; i++)
-        gone += !trial_finds(1, i, 0);
+    ck_assert_uint_eq(fill(0, 300), 300);
+    settle_all(11, 210);
+    for (unsigned user = 300; is_kicked(0, 10); user++)
+        journal_settle(trial.journal, trial_add(trial_session(user, 1), false));
+    unsigned gone = 300 - count_kicked(0, 300);
     ck_assert_uint_gt(gone, 0);
     ck_assert_uint_lt(gone, 200);
-    for (unsigned i = 0; i < taken; i++)
-        ck_assert_int_eq(trial_finds(1, i, 0), i < 10 || i >= 10 + gone);
+    for (unsigned user = 0; user < 300; user++)
+        ck_assert_int_eq(is_kicked(0, user), user < 10 || user >= 10 + gone);
     trial_assert_gauges();
     trial_stop();
 }
 END_TEST
 
-/* Ten times more than fits goes through; the file stays within its bound all the time. */
+/* --- the bound between tenants --- */
+
+/* A `manage` key may freeze made-up users without end. */
+START_TEST(a_tenant_that_floods_drives_out_only_its_own)
+{
+    trial.conf.journal_max_bytes = 65536;
+    trial_start();
+    ck_assert_uint_eq(fill(2, 50), 50);
+    settle_all(1, 50);
+    for (unsigned user = 0; user < 5000; user++)
+        journal_settle(trial.journal, trial_add(of_tenant(1, trial_session(user, 1)), false));
+    ck_assert_uint_eq(count_kicked(2, 50), 50);
+    ck_assert(!is_kicked(1, 0));
+    ck_assert(is_kicked(1, 4999));
+    ck_assert_uint_gt(count_kicked(1, 5000), 500);
+    trial_assert_gauges();
+    trial_stop();
+}
+END_TEST
+
+START_TEST(two_tenants_that_flood_come_down_to_the_same)
+{
+    trial.conf.journal_max_bytes = 65536;
+    trial_start();
+    ck_assert_uint_eq(fill(2, 50), 50);
+    settle_all(1, 50);
+    for (unsigned user = 0; user < 500; user++)
+        journal_settle(trial.journal, trial_add(of_tenant(1, trial_session(user, 1)), false));
+    for (unsigned user = 0; user < 5000; user++)
+        journal_settle(trial.journal, trial_add(of_tenant(3, trial_session(user, 1)), false));
+    unsigned first = count_kicked(1, 500), second = count_kicked(3, 5000);
+    ck_assert_uint_eq(count_kicked(2, 50), 50);
+    ck_assert_uint_gt(first, 250);
+    ck_assert_uint_gt(second, 250);
+    ck_assert(is_kicked(1, 499) && is_kicked(3, 4999));
+    trial_assert_gauges();
+    trial_stop();
+}
+END_TEST
+
+START_TEST(a_tenant_may_have_pending_what_is_left_for_the_others)
+{
+    trial.conf.journal_max_bytes = 65536;
+    trial_start();
+    unsigned first = fill(1, 100000), second = fill(2, 100000), third = fill(3, 100000);
+    ck_assert_uint_ge(second, first / 2 - 1);
+    ck_assert_uint_le(second, first / 2 + 1);
+    ck_assert_uint_ge(third, first / 4 - 1);
+    ck_assert_uint_le(third, first / 4 + 1);
+    ck_assert_uint_gt(fill(4, 10), 0);
+    ck_assert_uint_eq(trial_usage().unsettled, first + second + third + 10);
+    trial_stop();
+    trial_start();
+    struct revocation more = of_tenant(1, trial_session(first + 1, 1));
+    ck_assert(!journal_add(trial.writer, &more, NULL, NULL));
+    ck_assert_uint_eq(fill(5, 10), 10);
+    settle_all(1, first);
+    ck_assert(journal_add(trial.writer, &more, NULL, NULL));
+    trial_assert_gauges();
+    trial_stop();
+}
+END_TEST
+
+/* What one tenant has pending is not refused for what others have settled. */
+START_TEST(pending_ones_drive_out_settled_ones_of_whoever_has_most)
+{
+    trial.conf.journal_max_bytes = 65536;
+    trial_start();
+    ck_assert_uint_eq(fill(2, 100), 100);
+    settle_all(1, 100);
+    for (unsigned user = 0; user < 2000; user++)
+        journal_settle(trial.journal, trial_add(of_tenant(3, trial_session(user, 1)), false));
+    unsigned before = count_kicked(3, 2000), pending = fill(1, 100000);
+    ck_assert_uint_gt(pending, 65536 / 2 / 100);
+    ck_assert_uint_eq(count_kicked(1, pending), pending);
+    ck_assert_uint_eq(count_kicked(2, 100), 100);
+    ck_assert_uint_lt(count_kicked(3, 2000), before);
+    ck_assert(is_kicked(3, 1999));
+    trial_stop();
+}
+END_TEST
+
+/* --- the bound and the file --- */
+
 START_TEST(one_owner_keeps_the_newest_settled_ones)
 {
     trial_start();
@@ -93,6 +201,7 @@ START_TEST(one_owner_keeps_the_newest_settled_ones)
 }
 END_TEST
 
+/* Ten times more than fits goes through; the file stays within its bound all the time. */
 START_TEST(the_file_never_grows_beyond_its_bound)
 {
     int64_t largest = 0;
@@ -101,7 +210,7 @@ START_TEST(the_file_never_grows_beyond_its_bound)
     for (unsigned i = 0; i < 8000; i++) {
         uint64_t number = trial_add(trial_session(i, 1), false);
         if (i % 16 == 15)
-            trial_write(trial_session(i, 2));
+            trial_write(of_tenant(1 + i / 16 % 8, trial_session(i, 2)));
         if (i % 3 != 0 || i > 300)
             journal_settle(trial.journal, number);
         largest = trial_usage().bytes > largest ? trial_usage().bytes : largest;
@@ -127,7 +236,7 @@ START_TEST(a_bound_that_was_reloaded_holds_at_once)
     trial.conf.journal_max_bytes = 65536;
     journal_reload(trial.journal, &trial.conf);
     ck_assert_uint_eq(fill(3, 100000), 0);
-    ck_assert(trial_finds(1, 0, 0));
+    ck_assert(is_kicked(1, 0));
     trial_stop();
     trial_start();
     ck_assert_uint_gt(trial_usage().unsettled, taken);
@@ -245,6 +354,23 @@ static void note_adder(struct journal_ticket *ticket, bool written)
     free(own);
 }
 
+/* Each adder is a tenant. */
+static struct revocation added(unsigned number)
+{
+    return of_tenant(number / EACH, trial_session(number, number % EACH));
+}
+
+/* How many of those that the adders left unsettled are not there, or of all. */
+static unsigned count_missing(bool unsettled_only)
+{
+    unsigned missing = 0;
+    for (unsigned i = unsettled_only; i < WRITERS * EACH; i += 1 + unsettled_only) {
+        struct revocation wanted = added(i);
+        missing += !journal_find(trial.journal, wanted.owner, wanted.session, 0, NULL, NULL);
+    }
+    return missing;
+}
+
 static void *add_many(void *user)
 {
     struct adder *self = user;
@@ -253,7 +379,7 @@ static void *add_many(void *user)
     metrics_attach();
     for (unsigned i = 0; i < EACH; i++) {
         struct adder_ticket *ticket = xcalloc(1, sizeof(*ticket));
-        struct revocation revocation = trial_session(self->number * EACH + i, i), got;
+        struct revocation revocation = added(self->number * EACH + i), got;
         uint64_t number;
         *ticket = (struct adder_ticket){{.done = note_adder}, self};
         if (!journal_add(own, &revocation, &ticket->ticket, &number))
@@ -297,7 +423,6 @@ static void run_adders(struct adder adders[WRITERS])
 START_TEST(many_writers_share_few_syncs_and_lose_nothing)
 {
     struct adder adders[WRITERS] = {0};
-    unsigned missing = 0;
     trial_start();
     run_adders(adders);
     int64_t syncs = metrics_read(METRIC_JOURNAL_SYNCS);
@@ -308,9 +433,7 @@ START_TEST(many_writers_share_few_syncs_and_lose_nothing)
     trial_start();
     ck_assert_uint_eq(trial_usage().records, WRITERS * EACH);
     ck_assert_uint_eq(trial_usage().unsettled, WRITERS * EACH / 2);
-    for (unsigned i = 0; i < WRITERS * EACH; i++)
-        missing += !trial_finds(i, i % EACH, 0);
-    ck_assert_uint_eq(missing, 0);
+    ck_assert_uint_eq(count_missing(false), 0);
     trial_stop();
     printf("%d adds by %d writers: %lld syncs\n", WRITERS * EACH, WRITERS, (long long)syncs);
 }
@@ -321,7 +444,6 @@ END_TEST
 START_TEST(writing_anew_under_load_loses_nothing_unsettled)
 {
     struct adder adders[WRITERS] = {0};
-    unsigned missing = 0;
     trial.conf.journal_max_bytes = 1200000;
     trial_start();
     run_adders(adders);
@@ -331,9 +453,7 @@ START_TEST(writing_anew_under_load_loses_nothing_unsettled)
     trial_stop();
     trial_start();
     ck_assert_uint_eq(trial_usage().unsettled, WRITERS * EACH / 2);
-    for (unsigned i = 0; i < WRITERS * EACH; i++)
-        missing += i % 2 == 1 && !trial_finds(i, i % EACH, 0);
-    ck_assert_uint_eq(missing, 0);
+    ck_assert_uint_eq(count_missing(true), 0);
     trial_stop();
 }
 END_TEST
@@ -382,6 +502,10 @@ int main(void)
     tcase_set_timeout(bounds, 30);
     tcase_add_test(bounds, a_full_journal_refuses_and_forgets_nothing_unsettled);
     tcase_add_test(bounds, settled_ones_make_room_oldest_first);
+    tcase_add_test(bounds, a_tenant_that_floods_drives_out_only_its_own);
+    tcase_add_test(bounds, two_tenants_that_flood_come_down_to_the_same);
+    tcase_add_test(bounds, a_tenant_may_have_pending_what_is_left_for_the_others);
+    tcase_add_test(bounds, pending_ones_drive_out_settled_ones_of_whoever_has_most);
     tcase_add_test(bounds, one_owner_keeps_the_newest_settled_ones);
     tcase_add_test(bounds, the_file_never_grows_beyond_its_bound);
     tcase_add_test(bounds, a_bound_that_was_reloaded_holds_at_once);

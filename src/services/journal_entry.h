@@ -4,8 +4,11 @@
 
 #include "journal_record.h"
 
+struct journal_share;
+
 struct journal_entry {
-    struct journal_entry *next; /* in its bucket */
+    struct journal_entry *next;  /* in its bucket */
+    struct journal_share *share; /* its tenant's, while it is in the index */
     uint64_t number;
     int64_t before_ms;
     int64_t at_ms;

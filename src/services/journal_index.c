@@ -11,7 +11,6 @@
 
 enum {
     SLICE = 512,
-    SHRINK_FROM = 1024,
     OWNER_SETTLED = 256, /* of one owner that are kept */
     GIVEN_UP_AT_ONCE = 8
 };
@@ -21,6 +20,7 @@ void journal_index_init(struct journal_index *index)
     *index = (struct journal_index){.next_number = 1, .next_forget_s = INT64_MAX};
     index->counts = xcalloc(JOURNAL_BUCKETS, sizeof(*index->counts));
     index->buckets = xcalloc(JOURNAL_BUCKETS, sizeof(*index->buckets));
+    journal_shares_init(&index->shares);
     pthread_mutex_init(&index->lock, NULL);
 }
 
@@ -48,63 +48,6 @@ static void end_change(struct journal_index *index, struct totals before)
                           (int64_t)now.unsettled - (int64_t)before.unsettled);
 }
 
-/* --- by number --- */
-
-/* The first slot whose number is not below. */
-static size_t slot_at(const struct journal_index *index, uint64_t number)
-{
-    size_t low = 0, high = index->slot_count;
-    if (high > 0 && index->slots[high - 1].number < number)
-        return high;
-    while (low < high) {
-        size_t middle = low + (high - low) / 2;
-        if (index->slots[middle].number < number)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return low;
-}
-
-static struct journal_entry *entry_at(const struct journal_index *index, uint64_t number)
-{
-    size_t at = slot_at(index, number);
-    bool found = at < index->slot_count && index->slots[at].number == number;
-    return found ? index->slots[at].entry : NULL;
-}
-
-static void resize_slots(struct journal_index *index, size_t capacity)
-{
-    index->slots = xrealloc(index->slots, capacity * sizeof(*index->slots));
-    index->slot_capacity = capacity;
-}
-
-/* New numbers go to the end; only in a file are some a little out of order. */
-static void insert_slot(struct journal_index *index, struct journal_entry *entry)
-{
-    size_t at = slot_at(index, entry->number);
-    if (index->slot_count == index->slot_capacity)
-        resize_slots(index, index->slot_capacity ? 2 * index->slot_capacity : SHRINK_FROM);
-    memmove(index->slots + at + 1, index->slots + at,
-            (index->slot_count - at) * sizeof(*index->slots));
-    index->slots[at] = (struct journal_slot){entry->number, entry};
-    index->slot_count++;
-}
-
-/* Closes the gaps when they are more than half. */
-static void tidy_slots(struct journal_index *index)
-{
-    size_t kept = 0;
-    if (index->slot_count - index->records <= index->slot_count / 2)
-        return;
-    for (size_t i = 0; i < index->slot_count; i++)
-        if (index->slots[i].entry)
-            index->slots[kept++] = index->slots[i];
-    index->slot_count = kept;
-    if (index->slot_capacity > SHRINK_FROM && kept < index->slot_capacity / 4)
-        resize_slots(index, index->slot_capacity / 2);
-}
-
 /* --- in and out --- */
 
 /* Owners are keyed hashes: any bits of them are as good as others, and nobody chooses them. */
@@ -121,16 +64,17 @@ static void insert(struct journal_index *index, struct journal_entry *entry)
     size_t bucket = bucket_of(entry->owner);
     entry->next = index->buckets[bucket].first;
     index->buckets[bucket].first = entry;
-    insert_slot(index, entry);
+    journal_slots_insert(&index->slots, entry);
     index->records++;
     index->unsettled += !entry->settled;
-    index->bytes += journal_entry_size(entry);
+    entry->share =
+        journal_shares_put(&index->shares, entry->owner, journal_entry_size(entry), entry->settled);
     if (entry->forget_s < index->next_forget_s)
         index->next_forget_s = entry->forget_s;
     atomic_fetch_add_explicit(&index->counts[bucket], 1, memory_order_release);
 }
 
-/* Leaves a gap in the slots: tidy_slots() is to follow. */
+/* Leaves a gap in the slots: journal_slots_tidy() is to follow. */
 static void remove_slot(struct journal_index *index, struct journal_slot *slot)
 {
     struct journal_entry *entry = slot->entry;
@@ -142,20 +86,28 @@ static void remove_slot(struct journal_index *index, struct journal_slot *slot)
     slot->entry = NULL;
     index->records--;
     index->unsettled -= !entry->settled;
-    index->bytes -= journal_entry_size(entry);
+    journal_shares_take(&index->shares, entry->share, journal_entry_size(entry), entry->settled);
     atomic_fetch_sub_explicit(&index->counts[bucket], 1, memory_order_release);
     free(entry);
+}
+
+static void settle(struct journal_index *index, struct journal_entry *entry)
+{
+    journal_shares_settle(&index->shares, entry->share, journal_entry_size(entry));
+    entry->settled = true;
+    index->unsettled--;
 }
 
 void journal_index_fini(struct journal_index *index)
 {
     struct totals before = begin_change(index);
-    for (size_t i = 0; i < index->slot_count; i++)
-        if (index->slots[i].entry)
-            remove_slot(index, &index->slots[i]);
+    for (size_t i = 0; i < index->slots.count; i++)
+        if (index->slots.first[i].entry)
+            remove_slot(index, &index->slots.first[i]);
     end_change(index, before);
     pthread_mutex_destroy(&index->lock);
-    free(index->slots);
+    journal_slots_free(&index->slots);
+    journal_shares_fini(&index->shares);
     free(index->buckets);
     free(index->counts);
     buffer_free(&index->unmarked);
@@ -164,14 +116,13 @@ void journal_index_fini(struct journal_index *index)
 void journal_index_load(struct journal_index *index, const struct journal_record *record)
 {
     struct totals before = begin_change(index);
-    struct journal_entry *known = entry_at(index, record->revocation.number);
+    struct journal_entry *known = journal_slots_find(&index->slots, record->revocation.number);
     if (!record->is_mark && !known) {
         insert(index, journal_entry_new(&record->revocation));
         if (record->revocation.number >= index->next_number)
             index->next_number = record->revocation.number + 1;
     } else if (record->is_mark && known && !known->settled) {
-        known->settled = true;
-        index->unsettled--;
+        settle(index, known);
     }
     end_change(index, before);
 }
@@ -196,21 +147,21 @@ static struct journal_entry *known_like(const struct journal_index *index,
     return at;
 }
 
-/* Gives up settled ones, oldest first, a little more than needed so that it is not done for every
- * one that comes. */
-static bool make_room(struct journal_index *index, int64_t needed, int64_t limit)
+/* Gives up settled ones of the tenants that have most, oldest first, a little more than needed so
+ * that it is not done for every one that comes. */
+static void make_room(struct journal_index *index, int64_t needed, int64_t limit)
 {
-    if (index->bytes + needed <= limit)
-        return true;
+    struct journal_shares *shares = &index->shares;
+    if (shares->bytes + needed <= limit)
+        return;
     int64_t wanted = limit - limit / 16 - needed;
-    for (size_t i = 0; i < index->slot_count && index->bytes > wanted; i++) {
-        if (index->records == index->unsettled)
-            break;
-        if (index->slots[i].entry && index->slots[i].entry->settled)
-            remove_slot(index, &index->slots[i]);
+    int64_t level = journal_shares_level(shares, shares->bytes - wanted);
+    for (size_t i = 0; i < index->slots.count && shares->bytes > wanted; i++) {
+        const struct journal_entry *entry = index->slots.first[i].entry;
+        if (entry && entry->settled && entry->share->bytes > level)
+            remove_slot(index, &index->slots.first[i]);
     }
-    tidy_slots(index);
-    return index->bytes + needed <= limit;
+    journal_slots_tidy(&index->slots, index->records);
 }
 
 /* An owner's entries are walked, under the lock, by every look-up of that owner: one who logs in in
@@ -225,11 +176,11 @@ static void forget_surplus(struct journal_index *index, const uint8_t owner[JOUR
         settled += at->settled && journal_entry_is_of(at, owner);
         if (settled <= OWNER_SETTLED || !at->settled || !journal_entry_is_of(at, owner))
             continue;
-        remove_slot(index, &index->slots[slot_at(index, at->number)]);
+        remove_slot(index, &index->slots.first[journal_slots_at(&index->slots, at->number)]);
         if (settled == OWNER_SETTLED + GIVEN_UP_AT_ONCE)
             break;
     }
-    tidy_slots(index);
+    journal_slots_tidy(&index->slots, index->records);
 }
 
 static bool is_written(const struct journal_index *index, const struct journal_entry *entry)
@@ -246,8 +197,10 @@ static enum journal_added add(struct journal_index *index, const struct revocati
     *ret = known_like(index, revocation);
     if (*ret)
         return JOURNAL_KNOWN;
-    if (!make_room(index, (int64_t)journal_record_size(&taken), limit))
+    int64_t size = (int64_t)journal_record_size(&taken);
+    if (!journal_shares_allow(&index->shares, taken.owner, size, limit))
         return JOURNAL_FULL;
+    make_room(index, size, limit);
     taken.number = index->next_number++;
     taken.settled = false;
     *ret = journal_entry_new(&taken);
@@ -325,10 +278,9 @@ struct revocation *journal_index_of_owner(struct journal_index *index,
 void journal_index_settle(struct journal_index *index, uint64_t number)
 {
     struct totals before = begin_change(index);
-    struct journal_entry *entry = entry_at(index, number);
+    struct journal_entry *entry = journal_slots_find(&index->slots, number);
     if (entry && !entry->settled) {
-        entry->settled = true;
-        index->unsettled--;
+        settle(index, entry);
         buffer_add(&index->unmarked, &number, sizeof(number));
     }
     end_change(index, before);
@@ -341,10 +293,10 @@ size_t journal_index_list(struct journal_index *index, uint64_t before, bool uns
     bool more = true;
     while (more && count < most) {
         pthread_mutex_lock(&index->lock);
-        size_t at = slot_at(index, before);
+        size_t at = journal_slots_at(&index->slots, before);
         more = at > 0 && (!unsettled_only || index->unsettled > 0);
         for (size_t i = 0; more && i < SLICE && at > 0 && count < most; i++) {
-            const struct journal_slot *slot = &index->slots[--at];
+            const struct journal_slot *slot = &index->slots.first[--at];
             before = slot->number;
             if (slot->entry && !(unsettled_only && slot->entry->settled))
                 ret[count++] = journal_entry_copy(slot->entry, arena);
@@ -359,7 +311,7 @@ void journal_index_usage(struct journal_index *index, struct journal_usage *ret)
     pthread_mutex_lock(&index->lock);
     ret->records = index->records;
     ret->unsettled = index->unsettled;
-    ret->bytes = index->bytes;
+    ret->bytes = index->shares.bytes;
     pthread_mutex_unlock(&index->lock);
 }
 
@@ -370,9 +322,9 @@ static uint64_t expire_slice(struct journal_index *index, uint64_t after, int64_
                              int64_t *next_forget_s)
 {
     uint64_t last = 0;
-    size_t at = slot_at(index, after + 1);
-    for (size_t i = 0; i < SLICE && at < index->slot_count; i++, at++) {
-        struct journal_slot *slot = &index->slots[at];
+    size_t at = journal_slots_at(&index->slots, after + 1);
+    for (size_t i = 0; i < SLICE && at < index->slots.count; i++, at++) {
+        struct journal_slot *slot = &index->slots.first[at];
         last = slot->number;
         if (slot->entry && slot->entry->forget_s < now_s)
             remove_slot(index, slot);
@@ -400,7 +352,7 @@ size_t journal_index_expire(struct journal_index *index, int64_t now_s)
         last = expire_slice(index, last, now_s, &next_forget_s);
         expired += before.records - index->records;
         if (last == 0) {
-            tidy_slots(index);
+            journal_slots_tidy(&index->slots, index->records);
             if (next_forget_s < index->next_forget_s)
                 index->next_forget_s = next_forget_s;
         }
@@ -415,7 +367,7 @@ static void mark_slice(struct journal_index *index, struct text numbers, struct 
     for (size_t at = 0; at < numbers.length; at += sizeof(uint64_t)) {
         uint64_t number;
         memcpy(&number, numbers.data + at, sizeof(number));
-        const struct journal_entry *entry = entry_at(index, number);
+        const struct journal_entry *entry = journal_slots_find(&index->slots, number);
         if (entry && is_written(index, entry))
             journal_record_add_mark(records, number);
         else if (entry)
@@ -444,12 +396,12 @@ uint64_t journal_index_copy(struct journal_index *index, uint64_t after, struct 
 {
     uint64_t last = 0;
     pthread_mutex_lock(&index->lock);
-    size_t at = slot_at(index, after + 1);
+    size_t at = journal_slots_at(&index->slots, after + 1);
     *end = index->next_number - 1;
-    for (size_t i = 0; i < SLICE && at < index->slot_count; i++, at++) {
-        last = index->slots[at].number;
-        if (index->slots[at].entry) {
-            struct revocation shown = journal_entry_show(index->slots[at].entry);
+    for (size_t i = 0; i < SLICE && at < index->slots.count; i++, at++) {
+        last = index->slots.first[at].number;
+        if (index->slots.first[at].entry) {
+            struct revocation shown = journal_entry_show(index->slots.first[at].entry);
             journal_record_add(records, &shown);
         }
     }
@@ -462,7 +414,7 @@ void journal_index_written(struct journal_index *index, const uint64_t *numbers,
     for (size_t done = 0; done < count;) {
         pthread_mutex_lock(&index->lock);
         for (size_t i = 0; i < SLICE && done < count; i++) {
-            struct journal_entry *entry = entry_at(index, numbers[done++]);
+            struct journal_entry *entry = journal_slots_find(&index->slots, numbers[done++]);
             if (entry)
                 entry->written = true;
         }
@@ -498,8 +450,8 @@ size_t journal_index_unwritten(struct journal_index *index)
 {
     size_t count = 0;
     pthread_mutex_lock(&index->lock);
-    for (size_t i = 0; i < index->slot_count; i++)
-        count += index->slots[i].entry && !is_written(index, index->slots[i].entry);
+    for (size_t i = 0; i < index->slots.count; i++)
+        count += index->slots.first[i].entry && !is_written(index, index->slots.first[i].entry);
     pthread_mutex_unlock(&index->lock);
     return count;
 }

@@ -9,6 +9,8 @@
 #include <stdatomic.h>
 
 #include "journal_record.h"
+#include "journal_shares.h"
+#include "journal_slots.h"
 
 #define JOURNAL_BUCKETS 65536
 
@@ -19,23 +21,16 @@ struct journal_bucket {
     struct journal_entry *first;
 };
 
-/* Where an entry is by its number; the numbers grow. Without an entry: it is gone. */
-struct journal_slot {
-    uint64_t number;
-    struct journal_entry *entry;
-};
-
 struct journal_index {
     _Atomic uint32_t *counts; /* entries in each bucket; changed under the lock */
 
     pthread_mutex_t lock;
     struct journal_bucket *buckets;
-    struct journal_slot *slots;
-    size_t slot_count, slot_capacity;
+    struct journal_slots slots;
+    struct journal_shares shares; /* of tenants, in bytes of the records on disk */
     uint64_t next_number;
     uint64_t covered; /* all up to here are in the file */
     size_t records, unsettled;
-    int64_t bytes;          /* of the records on disk */
     int64_t next_forget_s;  /* nothing is to be forgotten before */
     struct buffer unmarked; /* numbers, settled but not yet marked in the file */
 };
@@ -51,10 +46,11 @@ void journal_index_loaded(struct journal_index *index, uint64_t next_number);
 enum journal_added {
     JOURNAL_ADDED,
     JOURNAL_KNOWN, /* says no more than an unsettled one that is there */
-    JOURNAL_FULL
+    JOURNAL_FULL   /* the tenant has its share pending */
 };
-/* Takes a revocation if all together need at most `limit` bytes; settled ones make room. Appends to
- * *record what is to be written, nothing if it is in the file already. */
+/* Takes a revocation if the tenant has a share left of `limit` bytes (journal_shares.h); settled
+ * ones make room. Appends to *record what is to be written, nothing if it is in the file already.
+ */
 enum journal_added journal_index_add(struct journal_index *index,
                                      const struct revocation *revocation, int64_t limit,
                                      struct buffer *record, uint64_t *number);
