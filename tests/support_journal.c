@@ -160,15 +160,8 @@ struct journal_usage trial_usage(void)
 void trial_assert_gauges(void)
 {
     struct journal_usage usage = trial_usage();
-    double until = trial_seconds() + 10;
-    /* Who changed the journal counts it in the metrics just after. */
-    while (metrics_read(METRIC_JOURNAL_RECORDS) != (int64_t)usage.records &&
-           trial_seconds() < until) {
-        trial_nap();
-        usage = trial_usage();
-    }
-    ck_assert_int_eq(metrics_read(METRIC_JOURNAL_RECORDS), (int64_t)usage.records);
-    ck_assert_int_eq(metrics_read(METRIC_JOURNAL_UNSETTLED), (int64_t)usage.unsettled);
+    trial_wait_until(metrics_read(METRIC_JOURNAL_RECORDS) == (int64_t)usage.records);
+    trial_wait_until(metrics_read(METRIC_JOURNAL_UNSETTLED) == (int64_t)usage.unsettled);
 }
 
 void trial_nap(void)

@@ -40,7 +40,7 @@ void trial_collect(int tickets);
 /* Is the session of this owner revoked? */
 bool trial_finds(unsigned owner, unsigned session, int64_t created_ms);
 struct journal_usage trial_usage(void);
-/* The gauges of the metrics say the same. */
+/* The gauges of the metrics say the same, at once or a moment later. */
 void trial_assert_gauges(void);
 
 void trial_nap(void);

@@ -30,7 +30,7 @@ COUNTER(CACHE_INVALIDATIONS, "sessiond_cache_invalidations_total", "Changes of u
 COUNTER(SNAPSHOT_SAVES, "sessiond_snapshot_saves_total", "Snapshots of the cache written.")
 COUNTER(SNAPSHOT_ERRORS, "sessiond_snapshot_errors_total", "Snapshots of the cache that could not be written or read.")
 COUNTER(JOURNAL_APPENDS, "sessiond_journal_appends_total", "Revocations taken by the journal.")
-COUNTER(JOURNAL_REFUSED, "sessiond_journal_refused_total", "Revocations refused because the journal was full.")
+COUNTER(JOURNAL_REFUSED, "sessiond_journal_refused_total", "Revocations refused because the tenant had its share of the journal unsettled.")
 COUNTER(JOURNAL_SYNCS, "sessiond_journal_syncs_total", "Group commits of the journal.")
 COUNTER(JOURNAL_ERRORS, "sessiond_journal_errors_total", "Failed writes or syncs of the journal, and damage found in it.")
 COUNTER(JOURNAL_COMPACTIONS, "sessiond_journal_compactions_total", "Times the journal was written anew.")

@@ -53,7 +53,7 @@ OPTION_TEXT(cache, snapshot, "/var/lib/sessiond/cache", RESTART, "File that keep
 OPTION_SECONDS(cache, snapshot_interval, 60, 1, 86400, RELOAD, "Pause between snapshots; one more is made at stop.")
 OPTION_SECONDS(outage, grace, 900, 0, 86400, RELOAD, "While Redis does not answer, a token that was validated no longer ago is still good; the answer says that it is stale.")
 OPTION_TEXT(journal, file, "/var/lib/sessiond/journal", RESTART, "What was revoked through this node, until no token of it could live; mode 0600.")
-OPTION_BYTES(journal, max_bytes, 67108864, 65536, 17179869184, RELOAD, "Size of the journal. Beyond it revocations that Redis has are forgotten, oldest first; those that Redis does not have are refused with 503.")
+OPTION_BYTES(journal, max_bytes, 67108864, 65536, 17179869184, RELOAD, "Size of the journal. Beyond it revocations that Redis has are forgotten, the oldest of the tenant that has most; one that Redis does not have is refused with 503 when its tenant has as many of these as there is room left for all others (alone: half).")
 OPTION_TEXT(keys, file, "/var/lib/sessiond/keys", RESTART, "Secret keys, made with mode 0600 on the first start. A systemd credential named sessiond-keys wins.")
 OPTION_ENUM(keys, encryption, encryption, "aes-128-gcm|none", ENCRYPTION_AES_128_GCM, RESTART, "Sealing of records in Redis; none stores plain JSON, for debugging only.")
 OPTION_SECONDS(policy, access_ttl, 7200, 10, 31536000, RELOAD, "Life of an access token.")
