@@ -147,14 +147,14 @@ static struct journal_entry *known_like(const struct journal_index *index,
     return at;
 }
 
-/* Gives up settled ones of the tenants that have most, oldest first, a little more than needed so
- * that it is not done for every one that comes. */
+/* Gives up settled ones of the tenants that have most, oldest first; more than needed, so that it is
+ * not done for every one that comes, but not much, since workers wait meanwhile. */
 static void make_room(struct journal_index *index, int64_t needed, int64_t limit)
 {
     struct journal_shares *shares = &index->shares;
     if (shares->bytes + needed <= limit)
         return;
-    int64_t wanted = limit - limit / 16 - needed;
+    int64_t wanted = limit - limit / 64 - needed;
     int64_t level = journal_shares_level(shares, shares->bytes - wanted);
     for (size_t i = 0; i < index->slots.count && shares->bytes > wanted; i++) {
         const struct journal_entry *entry = index->slots.first[i].entry;

@@ -94,31 +94,48 @@ bool journal_shares_allow(const struct journal_shares *shares, const uint8_t own
     return own + size <= limit - (shares->unsettled + size);
 }
 
+struct balance {
+    int64_t bytes, settled;
+};
+
+/* Side by side, since finding the level reads them many times while workers wait. */
+static struct balance *list_balances(const struct journal_shares *shares, size_t *count)
+{
+    const struct cache_array *chains = &shares->tenants.chains; /* as many as tenants */
+    struct balance *balances = xcalloc(chains->count, sizeof(*balances));
+    *count = 0;
+    for (uint32_t i = 0; i < chains->count; i++)
+        for (const struct cache_node *node = *cache_array_at(chains, i); node; node = node->next) {
+            const struct journal_share *share = (const struct journal_share *)node;
+            balances[(*count)++] = (struct balance){share->bytes, share->bytes - share->unsettled};
+        }
+    return balances;
+}
+
 /* What settled ones above the level come to. */
-static int64_t above(const struct journal_shares *shares, int64_t level)
+static int64_t sum_above(const struct balance *balances, size_t count, int64_t level)
 {
     int64_t sum = 0;
-    for (uint32_t i = 0; i < shares->tenants.chains.count; i++) {
-        const struct cache_node *node = *cache_array_at(&shares->tenants.chains, i);
-        for (; node; node = node->next) {
-            const struct journal_share *share = (const struct journal_share *)node;
-            int64_t more = share->bytes - level, settled = share->bytes - share->unsettled;
-            if (more > 0)
-                sum += more < settled ? more : settled;
-        }
+    for (size_t i = 0; i < count; i++) {
+        int64_t more = balances[i].bytes - level;
+        if (more > 0)
+            sum += more < balances[i].settled ? more : balances[i].settled;
     }
     return sum;
 }
 
 int64_t journal_shares_level(const struct journal_shares *shares, int64_t surplus)
 {
+    size_t count;
+    struct balance *balances = list_balances(shares, &count);
     int64_t low = 0, high = shares->bytes;
     while (low < high) {
         int64_t middle = low + (high - low + 1) / 2;
-        if (above(shares, middle) >= surplus)
+        if (sum_above(balances, count, middle) >= surplus)
             low = middle;
         else
             high = middle - 1;
     }
+    free(balances);
     return low;
 }
