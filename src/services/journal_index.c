@@ -147,8 +147,8 @@ static struct journal_entry *known_like(const struct journal_index *index,
     return at;
 }
 
-/* Gives up settled ones of the tenants that have most, oldest first; more than needed, so that it is
- * not done for every one that comes, but not much, since workers wait meanwhile. */
+/* Gives up settled ones of the tenants that have most, oldest first; more than needed, so that it
+ * is not done for every one that comes, but not much, since workers wait meanwhile. */
 static void make_room(struct journal_index *index, int64_t needed, int64_t limit)
 {
     struct journal_shares *shares = &index->shares;
