@@ -40,7 +40,8 @@ void alerts_stop(struct alerts **alerts);
 /* Raises an alert: copied, does not wait, never fails; what does not fit the queue is counted
  * (metric) and told by a later alert. The same kind about the same subject (tenant, user, actor or
  * address) is raised at most once a minute: what comes meanwhile is counted, and told by one more
- * when the minute is over. Any thread, as the next two. */
+ * when the minute is over. So is what a tenant (or all that have none) has of one kind beyond
+ * alerts.one_by_one_per_minute. Any thread, as the next two. */
 void alerts_raise(struct alerts *alerts, const struct alert *alert);
 /* A wrong service key or a forged token came from the address: an alert beyond
  * alerts.guesses_per_minute. IPv6 addresses count by their /64. */

@@ -52,6 +52,16 @@ START_TEST(where_there_is_no_room_the_oldest_goes)
 }
 END_TEST
 
+START_TEST(a_look_gives_up_none)
+{
+    for (unsigned name = 1; name <= 8; name++)
+        minutes_count(minutes, name, 5, 100);
+    ck_assert_ptr_null(minutes_running(minutes, 9, 100));
+    ck_assert_int_eq(minutes_running(minutes, 1, 99 + MINUTE_MS)->count, 5);
+    ck_assert_ptr_null(minutes_running(minutes, 1, 100 + MINUTE_MS));
+}
+END_TEST
+
 START_TEST(all_that_are_used_can_be_walked)
 {
     for (unsigned name = 1; name <= 3; name++)
@@ -385,6 +395,72 @@ START_TEST(zero_turns_counting_off)
 }
 END_TEST
 
+static void new_place_of(const char *tenant, int user)
+{
+    char name[16];
+    snprintf(name, sizeof(name), "u%d", user);
+    const struct alert alert = {
+        .kind = ALERT_NEW_LOCATION, .tenant = text_of(tenant), .user_id = text_of(name)};
+    alerts_raise(alerts, &alert);
+}
+
+static void tell_one_by_one(int64_t most)
+{
+    conf.alerts_one_by_one_per_minute = most;
+    alerts_reload(alerts, &conf);
+}
+
+START_TEST(what_a_tenant_has_too_much_of_is_told_as_a_number)
+{
+    int64_t before = metrics_read(METRIC_ALERTS_CROWDED);
+    tell_one_by_one(2);
+    for (int i = 0; i < 2000; i++)
+        new_place_of("acme", i);
+    reuse_of("alice", 0); /* another kind */
+    new_place_of("other", 7);
+    ck_assert_int_eq(metrics_read(METRIC_ALERTS_CROWDED) - before, 1998);
+    assert_told("new_location:u0:1 new_location:u1:1 new_location:-:1 refresh_reuse:alice:1 "
+                "new_location:u7:1 new_location:-:1997 ");
+}
+END_TEST
+
+START_TEST(a_crowd_begins_anew_with_the_next_minute)
+{
+    tell_one_by_one(1);
+    for (int i = 0; i < 3; i++)
+        new_place_of("acme", i);
+    wait_for_told("new_location:u0:1 new_location:-:1 ");
+    clock_fake(begin_ms + MINUTE_MS);
+    wait_for_told("new_location:u0:1 new_location:-:1 new_location:-:1 ");
+    new_place_of("acme", 3);
+    assert_told("new_location:u0:1 new_location:-:1 new_location:-:1 new_location:u3:1 ");
+}
+END_TEST
+
+START_TEST(what_repeats_takes_no_place_twice_and_waits_for_one)
+{
+    tell_one_by_one(2);
+    for (int i = 0; i < 5; i++)
+        reuse_of("alice", 0);
+    clock_fake(begin_ms + MINUTE_MS - 1);
+    reuse_of("bob", 0);
+    wait_for_told("refresh_reuse:alice:1 refresh_reuse:bob:1 ");
+    clock_fake(begin_ms + MINUTE_MS);
+    wait_for_told("refresh_reuse:alice:1 refresh_reuse:bob:1 refresh_reuse:alice:4 ");
+    reuse_of("carol", 0);
+    for (int i = 0; i < 3; i++)
+        reuse_of("bob", 0);
+    clock_fake(begin_ms + 2 * MINUTE_MS - 1); /* bob's minute is over, but there is no place */
+    nanosleep(&(struct timespec){.tv_sec = 1, .tv_nsec = 500000000}, NULL);
+    reuse_of("bob", 0);
+    wait_for_told("refresh_reuse:alice:1 refresh_reuse:bob:1 refresh_reuse:alice:4 "
+                  "refresh_reuse:carol:1 ");
+    clock_fake(begin_ms + 3 * MINUTE_MS);
+    wait_for_told("refresh_reuse:alice:1 refresh_reuse:bob:1 refresh_reuse:alice:4 "
+                  "refresh_reuse:carol:1 refresh_reuse:bob:4 ");
+}
+END_TEST
+
 START_TEST(a_flood_is_bounded_and_counted)
 {
     enum { FLOOD = 30000 };
@@ -456,6 +532,7 @@ static Suite *suite(void)
     tcase_add_checked_fixture(cells, minutes_setup, minutes_teardown);
     tcase_add_test(cells, a_minute_begins_with_the_first);
     tcase_add_test(cells, where_there_is_no_room_the_oldest_goes);
+    tcase_add_test(cells, a_look_gives_up_none);
     tcase_add_test(cells, all_that_are_used_can_be_walked);
     suite_add_tcase(suite, cells);
 
@@ -477,6 +554,9 @@ static Suite *suite(void)
     tcase_add_test(service, ipv6_addresses_guess_by_network);
     tcase_add_test(service, the_end_of_all_of_a_tenants_sessions_is_told_at_once);
     tcase_add_test(service, zero_turns_counting_off);
+    tcase_add_test(service, what_a_tenant_has_too_much_of_is_told_as_a_number);
+    tcase_add_test(service, a_crowd_begins_anew_with_the_next_minute);
+    tcase_add_test(service, what_repeats_takes_no_place_twice_and_waits_for_one);
     tcase_add_test(service, a_flood_is_bounded_and_counted);
     tcase_add_test(service, secrets_that_are_taken_and_refused);
     suite_add_tcase(suite, service);

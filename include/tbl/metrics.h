@@ -55,6 +55,7 @@ COUNTER(AUDIT_SYNCS, "sessiond_audit_syncs_total", "Group commits of the audit f
 COUNTER(AUDIT_LOST, "sessiond_audit_lost_total", "Audit lines of reads lost; a later line tells how many.")
 COUNTER(AUDIT_ERRORS, "sessiond_audit_errors_total", "Failed writes or syncs of the audit file.")
 COUNTER(ALERTS_RAISED, "sessiond_alerts_raised_total", "Alerts, those counted into another one not included.")
+COUNTER(ALERTS_CROWDED, "sessiond_alerts_crowded_total", "Alerts of which only the number is told: their tenant had too many of the kind within a minute.")
 COUNTER(ALERTS_DELIVERED, "sessiond_alerts_delivered_total", "Alerts that the webhook has taken.")
 COUNTER(ALERTS_FAILED, "sessiond_alerts_failed_total", "Attempts to post an alert that failed.")
 COUNTER(ALERTS_REFUSED, "sessiond_alerts_refused_total", "Alerts that were set aside because the receiver refuses them.")

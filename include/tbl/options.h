@@ -90,6 +90,7 @@ OPTION_BYTES(alerts, max_bytes, 16777216, 65536, 1073741824, RELOAD, "Size of th
 OPTION_SECONDS(alerts, refused_after, 3600, 1, 604800, RELOAD, "An alert that the receiver answers with 4xx for so long is set aside, and tried again after as long.")
 OPTION_INT(alerts, forced_logouts_per_minute, 20, 0, 1000000, RELOAD, "Users whose sessions one operator ends within a minute before that is an alert. 0: never.")
 OPTION_INT(alerts, guesses_per_minute, 100, 0, 1000000, RELOAD, "Wrong keys and forged tokens from one address within a minute before that is an alert. 0: never.")
+OPTION_INT(alerts, one_by_one_per_minute, 60, 0, 1000000, RELOAD, "Alerts of one tenant and kind that are told one by one within a minute; of the others one tells how many. 0: all.")
 OPTION_TEXT(audit, file, "/var/log/sessiond/audit.log", RESTART, "Audit lines, one a call, in Elastic Common Schema.")
 OPTION_BYTES(audit, max_bytes, 268435456, 65536, 1099511627776, RELOAD, "A larger file is rotated; so is one of another day (UTC).")
 OPTION_SECONDS(audit, retention, 15552000, 3600, 315360000, RELOAD, "Rotated files older than this are deleted. Less than 180d is warned of.")

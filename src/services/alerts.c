@@ -1,5 +1,5 @@
-/* Raising alerts, from any thread: what repeats within a minute is counted, the rest is handed over
- * to the thread. */
+/* Raising alerts, from any thread: what repeats within a minute is counted, and so is what a tenant
+ * has too much of; the rest is handed over to the thread. */
 #include "alerts.h"
 
 #include <assert.h>
@@ -14,7 +14,11 @@
 
 #define REFUSED_SUFFIX ".refused"
 
-enum { REPEATS = 1024, COUNTS = 16384, NAME_PARTS = 4, NAME_PART_MAX = 255 };
+#define CROWD_DETAIL \
+    "More alerts of this kind came up for the tenant within a minute than are told one by one"
+
+/* Crowds have a table of their own, so that no flood of addresses or users drives a tenant out. */
+enum { REPEATS = 1024, COUNTS = 16384, CROWDS = 4096, NAME_PARTS = 4, NAME_PART_MAX = 255 };
 
 /* --- names --- */
 
@@ -57,6 +61,36 @@ bool alerts_hand_over(struct alerts *alerts, const struct alert *alert)
     return first;
 }
 
+/* --- what a tenant has too much of --- */
+
+/* The queue is everybody's, and whoever may log in makes as many users as he likes: of one kind
+ * each tenant has so many places in a minute, and one more for the number of the others. */
+static uint64_t crowd_of(const struct alerts *alerts, const struct alert *alert)
+{
+    return alerts_name(alerts, (char)('A' + alert->kind), &alert->tenant, 1);
+}
+
+/* Counts one that would be told by itself. */
+static bool is_one_too_many(struct alerts *alerts, uint64_t crowd, int64_t now_ms)
+{
+    int64_t limit = atomic_load(&alerts->one_by_one);
+    return limit > 0 && minutes_count(alerts->crowds, crowd, 1, now_ms) > limit;
+}
+
+/* May it be told now? What stands for a crowd always may. */
+static bool has_place(struct alerts *alerts, const struct minute *minute, int64_t now_ms)
+{
+    struct raised_alert raised;
+    const struct buffer *kept = minute->kept;
+    if (!kept)
+        return true;
+    alert_unpack(kept->data, &raised);
+    uint64_t crowd = crowd_of(alerts, &raised.alert);
+    return minute->name == crowd || !is_one_too_many(alerts, crowd, now_ms);
+}
+
+/* --- what repeats --- */
+
 /* Hands over what a minute has kept of its repetitions, and forgets it. */
 static bool tell_repeats(struct alerts *alerts, struct minute *minute)
 {
@@ -87,7 +121,8 @@ void alerts_tell_repeats(struct alerts *alerts, bool all)
         /* What goes on has another minute before it is told again. */
         minute->used = minute->kept != NULL && !all;
         minute->began_ms = now_ms;
-        tell_repeats(alerts, minute);
+        if (all || has_place(alerts, minute, now_ms))
+            tell_repeats(alerts, minute);
     }
     pthread_mutex_unlock(&alerts->lock);
 }
@@ -103,7 +138,7 @@ static void keep(struct minute *minute, const struct alert *alert)
     minute->kept = kept;
 }
 
-/* The lock is held. True if the thread must be woken. */
+/* True if the thread must be woken. */
 static bool raise_or_keep(struct alerts *alerts, const struct alert *alert, uint64_t name)
 {
     int64_t now_ms = clock_monotonic_ms();
@@ -120,6 +155,22 @@ static bool raise_or_keep(struct alerts *alerts, const struct alert *alert, uint
     return alerts_hand_over(alerts, alert) || wake;
 }
 
+/* Where there is no place left it is one of the tenant's crowd, which is a subject like another.
+ * The lock is held. */
+static bool raise_within_crowd(struct alerts *alerts, const struct alert *alert, uint64_t name)
+{
+    int64_t now_ms = clock_monotonic_ms();
+    uint64_t crowd = crowd_of(alerts, alert);
+    if (minutes_running(alerts->repeats, name, now_ms) || !is_one_too_many(alerts, crowd, now_ms))
+        return raise_or_keep(alerts, alert, name);
+    const struct alert more = {.kind = alert->kind,
+                               .tenant = alert->tenant,
+                               .detail = TEXT(CROWD_DETAIL),
+                               .count = alert->count};
+    metrics_add(METRIC_ALERTS_CROWDED, 1);
+    return raise_or_keep(alerts, &more, crowd);
+}
+
 void alerts_raise(struct alerts *alerts, const struct alert *alert)
 {
     struct text subject[ALERT_SUBJECT_PARTS];
@@ -130,7 +181,7 @@ void alerts_raise(struct alerts *alerts, const struct alert *alert)
     size_t parts = alert_subject(alert, subject);
     uint64_t name = alerts_name(alerts, (char)('0' + alert->kind), subject, parts);
     pthread_mutex_lock(&alerts->lock);
-    bool wake = raise_or_keep(alerts, &counted, name);
+    bool wake = raise_within_crowd(alerts, &counted, name);
     pthread_mutex_unlock(&alerts->lock);
     if (wake)
         webhook_wake(alerts->webhook);
@@ -151,6 +202,7 @@ static void take_options(struct alerts *alerts, const struct conf *conf)
     atomic_store(&alerts->max_bytes, conf->alerts_max_bytes);
     atomic_store(&alerts->forced_logouts, conf->alerts_forced_logouts_per_minute);
     atomic_store(&alerts->guesses, conf->alerts_guesses_per_minute);
+    atomic_store(&alerts->one_by_one, conf->alerts_one_by_one_per_minute);
     atomic_store(&alerts->refused_after_ms, conf->alerts_refused_after * 1000);
 }
 
@@ -169,6 +221,7 @@ static struct alerts *create(const struct conf *conf, const char *node)
     pthread_mutex_init(&alerts->lock, NULL);
     alerts->repeats = minutes_create(REPEATS);
     alerts->counts = minutes_create(COUNTS);
+    alerts->crowds = minutes_create(CROWDS);
     alerts->node = xstrdup(node);
     crypto_random(alerts->hash_key, sizeof(alerts->hash_key));
     crypto_random(&alerts->seed, sizeof(alerts->seed));
@@ -191,6 +244,7 @@ static void destroy(struct alerts *alerts)
     alerts_target_free(&alerts->new_target);
     minutes_destroy(&alerts->repeats);
     minutes_destroy(&alerts->counts);
+    minutes_destroy(&alerts->crowds);
     pthread_mutex_destroy(&alerts->lock);
     struct buffer *const buffers[] = {&alerts->handed,  &alerts->taken,      &alerts->backlog,
                                       &alerts->scratch, &alerts->sending.id, &alerts->sending.json};

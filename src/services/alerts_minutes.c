@@ -32,6 +32,21 @@ bool minute_is_over(const struct minute *minute, int64_t now_ms)
     return now_ms - minute->began_ms >= MINUTE_MS;
 }
 
+static struct minute *set_of(struct minutes *minutes, uint64_t name)
+{
+    size_t sets = minutes->cells / WAYS;
+    return &minutes->table[name % sets * WAYS];
+}
+
+struct minute *minutes_running(struct minutes *minutes, uint64_t name, int64_t now_ms)
+{
+    struct minute *set = set_of(minutes, name);
+    for (struct minute *at = set; at < set + WAYS; at++)
+        if (at->used && at->name == name && !minute_is_over(at, now_ms))
+            return at;
+    return NULL;
+}
+
 /* What is given up first: a cell that is not used, then the one that began first. */
 static bool goes_before(const struct minute *a, const struct minute *b)
 {
@@ -43,8 +58,7 @@ static bool goes_before(const struct minute *a, const struct minute *b)
 struct minute *minutes_find(struct minutes *minutes, uint64_t name, int64_t now_ms,
                             struct minute *displaced)
 {
-    size_t sets = minutes->cells / WAYS;
-    struct minute *set = &minutes->table[name % sets * WAYS];
+    struct minute *set = set_of(minutes, name);
     struct minute *oldest = set;
     *displaced = (struct minute){0};
     for (struct minute *at = set; at < set + WAYS; at++) {

@@ -25,6 +25,8 @@ struct minutes *minutes_create(size_t cells);
 /* What cells keep is the owner's: take it out first (minutes_next). */
 void minutes_destroy(struct minutes **minutes);
 
+/* The cell of the name while its minute runs; NULL if none does. Gives up no other. */
+struct minute *minutes_running(struct minutes *minutes, uint64_t name, int64_t now_ms);
 /* The cell of the name, maybe one whose minute is over. If there was none, it is one that is not
  * used, and has the name, the present time, and zeros; whoever fills it sets `used`. *displaced is
  * what was there before, or is not used. */

@@ -43,6 +43,7 @@ struct alerts {
     struct buffer handed;
     struct minutes *repeats;          /* raised within a minute; what came meanwhile is kept */
     struct minutes *counts;           /* of what is an alert only if there is much of it */
+    struct minutes *crowds;           /* alerts told one by one, by tenant and kind */
     struct alerts_target *new_target; /* NULL: as it was */
 
     _Atomic size_t waiting; /* bytes in `handed` and in the backlog */
@@ -52,7 +53,7 @@ struct alerts {
     _Atomic bool written, delivered;
 
     /* Options that may be reloaded. */
-    _Atomic int64_t max_bytes, forced_logouts, guesses, refused_after_ms;
+    _Atomic int64_t max_bytes, forced_logouts, guesses, one_by_one, refused_after_ms;
 
     /* The thread's own, once it runs. */
     struct alerts_target *target;

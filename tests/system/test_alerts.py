@@ -443,7 +443,8 @@ def test_a_receiver_that_does_not_answer_holds_up_nothing_but_itself(begin, rece
 
 def test_a_full_queue_counts_and_tells_what_it_dropped(begin, receiver):
     receiver.down()
-    daemon = begin(receiver, alerts__guesses_per_minute=1, alerts__max_bytes="64K")
+    daemon = begin(receiver, alerts__guesses_per_minute=1, alerts__max_bytes="64K",
+                   alerts__one_by_one_per_minute=0)
     node = daemon.node
     count = 0
     while node.metric("sessiond_alerts_dropped_total") < 3:
@@ -461,6 +462,31 @@ def test_a_full_queue_counts_and_tells_what_it_dropped(begin, receiver):
     last = receiver.wait(count - dropped + 1)[-1].data
     assert (last["address"], last["lost_before"]) == ("198.51.99.1", dropped)
     assert not any("lost_before" in post.data for post in receiver.posts[:-1])
+
+
+def test_a_tenant_that_makes_users_leaves_the_others_their_places(begin, receiver):
+    receiver.down()
+    daemon = begin(receiver, alerts__max_bytes="64K", alerts__one_by_one_per_minute=3,
+                   policy__refresh_grace=0)
+    node, crowd = daemon.node, unique("tenant")
+    for number in range(250):  # more than 64 KiB, one by one
+        user = f"made-{number}"
+        for ip in ("203.0.113.9", "198.51.100.9"):
+            daemon.login(user, key=ADMIN, tenant=crowd, ip=ip)
+    login = daemon.login()
+    for status in (200, 401):
+        assert daemon.refresh(login["refresh_token"]).status == status
+    wait_for_queue(node, 5)
+    assert node.metric("sessiond_alerts_crowded_total") == 247
+    receiver.up()
+    told = [post.data for post in receiver.wait(5, 45)]
+    assert [data.get("user_id") for data in told[:3]] == ["made-0", "made-1", "made-2"]
+    assert (told[3]["kind"], told[3]["tenant"], told[3]["count"]) == ("new_location", crowd, 1)
+    assert "user_id" not in told[3] and "than are told one by one" in told[3]["detail"]
+    assert (told[4]["kind"], told[4]["tenant"]) == ("refresh_reuse", "default")
+    node.stop()
+    rest = receiver.wait(6)[5].data
+    assert (rest["tenant"], rest["count"]) == (crowd, 246)
 
 
 def test_a_certificate_that_nobody_vouches_for_is_refused(begin, tmp_path):
