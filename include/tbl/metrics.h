@@ -9,6 +9,7 @@ COUNTER(LIMITED_CALLS, "sessiond_limited_calls_total", "Calls refused because th
 COUNTER(LIMITED_LOGINS, "sessiond_limited_logins_total", "Logins refused because their user was over the rate of logins.")
 COUNTER(LIMITED_KEYS, "sessiond_limited_keys_total", "Wrong service keys answered with 429: too many came from their address.")
 COUNTER(LIMITED_TOKENS, "sessiond_limited_tokens_total", "Tokens that were never issued answered with 429: too many came from their address.")
+COUNTER(LIMITED_CHALLENGES, "sessiond_limited_challenges_total", "Second verifications of living sessions that were not begun: too many of the user are pending.")
 COUNTER(LOGINS, "sessiond_logins_total", "Sessions created.")
 COUNTER(CHALLENGES, "sessiond_challenges_total", "Second verifications asked for.")
 COUNTER(VERIFICATIONS, "sessiond_verifications_total", "Second verifications passed.")

@@ -167,25 +167,74 @@ static void tell(struct offering *offering, int64_t attempts)
     operation->challenge = offered;
 }
 
+static struct offering *begin_offering(struct operation *operation, const struct user_tag *owner,
+                                       const uint8_t id[SESSION_ID],
+                                       void (*then)(struct operation *operation))
+{
+    struct offering *offering = arena_zalloc(operation->arena, sizeof(*offering));
+    *offering = (struct offering){.operation = operation, .then = then, .owner = *owner};
+    memcpy(offering->id, id, SESSION_ID);
+    print_key(owner, id, offering->key);
+    return offering;
+}
+
+static void end_offering(struct offering *offering, enum err err, int64_t attempts)
+{
+    if (err == ERR_OK)
+        tell(offering, attempts);
+    else
+        offering->operation->err = err;
+    crypto_wipe(offering->challenge.secret, SECRET_LENGTH);
+    offering->then(offering->operation);
+}
+
+static enum err open_offered(struct offering *offering, struct text stored)
+{
+    return open_stored(offering->operation, &offering->owner, offering->id, stored,
+                       &offering->challenge);
+}
+
+static void offered_again(struct store_call *call, enum err err, const struct store_reply *reply)
+{
+    struct offering *offering = (struct offering *)call;
+    int64_t attempts = 0;
+    struct text stored;
+    if (err == ERR_OK)
+        err = read_pair(reply, &attempts, &stored) ? open_offered(offering, stored)
+                                                   : ERR_CHALLENGE_OVER;
+    end_offering(offering, err, attempts);
+}
+
+void challenge_offer_again(struct operation *operation, const struct user_tag *owner,
+                           const uint8_t id[SESSION_ID], void (*then)(struct operation *operation))
+{
+    struct offering *offering = begin_offering(operation, owner, id, then);
+    const struct text key = {offering->key, sizeof(offering->key)};
+    const struct text arguments[] = {TEXT("HMGET"), key, TEXT("n"), TEXT("r")};
+    offering->call = (struct store_call){
+        .key = key,
+        .arguments = arguments,
+        .argument_count = 4,
+        .flags = STORE_REPEATABLE,
+        .deadline_ms = operation->deadline_ms,
+        .done = offered_again,
+    };
+    store_send(operation->context->worker->link, &offering->call);
+}
+
 static void offer_done(struct store_call *call, enum err err, const struct store_reply *reply)
 {
     struct offering *offering = (struct offering *)call;
-    struct operation *operation = offering->operation;
     int64_t attempts = CHALLENGE_ATTEMPTS;
     struct text stored;
     if (err == ERR_OK && read_pair(reply, &attempts, &stored))
-        err = open_stored(operation, &offering->owner, offering->id, stored, &offering->challenge);
+        err = open_offered(offering, stored);
     else if (err == ERR_OK)
         metrics_add(METRIC_CHALLENGES, 1);
     /* One that is over by this node's clock is over for the server in a moment. */
     if (err == ERR_CHALLENGE_OVER)
         err = ERR_STORE_CONTENDED;
-    if (err == ERR_OK)
-        tell(offering, attempts);
-    else
-        operation->err = err;
-    crypto_wipe(offering->challenge.secret, SECRET_LENGTH);
-    offering->then(operation);
+    end_offering(offering, err, attempts);
 }
 
 void challenge_offer(struct operation *operation, const struct user_tag *owner,
@@ -193,13 +242,10 @@ void challenge_offer(struct operation *operation, const struct user_tag *owner,
                      void (*then)(struct operation *operation))
 {
     const struct keyring *keyring = operation->context->keyring;
-    struct offering *offering = arena_zalloc(operation->arena, sizeof(*offering));
+    struct offering *offering = begin_offering(operation, owner, id, then);
     struct buffer bytes = {0}, sealed = {0};
     char hash[2 * SECRET_HASH], attempts[2] = {'0' + CHALLENGE_ATTEMPTS}, expiry[24];
-    *offering = (struct offering){.operation = operation, .then = then, .owner = *owner};
-    memcpy(offering->id, id, SESSION_ID);
     offering->challenge = *challenge;
-    print_key(owner, id, offering->key);
     print_hash(keyring, id, challenge->secret, hash);
     challenge_write(challenge, &bytes);
     record_write_bytes(keyring, operation->conf->keys_encryption != ENCRYPTION_NONE,

@@ -18,6 +18,8 @@
 
 #define CHALLENGE_ATTEMPTS 5
 #define CHALLENGE_SECONDS  300
+/* Of one user's living sessions, that a node has begun, at any time. */
+#define CHALLENGES_PENDING 20
 
 enum challenge_kind {
     CHALLENGE_LOGIN = 'l',  /* body: login_request.h */
@@ -46,6 +48,10 @@ bool challenge_is_solved(const struct keyring *keyring, const struct user_tag *o
 /* Once, before the first call. */
 void challenge_prepare(void);
 
+/* Offers again what is pending under this id, as it is; operation->err is ERR_CHALLENGE_OVER if
+ * nothing is. Then calls `then`. */
+void challenge_offer_again(struct operation *operation, const struct user_tag *owner,
+                           const uint8_t id[SESSION_ID], void (*then)(struct operation *operation));
 /* Offers a challenge under this id and sets operation->challenge, or operation->err, then calls
  * `then`. One that is pending under the id already is offered again, as it is. */
 void challenge_offer(struct operation *operation, const struct user_tag *owner,

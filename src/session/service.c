@@ -8,7 +8,10 @@
 #include "clock.h"
 #include "keeper.h"
 #include "lookup.h"
+#include "ratelimit.h"
 #include "tenant_record.h"
+
+enum { OFFER_CELLS = 65536 };
 
 /* --- what the store tells, on its control thread --- */
 
@@ -77,6 +80,7 @@ struct session_service *session_service_start(struct store *store, struct cache 
     service->tenants = tenants;
     service->journal = journal;
     service->fence = fence_create();
+    service->offers = ratelimit_create(OFFER_CELLS);
     service->keeper = keeper_start(service, keyring);
     const struct store_watcher watcher = {service, on_changed, on_doubted};
     store_watch(store, &watcher);
@@ -97,6 +101,7 @@ void session_service_stop(struct session_service **service)
     store_watch(gone->store, NULL);
     keeper_stop(&gone->keeper);
     fence_destroy(&gone->fence);
+    ratelimit_destroy(&gone->offers);
     free(gone);
 }
 

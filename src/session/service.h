@@ -11,6 +11,7 @@
 
 struct keeper;
 struct lookup;
+struct ratelimit;
 
 struct session_service {
     struct store *store;
@@ -19,6 +20,7 @@ struct session_service {
     struct journal *journal;
     struct fence *fence;
     struct keeper *keeper;
+    struct ratelimit *offers; /* challenges that were begun for living sessions, by user */
     /* When each slot last got another server, clock_monotonic_ms(): what a watch proves, it proves
      * of the slots that it had then. */
     _Atomic int64_t moved_ms[SLOTS];

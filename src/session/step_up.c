@@ -6,11 +6,15 @@
 
 #include "challenge.h"
 #include "change.h"
+#include "clock.h"
 #include "guess.h"
 #include "index.h"
+#include "metrics.h"
 #include "place.h"
+#include "ratelimit.h"
 #include "rotation.h"
 #include "rules.h"
+#include "service.h"
 #include "tenant.h"
 
 /* --- the body --- */
@@ -64,6 +68,9 @@ void step_up_note(struct operation *operation, struct text bytes)
 struct step_up {
     void *domain; /* the operation's own, meanwhile */
     void (*then)(struct operation *operation);
+    struct user_tag owner;
+    uint8_t id[SESSION_ID];
+    struct text body;
 };
 
 static void offered(struct operation *operation)
@@ -73,6 +80,50 @@ static void offered(struct operation *operation)
     if (operation->err == ERR_OK)
         operation->err = ERR_STEP_UP_REQUIRED;
     work->then(operation);
+}
+
+/* Whoever has a token may say that he is at a thousand places. Half may begin at once and half
+ * until those expire, so there are never more. */
+static bool may_begin(struct operation *operation, const struct user_tag *owner)
+{
+    static const struct rate rate = {CHALLENGES_PENDING / 2, CHALLENGE_SECONDS * 1000,
+                                     CHALLENGES_PENDING / 2};
+    struct ratelimit *offers = operation->context->worker->service->offers;
+    struct rate_verdict verdict =
+        ratelimit_take(offers, owner, sizeof(*owner), rate, clock_monotonic_ns());
+    if (verdict.allowed)
+        return true;
+    metrics_add(METRIC_LIMITED_CHALLENGES, 1);
+    operation_refuse(operation, ERR_TOO_MANY_CHALLENGES, (struct text){0});
+    operation->retry_after_s = (verdict.retry_ms + 999) / 1000;
+    return false;
+}
+
+static void offer_new(struct operation *operation)
+{
+    const struct step_up *work = operation->domain;
+    struct policy policy;
+    operation_policy(operation, &policy);
+    struct challenge challenge = {.kind = CHALLENGE_SESSION,
+                                  .method = (enum verify_method)policy.verify_method,
+                                  .issued_ms = operation->now_ms,
+                                  .body = work->body};
+    crypto_random(challenge.secret, SECRET_LENGTH);
+    challenge_offer(operation, &work->owner, work->id, &challenge, offered);
+    crypto_wipe(challenge.secret, SECRET_LENGTH);
+}
+
+/* What is pending is looked for first: asking for it again begins nothing. */
+static void offer_new_if_none(struct operation *operation)
+{
+    const struct step_up *work = operation->domain;
+    bool none = operation->err == ERR_CHALLENGE_OVER;
+    if (none)
+        operation->err = ERR_OK;
+    if (none && may_begin(operation, &work->owner))
+        offer_new(operation);
+    else
+        offered(operation);
 }
 
 /* One id for each session and place, so that a client that asks a hundred times is asked for one
@@ -98,26 +149,19 @@ void step_up_offer(struct operation *operation, const struct user_tag *owner,
                    unsigned breaches, void (*then)(struct operation *operation))
 {
     struct step_up *work = arena_zalloc(operation->arena, sizeof(*work));
-    struct challenge challenge = {.kind = CHALLENGE_SESSION, .issued_ms = operation->now_ms};
     struct buffer items = {0}, body = {0};
-    struct policy policy;
-    uint8_t id[SESSION_ID];
-    *work = (struct step_up){operation->domain, then};
+    *work = (struct step_up){.domain = operation->domain, .then = then, .owner = *owner};
     operation->domain = work;
-    operation_policy(operation, &policy);
     binding_print(context, breaches, &items);
-    name_challenge(operation, owner, session_id, context, breaches, id);
+    name_challenge(operation, owner, session_id, context, breaches, work->id);
     buffer_add(&body, session_id, SESSION_ID);
     put_short(&body, operation->tenant);
     put_short(&body, operation->user_id);
     buffer_add_text(&body, buffer_text(&items));
-    challenge.method = (enum verify_method)policy.verify_method;
-    challenge.body = buffer_text(&body);
-    crypto_random(challenge.secret, SECRET_LENGTH);
-    challenge_offer(operation, owner, id, &challenge, offered);
-    crypto_wipe(challenge.secret, SECRET_LENGTH);
+    work->body = arena_copy(operation->arena, buffer_text(&body));
     buffer_free(&items);
     buffer_free(&body);
+    challenge_offer_again(operation, owner, work->id, offer_new_if_none);
 }
 
 /* --- widening --- */

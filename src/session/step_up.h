@@ -10,7 +10,8 @@
 
 /* Offers a challenge for this session and what of that which is shown breaks its bounds: the same
  * one for as long as it is pending. Tenant and user id are the operation's. Sets operation->err to
- * ERR_STEP_UP_REQUIRED, or to why none could be offered, then calls `then`. */
+ * ERR_STEP_UP_REQUIRED, or to why none could be offered (ERR_TOO_MANY_CHALLENGES: the user has as
+ * many as he may), then calls `then`. */
 void step_up_offer(struct operation *operation, const struct user_tag *owner,
                    const uint8_t session_id[SESSION_ID], const struct shown_context *context,
                    unsigned breaches, void (*then)(struct operation *operation));

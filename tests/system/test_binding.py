@@ -1,5 +1,7 @@
 """Sessions bound to the network and the device of their login: off, log, verify, strict."""
 
+import concurrent.futures
+
 import pytest
 
 from checks import check_problem
@@ -248,6 +250,41 @@ def test_tries_for_one_place_do_not_come_back_with_each_call(stepup):
     again = step_up(stepup, token, ip=OFFICE)
     assert again["challenge_id"] == told["challenge_id"] and again["attempts"] == 0
     check_problem(verify(stepup, told["challenge_id"], told["otp"]), 410, "challenge_over")
+
+
+def pending(cluster):
+    return sum(cluster.each_master(
+        lambda node: sum(key.startswith(b"sd:c:") for key in node.keys())))
+
+
+def test_a_token_cannot_fill_redis_with_challenges(stepup, cluster):
+    user = unique()
+    token = stepup.login(user, ip=HOME, device={"id": "d", "fingerprint": "f"})["access_token"]
+    before = pending(cluster)
+    told = step_up(stepup, token, ip=OFFICE, device_fingerprint="f")
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda n: seen_from(stepup, token, HOME, f"forged-{n}"), range(200)))
+    begun = [answer for answer in answers if answer.status == 401]
+    assert pending(cluster) - before == 1 + len(begun) == 10
+    for answer in answers:
+        if answer.status != 401:
+            check_problem(answer, 429, "too_many_challenges")
+            assert 1 <= int(answer.header("Retry-After")) <= 30, answer
+    check_problem(stepup.check(token, ip=CAFE), 429, "too_many_challenges")
+    # What is pending goes on, and so do the old place, other users, and a node that has begun none.
+    again = step_up(stepup, token, ip=OFFICE, device_fingerprint="f")
+    assert again["challenge_id"] == told["challenge_id"]
+    assert seen_from(stepup, token, HOME, "f").status == 200
+    step_up(stepup, stepup.login(ip=HOME)["access_token"], ip=OFFICE)
+    step_up(stepup, token, node=1, ip=CAFE)
+    assert verify(stepup, told["challenge_id"], told["otp"]).status == 200
+
+
+def test_asking_for_what_is_pending_begins_nothing(stepup):
+    login = stepup.login(ip=HOME)
+    asked = [step_up(stepup, login["access_token"], ip=OFFICE)["challenge_id"] for _ in range(30)]
+    assert len(set(asked)) == 1
+    step_up(stepup, login["access_token"], ip=CAFE)
 
 
 @pytest.mark.parametrize("one,other", [("203.0.113.9", "203.0.113.77"),
