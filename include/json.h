@@ -41,11 +41,14 @@ void json_escape(struct buffer *out, struct text value);
 enum json_kind {
     JSON_TEXT,       /* struct text: UTF-8 without control characters, minimum..maximum bytes */
     JSON_BOOLEAN,    /* bool */
+    JSON_TRISTATE,   /* enum tristate: a boolean whose absence is not a no */
     JSON_INT,        /* int64_t, minimum..maximum */
     JSON_TEXT_ARRAY, /* struct json_texts: at most `maximum` texts of 1..128 bytes */
     JSON_MEMBERS,    /* read by `members` into the struct at offset */
     JSON_ANY_OBJECT  /* struct text: any object, printed compactly, at most `maximum` bytes */
 };
+
+enum tristate { TRISTATE_ABSENT, TRISTATE_FALSE, TRISTATE_TRUE };
 
 struct json_texts {
     struct text *items;

@@ -194,8 +194,8 @@ void session_login(struct login *login);
 struct verify {
     struct login login; /* its base is the operation's; the rest is filled in */
     struct text challenge_id;
-    struct text code; /* for VERIFY_OTP ... */
-    bool verified;    /* ... for VERIFY_EXTERNAL */
+    struct text code; /* for VERIFY_OTP; else absent, and ... */
+    bool verified;    /* ... for VERIFY_EXTERNAL. The wrong one of both is ERR_BODY_INVALID */
     struct text tenant;
     bool tenant_bound; /* as in validate */
 

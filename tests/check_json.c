@@ -122,6 +122,7 @@ struct sample_device {
 struct sample {
     struct text user;
     bool remember;
+    enum tristate verified;
     int64_t limit;
     struct json_texts roles;
     struct sample_device device;
@@ -136,6 +137,7 @@ static const struct json_field device_fields[] = {
 static const struct json_field fields[] = {
     {"user", JSON_TEXT, true, offsetof(struct sample, user), 1, 128, NULL, 0, NULL},
     {"remember", JSON_BOOLEAN, false, offsetof(struct sample, remember), 0, 0, NULL, 0, NULL},
+    {"verified", JSON_TRISTATE, false, offsetof(struct sample, verified), 0, 0, NULL, 0, NULL},
     {"limit", JSON_INT, false, offsetof(struct sample, limit), -5, 1000, NULL, 0, NULL},
     {"roles", JSON_TEXT_ARRAY, false, offsetof(struct sample, roles), 0, 3, NULL, 0, NULL},
     {"device", JSON_MEMBERS, false, offsetof(struct sample, device), 0, 0, device_fields,
@@ -179,6 +181,19 @@ START_TEST(every_kind_of_member_arrives)
 }
 END_TEST
 
+START_TEST(no_is_not_the_same_as_nothing)
+{
+    ck_assert(read_sample(TEXT("{\"user\":\"u\"}")));
+    ck_assert_int_eq(sample.verified, TRISTATE_ABSENT);
+    ck_assert(read_sample(TEXT("{\"user\":\"u\",\"verified\":false}")));
+    ck_assert_int_eq(sample.verified, TRISTATE_FALSE);
+    ck_assert(read_sample(TEXT("{\"user\":\"u\",\"verified\":true}")));
+    ck_assert_int_eq(sample.verified, TRISTATE_TRUE);
+    assert_refused(TEXT("{\"user\":\"u\",\"verified\":null}"),
+                   "\"verified\" must be true or false");
+}
+END_TEST
+
 START_TEST(members_that_may_be_missing_stay_as_they_were)
 {
     ck_assert(read_sample(TEXT("{\"user\":\"u\"}")));
@@ -204,15 +219,16 @@ static const struct {
 } refusals[] = {
     {TEXT("{}"), "\"user\" is missing"},
     {TEXT("{\"user\":\"u\",\"device\":{}}"), "\"device.type\" is missing"},
-    {TEXT("{\"usr\":\"u\"}"),
-     "\"usr\" is not known here; known are: user, remember, limit, roles, device, attributes"},
+    {TEXT("{\"usr\":\"u\"}"), "\"usr\" is not known here; known are: user, remember, "
+                              "verified, limit, roles, device, attributes"},
     {TEXT("{\"user\":\"u\",\"device\":{\"type\":\"x\",\"colour\":1}}"),
      "\"device.colour\" is not known here; known are: type, name"},
     {TEXT("{\"user\":\"u\",\"a\\n\\\"\xc3\xa9\":1}"),
-     "\"a????\" is not known here; known are: user, remember, limit, roles, device, attributes"},
+     "\"a????\" is not known here; known are: user, remember, "
+     "verified, limit, roles, device, attributes"},
     {TEXT("{\"0123456789012345678901234567890123456789x\":1}"),
      "\"0123456789012345678901234567890123456789...\" is not known here; known are: user, "
-     "remember, limit, roles, device, attributes"},
+     "remember, verified, limit, roles, device, attributes"},
     {TEXT("{\"user\":1}"),
      "\"user\" must be a string of 1 to 128 bytes without control characters"},
     {TEXT("{\"user\":null}"),
@@ -506,6 +522,7 @@ static Suite *suite(void)
     TCase *reading = tcase_create("reading");
     tcase_add_checked_fixture(reading, NULL, free_arena);
     tcase_add_test(reading, every_kind_of_member_arrives);
+    tcase_add_test(reading, no_is_not_the_same_as_nothing);
     tcase_add_test(reading, members_that_may_be_missing_stay_as_they_were);
     tcase_add_test(reading, an_empty_body_reads_as_an_empty_object);
     tcase_add_loop_test(reading, a_refusal_names_the_member_and_what_is_allowed, 0,

@@ -75,12 +75,28 @@ static bool read_text(const struct reader *reader, const char *prefix,
     return true;
 }
 
+static bool is_boolean(const struct reader *reader, const char *prefix,
+                       const struct json_field *field, const json_t *value)
+{
+    return json_is_boolean(value) ||
+           complain(reader, prefix, field->name, TEXT("must be true or false"));
+}
+
 static bool read_boolean(const struct reader *reader, const char *prefix,
                          const struct json_field *field, const json_t *value, void *target)
 {
-    if (!json_is_boolean(value))
-        return complain(reader, prefix, field->name, TEXT("must be true or false"));
+    if (!is_boolean(reader, prefix, field, value))
+        return false;
     *(bool *)target = json_is_true(value);
+    return true;
+}
+
+static bool read_tristate(const struct reader *reader, const char *prefix,
+                          const struct json_field *field, const json_t *value, void *target)
+{
+    if (!is_boolean(reader, prefix, field, value))
+        return false;
+    *(enum tristate *)target = json_is_true(value) ? TRISTATE_TRUE : TRISTATE_FALSE;
     return true;
 }
 
@@ -149,9 +165,13 @@ static bool read_any_object(const struct reader *reader, const char *prefix,
 }
 
 static member_reader *const readers[] = {
-    [JSON_TEXT] = read_text,       [JSON_BOOLEAN] = read_boolean,
-    [JSON_INT] = read_int,         [JSON_TEXT_ARRAY] = read_text_array,
-    [JSON_MEMBERS] = read_members, [JSON_ANY_OBJECT] = read_any_object,
+    [JSON_TEXT] = read_text,
+    [JSON_BOOLEAN] = read_boolean,
+    [JSON_TRISTATE] = read_tristate,
+    [JSON_INT] = read_int,
+    [JSON_TEXT_ARRAY] = read_text_array,
+    [JSON_MEMBERS] = read_members,
+    [JSON_ANY_OBJECT] = read_any_object,
 };
 
 /* --- objects --- */

@@ -4,13 +4,14 @@
 
 struct verify_body {
     struct text challenge_id, code;
-    bool verified, cookie;
+    enum tristate verified;
+    bool cookie;
 };
 
 static const struct json_field verify_fields[] = {
     FIELD(struct verify_body, challenge_id, "challenge_id", JSON_TEXT, true, 1, 128),
     FIELD(struct verify_body, code, "code", JSON_TEXT, false, 1, 32),
-    FIELD(struct verify_body, verified, "verified", JSON_BOOLEAN, false, 0, 0),
+    FIELD(struct verify_body, verified, "verified", JSON_TRISTATE, false, 0, 0),
     FIELD(struct verify_body, cookie, "cookie", JSON_BOOLEAN, false, 0, 0),
 };
 
@@ -54,24 +55,33 @@ static void finish_verify(struct operation *operation)
         finish_login(operation);
 }
 
+/* What is no answer at all must not cost a try. */
+static bool is_one_answer(struct request *request, const struct verify_body *body)
+{
+    bool is_code = body->code.data != NULL, is_word = body->verified != TRISTATE_ABSENT;
+    if (is_code != is_word)
+        return true;
+    request_fail(request, ERR_BODY_INVALID,
+                 is_code
+                     ? TEXT("\"code\" and \"verified\" are two ways to answer; give one")
+                     : TEXT("The answer is missing: \"code\" for method otp, \"verified\" (true "
+                            "or false) for method external"),
+                 (struct text){0});
+    return false;
+}
+
 void handle_verify(struct request *request)
 {
     struct verify_body body = {0};
     struct cookie_verify *work = arena_zalloc(&request->arena, sizeof(*work));
     struct verify *verify = &work->verify;
     if (!request_read_body(request, verify_fields, FIELD_COUNT(verify_fields), &body) ||
-        !check_cookie(request, body.cookie) ||
+        !is_one_answer(request, &body) || !check_cookie(request, body.cookie) ||
         !token_tenant(request, &verify->tenant, &verify->tenant_bound))
         return;
-    if (body.code.data != NULL && body.verified) {
-        request_fail(request, ERR_BODY_INVALID,
-                     TEXT("\"code\" and \"verified\" are two ways to answer; give one"),
-                     (struct text){0});
-        return;
-    }
     verify->challenge_id = body.challenge_id;
     verify->code = body.code;
-    verify->verified = body.verified;
+    verify->verified = body.verified == TRISTATE_TRUE;
     work->cookie = body.cookie;
     request_begin(request, &verify->login.base, finish_verify);
     session_verify(verify);

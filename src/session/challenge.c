@@ -127,7 +127,24 @@ static enum err open_stored(const struct operation *operation, const struct user
     return ERR_OK;
 }
 
-/* Tries left and sealed bytes out of a script's answer. */
+/* Asks for tries left and sealed bytes, as the scripts answer them. */
+static void send_look(const struct operation *operation, struct store_call *call, struct text key,
+                      void (*done)(struct store_call *call, enum err err,
+                                   const struct store_reply *reply))
+{
+    const struct text arguments[] = {TEXT("HMGET"), key, TEXT("n"), TEXT("r")};
+    *call = (struct store_call){
+        .key = key,
+        .arguments = arguments,
+        .argument_count = 4,
+        .flags = STORE_REPEATABLE,
+        .deadline_ms = operation->deadline_ms,
+        .done = done,
+    };
+    store_send(operation->context->worker->link, call);
+}
+
+/* Tries left and sealed bytes out of an answer. */
 static bool read_pair(const struct store_reply *reply, int64_t *left, struct text *stored)
 {
     if (store_reply_type(reply) != STORE_ARRAY || store_reply_count(reply) != 2)
@@ -209,17 +226,8 @@ void challenge_offer_again(struct operation *operation, const struct user_tag *o
                            const uint8_t id[SESSION_ID], void (*then)(struct operation *operation))
 {
     struct offering *offering = begin_offering(operation, owner, id, then);
-    const struct text key = {offering->key, sizeof(offering->key)};
-    const struct text arguments[] = {TEXT("HMGET"), key, TEXT("n"), TEXT("r")};
-    offering->call = (struct store_call){
-        .key = key,
-        .arguments = arguments,
-        .argument_count = 4,
-        .flags = STORE_REPEATABLE,
-        .deadline_ms = operation->deadline_ms,
-        .done = offered_again,
-    };
-    store_send(operation->context->worker->link, &offering->call);
+    send_look(operation, &offering->call, (struct text){offering->key, sizeof(offering->key)},
+              offered_again);
 }
 
 static void offer_done(struct store_call *call, enum err err, const struct store_reply *reply)
@@ -276,7 +284,7 @@ static struct challenge_try *try_of(struct store_call *call)
     return (struct challenge_try *)((char *)call - offsetof(struct challenge_try, call));
 }
 
-static void take_done(struct store_call *call, enum err err, const struct store_reply *reply)
+static void try_read(struct store_call *call, enum err err, const struct store_reply *reply)
 {
     struct challenge_try *attempt = try_of(call);
     const struct token *token = &attempt->token;
@@ -290,6 +298,15 @@ static void take_done(struct store_call *call, enum err err, const struct store_
         err = ERR_CHALLENGE_OVER;
     attempt->operation->err = err;
     attempt->then(attempt);
+}
+
+void challenge_look(struct challenge_try *attempt)
+{
+    const struct token *token = &attempt->token;
+    struct operation *operation = attempt->operation;
+    print_key(&token->owner, token->session_id, attempt->key);
+    send_look(operation, &attempt->call, (struct text){attempt->key, sizeof(attempt->key)},
+              try_read);
 }
 
 /* Not repeatable: a try that may have been taken is not taken again. */
@@ -306,7 +323,7 @@ void challenge_take(struct challenge_try *attempt)
         .arguments = &argument,
         .argument_count = 1,
         .deadline_ms = operation->deadline_ms,
-        .done = take_done,
+        .done = try_read,
     };
     store_send(operation->context->worker->link, &attempt->call);
 }

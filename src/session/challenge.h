@@ -3,7 +3,7 @@
  * `sd:c:{T.U}:<id in hex>` is a hash: "r" the sealed challenge, "s" a hash of its secret, "n" the
  * tries that are left; it expires with the challenge. A try is taken off before the code is looked
  * at, in one step on the server, so that parallel tries never are more than there are. What wins is
- * who then deletes the challenge.
+ * who then deletes the challenge. An answer of the wrong kind is found out before, and costs none.
  *
  * The id that callers get is a token (TOKEN_CHALLENGE): it leads to the slot, cannot be guessed,
  * and names nobody. The code is no part of what is stored: it follows from the secret by a keyed
@@ -65,14 +65,16 @@ struct challenge_try {
     /* operation->err is ERR_OK, or ERR_CHALLENGE_OVER, or the store's. */
     void (*then)(struct challenge_try *attempt);
 
-    struct challenge challenge; /* after challenge_take() */
-    int64_t left;               /* tries, this one not counted */
+    struct challenge challenge; /* after challenge_look() */
+    int64_t left;               /* tries; after challenge_take() this one not counted */
 
     /* Private. */
     struct store_call call;
     char key[USER_KEY_LENGTH + 1 + 2 * SESSION_ID];
     char hash[2 * SECRET_HASH];
 };
+/* Reads the challenge, and costs nothing. */
+void challenge_look(struct challenge_try *attempt);
 /* Takes one try and reads the challenge. */
 void challenge_take(struct challenge_try *attempt);
 /* Uses the challenge up: ERR_CHALLENGE_OVER if somebody else was faster. */

@@ -1,4 +1,4 @@
-/* The answer to a second verification: a try, then what waits for it. */
+/* The answer to a second verification: is it of the right kind, a try, then what waits for it. */
 #include "challenge.h"
 #include "guess.h"
 #include "login_request.h"
@@ -100,8 +100,6 @@ static void judge_try(struct challenge_try *attempt)
     struct verification *work = (struct verification *)attempt;
     struct verify *verify = work->verify;
     struct operation *operation = &verify->login.base;
-    if (operation->err == ERR_OK && !open_body(work))
-        operation->err = ERR_CHALLENGE_OVER;
     if (operation->err != ERR_OK) {
         end_verification(work);
         return;
@@ -115,16 +113,45 @@ static void judge_try(struct challenge_try *attempt)
     challenge_claim(attempt);
 }
 
+/* A service that mistakes one method for the other does not guess. */
+static bool is_right_kind(const struct verification *work)
+{
+    struct operation *operation = &work->verify->login.base;
+    bool wants_code = work->attempt.challenge.method == VERIFY_OTP;
+    if (wants_code == (work->verify->code.data != NULL))
+        return true;
+    operation->err = ERR_BODY_INVALID;
+    operation->detail = wants_code
+                            ? TEXT("The method of this challenge is otp: answer with \"code\"")
+                            : TEXT("The method of this challenge is external: answer with "
+                                   "\"verified\"");
+    return false;
+}
+
+static void take_try(struct challenge_try *attempt)
+{
+    struct verification *work = (struct verification *)attempt;
+    struct operation *operation = &work->verify->login.base;
+    if (operation->err == ERR_OK && !open_body(work))
+        operation->err = ERR_CHALLENGE_OVER;
+    if (operation->err != ERR_OK || !is_right_kind(work)) {
+        end_verification(work);
+        return;
+    }
+    attempt->then = judge_try;
+    challenge_take(attempt);
+}
+
 void session_verify(struct verify *verify)
 {
     struct operation *operation = &verify->login.base;
     struct verification *work = arena_zalloc(operation->arena, sizeof(*work));
     work->verify = verify;
     work->attempt.operation = operation;
-    work->attempt.then = judge_try;
+    work->attempt.then = take_try;
     if (operation_open_token(operation, TOKEN_CHALLENGE, verify->challenge_id, verify->tenant,
                              verify->tenant_bound, ERR_CHALLENGE_OVER, &work->attempt.token))
-        challenge_take(&work->attempt);
+        challenge_look(&work->attempt);
     else
         operation_done(operation);
 }

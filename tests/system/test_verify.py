@@ -188,13 +188,48 @@ def test_ids_that_were_never_given_are_over(otp):
     solve(otp, problem)
 
 
-def test_a_word_does_not_stand_for_a_code(otp):
+def refused(daemon, problem, **members):
+    """The detail of a 400."""
+    answer = answer_with(daemon, {"challenge_id": problem["challenge_id"], **members})
+    return check_problem(answer, 400, "body_invalid")["detail"]
+
+
+def attempts_left(daemon, problem, **members):
+    answer = answer_with(daemon, {"challenge_id": problem["challenge_id"], **members})
+    return check_problem(answer, 403, "verification_failed")["attempts_left"]
+
+
+@pytest.mark.parametrize("members", [{}, {"cookie": False}, {"code": "000000", "verified": True},
+                                     {"code": "000000", "verified": False}])
+def test_an_answer_is_either_a_code_or_a_word_and_else_costs_nothing(otp, external, members):
     problem = challenge(otp, unique(), device={"id": "d"})
-    failed = answer_with(otp, {"challenge_id": problem["challenge_id"], "verified": True})
-    check_problem(failed, 403, "verification_failed")
-    both = {"challenge_id": problem["challenge_id"], "code": problem["otp"], "verified": True}
-    check_problem(answer_with(otp, both), 400, "body_invalid")
+    detail = refused(otp, problem, **members)
+    assert '"code"' in detail and '"verified"' in detail
+    assert attempts_left(otp, problem, code=wrong(problem["otp"])) == 4
+    problem = challenge(external, unique(), device={"id": "d"})
+    refused(external, problem, **members)
+    assert attempts_left(external, problem, verified=False) == 4
+
+
+def test_a_word_does_not_stand_for_a_code_and_is_no_guess(otp):
+    user = unique()
+    problem = challenge(otp, user, device={"id": "d"})
+    for word in 12 * (True, False):
+        detail = refused(otp, problem, verified=word)
+        assert '"code"' in detail and "otp" in detail
+    line = otp.node.audit_lines()[-1]
+    assert (line["event.action"], line["user.id"]) == ("verify-login", user)
+    assert attempts_left(otp, problem, code=wrong(problem["otp"])) == 4
     solve(otp, problem)
+
+
+def test_a_code_does_not_stand_for_the_word_of_the_service(external):
+    problem = challenge(external, unique(), device={"id": "d"})
+    for _ in range(6):
+        detail = refused(external, problem, code="000000")
+        assert '"verified"' in detail and "external" in detail
+    assert attempts_left(external, problem, verified=False) == 4
+    assert answer_with(external, {"challenge_id": problem["challenge_id"], "verified": True}).status == 201
 
 
 def test_a_foreign_key_cannot_answer(otp):
@@ -211,8 +246,6 @@ def test_the_users_own_service_verifies(external):
     assert problem["method"] == "external" and "otp" not in problem
     no = answer_with(external, {"challenge_id": problem["challenge_id"], "verified": False})
     assert check_problem(no, 403, "verification_failed")["attempts_left"] == 4
-    guess = answer_with(external, {"challenge_id": problem["challenge_id"], "code": "000000"})
-    check_problem(guess, 403, "verification_failed")
     yes = answer_with(external, {"challenge_id": problem["challenge_id"], "verified": True})
     assert yes.status == 201
     assert external.login(user, device={"id": "d"})["new_device"] is False
