@@ -407,11 +407,13 @@ def test_what_the_receiver_refuses_for_good_holds_up_no_other_and_is_not_lost(be
     for end in (node.stop, node.kill):
         end()
         node.start()
-        wait_until(lambda: metric("set_aside") == 2, 3, "nothing is lost over a restart")
+        # Killed between putting one behind the others and taking it out of its place, it has it twice.
+        wait_until(lambda: 2 <= metric("set_aside") <= 3, 3, "nothing is lost over a restart")
     receiver.refused.clear()
     wait_until(lambda: metric("set_aside") == 0, 10, "all are taken")
-    assert sorted(post.data["address"] for post in receiver.taken) == sorted(refused + others)
-    assert len({post.id for post in receiver.taken}) == len({post.id for post in receiver.posts}) == 6
+    taken = {post.id: post.data["address"] for post in receiver.taken}
+    assert sorted(taken.values()) == sorted(refused + others)
+    assert taken.keys() == {post.id for post in receiver.posts}
     assert queue(node) == 0
 
 

@@ -186,6 +186,8 @@ def test_sighup_takes_over_the_body_limit_the_log_level_and_connection_limits(st
     daemon.node.write_config(server__body_limit=1024, log__level="debug",
                              server__max_connections_per_address=3)
     reload(daemon.node)
+    # Each worker takes it over in its next turn.
+    wait_until(lambda: daemon.call("POST", "/v1/login", body, SERVICE).status == 413, 3, "in force")
     check_problem(daemon.call("POST", "/v1/login", body, SERVICE), 413, "too_large")
     sockets = [RawSocket(daemon.node.port) for _ in range(5)]
     data, closed = sockets[4].closed_within(5)
