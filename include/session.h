@@ -137,6 +137,7 @@ struct operation {
     bool tenancy_held;        /* the domain's own, as the next */
     enum err tenancy_unknown; /* why nothing is known of it, and the defaults stand for it */
     int64_t tenancy_age_ms;   /* Redis not answering, since when it is not known to be true; or 0 */
+    int64_t tenancy_asked_ms; /* when Redis was asked then */
 
     /* For the audit line, as far as known. */
     struct text tenant;

@@ -21,7 +21,8 @@ struct tenant_waiter {
     void (*then)(struct operation *operation);
     uint8_t tag[TENANT_TAG];
     bool blindly;
-    int64_t patience_ms; /* clock_monotonic_ms() until when it waits for more than is known */
+    int64_t asked_ms;    /* clock_monotonic_ms(), as the next */
+    int64_t patience_ms; /* until when it waits for more than is known */
     struct tenant_waiter *next;
 };
 
@@ -173,6 +174,7 @@ static void go_on_without(const struct tenant_waiter *waiter, enum err err)
     if (tenants_find(operation->context->worker->tenants, waiter->tag, &row)) {
         operation->tenancy = row.tenant;
         operation->tenancy_age_ms = age_of(operation->context->worker, &row, waiter->tag);
+        operation->tenancy_asked_ms = waiter->asked_ms;
         tenant_hold(operation);
     } else if (waiter->blindly) {
         operation->tenancy = tenant_nothing();
@@ -410,10 +412,25 @@ static void enter(struct operation *operation, const uint8_t tag[TENANT_TAG],
     struct tenant_read *read = find_read(worker, tag);
     if (!read)
         read = begin_read(operation, tag);
+    waiter->asked_ms = read->sent_ms;
     if (known && is_silent(worker, tag))
         go_on_without(waiter, ERR_STORE_TIMEOUT);
     else
         wait_for(read, waiter);
+}
+
+bool tenant_renew(struct operation *operation, const uint8_t tag[TENANT_TAG])
+{
+    struct tenant_row row;
+    if (operation->tenancy_age_ms == 0 ||
+        !tenants_find(operation->context->worker->tenants, tag, &row) ||
+        row.verified_ms < operation->tenancy_asked_ms)
+        return false;
+    tenant_release(operation);
+    operation->tenancy = row.tenant;
+    operation->tenancy_age_ms = 0;
+    tenant_hold(operation);
+    return true;
 }
 
 void tenant_enter(struct operation *operation, const uint8_t tag[TENANT_TAG],

@@ -17,6 +17,10 @@ void tenant_enter(struct operation *operation, const uint8_t tag[TENANT_TAG],
 void tenant_enter_blindly(struct operation *operation, const uint8_t tag[TENANT_TAG],
                           void (*then)(struct operation *operation));
 
+/* For an operation that went on with what was known: true if Redis has answered since, and the
+ * operation has what it said. */
+bool tenant_renew(struct operation *operation, const uint8_t tag[TENANT_TAG]);
+
 /* For the hot path: sets operation->tenancy if it is known to be true now, without holding it: good
  * until the loop goes on. */
 bool tenant_borrow(struct operation *operation, const uint8_t tag[TENANT_TAG]);

@@ -406,8 +406,11 @@ static void lookup_found(struct lookup_waiter *waiter, const struct found *found
     struct validation *validation = (struct validation *)waiter;
     struct operation *operation = &validation->validate->base;
     operation->session_id = operation_session_id(operation, validation->key.session);
-    /* It may have been revoked here while Redis was asked. */
-    if (is_revoked_here(validation)) {
+    /* It may have been revoked here while Redis was asked, and Redis may have told of the tenant.
+     */
+    if (is_revoked_here(validation) ||
+        (tenant_renew(operation, validation->key.owner) &&
+         tenant_refuses(operation, validation->key.session, ERR_TOKEN_INVALID))) {
         end_validation(validation);
         return;
     }

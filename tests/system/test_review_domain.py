@@ -158,6 +158,21 @@ def test_a_use_during_an_outage_counts_when_it_is_over(pair):
     wait_until(lambda: pair.direct.is_alive(token), 2, "the use was told to Redis")
 
 
+def test_who_hears_of_the_tenant_while_the_session_is_read_is_not_stale(pair):
+    """Redis is slower than the patience with the tenant's state, but not than the deadline."""
+    token = pair.direct.login()["access_token"]
+    assert pair.behind.is_alive(token)
+    with pair.proxy.fault("blackhole", whom="watch"):
+        time.sleep(1.2)  # nothing is proven any more
+        with pair.proxy.fault("delay", whom="client", ms=700 * SLOW):
+            begun = time.monotonic()
+            answer = pair.behind.validate(token)
+            seconds = time.monotonic() - begun
+    assert answer.status == 200 and answer.json["source"] == "redis", answer
+    assert answer.json["stale"] is False, answer
+    assert 1.1 * SLOW < seconds < 2 * SLOW, "patience, then the session, the tenant's answer between"
+
+
 def test_a_user_cannot_fill_the_journal_with_names_in_an_outage(pair):
     login = pair.direct.login()
     token = login["access_token"]
