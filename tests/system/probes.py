@@ -8,7 +8,7 @@ import time
 
 from daemon import SERVICE
 
-# The whole size of what issue lists ask for takes its time: SESSIOND_TEST_FULL=1 wants it.
+# At their whole size some tests take their time: SESSIOND_TEST_FULL=1 wants that.
 FULL = os.environ.get("SESSIOND_TEST_FULL", "") not in ("", "0")
 PACE = 32  # connections that many requests are spread over
 
