@@ -166,6 +166,19 @@ static int64_t age_of(struct session_worker *worker, const struct tenant_row *ro
     return age_ms > 0 ? age_ms : 1;
 }
 
+/* Is something known that may be used without asking? What is older than outage.grace is no reason
+ * to wait less for Redis. */
+static bool is_known(struct operation *operation, const uint8_t tag[TENANT_TAG])
+{
+    struct session_worker *worker = operation->context->worker;
+    struct tenant_row row;
+    struct policy policy;
+    if (!tenants_find(worker->tenants, tag, &row))
+        return false;
+    policy_of_tenant(operation->conf, row.tenant->policy, &policy);
+    return age_of(worker, &row, tag) <= policy.outage_grace * 1000;
+}
+
 /* What is known holds while Redis cannot be asked. */
 static void go_on_without(const struct tenant_waiter *waiter, enum err err)
 {
@@ -392,7 +405,6 @@ static void enter(struct operation *operation, const uint8_t tag[TENANT_TAG],
                   void (*then)(struct operation *operation), bool blindly)
 {
     struct session_worker *worker = operation->context->worker;
-    struct tenant_row row;
     if (tenant_borrow(operation, tag)) {
         tenant_hold(operation);
         go_on(operation, then);
@@ -400,7 +412,7 @@ static void enter(struct operation *operation, const uint8_t tag[TENANT_TAG],
     }
     struct tenant_waiter *waiter = arena_alloc(operation->arena, sizeof(*waiter));
     int64_t now_ms = clock_monotonic_ms();
-    bool known = tenants_find(worker->tenants, tag, &row);
+    bool known = is_known(operation, tag);
     *waiter = (struct tenant_waiter){
         .operation = operation,
         .then = then,
