@@ -143,7 +143,7 @@ check: deps ## Builds and runs all tests; the last line counts them
 unit: deps ## Builds and runs the unit tests
 	$(AGAIN) check-parts PARTS=unit
 
-system: deps ## Builds and runs the tests of the whole daemon on a real cluster
+system: deps ## Builds and runs the tests of the whole daemon on a real cluster; ORDER=seed shuffles their files
 	@tests/deps.sh browser
 	$(AGAIN) check-parts PARTS=system
 
@@ -159,7 +159,7 @@ tsan: deps ## The same as check, built with the thread sanitizer
 check-parts: $(if $(findstring unit,$(PARTS)),$(CHECKS)) \
              $(if $(findstring system,$(PARTS)),$(DAEMON) $(BROKEN_CALLS))
 	@$(PYTHON) tests/check.py --build $(BUILD) $(if $(SANITIZE),--slow 2) \
-	    $(if $(findstring system,$(PARTS)),--system) $(if $(findstring unit,$(PARTS)),--unit $(sort $(CHECKS)))
+	    $(if $(findstring system,$(PARTS)),--system $(if $(ORDER),--order $(ORDER))) $(if $(findstring unit,$(PARTS)),--unit $(sort $(CHECKS)))
 
 lint: deps ## Format, layers, documentation, static analysis
 	@tests/deps.sh lint

@@ -8,6 +8,7 @@ import argparse
 import concurrent.futures
 import os
 import pathlib
+import random
 import re
 import resource
 import signal
@@ -46,12 +47,20 @@ def run_unit(program, environment):
     return passed, failed
 
 
-def split(files, count):
-    """The files in lanes of about the same size: how long tests are says how long they take."""
+def split(files, count, order):
+    """The files in lanes of about the same size: how long tests are says how long they take. With an
+    order the files of a lane and what precedes them are others: no test may need another one, or
+    its absence."""
     lanes = [[] for _ in range(count)]
-    for file in sorted(files, key=lambda file: (-file.stat().st_size, file.name)):
+    files = sorted(files, key=lambda file: (-file.stat().st_size, file.name))
+    shuffle = random.Random(order).shuffle if order else lambda files: None
+    shuffle(files)
+    for file in files:
         min(lanes, key=lambda lane: sum(each.stat().st_size for each in lane)).append(file)
-    return [sorted(lane) for lane in lanes]
+    for lane in lanes:
+        lane.sort()
+        shuffle(lane)
+    return lanes
 
 
 under_way = []
@@ -90,10 +99,10 @@ def end_lane(pytest):
         return pytest.communicate()[0]
 
 
-def run_system(binary, build, environment):
+def run_system(binary, build, order, environment):
     """Runs the system tests side by side, since most of their time is waiting; returns (passed,
     failed)."""
-    lanes = split((ROOT / "tests" / "system").glob("test_*.py"), LANES)
+    lanes = split((ROOT / "tests" / "system").glob("test_*.py"), LANES, order)
     with concurrent.futures.ThreadPoolExecutor(LANES) as pool:
         futures = [pool.submit(run_lane, files, binary, build / f"system-{number}.xml",
                                environment) for number, files in enumerate(lanes)]
@@ -123,6 +132,7 @@ def main():
     parser.add_argument("--build", default="build")
     parser.add_argument("--unit", nargs="*", metavar="PROGRAM")
     parser.add_argument("--system", action="store_true")
+    parser.add_argument("--order", metavar="SEED", help="system tests in another order")
     parser.add_argument("--slow", default="1", help="how many times longer system tests may wait")
     arguments = parser.parse_args()
     # Tests with thousands of connections need more than the usual 1024 files.
@@ -153,7 +163,7 @@ def main():
         passed, failed = passed + unit[0], failed + unit[1]
     if arguments.system:
         print("System tests", flush=True)
-        system = run_system(build / "sessiond", build, environment)
+        system = run_system(build / "sessiond", build, arguments.order, environment)
         print(f"System tests: {system[0]} passed, {system[1]} failed")
         passed, failed = passed + system[0], failed + system[1]
     found = sanitizer_reports(reports)
