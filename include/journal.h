@@ -98,6 +98,9 @@ void journal_collect(struct journal_writer *writer);
 bool journal_find(struct journal *journal, const uint8_t owner[JOURNAL_OWNER],
                   const uint8_t session[JOURNAL_SESSION], int64_t created_ms, struct arena *arena,
                   struct revocation *ret);
+/* The read of an owner without revocations comes nearer to the processor, for journal_find() some
+ * hundred nanoseconds later. */
+void journal_prefetch(struct journal *journal, const uint8_t owner[JOURNAL_OWNER]);
 /* All revocations of the owner, oldest first; NULL and 0 if there are none. Lies in the arena. */
 struct revocation *journal_of_owner(struct journal *journal, const uint8_t owner[JOURNAL_OWNER],
                                     struct arena *arena, size_t *count);

@@ -28,6 +28,8 @@ bool text_is_clean_utf8(struct text text);
 size_t text_utf8_length(const char *data, size_t left);
 /* The first `most` bytes of the text at most, not cut through a character if it is UTF-8. */
 struct text text_cut(struct text text, size_t most);
+/* Without the blanks and tabs at both ends (OWS of RFC 9110, section 5.6.3). */
+struct text text_trim(struct text text);
 /* True if the well-formed character is a C0 or C1 control or DEL. */
 bool text_is_control(const char *character);
 

@@ -337,6 +337,16 @@ END_TEST
 
 #define LENGTH(table) ((int)(sizeof(table) / sizeof((table)[0])))
 
+START_TEST(blanks_and_tabs_are_trimmed_at_both_ends)
+{
+    ck_assert(text_equal(text_trim(TEXT(" \ta b\t ")), TEXT("a b")));
+    ck_assert(text_equal(text_trim(TEXT("a")), TEXT("a")));
+    ck_assert(text_equal(text_trim(TEXT("\ra\n")), TEXT("\ra\n")));
+    ck_assert_uint_eq(text_trim(TEXT(" \t ")).length, 0);
+    ck_assert_uint_eq(text_trim((struct text){0}).length, 0);
+}
+END_TEST
+
 START_TEST(words_have_numbers)
 {
     static const char words[] = "off|log|logs";
@@ -362,6 +372,7 @@ static Suite *suite(void)
     tcase_add_test(characters, a_bad_byte_is_found_wherever_it_stands);
     tcase_add_test(characters, texts_are_equal_byte_by_byte);
     tcase_add_loop_test(characters, numbers_are_read_whole_or_not_at_all, 0, LENGTH(numbers));
+    tcase_add_test(characters, blanks_and_tabs_are_trimmed_at_both_ends);
     tcase_add_test(characters, words_have_numbers);
     suite_add_tcase(suite, characters);
     TCase *buffers = tcase_create("buffers");

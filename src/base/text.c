@@ -75,6 +75,22 @@ struct text text_cut(struct text text, size_t most)
     return (struct text){text.data, length};
 }
 
+static bool is_blank(char c)
+{
+    return c == ' ' || c == '\t';
+}
+
+struct text text_trim(struct text text)
+{
+    while (text.length > 0 && is_blank(text.data[0])) {
+        text.data++;
+        text.length--;
+    }
+    while (text.length > 0 && is_blank(text.data[text.length - 1]))
+        text.length--;
+    return text;
+}
+
 bool text_is_control(const char *character)
 {
     const unsigned char *bytes = (const unsigned char *)character;
@@ -211,8 +227,9 @@ void buffer_add_int(struct buffer *buffer, int64_t value)
     size_t start = sizeof(digits);
     uint64_t rest = value < 0 ? -(uint64_t)value : (uint64_t)value;
     for (; rest >= 10; rest /= 100) {
-        start -= 2;
-        memcpy(digits + start, pairs + 2 * (rest % 100), 2);
+        const char *pair = pairs + 2 * (rest % 100);
+        digits[--start] = pair[1];
+        digits[--start] = pair[0];
     }
     if (rest > 0 || start == sizeof(digits))
         digits[--start] = (char)('0' + rest);

@@ -6,22 +6,6 @@
 
 #include "request_private.h"
 
-static bool is_blank(char c)
-{
-    return c == ' ' || c == '\t';
-}
-
-static struct text without_blanks(struct text text)
-{
-    while (text.length > 0 && is_blank(text.data[0])) {
-        text.data++;
-        text.length--;
-    }
-    while (text.length > 0 && is_blank(text.data[text.length - 1]))
-        text.length--;
-    return text;
-}
-
 /* Cuts the first pair off, and what divides it from the next. */
 static struct text take_pair(struct text *rest)
 {
@@ -41,8 +25,8 @@ static bool split_pair(struct text pair, struct text *name, struct text *value)
     if (equals == NULL)
         return false;
     size_t length = (size_t)(equals - pair.data);
-    *name = without_blanks((struct text){pair.data, length});
-    *value = without_blanks((struct text){equals + 1, pair.length - length - 1});
+    *name = text_trim((struct text){pair.data, length});
+    *value = text_trim((struct text){equals + 1, pair.length - length - 1});
     return true;
 }
 

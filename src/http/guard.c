@@ -115,14 +115,6 @@ static enum header find_known(struct text name)
     return HEADER_COUNT;
 }
 
-static struct text without_trailing_blanks(struct text value)
-{
-    while (value.length > 0 &&
-           (value.data[value.length - 1] == ' ' || value.data[value.length - 1] == '\t'))
-        value.length--;
-    return value;
-}
-
 /* What decides on framing must be spelled exactly; libmicrohttpd reads it as it stands. */
 static bool decides_framing(enum header header)
 {
@@ -143,7 +135,7 @@ static bool keep(struct headers *headers, enum header header, struct text value)
     struct text *slot = &headers->values[header];
     if (slot->data == NULL) {
         *slot = arena_copy(headers->arena,
-                           decides_framing(header) ? value : without_trailing_blanks(value));
+                           decides_framing(header) ? value : text_trim(value));
         return true;
     }
     if (known_headers[header].single)
@@ -254,16 +246,7 @@ bool guard_target(struct text target)
     return true;
 }
 
-static struct text without_blanks(struct text value)
-{
-    while (value.length > 0 && (value.data[0] == ' ' || value.data[0] == '\t')) {
-        value.data++;
-        value.length--;
-    }
-    return without_trailing_blanks(value);
-}
-
-static bool starts_with(struct text text, const char *prefix)
+static bool starts_in_any_case(struct text text, const char *prefix)
 {
     size_t length = strlen(prefix);
     return text.length >= length && strncasecmp(text.data, prefix, length) == 0;
@@ -277,28 +260,28 @@ static struct text take_parameter(struct text *rest)
     size_t step = end ? length + 1 : length;
     struct text parameter = {rest->data, length};
     *rest = (struct text){rest->data + step, rest->length - step};
-    return without_blanks(parameter);
+    return text_trim(parameter);
 }
 
 static bool is_other_charset(struct text parameter)
 {
     static const char name[] = "charset=";
     size_t length = sizeof(name) - 1;
-    if (!starts_with(parameter, name))
+    if (!starts_in_any_case(parameter, name))
         return false;
     struct text charset = {parameter.data + length, parameter.length - length};
     if (charset.length >= 2 && charset.data[0] == '"' && charset.data[charset.length - 1] == '"')
         charset = (struct text){charset.data + 1, charset.length - 2};
-    return charset.length != strlen("utf-8") || !starts_with(charset, "utf-8");
+    return charset.length != strlen("utf-8") || !starts_in_any_case(charset, "utf-8");
 }
 
 bool guard_media_type(struct text content_type, const char *type)
 {
     size_t length = strlen(type);
-    if (!starts_with(content_type, type))
+    if (!starts_in_any_case(content_type, type))
         return false;
     struct text rest =
-        without_blanks((struct text){content_type.data + length, content_type.length - length});
+        text_trim((struct text){content_type.data + length, content_type.length - length});
     if (rest.length > 0 && rest.data[0] != ';')
         return false;
     while (rest.length > 0)

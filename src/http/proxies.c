@@ -35,11 +35,6 @@ bool proxies_include(const struct proxies *proxies, const struct ip_address *add
     return false;
 }
 
-static bool is_blank(char c)
-{
-    return c == ' ' || c == '\t';
-}
-
 /* Cuts the last element off a comma-separated list. */
 static struct text take_last_hop(struct text *list)
 {
@@ -48,13 +43,7 @@ static struct text take_last_hop(struct text *list)
         begin--;
     struct text hop = {list->data + begin, list->length - begin};
     list->length = begin == 0 ? 0 : begin - 1;
-    while (hop.length > 0 && is_blank(hop.data[0])) {
-        hop.data++;
-        hop.length--;
-    }
-    while (hop.length > 0 && is_blank(hop.data[hop.length - 1]))
-        hop.length--;
-    return hop;
+    return text_trim(hop);
 }
 
 /* An address alone, as RFC 7239 (section 6) writes an IPv6 one, or either with a port. */

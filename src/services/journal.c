@@ -270,6 +270,11 @@ bool journal_find(struct journal *journal, const uint8_t owner[JOURNAL_OWNER],
     return journal_index_find(&journal->index, owner, session, created_ms, arena, ret);
 }
 
+void journal_prefetch(struct journal *journal, const uint8_t owner[JOURNAL_OWNER])
+{
+    journal_index_prefetch(&journal->index, owner);
+}
+
 struct revocation *journal_of_owner(struct journal *journal, const uint8_t owner[JOURNAL_OWNER],
                                     struct arena *arena, size_t *count)
 {

@@ -252,6 +252,11 @@ bool journal_index_find(struct journal_index *index, const uint8_t owner[JOURNAL
     return first != NULL;
 }
 
+void journal_index_prefetch(struct journal_index *index, const uint8_t owner[JOURNAL_OWNER])
+{
+    __builtin_prefetch(&index->counts[bucket_of(owner)]);
+}
+
 struct revocation *journal_index_of_owner(struct journal_index *index,
                                           const uint8_t owner[JOURNAL_OWNER], struct arena *arena,
                                           size_t *count)

@@ -57,6 +57,7 @@ enum journal_added journal_index_add(struct journal_index *index,
 bool journal_index_find(struct journal_index *index, const uint8_t owner[JOURNAL_OWNER],
                         const uint8_t session[JOURNAL_SESSION], int64_t created_ms,
                         struct arena *arena, struct revocation *ret);
+void journal_index_prefetch(struct journal_index *index, const uint8_t owner[JOURNAL_OWNER]);
 struct revocation *journal_index_of_owner(struct journal_index *index,
                                           const uint8_t owner[JOURNAL_OWNER], struct arena *arena,
                                           size_t *count);

@@ -487,8 +487,10 @@ static void ask_with_tenant(struct operation *operation)
 void session_expect(struct session_worker *worker, struct text token)
 {
     struct user_tag claimed;
-    if (token_claimed_owner(token, &claimed))
-        cache_prefetch(worker->service->cache, owner_bytes(&claimed), PREFETCH_CHAIN);
+    if (!token_claimed_owner(token, &claimed))
+        return;
+    cache_prefetch(worker->service->cache, owner_bytes(&claimed), PREFETCH_CHAIN);
+    journal_prefetch(worker->service->journal, owner_bytes(&claimed));
 }
 
 void session_validate(struct validate *validate)
