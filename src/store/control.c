@@ -13,7 +13,7 @@
 #include "log.h"
 #include "metrics.h"
 #include "sentinel.h"
-#include "watch.h"
+#include "watches.h"
 
 enum {
     ASK_TIMEOUT_MS = 300,      /* for one node to answer CLUSTER SLOTS */
