@@ -134,8 +134,7 @@ static bool keep(struct headers *headers, enum header header, struct text value)
 {
     struct text *slot = &headers->values[header];
     if (slot->data == NULL) {
-        *slot = arena_copy(headers->arena,
-                           decides_framing(header) ? value : text_trim(value));
+        *slot = arena_copy(headers->arena, decides_framing(header) ? value : text_trim(value));
         return true;
     }
     if (known_headers[header].single)

@@ -228,6 +228,12 @@ static enum verdict decide_by_scope(struct end_change *work, struct user_state *
     return end_all(work, state, edit, policy);
 }
 
+/* His token must be good, then. Any that we issued may end its own session. */
+static bool is_by_user(const struct end_change *work)
+{
+    return work->end->token.data && work->end->scope != END_PRESENTED;
+}
+
 static enum verdict decide_end(struct change *change, struct user_state *state, struct edit *edit)
 {
     struct end_change *work = (struct end_change *)change;
@@ -237,8 +243,7 @@ static enum verdict decide_end(struct change *change, struct user_state *state, 
     work->ended = arena_alloc(operation->arena, (state->session_count + state->grave_count + 1) *
                                                     sizeof(*work->ended));
     work->ended_count = 0;
-    bool as_user = work->end->token.data && work->end->scope != END_PRESENTED;
-    if (as_user && !operation_authenticate(operation, state, &work->token))
+    if (is_by_user(work) && !operation_authenticate(operation, state, &work->token))
         return CHANGE_DONE;
     enum verdict verdict = decide_by_scope(work, state, edit, &policy);
     if (verdict == CHANGE_WRITE)
@@ -331,12 +336,11 @@ static bool may_end_blindly(struct end_change *work)
         operation_refuse(&work->end->base, ERR_SESSION_NOT_FOUND, (struct text){0});
         return false;
     }
-    if (!end->token.data || end->scope == END_PRESENTED)
+    if (!is_by_user(work))
         return true;
     if (end->scope == END_ONE && !has_room(work))
         return false;
     return !revocation_refuses(&work->end->base, &work->token, ERR_TOKEN_INVALID) &&
-           !tenant_refuses(&work->end->base, work->token.session_id, ERR_TOKEN_INVALID) &&
            validate_vouches(&work->end->base, &work->token);
 }
 
@@ -400,7 +404,9 @@ static bool find_owner(struct end_change *work, struct user_tag *owner)
 static void end_with_tenant(struct operation *operation)
 {
     struct end_change *work = operation->domain;
-    if (operation->err != ERR_OK) {
+    if (operation->err != ERR_OK ||
+        (is_by_user(work) &&
+         tenant_refuses(operation, work->token.session_id, ERR_TOKEN_INVALID))) {
         end_operation(work);
     } else if (operation->tenancy_unknown) {
         /* Redis may answer for the user. But nobody knows how long his other sessions live: a

@@ -459,11 +459,23 @@ void tenant_enter_blindly(struct operation *operation, const uint8_t tag[TENANT_
 
 /* --- the cutoff --- */
 
+/* Is too little known? All sessions of the tenant may have been ended since. */
+static enum err check_age(const struct operation *operation)
+{
+    struct policy policy;
+    if (operation->tenancy_unknown || operation->tenancy_age_ms == 0)
+        return operation->tenancy_unknown;
+    operation_policy(operation, &policy);
+    return operation->tenancy_age_ms > policy.outage_grace * 1000 ? ERR_STORE_UNAVAILABLE : ERR_OK;
+}
+
 bool tenant_refuses(struct operation *operation, const uint8_t session_id[SESSION_ID], enum err err)
 {
     const struct tenant *tenant = operation->tenancy;
-    if (token_session_created_ms(session_id) >= tenant->not_before_ms)
-        return false;
+    if (token_session_created_ms(session_id) >= tenant->not_before_ms) {
+        operation->err = check_age(operation);
+        return operation->err != ERR_OK;
+    }
     struct tombstone tombstone = {
         .reason = arena_copy(operation->arena, tenant->reason),
         .actor = arena_copy(operation->arena, tenant->actor),

@@ -28,7 +28,9 @@ bool tenant_borrow(struct operation *operation, const uint8_t tag[TENANT_TAG]);
 void tenant_hold(struct operation *operation);
 void tenant_release(struct operation *operation);
 
-/* Refuses with `err` for a session that is older than the tenant's cutoff; false if it is not. */
+/* Refuses with `err` for a session that is older than the tenant's cutoff; with an error of the
+ * store where what is known of the tenant is older than outage.grace, or nothing is. False if its
+ * user may go on. */
 bool tenant_refuses(struct operation *operation, const uint8_t session_id[SESSION_ID],
                     enum err err);
 

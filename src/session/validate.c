@@ -462,22 +462,9 @@ static bool answer_at_once(struct validation *validation)
     return answered;
 }
 
-/* The tenant's sessions may all have been ended since, like any one of them. */
-static void check_tenancy_age(struct operation *operation)
-{
-    struct policy policy;
-    if (operation->tenancy_age_ms == 0)
-        return;
-    operation_policy(operation, &policy);
-    if (operation->tenancy_age_ms > policy.outage_grace * 1000)
-        operation->err = ERR_STORE_UNAVAILABLE;
-}
-
 static void ask_with_tenant(struct operation *operation)
 {
     struct validation *validation = operation->domain;
-    if (operation->err == ERR_OK)
-        check_tenancy_age(operation);
     if (operation->err != ERR_OK)
         end_validation(validation);
     else if (!answer_at_once(validation))

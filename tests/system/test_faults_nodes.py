@@ -10,8 +10,10 @@ from client import Redis, RedisError
 from faults import (AT_ONCE, BUDGET, breakers, cpu_seconds, freeze, frozen, is_gone, kill_9, pid_in,
                     process_state, proxied_service, readiness, trial_on, users_on, with_lives)
 from redis_servers import SLOW, wait_until
+from test_config import reload
 from test_faults_answers import tenant_slot
 from test_migration import migrate, percentile, slot_of
+from test_parallel import at_once
 
 # cluster-node-timeout of conf/redis.conf, the election, and what sessiond needs to see it
 FAILOVER = 2.0 + 2.5 + 1.0
@@ -153,6 +155,40 @@ def test_f02_users_of_other_masters_do_not_wait_for_the_state_of_their_tenant(tr
     held_up = [answer.seconds for _, answer in answers if answer.seconds > AT_ONCE]
     assert len(held_up) <= 8 < len(answers), (len(answers), held_up)
     wait_until(lambda: not trial.validate(logins[0], 1).json["stale"], 3 * SLOW, "all is known again")
+    trial.aftermath()
+
+
+@contextlib.contextmanager
+def without_grace(node):
+    grace = node.options.get("outage.grace", "15m")
+    node.write_config(outage__grace=0)
+    reload(node)
+    try:
+        yield
+    finally:
+        node.write_config(outage__grace=grace)
+        reload(node)
+
+
+def test_f02_whose_tenant_may_have_ended_all_sessions_does_nothing_with_a_token(trial, service):
+    """But a service may end sessions, and everybody his own."""
+    port, _ = trial.cluster.owner(tenant_slot(service))
+    other = next(other for other in trial.cluster.shards() if other != port)
+    user = users_on(service, trial.cluster, other, 1)[0]
+    login, victim = trial.login(user), trial.login(user)
+    token, refresh = login["access_token"], {"refresh_token": login["refresh_token"]}
+    calls = [("GET", "/v1/validate", None, token), ("GET", "/v1/devices", None, token),
+             ("POST", "/v1/refresh", refresh), ("POST", "/v1/logout-all", {}, token),
+             ("DELETE", f"/v1/devices/{victim['session_id']}", None, token),
+             ("PUT", "/v1/session/attributes", {"a": "b"}, token)]
+    trial.know_everywhere([login, victim])
+    with without_grace(service.nodes[1]), frozen(pid_in(trial.cluster, port)):
+        time.sleep(1.1)
+        answers = at_once(len(calls), lambda number: trial.call(*calls[number], node=1))
+        assert [answer.status for answer in answers] == [503] * len(calls), answers
+        assert trial.kick(victim, node=1).status == 200
+        assert trial.call("POST", "/v1/logout", None, token, node=1).status == 200
+        trial.living.remove(login)
     trial.aftermath()
 
 
