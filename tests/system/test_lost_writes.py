@@ -16,8 +16,7 @@ from probes import FULL, Probe, kick_of, log_in_all, validate_all, validation
 from redis_servers import SingleRedis, wait_until
 
 # A round is a master that is lost; each has a victim kicked through each node.
-ROUNDS = 20 if FULL else 3
-FROZEN_ROUNDS = 6 if FULL else 1
+ROUNDS, FROZEN_ROUNDS = (20, 20) if FULL else (3, 1)
 NODE_TIMEOUT_MS = 1000
 FAILOVER = 8  # seconds
 
