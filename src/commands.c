@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "log.h"
 #include "memory.h"
 #include "risks.h"
 #include "store.h"
@@ -17,9 +18,12 @@ static int print(const struct buffer *out)
     return written && fflush(stdout) == 0 ? EXIT_DONE : EXIT_RUNTIME;
 }
 
-static int refuse(const char *message)
+/* Says what an option must be, and what it is instead. */
+static int refuse(const char *wanted, const char *value)
 {
-    fprintf(stderr, "sessiond: %s\n", message);
+    char quoted[160];
+    fprintf(stderr, "sessiond: %s, not '%s'\n", wanted,
+            log_quote(quoted, sizeof(quoted), text_of(value)));
     return EXIT_USAGE;
 }
 
@@ -119,15 +123,16 @@ int command_keygen(const struct arguments *arguments)
 {
     unsigned bits = 0;
     if (!conf_is_name(text_of(arguments->name)))
-        return refuse("--name must be [a-z0-9][a-z0-9._-]{0,62}");
+        return refuse("--name must be [a-z0-9][a-z0-9._-]{0,62}", arguments->name);
     if (strcmp(arguments->tenant, "*") != 0 && !conf_is_name(text_of(arguments->tenant)))
-        return refuse("--tenant must be '*' or [a-z0-9][a-z0-9._-]{0,62}");
+        return refuse("--tenant must be '*' or [a-z0-9][a-z0-9._-]{0,62}", arguments->tenant);
     if (!conf_parse_scopes(text_of(arguments->scopes), &bits) || bits == 0) {
         return refuse("--scopes must be one or more of:"
 #define SCOPE(id, name, help) " " name
 #include "tbl/scopes.h"
 #undef SCOPE
-        );
+                      ,
+                      arguments->scopes);
     }
     struct service_key described = {
         .name = xstrdup(arguments->name), .tenant = xstrdup(arguments->tenant), .scopes = bits};
@@ -189,9 +194,10 @@ int command_keys(const struct arguments *arguments)
 {
     struct text user = text_of(arguments->user);
     if (!conf_is_name(text_of(arguments->tenant)))
-        return refuse("--tenant must be [a-z0-9][a-z0-9._-]{0,62}");
+        return refuse("--tenant must be [a-z0-9][a-z0-9._-]{0,62}", arguments->tenant);
     if (user.data != NULL && (user.length > 128 || !text_is_clean_utf8(user)))
-        return refuse("--user must be 1 to 128 bytes of UTF-8 without control characters");
+        return refuse("--user must be 1 to 128 bytes of UTF-8 without control characters",
+                      arguments->user);
     struct conf *conf = command_load_config(arguments->config ? arguments->config : DEFAULT_CONFIG);
     if (conf == NULL)
         return EXIT_USAGE;

@@ -288,12 +288,12 @@ static const struct refusal {
      ":2: hash must be 64 hexadecimal digits, as sessiond keygen prints them\n"},
     {KEY("a", HASH_A "00", "login", "acme"),
      ":2: hash must be 64 hexadecimal digits, as sessiond keygen prints them\n"},
-    {KEY("a", HASH_A, "login root", "acme"),
-     ":3: scopes must be words out of login validate manage policy introspect ops\n"},
+    {KEY("a", HASH_A, "login root", "acme"), ":3: scopes must be words out of login validate "
+                                             "manage policy introspect ops, not 'login root'\n"},
     {KEY("a", HASH_A, "", "acme"),
-     ":3: scopes must be words out of login validate manage policy introspect ops\n"},
+     ":3: scopes must be words out of login validate manage policy introspect ops, not ''\n"},
     {KEY("a", HASH_A, "login", "Acme"),
-     ":4: tenant must be * or the id of a tenant: [a-z0-9][a-z0-9._-]{0,62}\n"},
+     ":4: tenant must be * or the id of a tenant: [a-z0-9][a-z0-9._-]{0,62}, not 'Acme'\n"},
     {"[key:a]\ncolour = red\n",
      ":2: there is no option 'colour' of a key; there are hash, scopes, tenant\n"
      ":1: the key has no hash\n:1: the key has no scopes\n:1: the key has no tenant\n"},

@@ -85,10 +85,11 @@ static const struct key_option {
     const char *name;
     bool (*set)(struct service_key *key, struct text value);
     const char *wanted;
+    bool secret; /* somebody may have put the key itself there */
 } key_options[] = {
-    {"hash", set_hash, "64 hexadecimal digits, as sessiond keygen prints them"},
-    {"scopes", set_scopes, scope_words},
-    {"tenant", set_tenant, "* or the id of a tenant: [a-z0-9][a-z0-9._-]{0,62}"},
+    {"hash", set_hash, "64 hexadecimal digits, as sessiond keygen prints them", true},
+    {"scopes", set_scopes, scope_words, false},
+    {"tenant", set_tenant, "* or the id of a tenant: [a-z0-9][a-z0-9._-]{0,62}", false},
 };
 enum { KEY_OPTIONS = sizeof(key_options) / sizeof(key_options[0]) };
 
@@ -134,7 +135,9 @@ void conf_key_set(struct conf_report *report, struct conf_key_draft *draft, unsi
     }
     draft->seen |= 1u << index;
     if (!option->set(&draft->key, value)) {
-        conf_report_at(report, line, "%s must be %s", option->name, option->wanted);
+        log_quote(quoted, sizeof(quoted), value);
+        conf_report_at(report, line, option->secret ? "%s must be %s" : "%s must be %s, not '%s'",
+                       option->name, option->wanted, quoted);
         draft->refused = true;
     }
 }

@@ -156,6 +156,23 @@ def test_keygen_refuses_what_the_configuration_would(arguments):
     assert sessiond("keygen", *arguments).returncode != 0
 
 
+@pytest.mark.parametrize("arguments, words", [
+    (("keygen", "--name", "A b", "--scopes", "login", "--tenant", "a"),
+     "--name must be [a-z0-9][a-z0-9._-]{0,62}, not 'A b'"),
+    (("keygen", "--name", "a", "--scopes", "login fly", "--tenant", "a"),
+     "--scopes must be one or more of: login validate manage policy introspect ops, "
+     "not 'login fly'"),
+    (("keygen", "--name", "a", "--scopes", "login", "--tenant", "A"),
+     "--tenant must be '*' or [a-z0-9][a-z0-9._-]{0,62}, not 'A'"),
+    (("keys", "--tenant", "A"), "--tenant must be [a-z0-9][a-z0-9._-]{0,62}, not 'A'"),
+    (("keys", "--tenant", "a", "--user", "a\tb"),
+     "--user must be 1 to 128 bytes of UTF-8 without control characters, not 'a?b'"),
+])
+def test_a_value_that_the_command_line_refuses_is_told(arguments, words):
+    result = sessiond(*arguments)
+    assert result.returncode == 2 and result.stderr == f"sessiond: {words}\n", result
+
+
 # Reload.
 
 def reload(node, counter="sessiond_config_reloads_total"):
