@@ -64,7 +64,8 @@ struct json_field {
     int64_t maximum;
     const struct json_field *members; /* JSON_MEMBERS only */
     size_t member_count;
-    const char *meaning; /* JSON_INT: what must be there, in words that say more than its bounds */
+    /* JSON_INT, JSON_TEXT: what must be there, in words that say more than the bounds, or NULL. */
+    const char *meaning;
 };
 
 /* Reads a body of one object into *target, which the caller has zeroed. Everything read lives in

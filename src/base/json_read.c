@@ -28,13 +28,13 @@ static bool complain_unknown(const struct reader *reader, const char *prefix, co
                              const struct json_field *fields, size_t count)
 {
     char quoted[JSON_NAME_SHOWN + 4];
-    struct text known = TEXT("none");
+    struct text what = TEXT("is not known here; this call takes no members");
     for (size_t i = 0; i < count; i++) {
-        known = i == 0 ? text_of(fields[i].name)
-                       : arena_format(reader->arena, "%s, %s", known.data, fields[i].name);
+        what = i == 0
+                   ? arena_format(reader->arena, "is not known here; known are: %s", fields[i].name)
+                   : arena_format(reader->arena, "%s, %s", what.data, fields[i].name);
     }
-    return complain(reader, prefix, json_quote_name(quoted, name),
-                    arena_format(reader->arena, "is not known here; known are: %s", known.data));
+    return complain(reader, prefix, json_quote_name(quoted, name), what);
 }
 
 /* --- one function for each kind of member --- */
@@ -51,15 +51,20 @@ static bool text_fits(const json_t *value, int64_t minimum, int64_t maximum, str
            text_is_clean_utf8(*ret);
 }
 
-/* "of 1 to 128 bytes ", of 16 bytes, or nothing where only the body is bounded. */
-static struct text length_words(const struct reader *reader, const struct json_field *field)
+/* "a string of 1 to 128 bytes without…", of 16 bytes, or of no length where only the body is
+ * bounded; or what the row says. */
+static struct text text_words(const struct reader *reader, const struct json_field *field)
 {
-    if (field->minimum == field->maximum)
-        return arena_format(reader->arena, "of %" PRId64 " bytes ", field->minimum);
+    if (field->meaning)
+        return text_of(field->meaning);
     if (field->maximum >= INT32_MAX)
-        return TEXT("");
-    return arena_format(reader->arena, "of %" PRId64 " to %" PRId64 " bytes ", field->minimum,
-                        field->maximum);
+        return TEXT("a string without control characters");
+    struct text lengths = field->minimum == field->maximum
+                              ? arena_format(reader->arena, "%" PRId64, field->minimum)
+                              : arena_format(reader->arena, "%" PRId64 " to %" PRId64,
+                                             field->minimum, field->maximum);
+    return arena_format(reader->arena, "a string of %s bytes without control characters",
+                        lengths.data);
 }
 
 static bool read_text(const struct reader *reader, const char *prefix,
@@ -68,8 +73,7 @@ static bool read_text(const struct reader *reader, const char *prefix,
     struct text text;
     if (!text_fits(value, field->minimum, field->maximum, &text)) {
         return complain(reader, prefix, field->name,
-                        arena_format(reader->arena, "must be a string %swithout control characters",
-                                     length_words(reader, field).data));
+                        arena_format(reader->arena, "must be %s", text_words(reader, field).data));
     }
     *(struct text *)target = arena_copy(reader->arena, text);
     return true;

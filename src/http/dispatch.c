@@ -3,6 +3,7 @@
 
 #include <assert.h>
 #include <endian.h>
+#include <inttypes.h>
 #include <string.h>
 
 #include "answer.h"
@@ -178,19 +179,42 @@ static enum err find_route(struct request *request)
     return ERR_OK;
 }
 
+/* What is said of a parameter that is not among the allowed names, which stand in the table with
+ * blanks between them. */
+static struct text list_parameters(struct request *request, const char *allowed)
+{
+    if (allowed[0] == '\0')
+        return TEXT("is not known here; this call takes none");
+    struct text words = TEXT("is not known here; known are: ");
+    for (const char *at = allowed; *at != '\0';) {
+        int length = (int)strcspn(at, " ");
+        words = arena_format(&request->arena, "%s%s%.*s", words.data, at == allowed ? "" : ", ",
+                             length, at);
+        at += length + (int)strspn(at + length, " ");
+    }
+    return words;
+}
+
 /* A typing error in a query may not pass silently: without its tenant a call would mean another. */
 static enum err check_query(struct request *request)
 {
     const char *allowed = request->route->query;
-    struct text odd = {0};
-    if (allowed != NULL)
-        odd = match_query(request->query, allowed);
-    if (odd.data == NULL)
+    struct text odd = {0}, fault = {0};
+    switch (allowed == NULL ? QUERY_GOOD : match_query(request->query, allowed, &odd)) {
+    case QUERY_GOOD:
         return ERR_OK;
-    const char *known = allowed[0] == '\0' ? "none" : allowed;
-    struct text detail = arena_format(
-        &request->arena, "Query parameter \"%.*s\" is unknown or repeated; this call knows: %s",
-        odd.length > 64 ? 64 : (int)odd.length, odd.data, known);
+    case QUERY_UNKNOWN:
+        fault = list_parameters(request, allowed);
+        break;
+    case QUERY_NO_VALUE:
+        fault = TEXT("has no value");
+        break;
+    case QUERY_TWICE:
+        fault = TEXT("came twice");
+        break;
+    }
+    struct text detail = arena_format(&request->arena, "Query parameter \"%.*s\" %s",
+                                      odd.length > 64 ? 64 : (int)odd.length, odd.data, fault.data);
     return refuse(request, ERR_QUERY_INVALID, detail.data);
 }
 
@@ -198,6 +222,13 @@ static int64_t body_limit(const struct request *request)
 {
     int64_t limit = request->route == NULL ? -1 : request->route->body_limit;
     return limit < 0 ? request->conf->server_body_limit : limit;
+}
+
+static enum err refuse_size(struct request *request)
+{
+    struct text detail = arena_format(
+        &request->arena, "The body may have at most %" PRId64 " bytes", body_limit(request));
+    return refuse(request, ERR_TOO_LARGE, detail.data);
 }
 
 static bool has_body(const struct request *request)
@@ -209,7 +240,7 @@ static enum err check_body(struct request *request)
 {
     if (has_body(request) && request->route->body_limit == 0)
         return refuse(request, ERR_BODY_INVALID, "This call takes no body");
-    return request->private->framing.length > body_limit(request) ? ERR_TOO_LARGE : ERR_OK;
+    return request->private->framing.length > body_limit(request) ? refuse_size(request) : ERR_OK;
 }
 
 static enum err check_audit(const struct request *request)
@@ -273,7 +304,7 @@ static void take_body(struct request *request, const char *data, size_t length)
         return;
     if ((int64_t)(private->received.length + length) > body_limit(request)) {
         /* Only chunks can come here. There is no way to answer in the middle of them. */
-        private->refusal = ERR_TOO_LARGE;
+        private->refusal = refuse_size(request);
         private->close = true;
         return;
     }

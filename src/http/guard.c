@@ -137,8 +137,10 @@ static bool keep(struct headers *headers, enum header header, struct text value)
         *slot = arena_copy(headers->arena, decides_framing(header) ? value : text_trim(value));
         return true;
     }
-    if (known_headers[header].single)
-        return fail(headers, "A header that may come once came twice");
+    if (known_headers[header].single) {
+        return fail(headers,
+                    arena_format(headers->arena, "%s came twice", known_headers[header].name).data);
+    }
     const char *glue = glue_of(header);
     if (glue != NULL) {
         *slot = arena_format(headers->arena, "%.*s%s%.*s", (int)slot->length, slot->data, glue,

@@ -66,9 +66,9 @@ struct end_all_body {
 };
 
 static const struct json_field end_all_fields[] = {
-    FIELD(struct end_all_body, reason, "reason", JSON_TEXT, false, 1, 32),
-    FIELD(struct end_all_body, keep_session, "keep_session", JSON_TEXT, false, 2 * SESSION_ID,
-          2 * SESSION_ID),
+    FIELD_REASON(struct end_all_body),
+    FIELD_TEXT(struct end_all_body, keep_session, "keep_session", 2 * SESSION_ID, 2 * SESSION_ID,
+               SESSION_MEANING),
 };
 
 void handle_user_logout_all(struct request *request)
@@ -81,8 +81,7 @@ void handle_user_logout_all(struct request *request)
         !check_reason(request, body.reason, REASON_LOGGED_OUT, ERR_BODY_INVALID, &end->why))
         return;
     if (body.keep_session.data && !text_from_hex(kept, SESSION_ID, body.keep_session)) {
-        request_fail(request, ERR_BODY_INVALID,
-                     TEXT("\"keep_session\" must be a session id, 16 hexadecimal digits"),
+        request_fail(request, ERR_BODY_INVALID, TEXT("\"keep_session\" must be " SESSION_MEANING),
                      (struct text){0});
         return;
     }

@@ -22,14 +22,14 @@ static const struct json_field device_fields[] = {
 
 static const struct json_field login_fields[] = {
     FIELD(struct login_body, user_id, "user_id", JSON_TEXT, true, 1, USER_ID_MAX),
-    FIELD(struct login_body, tenant, "tenant", JSON_TEXT, false, 1, 63),
+    FIELD_TEXT(struct login_body, tenant, "tenant", 1, 63, TENANT_MEANING),
     FIELD(struct login_body, roles, "roles", JSON_TEXT_ARRAY, false, 0, ROLES_MAX),
     {.name = "device",
      .kind = JSON_MEMBERS,
      .offset = offsetof(struct login_body, device),
      .members = device_fields,
      .member_count = FIELD_COUNT(device_fields)},
-    FIELD(struct login_body, ip, "ip", JSON_TEXT, false, 2, ADDRESS_MAX),
+    FIELD_ADDRESS(struct login_body),
     FIELD(struct login_body, user_agent, "user_agent", JSON_TEXT, false, 0, INT32_MAX),
     FIELD(struct login_body, attributes, "attributes", JSON_ANY_OBJECT, false, 2, ATTRIBUTES_MAX),
     FIELD(struct login_body, second_factor, "second_factor", JSON_BOOLEAN, false, 0, 0),
@@ -178,7 +178,7 @@ struct validate_body {
 
 static const struct json_field validate_fields[] = {
     FIELD(struct validate_body, token, "token", JSON_TEXT, true, 1, 4096),
-    FIELD(struct validate_body, ip, "ip", JSON_TEXT, false, 2, ADDRESS_MAX),
+    FIELD_ADDRESS(struct validate_body),
     FIELD(struct validate_body, device_fingerprint, "device_fingerprint", JSON_TEXT, false, 0,
           FINGERPRINT_MAX),
     FIELD(struct validate_body, touch, "touch", JSON_BOOLEAN, false, 0, 0),
@@ -213,7 +213,7 @@ struct cookie_refresh {
 
 static const struct json_field refresh_fields[] = {
     FIELD(struct refresh_body, refresh_token, "refresh_token", JSON_TEXT, true, 1, 4096),
-    FIELD(struct refresh_body, ip, "ip", JSON_TEXT, false, 2, ADDRESS_MAX),
+    FIELD_ADDRESS(struct refresh_body),
     FIELD(struct refresh_body, device_fingerprint, "device_fingerprint", JSON_TEXT, false, 0,
           FINGERPRINT_MAX),
     FIELD(struct refresh_body, cookie, "cookie", JSON_BOOLEAN, false, 0, 0),

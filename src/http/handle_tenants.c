@@ -69,7 +69,7 @@ struct end_tenant_body {
 };
 
 static const struct json_field end_tenant_fields[] = {
-    FIELD(struct end_tenant_body, reason, "reason", JSON_TEXT, false, 1, 32),
+    FIELD_REASON(struct end_tenant_body),
 };
 
 void handle_tenant_logout_all(struct request *request)

@@ -44,7 +44,7 @@ struct freeze_body {
 };
 
 static const struct json_field freeze_fields[] = {
-    FIELD(struct freeze_body, reason, "reason", JSON_TEXT, false, 1, 32),
+    FIELD_REASON(struct freeze_body),
     {.name = "until",
      .kind = JSON_INT,
      .offset = offsetof(struct freeze_body, until),

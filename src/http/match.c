@@ -164,13 +164,18 @@ static bool came_before(struct text query, struct text name)
     return false;
 }
 
-struct text match_query(struct text query, const char *allowed)
+enum query_fault match_query(struct text query, const char *allowed, struct text *ret)
 {
     for (size_t at = 0, step; at < query.length; at += step) {
         struct text name = parameter_name((struct text){query.data + at, query.length - at}, &step);
-        bool has_value = at + name.length < query.length && name.data[name.length] == '=';
-        if (!has_value || !is_word_of(allowed, name) || came_before(query, name))
-            return name;
+        *ret = name;
+        if (!is_word_of(allowed, name))
+            return QUERY_UNKNOWN;
+        if (at + name.length >= query.length || name.data[name.length] != '=')
+            return QUERY_NO_VALUE;
+        if (came_before(query, name))
+            return QUERY_TWICE;
     }
-    return (struct text){0};
+    *ret = (struct text){0};
+    return QUERY_GOOD;
 }

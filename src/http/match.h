@@ -24,9 +24,10 @@ struct text match_path(struct text target, struct text *authority);
 enum match_result match_route(enum plane plane, struct text method, struct text path,
                               struct match *ret);
 
-/* The first parameter of the query whose name is not among the allowed (blank-separated), which
- * came before, or which has no value; absent if there is none. */
-struct text match_query(struct text query, const char *allowed);
+/* What is wrong with the first parameter of the query that is not among the allowed names
+ * (blank-separated), has no value, or came before; *ret is its name, absent if all are good. */
+enum query_fault { QUERY_GOOD, QUERY_UNKNOWN, QUERY_NO_VALUE, QUERY_TWICE };
+enum query_fault match_query(struct text query, const char *allowed, struct text *ret);
 
 /* Decodes %XX into `out`, which takes encoded.length bytes; '+' is a blank if `form`. Returns the
  * decoded text; absent if an escape is broken. */

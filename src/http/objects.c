@@ -199,7 +199,7 @@ bool check_address(struct request *request, struct text address)
     struct ip_address parsed;
     if (!address.data || ip_parse(address, &parsed))
         return true;
-    request_fail(request, ERR_BODY_INVALID, TEXT("\"ip\" must be an IPv4 or IPv6 address"),
+    request_fail(request, ERR_BODY_INVALID, TEXT("\"ip\" must be " ADDRESS_MEANING),
                  (struct text){0});
     return false;
 }
@@ -216,7 +216,7 @@ bool check_reason(struct request *request, struct text given, const char *otherw
         good = (given.data[i] >= 'a' && given.data[i] <= 'z') || given.data[i] == '_';
     *ret = given;
     if (!good)
-        request_fail(request, refusal, TEXT("\"reason\" must be 1 to 32 characters of a-z and _"),
+        request_fail(request, refusal, TEXT("\"reason\" must be " REASON_MEANING),
                      (struct text){0});
     return good;
 }

@@ -17,6 +17,18 @@
         .name = (label), .kind = (json_kind), .required = (is_required),        \
         .offset = offsetof(type, member), .minimum = (least), .maximum = (most) \
     }
+/* Texts with a form of their own, which their checks below say in the same words. */
+#define FIELD_TEXT(type, member, label, least, most, words)                                       \
+    {                                                                                             \
+        .name = (label), .kind = JSON_TEXT, .offset = offsetof(type, member), .minimum = (least), \
+        .maximum = (most), .meaning = (words)                                                     \
+    }
+#define FIELD_ADDRESS(type) FIELD_TEXT(type, ip, "ip", 2, ADDRESS_MAX, ADDRESS_MEANING)
+#define FIELD_REASON(type)  FIELD_TEXT(type, reason, "reason", 1, 32, REASON_MEANING)
+#define ADDRESS_MEANING     "an IPv4 or IPv6 address"
+#define REASON_MEANING      "1 to 32 characters of a-z and _"
+#define SESSION_MEANING     "a session id, 16 hexadecimal digits"
+#define TENANT_MEANING      "a text that matches [a-z0-9][a-z0-9._-]{0,62}"
 #define FIELD_COUNT(fields) (sizeof(fields) / sizeof((fields)[0]))
 
 /* *session*: an accepted validation. */

@@ -429,3 +429,58 @@ def test_a_bad_query_is_refused(shared, query):
     answer = shared.call("GET", f"/v1/users/someone?{query}", None, SERVICE)
     assert answer.status in (400, 403), answer
     check_problem(answer, answer.status, answer.code)
+
+
+FORMS = [
+    ("/v1/login", {"user_id": "a", "ip": 5}, '"ip" must be an IPv4 or IPv6 address'),
+    ("/v1/validate", {"token": "a", "ip": ""}, '"ip" must be an IPv4 or IPv6 address'),
+    ("/v1/refresh", {"refresh_token": "a", "ip": "x"}, '"ip" must be an IPv4 or IPv6 address'),
+    ("/v1/login", {"user_id": "a", "tenant": 7},
+     '"tenant" must be a text that matches [a-z0-9][a-z0-9._-]{0,62}'),
+    ("/v1/users/a/logout-all", {"keep_session": "zz"},
+     '"keep_session" must be a session id, 16 hexadecimal digits'),
+    ("/v1/users/a/logout-all", {"reason": 7}, '"reason" must be 1 to 32 characters of a-z and _'),
+    ("/v1/users/a/freeze", {"reason": ""}, '"reason" must be 1 to 32 characters of a-z and _'),
+]
+
+
+@pytest.mark.parametrize("path, body, words", FORMS)
+def test_a_member_with_a_form_of_its_own_is_told_that_form(shared, path, body, words):
+    answer = shared.call("POST", path, body, SERVICE)
+    assert check_problem(answer, 400, "body_invalid")["detail"] == words
+
+
+QUERIES = [
+    ("DELETE", "/v1/users/a/devices/0123456789abcdef", "why=x",
+     'Query parameter "why" is not known here; known are: tenant, reason'),
+    ("GET", "/v1/users/a", "tenant=a&tenant=a", 'Query parameter "tenant" came twice'),
+    ("GET", "/v1/users/a", "tenant", 'Query parameter "tenant" has no value'),
+    ("GET", "/problems/body_invalid", "x=1",
+     'Query parameter "x" is not known here; this call takes none'),
+]
+
+
+@pytest.mark.parametrize("method, path, query, words", QUERIES)
+def test_a_query_that_is_refused_is_told_what_is_wrong_with_it(shared, method, path, query, words):
+    answer = shared.call(method, f"{path}?{query}", None, SERVICE)
+    assert check_problem(answer, 400, "query_invalid")["detail"] == words
+
+
+def test_a_call_without_members_says_so(shared):
+    token = shared.login()["access_token"]
+    answer = shared.call("POST", "/v1/logout", {"all": True}, token)
+    detail = check_problem(answer, 400, "body_invalid")["detail"]
+    assert detail == '"all" is not known here; this call takes no members'
+
+
+def test_a_header_that_came_twice_is_named(shared):
+    with RawSocket(shared.node.port) as raw:
+        raw.send(b"GET /v1/validate HTTP/1.1\r\nHost: a\r\nX-Operator: a\r\nX-Operator: b\r\n\r\n")
+        answer = raw.answer()
+        assert answer.status == 400, answer
+        assert answer.json["detail"] == "X-Operator came twice", answer
+
+
+def test_a_body_that_is_too_large_is_told_the_limit(shared):
+    problem = check_problem(shared.try_login("x" * 17000), 413, "too_large")
+    assert problem["detail"] == "The body may have at most 16384 bytes", problem
