@@ -94,6 +94,8 @@ struct conf_bounds conf_bounds(size_t offset);
 const struct service_key *conf_find_key(const struct conf *conf, const uint8_t digest[32]);
 /* Bits for blank- or comma-separated scope names; false if one is unknown. */
 bool conf_parse_scopes(struct text words, unsigned *ret);
+/* Appends the names of the bits, a blank before each. */
+void conf_name_scopes(unsigned bits, struct buffer *out);
 /* True for what may name a service key or a tenant: [a-z0-9][a-z0-9._-]{0,62}. */
 bool conf_is_name(struct text name);
 /* Appends the section [key:NAME] of one key, as keygen prints it. */

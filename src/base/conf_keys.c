@@ -46,6 +46,13 @@ bool conf_parse_scopes(struct text words, unsigned *ret)
     return true;
 }
 
+void conf_name_scopes(unsigned bits, struct buffer *out)
+{
+    for (size_t i = 0; i < SCOPE_COUNT; i++)
+        if ((bits & scopes[i].bit) != 0)
+            buffer_addf(out, " %s", scopes[i].name);
+}
+
 static bool is_lower_or_digit(char c)
 {
     return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9');
@@ -196,8 +203,6 @@ void conf_dump_key(const struct service_key *key, struct buffer *out)
     char hash[2 * sizeof(key->digest)];
     text_to_hex(hash, key->digest, sizeof(key->digest));
     buffer_addf(out, "[key:%s]\nhash = %.*s\nscopes =", key->name, (int)sizeof(hash), hash);
-    for (size_t i = 0; i < SCOPE_COUNT; i++)
-        if ((key->scopes & scopes[i].bit) != 0)
-            buffer_addf(out, " %s", scopes[i].name);
+    conf_name_scopes(key->scopes, out);
     buffer_addf(out, "\ntenant = %s\n", key->tenant);
 }

@@ -98,6 +98,17 @@ static enum err accept_operator(struct request *request, struct text *detail)
     return ERR_OK;
 }
 
+static enum err refuse_scope(struct request *request, struct text *detail)
+{
+    struct buffer wanted = {0};
+    conf_name_scopes(request->route->scope, &wanted);
+    *detail =
+        arena_format(&request->arena, "The service key \"%s\" lacks the scope of this call:%.*s",
+                     request->caller.key->name, (int)wanted.length, wanted.data);
+    buffer_free(&wanted);
+    return ERR_SCOPE_MISSING;
+}
+
 static enum err establish_service(struct request *request, struct text presented,
                                   struct text *detail)
 {
@@ -106,7 +117,7 @@ static enum err establish_service(struct request *request, struct text presented
         return err;
     unsigned scope = request->route->scope;
     if ((request->caller.key->scopes & scope) != scope)
-        return ERR_SCOPE_MISSING;
+        return refuse_scope(request, detail);
     return accept_operator(request, detail);
 }
 

@@ -328,7 +328,9 @@ def test_a_key_does_only_what_its_scopes_allow(shared, call, key):
     if KEYS[key][1] == NEEDS[call]:
         assert answer.status in (200, 201, 404), answer
     else:
-        check_problem(answer, 403, "scope_missing")
+        problem = check_problem(answer, 403, "scope_missing")
+        words = f'The service key "{key}" lacks the scope of this call: {NEEDS[call]}'
+        assert problem["detail"] == words, problem
 
 
 @pytest.mark.parametrize("call", CALLS)
