@@ -123,13 +123,15 @@ static const struct demand_row {
     const char *refusal;
 } demands[] = {
     [DEMAND_SELF_DEVICES] = {offsetof(struct policy, self_devices),
-                             "self_service: users may not use devices here"},
+                             "self_service.devices: users may not list their devices here"},
     [DEMAND_SELF_KICK] = {offsetof(struct policy, self_kick),
-                          "self_service: users may not use kick here"},
-    [DEMAND_SELF_LOGOUT_ALL] = {offsetof(struct policy, self_logout_all),
-                                "self_service: users may not use logout_all here"},
-    [DEMAND_FORCE_LOGOUT] = {offsetof(struct policy, force_logout),
-                             "force_logout: the tenant's own keys may not end sessions here"},
+                          "self_service.kick: users may not log out one of their devices here"},
+    [DEMAND_SELF_LOGOUT_ALL] =
+        {offsetof(struct policy, self_logout_all),
+         "self_service.logout_all: users may not log out all their devices here"},
+    [DEMAND_FORCE_LOGOUT] =
+        {offsetof(struct policy, force_logout),
+         "force_logout: the tenant's own keys may not end sessions, freeze or unfreeze here"},
 };
 
 static void check_demand(struct operation *operation)

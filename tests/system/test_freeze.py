@@ -195,6 +195,7 @@ def test_where_tenants_may_not_force_logouts_their_keys_freeze_nobody(start):
     for call in (freeze, unfreeze):
         problem = check_problem(call(daemon, user), 403, "forbidden")
         assert "force_logout" in problem["detail"], problem
+        assert "unfreeze" in problem["detail"], problem
     assert daemon.is_alive(login["access_token"])
     assert freeze(daemon, user, key=ADMIN).status == 200
     check_dead(daemon.validate(login["access_token"]), "frozen")
