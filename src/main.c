@@ -123,7 +123,7 @@ static int take_word(struct parsed *parsed, const char *word)
     bool wants_file = parsed->command != NULL && parsed->command->file;
     if (wants_file && parsed->arguments.file == NULL && word[0] != '-')
         parsed->arguments.file = word;
-    else if (command != NULL && parsed->command == NULL)
+    else if (command != NULL && (parsed->command == NULL || command->run == command_help))
         parsed->command = command;
     else
         return refuse(word, "is not understood");
@@ -133,6 +133,8 @@ static int take_word(struct parsed *parsed, const char *word)
 static int check(const struct parsed *parsed)
 {
     const struct command *command = parsed->command;
+    if (command->run == command_help) /* behind whatever it was that somebody was not sure of */
+        return EXIT_DONE;
     for (size_t i = 0; i < OPTIONS; i++) {
         unsigned bit = 1u << i;
         if ((command->needed & bit) != 0 && (parsed->given & bit) == 0)

@@ -124,6 +124,13 @@ def test_version_and_help_are_printed():
         assert word in usage.stdout
 
 
+@pytest.mark.parametrize("words", ["keygen --help", "keys -h", "check-config --help",
+                                   "keygen --name a --help"])
+def test_help_is_there_behind_every_command(words):
+    result = sessiond(*words.split())
+    assert result.returncode == 0 and result.stdout.startswith("usage: "), result
+
+
 def test_help_says_what_each_scope_opens_and_what_is_kept_from_keys_of_a_tenant():
     usage = " ".join(sessiond("--help").stdout.split())
     for words in ("validate: validate tokens", "policy: set a tenant's policy, log the tenant out",
