@@ -11,6 +11,7 @@
 #include "cors.h"
 #include "log.h"
 #include "metrics.h"
+#include "objects.h"
 #include "rates.h"
 #include "worker.h"
 
@@ -208,9 +209,20 @@ static void find_address(struct request *request)
     request->caller.address = ip_print(&client, arena_alloc(&request->arena, INET6_ADDRSTRLEN));
 }
 
+/* No device has a longer one: bodies cannot tell it. */
+static bool check_fingerprint(const struct request *request, struct text *detail)
+{
+    bool good = request->private->headers.values[HEADER_FINGERPRINT].length <= FINGERPRINT_MAX;
+    if (!good)
+        *detail = TEXT("X-Device-Fingerprint must be at most 256 bytes");
+    return good;
+}
+
 enum err callers_establish(struct request *request, struct text *detail)
 {
     find_address(request);
+    if (!check_fingerprint(request, detail))
+        return ERR_HEADER_INVALID;
     enum access access = request->route->access;
     if (access == ACCESS_PUBLIC)
         return ERR_OK;

@@ -18,6 +18,7 @@ static const struct known_header {
     SECRET(HEADER_AUTHORIZATION, "Authorization", true),
     KNOWN(HEADER_CONTENT_LENGTH, "Content-Length", true),
     KNOWN(HEADER_CONTENT_TYPE, "Content-Type", true),
+    KNOWN(HEADER_CONTENT_ENCODING, "Content-Encoding", true),
     KNOWN(HEADER_TRANSFER_ENCODING, "Transfer-Encoding", true),
     SECRET(HEADER_SESSION_TOKEN, "X-Session-Token", true),
     KNOWN(HEADER_OPERATOR, "X-Operator", true),

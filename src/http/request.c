@@ -207,18 +207,29 @@ struct text request_query(struct request *request, const char *name)
     return (struct text){0};
 }
 
-bool request_is_of_type(struct request *request, const char *type)
+static bool refuse_type(struct request *request, const char *header, const char *wanted,
+                        struct text told)
 {
     enum { MOST_SHOWN = 64 };
-    struct text told = request->private->headers.values[HEADER_CONTENT_TYPE];
-    if (guard_media_type(told, type))
-        return true;
     struct text shown = text_cut(told, MOST_SHOWN);
     request_fail(request, ERR_MEDIA_TYPE,
-                 arena_format(&request->arena, "Content-Type must be %s in UTF-8, not \"%.*s\"",
-                              type, (int)shown.length, shown.data),
+                 arena_format(&request->arena, "%s must be %s, not \"%.*s\"", header, wanted,
+                              (int)shown.length, shown.data),
                  (struct text){0});
     return false;
+}
+
+bool request_is_of_type(struct request *request, const char *type)
+{
+    const struct text *values = request->private->headers.values;
+    struct text coding = values[HEADER_CONTENT_ENCODING];
+    if (coding.data && !text_equal(coding, TEXT("identity")))
+        return refuse_type(request, "Content-Encoding", "absent or identity", coding);
+    if (guard_media_type(values[HEADER_CONTENT_TYPE], type))
+        return true;
+    return refuse_type(request, "Content-Type",
+                       arena_format(&request->arena, "%s in UTF-8", type).data,
+                       values[HEADER_CONTENT_TYPE]);
 }
 
 static bool check_tags(struct request *request, const char *name, struct text tags)

@@ -96,9 +96,8 @@ struct text request_query(struct request *request, const char *name);
  * Content-Type application/json if there is a body. */
 bool request_read_body(struct request *request, const struct json_field *fields, size_t count,
                        void *target);
-/* Demands this Content-Type, in UTF-8; otherwise answers 415, to a PATCH with Accept-Patch, and
- * returns false.
- */
+/* Demands this Content-Type, in UTF-8 and uncompressed; otherwise answers 415, to a PATCH with
+ * Accept-Patch, and returns false. */
 bool request_is_of_type(struct request *request, const char *type);
 /* The media type of merge patches (RFC 7396), the one that PATCH takes here. */
 #define MERGE_PATCH "application/merge-patch+json"

@@ -167,6 +167,25 @@ def test_a_body_that_is_no_object_is_told_so(shared):
         assert detail == "The body must be a JSON object", (body, answer)
 
 
+@pytest.mark.parametrize("coding, status", [("gzip", 415), ("identity", 201)])
+def test_a_compressed_body_is_415_and_says_so(shared, coding, status):
+    answer = shared.try_login(unique(), headers={"Content-Encoding": coding})
+    assert answer.status == status, answer
+    if status == 415:
+        check_problem(answer, 415, "unsupported_media_type")
+        assert answer.json["detail"] == 'Content-Encoding must be absent or identity, not "gzip"'
+
+
+@pytest.mark.parametrize("length, status", [(256, 200), (257, 400)])
+def test_a_fingerprint_that_no_device_can_have_is_400(shared, length, status):
+    token = shared.login()["access_token"]
+    answer = shared.validate(token, headers={"X-Device-Fingerprint": "f" * length})
+    assert answer.status == status, answer
+    if status == 400:
+        check_problem(answer, 400, "header_invalid")
+        assert "X-Device-Fingerprint must be at most 256 bytes" == answer.json["detail"]
+
+
 @pytest.mark.parametrize("kind", ["application/json", "application/json; charset=utf-8",
                                   "Application/JSON", "application/json;charset=UTF-8",
                                   'application/json; charset="utf-8"'])
