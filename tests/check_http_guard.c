@@ -177,27 +177,31 @@ START_TEST(every_control_byte_is_found_wherever_it_stands_in_a_value)
 END_TEST
 
 /* A head in the library's buffer as it leaves it: `:` and line ends are NULs. */
-static bool places_pass(const char *head, size_t first, size_t first_value, size_t second,
-                        size_t second_value)
+static bool places_pass(const char *head, size_t length, size_t first, size_t first_value,
+                        size_t second, size_t second_value)
 {
     struct headers headers = {0};
     return guard_place(&headers, text_of(head + first), text_of(head + first_value)) &&
            guard_place(&headers, text_of(head + second), text_of(head + second_value)) &&
-           guard_end(&headers);
+           guard_end(&headers, (struct text){head, length});
 }
+
+#define PLACES_PASS(head, ...) places_pass(head, sizeof(head) - 1, __VA_ARGS__)
 
 START_TEST(headers_that_do_not_lie_as_they_came_are_refused)
 {
-    ck_assert(places_pass("A\0 1\0\0B\0\t 2\0\0\0\0", 0, 3, 6, 9));
-    ck_assert(places_pass("A\0\0\0B\0\0\0\0\0", 0, 2, 4, 6));
+    ck_assert(PLACES_PASS("A\0 1\0\0B\0\t 2\0\0\0\0", 0, 3, 6, 9));
+    ck_assert(PLACES_PASS("A\0\0\0B\0\0\0\0\0", 0, 2, 4, 6));
     /* Folded: the name, glued together, lies elsewhere. */
-    ck_assert(!places_pass("A\0 1\0\0B\0 2\0\0\0\0 Bfold", 0, 3, 15, 8));
-    ck_assert(!places_pass("Bfold\0A\0 1\0\0B\0 2\0\0\0\0", 6, 9, 0, 14));
+    ck_assert(!PLACES_PASS("A\0 1\0\0B\0 2\0\0\0\0 Bfold", 0, 3, 15, 8));
+    ck_assert(!PLACES_PASS("Bfold\0A\0 1\0\0B\0 2\0\0\0\0", 6, 9, 0, 14));
     /* A NUL in the first value, in the last; a lone LF; a line without a name. */
-    ck_assert(!places_pass("A\0 1\0x\0\0B\0 2\0\0\0\0", 0, 3, 8, 11));
-    ck_assert(!places_pass("A\0 1\0\0B\0 2\0x\0\0\0\0", 0, 3, 6, 9));
-    ck_assert(!places_pass("A\0 1\0B\0 2\0\0\0\0", 0, 3, 5, 8));
-    ck_assert(!places_pass("A\0 1\0\0B\0 2\0\0\0 x\0\0", 0, 3, 6, 9));
+    ck_assert(!PLACES_PASS("A\0 1\0x\0\0B\0 2\0\0\0\0", 0, 3, 8, 11));
+    ck_assert(!PLACES_PASS("A\0 1\0\0B\0 2\0x\0\0\0\0", 0, 3, 6, 9));
+    ck_assert(!PLACES_PASS("A\0 1\0B\0 2\0\0\0\0", 0, 3, 5, 8));
+    ck_assert(!PLACES_PASS("A\0 1\0\0B\0 2\0\0\0 x\0\0", 0, 3, 6, 9));
+    /* A lone LF behind the last, where nothing has come yet. */
+    ck_assert(!places_pass("A\0 1\0\0B\0 2\0\0\0\0", 12, 0, 3, 6, 9));
 }
 END_TEST
 

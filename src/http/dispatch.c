@@ -59,10 +59,15 @@ static enum MHD_Result wipe_cookie(void *user, enum MHD_ValueKind kind, const ch
     return MHD_YES;
 }
 
-static void take_headers(struct request *request)
+/* A fault is kept in the headers. The method is the first thing in the head. */
+static void take_headers(struct request *request, const char *method)
 {
     struct headers *headers = &request->private->headers;
+    size_t length =
+        MHD_get_connection_info(request->connection, MHD_CONNECTION_INFO_REQUEST_HEADER_SIZE)
+            ->header_size;
     MHD_get_connection_values_n(request->connection, MHD_HEADER_KIND, take_header, headers);
+    (void)guard_end(headers, (struct text){method, length});
     if (headers->values[HEADER_COOKIE].data)
         MHD_get_connection_values_n(request->connection, MHD_COOKIE_KIND, wipe_cookie, NULL);
 }
@@ -113,8 +118,7 @@ static enum err check_form(struct request *request, const char *version)
 {
     struct request_private *private = request->private;
     bool http_1_1 = strcmp(version, MHD_HTTP_VERSION_1_1) == 0;
-    bool framed = guard_end(&private->headers) &&
-                  guard_framing(&private->headers, http_1_1, &private->framing);
+    bool framed = guard_framing(&private->headers, http_1_1, &private->framing);
     if (framed && guard_target(request->path) && guard_target(request->query))
         return ERR_OK;
     /* Where this request ends and whether there is another one behind it is anybody's guess. */
@@ -276,7 +280,7 @@ static void begin(struct request *request, const char *target, const char *metho
     request->caller.peer = arena_copy(&request->arena, private->client->peer);
     request->wall_ms = clock_wall_ms();
     request->deadline_ms = request->begun_ns / 1000000 + request->conf->redis_timeout;
-    take_headers(request);
+    take_headers(request, method);
     take_target(request, target);
     identify(request);
     cors_note(request);

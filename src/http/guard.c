@@ -170,10 +170,13 @@ bool guard_place(struct headers *headers, struct text name, struct text value)
     return placed || fail(headers, "A header line is folded, has a NUL, or does not end in CR LF");
 }
 
-bool guard_end(struct headers *headers)
+bool guard_end(struct headers *headers, struct text head)
 {
     static const char ended[4] = {0};
-    return !headers->line_end || memcmp(headers->line_end, ended, sizeof(ended)) == 0 ||
+    const char *line_end = headers->line_end;
+    return !line_end ||
+           (line_end + sizeof(ended) == head.data + head.length &&
+            memcmp(line_end, ended, sizeof(ended)) == 0) ||
            fail(headers, "The headers do not end in an empty line");
 }
 

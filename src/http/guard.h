@@ -48,8 +48,9 @@ struct headers {
  * it, cuts a value at a NUL, and takes a line without a name for the end of the headers: wherever
  * its reading differs from the sender's, the bytes do not lie like this. False with a fault. */
 bool guard_place(struct headers *headers, struct text name, struct text value);
-/* The same for what follows the last header: the empty line. */
-bool guard_end(struct headers *headers);
+/* The same for what follows the last header: the empty line. `head` is the whole head as the
+ * library counts it, from the method on: behind it may lie NULs that nobody sent. */
+bool guard_end(struct headers *headers, struct text head);
 
 /* Takes one header; false once there is a fault. Of credentials the value is wiped where it lies,
  * which must be memory of a request: libmicrohttpd gives that back as it is when the connection

@@ -30,6 +30,7 @@ struct validation {
     struct shown_context context; /* where it comes from ... */
     unsigned breaches;            /* ... and what of that the session is not bound to */
     struct found_session *found;
+    bool bound;       /* Redis was asked what the session is bound to, too */
     bool asked_again; /* after another address was adopted meanwhile */
 };
 
@@ -274,7 +275,8 @@ bool validate_vouches(struct operation *operation, const struct token *token)
 static void ask_redis(struct validation *validation, bool alone);
 
 /* What is next: the answer; another look, since who joined another one's read may have the token of
- * a refresh that came after it, or be bound to more since; or something that is under way. */
+ * a refresh that came after it, or be bound to more since, and a policy that was heard of meanwhile
+ * may look at bounds that were not asked for; or something that is under way. */
 enum next { NEXT_ANSWER, NEXT_ASK_AGAIN, NEXT_WAIT };
 
 static void challenged(struct operation *operation)
@@ -349,7 +351,7 @@ static enum next accept_found(struct validation *validation, struct text value)
         accept_session(validation, &cached, &policy, FROM_REDIS);
         return NEXT_ANSWER;
     }
-    if (validation->waiter.joined)
+    if (validation->waiter.joined || (bond == BOND_UNKNOWN && !validation->bound))
         return NEXT_ASK_AGAIN;
     cached_note(operation, &cached);
     if (!reason.data)
@@ -430,6 +432,7 @@ static void ask_redis(struct validation *validation, bool alone)
     const struct token *token = &validation->validate->parsed;
     struct policy policy;
     operation_policy(operation, &policy);
+    validation->bound = binding_counts(&policy);
     struct lookup_request request = {
         .owner = &token->owner,
         .session_id = token->session_id,
@@ -438,7 +441,7 @@ static void ask_redis(struct validation *validation, bool alone)
         .known_version = validation->known_version,
         .known_seen_s = validation->known_seen_s,
         .alone = alone,
-        .bound = binding_counts(&policy),
+        .bound = validation->bound,
         .cache_quota = lookup_quota(&policy),
         .deadline_ms = operation->deadline_ms,
     };
@@ -491,7 +494,7 @@ void session_validate(struct validate *validate)
     }
     struct cache *cache = operation->context->worker->service->cache;
     cache_prefetch(cache, owner_bytes(&token->owner), PREFETCH_ENTRY);
-    struct validation *validation = arena_alloc(operation->arena, sizeof(*validation));
+    struct validation *validation = arena_zalloc(operation->arena, sizeof(*validation));
     validation->validate = validate;
     memcpy(validation->key.owner, &token->owner, CACHE_OWNER);
     memcpy(validation->key.session, token->session_id, CACHE_SESSION);

@@ -287,6 +287,21 @@ def test_asking_for_what_is_pending_begins_nothing(stepup):
     step_up(stepup, login["access_token"], ip=CAFE)
 
 
+def test_who_was_slower_to_be_adopted_is_asked_to_verify(workspace, cluster, monkeypatch):
+    """The first address of a family is adopted, another one is somebody else's: maybe the user's.
+    In memory that is not zero at first, as after some days of work."""
+    monkeypatch.setenv("MALLOC_PERTURB_", "85")
+    daemons = bound_daemon(workspace, cluster, "step-up-race", 1, policy__bind_ip="verify")
+    daemon = next(daemons)
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        for _ in range(10):
+            token = daemon.login(ip=HOME)["access_token"]
+            answers = pool.map(lambda n: seen_from(daemon, token, f"2001:db8:{n}::1"), range(10, 18))
+            codes = sorted(answer.json.get("code", "adopted") for answer in answers)
+            assert codes == ["adopted"] + 7 * ["verification_required"], codes
+    assert next(daemons, None) is None
+
+
 @pytest.mark.parametrize("one,other", [("203.0.113.9", "203.0.113.77"),
                                        ("2001:db8:2::9", "2001:db8:2:ffff::1")])
 def test_a_place_is_a_network_not_an_address(stepup, one, other):

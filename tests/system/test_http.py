@@ -346,6 +346,16 @@ def test_bad_framing_gets_one_400_and_the_connection_is_closed(shared, what):
     assert b"content-length" in data.lower() and data.lower().count(b"connection: close") == 1
 
 
+@pytest.mark.parametrize("end", [b"\n\n", b"\r\n\n", b"\n\r\n"])
+def test_a_head_that_does_not_end_in_cr_lf_is_refused_before_anything_follows(shared, end):
+    """To who knows CR LF alone, what follows belongs to this head; it may come in another packet."""
+    with RawSocket(shared.node.port) as raw:
+        raw.send(head("GET", "/v1/validate", "X-A: b")[:-4] + end)
+        data, closed = raw.closed_within(10)
+    assert statuses(data) == [400], data
+    assert closed, "the connection stays open"
+
+
 # libmicrohttpd refuses these itself, with a text of its own, some with the head sent twice.
 BROKEN = {
     "no Host": head("GET", "/v1/validate", host=None),

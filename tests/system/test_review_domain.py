@@ -8,7 +8,7 @@ import time
 import pytest
 
 from client import Redis
-from daemon import Daemon, unique
+from daemon import ADMIN, Daemon, unique
 from probes import FULL
 from proxy import ProxyLoop
 from redis_servers import SLOW, SingleRedis, free_port, wait_until
@@ -187,6 +187,23 @@ def test_redis_that_is_slow_is_waited_for_where_what_is_known_of_the_tenant_may_
         with pair.proxy.fault("delay", whom="client", ms=180):
             answer = pair.behind.validate(token)
     assert answer.status == 200 and answer.json["stale"] is False, answer
+
+
+@pytest.mark.parametrize("ip, said", [("198.51.100.7", None), ("203.0.113.9", "binding")])
+def test_who_hears_meanwhile_that_sessions_are_bound_now_judges_by_that(pair, ip, said):
+    """The session is asked for under a policy that does not look at where it is used from."""
+    pair.behind.node.write_config(redis__timeout="1200ms")
+    reload(pair.behind.node)
+    token = pair.direct.login(ip="198.51.100.7")["access_token"]
+    assert pair.behind.is_alive(token)
+    with pair.proxy.fault("blackhole", whom="watch"):
+        time.sleep(1.2)  # nothing is proven any more
+        changed = pair.direct.call("PUT", "/v1/tenants/default/policy", {"bind": {"ip": "strict"}},
+                                   ADMIN)
+        assert changed.status == 200, changed
+        with pair.proxy.fault("delay", whom="client", ms=350):
+            answer = pair.behind.check(token, ip=ip)
+    assert answer.status == 200 and answer.json.get("reason") == said, answer
 
 
 def test_a_user_cannot_fill_the_journal_with_names_in_an_outage(pair):
