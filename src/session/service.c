@@ -162,7 +162,7 @@ void session_worker_close(struct session_worker **worker)
     journal_flush(gone->writer);
     journal_writer_destroy(&gone->writer);
     assert(!gone->changes);
-    assert(!gone->tenant_reads);
+    assert(gone->tenant_read_count == 0);
     lookup_free_idle(gone);
     tenants_view_destroy(&gone->tenants);
     uv_close((uv_handle_t *)&gone->wake, wake_closed);

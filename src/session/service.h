@@ -34,7 +34,7 @@ struct session_service {
 
 /* Slots of tenants' keys, by tag, so that they are not hashed for each request; and until when it
  * counts that Redis was asked for the tenant in vain. */
-#define TENANT_SLOTS 64
+#define TENANT_ROWS 1024
 struct tenant_slot {
     uint8_t tag[TENANT_TAG];
     uint16_t slot;           /* counted from 1; 0: none is kept here */
@@ -53,9 +53,10 @@ struct session_worker {
     struct lookup *lookups[LOOKUP_ROWS];
     struct lookup *idle_lookups;
     struct tenants_view *tenants;
-    struct tenant_slot tenant_slots[TENANT_SLOTS];
-    struct tenant_read *tenant_reads; /* under way, see tenant.c */
-    bool restores_tenant;             /* one is under way, see tenant_change.h */
+    struct tenant_slot tenant_slots[TENANT_ROWS];
+    struct tenant_read *tenant_reads[TENANT_ROWS]; /* under way, by tag, see tenant.c */
+    size_t tenant_read_count;
+    bool restores_tenant; /* one is under way, see tenant_change.h */
 };
 
 /* True if what was read from this slot under a generation is known to hold now. */

@@ -43,9 +43,15 @@ struct tenant_read {
 
 /* --- the table --- */
 
+/* Tags are keyed hashes: any bits are as good as others. */
+static size_t row_of(const uint8_t tag[TENANT_TAG])
+{
+    return ((size_t)tag[0] << 8 | tag[1]) % TENANT_ROWS;
+}
+
 static struct tenant_slot *kept_slot(struct session_worker *worker, const uint8_t tag[TENANT_TAG])
 {
-    struct tenant_slot *kept = &worker->tenant_slots[tag[0] % TENANT_SLOTS];
+    struct tenant_slot *kept = &worker->tenant_slots[row_of(tag)];
     if (kept->slot == 0 || memcmp(kept->tag, tag, TENANT_TAG) != 0) {
         char key[TENANT_KEY_LENGTH];
         tenant_key(tag, key);
@@ -256,10 +262,11 @@ static void on_patience(uv_timer_t *patience)
     struct session_worker *worker = patience->data;
     struct tenant_waiter *impatient = NULL;
     int64_t now_ms = clock_monotonic_ms(), next_ms = INT64_MAX;
-    for (struct tenant_read *read = worker->tenant_reads; read; read = read->next) {
-        int64_t its_ms = take_impatient(read, now_ms, &impatient);
-        next_ms = its_ms < next_ms ? its_ms : next_ms;
-    }
+    for (size_t row = 0; row < TENANT_ROWS; row++)
+        for (struct tenant_read *read = worker->tenant_reads[row]; read; read = read->next) {
+            int64_t its_ms = take_impatient(read, now_ms, &impatient);
+            next_ms = its_ms < next_ms ? its_ms : next_ms;
+        }
     watch_patience(worker, next_ms);
     /* Last, since whoever goes on may begin reads, or be the end of some. */
     go_on_all(impatient, ERR_STORE_TIMEOUT);
@@ -331,10 +338,11 @@ static void hand_out(struct tenant_read *read, struct tenant *tenant)
 
 static void leave_list(struct tenant_read *read)
 {
-    struct tenant_read **at = &read->worker->tenant_reads;
+    struct tenant_read **at = &read->worker->tenant_reads[row_of(read->tag)];
     while (*at != read)
         at = &(*at)->next;
     *at = read->next;
+    read->worker->tenant_read_count--;
 }
 
 static void read_done(struct store_call *call, enum err err, const struct store_reply *reply)
@@ -359,7 +367,7 @@ static void read_done(struct store_call *call, enum err err, const struct store_
 /* Who asks now may not be given what was read before a change that it must see. */
 static struct tenant_read *find_read(struct session_worker *worker, const uint8_t tag[TENANT_TAG])
 {
-    struct tenant_read *read = worker->tenant_reads;
+    struct tenant_read *read = worker->tenant_reads[row_of(tag)];
     while (read && (memcmp(read->tag, tag, TENANT_TAG) != 0 ||
                     read->ticket != tenants_ticket(worker->service->tenants, tag)))
         read = read->next;
@@ -376,8 +384,9 @@ static struct tenant_read *begin_read(struct operation *operation, const uint8_t
     read->waiters_end = &read->waiters;
     memcpy(read->tag, tag, TENANT_TAG);
     tenant_key(tag, read->key);
-    read->next = worker->tenant_reads;
-    worker->tenant_reads = read;
+    read->next = worker->tenant_reads[row_of(tag)];
+    worker->tenant_reads[row_of(tag)] = read;
+    worker->tenant_read_count++;
     read->arguments[0] = TEXT("GET");
     read->arguments[1] = (struct text){read->key, TENANT_KEY_LENGTH};
     /* The ticket comes first: a change after it is not missed by either. */
