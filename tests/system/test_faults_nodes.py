@@ -17,6 +17,7 @@ from test_parallel import at_once
 
 # cluster-node-timeout of conf/redis.conf, the election, and what sessiond needs to see it
 FAILOVER = 2.0 + 2.5 + 1.0
+PATIENCE = 0.5 / 4  # with a server that has the state of the tenant only
 
 
 @pytest.fixture(scope="module")
@@ -68,11 +69,14 @@ class Scene:
                 answer = self.trial.validate(login, 1)
                 assert answer.status == 503 and answer.seconds < BUDGET, (answer, answer.seconds)
             answer = self.trial.try_login(self.healthy[0]["user_id"], node=1)
-            assert answer.status == 201 and answer.seconds < 2 * AT_ONCE, (answer, answer.seconds)
+            assert answer.status == 201, answer
+            assert answer.seconds < PATIENCE + 2 * AT_ONCE, answer.seconds
             quick.append(answer.seconds)
             self.trial.kick(self.trial.living[-1])
-        # Nobody waits for the frozen one; a machine that is busy may keep a few waiting.
-        assert percentile(quick, 0.9) < AT_ONCE and max(quick) < BUDGET / 2, sorted(quick)[-5:]
+        # Nobody waits for the frozen one, but who asks first for the state of the tenant, if that
+        # lies there, and not for long; a machine that is busy may keep a few waiting.
+        quick.sort()
+        assert percentile(quick[:-1], 0.9) < AT_ONCE and quick[-1] < BUDGET / 2, quick[-5:]
         # Held up are those before a breaker opens, and later the few that probe the server.
         held_up = sum(seconds > AT_ONCE for seconds in cached)
         assert percentile(cached, 0.5) < AT_ONCE and held_up <= 8 * seconds, cached
