@@ -39,6 +39,8 @@ class Scene:
         daemon, cluster = trial.daemon, trial.cluster
         self.trial = trial
         self.port = sorted(wait_until(lambda: with_replicas(cluster), 10, "replicas"))[0]
+        # Who asks first for the state of the tenant waits a little, if it lies there.
+        self.first_waits = int(cluster.owner(tenant_slot(daemon))[0] == self.port)
         names = users_on(daemon, cluster, self.port, 5)
         others = [port for port in cluster.shards() if port != self.port]
         self.seen = [trial.login(name) for name in names[:2]]
@@ -70,13 +72,13 @@ class Scene:
                 assert answer.status == 503 and answer.seconds < BUDGET, (answer, answer.seconds)
             answer = self.trial.try_login(self.healthy[0]["user_id"], node=1)
             assert answer.status == 201, answer
-            assert answer.seconds < PATIENCE + 2 * AT_ONCE, answer.seconds
+            assert answer.seconds < self.first_waits * PATIENCE + 2 * AT_ONCE, answer.seconds
             quick.append(answer.seconds)
             self.trial.kick(self.trial.living[-1])
-        # Nobody waits for the frozen one, but who asks first for the state of the tenant, if that
-        # lies there, and not for long; a machine that is busy may keep a few waiting.
+        # Nobody else waits for the frozen one; a machine that is busy may keep a few waiting.
         quick.sort()
-        assert percentile(quick[:-1], 0.9) < AT_ONCE and quick[-1] < BUDGET / 2, quick[-5:]
+        others = quick[:len(quick) - self.first_waits]
+        assert percentile(others, 0.9) < AT_ONCE and quick[-1] < BUDGET / 2, quick[-5:]
         # Held up are those before a breaker opens, and later the few that probe the server.
         held_up = sum(seconds > AT_ONCE for seconds in cached)
         assert percentile(cached, 0.5) < AT_ONCE and held_up <= 8 * seconds, cached
