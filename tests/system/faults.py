@@ -15,6 +15,7 @@ import time
 from checks import check_problem
 from client import RedisError
 from daemon import BINARY, SERVICE, Daemon, unique
+from probes import percentile
 from redis_servers import ROOT, SLOW, ProxiedCluster, process_id, wait_until
 from test_migration import slot_of
 from test_validate import never_issued
@@ -27,6 +28,15 @@ AT_ONCE = 0.06 * SLOW
 HEARD = 1.2 * SLOW
 TIMES = dict(redis__timeout="500ms", redis__connect_timeout="300ms")
 BROKEN = (OSError, http.client.HTTPException)
+
+
+def check_at_once(times, first_waits=0):
+    """These answers waited for no server that is hurt, but for the first_waits that may wait for the
+    state of their tenant. A machine that is busy may keep one in ten waiting, and one of them long."""
+    times = sorted(times)
+    others = times[:len(times) - first_waits]
+    assert percentile(others, 0.9) < AT_ONCE, others
+    assert others[-2] < BUDGET / 2 and times[-1] < BUDGET, times[-5:]
 
 
 # --- processes ------------------------------------------------------------------------------------
