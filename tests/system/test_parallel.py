@@ -22,9 +22,10 @@ def three(workspace, cluster):
         daemon.kill()
 
 
-def at_once(count, function):
-    """Calls function(n) in as many threads, all released at the same moment."""
-    gate = threading.Barrier(count)
+def at_once(count, function, just_before=None):
+    """Calls function(n) in as many threads, all released at the same moment, just before which all
+    stand ready and one of them calls just_before()."""
+    gate = threading.Barrier(count, just_before)
 
     def run(n):
         gate.wait()
