@@ -275,6 +275,42 @@ START_TEST(threads_that_share_a_name_share_its_rate_exactly)
 }
 END_TEST
 
+/* Each thread asks once for a name that is new, all at the same moment. */
+enum { MEETINGS = 20000 };
+
+struct meeting {
+    pthread_barrier_t barrier;
+    struct ratelimit *tables[MEETINGS];
+};
+
+static void *meet(void *argument)
+{
+    struct meeting *meeting = argument;
+    const struct rate once = {.count = 1, .per_ms = 3600000, .burst = 1};
+    size_t count = 0;
+    pthread_barrier_wait(&meeting->barrier);
+    for (int i = 0; i < MEETINGS; i++)
+        count += ratelimit_take(meeting->tables[i], "new", 3, once, START).allowed;
+    atomic_fetch_add(&passed, count);
+    return NULL;
+}
+
+START_TEST(a_name_that_threads_meet_at_the_same_moment_gets_one_cell)
+{
+    static struct meeting meeting;
+    pthread_barrier_init(&meeting.barrier, NULL, THREADS);
+    for (int round = 0; round < 20; round++) {
+        for (int i = 0; i < MEETINGS; i++)
+            meeting.tables[i] = ratelimit_create(1);
+        run_threads(meet, &meeting);
+        for (int i = 0; i < MEETINGS; i++)
+            ratelimit_destroy(&meeting.tables[i]);
+        ck_assert_uint_eq(atomic_load(&passed), MEETINGS);
+    }
+    pthread_barrier_destroy(&meeting.barrier);
+}
+END_TEST
+
 static void *crowd(void *argument)
 {
     struct ratelimit *table = argument;
@@ -315,6 +351,7 @@ int main(void)
     tcase_add_test(tcase, those_who_are_over_are_kept_while_others_come_and_go);
     tcase_add_test(tcase, the_smallest_table_works);
     tcase_add_test(tcase, threads_that_share_a_name_share_its_rate_exactly);
+    tcase_add_test(tcase, a_name_that_threads_meet_at_the_same_moment_gets_one_cell);
     tcase_add_test(tcase, threads_that_fight_for_cells_neither_hang_nor_starve);
     suite_add_tcase(suite, tcase);
     return support_run(suite);

@@ -7,8 +7,9 @@
  *
  * Races: a taker reads the time, then the name, and exchanges the time that it has read. If the
  * cell is given up in between, the exchange fails or, rarely, counts that event for the newcomer.
- * Two threads that meet a name for the first time choose the same cell unless the bucket changes
- * meanwhile; a name that got two cells is found in the first, and the other one passes. */
+ * Two threads that meet a name for the first time choose the same cell: the first empty one, or that
+ * which one of them was quicker to take. Only in a full bucket that changes meanwhile they may choose
+ * two; the name is then found in the first, and what the other counted is lost. */
 #include "ratelimit.h"
 
 #include <assert.h>
@@ -153,13 +154,15 @@ struct seen {
     int64_t due;
 };
 
-static struct seen look_for_victim(struct cell *bucket)
+/* The cell to give to a name: that which another thread has given it meanwhile, an empty one, or
+ * that which has been idle for longest. */
+static struct seen look_for_place(struct cell *bucket, uint64_t hash)
 {
     struct seen victim = {NULL, 0, INT64_MAX};
     for (size_t i = 0; i < WAYS; i++) {
         int64_t due = due_of(&bucket[i]);
         struct seen seen = {&bucket[i], name_of(&bucket[i]), due};
-        if (seen.name == 0)
+        if (seen.name == 0 || seen.name == hash)
             return seen;
         if (due < victim.due)
             victim = seen;
@@ -167,17 +170,17 @@ static struct seen look_for_victim(struct cell *bucket)
     return victim;
 }
 
-/* Gives a name a cell: an empty one, or that which has been idle for longest. NULL if another
- * thread was quicker. */
+/* Gives a name a cell. NULL if another thread was quicker. */
 static struct cell *claim(struct cell *bucket, uint64_t hash, int64_t now_ns)
 {
-    struct seen victim = look_for_victim(bucket);
+    struct seen place = look_for_place(bucket, hash);
+    if (place.name == hash)
+        return place.cell;
     /* The newcomer does not inherit. */
-    if (victim.due > now_ns &&
-        !atomic_compare_exchange_strong(&victim.cell->due, &victim.due, now_ns))
+    if (place.due > now_ns &&
+        !atomic_compare_exchange_strong(&place.cell->due, &place.due, now_ns))
         return NULL;
-    return atomic_compare_exchange_strong(&victim.cell->name, &victim.name, hash) ? victim.cell
-                                                                                  : NULL;
+    return atomic_compare_exchange_strong(&place.cell->name, &place.name, hash) ? place.cell : NULL;
 }
 
 /* Counts one event if it may happen. False if the cell has become another's. */
