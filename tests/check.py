@@ -22,6 +22,9 @@ UNIT_TIMEOUT = 300
 SYSTEM_TIMEOUT = 1800
 LANES = 2  # tests side by side
 SUMMARY = re.compile(r"^\d+%: Checks: (\d+), Failures: (\d+), Errors: (\d+)$", re.MULTILINE)
+# How check and pytest name what failed.
+FAILURE = re.compile(r"^(?:[^:\n]+:\d+:[FE]|FAILED |ERROR ).*$", re.MULTILINE)
+failures = []  # such lines, to be repeated at the end, where they are found
 
 
 def run_unit(program, environment):
@@ -44,6 +47,7 @@ def run_unit(program, environment):
           f"  {time.monotonic() - start:6.1f} s", flush=True)
     if failed:
         print(f"{output}\n  exit status {status}", flush=True)
+        failures.extend(FAILURE.findall(output) or [f"{program}: exit status {status}"])
     return passed, failed
 
 
@@ -80,12 +84,15 @@ def run_lane(files, binary, report, environment):
     except subprocess.TimeoutExpired:
         output, status = end_lane(pytest), "timeout"
     if not report.exists():
-        return 0, 1, f"{output}\n  pytest left no report, exit status {status}\n"
+        failures.append(f"pytest left no {report.name}, exit status {status}")
+        return 0, 1, f"{output}\n  {failures[-1]}\n"
     suites = list(xml.etree.ElementTree.parse(report).getroot().iter("testsuite"))
     total, failed, skipped = (sum(int(suite.get(name)) for suite in suites for name in names)
                               for names in (["tests"], ["failures", "errors"], ["skipped"]))
     if (status != 0 and not failed) or not total:
         failed += 1
+    if failed:
+        failures.extend(FAILURE.findall(output) or [f"{report.name}: exit status {status}"])
     return max(total - failed - skipped, 0), failed, output
 
 
@@ -124,6 +131,7 @@ def sanitizer_reports(prefix):
     reports = sorted(prefix.parent.glob(prefix.name + ".*"))
     for report in reports:
         print(f"--- {report}\n{report.read_text(errors='replace')[:6000]}")
+        failures.append(f"sanitizer: {report.name}")
     return len(reports)
 
 
@@ -170,6 +178,8 @@ def main():
     if found:
         print(f"Sanitizers: {found} reports")
     failed += found
+    for failure in failures:
+        print(f"FAILED {failure.removeprefix('FAILED ')[:500]}")
     print(f"{time.monotonic() - start:.0f} s")
     print(f"{passed} passed, {failed} failed")
     return 1 if failed else 0
