@@ -7,9 +7,9 @@
  *
  * Races: a taker reads the time, then the name, and exchanges the time that it has read. If the
  * cell is given up in between, the exchange fails or, rarely, counts that event for the newcomer.
- * Two threads that meet a name for the first time choose the same cell: the first empty one, or that
- * which one of them was quicker to take. Only in a full bucket that changes meanwhile they may choose
- * two; the name is then found in the first, and what the other counted is lost. */
+ * Two threads that meet a name for the first time choose the same cell: the first empty one, or
+ * that which one of them was quicker to take. Only in a full bucket that changes meanwhile they may
+ * choose two; the name is then found in the first, and what the other counted is lost. */
 #include "ratelimit.h"
 
 #include <assert.h>
@@ -177,8 +177,7 @@ static struct cell *claim(struct cell *bucket, uint64_t hash, int64_t now_ns)
     if (place.name == hash)
         return place.cell;
     /* The newcomer does not inherit. */
-    if (place.due > now_ns &&
-        !atomic_compare_exchange_strong(&place.cell->due, &place.due, now_ns))
+    if (place.due > now_ns && !atomic_compare_exchange_strong(&place.cell->due, &place.due, now_ns))
         return NULL;
     return atomic_compare_exchange_strong(&place.cell->name, &place.name, hash) ? place.cell : NULL;
 }

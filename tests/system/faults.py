@@ -15,7 +15,6 @@ import time
 from checks import check_problem
 from client import RedisError
 from daemon import BINARY, SERVICE, Daemon, unique
-from probes import percentile
 from redis_servers import ROOT, SLOW, ProxiedCluster, process_id, wait_until
 from test_migration import slot_of
 from test_validate import never_issued
@@ -24,19 +23,12 @@ from test_validate import never_issued
 BUDGET = 0.5 + 0.25 * SLOW
 # The same once a breaker is open; the contract is 5 ms, the rest is Python and a shared machine.
 AT_ONCE = 0.06 * SLOW
+# What a call waits for the state of its tenant while another server has the user.
+PATIENCE = 0.5 / 4
 # Within so many seconds every node knows of a kick that was answered with 200, whatever the links do.
 HEARD = 1.2 * SLOW
 TIMES = dict(redis__timeout="500ms", redis__connect_timeout="300ms")
 BROKEN = (OSError, http.client.HTTPException)
-
-
-def check_at_once(times, first_waits=0):
-    """These answers waited for no server that is hurt, but for the first_waits that may wait for the
-    state of their tenant. A machine that is busy may keep one in ten waiting, and one of them long."""
-    times = sorted(times)
-    others = times[:len(times) - first_waits]
-    assert percentile(others, 0.9) < AT_ONCE, others
-    assert others[-2] < BUDGET / 2 and times[-1] < BUDGET, times[-5:]
 
 
 # --- processes ------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ import pytest
 
 from client import Redis, RedisError, key_slot
 from daemon import BINARY, SERVICE, unique
-from faults import BUDGET, TIMES, Trial, check_at_once, readiness
+from faults import AT_ONCE, BUDGET, TIMES, Trial, readiness
 from proxy import ProxyLoop
 from redis_servers import SingleRedis, free_port, wait_until
 from scripted_redis import ScriptedRedis, array, slot_map
@@ -122,13 +122,10 @@ def test_f13_slots_without_a_server(start, single, scripted):
     assert readiness(daemon.node)[1]["status"] == "warn"
     known["map"] = slot_map((half.start, half.stop - 1, fake.port))
     wait_until(lambda: trial.try_login(covered).status == 201, 5, "half of the slots are known")
-    answers = []
-    for _ in range(20):
+    for _ in range(5):
         check_503(trial.try_login(orphan), "store_unavailable")
-        answers.append(trial.try_login(covered))
-        trial.kick(trial.living[-1])
-    assert {answer.status for answer in answers} == {201}, answers
-    check_at_once([answer.seconds for answer in answers])
+        answer = trial.try_login(covered)
+        assert answer.status == 201 and answer.seconds < AT_ONCE * 2, answer
     known["map"] = slot_map((0, 8191, fake.port), (8192, 16383, fake.port))
     wait_until(lambda: trial.try_login(orphan).status == 201, 5, "all slots are known")
     asked = sum(words[:2] == [b"CLUSTER", b"SLOTS"] for words in fake.seen)
@@ -235,15 +232,12 @@ def test_f15_redis_takes_no_writes(start, single, error):
     opened = daemon.node.metric("sessiond_breaker_opened_total")
     with Redis(single.port) as node:
         harm(single, node)
-        times = []
-        for _ in range(20):
+        for _ in range(12):
             check_503(trial.try_login(), "store_refused")
             answer = trial.validate(logins[0])
-            assert answer.status == 200, answer
-            times.append(answer.seconds)
+            assert answer.status == 200 and answer.seconds < AT_ONCE, answer
             answer = trial.call("GET", f"/v1/users/{user}/devices", None, SERVICE)
             assert answer.status == 200 and len(answer.json["devices"]) == 3, answer
-        check_at_once(times)
         answer = trial.kick(logins[2])
         assert answer.status in (202, 503) and answer.seconds < BUDGET, answer
         trial.nobody_gets_in()

@@ -7,9 +7,8 @@ import time
 import pytest
 
 from client import Redis, RedisError
-from faults import (AT_ONCE, BUDGET, breakers, check_at_once, cpu_seconds, freeze, frozen, is_gone,
-                    kill_9, pid_in, process_state, proxied_service, readiness, trial_on, users_on,
-                    with_lives)
+from faults import (AT_ONCE, BUDGET, PATIENCE, breakers, cpu_seconds, freeze, frozen, is_gone, kill_9,
+                    pid_in, process_state, proxied_service, readiness, trial_on, users_on, with_lives)
 from redis_servers import SLOW, wait_until
 from test_config import reload
 from test_faults_answers import tenant_slot
@@ -72,9 +71,13 @@ class Scene:
                 assert answer.status == 503 and answer.seconds < BUDGET, (answer, answer.seconds)
             answer = self.trial.try_login(self.healthy[0]["user_id"], node=1)
             assert answer.status == 201, answer
+            assert answer.seconds < self.first_waits * PATIENCE + 2 * AT_ONCE, answer.seconds
             quick.append(answer.seconds)
             self.trial.kick(self.trial.living[-1])
-        check_at_once(quick, self.first_waits)
+        # Nobody else waits for the frozen one; a machine that is busy may keep a few waiting.
+        quick.sort()
+        others = quick[:len(quick) - self.first_waits]
+        assert percentile(others, 0.9) < AT_ONCE and quick[-1] < BUDGET / 2, quick[-5:]
         # Held up are those before a breaker opens, and later the few that probe the server.
         held_up = sum(seconds > AT_ONCE for seconds in cached)
         assert percentile(cached, 0.5) < AT_ONCE and held_up <= 8 * seconds, cached
@@ -250,9 +253,10 @@ def check_outage_contract(trial, service, seen, unseen):
     wait_until(lambda: all(trial.validate(login, node).json.get("stale") is True
                            for login in seen for node in (0, 1)), 4, "answers are marked stale")
     for node in (0, 1):
-        answers = [trial.validate(login, node) for login in seen * 10]
-        assert all(answer.status == 200 and answer.json["stale_for"] >= 0 for answer in answers), answers
-        check_at_once([answer.seconds for answer in answers])
+        for login in seen:
+            answer = trial.validate(login, node)
+            assert answer.status == 200 and answer.json["stale_for"] >= 0, answer
+            assert answer.seconds < AT_ONCE * 2, answer.seconds
         for login in unseen:
             answer = trial.validate(login, 1)
             assert answer.status == 503 and answer.seconds < BUDGET, answer
@@ -301,18 +305,23 @@ def test_f08_all_of_redis_is_killed(trial, service):
     trial.aftermath(seconds=15)
 
 
-def check_quiet(nodes, seconds=2.0):
-    """Nobody calls: no busy reconnecting, no spinning."""
-    time.sleep(2)  # for the pauses to grow to redis.reconnect_max
-    begun = time.monotonic()
+def check_quiet(nodes):
+    """Nobody calls: no busy reconnecting, no spinning. At first pauses still double, from 10 ms to a
+    second (redis.reconnect_max): then there are more attempts than later on."""
+    for most_per_second in (60, 40):
+        check_two_quiet_seconds(nodes, most_per_second)
+
+
+def check_two_quiet_seconds(nodes, most_per_second):
     connects = [node.metric("sessiond_store_connects_total") for node in nodes]
     used = [cpu_seconds(node.process.pid) for node in nodes]
-    time.sleep(seconds)
+    begun = time.monotonic()
+    time.sleep(2)
     for node, before, cpu in zip(nodes, connects, used):
         attempts = node.metric("sessiond_store_connects_total") - before
         busy = cpu_seconds(node.process.pid) - cpu
-        took = time.monotonic() - begun
-        assert attempts <= 40 * took, f"{attempts} connections in {took} s"
+        seconds = time.monotonic() - begun
+        assert attempts <= most_per_second * seconds, f"{attempts} connections in {seconds} s"
         assert busy < 0.1 * seconds * SLOW, f"{busy} s of CPU in {seconds} s"
 
 
@@ -423,9 +432,9 @@ def test_f11_a_slot_is_half_way(trial, service):
         half.move(half.keys())
         redirects = service.node.metric("sessiond_store_redirects_total")
         maps = service.node.metric("sessiond_store_map_refreshes_total")
-        answers = [trial.call("GET", devices, node=0, **key) for _ in range(20)]
-        assert {answer.status for answer in answers} == {200}, answers
-        check_at_once([answer.seconds for answer in answers])
+        for _ in range(20):
+            answer = trial.call("GET", devices, node=0, **key)
+            assert answer.status == 200 and answer.seconds < AT_ONCE * 2, answer
         assert service.node.metric("sessiond_store_redirects_total") >= redirects + 20
         assert service.node.metric("sessiond_store_map_refreshes_total") <= maps + 2, "map unchanged"
         answer = trial.kick(trial.login(user))
