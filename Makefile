@@ -65,16 +65,23 @@ $(DAEMON): $(patsubst %.c,$(BUILD)/%.o,$(wildcard src/*.c)) $(LIBRARY)
 
 # Unit tests: tests/check_<module>.c, each a program of its own.
 CHECKS := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/check_*.c))
-CHECK_HELPERS := $(patsubst tests/%.c,$(BUILD)/tests/%.o,$(wildcard tests/support_*.c))
+# Takes the store's place in the tests that include it, and must not be met by others.
+STEPPED := $(BUILD)/tests/support_session.o
+# One worker of the HTTP layer on it.
+STEPPED_HTTP := $(BUILD)/tests/support_http.o
+CHECK_HELPERS := $(filter-out $(STEPPED) $(STEPPED_HTTP),$(patsubst tests/%.c,$(BUILD)/tests/%.o,$(wildcard tests/support_*.c)))
 # An archive, so that a test takes only the helpers it calls, and needs only their layers.
 SUPPORT := $(BUILD)/tests/libsupport.a
 
 $(SUPPORT): $(CHECK_HELPERS)
 	$(Q)rm -f $@ && ar rcs $@ $^
 
+$(patsubst tests/%.c,$(BUILD)/tests/%,$(shell grep -lsE '"support_(session|http).h"' tests/check_*.c)): $(STEPPED)
+$(patsubst tests/%.c,$(BUILD)/tests/%,$(shell grep -ls '"support_http.h"' tests/check_*.c)): $(STEPPED_HTTP)
+
 $(BUILD)/tests/check_%: $(BUILD)/tests/check_%.o $(SUPPORT) $(LIBRARY)
 	@echo "  LINK  $@"
-	$(Q)$(CC) -fno-lto $(LDFLAGS) -o $@ $^ $(LDLIBS) $(shell pkg-config --libs check)
+	$(Q)$(CC) -fno-lto $(LDFLAGS) -o $@ $(filter %.o,$^) $(filter %.a,$^) $(LDLIBS) $(shell pkg-config --libs check)
 
 # What system tests load in front of the daemon's libraries.
 BROKEN_CALLS := $(BUILD)/tests/faults/broken_calls.so
@@ -83,6 +90,13 @@ $(BROKEN_CALLS): tests/faults/broken_calls.c
 	@mkdir -p $(@D)
 	@echo "  LINK  $@"
 	$(Q)$(CC) -D_GNU_SOURCE -std=c11 -O2 -g $(WARNINGS) -fPIC -shared -o $@.new $< && mv $@.new $@
+
+# What system tests start a node on.
+LARGE_STATE := $(BUILD)/tests/large_state
+
+$(LARGE_STATE): $(LARGE_STATE).o $(SUPPORT) $(LIBRARY)
+	@echo "  LINK  $@"
+	$(Q)$(CC) -fno-lto $(LDFLAGS) -o $@ $^ $(LDLIBS) $(shell pkg-config --libs check)
 
 .PRECIOUS: $(BUILD)/tests/%.o
 
@@ -113,8 +127,8 @@ AGAIN   := +@$(MAKE) --no-print-directory $(if $(V),,-s) \
 INSTRUMENTED := -fno-omit-frame-pointer -Wno-error=format-truncation -Wno-error=maybe-uninitialized \
                 -Wno-error=stringop-overflow
 
-.PHONY: help deps run stop redis-up redis-down check unit system lint asan tsan chaos bench memory \
-        format install clean check-parts flags profiled
+.PHONY: help deps run stop redis-up redis-down checks check unit system coverage repeat timing lint asan tsan chaos \
+        bench memory format install clean check-parts flags profiled
 
 help: ## Lists the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-11s %s\n", $$1, $$2 }' Makefile
@@ -122,9 +136,13 @@ help: ## Lists the targets
 deps: ## Installs the missing Debian packages for building and testing
 	@tests/deps.sh build
 
-run: deps ## Starts Redis and NODES=1 nodes on PORT=8080 in the foreground; writes build/run/env
+RUN := env BUILD=$(BUILD) NODES=$(NODES) PORT=$(PORT) REDIS_PORT=$(REDIS_PORT) tests/run.sh
+
+run: ## Starts Redis and NODES=1 nodes on PORT=8080 in the foreground; writes build/run/env
+	@$(RUN) check
+	@tests/deps.sh build
 	$(AGAIN) all
-	@exec env BUILD=$(BUILD) NODES=$(NODES) PORT=$(PORT) REDIS_PORT=$(REDIS_PORT) tests/run.sh up
+	@exec $(RUN) up
 
 stop: ## Ends what `make run` started
 	@BUILD=$(BUILD) tests/run.sh down
@@ -137,14 +155,14 @@ redis-down: ## Stops the local Redis Cluster; its data stays
 	@DIR=$(BUILD)/run/redis REDIS_PORT=$(REDIS_PORT) tests/redis_cluster.sh down
 
 check: deps ## Builds and runs all tests; the last line counts them
-	@tests/deps.sh browser
+	@tests/deps.sh browser sandbox
 	$(AGAIN) check-parts PARTS='unit system'
 
 unit: deps ## Builds and runs the unit tests
 	$(AGAIN) check-parts PARTS=unit
 
 system: deps ## Builds and runs the tests of the whole daemon on a real cluster; ORDER=seed shuffles their files
-	@tests/deps.sh browser
+	@tests/deps.sh browser sandbox
 	$(AGAIN) check-parts PARTS=system
 
 asan: deps ## The same as check, built with address and undefined behaviour sanitizers
@@ -155,10 +173,27 @@ tsan: deps ## The same as check, built with the thread sanitizer
 	$(AGAIN) check-parts PARTS='unit system' BUILD=$(BUILD)/tsan OPTIMIZE='-O1 -g' \
 	    SANITIZE='-fsanitize=thread $(INSTRUMENTED)'
 
+coverage: deps ## Builds and runs the unit tests with gcov's counters; prints the share of branches they took, by file
+	@find $(BUILD)/coverage -name '*.gcda' -delete 2>/dev/null || true
+	$(AGAIN) check-parts PARTS=unit BUILD=$(BUILD)/coverage OPTIMIZE='-O0 -g' \
+	    SANITIZE='--coverage -fprofile-update=atomic $(INSTRUMENTED)'; \
+	    failed=$$?; $(PYTHON) tests/coverage.py --build $(BUILD)/coverage && exit $$failed
+
+TIMES ?= 20
+
+repeat: deps ## Runs the tests that have to do with time TIMES=20 times, or those that TESTS="test_news check_clocks" names
+	@tests/deps.sh browser sandbox
+	$(AGAIN) check-parts PARTS='unit system' CHECK='--times $(TIMES) $(if $(TESTS),--tests $(TESTS),--timed)'
+
+timing: deps ## Judges bounds of time (answers, percentiles, shares of a processor) in up to three tries, prints the figures
+	$(AGAIN) check-parts PARTS=system CHECK='--timing $(if $(TESTS),--tests $(TESTS))'
+
+checks: $(CHECKS) ## Builds the unit tests
+
 # PARTS of the tests, each with what it needs.
 check-parts: $(if $(findstring unit,$(PARTS)),$(CHECKS)) \
-             $(if $(findstring system,$(PARTS)),$(DAEMON) $(BROKEN_CALLS))
-	@$(PYTHON) tests/check.py --build $(BUILD) $(if $(SANITIZE),--slow 2) \
+             $(if $(findstring system,$(PARTS)),$(DAEMON) $(BROKEN_CALLS) $(LARGE_STATE))
+	@$(PYTHON) tests/check.py --build $(BUILD) $(if $(SANITIZE),--slow 2) $(CHECK) \
 	    $(if $(findstring system,$(PARTS)),--system $(if $(ORDER),--order $(ORDER))) $(if $(findstring unit,$(PARTS)),--unit $(sort $(CHECKS)))
 
 lint: deps ## Format, layers, documentation, static analysis
@@ -169,7 +204,7 @@ lint: deps ## Format, layers, documentation, static analysis
 flags:
 	@:$(info $(CPPFLAGS))
 
-bench: deps ## Measures against bare libmicrohttpd, nginx and webdis; BENCH='--only cached' in part, '--only platform' with 100,000 tenants
+bench: deps ## Measures against bare libmicrohttpd, nginx and webdis; BENCH='--only cached' in part, '--only platform' with 100,000 tenants, '--before PATH' two builds
 	@tests/deps.sh bench
 	$(AGAIN) all $(BENCH_PROGRAMS)
 	@$(PYTHON) tests/bench/bench.py --build $(BUILD) $(BENCH)
@@ -208,20 +243,20 @@ format: ## Formats the C sources
 	@tests/deps.sh lint
 	@clang-format -i $(FORMATTED_FILES)
 
+# Texts say where things are; installed elsewhere than /usr/local they say that. $(1): texts, $(2): directory.
+install_texts = install -d $(2) && for text in $(1); do \
+    sed 's|/usr/local|$(PREFIX)|g' "$$text" | install -m 644 /dev/stdin $(2)/"$$(basename "$$text")" || exit 1; done
+
 install: $(DAEMON) ## Installs under DESTDIR and PREFIX=/usr/local; keeps an existing configuration
 	install -D -m 755 $(DAEMON) $(DESTDIR)$(PREFIX)/bin/sessiond
-	install -d $(DESTDIR)$(UNITDIR)
-	sed 's|/usr/local/|$(PREFIX)/|' systemd/sessiond.service >$(DESTDIR)$(UNITDIR)/sessiond.service
-	install -D -m 644 conf/redis.conf $(DESTDIR)$(DATADIR)/redis.conf
-	install -D -m 644 conf/redis-acl.conf $(DESTDIR)$(DATADIR)/redis-acl.conf
-	install -D -m 644 conf/sessiond.conf $(DESTDIR)$(DATADIR)/sessiond.conf
+	$(call install_texts,systemd/sessiond.service,$(DESTDIR)$(UNITDIR))
+	$(call install_texts,conf/redis.conf conf/redis-acl.conf conf/sessiond.conf,$(DESTDIR)$(DATADIR))
 	test -e $(DESTDIR)$(SYSCONFDIR)/sessiond/sessiond.conf || \
-	    install -D -m 644 conf/sessiond.conf $(DESTDIR)$(SYSCONFDIR)/sessiond/sessiond.conf
-	install -d $(DESTDIR)$(DOCDIR)/docs $(DESTDIR)$(DOCDIR)/conf $(DESTDIR)$(DOCDIR)/systemd
-	install -m 644 README.md CHANGELOG.md LICENSE $(DESTDIR)$(DOCDIR)
-	install -m 644 $(wildcard docs/*) $(DESTDIR)$(DOCDIR)/docs
-	install -m 644 $(wildcard conf/*) $(DESTDIR)$(DOCDIR)/conf
-	install -m 644 systemd/sessiond.service $(DESTDIR)$(DOCDIR)/systemd
+	    { $(call install_texts,conf/sessiond.conf,$(DESTDIR)$(SYSCONFDIR)/sessiond); }
+	$(call install_texts,README.md CHANGELOG.md LICENSE,$(DESTDIR)$(DOCDIR))
+	$(call install_texts,$(wildcard docs/*),$(DESTDIR)$(DOCDIR)/docs)
+	$(call install_texts,$(wildcard conf/*),$(DESTDIR)$(DOCDIR)/conf)
+	$(call install_texts,systemd/sessiond.service,$(DESTDIR)$(DOCDIR)/systemd)
 
 clean: ## Stops what `make run` started and removes everything that was built, its data too
 	@BUILD=$(BUILD) tests/run.sh down

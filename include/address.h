@@ -9,6 +9,8 @@ struct sockaddr;
 
 /* Longest host name (RFC 1035) or IPv6 literal, and NUL. */
 #define ADDRESS_HOST_MAX 254
+/* The same with brackets, colon, port and NUL. */
+#define ADDRESS_TEXT_MAX (ADDRESS_HOST_MAX + 8)
 
 /* An IP address; an IPv4-mapped one (::ffff:a.b.c.d) is always held as IPv4, so that both
  * spellings are equal. */
@@ -27,13 +29,27 @@ struct ip_network {
  * 1..65535. False for everything else. Does not resolve names. */
 bool address_split(struct text text, char host[ADDRESS_HOST_MAX], uint16_t *port);
 
+/* Writes what address_split() reads, with NUL; returns it as text of `out`. The host is one that
+ * address_is_host() takes. */
+struct text address_print(const char *host, unsigned port, char out[ADDRESS_TEXT_MAX]);
+
+/* True for an IP literal without brackets, or what may be the name of a host: letters, digits,
+ * hyphens, dots, underscores. */
+bool address_is_host(struct text text);
+
 /* Reads an IP literal, without brackets, port or zone; false for everything else. */
 bool ip_parse(struct text text, struct ip_address *ret);
+/* The same as proxies and services write it: blanks around it, in brackets (RFC 7239, section 6),
+ * with a port (IPv6 ones in brackets then), with a zone (RFC 6874), which says nothing here. */
+bool ip_read(struct text text, struct ip_address *ret);
 /* The address of a socket's end; false if the family is neither AF_INET nor AF_INET6. */
 bool ip_from_sockaddr(const struct sockaddr *socket_address, struct ip_address *ret);
 /* Writes the literal with NUL; returns it as text of `out`. */
 struct text ip_print(const struct ip_address *address, char out[INET6_ADDRSTRLEN]);
 bool ip_equal(const struct ip_address *a, const struct ip_address *b);
+/* What one client has at least: an IPv4 address, or the /64 around an IPv6 one, whose other bits
+ * are zero (RFC 4291, section 2.5.4). For counting and limits. */
+struct ip_address ip_client(const struct ip_address *address);
 
 /* Reads "10.0.0.0/8", "fd00::/8", or an address alone (a network of one). False for everything
  * else, also if bits behind the prefix are set: that is a typing error more often than not. */

@@ -1,10 +1,16 @@
 /* The audit file: one line of JSON a call, in Elastic Common Schema names, written by a thread of
  * its own.
  *
- * Workers format lines (audit_format) into a batch of their own (audit_producer) and hand the batch
- * over once a loop turn. The thread writes what all producers gave it in one go, and syncs
+ * Workers format lines (audit_format) into the batch of their lane (audit_lane) and hand it
+ * over once a loop turn. The thread writes what all lanes gave it in one go, and syncs
  * (fdatasync) if a line of the batch asks for it: a group commit. Lines that were handed over are
- * written in order of each producer; nothing is dropped silently.
+ * written in order of each lane while the disk keeps up; when more waits than one write takes,
+ * lines of changes go first, then those of reads, then those of strangers. Nothing is dropped
+ * silently.
+ *
+ * Strangers are callers without a genuine credential. Their lines have a budget per network and per
+ * node; calls beyond it are counted, and one line a minute carries the exact number. Free space of
+ * the disk below `audit.reserve` is kept for lines of changes.
  *
  * After a failed write or sync the file is closed and never synced again, since the kernel may have
  * dropped the pages; lines in memory are written to a file opened anew. Until that works,
@@ -15,6 +21,8 @@
  * `"event.sequence"`, and later the chain, as the last members of every line. */
 #pragma once
 
+#include "address.h"
+#include "commit_ticket.h"
 #include "conf.h"
 #include "text.h"
 
@@ -50,13 +58,16 @@ struct audit_record {
     struct text session_id;    /* 16 hex digits */
     struct text device_id;
     struct text device_type;
-    struct text source_ip; /* the user's address */
-    struct text peer_ip;   /* the connection's address */
+    struct text source_ip;     /* the user's address */
+    struct text peer_ip;       /* the connection's address */
+    struct text unreadable_ip; /* told as the user's address, but none */
     struct text user_agent;
     const struct text *ended; /* ids of sessions this call ended */
     size_t ended_count;
     struct text durability;
     struct text binding; /* what differs from where the session is bound to: "ip", "device" */
+    bool repeated;       /* a refresh token that was used before, within its grace */
+    struct text changes; /* JSON strings (changes.h) of what was changed, or absent */
     bool stale;          /* answered from memory because Redis did not answer ... */
     int64_t stale_for_s; /* ... by what was true so long ago */
 };
@@ -75,14 +86,44 @@ struct audit_rule {
 void audit_format_alert(struct buffer *line, const struct audit_record *record,
                         const struct audit_rule *rule);
 
+struct audit_number {
+    const char *name; /* a literal that needs no escaping */
+    int64_t value;
+};
+
+/* Lines that sessiond writes about itself. */
+struct audit_notice {
+    enum audit_event event;
+    int64_t wall_ms;
+    bool failed;
+    struct text reason;  /* of a failure */
+    struct text file;    /* file.path, absent if it is not about a file */
+    struct text version; /* service.version */
+    struct text changes; /* JSON strings (changes.h), absent if nothing was changed */
+    const struct audit_number *numbers;
+    size_t number_count;
+    int64_t start_ms, end_ms; /* event.start and event.end, both 0 if it is of a moment */
+};
+/* Appends a notice as an open line, like audit_format(). */
+void audit_format_notice(struct buffer *line, const struct audit_notice *notice);
+
 struct audit;
-struct audit_producer;
+struct audit_lane;
 
 /* Opens the file (mode 0640, O_APPEND), repairs a torn last line loudly, starts the thread. NULL
  * with *error if the file cannot be written. `node` is the node's name; it is copied. */
 struct audit *audit_start(const struct conf *conf, const char *node, struct buffer *error);
 /* Takes over the options that may be reloaded. Any thread. */
 void audit_reload(struct audit *audit, const struct conf *conf);
+/* Warnings for operators, before the disk is full or the record flooded. */
+struct audit_pressure {
+    bool space_low;     /* less than twice the reserve is free, or less than before */
+    int64_t free_bytes; /* of the disk, then */
+    int64_t strangers;  /* calls of strangers that were counted within a minute, if those are more
+                           than the budget of the node; else 0 */
+};
+/* Takes the warnings since the last call; false if there are none. Any thread. */
+bool audit_take_pressure(struct audit *audit, struct audit_pressure *ret);
 /* Closes and opens the file by name, after logrotate. Any thread; returns at once. */
 void audit_reopen(struct audit *audit);
 /* False while lines cannot be written, or the disk has kept the thread waiting for more than a
@@ -95,24 +136,30 @@ void audit_stop(struct audit **audit);
 /* A worker's end of the queue. `wake` is called on the audit thread when tickets are done and
  * must only wake the worker's loop, which then calls audit_collect(). Destroying hands over what is
  * left and waits until every ticket is decided (and its `done` called): at shutdown only. A
- * producer that outlives audit_stop() may only be destroyed, and must have no tickets under way. */
-struct audit_producer *audit_producer_create(struct audit *audit, void (*wake)(void *), void *user);
-void audit_producer_destroy(struct audit_producer **producer);
+ * lane that outlives audit_stop() may only be destroyed, and must have no tickets under way. */
+struct audit_lane *audit_lane_create(struct audit *audit, void (*wake)(void *), void *user);
+void audit_lane_destroy(struct audit_lane **lane);
 
-/* A durable line's way back; lives in the caller's memory until `done` was called, on the
- * worker's thread from audit_collect(). `written` is false if the line is not on disk. */
-struct audit_ticket {
-    void (*done)(struct audit_ticket *ticket, bool written);
-    struct audit_ticket *next;
-    bool written;
+/* Order of lines under load, and which of them may use the reserve of the disk. */
+enum audit_class {
+    AUDIT_CLASS_CHANGES, /* lines with a ticket, and those that sessiond writes about itself */
+    AUDIT_CLASS_READS,
+    AUDIT_CLASS_STRANGERS, /* of at most a quarter of the queue */
+    AUDIT_CLASSES
 };
-
 /* Adds a line (from audit_format) to the batch. Without a ticket the line is queued only and false
- * says that the queue is full: nothing was added. With a ticket the line is always taken. */
-bool audit_write(struct audit_producer *producer, struct text line, struct audit_ticket *ticket);
+ * says that there is no room for it, in the queue or on the disk: nothing was added. With a ticket,
+ * which only changes have, the line is always taken. */
+bool audit_write(struct audit_lane *lane, enum audit_class class, struct text line,
+                 struct commit_ticket *ticket);
 /* Notes that the line of a read was lost; a later line carries the number. */
-void audit_count_lost(struct audit_producer *producer);
+void audit_count_lost(struct audit_lane *lane);
+/* May the call of a stranger at the address (NULL: there is none, a Unix socket) have a line of its
+ * own? If not it is to be counted. IPv6 addresses share the budget of their /64. No lock. */
+bool audit_admits_stranger(struct audit_lane *lane, const struct ip_address *address);
+/* Counts the call of a stranger that gets no line; a later line carries the number. */
+void audit_count_stranger(struct audit_lane *lane, int64_t wall_ms);
 /* Hands the batch over; once at the end of each loop turn. Cheap when the batch is empty. */
-void audit_flush(struct audit_producer *producer);
+void audit_flush(struct audit_lane *lane);
 /* Calls `done` of the tickets that are decided. */
-void audit_collect(struct audit_producer *producer);
+void audit_collect(struct audit_lane *lane);

@@ -33,9 +33,8 @@ struct cache_key {
 struct cache_entry {
     struct text value;
     uint32_t generation; /* the caller's word on when it stops being fresh */
-    int64_t
-        verified_ms; /* clock_monotonic_ms() at which it was known to be true; may be negative */
-    bool final;      /* will always be true: stays when the owner is forgotten */
+    int64_t verified_ms; /* clock_boot_ms() at which it was known to be true; may be negative */
+    bool final;          /* will always be true: stays when the owner is forgotten */
     size_t quota; /* cache_put: the most bytes that its tenant may have from now on, SIZE_MAX: all;
                      0: cache.tenant_bytes. Not set by cache_get. */
 };

@@ -5,6 +5,7 @@
 #pragma once
 
 #include "log.h"
+#include "changes.h"
 #include "text.h"
 
 enum redis_mode { REDIS_CLUSTER, REDIS_STANDALONE, REDIS_SENTINEL };
@@ -12,6 +13,7 @@ enum encryption { ENCRYPTION_AES_128_GCM, ENCRYPTION_NONE };
 enum renew { RENEW_SLIDING, RENEW_FIXED };
 enum overflow { OVERFLOW_EVICT_OLDEST, OVERFLOW_EVICT_IDLEST, OVERFLOW_EVICT_ALL, OVERFLOW_REJECT };
 enum exclusive { EXCLUSIVE_NONE, EXCLUSIVE_DEVICE_TYPE, EXCLUSIVE_USER };
+enum repeat { REPEAT_ALERT, REPEAT_REFUSE };
 enum binding { BINDING_OFF, BINDING_LOG, BINDING_VERIFY, BINDING_STRICT };
 enum verify_method { VERIFY_EXTERNAL, VERIFY_OTP };
 /* Bits of policy_self_service and policy_verify_on. */
@@ -32,6 +34,9 @@ enum scope {
 #undef SCOPE
 
 /* A blank-separated list of words. */
+/* The word of server.trusted_proxies for the Unix socket. */
+#define PROXY_UNIX "unix"
+
 struct conf_list {
     char **items;
     size_t count;
@@ -75,6 +80,9 @@ void conf_publish(struct conf *conf);
 /* Names the first option that differs between the two and may not change without a restart, NULL if
  * there is none. */
 const char *conf_frozen_difference(const struct conf *running, const struct conf *wanted);
+/* Adds each option and each service key in which the two differ; of what may hold a secret only
+ * that it does. */
+void conf_differences(const struct conf *before, const struct conf *after, struct changes *changes);
 
 /* The configuration as a file again, every option with its value, secrets' hashes included; with
  * `commented`, each option's help above it (this makes conf/sessiond.conf). */

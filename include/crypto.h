@@ -30,17 +30,22 @@ void crypto_hmac_sha256(uint8_t out[32], struct text key, const struct text *par
 struct keyring;
 #define KEY_ID_MAX 63
 
-/* Reads the key file; with `create`, makes one with mode 0600 if there is none (of processes that
- * do so at once one wins, and all read its keys). Refuses files that others may read. Returns NULL
- * and explains in *error (path and line, never a key). The caller owns one reference. Blocks: not
- * for loop threads. */
-struct keyring *keyring_load(const char *path, bool create, struct buffer *error);
+/* Reads the key file, a path or a credential's name (private_file.h, with the rule of who may read
+ * it); with `create`, makes one with mode 0600 if there is none at the path (of processes that do
+ * so at once one wins, and all read its keys). Returns NULL and explains in *error, one line
+ * (keys.file, path and line, never a key). The caller owns one reference. Blocks: not for loop
+ * threads. */
+struct keyring *keyring_load(const char *value, bool create, struct buffer *error);
 struct keyring *keyring_ref(struct keyring *keyring);
 /* Gives the reference back and clears the pointer; the last one wipes the keys. */
 void keyring_unref(struct keyring **keyring);
 /* Id of the key that mints and seals. */
 uint8_t keyring_newest(const struct keyring *keyring);
 bool keyring_has(const struct keyring *keyring, uint8_t key_id);
+/* Fingerprint of a numbered key, of the names secret with key_id 0: BLAKE2b of a constant, keyed
+ * with it, of which it tells nothing. No secret. NULL if the id is not in the ring. */
+#define KEY_MARK 8
+const uint8_t *keyring_mark(const struct keyring *keyring, uint8_t key_id);
 
 /* What a keyed hash is for: two purposes never give the same output for the same input. */
 enum crypto_purpose {

@@ -17,6 +17,8 @@ bool etag_is_condition(struct text tags);
 /* True if the condition holds where this is the present tag. Weak tags never match; an absent
  * condition always holds. */
 bool etag_holds(struct text if_match, const char etag[ETAG_LENGTH]);
+/* True if a tag of the list is weak (W/"..."): proxies that change an answer make it so. */
+bool etag_has_weak(struct text tags);
 /* True if whoever sends this If-None-Match has what this is the tag of, so that 304 says enough. A
  * weak tag is as good as a strong one; an absent one says nothing. */
 bool etag_is_known(struct text if_none_match, const char etag[ETAG_LENGTH]);

@@ -35,6 +35,9 @@ void http_server_reload(struct http_server *server);
 void http_server_rekey(struct http_server *server, struct keyring *keyring);
 /* True if every worker has turned its loop within the last `milliseconds`. Any thread. */
 bool http_server_alive(const struct http_server *server, int64_t milliseconds);
+/* From now on /readyz answers 503, so that no new callers are sent here; calls are served as
+ * before. Any thread. */
+void http_server_announce_stop(struct http_server *server);
 /* Stops accepting (the ops listener goes on, /readyz answers 503), finishes what runs, waits at
  * most drain_timeout, cuts the rest, joins the threads, frees, clears the pointer. False if a
  * worker was stuck and given up: it may still use what the server stands on. */

@@ -1,9 +1,9 @@
-/* The revocation journal: what was revoked through this node, on this node's disk, until no token
- * it kills could live any more. It is what keeps a revoked token dead when Redis is away, or
- * forgets.
+/* The revocation journal: what was revoked through this node, on this node's disk, until Redis has
+ * it and no token that it kills could live any more, by the time that deletion goes by
+ * (clock_deletion_ms()). It is what keeps a revoked token dead when Redis is away, or forgets.
  *
  * A revocation holds on this node from journal_add() on, before it is on disk (journal_find). The
- * journal's thread writes what all writers gave it in one go and syncs it (fdatasync, group
+ * journal's thread writes what all lanes gave it in one go and syncs it (fdatasync, group
  * commit); then the tickets are done. A revocation is *unsettled* until somebody says that Redis
  * has it, on a replica too (journal_settle); after a start all of them are to be looked at again,
  * but those that were settled stay so.
@@ -19,10 +19,10 @@
  * Bounded by journal.max_bytes, of which an eighth is kept for appending: beyond it settled
  * revocations of the tenant that has most go, oldest first. Unsettled ones that are there are never
  * given up: when a tenant has as much unsettled as is left for all others together (alone: half),
- * journal_add() refuses more of it. Of one owner the newest 256 settled ones are kept. The open
- * file is locked: a second process on it is refused. */
+ * journal_add() refuses more of it. Of one owner the newest 256 settled ones are kept. */
 #pragma once
 
+#include "commit_ticket.h"
 #include "conf.h"
 #include "crypto.h"
 #include "memory.h"
@@ -57,40 +57,37 @@ struct revocation {
 };
 
 struct journal;
-struct journal_writer;
+struct journal_lane;
 
 /* Reads the file (journal.file) or makes one, starts the thread. NULL with *error if it cannot be
  * written, or is not to be read: of another names secret, not a journal, in use. The keyring is
- * only used for its names secret, which never changes; the journal takes a reference of its own. */
+ * only used for its names secret; the journal takes a reference of its own. */
 struct journal *journal_open(const struct conf *conf, struct keyring *keyring,
                              struct buffer *error);
-/* Writes and syncs what is left, stops the thread. Writers must be gone. */
+/* Writes and syncs what is left, stops the thread. Lanes must be gone. */
 void journal_close(struct journal **journal);
 void journal_reload(struct journal *journal, const struct conf *conf);
+/* The keyring from now on. One with another names secret has the file written anew, so that the
+ * next start can read it. Any thread. */
+void journal_rekey(struct journal *journal, struct keyring *keyring);
 /* False while revocations cannot be brought to disk. Any thread, an atomic read. */
 bool journal_healthy(const struct journal *journal);
 
 /* A worker's end, like the audit's: `wake` is called on the journal's thread when tickets are done
  * and must only wake the worker's loop, which then calls journal_collect(). Destroying waits until
  * every ticket is decided and its `done` was called. */
-struct journal_writer *journal_writer_create(struct journal *journal, void (*wake)(void *),
-                                             void *user);
-void journal_writer_destroy(struct journal_writer **writer);
-struct journal_ticket {
-    void (*done)(struct journal_ticket *ticket, bool written);
-    struct journal_ticket *next;
-    bool written;
-};
+struct journal_lane *journal_lane_create(struct journal *journal, void (*wake)(void *), void *user);
+void journal_lane_destroy(struct journal_lane **lane);
 /* Takes a revocation: it holds from now on. With a ticket `done` is called when it is on disk, or
  * cannot be brought there (then it still holds, and is still replayed, as long as this process
  * lives). False, with nothing taken and no call of `done`, if the journal is full for this tenant.
  * One that says no more than an unsettled one that is there gets that one's number and still waits
  * for the disk. *number (may be NULL) tells its number. */
-bool journal_add(struct journal_writer *writer, const struct revocation *revocation,
-                 struct journal_ticket *ticket, uint64_t *number);
+bool journal_add(struct journal_lane *lane, const struct revocation *revocation,
+                 struct commit_ticket *ticket, uint64_t *number);
 /* Hands over to the thread; once at the end of each loop turn. */
-void journal_flush(struct journal_writer *writer);
-void journal_collect(struct journal_writer *writer);
+void journal_flush(struct journal_lane *lane);
+void journal_collect(struct journal_lane *lane);
 
 /* Is this session revoked here? Costs an atomic read for owners without revocations. *ret (texts in
  * the arena) tells by which, the first if there are several; may be NULL. Any thread, as all that

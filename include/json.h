@@ -40,6 +40,10 @@ void json_escape(struct buffer *out, struct text value);
 /* One member of a body. Rows describe a struct whose fields lie at `offset`. */
 enum json_kind {
     JSON_TEXT,       /* struct text: UTF-8 without control characters, minimum..maximum bytes */
+    JSON_ID,         /* the same, and no credential (clean.h): ids are shown and logged */
+    JSON_ANY_TEXT,   /* struct text: any string, as it came */
+    JSON_DECORATION, /* struct text: any string, as text_clean() leaves it, `maximum` bytes; of
+                        which nothing is left reads as absent, or as empty if minimum is 0 */
     JSON_BOOLEAN,    /* bool */
     JSON_TRISTATE,   /* enum tristate: a boolean whose absence is not a no */
     JSON_INT,        /* int64_t, minimum..maximum */
@@ -64,14 +68,16 @@ struct json_field {
     int64_t maximum;
     const struct json_field *members; /* JSON_MEMBERS only */
     size_t member_count;
-    /* JSON_INT, JSON_TEXT: what must be there, in words that say more than the bounds, or NULL. */
+    /* JSON_INT, texts: what must be there, in words that say more than the bounds, or NULL. */
     const char *meaning;
 };
 
 /* Reads a body of one object into *target, which the caller has zeroed. Everything read lives in
- * the arena. Unknown members, duplicates, wrong types, invalid UTF-8 and bytes behind the object
- * are refused. On failure returns false and sets *detail to a sentence that names the member, what
- * it holds is never repeated when it may be a secret. An empty body reads as {}. */
+ * the arena. Unknown members, duplicates, wrong types, invalid UTF-8, NUL and bytes behind the
+ * object are refused. `null` reads as absent for a member that is not required. On failure returns
+ * false and sets *detail to a sentence that names the member; what it holds is never repeated when
+ * it may be a secret. A body of blanks alone reads as {}, so does `null` where no member is
+ * required. */
 bool json_read(struct text body, const struct json_field *fields, size_t count, void *target,
                struct arena *arena, struct text *detail);
 

@@ -1,13 +1,24 @@
-/* The operator's log: one line an event on stderr, which systemd hands to the journal.
+/* The operator's log: one line an event on stderr.
  *
- * A line is `<priority>event key=value key=value` (sd-daemon(3) priorities). Low layers return
- * errors; the layer that knows what they mean logs once. No token, key or password is ever logged:
- * pass values that came from a caller through log_quote() only. */
+ * To the journal a line is `<priority>event key=value key=value` (sd-daemon(3) priorities; systemd
+ * says in JOURNAL_STREAM which device and inode the journal's end is, systemd.exec(5)). To anything
+ * else, a terminal or a file, it is `2026-11-22T09:35:09.123Z level event key=value`. Low layers
+ * return errors; the layer that knows what they mean logs once. No token, key or password is ever
+ * logged: pass values that came from a caller through log_quote() only. */
 #pragma once
+
+#include <stdint.h>
 
 #include "text.h"
 
 enum log_level { LOG_LEVEL_DEBUG, LOG_LEVEL_INFO, LOG_LEVEL_WARNING, LOG_LEVEL_ERROR };
+
+/* From now on a thread of its own writes, and logging waits for nothing: a line for which there is
+ * no room, since nobody reads, is dropped and counted (METRIC_LOG_LINES_DROPPED). Until then, for
+ * commands, each line is written at once. 0, or an error number of pthread_create(3). */
+int log_start(void);
+/* Waits until what was logged is written, at most so long. Before the process ends. */
+void log_flush(int64_t most_ms);
 
 /* Lines below the level are dropped. Callable from every thread at any time. */
 void log_set_level(enum log_level level);
@@ -22,5 +33,6 @@ void log_write(enum log_level level, const char *event, const char *format, ...)
 #define log_error(event, ...)   log_write(LOG_LEVEL_ERROR, event, __VA_ARGS__)
 
 /* Copies at most size - 1 bytes of the text into `out`, everything but printable ASCII replaced
- * by '?', quotes and backslashes too. Returns out. */
+ * by '?', quotes, backslashes and what a credential (clean.h) has behind its prefix too. Returns
+ * out. */
 const char *log_quote(char *out, size_t size, struct text text);

@@ -5,9 +5,8 @@
  * parts often, towns seldom enough that a train ride looks like a journey. So a place is a country
  * and its first subdivision; the town is only shown. IPv4-mapped IPv6 addresses count as IPv4.
  *
- * The open database is immutable, counted, and mapped into memory; it is opened at start and at
- * each reload, so that a file that was replaced is seen. Replace it by rename, as geoipupdate does:
- * a file that is cut while it is mapped kills the process. */
+ * The open database is immutable and counted. It is a copy in memory, as large as the file, made at
+ * start and at each reload: what becomes of the file between them is not seen. */
 #pragma once
 
 #include "address.h"

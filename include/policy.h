@@ -9,33 +9,21 @@
 #include "conf.h"
 #include "memory.h"
 
-/* What is in force, for one session where roles and device types differ. Times in seconds. Every
- * member is an int64_t, so that rows can name it. */
+/* The policy in force, for one session where roles and device types differ: the fields of the rows,
+ * each as its row and its option say, enums and booleans as numbers. */
 struct policy {
-    int64_t access_ttl, refresh_ttl, idle_timeout, absolute_timeout;
-    int64_t renew;               /* enum renew */
-    int64_t max_devices;         /* living sessions of the user, over all device types */
-    int64_t max_devices_of_type; /* of this device type; 0: no limit of its own */
-    int64_t overflow;            /* enum overflow */
-    int64_t exclusive;           /* enum exclusive */
-    int64_t refresh_grace;
-    int64_t bind_ip, bind_device;                     /* enum binding */
-    int64_t verify_on;                                /* bits of enum verify_on */
-    int64_t verify_method;                            /* enum verify_method */
-    int64_t self_devices, self_kick, self_logout_all; /* booleans: what users may do themselves */
-    int64_t force_logout;                             /* may the tenant's own keys end sessions */
-    int64_t requests_per_second, burst, logins_per_user_per_minute; /* 0: no limit */
-    int64_t cache_quota;                                            /* bytes; 0: all */
-    int64_t outage_grace;
-    int64_t same_site; /* enum same_site */
+#define POLICY_MEMBER(kind, path, field, option, bit, say) int64_t field;
+#include "tbl/policy.h"
+    int64_t max_devices_of_type; /* living sessions of this device type; 0: no limit of its own */
 };
 
 struct policy_document;
 
-/* Reads a tenant's policy. NULL with *error, a sentence that names the member, its value and what
- * is allowed. The configuration's defaults stand for what is absent, so contradictions with them
- * are found too. With conf NULL the text was accepted before, maybe by another version and under
- * other defaults: contradictions and members that are not known here are no errors. */
+/* Reads a tenant's policy, of any size (session.h: POLICY_MAX). NULL with *error, a sentence that
+ * names the member, its value and what is allowed. The configuration's defaults stand for what is
+ * absent, so contradictions with them are found too. With conf NULL the text was accepted before,
+ * maybe by another version and under other defaults: contradictions and members that are not known
+ * here are no errors. */
 struct policy_document *policy_parse(const struct conf *conf, struct text json,
                                      struct buffer *error);
 /* The same for what policy_json() said once. It was good then: since, the defaults may have

@@ -8,11 +8,14 @@
  * Content: a kind byte and its fields without gaps, all of it used; integers big-endian, unknown
  * flags refused. (n) is a text with its length in n bytes before it; an empty one reads as absent.
  *   's' session    flags 1 (bit 0 remember, 1 second factor, 2 previous pair present, 3 its
- *                  access token was over, 4 contexts present, 5 derived from a hash),
+ *                  access token was over, 4 contexts present, 5 derived from a hash, 6 began_s
+ *                  present),
  *                  generation 4, issued_ms 6, absolute_s 5, access hash 16, refresh hash 16,
  *                  with bit 2: previous access hash 16, previous refresh hash 16;
- *                  shown (2), ip (1), user agent (2); with bit 4: contexts (1)
+ *                  shown (2), ip (1), user agent (2); with bit 4: contexts (1);
+ *                  with bit 6: began_s 5
  *   't' tombstone  reason (1), actor (1), ended_s 5, forget_s 5
+ *   'n' names      under session id 0 only: tenant (1), user id (1)
  *   'u' user       under session id 0 only: flags 1 (bit 0 frozen, 1 exempt present, 2 decided_ms
  *                  present), not_before_ms 6, frozen_until_s 5 (0: for ever),
  *                  with bit 1: exempt session id 8; with bit 2: decided_ms 6; frozen reason (1)
@@ -32,12 +35,18 @@
 
 #define RECORD_SHOWN_MAX 65535
 
+/* Nothing that is stored reaches further, in a record or in clear: a larger number in Redis was not
+ * written by us, and sums of what is read do not overflow. */
+#define STORED_MS_MAX ((INT64_C(1) << 48) - 1)
+#define STORED_S_MAX  ((INT64_C(1) << 40) - 1)
+
 struct record {
     bool remember;
     bool second_factor;
     uint32_t generation;
     int64_t issued_ms;  /* of the present pair */
     int64_t absolute_s; /* the session ends then at the latest */
+    int64_t began_s;    /* when the login was, where the session id does not tell; 0: it does */
     uint8_t access_hash[SECRET_HASH];
     uint8_t refresh_hash[SECRET_HASH];
     bool has_previous;
@@ -56,6 +65,11 @@ struct tombstone {
     struct text actor;
     int64_t ended_s;
     int64_t forget_s; /* no token of the session could have lived longer */
+};
+
+/* Who the user is, for when no session is left that tells. */
+struct names {
+    struct text tenant, user_id;
 };
 
 /* What holds for all sessions of a user. */
@@ -86,7 +100,8 @@ enum record_kind {
     RECORD_USER,
     RECORD_CONTEXTS,
     RECORD_CHALLENGE,
-    RECORD_TENANT
+    RECORD_TENANT,
+    RECORD_NAMES
 };
 
 /* Where record_read() puts what it found: the member of the kind it returns. */
@@ -95,6 +110,7 @@ struct record_content {
     struct tombstone tombstone;
     struct user_record user;
     struct tenant_record tenant;
+    struct names names;
     struct text bytes; /* contexts, challenge */
 };
 
@@ -116,13 +132,18 @@ void user_record_write(const struct keyring *keyring, bool encrypt, const struct
 void tenant_record_write(const struct keyring *keyring, bool encrypt, struct record_place place,
                          const struct tenant_record *tenant, struct buffer *out);
 
+void names_write(const struct keyring *keyring, bool encrypt, const struct user_tag *owner,
+                 const struct names *names, struct buffer *out);
+
 /* Contexts or a challenge. */
 void record_write_bytes(const struct keyring *keyring, bool encrypt, struct record_place place,
                         enum record_kind kind, struct text bytes, struct buffer *out);
 
 /* Opens stored bytes; the texts lie in the arena. RECORD_UNREADABLE for everything that was not
  * written by these functions for this place with a key of the ring - one outcome, whatever the
- * cause, and *ret is zeroed. Plain records are read only if !encrypt, sealed ones always. */
+ * cause, and *ret is zeroed. Plain records are read only if !encrypt, sealed ones always; whoever
+ * can write to Redis can write plain ones, so their texts are checked: clean UTF-8, and `shown` as
+ * src/session/shown.h has it. */
 enum record_kind record_read(const struct keyring *keyring, bool encrypt, struct record_place place,
                              struct text stored, struct arena *arena, struct record_content *ret);
 
@@ -134,5 +155,4 @@ bool record_is_outdated(const struct keyring *keyring, struct text stored);
 
 /* Tenant and user id out of a record's shown members, unescaped into the arena; both absent if the
  * members do not begin with them. */
-void record_identity(const struct record *record, struct arena *arena, struct text *tenant,
-                     struct text *user_id);
+struct names record_identity(struct text shown, struct arena *arena);

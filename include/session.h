@@ -29,9 +29,24 @@ struct session_service *session_service_start(struct store *store, struct cache 
                                               struct tenants *tenants, struct journal *journal,
                                               struct keyring *keyring);
 void session_service_rekey(struct session_service *service, struct keyring *keyring);
+/* What the marks in Redis say of the keys of this node: the other nodes on the same Redis must have
+ * the same key file. */
+enum session_keys {
+    SESSION_KEYS_UNASKED, /* no answer and no failure yet */
+    SESSION_KEYS_UNKNOWN, /* Redis did not answer */
+    SESSION_KEYS_AGREE,
+    SESSION_KEYS_MISSING, /* newer ones are missing here */
+    SESSION_KEYS_FOREIGN  /* some differ: nothing can be said of any token */
+};
+/* The state, and in *ids, unless NULL, the keys that are missing or differ: bits by key id, bit 0
+ * for the names secret. Any thread, atomic reads. */
+enum session_keys session_keys(const struct session_service *service, uint64_t *ids);
+/* "the names secret, key 3": for people; cut to `size`. */
+enum { SESSION_KEYS_NAMES = 544 };
+void session_keys_name(uint64_t ids, char *out, size_t size);
 /* Workers must be closed. */
 void session_service_stop(struct session_service **service);
-/* When the cache's entry was known to be true, clock_monotonic_ms(); `service` for its user, as
+/* When the cache's entry was known to be true, clock_boot_ms(); `service` for its user, as
  * cache_save() wants it. */
 int64_t session_entry_verified(void *service, const struct cache_entry *entry);
 
@@ -69,8 +84,13 @@ struct session_context {
 #define REASON_FROZEN           "frozen"
 #define REASON_REFRESH_REUSE    "refresh_reuse"
 #define REASON_REUSE            "reuse"
+#define REASON_REPEATED         "repeated"
 #define REASON_REVOKED          "revoked"
 #define REASON_BINDING          "binding"
+#define REASON_BINDING_FAMILY   "binding_family"
+/* True for words that say what the service itself found or did: no caller may give them for its
+ * own, lest a dead token tell what never happened. */
+bool session_owns_reason(struct text word);
 
 /* How far a change has got: ended.durability of api.md. */
 enum durability { DURABILITY_NONE, DURABILITY_REPLICATED, DURABILITY_ACCEPTED, DURABILITY_PENDING };
@@ -87,7 +107,7 @@ enum demand {
 };
 
 /* Where the caller says the user is: what sessions may be bound to. Absent texts are not told; an
- * empty fingerprint says that the device has none. */
+ * empty fingerprint says that the device has none, an ip that is no address that none is known. */
 struct presented {
     struct text ip, fingerprint;
 };
@@ -102,9 +122,38 @@ struct offered_challenge {
     char code[CHALLENGE_CODE]; /* VERIFY_OTP: for services to deliver, never for the user */
 };
 
+/* The outcome of an operation. */
+struct outcome {
+    enum err err;          /* ERR_OK, or why not */
+    struct text detail;    /* a sentence about a refusal, where its code does not say it all */
+    struct text reason;    /* of a dead token or session (api.md), else absent */
+    int64_t retry_after_s; /* of a refusal that is known to end then; 0: as its error says */
+    bool forged;           /* the token was never issued here */
+    bool reused;           /* a refresh token that was used before: somebody has a copy */
+    bool repeated;         /* one that was used before, within its grace: the same pair again ... */
+    bool repeated_apart;   /* ... from another network or fingerprint, given or refused */
+    struct text ended_actor; /* who ended it, with its tombstone */
+    int64_t ended_at_s;      /* 0: unknown */
+    enum durability durability;
+    const struct text *ended; /* ids of the sessions that it ended */
+    size_t ended_count;
+    /* ERR_VERIFICATION_REQUIRED, ERR_STEP_UP_REQUIRED: what to do about it; else NULL. */
+    struct offered_challenge *challenge;
+};
+
+/* For the audit line: whom and what it was about, as far as known. */
+struct facts {
+    struct text tenant;
+    struct text user_id;
+    struct text session_id; /* 16 hex digits */
+    struct text device_id;
+    struct text device_type;
+    struct text binding; /* what differs from the session's login: "ip", "device", "ip device" */
+};
+
 /* The common part; first member of every operation. */
 struct operation {
-    /* Set by the caller. */
+    /* The call: set by the caller, and left as it is. */
     struct session_context *context;
     struct arena *arena;
     const struct conf *conf;
@@ -116,44 +165,31 @@ struct operation {
     enum demand demand;
     struct presented presented;
 
-    /* Set by the operation. */
-    enum err err;            /* ERR_OK, or why not */
-    struct text detail;      /* a sentence about a refusal, where its code does not say it all */
-    struct text reason;      /* of a dead token or session (api.md), else absent */
-    int64_t retry_after_s;   /* of a refusal that is known to end then; 0: as its error says */
-    bool forged;             /* the token was never issued here */
-    struct text ended_actor; /* who ended it, with its tombstone */
-    int64_t ended_at_s;      /* 0: unknown */
-    enum durability durability;
-
-    /* ERR_VERIFICATION_REQUIRED, ERR_STEP_UP_REQUIRED: what to do about it; else NULL. */
-    struct offered_challenge *challenge;
-
-    void *domain; /* the domain's own, while the operation is under way */
+    struct outcome out;
+    struct facts facts;
 
     /* What holds for the tenant: borrowed during `done`, NULL if the operation ended before it was
      * known. */
     struct tenant *tenancy;
-    bool tenancy_held;        /* the domain's own, as the next */
     enum err tenancy_unknown; /* why nothing is known of it, and the defaults stand for it */
     int64_t tenancy_age_ms;   /* Redis not answering, since when it is not known to be true; or 0 */
-    int64_t tenancy_asked_ms; /* when Redis was asked then */
 
-    /* For the audit line, as far as known. */
-    struct text tenant;
-    struct text user_id;
-    struct text session_id; /* 16 hex digits */
-    struct text device_id;
-    struct text device_type;
-    struct text binding; /* what differs from the session's login: "ip", "device", "ip device" */
-    const struct text *ended; /* session ids this operation ended */
-    size_t ended_count;
+    /* The domain's own, while it is under way. */
+    struct {
+        bool bears_token; /* a genuine one was shown: whose it is, and of which session */
+        struct user_tag bearer;
+        uint8_t bearer_session[SESSION_ID];
+        bool names_sought; /* whoever could tell the bearer's names was asked */
+        bool tenancy_held;
+        int64_t tenancy_asked_ms; /* with tenancy_age_ms: when Redis was asked */
+    } own;
 };
 
 /* A pair of tokens as its holder gets it. */
 struct issued_pair {
     char access_token[TOKEN_LENGTH], refresh_token[TOKEN_LENGTH];
     int64_t access_expires_s, refresh_expires_s;
+    int64_t idle_expires_s;  /* as in validate */
     struct text device_json; /* the session's device as shown, a JSON object */
     bool remember;           /* as at the login */
 };
@@ -179,6 +215,7 @@ struct login {
     bool remember, second_factor;
     bool cookie;         /* the caller's own: the answer is to set the session cookie */
     int64_t verified_ms; /* 0, or when the second verification began that was passed for it */
+    uint8_t verified_id[SESSION_ID]; /* of that challenge */
 
     struct issued_pair pair;
     int64_t limit;                 /* ERR_DEVICE_LIMIT: of devices */
@@ -231,7 +268,6 @@ struct refresh {
     bool tenant_bound; /* as in validate, for services; absent for users */
 
     struct issued_pair pair;
-    bool repeated; /* same pair again, inside the grace window */
 };
 void session_refresh(struct refresh *refresh);
 
@@ -244,6 +280,14 @@ struct listed_session {
     struct text location; /* of the address, if the database knows it */
     int64_t created_s, last_seen_s, expires_s;
     bool current;
+};
+
+/* A session of a user that ended. */
+struct ended_session {
+    struct text session_id;
+    struct text reason, actor;  /* actor: absent if it ended by itself */
+    int64_t created_s, ended_s; /* ended_s: 0 if nobody knows */
+    struct text device_json;    /* absent once its record is gone */
 };
 
 struct list_devices {
@@ -260,6 +304,8 @@ struct list_devices {
     struct text frozen_reason;
     int64_t frozen_until_s; /* 0: until it is lifted */
     int64_t not_before_s;
+    struct ended_session *over; /* the last to end first, as far as the user's state knows them */
+    size_t over_count;
 };
 /* The living sessions of the token's owner or of the named user, and what holds for the user. */
 void session_list(struct list_devices *list);
@@ -309,8 +355,9 @@ void session_attributes(struct attributes *attributes);
 enum end_scope { END_ONE, END_PRESENTED, END_ALL };
 struct end_sessions {
     struct operation base;
-    struct text token; /* as in list_devices; END_PRESENTED ends the session of this token, also a
-                          dead one's (0 ended) */
+    struct text token; /* as in list_devices; but any token that was issued for a session may end
+                          that one: END_PRESENTED (a refresh token, too; 0 ended if it is dead), and
+                          END_ONE with it for a target */
     struct text tenant;
     bool tenant_bound;
     struct text user_id;
@@ -319,9 +366,14 @@ struct end_sessions {
     struct text keep;    /* END_ALL: session id in hex to leave alive, or absent */
     bool keep_presented; /* END_ALL: leave the session of `token` alive */
     struct text why;     /* reason for the tombstones */
+
+    bool presented_over; /* ERR_OK: the session of `token` lives no longer */
 };
 void session_end(struct end_sessions *end);
 
+/* A freeze that ends by itself does so within ten years: later ones are mistakes, milliseconds
+ * mostly. */
+#define FREEZE_MOST_S (INT64_C(10) * 366 * 24 * 3600)
 /* Freezes a user: all sessions end, and nobody logs in until it is lifted or over. A freeze is kept
  * in the journal while Redis is away; lifting needs Redis. */
 struct freeze {
@@ -329,7 +381,7 @@ struct freeze {
     struct text tenant, user_id;
     bool lift;
     struct text why; /* what a login is told; the sessions end with REASON_FROZEN */
-    int64_t until_s; /* it ends by itself then; 0: it does not */
+    int64_t until_s; /* it ends by itself then, FREEZE_MOST_S from now at most; 0: it does not */
 };
 void session_freeze(struct freeze *freeze);
 
@@ -353,13 +405,16 @@ struct explain {
     struct operation base;
     struct text token; /* as presented */
     struct text tenant;
+    struct text user_id, session_id; /* or, with token absent, a session of the tenant by name; the
+                                        id 16 hex digits */
 
-    struct text kind;                 /* "access", "refresh", "unknown" */
+    struct text kind;                 /* "access", "refresh", "session", "unknown" */
     struct text tenant_tag, user_tag; /* as in the names of keys */
     int64_t created_s;                /* of the session */
     unsigned key_id;
     bool tenant_bound; /* asked: as in validate */
-    bool issued;       /* its MAC holds; else nothing of what follows but `verdict` is known */
+    bool issued;       /* its MAC holds, or it is a session by name; else nothing of what follows
+                          but `verdict` is known */
     bool from_cache;   /* Redis was no help: the verdict is memory's or nobody's */
 
     struct statement verdict;                /* SAYS_NOTHING: nobody who could be asked knows */
@@ -396,6 +451,7 @@ struct tenant_call {
     struct text why;      /* END_ALL: the reason that dead tokens tell */
     bool bound;           /* by a key of this tenant, which leaves the platform's members alone */
 
+    struct text changes;    /* of the tenant's own policy, as JSON strings (changes.h) */
     struct text policy;     /* in force now: the effective policy, one JSON object */
     char etag[ETAG_LENGTH]; /* of this tenant with this policy */
 };

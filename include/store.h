@@ -15,6 +15,10 @@
  *
  * - ASK: followed once with ASKING; the map stays.
  *
+ * - Both are followed to members of the cluster (masters and replicas of the map, what CLUSTER
+ * NODES lists) and to the configured nodes alone. With another target the map is fetched anew and
+ * the call tried again after a pause. Without a cluster they are STORE_UNFIT.
+ *
  * - TRYAGAIN, LOADING, BUSY: tried again after a pause with jitter, within the deadline; then
  *   STORE_UNAVAILABLE.
  *
@@ -22,11 +26,14 @@
  *
  * - NOSCRIPT: EVALSHA becomes EVAL, once.
  *
- * - NOAUTH, WRONGPASS, NOPERM: STORE_DENIED, not tried again.
+ * - NOAUTH, WRONGPASS, NOPERM, DENIED: STORE_DENIED, not tried again.
+ *
+ * - No cluster in cluster mode, a redirection in the others: STORE_UNFIT, not tried again.
  *
  * - OOM, MISCONF, NOREPLICAS: STORE_REFUSED, not tried again.
  *
- * - Any other error: STORE_PROTOCOL.
+ * - Any other error: STORE_PROTOCOL; STORE_UNFIT while a master is known to be of a version that
+ *   cannot work.
  *
  * - Garbage, closed: the connection is closed; calls that are `repeatable` or were not sent yet are
  *   tried again on a fresh connection, others end with STORE_UNAVAILABLE: their write is unknown.
@@ -54,8 +61,10 @@ struct store_reply;
 enum store_type store_reply_type(const struct store_reply *reply);
 /* Bytes of a string or status; an absent text for everything else. */
 struct text store_reply_text(const struct store_reply *reply);
-/* The integer, also of a string that spells one; false for everything else. */
-bool store_reply_int(const struct store_reply *reply, int64_t *ret);
+/* The integer, also of a string that spells one, if it is within [minimum, maximum]; false for
+ * everything else, with *ret as it was. */
+bool store_reply_int(const struct store_reply *reply, int64_t minimum, int64_t maximum,
+                     int64_t *ret);
 size_t store_reply_count(const struct store_reply *reply);
 /* Element of an array; NULL past its end. */
 const struct store_reply *store_reply_element(const struct store_reply *reply, size_t index);
@@ -71,11 +80,12 @@ struct store_script {
 void store_script_prepare(struct store_script *script);
 
 enum store_flags {
-    STORE_REPEATABLE = 1, /* a read, or a write that may be applied twice: may be sent again when
-                             its fate is unknown */
-    STORE_DURABLE = 2,    /* goes over the durable connection; `replicas` tells what WAIT said */
-    STORE_NEAR = 4,       /* a read that may be a little old: a replica in redis.near_replicas, if
-                             there is one that answers, else the master */
+    STORE_REPEATABLE = 1,  /* a read, or a write that may be applied twice: may be sent again when
+                              its fate is unknown */
+    STORE_DURABLE = 2,     /* goes over the durable connection; `replicas` tells what WAIT said */
+    STORE_NEAR = 4,        /* a read that may be a little old: a replica in redis.near_replicas, if
+                              there is one that answers, else the master */
+    STORE_DISPENSABLE = 8, /* NOPERM is about this command alone: the connection stays */
 };
 
 /* One command under way; lives in the caller's memory from store_send() until `done`. The caller
@@ -104,6 +114,22 @@ struct store *store_start(const struct conf *conf, struct buffer *error);
 /* New seeds, credentials, timeouts. Existing connections stay. False with *error: nothing changed.
  */
 bool store_reload(struct store *store, const struct conf *conf, struct buffer *error);
+/* What tells this store from others: a field of a hash, in it, begins with these hexadecimal
+ * digits, 40 at most. An address may come to belong to another Redis:
+ *
+ * - Servers of a cluster are known by their ids. A map that shares no id with the present one is
+ *   that of another cluster, unless the mark is found there: then the cluster was replaced by a
+ * copy of it. A server that is not the one that the map names gets no calls.
+ *
+ * - A server without cluster that has another mark gets no calls. One that has none may be one that
+ *   was emptied: nobody can tell.
+ *
+ * Without a mark every map is taken over, as the first one always is. Any thread. */
+struct store_mark {
+    char key[80], field[16];
+    char digits[41];
+};
+void store_set_mark(struct store *store, const struct store_mark *mark);
 /* Stops the control thread; links must be closed before. */
 void store_stop(struct store **store);
 
@@ -113,7 +139,14 @@ struct store_health {
     unsigned masters;       /* in the map */
     unsigned slots_covered; /* of 16384; standalone: all */
     int64_t map_age_ms;
-    bool serving; /* the latest calls got through to the store */
+    bool serving;    /* the latest calls got through to the store */
+    bool time_asked; /* a server has told its time, or that this user may not ask */
+    bool was_whole;  /* once at least: a server had answered, and the map had all slots */
+    /* "HOST:PORT: reason", each empty if there is none. */
+    char trouble[448]; /* the latest server that could not be reached and was not since */
+    char error[448];   /* the latest error other than passing trouble, if it is a few seconds old */
+    char fault[448];   /* a master that by its own INFO is of no use, or will lose sessions */
+    char foreign[448]; /* the latest server that belongs to another store, if it did lately */
 };
 void store_health(const struct store *store, struct store_health *ret);
 
@@ -151,9 +184,15 @@ uint32_t store_generation(const struct store *store, unsigned slot);
 /* The same for what this link is about to read: 0 also while it has not taken over the latest map,
  * since it may then ask a server that the generation is not of. */
 uint32_t store_link_generation(const struct store_link *link, unsigned slot);
-/* The proof of a generation, clock_monotonic_ms(); also of one that has ended. INT64_MIN if it is
+/* The proof of a generation, clock_boot_ms(); also of one that has ended. INT64_MIN if it is
  * not known any more. Any thread, atomic reads. */
 int64_t store_proof_ms(const struct store *store, uint32_t generation);
+/* Until when somebody waits who has something else to go on with, a replica's master or what was
+ * known last: for a quarter of the time, so that a server that hangs does not take all of it. */
+static inline int64_t store_patience_ms(int64_t now_ms, int64_t deadline_ms)
+{
+    return now_ms + (deadline_ms - now_ms) / 4;
+}
 /* How old a proof may be. */
 #define STORE_PROOF_MAX_MS 1000
 

@@ -40,7 +40,7 @@ void tenants_view_destroy(struct tenants_view **view);
 struct tenant_row {
     struct tenant *tenant; /* borrowed from the view until its next call; ref it to keep it */
     uint32_t generation;   /* 0: not known to be true now */
-    int64_t verified_ms;   /* clock_monotonic_ms() at which it was */
+    int64_t verified_ms;   /* clock_boot_ms() at which it was */
 };
 /* False if nothing is known of this tenant. Counts as a use. */
 bool tenants_find(struct tenants_view *view, const uint8_t tag[TENANT_TAG], struct tenant_row *ret);

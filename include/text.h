@@ -30,11 +30,17 @@ size_t text_utf8_length(const char *data, size_t left);
 struct text text_cut(struct text text, size_t most);
 /* Without the blanks and tabs at both ends (OWS of RFC 9110, section 5.6.3). */
 struct text text_trim(struct text text);
+/* Without the byte order mark that some editors put at the start of a file. */
+struct text text_unmarked(struct text text);
 /* True if the well-formed character is a C0 or C1 control or DEL. */
 bool text_is_control(const char *character);
 
 /* Parses the whole text as a decimal number within [minimum, maximum]; false leaves *ret alone. */
 bool text_to_int(struct text text, int64_t minimum, int64_t maximum, int64_t *ret);
+
+/* The text before the next separator, removed from *rest together with it; all of *rest if there is
+ * none. */
+struct text text_take(struct text *rest, char separator);
 
 /* Words in one string, "first|second": the number of one of them, -1 if it is not there; and the
  * other way round, absent behind the last. */

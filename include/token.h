@@ -36,6 +36,8 @@ struct token {
     uint8_t secret[SECRET_LENGTH];
 };
 
+/* Bytes of a user id: as many as `sub` of OpenID Connect has characters. */
+#define USER_ID_MAX 255
 /* Tag of a tenant (CRYPTO_TENANT_TAG). */
 void token_tag_tenant(const struct keyring *keyring, struct text tenant, uint8_t ret[TENANT_TAG]);
 /* Tags of a user (CRYPTO_TENANT_TAG, CRYPTO_USER_TAG). */
@@ -48,8 +50,12 @@ bool token_is_of_tenant(const struct keyring *keyring, const struct token *token
 /* A new session id at this time. Those made one after the other in a millisecond count on and so
  * differ; processes keep apart by their random starts. */
 void token_new_session_id(int64_t wall_ms, uint8_t ret[SESSION_ID]);
-/* When the session was created, milliseconds since 1970. */
+/* The time in a session id, milliseconds since 1970, by which sessions are ordered: when the
+ * session was created, as a rule (src/session/rules.h). */
 int64_t token_session_created_ms(const uint8_t session_id[SESSION_ID]);
+/* A cutoff as ids can be compared with it: one that no id could come behind counts as the time 12
+ * days before the last that an id holds, in 2109. */
+int64_t token_order_ms(int64_t ms);
 
 /* Writes the 63 characters. The token's key id must be in the ring. */
 void token_print(const struct keyring *keyring, enum token_kind kind, const struct token *token,

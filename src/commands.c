@@ -8,6 +8,7 @@
 
 #include "log.h"
 #include "memory.h"
+#include "private_file.h"
 #include "risks.h"
 #include "store.h"
 #include "token.h"
@@ -38,23 +39,24 @@ struct conf *command_load_config(const char *path)
 
 struct keyring *command_load_keys(const struct conf *conf, bool create, struct buffer *error)
 {
-    const char *directory = getenv("CREDENTIALS_DIRECTORY");
-    if (directory != NULL) {
-        char path[4096];
-        int length = snprintf(path, sizeof(path), "%s/sessiond-keys", directory);
-        if (length > 0 && (size_t)length < sizeof(path) && access(path, F_OK) == 0)
-            return keyring_load(path, false, error);
-    }
+    static const char credential[] = "sessiond-keys";
+    char path[PRIVATE_FILE_PATH];
+    struct buffer none = {0};
+    bool given = private_file_find("keys.file", credential, path, &none) && access(path, F_OK) == 0;
+    buffer_free(&none);
+    if (given)
+        return keyring_load(credential, false, error);
     return keyring_load(conf->keys_file, create, error);
 }
 
 int command_check_config(const struct arguments *arguments)
 {
-    struct conf *conf = command_load_config(arguments->file);
+    struct conf *conf = command_load_config(arguments->operand);
     if (conf == NULL)
         return EXIT_USAGE;
     risks_warn(conf);
-    printf("%s: good, %zu service keys\n", arguments->file, conf->key_count);
+    risks_hint(conf);
+    printf("%s: good, %zu service keys\n", arguments->operand, conf->key_count);
     conf_unref(&conf);
     return EXIT_DONE;
 }
@@ -157,6 +159,9 @@ static const struct redis_key user_keys[] = {
 static const struct redis_key tenant_keys[] = {
     {"sd:p:{", "}", "string", "the tenant's policy, and since when its sessions count"},
     {"sd:i:{", ".*}", "zset", "index of the tenant's users, in buckets"},
+    {"sd:n:{", ".*}", "zset", "the tenant's sessions, in buckets, if it has quota.sessions"},
+    {"sd:v:{", ".*}", "zset", "logins that wait for a second verification, likewise"},
+    {"sd:f:{", ".*}", "zset", "users who are or were frozen, in buckets, if it has quota.users"},
 };
 
 /* Key, hash slot, type, what it holds: in columns, a line for each. A "*" stands for what differs;
@@ -195,8 +200,8 @@ int command_keys(const struct arguments *arguments)
     struct text user = text_of(arguments->user);
     if (!conf_is_name(text_of(arguments->tenant)))
         return refuse("--tenant must be [a-z0-9][a-z0-9._-]{0,62}", arguments->tenant);
-    if (user.data != NULL && (user.length > 128 || !text_is_clean_utf8(user)))
-        return refuse("--user must be 1 to 128 bytes of UTF-8 without control characters",
+    if (user.data != NULL && (user.length > USER_ID_MAX || !text_is_clean_utf8(user)))
+        return refuse("--user must be 1 to 255 bytes of UTF-8 without control characters",
                       arguments->user);
     struct conf *conf = command_load_config(arguments->config ? arguments->config : DEFAULT_CONFIG);
     if (conf == NULL)
@@ -205,7 +210,7 @@ int command_keys(const struct arguments *arguments)
     struct keyring *keyring = command_load_keys(conf, false, &error);
     conf_unref(&conf);
     if (keyring == NULL) {
-        fprintf(stderr, "sessiond: %.*s\n", (int)error.length, error.data);
+        fprintf(stderr, "sessiond: %.*s", (int)error.length, error.data);
         buffer_free(&error);
         return EXIT_RUNTIME;
     }

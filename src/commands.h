@@ -12,7 +12,7 @@ enum exit_code { EXIT_DONE = 0, EXIT_RUNTIME = 1, EXIT_USAGE = 2 };
 /* Arguments after they were checked; NULL is "not given". */
 struct arguments {
     const char *config, *name, *scopes, *tenant, *user; /* --config FILE … */
-    const char *file;                                   /* the word behind check-config */
+    const char *operand;                                /* the word behind check-config, reload */
 };
 
 /* The service, in the foreground until SIGTERM. */

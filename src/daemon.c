@@ -20,25 +20,32 @@
 #include "audit.h"
 #include "cache.h"
 #include "clock.h"
+#include "file_locks.h"
 #include "http.h"
 #include "journal.h"
+#include "lifecycle.h"
 #include "log.h"
 #include "metrics.h"
 #include "place.h"
+#include "reload.h"
 #include "risks.h"
 #include "session.h"
 #include "store.h"
 
 enum {
     DESCRIPTORS_BESIDE_CONNECTIONS = 256, /* Redis connections, loops, files */
-    STOP_SLACK_SECONDS = 10 /* beyond drain_timeout: last audit lines, joining threads */
+    STOP_SLACK_SECONDS = 10, /* beyond drain_timeout: last audit lines, joining threads */
+    LOG_PATIENCE_MS = 1000   /* at the end, for a reader of stderr that is slow or gone */
 };
 
 struct daemon {
     const char *path; /* of the configuration */
     char node_name[256];
+    struct file_locks *locks;
     struct keyring *keyring;
     struct audit *audit;
+    struct audit_lane *record; /* for lines about the service itself */
+    bool serving;              /* it has started, and its stop is worth a line */
     struct alerts *alerts;
     struct store *store;
     struct journal *journal;
@@ -137,6 +144,17 @@ static void log_messages(const char *event, struct text messages)
 
 /* The steps of the start; each is undone by the function beside it. */
 
+static bool locks_up(struct daemon *daemon, const struct conf *conf, struct buffer *error)
+{
+    daemon->locks = file_locks_take(conf, error);
+    return daemon->locks != NULL;
+}
+
+static void locks_down(struct daemon *daemon)
+{
+    file_locks_release(&daemon->locks);
+}
+
 static bool keys_up(struct daemon *daemon, const struct conf *conf, struct buffer *error)
 {
     daemon->keyring = command_load_keys(conf, true, error);
@@ -151,11 +169,16 @@ static void keys_down(struct daemon *daemon)
 static bool audit_up(struct daemon *daemon, const struct conf *conf, struct buffer *error)
 {
     daemon->audit = audit_start(conf, daemon->node_name, error);
+    if (daemon->audit != NULL)
+        daemon->record = audit_lane_create(daemon->audit, NULL, NULL);
     return daemon->audit != NULL;
 }
 
 static void audit_down(struct daemon *daemon)
 {
+    if (daemon->serving)
+        lifecycle_record_stop(daemon->record, false);
+    audit_lane_destroy(&daemon->record);
     audit_stop(&daemon->audit);
 }
 
@@ -291,6 +314,7 @@ static void http_down(struct daemon *daemon)
     if (http_server_stop(&daemon->server))
         return;
     cache_saver_stop(&daemon->saver);
+    lifecycle_record_stop(daemon->record, true);
     audit_stop(&daemon->audit);
     log_error("stopped_by_force", "reason=\"a worker is stuck\"");
     _exit(EXIT_RUNTIME);
@@ -301,6 +325,7 @@ static const struct step {
     bool (*up)(struct daemon *daemon, const struct conf *conf, struct buffer *error);
     void (*down)(struct daemon *daemon);
 } steps[] = {
+    {"locks", locks_up, locks_down}, /* of files, before any of them is read */
     {"keys", keys_up, keys_down},
     {"audit", audit_up, audit_down},
     {"alerts", alerts_up, alerts_down},
@@ -326,6 +351,12 @@ static size_t start(struct daemon *daemon)
         log_error("start_failed", "step=%s", steps[taken].name);
         log_messages("start_failed", buffer_text(&error));
     }
+    daemon->serving = taken == STEPS;
+    struct text failed = {0};
+    if (taken < STEPS)
+        failed = text_of(steps[taken].name);
+    if (daemon->record != NULL)
+        lifecycle_record_start(daemon->record, failed);
     buffer_free(&error);
     conf_unref(&conf);
     return taken;
@@ -339,25 +370,37 @@ static void stop(struct daemon *daemon, size_t taken)
 
 /* Reload: everything is read and checked before anything is changed. */
 
-/* The names secret is in every key name and every stored hash: with another one all sessions would
- * be unknown. */
-static bool same_names(const struct keyring *a, const struct keyring *b)
+/* The names secret is in every key name and every stored hash, a numbered key in its tokens and
+ * records: with other digits all that was made with them would be unknown. Only a node whose keys
+ * are foreign, which says 503 to every call, may get others. */
+static bool check_digits(const struct daemon *daemon, const struct keyring *keyring,
+                         struct buffer *error)
 {
-    struct text part = TEXT("sessiond");
-    uint8_t of_a[16], of_b[16];
-    crypto_keyed_hash(a, CRYPTO_TENANT_TAG, &part, 1, of_a, sizeof(of_a));
-    crypto_keyed_hash(b, CRYPTO_TENANT_TAG, &part, 1, of_b, sizeof(of_b));
-    return crypto_equal(of_a, of_b, sizeof(of_a));
+    if (session_keys(daemon->sessions, NULL) == SESSION_KEYS_FOREIGN)
+        return true;
+    for (unsigned id = 0; id <= KEY_ID_MAX; id++) {
+        const uint8_t *running = keyring_mark(daemon->keyring, (uint8_t)id);
+        const uint8_t *wanted = keyring_mark(keyring, (uint8_t)id);
+        if (!running || !wanted || memcmp(running, wanted, KEY_MARK) == 0)
+            continue;
+        if (id == 0)
+            buffer_add_literal(error, "the names secret in the key file must never change\n");
+        else
+            buffer_addf(error,
+                        "key %u in the key file has other digits than before; a new key "
+                        "takes a new number\n",
+                        id);
+        return false;
+    }
+    return true;
 }
 
 static struct keyring *load_new_keys(const struct daemon *daemon, const struct conf *conf,
                                      struct buffer *error)
 {
     struct keyring *keyring = command_load_keys(conf, false, error);
-    if (keyring != NULL && !same_names(keyring, daemon->keyring)) {
-        buffer_add_literal(error, "the names secret in the key file must never change\n");
+    if (keyring != NULL && !check_digits(daemon, keyring, error))
         keyring_unref(&keyring);
-    }
     if (keyring != NULL && !keyring_has(keyring, keyring_newest(daemon->keyring))) {
         log_warning("key_gone", "id=%u effect=\"its tokens and records are dead\"",
                     keyring_newest(daemon->keyring));
@@ -392,6 +435,7 @@ static void take_over(struct daemon *daemon, struct conf *conf, struct keyring *
     audit_reload(daemon->audit, conf);
     alerts_reload(daemon->alerts, conf);
     journal_reload(daemon->journal, conf);
+    journal_rekey(daemon->journal, keyring);
     cache_resize(daemon->cache, conf);
     conf_publish(conf);
     http_server_reload(daemon->server);
@@ -416,23 +460,35 @@ static bool reload(struct daemon *daemon, struct buffer *error)
         conf_unref(&conf);
         return false;
     }
+    struct conf *before = conf_current();
+    lifecycle_record_reload(daemon->record, daemon->path, before, conf, (struct text){0});
+    lifecycle_record_keys(daemon->record, daemon->keyring, keyring);
+    conf_unref(&before);
     take_over(daemon, conf, keyring, places);
     return true;
 }
 
-/* SIGHUP, told to systemd and to the log. */
-static void reload_and_tell(struct daemon *daemon)
+static void refuse_reload(const struct daemon *daemon, struct text reasons)
+{
+    log_messages("config_refused", reasons);
+    lifecycle_record_reload(daemon->record, daemon->path, NULL, NULL, reasons);
+}
+
+/* SIGHUP, told to systemd (sd_notify(3): microseconds of CLOCK_MONOTONIC, not before the signal),
+ * to the log and to whoever asked. */
+static void reload_and_tell(struct daemon *daemon, const siginfo_t *asked)
 {
     struct buffer error = {0};
-    sd_notifyf(0, "RELOADING=1\nMONOTONIC_USEC=%lld", (long long)clock_monotonic_ms() * 1000);
+    sd_notifyf(0, "RELOADING=1\nMONOTONIC_USEC=%lld", (long long)(clock_monotonic_ns() / 1000));
     bool taken = reload(daemon, &error);
     if (taken)
         log_info("config_reloaded", "file=%s", daemon->path);
     else
-        log_messages("config_refused", buffer_text(&error));
+        refuse_reload(daemon, buffer_text(&error));
     metrics_add(taken ? METRIC_CONFIG_RELOADS : METRIC_CONFIG_RELOAD_ERRORS, 1);
     sd_notifyf(0, "READY=1\nSTATUS=%s",
                taken ? "Serving" : "Serving; the last reload was refused, see the log");
+    reload_answer(asked, taken);
     buffer_free(&error);
 }
 
@@ -452,29 +508,58 @@ static void ping_watchdog(struct daemon *daemon)
     daemon->stuck = !alive;
 }
 
-/* The next signal, 0 when it is time for a ping. */
-static int next_signal(const struct daemon *daemon)
+/* The next signal, 0 when it is time for a ping or `most_ms` have passed; 0: no such bound. */
+static int next_signal(const struct daemon *daemon, int64_t most_ms, siginfo_t *ret)
 {
     int64_t pause_ms = daemon->watchdog_ms / 4;
+    if (most_ms > 0 && (pause_ms == 0 || most_ms < pause_ms))
+        pause_ms = most_ms;
     struct timespec pause = {.tv_sec = pause_ms / 1000, .tv_nsec = pause_ms % 1000 * 1000000};
-    int number = daemon->watchdog_ms > 0 ? sigtimedwait(&daemon->signals, NULL, &pause)
-                                         : sigwaitinfo(&daemon->signals, NULL);
+    int number = pause_ms > 0 ? sigtimedwait(&daemon->signals, ret, &pause)
+                              : sigwaitinfo(&daemon->signals, ret);
     return number > 0 ? number : 0;
 }
 
 /* Returns when the service is to stop. */
 static void serve(struct daemon *daemon)
 {
+    siginfo_t sender;
     int number = 0;
     while (number != SIGTERM && number != SIGINT) {
         ping_watchdog(daemon);
-        number = next_signal(daemon);
+        number = next_signal(daemon, 0, &sender);
         if (number == SIGHUP)
-            reload_and_tell(daemon);
+            reload_and_tell(daemon, &sender);
         else if (number == SIGUSR1)
             audit_reopen(daemon->audit);
     }
     log_info("stopping", "signal=%s", number == SIGTERM ? "SIGTERM" : "SIGINT");
+}
+
+static void ignore_reload(const siginfo_t *asked)
+{
+    log_warning("reload_ignored", "reason=\"the service stops\"");
+    reload_answer(asked, false);
+}
+
+/* Serves on for drain_delay while /readyz says 503: who sends calls here is to notice before
+ * connections are refused. Another SIGTERM or SIGINT ends the wait. */
+static void delay_drain(struct daemon *daemon, int64_t seconds)
+{
+    int64_t end_ms = clock_monotonic_ms() + seconds * 1000;
+    int64_t left_ms = seconds * 1000;
+    siginfo_t sender;
+    int number = 0;
+    http_server_announce_stop(daemon->server);
+    while (left_ms > 0 && number != SIGTERM && number != SIGINT) {
+        ping_watchdog(daemon);
+        number = next_signal(daemon, left_ms, &sender);
+        if (number == SIGUSR1)
+            audit_reopen(daemon->audit);
+        else if (number == SIGHUP)
+            ignore_reload(&sender);
+        left_ms = end_ms - clock_monotonic_ms();
+    }
 }
 
 static void exit_at_once(int number)
@@ -483,16 +568,16 @@ static void exit_at_once(int number)
     _exit(EXIT_RUNTIME);
 }
 
-/* From now on the main thread is busy with stopping. */
-static void announce_stop(void)
+/* Told to stop: from the return on the main thread is busy with stopping. */
+static void begin_stop(struct daemon *daemon)
 {
     struct conf *conf = conf_current();
+    long long delay = conf->server_drain_delay;
     long long patience = conf->server_drain_timeout + STOP_SLACK_SECONDS;
     conf_unref(&conf);
-    sd_notifyf(0,
-               "STOPPING=1\nSTATUS=Draining\nEXTEND_TIMEOUT_USEC=%lld000000\n"
-               "WATCHDOG_USEC=%lld000000",
-               patience, patience);
+    sd_notifyf(0, "STOPPING=1\nSTATUS=Draining\nEXTEND_TIMEOUT_USEC=%lld000000", delay + patience);
+    delay_drain(daemon, delay);
+    sd_notifyf(0, "WATCHDOG_USEC=%lld000000", patience);
     struct sigaction at_once = {.sa_handler = exit_at_once};
     sigset_t stopping;
     sigemptyset(&stopping);
@@ -520,6 +605,9 @@ int daemon_run(const struct arguments *arguments)
         return EXIT_USAGE;
     log_set_level(conf->log_level);
     prepare_process(&daemon);
+    int error = log_start();
+    if (error != 0)
+        log_warning("log_unbuffered", "reason=\"%s\"", strerrordesc_np(error));
     http_prepare();
     session_prepare();
     warn_of_risks(conf);
@@ -533,11 +621,12 @@ int daemon_run(const struct arguments *arguments)
                  daemon.node_name);
         sd_notify(0, "READY=1\nSTATUS=Serving");
         serve(&daemon);
-        announce_stop();
+        begin_stop(&daemon);
     }
     stop(&daemon, taken);
     conf_publish(NULL);
     if (started)
         log_info("stopped", "version=%s", SESSIOND_VERSION);
+    log_flush(LOG_PATIENCE_MS);
     return started ? EXIT_DONE : EXIT_RUNTIME;
 }

@@ -4,10 +4,13 @@
 #include <string.h>
 
 #include "commands.h"
+#include "reload.h"
 
 static const char usage[] =
     "usage: sessiond [--config FILE]                  run the service (FILE: " DEFAULT_CONFIG ")\n"
     "       sessiond check-config FILE                read and check a configuration\n"
+    "       sessiond reload PID                       have that process read its configuration\n"
+    "                                                 again; fails if it refuses\n"
     "       sessiond --dump-config [--config FILE]    print every option with its value\n"
     "       sessiond --dump-config=commented          the same with explanations\n"
     "       sessiond keygen --name NAME --scopes \"SCOPE …\" --tenant TENANT\n"
@@ -52,17 +55,18 @@ static const struct command {
     const char *word;
     int (*run)(const struct arguments *arguments);
     unsigned needed, allowed; /* options */
-    bool file;                /* a file name follows */
+    const char *operand;      /* what follows; NULL: nothing does */
 } commands[] = {
-    {"", daemon_run, 0, CONFIG, false},
-    {"check-config", command_check_config, 0, 0, true},
-    {"--dump-config", command_dump_config, 0, CONFIG, false},
-    {"--dump-config=commented", command_dump_commented, 0, CONFIG, false},
-    {"keygen", command_keygen, NAME | SCOPES | TENANT, 0, false},
-    {"keys", command_keys, TENANT, USER | CONFIG, false},
-    {"--version", command_version, 0, 0, false},
-    {"--help", command_help, 0, 0, false},
-    {"-h", command_help, 0, 0, false},
+    {"", daemon_run, 0, CONFIG, NULL},
+    {"check-config", command_check_config, 0, 0, "a file name"},
+    {"reload", command_reload, 0, 0, "the id of a process"},
+    {"--dump-config", command_dump_config, 0, CONFIG, NULL},
+    {"--dump-config=commented", command_dump_commented, 0, CONFIG, NULL},
+    {"keygen", command_keygen, NAME | SCOPES | TENANT, 0, NULL},
+    {"keys", command_keys, TENANT, USER | CONFIG, NULL},
+    {"--version", command_version, 0, 0, NULL},
+    {"--help", command_help, 0, 0, NULL},
+    {"-h", command_help, 0, 0, NULL},
 };
 
 static int refuse(const char *argument, const char *why)
@@ -120,9 +124,9 @@ static int take_option(struct parsed *parsed, size_t index, int argc, char **arg
 static int take_word(struct parsed *parsed, const char *word)
 {
     const struct command *command = word[0] != '\0' ? find_command(word) : NULL;
-    bool wants_file = parsed->command != NULL && parsed->command->file;
-    if (wants_file && parsed->arguments.file == NULL && word[0] != '-')
-        parsed->arguments.file = word;
+    bool wanted = parsed->command != NULL && parsed->command->operand != NULL;
+    if (wanted && parsed->arguments.operand == NULL && word[0] != '-')
+        parsed->arguments.operand = word;
     else if (command != NULL && (parsed->command == NULL || command->run == command_help))
         parsed->command = command;
     else
@@ -142,8 +146,11 @@ static int check(const struct parsed *parsed)
         if (((command->needed | command->allowed) & bit) == 0 && (parsed->given & bit) != 0)
             return refuse(options[i].name, "has no meaning here");
     }
-    if (command->file && parsed->arguments.file == NULL)
-        return refuse(command->word, "needs a file name");
+    if (command->operand != NULL && parsed->arguments.operand == NULL) {
+        fprintf(stderr, "sessiond: '%s' needs %s; see sessiond --help\n", command->word,
+                command->operand);
+        return EXIT_USAGE;
+    }
     return EXIT_DONE;
 }
 

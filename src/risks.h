@@ -5,3 +5,5 @@
 
 /* Logs a warning for each risk that the configuration takes. */
 void risks_warn(const struct conf *conf);
+/* Logs what is no risk but may surprise: for check-config alone. */
+void risks_hint(const struct conf *conf);

@@ -11,24 +11,33 @@ import pathlib
 import random
 import re
 import resource
+import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 import xml.etree.ElementTree
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-UNIT_TIMEOUT = 300
-SYSTEM_TIMEOUT = 1800
-LANES = 2  # tests side by side
+UNIT_TIMEOUT = 900
+SYSTEM_TIMEOUT = 3600
+LANES = 2  # tests side by side; unit tests beside system tests are one more
+# Files of system tests that take longer than their size says.
+LONGEST = ("test_chaos_short", "test_slow_clients", "test_names_of_dead", "test_astray",
+           "test_sentinel", "test_news")
 SUMMARY = re.compile(r"^\d+%: Checks: (\d+), Failures: (\d+), Errors: (\d+)$", re.MULTILINE)
 # How check and pytest name what failed.
 FAILURE = re.compile(r"^(?:[^:\n]+:\d+:[FE]|FAILED |ERROR ).*$", re.MULTILINE)
 failures = []  # such lines, to be repeated at the end, where they are found
+under_way = []
+interrupted = threading.Event()
 
 
 def run_unit(program, environment):
     """Runs one check program; returns (passed, failed)."""
+    if interrupted.is_set():
+        return 0, 0
     start = time.monotonic()
     try:
         result = subprocess.run([program], cwd=ROOT, env=environment, timeout=UNIT_TIMEOUT,
@@ -51,31 +60,44 @@ def run_unit(program, environment):
     return passed, failed
 
 
-def split(files, count, order):
-    """The files in lanes of about the same size: how long tests are says how long they take. With an
-    order the files of a lane and what precedes them are others: no test may need another one, or
-    its absence."""
-    lanes = [[] for _ in range(count)]
-    files = sorted(files, key=lambda file: (-file.stat().st_size, file.name))
-    shuffle = random.Random(order).shuffle if order else lambda files: None
-    shuffle(files)
-    for file in files:
-        min(lanes, key=lambda lane: sum(each.stat().st_size for each in lane)).append(file)
-    for lane in lanes:
-        lane.sort()
-        shuffle(lane)
-    return lanes
+def lay_out(files, order):
+    """The files as the lanes are to take them, each when it is through with one: the longest first, so
+    that no lane ends long after the others. With an order they come in another: no test may need
+    what another has left, or its absence."""
+    files = sorted(files, key=lambda file: (file.stem not in LONGEST, -file.stat().st_size, file.name))
+    if order:
+        random.Random(order).shuffle(files)
+    return files
 
 
-under_way = []
+def select(arguments):
+    """(unit tests, files of system tests, options of pytest) as the arguments say."""
+    units, files = arguments.unit or [], sorted((ROOT / "tests" / "system").glob("test_*.py"))
+    if arguments.tests:
+        names = {pathlib.Path(test).stem for test in arguments.tests}
+        units, files = ([test for test in tests if pathlib.Path(test).stem in names] for tests in (units, files))
+        unknown = names - {pathlib.Path(test).stem for test in [*units, *files]}
+        if unknown:
+            sys.exit(f"there are no such tests: {' '.join(sorted(unknown))}")
+    if arguments.timed:
+        units = [test for test in units if is_timed(test)]
+    marked = "timed" if arguments.timed else "bounded" if arguments.timing else ""
+    options = [*(["-m", marked] if marked else []), *(["-s"] if arguments.timing else ["--durations=8"])]
+    return units, files if arguments.system else [], options
 
 
-def run_lane(files, binary, report, environment):
-    """Runs some files of system tests; returns (passed, failed, output)."""
+def is_timed(program):
+    """Whether a unit test drives a clock, asks one, or waits."""
+    source = ROOT / "tests" / f"{pathlib.Path(program).name}.c"
+    return re.search(r"\b(clock_\w+|\w*sleep|session_pass\w*)\(", source.read_text()) is not None
+
+
+def run_lane(files, options, report, environment):
+    """Runs the files of system tests that no other lane has taken (tests/system/conftest.py); returns
+    (passed, failed, output)."""
     report.unlink(missing_ok=True)
-    environment = {**environment, "SESSIOND_BINARY": str(binary)}
-    command = ["/usr/bin/python3", "-m", "pytest", "-q", "-p", "no:cacheprovider",
-               "--durations=8", f"--junitxml={report}", *(str(file) for file in files)]
+    command = ["/usr/bin/python3", "-m", "pytest", "-q", "-p", "no:cacheprovider", *options,
+               f"--junitxml={report}", *(str(file) for file in files)]
     pytest = subprocess.Popen(command, cwd=ROOT, env=environment, start_new_session=True, text=True,
                               errors="replace", stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     under_way.append(pytest)
@@ -89,7 +111,7 @@ def run_lane(files, binary, report, environment):
     suites = list(xml.etree.ElementTree.parse(report).getroot().iter("testsuite"))
     total, failed, skipped = (sum(int(suite.get(name)) for suite in suites for name in names)
                               for names in (["tests"], ["failures", "errors"], ["skipped"]))
-    if (status != 0 and not failed) or not total:
+    if status != 0 and not failed:
         failed += 1
     if failed:
         failures.extend(FAILURE.findall(output) or [f"{report.name}: exit status {status}"])
@@ -106,13 +128,24 @@ def end_lane(pytest):
         return pytest.communicate()[0]
 
 
-def run_system(binary, build, order, environment):
-    """Runs the system tests side by side, since most of their time is waiting; returns (passed,
-    failed)."""
-    lanes = split((ROOT / "tests" / "system").glob("test_*.py"), LANES, order)
-    with concurrent.futures.ThreadPoolExecutor(LANES) as pool:
-        futures = [pool.submit(run_lane, files, binary, build / f"system-{number}.xml",
-                               environment) for number, files in enumerate(lanes)]
+def run_system(build, files, options, lanes, environment, units):
+    """Runs the system tests side by side, since most of their time is waiting; a lane more joins when
+    the unit tests are through. Returns (passed, failed)."""
+    taken = build / "system-taken"
+    shutil.rmtree(taken, ignore_errors=True)
+    taken.mkdir()
+    environment = {**environment, "SESSIOND_BINARY": str(build / "sessiond"),
+                   "SESSIOND_TEST_TAKEN": str(taken)}
+
+    def lane(number):
+        if number == lanes:
+            units.result()
+        if interrupted.is_set():
+            return 0, 0, ""
+        return run_lane(files, options, build / f"system-{number}.xml", environment)
+    numbers = range(lanes + 1 if lanes > 1 else 1)
+    with concurrent.futures.ThreadPoolExecutor(len(numbers)) as pool:
+        futures = [pool.submit(lane, number) for number in numbers]
         results = []
         try:
             for future in futures:
@@ -120,10 +153,23 @@ def run_system(binary, build, order, environment):
                 print(output, flush=True)
                 results.append((passed, failed))
         except KeyboardInterrupt:
+            interrupted.set()
             for pytest in under_way:
                 os.killpg(pytest.pid, signal.SIGINT)
             raise
-    return [sum(column) for column in zip(*results)]
+    left = [f"{file.name}: no lane took it" for file in files
+            if not (taken / file.name).exists() and "-m" not in options]
+    failures.extend(left)
+    return [sum(column) for column in zip(*results, (0, len(left)))]
+
+
+def run_units(programs, lanes, environment):
+    """Runs the unit tests; returns (passed, failed)."""
+    with concurrent.futures.ThreadPoolExecutor(lanes) as pool:
+        results = list(pool.map(lambda program: run_unit(ROOT / program, environment), programs))
+    passed, failed = [sum(column) for column in zip(*results or [(0, 1)])]
+    print(f"Unit tests: {passed} passed, {failed} failed", flush=True)
+    return passed, failed
 
 
 def sanitizer_reports(prefix):
@@ -135,12 +181,40 @@ def sanitizer_reports(prefix):
     return len(reports)
 
 
+def without_make(environment):
+    """A make that a test starts is nobody's child: BUILD=build/asan of `make asan` would override its own."""
+    return {name: value for name, value in environment.items()
+            if name not in ("MAKEFLAGS", "MAKEOVERRIDES", "MAKELEVEL", "MFLAGS")}
+
+
+def run_all(build, arguments, environment):
+    """Runs what the arguments say once; returns (passed, failed)."""
+    programs, files, options = select(arguments)
+    results = [(0, 0)]
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        if programs or not files:
+            units = pool.submit(run_units, programs, 1 if files else LANES, environment)
+        else:
+            units = pool.submit(lambda: (0, 0))
+        if files:
+            # What is measured is not disturbed by other tests.
+            results.append(run_system(build, lay_out(files, arguments.order), options,
+                                      1 if arguments.timing else LANES, environment, units))
+            print("System tests: {} passed, {} failed".format(*results[-1]))
+        results.append(units.result())
+    return [sum(column) for column in zip(*results)]
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--build", default="build")
     parser.add_argument("--unit", nargs="*", metavar="PROGRAM")
     parser.add_argument("--system", action="store_true")
     parser.add_argument("--order", metavar="SEED", help="system tests in another order")
+    parser.add_argument("--tests", nargs="+", metavar="NAME", help="only these unit tests and files of system tests")
+    parser.add_argument("--timed", action="store_true", help="only what has to do with time")
+    parser.add_argument("--timing", action="store_true", help="judge bounds of time (tests/system/bounds.py)")
+    parser.add_argument("--times", type=int, default=1, help="how often all of it is run")
     parser.add_argument("--slow", default="1", help="how many times longer system tests may wait")
     arguments = parser.parse_args()
     # Tests with thousands of connections need more than the usual 1024 files.
@@ -151,7 +225,9 @@ def main():
     for old in build.glob(reports.name + ".*"):
         old.unlink()
 
-    environment = {**os.environ, "CK_VERBOSITY": "normal", "PYTHONDONTWRITEBYTECODE": "1",
+    # Timeouts of unit tests end what hangs; how long something may take is theirs to assert.
+    environment = {**without_make(os.environ), "CK_VERBOSITY": "normal", "CK_TIMEOUT_MULTIPLIER": "5",
+                   "PYTHONDONTWRITEBYTECODE": "1",
                    "SESSIOND_TEST_SLOW": arguments.slow}
     options = f"log_path={reports}"
     environment["ASAN_OPTIONS"] = options + ":detect_stack_use_after_return=1"
@@ -159,21 +235,16 @@ def main():
     environment["TSAN_OPTIONS"] = (options + ":halt_on_error=0:second_deadlock_stack=1"
                                    f":suppressions={ROOT / 'tests/tsan.supp'}")
 
-    passed = failed = 0
+    if arguments.timing:
+        environment["SESSIOND_TEST_TIMING"] = "1"
     start = time.monotonic()
-    if arguments.unit is not None:
-        print("Unit tests")
-        with concurrent.futures.ThreadPoolExecutor(LANES) as pool:
-            results = list(pool.map(lambda program: run_unit(ROOT / program, environment),
-                                    arguments.unit)) or [(0, 1)]
-        unit = [sum(column) for column in zip(*results)]
-        print(f"Unit tests: {unit[0]} passed, {unit[1]} failed")
-        passed, failed = passed + unit[0], failed + unit[1]
-    if arguments.system:
-        print("System tests", flush=True)
-        system = run_system(build / "sessiond", build, arguments.order, environment)
-        print(f"System tests: {system[0]} passed, {system[1]} failed")
-        passed, failed = passed + system[0], failed + system[1]
+    results = []
+    for turn in range(1, arguments.times + 1):
+        results.append(run_all(build, arguments, environment))
+        if arguments.times > 1:
+            print("Turn {}: {} passed, {} failed, {:.0f} s".format(turn, *results[-1], time.monotonic() - start),
+                  flush=True)
+    passed, failed = (sum(column) for column in zip(*results))
     found = sanitizer_reports(reports)
     if found:
         print(f"Sanitizers: {found} reports")

@@ -54,6 +54,8 @@ START_TEST(a_host_and_a_port_are_split)
     if (good) {
         ck_assert_str_eq(host, row->host);
         ck_assert_uint_eq(port, row->port);
+        char text[ADDRESS_TEXT_MAX];
+        ck_assert_str_eq(address_print(host, port, text).data, row->text);
     }
 }
 END_TEST
@@ -98,6 +100,48 @@ START_TEST(literals_are_read_and_mapped_ones_are_ipv4)
     if (good) {
         ip_print(&ip, out);
         ck_assert_str_eq(out, ips[_i].printed);
+    }
+}
+END_TEST
+
+static const struct ip_case written[] = {
+    {" 10.1.2.3\t", "10.1.2.3"},
+    {"10.1.2.3:80", "10.1.2.3"},
+    {"::FFFF:10.1.2.3", "10.1.2.3"},
+    {"[::ffff:10.1.2.3]:65535", "10.1.2.3"},
+    {"2001:DB8:0::1", "2001:db8::1"},
+    {"[2001:db8::1]", "2001:db8::1"},
+    {"[2001:db8::1]:443", "2001:db8::1"},
+    {"fe80::1%eth0", "fe80::1"},
+    {"fe80::1%", "fe80::1"},
+    {"[fe80::1%25eth0]", "fe80::1"},
+    {"[fe80::1%eth0]:443", "fe80::1"},
+    {"[::1]%eth0", "::1"},
+    {"10.1.2.3%eth0", NULL},
+    {"%eth0", NULL},
+    {"[fe80::1%eth0", NULL},
+    {"[10.1.2.3]", NULL},
+    {"10.1.2.3:0", NULL},
+    {"10.1.2.3:99999", NULL},
+    {"010.1.2.3", NULL},
+    {"10.1.2", NULL},
+    {"host:80", NULL},
+    {"unknown", NULL},
+    {"[]", NULL},
+    {"[", NULL},
+    {"", NULL},
+    {"10.1.2.3, 10.1.2.4", NULL},
+};
+
+START_TEST(addresses_are_read_as_they_are_written)
+{
+    struct ip_address ip;
+    char out[INET6_ADDRSTRLEN];
+    bool good = ip_read(text_of(written[_i].text), &ip);
+    ck_assert_msg(good == (written[_i].printed != NULL), "'%s'", written[_i].text);
+    if (good) {
+        ip_print(&ip, out);
+        ck_assert_str_eq(out, written[_i].printed);
     }
 }
 END_TEST
@@ -182,6 +226,7 @@ int main(void)
     tcase_add_loop_test(tests, a_host_and_a_port_are_split, 0, COUNT(splits));
     tcase_add_test(tests, a_host_name_has_at_most_253_bytes);
     tcase_add_loop_test(tests, literals_are_read_and_mapped_ones_are_ipv4, 0, COUNT(ips));
+    tcase_add_loop_test(tests, addresses_are_read_as_they_are_written, 0, COUNT(written));
     tcase_add_test(tests, a_literal_with_a_nul_inside_is_refused);
     tcase_add_test(tests, both_ends_of_a_dual_stack_socket_are_the_same_address);
     tcase_add_loop_test(tests, a_network_contains_its_addresses_only, 0, COUNT(networks));

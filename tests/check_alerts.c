@@ -184,6 +184,7 @@ static void setup(void)
                          .alerts_max_bytes = 1 << 20,
                          .alerts_webhook_url = "",
                          .alerts_webhook_secret_file = "",
+                         .alerts_tls_ca_file = "",
                          .alerts_forced_logouts_per_minute = 3,
                          .alerts_guesses_per_minute = 3};
     clock_fake(begin_ms);
@@ -451,13 +452,13 @@ START_TEST(what_repeats_takes_no_place_twice_and_waits_for_one)
     for (int i = 0; i < 3; i++)
         reuse_of("bob", 0);
     clock_fake(begin_ms + 2 * MINUTE_MS - 1); /* bob's minute is over, but there is no place */
-    nanosleep(&(struct timespec){.tv_sec = 1, .tv_nsec = 500000000}, NULL);
-    reuse_of("bob", 0);
+    new_place_of("other", 7);                 /* once this is told, bob was looked at */
     wait_for_told("refresh_reuse:alice:1 refresh_reuse:bob:1 refresh_reuse:alice:4 "
-                  "refresh_reuse:carol:1 ");
+                  "refresh_reuse:carol:1 new_location:u7:1 ");
+    reuse_of("bob", 0);
     clock_fake(begin_ms + 3 * MINUTE_MS);
     wait_for_told("refresh_reuse:alice:1 refresh_reuse:bob:1 refresh_reuse:alice:4 "
-                  "refresh_reuse:carol:1 refresh_reuse:bob:4 ");
+                  "refresh_reuse:carol:1 new_location:u7:1 refresh_reuse:bob:4 ");
 }
 END_TEST
 
@@ -516,7 +517,7 @@ START_TEST(secrets_that_are_taken_and_refused)
     assert_secret("01234567890123456789012\n", 0600, "shorter than 24 bytes");
     assert_secret("whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkw", 0600, "shorter than 24 bytes");
     assert_secret("whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTI!", 0600, "not base64");
-    assert_secret("012345678901234567890123\n", 0640, "chmod 600");
+    assert_secret("012345678901234567890123\n", 0604, "mode 0604");
     assert_secret("\n", 0600, "empty");
     conf.alerts_webhook_secret_file = "/nonexistent";
     struct buffer error = {0};

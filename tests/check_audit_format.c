@@ -87,6 +87,7 @@ START_TEST(a_full_record_is_told_in_ecs_names)
     record.span_id = TEXT("b7ad6b7169203331");
     record.service_key = TEXT("gateway");
     record.operator_name = TEXT("bob@example.com");
+    record.unreadable_ip = TEXT("unknown");
     record.actor = TEXT("bob@example.com");
     record.session_id = TEXT("00112233aabbccdd");
     record.device_id = TEXT("phone-1");
@@ -122,6 +123,7 @@ START_TEST(a_full_record_is_told_in_ecs_names)
         {"sessiond.actor", "bob@example.com"},
         {"sessiond.device_type", "mobile"},
         {"sessiond.durability", "replicated"},
+        {"sessiond.unreadable_ip", "unknown"},
     };
     for (size_t i = 0; i < sizeof(texts) / sizeof(*texts); i++)
         assert_text(json, texts[i][0], texts[i][1]);
@@ -144,6 +146,19 @@ START_TEST(category_and_type_are_arrays_for_every_event)
     json_t *json = line_of(&record);
     ck_assert(json_array_size(json_object_get(json, "event.category")) > 0);
     ck_assert(json_array_size(json_object_get(json, "event.type")) > 0);
+    json_decref(json);
+}
+END_TEST
+
+START_TEST(a_repetition_is_marked_and_nothing_else_is)
+{
+    struct audit_record record = {.event = AUDIT_REFRESH, .wall_ms = morning_ms, .status = 200};
+    json_t *json = line_of(&record);
+    ck_assert_ptr_null(json_object_get(json, "sessiond.repeated"));
+    json_decref(json);
+    record.repeated = true;
+    json = line_of(&record);
+    ck_assert(json_is_true(json_object_get(json, "sessiond.repeated")));
     json_decref(json);
 }
 END_TEST
@@ -275,12 +290,25 @@ static const struct hostile_case {
 static void fill(struct audit_record *record, struct text value, struct text *ended)
 {
     struct text *texts[] = {
-        &record->reason,     &record->request_id,    &record->trace_id,
-        &record->span_id,    &record->method,        &record->path,
-        &record->tenant,     &record->user_id,       &record->service_key,
-        &record->actor,      &record->operator_name, &record->session_id,
-        &record->device_id,  &record->source_ip,     &record->device_type,
-        &record->user_agent, &record->durability,    ended,
+        &record->reason,
+        &record->request_id,
+        &record->trace_id,
+        &record->span_id,
+        &record->method,
+        &record->path,
+        &record->tenant,
+        &record->user_id,
+        &record->service_key,
+        &record->actor,
+        &record->operator_name,
+        &record->session_id,
+        &record->device_id,
+        &record->source_ip,
+        &record->device_type,
+        &record->user_agent,
+        &record->durability,
+        &record->unreadable_ip,
+        ended,
     };
     for (size_t i = 0; i < sizeof(texts) / sizeof(*texts); i++)
         *texts[i] = value;
@@ -453,6 +481,7 @@ int main(void)
     tcase_add_test(lines, a_line_starts_with_the_members_that_ecs_logging_wants_first);
     tcase_add_test(lines, a_full_record_is_told_in_ecs_names);
     tcase_add_loop_test(lines, category_and_type_are_arrays_for_every_event, 0, AUDIT_EVENT_COUNT);
+    tcase_add_test(lines, a_repetition_is_marked_and_nothing_else_is);
     tcase_add_test(lines, absent_texts_are_left_out);
     tcase_add_loop_test(lines, outcome_level_and_message_follow_the_result, 0, ROWS(failure_cases));
     tcase_add_loop_test(lines, only_an_address_stands_in_source_ip, 0, ROWS(address_cases));

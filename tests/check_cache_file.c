@@ -85,7 +85,7 @@ START_TEST(the_file_is_closed_to_others_and_replaces_the_old_one)
     struct cache_key key = support_cache_key(1, 2, 3);
     umask(0);
     support_disk_save();
-    put(&key, clock_monotonic_ms(), false);
+    put(&key, clock_boot_ms(), false);
     int left = open(disk.new_path, O_WRONLY | O_CREAT, 0644); /* by a crash */
     ck_assert_int_ge(left, 0);
     close(left);
@@ -102,7 +102,7 @@ START_TEST(no_value_stands_in_the_file_as_it_is)
 {
     struct cache_key key = support_cache_key(1, 2, 3);
     char bytes[4096];
-    put(&key, clock_monotonic_ms(), false);
+    put(&key, clock_boot_ms(), false);
     support_disk_save();
     FILE *file = fopen(disk.path, "r");
     size_t length = fread(bytes, 1, sizeof(bytes), file);
@@ -168,7 +168,7 @@ START_TEST(a_file_does_not_replace_what_is_there)
 {
     struct cache_key key = support_cache_key(1, 2, 3);
     struct cache_entry entry = {.value = TEXT("newer"), .generation = 9};
-    put(&key, clock_monotonic_ms(), true);
+    put(&key, clock_boot_ms(), true);
     support_disk_save();
     ck_assert(cache_put(disk.restarted, &key, &entry, cache_ticket(disk.restarted, key.owner)));
     ck_assert(cache_load(disk.restarted, disk.keyring, disk.path, DISK_HOUR_MS, &disk.loaded,
@@ -184,8 +184,8 @@ START_TEST(a_file_does_not_bring_back_what_was_forgotten_since_the_start)
 {
     struct cache_key key = support_cache_key(1, 2, 3), other = support_cache_key(1, 3, 3);
     struct cache_entry entry;
-    put(&key, clock_monotonic_ms(), false);
-    put(&other, clock_monotonic_ms(), false);
+    put(&key, clock_boot_ms(), false);
+    put(&other, clock_boot_ms(), false);
     support_disk_save();
     cache_forget(disk.restarted, key.owner, NULL, NULL);
     support_disk_load(1);
@@ -249,7 +249,7 @@ static void become_nobody(void)
 START_TEST(a_full_disk_leaves_the_old_file)
 {
     struct cache_key key = support_cache_key(9, 9, 9);
-    put(&key, clock_monotonic_ms(), false);
+    put(&key, clock_boot_ms(), false);
     support_disk_save();
     support_disk_fill();
     fail_to_save(fill_disk, EFBIG);

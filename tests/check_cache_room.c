@@ -117,8 +117,8 @@ static int64_t quota_for(size_t entries)
 {
     struct cache_item *item = xmalloc(offsetof(struct cache_item, value) + LENGTH);
     struct cache_tenant *tenant = xmalloc(sizeof(*tenant));
-    size_t each = cache_allocated(item) + CACHE_PLACES;
-    size_t quota = cache_allocated(tenant) + entries * each + each / 2;
+    size_t each = memory_taken(item) + CACHE_PLACES;
+    size_t quota = memory_taken(tenant) + entries * each + each / 2;
     free(item);
     free(tenant);
     return (int64_t)quota;

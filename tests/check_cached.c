@@ -60,6 +60,7 @@ START_TEST(a_living_session_comes_back_as_it_was)
     struct cached cached;
     session.record.has_previous = true;
     session.record.previous_access_over = true;
+    session.record.began_s = 1799999999;
     memset(session.record.previous_access_hash, 'p', SECRET_HASH);
     cached_write_live(&value, &session, 16383, 42, text_of(usual), NULL);
     ck_assert_int_eq(cached_kind(buffer_text(&value)), CACHED_LIVE);
@@ -69,6 +70,7 @@ START_TEST(a_living_session_comes_back_as_it_was)
     ck_assert_int_eq(cached.session.last_seen_s, 1800000123);
     ck_assert_int_eq(record->issued_ms, 1800000000456);
     ck_assert_int_eq(record->absolute_s, 1802592000);
+    ck_assert_int_eq(record->began_s, 1799999999);
     ck_assert(record->remember && record->has_previous && record->previous_access_over);
     ck_assert_mem_eq(record->access_hash, session.record.access_hash, SECRET_HASH);
     ck_assert_mem_eq(record->previous_access_hash, session.record.previous_access_hash,
@@ -86,6 +88,7 @@ START_TEST(without_a_previous_pair_nothing_lies_between_head_and_text)
     cached_write_live(&value, &session, 1, 2, text_of(usual), NULL);
     ck_assert(cached_read_live(buffer_text(&value), id, &cached));
     ck_assert(!cached.session.record.has_previous);
+    ck_assert_int_eq(cached.session.record.began_s, 0);
     assert_text(cached.shown, usual);
 }
 END_TEST
@@ -117,11 +120,11 @@ END_TEST
 START_TEST(the_audit_line_gets_tenant_user_and_device)
 {
     struct operation operation = note(usual);
-    assert_text(operation.tenant, "acme");
-    assert_text(operation.user_id, "bob");
-    assert_text(operation.device_id, "d-1");
-    assert_text(operation.device_type, "ios");
-    assert_text(operation.session_id, "0102030405060708");
+    assert_text(operation.facts.tenant, "acme");
+    assert_text(operation.facts.user_id, "bob");
+    assert_text(operation.facts.device_id, "d-1");
+    assert_text(operation.facts.device_type, "ios");
+    assert_text(operation.facts.session_id, "0102030405060708");
 }
 END_TEST
 
@@ -129,10 +132,10 @@ START_TEST(escaped_names_reach_the_audit_line_unescaped)
 {
     struct operation operation = note(
         "\"tenant\":\"acme\",\"user_id\":\"b\\\"ob\",\"roles\":[],\"device\":{\"id\":\"d\\\\1\"}");
-    assert_text(operation.tenant, "acme");
-    assert_text(operation.user_id, "b\"ob");
-    assert_text(operation.device_id, "d\\1");
-    assert_text(operation.device_type, NULL);
+    assert_text(operation.facts.tenant, "acme");
+    assert_text(operation.facts.user_id, "b\"ob");
+    assert_text(operation.facts.device_id, "d\\1");
+    assert_text(operation.facts.device_type, NULL);
 }
 END_TEST
 
@@ -140,8 +143,8 @@ START_TEST(attributes_are_not_taken_for_the_device)
 {
     struct operation operation = note("\"tenant\":\"acme\",\"user_id\":\"bob\",\"roles\":[],"
                                       "\"device\":{},\"attributes\":{\"id\":\"y\",\"type\":\"x\"}");
-    assert_text(operation.device_id, NULL);
-    assert_text(operation.device_type, NULL);
+    assert_text(operation.facts.device_id, NULL);
+    assert_text(operation.facts.device_type, NULL);
 }
 END_TEST
 
@@ -164,6 +167,44 @@ START_TEST(a_dead_session_needs_no_actor)
     cached_read_dead(buffer_text(&value), &read);
     assert_text(read.reason, "revoked");
     assert_text(read.actor, NULL);
+}
+END_TEST
+
+START_TEST(names_come_back_or_that_nobody_knows_them)
+{
+    const struct names names = {TEXT("acme"), TEXT("bob")}, nobody = {0};
+    struct names read;
+    cached_write_names(&value, &names);
+    ck_assert(cached_read_names(buffer_text(&value), &read));
+    assert_text(read.tenant, "acme");
+    assert_text(read.user_id, "bob");
+    for (size_t length = 0; length < value.length; length++)
+        ck_assert(!cached_read_names((struct text){value.data, length}, &read));
+    value.length = 0;
+    cached_write_names(&value, &nobody);
+    ck_assert(cached_read_names(buffer_text(&value), &read));
+    assert_text(read.tenant, NULL);
+    assert_text(read.user_id, NULL);
+}
+END_TEST
+
+START_TEST(names_and_sessions_are_not_taken_for_each_other)
+{
+    const struct names names = {TEXT("acme"),
+                                TEXT("a user id that is as long as a head is, and more")};
+    const struct tombstone tombstone = {.reason = TEXT("kicked")};
+    struct session session = example();
+    struct cached cached;
+    struct names read;
+    cached_write_names(&value, &names);
+    ck_assert_int_eq(cached_kind(buffer_text(&value)), CACHED_NAMES);
+    ck_assert(!cached_read_live(buffer_text(&value), id, &cached));
+    value.length = 0;
+    cached_write_dead(&value, &tombstone);
+    ck_assert(!cached_read_names(buffer_text(&value), &read));
+    value.length = 0;
+    cached_write_live(&value, &session, 1, 2, text_of(usual), NULL);
+    ck_assert(!cached_read_names(buffer_text(&value), &read));
 }
 END_TEST
 
@@ -205,6 +246,10 @@ static const struct stamp_case stamps[] = {
     {"-1 5", 0, 0},
     {"17 5 6", 17, 0},
     {"99999999999999999999 5", 0, 0},
+    {"9223372036854775807 5", 0, 0},
+    {"281474976710656 5", 0, 0},
+    {"281474976710655 281474976710655", 281474976710655, 281474976710655},
+    {"17 9223372036854775807", 17, 0},
 };
 
 START_TEST(the_stamp_tells_version_and_epoch)
@@ -229,6 +274,8 @@ int main(void)
     tcase_add_test(all, attributes_are_not_taken_for_the_device);
     tcase_add_test(all, a_dead_session_comes_back_with_reason_actor_and_time);
     tcase_add_test(all, a_dead_session_needs_no_actor);
+    tcase_add_test(all, names_come_back_or_that_nobody_knows_them);
+    tcase_add_test(all, names_and_sessions_are_not_taken_for_each_other);
     tcase_add_test(all, values_cut_at_any_length_are_refused_or_shorter);
     tcase_add_loop_test(all, the_stamp_tells_version_and_epoch, 0,
                         sizeof(stamps) / sizeof(stamps[0]));

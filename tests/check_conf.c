@@ -206,7 +206,7 @@ static const struct refusal {
      "not 'a b'\n"},
     {"[server]\ntrusted_proxies = 10.0.0.0/8 10.0.0.1/8\n",
      ":2: [server] trusted_proxies must be a list of networks like 10.0.0.0/8 or fd00::/8, no bits "
-     "set behind the prefix, not '10.0.0.1/8'\n"},
+     "set behind the prefix, or unix, not '10.0.0.1/8'\n"},
     {"[browser]\norigins = https://shop.example *\n", BAD_ORIGIN("*")},
     {"[browser]\norigins = null\n", BAD_ORIGIN("null")},
     {"[browser]\norigins = shop.example\n", BAD_ORIGIN("shop.example")},
@@ -302,6 +302,10 @@ static const struct refusal {
      ":5: a key 'a' was already begun in line 1\n"},
     {KEY("a", HASH_A, "login", "*") KEY("b", HASH_A, "login", "*"),
      ":5: the hash is that of the key in line 1 too\n"},
+    {"[log]\nlevel = \"info\"\n",
+     ":2: [log] level is in quotes, which would be part of the value; write it without\n"},
+    {"[redis]\nuser = 'u'\npassword_file = /a\n",
+     ":2: [redis] user is in quotes, which would be part of the value; write it without\n"},
     /* everything at once: all problems are told */
     {"[server]\nworkers = x\nfoo = 1\n[bar]\n[log]\nlevel = x\n[redis]\nuser = u\n",
      ":2: [server] workers must be a number from 0 to 256, not 'x'\n"

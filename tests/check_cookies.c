@@ -23,7 +23,9 @@ static const struct {
     {";;; " NAME "=" TOKEN ";;", COOKIE_FOUND, TOKEN},
     {"a=; " NAME "=" TOKEN, COOKIE_FOUND, TOKEN},
     {NAME "=a=b==", COOKIE_FOUND, "a=b=="},
-    {NAME "=\"" TOKEN "\"", COOKIE_FOUND, "\"" TOKEN "\""},
+    {NAME "=\"" TOKEN "\"", COOKIE_FOUND, TOKEN},
+    {NAME "=\"\"", COOKIE_ABSENT, NULL},
+    {NAME "=\"" TOKEN, COOKIE_FOUND, "\"" TOKEN},
     {"a=" NAME "=x; " NAME "=" TOKEN, COOKIE_FOUND, TOKEN},
     /* not there */
     {"", COOKIE_ABSENT, NULL},

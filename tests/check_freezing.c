@@ -5,6 +5,8 @@
 
 #include "support_run.h"
 
+#define NOW_MS INT64_C(100)
+
 static struct revocation freeze_at(int64_t stamp_ms, int64_t until_s)
 {
     return (struct revocation){.kind = REVOKE_FREEZE,
@@ -27,7 +29,7 @@ START_TEST(nothing_is_said_by_revocations_of_other_kinds)
     struct user_record user = {.frozen = true, .decided_ms = 1};
     ck_assert_ptr_null(freezing_last(NULL, 0));
     ck_assert_ptr_null(freezing_last(list, 2));
-    ck_assert(!freezing_apply(&user, NULL));
+    ck_assert(!freezing_apply(&user, NULL, NOW_MS));
     ck_assert(user.frozen);
 }
 END_TEST
@@ -66,10 +68,27 @@ START_TEST(the_newer_of_record_and_journal_holds)
     struct user_record user = {.frozen = row->frozen, .decided_ms = row->decided_ms};
     struct revocation said =
         row->said == REVOKE_FREEZE ? freeze_at(row->said_ms, 0) : lift_at(row->said_ms);
-    ck_assert_int_eq(freezing_apply(&user, &said), row->news);
+    ck_assert_int_eq(freezing_apply(&user, &said, NOW_MS), row->news);
     ck_assert_int_eq(user.frozen, row->frozen_after);
     ck_assert_int_eq(user.decided_ms, row->news ? row->said_ms : row->decided_ms);
-    ck_assert(!freezing_apply(&user, &said)); /* applied twice is applied once */
+    ck_assert(!freezing_apply(&user, &said, NOW_MS)); /* applied twice is applied once */
+}
+END_TEST
+
+START_TEST(a_freeze_that_redis_lacks_is_not_outdone_by_a_stamp_of_a_wrong_clock)
+{
+    const int64_t far_ms = NOW_MS + 10 * 365 * INT64_C(86400000);
+    struct user_record user = {.decided_ms = far_ms};
+    struct revocation freeze = freeze_at(NOW_MS - 10, 0), lift = lift_at(NOW_MS - 10);
+    ck_assert(!freezing_apply(&user, &lift, NOW_MS));
+    freeze.settled = true;
+    ck_assert(!freezing_apply(&user, &freeze, NOW_MS));
+    freeze.settled = false;
+    ck_assert(freezing_apply(&user, &freeze, NOW_MS));
+    ck_assert(user.frozen);
+    ck_assert_int_eq(user.decided_ms, far_ms + 1);
+    /* With Redis at hand the order goes on. */
+    ck_assert_int_eq(freezing_next_stamp(&user, NOW_MS), far_ms + 2);
 }
 END_TEST
 
@@ -77,10 +96,10 @@ START_TEST(a_freeze_brings_its_end_and_reason_and_a_lift_takes_them_away)
 {
     struct user_record user = {0};
     struct revocation freeze = freeze_at(10, 1800000000), lift = lift_at(11);
-    ck_assert(freezing_apply(&user, &freeze));
+    ck_assert(freezing_apply(&user, &freeze, NOW_MS));
     ck_assert_int_eq(user.frozen_until_s, 1800000000);
     ck_assert(text_equal(user.frozen_reason, TEXT("fraud")));
-    ck_assert(freezing_apply(&user, &lift));
+    ck_assert(freezing_apply(&user, &lift, NOW_MS));
     ck_assert_int_eq(user.frozen_until_s, 0);
     ck_assert_ptr_null(user.frozen_reason.data);
 }
@@ -105,6 +124,7 @@ static Suite *freezing_suite(void)
                         (int)(sizeof(rows) / sizeof(rows[0])));
     tcase_add_test(order, a_freeze_brings_its_end_and_reason_and_a_lift_takes_them_away);
     tcase_add_test(order, stamps_grow_whatever_the_clock_says);
+    tcase_add_test(order, a_freeze_that_redis_lacks_is_not_outdone_by_a_stamp_of_a_wrong_clock);
     suite_add_tcase(suite, order);
     return suite;
 }

@@ -24,6 +24,22 @@ START_TEST(they_are_counted_for_an_hour)
 }
 END_TEST
 
+/* A number that no clock wrote would lock the user out for ever. */
+START_TEST(an_hour_that_begins_far_ahead_is_over)
+{
+    static const char *const texts[] = {"99 9223372036854775807", "99 1099511627776",
+                                        "99 1099511627775"};
+    for (size_t i = 0; i < 3; i++) {
+        struct guesses guesses;
+        guesses_read(text_of(texts[i]), &guesses);
+        ck_assert_int_eq(guesses_closed_s(&guesses, now_s), 0);
+        guesses_note(&guesses, now_s);
+        ck_assert_int_eq(guesses.count, 1);
+        ck_assert_int_eq(guesses.since_s, now_s);
+    }
+}
+END_TEST
+
 START_TEST(what_was_written_is_read)
 {
     struct arena arena = {0};
@@ -59,6 +75,7 @@ int main(void)
     TCase *all = tcase_create("guesses");
     tcase_add_test(all, they_are_counted_for_an_hour);
     tcase_add_test(all, what_was_written_is_read);
+    tcase_add_test(all, an_hour_that_begins_far_ahead_is_over);
     tcase_add_loop_test(all, other_texts_are_none, 0, sizeof(others) / sizeof(others[0]));
     Suite *suite = suite_create("guesses");
     suite_add_tcase(suite, all);

@@ -50,11 +50,21 @@ static const struct {
     {"10.1.2.3", "[2001:db8::1]:443", "2001:db8::1"},
     {"10.1.2.3", "[2001:db8::1]", "2001:db8::1"},
     {"10.1.2.3", "1.1.1.1, [2001:db8::1]:443, 10.9.9.9:80, [fd00::2]", "2001:db8::1"},
+    /* empty elements are none */
+    {"10.1.2.3", "198.51.100.1,", "198.51.100.1"},
+    {"10.1.2.3", "198.51.100.1, , 10.0.0.6", "198.51.100.1"},
+    {"10.1.2.3", ",,198.51.100.1,\t,", "198.51.100.1"},
+    {"10.1.2.3", " , ,", "10.1.2.3"},
+    /* zones, spellings */
+    {"10.1.2.3", "fe80::1%eth0", "fe80::1"},
+    {"10.1.2.3", "[fe80::1%25eth0]:443", "fe80::1"},
+    {"10.1.2.3", "::FFFF:198.51.100.1", "198.51.100.1"},
+    {"10.1.2.3", "[::ffff:198.51.100.1]:80", "198.51.100.1"},
     /* malformed: the peer */
+    {"10.1.2.3", "198.51.100.1%eth0", "10.1.2.3"},
     {"10.1.2.3", "garbage", "10.1.2.3"},
     {"10.1.2.3", "198.51.100.1, garbage", "10.1.2.3"},
-    {"10.1.2.3", "198.51.100.1,", "10.1.2.3"},
-    {"10.1.2.3", "198.51.100.1, , 10.0.0.6", "10.1.2.3"},
+    {"10.1.2.3", "198.51.100.1, x, 10.0.0.6", "10.1.2.3"},
     {"10.1.2.3", "198.51.100.1:", "10.1.2.3"},
     {"10.1.2.3", "198.51.100.1:80x", "10.1.2.3"},
     {"10.1.2.3", "[2001:db8::1", "10.1.2.3"},
@@ -81,6 +91,25 @@ START_TEST(forwarded_for_is_believed_up_to_the_first_hop_that_is_not_trusted)
 }
 END_TEST
 
+START_TEST(the_unix_socket_is_a_proxy_if_it_is_named)
+{
+    static const struct ip_address local = {.family = AF_UNSPEC};
+    char *words[] = {"unix", "10.0.0.0/8"};
+    struct proxies proxies;
+    struct text odd;
+    for (size_t first = 0; first < 2; first++) {
+        proxies_load(&proxies, &(struct conf_list){words + first, 2 - first});
+        struct ip_address client =
+            proxies_unwrap(&proxies, &local, TEXT("198.51.100.1, 10.1.2.3"), &odd);
+        struct ip_address expected = address_of("198.51.100.1");
+        ck_assert(first == 0 ? ip_equal(&client, &expected) : client.family == AF_UNSPEC);
+        client = proxies_unwrap(&proxies, &local, (struct text){0}, &odd);
+        ck_assert_int_eq(client.family, AF_UNSPEC);
+        proxies_free(&proxies);
+    }
+}
+END_TEST
+
 START_TEST(a_hop_that_cannot_be_read_is_told)
 {
     static const struct {
@@ -88,7 +117,8 @@ START_TEST(a_hop_that_cannot_be_read_is_told)
     } told[] = {
         {"10.1.2.3", "198.51.100.1, garbage", "garbage"},
         {"10.1.2.3", "198.51.100.1, x, 10.0.0.6:80", "x"},
-        {"10.1.2.3", "198.51.100.1,", ""},
+        {"10.1.2.3", "198.51.100.1, x,", "x"},
+        {"10.1.2.3", "198.51.100.1,", NULL},
         {"10.1.2.3", "garbage, 198.51.100.1", NULL},
         {"10.1.2.3", "", NULL},
         {"203.0.113.9", "garbage", NULL}, /* nobody asked it */
@@ -102,6 +132,39 @@ START_TEST(a_hop_that_cannot_be_read_is_told)
         ck_assert_msg(!odd.data == !told[i].odd && text_equal(odd, text_of(told[i].odd)),
                       "%s via %s", told[i].forwarded_for, told[i].peer);
     }
+    proxies_free(&proxies);
+}
+END_TEST
+
+START_TEST(a_list_that_a_service_tells_is_read_in_the_same_way)
+{
+    static const struct {
+        const char *told, *client; /* NULL: none */
+    } lists[] = {
+        {"198.51.100.1", "198.51.100.1"},
+        {"1.1.1.1, 198.51.100.1, 10.9.9.9", "198.51.100.1"},
+        {"1.1.1.1, 198.51.100.1", "198.51.100.1"}, /* who is left of it may be invented */
+        {"10.0.0.5, 10.0.0.6", "10.0.0.5"},
+        {"10.0.0.5", "10.0.0.5"}, /* a user of the own network */
+        {"198.51.100.1,", "198.51.100.1"},
+        {"198.51.100.1, unknown", NULL},
+        {"unknown, 198.51.100.1", "198.51.100.1"},
+        {"unknown", NULL},
+        {"", NULL},
+        {" , ", NULL},
+    };
+    struct proxies proxies, none = {0};
+    load_proxies(&proxies);
+    for (size_t i = 0; i < sizeof(lists) / sizeof(lists[0]); i++) {
+        struct ip_address client;
+        bool read = proxies_read(&proxies, text_of(lists[i].told), &client);
+        ck_assert_msg(read == (lists[i].client != NULL), "%s", lists[i].told);
+        struct ip_address expected = read ? address_of(lists[i].client) : (struct ip_address){0};
+        ck_assert_msg(!read || ip_equal(&client, &expected), "%s", lists[i].told);
+    }
+    struct ip_address client, nearest = address_of("10.9.9.9");
+    ck_assert(proxies_read(&none, TEXT("198.51.100.1, 10.9.9.9"), &client));
+    ck_assert(ip_equal(&client, &nearest));
     proxies_free(&proxies);
 }
 END_TEST
@@ -139,6 +202,24 @@ START_TEST(an_address_has_only_its_own_places)
     limits_give_back(limits, &other);
     limits_destroy(&limits);
     ck_assert_ptr_null(limits);
+}
+END_TEST
+
+START_TEST(an_ipv6_client_has_the_places_of_its_network)
+{
+    struct limits *limits = limits_create();
+    struct ip_address one = address_of("2001:db8::1");
+    struct ip_address same = address_of("2001:db8::ffff:1:2:3");
+    struct ip_address other = address_of("2001:db8:0:1::1");
+    limits_set(limits, 100, 1);
+    ck_assert(limits_take(limits, &one));
+    ck_assert(!limits_take(limits, &same));
+    ck_assert(limits_take(limits, &other));
+    limits_give_back(limits, &same);
+    ck_assert(limits_take(limits, &same));
+    limits_give_back(limits, &one);
+    limits_give_back(limits, &other);
+    limits_destroy(&limits);
 }
 END_TEST
 
@@ -198,12 +279,11 @@ static bool is_cut(int other_end)
 
 static const struct {
     enum client_phase phase;
+    bool asked;       /* a request came before */
     int64_t limit_ms; /* with the defaults of the options */
 } phases[] = {
-    {CLIENT_IDLE, 75000},
-    {CLIENT_HEADERS, 10000},
-    {CLIENT_BODY, 15000},
-    {CLIENT_WRITING, 10000},
+    {CLIENT_IDLE, false, 10000}, {CLIENT_IDLE, true, 75000},     {CLIENT_HEADERS, false, 10000},
+    {CLIENT_BODY, false, 15000}, {CLIENT_WRITING, false, 10000},
 };
 
 START_TEST(each_phase_of_a_connection_ends_at_its_own_deadline)
@@ -211,6 +291,8 @@ START_TEST(each_phase_of_a_connection_ends_at_its_own_deadline)
     int other_end;
     struct conf *conf = conf_defaults();
     struct client *connection = make_connection(&other_end);
+    if (phases[_i].asked)
+        client_enter(connection, CLIENT_BUSY, conf, 500);
     client_enter(connection, phases[_i].phase, conf, 1000);
     ck_assert(!client_check(connection, conf, 1000 + phases[_i].limit_ms - 1));
     ck_assert(!is_cut(other_end));
@@ -260,9 +342,12 @@ int main(void)
     TCase *cases = tcase_create("clients");
     tcase_add_loop_test(cases, forwarded_for_is_believed_up_to_the_first_hop_that_is_not_trusted, 0,
                         ROWS(hops));
+    tcase_add_test(cases, the_unix_socket_is_a_proxy_if_it_is_named);
     tcase_add_test(cases, a_hop_that_cannot_be_read_is_told);
+    tcase_add_test(cases, a_list_that_a_service_tells_is_read_in_the_same_way);
     tcase_add_test(cases, words_that_are_no_network_are_left_out);
     tcase_add_test(cases, an_address_has_only_its_own_places);
+    tcase_add_test(cases, an_ipv6_client_has_the_places_of_its_network);
     tcase_add_test(cases, the_total_bounds_all_addresses_and_unix_sockets_together);
     tcase_add_test(cases, thousands_of_addresses_are_counted_each_for_itself);
     tcase_add_loop_test(cases, each_phase_of_a_connection_ends_at_its_own_deadline, 0,

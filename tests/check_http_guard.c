@@ -236,6 +236,29 @@ START_TEST(a_target_passes_only_if_it_is_printable_and_well_encoded)
 }
 END_TEST
 
+static const struct {
+    const char *path;
+    bool passes;
+} paths[] = {
+    {"", true},          {"/", true},        {"//", true},      {"/v1/login", true},
+    {"/a.", true},       {"/a../b", true},   {"/.a", true},     {"/..a/b", true},
+    {"/...", true},      {"/.../b", true},   {"/....", true},   {"/a.b..c/d.", true},
+    {".", false},        {"..", false},      {"/.", false},     {"/..", false},
+    {"/./a", false},     {"/../a", false},   {"./a", false},    {"../a", false},
+    {"/a/.", false},     {"/a/..", false},   {"/a/./b", false}, {"/a/../b", false},
+    {"/.a/../b", false}, {"/.../..", false}, {"//./", false},   {"/a./.", false},
+};
+
+START_TEST(a_path_passes_only_without_segments_that_lead_elsewhere)
+{
+    ck_assert_msg(guard_segments(text_of(paths[_i].path)) == paths[_i].passes, "%s",
+                  paths[_i].path);
+}
+END_TEST
+
+#define DIGITS_43 "AbCdEfGhIjKlMnOpQrStUvWxYz0123456789-_AbCdE"
+#define DIGITS_60 DIGITS_43 "fGhIjKlMnOpQrStUv"
+
 START_TEST(a_request_id_is_echoed_only_if_it_is_harmless)
 {
     ck_assert(guard_request_id(TEXT("a")));
@@ -246,6 +269,9 @@ START_TEST(a_request_id_is_echoed_only_if_it_is_harmless)
     ck_assert(!guard_request_id(TEXT("a\"b")));
     ck_assert(!guard_request_id(TEXT("a/b")));
     ck_assert(!guard_request_id(TEXT("\xc3\xa9")));
+    ck_assert(!guard_request_id(TEXT("sa_" DIGITS_60)));
+    ck_assert(!guard_request_id(TEXT("call:sk_" DIGITS_43)));
+    ck_assert(guard_request_id(TEXT("sa_0123456789abcdef0123456789abcdef")));
     char longest[65];
     memset(longest, 'x', sizeof(longest));
     ck_assert(guard_request_id((struct text){longest, 64}));
@@ -298,6 +324,8 @@ static const struct {
     {"application/json", true},
     {"Application/JSON", true},
     {"application/json;charset=utf-8", true},
+    {"application/json; charset=utf8", true},
+    {"application/json; charset=\"UTF8\"", true},
     {"application/json ; Charset=UTF-8", true},
     {"application/json; charset=\"Utf-8\"", true},
     {"application/json;", true},
@@ -344,6 +372,8 @@ int main(void)
     tcase_add_test(cases, headers_that_do_not_lie_as_they_came_are_refused);
     tcase_add_loop_test(cases, a_target_passes_only_if_it_is_printable_and_well_encoded, 0,
                         ROWS(targets));
+    tcase_add_loop_test(cases, a_path_passes_only_without_segments_that_lead_elsewhere, 0,
+                        ROWS(paths));
     tcase_add_test(cases, a_request_id_is_echoed_only_if_it_is_harmless);
     tcase_add_loop_test(cases, a_traceparent_is_heeded_only_if_it_is_well_formed, 0, ROWS(traces));
     tcase_add_loop_test(cases, a_media_type_is_taken_in_utf_8_alone, 0, ROWS(media_types));

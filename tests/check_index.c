@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "../src/session/index.h"
+#include "../src/session/rules.h"
 
 #include "support_keys.h"
 #include "support_run.h"
@@ -17,7 +18,7 @@ START_TEST(each_bucket_has_a_key_and_a_slot_of_its_own)
 {
     char keys[INDEX_BUCKETS][INDEX_KEY_LENGTH];
     for (unsigned i = 0; i < INDEX_BUCKETS; i++) {
-        index_key(tenant, i, keys[i]);
+        index_key(INDEX_USERS, tenant, i, keys[i]);
         for (unsigned j = 0; j < i; j++) {
             ck_assert_mem_ne(keys[i], keys[j], INDEX_KEY_LENGTH);
             ck_assert_uint_ne(store_slot((struct text){keys[i], INDEX_KEY_LENGTH}),
@@ -26,6 +27,8 @@ START_TEST(each_bucket_has_a_key_and_a_slot_of_its_own)
     }
     ck_assert_mem_eq(keys[0], "sd:i:{AQIDBAUG.0}", INDEX_KEY_LENGTH);
     ck_assert_mem_eq(keys[16], "sd:i:{AQIDBAUG.g}", INDEX_KEY_LENGTH);
+    index_key(INDEX_FROZEN, tenant, 1, keys[0]);
+    ck_assert_mem_eq(keys[0], "sd:f:{AQIDBAUG.1}", INDEX_KEY_LENGTH);
 }
 END_TEST
 
@@ -112,6 +115,29 @@ START_TEST(the_moment_of_a_state_is_that_of_its_latest_session)
 }
 END_TEST
 
+START_TEST(a_user_who_is_not_idle_yet_is_not_too_old_for_the_index)
+{
+    const int64_t begun = 3 * INDEX_STEP;
+    const struct policy policy = {
+        .access_ttl = 9000, .refresh_ttl = 9000, .idle_timeout = 1800, .absolute_timeout = 9000};
+    /* Written in the index at the beginning of a step, used until its end, and once more within the
+     * interval in which uses are not written. */
+    struct session session = make_session((uint64_t)begun * 1000, begun + INDEX_STEP - 1);
+    int64_t last_s = rules_lifetimes(&session, &policy, begun + INDEX_STEP).idle_s;
+    ck_assert_int_ge(last_s, session.last_seen_s + 1800 + 59);
+    ck_assert_int_le(index_oldest(last_s, policy.idle_timeout), begun);
+}
+END_TEST
+
+START_TEST(with_fixed_renewal_the_moment_is_that_of_the_pair)
+{
+    const struct policy fixed = {
+        .refresh_ttl = 9000, .idle_timeout = 1800, .absolute_timeout = 9000, .renew = RENEW_FIXED};
+    struct session session = make_session(UINT64_C(1795000000000), 1795000100);
+    ck_assert_int_eq(index_moment(&session, &fixed, 1795000200), 1795000000);
+}
+END_TEST
+
 START_TEST(a_page_token_reads_back_and_no_other_text_does)
 {
     struct keyring *ring = support_keyring(SUPPORT_NAMES SUPPORT_KEY_1);
@@ -152,6 +178,8 @@ int main(void)
     tcase_add_test(tests, scores_sort_by_moment_and_fit_a_double);
     tcase_add_test(tests, one_use_in_each_step_is_due);
     tcase_add_test(tests, the_moment_of_a_state_is_that_of_its_latest_session);
+    tcase_add_test(tests, a_user_who_is_not_idle_yet_is_not_too_old_for_the_index);
+    tcase_add_test(tests, with_fixed_renewal_the_moment_is_that_of_the_pair);
     tcase_add_test(tests, a_page_token_reads_back_and_no_other_text_does);
     suite_add_tcase(suite, tests);
     return support_run(suite);

@@ -1,4 +1,4 @@
-/* The journal under load and over time: its bound, forgetting, writing anew, many writers, and what
+/* The journal under load and over time: its bound, forgetting, writing anew, many lanes, and what
  * a hundred thousand revocations take. */
 #include <check.h>
 #include <malloc.h>
@@ -30,7 +30,7 @@ static unsigned fill(unsigned tenant, unsigned most)
 {
     unsigned count = 0;
     struct revocation revocation = of_tenant(tenant, trial_session(0, 1));
-    while (count < most && journal_add(trial.writer, &revocation, NULL, NULL))
+    while (count < most && journal_add(trial.lane, &revocation, NULL, NULL))
         revocation = of_tenant(tenant, trial_session(++count, 1));
     return count;
 }
@@ -57,6 +57,7 @@ static unsigned count_kicked(unsigned tenant, unsigned users)
 
 START_TEST(a_full_journal_refuses_and_forgets_nothing_unsettled)
 {
+    clock_fake(now_ms); /* the same revocation a second later would live a second longer */
     trial.conf.journal_max_bytes = 65536;
     trial_start();
     unsigned taken = fill(1, 100000);
@@ -64,8 +65,8 @@ START_TEST(a_full_journal_refuses_and_forgets_nothing_unsettled)
     ck_assert_uint_lt(taken, 65536 / 2 / 60);
     ck_assert_int_eq(metrics_read(METRIC_JOURNAL_REFUSED), 1);
     struct revocation another = of_tenant(1, trial_session(taken + 1, 1));
-    struct journal_ticket *ticket = trial_ticket();
-    ck_assert(!journal_add(trial.writer, &another, ticket, NULL));
+    struct commit_ticket *ticket = trial_ticket();
+    ck_assert(!journal_add(trial.lane, &another, ticket, NULL));
     free(ticket);
     ck_assert(!is_kicked(1, taken + 1));
     ck_assert_uint_eq(trial_write(of_tenant(1, trial_session(0, 1))), 1);
@@ -151,10 +152,10 @@ START_TEST(a_tenant_may_have_pending_what_is_left_for_the_others)
     trial_stop();
     trial_start();
     struct revocation more = of_tenant(1, trial_session(first + 1, 1));
-    ck_assert(!journal_add(trial.writer, &more, NULL, NULL));
+    ck_assert(!journal_add(trial.lane, &more, NULL, NULL));
     ck_assert_uint_eq(fill(5, 10), 10);
     settle_all(1, first);
-    ck_assert(journal_add(trial.writer, &more, NULL, NULL));
+    ck_assert(journal_add(trial.lane, &more, NULL, NULL));
     trial_assert_gauges();
     trial_stop();
 }
@@ -246,22 +247,35 @@ END_TEST
 
 /* --- expiry and writing anew --- */
 
+static void settle_up_to(uint64_t last)
+{
+    for (uint64_t number = 1; number <= last; number++)
+        journal_settle(trial.journal, number);
+}
+
 START_TEST(what_can_kill_nothing_any_more_is_forgotten)
 {
     clock_fake(now_ms);
     trial_start();
+    /* Each is over a second before others are: once it is forgotten, those were looked at. */
+    for (unsigned i = 0; i < 3; i++) {
+        struct revocation revocation = trial_session(3000 + i, 1);
+        revocation.forget_s = now_ms / 1000 + 10 * (1 + i) - 1;
+        trial_add(revocation, false);
+    }
     for (unsigned i = 0; i < 3000; i++) {
         struct revocation revocation = trial_session(i, 1);
         revocation.forget_s = now_ms / 1000 + 10 * (1 + i % 3);
         trial_add(revocation, false);
     }
-    journal_flush(trial.writer);
+    journal_flush(trial.lane);
+    settle_up_to(3003);
     for (int left = 3; left > 0; left--) {
         clock_fake(now_ms + (4 - left) * 10000 + 999);
-        usleep(1200000);
-        ck_assert_uint_eq(trial_usage().records, (size_t)left * 1000);
+        trial_wait_until(!trial_finds(3003 - (unsigned)left, 1, 0));
+        ck_assert_uint_eq(trial_usage().records, (size_t)left * 1001 - 1);
         clock_fake(now_ms + (4 - left) * 10000 + 1000);
-        trial_wait_until(trial_usage().records == ((size_t)left - 1) * 1000);
+        trial_wait_until(trial_usage().records == ((size_t)left - 1) * 1001);
         for (unsigned i = 0; i < 3000; i++)
             ck_assert_int_eq(trial_finds(i, 1, 0), (int)(i % 3) > 3 - left);
     }
@@ -278,12 +292,60 @@ START_TEST(what_expired_while_it_was_closed_is_forgotten_at_start)
     shorter.forget_s = now_ms / 1000 + 5;
     trial_add(shorter, false);
     trial_add(trial_session(2, 2), false);
+    settle_up_to(2);
     trial_stop();
     clock_fake(now_ms + 6000);
     trial_start();
     ck_assert(!trial_finds(1, 1, 0));
     ck_assert(trial_finds(2, 2, 0));
     ck_assert_uint_eq(trial_usage().records, 1);
+    trial_stop();
+}
+END_TEST
+
+/* Redis may have been away all the time: nobody else knows of it. */
+START_TEST(what_is_unsettled_is_never_forgotten)
+{
+    clock_fake(now_ms);
+    trial_start();
+    trial_write(trial_session(1, 1));
+    trial_write(trial_session(2, 2));
+    journal_settle(trial.journal, 2);
+    clock_fake(now_ms + INT64_C(400) * 86400 * 1000);
+    /* It is settled: once it is forgotten, the other was looked at. */
+    trial_wait_until(!trial_finds(2, 2, 0));
+    ck_assert(trial_finds(1, 1, 0));
+    trial_stop();
+    trial_start();
+    ck_assert(trial_finds(1, 1, 0));
+    settle_up_to(1);
+    trial_wait_until(!trial_finds(1, 1, 0));
+    trial_stop();
+    trial_start();
+    ck_assert(!trial_finds(1, 1, 0));
+    trial_stop();
+}
+END_TEST
+
+/* As it boots, before a server has told its time: by the clock alone nothing is old. */
+START_TEST(a_clock_that_nobody_bears_out_forgets_nothing)
+{
+    clock_fake(now_ms);
+    trial_start();
+    struct revocation shorter = trial_session(2, 2);
+    shorter.forget_s = now_ms / 1000 + 5;
+    trial_write(trial_session(1, 1));
+    trial_write(shorter);
+    settle_up_to(2);
+    trial_stop();
+    clock_fake_boot(INT64_C(400) * 86400 * 1000);
+    trial_start();
+    ck_assert(trial_finds(2, 2, 0));
+    clock_bear_out(now_ms + 6000);
+    trial_wait_until(!trial_finds(2, 2, 0));
+    ck_assert(trial_finds(1, 1, 0));
+    clock_bear_out(now_ms + 3601 * 1000);
+    trial_wait_until(!trial_finds(1, 1, 0));
     trial_stop();
 }
 END_TEST
@@ -297,9 +359,8 @@ START_TEST(a_file_that_is_mostly_of_no_use_is_written_anew)
         revocation.forget_s += i % 10 == 0 ? 3600 : 0;
         trial_add(revocation, false);
     }
-    uint64_t settled = trial_write(trial_before(0, 1));
-    journal_settle(trial.journal, 1);
-    journal_settle(trial.journal, settled);
+    trial_write(trial_before(0, 1));
+    settle_up_to(2001);
     int64_t before = trial_usage().bytes;
     ck_assert_int_eq(metrics_read(METRIC_JOURNAL_COMPACTIONS), 0);
     clock_fake(now_ms + 3601 * 1000);
@@ -309,7 +370,7 @@ START_TEST(a_file_that_is_mostly_of_no_use_is_written_anew)
     trial_stop();
     trial_start();
     ck_assert_uint_eq(trial_usage().records, 201);
-    ck_assert_uint_eq(trial_usage().unsettled, 200);
+    ck_assert_uint_eq(trial_usage().unsettled, 1);
     for (unsigned i = 0; i < 2000; i++)
         ck_assert_int_eq(trial_finds(i, 1, 0), i % 10 == 0);
     ck_assert(trial_finds(5000, 1, 0));
@@ -324,6 +385,7 @@ START_TEST(a_start_writes_a_wasteful_file_anew)
     trial_start();
     for (unsigned i = 0; i < 1000; i++)
         trial_add(trial_session(i, 1), false);
+    settle_up_to(1000);
     trial_stop();
     clock_fake(now_ms + 3601 * 1000);
     trial_start();
@@ -334,7 +396,7 @@ END_TEST
 
 /* --- threads --- */
 
-enum { WRITERS = 4, EACH = 5000 };
+enum { LANES = 4, EACH = 5000 };
 
 struct adder {
     pthread_t thread;
@@ -343,11 +405,11 @@ struct adder {
 };
 
 struct adder_ticket {
-    struct journal_ticket ticket;
+    struct commit_ticket ticket;
     struct adder *owner;
 };
 
-static void note_adder(struct journal_ticket *ticket, bool written)
+static void note_adder(struct commit_ticket *ticket, bool written)
 {
     struct adder_ticket *own = (struct adder_ticket *)ticket;
     own->owner->done += written;
@@ -364,7 +426,7 @@ static struct revocation added(unsigned number)
 static unsigned count_missing(bool unsettled_only)
 {
     unsigned missing = 0;
-    for (unsigned i = unsettled_only; i < WRITERS * EACH; i += 1 + unsettled_only) {
+    for (unsigned i = unsettled_only; i < LANES * EACH; i += 1 + unsettled_only) {
         struct revocation wanted = added(i);
         missing += !journal_find(trial.journal, wanted.owner, wanted.session, 0, NULL, NULL);
     }
@@ -374,7 +436,7 @@ static unsigned count_missing(bool unsettled_only)
 static void *add_many(void *user)
 {
     struct adder *self = user;
-    struct journal_writer *own = journal_writer_create(trial.journal, NULL, NULL);
+    struct journal_lane *own = journal_lane_create(trial.journal, NULL, NULL);
     struct arena arena = {0};
     metrics_attach();
     for (unsigned i = 0; i < EACH; i++) {
@@ -402,48 +464,48 @@ static void *add_many(void *user)
             }
         }
     }
-    journal_writer_destroy(&own);
+    journal_lane_destroy(&own);
     arena_free(&arena);
     return NULL;
 }
 
-static void run_adders(struct adder adders[WRITERS])
+static void run_adders(struct adder adders[LANES])
 {
-    for (unsigned i = 0; i < WRITERS; i++) {
+    for (unsigned i = 0; i < LANES; i++) {
         adders[i].number = i;
         pthread_create(&adders[i].thread, NULL, add_many, &adders[i]);
     }
-    for (unsigned i = 0; i < WRITERS; i++) {
+    for (unsigned i = 0; i < LANES; i++) {
         pthread_join(adders[i].thread, NULL);
         ck_assert_uint_eq(adders[i].done, EACH);
         ck_assert_uint_eq(adders[i].wrong, 0);
     }
 }
 
-START_TEST(many_writers_share_few_syncs_and_lose_nothing)
+START_TEST(many_lanes_share_few_syncs_and_lose_nothing)
 {
-    struct adder adders[WRITERS] = {0};
+    struct adder adders[LANES] = {0};
     trial_start();
     run_adders(adders);
     int64_t syncs = metrics_read(METRIC_JOURNAL_SYNCS);
-    ck_assert_int_eq(metrics_read(METRIC_JOURNAL_APPENDS), WRITERS * EACH);
-    ck_assert_int_lt(syncs, WRITERS * EACH / 10);
+    ck_assert_int_eq(metrics_read(METRIC_JOURNAL_APPENDS), LANES * EACH);
+    ck_assert_int_lt(syncs, LANES * EACH / 10);
     trial_assert_gauges();
     trial_stop();
     trial_start();
-    ck_assert_uint_eq(trial_usage().records, WRITERS * EACH);
-    ck_assert_uint_eq(trial_usage().unsettled, WRITERS * EACH / 2);
+    ck_assert_uint_eq(trial_usage().records, LANES * EACH);
+    ck_assert_uint_eq(trial_usage().unsettled, LANES * EACH / 2);
     ck_assert_uint_eq(count_missing(false), 0);
     trial_stop();
-    printf("%d adds by %d writers: %lld syncs\n", WRITERS * EACH, WRITERS, (long long)syncs);
+    printf("%d adds by %d lanes: %lld syncs\n", LANES * EACH, LANES, (long long)syncs);
 }
 END_TEST
 
 /* Half are settled, so that in a small journal they go, and the file is written anew again and
- * again while four writers add. */
+ * again while four lanes add. */
 START_TEST(writing_anew_under_load_loses_nothing_unsettled)
 {
-    struct adder adders[WRITERS] = {0};
+    struct adder adders[LANES] = {0};
     trial.conf.journal_max_bytes = 1200000;
     trial_start();
     run_adders(adders);
@@ -452,7 +514,7 @@ START_TEST(writing_anew_under_load_loses_nothing_unsettled)
     trial_assert_gauges();
     trial_stop();
     trial_start();
-    ck_assert_uint_eq(trial_usage().unsettled, WRITERS * EACH / 2);
+    ck_assert_uint_eq(trial_usage().unsettled, LANES * EACH / 2);
     ck_assert_uint_eq(count_missing(true), 0);
     trial_stop();
 }
@@ -469,7 +531,7 @@ START_TEST(a_hundred_thousand_unsettled_fit)
     for (unsigned i = 0; i < COUNT; i++) {
         trial_add(trial_session(i, i), i == COUNT - 1);
         if (i % 100 == 99)
-            journal_flush(trial.writer);
+            journal_flush(trial.lane);
     }
     double added = trial_seconds();
     trial_collect(1);
@@ -511,9 +573,11 @@ int main(void)
     tcase_add_test(bounds, a_bound_that_was_reloaded_holds_at_once);
     tcase_add_test(bounds, what_can_kill_nothing_any_more_is_forgotten);
     tcase_add_test(bounds, what_expired_while_it_was_closed_is_forgotten_at_start);
+    tcase_add_test(bounds, what_is_unsettled_is_never_forgotten);
+    tcase_add_test(bounds, a_clock_that_nobody_bears_out_forgets_nothing);
     tcase_add_test(bounds, a_file_that_is_mostly_of_no_use_is_written_anew);
     tcase_add_test(bounds, a_start_writes_a_wasteful_file_anew);
-    tcase_add_test(bounds, many_writers_share_few_syncs_and_lose_nothing);
+    tcase_add_test(bounds, many_lanes_share_few_syncs_and_lose_nothing);
     tcase_add_test(bounds, writing_anew_under_load_loses_nothing_unsettled);
     tcase_add_test(bounds, a_hundred_thousand_unsettled_fit);
     suite_add_tcase(suite, bounds);

@@ -92,7 +92,7 @@ static void fill_file(void)
     revocation.reason = revocation.actor = (struct text){texts, sizeof(texts)};
     for (unsigned i = 1; i <= FILLED; i++) {
         memcpy(revocation.session, &i, sizeof(i));
-        journal_add(trial.writer, &revocation, NULL, NULL);
+        journal_add(trial.lane, &revocation, NULL, NULL);
     }
     trial_write(trial_session(1, 1));
 }
@@ -261,7 +261,7 @@ START_TEST(a_disk_that_hangs_is_not_healthy_and_recovers_by_itself)
     trial_write(trial_session(1, 1));
     atomic_store(&sync_hangs, true);
     trial_add(trial_session(2, 2), true);
-    journal_flush(trial.writer);
+    journal_flush(trial.lane);
     trial_wait_until(!journal_healthy(trial.journal));
     ck_assert_int_eq(trial.written + trial.refused, 1);
     trial_add(trial_session(3, 3), false);
@@ -282,7 +282,7 @@ START_TEST(a_slow_disk_makes_larger_groups)
     atomic_store(&sync_hangs, true);
     for (unsigned owner = 2; owner <= 200; owner++) {
         trial_add(trial_session(owner, owner), true);
-        journal_flush(trial.writer);
+        journal_flush(trial.lane);
         usleep(100);
     }
     atomic_store(&sync_hangs, false);
@@ -348,6 +348,8 @@ START_TEST(a_rewriting_that_fails_does_not_stop_the_journal)
     for (unsigned i = 0; i < 1000; i++)
         trial_add(trial_session(1000 + i, i), false);
     trial_write(trial_session(1000, 0));
+    for (uint64_t number = 1; number <= 1000; number++)
+        journal_settle(trial.journal, number);
     ck_assert_int_eq(mkdir(fresh, 0700), 0);
     clock_fake(1795340109000 + 3601 * 1000);
     trial_wait_until(metrics_read(METRIC_JOURNAL_ERRORS) == 1);

@@ -127,6 +127,7 @@ struct sample {
     struct json_texts roles;
     struct sample_device device;
     struct text attributes;
+    struct text note, shown, token;
 };
 
 static const struct json_field device_fields[] = {
@@ -144,7 +145,12 @@ static const struct json_field fields[] = {
      LENGTH(device_fields), NULL},
     {"attributes", JSON_ANY_OBJECT, false, offsetof(struct sample, attributes), 0, 64, NULL, 0,
      NULL},
+    {"note", JSON_DECORATION, false, offsetof(struct sample, note), 1, 10, NULL, 0, NULL},
+    {"shown", JSON_DECORATION, false, offsetof(struct sample, shown), 0, 10, NULL, 0, NULL},
+    {"token", JSON_ANY_TEXT, false, offsetof(struct sample, token), 0, 0, NULL, 0, NULL},
 };
+
+#define KNOWN "user, remember, verified, limit, roles, device, attributes, note, shown, token"
 
 static struct arena arena;
 static struct sample sample;
@@ -189,8 +195,8 @@ START_TEST(no_is_not_the_same_as_nothing)
     ck_assert_int_eq(sample.verified, TRISTATE_FALSE);
     ck_assert(read_sample(TEXT("{\"user\":\"u\",\"verified\":true}")));
     ck_assert_int_eq(sample.verified, TRISTATE_TRUE);
-    assert_refused(TEXT("{\"user\":\"u\",\"verified\":null}"),
-                   "\"verified\" must be true or false");
+    ck_assert(read_sample(TEXT("{\"user\":\"u\",\"verified\":null}")));
+    ck_assert_int_eq(sample.verified, TRISTATE_ABSENT);
 }
 END_TEST
 
@@ -205,11 +211,66 @@ START_TEST(members_that_may_be_missing_stay_as_they_were)
 }
 END_TEST
 
-START_TEST(an_empty_body_reads_as_an_empty_object)
+START_TEST(null_is_as_nothing_where_nothing_may_be)
 {
-    ck_assert(json_read((struct text){0}, fields + 1, 1, &sample, &arena, &detail));
-    ck_assert(json_read(TEXT("{}"), NULL, 0, &sample, &arena, &detail));
-    assert_refused(TEXT(""), "\"user\" is missing");
+    ck_assert(read_sample(TEXT("{\"user\":\"u\",\"remember\":null,\"verified\":null,"
+                               "\"limit\":null,\"roles\":null,\"device\":null,"
+                               "\"attributes\":null,\"note\":null,\"token\":null}")));
+    ck_assert(!sample.remember);
+    ck_assert_int_eq(sample.verified, TRISTATE_ABSENT);
+    ck_assert_int_eq(sample.limit, 0);
+    ck_assert_uint_eq(sample.roles.count, 0);
+    ck_assert_ptr_null(sample.device.type.data);
+    ck_assert_ptr_null(sample.attributes.data);
+    ck_assert_ptr_null(sample.note.data);
+    ck_assert_ptr_null(sample.token.data);
+    ck_assert(read_sample(TEXT("{\"user\":\"u\",\"device\":{\"type\":\"t\",\"name\":null}}")));
+    ck_assert_ptr_null(sample.device.name.data);
+    assert_refused(TEXT("{\"user\":\"u\",\"unknown\":null}"),
+                   "\"unknown\" is not known here; known are: " KNOWN);
+    assert_refused(TEXT("{\"user\":\"u\",\"roles\":[null]}"),
+                   "\"roles\" must be an array of at most 3 strings of 1 to 128 bytes without "
+                   "control characters");
+    assert_refused(TEXT("{\"user\":\"u\",\"device\":{\"type\":null}}"),
+                   "\"device.type\" must be a string of 1 to 8 bytes without control characters");
+}
+END_TEST
+
+START_TEST(a_body_that_says_nothing_reads_as_an_empty_object)
+{
+    static const struct text nothing[] = {
+        {NULL, 0},     TEXT(""),     TEXT(" \r\n\t"), TEXT("{}"),
+        TEXT(" { } "), TEXT("null"), TEXT("\nnull "),
+    };
+    for (size_t i = 0; i < LENGTH(nothing); i++) {
+        ck_assert(json_read(nothing[i], fields + 1, 1, &sample, &arena, &detail));
+        ck_assert(json_read(nothing[i], NULL, 0, &sample, &arena, &detail));
+    }
+    assert_refused(TEXT(" "), "\"user\" is missing");
+    assert_refused(TEXT("null"), "The body must be a JSON object");
+}
+END_TEST
+
+START_TEST(what_decorates_is_cleaned_not_refused)
+{
+    ck_assert(read_sample(TEXT("{\"user\":\"u\",\"note\":\"\\ta\\u0085b\\u007f\"}")));
+    ck_assert(text_equal(sample.note, TEXT("a b")));
+    ck_assert(read_sample(TEXT("{\"user\":\"u\",\"note\":\"123456789Ã©\"}")));
+    ck_assert(text_equal(sample.note, TEXT("123456789")));
+    ck_assert(read_sample(TEXT("{\"user\":\"u\",\"note\":\"\"}")));
+    ck_assert_ptr_null(sample.note.data);
+    ck_assert(read_sample(TEXT("{\"user\":\"u\",\"shown\":\"\\n\"}")));
+    ck_assert_ptr_nonnull(sample.shown.data); /* told to be empty, which is not untold */
+    ck_assert_uint_eq(sample.shown.length, 0);
+    assert_refused(TEXT("{\"user\":\"u\",\"note\":1}"), "\"note\" must be a string");
+}
+END_TEST
+
+START_TEST(any_text_comes_as_it_is)
+{
+    ck_assert(read_sample(TEXT("{\"user\":\"u\",\"token\":\"\\u0001\\t\\u007f\"}")));
+    ck_assert(text_equal(sample.token, TEXT("\x01\t\x7f")));
+    assert_refused(TEXT("{\"user\":\"u\",\"token\":[]}"), "\"token\" must be a string");
 }
 END_TEST
 
@@ -219,16 +280,13 @@ static const struct {
 } refusals[] = {
     {TEXT("{}"), "\"user\" is missing"},
     {TEXT("{\"user\":\"u\",\"device\":{}}"), "\"device.type\" is missing"},
-    {TEXT("{\"usr\":\"u\"}"), "\"usr\" is not known here; known are: user, remember, "
-                              "verified, limit, roles, device, attributes"},
+    {TEXT("{\"usr\":\"u\"}"), "\"usr\" is not known here; known are: " KNOWN},
     {TEXT("{\"user\":\"u\",\"device\":{\"type\":\"x\",\"colour\":1}}"),
      "\"device.colour\" is not known here; known are: type, name"},
     {TEXT("{\"user\":\"u\",\"a\\n\\\"\xc3\xa9\":1}"),
-     "\"a????\" is not known here; known are: user, remember, "
-     "verified, limit, roles, device, attributes"},
+     "\"a????\" is not known here; known are: " KNOWN},
     {TEXT("{\"0123456789012345678901234567890123456789x\":1}"),
-     "\"0123456789012345678901234567890123456789...\" is not known here; known are: user, "
-     "remember, verified, limit, roles, device, attributes"},
+     "\"0123456789012345678901234567890123456789...\" is not known here; known are: " KNOWN},
     {TEXT("{\"user\":1}"),
      "\"user\" must be a string of 1 to 128 bytes without control characters"},
     {TEXT("{\"user\":null}"),
@@ -267,7 +325,6 @@ static const struct {
     {TEXT("{\"a member with a rather long name\":1,\"a member with a rather long name\":2}"),
      "The body holds a member twice"},
     {TEXT("[]"), "The body must be a JSON object"},
-    {TEXT("null"), "The body must be a JSON object"},
     {TEXT(" 17 "), "The body must be a JSON object"},
     {TEXT("\"sr_secret\""), "The body must be a JSON object"},
     {TEXT("{\"user\":sr_secret}"), "The body is not valid JSON (line 1, column 10)"},
@@ -276,15 +333,32 @@ static const struct {
      "The body has something behind its JSON object (line 1, column 14)"},
     {TEXT("{\"user\":\"u\"}{}"),
      "The body has something behind its JSON object (line 1, column 13)"},
-    {TEXT("{\n\"user\":\"\xff\"}"), "The body is not valid UTF-8 (line 2, column 8)"},
-    {TEXT("{\"user\":\"a\\u0000b\"}"), "The body holds a NUL character (line 1, column 18)"},
+    {TEXT("{\n\"user\":\"\xff\"}"), "\"user\" is not valid UTF-8 (line 2, column 8)"},
+    {TEXT("\xff"), "The body is not valid UTF-8 (line 1, column 0)"},
+    {TEXT("{\"user\":\"a\\u0000b\"}"), "\"user\" holds a NUL character (line 1, column 18)"},
+    {TEXT("{\"user\":\"u\",\"device\":{\"x\":[],\"name\":\"\\u0000\"}}"),
+     "\"device.name\" holds a NUL character (line 1, column 44)"},
+    {TEXT("{\"device\":{},\"roles\":[\"a\",\"\\u0000\"]}"),
+     "\"roles\" holds a NUL character (line 1, column 34)"},
+    {TEXT("{\"user\":\"a\\\"\\ud800b\"}"),
+     "\"user\" holds half of a surrogate pair (line 1, column 20)"},
+    {TEXT("{\"user\":\"a\tb\"}"),
+     "\"user\" holds a control character as it is (line 1, column 10)"},
+    {TEXT("{\"limit\":1\0}"), "\"limit\" holds a NUL character (line 1, column 11)"},
+    {TEXT("{\"limit\":1\0"
+          "2}"),
+     "\"limit\" holds a NUL character (line 1, column 11)"},
+    {TEXT("{\"remember\":true\0}"), "\"remember\" holds a NUL character (line 1, column 17)"},
+    {TEXT("{\"user\":\"u\",\n\"limit\":null\0}"),
+     "\"limit\" holds a NUL character (line 2, column 13)"},
+    {TEXT("{}\0"), "The body holds a NUL character (line 1, column 3)"},
+    {TEXT("null\0"), "The body holds a NUL character (line 1, column 5)"},
     {TEXT("{\"a\\u0000b\":1}"),
      "The body holds a NUL character in a member's name (line 1, column 11)"},
     {TEXT("{\"limit\":99999999999999999999}"),
      "The body holds a number that is too large (line 1, column 29)"},
     {TEXT("{\"user\":\"u\",}"), "The body is not valid JSON (line 1, column 13)"},
     {TEXT("{'user':'u'}"), "The body is not valid JSON (line 1, column 2)"},
-    {TEXT("   "), "The body is JSON that ends too early (line 1, column 3)"},
     {TEXT("{"), "The body is JSON that ends too early (line 1, column 1)"},
 };
 
@@ -524,7 +598,10 @@ static Suite *suite(void)
     tcase_add_test(reading, every_kind_of_member_arrives);
     tcase_add_test(reading, no_is_not_the_same_as_nothing);
     tcase_add_test(reading, members_that_may_be_missing_stay_as_they_were);
-    tcase_add_test(reading, an_empty_body_reads_as_an_empty_object);
+    tcase_add_test(reading, null_is_as_nothing_where_nothing_may_be);
+    tcase_add_test(reading, a_body_that_says_nothing_reads_as_an_empty_object);
+    tcase_add_test(reading, what_decorates_is_cleaned_not_refused);
+    tcase_add_test(reading, any_text_comes_as_it_is);
     tcase_add_loop_test(reading, a_refusal_names_the_member_and_what_is_allowed, 0,
                         LENGTH(refusals));
     tcase_add_test(reading, a_number_with_a_meaning_is_asked_for_in_its_words);

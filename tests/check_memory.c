@@ -168,11 +168,23 @@ START_TEST(the_fake_clock_stands_until_it_is_given_back)
 }
 END_TEST
 
+START_TEST(a_text_is_printed_in_place_and_the_room_behind_it_is_given_back)
+{
+    struct arena arena = {0};
+    struct text text = arena_format(&arena, "%s", "0123456789abcdef");
+    ck_assert_ptr_eq((char *)arena_alloc(&arena, 1), text.data + 32);
+    ck_assert_int_eq(arena_format(&arena, "%0300d", 1).data[299], '1');
+    ck_assert_str_eq(text.data, "0123456789abcdef");
+    arena_free(&arena);
+}
+END_TEST
+
 static Suite *suite(void)
 {
     Suite *suite = suite_create("memory");
     TCase *heap = tcase_create("heap");
     tcase_add_test(heap, allocations_of_nothing_are_valid);
+    tcase_add_test(heap, a_text_is_printed_in_place_and_the_room_behind_it_is_given_back);
     tcase_add_test(heap, copies_end_where_the_text_ends);
     tcase_add_test_raise_signal(heap, running_out_of_memory_aborts, SIGABRT);
     suite_add_tcase(suite, heap);

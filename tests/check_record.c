@@ -48,6 +48,7 @@ static struct record example(bool has_previous)
         .has_previous = has_previous,
         .previous_access_over = has_previous,
         .from_hash = has_previous,
+        .began_s = has_previous ? 1700000001 : 0,
         .shown = TEXT(SHOWN),
         .ip = TEXT("2001:db8::17"),
         .user_agent = TEXT("Mozilla/5.0 (X11; Linux x86_64)"),
@@ -80,6 +81,7 @@ static void assert_records(const struct record *a, const struct record *b)
     ck_assert_int_eq(a->has_previous, b->has_previous);
     ck_assert_int_eq(a->previous_access_over, b->previous_access_over);
     ck_assert_int_eq(a->from_hash, b->from_hash);
+    ck_assert_int_eq(a->began_s, b->began_s);
     ck_assert_mem_eq(a->previous_access_hash, b->previous_access_hash, SECRET_HASH);
     ck_assert_mem_eq(a->previous_refresh_hash, b->previous_refresh_hash, SECRET_HASH);
     assert_texts(a->shown, b->shown);
@@ -135,7 +137,8 @@ END_TEST
 START_TEST(an_empty_session_and_the_largest_read_back)
 {
     const bool encrypt = _i;
-    struct record record = {0};
+    static const char most[] = SHOWN ",\"attributes\":{\"a\":\"";
+    struct record record = {.shown = encrypt ? (struct text){0} : TEXT(SHOWN)};
     assert_round_trip(&record, encrypt);
 
     char *letters = malloc(RECORD_SHOWN_MAX);
@@ -145,6 +148,8 @@ START_TEST(an_empty_session_and_the_largest_read_back)
     record.absolute_s = (INT64_C(1) << 40) - 1;
     record.shown = record.user_agent = (struct text){letters, RECORD_SHOWN_MAX};
     record.ip = (struct text){letters, 255};
+    memcpy(letters, most, sizeof(most) - 1);
+    memcpy(letters + RECORD_SHOWN_MAX - 2, "\"}", 2);
     assert_round_trip(&record, encrypt);
     free(letters);
 }
@@ -217,6 +222,21 @@ static void assert_hex(struct text data, const char *expected)
     text_to_hex(hex, data.data, data.length);
     ck_assert_str_eq(hex, expected);
 }
+
+START_TEST(names_read_back_under_session_id_zero_only)
+{
+    const bool encrypt = _i;
+    const struct names names = {TEXT("acme"), TEXT("al\"ice")};
+    const struct record_place user_place = {&alice, no_session};
+    struct record_content content;
+    names_write(ring, encrypt, &alice, &names, &stored);
+    ck_assert_int_eq(record_read(ring, encrypt, user_place, buffer_text(&stored), &arena, &content),
+                     RECORD_NAMES);
+    assert_texts(content.names.tenant, names.tenant);
+    assert_texts(content.names.user_id, names.user_id);
+    assert_unreadable(encrypt, place, buffer_text(&stored));
+}
+END_TEST
 
 START_TEST(plain_layouts_are_known)
 {
@@ -431,6 +451,69 @@ START_TEST(broken_plain_records_are_unreadable)
 }
 END_TEST
 
+static const char *const odd_shown[] = {
+    "",
+    "x",
+    "\"tenant\":\"acme\",\"user_id\":\"alice\",\"roles\":[]",
+    "\"tenant\":\"acme\",\"user_id\":\"alice\",\"roles\":[],\"attributes\":{}",
+    "\"tenant\":\"acme\",\"user_id\":\"alice\",\"roles\":[],\"device\":{}}",
+    "\"tenant\":\"acme\",\"user_id\":\"alice\",\"roles\":[],\"device\":{",
+    "\"tenant\":\"acme\",\"user_id\":\"alice\",\"roles\":[],\"device\":{\"id\":1}",
+    "\"tenant\":\"acme\",\"user_id\":\"alice\",\"roles\":[],\"device\":{\"name\":\"n\",\"id\":"
+    "\"i\"}",
+    "\"tenant\":\"acme\",\"user_id\":\"alice\",\"roles\":[],\"device\":[]",
+    "\"tenant\":\"acme\",\"user_id\":\"alice\",\"roles\":[],\"device\":\"\\",
+    "\"tenant\":\"acme\",\"user_id\":\"alice\",\"roles\":[1],\"device\":{}",
+    "\"tenant\":\"acme\",\"user_id\":\"alice\",\"roles\":[\"a\",],\"device\":{}",
+    "\"tenant\":\"acme\",\"user_id\":\"alice\",\"roles\":\"a\",\"device\":{}",
+    "\"tenant\":\"acme\",\"user_id\":7,\"roles\":[],\"device\":{}",
+    "\"user_id\":\"alice\",\"tenant\":\"acme\",\"roles\":[],\"device\":{}",
+    "\"tenant\":\"acme\", \"user_id\":\"alice\",\"roles\":[],\"device\":{}",
+    "\"tenant\":\"acme\",\"user_id\":\"alice\",\"roles\":[],\"device\":{},\"attributes\":[]",
+    "\"tenant\":\"acme\",\"user_id\":\"alice\",\"roles\":[],\"device\":{},\"attributes\":{},\"x\":"
+    "1",
+    "\"tenant\":\"acme\",\"user_id\":\"\xff\",\"roles\":[],\"device\":{}",
+};
+
+/* Whoever can write to Redis can write plain records. */
+START_TEST(a_plain_session_with_other_members_is_unreadable)
+{
+    struct record record = example(false);
+    record.shown = text_of(odd_shown[_i]);
+    record_write(ring, false, place, &record, &stored);
+    assert_unreadable(false, place, buffer_text(&stored));
+}
+END_TEST
+
+static const char *const whole_shown[] = {
+    SHOWN,
+    "\"tenant\":\"\",\"user_id\":\"\\\"\",\"roles\":[],\"device\":{}",
+    "\"tenant\":\"a\",\"user_id\":\"b\",\"roles\":[\"r\",\"]\"],\"device\":{\"id\":\"}\",\"type\":"
+    "\"t\","
+    "\"name\":\"\\\\\"},\"attributes\":{\"device\":{},\"x\":[\",\\\"device\\\":{\"]}",
+};
+
+START_TEST(a_plain_session_as_it_is_written_reads)
+{
+    struct record record = example(false);
+    record.shown = text_of(whole_shown[_i]);
+    assert_round_trip(&record, false);
+}
+END_TEST
+
+START_TEST(a_plain_record_with_control_characters_is_unreadable)
+{
+    struct record record = example(false);
+    record.user_agent = TEXT("a\nb");
+    record_write(ring, false, place, &record, &stored);
+    assert_unreadable(false, place, buffer_text(&stored));
+    stored.length = 0;
+    const struct tombstone grave = {.reason = {"k\xff", 2}, .actor = {"ops", 3}};
+    tombstone_write(ring, false, place, &grave, &stored);
+    assert_unreadable(false, place, buffer_text(&stored));
+}
+END_TEST
+
 /* The control for the table above: its tombstone without the extra byte is one. */
 START_TEST(the_smallest_tombstone_reads)
 {
@@ -446,13 +529,14 @@ END_TEST
 START_TEST(a_length_that_leads_out_of_the_record_is_not_followed)
 {
     static char letters[8000];
-    const struct record record = {.shown = {memset(letters, 'x', sizeof(letters)), 8000}};
-    const size_t shown_length_at = 2 + 1 + 1 + 4 + 6 + 5 + 16 + 16;
+    const struct record record = {.shown = TEXT(SHOWN),
+                                  .user_agent = {memset(letters, 'x', sizeof(letters)), 8000}};
+    const size_t agent_length_at = 2 + 1 + 1 + 4 + 6 + 5 + 16 + 16 + 2 + sizeof(SHOWN) - 1 + 1;
     struct record_content content;
     record_write(ring, false, place, &record, &stored);
-    ck_assert_mem_eq(stored.data + shown_length_at, "\x1f\x40", 2);
+    ck_assert_mem_eq(stored.data + agent_length_at, "\x1f\x40", 2);
     ck_assert_int_eq(read_text(false, buffer_text(&stored), &content), RECORD_SESSION);
-    memset(stored.data + shown_length_at, 0xff, 2);
+    memset(stored.data + agent_length_at, 0xff, 2);
     assert_unreadable(false, place, buffer_text(&stored));
 }
 END_TEST
@@ -460,7 +544,7 @@ END_TEST
 START_TEST(unknown_flags_are_unreadable)
 {
     const struct record_place user_place = {&alice, no_session};
-    const struct record record = {0};
+    const struct record record = {.shown = TEXT(SHOWN)};
     const struct user_record user = {0};
     struct record_content content;
     const size_t flags_at = 3;
@@ -554,6 +638,7 @@ static Suite *suite(void)
     tcase_add_loop_test(reading, a_tombstone_reads_back, 0, 2);
     tcase_add_loop_test(reading, the_state_of_a_user_reads_back_under_session_id_zero_only, 0,
                         ROWS(users));
+    tcase_add_loop_test(reading, names_read_back_under_session_id_zero_only, 0, 2);
     tcase_add_test(reading, writing_appends);
     tcase_add_test(reading, plain_layouts_are_known);
     tcase_add_test(reading, a_tombstone_sealed_elsewhere_reads);
@@ -572,6 +657,10 @@ static Suite *suite(void)
     tcase_add_test(refusing, rotation_reads_old_records_until_their_key_is_dropped);
     tcase_add_test(refusing, plain_records_read_only_while_encryption_is_off);
     tcase_add_loop_test(refusing, broken_plain_records_are_unreadable, 0, ROWS(broken));
+    tcase_add_loop_test(refusing, a_plain_session_with_other_members_is_unreadable, 0,
+                        ROWS(odd_shown));
+    tcase_add_loop_test(refusing, a_plain_session_as_it_is_written_reads, 0, ROWS(whole_shown));
+    tcase_add_test(refusing, a_plain_record_with_control_characters_is_unreadable);
     tcase_add_test(refusing, the_smallest_tombstone_reads);
     tcase_add_test(refusing, a_length_that_leads_out_of_the_record_is_not_followed);
     tcase_add_test(refusing, unknown_flags_are_unreadable);

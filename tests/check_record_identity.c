@@ -49,11 +49,10 @@ START_TEST(tenant_and_user_id_come_out_of_the_shown_members)
     char *copy = malloc(length + 1);
     memcpy(copy, identities[_i].shown, length);
     struct arena arena = {0};
-    struct record record = {.shown = {length > 0 ? copy : NULL, length}};
-    struct text tenant = TEXT("left over"), user_id = TEXT("left over");
-    record_identity(&record, &arena, &tenant, &user_id);
-    assert_texts(tenant, text_of(identities[_i].tenant));
-    assert_texts(user_id, text_of(identities[_i].user_id));
+    struct text shown = {length > 0 ? copy : NULL, length};
+    struct names names = record_identity(shown, &arena);
+    assert_texts(names.tenant, text_of(identities[_i].tenant));
+    assert_texts(names.user_id, text_of(identities[_i].user_id));
     arena_free(&arena);
     free(copy);
 }

@@ -1,5 +1,5 @@
-/* Rules of life, death and admission: no clock, no Redis; times are spelled out, in seconds after
- * BASE. */
+/* Rules of life, death and admission: no real clock, no Redis; times are spelled out, in seconds
+ * after BASE. */
 #include "../src/session/rules.h"
 
 #include <check.h>
@@ -7,7 +7,9 @@
 #include <string.h>
 
 #include "../src/session/freezing.h"
+#include "../src/session/operation.h"
 #include "../src/session/shown.h"
+#include "clock.h"
 #include "support_keys.h"
 #include "support_run.h"
 
@@ -55,14 +57,16 @@ static const char *dead_at(const struct session *session, const struct policy *p
 {
     static const struct user_record nobody;
     static char word[40];
-    struct text reason = rules_dead(&nobody, session, policy, (BASE + at) * 1000);
+    struct text reason = death_reason(rules_dead(&nobody, session, policy, (BASE + at) * 1000));
     memcpy(word, reason.data ? reason.data : "", reason.length);
     word[reason.length] = '\0';
     return word;
 }
 
-static void assert_word(struct text found, const char *expected)
+static void assert_word(enum death death, const char *expected)
 {
+    struct text found = death_reason(death);
+    ck_assert_int_eq(death == DEATH_NONE, !found.data);
     if (!expected)
         ck_assert_ptr_null(found.data);
     else
@@ -72,11 +76,37 @@ static void assert_word(struct text found, const char *expected)
 
 /* --- Life and death -------------------------------------------------------------------------- */
 
-START_TEST(a_session_lives_to_the_second_before_its_idle_end)
+START_TEST(a_session_lives_to_the_end_of_the_second_that_is_shown_as_its_idle_end)
 {
     struct session session = make(0, 100);
-    ck_assert_str_eq(dead_at(&session, &usual, 1899), "");
-    ck_assert_str_eq(dead_at(&session, &usual, 1900), "idle");
+    int64_t shown = rules_lifetimes(&session, &usual, BASE + 100).idle_s - BASE;
+    ck_assert_int_eq(shown, 100 + 1800 + 60);
+    ck_assert_str_eq(dead_at(&session, &usual, shown), "");
+    ck_assert_str_eq(dead_at(&session, &usual, shown + 1), "idle");
+}
+END_TEST
+
+/* Uses at any time, of which those are written that are due; judged by what was written. */
+START_TEST(a_session_is_idle_for_its_whole_timeout_before_it_ends_for_it)
+{
+    static const int64_t timeouts[] = {10, 60, 61, 599, 1800, 100000};
+    struct policy policy = usual;
+    policy.idle_timeout = timeouts[_i];
+    for (int64_t used = 0; used <= 200; used++) {
+        struct session session = make(0, 0);
+        int64_t shown = 0;
+        for (int64_t at = used % 7; at <= used; at += 7) {
+            if (rules_touch_due(&session, &policy, BASE + at))
+                session.last_seen_s = BASE + at;
+            int64_t before = shown;
+            shown = rules_lifetimes(&session, &policy, BASE + at).idle_s - BASE;
+            ck_assert_int_ge(shown, before);
+        }
+        ck_assert_int_gt(shown, used + policy.idle_timeout);
+        ck_assert_str_eq(dead_at(&session, &policy, shown), "");
+        ck_assert_str_eq(dead_at(&session, &policy, shown + 1), "idle");
+        ck_assert_int_le(shown, used + policy.idle_timeout + 60);
+    }
 }
 END_TEST
 
@@ -85,8 +115,9 @@ START_TEST(with_fixed_renewal_use_does_not_move_the_idle_end)
     struct session session = make(0, 1700);
     struct policy fixed = usual;
     fixed.renew = RENEW_FIXED;
-    ck_assert_str_eq(dead_at(&session, &usual, 1800), "");
-    ck_assert_str_eq(dead_at(&session, &fixed, 1800), "idle");
+    ck_assert_str_eq(dead_at(&session, &usual, 1801), "");
+    ck_assert_str_eq(dead_at(&session, &fixed, 1800), "");
+    ck_assert_str_eq(dead_at(&session, &fixed, 1801), "idle");
 }
 END_TEST
 
@@ -105,7 +136,8 @@ START_TEST(activity_and_refresh_do_not_carry_a_session_past_its_absolute_end)
     session.record.issued_ms = (BASE + usual.absolute_timeout - 5) * 1000;
     ck_assert_str_eq(dead_at(&session, &usual, usual.absolute_timeout - 1), "");
     ck_assert_str_eq(dead_at(&session, &usual, usual.absolute_timeout), "expired");
-    ck_assert_int_eq(rules_lifetimes(&session, &usual).access_s, BASE + usual.absolute_timeout);
+    ck_assert_int_eq(rules_lifetimes(&session, &usual, BASE + usual.absolute_timeout).access_s,
+                     BASE + usual.absolute_timeout);
 }
 END_TEST
 
@@ -144,7 +176,7 @@ END_TEST
 
 /* --- Tokens ---------------------------------------------------------------------------------- */
 
-static struct text judge_access(const struct session *session, char filler, int64_t at_ms)
+static enum death judge_access(const struct session *session, char filler, int64_t at_ms)
 {
     static const struct user_record nobody;
     uint8_t hash[SECRET_HASH];
@@ -165,8 +197,8 @@ START_TEST(the_access_token_before_the_refresh_lives_for_the_grace_window)
     struct session session = make(0, 0);
     session.record.has_previous = true;
     memset(session.record.previous_access_hash, 'p', SECRET_HASH);
-    assert_word(judge_access(&session, 'p', 30000), NULL);
-    assert_word(judge_access(&session, 'p', 30001), "expired");
+    assert_word(judge_access(&session, 'p', 29999), NULL);
+    assert_word(judge_access(&session, 'p', 30000), "expired");
     assert_word(judge_access(&session, 'x', 0), "expired");
 }
 END_TEST
@@ -195,24 +227,62 @@ struct refresh_case {
 };
 
 static const struct refresh_case refresh_cases[] = {
-    {'r', 0, REFRESH_ROTATE}, {'r', 1799000, REFRESH_ROTATE}, {'r', 1800000, REFRESH_DEAD},
-    {'p', 0, REFRESH_REPEAT}, {'p', 30000, REFRESH_REPEAT},   {'p', 30001, REFRESH_REUSE},
-    {'o', 0, REFRESH_REUSE},  {'a', 0, REFRESH_REUSE},        {'p', 1800000, REFRESH_DEAD},
+    {'r', 0, REFRESH_ROTATE}, {'r', 1860999, REFRESH_ROTATE}, {'r', 1861000, REFRESH_DEAD},
+    {'p', 0, REFRESH_REPEAT}, {'p', 29999, REFRESH_REPEAT},   {'p', 30000, REFRESH_REUSE},
+    {'o', 0, REFRESH_REUSE},  {'a', 0, REFRESH_REUSE},        {'p', 1861000, REFRESH_DEAD},
 };
+
+START_TEST(without_a_grace_window_no_refresh_is_a_repetition_not_even_in_the_same_millisecond)
+{
+    struct session session = make(0, 0);
+    struct policy strict = usual;
+    enum death death;
+    const struct user_record nobody = {0};
+    uint8_t hash[SECRET_HASH];
+    strict.refresh_grace = 0;
+    session.record.has_previous = true;
+    memset(session.record.previous_refresh_hash, 'p', SECRET_HASH);
+    memset(hash, 'p', SECRET_HASH);
+    ck_assert_int_eq(rules_judge_refresh(&nobody, &session, hash, &strict, BASE * 1000, &death),
+                     REFRESH_REUSE);
+    ck_assert_msg(!rules_is_repeat(&session, hash, &strict, BASE * 1000 + 5, 0),
+                  "nor by a clock that is behind");
+}
+END_TEST
 
 START_TEST(a_refresh_token_rotates_repeats_or_betrays_its_session)
 {
     static const struct user_record nobody;
     const struct refresh_case *row = &refresh_cases[_i];
     struct session session = make(0, 0);
-    struct text reason;
+    enum death death;
     uint8_t hash[SECRET_HASH];
     session.record.has_previous = true;
     memset(session.record.previous_refresh_hash, 'p', SECRET_HASH);
     memset(hash, row->filler, sizeof(hash));
     ck_assert_int_eq(
-        rules_judge_refresh(&nobody, &session, hash, &usual, BASE * 1000 + row->at_ms, &reason),
+        rules_judge_refresh(&nobody, &session, hash, &usual, BASE * 1000 + row->at_ms, &death),
         row->verdict);
+}
+END_TEST
+
+START_TEST(a_repetition_is_late_only_when_every_clock_says_so)
+{
+    struct session session = make(0, 0);
+    uint8_t hash[SECRET_HASH];
+    int64_t late_ms = (BASE + 31 * 86400) * 1000, grace_ms = BASE * 1000 + 29999;
+    session.record.has_previous = true;
+    memset(session.record.previous_refresh_hash, 'p', SECRET_HASH);
+    memset(hash, 'p', sizeof(hash));
+    ck_assert(rules_is_repeat(&session, hash, &usual, late_ms, 0));
+    ck_assert(rules_is_repeat(&session, hash, &usual, late_ms, grace_ms));
+    ck_assert(!rules_is_repeat(&session, hash, &usual, late_ms, grace_ms + 1));
+    ck_assert(!rules_is_repeat(&session, hash, &usual, (BASE - 2) * 1000, 0));
+    session.record.has_previous = false;
+    ck_assert(!rules_is_repeat(&session, hash, &usual, late_ms, 0));
+    session.record.has_previous = true;
+    hash[0]++;
+    ck_assert(!rules_is_repeat(&session, hash, &usual, late_ms, 0));
 }
 END_TEST
 
@@ -251,7 +321,8 @@ START_TEST(a_login_on_a_node_whose_clock_is_behind_is_not_killed_by_the_logout_b
     struct user_record user = {0};
     struct session session = {0};
     rules_end_before_now(&state, &user, BASE * 1000);
-    token_new_session_id(rules_creation_ms(user.not_before_ms, BASE * 1000 - 700), session.id);
+    token_new_session_id(rules_creation_ms(&state, user.not_before_ms, BASE * 1000 - 700),
+                         session.id);
     session.record.issued_ms = token_session_created_ms(session.id);
     session.record.absolute_s = BASE + 1000000;
     session.last_seen_s = BASE;
@@ -266,6 +337,134 @@ START_TEST(logout_all_ends_sessions_that_a_node_ahead_of_us_created)
     struct user_record user = {0};
     rules_end_before_now(&state, &user, BASE * 1000);
     assert_word(rules_dead(&user, &ahead, &usual, (BASE + 2) * 1000), "revoked");
+}
+END_TEST
+
+/* --- A wrong clock --------------------------------------------------------------------------- */
+
+#define TEN_YEARS (INT64_C(3653) * 86400)
+
+/* As a node with a right clock makes it, at BASE + at, behind that cutoff. */
+static struct session log_in(const struct user_state *state, int64_t not_before_ms, int64_t at)
+{
+    int64_t now_ms = (BASE + at) * 1000;
+    struct session session = {.last_seen_s = BASE + at};
+    int64_t created_ms = rules_creation_ms(state, not_before_ms, now_ms);
+    token_new_session_id(created_ms, session.id);
+    session.record.issued_ms = now_ms;
+    session.record.absolute_s = BASE + at + usual.absolute_timeout;
+    if (rules_is_ahead(created_ms, now_ms))
+        session.record.began_s = BASE + at;
+    return session;
+}
+
+START_TEST(a_login_behind_a_cutoff_of_a_wrong_clock_lives_as_long_as_any_other)
+{
+    struct session before[2] = {make(0, 0), make(TEN_YEARS, TEN_YEARS)};
+    struct user_state state = {.sessions = before, .session_count = 2};
+    struct user_record user = {0};
+    rules_end_before_now(&state, &user, (BASE + TEN_YEARS) * 1000);
+    struct session later = log_in(&state, user.not_before_ms, 100);
+    struct lifetimes lifetimes = rules_lifetimes(&later, &usual, BASE + 100);
+    ck_assert_int_eq(lifetimes.access_s, BASE + 100 + usual.access_ttl);
+    ck_assert_int_eq(lifetimes.session_s, BASE + 100 + usual.refresh_ttl);
+    ck_assert_int_eq(lifetimes.idle_s, BASE + 100 + usual.idle_timeout + 60);
+    ck_assert_int_eq(rules_began_s(&later), BASE + 100);
+    assert_word(rules_dead(&user, &later, &usual, (BASE + 100) * 1000), NULL);
+    later.record.remember = true;
+    assert_word(rules_dead(&user, &later, &usual, (BASE + 100 + usual.refresh_ttl) * 1000),
+                "expired");
+    for (int i = 0; i < 2; i++)
+        assert_word(rules_dead(&user, &before[i], &usual, (BASE + 100) * 1000), "revoked");
+}
+END_TEST
+
+START_TEST(behind_a_cutoff_of_a_wrong_clock_logouts_and_logins_go_on_in_their_order)
+{
+    struct session sessions[50];
+    struct user_state state = {.sessions = sessions};
+    struct user_record user = {.not_before_ms = (BASE + TEN_YEARS) * 1000};
+    for (int i = 0; i < 50; i++) {
+        sessions[i] = log_in(&state, user.not_before_ms, i);
+        for (int j = 0; j < i; j++)
+            ck_assert_int_lt(memcmp(sessions[j].id, sessions[i].id, SESSION_ID), 0);
+        state.session_count++;
+        if (i % 10 != 9)
+            continue;
+        /* The last one was lost by Redis before the logout: it is dead all the same. */
+        struct user_state known = {.sessions = sessions, .session_count = (size_t)i};
+        rules_end_before_now(&known, &user, (BASE + i) * 1000);
+        for (int j = 0; j < i; j++)
+            assert_word(rules_dead(&user, &sessions[j], &usual, (BASE + i) * 1000), "revoked");
+        struct session next = log_in(&state, user.not_before_ms, i);
+        assert_word(rules_dead(&user, &next, &usual, (BASE + i) * 1000), NULL);
+    }
+}
+END_TEST
+
+START_TEST(a_session_that_redis_lost_at_the_order_of_the_cutoff_is_ended_by_the_next_logout)
+{
+    struct user_state nobody = {0};
+    struct user_record user = {.not_before_ms = (BASE + TEN_YEARS) * 1000};
+    struct session lost = log_in(&nobody, user.not_before_ms, 0);
+    rules_end_before_now(&nobody, &user, BASE * 1000);
+    assert_word(rules_dead(&user, &lost, &usual, BASE * 1000), "revoked");
+}
+END_TEST
+
+START_TEST(a_cutoff_that_no_id_can_hold_kills_no_later_login)
+{
+    struct user_state nobody = {0};
+    struct session old = make(0, 0);
+    int64_t cutoff_ms = token_order_ms(INT64_C(4900000000) * 1000); /* in 2125 */
+    struct user_record user = {.not_before_ms = cutoff_ms};
+    struct session later = log_in(&nobody, user.not_before_ms, 5);
+    assert_word(rules_dead(&user, &later, &usual, (BASE + 5) * 1000), NULL);
+    assert_word(rules_dead(&user, &old, &usual, (BASE + 5) * 1000), "revoked");
+    ck_assert_int_eq(token_order_ms(BASE * 1000), BASE * 1000);
+}
+END_TEST
+
+START_TEST(the_end_of_a_tenant_ends_sessions_whose_ids_lie_ahead_and_spares_later_ones)
+{
+    struct user_state nobody = {0};
+    const int64_t ended_s = BASE + 10, not_before_ms = (BASE + 11) * 1000;
+    struct session before = log_in(&nobody, (BASE + TEN_YEARS) * 1000, 10);
+    struct session after = log_in(&nobody, (BASE + TEN_YEARS) * 1000, 10);
+    struct session wrong = make(TEN_YEARS, TEN_YEARS), usual_one = make(11, 11);
+    after.record.began_s = rules_began_after_s(ended_s, (BASE + 10) * 1000);
+    ck_assert(rules_ended_with_tenant(&before, not_before_ms, ended_s, (BASE + 10) * 1000));
+    ck_assert(!rules_ended_with_tenant(&after, not_before_ms, ended_s, (BASE + 10) * 1000));
+    ck_assert(rules_ended_with_tenant(&wrong, not_before_ms, ended_s, (BASE + 10) * 1000));
+    ck_assert(!rules_ended_with_tenant(&usual_one, not_before_ms, ended_s, (BASE + 10) * 1000));
+    ck_assert(!rules_ended_with_tenant(&before, 0, 0, (BASE + 10) * 1000));
+    /* A wrong clock has ended them: by the order. */
+    int64_t far_s = BASE + TEN_YEARS;
+    ck_assert(!rules_ended_with_tenant(&before, far_s * 1000, far_s, (BASE + 20) * 1000));
+    ck_assert(rules_ended_with_tenant(&usual_one, far_s * 1000, far_s, (BASE + 20) * 1000));
+    ck_assert_int_eq(rules_began_after_s(far_s, BASE * 1000), BASE);
+}
+END_TEST
+
+START_TEST(no_life_is_longer_than_now_and_the_policy_whatever_is_written)
+{
+    struct session session = make(TEN_YEARS, TEN_YEARS);
+    struct policy fixed = usual;
+    fixed.renew = RENEW_FIXED;
+    session.record.absolute_s = BASE + 2 * TEN_YEARS;
+    for (int i = 0; i < 4; i++) {
+        session.record.remember = i % 2;
+        struct lifetimes found = rules_lifetimes(&session, i / 2 ? &fixed : &usual, BASE);
+        ck_assert_int_le(found.access_s, BASE + usual.access_ttl);
+        ck_assert_int_le(found.session_s, BASE + usual.refresh_ttl);
+        ck_assert_int_le(found.idle_s,
+                         BASE + (i % 2 ? usual.refresh_ttl : usual.idle_timeout + 60));
+    }
+    ck_assert_int_eq(rules_used_s(&session, &usual, BASE), BASE);
+    ck_assert(rules_touch_due(&session, &usual, BASE));
+    session.record.has_previous = true;
+    memset(session.record.previous_access_hash, 'p', SECRET_HASH);
+    assert_word(judge_access(&session, 'p', 0), "expired");
 }
 END_TEST
 
@@ -335,6 +534,23 @@ START_TEST(a_login_takes_the_place_of_the_sessions_that_the_policy_names)
 }
 END_TEST
 
+START_TEST(the_idlest_is_the_one_that_cannot_have_been_used_as_recently_as_the_others)
+{
+    struct policy seldom = usual, often = usual, policy = usual;
+    struct session two[2] = {make(0, 90), make(0, 100)};
+    struct user_state state = {.sessions = two, .session_count = 2};
+    struct device device = {.id = TEXT("new")};
+    seldom.idle_timeout = 6000; /* the first may have been used at 149, the second at 109 */
+    often.idle_timeout = 100;
+    two[0].policy = &seldom;
+    two[1].policy = &often;
+    policy.max_devices = 2;
+    policy.overflow = OVERFLOW_EVICT_IDLEST;
+    ck_assert_int_eq(rules_admit(&state, &device, &policy, (BASE + 150) * 1000), ERR_OK);
+    ck_assert(!two[0].ended && two[1].ended);
+}
+END_TEST
+
 START_TEST(dead_sessions_take_no_place)
 {
     struct session four[4];
@@ -362,20 +578,94 @@ END_TEST
 
 /* --- Settling -------------------------------------------------------------------------------- */
 
-static struct edit settle(struct user_state *state, int64_t at)
+static struct edit settle_with(struct user_state *state, int64_t at, enum clock_trust trust,
+                               int64_t age)
 {
     static struct state_codec codec;
     codec = (struct state_codec){.keyring = ring, .encrypt = true};
-    struct edit edit = {.arena = &arena, .codec = &codec};
+    struct edit edit = {
+        .arena = &arena, .codec = &codec, .trust = trust, .age_ms = (BASE + age) * 1000};
     rules_settle(&edit, state, NULL, &usual, (BASE + at) * 1000);
     return edit;
 }
+
+static struct edit settle(struct user_state *state, int64_t at)
+{
+    return settle_with(state, at, CLOCK_AGREED, at);
+}
+
+START_TEST(times_that_lie_ahead_are_brought_down_with_the_next_change)
+{
+    struct session three[3] = {make(TEN_YEARS, TEN_YEARS), make(0, TEN_YEARS), make(5, 5)};
+    struct user_state state = {.sessions = three, .session_count = 3};
+    three[0].record.absolute_s = BASE + 2 * TEN_YEARS;
+    struct edit edit = settle(&state, 10);
+    ck_assert_uint_eq(edit.set_count, 4);    /* two records */
+    ck_assert_uint_eq(edit.delete_count, 2); /* and their times of last use */
+    ck_assert_int_eq(three[0].record.issued_ms, (BASE + 10) * 1000);
+    ck_assert_int_eq(three[0].record.absolute_s, BASE + 10 + usual.absolute_timeout);
+    ck_assert_int_eq(three[0].record.began_s, BASE + 10);
+    ck_assert_int_eq(three[0].last_seen_s, BASE + 10);
+    ck_assert_int_eq(three[1].record.began_s, 0);
+    ck_assert_int_eq(rules_began_s(&three[1]), BASE);
+    ck_assert_int_eq(edit.expire_ms, (BASE + 10 + usual.refresh_ttl) * 1000);
+}
+END_TEST
+
+START_TEST(each_time_that_lies_ahead_is_brought_down_alone)
+{
+    struct session three[3] = {make(TEN_YEARS, 5), make(5, TEN_YEARS), make(5, 5)};
+    struct user_state state = {.sessions = three, .session_count = 3};
+    three[0].record.issued_ms = (BASE + 5) * 1000;
+    three[2].record.issued_ms = (BASE + TEN_YEARS) * 1000;
+    settle(&state, 10);
+    ck_assert_int_eq(rules_began_s(&three[0]), BASE + 10);
+    ck_assert_int_eq(three[1].last_seen_s, BASE + 10);
+    ck_assert_int_eq(three[2].record.issued_ms, (BASE + 10) * 1000);
+}
+END_TEST
+
+START_TEST(what_a_freeze_keeps_from_use_is_neither_buried_nor_forgotten)
+{
+    struct session one = make(0, 0);
+    struct user_state state = {.sessions = &one, .session_count = 1};
+    state.user.frozen = true;
+    struct edit edit = settle(&state, 5);
+    ck_assert_uint_eq(edit.set_count + edit.delete_count, 0);
+    ck_assert(!one.ended);
+}
+END_TEST
+
+START_TEST(while_clocks_disagree_nothing_is_tidied_away_that_one_of_them_says_is_alive)
+{
+    struct session one = make(0, 0);
+    struct grave grave = {.tombstone = {.reason = TEXT("kicked"), .forget_s = BASE + 50}};
+    struct user_state state = {
+        .sessions = &one, .session_count = 1, .graves = &grave, .grave_count = 1};
+    struct edit edit = settle_with(&state, TEN_YEARS, CLOCK_DISPUTED, 10);
+    ck_assert_uint_eq(edit.set_count + edit.delete_count, 0);
+    ck_assert(!one.ended);
+    edit = settle_with(&state, TEN_YEARS, CLOCK_DISPUTED, TEN_YEARS - 5);
+    ck_assert_uint_gt(edit.delete_count, 0);
+    ck_assert(one.ended);
+}
+END_TEST
+
+START_TEST(before_any_server_has_told_its_time_nothing_is_tidied_away)
+{
+    struct session one = make(0, 0);
+    struct user_state state = {.sessions = &one, .session_count = 1};
+    struct edit edit = settle_with(&state, TEN_YEARS, CLOCK_ALONE, -BASE);
+    ck_assert_uint_eq(edit.set_count + edit.delete_count, 0);
+    ck_assert(!one.ended);
+}
+END_TEST
 
 START_TEST(settling_buries_the_idle_forgets_the_expired_and_spares_the_living)
 {
     struct session three[3] = {make(0, 0), make(-700000, -700000), make(1000, 1000)};
     struct user_state state = {.sessions = three, .session_count = 3};
-    struct edit edit = settle(&state, 1900);
+    struct edit edit = settle(&state, 1961);
     ck_assert(three[0].ended && three[1].ended && !three[2].ended);
     ck_assert_uint_eq(edit.set_count, 2); /* one tombstone */
     ck_assert_mem_eq(edit.sets[0].data, three[0].id, SESSION_ID);
@@ -476,7 +766,7 @@ START_TEST(shown_members_are_completed_from_the_session_id)
     char expected[300], id[17] = "";
     shown_write(&shown, &login);
     text_to_hex(id, session.id, SESSION_ID);
-    struct text complete = shown_complete(&arena, buffer_text(&shown), session.id);
+    struct text complete = shown_complete(&arena, buffer_text(&shown), session.id, BASE);
     snprintf(expected, sizeof(expected),
              "\"tenant\":\"acme\",\"user_id\":\"u\",\"roles\":[],\"device\":{},\"attributes\":{},"
              "\"session_id\":\"%s\",\"created_at\":1800000000",
@@ -486,14 +776,51 @@ START_TEST(shown_members_are_completed_from_the_session_id)
 }
 END_TEST
 
+static bool outlived_at(const struct session *session, int64_t at)
+{
+    const struct operation operation = {.now_ms = (BASE + at) * 1000};
+    return operation_outlived(&operation, session->id, usual.absolute_timeout);
+}
+
+START_TEST(a_token_is_too_old_only_when_no_clock_denies_it)
+{
+    const int64_t over = usual.absolute_timeout;
+    const struct session session = make(0, 0);
+    clock_fake((BASE + over) * 1000); /* agreed */
+    ck_assert(outlived_at(&session, over));
+    ck_assert(!outlived_at(&session, over - 1));
+    clock_fake((BASE + over - 1) * 1000);
+    ck_assert(!outlived_at(&session, over));
+    clock_fake_boot(over * 1000); /* alone, and nothing bears it out */
+    ck_assert(!outlived_at(&session, over));
+    clock_fake(0);
+}
+END_TEST
+
 #define ROWS(table) ((int)(sizeof(table) / sizeof((table)[0])))
+
+/* A node whose clock is wrong. */
+static void add_wrong_clock(TCase *life)
+{
+    tcase_add_test(life, a_login_behind_a_cutoff_of_a_wrong_clock_lives_as_long_as_any_other);
+    tcase_add_test(life, behind_a_cutoff_of_a_wrong_clock_logouts_and_logins_go_on_in_their_order);
+    tcase_add_test(
+        life, a_session_that_redis_lost_at_the_order_of_the_cutoff_is_ended_by_the_next_logout);
+    tcase_add_test(life, a_cutoff_that_no_id_can_hold_kills_no_later_login);
+    tcase_add_test(life,
+                   the_end_of_a_tenant_ends_sessions_whose_ids_lie_ahead_and_spares_later_ones);
+    tcase_add_test(life, no_life_is_longer_than_now_and_the_policy_whatever_is_written);
+    tcase_add_test(life, a_token_is_too_old_only_when_no_clock_denies_it);
+}
 
 static Suite *rules_suite(void)
 {
     Suite *suite = suite_create("rules");
     TCase *life = tcase_create("life"), *tokens = tcase_create("tokens");
     TCase *admission = tcase_create("admission"), *settling = tcase_create("settling");
-    tcase_add_test(life, a_session_lives_to_the_second_before_its_idle_end);
+    add_wrong_clock(life);
+    tcase_add_test(life, a_session_lives_to_the_end_of_the_second_that_is_shown_as_its_idle_end);
+    tcase_add_loop_test(life, a_session_is_idle_for_its_whole_timeout_before_it_ends_for_it, 0, 6);
     tcase_add_test(life, with_fixed_renewal_use_does_not_move_the_idle_end);
     tcase_add_test(life, a_remembered_session_has_no_idle_end_but_ends_with_its_refresh_token);
     tcase_add_test(life, activity_and_refresh_do_not_carry_a_session_past_its_absolute_end);
@@ -508,16 +835,27 @@ static Suite *rules_suite(void)
     tcase_add_test(tokens, the_access_token_before_the_refresh_lives_for_the_grace_window);
     tcase_add_test(tokens, an_access_token_that_was_over_gets_no_grace_from_the_refresh);
     tcase_add_test(tokens, without_a_previous_pair_its_empty_hash_opens_nothing);
+    tcase_add_test(
+        tokens, without_a_grace_window_no_refresh_is_a_repetition_not_even_in_the_same_millisecond);
     tcase_add_loop_test(tokens, a_refresh_token_rotates_repeats_or_betrays_its_session, 0,
                         ROWS(refresh_cases));
+    tcase_add_test(tokens, a_repetition_is_late_only_when_every_clock_says_so);
     tcase_add_test(tokens,
                    a_token_of_a_forgotten_session_is_expired_when_it_is_old_and_unknown_when_not);
     tcase_add_test(tokens, touches_are_coalesced_to_a_tenth_of_the_idle_timeout_at_most_a_minute);
     tcase_add_loop_test(admission, a_login_takes_the_place_of_the_sessions_that_the_policy_names, 0,
                         ROWS(admissions));
+    tcase_add_test(admission,
+                   the_idlest_is_the_one_that_cannot_have_been_used_as_recently_as_the_others);
     tcase_add_test(admission, dead_sessions_take_no_place);
     tcase_add_test(admission, devices_without_an_id_do_not_replace_each_other);
     tcase_add_checked_fixture(settling, setup, teardown);
+    tcase_add_test(settling, times_that_lie_ahead_are_brought_down_with_the_next_change);
+    tcase_add_test(settling, each_time_that_lies_ahead_is_brought_down_alone);
+    tcase_add_test(settling, what_a_freeze_keeps_from_use_is_neither_buried_nor_forgotten);
+    tcase_add_test(settling,
+                   while_clocks_disagree_nothing_is_tidied_away_that_one_of_them_says_is_alive);
+    tcase_add_test(settling, before_any_server_has_told_its_time_nothing_is_tidied_away);
     tcase_add_test(settling, settling_buries_the_idle_forgets_the_expired_and_spares_the_living);
     tcase_add_test(settling, the_cutoff_outlives_every_session_that_it_kills);
     tcase_add_test(settling, what_cannot_be_read_is_kept_as_long_as_it_may_matter);

@@ -31,6 +31,7 @@ static void start_warm(void)
     redis_node_script(node, SCRIPT(EXPECT("GET warm"), SEND("$-1\r\n")));
     rig_call(&rig, &probe, "GET warm", 0, 3000);
     ck_assert_int_eq(probe.err, ERR_OK);
+    rig_wait_for_pings(&rig);
 }
 
 static void stop(void)
@@ -78,7 +79,7 @@ START_TEST(a_write_of_unknown_fate_is_not_sent_again)
     script_break("INCR foo", _i);
     rig_call(&rig, &probe, "INCR foo", 0, 3000);
     ck_assert_int_eq(probe.err, ERR_STORE_UNAVAILABLE);
-    ck_assert_int_lt(probe.took_ms, 2000);
+    ck_assert_int_lt(probe.own_ms, 2000);
     rig_run(&rig, 100);
     ck_assert_uint_eq(redis_node_commands(node), 1);
     stop();
@@ -139,7 +140,7 @@ START_TEST(a_hung_node_costs_the_deadline_and_its_late_answer_is_nobodys)
     rig_call(&rig, &probe, "GET a", STORE_REPEATABLE, 100);
     ck_assert_int_eq(probe.err, ERR_STORE_TIMEOUT);
     ck_assert_int_ge(probe.took_ms, 100);
-    ck_assert_int_lt(probe.took_ms, 700);
+    ck_assert_int_lt(probe.own_ms, 700);
     redis_node_script(node, SCRIPT(EXPECT("GET b"), SEND("+right\r\n")));
     rig_call(&rig, &probe, "GET b", 0, 3000);
     ck_assert_int_eq(probe.err, ERR_OK);
@@ -181,7 +182,7 @@ START_TEST(one_late_answer_moves_the_others_to_a_fresh_connection)
     ck_assert_int_eq(probes[1].err, ERR_OK);
     ck_assert_str_eq(probes[1].text, "b");
     ck_assert_int_eq(probes[2].err, ERR_STORE_UNAVAILABLE);
-    ck_assert_int_lt(probes[2].took_ms, 2000);
+    ck_assert_int_lt(probes[2].own_ms, 2000);
     stop();
 }
 END_TEST
@@ -194,7 +195,7 @@ START_TEST(a_later_call_with_an_earlier_deadline_is_not_forgotten)
     rig_send(&rig, &probes[1], "GET b", 0, 60);
     rig_wait(&rig, &probes[1], 1);
     ck_assert_int_eq(probes[1].err, ERR_STORE_TIMEOUT);
-    ck_assert_int_lt(probes[1].took_ms, 800);
+    ck_assert_int_lt(probes[1].own_ms, 800);
     rig_wait(&rig, probes, 2);
     rig_run(&rig, 500);
     stop();
@@ -240,7 +241,7 @@ START_TEST(a_dead_node_fails_calls_that_cannot_wait_at_once)
     ck_assert_int_eq(probe.err, ERR_STORE_UNAVAILABLE);
     rig_call(&rig, &probe, "GET foo", STORE_REPEATABLE, 200);
     ck_assert_int_eq(probe.err, ERR_STORE_UNAVAILABLE);
-    ck_assert_int_lt(probe.took_ms, 150);
+    ck_assert_int_lt(probe.own_ms, 150);
     rig_close(&rig);
 }
 END_TEST

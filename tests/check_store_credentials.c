@@ -78,10 +78,10 @@ START_TEST(a_wrong_password_denies_at_once_and_is_not_tried_in_a_loop)
     rig_open(&rig);
     rig_call(&rig, &probe, "GET foo", STORE_REPEATABLE, 3000);
     ck_assert_int_eq(probe.err, ERR_STORE_DENIED);
-    ck_assert_int_lt(probe.took_ms, 2000);
+    ck_assert_int_lt(probe.own_ms, 2000);
     rig_call(&rig, &probe, "GET foo", STORE_REPEATABLE, 3000);
     ck_assert_int_eq(probe.err, ERR_STORE_DENIED);
-    ck_assert_int_lt(probe.took_ms, 2000);
+    ck_assert_int_lt(probe.own_ms, 2000);
     /* Once for the link, maybe once for the control thread. */
     ck_assert_uint_le(redis_node_auths(node), 2);
     struct store_health health;
@@ -127,13 +127,21 @@ START_TEST(a_reload_that_cannot_be_read_changes_nothing)
 }
 END_TEST
 
+/* The control thread has a connection of its own, which is made after the first map. */
+static unsigned accepted_in_all(void)
+{
+    for (int i = 0; redis_node_accepted(node) < 2 && i < 500; i++)
+        rig_run(&rig, 10);
+    return redis_node_accepted(node);
+}
+
 START_TEST(a_connection_that_is_no_longer_welcome_is_made_anew)
 {
     start();
     redis_node_script(node, SCRIPT(EXPECT("GET a"), SEND("-NOAUTH Authentication required.\r\n")));
     rig_call(&rig, &probe, "GET a", 0, 2000);
     ck_assert_int_eq(probe.err, ERR_STORE_DENIED);
-    unsigned accepted = redis_node_accepted(node);
+    unsigned accepted = accepted_in_all();
     redis_node_script(node, SCRIPT(EXPECT("GET b"), SEND("+yes\r\n")));
     rig_run(&rig, 150);
     rig_call(&rig, &probe, "GET b", 0, 2000);
@@ -147,7 +155,7 @@ START_TEST(a_password_file_that_others_may_read_is_refused)
 {
     struct buffer error = {0};
     start_with_password("", "s3cret");
-    write_password("s3cret", 0640);
+    write_password("s3cret", 0604);
     ck_assert_ptr_null(store_start(rig.conf, &error));
     ck_assert_ptr_nonnull(memmem(error.data, error.length, password_path, strlen(password_path)));
     ck_assert_ptr_null(memmem(error.data, error.length, "s3cret", 6));

@@ -62,7 +62,7 @@ static bool put(uint32_t number, int64_t version, uint32_t generation)
     struct tag tag = tag_of(number);
     struct tenant *tenant = tenant_of_version(version);
     bool behind;
-    bool stored = tenants_put(tenants, tag.bytes, tenant, generation, clock_monotonic_ms(),
+    bool stored = tenants_put(tenants, tag.bytes, tenant, generation, clock_boot_ms(),
                               tenants_ticket(tenants, tag.bytes), &behind);
     ck_assert(stored != behind);
     tenant_unref(&tenant);
@@ -242,10 +242,10 @@ START_TEST(a_lower_cutoff_is_behind_however_old_the_row)
     struct tenant *ended = tenant_create(&(struct tenant){.version = 10, .not_before_ms = 5000});
     struct tenant *restored = tenant_create(&(struct tenant){.version = 9});
     clock_fake(1000000);
-    ck_assert(tenants_put(tenants, tag.bytes, ended, 1, clock_monotonic_ms(),
+    ck_assert(tenants_put(tenants, tag.bytes, ended, 1, clock_boot_ms(),
                           tenants_ticket(tenants, tag.bytes), &behind));
     clock_fake(1000000000);
-    ck_assert(!tenants_put(tenants, tag.bytes, restored, 2, clock_monotonic_ms(),
+    ck_assert(!tenants_put(tenants, tag.bytes, restored, 2, clock_boot_ms(),
                            tenants_ticket(tenants, tag.bytes), &behind));
     ck_assert(behind);
     tenant_unref(&ended);

@@ -2,7 +2,7 @@
 # Installs the Debian packages that a group of targets needs and that are missing; through sudo when
 # not root. With nothing missing it does nothing, offline too.
 #
-#   tests/deps.sh [build] [browser] [lint] [bench]
+#   tests/deps.sh [build] [browser] [sandbox] [lint] [bench]
 set -euo pipefail
 
 declare -A packages=(
@@ -10,8 +10,9 @@ declare -A packages=(
              libsodium-dev libssl-dev libsystemd-dev libinih-dev libcurl4-openssl-dev libmaxminddb-dev check redis-server redis-tools curl jq
              python3 python3-pytest procps"
     [browser]="chromium chromium-driver"
+    [sandbox]="systemd python3-seccomp"
     [lint]="clang-format clang-tidy cppcheck shellcheck universal-ctags python3 git"
-    [bench]="wrk nginx-light libnginx-mod-http-lua lua-resty-core webdis util-linux"
+    [bench]="wrk nginx-light libnginx-mod-http-lua lua-resty-core webdis util-linux valgrind"
 )
 
 # Packages whose installation would start a service for the whole machine. Only their programs are

@@ -1,6 +1,7 @@
 #!/bin/bash
 # A Redis Cluster of 3 masters and 3 replicas on loopback, with the settings of conf/redis.conf.
 #
+#   tests/redis_cluster.sh check    say which port is in use that `up` would need
 #   tests/redis_cluster.sh up       start it (create it the first time) and wait until it is whole
 #   tests/redis_cluster.sh down     stop it; its data stays
 #   tests/redis_cluster.sh status   a line a node; success if the cluster is whole
@@ -101,8 +102,17 @@ check_ports()
     local port
     for port in "$(node_port "$1")" $(($(node_port "$1") + 10000)); do
         if port_taken "$port"; then
-            fail "port $port is in use; choose another REDIS_PORT (six ports, and those + 10000)"
+            fail "port $port of Redis is in use; choose others with REDIS_PORT=... (now $base_port; six ports, and those + 10000)"
         fi
+    done
+}
+
+# Ports that are needed for the nodes that do not run.
+check_missing()
+{
+    local i
+    for ((i = 1; i <= nodes; i++)); do
+        if ! node_pid "$i" >/dev/null; then check_ports "$i"; fi
     done
 }
 
@@ -115,9 +125,10 @@ start_node()
         announced=(--cluster-announce-port $((ANNOUNCE + $1 - 1))
             --cluster-announce-bus-port $((port + 10000)))
     fi
-    # At rest nobody has to catch up, so a node need not wait for its replicas when it stops.
+    # Masters ping replicas each second, so that these are soon seen. At rest nobody has to catch up, so a node
+    # need not wait for its replicas when it stops.
     redis-server "$config" --port "$port" --dir "$here" --daemonize yes --pidfile "$here/redis.pid" \
-        --logfile "$here/redis.log" --shutdown-timeout 0 "${announced[@]}" >/dev/null 9>&- ||
+        --logfile "$here/redis.log" --shutdown-timeout 0 --repl-ping-replica-period 1 "${announced[@]}" >/dev/null 9>&- ||
         fail "node $1 did not start: $(tail -n 3 "$here/redis.log" 2>/dev/null)"
 }
 
@@ -132,14 +143,17 @@ create()
     touch "$dir/created"
 }
 
-# True if the node sees a whole cluster and, as a replica, has its master's data.
+# True if the node sees a whole cluster, its replicas too (CLUSTER SLOTS leaves out those that have received
+# nothing yet), and, as a replica, has its master's data.
 node_ready()
 {
-    local state role
+    local state role seen
     state=$(ask "$1" cluster info | tr -d '\r') || return 1
     role=$(ask "$1" info replication | tr -d '\r') || return 1
     grep -qx 'cluster_state:ok' <<<"$state" && grep -qx 'cluster_slots_ok:16384' <<<"$state" &&
         grep -qx "cluster_known_nodes:$nodes" <<<"$state" || return 1
+    seen=$(ask "$1" cluster slots | grep -xE '[0-9a-f]{40}' | sort -u | wc -l)
+    ((seen == nodes)) || return 1
     if grep -qx 'role:slave' <<<"$role"; then
         grep -qx 'master_link_status:up' <<<"$role"
     fi
@@ -157,7 +171,7 @@ up()
     choose_ports move
     # A creation that was cut off is begun again.
     if [[ ! -e $dir/created ]]; then
-        stop_all
+        stop_all || true
         rm -rf "$dir"/node-*
     fi
     for ((i = 1; i <= nodes; i++)); do
@@ -175,13 +189,14 @@ up()
 
 all_stopped() { ! any_running; }
 
+# False if there was nothing to stop.
 stop_all()
 {
     local i pid pids=()
     for ((i = 1; i <= nodes; i++)); do
         if pid=$(node_pid "$i"); then pids+=("$pid"); fi
     done
-    if ((${#pids[@]} == 0)); then return; fi
+    if ((${#pids[@]} == 0)); then return 1; fi
     # A frozen process (SIGSTOP) takes SIGTERM only when it goes on.
     kill -TERM "${pids[@]}" 2>/dev/null || true
     kill -CONT "${pids[@]}" 2>/dev/null || true
@@ -211,10 +226,16 @@ exec 9>"$dir/lock"
 flock -w 120 9 || fail "another redis_cluster.sh works in $dir"
 
 case ${1:-} in
+check)
+    choose_ports keep
+    check_missing
+    ;;
 up) up ;;
 down)
     choose_ports keep
-    stop_all
+    if stop_all; then
+        echo "Redis Cluster on 127.0.0.1:$base_port..$((base_port + nodes - 1)) has stopped; its data stays in $dir"
+    fi
     ;;
 status)
     choose_ports keep
@@ -225,5 +246,5 @@ nodes)
     for ((n = 1; n <= nodes; n++)); do printf '%s127.0.0.1:%d' "${sep-}" "$(node_port "$n")" && sep=' '; done
     echo
     ;;
-*) fail "usage: [DIR=...] [REDIS_PORT=...] $0 up|down|status|nodes" ;;
+*) fail "usage: [DIR=...] [REDIS_PORT=...] $0 check|up|down|status|nodes" ;;
 esac

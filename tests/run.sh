@@ -1,8 +1,9 @@
 #!/bin/bash
 # A local service to try things on: a Redis Cluster and NODES nodes of sessiond, on loopback.
 #
+#   tests/run.sh check   say whether `up` could start: ports that are in use, what runs already
 #   tests/run.sh up      start them, stay in the foreground; Ctrl-C stops sessiond, Redis goes on
-#   tests/run.sh down    stop whatever `up` started, Redis too
+#   tests/run.sh down    stop whatever `up` started, Redis too, and say what that was
 #
 # BUILD       build directory (build); everything lives in $BUILD/run
 # NODES       how many nodes of sessiond (1)
@@ -10,7 +11,7 @@
 # REDIS_PORT  first port of the Redis Cluster (7001, or what it used last)
 #
 # Keys, service keys and data are made once and kept. $BUILD/run/env has the shell variables to talk
-# to it.
+# to it. A node's log is in $BUILD/run/node-N.log; its errors are shown as well.
 set -euo pipefail
 
 cd "$(dirname "$0")/.."
@@ -18,7 +19,7 @@ run=$(realpath -m "${BUILD:-build}/run")
 daemon=$(realpath -m "${SESSIOND_BINARY:-${BUILD:-build}/sessiond}")
 readonly run daemon nodes=${NODES:-1} port=${PORT:-8080}
 export DIR=$run/redis
-pids=()
+declare -A nodes_by_pid=()
 
 fail()
 {
@@ -26,7 +27,10 @@ fail()
     exit 1
 }
 
+say() { echo "$(date -u +%FT%TZ) $*"; }
+
 listen_port() { echo $((port + 2 * ($1 - 1))); }
+near() { realpath --relative-base="$PWD" "$1"; }
 ops_port() { echo $(($(listen_port "$1") + 1)); }
 
 # Prints the pid in a file if that process still has the given text in its command line.
@@ -43,14 +47,14 @@ living_pid()
 node_pid() { living_pid "$run/node-$1.pid" "$run/node-$1.conf"; }
 script_pid() { living_pid "$run/run.pid" "tests/run.sh up"; }
 
-any_node()
+# The numbers of the nodes that run, a line each.
+running_nodes()
 {
     local file node
     for file in "$run"/node-*.pid; do
         node=${file##*/node-}
-        if node_pid "${node%.pid}" >/dev/null; then return 0; fi
+        if node_pid "${node%.pid}" >/dev/null; then echo "${node%.pid}"; fi
     done
-    return 1
 }
 
 check_arguments()
@@ -67,10 +71,21 @@ check_ports()
     for ((i = 1; i <= nodes; i++)); do
         for taken in "$(listen_port "$i")" "$(ops_port "$i")"; do
             if (exec 3<>"/dev/tcp/127.0.0.1/$taken") 2>/dev/null; then
-                fail "port $taken is in use; choose others with PORT=... (now $port)"
+                fail "port $taken of node $i is in use; choose others with PORT=... (now $port)"
             fi
         done
     done
+    tests/redis_cluster.sh check
+}
+
+# What can be known before anything is built.
+check()
+{
+    check_arguments
+    if script_pid >/dev/null || [[ -n $(running_nodes) ]]; then
+        fail "it runs already; make stop ends it"
+    fi
+    check_ports
 }
 
 # A service key and the stanza of the configuration that admits it, made once.
@@ -141,13 +156,23 @@ write_env()
     mv "$run/env.new" "$run/env"
 }
 
+# The log goes to a file; shown are errors, what ends them, and words that are not sessiond's own
+# (a sanitizer's, the loader's). Ctrl-C must not end this: the node still has things to say while it
+# stops.
+keep_log()
+{
+    trap '' INT TERM HUP
+    tee -a "$run/node-$1.log" |
+        sed -un -e '/^[^ ]* error /b show' -e '/^[^ ]* info \(store_node_up\|config_reloaded\) /b show' \
+            -e '/^[^ ]* \(debug\|info\|warning\) /d' -e ':show' -e "s/^/node-$1: /p" >&2
+}
+
 # A session of its own keeps Ctrl-C from the node: it gets one signal, from here, since a second one
-# would cut its drain short. The log goes to the terminal and to a file; tee -i, since Ctrl-C does
-# reach it and the node still has things to say while it stops.
+# would cut its drain short.
 start_node()
 {
-    setsid "$daemon" --config "$run/node-$1.conf" 2> >(exec tee -ia "$run/node-$1.log" >&2) &
-    pids+=($!)
+    setsid "$daemon" --config "$run/node-$1.conf" 2> >(keep_log "$1") &
+    nodes_by_pid[$!]=$1
     echo $! >"$run/node-$1.pid"
 }
 
@@ -165,6 +190,7 @@ wait_ready()
 stop_nodes()
 {
     trap '' INT TERM HUP
+    local pids=("${!nodes_by_pid[@]}")
     if ((${#pids[@]} > 0)); then
         kill -TERM "${pids[@]}" 2>/dev/null || true
         wait "${pids[@]}" || true
@@ -176,19 +202,39 @@ stop_nodes()
 interrupted()
 {
     stop_nodes
+    say "sessiond has stopped; make stop ends Redis, too"
     trap - EXIT
     exit 0
+}
+
+# How a process ended, by what `wait` returns.
+describe_end()
+{
+    if (($1 > 128)); then echo "killed by SIG$(kill -l $(($1 - 128)))"; else echo "exit status $1"; fi
+}
+
+# Until no node is left.
+watch_nodes()
+{
+    local status ended node
+    while ((${#nodes_by_pid[@]} > 0)); do
+        status=0 ended=''
+        wait -n -p ended "${!nodes_by_pid[@]}" || status=$?
+        [[ -n $ended ]] || continue
+        node=${nodes_by_pid[$ended]}
+        unset "nodes_by_pid[$ended]"
+        rm -f "$run/node-$node.pid"
+        say "node-$node has ended ($(describe_end "$status")), see $(near "$run/node-$node.log");" \
+            "${#nodes_by_pid[@]} of $nodes go on" >&2
+    done
 }
 
 up()
 {
     local i
-    check_arguments
+    check
     [[ -x $daemon ]] || fail "$daemon is missing; run make first"
-    umask 077
     mkdir -p "$run/secrets"
-    if script_pid >/dev/null || any_node; then fail "it runs already; make stop ends it"; fi
-    check_ports
     rm -f "$run/env"
     echo $$ >"$run/run.pid"
     trap stop_nodes EXIT
@@ -203,20 +249,24 @@ up()
         start_node "$i"
         # The first node makes the key file that all share.
         wait_ready "$i"
+        say "node-$i is ready: http://127.0.0.1:$(listen_port "$i")," \
+            "operations http://127.0.0.1:$(ops_port "$i"), log $(near "$run/node-$i.log")"
     done
     write_env
     cat <<HINT
 
-sessiond is ready: $nodes node(s), the first on http://127.0.0.1:$(listen_port 1)
-In another shell:  . ${run#"$PWD"/}/env
+In another shell:  . $(near "$run/env")
     curl -s -H "Authorization: Bearer \$SESSIOND_SERVICE_KEY" -d '{"user_id":"alice"}' \\
         -H 'Content-Type: application/json' \$SESSIOND_URL/v1/login
-Ctrl-C stops it; make stop ends Redis too.
+Ctrl-C stops sessiond; make stop ends Redis, too.
 
 HINT
-    wait -n "${pids[@]}" || true
-    fail "a node has ended; stopping the rest"
+    watch_nodes
+    fail "no node is left"
 }
+
+# A process that has ended, but that nobody has waited for, has no command line left.
+lives() { [[ -n $(tr -d '\0' 2>/dev/null <"/proc/$1/cmdline") ]]; }
 
 # Ends a process and waits for it; a second argument says how many seconds.
 end_process()
@@ -224,7 +274,7 @@ end_process()
     local end=$((SECONDS + $2))
     kill -TERM "$1" 2>/dev/null || return 0
     kill -CONT "$1" 2>/dev/null || true
-    while kill -0 "$1" 2>/dev/null; do
+    while lives "$1"; do
         if ((SECONDS >= end)); then fail "process $1 does not stop"; fi
         sleep 0.05
     done
@@ -232,19 +282,24 @@ end_process()
 
 down()
 {
-    local file pid node
+    local pid node redis found
+    found=$(running_nodes)
     if pid=$(script_pid); then end_process "$pid" 40; fi
-    # Nodes whose run.sh was killed.
-    for file in "$run"/node-*.pid; do
-        node=${file##*/node-}
-        if pid=$(node_pid "${node%.pid}"); then end_process "$pid" 30; fi
-        rm -f "$file"
+    for node in $found; do
+        # One whose run.sh was killed.
+        if pid=$(node_pid "$node"); then end_process "$pid" 30; fi
+        say "node-$node has stopped"
     done
-    tests/redis_cluster.sh down
+    rm -f "$run"/node-*.pid "$run/run.pid"
+    redis=$(tests/redis_cluster.sh down)
+    if [[ -n $redis ]]; then say "$redis"; fi
+    if [[ -z $found$redis ]]; then echo "nothing was running in $(near "$run")"; fi
 }
 
+umask 077
 case ${1:-} in
+check) check ;;
 up) up ;;
 down) down ;;
-*) fail "usage: [NODES=...] [PORT=...] [REDIS_PORT=...] tests/run.sh up|down" ;;
+*) fail "usage: [NODES=...] [PORT=...] [REDIS_PORT=...] tests/run.sh check|up|down" ;;
 esac

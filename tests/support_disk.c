@@ -83,7 +83,7 @@ void support_disk_fill(void)
         char value[DISK_LENGTH] = {0};
         struct cache_entry entry = {.value = {value, i % 2 ? DISK_LENGTH : i % DISK_LENGTH},
                                     .generation = 7,
-                                    .verified_ms = clock_monotonic_ms() - i,
+                                    .verified_ms = clock_boot_ms() - i,
                                     .final = i % 5 == 0};
         memset(value, (int)(i % 251), DISK_LENGTH);
         ck_assert(cache_put(disk.cache, &key, &entry, cache_ticket(disk.cache, key.owner)));

@@ -42,7 +42,7 @@ void trial_start(void)
     struct buffer error = {0};
     trial.journal = journal_open(&trial.conf, trial.keyring, &error);
     ck_assert_msg(trial.journal != NULL, "%.*s", (int)error.length, error.data);
-    trial.writer = journal_writer_create(trial.journal, NULL, NULL);
+    trial.lane = journal_lane_create(trial.journal, NULL, NULL);
 }
 
 const char *trial_start_refused(void)
@@ -57,9 +57,9 @@ const char *trial_start_refused(void)
 
 void trial_stop(void)
 {
-    journal_writer_destroy(&trial.writer);
+    journal_lane_destroy(&trial.lane);
     journal_close(&trial.journal);
-    ck_assert_ptr_null(trial.writer);
+    ck_assert_ptr_null(trial.lane);
     ck_assert_ptr_null(trial.journal);
 }
 
@@ -102,15 +102,15 @@ struct revocation trial_before_but(unsigned owner, int64_t before_ms, unsigned e
     return revocation;
 }
 
-static void note_decision(struct journal_ticket *ticket, bool written)
+static void note_decision(struct commit_ticket *ticket, bool written)
 {
     *(written ? &trial.written : &trial.refused) += 1;
     free(ticket);
 }
 
-struct journal_ticket *trial_ticket(void)
+struct commit_ticket *trial_ticket(void)
 {
-    struct journal_ticket *ticket = calloc(1, sizeof(*ticket));
+    struct commit_ticket *ticket = calloc(1, sizeof(*ticket));
     ck_assert_ptr_nonnull(ticket);
     ticket->done = note_decision;
     return ticket;
@@ -119,7 +119,7 @@ struct journal_ticket *trial_ticket(void)
 uint64_t trial_add(struct revocation revocation, bool durable)
 {
     uint64_t number = 0;
-    ck_assert(journal_add(trial.writer, &revocation, durable ? trial_ticket() : NULL, &number));
+    ck_assert(journal_add(trial.lane, &revocation, durable ? trial_ticket() : NULL, &number));
     ck_assert_uint_gt(number, 0);
     return number;
 }
@@ -136,9 +136,9 @@ uint64_t trial_write(struct revocation revocation)
 void trial_collect(int tickets)
 {
     double until = trial_seconds() + 10;
-    journal_flush(trial.writer);
+    journal_flush(trial.lane);
     while (trial.written + trial.refused < tickets && trial_seconds() < until) {
-        journal_collect(trial.writer);
+        journal_collect(trial.lane);
         trial_nap();
     }
     ck_assert_int_eq(trial.written + trial.refused, tickets);

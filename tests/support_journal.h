@@ -1,4 +1,4 @@
-/* A journal in a directory of its own, with one writer, for tests: one in each process. */
+/* A journal in a directory of its own, with one lane, for tests: one in each process. */
 #pragma once
 
 #include "journal.h"
@@ -9,7 +9,7 @@ struct journal_trial {
     struct conf conf;
     struct keyring *keyring;
     struct journal *journal;
-    struct journal_writer *writer;
+    struct journal_lane *lane;
     struct arena arena;
     int written, refused; /* decided tickets */
 };
@@ -34,7 +34,7 @@ struct revocation trial_before_but(unsigned owner, int64_t before_ms, unsigned e
 uint64_t trial_add(struct revocation revocation, bool durable);
 /* Adds it and waits until it is on disk. */
 uint64_t trial_write(struct revocation revocation);
-struct journal_ticket *trial_ticket(void);
+struct commit_ticket *trial_ticket(void);
 /* Hands over, then waits until so many tickets are decided. */
 void trial_collect(int tickets);
 /* Is the session of this owner revoked? */

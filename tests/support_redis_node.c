@@ -13,6 +13,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "clock.h"
 #include "memory.h"
 
 enum { CONNECTIONS_MAX = 64, STEPS_MAX = 256, POLL_MS = 5, SLICE_PAUSE_US = 300 };
@@ -24,7 +25,7 @@ struct peer {
     struct buffer input;
 };
 
-enum { ANSWERS_MAX = 8 };
+enum { ANSWERS_MAX = 16 };
 
 struct answer {
     char *pattern, *reply;
@@ -179,6 +180,16 @@ static bool take_answered(struct redis_node *node, struct peer *peer, const char
     return false;
 }
 
+/* As a server with a right clock. */
+static void send_time(struct peer *peer)
+{
+    char reply[64], seconds[24];
+    int length = snprintf(seconds, sizeof(seconds), "%lld", (long long)(clock_wall_ms() / 1000));
+    snprintf(reply, sizeof(reply), "*2\r\n$%d\r\n%s\r\n$6\r\n%06lld\r\n", length, seconds,
+             (long long)(clock_wall_ms() % 1000 * 1000));
+    send_bytes(peer, reply);
+}
+
 /* True if the command was one for the script. */
 static bool take_command(struct redis_node *node, struct peer *peer, const char *command)
 {
@@ -196,6 +207,15 @@ static bool take_command(struct redis_node *node, struct peer *peer, const char 
         return false;
     if (strcmp(command, "PING") == 0) {
         send_bytes(peer, "+PONG\r\n");
+        return false;
+    }
+    if (strcmp(command, "TIME") == 0) {
+        send_time(peer);
+        return false;
+    }
+    /* Of a server that nothing is wrong with, in whatever mode. */
+    if (strcmp(command, "INFO") == 0) {
+        send_bytes(peer, "$22\r\nredis_version:7.0.15\r\n\r\n");
         return false;
     }
     if (strcmp(command, "CLUSTER SLOTS") == 0) {
@@ -323,6 +343,7 @@ struct redis_node *redis_node_start(uint16_t port)
     node->port = ntohs(address.sin_port);
     redis_node_answer(node, PINGED_BY, "$-1\r\n");
     redis_node_answer(node, "CLUSTER NODES", "-ERR This instance is no cluster\r\n");
+    redis_node_answer(node, "CLUSTER MYID", "-ERR This instance is no cluster\r\n");
     ck_assert_int_eq(pthread_create(&node->thread, NULL, serve, node), 0);
     return node;
 }
@@ -376,7 +397,7 @@ void redis_node_answer(struct redis_node *node, const char *pattern, const char 
     pthread_mutex_lock(&node->lock);
     struct answer *answer = find_answer(node, pattern);
     free(answer->reply);
-    answer->reply = xstrdup(reply);
+    answer->reply = reply ? xstrdup(reply) : NULL;
     pthread_mutex_unlock(&node->lock);
 }
 

@@ -1,9 +1,9 @@
 /* A scripted Redis node on an ephemeral port of loopback, in a thread of its own.
  *
- * PING and CLUSTER SLOTS are answered on every connection without a script, because the control
- * thread sends them when it likes. Every other command takes the next EXPECT, whichever connection
- * it comes over; the steps behind it act on that connection up to the next EXPECT. A command
- * without an EXPECT to match is a failure, told by redis_node_stop(). */
+ * PING, TIME and CLUSTER SLOTS are answered on every connection without a script, because the
+ * control thread sends them when it likes. Every other command takes the next EXPECT, whichever
+ * connection it comes over; the steps behind it act on that connection up to the next EXPECT. A
+ * command without an EXPECT to match is a failure, told by redis_node_stop(). */
 #pragma once
 
 #include <stdbool.h>
@@ -67,8 +67,9 @@ void redis_node_slots(struct redis_node *node, const char *reply);
 /* From now on this AUTH command is needed: others get WRONGPASS, commands on a connection without
  * it get NOAUTH. Neither takes a step. */
 void redis_node_require(struct redis_node *node, const char *auth);
-/* From now on commands of this pattern get this reply and take no step; it replaces the one before.
- * To begin with: nil for the reads by which a master of a cluster is pinged, PINGED_BY. */
+/* From now on commands of this pattern get this reply and take no step; it replaces the one before;
+ * NULL: as at first. To begin with: nil for the reads by which a master of a cluster is pinged,
+ * PINGED_BY, and errors for CLUSTER NODES and CLUSTER MYID. */
 void redis_node_answer(struct redis_node *node, const char *pattern, const char *reply);
 #define PINGED_BY "GET sd:e:{*([0-9])}"
 /* How many commands of that pattern came so far. */

@@ -10,6 +10,8 @@
 #include "crypto.h"
 #include "memory.h"
 
+#include "support_clock.h"
+
 enum { PATIENCE_MS = 5000 };
 
 void rig_set_text(char **option, const char *value)
@@ -102,10 +104,11 @@ static void on_done(struct store_call *call, enum err err, const struct store_re
     probe->ended++;
     probe->err = err;
     probe->took_ms = clock_monotonic_ms() - probe->sent_ms;
+    probe->own_ms = support_clock_ms() - probe->begun_ms;
     if (!reply)
         return;
     probe->type = store_reply_type(reply);
-    (void)store_reply_int(reply, &probe->integer);
+    (void)store_reply_int(reply, INT64_MIN, INT64_MAX, &probe->integer);
     if (store_reply_count(reply) > 0)
         reply = store_reply_element(reply, 0);
     struct text text = store_reply_text(reply);
@@ -115,6 +118,7 @@ static void on_done(struct store_call *call, enum err err, const struct store_re
 
 static void send_probe(struct store_rig *rig, struct store_probe *probe, int64_t timeout_ms)
 {
+    probe->begun_ms = support_clock_ms();
     probe->sent_ms = clock_monotonic_ms();
     probe->call.deadline_ms = probe->sent_ms + timeout_ms;
     probe->call.done = on_done;
@@ -184,6 +188,13 @@ static void run_until(struct store_rig *rig, const struct store_probe *probes, s
 void rig_run(struct store_rig *rig, int64_t milliseconds)
 {
     run_until(rig, NULL, 0, milliseconds);
+}
+
+void rig_wait_for_pings(struct store_rig *rig)
+{
+    for (int64_t left = PATIENCE_MS; clock_trust() == CLOCK_ALONE && left > 0; left -= 10)
+        rig_run(rig, 10);
+    ck_assert_int_ne(clock_trust(), CLOCK_ALONE);
 }
 
 void rig_wait(struct store_rig *rig, struct store_probe *probes, size_t count)

@@ -23,7 +23,9 @@ struct store_probe {
     char text[128]; /* of the reply, or of its first element */
     int64_t integer;
     int64_t took_ms;
+    int64_t own_ms; /* the same without what threads waited for a processor: for bounds above */
     int64_t sent_ms;
+    int64_t begun_ms; /* by support_clock_ms() */
 };
 
 /* What the options are before rig_open(): nodes at these ports, timeouts short enough for tests. */
@@ -37,6 +39,8 @@ void rig_open(struct store_rig *rig);
 void rig_open_standalone(struct store_rig *rig, struct redis_node *node);
 /* The same for a cluster of nodes. */
 void rig_open_cluster(struct store_rig *rig, struct redis_node *const *nodes, size_t count);
+/* Until the servers were pinged and told their time: for a second no ping will come between. */
+void rig_wait_for_pings(struct store_rig *rig);
 /* A link alone, on a store that somebody else opened; and its end. */
 void rig_open_link(struct store_rig *rig, struct store *store);
 void rig_close_link(struct store_rig *rig);

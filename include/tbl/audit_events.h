@@ -12,6 +12,7 @@ AUDIT_EVENT(DEVICES, "list-devices", "\"session\"", "\"info\"", "devices listed"
 AUDIT_EVENT(KICK, "kick", "\"session\"", "\"end\"", "session kicked", "kick failed", true)
 AUDIT_EVENT(LOGOUT, "logout", "\"session\"", "\"end\"", "logged out", "logout failed", true)
 AUDIT_EVENT(LOGOUT_ALL, "logout-all", "\"session\"", "\"end\"", "logged out everywhere", "logout everywhere failed", true)
+AUDIT_EVENT(HISTORY, "show-history", "\"session\"", "\"info\"", "history shown", "showing of history failed", false)
 AUDIT_EVENT(USER, "show-user", "\"session\"", "\"info\"", "user shown", "showing of user failed", false)
 AUDIT_EVENT(VERIFY, "verify-login", "\"authentication\",\"session\"", "\"start\"", "second verification succeeded", "second verification failed", true)
 AUDIT_EVENT(FREEZE, "freeze", "\"iam\",\"session\"", "\"user\",\"end\"", "user frozen", "freezing failed", true)
@@ -27,8 +28,14 @@ AUDIT_ALERT(ALERT, "alert", "\"intrusion_detection\"", "\"info\"")
 AUDIT_EVENT(DOCUMENT, "read-document", "\"web\"", "\"access\"", "document read", "reading of document failed", false)
 AUDIT_EVENT(PREFLIGHT, "preflight", "\"web\"", "\"access\"", "page of a known origin may call", "page may not call", false)
 AUDIT_EVENT(REFUSED, "refused-request", "\"web\"", "\"error\"", "request refused", "request refused", false)
+/* Put on record by the main thread, about the service. */
+AUDIT_EVENT(START, "start", "\"process\"", "\"start\"", "service started", "service did not start", false)
+AUDIT_EVENT(STOP, "stop", "\"process\"", "\"end\"", "service stopped", "service stopped by force", false)
+AUDIT_EVENT(RELOAD, "reload", "\"configuration\"", "\"change\"", "configuration reloaded", "configuration refused", false)
+AUDIT_EVENT(KEYS, "change-keys", "\"configuration\"", "\"change\"", "key file changed", "key file changed", false)
 /* Put on record by the audit thread itself, about the file. */
 AUDIT_EVENT(RECOVERED, "recovered", "\"file\"", "\"change\"", "audit file recovered", "audit file recovered", false)
 AUDIT_EVENT(LINES_LOST, "lines-lost", "\"file\"", "\"info\"", "audit lines were lost", "audit lines were lost", false)
+AUDIT_EVENT(STRANGERS, "strangers-counted", "\"web\"", "\"info\"", "calls of strangers were only counted", "calls of strangers were only counted", false)
 AUDIT_EVENT(FILE_DELETED, "delete-audit-file", "\"file\"", "\"deletion\"", "audit file deleted", "audit file not deleted", false)
 #undef AUDIT_ALERT

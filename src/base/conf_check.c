@@ -37,6 +37,7 @@ static const struct order {
 } orders[] = {
 #define POLICY_ORDER(shorter, longer, strictly) \
     {OPTION_ID_policy_##shorter, OPTION_ID_policy_##longer, strictly},
+#define POLICY_LIMIT(field, limit) {OPTION_ID_policy_##field, OPTION_ID_policy_##limit, false},
 #include "tbl/policy.h"
     {OPTION_ID_redis_wait_timeout, OPTION_ID_redis_timeout, true},
     {OPTION_ID_redis_connect_timeout, OPTION_ID_redis_timeout, false},
@@ -167,12 +168,25 @@ static bool is_network(const char *word)
     return ip_network_parse(text_of(word), &network);
 }
 
+static bool is_proxy(const char *word)
+{
+    return is_network(word) || strcmp(word, PROXY_UNIX) == 0;
+}
+
+static void check_installation(const struct conf *conf, struct conf_report *report)
+{
+    const char *name = conf->keys_installation;
+    if (name[0] != '\0' && !conf_is_name(text_of(name)))
+        refuse(report, OPTION_ID_keys_installation, "[a-z0-9][a-z0-9._-]{0,62}, or empty", name);
+}
+
 static void check_lists(const struct conf *conf, struct conf_report *report)
 {
     check_list(report, OPTION_ID_redis_nodes, &conf->redis_nodes, is_node,
                "a list of HOST:PORT or [IPv6]:PORT");
-    check_list(report, OPTION_ID_server_trusted_proxies, &conf->server_trusted_proxies, is_network,
-               "a list of networks like 10.0.0.0/8 or fd00::/8, no bits set behind the prefix");
+    check_list(
+        report, OPTION_ID_server_trusted_proxies, &conf->server_trusted_proxies, is_proxy,
+        "a list of networks like 10.0.0.0/8 or fd00::/8, no bits set behind the prefix, or unix");
     check_list(report, OPTION_ID_redis_near_replicas, &conf->redis_near_replicas, is_network,
                "a list of networks like 10.0.0.0/8 or fd00::/8, no bits set behind the prefix");
 }
@@ -305,11 +319,21 @@ static bool is_cookie_name(const char *name)
            strspn(name, LOWER_CASE "ABCDEFGHIJKLMNOPQRSTUVWXYZ" DIGITS "._-") == length;
 }
 
+/* Also a list in an answer's header: no byte may end the element or the line. */
+static bool is_header_name(const char *name)
+{
+    size_t length = strlen(name);
+    return length <= 64 &&
+           strspn(name, LOWER_CASE "ABCDEFGHIJKLMNOPQRSTUVWXYZ" DIGITS "!#$%&'*+-.^_`|~") == length;
+}
+
 static void check_browser(const struct conf *conf, struct conf_report *report)
 {
     check_list(report, OPTION_ID_browser_origins, &conf->browser_origins, is_origin,
                "a list of origins as browsers print them, like https://shop.example or "
                "https://shop.example:8443; http:// only for localhost");
+    check_list(report, OPTION_ID_browser_headers, &conf->browser_headers, is_header_name,
+               "a list of names of headers, like X-Client-Version");
     if (!is_cookie_name(conf->browser_cookie_name)) {
         refuse(report, OPTION_ID_browser_cookie_name,
                "__Host- and behind it letters, digits, dots, hyphens and underscores, at most 64 "
@@ -322,6 +346,7 @@ void conf_check(const struct conf *conf, struct conf_report *report)
 {
     check_listeners(conf, report);
     check_node_name(conf, report);
+    check_installation(conf, report);
     check_lists(conf, report);
     check_redis(conf, report);
     check_sentinels_and_tls(conf, report);

@@ -114,16 +114,13 @@ static bool is_for_inih(struct loader *loader, size_t length)
     return true;
 }
 
-/* Skips the byte order mark that some editors put at the start of a file. */
 static size_t drop_byte_order_mark(struct loader *loader, size_t length)
 {
-    static const char mark[] = "\xEF\xBB\xBF";
-    const size_t size = sizeof(mark) - 1;
-    if (loader->number == 1 && length >= size && memcmp(loader->line, mark, size) == 0) {
-        length -= size;
-        memmove(loader->line, loader->line + size, length + 1);
-    }
-    return length;
+    struct text line = {loader->line, length};
+    if (loader->number == 1)
+        line = text_unmarked(line);
+    memmove(loader->line, line.data, line.length + 1);
+    return line.length;
 }
 
 /* inih's fgets. */
@@ -151,6 +148,12 @@ static void refuse_value(struct conf_report *report, unsigned line, const struct
     buffer_free(&wanted);
 }
 
+static bool is_quoted(struct text value)
+{
+    const char first = value.length > 1 ? value.data[0] : '\0';
+    return (first == '"' || first == '\'') && value.data[value.length - 1] == first;
+}
+
 static void set_option(struct loader *loader, struct text name, struct text value)
 {
     struct conf_report *report = &loader->report;
@@ -168,6 +171,13 @@ static void set_option(struct loader *loader, struct text name, struct text valu
         return;
     }
     report->lines[index] = loader->number;
+    if (is_quoted(value)) {
+        report->refused[index] = true;
+        conf_report_at(report, loader->number,
+                       "[%s] %s is in quotes, which would be part of the value; write it without",
+                       row->section, row->name);
+        return;
+    }
     if (!row->type->parse(row, value, option_field(row, loader->conf))) {
         report->refused[index] = true;
         refuse_value(report, loader->number, row, value);

@@ -91,3 +91,13 @@ bool etag_is_known(struct text if_none_match, const char etag[ETAG_LENGTH])
 {
     return if_none_match.data && is_among(if_none_match, etag, true);
 }
+
+bool etag_has_weak(struct text tags)
+{
+    struct text tag;
+    bool weak = false;
+    for (skip_separators(&tags); tags.length > 0 && !weak; skip_separators(&tags))
+        if (!take_tag(&tags, &tag, &weak))
+            return false;
+    return weak;
+}

@@ -3,6 +3,7 @@
 
 #include <arpa/inet.h>
 #include <assert.h>
+#include <stdio.h>
 #include <string.h>
 
 static size_t ip_length(int family)
@@ -105,6 +106,12 @@ static bool is_ipv6_literal(struct text host)
     return parse_literal(host, &literal) && literal.family == AF_INET6;
 }
 
+bool address_is_host(struct text text)
+{
+    return text.length > 0 && text.length < ADDRESS_HOST_MAX &&
+           (is_host_name(text) || is_ipv6_literal(text));
+}
+
 bool address_split(struct text text, char host[ADDRESS_HOST_MAX], uint16_t *port)
 {
     const char *colon = text.length > 0 ? memrchr(text.data, ':', text.length) : NULL;
@@ -125,6 +132,48 @@ bool address_split(struct text text, char host[ADDRESS_HOST_MAX], uint16_t *port
     return true;
 }
 
+struct text address_print(const char *host, unsigned port, char out[ADDRESS_TEXT_MAX])
+{
+    bool bare = strchr(host, ':') == NULL;
+    int length = snprintf(out, ADDRESS_TEXT_MAX, bare ? "%s:%u" : "[%s]:%u", host, port);
+    return (struct text){out, (size_t)length};
+}
+
+/* The zone reaches up to the bracket or the end; only IPv6 addresses have one. */
+static bool without_zone(struct text text, char out[ADDRESS_HOST_MAX], struct text *ret)
+{
+    const char *zone = text.length > 0 ? memchr(text.data, '%', text.length) : NULL;
+    *ret = text;
+    if (zone == NULL)
+        return true;
+    size_t length = (size_t)(zone - text.data), behind = 0;
+    const char *bracket = memchr(zone, ']', text.length - length);
+    if (bracket != NULL)
+        behind = (size_t)(text.data + text.length - bracket);
+    if (memchr(text.data, ':', length) == NULL || length + behind > ADDRESS_HOST_MAX)
+        return false;
+    memcpy(out, text.data, length);
+    if (behind > 0)
+        memcpy(out + length, bracket, behind);
+    *ret = (struct text){out, length + behind};
+    return true;
+}
+
+bool ip_read(struct text text, struct ip_address *ret)
+{
+    char unzoned[ADDRESS_HOST_MAX], host[ADDRESS_HOST_MAX];
+    uint16_t port;
+    if (!without_zone(text_trim(text), unzoned, &text))
+        return false;
+    if (ip_parse(text, ret))
+        return true;
+    bool in_brackets = text.length > 2 && text.data[0] == '[' && text.data[text.length - 1] == ']';
+    if (in_brackets)
+        return memchr(text.data, ':', text.length) &&
+               ip_parse((struct text){text.data + 1, text.length - 2}, ret);
+    return address_split(text, host, &port) && ip_parse(text_of(host), ret);
+}
+
 /* True if both agree in the first `bits` bits. */
 static bool same_prefix(const uint8_t *a, const uint8_t *b, unsigned bits)
 {
@@ -141,6 +190,15 @@ static bool is_network_address(const struct ip_address *address, unsigned prefix
     for (unsigned bit = prefix; bit < bits; bit++)
         zeroed.bytes[bit / 8] &= (uint8_t) ~(0x80u >> (bit % 8));
     return ip_equal(&zeroed, address);
+}
+
+struct ip_address ip_client(const struct ip_address *address)
+{
+    enum { NETWORK = 8 };
+    struct ip_address client = *address;
+    if (client.family == AF_INET6)
+        memset(client.bytes + NETWORK, 0, sizeof(client.bytes) - NETWORK);
+    return client;
 }
 
 bool ip_network_parse(struct text text, struct ip_network *ret)

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "container_of.h"
 #include "log.h"
 
 enum { DEEPEST = 32 };
@@ -29,8 +30,7 @@ static void *allocate(size_t size)
 static void wipe_and_release(void *memory)
 {
     if (memory) {
-        struct sized_block *block =
-            (struct sized_block *)((char *)memory - offsetof(struct sized_block, data));
+        struct sized_block *block = container_of(memory, struct sized_block, data);
         explicit_bzero(block->data, block->size);
         free(block);
     }
@@ -133,24 +133,124 @@ static void complain_duplicate(const json_error_t *error, struct buffer *out)
     buffer_addf(out, "\"%s\" is there twice", json_quote_name(quoted, key));
 }
 
-static void complain_syntax(const json_error_t *error, struct buffer *out)
+/* Where in a text a reader stopped: the names of the members that are open there. */
+struct place {
+    struct text names[DEEPEST + 1]; /* as they are spelled; absent in arrays */
+    unsigned depth;
+};
+
+/* The string that begins at the quote at `from`, without its quotes; ends with the text. */
+static struct text string_at(struct text text, size_t from)
+{
+    size_t end = from + 1;
+    while (end < text.length && text.data[end] != '"')
+        end += text.data[end] == '\\' ? 2 : 1;
+    if (end > text.length)
+        end = text.length;
+    return (struct text){text.data + from + 1, end - from - 1};
+}
+
+/* A string is a name if it stands where a value cannot: behind an opening brace, or behind a comma
+ * in an object. The text is known to nest no deeper than DEEPEST. */
+static void find_place(struct text text, struct place *ret)
+{
+    bool in_object[DEEPEST + 1] = {false};
+    bool name_due = false;
+    *ret = (struct place){.depth = 0};
+    for (size_t i = 0; i < text.length; i++) {
+        char c = text.data[i];
+        if (c == '{' || c == '[') {
+            in_object[++ret->depth] = name_due = c == '{';
+            ret->names[ret->depth] = (struct text){0};
+        } else if ((c == '}' || c == ']') && ret->depth > 0) {
+            ret->depth--;
+        } else if (c == ',') {
+            name_due = in_object[ret->depth];
+        } else if (c == '"') {
+            struct text string = string_at(text, i);
+            if (name_due)
+                ret->names[ret->depth] = string;
+            name_due = false;
+            i += string.length + 1;
+        }
+    }
+}
+
+/* Appends `"device.name"`, or nothing if the place is in no member. */
+static void print_place(const struct place *place, struct buffer *out)
+{
+    struct buffer path = {0};
+    char quoted[JSON_NAME_SHOWN + 4];
+    for (unsigned depth = 1; depth <= place->depth; depth++) {
+        if (!place->names[depth].data)
+            continue;
+        if (path.length > 0)
+            buffer_add_char(&path, '.');
+        buffer_add_text(&path, place->names[depth]);
+    }
+    buffer_add_char(&path, '\0');
+    if (path.length > 1)
+        buffer_addf(out, "\"%s\"", json_quote_name(quoted, path.data));
+    buffer_free(&path);
+}
+
+/* Faults in a string, which belongs to a member; the others may be anywhere. */
+static void complain_string(struct text body, const json_error_t *error, const char *what,
+                            struct buffer *out)
+{
+    struct place place;
+    size_t before = error->position > 0 ? (size_t)error->position : 0;
+    find_place((struct text){body.data, before < body.length ? before : body.length}, &place);
+    size_t length = out->length;
+    print_place(&place, out);
+    if (out->length == length)
+        buffer_add_literal(out, "The body");
+    buffer_addf(out, " %s (line %d, column %d)", what, error->line, error->column);
+}
+
+static void complain_nul(struct text body, struct buffer *out)
+{
+    json_error_t fault = {.line = 1};
+    for (; body.data[fault.position] != '\0'; fault.position++) {
+        bool ends_line = body.data[fault.position] == '\n';
+        fault.line += ends_line;
+        fault.column = ends_line ? 0 : fault.column + 1;
+    }
+    fault.column++;
+    complain_string(body, &fault, "holds a NUL character", out);
+}
+
+static void complain_syntax(struct text body, const json_error_t *error, struct buffer *out)
 {
     static const struct {
-        enum json_error_code code;
+        const char *text; /* that jansson's message begins with, where its code says too little */
         const char *what;
+        enum json_error_code code;
+        bool in_string;
     } causes[] = {
-        {json_error_invalid_utf8, "is not valid UTF-8"},
-        {json_error_premature_end_of_input, "is JSON that ends too early"},
-        {json_error_end_of_input_expected, "has something behind its JSON object"},
-        {json_error_null_character, "holds a NUL character"},
-        {json_error_null_byte_in_key, "holds a NUL character in a member's name"},
-        {json_error_numeric_overflow, "holds a number that is too large"},
+        {"", "is not valid UTF-8", json_error_invalid_utf8, true},
+        {"", "is JSON that ends too early", json_error_premature_end_of_input, false},
+        {"", "has something behind its JSON object", json_error_end_of_input_expected, false},
+        {"", "holds a NUL character", json_error_null_character, true},
+        {"", "holds a NUL character in a member's name", json_error_null_byte_in_key, false},
+        {"", "holds a number that is too large", json_error_numeric_overflow, false},
+        {"invalid Unicode", "holds half of a surrogate pair", json_error_invalid_syntax, true},
+        {"control character", "holds a control character as it is", json_error_invalid_syntax,
+         true},
     };
     const char *what = "is not valid JSON";
-    for (size_t i = 0; i < sizeof(causes) / sizeof(causes[0]); i++)
-        if (causes[i].code == json_error_code(error))
+    bool in_string = false;
+    for (size_t i = 0; i < sizeof(causes) / sizeof(causes[0]); i++) {
+        if (causes[i].code == json_error_code(error) &&
+            strncmp(error->text, causes[i].text, strlen(causes[i].text)) == 0) {
             what = causes[i].what;
-    buffer_addf(out, "The body %s (line %d, column %d)", what, error->line, error->column);
+            in_string = causes[i].in_string;
+        }
+    }
+    if (in_string)
+        complain_string(body, error, what, out);
+    else
+        buffer_addf(out, "The body %s (line %d, column %d)", what, error->line, error->column);
 }
 
 /* --- parsing --- */
@@ -186,6 +286,12 @@ json_t *json_parse_object(struct text body, struct buffer *error)
         buffer_addf(error, "The body nests deeper than %d levels", DEEPEST);
         return NULL;
     }
+    /* jansson reads numbers and literals as strings of C, and takes a NUL behind them for an end.
+     */
+    if (body.length > 0 && memchr(body.data, '\0', body.length)) {
+        complain_nul(body, error);
+        return NULL;
+    }
     json_error_t fault;
     json_t *root = json_loadb(body.length > 0 ? body.data : "", body.length,
                               JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &fault);
@@ -196,7 +302,7 @@ json_t *json_parse_object(struct text body, struct buffer *error)
     else if (json_error_code(&fault) == json_error_duplicate_key)
         complain_duplicate(&fault, error);
     else
-        complain_syntax(&fault, error);
+        complain_syntax(body, &fault, error);
     json_decref(root);
     return NULL;
 }

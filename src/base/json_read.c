@@ -3,6 +3,7 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "clean.h"
 #include "json_parse.h"
 
 enum { LONGEST_ITEM = 128 };
@@ -42,13 +43,18 @@ static bool complain_unknown(const struct reader *reader, const char *prefix, co
 typedef bool member_reader(const struct reader *reader, const char *prefix,
                            const struct json_field *field, const json_t *value, void *target);
 
-static bool text_fits(const json_t *value, int64_t minimum, int64_t maximum, struct text *ret)
+static bool is_text(const json_t *value, struct text *ret)
 {
     if (!json_is_string(value))
         return false;
     *ret = (struct text){json_string_value(value), json_string_length(value)};
-    return (int64_t)ret->length >= minimum && (int64_t)ret->length <= maximum &&
-           text_is_clean_utf8(*ret);
+    return true;
+}
+
+static bool text_fits(const json_t *value, int64_t minimum, int64_t maximum, struct text *ret)
+{
+    return is_text(value, ret) && (int64_t)ret->length >= minimum &&
+           (int64_t)ret->length <= maximum && text_is_clean_utf8(*ret);
 }
 
 /* "a string of 1 to 128 bytes without…", of 16 bytes, or of no length where only the body is
@@ -75,7 +81,34 @@ static bool read_text(const struct reader *reader, const char *prefix,
         return complain(reader, prefix, field->name,
                         arena_format(reader->arena, "must be %s", text_words(reader, field).data));
     }
+    if (field->kind == JSON_ID && credential_leads(text))
+        return complain(reader, prefix, field->name, TEXT("must be an id, not a credential"));
     *(struct text *)target = arena_copy(reader->arena, text);
+    return true;
+}
+
+static bool read_any_text(const struct reader *reader, const char *prefix,
+                          const struct json_field *field, const json_t *value, void *target)
+{
+    struct text text;
+    if (!is_text(value, &text)) {
+        struct text words = text_of(field->meaning ? field->meaning : "a string");
+        return complain(reader, prefix, field->name,
+                        arena_format(reader->arena, "must be %s", words.data));
+    }
+    *(struct text *)target = arena_copy(reader->arena, text);
+    return true;
+}
+
+static bool read_decoration(const struct reader *reader, const char *prefix,
+                            const struct json_field *field, const json_t *value, void *target)
+{
+    struct text *text = target;
+    if (!read_any_text(reader, prefix, field, value, text))
+        return false;
+    *text = text_clean(*text, (size_t)field->maximum, reader->arena);
+    if (!text->data && field->minimum == 0)
+        *text = TEXT("");
     return true;
 }
 
@@ -169,13 +202,11 @@ static bool read_any_object(const struct reader *reader, const char *prefix,
 }
 
 static member_reader *const readers[] = {
-    [JSON_TEXT] = read_text,
-    [JSON_BOOLEAN] = read_boolean,
-    [JSON_TRISTATE] = read_tristate,
-    [JSON_INT] = read_int,
-    [JSON_TEXT_ARRAY] = read_text_array,
-    [JSON_MEMBERS] = read_members,
-    [JSON_ANY_OBJECT] = read_any_object,
+    [JSON_TEXT] = read_text,         [JSON_ID] = read_text,
+    [JSON_ANY_TEXT] = read_any_text, [JSON_DECORATION] = read_decoration,
+    [JSON_BOOLEAN] = read_boolean,   [JSON_TRISTATE] = read_tristate,
+    [JSON_INT] = read_int,           [JSON_TEXT_ARRAY] = read_text_array,
+    [JSON_MEMBERS] = read_members,   [JSON_ANY_OBJECT] = read_any_object,
 };
 
 /* --- objects --- */
@@ -210,6 +241,8 @@ static bool read_object(const struct reader *reader, const char *prefix, const j
     for (size_t i = 0; i < count; i++) {
         const struct json_field *field = &fields[i];
         const json_t *value = json_object_get(object, field->name);
+        if (json_is_null(value) && !field->required)
+            value = NULL;
         if (!value && field->required)
             return complain(reader, prefix, field->name, TEXT("is missing"));
         if (value &&
@@ -219,12 +252,38 @@ static bool read_object(const struct reader *reader, const char *prefix, const j
     return true;
 }
 
+static struct text without_blanks(struct text body)
+{
+    static const char blanks[] = " \t\r\n";
+    while (body.length > 0 && memchr(blanks, body.data[0], sizeof(blanks) - 1))
+        body = (struct text){body.data + 1, body.length - 1};
+    while (body.length > 0 && memchr(blanks, body.data[body.length - 1], sizeof(blanks) - 1))
+        body.length--;
+    return body;
+}
+
+static bool demands_members(const struct json_field *fields, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        if (fields[i].required)
+            return true;
+    return false;
+}
+
+/* Clients that have nothing to say send nothing, blanks or, where that may be meant, `null`. */
+static bool says_nothing(struct text body, const struct json_field *fields, size_t count)
+{
+    body = without_blanks(body);
+    return body.length == 0 || (text_equal(body, TEXT("null")) && !demands_members(fields, count));
+}
+
 bool json_read(struct text body, const struct json_field *fields, size_t count, void *target,
                struct arena *arena, struct text *detail)
 {
     const struct reader reader = {arena, detail};
     struct buffer error = {0};
-    json_auto_t *root = json_parse_object(body.length > 0 ? body : TEXT("{}"), &error);
+    json_auto_t *root =
+        json_parse_object(says_nothing(body, fields, count) ? TEXT("{}") : body, &error);
     if (root)
         return read_object(&reader, "", root, fields, count, target);
     *detail = arena_copy(arena, buffer_text(&error));

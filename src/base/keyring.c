@@ -16,15 +16,16 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "log.h"
 #include "memory.h"
+#include "private_file.h"
 
 #define KEY_LENGTH   32
 #define KEY_DIGITS   (2 * KEY_LENGTH)
 #define KEY_FILE_MAX 65536
+#define OPTION       "keys.file"
 
 static const char *const purposes[CRYPTO_PURPOSES] = {
     [CRYPTO_TENANT_TAG] = "sd tenant tag",
@@ -52,6 +53,7 @@ struct keyring {
     atomic_uint references;
     uint8_t newest;
     uint8_t place[KEY_ID_MAX + 1]; /* 1 + index in secrets->keys; 0: not in the ring */
+    uint8_t marks[KEY_ID_MAX + 1][KEY_MARK];
     struct keyring_secrets *secrets;
 };
 
@@ -161,48 +163,21 @@ static bool parse(struct key_file *file, struct text content, struct buffer *err
         size_t length = newline ? (size_t)(newline - content.data) : content.length;
         const char *wrong = parse_line(file, (struct text){content.data, length});
         if (wrong) {
-            buffer_addf(error, "%s:%zu: %s", file->path, number, wrong);
+            buffer_addf(error, "%s: %s:%zu: %s\n", OPTION, file->path, number, wrong);
             return false;
         }
         length += newline ? 1 : 0;
         content = (struct text){content.data + length, content.length - length};
     }
     if (!file->has_names || file->count == 0) {
-        buffer_addf(error, "%s: no '%s' line; %s", file->path, file->has_names ? "key" : "names",
-                    line_allows);
+        buffer_addf(error, "%s: %s: no '%s' line; %s\n", OPTION, file->path,
+                    file->has_names ? "key" : "names", line_allows);
         return false;
     }
     return true;
 }
 
 /* --- The file -------------------------------------------------------------------------------- */
-
-/* systemd gives a service its credentials by an ACL, which stat() shows as bits of the group; the
- * directory around them lets nobody else in. */
-static bool is_credential(const char *path)
-{
-    const char *directory = getenv("CREDENTIALS_DIRECTORY");
-    size_t length = directory ? strlen(directory) : 0;
-    return length > 0 && strncmp(path, directory, length) == 0 && path[length] == '/';
-}
-
-static bool check_access(const char *path, const struct stat *status, struct buffer *error)
-{
-    mode_t forbidden = is_credential(path) ? S_IWGRP | S_IXGRP | S_IRWXO : S_IRWXG | S_IRWXO;
-    if (!S_ISREG(status->st_mode))
-        buffer_addf(error, "%s: not a regular file", path);
-    else if (status->st_uid != geteuid() && status->st_uid != 0)
-        buffer_addf(error, "%s: owned by user %u; must be owned by the service's user or root",
-                    path, status->st_uid);
-    else if (status->st_mode & forbidden)
-        buffer_addf(error, "%s: mode %04o lets others at the keys; chmod 0600 or 0400", path,
-                    status->st_mode & 07777);
-    else if (status->st_size > KEY_FILE_MAX)
-        buffer_addf(error, "%s: larger than %d bytes", path, KEY_FILE_MAX);
-    else
-        return true;
-    return false;
-}
 
 static bool write_all(int fd, struct text text)
 {
@@ -214,24 +189,6 @@ static bool write_all(int fd, struct text text)
             text = (struct text){text.data + written, text.length - (size_t)written};
     }
     return true;
-}
-
-/* Reads until the end; false on an error or when `size` bytes are not enough. */
-static bool read_all(int fd, char *out, size_t size, size_t *length)
-{
-    *length = 0;
-    for (;;) {
-        ssize_t got = read(fd, out + *length, size - *length);
-        if (got == 0)
-            return true;
-        if (got < 0 && errno != EINTR)
-            return false;
-        *length += got > 0 ? (size_t)got : 0;
-        if (*length == size) {
-            errno = EFBIG;
-            return false;
-        }
-    }
 }
 
 static bool write_new_keys(int fd)
@@ -283,7 +240,7 @@ static bool create_file(const char *path, struct buffer *error)
     bool created = fd >= 0 && write_new_keys(fd) && (link(draft, path) == 0 || errno == EEXIST) &&
                    sync_directory(path);
     if (!created)
-        buffer_addf(error, "%s: cannot be created: %s", path, strerrordesc_np(errno));
+        buffer_addf(error, "%s: %s: cannot be created: %s\n", OPTION, path, strerrordesc_np(errno));
     if (fd >= 0) {
         close(fd);
         unlink(draft);
@@ -292,43 +249,32 @@ static bool create_file(const char *path, struct buffer *error)
     return created;
 }
 
-static int open_file(const char *path, bool create, struct buffer *error)
+/* Where the file is; makes it if there is none and `create` says so. systemd alone makes
+ * credentials. */
+static bool find_file(const char *value, bool create, char path[PRIVATE_FILE_PATH],
+                      struct buffer *error)
 {
-    /* O_NONBLOCK: a FIFO must be refused, not waited for. */
-    const int flags = O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK;
-    int fd = open(path, flags);
-    if (fd < 0 && errno == ENOENT && create) {
-        if (!create_file(path, error))
-            return -1;
-        fd = open(path, flags);
-    }
-    if (fd < 0)
-        buffer_addf(error, "%s: %s", path, strerrordesc_np(errno));
-    return fd;
+    if (!private_file_find(OPTION, value, path, error))
+        return false;
+    if (!create || private_file_is_credential(value) || access(path, F_OK) == 0 || errno != ENOENT)
+        return true;
+    return create_file(path, error);
 }
 
-static bool read_key_file(struct key_file *file, bool create, struct buffer *error)
+static bool read_key_file(struct key_file *file, const char *value, bool create,
+                          struct buffer *error)
 {
-    int fd = open_file(file->path, create, error);
-    if (fd < 0)
+    char path[PRIVATE_FILE_PATH];
+    if (!find_file(value, create, path, error))
         return false;
-
-    bool read = false;
-    const size_t size = KEY_FILE_MAX + 1;
+    file->path = path;
     size_t length = 0;
-    char *content = xmalloc(size);
-    struct stat status;
-    if (fstat(fd, &status) != 0)
-        buffer_addf(error, "%s: %s", file->path, strerrordesc_np(errno));
-    else if (!check_access(file->path, &status, error))
-        read = false;
-    else if (!read_all(fd, content, size, &length))
-        buffer_addf(error, "%s: cannot be read: %s", file->path, strerrordesc_np(errno));
-    else
-        read = parse(file, (struct text){content, length}, error);
+    char *content = xmalloc(KEY_FILE_MAX);
+    bool read = private_file_read(OPTION, path, content, KEY_FILE_MAX, &length, error) &&
+                parse(file, (struct text){content, length}, error);
     crypto_wipe(content, length);
     free(content);
-    close(fd);
+    file->path = NULL;
     return read;
 }
 
@@ -364,12 +310,23 @@ static void fill_secrets(struct keyring_secrets *secrets, const struct key_file 
     }
 }
 
+static void make_mark(uint8_t out[KEY_MARK], const uint8_t key[KEY_LENGTH])
+{
+    uint8_t hash[crypto_generichash_blake2b_BYTES_MIN];
+    crypto_generichash_blake2b_state state;
+    start_hash(&state, key, "sd key mark", sizeof(hash));
+    crypto_generichash_blake2b_final(&state, hash, sizeof(hash));
+    memcpy(out, hash, KEY_MARK);
+    crypto_wipe(&state, sizeof(state));
+    crypto_wipe(hash, sizeof(hash));
+}
+
 /* sodium_malloc() hides that it could not lock; asking again tells. */
 static struct keyring_secrets *protected_memory(size_t size, struct buffer *error)
 {
     struct keyring_secrets *secrets = sodium_malloc(size);
     if (!secrets) {
-        buffer_addf(error, "no protected memory for the keys: %s", strerrordesc_np(errno));
+        buffer_addf(error, "no protected memory for the keys: %s\n", strerrordesc_np(errno));
         return NULL;
     }
     if (sodium_mlock(secrets, size) != 0)
@@ -394,17 +351,20 @@ static struct keyring *make_keyring(const struct key_file *file, struct buffer *
     atomic_init(&keyring->references, 1);
     keyring->secrets = secrets;
     keyring->newest = file->keys[file->count - 1].id;
-    for (size_t i = 0; i < file->count; i++)
+    make_mark(keyring->marks[0], file->names);
+    for (size_t i = 0; i < file->count; i++) {
         keyring->place[file->keys[i].id] = (uint8_t)(i + 1);
+        make_mark(keyring->marks[file->keys[i].id], file->keys[i].secret);
+    }
     return keyring;
 }
 
-struct keyring *keyring_load(const char *path, bool create, struct buffer *error)
+struct keyring *keyring_load(const char *value, bool create, struct buffer *error)
 {
-    assert(path && error);
-    struct key_file file = {.path = path};
+    assert(value && error);
+    struct key_file file = {0};
     struct keyring *keyring = NULL;
-    if (read_key_file(&file, create, error))
+    if (read_key_file(&file, value, create, error))
         keyring = make_keyring(&file, error);
     crypto_wipe(&file, sizeof(file));
     return keyring;
@@ -435,6 +395,11 @@ uint8_t keyring_newest(const struct keyring *keyring)
 bool keyring_has(const struct keyring *keyring, uint8_t key_id)
 {
     return keyring_find(keyring, key_id) != NULL;
+}
+
+const uint8_t *keyring_mark(const struct keyring *keyring, uint8_t key_id)
+{
+    return key_id == 0 || keyring_has(keyring, key_id) ? keyring->marks[key_id] : NULL;
 }
 
 const struct keyring_key *keyring_find(const struct keyring *keyring, uint8_t key_id)

@@ -1,24 +1,58 @@
-/* The operator's log. A line is built on the stack and leaves in one write, so that lines of
- * different threads never mix and logging works even when memory has run out. */
+/* The operator's log. A line is built on the stack and handed on whole, so that lines of different
+ * threads never mix and logging works even when memory has run out. */
 #include "log.h"
 
 #include <assert.h>
 #include <errno.h>
 #include <stdatomic.h>
+#include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
+
+#include "clean.h"
+#include "clock.h"
+#include "log_queue.h"
 
 enum { LINE_SIZE = 2048 };
 
 static _Atomic int least_level = LOG_LEVEL_INFO;
 
-/* sd-daemon(3): the numbers of syslog. */
-static const char priorities[] = {
-    [LOG_LEVEL_DEBUG] = '7',
-    [LOG_LEVEL_INFO] = '6',
-    [LOG_LEVEL_WARNING] = '4',
-    [LOG_LEVEL_ERROR] = '3',
+/* The numbers of syslog for the journal, the words of the option for everybody else. */
+static const struct {
+    char priority;
+    const char *word;
+} levels[] = {
+    [LOG_LEVEL_DEBUG] = {'7', "debug"},
+    [LOG_LEVEL_INFO] = {'6', "info"},
+    [LOG_LEVEL_WARNING] = {'4', "warning"},
+    [LOG_LEVEL_ERROR] = {'3', "error"},
 };
+
+static bool find_journal(void)
+{
+    struct stat status;
+    char own[48];
+    const char *stream = getenv("JOURNAL_STREAM");
+    if (!stream || fstat(STDERR_FILENO, &status) != 0)
+        return false;
+    snprintf(own, sizeof(own), "%ju:%ju", (uintmax_t)status.st_dev, (uintmax_t)status.st_ino);
+    return strcmp(stream, own) == 0;
+}
+
+/* Whether stderr is the journal's; found out with the first line. */
+static bool goes_to_journal(void)
+{
+    static _Atomic int answer = -1;
+    int known = atomic_load_explicit(&answer, memory_order_relaxed);
+    if (known < 0) {
+        known = find_journal();
+        atomic_store_explicit(&answer, known, memory_order_relaxed);
+    }
+    return known;
+}
 
 void log_set_level(enum log_level level)
 {
@@ -42,12 +76,17 @@ static void replace_controls(char *line, size_t length)
     }
 }
 
-static void write_line(const char *line, size_t length)
+/* What stands before the values. Returns its length. */
+static size_t begin_line(char line[LINE_SIZE], enum log_level level, const char *event)
 {
-    ssize_t written;
-    do {
-        written = write(STDERR_FILENO, line, length);
-    } while (written < 0 && errno == EINTR);
+    if (goes_to_journal())
+        return printed(snprintf(line, LINE_SIZE, "<%c>%s ", levels[level].priority, event),
+                       LINE_SIZE);
+    char now[CLOCK_TEXT];
+    clock_text(now, clock_wall_ms());
+    return printed(
+        snprintf(line, LINE_SIZE, "%.*s %s %s ", CLOCK_TEXT, now, levels[level].word, event),
+        LINE_SIZE);
 }
 
 void log_write(enum log_level level, const char *event, const char *format, ...)
@@ -57,8 +96,7 @@ void log_write(enum log_level level, const char *event, const char *format, ...)
     int saved_errno = errno;
     char line[LINE_SIZE];
     /* The last byte is kept for the line feed, where snprintf puts its NUL. */
-    size_t length =
-        printed(snprintf(line, LINE_SIZE, "<%c>%s ", priorities[level], event), LINE_SIZE);
+    size_t length = begin_line(line, level, event);
     va_list arguments;
     va_start(arguments, format);
     length += printed(vsnprintf(line + length, LINE_SIZE - length, format, arguments),
@@ -68,17 +106,32 @@ void log_write(enum log_level level, const char *event, const char *format, ...)
     if (line[length - 1] == ' ')
         length--;
     line[length++] = '\n';
-    write_line(line, length);
+    if (!log_queue_put(line, length))
+        log_queue_write(line, length);
     errno = saved_errno;
+}
+
+/* The character as it may stand between quotes; digits of credentials may not. */
+static char quotable(char c, bool secret)
+{
+    bool good = c >= 0x20 && c < 0x7f && c != '"' && c != '\'' && c != '\\';
+    return good && !secret ? c : '?';
 }
 
 const char *log_quote(char *out, size_t size, struct text text)
 {
+    enum { PREFIX = 3 };
     assert(size > 0);
     size_t length = text.length < size ? text.length : size - 1;
+    struct text rest = text, found = {0};
+    bool more = credential_find(rest, &found);
     for (size_t i = 0; i < length; i++) {
-        char c = text.data[i];
-        out[i] = c >= 0x20 && c < 0x7f && c != '"' && c != '\'' && c != '\\' ? c : '?';
+        const char *at = text.data + i, *end = more ? found.data + found.length : NULL;
+        out[i] = quotable(*at, more && at >= found.data + PREFIX && at < end);
+        if (more && at + 1 == end) {
+            rest = (struct text){end, text.length - i - 1};
+            more = credential_find(rest, &found);
+        }
     }
     out[length] = '\0';
     return out;

@@ -86,10 +86,15 @@ static size_t room_left(const struct arena *arena)
     return arena->blocks ? arena->blocks->size - arena->blocks->used : 0;
 }
 
+static size_t rounded_up(size_t size)
+{
+    return (size + ARENA_ALIGNMENT - 1) / ARENA_ALIGNMENT * ARENA_ALIGNMENT;
+}
+
 void *arena_alloc(struct arena *arena, size_t size)
 {
     assert(size <= SIZE_MAX / 2);
-    size_t rounded = (size + ARENA_ALIGNMENT - 1) / ARENA_ALIGNMENT * ARENA_ALIGNMENT;
+    size_t rounded = rounded_up(size);
     if (!arena->blocks)
         add_block(arena, FIRST_BLOCK);
     if (rounded > room_left(arena))
@@ -115,18 +120,28 @@ struct text arena_copy(struct arena *arena, struct text text)
     return (struct text){copy, text.length};
 }
 
+/* Gives back what lies behind `end` in the block of the latest allocation. */
+static void give_back(struct arena *arena, const char *end)
+{
+    struct arena_block *block = arena->blocks;
+    block->used = rounded_up((size_t)(end - block->data));
+}
+
+/* Printed in place: it may be a secret, of which a copy on the stack would stay. */
 struct text arena_format(struct arena *arena, const char *format, ...)
 {
-    /* Most texts fit here; the second pass is for those that do not. */
-    char small[256];
+    enum { MOSTLY_ENOUGH = 256 };
+    char *out = arena_alloc(arena, MOSTLY_ENOUGH);
     va_list arguments;
     va_start(arguments, format);
-    int printed = vsnprintf(small, sizeof(small), format, arguments);
+    int printed = vsnprintf(out, MOSTLY_ENOUGH, format, arguments);
     va_end(arguments);
     assert(printed >= 0);
     size_t length = (size_t)printed;
-    if (length < sizeof(small))
-        return arena_copy(arena, (struct text){small, length});
+    if (length < MOSTLY_ENOUGH) {
+        give_back(arena, out + length + 1);
+        return (struct text){out, length};
+    }
     char *large = arena_alloc(arena, length + 1);
     va_start(arguments, format);
     vsnprintf(large, length + 1, format, arguments);

@@ -5,7 +5,7 @@
 #include "metrics.h"
 
 enum {
-    BUCKET_COUNT = 15, /* with an upper bound; one more takes the rest */
+    BUCKET_COUNT = 18, /* with an upper bound; one more takes the rest */
     HISTOGRAM_SUM = BUCKET_COUNT + 1,
     HISTOGRAM_CELLS = HISTOGRAM_SUM + 1,
     STATUS_SLOTS = 32, /* slot 0 takes every status that no table knows */

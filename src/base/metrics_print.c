@@ -38,8 +38,9 @@ static void add_value(struct buffer *out, int64_t value)
 
 static void add_seconds(struct buffer *out, int64_t nanoseconds)
 {
-    buffer_addf(out, " %" PRId64 ".%09" PRId64 "\n", nanoseconds / 1000000000,
-                nanoseconds % 1000000000);
+    int64_t size = nanoseconds < 0 ? -nanoseconds : nanoseconds;
+    buffer_addf(out, " %s%" PRId64 ".%09" PRId64 "\n", nanoseconds < 0 ? "-" : "",
+                size / 1000000000, size % 1000000000);
 }
 
 /* `labels` is empty or stands for the labels of all lines. */
@@ -64,6 +65,14 @@ static void add_histogram(struct buffer *out, const char *name, struct text labe
 
 /* --- what tbl/metrics.h lists --- */
 
+static bool is_of_time(const struct metric_row *row)
+{
+    static const char suffix[] = "_seconds";
+    size_t length = strlen(row->name), behind = sizeof(suffix) - 1;
+    return row->kind == METRIC_IS_GAUGE && length > behind &&
+           strcmp(row->name + length - behind, suffix) == 0;
+}
+
 static void print_rows(struct buffer *out, const int64_t *sums)
 {
     static const char *const types[] = {
@@ -78,7 +87,10 @@ static void print_rows(struct buffer *out, const int64_t *sums)
             add_histogram(out, row->name, TEXT(""), sums + row->cell);
         } else {
             buffer_addf(out, "%s", row->name);
-            add_value(out, sums[row->cell]);
+            if (is_of_time(row))
+                add_seconds(out, sums[row->cell]);
+            else
+                add_value(out, sums[row->cell]);
         }
     }
 }
@@ -92,10 +104,17 @@ static void add_route_labels(struct buffer *out, size_t route)
     add_label(out, "route", metrics_routes()->templates[route]);
 }
 
+/* A series that begins with its first increment hides that from rate(): those that everybody
+ * watches begin at 0. All statuses of all routes would be a thousand. */
+static bool begins_at_0(unsigned status)
+{
+    return (status >= 200 && status < 400) || status == 401 || status == 429 || status == 503;
+}
+
 static void print_route_statuses(struct buffer *out, size_t route, const int64_t *cells)
 {
     for (size_t slot = 0; slot < metrics_routes()->status_count; slot++) {
-        if (cells[slot] == 0)
+        if (cells[slot] == 0 && !begins_at_0(metrics_routes()->statuses[slot]))
             continue;
         buffer_add_literal(out, "sessiond_http_requests_total{");
         add_route_labels(out, route);

@@ -80,6 +80,14 @@ static bool is_blank(char c)
     return c == ' ' || c == '\t';
 }
 
+struct text text_unmarked(struct text text)
+{
+    static const char mark[] = "\xEF\xBB\xBF";
+    const size_t size = sizeof(mark) - 1;
+    bool marked = text.length >= size && memcmp(text.data, mark, size) == 0;
+    return marked ? (struct text){text.data + size, text.length - size} : text;
+}
+
 struct text text_trim(struct text text)
 {
     while (text.length > 0 && is_blank(text.data[0])) {
@@ -99,16 +107,16 @@ bool text_is_control(const char *character)
 
 bool text_is_clean_utf8(struct text text)
 {
-    size_t at = 0;
-    while (at < text.length) {
-        while (text.length - at >= 8 && word_is_printable(word_load(text.data + at)))
-            at += 8;
-        if (at == text.length)
-            break;
-        size_t length = text_utf8_length(text.data + at, text.length - at);
-        if (length == 0 || text_is_control(text.data + at))
+    size_t length;
+    for (size_t at = 0; at < text.length; at += length) {
+        const char *character = text.data + at;
+        size_t left = text.length - at;
+        if (left >= 8 && word_is_printable(word_load(character)))
+            length = 8;
+        else if (*character >= 0x20 && *character < 0x7f)
+            length = 1;
+        else if ((length = text_utf8_length(character, left)) == 0 || text_is_control(character))
             return false;
-        at += length;
     }
     return true;
 }
@@ -135,6 +143,19 @@ bool text_to_int(struct text text, int64_t minimum, int64_t maximum, int64_t *re
         return false;
     *ret = value;
     return true;
+}
+
+struct text text_take(struct text *rest, char separator)
+{
+    const char *end = rest->length ? memchr(rest->data, separator, rest->length) : NULL;
+    if (!end) {
+        struct text all = *rest;
+        rest->length = 0;
+        return all;
+    }
+    struct text taken = {rest->data, (size_t)(end - rest->data)};
+    *rest = (struct text){end + 1, rest->length - taken.length - 1};
+    return taken;
 }
 
 int text_word_find(const char *words, struct text wanted)

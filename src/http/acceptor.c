@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdlib.h>
@@ -23,7 +24,9 @@ enum {
     MOST_OPS = 256, /* connections of the ops plane, outside the limits of the other */
     LOG_INTERVAL_MS = 10000, /* between two lines about the same trouble */
     PAUSE_MS = 100,          /* when the process is out of descriptors for good */
-    MOST_KEPT_BACK = 256     /* descriptors that clients do not get */
+    MOST_KEPT_BACK = 256,    /* descriptors that clients do not get */
+    LOOK_MS = 5000,          /* between two looks whether a storm is over */
+    STORM = 1000             /* connections that went since the last look */
 };
 
 enum order { ORDER_NONE, ORDER_STOP_MAIN, ORDER_STOP };
@@ -40,6 +43,8 @@ struct acceptor {
     int most_descriptor;    /* the highest that a client may have */
     int64_t quiet_until_ms; /* of the log */
     struct buffer refusal;  /* the whole answer of a connection over the limit */
+    int64_t look_ms;        /* when to look again whether a storm is over */
+    unsigned connections;   /* how many there were at most since the last look */
 };
 
 static void prepare_refusal(struct buffer *refusal)
@@ -84,6 +89,30 @@ static struct worker *least_busy(struct http_server *server)
         }
     }
     return best;
+}
+
+static unsigned count_connections(const struct http_server *server)
+{
+    unsigned count = 0;
+    for (unsigned i = 0; i < server->worker_count; i++)
+        count += atomic_load(&server->workers[i].connection_count);
+    return count;
+}
+
+/* Memory of many connections is free when they are gone, but the C library keeps it: small pieces
+ * that live on lie between. It is given back here, where nobody waits. */
+static void look_for_a_storms_end(struct acceptor *acceptor)
+{
+    unsigned count = count_connections(acceptor->server);
+    if (count > acceptor->connections)
+        acceptor->connections = count;
+    int64_t now_ms = clock_monotonic_ms();
+    if (now_ms < acceptor->look_ms)
+        return;
+    if (acceptor->connections >= count + STORM)
+        malloc_trim(0);
+    acceptor->look_ms = now_ms + LOOK_MS;
+    acceptor->connections = count;
 }
 
 static bool take_place(struct acceptor *acceptor, struct client *connection, enum plane plane)
@@ -204,7 +233,9 @@ static void *accept_loop(void *user)
             polled[i + 1] =
                 (struct pollfd){.fd = acceptor->listeners.items[i].fd, .events = POLLIN};
         }
-        if (poll(polled, count + 1, -1) < 0)
+        int ready = poll(polled, count + 1, LOOK_MS);
+        look_for_a_storms_end(acceptor);
+        if (ready < 0)
             continue;
         for (size_t i = 0; i < count; i++)
             if (polled[i + 1].revents != 0)

@@ -1,5 +1,8 @@
-/* Alerts that requests give cause for: read off their audit records, where all is known once. */
+/* Alerts that requests give cause for: read off the rows of their routes and the facts of their
+ * operations, never off texts, which callers may give. */
 #include "alarms.h"
+
+#include <assert.h>
 
 #include "alerts.h"
 #include "worker.h"
@@ -9,22 +12,12 @@ static struct alerts *alerts_of(const struct request *request)
     return request->worker->server->services.alerts;
 }
 
-static bool is_reason(const struct request *request, struct text reason)
-{
-    return text_equal(request->audit.reason, reason);
-}
+/* --- refresh tokens that come again --- */
 
-/* --- refresh reuse --- */
-
-static bool is_reuse(const struct request *request)
-{
-    return request->audit.event == AUDIT_REFRESH && is_reason(request, TEXT(REASON_REUSE));
-}
-
-static void raise_reuse(const struct request *request)
+static void raise_refresh(const struct request *request, enum alert_kind kind)
 {
     const struct audit_record *record = &request->audit;
-    const struct alert alert = {.kind = ALERT_REFRESH_REUSE,
+    const struct alert alert = {.kind = kind,
                                 .tenant = record->tenant,
                                 .user_id = record->user_id,
                                 .session_id = record->session_id,
@@ -32,21 +25,37 @@ static void raise_reuse(const struct request *request)
     alerts_raise(alerts_of(request), &alert);
 }
 
+static bool is_reuse(const struct request *request)
+{
+    const struct operation *operation = request->operation;
+    return operation != NULL && operation->out.reused;
+}
+
+static void raise_reuse(const struct request *request)
+{
+    raise_refresh(request, ALERT_REFRESH_REUSE);
+}
+
+static bool is_repeated_apart(const struct request *request)
+{
+    const struct operation *operation = request->operation;
+    return operation != NULL && operation->out.repeated_apart;
+}
+
+static void raise_repeated(const struct request *request)
+{
+    raise_refresh(request, ALERT_REFRESH_REPEATED);
+}
+
 /* --- forced logouts --- */
 
-static bool has_ended_sessions(const struct audit_record *record)
+static bool has_ended_sessions(const struct request *request)
 {
-    switch (record->event) {
-    case AUDIT_KICK:
-        return record->ended_count > 0;
-    case AUDIT_LOGOUT_ALL: /* in an outage nobody knows how many there are */
-        return record->ended_count > 0 || text_equal(record->durability, TEXT("pending"));
-    case AUDIT_FREEZE:
-    case AUDIT_TENANT_LOGOUT_ALL:
-        return true; /* those that no node knows of, too */
-    default:
+    const struct operation *operation = request->operation;
+    if (operation == NULL || request->route->ends == ENDS_NOTHING)
         return false;
-    }
+    return request->route->ends == ENDS_ALL || operation->out.ended_count > 0 ||
+           operation->out.durability == DURABILITY_PENDING;
 }
 
 /* A service ended what is a user's, and did not show the user's token. */
@@ -54,7 +63,7 @@ static bool is_forced_logout(const struct request *request)
 {
     const struct caller *caller = &request->caller;
     return caller->kind == CALLER_SERVICE && caller->token.data == NULL && !request->audit.failed &&
-           has_ended_sessions(&request->audit);
+           has_ended_sessions(request);
 }
 
 static void count_forced_logout(const struct request *request)
@@ -83,18 +92,35 @@ static bool is_forged_token(const struct request *request)
     const struct operation *operation = request->operation;
     bool tells = request->caller.kind != CALLER_SERVICE ||
                  !text_equal(request->audit.source_ip, request->caller.address);
-    return operation != NULL && operation->forged && tells;
+    return operation != NULL && operation->out.forged && tells;
 }
 
 /* Those that are over a limit are on record as what they are. */
 static bool is_guess(const struct request *request)
 {
-    return is_forged_token(request) || is_reason(request, text_of(err_code(ERR_KEY_INVALID)));
+    return is_forged_token(request) || request->caller.wrong_key;
 }
 
 static void count_guess(const struct request *request)
 {
     alerts_count_guess(alerts_of(request), request->audit.source_ip);
+}
+
+/* --- quotas --- */
+
+static bool is_over_quota(const struct request *request)
+{
+    const struct operation *operation = request->operation;
+    return operation != NULL && operation->out.err == ERR_TENANT_QUOTA;
+}
+
+static void raise_quota(const struct request *request)
+{
+    const struct operation *operation = request->operation;
+    const struct alert alert = {.kind = ALERT_TENANT_QUOTA,
+                                .tenant = request->audit.tenant,
+                                .detail = operation->out.detail};
+    alerts_raise(alerts_of(request), &alert);
 }
 
 /* --- all of them --- */
@@ -104,12 +130,15 @@ static const struct alarm {
     void (*sound)(const struct request *request);
 } alarms[] = {
     {is_reuse, raise_reuse},
+    {is_repeated_apart, raise_repeated},
     {is_forced_logout, count_forced_logout},
     {is_guess, count_guess},
+    {is_over_quota, raise_quota},
 };
 
 void alarms_look(const struct request *request)
 {
+    assert(request_is_answered(request));
     for (size_t i = 0; i < sizeof(alarms) / sizeof(alarms[0]); i++)
         if (alarms[i].applies(request))
             alarms[i].sound(request);
@@ -124,9 +153,9 @@ void alarms_tenant_rate(const struct request *request, struct text tenant)
 void alarms_new_location(const struct request *request, const struct operation *operation)
 {
     const struct alert alert = {.kind = ALERT_NEW_LOCATION,
-                                .tenant = operation->tenant,
-                                .user_id = operation->user_id,
-                                .session_id = operation->session_id,
+                                .tenant = operation->facts.tenant,
+                                .user_id = operation->facts.user_id,
+                                .session_id = operation->facts.session_id,
                                 .address = request->audit.source_ip.length > 0
                                                ? request->audit.source_ip
                                                : request->caller.address};

@@ -4,6 +4,7 @@
 #include <assert.h>
 #include <stdio.h>
 
+#include "by_hand.h"
 #include "cors.h"
 #include "dispatch.h"
 #include "ledger.h"
@@ -51,14 +52,15 @@ static unsigned retry_after_s(const struct request *request, enum err err)
     const struct operation *operation = request->operation;
     if (err == ERR_RATE_LIMITED)
         return rates_retry_after_s(request);
-    if (operation != NULL && operation->err == err && operation->retry_after_s > 0)
-        return (unsigned)operation->retry_after_s;
+    if (operation != NULL && operation->out.err == err && operation->out.retry_after_s > 0)
+        return (unsigned)operation->out.retry_after_s;
     return err_retry_after(err);
 }
 
 void answer_problem(struct request *request, enum err err, struct text detail, struct text members)
 {
     struct request_private *private = request->private;
+    assert(err > ERR_OK && err < ERR_COUNT && request->id.data != NULL);
     if (private->answer.length > 0)
         crypto_wipe(private->answer.data, private->answer.length);
     private->answer.length = 0;
@@ -83,32 +85,17 @@ void answer_problem(struct request *request, enum err err, struct text detail, s
 
 void answer_release(struct request *request)
 {
-    struct request_private *private = request->private;
-    struct worker *worker = request->worker;
-    assert(private->answered && !private->ready);
-    private->ready = true;
-    enum waiting waiting = private->waiting;
-    private->waiting = WAITING_NOT;
-    switch (waiting) {
-    case WAITING_NOT:
-        return; /* libmicrohttpd is calling and takes the answer when its call returns */
-    case WAITING_LINGERS:
-        worker->lingering--;
-        worker->daemon_due = true;
-        private->held = true; /* libmicrohttpd may find the client gone, and end it in this call */
-        answer_queue(request);
-        private->held = false;
-        return;
-    case WAITING_SUSPENDED:
-        worker->daemon_due = true;
+    enum request_state state = request->private->state;
+    assert(request_is_answered(request));
+    if (state != REQUEST_ALONE)
+        request_set_state(request, REQUEST_READY);
+    if (state == REQUEST_LINGERS || state == REQUEST_SUSPENDED)
+        request->worker->daemon_due = true;
+    if (state == REQUEST_LINGERS)
+        answer_queue(request); /* libmicrohttpd may find the client gone, and leave it */
+    else if (state == REQUEST_SUSPENDED)
         MHD_resume_connection(request->connection);
-        return;
-    case WAITING_CLIENT_GONE:
-        worker->without_client--;
-        private->held = true;
-        request_end(request);
-        return;
-    }
+    request_awaited(request);
 }
 
 static void add_headers(struct MHD_Response *response, const struct request *request)
@@ -127,21 +114,37 @@ static void add_headers(struct MHD_Response *response, const struct request *req
         MHD_add_response_header(response, "Connection", "close");
 }
 
+/* The body stays in the request, which lives until the answer is through. */
+static bool make_response(struct request *request)
+{
+    assert(request->private->response == NULL && request->private->status != 0);
+    struct request_private *private = request->private;
+    private->response = MHD_create_response_from_buffer(
+        private->answer.length, private->answer.data, MHD_RESPMEM_PERSISTENT);
+    if (private->response == NULL)
+        return false;
+    add_headers(private->response, request);
+    return true;
+}
+
+void answer_past_library(struct request *request, enum err err, struct text detail)
+{
+    assert(request->private->state == REQUEST_HEAD);
+    request->private->close = true;
+    answer_problem(request, err, detail, (struct text){0});
+    if (make_response(request))
+        (void)by_hand_send(request);
+}
+
 enum MHD_Result answer_queue(struct request *request)
 {
     struct request_private *private = request->private;
-    assert(private->ready);
-    /* The body stays in the request, which lives until the answer is through. */
-    struct MHD_Response *response = MHD_create_response_from_buffer(
-        private->answer.length, private->answer.data, MHD_RESPMEM_PERSISTENT);
-    if (response == NULL)
+    if (!make_response(request))
         return MHD_NO;
-    add_headers(response, request);
-    private->stage = STAGE_QUEUED;
-    client_enter(private->client, CLIENT_WRITING, request->conf,
-                 (int64_t)uv_now(&request->worker->loop));
-    private->response = response;
-    return MHD_queue_response(request->connection, private->status, response);
+    request_set_state(request, REQUEST_QUEUED);
+    if (by_hand_head_size(request) > private->room)
+        return by_hand_send(request);
+    return MHD_queue_response(request->connection, private->status, private->response);
 }
 
 /* libmicrohttpd has copied the headers, and frees its copy as it is: not so a cookie. */
@@ -159,66 +162,84 @@ void answer_forget(struct request *request)
     private->response = NULL;
 }
 
-static void answer_now(struct request *request, unsigned status, const char *content_type,
-                       bool no_store)
+static enum handled answer_now(struct request *request, unsigned status, const char *content_type,
+                               bool no_store)
 {
     struct request_private *private = request->private;
-    assert(!private->answered);
-    private->answered = true;
+    assert(!request_is_answered(request) && status != 0);
+    request_await(request);
     private->status = status;
     private->content_type = content_type;
     private->no_store = no_store;
     ledger_record(request);
+    return ANSWERED;
 }
 
-void request_answer(struct request *request, unsigned status, bool no_store)
+enum handled request_answer(struct request *request, unsigned status, bool no_store)
 {
-    answer_now(request, status, "application/json", no_store);
+    return answer_now(request, status, "application/json", no_store);
 }
 
 /* Of a 304 libmicrohttpd sends no body, but the length that it would have, which is what may stand
  * there (RFC 9110 section 8.6). */
-void request_answer_tagged(struct request *request, struct text body, const char etag[ETAG_LENGTH])
+enum handled request_answer_tagged(struct request *request, struct text body,
+                                   const char etag[ETAG_LENGTH])
 {
     struct text tags = request->private->headers.values[HEADER_IF_NONE_MATCH];
+    assert(request_body(request)->length == 0);
     bool known = text_equal(text_of(request->route->method), TEXT("GET")) && /* HEAD, too */
                  etag_is_known(tags, etag);
     request_header(request, "ETag", (struct text){etag, ETAG_LENGTH});
     buffer_add_text(request_body(request), body);
-    if (known)
-        answer_now(request, MHD_HTTP_NOT_MODIFIED, NULL, true);
-    else
-        request_answer(request, MHD_HTTP_OK, true);
+    return known ? answer_now(request, MHD_HTTP_NOT_MODIFIED, NULL, true)
+                 : request_answer(request, MHD_HTTP_OK, true);
 }
 
-void request_answer_as(struct request *request, unsigned status, const char *content_type)
+enum handled request_answer_as(struct request *request, unsigned status, const char *content_type)
 {
-    answer_now(request, status, content_type, false);
+    return answer_now(request, status, content_type, false);
 }
 
-void request_fail(struct request *request, enum err err, struct text detail, struct text members)
+enum handled request_fail_with(struct request *request, enum err err, struct text detail,
+                               struct text members)
 {
     answer_problem(request, err, detail, members);
     if (request->audit.reason.data == NULL)
         request->audit.reason = text_of(err_code(err));
     request->audit.failed = true;
-    answer_now(request, request->private->status, request->private->content_type, true);
+    return answer_now(request, request->private->status, request->private->content_type, true);
 }
 
-void request_fail_operation(struct request *request, const struct operation *operation)
+enum handled request_fail(struct request *request, enum err err, struct text detail)
 {
+    return request_fail_with(request, err, detail, (struct text){0});
+}
+
+static struct text detail_of(const struct request *request, const struct operation *operation)
+{
+    if (operation->out.err == ERR_PRECONDITION_FAILED && operation->out.detail.data == NULL &&
+        etag_has_weak(request->private->headers.values[HEADER_IF_MATCH]))
+        return TEXT(
+            "A weak entity tag (W/\"...\") in If-Match never holds: send the tag without W/");
+    return operation->out.detail;
+}
+
+enum handled request_fail_operation(struct request *request, const struct operation *operation)
+{
+    assert(operation->out.err != ERR_OK && request->operation == operation);
     struct buffer members = {0};
     struct json_writer writer = {.out = &members};
-    request_note(request, operation);
-    if (operation->forged && !rates_note_forged_token(request, request->audit.source_ip))
-        return;
-    if (operation->reason.data != NULL)
-        json_member_string(&writer, "reason", operation->reason);
-    if (operation->ended_at_s != 0)
-        json_member_int(&writer, "ended_at", operation->ended_at_s);
-    if (operation->ended_actor.data != NULL)
-        json_member_string(&writer, "actor", operation->ended_actor);
+    if (operation->out.forged && rates_note_forged_token(request, request->audit.source_ip))
+        return ANSWERED;
+    if (operation->out.reason.data != NULL)
+        json_member_string(&writer, "reason", operation->out.reason);
+    if (operation->out.ended_at_s != 0)
+        json_member_int(&writer, "ended_at", operation->out.ended_at_s);
+    if (operation->out.ended_actor.data != NULL)
+        json_member_string(&writer, "actor", operation->out.ended_actor);
     write_challenge(&writer, request, operation);
-    request_fail(request, operation->err, operation->detail, buffer_text(&members));
+    enum handled handled = request_fail_with(request, operation->out.err,
+                                             detail_of(request, operation), buffer_text(&members));
     buffer_free(&members);
+    return handled;
 }

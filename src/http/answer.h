@@ -6,6 +6,9 @@
 /* Writes a problem+json body for `err` into the answer, with the headers that go with it, in place
  * of whatever is there. */
 void answer_problem(struct request *request, enum err err, struct text detail, struct text members);
+/* Sends a problem at once and by hand, for a request that libmicrohttpd has refused by itself. It
+ * is on record when the request ends. */
+void answer_past_library(struct request *request, enum err err, struct text detail);
 /* The answer may leave: when libmicrohttpd's call returns, at once, or by resuming the connection.
  */
 void answer_release(struct request *request);

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <strings.h>
 
+#include "clean.h"
 #include "clock.h"
 #include "cookies.h"
 #include "cors.h"
@@ -59,6 +60,7 @@ static const struct service_key *look_key_up(struct request *request, struct tex
     uint8_t digest[32];
     crypto_digest(digest, presented);
     const struct service_key *key = conf_find_key(request->conf, digest);
+    assert(presented.length <= sizeof(request->private->client->memo.presented));
     if (key != NULL) {
         struct key_memo *memo = &request->private->client->memo;
         memcpy(memo->presented, presented.data, presented.length);
@@ -79,6 +81,7 @@ static enum err find_key(struct request *request, struct text presented, struct 
     }
     if (key == NULL) {
         metrics_add(METRIC_KEYS_REJECTED, 1);
+        request->caller.wrong_key = true;
         return rates_note_wrong_key(request, detail);
     }
     request->caller.kind = CALLER_SERVICE;
@@ -86,17 +89,12 @@ static enum err find_key(struct request *request, struct text presented, struct 
     return ERR_OK;
 }
 
-static enum err accept_operator(struct request *request, struct text *detail)
+/* A name that is spelled badly must not keep a kick from being done: it is recorded as far as it
+ * can be read. */
+static void accept_operator(struct request *request)
 {
-    struct text name = request->private->headers.values[HEADER_OPERATOR];
-    if (name.data == NULL)
-        return ERR_OK;
-    if (name.length < 1 || name.length > MOST_OPERATOR || !text_is_clean_utf8(name)) {
-        *detail = TEXT("X-Operator must be 1 to 128 bytes of UTF-8");
-        return ERR_HEADER_INVALID;
-    }
-    request->caller.operator_name = name;
-    return ERR_OK;
+    request->caller.operator_name = text_clean(request->private->headers.values[HEADER_OPERATOR],
+                                               MOST_OPERATOR, &request->arena);
 }
 
 static enum err refuse_scope(struct request *request, struct text *detail)
@@ -117,9 +115,11 @@ static enum err establish_service(struct request *request, struct text presented
     if (err != ERR_OK)
         return err;
     unsigned scope = request->route->scope;
+    assert(request->caller.kind == CALLER_SERVICE && request->caller.key != NULL && scope != 0);
     if ((request->caller.key->scopes & scope) != scope)
         return refuse_scope(request, detail);
-    return accept_operator(request, detail);
+    accept_operator(request);
+    return ERR_OK;
 }
 
 static enum err establish_for_token(struct request *request, struct text bearer,
@@ -186,50 +186,71 @@ static void tell_unreadable(const struct ip_address *proxy, struct text element)
         !atomic_compare_exchange_strong(&told_ms, &last_ms, now_ms))
         return;
     char printed[INET6_ADDRSTRLEN], quoted[64];
-    ip_print(proxy, printed);
+    if (proxy->family == AF_UNSPEC)
+        snprintf(printed, sizeof(printed), "unix");
+    else
+        ip_print(proxy, printed);
     log_warning("forwarded_for_unreadable", "proxy=%s element=\"%s\"", printed,
                 log_quote(quoted, sizeof(quoted), element));
 }
 
-/* Where the call comes from; X-Forwarded-For counts only if a trusted proxy wrote it. */
-static void find_address(struct request *request)
+void callers_locate(struct request *request)
 {
     const struct client *connection = request->private->client;
     const struct proxies *proxies = &request->private->snapshot->proxies;
+    assert(request->caller.peer.data != NULL && request->caller.address.data == NULL);
     request->caller.address = request->caller.peer;
-    request->caller.user_agent = request->private->headers.values[HEADER_USER_AGENT];
-    if (proxies->count == 0 || connection->local)
+    request->caller.user_agent = text_clean(request->private->headers.values[HEADER_USER_AGENT],
+                                            USER_AGENT_MAX, &request->arena);
+    if (connection->local ? !proxies->local : proxies->count == 0)
         return;
     struct text odd;
     struct ip_address client =
         proxies_unwrap(proxies, &connection->address,
                        request->private->headers.values[HEADER_FORWARDED_FOR], &odd);
-    if (odd.data != NULL)
+    if (odd.data != NULL) {
         tell_unreadable(&connection->address, odd);
-    request->caller.address = ip_print(&client, arena_alloc(&request->arena, INET6_ADDRSTRLEN));
+        note_unreadable_address(request, odd);
+    }
+    if (client.family != AF_UNSPEC)
+        request->caller.address = ip_print(&client, arena_alloc(&request->arena, INET6_ADDRSTRLEN));
 }
 
-/* No device has a longer one: bodies cannot tell it. */
-static bool check_fingerprint(const struct request *request, struct text *detail)
+/* As bodies tell it, or it would be another device's; empty: the device has none. */
+static void clean_fingerprint(struct request *request)
 {
-    bool good = request->private->headers.values[HEADER_FINGERPRINT].length <= FINGERPRINT_MAX;
-    if (!good)
-        *detail = TEXT("X-Device-Fingerprint must be at most 256 bytes");
-    return good;
+    struct text *fingerprint = &request->private->headers.values[HEADER_FINGERPRINT];
+    if (fingerprint->data == NULL)
+        return;
+    *fingerprint = text_clean(*fingerprint, FINGERPRINT_MAX, &request->arena);
+    if (fingerprint->data == NULL)
+        *fingerprint = TEXT("");
+}
+
+/* Authorization of another scheme is meant for somebody else, a proxy that asks for a password for
+ * instance (RFC 9110, section 11.4): no credential of ours. A credential without its scheme is a
+ * mistake that must be told. */
+static bool is_for_others(struct text authorization)
+{
+    static const char ours[] = "Bearer";
+    const char *blank = memchr(authorization.data, ' ', authorization.length);
+    size_t length = blank != NULL ? (size_t)(blank - authorization.data) : authorization.length;
+    return length > 0 && !credential_leads(authorization) &&
+           (length != strlen(ours) || strncasecmp(authorization.data, ours, length) != 0);
 }
 
 enum err callers_establish(struct request *request, struct text *detail)
 {
-    find_address(request);
-    if (!check_fingerprint(request, detail))
-        return ERR_HEADER_INVALID;
+    clean_fingerprint(request);
+    assert(request->caller.kind == CALLER_NOBODY && request->caller.address.data != NULL);
     enum access access = request->route->access;
     if (access == ACCESS_PUBLIC)
         return ERR_OK;
     struct text authorization = request->private->headers.values[HEADER_AUTHORIZATION];
-    if (authorization.data == NULL && access == ACCESS_REFRESH)
+    bool none = authorization.data == NULL || is_for_others(authorization);
+    if (none && access == ACCESS_REFRESH)
         return ERR_OK;
-    if (authorization.data == NULL && access == ACCESS_TOKEN)
+    if (none && access == ACCESS_TOKEN)
         return establish_by_cookie(request, detail);
     struct text bearer = bearer_of(authorization);
     if (bearer.data == NULL) {
@@ -239,4 +260,45 @@ enum err callers_establish(struct request *request, struct text *detail)
     if (access == ACCESS_TOKEN)
         return establish_for_token(request, bearer, detail);
     return establish_for_service(request, bearer, detail);
+}
+
+/* --- who is a stranger --- */
+
+static bool is_issued(const struct request *request, enum token_kind kind, struct text text)
+{
+    struct token token;
+    bool issued = text.data != NULL &&
+                  token_read(request->private->snapshot->context.keyring, kind, text, &token);
+    crypto_wipe(token.secret, sizeof(token.secret));
+    return issued;
+}
+
+static bool is_known_key(const struct request *request, struct text presented)
+{
+    uint8_t digest[32];
+    if (presented.data == NULL || presented.length > MOST_KEY ||
+        !starts_with(presented, KEY_PREFIX))
+        return false;
+    crypto_digest(digest, presented);
+    return conf_find_key(request->conf, digest) != NULL;
+}
+
+/* Of a call that ended before anybody asked for its credentials, or asked the wrong one. */
+static bool shows_genuine(const struct request *request)
+{
+    const struct text *values = request->private->headers.values;
+    struct text bearer = bearer_of(values[HEADER_AUTHORIZATION]), cookie;
+    return is_known_key(request, bearer) || is_issued(request, TOKEN_ACCESS, bearer) ||
+           is_issued(request, TOKEN_REFRESH, bearer) ||
+           is_issued(request, TOKEN_ACCESS, values[HEADER_SESSION_TOKEN]) ||
+           (cookies_presented(request, &cookie) == COOKIE_FOUND &&
+            is_issued(request, TOKEN_ACCESS, cookie));
+}
+
+bool callers_are_genuine(const struct request *request)
+{
+    const struct operation *operation = request->operation;
+    if (request->caller.key != NULL)
+        return true;
+    return operation != NULL ? !operation->out.forged : shows_genuine(request);
 }

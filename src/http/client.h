@@ -9,12 +9,15 @@
 #include "conf.h"
 #include "limits.h"
 
+struct request;
+
 enum client_phase {
-    CLIENT_IDLE,    /* no request: keepalive_timeout */
+    CLIENT_IDLE,    /* no request: keepalive_timeout; before the first one: header_timeout */
     CLIENT_HEADERS, /* request line came: header_timeout */
     CLIENT_BODY,    /* body_timeout */
-    CLIENT_BUSY,    /* sessiond's turn: bounded by the deadline of the store */
-    CLIENT_WRITING  /* the client takes its answer: write_timeout */
+    CLIENT_BUSY, /* sessiond's turn: the store's deadline holds, and overdue_ms() for what misses it
+                  */
+    CLIENT_WRITING /* the client takes its answer: write_timeout */
 };
 
 /* The service key that this connection showed last and that was right, so that a kept-alive
@@ -42,7 +45,10 @@ struct client {
     int64_t phase_began_ms;
     int64_t deadline_ms;
     int64_t look_again_ms; /* when to ask the kernel about an idle connection */
+    bool begun;            /* it had a line that was not whole when the kernel was asked last */
+    uint64_t taken;        /* bytes that its requests had, empty lines before them included */
     bool cut;
+    struct request *request; /* the one that it has, from its request line to its sent answer */
     struct key_memo memo;
 };
 
@@ -54,6 +60,8 @@ void client_destroy(struct client **connection);
 /* Starts a phase and its deadline. */
 void client_enter(struct client *connection, enum client_phase phase, const struct conf *conf,
                   int64_t now_ms);
+/* True if sessiond has owed an answer for far longer than anything may take. */
+bool client_is_overdue(const struct client *connection, int64_t now_ms);
 /* Cuts the connection if its deadline has passed, once; true if it did. */
 bool client_check(struct client *connection, const struct conf *conf, int64_t now_ms);
 /* True if no request is being served, and nothing is left to read and nothing more can come. */

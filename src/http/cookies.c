@@ -30,6 +30,13 @@ static bool split_pair(struct text pair, struct text *name, struct text *value)
     return true;
 }
 
+/* A value may stand in quotes, which do not belong to it (RFC 6265, section 4.1.1). */
+static struct text without_quotes(struct text value)
+{
+    bool quoted = value.length >= 2 && value.data[0] == '"' && value.data[value.length - 1] == '"';
+    return quoted ? (struct text){value.data + 1, value.length - 2} : value;
+}
+
 enum cookie_found cookies_find(struct text header, struct text name, struct text *ret)
 {
     size_t count = 0;
@@ -39,7 +46,7 @@ enum cookie_found cookies_find(struct text header, struct text name, struct text
             continue;
         if (++count > 1)
             return COOKIE_REPEATED;
-        *ret = value;
+        *ret = without_quotes(value);
     }
     return count == 1 && ret->length > 0 ? COOKIE_FOUND : COOKIE_ABSENT;
 }
@@ -47,6 +54,7 @@ enum cookie_found cookies_find(struct text header, struct text name, struct text
 struct text cookies_format(struct arena *arena, const char *name, struct text value,
                            enum same_site same_site, int64_t max_age_s)
 {
+    assert(same_site == SAME_SITE_LAX || same_site == SAME_SITE_STRICT);
     static const char *const words[] = {[SAME_SITE_LAX] = "Lax", [SAME_SITE_STRICT] = "Strict"};
     struct text max_age =
         max_age_s < 0 ? TEXT("") : arena_format(arena, "; Max-Age=%lld", (long long)max_age_s);

@@ -1,6 +1,7 @@
 /* The rules for origins, and the answer to preflights. */
 #include "cors.h"
 
+#include <assert.h>
 #include <string.h>
 #include <strings.h>
 
@@ -11,7 +12,7 @@
 /* What pages may send and read beyond what the Fetch standard always lets them. */
 #define REQUEST_HEADERS                                                                          \
     "Authorization, Content-Type, If-Match, If-None-Match, X-Device-Fingerprint, X-Request-Id, " \
-    "traceparent, tracestate"
+    "X-Requested-With, baggage, sentry-trace, traceparent, tracestate"
 #define ANSWER_HEADERS                                                   \
     "ETag, RateLimit, RateLimit-Policy, Retry-After, WWW-Authenticate, " \
     "X-Request-Id, X-Session-Stale"
@@ -34,6 +35,7 @@ static const char *find_known(const struct conf_list *origins, struct text origi
 
 void cors_note(struct request *request)
 {
+    assert(request->private->known_origin == NULL);
     struct text origin = header_of(request, HEADER_ORIGIN);
     if (origin.data != NULL && request->worker->plane == PLANE_MAIN)
         request->private->known_origin = find_known(&request->conf->browser_origins, origin);
@@ -46,21 +48,28 @@ bool cors_is_preflight(const struct request *request)
            header_of(request, HEADER_WANTED_METHOD).data != NULL;
 }
 
-void handle_preflight(struct request *request)
+/* What pages may send: what is known here, and what the operator adds. */
+static struct text request_headers(struct request *request)
+{
+    const struct conf_list *more = &request->conf->browser_headers;
+    struct text all = TEXT(REQUEST_HEADERS);
+    for (size_t i = 0; i < more->count; i++)
+        all = arena_format(&request->arena, "%s, %s", all.data, more->items[i]);
+    return all;
+}
+
+enum handled handle_preflight(struct request *request)
 {
     struct text methods = request->private->allowed;
-    if (methods.data == NULL) { /* "OPTIONS *" asks whether anybody is there */
-        request_answer_as(request, MHD_HTTP_NO_CONTENT, NULL);
-        return;
-    }
-    if (request->private->known_origin == NULL) {
-        request_fail(request, ERR_ORIGIN_FORBIDDEN, (struct text){0}, (struct text){0});
-        return;
-    }
+    assert(request->caller.kind == CALLER_NOBODY);
+    if (methods.data == NULL) /* "OPTIONS *" asks whether anybody is there */
+        return request_answer_as(request, MHD_HTTP_NO_CONTENT, NULL);
+    if (request->private->known_origin == NULL)
+        return request_fail(request, ERR_ORIGIN_FORBIDDEN, (struct text){0});
     request_header(request, "Access-Control-Allow-Methods", methods);
-    request_header(request, "Access-Control-Allow-Headers", TEXT(REQUEST_HEADERS));
+    request_header(request, "Access-Control-Allow-Headers", request_headers(request));
     request_header(request, "Access-Control-Max-Age", TEXT(PREFLIGHT_AGE));
-    request_answer_as(request, MHD_HTTP_NO_CONTENT, NULL);
+    return request_answer_as(request, MHD_HTTP_NO_CONTENT, NULL);
 }
 
 void cors_add_headers(struct MHD_Response *response, const struct request *request)
@@ -115,13 +124,29 @@ bool cors_is_own(struct text origin, struct text host, const char *scheme)
            origin.length == host.length && strncasecmp(origin.data, host.data, host.length) == 0;
 }
 
+/* Of a list to which each proxy has added, what the first one said. Empty elements are none (RFC
+ * 9110, section 5.6.1). */
+static struct text first_element(struct text list)
+{
+    struct text element = {0};
+    while (element.length == 0 && list.length > 0) {
+        const char *end = memchr(list.data, ',', list.length);
+        size_t length = end != NULL ? (size_t)(end - list.data) : list.length;
+        size_t step = end != NULL ? length + 1 : length;
+        element = text_trim((struct text){list.data, length});
+        list = (struct text){list.data + step, list.length - step};
+    }
+    return element;
+}
+
 /* Browsers come through a proxy that speaks TLS with them, whether it says so or not; only one that
  * is trusted can say that it does not. */
 static const char *own_scheme(const struct request *request)
 {
     const struct client *connection = request->private->client;
     struct text told = header_of(request, HEADER_FORWARDED_PROTO);
-    bool plain = text_equal(told, TEXT("http")) && !connection->local &&
+    struct text first = first_element(told);
+    bool plain = first.length == 4 && strncasecmp(first.data, "http", 4) == 0 &&
                  proxies_include(&request->private->snapshot->proxies, &connection->address);
     return plain ? "http" : "https";
 }
@@ -139,14 +164,16 @@ static enum page judge_page(const struct request *request)
 {
     struct text origin = header_of(request, HEADER_ORIGIN);
     struct text site = header_of(request, HEADER_FETCH_SITE);
-    if (origin.data != NULL) {
+    bool own = text_equal(site, TEXT("same-origin"));
+    /* A page without referrer sends Origin: null with what it posts to its own origin, too. */
+    if (origin.data != NULL && !(own && text_equal(origin, TEXT("null")))) {
         bool friendly = request->private->known_origin != NULL ||
                         cors_is_own(origin, header_of(request, HEADER_HOST), own_scheme(request));
         return friendly ? PAGE_FRIEND : PAGE_FOREIGN;
     }
     if (site.data == NULL)
         return PAGE_UNTOLD;
-    return text_equal(site, TEXT("same-origin")) ? PAGE_FRIEND : PAGE_FOREIGN;
+    return own ? PAGE_FRIEND : PAGE_FOREIGN;
 }
 
 static enum err refuse_page(struct request *request, struct text *detail)

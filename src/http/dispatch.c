@@ -14,15 +14,25 @@
 #include "match.h"
 #include "metrics.h"
 #include "rates.h"
+#include "room.h"
 
 static int64_t loop_now(const struct request *request)
 {
     return (int64_t)uv_now(&request->worker->loop);
 }
 
-static void enter_phase(struct request *request, enum client_phase phase)
+/* The query is kept as it came, and ends where it begins for libmicrohttpd: that would keep a
+ * record of each parameter, and if there is no room for one it goes on after its answer as if
+ * nothing had happened, and waits for the rest of the headers. */
+static struct text take_query(struct request *request, const char *target)
 {
-    client_enter(request->private->client, phase, request->conf, loop_now(request));
+    const char *mark = target == NULL ? NULL : strchr(target, '?');
+    if (mark == NULL)
+        return (struct text){0};
+    struct text query = arena_copy(&request->arena, text_of(mark + 1));
+    if (query.length > 0)
+        *(char *)(mark + 1) = '\0';
+    return query;
 }
 
 void *dispatch_line(void *user, const char *target, struct MHD_Connection *connection)
@@ -32,44 +42,48 @@ void *dispatch_line(void *user, const char *target, struct MHD_Connection *conne
     request->connection = connection;
     request->private->client =
         MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT)->socket_context;
-    /* libmicrohttpd is about to cut the query to pieces: it is kept as it came. */
-    const char *query = target == NULL ? NULL : strchr(target, '?');
-    if (query != NULL)
-        request->query = arena_copy(&request->arena, text_of(query + 1));
-    enter_phase(request, CLIENT_HEADERS);
+    assert(request->private->client->request == NULL);
+    request->query = take_query(request, target);
+    room_mark(connection);
+    request_set_state(request, REQUEST_HEAD);
     return request;
 }
+
+/* What one pass over the headers fills. */
+struct pass {
+    struct headers *headers;
+    struct room room;
+};
 
 static enum MHD_Result take_header(void *user, enum MHD_ValueKind kind, const char *name,
                                    size_t name_length, const char *value, size_t value_length)
 {
     (void)kind;
-    struct headers *headers = user;
+    struct pass *pass = user;
+    if (room_is_mark(name))
+        return MHD_YES;
     const struct text named = {name, name_length}, valued = {value, value_length};
-    return guard_place(headers, named, valued) && guard_header(headers, named, valued) ? MHD_YES
-                                                                                       : MHD_NO;
-}
-
-/* libmicrohttpd has taken the Cookie header to pieces in a copy of its own, which nobody reads. */
-static enum MHD_Result wipe_cookie(void *user, enum MHD_ValueKind kind, const char *name,
-                                   size_t name_length, const char *value, size_t value_length)
-{
-    (void)user, (void)kind, (void)name, (void)name_length;
-    guard_wipe((struct text){value, value_length});
-    return MHD_YES;
+    room_note_line(&pass->room, name);
+    bool good =
+        guard_place(pass->headers, named, valued) && guard_header(pass->headers, named, valued);
+    return good ? MHD_YES : MHD_NO;
 }
 
 /* A fault is kept in the headers. The method is the first thing in the head. */
 static void take_headers(struct request *request, const char *method)
 {
-    struct headers *headers = &request->private->headers;
-    size_t length =
+    struct request_private *private = request->private;
+    struct pass pass = {.headers = &private->headers};
+    const struct text head = {
+        method,
         MHD_get_connection_info(request->connection, MHD_CONNECTION_INFO_REQUEST_HEADER_SIZE)
-            ->header_size;
-    MHD_get_connection_values_n(request->connection, MHD_HEADER_KIND, take_header, headers);
-    (void)guard_end(headers, (struct text){method, length});
-    if (headers->values[HEADER_COOKIE].data)
-        MHD_get_connection_values_n(request->connection, MHD_COOKIE_KIND, wipe_cookie, NULL);
+            ->header_size};
+    room_begin(&pass.room, request->connection, request->worker->pool_size);
+    MHD_get_connection_values_n(request->connection, MHD_HEADER_KIND, take_header, &pass);
+    bool whole = guard_end(&private->headers, head) && private->headers.fault == NULL;
+    private->room = whole ? room_for_answer(&pass.room, head) : 0;
+    private->body_room = room_for_body(&pass.room, head);
+    private->client->taken += room_head_length(&pass.room, head);
 }
 
 /* In absolute form the target says what host it is for, whatever Host says (RFC 9112, section
@@ -119,8 +133,13 @@ static enum err check_form(struct request *request, const char *version)
     struct request_private *private = request->private;
     bool http_1_1 = strcmp(version, MHD_HTTP_VERSION_1_1) == 0;
     bool framed = guard_framing(&private->headers, http_1_1, &private->framing);
-    if (framed && guard_target(request->path) && guard_target(request->query))
-        return ERR_OK;
+    if (framed && guard_target(request->path) && guard_target(request->query)) {
+        return guard_segments(request->path)
+                   ? ERR_OK
+                   : refuse(request, ERR_BAD_REQUEST,
+                            "The path has a segment . or .. - a user's id that has slashes or dots "
+                            "may be in the query: /v1/users/-/...?user_id=");
+    }
     /* Where this request ends and whether there is another one behind it is anybody's guess. */
     private->close = true;
     metrics_add(METRIC_REQUESTS_MALFORMED, 1);
@@ -202,6 +221,7 @@ static struct text list_parameters(struct request *request, const char *allowed)
 /* A typing error in a query may not pass silently: without its tenant a call would mean another. */
 static enum err check_query(struct request *request)
 {
+    assert(request->route != NULL);
     const char *allowed = request->route->query;
     struct text odd = {0}, fault = {0};
     switch (allowed == NULL ? QUERY_GOOD : match_query(request->query, allowed, &odd)) {
@@ -240,19 +260,45 @@ static bool has_body(const struct request *request)
     return request->private->framing.chunked || request->private->framing.length > 0;
 }
 
-static enum err check_body(struct request *request)
+/* Bytes of a body, those that are announced or those that have come: chunks may hold none. */
+static enum err check_size(struct request *request, int64_t size)
 {
-    if (has_body(request) && request->route->body_limit == 0)
-        return refuse(request, ERR_BODY_INVALID, "This call takes no body");
-    return request->private->framing.length > body_limit(request) ? refuse_size(request) : ERR_OK;
+    if (size <= body_limit(request))
+        return ERR_OK;
+    return body_limit(request) == 0 ? refuse(request, ERR_BODY_INVALID, "This call takes no body")
+                                    : refuse_size(request);
+}
+
+/* Without room to read a body the library would wait for it for ever. Chunks have lines of their
+ * own, and trailers. */
+static enum err check_body_room(struct request *request)
+{
+    enum { FOR_LENGTH = 128, FOR_CHUNKS = 384 };
+    struct request_private *private = request->private;
+    size_t least = private->framing.chunked ? FOR_CHUNKS : FOR_LENGTH;
+    if (!has_body(request) || private->body_room >= least)
+        return ERR_OK;
+    private->close = true;
+    return refuse(request, ERR_HEADERS_TOO_LARGE, "The headers leave no room to read a body");
 }
 
 static enum err check_audit(const struct request *request)
 {
-    bool on_record = request->worker->producer == NULL ||
-                     !audit_event_durable(request->route->event) ||
+    bool on_record = request->worker->lane == NULL || !audit_event_durable(request->route->event) ||
                      audit_healthy(request->worker->server->services.audit);
     return on_record ? ERR_OK : ERR_AUDIT_UNAVAILABLE;
+}
+
+/* With another key file than the other nodes this one would call every token forged, and could end
+ * none. Before anything is counted: nobody is guessing. */
+static enum err check_keys(struct request *request)
+{
+    const struct session_service *sessions = request->worker->server->services.sessions;
+    if (request->route->access == ACCESS_PUBLIC ||
+        session_keys(sessions, NULL) != SESSION_KEYS_FOREIGN)
+        return ERR_OK;
+    return refuse(request, ERR_KEYS_FOREIGN,
+                  "This node has another key file than the others; /readyz says which key differs");
 }
 
 /* Everything that can be decided before the body is read. */
@@ -260,22 +306,43 @@ static enum err decide(struct request *request, const char *version)
 {
     enum err err = check_form(request, version);
     if (err == ERR_OK)
+        err = check_body_room(request);
+    if (err == ERR_OK) {
+        callers_locate(request);
         err = find_route(request);
+    }
     if (err == ERR_OK)
         err = check_query(request);
     if (err == ERR_OK)
         err = callers_establish(request, &request->private->refusal_detail);
     if (err == ERR_OK)
+        err = check_keys(request);
+    if (err == ERR_OK)
         err = rates_admit_caller(request, &request->private->refusal_detail);
     if (err == ERR_OK)
         err = check_audit(request);
-    return err == ERR_OK ? check_body(request) : err;
+    return err == ERR_OK ? check_size(request, request->private->framing.length) : err;
 }
 
-static void begin(struct request *request, const char *target, const char *method,
-                  const char *version)
+static void take_framing(struct request_private *private)
+{
+    const struct framing *framing = &private->framing;
+    private->client->taken += (size_t)framing->length;
+    /* Extensions and trailers may fill the pool. */
+    private->room = framing->chunked ? 0 : private->room;
+}
+
+static enum handled refuse_now(struct request *request)
+{
+    assert(request->private->refusal != ERR_OK && request->operation == NULL);
+    return request_fail(request, request->private->refusal, request->private->refusal_detail);
+}
+
+static enum handled begin(struct request *request, const char *target, const char *method,
+                          const char *version)
 {
     struct request_private *private = request->private;
+    assert(request->route == NULL && request->operation == NULL);
     request->method = arena_copy(&request->arena, text_of(method));
     request->caller.peer = arena_copy(&request->arena, private->client->peer);
     request->wall_ms = clock_wall_ms();
@@ -285,6 +352,7 @@ static void begin(struct request *request, const char *target, const char *metho
     identify(request);
     cors_note(request);
     private->refusal = decide(request, version);
+    take_framing(private);
     if (request->caller.kind == CALLER_USER && private->refusal == ERR_OK)
         session_expect(request->worker->sessions, request->caller.token);
 
@@ -293,47 +361,46 @@ static void begin(struct request *request, const char *target, const char *metho
     int64_t most = request->conf->server_body_limit;
     if (private->refusal != ERR_OK && (private->close || private->framing.length > most)) {
         private->close = true;
-        request_fail(request, private->refusal, private->refusal_detail, (struct text){0});
-        return;
+        request_set_state(request, REQUEST_CALLED);
+        return refuse_now(request);
     }
-    private->stage = STAGE_BODY;
-    if (has_body(request))
-        enter_phase(request, CLIENT_BODY);
+    request_set_state(request, REQUEST_BODY);
+    return GO_ON;
 }
 
 static void take_body(struct request *request, const char *data, size_t length)
 {
     struct request_private *private = request->private;
+    assert(request->body.data == NULL && length > 0);
     if (private->refusal != ERR_OK)
         return;
-    if ((int64_t)(private->received.length + length) > body_limit(request)) {
-        /* Only chunks can come here. There is no way to answer in the middle of them. */
-        private->refusal = refuse_size(request);
-        private->close = true;
-        return;
-    }
-    buffer_add(&private->received, data, length);
+    /* Only chunks can be refused here. There is no way to answer in the middle of them. */
+    private->refusal = check_size(request, (int64_t)(private->received.length + length));
+    if (private->refusal == ERR_OK)
+        buffer_add(&private->received, data, length);
 }
 
+/* The handler is called, or what stands against it is told. */
 static void run(struct request *request)
 {
     struct request_private *private = request->private;
-    private->stage = STAGE_RUNNING;
-    enter_phase(request, CLIENT_BUSY);
-    if (private->refusal != ERR_OK) {
-        request_fail(request, private->refusal, private->refusal_detail, (struct text){0});
-        return;
-    }
+    request_set_state(request, REQUEST_CALLED);
+    /* Where chunks end is read in many ways: nothing that follows is taken. */
+    private->close = private->close || private->framing.chunked;
+    assert(private->refusal != ERR_OK || request->route != NULL);
     if (has_body(request)) {
         request->body = buffer_text(&private->received);
         request->deadline_ms = clock_monotonic_ms() + request->conf->redis_timeout;
     }
-    request->route->handle(request);
+    enum handled handled =
+        private->refusal != ERR_OK ? refuse_now(request) : request->route->handle(request);
+    assert(handled == ANSWERED ? request_is_answered(request)
+                               : handled == PENDING && request->operation != NULL);
 }
 
 static void suspend(struct request *request)
 {
-    request->private->waiting = WAITING_SUSPENDED;
+    request_set_state(request, REQUEST_SUSPENDED);
     MHD_suspend_connection(request->connection);
 }
 
@@ -343,19 +410,15 @@ static enum MHD_Result answer_or_wait(struct request *request)
 {
     struct request_private *private = request->private;
     struct worker *worker = request->worker;
-    if (private->ready) {
+    if (private->state == REQUEST_READY) {
         worker->stirred = true;
         return answer_queue(request);
     }
-    if (private->waiting == WAITING_NOT && worker->lingering >= MOST_LINGERING) {
-        suspend(request);
-    } else if (private->waiting == WAITING_NOT) {
-        private->waiting = WAITING_LINGERS;
-        private->waiting_since_ms = loop_now(request);
-        worker->lingering++;
-    } else if (private->waiting == WAITING_LINGERS &&
-               loop_now(request) - private->waiting_since_ms >= LINGER_MS) {
-        worker->lingering--;
+    if (private->state == REQUEST_CALLED && worker->in_state[REQUEST_LINGERS] < MOST_LINGERING) {
+        request_set_state(request, REQUEST_LINGERS);
+        private->lingers_since_ms = loop_now(request);
+    } else if (private->state == REQUEST_CALLED ||
+               loop_now(request) - private->lingers_since_ms >= LINGER_MS) {
         suspend(request);
     }
     return MHD_YES;
@@ -364,10 +427,9 @@ static enum MHD_Result answer_or_wait(struct request *request)
 /* A refusal before the body: libmicrohttpd would go on to the body if the connection lingered. */
 static enum MHD_Result answer_or_sleep(struct request *request)
 {
-    if (request->private->ready)
+    if (request->private->state == REQUEST_READY)
         return answer_queue(request);
-    if (request->private->waiting == WAITING_NOT)
-        suspend(request);
+    suspend(request);
     return MHD_YES;
 }
 
@@ -378,13 +440,10 @@ enum MHD_Result dispatch_call(void *user, struct MHD_Connection *connection, con
     (void)user;
     (void)connection;
     struct request *request = *context;
-    struct request_private *private = request->private;
-    switch (private->stage) {
-    case STAGE_LINE:
-        if (!private->answered)
-            begin(request, url, method, version);
-        return private->answered ? answer_or_sleep(request) : MHD_YES;
-    case STAGE_BODY:
+    switch (request->private->state) {
+    case REQUEST_HEAD:
+        return begin(request, url, method, version) == GO_ON ? MHD_YES : answer_or_sleep(request);
+    case REQUEST_BODY:
         if (*upload_size > 0) {
             take_body(request, upload, *upload_size);
             guard_wipe((struct text){upload, *upload_size});
@@ -394,28 +453,50 @@ enum MHD_Result dispatch_call(void *user, struct MHD_Connection *connection, con
         }
         run(request);
         return answer_or_wait(request);
-    case STAGE_RUNNING:
+    case REQUEST_LINGERS:
+    case REQUEST_READY:
         return answer_or_wait(request);
-    case STAGE_QUEUED:
+    case REQUEST_QUEUED:
         *upload_size = 0;
-        return MHD_YES;
+        return request->private->by_hand ? MHD_NO : MHD_YES;
+    default:
+        assert(false); /* libmicrohttpd has no such request, or put it aside */
+        return MHD_NO;
     }
-    return MHD_NO;
 }
 
-/* The client left while its request was being worked on. What was begun is brought to its end and
- * put on record. */
-static void go_on_without_client(struct request *request)
+static bool is_refused(const struct client *client)
 {
-    struct request_private *private = request->private;
-    assert(private->waiting == WAITING_LINGERS);
-    private->waiting = WAITING_CLIENT_GONE;
-    private->client = NULL;
-    request->connection = NULL;
-    request->worker->lingering--;
-    request->worker->without_client++;
+    return client->request != NULL && client->request->private->state == REQUEST_HEAD &&
+           MHD_get_connection_info(client->request->connection,
+                                   MHD_CONNECTION_INFO_REQUEST_HEADER_SIZE) != NULL;
 }
 
+void dispatch_refuse(struct worker *worker, unsigned status)
+{
+    static const struct {
+        unsigned status;
+        enum err err;
+        const char *detail;
+    } kinds[] = {
+        {MHD_HTTP_BAD_REQUEST, ERR_BAD_REQUEST, "Content-Length is not a number"},
+        {MHD_HTTP_CONTENT_TOO_LARGE, ERR_TOO_LARGE, "Content-Length is too large"},
+        {MHD_HTTP_REQUEST_HEADER_FIELDS_TOO_LARGE, ERR_HEADERS_TOO_LARGE, NULL},
+    };
+    struct client *at = worker->connections;
+    while (at != NULL && !is_refused(at))
+        at = at->next;
+    for (size_t i = 0; at != NULL && i < sizeof(kinds) / sizeof(kinds[0]); i++) {
+        if (kinds[i].status != status)
+            continue;
+        at->request->id = make_request_id(at->request);
+        answer_past_library(at->request, kinds[i].err, text_of(kinds[i].detail));
+        client_cut(at);
+    }
+}
+
+/* If the client left while its request was being worked on, what was begun is brought to its end
+ * and put on record. */
 void dispatch_completed(void *user, struct MHD_Connection *connection, void **context,
                         enum MHD_RequestTerminationCode code)
 {
@@ -427,17 +508,13 @@ void dispatch_completed(void *user, struct MHD_Connection *connection, void **co
         return;
     /* The client's next request, if it is there already, is read in another round. */
     request->worker->stirred = true;
-    enter_phase(request, CLIENT_IDLE);
-    if (request->private->waiting != WAITING_NOT) {
-        go_on_without_client(request);
-        return;
-    }
-    if (!request->private->answered) {
+    enum request_state state = request->private->state;
+    if (state == REQUEST_HEAD || state == REQUEST_BODY) {
         const union MHD_ConnectionInfo *status =
             MHD_get_connection_info(connection, MHD_CONNECTION_INFO_HTTP_STATUS);
         if (request->id.data == NULL)
             request->id = make_request_id(request);
         ledger_record_unanswered(request, status == NULL ? 0 : status->http_status);
     }
-    request_end(request);
+    request_leave(request);
 }

@@ -4,6 +4,7 @@
 #include <string.h>
 #include <strings.h>
 
+#include "clean.h"
 #include "crypto.h"
 
 static const struct known_header {
@@ -251,6 +252,18 @@ bool guard_target(struct text target)
     return true;
 }
 
+bool guard_segments(struct text path)
+{
+    const char *end = path.data + path.length, *at = path.data;
+    while (at < end && (at = memchr(at, '.', (size_t)(end - at))) != NULL) {
+        bool begins = at == path.data || at[-1] == '/';
+        at += end - at > 1 && at[1] == '.' ? 2 : 1;
+        if (begins && (at == end || *at == '/'))
+            return false;
+    }
+    return true;
+}
+
 static bool starts_in_any_case(struct text text, const char *prefix)
 {
     size_t length = strlen(prefix);
@@ -277,7 +290,11 @@ static bool is_other_charset(struct text parameter)
     struct text charset = {parameter.data + length, parameter.length - length};
     if (charset.length >= 2 && charset.data[0] == '"' && charset.data[charset.length - 1] == '"')
         charset = (struct text){charset.data + 1, charset.length - 2};
-    return charset.length != strlen("utf-8") || !starts_in_any_case(charset, "utf-8");
+    static const char *const spellings[] = {"utf-8", "utf8"}; /* the second is no registered name */
+    for (size_t i = 0; i < sizeof(spellings) / sizeof(spellings[0]); i++)
+        if (charset.length == strlen(spellings[i]) && starts_in_any_case(charset, spellings[i]))
+            return false;
+    return true;
 }
 
 bool guard_media_type(struct text content_type, const char *type)
@@ -297,7 +314,9 @@ bool guard_media_type(struct text content_type, const char *type)
 
 bool guard_request_id(struct text id)
 {
-    return id.length >= 1 && id.length <= 64 && all_of_class(id, CLASS_ID);
+    struct text found;
+    return id.length >= 1 && id.length <= 64 && all_of_class(id, CLASS_ID) &&
+           !credential_find(id, &found);
 }
 
 /* Lower-case hexadecimal, and at least one digit not zero if `significant`. */

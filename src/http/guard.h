@@ -72,6 +72,10 @@ bool guard_framing(struct headers *headers, bool http_1_1, struct framing *ret);
  * without control bytes. */
 bool guard_target(struct text target);
 
+/* True for a path without a segment "." or "..": it stands for another path, and a proxy may have
+ * made it out of an id. */
+bool guard_segments(struct text path);
+
 /* True for a Content-Type of this media type that is not declared to be in another charset than
  * UTF-8. Other parameters say nothing here. */
 bool guard_media_type(struct text content_type, const char *type);

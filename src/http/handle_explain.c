@@ -4,12 +4,16 @@
 #include "objects.h"
 
 struct explain_body {
-    struct text token;
+    struct text token, user_id, session_id, tenant;
 };
 
 /* Any text may be asked about; what is longer than the body limit is refused as such. */
 static const struct json_field explain_fields[] = {
-    FIELD(struct explain_body, token, "token", JSON_TEXT, true, 0, INT32_MAX),
+    FIELD(struct explain_body, token, "token", JSON_ANY_TEXT, false, 0, 0),
+    FIELD(struct explain_body, user_id, "user_id", JSON_ID, false, 1, USER_ID_MAX),
+    FIELD_TEXT(struct explain_body, session_id, "session_id", 2 * SESSION_ID, 2 * SESSION_ID,
+               SESSION_MEANING),
+    FIELD_TEXT(struct explain_body, tenant, "tenant", 1, 63, TENANT_MEANING),
 };
 
 static void write_reason(struct json_writer *writer, const struct statement *word)
@@ -54,12 +58,21 @@ static void write_sources(struct json_writer *writer, const struct explain *expl
     json_close_object(writer);
 }
 
+static void write_owner(struct json_writer *writer, struct text tenant, struct text user_id)
+{
+    json_member_string(writer, "tenant", tenant);
+    json_member_string(writer, "user_id", user_id);
+}
+
 static void write_token(struct json_writer *writer, const struct explain *explain)
 {
-    json_member_int(writer, "key_id", explain->key_id);
+    if (explain->token.data)
+        json_member_int(writer, "key_id", explain->key_id);
+    if (!explain->token.data)
+        write_owner(writer, explain->tenant, explain->user_id);
     json_member_string(writer, "tenant_tag", explain->tenant_tag);
     json_member_string(writer, "user_tag", explain->user_tag);
-    json_member_string(writer, "session_id", explain->base.session_id);
+    json_member_string(writer, "session_id", explain->base.facts.session_id);
     json_member_int(writer, "created_at", explain->created_s);
     if (explain->pair.data)
         json_member_string(writer, "pair", explain->pair);
@@ -79,15 +92,22 @@ static void write_session(struct json_writer *writer, const struct explain *expl
     json_close_object(writer);
 }
 
-static void write_user(struct json_writer *writer, const struct explain *explain)
+/* The state of a user, whichever operation found it out. */
+struct user_word {
+    bool frozen;
+    struct text reason;
+    int64_t until_s, not_before_s;
+};
+
+static void write_user(struct json_writer *writer, const struct user_word *word)
 {
     json_name(writer, "user");
     json_open_object(writer);
-    json_member_bool(writer, "frozen", explain->frozen);
-    json_member_string(writer, "frozen_reason", explain->frozen_reason);
-    if (explain->frozen_until_s > 0)
-        json_member_int(writer, "until", explain->frozen_until_s);
-    json_member_int(writer, "not_before", explain->not_before_s);
+    json_member_bool(writer, "frozen", word->frozen);
+    json_member_string(writer, "frozen_reason", word->reason);
+    if (word->until_s > 0)
+        json_member_int(writer, "until", word->until_s);
+    json_member_int(writer, "not_before", word->not_before_s);
     json_close_object(writer);
 }
 
@@ -105,7 +125,7 @@ static void write_verdict(struct json_writer *writer, const struct explain *expl
         write_reason(writer, verdict);
 }
 
-static void answer_explanation(struct request *request, const struct explain *explain)
+static enum handled answer_explanation(struct request *request, const struct explain *explain)
 {
     struct json_writer writer = {.out = request_body(request)};
     json_open_object(&writer);
@@ -114,34 +134,104 @@ static void answer_explanation(struct request *request, const struct explain *ex
         write_token(&writer, explain);
         if (explain->shown.data)
             write_session(&writer, explain);
+        const struct user_word word = {explain->frozen, explain->frozen_reason,
+                                       explain->frozen_until_s, explain->not_before_s};
         if (explain->user_known)
-            write_user(&writer, explain);
+            write_user(&writer, &word);
         json_member_string(&writer, "source", explain->from_cache ? TEXT("cache") : TEXT("redis"));
         json_member_bool(&writer, "stale", explain->from_cache);
         write_sources(&writer, explain);
     }
     json_close_object(&writer);
-    request_answer(request, 200, true);
+    return request_answer(request, 200, true);
 }
 
-static void finish_explain(struct operation *operation)
+static enum handled finish_explain(struct request *request, struct operation *operation)
 {
-    struct request *request = request_of(operation);
-    request_note(request, operation);
-    if (operation->err == ERR_OK)
-        answer_explanation(request, (const struct explain *)operation);
-    else
-        request_fail_operation(request, operation);
+    if (operation->out.err != ERR_OK)
+        return request_fail_operation(request, operation);
+    return answer_explanation(request, (const struct explain *)operation);
 }
 
-void handle_explain(struct request *request)
+/* --- a user as a whole --- */
+
+static enum handled answer_user(struct request *request, const struct list_devices *list)
+{
+    const struct user_word word = {list->frozen, list->frozen_reason, list->frozen_until_s,
+                                   list->not_before_s};
+    struct json_writer writer = {.out = request_body(request)};
+    json_open_object(&writer);
+    json_member_string(&writer, "kind", TEXT("user"));
+    write_owner(&writer, list->tenant, list->user_id);
+    write_user(&writer, &word);
+    json_name(&writer, "devices");
+    json_open_array(&writer);
+    for (size_t i = 0; i < list->count; i++)
+        write_listed(&writer, &list->sessions[i], false);
+    json_close_array(&writer);
+    write_ended(&writer, list);
+    json_close_object(&writer);
+    return request_answer(request, 200, true);
+}
+
+static enum handled finish_user(struct request *request, struct operation *operation)
+{
+    if (operation->out.err != ERR_OK)
+        return request_fail_operation(request, operation);
+    return answer_user(request, (const struct list_devices *)operation);
+}
+
+static enum handled explain_user(struct request *request, struct text tenant, struct text user_id)
+{
+    struct list_devices *list = arena_zalloc(&request->arena, sizeof(*list));
+    list->tenant = tenant;
+    list->user_id = user_id;
+    request_begin(request, &list->base, finish_user);
+    session_list(list);
+    return PENDING;
+}
+
+/* --- the call --- */
+
+static enum handled check_question(struct request *request, const struct explain_body *body)
+{
+    uint8_t id[SESSION_ID];
+    struct text fault = {0};
+    if (!body->token.data && !body->user_id.data)
+        fault = TEXT("\"token\" is missing, or \"user_id\", with or without \"session_id\"");
+    else if (body->token.data && (body->user_id.data || body->session_id.data))
+        fault = TEXT("\"token\" and \"user_id\" are two ways to ask; give one");
+    else if (body->session_id.data && !text_from_hex(id, SESSION_ID, body->session_id))
+        fault = TEXT("\"session_id\" must be " SESSION_MEANING);
+    return fault.data ? request_fail(request, ERR_BODY_INVALID, fault) : GO_ON;
+}
+
+/* A token speaks for itself where no tenant is named; a user does not. */
+static enum handled asked_tenant(struct request *request, const struct explain_body *body,
+                                 struct explain *explain)
+{
+    struct text named;
+    if (body_tenant(request, body->tenant, &named))
+        return ANSWERED;
+    if (body->token.data && !named.data)
+        return token_tenant(request, &explain->tenant, &explain->tenant_bound);
+    explain->tenant_bound = caller_is_bound(&request->caller);
+    return request_tenant(request, named, &explain->tenant);
+}
+
+enum handled handle_explain(struct request *request)
 {
     struct explain_body body = {0};
     struct explain *explain = arena_zalloc(&request->arena, sizeof(*explain));
-    if (!request_read_body(request, explain_fields, FIELD_COUNT(explain_fields), &body) ||
-        !token_tenant(request, &explain->tenant, &explain->tenant_bound))
-        return;
+    if (request_read_body(request, explain_fields, FIELD_COUNT(explain_fields), &body) ||
+        check_question(request, &body) || asked_tenant(request, &body, explain))
+        return ANSWERED;
+    if (body.user_id.data && !body.session_id.data)
+        return explain_user(request, explain->tenant, body.user_id);
     explain->token = body.token;
+    explain->user_id = body.user_id;
+    explain->session_id = body.session_id;
     request_begin(request, &explain->base, finish_explain);
     session_explain(explain);
+    return PENDING;
 }

@@ -5,12 +5,16 @@
 #include <stdio.h>
 
 #include "metrics.h"
+#include "ready.h"
 #include "request_private.h"
 #include "worker.h"
 
-enum {
-    PROGRESS_MS = 5000, /* a worker that has not turned its loop for so long hangs */
-    MOST_NODES = 64     /* of Redis, in the answer of /readyz */
+enum { MOST_NODES = 64 /* of Redis, in the answer of /readyz */ };
+
+static const char *const state_words[] = {
+    [READY_PASS] = "pass",
+    [READY_WARN] = "warn",
+    [READY_FAIL] = "fail",
 };
 
 static void begin_status(struct request *request, struct json_writer *writer, const char *status)
@@ -20,13 +24,13 @@ static void begin_status(struct request *request, struct json_writer *writer, co
     json_member_string(writer, "status", text_of(status));
 }
 
-void handle_livez(struct request *request)
+enum handled handle_livez(struct request *request)
 {
-    bool alive = http_server_alive(request->worker->server, PROGRESS_MS);
+    bool alive = http_server_alive(request->worker->server, WORKER_PROGRESS_MS);
     struct json_writer writer = {0};
     begin_status(request, &writer, alive ? "pass" : "fail");
     json_close_object(&writer);
-    request_answer(request, alive ? MHD_HTTP_OK : MHD_HTTP_SERVICE_UNAVAILABLE, true);
+    return request_answer(request, alive ? MHD_HTTP_OK : MHD_HTTP_SERVICE_UNAVAILABLE, true);
 }
 
 static void write_nodes(struct json_writer *writer, const struct store *store)
@@ -41,10 +45,9 @@ static void write_nodes(struct json_writer *writer, const struct store *store)
     json_name(writer, "nodes");
     json_open_array(writer);
     for (size_t i = 0; i < count; i++) {
-        char name[sizeof(nodes[i].host) + 8];
-        int length = snprintf(name, sizeof(name), "%s:%u", nodes[i].host, nodes[i].port);
+        char name[ADDRESS_TEXT_MAX];
         json_open_object(writer);
-        json_member_string(writer, "node", (struct text){name, (size_t)length});
+        json_member_string(writer, "node", address_print(nodes[i].host, nodes[i].port, name));
         json_member_string(writer, "breaker", breakers[nodes[i].breaker]);
         json_member_bool(writer, "watched", nodes[i].watched);
         json_close_object(writer);
@@ -91,54 +94,53 @@ static void write_alerts(struct json_writer *writer, const struct alerts_usage *
     json_close_object(writer);
 }
 
-static struct text pass_or(bool good, struct text otherwise)
+static void write_checks(struct json_writer *writer, const struct ready_check *checks, size_t count)
 {
-    return good ? TEXT("pass") : otherwise;
+    json_name(writer, "checks");
+    json_open_object(writer);
+    for (size_t i = 0; i < count; i++)
+        json_member_string(writer, checks[i].name, text_of(state_words[checks[i].state]));
+    json_close_object(writer);
+    json_name(writer, "why");
+    json_open_object(writer);
+    for (size_t i = 0; i < count; i++)
+        if (checks[i].state != READY_PASS)
+            json_member_string(writer, checks[i].name, text_of(checks[i].why));
+    json_close_object(writer);
 }
 
-/* Ready in an outage too: pulling every node for it would turn a degraded service off. */
-void handle_readyz(struct request *request)
+enum handled handle_readyz(struct request *request)
 {
     struct http_server *server = request->worker->server;
+    struct ready_check checks[READY_CHECKS_MAX];
+    size_t count = ready_look(server, checks);
+    enum ready_state worst = READY_PASS;
+    for (size_t i = 0; i < count; i++)
+        if (checks[i].state > worst)
+            worst = checks[i].state;
     struct store_health store;
     store_health(server->services.store, &store);
-    bool stopping = atomic_load(&server->draining);
-    bool progress = http_server_alive(server, PROGRESS_MS);
-    bool audit = audit_healthy(server->services.audit);
-    bool journal = journal_healthy(server->services.journal);
     struct alerts_usage alerts;
     alerts_usage(server->services.alerts, &alerts);
-    bool fail = stopping || !progress;
-    bool warn = !audit || !journal || !alerts.written || !alerts.delivered || !store.map_known ||
-                !store.serving;
 
     struct json_writer writer = {0};
-    begin_status(request, &writer, fail ? "fail" : warn ? "warn" : "pass");
-    json_name(&writer, "checks");
-    json_open_object(&writer);
-    json_member_string(&writer, "stopping", pass_or(!stopping, TEXT("fail")));
-    json_member_string(&writer, "workers", pass_or(progress, TEXT("fail")));
-    json_member_string(&writer, "audit", pass_or(audit, TEXT("warn")));
-    json_member_string(&writer, "journal", pass_or(journal, TEXT("warn")));
-    json_member_string(&writer, "alerts",
-                       pass_or(alerts.written && alerts.delivered, TEXT("warn")));
-    json_member_string(&writer, "store", pass_or(store.serving, TEXT("warn")));
-    json_member_string(&writer, "slot_map", pass_or(store.map_known, TEXT("warn")));
-    json_close_object(&writer);
+    begin_status(request, &writer, state_words[worst]);
+    write_checks(&writer, checks, count);
     write_store(&writer, server->services.store, &store);
     write_memory(&writer, &server->services);
     write_alerts(&writer, &alerts);
     json_close_object(&writer);
-    request_answer(request, fail ? MHD_HTTP_SERVICE_UNAVAILABLE : MHD_HTTP_OK, true);
+    return request_answer(request, worst == READY_FAIL ? MHD_HTTP_SERVICE_UNAVAILABLE : MHD_HTTP_OK,
+                          true);
 }
 
-void handle_metrics(struct request *request)
+enum handled handle_metrics(struct request *request)
 {
     metrics_print(request_body(request));
-    request_answer_as(request, MHD_HTTP_OK, "text/plain; version=0.0.4; charset=utf-8");
+    return request_answer_as(request, MHD_HTTP_OK, "text/plain; version=0.0.4; charset=utf-8");
 }
 
-void handle_version(struct request *request)
+enum handled handle_version(struct request *request)
 {
     struct json_writer writer = {.out = request_body(request)};
     json_open_object(&writer);
@@ -147,11 +149,11 @@ void handle_version(struct request *request)
     json_member_string(&writer, "revision", text_of(SESSIOND_REVISION));
     json_member_string(&writer, "node", text_of(request->worker->server->services.node_name));
     json_close_object(&writer);
-    request_answer(request, MHD_HTTP_OK, false);
+    return request_answer(request, MHD_HTTP_OK, false);
 }
 
 /* The `type` of every problem leads here. */
-void handle_problem(struct request *request)
+enum handled handle_problem(struct request *request)
 {
     for (unsigned i = ERR_OK + 1; i < ERR_COUNT; i++) {
         const char *code = err_code(i);
@@ -166,8 +168,7 @@ void handle_problem(struct request *request)
         if (err_retry_after(i) > 0)
             buffer_addf(page, "; try again after %u s", err_retry_after(i));
         buffer_add_literal(page, ".</p></body></html>\n");
-        request_answer_as(request, MHD_HTTP_OK, "text/html; charset=utf-8");
-        return;
+        return request_answer_as(request, MHD_HTTP_OK, "text/html; charset=utf-8");
     }
-    request_fail(request, ERR_NOT_FOUND, TEXT("There is no such error code"), (struct text){0});
+    return request_fail(request, ERR_NOT_FOUND, TEXT("There is no such error code"));
 }

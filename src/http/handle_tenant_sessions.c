@@ -16,15 +16,11 @@ static void write_user(struct json_writer *writer, const struct listed_user *use
     json_close_object(writer);
 }
 
-static void finish_page(struct operation *operation)
+static enum handled finish_page(struct request *request, struct operation *operation)
 {
-    struct request *request = request_of(operation);
     const struct list_tenant *list = (const struct list_tenant *)operation;
-    request_note(request, operation);
-    if (operation->err != ERR_OK) {
-        request_fail_operation(request, operation);
-        return;
-    }
+    if (operation->out.err != ERR_OK)
+        return request_fail_operation(request, operation);
     struct json_writer writer = {.out = request_body(request)};
     json_open_object(&writer);
     json_name(&writer, "users");
@@ -36,28 +32,27 @@ static void finish_page(struct operation *operation)
     json_member_int(&writer, "total_size", list->total);
     json_member_int(&writer, "total_error", list->total_error);
     json_close_object(&writer);
-    request_answer(request, 200, true);
+    return request_answer(request, 200, true);
 }
 
-static bool read_page_size(struct request *request, int64_t *ret)
+static enum handled read_page_size(struct request *request, int64_t *ret)
 {
     struct text given = request_query(request, "page_size");
     *ret = PAGE_SIZE;
     if (!given.data || text_to_int(given, 1, PAGE_SIZE_MAX, ret))
-        return true;
-    request_fail(
-        request, ERR_QUERY_INVALID,
-        arena_format(&request->arena, "\"page_size\" must be a number from 1 to %d", PAGE_SIZE_MAX),
-        (struct text){0});
-    return false;
+        return GO_ON;
+    return request_fail(request, ERR_QUERY_INVALID,
+                        arena_format(&request->arena, "\"page_size\" must be a number from 1 to %d",
+                                     PAGE_SIZE_MAX));
 }
 
-void handle_tenant_sessions(struct request *request)
+enum handled handle_tenant_sessions(struct request *request)
 {
     struct list_tenant *list = arena_zalloc(&request->arena, sizeof(*list));
-    if (!path_tenant(request, &list->tenant) || !read_page_size(request, &list->page_size))
-        return;
+    if (path_tenant(request, &list->tenant) || read_page_size(request, &list->page_size))
+        return ANSWERED;
     list->page_token = request_query(request, "page_token");
     request_begin(request, &list->base, finish_page);
     session_list_tenant(list);
+    return PENDING;
 }

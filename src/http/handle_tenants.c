@@ -2,66 +2,61 @@
 #include "handlers.h"
 #include "objects.h"
 
-static void finish_policy(struct operation *operation)
+static enum handled finish_policy(struct request *request, struct operation *operation)
 {
-    struct request *request = request_of(operation);
     const struct tenant_call *call = (const struct tenant_call *)operation;
-    request_note(request, operation);
-    if (operation->err == ERR_OK)
-        request_answer_tagged(request, call->policy, call->etag);
-    else
-        request_fail_operation(request, operation);
+    if (operation->out.err != ERR_OK)
+        return request_fail_operation(request, operation);
+    request->audit.changes = call->changes;
+    return request_answer_tagged(request, call->policy, call->etag);
 }
 
-bool path_tenant(struct request *request, struct text *ret)
+enum handled path_tenant(struct request *request, struct text *ret)
 {
     if (conf_is_name(request->parameters[0]))
         return request_tenant(request, request->parameters[0], ret);
-    request_fail(request, ERR_BAD_REQUEST, TEXT("\"tenant\" must match [a-z0-9][a-z0-9._-]{0,62}"),
-                 (struct text){0});
-    return false;
+    return request_fail(request, ERR_BAD_REQUEST,
+                        TEXT("\"tenant\" must match [a-z0-9][a-z0-9._-]{0,62}"));
 }
 
-/* NULL if the request was answered. */
-static struct tenant_call *begin_call(struct request *request, enum tenant_action action)
+/* `why`: of TENANT_END_ALL. */
+static enum handled begin(struct request *request, enum tenant_action action, struct text why,
+                          finish_fn *finish)
 {
     struct tenant_call *call = arena_zalloc(&request->arena, sizeof(*call));
+    if (path_tenant(request, &call->tenant) || request_condition(request, &call->if_match))
+        return ANSWERED;
     call->action = action;
     call->given = request->body;
     call->bound = caller_is_bound(&request->caller);
-    if (!path_tenant(request, &call->tenant) || !request_condition(request, &call->if_match))
-        return NULL;
-    request_begin(request, &call->base, finish_policy);
-    return call;
+    call->why = why;
+    request_begin(request, &call->base, finish);
+    session_tenant(call);
+    return PENDING;
 }
 
-static void run(struct request *request, enum tenant_action action)
+enum handled handle_policy(struct request *request)
 {
-    struct tenant_call *call = begin_call(request, action);
-    if (call)
-        session_tenant(call);
+    return begin(request, TENANT_SHOW, (struct text){0}, finish_policy);
 }
 
-void handle_policy(struct request *request)
+enum handled handle_set_policy(struct request *request)
 {
-    run(request, TENANT_SHOW);
+    if (request_demand_type(request, "application/json"))
+        return ANSWERED;
+    return begin(request, TENANT_PUT, (struct text){0}, finish_policy);
 }
 
-void handle_set_policy(struct request *request)
+enum handled handle_patch_policy(struct request *request)
 {
-    if (request_is_of_type(request, "application/json"))
-        run(request, TENANT_PUT);
+    if (request_demand_type(request, MERGE_PATCH))
+        return ANSWERED;
+    return begin(request, TENANT_PATCH, (struct text){0}, finish_policy);
 }
 
-void handle_patch_policy(struct request *request)
+enum handled handle_delete_policy(struct request *request)
 {
-    if (request_is_of_type(request, MERGE_PATCH))
-        run(request, TENANT_PATCH);
-}
-
-void handle_delete_policy(struct request *request)
-{
-    run(request, TENANT_DELETE);
+    return begin(request, TENANT_DELETE, (struct text){0}, finish_policy);
 }
 
 struct end_tenant_body {
@@ -72,18 +67,12 @@ static const struct json_field end_tenant_fields[] = {
     FIELD_REASON(struct end_tenant_body),
 };
 
-void handle_tenant_logout_all(struct request *request)
+enum handled handle_tenant_logout_all(struct request *request)
 {
     struct end_tenant_body body = {0};
     struct text why;
-    if (!request_read_body(request, end_tenant_fields, FIELD_COUNT(end_tenant_fields), &body) ||
-        !check_reason(request, body.reason, REASON_LOGGED_OUT, ERR_BODY_INVALID, &why))
-        return;
-    struct tenant_call *call = begin_call(request, TENANT_END_ALL);
-    if (!call)
-        return;
-    call->why = why;
-    call->base.done = finish_ended;
-    call->base.demand = demand_of(request, DEMAND_NONE, true);
-    session_tenant(call);
+    if (request_read_body(request, end_tenant_fields, FIELD_COUNT(end_tenant_fields), &body) ||
+        check_reason(request, body.reason, REASON_LOGGED_OUT, ERR_BODY_INVALID, &why))
+        return ANSWERED;
+    return begin(request, TENANT_END_ALL, why, finish_ended);
 }

@@ -1,61 +1,27 @@
-/* The handlers that the rows of routes.c name; one file for each resource. Each ends with exactly
- * one request_answer() or request_fail(), at once or later. */
+/* The handlers that the rows of tbl/routes.h name. */
 #pragma once
 
 struct operation;
 struct request;
 
-/* handle_sessions.c */
-void handle_login(struct request *request);
-/* Answers a login. */
-void finish_login(struct operation *operation);
-void handle_validate(struct request *request);
-void handle_service_validate(struct request *request);
-void handle_refresh(struct request *request);
-void handle_logout(struct request *request);
-void handle_logout_all(struct request *request);
-/* Answers an operation that ended sessions. */
-void finish_ended(struct operation *operation);
+/* The outcome of a request. Handlers return one of the last two: who forgets to answer does not
+ * compile, or fails the dispatcher's assert. Checks that handlers make return one of the first two,
+ * so `if (check() || another_check()) return ANSWERED;` goes on where nothing stands against it. */
+enum handled {
+    GO_ON,    /* nobody has answered yet */
+    ANSWERED, /* request_answer() or request_fail() was called */
+    PENDING   /* an operation was begun, whose end answers, or has answered */
+};
 
-/* handle_verify.c */
-void handle_verify(struct request *request);
+#define ROUTE(plane, method, path, handler, query, access, scope, body, rate, ends, user_needs, \
+              own_key_needs, event)                                                             \
+    enum handled handle_##handler(struct request *request);
+#include "tbl/routes.h"
 
-/* handle_devices.c */
-void handle_devices(struct request *request);
-void handle_kick(struct request *request);
-void handle_user_devices(struct request *request);
-void handle_user_kick(struct request *request);
-void handle_user_logout_all(struct request *request);
-
-/* handle_tenant_sessions.c */
-void handle_tenant_sessions(struct request *request);
-
-/* handle_attributes.c */
-void handle_attributes(struct request *request);
-void handle_put_attributes(struct request *request);
-void handle_patch_attributes(struct request *request);
-
-/* cors.c */
-void handle_preflight(struct request *request);
-
-/* handle_users.c */
-void handle_user(struct request *request);
-void handle_freeze(struct request *request);
-void handle_unfreeze(struct request *request);
-
-/* handle_explain.c */
-void handle_explain(struct request *request);
-
-/* handle_tenants.c */
-void handle_policy(struct request *request);
-void handle_set_policy(struct request *request);
-void handle_patch_policy(struct request *request);
-void handle_delete_policy(struct request *request);
-void handle_tenant_logout_all(struct request *request);
-
-/* handle_ops.c */
-void handle_livez(struct request *request);
-void handle_readyz(struct request *request);
-void handle_metrics(struct request *request);
-void handle_version(struct request *request);
-void handle_problem(struct request *request);
+/* Endings that calls of several files share (finish_fn): a login, ... */
+enum handled finish_login(struct request *request, struct operation *operation);
+/* ... an operation that ended sessions, ... */
+enum handled finish_ended(struct request *request, struct operation *operation);
+/* ... and a struct end_sessions that began with a token: if its session is over, so is the cookie
+ * that it came in. */
+enum handled finish_own_ended(struct request *request, struct operation *operation);

@@ -1,9 +1,14 @@
 /* When a line is queued, waited for, or counted as lost. */
 #include "ledger.h"
 
+#include <assert.h>
+
 #include "alarms.h"
 #include "answer.h"
+#include "callers.h"
+#include "clean.h"
 #include "clock.h"
+#include "container_of.h"
 #include "metrics.h"
 #include "worker.h"
 
@@ -16,17 +21,19 @@ static size_t metrics_row(const struct request *request)
 
 static bool is_audited(const struct request *request)
 {
-    return request->worker->producer != NULL && (request->route == NULL || request->route->audited);
+    return request->worker->lane != NULL;
 }
 
-/* Completes what handlers did not fill in. */
+/* Completes what handlers did not fill in. Any token of HTTP may stand for a method. */
 static void complete_record(struct request *request, unsigned status)
 {
+    enum { LONGEST_METHOD = 32 };
     struct audit_record *record = &request->audit;
+    assert(status >= 100 && status < 600);
     const struct caller *caller = &request->caller;
     record->event = request->route == NULL ? AUDIT_REFUSED : request->route->event;
     record->path = request->route == NULL ? TEXT("-") : text_of(request->route->path);
-    record->method = request->method;
+    record->method = text_clean(request->method, LONGEST_METHOD, &request->arena);
     record->wall_ms = request->wall_ms;
     record->duration_ns = clock_monotonic_ns() - request->begun_ns;
     record->status = status;
@@ -53,9 +60,29 @@ static struct text format_line(struct request *request)
     return buffer_text(line);
 }
 
-static bool write_line(struct request *request, struct audit_ticket *ticket)
+static bool write_line(struct request *request, enum audit_class class,
+                       struct commit_ticket *ticket)
 {
-    return audit_write(request->worker->producer, format_line(request), ticket);
+    return audit_write(request->worker->lane, class, format_line(request), ticket);
+}
+
+/* Neither waits for a place nor is refused for the lack of one: what gets no line is counted. */
+static void record_stranger(struct request *request)
+{
+    struct audit_lane *lane = request->worker->lane;
+    struct ip_address address;
+    bool known = ip_parse(request->audit.source_ip, &address);
+    if (!audit_admits_stranger(lane, known ? &address : NULL) ||
+        !write_line(request, AUDIT_CLASS_STRANGERS, NULL))
+        audit_count_stranger(lane, request->audit.wall_ms);
+}
+
+/* What was refused before its operation began, or for a token that was never issued, has changed
+ * nothing and needs no sync: strangers cannot make the disk busy. */
+static bool is_durable(const struct request *request)
+{
+    const struct operation *operation = request->operation;
+    return operation != NULL && !operation->out.forged && audit_event_durable(request->audit.event);
 }
 
 /* The last word on a request: counted, and free to leave. */
@@ -72,13 +99,13 @@ static void conclude_late(struct request *request)
 
 static void refuse_unrecorded(struct request *request)
 {
+    assert(request_is_answered(request));
     answer_problem(request, ERR_AUDIT_UNAVAILABLE, (struct text){0}, (struct text){0});
 }
 
-static void on_ticket(struct audit_ticket *ticket, bool written)
+static void on_ticket(struct commit_ticket *ticket, bool written)
 {
-    struct request_private *private =
-        (struct request_private *)((char *)ticket - offsetof(struct request_private, ticket));
+    struct request_private *private = container_of(ticket, struct request_private, ticket);
     if (!written)
         refuse_unrecorded(private->request);
     conclude_late(private->request);
@@ -89,6 +116,7 @@ static void wait_for_queue(struct request *request)
 {
     struct worker *worker = request->worker;
     enum { RETRY_MS = 5 };
+    assert(request_is_answered(request) && !is_durable(request));
     request->private->audit_deadline_ms = clock_monotonic_ms() + request->conf->audit_wait;
     request->private->next = worker->audit_waiting;
     worker->audit_waiting = request;
@@ -105,14 +133,17 @@ void ledger_record(struct request *request)
         return;
     }
     alarms_look(request);
-    /* What was refused before its operation began has changed nothing and needs no sync: strangers
-     * cannot make the disk busy. */
-    if (request->operation != NULL && audit_event_durable(request->audit.event)) {
-        private->ticket.done = on_ticket;
-        write_line(request, &private->ticket);
+    if (!callers_are_genuine(request)) {
+        record_stranger(request);
+        conclude(request, request->audit.duration_ns);
         return;
     }
-    if (write_line(request, NULL)) {
+    if (is_durable(request)) {
+        private->ticket.done = on_ticket;
+        write_line(request, AUDIT_CLASS_CHANGES, &private->ticket);
+        return;
+    }
+    if (write_line(request, AUDIT_CLASS_READS, NULL)) {
         conclude(request, request->audit.duration_ns);
         return;
     }
@@ -121,7 +152,7 @@ void ledger_record(struct request *request)
 
 static void give_up_waiting(struct request *request)
 {
-    audit_count_lost(request->worker->producer);
+    audit_count_lost(request->worker->lane);
     if (request->conf->audit_overflow == AUDIT_REFUSE)
         refuse_unrecorded(request);
     conclude_late(request);
@@ -135,7 +166,7 @@ void ledger_retry(struct worker *worker)
     while (waiting != NULL) {
         struct request *request = waiting;
         waiting = request->private->next;
-        if (write_line(request, NULL)) {
+        if (write_line(request, AUDIT_CLASS_READS, NULL)) {
             conclude_late(request);
         } else if (now_ms >= request->private->audit_deadline_ms) {
             give_up_waiting(request);
@@ -177,6 +208,7 @@ static struct text name_end(const struct request *request, unsigned *status)
 
 void ledger_record_unanswered(struct request *request, unsigned status)
 {
+    assert(!request_is_answered(request) && request->private->awaited == 0);
     struct text reason = name_end(request, &status);
     if (request->audit.reason.data == NULL)
         request->audit.reason = reason;
@@ -185,6 +217,10 @@ void ledger_record_unanswered(struct request *request, unsigned status)
         request->wall_ms = clock_wall_ms();
     complete_record(request, status);
     metrics_request(metrics_row(request), status, request->audit.duration_ns);
-    if (is_audited(request) && !write_line(request, NULL))
-        audit_count_lost(request->worker->producer);
+    if (!is_audited(request))
+        return;
+    if (!callers_are_genuine(request))
+        record_stranger(request);
+    else if (!write_line(request, AUDIT_CLASS_READS, NULL))
+        audit_count_lost(request->worker->lane);
 }

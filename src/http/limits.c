@@ -20,7 +20,7 @@ struct counted_address {
 struct limits {
     pthread_mutex_t lock;
     int64_t total, most_total, most_per_address;
-    uint64_t seed; /* so that nobody can choose addresses that share a bucket */
+    uint8_t key[CRYPTO_TABLE_KEY]; /* so that nobody can choose addresses that share a bucket */
     struct counted_address *buckets[BUCKETS];
 };
 
@@ -28,8 +28,7 @@ struct limits *limits_create(void)
 {
     struct limits *limits = xcalloc(1, sizeof(*limits));
     pthread_mutex_init(&limits->lock, NULL);
-    crypto_random(&limits->seed, sizeof(limits->seed));
-    limits->seed |= 1;
+    crypto_random(limits->key, sizeof(limits->key));
     return limits;
 }
 
@@ -54,11 +53,7 @@ void limits_set(struct limits *limits, int64_t total, int64_t per_address)
 
 static size_t bucket_of(const struct limits *limits, const struct ip_address *address)
 {
-    uint64_t halves[2];
-    memcpy(halves, address->bytes, sizeof(halves));
-    uint64_t hash = (halves[0] ^ limits->seed) * UINT64_C(0x9e3779b97f4a7c15);
-    hash = (hash ^ (hash >> 29) ^ halves[1]) * (limits->seed | 1);
-    return (size_t)((hash ^ (hash >> 32)) % BUCKETS);
+    return crypto_table_hash(limits->key, address->bytes, sizeof(address->bytes)) % BUCKETS;
 }
 
 /* The place where the address is, or would be, linked. */
@@ -72,10 +67,11 @@ static struct counted_address **find(struct limits *limits, const struct ip_addr
 
 static bool take_of_address(struct limits *limits, const struct ip_address *address)
 {
-    struct counted_address **link = find(limits, address);
+    const struct ip_address client = ip_client(address);
+    struct counted_address **link = find(limits, &client);
     if (*link == NULL) {
         struct counted_address *counted = xcalloc(1, sizeof(*counted));
-        counted->address = *address;
+        counted->address = client;
         *link = counted;
     }
     if ((*link)->count >= limits->most_per_address)
@@ -101,7 +97,8 @@ void limits_give_back(struct limits *limits, const struct ip_address *address)
     assert(limits->total > 0);
     limits->total--;
     if (address != NULL) {
-        struct counted_address **link = find(limits, address);
+        const struct ip_address client = ip_client(address);
+        struct counted_address **link = find(limits, &client);
         struct counted_address *counted = *link;
         assert(counted != NULL && counted->count > 0);
         if (--counted->count == 0) {

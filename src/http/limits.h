@@ -1,5 +1,6 @@
-/* How many connections are open, in all and from each address. Shared by the acceptor, which takes
- * places, and the workers, which give them back; one lock, never held across I/O. */
+/* How many connections are open, in all and from each address, or each /64 in IPv6. Shared by the
+ * acceptor, which takes places, and the workers, which give them back; one lock, never held across
+ * I/O. */
 #pragma once
 
 #include "address.h"

@@ -1,6 +1,7 @@
 /* Opening and closing the sockets. */
 #include "listeners.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <netdb.h>
@@ -16,9 +17,12 @@
 #include "address.h"
 #include "memory.h"
 
-static void add(struct listeners *listeners, int fd, enum plane plane, char *unix_path)
+static struct listener *add(struct listeners *listeners, int fd, enum plane plane)
 {
-    listeners->items[listeners->count++] = (struct listener){fd, plane, unix_path};
+    assert(fd >= 0 && listeners->count < MOST_LISTENERS);
+    struct listener *listener = &listeners->items[listeners->count++];
+    *listener = (struct listener){.fd = fd, .plane = plane};
+    return listener;
 }
 
 static bool fail(struct buffer *error, const char *what, const char *why)
@@ -27,27 +31,65 @@ static bool fail(struct buffer *error, const char *what, const char *why)
     return false;
 }
 
+/* --- of systemd --- */
+
+static bool is_of(int fd, int type, int listening)
+{
+    return sd_is_socket(fd, AF_UNSPEC, type, listening) > 0;
+}
+
+/* What is wrong with a descriptor under this name, NULL if nothing is: one that cannot be accepted
+ * from would only keep the acceptor busy. */
+static const char *complaint_about(int fd, const char *name)
+{
+    struct sockaddr_storage peer;
+    socklen_t length = sizeof(peer);
+    if (strcmp(name, "ops") != 0 && strcmp(name, "http") != 0 && strcmp(name, "unix") != 0)
+        return "must be named http, unix or ops";
+    if (!is_of(fd, 0, -1))
+        return sd_is_fifo(fd, NULL) > 0 ? "is a pipe, not a socket" : "is not a socket";
+    if (!is_of(fd, SOCK_STREAM, -1))
+        return is_of(fd, SOCK_DGRAM, -1) ? "is a datagram socket" : "is not a stream socket";
+    if (!is_of(fd, SOCK_STREAM, 1)) {
+        bool connected = getpeername(fd, (struct sockaddr *)&peer, &length) == 0;
+        return connected ? "is a connection (the unit needs Accept=no)" : "does not listen";
+    }
+    bool familiar = sd_is_socket(fd, AF_INET, 0, -1) > 0 || sd_is_socket(fd, AF_INET6, 0, -1) > 0 ||
+                    sd_is_socket(fd, AF_UNIX, 0, -1) > 0;
+    return familiar ? NULL : "is neither of IPv4 nor of IPv6 nor a Unix socket";
+}
+
+static bool take_inherited(struct listeners *listeners, int fd, const char *name,
+                           struct buffer *error)
+{
+    const char *complaint = complaint_about(fd, name);
+    if (complaint == NULL && listeners->count == MOST_LISTENERS)
+        complaint = "is one too many";
+    if (complaint == NULL && fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK) != 0)
+        complaint = strerror(errno);
+    if (complaint != NULL) {
+        buffer_addf(error, "descriptor %d of systemd, named %s, %s\n", fd, name, complaint);
+        return false;
+    }
+    add(listeners, fd, strcmp(name, "ops") == 0 ? PLANE_OPS : PLANE_MAIN);
+    return true;
+}
+
 /* Takes over the sockets that systemd opened, by their names. */
 static bool inherit(struct listeners *listeners, struct buffer *error)
 {
     char **names = NULL;
     int count = sd_listen_fds_with_names(1, &names);
-    bool good = true;
+    bool good = count >= 0 || fail(error, "the sockets of systemd", strerror(-count));
     for (int i = 0; i < count; i++) {
-        int fd = SD_LISTEN_FDS_START + i;
-        bool ops = strcmp(names[i], "ops") == 0;
-        bool known = ops || strcmp(names[i], "http") == 0 || strcmp(names[i], "unix") == 0;
-        if (!known || listeners->count == MOST_LISTENERS)
-            good = fail(error, names[i], "a socket of systemd must be named http, unix or ops");
-        else if (fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK) != 0)
-            good = fail(error, names[i], strerror(errno));
-        else
-            add(listeners, fd, ops ? PLANE_OPS : PLANE_MAIN, NULL);
+        good = take_inherited(listeners, SD_LISTEN_FDS_START + i, names[i], error) && good;
         free(names[i]);
     }
     free(names);
     return good;
 }
+
+/* --- our own --- */
 
 static int bind_and_listen(const struct sockaddr *address, socklen_t length)
 {
@@ -89,7 +131,7 @@ static bool open_tcp(struct listeners *listeners, const char *endpoint, enum pla
     freeaddrinfo(found);
     if (fd < 0)
         return fail(error, endpoint, strerror(reason));
-    add(listeners, fd, plane, NULL);
+    add(listeners, fd, plane);
     return true;
 }
 
@@ -122,12 +164,16 @@ static bool open_unix(struct listeners *listeners, const char *path, struct buff
     umask(mask);
     if (fd < 0)
         return fail(error, path, strerror(reason));
-    if (chmod(path, 0660) != 0) {
+    struct stat status;
+    if (chmod(path, 0660) != 0 || lstat(path, &status) != 0) {
         fail(error, path, strerror(errno));
         close(fd);
         return false;
     }
-    add(listeners, fd, PLANE_MAIN, xstrdup(path));
+    struct listener *listener = add(listeners, fd, PLANE_MAIN);
+    listener->unix_path = xstrdup(path);
+    listener->device = status.st_dev;
+    listener->inode = status.st_ino;
     return true;
 }
 
@@ -166,6 +212,19 @@ bool listeners_open(struct listeners *listeners, const struct conf *conf, struct
     return false;
 }
 
+/* Another process may have made a socket of this name since. While ours is open it is not taken for
+ * left over, and no other file gets its inode: only then the comparison means something. */
+static void remove_path(struct listener *listener)
+{
+    struct stat status;
+    if (listener->unix_path == NULL)
+        return;
+    if (lstat(listener->unix_path, &status) == 0 && status.st_dev == listener->device &&
+        status.st_ino == listener->inode)
+        unlink(listener->unix_path);
+    free(listener->unix_path);
+}
+
 void listeners_close(struct listeners *listeners, enum plane plane)
 {
     size_t kept = 0;
@@ -175,11 +234,8 @@ void listeners_close(struct listeners *listeners, enum plane plane)
             listeners->items[kept++] = *listener;
             continue;
         }
+        remove_path(listener);
         close(listener->fd);
-        if (listener->unix_path != NULL) {
-            unlink(listener->unix_path);
-            free(listener->unix_path);
-        }
     }
     listeners->count = kept;
 }

@@ -5,8 +5,6 @@
 #include <string.h>
 #include <strings.h>
 
-enum { MOST_ROUTES = 64 };
-
 /* What a row's path demands, read once: most rows are refused by comparing two numbers. */
 static struct pattern {
     size_t length;  /* of the template */

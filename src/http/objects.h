@@ -4,11 +4,9 @@
 #include "request.h"
 
 /* Largest values of what callers send, in bytes. */
-#define USER_ID_MAX     128
 #define DEVICE_TEXT_MAX 128
 #define FINGERPRINT_MAX 256
 #define USER_AGENT_MAX  512
-#define ADDRESS_MAX     45
 #define ROLES_MAX       32
 
 /* A row of json_read()'s table. */
@@ -23,23 +21,29 @@
         .name = (label), .kind = JSON_TEXT, .offset = offsetof(type, member), .minimum = (least), \
         .maximum = (most), .meaning = (words)                                                     \
     }
-#define FIELD_ADDRESS(type) FIELD_TEXT(type, ip, "ip", 2, ADDRESS_MAX, ADDRESS_MEANING)
+/* Read by told_address(): what is no address is no reason to refuse. */
+#define FIELD_ADDRESS(type)                                                                \
+    {                                                                                      \
+        .name = "ip", .kind = JSON_DECORATION, .offset = offsetof(type, ip), .minimum = 1, \
+        .maximum = INT32_MAX, .meaning = "an IPv4 or IPv6 address"                         \
+    }
 #define FIELD_REASON(type)  FIELD_TEXT(type, reason, "reason", 1, 32, REASON_MEANING)
-#define ADDRESS_MEANING     "an IPv4 or IPv6 address"
 #define REASON_MEANING      "1 to 32 characters of a-z and _"
 #define SESSION_MEANING     "a session id, 16 hexadecimal digits"
 #define TENANT_MEANING      "a text that matches [a-z0-9][a-z0-9._-]{0,62}"
 #define FIELD_COUNT(fields) (sizeof(fields) / sizeof((fields)[0]))
 
 /* *session*: an accepted validation. */
-void answer_session(struct request *request, const struct validate *validate);
+MUST_CHECK enum handled answer_session(struct request *request, const struct validate *validate);
 /* An entry of *devices*; `current` is told to the holder of a token. */
 void write_listed(struct json_writer *writer, const struct listed_session *session,
                   bool tells_current);
+/* `"sessions":[…]` of those that ended, as a member. */
+void write_ended(struct json_writer *writer, const struct list_devices *list);
 /* *devices*. */
-void answer_devices(struct request *request, const struct list_devices *list);
+MUST_CHECK enum handled answer_devices(struct request *request, const struct list_devices *list);
 /* *ended*: 200, or 202 while the change is only in the journal. */
-void answer_ended(struct request *request, const struct operation *operation);
+MUST_CHECK enum handled answer_ended(struct request *request, const struct operation *operation);
 
 /* A new pair, after login, verification or refresh. */
 struct pair {
@@ -50,8 +54,8 @@ struct pair {
     size_t replaced_count;
     bool cookie; /* the answer sets the session cookie */
 };
-void answer_pair(struct request *request, unsigned status, const struct operation *operation,
-                 const struct pair *pair);
+MUST_CHECK enum handled answer_pair(struct request *request, unsigned status,
+                                    const struct operation *operation, const struct pair *pair);
 
 /* How to go on after ERR_VERIFICATION_REQUIRED or ERR_STEP_UP_REQUIRED, as members; nothing if the
  * operation has no challenge. The code, `otp` (a problem has a `code` of its own), is for services
@@ -63,22 +67,27 @@ void write_challenge(struct json_writer *writer, const struct request *request,
 void write_sessions(struct json_writer *writer, const char *name,
                     const struct replaced_session *sessions, size_t count);
 
+/* --- checks: GO_ON, or ANSWERED with the refusal (request.h) --- */
+
 /* Which tenant a presented token must be of: a bound key's own; what a "*" key's query names;
- * nobody's for a user. False if the request was answered. */
-bool token_tenant(struct request *request, struct text *tenant, bool *bound);
-/* The user that the path names, within the key's tenant. False if the request was answered. */
-bool named_user(struct request *request, struct text *tenant, struct text *user_id);
-/* The tenant that the path names, if the key may speak for it. False if the request was answered.
- */
-bool path_tenant(struct request *request, struct text *ret);
-/* True if absent or an IP address; otherwise answers 400. */
-bool check_address(struct request *request, struct text address);
-/* True unless a cookie is wanted that no call would take; otherwise answers 400. */
-bool check_cookie(struct request *request, bool wanted);
-/* Reason word of api.md, [a-z_]{1,32}; absent becomes `otherwise`; others are answered with
- * `refusal`, which says whether query or body is wrong. */
-bool check_reason(struct request *request, struct text given, const char *otherwise,
-                  enum err refusal, struct text *ret);
-/* What the tenant's policy must allow for a caller: users what self_service names; the tenant's own
- * keys to end sessions, where `ends` says that the call does; keys of all tenants nothing. */
-enum demand demand_of(const struct request *request, enum demand self_service, bool ends);
+ * nobody's for a user. */
+MUST_CHECK enum handled token_tenant(struct request *request, struct text *tenant, bool *bound);
+/* The tenant that the body or the query names, in both the same; absent if neither does. */
+MUST_CHECK enum handled body_tenant(struct request *request, struct text in_body, struct text *ret);
+/* The user that the path names, within the key's tenant. */
+MUST_CHECK enum handled named_user(struct request *request, struct text *tenant,
+                                   struct text *user_id);
+/* The tenant that the path names, if the key may speak for it. */
+MUST_CHECK enum handled path_tenant(struct request *request, struct text *ret);
+/* Not if a cookie is wanted that no call would take: 400. */
+MUST_CHECK enum handled check_cookie(struct request *request, bool wanted);
+/* Reason word of api.md, [a-z_]{1,32} and none of the service's own; absent becomes `otherwise`;
+ * others are answered with `refusal`, which says whether query or body is wrong. */
+MUST_CHECK enum handled check_reason(struct request *request, struct text given,
+                                     const char *otherwise, enum err refusal, struct text *ret);
+
+/* The address that a body told, in its canonical spelling: absent if it cannot be read, which the
+ * audit line notes (proxies_read()). */
+struct text told_address(struct request *request, struct text told);
+/* Notes for the audit line that an address could not be read. */
+void note_unreadable_address(struct request *request, struct text told);

@@ -9,9 +9,12 @@
 void proxies_load(struct proxies *proxies, const struct conf_list *list)
 {
     proxies->count = 0;
+    proxies->local = false;
     proxies->networks = list->count == 0 ? NULL : xcalloc(list->count, sizeof(*proxies->networks));
     for (size_t i = 0; i < list->count; i++) {
-        if (ip_network_parse(text_of(list->items[i]), &proxies->networks[proxies->count])) {
+        if (text_equal(text_of(list->items[i]), TEXT(PROXY_UNIX))) {
+            proxies->local = true;
+        } else if (ip_network_parse(text_of(list->items[i]), &proxies->networks[proxies->count])) {
             proxies->count++;
         } else {
             char quoted[64];
@@ -29,35 +32,44 @@ void proxies_free(struct proxies *proxies)
 
 bool proxies_include(const struct proxies *proxies, const struct ip_address *address)
 {
+    if (address->family == AF_UNSPEC)
+        return proxies->local;
     for (size_t i = 0; i < proxies->count; i++)
         if (ip_network_contains(&proxies->networks[i], address))
             return true;
     return false;
 }
 
-/* Cuts the last element off a comma-separated list. */
-static struct text take_last_hop(struct text *list)
+/* Cuts the last element off a comma-separated list; an empty one is none (RFC 9110, section 5.6.1).
+ * False if there is no other. */
+static bool take_last_hop(struct text *list, struct text *ret)
 {
-    size_t begin = list->length;
-    while (begin > 0 && list->data[begin - 1] != ',')
-        begin--;
-    struct text hop = {list->data + begin, list->length - begin};
-    list->length = begin == 0 ? 0 : begin - 1;
-    return text_trim(hop);
+    do {
+        size_t begin = list->length;
+        while (begin > 0 && list->data[begin - 1] != ',')
+            begin--;
+        *ret = text_trim((struct text){list->data + begin, list->length - begin});
+        list->length = begin == 0 ? 0 : begin - 1;
+    } while (ret->length == 0 && list->length > 0);
+    return ret->length > 0;
 }
 
-/* An address alone, as RFC 7239 (section 6) writes an IPv6 one, or either with a port. */
-static bool read_hop(struct text hop, struct ip_address *ret)
+/* Walks from the right up to the first hop that is not trusted, or the last of all. *client is left
+ * alone if there is none. False, with the hop in *odd, if one cannot be read. */
+static bool walk(const struct proxies *proxies, struct text list, struct ip_address *client,
+                 struct text *odd)
 {
-    char host[ADDRESS_HOST_MAX];
-    uint16_t port;
-    if (ip_parse(hop, ret))
-        return true;
-    bool in_brackets = hop.length > 2 && hop.data[0] == '[' && hop.data[hop.length - 1] == ']';
-    if (in_brackets)
-        return memchr(hop.data, ':', hop.length) &&
-               ip_parse((struct text){hop.data + 1, hop.length - 2}, ret);
-    return address_split(hop, host, &port) && ip_parse(text_of(host), ret);
+    struct text hop;
+    *odd = (struct text){0};
+    while (take_last_hop(&list, &hop)) {
+        if (!ip_read(hop, client)) {
+            *odd = hop;
+            return false;
+        }
+        if (!proxies_include(proxies, client))
+            return true;
+    }
+    return true;
 }
 
 struct ip_address proxies_unwrap(const struct proxies *proxies, const struct ip_address *peer,
@@ -65,12 +77,14 @@ struct ip_address proxies_unwrap(const struct proxies *proxies, const struct ip_
 {
     struct ip_address client = *peer;
     *odd = (struct text){0};
-    while (forwarded_for.length > 0 && proxies_include(proxies, &client)) {
-        struct text hop = take_last_hop(&forwarded_for);
-        if (!read_hop(hop, &client)) {
-            *odd = hop;
-            return *peer;
-        }
-    }
-    return client;
+    if (!proxies_include(proxies, peer) || walk(proxies, forwarded_for, &client, odd))
+        return client;
+    return *peer;
+}
+
+bool proxies_read(const struct proxies *proxies, struct text told, struct ip_address *ret)
+{
+    struct text odd;
+    *ret = (struct ip_address){.family = AF_UNSPEC};
+    return walk(proxies, told, ret, &odd) && ret->family != AF_UNSPEC;
 }

@@ -17,6 +17,8 @@
 enum { TENANT_CELLS = 65536, USER_CELLS = 262144, LOGIN_CELLS = 262144, ADDRESS_CELLS = 65536 };
 enum { SECOND_MS = 1000, MINUTE_MS = 60000 };
 /* What one user may take of his tenant's rate, and what he may at least. */
+/* Calls that end sessions, with the tokens of one: far more than anybody has sessions to end. */
+enum { ENDS_PER_SECOND = 10, ENDS_BURST = 100 };
 enum { USERS_PART = 10, USER_LEAST_PER_SECOND = 1, USER_LEAST_BURST = 10 };
 
 /* Tables of their own, so that no crowd of addresses or users drives out a tenant. */
@@ -40,6 +42,8 @@ static const struct {
                    "Too many wrong service keys came from this address"},
     [RATE_TOKENS] = {"forged-tokens", METRIC_LIMITED_TOKENS,
                      "Too many tokens that were never issued came from this address"},
+    [RATE_ENDS] = {"ends", METRIC_LIMITED_CALLS,
+                   "Too many calls that end sessions came with tokens of this session"},
 };
 
 struct rates *rates_create(void)
@@ -76,6 +80,7 @@ static bool count(struct request *request, struct ratelimit *limit, enum rate_ki
 {
     struct request_private *private = request->private;
     assert(private->counted_count < MOST_COUNTED);
+    assert(rate.count > 0 && rate.burst > 0 && rate.per_ms > 0 && name.length > 0);
     struct counted *counted = &private->counted[private->counted_count++];
     counted->kind = kind;
     counted->verdict = ratelimit_take(limit, name.data, name.length, rate, clock_monotonic_ns());
@@ -90,13 +95,13 @@ static struct text refusal_of(const struct request *request)
 {
     const struct request_private *private = request->private;
     assert(private->counted_count > 0);
+    assert(!private->counted[private->counted_count - 1].verdict.allowed);
     return text_of(kinds[private->counted[private->counted_count - 1].kind].refusal);
 }
 
-static bool fail(struct request *request)
+static enum handled go_on_if(bool within, struct request *request)
 {
-    request_fail(request, ERR_RATE_LIMITED, refusal_of(request), (struct text){0});
-    return false;
+    return within ? GO_ON : request_fail(request, ERR_RATE_LIMITED, refusal_of(request));
 }
 
 /* --- tenants --- */
@@ -136,6 +141,7 @@ static bool count_tenant(struct request *request, enum rate_kind kind,
     uint8_t name[TENANT_TAG + 1];
     memcpy(name, tag, TENANT_TAG);
     name[TENANT_TAG] = (uint8_t)kind;
+    assert(!request->private->tenant_counted && policy->requests_per_second > 0);
     request->private->tenant_counted = true;
     bool within = count(request, rates_of(request)->tenants, kind,
                         (struct text){(const char *)name, sizeof(name)}, rate);
@@ -186,28 +192,37 @@ static bool is_token_within(struct request *request, enum token_kind kind, struc
                : count_user(request, &token.owner, &policy);
 }
 
-/* What was taken over must be ended, however busy whoever took it keeps the tenant. */
-static bool is_ending(const struct request *request)
+/* Each of these calls is durable, so whoever presents one token over and over has a bound of his
+ * own: by the session, so that others of the user's are not concerned. It is told only when it is
+ * reached. */
+static bool is_end_within(struct request *request)
 {
-    switch (request->route->event) {
-    case AUDIT_KICK:
-    case AUDIT_LOGOUT:
-    case AUDIT_LOGOUT_ALL:
-    case AUDIT_FREEZE:
-    case AUDIT_TENANT_LOGOUT_ALL:
+    struct token token;
+    struct text presented = request->caller.token;
+    bool genuine = token_read(keyring_of(request), TOKEN_ACCESS, presented, &token) ||
+                   token_read(keyring_of(request), TOKEN_REFRESH, presented, &token);
+    crypto_wipe(token.secret, sizeof(token.secret));
+    if (!genuine)
         return true;
-    default:
+    uint8_t name[sizeof(token.owner) + SESSION_ID];
+    memcpy(name, &token.owner, sizeof(token.owner));
+    memcpy(name + sizeof(token.owner), token.session_id, SESSION_ID);
+    struct rate rate = {ENDS_PER_SECOND, SECOND_MS, ENDS_BURST};
+    if (!count(request, rates_of(request)->users, RATE_ENDS,
+               (struct text){(const char *)name, sizeof(name)}, rate))
         return false;
-    }
+    request->private->counted_count--;
+    return true;
 }
 
 enum err rates_admit_caller(struct request *request, struct text *detail)
 {
+    assert(request->route->rate != RATED_NOBODY || request->caller.kind == CALLER_NOBODY);
     const struct caller *caller = &request->caller;
     bool within = true;
-    if (is_ending(request))
-        return ERR_OK;
-    if (caller->kind == CALLER_USER)
+    if (request->route->rate == RATED_ENDING)
+        within = caller->kind != CALLER_USER || is_end_within(request);
+    else if (caller->kind == CALLER_USER)
         within = is_token_within(request, TOKEN_ACCESS, caller->token);
     else if (caller_is_bound(caller))
         within = is_tenant_within(request, text_of(caller->key->tenant));
@@ -217,43 +232,40 @@ enum err rates_admit_caller(struct request *request, struct text *detail)
     return ERR_RATE_LIMITED;
 }
 
-/* Operators who change a tenant's policy, its rate perhaps, are not the tenant. */
-static bool is_operators(const struct request *request)
+/* Was it asked before, or is it not asked of calls of this class? A bound key was judged by its own
+ * tenant, whoever's tokens it presents. */
+static bool is_admitted(const struct request *request)
 {
-    return request->route->scope == SCOPE_POLICY;
+    return request->private->tenant_counted || request->route->rate != RATED_TENANT ||
+           caller_is_bound(&request->caller);
 }
 
-bool rates_admit_tenant(struct request *request, struct text tenant)
+enum handled rates_admit_tenant(struct request *request, struct text tenant)
 {
-    return request->private->tenant_counted || is_ending(request) ||
-           caller_is_bound(&request->caller) || is_operators(request) ||
-           is_tenant_within(request, tenant) || fail(request);
+    return go_on_if(is_admitted(request) || is_tenant_within(request, tenant), request);
 }
 
-bool rates_admit_token(struct request *request, enum token_kind kind, struct text token)
+enum handled rates_admit_token(struct request *request, enum token_kind kind, struct text token)
 {
-    /* A bound key is judged by its own tenant only, whoever's tokens it presents. */
-    if (caller_is_bound(&request->caller))
-        return true;
-    return request->private->tenant_counted || is_ending(request) ||
-           is_token_within(request, kind, token) || fail(request);
+    return go_on_if(is_admitted(request) || is_token_within(request, kind, token), request);
 }
 
-bool rates_admit_login(struct request *request, struct text tenant, struct text user_id)
+enum handled rates_admit_login(struct request *request, struct text tenant, struct text user_id)
 {
+    assert(tenant.length > 0 && user_id.length > 0);
     struct policy policy;
     const uint8_t *tag = tag_of(request, tenant);
     find_policy(request, tag, &policy);
     int64_t most = policy.logins_per_user_per_minute;
     if (most == 0)
-        return true;
+        return GO_ON;
     struct buffer name = {0};
     buffer_add(&name, tag, TENANT_TAG);
     buffer_add_text(&name, user_id);
     struct rate rate = {most, MINUTE_MS, most};
     bool within = count(request, rates_of(request)->logins, RATE_LOGINS, buffer_text(&name), rate);
     buffer_free(&name);
-    return within || fail(request);
+    return go_on_if(within, request);
 }
 
 /* --- addresses --- */
@@ -287,12 +299,12 @@ enum err rates_note_wrong_key(struct request *request, struct text *detail)
     return ERR_RATE_LIMITED;
 }
 
-bool rates_note_forged_token(struct request *request, struct text ip)
+enum handled rates_note_forged_token(struct request *request, struct text ip)
 {
     struct text address = request->caller.kind == CALLER_SERVICE ? ip : request->caller.address;
-    return is_address_within(request, RATE_TOKENS, address,
-                             request->conf->limits_forged_tokens_per_minute) ||
-           fail(request);
+    return go_on_if(is_address_within(request, RATE_TOKENS, address,
+                                      request->conf->limits_forged_tokens_per_minute),
+                    request);
 }
 
 /* --- telling --- */
@@ -305,10 +317,10 @@ static int64_t to_seconds(int64_t ms)
 void rates_add_headers(struct MHD_Response *response, const struct request *request)
 {
     const struct request_private *private = request->private;
-    char policy[128], state[128];
-    size_t policy_length = 0, state_length = 0;
     if (private->counted_count == 0)
         return;
+    char policy[128], state[128];
+    size_t policy_length = 0, state_length = 0;
     for (size_t i = 0; i < private->counted_count; i++) {
         const struct counted *counted = &private->counted[i];
         const char *name = kinds[counted->kind].name, *comma = i > 0 ? ", " : "";

@@ -2,7 +2,7 @@
  *
  * Life: created when the request line is read (URI log callback), guarded and routed when the
  * headers are complete, authenticated, its body collected, then handed to the route's handler,
- * once. The handler answers at once or later from a callback on the same loop. The audit line is
+ * once. The handler answers, or begins an operation whose end answers. The audit line is
  * made when the answer is, in one place; for durable events the answer waits for it. All texts lie
  * in the request's own memory: if the client leaves meanwhile, the operation comes to its end and
  * is put on record without it. The memory stays until the loop's turn in which the request ended is
@@ -17,6 +17,7 @@
 #include "json.h"
 #include "memory.h"
 #include "session.h"
+#include "handlers.h"
 #include "routes.h"
 
 enum caller_kind { CALLER_NOBODY, CALLER_SERVICE, CALLER_USER };
@@ -29,6 +30,7 @@ struct caller {
     struct text
         token;      /* presented sa_ token: Authorization of a user, X-Session-Token of a service */
     bool by_cookie; /* the token came in the session cookie */
+    bool wrong_key; /* what was presented as a service key is none */
     struct text address; /* the user's own address as far as the connection tells (trusted proxies
                             unwrapped) */
     struct text peer;    /* the connection's address; "unix" for a Unix socket */
@@ -62,48 +64,51 @@ struct request {
 /* A service with a key of one tenant. */
 bool caller_is_bound(const struct caller *caller);
 
-/* Session operations: sets context, arena, conf, times, actor; request_of() finds
- * the request again when `done` is called. `operation` is the first member of an object that the
- * handler allocated in the arena. */
-void request_begin(struct request *request, struct operation *operation,
-                   void (*done)(struct operation *operation));
-struct request *request_of(const struct operation *operation);
+/* Answers an operation that came to its end, well or not; its facts are in the audit record. */
+typedef enum handled finish_fn(struct request *request, struct operation *operation);
+/* Sets what operations have from their caller: context, arena, conf, times, actor, demand. When it
+ * is done `finish` answers. `operation` is the first member of an object that the handler allocated
+ * in the arena. The handler then begins it and returns PENDING. */
+void request_begin(struct request *request, struct operation *operation, finish_fn *finish);
 
 /* Where the handler writes the answer's body: a buffer of the request, initially empty. */
 struct buffer *request_body(struct request *request);
 /* Adds a header to the answer; name is a literal, value is copied. Values with control bytes are
  * refused by assert. */
 void request_header(struct request *request, const char *name, struct text value);
-/* Answers with what is in request_body(), as application/json. Tokens in the answer: pass no_store.
- * Exactly one of request_answer and request_fail is called, once. */
-void request_answer(struct request *request, unsigned status, bool no_store);
-/* Answers 200 with `body`, as request_answer() does with no_store, and its tag; a GET whose
- * If-None-Match has this tag 304, with the tag alone. request_condition() was asked before. */
-void request_answer_tagged(struct request *request, struct text body, const char etag[ETAG_LENGTH]);
-/* Answers with problem+json: type, title, status, detail, code, request_id, and `members` (JSON
- * members without braces, may be absent). Adds WWW-Authenticate for 401, Retry-After where the row
- * has one. `detail` may be absent. */
-void request_fail(struct request *request, enum err err, struct text detail, struct text members);
-/* request_fail() for an operation's outcome: copies its facts into the audit record; adds `reason`,
- * `ended_at`, `actor` members if known. */
-void request_fail_operation(struct request *request, const struct operation *operation);
-/* Copies an operation's facts into the audit record. */
-void request_note(struct request *request, const struct operation *operation);
+/* These answer, once a request, and return ANSWERED for their caller to return. With what is in
+ * request_body(), as application/json; tokens in the answer: pass no_store. */
+MUST_CHECK enum handled request_answer(struct request *request, unsigned status, bool no_store);
+/* With 200 and `body`, as request_answer() does with no_store, and its tag; a GET whose
+ * If-None-Match has this tag with 304 and the tag alone. request_condition() was asked before. */
+MUST_CHECK enum handled request_answer_tagged(struct request *request, struct text body,
+                                              const char etag[ETAG_LENGTH]);
+/* With problem+json: type, title, status, detail, code, request_id. Adds WWW-Authenticate for 401,
+ * Retry-After where the row has one. `detail` may be absent. */
+MUST_CHECK enum handled request_fail(struct request *request, enum err err, struct text detail);
+/* The same with `members` behind these, JSON members without braces. */
+MUST_CHECK enum handled request_fail_with(struct request *request, enum err err, struct text detail,
+                                          struct text members);
+/* request_fail() for an operation's outcome; adds `reason`, `ended_at`, `actor` members if known.
+ */
+MUST_CHECK enum handled request_fail_operation(struct request *request,
+                                               const struct operation *operation);
 
 /* Value of a query parameter, percent-decoded in the arena; absent if it is not there. */
 struct text request_query(struct request *request, const char *name);
-/* Reads the body by rows (json_read); on failure answers 400 and returns false. Demands
- * Content-Type application/json if there is a body. */
-bool request_read_body(struct request *request, const struct json_field *fields, size_t count,
-                       void *target);
-/* Demands this Content-Type, in UTF-8 and uncompressed; otherwise answers 415, to a PATCH with
- * Accept-Patch, and returns false. */
-bool request_is_of_type(struct request *request, const char *type);
+
+/* --- checks: GO_ON, or ANSWERED with the refusal that is named here --- */
+
+/* Reads the body by rows (json_read): 400. Demands application/json if there is a body. */
+MUST_CHECK enum handled request_read_body(struct request *request, const struct json_field *fields,
+                                          size_t count, void *target);
+/* Demands this Content-Type, in UTF-8 and uncompressed: 415, to a PATCH with Accept-Patch. */
+MUST_CHECK enum handled request_demand_type(struct request *request, const char *type);
 /* The media type of merge patches (RFC 7396), the one that PATCH takes here. */
 #define MERGE_PATCH "application/merge-patch+json"
-/* If-Match, for etag_holds(); absent if there is none. If it or If-None-Match is none of the kind
- * answers 400 and returns false. */
-bool request_condition(struct request *request, struct text *ret);
-/* The tenant a service call is about: the key's own, or for "*" keys the named one (absent:
- * "default"). On a foreign or malformed tenant answers and returns false. */
-bool request_tenant(struct request *request, struct text named, struct text *ret);
+/* If-Match, for etag_holds(), or absent; if it or If-None-Match is none of the kind: 400. */
+MUST_CHECK enum handled request_condition(struct request *request, struct text *ret);
+/* The tenant a service call is about: the key's own, or for "*" keys the named one. Foreign: 403;
+ * malformed or, for a "*" key, absent: 400; over its rate: 429. */
+MUST_CHECK enum handled request_tenant(struct request *request, struct text named,
+                                       struct text *ret);

@@ -7,18 +7,20 @@
 #include "request.h"
 #include "snapshot.h"
 
-enum stage {
-    STAGE_LINE,    /* the request line was read */
-    STAGE_BODY,    /* headers are decided on; the body comes in */
-    STAGE_RUNNING, /* the handler was called */
-    STAGE_QUEUED   /* libmicrohttpd has the answer */
+/* Where a request stands: who holds it, and what ends that. Only request_set_state() changes it. */
+enum request_state {
+    REQUEST_POOLED,    /* the pool, or soon (request_collect()): until it is taken */
+    REQUEST_HEAD,      /* libmicrohttpd reads its head: the access handler's first call */
+    REQUEST_BODY,      /* libmicrohttpd reads its body: the call that says there is no more */
+    REQUEST_CALLED,    /* the dispatcher, in a call of the access handler: the end of that call */
+    REQUEST_LINGERS,   /* an operation or the audit file, and libmicrohttpd asks in each of its
+                          rounds:   the answer, LINGER_MS, the client's leaving */
+    REQUEST_SUSPENDED, /* the same, and libmicrohttpd has put the connection aside: the answer */
+    REQUEST_ALONE,     /* the same, and nobody waits for it any more: the last of what is awaited */
+    REQUEST_READY,     /* libmicrohttpd, which gets the answer with its next call */
+    REQUEST_QUEUED,    /* libmicrohttpd sends the answer: it is sent, or the client left */
+    REQUEST_STATES
 };
-
-/* How a request waits for its answer. Suspending a connection and resuming it costs three system
- * calls, so it lingers first: libmicrohttpd then calls again in each of its rounds. Only what takes
- * long is suspended. The client of a lingering request may leave; the request then goes on without
- * it. */
-enum waiting { WAITING_NOT, WAITING_LINGERS, WAITING_SUSPENDED, WAITING_CLIENT_GONE };
 
 struct answer_header {
     const char *name;
@@ -28,7 +30,15 @@ struct answer_header {
 enum { MOST_ANSWER_HEADERS = 8 };
 
 /* A limit that the request was counted against (rates.h). */
-enum rate_kind { RATE_TENANT, RATE_USERS, RATE_USER, RATE_LOGINS, RATE_KEYS, RATE_TOKENS };
+enum rate_kind {
+    RATE_TENANT,
+    RATE_USERS,
+    RATE_USER,
+    RATE_LOGINS,
+    RATE_KEYS,
+    RATE_TOKENS,
+    RATE_ENDS
+};
 struct counted {
     enum rate_kind kind;
     int64_t window_s; /* in which as many as verdict.limit are taken, evenly */
@@ -40,11 +50,13 @@ enum { MOST_COUNTED = 3 };
 struct request_private {
     struct request *request; /* whose private part this is */
     struct request *next;    /* in the pool, among the ended, or waiting for the audit queue */
+    enum request_state state;
     struct client *client;
     struct snapshot *snapshot;
     struct headers headers;
     struct framing framing;
-    enum stage stage;
+    size_t body_room; /* bytes into which parts of the body can be read (room.h) */
+    size_t room;      /* bytes that the head of the answer has for certain (room.h) */
 
     /* A refusal that is answered once the body has been swallowed. */
     enum err refusal;
@@ -65,26 +77,40 @@ struct request_private {
     const char *content_type;
     unsigned status;
     bool no_store;
-    bool close; /* the connection ends with this answer */
+    bool close;   /* the connection ends with this answer */
+    bool by_hand; /* the answer was sent past libmicrohttpd (by_hand.h) */
 
-    bool answered; /* request_answer or request_fail was called */
-    bool ready;    /* and the answer may leave */
-    bool held;     /* whoever answers still looks at the request */
-    enum waiting waiting;
-    int64_t waiting_since_ms;
-
-    struct audit_ticket ticket;
+    unsigned awaited; /* callbacks that will come: the operation's, the audit line's */
+    int64_t lingers_since_ms;
+    finish_fn *finish; /* of the operation */
+    struct commit_ticket ticket;
     int64_t audit_deadline_ms;
 };
 
 /* A request from the worker's pool, all fields fresh but for the memory it kept. */
 struct request *request_take(struct worker *worker);
-/* Ends a request: it is wiped and given back to the pool, at the end of the loop's turn if it is
- * held. */
-void request_end(struct request *request);
+/* May a request go from one state to another? */
+bool request_may_become(enum request_state from, enum request_state to);
+/* Changes the state, and with it what depends on it: the phase and deadline of the connection, and
+ * how many requests of the worker are in which state. The step must be one that may be. */
+void request_set_state(struct request *request, enum request_state state);
+/* Has it an answer, on its way or not? */
+bool request_is_answered(const struct request *request);
+/* A callback will come for the request, and so its memory stays; and the callback has come. */
+void request_await(struct request *request);
+void request_awaited(struct request *request);
+/* The client has waited for too long: a request that has no answer gets 500, and goes on record so.
+ * What its operation comes to in the end is logged. */
+void request_give_up(struct request *request);
+/* libmicrohttpd is done with a request. If nothing is awaited it is wiped and given back to the
+ * pool, else it goes on alone. */
+void request_leave(struct request *request);
 /* Gives those back that have ended. */
 void request_collect(struct worker *worker);
+/* Frees requests that were not needed since it was last called; call it now and then. */
+void request_pool_shrink(struct worker *worker);
 /* Frees the pool. */
-void request_pool_free(struct request *pool);
-/* Answers with a body of another type than JSON. */
-void request_answer_as(struct request *request, unsigned status, const char *content_type);
+void request_pool_free(struct worker *worker);
+/* Answers with a body of another type than JSON, or without one. */
+MUST_CHECK enum handled request_answer_as(struct request *request, unsigned status,
+                                          const char *content_type);

@@ -15,7 +15,7 @@
 #include "rates.h"
 #include "worker.h"
 
-enum { MOST_ROUTES = 64, OPS_DRAIN_MS = 1000 };
+enum { OPS_DRAIN_MS = 1000 };
 
 /* The rows of the route table, and one more for requests that no row is for. */
 void http_prepare(void)
@@ -136,6 +136,11 @@ static bool stop_workers(struct worker *workers, unsigned count)
     return !abandoned;
 }
 
+void http_server_announce_stop(struct http_server *server)
+{
+    atomic_store(&server->draining, true);
+}
+
 bool http_server_stop(struct http_server **server_pointer)
 {
     struct http_server *server = *server_pointer;
@@ -145,7 +150,7 @@ bool http_server_stop(struct http_server **server_pointer)
     struct conf *conf = conf_current();
     server->drain_timeout_ms = conf->server_drain_timeout * 1000;
     conf_unref(&conf);
-    atomic_store(&server->draining, true);
+    http_server_announce_stop(server);
     if (server->acceptor != NULL)
         acceptor_stop_main(server->acceptor);
     bool clean = stop_workers(server->workers, server->worker_count);

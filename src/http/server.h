@@ -18,6 +18,6 @@ struct http_server {
     struct worker *workers; /* of the main plane */
     unsigned worker_count;
     struct worker *ops_worker;
-    atomic_bool draining;
+    atomic_bool draining;     /* stops soon, or is stopping: not ready */
     int64_t drain_timeout_ms; /* read by a worker when it begins to drain */
 };

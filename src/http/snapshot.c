@@ -1,6 +1,7 @@
 /* Making, counting and freeing snapshots. */
 #include "snapshot.h"
 
+#include <assert.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 
@@ -13,6 +14,7 @@ struct snapshot *snapshot_create(struct conf *conf, struct keyring *keyring,
                                  struct session_worker *sessions)
 {
     struct snapshot *snapshot = xcalloc(1, sizeof(*snapshot));
+    assert(conf != NULL && keyring != NULL);
     snapshot->conf = conf;
     snapshot->context.worker = sessions;
     snapshot->context.keyring = keyring;
@@ -25,6 +27,7 @@ struct snapshot *snapshot_create(struct conf *conf, struct keyring *keyring,
 
 struct snapshot *snapshot_ref(struct snapshot *snapshot)
 {
+    assert(snapshot->references > 0);
     snapshot->references++;
     return snapshot;
 }
@@ -33,6 +36,7 @@ void snapshot_unref(struct snapshot **snapshot)
 {
     struct snapshot *last = *snapshot;
     *snapshot = NULL;
+    assert(last == NULL || last->references > 0);
     if (last == NULL || --last->references > 0)
         return;
     proxies_free(&last->proxies);

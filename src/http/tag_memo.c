@@ -1,6 +1,7 @@
 /* A table with one place for each hash; who comes later takes it. */
 #include "tag_memo.h"
 
+#include <assert.h>
 #include <string.h>
 
 /* FNV-1a: names are an operator's, and a collision costs a hash more. */
@@ -15,10 +16,14 @@ static size_t place_of(struct text name)
 const uint8_t *tag_memo_find(struct tag_memo *memos, const struct keyring *keyring,
                              struct text tenant)
 {
+    assert(tenant.length > 0);
     struct tag_memo *memo = &memos[place_of(tenant)];
-    if (memo->length == tenant.length && memcmp(memo->name, tenant.data, tenant.length) == 0)
+    const uint8_t *secret = keyring_mark(keyring, 0);
+    if (memo->length == tenant.length && memcmp(memo->name, tenant.data, tenant.length) == 0 &&
+        memcmp(memo->secret, secret, KEY_MARK) == 0)
         return memo->tag;
     token_tag_tenant(keyring, tenant, memo->tag);
+    memcpy(memo->secret, secret, KEY_MARK);
     memo->length = tenant.length <= sizeof(memo->name) ? (uint8_t)tenant.length : 0;
     memcpy(memo->name, tenant.data, memo->length);
     return memo->tag;

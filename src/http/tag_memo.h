@@ -8,11 +8,11 @@ enum { TAG_MEMOS = 64, TAG_NAME_MAX = 63 };
 struct tag_memo {
     uint8_t length; /* of the name; 0: empty */
     uint8_t tag[TENANT_TAG];
+    uint8_t secret[KEY_MARK]; /* the mark of the names secret that made the tag */
     char name[TAG_NAME_MAX];
 };
 
-/* The tag of a tenant, out of `memos` (TAG_MEMOS of them, of one thread) if it is there. The names
- * secret never changes, so neither do tags. */
+/* The tag of a tenant, out of `memos` (TAG_MEMOS of them, of one thread) if it is there. */
 const uint8_t *tag_memo_find(struct tag_memo *memos, const struct keyring *keyring,
                              struct text tenant);
 /* The name that a tag is remembered by; else absent. */

@@ -12,7 +12,7 @@
 #include "ledger.h"
 #include "memory.h"
 #include "metrics.h"
-#include "request_private.h"
+#include "room.h"
 
 enum {
     SCAN_MS = 250,      /* how coarse deadlines are kept */
@@ -28,7 +28,7 @@ static const unsigned daemon_connection_limit = 4000000;
 static void on_linger(uv_timer_t *timer)
 {
     struct worker *worker = timer->data;
-    worker->daemon_due = worker->daemon_due || worker->lingering > 0;
+    worker->daemon_due = worker->daemon_due || worker->in_state[REQUEST_LINGERS] > 0;
 }
 
 static void keep_turning(uv_idle_t *idle)
@@ -44,7 +44,7 @@ static bool has_work_left(struct worker *worker)
     MHD_UNSIGNED_LONG_LONG timeout;
     if (worker->daemon_due)
         return true;
-    if (worker->lingering > 0)
+    if (worker->in_state[REQUEST_LINGERS] > 0)
         return worker->stirred;
     return MHD_get_timeout(worker->daemon, &timeout) == MHD_YES && timeout == 0;
 }
@@ -59,7 +59,8 @@ static void run_daemon(struct worker *worker)
         MHD_run(worker->daemon);
         if (!has_work_left(worker)) {
             uv_idle_stop(&worker->again);
-            if (worker->lingering > 0 && !uv_is_active((uv_handle_t *)&worker->linger))
+            if (worker->in_state[REQUEST_LINGERS] > 0 &&
+                !uv_is_active((uv_handle_t *)&worker->linger))
                 uv_timer_start(&worker->linger, on_linger, LINGER_TICK_MS, 0);
             return;
         }
@@ -77,8 +78,8 @@ static void on_prepare(uv_prepare_t *prepare)
         run_daemon(worker);
     if (worker->sessions != NULL)
         session_worker_flush(worker->sessions);
-    if (worker->producer != NULL)
-        audit_flush(worker->producer);
+    if (worker->lane != NULL)
+        audit_flush(worker->lane);
     request_collect(worker);
 }
 
@@ -104,6 +105,7 @@ static void link_connection(struct worker *worker, struct client *connection)
 
 static void unlink_connection(struct worker *worker, struct client *connection)
 {
+    assert(connection->previous != NULL || worker->connections == connection);
     if (connection->previous != NULL)
         connection->previous->next = connection->next;
     else
@@ -128,6 +130,7 @@ static void on_connection(void *user, struct MHD_Connection *mhd, void **context
     struct worker *worker = user;
     if (code == MHD_CONNECTION_NOTIFY_STARTED) {
         struct client *connection = worker->arriving;
+        assert(connection != NULL && connection->phase == CLIENT_IDLE);
         worker->arriving = NULL;
         client_enter(connection, CLIENT_IDLE, worker->snapshot->conf,
                      (int64_t)uv_now(&worker->loop));
@@ -143,6 +146,7 @@ static void on_connection(void *user, struct MHD_Connection *mhd, void **context
 
 static void admit(struct worker *worker, struct client *connection)
 {
+    assert(worker->arriving == NULL);
     worker->arriving = connection;
     if (MHD_add_connection(worker->daemon, connection->fd,
                            (const struct sockaddr *)&connection->socket_address,
@@ -174,6 +178,7 @@ static void hang_up_idle(struct worker *worker)
 
 static void begin_drain(struct worker *worker)
 {
+    assert(!worker->draining);
     uv_update_time(&worker->loop);
     worker->draining = true;
     worker->drain_deadline_ms = (int64_t)uv_now(&worker->loop) + worker->server->drain_timeout_ms;
@@ -184,7 +189,8 @@ static void begin_drain(struct worker *worker)
 static void drain_step(struct worker *worker)
 {
     int64_t late_ms = (int64_t)uv_now(&worker->loop) - worker->drain_deadline_ms;
-    if (worker->connections == NULL && worker->without_client == 0) {
+    assert(worker->draining);
+    if (worker->connections == NULL && worker->in_state[REQUEST_ALONE] == 0) {
         uv_stop(&worker->loop);
     } else if (late_ms >= DRAIN_EXTRA_MS + worker->snapshot->conf->redis_timeout) {
         log_error("drain_abandoned", "worker=%u", worker->number);
@@ -205,9 +211,17 @@ static void on_scan(uv_timer_t *timer)
 {
     struct worker *worker = timer->data;
     int64_t now_ms = (int64_t)uv_now(&worker->loop);
-    for (struct client *at = worker->connections; at != NULL; at = at->next)
+    /* After a stop of this thread the answers of Redis lie in its sockets: they go first. */
+    bool was_held_up = now_ms - worker->scanned_ms > 2 * SCAN_MS;
+    worker->scanned_ms = now_ms;
+    for (struct client *at = worker->connections, *next; at != NULL; at = next) {
+        next = at->next; /* an answer may end the connection */
         if (client_check(at, worker->snapshot->conf, now_ms))
             metrics_add(METRIC_CONNECTIONS_CUT, 1);
+        else if (!was_held_up && client_is_overdue(at, now_ms))
+            request_give_up(at->request);
+    }
+    request_pool_shrink(worker);
     if (worker->draining)
         drain_step(worker);
 }
@@ -246,8 +260,8 @@ static void take_inbox(struct worker *worker)
 static void on_wake(uv_async_t *wake)
 {
     struct worker *worker = wake->data;
-    if (worker->producer != NULL)
-        audit_collect(worker->producer);
+    if (worker->lane != NULL)
+        audit_collect(worker->lane);
     take_inbox(worker);
     if (!worker->draining && atomic_load(&worker->inbox_drain))
         begin_drain(worker);
@@ -264,10 +278,12 @@ static void wake_from_audit(void *user)
 __attribute__((format(printf, 2, 0))) static void log_daemon(void *user, const char *format,
                                                              va_list arguments)
 {
-    (void)user;
     char line[256];
     char quoted[256];
     vsnprintf(line, sizeof(line), format, arguments);
+    unsigned status;
+    if (sscanf(line, "Error processing request (HTTP response code is %u", &status) == 1)
+        dispatch_refuse(user, status);
     line[strcspn(line, "\n")] = '\0';
     log_debug("libmicrohttpd", "message=\"%s\"", log_quote(quoted, sizeof(quoted), text_of(line)));
 }
@@ -280,7 +296,7 @@ static size_t leave_escaped(void *user, struct MHD_Connection *connection, char 
     return strlen(string);
 }
 
-static struct MHD_Daemon *start_daemon(struct worker *worker, size_t head_memory)
+static struct MHD_Daemon *start_daemon(struct worker *worker)
 {
     const unsigned flags =
         MHD_USE_EPOLL | MHD_USE_NO_LISTEN_SOCKET | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG;
@@ -288,13 +304,13 @@ static struct MHD_Daemon *start_daemon(struct worker *worker, size_t head_memory
      * adds (Host, blanks in the target) the guard does, with one clean answer instead of two heads
      * or none. */
     return MHD_start_daemon(
-        flags, 0, NULL, NULL, dispatch_call, worker, MHD_OPTION_EXTERNAL_LOGGER, log_daemon, NULL,
+        flags, 0, NULL, NULL, dispatch_call, worker, MHD_OPTION_EXTERNAL_LOGGER, log_daemon, worker,
         MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1, MHD_OPTION_STRICT_FOR_CLIENT, 0,
         MHD_OPTION_UNESCAPE_CALLBACK, leave_escaped, NULL, MHD_OPTION_URI_LOG_CALLBACK,
         dispatch_line, worker, MHD_OPTION_NOTIFY_COMPLETED, dispatch_completed, worker,
         MHD_OPTION_NOTIFY_CONNECTION, on_connection, worker, MHD_OPTION_CONNECTION_TIMEOUT, 0u,
         MHD_OPTION_CONNECTION_LIMIT, daemon_connection_limit, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
-        head_memory, MHD_OPTION_END);
+        worker->pool_size, MHD_OPTION_END);
 }
 
 static void init_handles(struct worker *worker, int daemon_fd)
@@ -323,7 +339,7 @@ static void open_services(struct worker *worker)
     const struct http_services *services = &worker->server->services;
     if (worker->plane == PLANE_MAIN) {
         worker->sessions = session_worker_open(services->sessions, &worker->loop);
-        worker->producer = audit_producer_create(services->audit, wake_from_audit, worker);
+        worker->lane = audit_lane_create(services->audit, wake_from_audit, worker);
     }
     worker->snapshot =
         snapshot_create(conf_current(), keyring_ref(services->keyring), worker->sessions);
@@ -338,8 +354,8 @@ static void close_handle(uv_handle_t *handle, void *user)
 
 static void close_services(struct worker *worker)
 {
-    if (worker->producer != NULL)
-        audit_producer_destroy(&worker->producer);
+    if (worker->lane != NULL)
+        audit_lane_destroy(&worker->lane);
     if (worker->sessions != NULL)
         session_worker_close(&worker->sessions);
     uv_poll_stop(&worker->daemon_poll);
@@ -351,7 +367,7 @@ static void close_services(struct worker *worker)
     MHD_stop_daemon(worker->daemon);
     request_collect(worker);
     snapshot_unref(&worker->snapshot);
-    request_pool_free(worker->pool);
+    request_pool_free(worker);
     buffer_free(&worker->line);
     uv_loop_close(&worker->loop);
 }
@@ -384,8 +400,9 @@ bool worker_start(struct worker *worker, struct http_server *server, enum plane 
         return false;
     }
     struct conf *conf = conf_current();
-    worker->daemon = start_daemon(worker, (size_t)conf->server_head_memory);
+    worker->pool_size = room_pool_size((size_t)conf->server_head_memory);
     conf_unref(&conf);
+    worker->daemon = start_daemon(worker);
     if (worker->daemon == NULL) {
         buffer_addf(error, "cannot start libmicrohttpd: %s\n", strerror(errno));
         return false;

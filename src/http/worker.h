@@ -12,11 +12,11 @@
 #include <stdatomic.h>
 #include <uv.h>
 
-#include "client.h"
-#include "request.h"
+#include "request_private.h"
 #include "server.h"
-#include "snapshot.h"
 #include "tag_memo.h"
+
+enum { WORKER_PROGRESS_MS = 5000 /* a worker that has not turned its loop for so long hangs */ };
 
 struct worker {
     struct http_server *server;
@@ -40,21 +40,24 @@ struct worker {
     uv_prepare_t prepare;
     uv_idle_t again; /* keeps the loop turning while libmicrohttpd has work left */
     uv_timer_t scan;
+    int64_t scanned_ms; /* when it came last, of the loop */
     uv_timer_t audit_retry;
     uv_timer_t linger; /* looks at lingering requests although nothing happens */
     struct MHD_Daemon *daemon;
-    bool daemon_due; /* bytes came or a request was resumed */
+    size_t pool_size; /* of a connection, for its request and the head of its answer */
+    bool daemon_due;  /* bytes came or a request was resumed */
 
     struct snapshot *snapshot;
     struct session_worker *sessions;
-    struct audit_producer *producer;
+    struct audit_lane *lane; /* its end of the audit; NULL without one */
 
     struct client *connections;
     struct client *arriving; /* the one that MHD_add_connection() is about to announce */
     struct request *pool;
-    struct request *ended;         /* to be given back to the pool */
-    unsigned lingering;            /* requests that libmicrohttpd asks for in each round */
-    unsigned without_client;       /* requests under way whose connection is gone */
+    unsigned in_pool,
+        in_pool_least;     /* requests in it, and how few there were since it was looked at */
+    struct request *ended; /* to be given back to the pool */
+    unsigned in_state[REQUEST_STATES]; /* requests that are; of REQUEST_POOLED it means nothing */
     bool stirred;                  /* in this round something happened that may need another one */
     struct request *audit_waiting; /* requests whose line found the audit queue full */
     struct buffer line;            /* where audit lines are formatted */

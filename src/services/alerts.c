@@ -3,7 +3,6 @@
 #include "alerts.h"
 
 #include <assert.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -11,6 +10,7 @@
 #include "clock.h"
 #include "log.h"
 #include "metrics.h"
+#include "thread.h"
 
 #define REFUSED_SUFFIX ".refused"
 
@@ -235,8 +235,8 @@ static struct alerts *create(const struct conf *conf, const char *node)
 
 static void destroy(struct alerts *alerts)
 {
-    if (alerts->producer)
-        audit_producer_destroy(&alerts->producer);
+    if (alerts->lane)
+        audit_lane_destroy(&alerts->lane);
     webhook_destroy(&alerts->webhook);
     alerts_file_fini(&alerts->file);
     alerts_file_fini(&alerts->refused);
@@ -260,22 +260,19 @@ static bool open_file(struct alerts_file *file, struct buffer *error)
     if (!alerts_file_open(file, &findings, error))
         return false;
     if (findings.torn > 0)
-        log_warning("alerts_torn_line", "file=%s bytes=%lld", file->path, (long long)findings.torn);
+        log_warning("alerts_torn_line", "file=%s bytes=%lld", file->records.path,
+                    (long long)findings.torn);
     if (findings.damaged > 0)
-        log_error("alerts_damaged", "file=%s lines=%lld", file->path, (long long)findings.damaged);
-    log_info("alerts_opened", "file=%s queued=%lld bytes=%lld", file->path, (long long)file->queued,
-             (long long)file->size);
+        log_error("alerts_damaged", "file=%s lines=%lld", file->records.path,
+                  (long long)findings.damaged);
+    log_info("alerts_opened", "file=%s queued=%lld bytes=%lld", file->records.path,
+             (long long)file->queued, (long long)file->records.size);
     return true;
 }
 
-/* No signal is handled on the thread; SIGXFSZ above all must become EFBIG. */
 static bool start_thread(struct alerts *alerts, struct buffer *error)
 {
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    int cause = pthread_create(&alerts->thread, NULL, alerts_thread_run, alerts);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    int cause = thread_start(&alerts->thread, alerts_thread_run, alerts);
     if (cause != 0)
         buffer_addf(error, "the thread of alerts cannot be started: %s", strerrordesc_np(cause));
     return cause == 0;
@@ -292,7 +289,9 @@ static bool set_up(struct alerts *alerts, const struct conf *conf, struct audit 
         buffer_addf(error, "libcurl cannot be used");
         return false;
     }
-    alerts->producer = audit_producer_create(audit, NULL, NULL);
+    webhook_trust(alerts->webhook, buffer_text(&alerts->target->authorities));
+    alerts->audit = audit;
+    alerts->lane = audit_lane_create(audit, NULL, NULL);
     return start_thread(alerts, error);
 }
 

@@ -12,12 +12,19 @@
 #include "log.h"
 #include "metrics.h"
 
-enum { PAUSE_MIN_MS = 500, PAUSE_MAX_MS = 30000, REFUSALS_MIN = 5 };
+enum {
+    PAUSE_MIN_MS = 500,
+    PAUSE_MAX_MS = 30000,
+    RETRY_AFTER_MAX_S = 15 * 60, /* RFC 9110, 10.2.3: what the receiver asks for, within reason */
+    REFUSALS_MIN = 5
+};
 
-static void pause_sending(struct alerts *alerts)
+static void pause_sending(struct alerts *alerts, int64_t retry_after_s)
 {
     int64_t pause_ms = alerts->pause_ms > 0 ? alerts->pause_ms : PAUSE_MIN_MS;
-    alerts->send_at_ms = clock_monotonic_ms() + jitter_pause(&alerts->seed, pause_ms);
+    int64_t asked_s = retry_after_s < RETRY_AFTER_MAX_S ? retry_after_s : RETRY_AFTER_MAX_S;
+    int64_t least_ms = asked_s * 1000, drawn_ms = jitter_pause(&alerts->seed, pause_ms);
+    alerts->send_at_ms = clock_monotonic_ms() + (drawn_ms > least_ms ? drawn_ms : least_ms);
     alerts->pause_ms = pause_ms * 2 < PAUSE_MAX_MS ? pause_ms * 2 : PAUSE_MAX_MS;
 }
 
@@ -79,8 +86,11 @@ static void note_delivery(struct alerts *alerts)
         go_on(alerts);
 }
 
-static void note_failure(struct alerts *alerts, enum webhook_state state, const char *why)
+static void note_failure(struct alerts *alerts, enum webhook_state state,
+                         const struct webhook_outcome *outcome)
 {
+    char why[sizeof(outcome->why)];
+    log_quote(why, sizeof(why), text_of(outcome->why));
     metrics_add(METRIC_ALERTS_FAILED, 1);
     if (alerts->source == &alerts->refused) {
         pause_refused(alerts);
@@ -88,7 +98,7 @@ static void note_failure(struct alerts *alerts, enum webhook_state state, const 
             set_aside(alerts); /* behind the others */
         return;
     }
-    pause_sending(alerts);
+    pause_sending(alerts, outcome->retry_after_s);
     if (atomic_exchange(&alerts->delivered, false))
         log_warning("alerts_not_delivered", "reason=\"%s\"", why);
     if (state == WEBHOOK_REFUSED)
@@ -121,14 +131,14 @@ static void send_first(struct alerts *alerts)
 
 bool alerts_deliver(struct alerts *alerts)
 {
-    char why[128];
-    enum webhook_state state = webhook_turn(alerts->webhook, why, sizeof(why));
+    struct webhook_outcome outcome;
+    enum webhook_state state = webhook_turn(alerts->webhook, &outcome);
     if (state == WEBHOOK_SENDING)
         return true;
     if (state == WEBHOOK_DELIVERED)
         note_delivery(alerts);
     else if (state != WEBHOOK_IDLE)
-        note_failure(alerts, state, why);
+        note_failure(alerts, state, &outcome);
     alerts->source = choose_source(alerts);
     if (!alerts->source || !alerts_file_first(alerts->source, &alerts->sending))
         return false;
@@ -145,6 +155,7 @@ void alerts_take_target(struct alerts *alerts)
     if (!target)
         return;
     webhook_cancel(alerts->webhook);
+    webhook_trust(alerts->webhook, buffer_text(&target->authorities));
     alerts_target_free(&alerts->target);
     alerts->target = target;
     alerts->retry_refused_at_ms = 0;

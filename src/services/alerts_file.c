@@ -3,42 +3,30 @@
 
 #include <assert.h>
 #include <errno.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
 #include "crypto.h"
-#include "directory.h"
-#include "memory.h"
-#include "owned_file.h"
 
 enum {
-    SUM = 16,          /* digits of a checksum */
-    LINE_MAX = 65536,  /* far more than the longest alert */
-    WASTE_MIN = 65536, /* so many delivered bytes are not worth the rewriting */
-    CHUNK = 262144
+    SUM = 16,         /* digits of a checksum */
+    LINE_MAX = 65536, /* far more than the longest alert */
+    WASTE_MIN = 65536 /* so many delivered bytes are not worth the rewriting */
 };
 
 #define HEAD      "sessiond-alerts 1 next "
 #define ALERT     "alert "
 #define DELIVERED "delivered "
 
-static const char fresh_suffix[] = ".new";
-
 void alerts_file_init(struct alerts_file *file, const char *path)
 {
-    *file = (struct alerts_file){.path = xstrdup(path), .fd = -1, .next_number = 1};
+    *file = (struct alerts_file){.next_number = 1};
+    record_file_init(&file->records, path);
 }
 
 void alerts_file_fini(struct alerts_file *file)
 {
-    if (file->fd >= 0)
-        close(file->fd);
-    free(file->path);
-    buffer_free(&file->line);
-    *file = (struct alerts_file){.fd = -1};
+    record_file_fini(&file->records);
 }
 
 /* --- lines --- */
@@ -74,7 +62,7 @@ static void add_numbered(struct buffer *out, struct text word, uint64_t number)
     end_line(out, at);
 }
 
-enum line_kind { LINE_HEAD, LINE_ALERT, LINE_DELIVERED, LINE_BAD, LINE_TORN };
+enum line_kind { LINE_HEAD, LINE_ALERT, LINE_DELIVERED, LINE_BAD };
 
 struct line {
     enum line_kind kind;
@@ -127,205 +115,173 @@ static enum line_kind read_content(struct text rest, struct line *line)
     return LINE_BAD;
 }
 
-/* Reads the first line of `bytes`, which are not empty. */
-static struct line read_line(struct text bytes)
+/* Reads the first line of `bytes`; of one that is too long, and so bad, what is there. */
+static enum record_reading read_line(struct text bytes, struct line *line)
 {
-    struct line line = {.kind = LINE_TORN, .length = bytes.length};
     const char *end = memchr(bytes.data, '\n', bytes.length);
-    if (!end)
-        return line;
-    line.kind = LINE_BAD;
-    line.length = (size_t)(end - bytes.data) + 1;
-    if (line.length <= SUM + 2)
-        return line;
-    char expected[SUM];
-    struct text rest = {bytes.data + SUM + 1, line.length - SUM - 2};
-    sum(rest, expected);
-    if (memcmp(expected, bytes.data, SUM) == 0 && bytes.data[SUM] == ' ')
-        line.kind = read_content(rest, &line);
-    return line;
+    if (!end && bytes.length < LINE_MAX)
+        return RECORD_TORN;
+    *line = (struct line){.kind = LINE_BAD,
+                          .length = end ? (size_t)(end - bytes.data) + 1 : bytes.length};
+    if (end && line->length > SUM + 2) {
+        char expected[SUM];
+        struct text rest = {bytes.data + SUM + 1, line->length - SUM - 2};
+        sum(rest, expected);
+        if (memcmp(expected, bytes.data, SUM) == 0 && bytes.data[SUM] == ' ')
+            line->kind = read_content(rest, line);
+    }
+    return line->kind == LINE_BAD ? RECORD_SKIPPED : RECORD_GOOD;
+}
+
+/* Reads the lines from `from` on; false if the disk does not read. */
+static bool scan(const struct alerts_file *file, int64_t from,
+                 enum record_reading (*take)(void *, int64_t, struct text, size_t *), void *user,
+                 struct record_scan *ret)
+{
+    const struct record_reader reader = {LINE_MAX, take, user};
+    return record_file_scan(&file->records, from, &reader, ret);
 }
 
 /* --- writing anew --- */
 
-/* Takes the alerts among the whole lines of `bytes`; returns the length of these lines. */
-static size_t take_alerts(struct text bytes, struct buffer *out)
+/* Takes over an alert; what does not check is left out. */
+static enum record_reading copy_alert(void *user, int64_t position, struct text bytes,
+                                      size_t *length)
 {
-    size_t at = 0;
-    while (at < bytes.length) {
-        struct line line = read_line((struct text){bytes.data + at, bytes.length - at});
-        if (line.kind == LINE_TORN)
-            break;
-        if (line.kind == LINE_ALERT)
-            buffer_add(out, bytes.data + at, line.length);
-        at += line.length;
-    }
-    return at;
+    struct record_file *fresh = user;
+    struct line line;
+    enum record_reading reading = read_line(bytes, &line);
+    (void)position;
+    if (reading == RECORD_TORN)
+        return reading;
+    *length = line.length;
+    if (line.kind == LINE_ALERT)
+        buffer_add(&fresh->out, bytes.data, line.length);
+    return record_file_spill(fresh) ? reading : RECORD_BAD;
 }
 
-/* Keeps the alerts that are not delivered; lines that do not check are left out. */
-static bool copy_queued(const struct alerts_file *file, int to, int64_t *size)
+/* Keeps the alerts that are not delivered. */
+static bool copy_queued(const struct alerts_file *file, struct record_file *fresh)
 {
-    char *in = xmalloc(CHUNK);
-    struct buffer out = {0};
-    int64_t at = file->first;
-    bool copied = true;
-    while (copied && at < file->size) {
-        size_t most = file->size - at < CHUNK ? (size_t)(file->size - at) : CHUNK;
-        ssize_t count = owned_file_read(file->fd, in, most, at);
-        size_t taken = count > 0 ? take_alerts((struct text){in, (size_t)count}, &out) : 0;
-        size_t done = 0;
-        copied = count >= 0 && owned_file_write(to, buffer_text(&out), &done);
-        *size += (int64_t)done;
-        out.length = 0;
-        if (taken == 0)
-            break; /* the end, or what has no end */
-        at += (int64_t)taken;
-    }
-    int saved = errno;
-    buffer_free(&out);
-    free(in);
-    errno = saved;
-    return copied;
+    struct record_scan found = {0};
+    if (file->records.fd < 0)
+        return true;
+    return scan(file, file->first, copy_alert, fresh, &found) && found.damaged == 0;
 }
 
-static bool write_fresh(struct alerts_file *file, int to, const char *path, int64_t *head,
-                        int64_t *size)
-{
-    size_t done = 0;
-    file->line.length = 0;
-    add_numbered(&file->line, TEXT(HEAD), file->next_number);
-    *head = *size = (int64_t)file->line.length;
-    return owned_file_write(to, buffer_text(&file->line), &done) &&
-           (file->fd < 0 || copy_queued(file, to, size)) && fdatasync(to) == 0 &&
-           rename(path, file->path) == 0;
-}
-
-/* False with errno; the old file is then as it was. */
+/* False with errno; the old file is then as it was, but if only the name may not be durable. */
 static bool write_anew(struct alerts_file *file)
 {
-    struct buffer path = {0};
-    int64_t head = 0, size = 0;
-    buffer_addf(&path, "%s%s%c", file->path, fresh_suffix, '\0');
-    int fd = owned_file_create(path.data);
-    bool written = fd >= 0 && write_fresh(file, fd, path.data, &head, &size);
-    int saved = errno;
-    if (written) {
-        if (file->fd >= 0)
-            close(file->fd);
-        file->fd = fd;
-        file->first = head;
-        file->size = file->synced = size;
-        file->unsynced = 0;
-        written = directory_sync_of(file->path);
-        saved = errno;
-        file->broken = !written;
-    } else if (fd >= 0) {
-        unlink(path.data);
-        close(fd);
+    struct record_file fresh;
+    if (!record_file_begin(&file->records, &fresh))
+        return false;
+    add_numbered(&fresh.out, TEXT(HEAD), file->next_number);
+    int64_t head = (int64_t)fresh.out.length;
+    if (!copy_queued(file, &fresh)) {
+        record_file_abandon(&fresh);
+        return false;
     }
-    buffer_free(&path);
-    errno = saved;
-    return written;
+    if (!record_file_commit(&file->records, &fresh))
+        return false;
+    file->first = head;
+    file->synced = file->records.size;
+    file->unsynced = 0;
+    file->broken = !record_file_sync_name(&file->records);
+    return !file->broken;
 }
 
 /* --- start --- */
 
+/* Where an alert lies. */
+struct place {
+    uint64_t number;
+    int64_t at;
+};
+
 /* What one look at all lines tells. */
 struct survey {
     uint64_t delivered, next_number;
-    int64_t first, queued, end, damaged;
+    struct buffer alerts; /* their places */
     bool headed;
 };
 
-static void survey_alert(struct survey *survey, const struct line *line, int64_t at)
+static enum record_reading survey_line(void *user, int64_t position, struct text bytes,
+                                       size_t *length)
 {
-    if (line->number >= survey->next_number)
-        survey->next_number = line->number + 1;
-    if (line->number <= survey->delivered)
-        return;
-    if (survey->queued++ == 0)
-        survey->first = at;
-}
-
-/* Marks stand behind what they cover: one pass for them, one for the alerts. */
-static void survey_lines(struct text bytes, struct survey *survey, bool marks)
-{
-    int64_t at = 0;
-    while (at < (int64_t)bytes.length) {
-        struct text rest = {bytes.data + at, bytes.length - (size_t)at};
-        struct line line = read_line(rest);
-        if (line.kind == LINE_TORN)
-            break;
-        if (marks && line.kind == LINE_BAD)
-            survey->damaged++;
-        if (marks && line.kind == LINE_DELIVERED && line.number > survey->delivered)
-            survey->delivered = line.number;
-        if (line.kind == LINE_HEAD && line.number > survey->next_number)
-            survey->next_number = line.number;
-        survey->headed = survey->headed || (line.kind == LINE_HEAD && at == 0);
-        if (!marks && line.kind == LINE_ALERT)
-            survey_alert(survey, &line, at);
-        at += (int64_t)line.length;
+    struct survey *survey = user;
+    struct line line;
+    enum record_reading reading = read_line(bytes, &line);
+    if (reading == RECORD_TORN)
+        return reading;
+    *length = line.length;
+    if (line.kind == LINE_HEAD && line.number > survey->next_number)
+        survey->next_number = line.number;
+    survey->headed = survey->headed || (line.kind == LINE_HEAD && position == 0);
+    if (line.kind == LINE_DELIVERED && line.number > survey->delivered)
+        survey->delivered = line.number;
+    if (line.kind == LINE_ALERT) {
+        const struct place place = {line.number, position};
+        buffer_add(&survey->alerts, &place, sizeof(place));
+        if (line.number >= survey->next_number)
+            survey->next_number = line.number + 1;
     }
-    survey->end = at;
+    return reading;
 }
 
-static bool survey_file(const struct alerts_file *file, struct survey *survey)
+/* Marks stand behind what they cover, so that it is known only now which alerts still wait. */
+static void note_queued(struct alerts_file *file, const struct survey *survey, int64_t end)
 {
-    *survey = (struct survey){.next_number = 1};
-    void *map = mmap(NULL, (size_t)file->size, PROT_READ, MAP_PRIVATE, file->fd, 0);
-    if (map == MAP_FAILED)
-        return false;
-    struct text bytes = {map, (size_t)file->size};
-    survey_lines(bytes, survey, true);
-    survey_lines(bytes, survey, false);
-    munmap(map, (size_t)file->size);
-    if (survey->next_number <= survey->delivered)
-        survey->next_number = survey->delivered + 1;
-    if (survey->queued == 0)
-        survey->first = survey->end;
-    return true;
+    const struct place *places = (const struct place *)(const void *)survey->alerts.data;
+    size_t count = survey->alerts.length / sizeof(*places);
+    file->first = end;
+    for (size_t i = 0; i < count; i++)
+        if (places[i].number > survey->delivered && file->queued++ == 0)
+            file->first = places[i].at;
+    file->next_number =
+        survey->next_number > survey->delivered ? survey->next_number : survey->delivered + 1;
 }
 
-static bool mend(struct alerts_file *file, const struct alerts_file_findings *findings)
+static bool read_present(struct alerts_file *file, struct survey *survey,
+                         struct alerts_file_findings *findings, struct buffer *error)
 {
-    if (findings->torn > 0 && ftruncate(file->fd, (off_t)file->size) != 0)
+    const struct owned_file_name name = {"alerts", file->records.path};
+    struct record_scan found;
+    if (!scan(file, 0, survey_line, survey, &found))
+        return owned_file_explain_errno(error, name, "cannot be read");
+    note_queued(file, survey, found.end);
+    /* A file of others must not be taken for damage. */
+    if (!survey->headed && file->queued == 0 && survey->delivered == 0)
+        return owned_file_explain(error, name,
+                                  "is not a queue of alerts, or its head is damaged; move it away");
+    findings->torn = found.torn;
+    findings->damaged = found.skipped;
+    if (!record_file_mend(&file->records, name.kind, &found, NULL, error))
         return false;
-    return findings->damaged == 0 || write_anew(file);
+    file->synced = file->records.size;
+    return findings->damaged == 0 || write_anew(file) ||
+           owned_file_explain_errno(error, name, "cannot be mended");
 }
 
 static bool open_present(struct alerts_file *file, struct alerts_file_findings *findings,
                          struct buffer *error)
 {
-    const struct owned_file_name name = {"alerts", file->path};
-    struct survey survey;
-    if (!survey_file(file, &survey))
-        return owned_file_explain_errno(error, name, "cannot be read");
-    /* A file of others must not be taken for damage. */
-    if (!survey.headed && survey.queued == 0 && survey.delivered == 0)
-        return owned_file_explain(error, name,
-                                  "is not a queue of alerts, or its head is damaged; move it away");
-    findings->torn = file->size - survey.end;
-    findings->damaged = survey.damaged;
-    file->size = file->synced = survey.end;
-    file->first = survey.first;
-    file->queued = survey.queued;
-    file->next_number = survey.next_number;
-    return mend(file, findings) || owned_file_explain_errno(error, name, "cannot be mended");
+    struct survey survey = {.next_number = 1};
+    bool opened = read_present(file, &survey, findings, error);
+    buffer_free(&survey.alerts);
+    return opened;
 }
 
 bool alerts_file_open(struct alerts_file *file, struct alerts_file_findings *findings,
                       struct buffer *error)
 {
-    const struct owned_file_name name = {"alerts", file->path};
+    const struct owned_file_name name = {"alerts", file->records.path};
     int64_t size = 0;
     *findings = (struct alerts_file_findings){0};
-    file->fd = owned_file_open(name, &size, error);
-    if (file->fd < 0 && size == 0)
+    file->records.fd = owned_file_open(name, &size, error);
+    if (file->records.fd < 0 && size == 0)
         return false;
-    file->size = size > 0 ? size : 0;
-    if (file->size > 0)
+    file->records.size = size > 0 ? size : 0;
+    if (size > 0)
         return open_present(file, findings, error);
     return write_anew(file) || owned_file_explain_errno(error, name, "cannot be written");
 }
@@ -335,14 +291,14 @@ bool alerts_file_open(struct alerts_file *file, struct alerts_file_findings *fin
 /* A piece of a line that is left behind would spoil the next one. */
 static bool append(struct alerts_file *file)
 {
-    size_t done = 0;
-    if (owned_file_write(file->fd, buffer_text(&file->line), &done)) {
-        file->size += (int64_t)done;
+    int64_t before = file->records.size;
+    assert(file->records.fd >= 0 && file->first <= before);
+    if (record_file_write(&file->records))
         return true;
-    }
     int saved = errno;
-    if (done > 0 && ftruncate(file->fd, (off_t)file->size) != 0)
+    if (file->records.size > before && ftruncate(file->records.fd, (off_t)before) != 0)
         file->broken = true;
+    file->records.size = before;
     errno = saved;
     return false;
 }
@@ -353,7 +309,7 @@ static bool make_room(struct alerts_file *file, int64_t more, int64_t max_bytes)
 {
     if (file->broken && !write_anew(file))
         return false;
-    if (file->size + more > max_bytes && file->first > max_bytes / 8)
+    if (file->records.size + more > max_bytes && file->first > max_bytes / 8)
         return write_anew(file);
     return true;
 }
@@ -363,19 +319,20 @@ enum alerts_added alerts_file_add(struct alerts_file *file, struct text id, stru
 {
     assert(id.length + json.length < LINE_MAX - 256);
     int64_t more = (int64_t)(SUM + sizeof(ALERT) + 24 + id.length + json.length);
+    assert(file->records.out.length == 0);
     if (!make_room(file, more, max_bytes))
         return ALERTS_FAILED;
-    if (file->size + more > max_bytes)
+    if (file->records.size + more > max_bytes)
         return ALERTS_FULL;
-    file->line.length = 0;
-    size_t at = begin_line(&file->line);
-    buffer_add_literal(&file->line, ALERT);
-    buffer_add_int(&file->line, (int64_t)file->next_number);
-    buffer_add_char(&file->line, ' ');
-    buffer_add_text(&file->line, id);
-    buffer_add_char(&file->line, ' ');
-    buffer_add_text(&file->line, json);
-    end_line(&file->line, at);
+    struct buffer *line = &file->records.out;
+    size_t at = begin_line(line);
+    buffer_add_literal(line, ALERT);
+    buffer_add_int(line, (int64_t)file->next_number);
+    buffer_add_char(line, ' ');
+    buffer_add_text(line, id);
+    buffer_add_char(line, ' ');
+    buffer_add_text(line, json);
+    end_line(line, at);
     if (!append(file))
         return ALERTS_FAILED;
     file->next_number++;
@@ -387,57 +344,65 @@ enum alerts_added alerts_file_add(struct alerts_file *file, struct text id, stru
 /* What could not be brought to disk may be read back from memory today and be gone tomorrow. */
 static void forget_unsynced(struct alerts_file *file)
 {
-    file->size = file->synced;
+    file->records.size = file->synced;
     file->queued -= file->unsynced;
     file->unsynced = 0;
-    if (file->first > file->size)
-        file->first = file->size;
+    if (file->first > file->records.size)
+        file->first = file->records.size;
     file->broken = true;
 }
 
 bool alerts_file_sync(struct alerts_file *file)
 {
-    if (fdatasync(file->fd) != 0) {
+    if (!record_file_sync(&file->records)) {
         forget_unsynced(file);
         return false;
     }
-    file->synced = file->size;
+    assert(file->synced <= file->records.size);
+    file->synced = file->records.size;
     file->unsynced = 0;
     return true;
 }
 
+static enum record_reading take_alert(void *user, int64_t position, struct text bytes,
+                                      size_t *length)
+{
+    struct queued_alert *alert = user;
+    struct line line;
+    enum record_reading reading = read_line(bytes, &line);
+    (void)position;
+    if (reading == RECORD_TORN)
+        return reading;
+    *length = line.length;
+    if (line.kind != LINE_ALERT)
+        return reading;
+    alert->number = line.number;
+    alert->length = line.length;
+    buffer_add_text(&alert->id, line.id);
+    buffer_add_text(&alert->json, line.json);
+    return RECORD_LAST;
+}
+
 bool alerts_file_first(struct alerts_file *file, struct queued_alert *ret)
 {
-    char *bytes = file->queued > 0 ? xmalloc(LINE_MAX) : NULL;
-    bool found = false;
-    while (!found && file->queued > 0) {
-        ssize_t count = owned_file_read(file->fd, bytes, LINE_MAX, file->first);
-        struct line line = {.kind = LINE_TORN};
-        if (count > 0)
-            line = read_line((struct text){bytes, (size_t)count});
-        if (line.kind == LINE_TORN) {
-            file->queued = 0; /* the file is shorter than it was: nothing can be read any more */
-            file->broken = true;
-        }
-        found = line.kind == LINE_ALERT;
-        if (found) {
-            ret->number = line.number;
-            ret->length = line.length;
-            ret->id.length = ret->json.length = 0;
-            buffer_add_text(&ret->id, line.id);
-            buffer_add_text(&ret->json, line.json);
-        } else {
-            file->first += (int64_t)line.length;
-        }
+    struct record_scan found;
+    ret->length = ret->id.length = ret->json.length = 0;
+    if (file->queued == 0)
+        return false;
+    scan(file, file->first, take_alert, ret, &found);
+    if (ret->length == 0) {
+        file->queued = 0; /* the file is shorter than it was: nothing can be read any more */
+        file->broken = true;
+        return false;
     }
-    free(bytes);
-    return found;
+    file->first = found.end - (int64_t)ret->length;
+    return true;
 }
 
 /* Delivered alerts are forgotten when they are most of the file. */
 static void forget(struct alerts_file *file)
 {
-    if (file->first > WASTE_MIN && file->first > file->size / 2)
+    if (file->first > WASTE_MIN && file->first > file->records.size / 2)
         write_anew(file);
 }
 
@@ -448,12 +413,11 @@ bool alerts_file_delivered(struct alerts_file *file, const struct queued_alert *
     file->queued--;
     if (file->broken)
         return write_anew(file);
-    file->line.length = 0;
-    add_numbered(&file->line, TEXT(DELIVERED), alert->number);
+    add_numbered(&file->records.out, TEXT(DELIVERED), alert->number);
     if (!append(file))
         return false;
     if (file->queued == 0)
-        file->first = file->size;
+        file->first = file->records.size;
     forget(file);
     return true;
 }

@@ -14,19 +14,16 @@
  * Used by one thread at a time, without locks; blocks on the disk. */
 #pragma once
 
-#include "text.h"
+#include "record_file.h"
 
 struct alerts_file {
-    char *path;
-    int fd; /* -1: closed */
-    int64_t size;
-    int64_t synced;       /* of it: known to be on disk */
+    struct record_file records;
+    int64_t synced;       /* of its size: known to be on disk */
     int64_t unsynced;     /* alerts behind that */
     int64_t first;        /* where the first line lies that may not be delivered yet */
     int64_t queued;       /* alerts from there on */
     uint64_t next_number; /* of an alert */
     bool broken;          /* must be written anew before it is appended to */
-    struct buffer line;   /* scratch */
 };
 
 struct alerts_file_findings {

@@ -10,7 +10,7 @@
 
 enum { TEXT_MAX = 512, TEXTS = 6 };
 
-enum subject { OF_USER, OF_ACTOR, OF_ADDRESS, OF_TENANT };
+enum subject { OF_USER, OF_ACTOR, OF_ADDRESS, OF_TENANT, OF_NODE };
 
 static const struct kind {
     const char *name;
@@ -21,12 +21,21 @@ static const struct kind {
                             "A login came from a place where the user was never seen"},
     [ALERT_REFRESH_REUSE] = {"refresh_reuse", OF_USER,
                              "A used refresh token came back; its session was ended"},
+    [ALERT_REFRESH_REPEATED] =
+        {"refresh_repeated", OF_USER,
+         "A refresh token that was just used came again from another network or device"},
     [ALERT_FORCED_LOGOUTS] = {"forced_logouts", OF_ACTOR,
                               "One operator ended the sessions of many users within a minute"},
     [ALERT_KEY_GUESSING] = {"key_guessing", OF_ADDRESS,
                             "Many wrong keys or forged tokens came from one address within a "
                             "minute"},
     [ALERT_TENANT_RATE] = {"tenant_rate", OF_TENANT, "A tenant is over its rate"},
+    [ALERT_TENANT_QUOTA] = {"tenant_quota", OF_TENANT, "A tenant is at its quota"},
+    [ALERT_AUDIT_SPACE] = {"audit_space", OF_NODE, "The disk of the audit file is nearly full"},
+    [ALERT_AUDIT_STRANGERS] = {"audit_strangers", OF_NODE,
+                               "More calls without a genuine credential than the audit file takes "
+                               "lines of; the others are counted"},
+    [ALERT_CLOCK_JUMP] = {"clock_jump", OF_NODE, "A clock jumped"},
 };
 
 /* The texts of an alert, by name. */
@@ -99,7 +108,7 @@ size_t alert_subject(const struct alert *alert, struct text parts[ALERT_SUBJECT_
     enum subject subject = kinds[alert->kind].subject;
     parts[0] = subject == OF_ADDRESS ? alert->address : alert->tenant;
     parts[1] = subject == OF_USER ? alert->user_id : alert->actor;
-    return subject == OF_USER || subject == OF_ACTOR ? 2 : 1;
+    return subject == OF_NODE ? 0 : subject == OF_USER || subject == OF_ACTOR ? 2 : 1;
 }
 
 /* --- told --- */

@@ -27,13 +27,15 @@ struct alerts_target {
     char *url; /* "": nowhere */
     size_t secret_length;
     char secret[ALERTS_SECRET_MAX];
+    struct buffer authorities; /* PEM; empty: those of the system */
 };
 /* NULL with *error. */
 struct alerts_target *alerts_target_load(const struct conf *conf, struct buffer *error);
 void alerts_target_free(struct alerts_target **target);
 
 struct alerts {
-    struct audit_producer *producer;
+    struct audit *audit; /* borrowed */
+    struct audit_lane *lane;
     char *node;
     pthread_t thread;
     struct webhook *webhook; /* the thread's, but for waking it */

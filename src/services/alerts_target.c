@@ -1,6 +1,9 @@
-/* Where alerts are posted to: the webhook's address and its secret. */
+/* Where alerts are posted to: the webhook's address, its secret, and who may vouch for it. */
+#include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "alerts_private.h"
 #include "private_file.h"
@@ -8,6 +11,9 @@
 #define OPTION           "alerts.webhook_secret_file"
 #define PREFIX           "whsec_"
 #define BYTES_OF(digits) ((digits)*3 / 4)
+#define CA_OPTION        "alerts.tls_ca_file"
+
+enum { AUTHORITIES_MAX = 1024 * 1024, PART = 16 * 1024 };
 
 /* base64 to base64url without padding; false if there is anything that is in neither. */
 static bool respell(char *digits, size_t *length)
@@ -47,6 +53,39 @@ static bool read_secret(char *line, struct text secret, const char *path,
     return true;
 }
 
+/* Reads all of the file, as far as it is larger than it may be. 0, or an error number. */
+static int read_all(const char *path, struct buffer *out)
+{
+    char part[PART];
+    ssize_t length = 0;
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    while (fd >= 0 && out->length <= AUTHORITIES_MAX && (length = read(fd, part, PART)) > 0)
+        buffer_add(out, part, (size_t)length);
+    int cause = fd < 0 || length < 0 ? errno : 0;
+    if (fd >= 0)
+        close(fd);
+    return cause;
+}
+
+/* Into memory: the file may be written anew while it is used. */
+static bool read_authorities(const char *value, struct buffer *out, struct buffer *error)
+{
+    static const char begin[] = "-----BEGIN CERTIFICATE-----";
+    char path[PRIVATE_FILE_PATH];
+    if (value[0] == '\0')
+        return true;
+    if (!private_file_find(CA_OPTION, value, path, error))
+        return false;
+    int cause = read_all(path, out);
+    if (cause != 0)
+        return private_file_refuse(error, CA_OPTION, path, strerrordesc_np(cause));
+    if (out->length > AUTHORITIES_MAX)
+        return private_file_refuse(error, CA_OPTION, path, "larger than 1 MiB");
+    if (out->length == 0 || !memmem(out->data, out->length, begin, sizeof(begin) - 1))
+        return private_file_refuse(error, CA_OPTION, path, "has no certificate (PEM)");
+    return true;
+}
+
 struct alerts_target *alerts_target_load(const struct conf *conf, struct buffer *error)
 {
     struct alerts_target *target = xcalloc(1, sizeof(*target));
@@ -57,7 +96,8 @@ struct alerts_target *alerts_target_load(const struct conf *conf, struct buffer 
     char line[ALERTS_SECRET_MAX];
     struct text secret;
     if (!private_file_read_line(OPTION, path, line, sizeof(line), &secret, error) ||
-        !read_secret(line, secret, path, target, error))
+        !read_secret(line, secret, path, target, error) ||
+        !read_authorities(conf->alerts_tls_ca_file, &target->authorities, error))
         alerts_target_free(&target);
     crypto_wipe(line, sizeof(line));
     return target;
@@ -68,6 +108,7 @@ void alerts_target_free(struct alerts_target **target)
     if (*target) {
         crypto_wipe((*target)->secret, sizeof((*target)->secret));
         free((*target)->url);
+        buffer_free(&(*target)->authorities);
         free(*target);
     }
     *target = NULL;

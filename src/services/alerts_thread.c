@@ -1,6 +1,7 @@
 /* The thread of alerts: brings them to the audit and to disk, and has them posted one after the
  * other. While the disk fails alerts wait in memory, bounded. */
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -11,8 +12,10 @@
 
 enum {
     DISK_PAUSE_MS = 1000,
-    LOOK_MS = 1000, /* the longest sleep: how soon a minute of repetitions is known to be over */
-    LAST_MS = 1000  /* for what is left when the service stops */
+    /* The longest sleep: a minute of repetitions is known to be over so soon, and a clock that is
+     * wrong for half a second is seen. */
+    LOOK_MS = 200,
+    LAST_MS = 1000 /* for what is left when the service stops */
 };
 
 /* --- to the audit and to disk --- */
@@ -21,8 +24,8 @@ static void write_audit(struct alerts *alerts, const struct raised_alert *raised
 {
     alerts->scratch.length = 0;
     alert_record(&alerts->scratch, raised, id);
-    if (!audit_write(alerts->producer, buffer_text(&alerts->scratch), NULL))
-        audit_count_lost(alerts->producer);
+    if (!audit_write(alerts->lane, AUDIT_CLASS_CHANGES, buffer_text(&alerts->scratch), NULL))
+        audit_count_lost(alerts->lane);
 }
 
 /* Puts on record what was handed over, and behind the backlog, if it goes anywhere. */
@@ -48,7 +51,7 @@ static void take_handed(struct alerts *alerts)
     }
     taken.length = 0;
     alerts->taken = taken;
-    audit_flush(alerts->producer);
+    audit_flush(alerts->lane);
 }
 
 void alerts_note_disk(struct alerts *alerts, bool good, int error)
@@ -59,9 +62,10 @@ void alerts_note_disk(struct alerts *alerts, bool good, int error)
         alerts->write_at_ms = clock_monotonic_ms() + DISK_PAUSE_MS;
     }
     if (before && !good)
-        log_error("alerts_failed", "file=%s error=%s", alerts->file.path, strerrorname_np(error));
+        log_error("alerts_failed", "file=%s error=%s", alerts->file.records.path,
+                  strerrorname_np(error));
     else if (!before && good)
-        log_info("alerts_recovered", "file=%s", alerts->file.path);
+        log_info("alerts_recovered", "file=%s", alerts->file.records.path);
 }
 
 /* Brings the first of the backlog into the file; its length, 0 if the disk failed. */
@@ -117,14 +121,57 @@ static void write_backlog(struct alerts *alerts)
 static void tell_usage(struct alerts *alerts)
 {
     atomic_store(&alerts->queued, alerts->file.queued);
-    atomic_store(&alerts->bytes, alerts->file.size);
+    atomic_store(&alerts->bytes, alerts->file.records.size);
     metrics_gauge_set(METRIC_ALERTS_QUEUED, alerts->file.queued);
     metrics_gauge_set(METRIC_ALERTS_SET_ASIDE, alerts->refused.queued);
+}
+
+/* The audit does not know of alerts, so it is asked. */
+static void look_at_audit(struct alerts *alerts)
+{
+    struct audit_pressure pressure;
+    char detail[160];
+    if (!audit_take_pressure(alerts->audit, &pressure))
+        return;
+    if (pressure.space_low) {
+        int length = snprintf(detail, sizeof(detail),
+                              "The disk of the audit file has %lld bytes left; audit.reserve is "
+                              "near or reached",
+                              (long long)pressure.free_bytes);
+        alerts_raise(
+            alerts, &(struct alert){.kind = ALERT_AUDIT_SPACE, .detail = {detail, (size_t)length}});
+    }
+    if (pressure.strangers > 0)
+        alerts_raise(alerts,
+                     &(struct alert){.kind = ALERT_AUDIT_STRANGERS, .count = pressure.strangers});
+}
+
+/* Nobody else is told of what the clocks see. */
+static void look_at_clocks(struct alerts *alerts)
+{
+    struct clock_jumps jumps;
+    char detail[200];
+    clock_look();
+    if (!clock_take_jumps(&jumps))
+        return;
+    log_error("clock_jumped",
+              "jump_ms=%lld jumps=%lld for a day nothing is deleted that was not too old before",
+              (long long)jumps.ms, (long long)jumps.count);
+    metrics_add(METRIC_CLOCK_JUMPS, (uint64_t)jumps.count);
+    int length = snprintf(detail, sizeof(detail),
+                          "A clock jumped by %lld ms against the time since the host was booted; "
+                          "for a day nothing is deleted that was not too old before",
+                          (long long)jumps.ms);
+    alerts_raise(alerts, &(struct alert){.kind = ALERT_CLOCK_JUMP,
+                                         .detail = {detail, (size_t)length},
+                                         .count = jumps.count});
 }
 
 /* True while an attempt is under way. */
 static bool turn(struct alerts *alerts, bool last)
 {
+    look_at_audit(alerts);
+    look_at_clocks(alerts);
     alerts_take_target(alerts);
     alerts_tell_repeats(alerts, last);
     take_handed(alerts);
@@ -159,7 +206,8 @@ static void finish(struct alerts *alerts)
     webhook_cancel(alerts->webhook);
     tell_usage(alerts);
     if (alerts->backlog.length > 0)
-        log_error("alerts_lost", "file=%s bytes=%zu", alerts->file.path, alerts->backlog.length);
+        log_error("alerts_lost", "file=%s bytes=%zu", alerts->file.records.path,
+                  alerts->backlog.length);
 }
 
 void *alerts_thread_run(void *user)

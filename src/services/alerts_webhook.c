@@ -8,30 +8,62 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "clock.h"
 #include "crypto.h"
 #include "memory.h"
 
-enum { TIMEOUT_MS = 5000, MAC = 32, MAC_BASE64 = 44, HEADER_MAX = 256 };
+enum {
+    TIMEOUT_MS = 5000,
+    BODY_MS = 500, /* for a body, and its bytes, that we throw away */
+    BODY_BYTES = 64 * 1024,
+    MAC = 32,
+    MAC_BASE64 = 44,
+    HEADER_MAX = 256
+};
 
 struct webhook {
     CURLM *multi;
     CURL *transfer; /* kept, and with it the connection */
     struct curl_slist *headers;
     bool sending;
+    long status; /* of the answer, from the end of its head on; else 0 */
+    int64_t answered_ms;
+    size_t body_bytes;
+    char error[CURL_ERROR_SIZE];
 };
 
 /* --- set up --- */
 
 static size_t discard(char *data, size_t size, size_t count, void *user)
 {
+    struct webhook *webhook = user;
     (void)data;
-    (void)user;
+    webhook->body_bytes += size * count;
     return size * count;
 }
 
-static bool set_up(CURL *transfer)
+/* The line that ends a head is empty. One of 1xx is followed by another. */
+static size_t take_line(char *line, size_t size, size_t count, void *user)
 {
-    return curl_easy_setopt(transfer, CURLOPT_PROTOCOLS_STR, "http,https") == CURLE_OK &&
+    struct webhook *webhook = user;
+    long status = 0;
+    bool last = size * count <= 2 && (line[0] == '\r' || line[0] == '\n');
+    if (last && curl_easy_getinfo(webhook->transfer, CURLINFO_RESPONSE_CODE, &status) == CURLE_OK &&
+        status >= 200) {
+        webhook->status = status;
+        webhook->answered_ms = clock_monotonic_ms();
+    }
+    return size * count;
+}
+
+static bool set_up(struct webhook *webhook)
+{
+    CURL *transfer = webhook->transfer;
+    return curl_easy_setopt(transfer, CURLOPT_WRITEDATA, webhook) == CURLE_OK &&
+           curl_easy_setopt(transfer, CURLOPT_HEADERDATA, webhook) == CURLE_OK &&
+           curl_easy_setopt(transfer, CURLOPT_HEADERFUNCTION, take_line) == CURLE_OK &&
+           curl_easy_setopt(transfer, CURLOPT_ERRORBUFFER, webhook->error) == CURLE_OK &&
+           curl_easy_setopt(transfer, CURLOPT_PROTOCOLS_STR, "http,https") == CURLE_OK &&
            curl_easy_setopt(transfer, CURLOPT_FOLLOWLOCATION, 0L) == CURLE_OK &&
            curl_easy_setopt(transfer, CURLOPT_SSL_VERIFYPEER, 1L) == CURLE_OK &&
            curl_easy_setopt(transfer, CURLOPT_SSL_VERIFYHOST, 2L) == CURLE_OK &&
@@ -53,7 +85,7 @@ struct webhook *webhook_create(void)
         webhook->multi = curl_multi_init();
         webhook->transfer = curl_easy_init();
     }
-    if (webhook->multi && webhook->transfer && set_up(webhook->transfer))
+    if (webhook->multi && webhook->transfer && set_up(webhook))
         return webhook;
     webhook_destroy(&webhook);
     return NULL;
@@ -70,6 +102,20 @@ void webhook_destroy(struct webhook **webhook)
     curl_multi_cleanup(closing->multi);
     free(closing);
     curl_global_cleanup();
+}
+
+void webhook_trust(struct webhook *webhook, struct text authorities)
+{
+    struct curl_blob blob = {(void *)authorities.data, authorities.length, CURL_BLOB_NOCOPY};
+    assert(!webhook->sending);
+    curl_easy_reset(webhook->transfer);
+    bool good = set_up(webhook);
+    if (authorities.length > 0)
+        good = good &&
+               curl_easy_setopt(webhook->transfer, CURLOPT_CAINFO_BLOB, &blob) == CURLE_OK &&
+               curl_easy_setopt(webhook->transfer, CURLOPT_CAPATH, NULL) == CURLE_OK;
+    assert(good); /* as in webhook_create() */
+    (void)good;
 }
 
 /* --- an attempt --- */
@@ -118,6 +164,9 @@ void webhook_send(struct webhook *webhook, const struct webhook_message *message
 {
     CURL *transfer = webhook->transfer;
     assert(!webhook->sending);
+    webhook->status = 0;
+    webhook->body_bytes = 0;
+    webhook->error[0] = '\0';
     add_headers(webhook, message);
     curl_easy_setopt(transfer, CURLOPT_URL, message->url);
     curl_easy_setopt(transfer, CURLOPT_HTTPHEADER, webhook->headers);
@@ -138,29 +187,46 @@ static bool is_refusal(long status)
     return status >= 400 && status <= 499 && status != 408 && status != 425 && status != 429;
 }
 
-static enum webhook_state judge(struct webhook *webhook, CURLcode result, char *why, size_t size)
+static int64_t retry_after(struct webhook *webhook)
 {
-    long status = 0;
-    curl_easy_getinfo(webhook->transfer, CURLINFO_RESPONSE_CODE, &status);
-    if (result == CURLE_OK && status >= 200 && status <= 299)
-        return WEBHOOK_DELIVERED;
-    if (result == CURLE_OK)
-        snprintf(why, size, "status %ld", status);
-    else
-        snprintf(why, size, "%s", curl_easy_strerror(result));
-    return result == CURLE_OK && is_refusal(status) ? WEBHOOK_REFUSED : WEBHOOK_FAILED;
+    curl_off_t seconds = 0;
+    curl_easy_getinfo(webhook->transfer, CURLINFO_RETRY_AFTER, &seconds);
+    return seconds;
 }
 
-enum webhook_state webhook_turn(struct webhook *webhook, char *why, size_t size)
+static enum webhook_state judge(struct webhook *webhook, CURLcode result,
+                                struct webhook_outcome *outcome)
+{
+    *outcome = (struct webhook_outcome){.retry_after_s = retry_after(webhook)};
+    long status = webhook->status;
+    if (status >= 200 && status <= 299)
+        return WEBHOOK_DELIVERED;
+    if (status > 0)
+        snprintf(outcome->why, sizeof(outcome->why), "status %ld", status);
+    else
+        snprintf(outcome->why, sizeof(outcome->why), "%s",
+                 webhook->error[0] ? webhook->error : curl_easy_strerror(result));
+    return is_refusal(status) ? WEBHOOK_REFUSED : WEBHOOK_FAILED;
+}
+
+/* The rest of a body that is large or slow is worth less than the next alert. */
+static bool is_enough(const struct webhook *webhook)
+{
+    return webhook->status > 0 && (webhook->body_bytes > BODY_BYTES ||
+                                   clock_monotonic_ms() - webhook->answered_ms >= BODY_MS);
+}
+
+enum webhook_state webhook_turn(struct webhook *webhook, struct webhook_outcome *outcome)
 {
     int left;
     if (!webhook->sending)
         return WEBHOOK_IDLE;
     curl_multi_perform(webhook->multi, &left);
     const CURLMsg *message = curl_multi_info_read(webhook->multi, &left);
-    if (!message || message->msg != CURLMSG_DONE)
+    bool done = message && message->msg == CURLMSG_DONE;
+    if (!done && !is_enough(webhook))
         return WEBHOOK_SENDING;
-    enum webhook_state state = judge(webhook, message->data.result, why, size);
+    enum webhook_state state = judge(webhook, done ? message->data.result : CURLE_OK, outcome);
     end(webhook);
     return state;
 }
@@ -169,7 +235,9 @@ enum webhook_state webhook_turn(struct webhook *webhook, char *why, size_t size)
 
 void webhook_wait(struct webhook *webhook, int64_t milliseconds)
 {
-    curl_multi_poll(webhook->multi, NULL, 0, (int)milliseconds, NULL);
+    bool body = webhook->sending && webhook->status > 0;
+    int64_t most_ms = body && milliseconds > BODY_MS ? BODY_MS : milliseconds;
+    curl_multi_poll(webhook->multi, NULL, 0, (int)most_ms, NULL);
 }
 
 void webhook_wake(struct webhook *webhook)

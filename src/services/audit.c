@@ -1,65 +1,27 @@
-/* The workers' side of the audit service: batches, hand-over and tickets. The locks and the waking
- * protocol are told in audit_private.h. */
+/* The workers' side of the audit service: which lines have room, and their hand-over to the
+ * commit queue. */
 #include "audit.h"
 
 #include <assert.h>
 #include <errno.h>
-#include <signal.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "audit_private.h"
 #include "memory.h"
 #include "metrics.h"
 
-/* --- frames and lists of tickets --- */
-
-void audit_append_frame(struct buffer *buffer, struct frame frame, struct text line)
-{
-    frame.length = line.length;
-    buffer_add(buffer, &frame, sizeof(frame));
-    buffer_add_text(buffer, line);
-}
-
-struct frame audit_frame_at(const struct buffer *buffer, size_t offset)
-{
-    struct frame frame;
-    assert(offset + sizeof(frame) <= buffer->length);
-    memcpy(&frame, buffer->data + offset, sizeof(frame));
-    return frame;
-}
-
-void audit_ticket_append(struct ticket_list *list, struct audit_ticket *ticket)
-{
-    ticket->next = NULL;
-    if (!list->first)
-        list->last = &list->first;
-    *list->last = ticket;
-    list->last = &ticket->next;
-}
-
-void audit_ticket_splice(struct ticket_list *to, struct ticket_list *from)
-{
-    if (!from->first)
-        return;
-    if (!to->first)
-        to->last = &to->first;
-    *to->last = from->first;
-    to->last = from->last;
-    *from = (struct ticket_list){0};
-}
+enum { STRANGERS_PART = 4 }; /* of the queue, which they may fill */
 
 /* --- start and stop --- */
 
-static void unref(struct audit *audit)
+static void destroy(struct audit *audit)
 {
-    if (atomic_fetch_sub(&audit->references, 1) > 1)
-        return;
-    pthread_mutex_destroy(&audit->lock);
-    pthread_cond_destroy(&audit->work);
+    commit_queue_fini(&audit->queue);
     audit_file_fini(&audit->file);
+    audit_strangers_fini(audit);
     buffer_free(&audit->tail_prefix);
-    buffer_free(&audit->backlog);
+    for (size_t i = 0; i < AUDIT_CLASSES; i++)
+        buffer_free(&audit->backlog[i].frames);
     buffer_free(&audit->chunk.out);
     free(audit->chunk.ends);
     free(audit);
@@ -70,214 +32,119 @@ void audit_reload(struct audit *audit, const struct conf *conf)
     atomic_store(&audit->retention_ms, conf->audit_retention * 1000);
     atomic_store(&audit->max_bytes, conf->audit_max_bytes);
     atomic_store(&audit->queue_bytes, conf->audit_queue_bytes);
+    atomic_store(&audit->reserve, conf->audit_reserve);
+    atomic_store(&audit->strangers_per_minute, conf->audit_strangers_per_minute);
+    atomic_store(&audit->strangers_per_address, conf->audit_strangers_per_address);
 }
 
 static struct audit *create(const struct conf *conf, const char *node)
 {
     struct audit *audit = xcalloc(1, sizeof(*audit));
-    pthread_condattr_t attributes;
-    atomic_store(&audit->references, 1);
-    atomic_store(&audit->healthy, true);
-    pthread_mutex_init(&audit->lock, NULL);
-    pthread_condattr_init(&attributes);
-    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-    pthread_cond_init(&audit->work, &attributes);
-    pthread_condattr_destroy(&attributes);
+    commit_queue_init(&audit->queue, &audit_writer, audit);
     audit_file_init(&audit->file, conf->audit_file);
+    audit_strangers_init(audit);
     audit_format_tail_prefix(&audit->tail_prefix, text_of(node));
     audit_reload(audit, conf);
     return audit;
 }
 
-/* No signal is handled on the audit thread; SIGXFSZ above all must become EFBIG. */
-static int start_thread(struct audit *audit)
-{
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    int error = pthread_create(&audit->thread, NULL, audit_thread_run, audit);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    return error;
-}
-
 struct audit *audit_start(const struct conf *conf, const char *node, struct buffer *error)
 {
     struct audit *audit = create(conf, node);
-    int cause = audit_writer_prepare(audit) ? start_thread(audit) : errno;
+    int cause = audit_writer_prepare(audit) ? commit_queue_start(&audit->queue) : errno;
     if (cause == 0)
         return audit;
     buffer_addf(error, "audit file %s cannot be written: %s", conf->audit_file,
-                strerrordesc_np(cause));
+                audit_file_explain(&audit->file, cause));
     audit_file_close(&audit->file);
-    unref(audit);
+    destroy(audit);
     return NULL;
-}
-
-static void wake_thread(struct audit *audit)
-{
-    pthread_mutex_lock(&audit->lock);
-    pthread_cond_signal(&audit->work);
-    pthread_mutex_unlock(&audit->lock);
 }
 
 void audit_reopen(struct audit *audit)
 {
     atomic_store(&audit->reopen, true);
-    wake_thread(audit);
+    commit_queue_call(&audit->queue);
 }
 
 bool audit_healthy(const struct audit *audit)
 {
-    int64_t began_ns = atomic_load_explicit(&audit->turn_began_ns, memory_order_relaxed);
-    bool stalled = began_ns != 0 && audit_now_ns() - began_ns > AUDIT_STALL_NS;
-    return !stalled && atomic_load_explicit(&audit->healthy, memory_order_relaxed);
+    return commit_queue_healthy(&audit->queue);
 }
 
 void audit_stop(struct audit **audit)
 {
     struct audit *stopped = *audit;
     *audit = NULL;
-    atomic_store(&stopped->stopping, true);
-    wake_thread(stopped);
-    pthread_join(stopped->thread, NULL);
-    unref(stopped);
+    commit_queue_stop(&stopped->queue);
+    destroy(stopped);
 }
 
-/* --- producers --- */
+/* --- lanes --- */
 
-struct audit_producer *audit_producer_create(struct audit *audit, void (*wake)(void *), void *user)
+struct audit_lane *audit_lane_create(struct audit *audit, void (*wake)(void *), void *user)
 {
-    struct audit_producer *producer = xcalloc(1, sizeof(*producer));
-    producer->audit = audit;
-    producer->wake = wake;
-    producer->user = user;
-    pthread_mutex_init(&producer->lock, NULL);
-    pthread_cond_init(&producer->settled, NULL);
-    atomic_fetch_add(&audit->references, 1);
-    pthread_mutex_lock(&audit->lock);
-    producer->next = audit->producers;
-    audit->producers = producer;
-    pthread_mutex_unlock(&audit->lock);
-    return producer;
+    struct audit_lane *lane = commit_lane_create(&audit->queue, sizeof(*lane), wake, user);
+    lane->audit = audit;
+    return lane;
 }
 
-static void producer_free(struct audit_producer *producer)
+void audit_lane_destroy(struct audit_lane **lane)
 {
-    struct audit *audit = producer->audit;
-    pthread_mutex_destroy(&producer->lock);
-    pthread_cond_destroy(&producer->settled);
-    buffer_free(&producer->batch);
-    buffer_free(&producer->handed);
-    buffer_free(&producer->spare);
-    free(producer);
-    unref(audit);
-}
-
-void audit_producer_leave(struct audit_producer *producer)
-{
-    pthread_mutex_lock(&producer->lock);
-    bool second = producer->left;
-    producer->left = true;
-    pthread_mutex_unlock(&producer->lock);
-    if (second)
-        producer_free(producer);
-}
-
-static void wait_for_decision(struct audit_producer *producer)
-{
-    pthread_mutex_lock(&producer->lock);
-    while (!producer->decided.first)
-        pthread_cond_wait(&producer->settled, &producer->lock);
-    pthread_mutex_unlock(&producer->lock);
-}
-
-void audit_producer_destroy(struct audit_producer **producer)
-{
-    struct audit_producer *closing = *producer;
-    *producer = NULL;
+    struct audit_lane *closing = *lane;
+    *lane = NULL;
     if (!closing)
         return;
-    audit_flush(closing);
-    while (closing->outstanding > 0) {
-        wait_for_decision(closing);
-        audit_collect(closing);
-    }
-    audit_producer_leave(closing);
+    if (commit_lane_is_open(&closing->commit))
+        audit_strangers_flush(closing);
+    commit_lane_destroy(&closing->commit);
+}
+
+void audit_flush(struct audit_lane *lane)
+{
+    audit_strangers_flush(lane);
+    commit_lane_flush(&lane->commit);
+}
+
+void audit_collect(struct audit_lane *lane)
+{
+    commit_lane_collect(&lane->commit);
 }
 
 /* --- lines --- */
 
-bool audit_write(struct audit_producer *producer, struct text line, struct audit_ticket *ticket)
+/* Of the queue and of the disk; lines of changes are bounded by the queue alone, if at all. */
+static bool has_room(struct audit *audit, enum audit_class class, size_t queued)
 {
-    struct audit *audit = producer->audit;
-    size_t size = sizeof(struct frame) + line.length;
-    size_t before = atomic_fetch_add_explicit(&audit->queued, size, memory_order_relaxed);
     size_t limit = (size_t)atomic_load_explicit(&audit->queue_bytes, memory_order_relaxed);
-    if (!ticket && before + size > limit) {
+    int room = atomic_load_explicit(&audit->room, memory_order_relaxed);
+    switch (class) {
+    case AUDIT_CLASS_READS:
+        return queued <= limit && room < ROOM_CHANGES;
+    case AUDIT_CLASS_STRANGERS:
+        return queued <= limit / STRANGERS_PART && room < ROOM_RESERVE;
+    default:
+        return queued <= limit;
+    }
+}
+
+bool audit_write(struct audit_lane *lane, enum audit_class class, struct text line,
+                 struct commit_ticket *ticket)
+{
+    struct audit *audit = lane->audit;
+    size_t size = sizeof(struct commit_frame) + line.length;
+    size_t before = atomic_fetch_add_explicit(&audit->queued, size, memory_order_relaxed);
+    assert(class < AUDIT_CLASSES && (!ticket || class == AUDIT_CLASS_CHANGES));
+    if (!ticket && !has_room(audit, class, before + size)) {
         atomic_fetch_sub_explicit(&audit->queued, size, memory_order_relaxed);
         return false;
     }
-    struct frame frame = {.ticket = ticket, .producer = ticket ? producer : NULL};
-    audit_append_frame(&producer->batch, frame, line);
-    if (ticket) {
-        producer->batch_tickets++;
-        producer->outstanding++;
-    }
+    commit_lane_put(&lane->commit, ticket, class, line);
     return true;
 }
 
-void audit_count_lost(struct audit_producer *producer)
+void audit_count_lost(struct audit_lane *lane)
 {
-    atomic_fetch_add_explicit(&producer->audit->lost, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&lane->audit->lost, 1, memory_order_relaxed);
     metrics_add(METRIC_AUDIT_LOST, 1);
-}
-
-/* Swaps where it can, since the thread mostly has taken the batch before. */
-static void hand_over(struct audit_producer *producer)
-{
-    pthread_mutex_lock(&producer->lock);
-    if (producer->handed.length == 0) {
-        struct buffer emptied = producer->handed;
-        producer->handed = producer->batch;
-        producer->batch = emptied;
-    } else {
-        buffer_add_text(&producer->handed, buffer_text(&producer->batch));
-    }
-    producer->handed_tickets += producer->batch_tickets;
-    pthread_mutex_unlock(&producer->lock);
-    producer->batch.length = 0;
-    producer->batch_tickets = 0;
-}
-
-void audit_flush(struct audit_producer *producer)
-{
-    struct audit *audit = producer->audit;
-    if (producer->batch.length == 0)
-        return;
-    size_t bytes = producer->batch.length;
-    size_t tickets = producer->batch_tickets;
-    /* Counted before the thread can take them, so that the counters never fall below zero. */
-    size_t pending = atomic_fetch_add(&audit->pending, bytes) + bytes;
-    atomic_fetch_add(&audit->urgent, tickets);
-    hand_over(producer);
-    int state = atomic_load(&audit->state);
-    if (state == THREAD_IDLE ||
-        (state == THREAD_GATHERING && (tickets > 0 || pending >= AUDIT_GATHER_BYTES)))
-        wake_thread(audit);
-}
-
-void audit_collect(struct audit_producer *producer)
-{
-    if (producer->outstanding == 0)
-        return;
-    pthread_mutex_lock(&producer->lock);
-    struct audit_ticket *ticket = producer->decided.first;
-    producer->decided = (struct ticket_list){0};
-    pthread_mutex_unlock(&producer->lock);
-    while (ticket) {
-        struct audit_ticket *next = ticket->next;
-        producer->outstanding--;
-        ticket->done(ticket, ticket->written);
-        ticket = next;
-    }
 }

@@ -5,18 +5,25 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "audit_format.h"
-#include "directory.h"
 #include "memory.h"
+#include "owned_file.h"
 
-enum { STAMP_LENGTH = 16, DAY_MS = 86400000, TAIL_CHUNK = 65536 };
+enum {
+    STAMP_LENGTH = OWNED_FILE_STAMP - 1,
+    DAY_MS = 86400000,
+    TAIL_CHUNK = 65536,
+    READER_PATIENCE_MS = 1000
+};
 
 void audit_file_init(struct audit_file *file, const char *path)
 {
@@ -46,16 +53,7 @@ void audit_file_fini(struct audit_file *file)
 /* Reads exactly `length` bytes at `offset`; what cannot be read counts as not there. */
 static bool read_at(int fd, char *out, size_t length, int64_t offset)
 {
-    size_t done = 0;
-    while (done < length) {
-        ssize_t count = pread(fd, out + done, length - done, offset + (int64_t)done);
-        if (count < 0 && errno == EINTR)
-            continue;
-        if (count <= 0)
-            return false;
-        done += (size_t)count;
-    }
-    return true;
+    return owned_file_read(fd, out, length, offset) == (ssize_t)length;
 }
 
 /* Where the line ends that is the last whole one: behind the last newline, 0 if there is none. */
@@ -96,22 +94,62 @@ static int64_t read_digits(const char *at, const char *end)
     return value;
 }
 
-/* The number in the last whole line, looked for in the last mebibyte. */
-static int64_t sequence_in_file(const struct audit_file *file)
+/* The end of the last whole line, as far as it lies in the last mebibyte; the caller frees it. */
+static struct text read_last_lines(const struct audit_file *file)
 {
     static const int64_t window = 1 << 20;
-    const struct text member = TEXT(AUDIT_SEQUENCE_MEMBER);
     int64_t end = end_of_lines(file->fd, file->size);
     int64_t start = end > window ? end - window : 0;
     size_t length = (size_t)(end - start);
     char *tail = xmalloc(length + 1);
-    int64_t sequence = 0;
-    if (read_at(file->fd, tail, length, start)) {
-        const char *found = find_last(tail, length, member);
-        sequence = found ? read_digits(found + member.length, tail + length) : 0;
-    }
-    free(tail);
+    if (!read_at(file->fd, tail, length, start))
+        length = 0;
+    tail[length] = '\0';
+    return (struct text){tail, length};
+}
+
+/* What stands behind the last one of these members; NULL if it is not there. */
+static const char *find_member(struct text lines, struct text member)
+{
+    const char *found = find_last(lines.data, lines.length, member);
+    return found ? found + member.length : NULL;
+}
+
+/* The number in the last whole line. */
+static int64_t sequence_in_file(const struct audit_file *file)
+{
+    struct text lines = read_last_lines(file);
+    const char *found = find_member(lines, TEXT(AUDIT_SEQUENCE_MEMBER));
+    int64_t sequence = found ? read_digits(found, lines.data + lines.length) : 0;
+    free((char *)lines.data);
     return sequence;
+}
+
+/* The last line, taken off the others; empty if there is none. */
+static struct text take_last_line(struct text *lines)
+{
+    size_t length = lines->length > 0 ? lines->length - 1 : 0;
+    const char *newline = length > 0 ? memrchr(lines->data, '\n', length) : NULL;
+    size_t start = newline ? (size_t)(newline + 1 - lines->data) : 0;
+    struct text line = {lines->data + start, lines->length - start};
+    lines->length = start;
+    return line;
+}
+
+int64_t audit_file_last_ms(const struct audit_file *file)
+{
+    struct tm tm = {0};
+    if (!file->regular)
+        return 0;
+    struct text lines = read_last_lines(file), rest = lines, line;
+    do
+        line = take_last_line(&rest);
+    while (find_member(line, TEXT(AUDIT_CLOCK_MEMBER)));
+    const char *found = find_member(line, TEXT(AUDIT_TIME_MEMBER));
+    const char *end = found ? strptime(found, "%Y-%m-%dT%H:%M:%S", &tm) : NULL;
+    int64_t ms = end && *end == '.' ? (int64_t)timegm(&tm) * 1000 : 0;
+    free((char *)lines.data);
+    return ms;
 }
 
 /* --- rotated files and their names --- */
@@ -201,20 +239,23 @@ void audit_file_expire(const struct audit_file *file, int64_t before_ms,
 
 /* --- open and close --- */
 
-/* Takes regular files and devices: a pipe without a reader would hold the thread for ever. */
+/* A torn line in a pipe is remembered from the write that tore it. */
 static bool examine(struct audit_file *file)
 {
     struct stat status;
     if (fstat(file->fd, &status) != 0)
         return false;
     file->regular = S_ISREG(status.st_mode);
-    if (!file->regular && !S_ISCHR(status.st_mode)) {
+    bool taken = file->regular ? !owned_file_is_descriptor(file->path)
+                               : S_ISCHR(status.st_mode) || S_ISFIFO(status.st_mode);
+    if (!taken) {
         errno = EINVAL;
         return false;
     }
     file->size = file->regular ? status.st_size : 0;
     file->day = file->size > 0 ? status.st_mtim.tv_sec / (DAY_MS / 1000) : -1;
-    file->torn = file->size - end_of_lines(file->fd, file->size);
+    if (file->regular)
+        file->torn = file->size - end_of_lines(file->fd, file->size);
     file->unsynced = false;
     return true;
 }
@@ -223,14 +264,23 @@ static bool examine(struct audit_file *file)
 static bool create(struct audit_file *file)
 {
     file->fd = open(file->path, O_RDWR | O_APPEND | O_CREAT | O_EXCL | O_CLOEXEC, 0640);
-    return file->fd >= 0 && fchmod(file->fd, 0640) == 0 && directory_sync_of(file->path);
+    return file->fd >= 0 && fchmod(file->fd, 0640) == 0 && owned_file_sync_name(file->path);
+}
+
+/* A pipe is opened for writing alone, so that it breaks when nobody reads it. O_NONBLOCK means
+ * nothing to regular files. */
+static int open_present(const char *path)
+{
+    struct stat status;
+    bool readable = stat(path, &status) != 0 || S_ISREG(status.st_mode);
+    int access = readable ? O_RDWR : O_WRONLY;
+    return open(path, access | O_APPEND | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
 }
 
 bool audit_file_open(struct audit_file *file)
 {
     assert(file->fd < 0);
-    /* O_NONBLOCK is for pipes, which examine() refuses; it means nothing to regular files. */
-    file->fd = open(file->path, O_RDWR | O_APPEND | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+    file->fd = open_present(file->path);
     bool opened = file->fd >= 0 || (errno == ENOENT && create(file));
     if (!opened || !examine(file)) {
         int saved = errno;
@@ -239,6 +289,17 @@ bool audit_file_open(struct audit_file *file)
         return false;
     }
     return true;
+}
+
+const char *audit_file_explain(const struct audit_file *file, int error)
+{
+    struct stat status;
+    if (error == EINVAL && owned_file_is_descriptor(file->path))
+        return "what is behind it is a file: give its own name, so that it can be rotated";
+    if (error != ENXIO || stat(file->path, &status) != 0)
+        return strerrordesc_np(error);
+    return S_ISFIFO(status.st_mode) ? "nobody reads the pipe"
+                                    : "it is a socket, as standard output is under systemd";
 }
 
 void audit_file_close(struct audit_file *file)
@@ -251,13 +312,35 @@ void audit_file_close(struct audit_file *file)
 
 /* --- writing --- */
 
+/* After a write that found no room. A reader gets some time to make some, and no more: others wait
+ * for the thread. False with errno. */
+static bool wait_for_reader(int fd)
+{
+    struct pollfd end = {.fd = fd, .events = POLLOUT};
+    int count = poll(&end, 1, READER_PATIENCE_MS);
+    if (count == 0)
+        errno = ETIMEDOUT;
+    return count > 0 || errno == EINTR;
+}
+
+/* So many bytes of these are in a pipe, which took no more. */
+static void note_torn(struct audit_file *file, struct text bytes, size_t done)
+{
+    assert(!file->regular);
+    const char *newline = done > 0 ? memrchr(bytes.data, '\n', done) : NULL;
+    if (newline)
+        file->torn = bytes.data + done - newline - 1;
+    else
+        file->torn += (int64_t)done;
+}
+
 size_t audit_file_append(struct audit_file *file, struct text bytes, int64_t wall_ms)
 {
     assert(file->fd >= 0);
     size_t done = 0;
     while (done < bytes.length) {
         ssize_t count = write(file->fd, bytes.data + done, bytes.length - done);
-        if (count < 0 && errno == EINTR)
+        if (count < 0 && (errno == EINTR || (errno == EAGAIN && wait_for_reader(file->fd))))
             continue;
         if (count <= 0) {
             errno = count == 0 ? EIO : errno;
@@ -266,6 +349,8 @@ size_t audit_file_append(struct audit_file *file, struct text bytes, int64_t wal
         done += (size_t)count;
         file->size += count;
     }
+    if (!file->regular && done < bytes.length)
+        note_torn(file, bytes, done);
     file->unsynced |= done > 0;
     if (file->day < 0)
         file->day = wall_ms / DAY_MS;
@@ -282,6 +367,16 @@ bool audit_file_sync(struct audit_file *file)
     return false;
 }
 
+bool audit_file_space(const struct audit_file *file, int64_t *free_bytes, int64_t *whole)
+{
+    struct statvfs disk;
+    if (file->fd < 0 || !file->regular || fstatvfs(file->fd, &disk) != 0 || disk.f_blocks == 0)
+        return false;
+    *free_bytes = (int64_t)disk.f_bavail * (int64_t)disk.f_frsize;
+    *whole = (int64_t)disk.f_blocks * (int64_t)disk.f_frsize;
+    return true;
+}
+
 /* --- rotation --- */
 
 bool audit_file_is_due(const struct audit_file *file, int64_t max_bytes, int64_t wall_ms)
@@ -290,22 +385,11 @@ bool audit_file_is_due(const struct audit_file *file, int64_t max_bytes, int64_t
            (file->size >= max_bytes || file->day != wall_ms / DAY_MS || file->doubtful);
 }
 
-/* False if somebody else has renamed or removed the file: then the name is not ours to move. */
-static bool name_is_ours(const struct audit_file *file)
-{
-    struct stat open_one, named_one;
-    return fstat(file->fd, &open_one) == 0 && stat(file->path, &named_one) == 0 &&
-           open_one.st_dev == named_one.st_dev && open_one.st_ino == named_one.st_ino;
-}
-
 static void print_rotated_path(const struct audit_file *file, int64_t last_sequence,
                                int64_t wall_ms, struct buffer *path)
 {
-    time_t second = (time_t)(wall_ms / 1000);
-    struct tm tm = {0};
-    char stamp[STAMP_LENGTH + 1];
-    gmtime_r(&second, &tm);
-    strftime(stamp, sizeof(stamp), "%Y%m%dT%H%M%SZ", &tm);
+    char stamp[OWNED_FILE_STAMP];
+    owned_file_stamp(stamp, wall_ms);
     buffer_addf(path, "%s.%s-%lld", file->path, stamp, (long long)last_sequence);
     buffer_add_char(path, '\0');
 }
@@ -323,13 +407,15 @@ static bool rename_new(const char *from, const char *to)
 
 bool audit_file_rotate(struct audit_file *file, int64_t last_sequence, int64_t wall_ms)
 {
+    assert(file->regular);
     if (!audit_file_sync(file)) {
         int saved = errno;
         audit_file_close(file);
         errno = saved;
         return false;
     }
-    if (name_is_ours(file)) {
+    /* If somebody else has renamed or removed the file, the name is not ours to move. */
+    if (owned_file_is_named(file->fd, file->path)) {
         struct buffer rotated = {0};
         print_rotated_path(file, last_sequence, wall_ms, &rotated);
         bool renamed = rename_new(file->path, rotated.data);

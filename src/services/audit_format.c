@@ -4,13 +4,12 @@
 #include "audit_format.h"
 
 #include <assert.h>
-#include <string.h>
-#include <time.h>
 
 #include "address.h"
+#include "clock.h"
 #include "json.h"
 
-enum { TEXT_MAX = 512, DATE_LENGTH = 19 };
+enum { TEXT_MAX = 512 };
 
 /* The members that follow log.level, up to event.outcome, which alerts do not have. */
 #define HEAD(kind, action, category, type, message)                                         \
@@ -49,52 +48,16 @@ bool audit_event_durable(enum audit_event event)
 
 /* --- time --- */
 
-static void put_digits(char *out, int count, int64_t value)
-{
-    for (int i = count - 1; i >= 0; i--) {
-        out[i] = (char)('0' + value % 10);
-        value /= 10;
-    }
-}
-
-static void print_date(int64_t second, char out[DATE_LENGTH])
-{
-    struct tm tm = {0};
-    time_t time = (time_t)second;
-    gmtime_r(&time, &tm);
-    memcpy(out, "0000-00-00T00:00:00", DATE_LENGTH);
-    put_digits(out, 4, tm.tm_year + 1900);
-    put_digits(out + 5, 2, tm.tm_mon + 1);
-    put_digits(out + 8, 2, tm.tm_mday);
-    put_digits(out + 11, 2, tm.tm_hour);
-    put_digits(out + 14, 2, tm.tm_min);
-    put_digits(out + 17, 2, tm.tm_sec);
-}
-
-/* Years 1970 to 9999: other times are not told by a working clock, and are moved to the nearer end.
- */
 void audit_format_time(struct buffer *out, int64_t wall_ms)
 {
-    static const int64_t last_ms = 253402300799999;
-    static _Thread_local int64_t cached_second = -1;
-    static _Thread_local char cached_date[DATE_LENGTH];
-
-    wall_ms = wall_ms < 0 ? 0 : wall_ms > last_ms ? last_ms : wall_ms;
-    if (wall_ms / 1000 != cached_second) {
-        cached_second = wall_ms / 1000;
-        print_date(cached_second, cached_date);
-    }
-    char text[DATE_LENGTH + 5];
-    memcpy(text, cached_date, DATE_LENGTH);
-    text[DATE_LENGTH] = '.';
-    put_digits(text + DATE_LENGTH + 1, 3, wall_ms % 1000);
-    text[DATE_LENGTH + 4] = 'Z';
+    char text[CLOCK_TEXT];
+    clock_text(text, wall_ms);
     buffer_add(out, text, sizeof(text));
 }
 
 static void add_timestamp(struct buffer *line, int64_t wall_ms)
 {
-    buffer_add_literal(line, "{\"@timestamp\":\"");
+    buffer_add_literal(line, AUDIT_TIME_MEMBER);
     audit_format_time(line, wall_ms);
     buffer_add_char(line, '"');
 }
@@ -155,6 +118,15 @@ static void add_ended(struct buffer *line, const struct audit_record *record)
     buffer_add_char(line, ']');
 }
 
+static void add_changes(struct buffer *line, struct text changes)
+{
+    if (changes.length == 0)
+        return;
+    buffer_add_literal(line, ",\"sessiond.changes\":[");
+    buffer_add_text(line, changes);
+    buffer_add_char(line, ']');
+}
+
 static struct text level_of(bool failed, unsigned status)
 {
     return !failed         ? TEXT(",\"log.level\":\"info\"")
@@ -188,6 +160,7 @@ static void add_subject(struct buffer *line, const struct audit_record *record)
     ADD(line, "organization.id", record->tenant);
     ADD(line, "user.id", record->user_id);
     add_addresses(line, record);
+    ADD(line, "sessiond.unreadable_ip", record->unreadable_ip);
     ADD(line, "user_agent.original", record->user_agent);
     ADD(line, "device.id", record->device_id);
     ADD(line, "sessiond.device_type", record->device_type);
@@ -197,6 +170,8 @@ static void add_subject(struct buffer *line, const struct audit_record *record)
     ADD(line, "sessiond.actor", record->actor);
     ADD(line, "sessiond.durability", record->durability);
     ADD(line, "sessiond.binding", record->binding);
+    if (record->repeated)
+        buffer_add_literal(line, ",\"sessiond.repeated\":true");
     if (record->stale)
         ADD_NUMBER(line, "sessiond.stale_for", record->stale_for_s);
 }
@@ -207,6 +182,7 @@ void audit_format(struct buffer *line, const struct audit_record *record)
     add_request(line, record);
     add_subject(line, record);
     add_ended(line, record);
+    add_changes(line, record->changes);
 }
 
 void audit_format_alert(struct buffer *line, const struct audit_record *record,
@@ -222,10 +198,24 @@ void audit_format_alert(struct buffer *line, const struct audit_record *record,
     add_subject(line, record);
 }
 
+#define ADD_TIME(line, name, wall_ms)                   \
+    do {                                                \
+        buffer_add_literal((line), ",\"" name "\":\""); \
+        audit_format_time((line), (wall_ms));           \
+        buffer_add_char((line), '"');                   \
+    } while (0)
+
 void audit_format_notice(struct buffer *line, const struct audit_notice *notice)
 {
     add_head(line, notice->event, notice->wall_ms, notice->failed, 0);
+    ADD(line, "event.reason", notice->reason);
+    ADD(line, "service.version", notice->version);
     ADD(line, "file.path", notice->file);
+    add_changes(line, notice->changes);
+    if (notice->start_ms != 0) {
+        ADD_TIME(line, "event.start", notice->start_ms);
+        ADD_TIME(line, "event.end", notice->end_ms);
+    }
     for (size_t i = 0; i < notice->number_count; i++) {
         buffer_add_literal(line, ",\"");
         buffer_add_text(line, text_of(notice->numbers[i].name));
@@ -238,6 +228,11 @@ void audit_format_tail_prefix(struct buffer *prefix, struct text node)
 {
     ADD(prefix, "service.node.name", node);
     buffer_add_literal(prefix, "," AUDIT_SEQUENCE_MEMBER);
+}
+
+void audit_format_doubt(struct buffer *line)
+{
+    buffer_add_literal(line, "," AUDIT_CLOCK_MEMBER "\"doubted\"");
 }
 
 void audit_format_tail(struct buffer *line, const struct buffer *prefix, int64_t sequence)

@@ -1,15 +1,15 @@
-/* Private to the audit service: what the workers' side (audit.c), the thread (audit_thread.c) and
- * its pen (audit_writer.c) share.
+/* Private to the audit service: what the workers' side (audit.c, audit_strangers.c) and the writer
+ * (audit_writer.c, audit_backlog.c, audit_room.c) share.
  *
- * A line travels as a frame: a header, then its bytes. Each producer has two buffers of frames: its
- * batch, which only its worker touches, and what was handed over, under the producer's lock, from
- * where the thread takes it by swapping buffers. The thread joins what it took to its backlog and
- * writes that in chunks.
+ * A line travels as a frame of the commit queue, marked with its class. The writer joins what it
+ * took to its backlog and writes that in chunks.
  *
- * Locks: audit->lock (list of producers, sleeping) and producer->lock; in this order where
- * both are held, never across I/O. The waking protocol: a producer adds to `pending` and then reads
- * `state`; the thread sets `state` and then reads `pending`, both sequentially consistent, so that
- * one of the two sees the other and no hand-over is slept through. */
+ * The backlog has a queue for each class. While all that waits fits one chunk it goes through the
+ * first queue, in the order in which it came; only what is more, or what the disk has no room for,
+ * is sorted by classes. A turn writes the first queue whole, tells whose tickets those are, and
+ * writes one chunk of the others, so that a change waits for one chunk at most.
+ *
+ * Locks: those of commit_queue.h, and audit->counted_lock, a leaf. */
 #pragma once
 
 #include <pthread.h>
@@ -17,46 +17,18 @@
 
 #include "audit_file.h"
 #include "audit_format.h"
+#include "commit_queue.h"
 
-struct frame {
-    struct audit_ticket *ticket;
-    struct audit_producer *producer; /* whose ticket it is; NULL without one */
-    size_t length;                   /* of the bytes behind this header */
+/* Calls of strangers that were counted, and when. */
+struct stranger_count {
+    int64_t calls; /* 0: the times mean nothing */
+    int64_t first_ms, last_ms;
 };
 
-struct ticket_list {
-    struct audit_ticket *first;
-    struct audit_ticket **last; /* where the next goes; NULL while empty */
-};
-
-struct audit_producer {
+struct audit_lane {
+    struct commit_lane commit;
     struct audit *audit;
-    void (*wake)(void *user);
-    void *user;
-    struct audit_producer *next; /* audit->lock; only the thread takes one out of the list */
-
-    /* The worker's own. */
-    struct buffer batch;
-    size_t batch_tickets;
-    size_t outstanding; /* tickets whose `done` was not called yet */
-
-    pthread_mutex_t lock;
-    pthread_cond_t settled; /* `decided` grew: for destroy */
-    struct buffer handed;
-    size_t handed_tickets;
-    struct ticket_list decided;
-    bool left; /* by its worker (destroy) or by the thread (end); the second of the two frees it */
-
-    /* The thread's own. */
-    struct buffer spare;
-    struct ticket_list settling; /* decided in this round */
-};
-
-/* What the thread is doing: tells a producer whether it must be woken. */
-enum thread_state {
-    THREAD_BUSY,      /* will look at `pending` before it sleeps */
-    THREAD_GATHERING, /* sleeps some milliseconds to let a chunk grow; durable lines wake it */
-    THREAD_IDLE       /* sleeps: anything wakes it */
+    struct stranger_count strangers; /* not yet handed over */
 };
 
 /* A chunk of the backlog on its way into the file. */
@@ -66,70 +38,97 @@ struct chunk {
     size_t lines;
     size_t capacity;
     size_t tickets;
-    size_t backlog_end; /* where the next chunk begins */
+    size_t end; /* where the next chunk of the queue begins */
+};
+
+/* Frames that wait, oldest first; those before `start` are written. */
+struct queue {
+    struct buffer frames;
+    size_t start;
+};
+
+/* How much room the disk has for which lines; each stage is worse than the one before. */
+enum room {
+    ROOM_AMPLE,
+    ROOM_LOW,     /* less than twice the reserve: an alert */
+    ROOM_RESERVE, /* less than the reserve: strangers are only counted */
+    ROOM_CHANGES  /* less than half of it: lines of reads wait, or go by audit.overflow */
 };
 
 struct audit {
-    _Atomic int references; /* one for audit_start(), one for each producer */
-    pthread_t thread;
-    pthread_mutex_t lock;
-    pthread_cond_t work;
-    struct audit_producer *producers; /* lock */
-
-    _Atomic int state; /* enum thread_state */
-    _Atomic bool healthy;
-    _Atomic int64_t turn_began_ns; /* the thread is at the disk since then; 0: it is not */
-    _Atomic bool stopping;
+    struct commit_queue queue;
     _Atomic bool reopen;
-    _Atomic size_t queued;  /* bytes of frames from audit_write() until they are in the file */
-    _Atomic size_t pending; /* of these: handed over and not yet taken by the thread */
-    _Atomic size_t urgent;  /* tickets handed over and not yet taken */
-    _Atomic int64_t lost;   /* lines that were counted and not yet told of */
+    _Atomic size_t queued; /* bytes of frames from audit_write() until they are in the file */
+    _Atomic int64_t lost;  /* lines that were counted and not yet told of */
+    _Atomic int room;      /* enum room */
+    /* For audit_take_pressure(): -1, or what was free when it became less; 0, or calls. */
+    _Atomic int64_t told_free;
+    _Atomic int64_t told_strangers;
+    /* The budgets of strangers. */
+    struct ratelimit *networks;
+    struct ratelimit *node;
+    pthread_mutex_t counted_lock;
+    struct stranger_count counted; /* counted_lock; handed over and not yet taken */
 
     /* Options that may be reloaded. */
     _Atomic int64_t max_bytes;
     _Atomic int64_t retention_ms;
     _Atomic int64_t queue_bytes;
+    _Atomic int64_t reserve;
+    _Atomic int64_t strangers_per_minute;
+    _Atomic int64_t strangers_per_address;
 
     /* The thread's own, once it runs. */
     struct audit_file file;
     struct buffer tail_prefix;
     int64_t next_sequence;
-    struct buffer backlog; /* frames, oldest first */
-    size_t backlog_start;
+    struct queue backlog[AUDIT_CLASSES];
     struct chunk chunk;
-    int64_t refused;      /* durable lines refused since the file broke */
-    int64_t retry_at_ns;  /* next attempt to open a broken file */
-    int64_t rotate_at_ns; /* not before: after a rename that failed */
-    int64_t expire_at_ms; /* wall time of the next look at retention */
+    struct stranger_count strangers; /* not yet told of ... */
+    int64_t strangers_due_ms;        /* ... until then, by the monotonic clock */
+    bool strangers_alerted;          /* they are more than the budget of the node */
+    int64_t refused;                 /* durable lines refused since the file broke */
+    int64_t rotate_at_ns;            /* not before: after a rename that failed */
+    bool expired_alone;              /* the latest look was before any server told its time */
+    int64_t expire_at_ms;            /* next look at retention, monotonic */
 };
 
-#define AUDIT_BUFFER_KEPT  ((size_t)1 << 20) /* larger buffers are given back after a burst */
-#define AUDIT_STALL_NS     1000000000        /* a disk that takes longer does not work */
-#define AUDIT_GATHER_BYTES 262144u           /* as much is written without waiting for more */
+#define AUDIT_CHUNK_BYTES 262144u /* as much goes into one write */
 
-/* audit.c: frames, lists, producers. */
-void audit_append_frame(struct buffer *buffer, struct frame frame, struct text line);
-struct frame audit_frame_at(const struct buffer *buffer, size_t offset);
-void audit_ticket_append(struct ticket_list *list, struct audit_ticket *ticket);
-/* Moves all of `from` behind `to`. */
-void audit_ticket_splice(struct ticket_list *to, struct ticket_list *from);
-/* The worker or the thread has no more use for a producer; the thread has taken it out of the
- * list. */
-void audit_producer_leave(struct audit_producer *producer);
+/* audit_strangers.c */
+void audit_strangers_init(struct audit *audit);
+void audit_strangers_fini(struct audit *audit);
+/* Adds what was counted elsewhere, which is then zero. */
+void audit_strangers_merge(struct stranger_count *to, struct stranger_count *from);
+/* Hands the counts of a lane over. */
+void audit_strangers_flush(struct audit_lane *lane);
+/* On the audit thread: takes what was handed over; a count begins, or has become an alert. */
+void audit_strangers_look(struct audit *audit);
+bool audit_strangers_due(const struct audit *audit);
+/* The line about what was counted; audit_strangers_told() once it is in the file. */
+void audit_strangers_notice(const struct audit *audit, struct audit_notice *ret,
+                            struct audit_number *number);
+void audit_strangers_told(struct audit *audit);
 
-/* audit_thread.c: `user` is the struct audit. */
-void *audit_thread_run(void *user);
-/* Real time, even when a test has stopped the clocks that lines show. */
-int64_t audit_now_ns(void);
+/* audit_room.c, on the audit thread: looks how much room the disk has. */
+void audit_room_look(struct audit *audit);
+
+/* audit_backlog.c, on the audit thread. */
+/* commit_writer.join; `owner` is the struct audit. */
+void audit_backlog_join(void *owner, struct buffer *taken);
+/* Puts a line of the thread's own behind those of changes. */
+void audit_add_notice(struct audit *audit, const struct audit_notice *notice);
+bool audit_queue_is_empty(const struct queue *queue);
+/* Takes the first frames, as far as `end`, out: they are in the file. Each ticket is answered with
+ * `written`. */
+void audit_queue_drop(struct audit *audit, struct queue *queue, size_t end, bool written);
+/* Answers false to every ticket that waits and takes its line out; keeps the others in order. */
+void audit_backlog_refuse(struct audit *audit);
+/* Empties a queue and tells how many lines it had. No line has a ticket. */
+int64_t audit_queue_give_up(struct audit *audit, struct queue *queue);
+size_t audit_backlog_bytes(const struct audit *audit);
 
 /* audit_writer.c: on the audit thread, but for prepare. */
+extern const struct commit_writer audit_writer; /* its owner is the struct audit */
 /* Opens the file, finds the last sequence number and mends a torn last line; false with errno. */
 bool audit_writer_prepare(struct audit *audit);
-/* Puts a line of the thread's own at the end of the backlog. */
-void audit_add_notice(struct audit *audit, const struct audit_notice *notice);
-/* Recovers, reopens, rotates and expires as is due, writes the backlog; every ticket of it is
- * decided afterwards. */
-void audit_writer_turn(struct audit *audit);
-/* Syncs and closes. */
-void audit_writer_finish(struct audit *audit);

@@ -1,4 +1,4 @@
-/* The audit thread's pen: numbers the lines of the backlog, writes a chunk with one write, syncs it
+/* The audit's writer: numbers the lines of the backlog, writes a chunk with one write, syncs it
  * once if tickets are in it.
  *
  * When a write or sync fails the file is closed and not synced again, since the kernel may have
@@ -19,61 +19,18 @@
 static const int64_t retry_ns = 250 * 1000000LL;
 static const int64_t rename_retry_ns = 60 * 1000000000LL;
 static const int64_t expire_every_ms = 3600 * 1000;
-
-enum { CHUNK_BYTES = 262144 };
-
-/* --- the backlog --- */
-
-void audit_add_notice(struct audit *audit, const struct audit_notice *notice)
-{
-    struct buffer line = {0};
-    audit_format_notice(&line, notice);
-    audit_append_frame(&audit->backlog, (struct frame){0}, buffer_text(&line));
-    atomic_fetch_add(&audit->queued, sizeof(struct frame) + line.length);
-    buffer_free(&line);
-}
-
-static void decide(struct frame frame, bool written)
-{
-    frame.ticket->written = written;
-    audit_ticket_append(&frame.producer->settling, frame.ticket);
-}
-
-/* Answers false to every ticket of the backlog and takes its line out; drops the first `complete`
- * lines too, which are in the file; keeps the others in their order. */
-static void refuse_tickets(struct audit *audit, size_t complete)
-{
-    struct buffer *backlog = &audit->backlog;
-    size_t kept = 0;
-    size_t index = 0;
-    for (size_t at = audit->backlog_start; at < backlog->length; index++) {
-        struct frame frame = audit_frame_at(backlog, at);
-        size_t size = sizeof(frame) + frame.length;
-        if (!frame.ticket && index >= complete) {
-            if (kept != at)
-                memmove(backlog->data + kept, backlog->data + at, size);
-            kept += size;
-        } else {
-            atomic_fetch_sub(&audit->queued, size);
-        }
-        if (frame.ticket) {
-            decide(frame, false);
-            audit->refused++;
-        }
-        at += size;
-    }
-    backlog->length = kept;
-    audit->backlog_start = 0;
-}
+/* How often the disk is looked at although no lines come: more often while there is little room. */
+static const int64_t idle_ns = 10 * 1000000000LL;
+static const int64_t idle_low_ns = 1000000000;
 
 /* --- failure and recovery --- */
 
 static void fail(struct audit *audit, const char *operation, int error)
 {
+    assert(error != 0);
     audit_file_close(&audit->file);
-    audit->retry_at_ns = audit_now_ns() + retry_ns;
     metrics_add(METRIC_AUDIT_ERRORS, 1);
-    if (atomic_exchange(&audit->healthy, false)) {
+    if (commit_queue_fail(&audit->queue, retry_ns)) {
         log_error("audit_failed", "file=%s operation=%s error=%s", audit->file.path, operation,
                   strerrorname_np(error));
     }
@@ -81,11 +38,11 @@ static void fail(struct audit *audit, const char *operation, int error)
 
 static bool sync_file(struct audit *audit)
 {
-    int64_t begun = audit_now_ns();
+    int64_t begun = commit_now_ns();
     bool synced = audit_file_sync(&audit->file);
     int error = errno;
     metrics_add(METRIC_AUDIT_SYNCS, 1);
-    metrics_observe(METRIC_AUDIT_SYNC_DURATION, audit_now_ns() - begun);
+    metrics_observe(METRIC_AUDIT_SYNC_DURATION, commit_now_ns() - begun);
     errno = error;
     return synced;
 }
@@ -96,38 +53,48 @@ static void count_written(size_t lines, size_t bytes)
     metrics_add(METRIC_AUDIT_BYTES, bytes);
 }
 
-/* Ends the torn piece and says how long it is, and how many durable lines were refused. */
-static void print_recovered(const struct audit *audit, struct buffer *out)
+static void end_line(const struct audit *audit, struct buffer *out, int64_t sequence, bool doubted)
 {
-    const struct audit_number numbers[] = {{"sessiond.torn_bytes", audit->file.torn},
-                                           {"sessiond.lines_refused", audit->refused}};
-    if (audit->file.torn > 0)
-        buffer_add_char(out, '\n');
-    audit_format_notice(out, &(struct audit_notice){.event = AUDIT_RECOVERED,
-                                                    .wall_ms = clock_wall_ms(),
-                                                    .numbers = numbers,
-                                                    .number_count = 2});
-    audit_format_tail(out, &audit->tail_prefix, audit->next_sequence);
+    if (doubted)
+        audit_format_doubt(out);
+    audit_format_tail(out, &audit->tail_prefix, sequence);
 }
 
-/* Writes and syncs the line that proves that the file takes lines. False with errno. */
-static bool write_recovered(struct audit *audit)
+/* Appends a line of the thread's own, behind *out if that has something, at once. False with errno.
+ */
+static bool append_notice(struct audit *audit, const struct audit_notice *notice,
+                          const char *before)
 {
     struct buffer out = {0};
-    print_recovered(audit, &out);
+    assert(audit->file.fd >= 0);
+    buffer_add_text(&out, text_of(before));
+    audit_format_notice(&out, notice);
+    end_line(audit, &out, audit->next_sequence, clock_is_doubted());
     size_t length = out.length;
-    bool written = audit_file_append(&audit->file, buffer_text(&out), clock_wall_ms()) == length;
+    bool written = audit_file_append(&audit->file, buffer_text(&out), clock_file_ms()) == length;
     int error = errno;
     buffer_free(&out);
     errno = error;
-    if (!written)
-        return false;
-    audit->next_sequence++; /* even if the sync fails: the number is in the file */
-    if (!sync_file(audit))
+    audit->next_sequence += written;
+    if (written)
+        count_written(1, length);
+    return written;
+}
+
+/* Writes and syncs the line that proves that the file takes lines. It ends the torn piece and says
+ * how long that is, and how many durable lines were refused. False with errno. */
+static bool write_recovered(struct audit *audit)
+{
+    const struct audit_number numbers[] = {{"sessiond.torn_bytes", audit->file.torn},
+                                           {"sessiond.lines_refused", audit->refused}};
+    const struct audit_notice notice = {.event = AUDIT_RECOVERED,
+                                        .wall_ms = clock_wall_ms(),
+                                        .numbers = numbers,
+                                        .number_count = 2};
+    if (!append_notice(audit, &notice, audit->file.torn > 0 ? "\n" : "") || !sync_file(audit))
         return false;
     audit->refused = 0;
     audit->file.torn = 0;
-    count_written(1, length);
     return true;
 }
 
@@ -141,7 +108,7 @@ static void try_recovery(struct audit *audit)
         fail(audit, "write", errno);
         return;
     }
-    atomic_store(&audit->healthy, true);
+    commit_queue_recover(&audit->queue);
     log_info("audit_recovered", "file=%s", audit->file.path);
 }
 
@@ -150,6 +117,14 @@ bool audit_writer_prepare(struct audit *audit)
     if (!audit_file_open(&audit->file))
         return false;
     audit->next_sequence = audit_file_last_sequence(&audit->file) + 1;
+    if (!audit->file.regular) {
+        log_warning("audit_not_a_file",
+                    "file=%s effect=\"lines are handed over, not synced: none is durable, and the "
+                    "reader keeps, rotates and deletes them; numbers begin with 1\"",
+                    audit->file.path);
+    }
+    if (audit_file_last_ms(&audit->file) > 0)
+        clock_bear_out(audit_file_last_ms(&audit->file));
     if (audit->file.torn == 0)
         return true;
     log_warning("audit_torn_line", "file=%s bytes=%lld", audit->file.path,
@@ -168,75 +143,61 @@ static void chunk_add_end(struct chunk *chunk)
     chunk->ends[chunk->lines++] = chunk->out.length;
 }
 
-/* Numbers the next lines of the backlog and puts them side by side. */
-static void assemble(struct audit *audit)
+/* Numbers the next lines of the queue and puts them side by side. */
+static void assemble(struct audit *audit, const struct queue *queue)
 {
     struct chunk *chunk = &audit->chunk;
+    assert(!audit_queue_is_empty(queue));
     chunk->out.length = 0;
     chunk->lines = 0;
     chunk->tickets = 0;
-    size_t at = audit->backlog_start;
-    while (at < audit->backlog.length && chunk->out.length < CHUNK_BYTES) {
-        struct frame frame = audit_frame_at(&audit->backlog, at);
-        buffer_add(&chunk->out, audit->backlog.data + at + sizeof(frame), frame.length);
-        audit_format_tail(&chunk->out, &audit->tail_prefix,
-                          audit->next_sequence + (int64_t)chunk->lines);
+    size_t at = queue->start;
+    bool doubted = clock_is_doubted();
+    while (at < queue->frames.length && chunk->out.length < AUDIT_CHUNK_BYTES) {
+        struct commit_frame frame = commit_frame_at(&queue->frames, at);
+        buffer_add_text(&chunk->out, commit_frame_bytes(&queue->frames, at));
+        end_line(audit, &chunk->out, audit->next_sequence + (int64_t)chunk->lines, doubted);
         chunk_add_end(chunk);
         chunk->tickets += frame.ticket != NULL;
-        at += sizeof(frame) + frame.length;
+        at += commit_frame_size(frame);
     }
-    chunk->backlog_end = at;
+    chunk->end = at;
 }
 
-static void settle_written(struct audit *audit)
+/* After a short write the lines that fit are in the file and their numbers are used. Nobody has
+ * synced them. */
+static void settle_short_write(struct audit *audit, struct queue *queue, size_t written)
 {
-    for (size_t at = audit->backlog_start; at < audit->chunk.backlog_end;) {
-        struct frame frame = audit_frame_at(&audit->backlog, at);
-        if (frame.ticket)
-            decide(frame, true);
-        at += sizeof(frame) + frame.length;
-    }
-    atomic_fetch_sub(&audit->queued, audit->chunk.backlog_end - audit->backlog_start);
-    audit->backlog_start = audit->chunk.backlog_end;
-    audit->next_sequence += (int64_t)audit->chunk.lines;
-    count_written(audit->chunk.lines, audit->chunk.out.length);
-}
-
-/* After a short write the lines that fit are in the file and their numbers are used. */
-static void settle_short_write(struct audit *audit, size_t written)
-{
-    size_t complete = 0;
-    while (complete < audit->chunk.lines && audit->chunk.ends[complete] <= written)
+    size_t complete = 0, end = queue->start;
+    assert(written < audit->chunk.out.length);
+    while (complete < audit->chunk.lines && audit->chunk.ends[complete] <= written) {
+        end += commit_frame_size(commit_frame_at(&queue->frames, end));
         complete++;
+    }
     audit->next_sequence += (int64_t)complete;
     count_written(complete, complete > 0 ? audit->chunk.ends[complete - 1] : 0);
-    refuse_tickets(audit, complete);
+    audit_queue_drop(audit, queue, end, false);
 }
 
 /* After a failed sync nobody knows which lines the disk has: those without tickets are written
  * again under new numbers. */
-static void settle_failed_sync(struct audit *audit)
-{
-    audit->next_sequence += (int64_t)audit->chunk.lines;
-    refuse_tickets(audit, 0);
-}
-
-static bool write_chunk(struct audit *audit)
+static void write_chunk(struct audit *audit, struct queue *queue)
 {
     struct chunk *chunk = &audit->chunk;
-    size_t written = audit_file_append(&audit->file, buffer_text(&chunk->out), clock_wall_ms());
+    assemble(audit, queue);
+    size_t written = audit_file_append(&audit->file, buffer_text(&chunk->out), clock_file_ms());
     if (written < chunk->out.length) {
         fail(audit, "write", errno);
-        settle_short_write(audit, written);
-        return false;
+        settle_short_write(audit, queue, written);
+        return;
     }
+    audit->next_sequence += (int64_t)chunk->lines;
     if (chunk->tickets > 0 && !sync_file(audit)) {
         fail(audit, "sync", errno);
-        settle_failed_sync(audit);
-        return false;
+        return;
     }
-    settle_written(audit);
-    return true;
+    audit_queue_drop(audit, queue, chunk->end, true);
+    count_written(chunk->lines, chunk->out.length);
 }
 
 /* --- rotation and retention --- */
@@ -247,6 +208,8 @@ static void tell_deleted(void *user, const char *path, int error)
     const struct audit_number number = {"sessiond.errno", error};
     if (error != 0)
         log_error("audit_delete_failed", "file=%s error=%s", path, strerrorname_np(error));
+    else
+        log_info("audit_deleted", "file=%s reason=\"older than audit.retention\"", path);
     audit_add_notice(audit, &(struct audit_notice){.event = AUDIT_FILE_DELETED,
                                                    .wall_ms = clock_wall_ms(),
                                                    .failed = error != 0,
@@ -257,25 +220,44 @@ static void tell_deleted(void *user, const char *path, int error)
 
 static void expire(struct audit *audit)
 {
-    int64_t now = clock_wall_ms();
-    audit->expire_at_ms = now + expire_every_ms;
-    audit_file_expire(&audit->file, now - atomic_load(&audit->retention_ms), tell_deleted, audit);
+    assert(audit->file.fd >= 0);
+    audit->expired_alone = clock_trust() == CLOCK_ALONE;
+    audit->expire_at_ms = clock_monotonic_ms() + expire_every_ms;
+    audit_file_expire(&audit->file, clock_deletion_ms() - atomic_load(&audit->retention_ms),
+                      tell_deleted, audit);
 }
 
-/* A clock that was set back must not put the next look off for ever. */
+/* Again as soon as a server has told its time. */
 static void expire_if_due(struct audit *audit)
 {
-    int64_t now = clock_wall_ms();
-    if (now >= audit->expire_at_ms || now < audit->expire_at_ms - expire_every_ms)
+    bool told = audit->expired_alone && clock_trust() != CLOCK_ALONE;
+    if (told || clock_monotonic_ms() >= audit->expire_at_ms)
         expire(audit);
 }
 
-/* A file that cannot be renamed goes on being written: too large is better than lost. */
+/* Says how many calls of strangers were only counted. False if the file broke. */
+static bool tell_strangers(struct audit *audit)
+{
+    struct audit_notice notice;
+    struct audit_number number;
+    if (audit->strangers.calls == 0)
+        return true;
+    audit_strangers_notice(audit, &notice, &number);
+    if (!append_notice(audit, &notice, "")) {
+        fail(audit, "write", errno);
+        return false;
+    }
+    audit_strangers_told(audit);
+    return true;
+}
+
+/* A file that cannot be renamed goes on being written: too large is better than lost. A number is
+ * in the file of the lines that it belongs to. */
 static void rotate_if_due(struct audit *audit)
 {
-    int64_t now = clock_wall_ms();
+    int64_t now = clock_file_ms();
     if (!audit_file_is_due(&audit->file, atomic_load(&audit->max_bytes), now) ||
-        audit_now_ns() < audit->rotate_at_ns)
+        commit_now_ns() < audit->rotate_at_ns || !tell_strangers(audit))
         return;
     if (audit_file_rotate(&audit->file, audit->next_sequence - 1, now)) {
         expire(audit);
@@ -284,12 +266,14 @@ static void rotate_if_due(struct audit *audit)
     } else {
         log_error("audit_rotate_failed", "file=%s error=%s", audit->file.path,
                   strerrorname_np(errno));
-        audit->rotate_at_ns = audit_now_ns() + rename_retry_ns;
+        audit->rotate_at_ns = commit_now_ns() + rename_retry_ns;
     }
 }
 
 static void reopen(struct audit *audit)
 {
+    if (!tell_strangers(audit))
+        return;
     if (audit->file.unsynced && !sync_file(audit)) {
         fail(audit, "sync", errno);
         return;
@@ -305,45 +289,131 @@ static void reopen(struct audit *audit)
 
 /* --- the turn --- */
 
-static void write_backlog(struct audit *audit)
+/* Writes the next chunk, or finds the file broken. */
+static void write_next(struct audit *audit, struct queue *queue)
 {
-    while (atomic_load(&audit->healthy) && audit->backlog_start < audit->backlog.length) {
-        rotate_if_due(audit);
-        if (audit->file.fd < 0)
-            break;
-        assemble(audit);
-        if (!write_chunk(audit))
-            break;
-    }
-    if (!atomic_load(&audit->healthy)) {
-        refuse_tickets(audit, 0);
-    } else {
-        audit->backlog.length = 0;
-        audit->backlog_start = 0;
-    }
-    if (audit->backlog.length == 0 && audit->backlog.capacity > AUDIT_BUFFER_KEPT)
-        buffer_free(&audit->backlog);
+    rotate_if_due(audit);
+    if (audit->file.fd >= 0)
+        write_chunk(audit, queue);
 }
 
-void audit_writer_turn(struct audit *audit)
+/* Whose queue behind that of changes is next, if the disk has room for it; else AUDIT_CLASSES. */
+static enum audit_class next_class(const struct audit *audit)
+{
+    int room = atomic_load(&audit->room);
+    if (!audit_queue_is_empty(&audit->backlog[AUDIT_CLASS_READS]) && room < ROOM_CHANGES)
+        return AUDIT_CLASS_READS;
+    bool waits = !audit_queue_is_empty(&audit->backlog[AUDIT_CLASS_STRANGERS]);
+    return waits && room < ROOM_RESERVE ? AUDIT_CLASS_STRANGERS : AUDIT_CLASSES;
+}
+
+/* Lines of strangers that were admitted, for which there is no place any more, are counted. */
+static void spare_reserve(struct audit *audit)
+{
+    struct queue *queue = &audit->backlog[AUDIT_CLASS_STRANGERS];
+    int64_t now = clock_wall_ms();
+    if (atomic_load(&audit->room) < ROOM_RESERVE || audit_queue_is_empty(queue))
+        return;
+    struct stranger_count count = {audit_queue_give_up(audit, queue), now, now};
+    metrics_add(METRIC_AUDIT_STRANGERS, (uint64_t)count.calls);
+    audit_strangers_merge(&audit->strangers, &count);
+}
+
+/* While the disk refuses, the number grows instead of lines that tell it. */
+static void tell_lost(struct audit *audit)
+{
+    int64_t lost = atomic_exchange(&audit->lost, 0);
+    const struct audit_number number = {"sessiond.lines_lost", lost};
+    const struct audit_notice notice = {.event = AUDIT_LINES_LOST,
+                                        .wall_ms = clock_wall_ms(),
+                                        .numbers = &number,
+                                        .number_count = 1};
+    if (lost == 0 || append_notice(audit, &notice, ""))
+        return;
+    fail(audit, "write", errno);
+    atomic_fetch_add(&audit->lost, lost);
+}
+
+static void recover_or_reopen(struct audit *audit)
 {
     bool asked = atomic_exchange(&audit->reopen, false);
-    if (!atomic_load(&audit->healthy)) {
-        if (asked || atomic_load(&audit->stopping) || audit_now_ns() >= audit->retry_at_ns)
+    if (!commit_queue_works(&audit->queue)) {
+        if (asked || commit_queue_is_retry_due(&audit->queue))
             try_recovery(audit);
     } else if (asked) {
         reopen(audit);
     }
-    if (atomic_load(&audit->healthy))
-        expire_if_due(audit);
-    write_backlog(audit);
 }
 
-void audit_writer_finish(struct audit *audit)
+/* Recovers, reopens, rotates and expires as is due, writes the queue of changes; every ticket is
+ * decided afterwards. */
+static void write_batch(void *owner)
 {
+    struct audit *audit = owner;
+    struct queue *changes = &audit->backlog[AUDIT_CLASS_CHANGES];
+    audit_strangers_look(audit);
+    recover_or_reopen(audit);
+    if (commit_queue_works(&audit->queue))
+        expire_if_due(audit);
+    if (commit_queue_works(&audit->queue) && atomic_load(&audit->lost) > 0)
+        rotate_if_due(audit);
+    if (commit_queue_works(&audit->queue))
+        tell_lost(audit);
+    audit_room_look(audit);
+    spare_reserve(audit);
+    while (commit_queue_works(&audit->queue) && !audit_queue_is_empty(changes))
+        write_next(audit, changes);
+    if (!commit_queue_works(&audit->queue))
+        audit_backlog_refuse(audit);
+    assert(!commit_queue_works(&audit->queue) || audit_queue_is_empty(changes));
+}
+
+/* Writes a chunk of what else waits, and the number of strangers if that is due. True if there is
+ * more to write. */
+static bool write_rest(void *owner)
+{
+    struct audit *audit = owner;
+    enum audit_class class = next_class(audit);
+    if (class < AUDIT_CLASSES && commit_queue_works(&audit->queue))
+        write_next(audit, &audit->backlog[class]);
+    if (commit_queue_works(&audit->queue) && audit_strangers_due(audit))
+        tell_strangers(audit);
+    audit->queue.idle_ns = atomic_load(&audit->room) == ROOM_AMPLE ? idle_ns : idle_low_ns;
+    metrics_gauge_set(METRIC_AUDIT_QUEUE_BYTES, (int64_t)atomic_load(&audit->queued));
+    bool changes = !audit_queue_is_empty(&audit->backlog[AUDIT_CLASS_CHANGES]);
+    return commit_queue_works(&audit->queue) && (changes || next_class(audit) < AUDIT_CLASSES);
+}
+
+/* Lines of reads for which the disk has no room to the end are told as lost. */
+static void tell_last(struct audit *audit)
+{
+    int64_t waiting = audit_queue_give_up(audit, &audit->backlog[AUDIT_CLASS_READS]);
+    atomic_fetch_add(&audit->lost, waiting);
+    metrics_add(METRIC_AUDIT_LOST, (uint64_t)waiting);
+    tell_lost(audit);
+}
+
+/* Puts on record what could not be written, syncs and closes. */
+static void finish(void *owner)
+{
+    struct audit *audit = owner;
+    if (commit_queue_works(&audit->queue) && tell_strangers(audit))
+        tell_last(audit);
     if (audit->file.fd >= 0 && audit->file.unsynced && !sync_file(audit))
         fail(audit, "sync", errno);
     audit_file_close(&audit->file);
-    if (audit->backlog.length > 0)
-        log_error("audit_lines_lost", "file=%s bytes=%zu", audit->file.path, audit->backlog.length);
+    size_t bytes = audit_backlog_bytes(audit);
+    if (bytes > 0 || audit->strangers.calls > 0)
+        log_error("audit_lines_lost", "file=%s bytes=%zu strangers=%lld", audit->file.path, bytes,
+                  (long long)audit->strangers.calls);
 }
+
+const struct commit_writer audit_writer = {
+    .name = "audit",
+    .join = audit_backlog_join,
+    .write_batch = write_batch,
+    .write_rest = write_rest,
+    .finish = finish,
+    .gather_ns = 5 * 1000000,
+    .gather_bytes = AUDIT_CHUNK_BYTES,
+};

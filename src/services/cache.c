@@ -18,7 +18,7 @@
 struct cache {
     struct cache_shard shards[CACHE_SHARDS];
     struct cache_ledger ledger;
-    struct cache_seed seed;
+    struct hash_seed seed;
     atomic_bool off; /* nothing is stored, nothing is found */
     _Atomic uint32_t tickets[TICKETS];
 };
@@ -50,7 +50,7 @@ void cache_resize(struct cache *cache, const struct conf *conf)
 /* The owner's shard; *hash is for the shard, too. */
 static struct cache_shard *shard_of(struct cache *cache, const uint8_t *owner, uint64_t *hash)
 {
-    *hash = cache_hash_owner(&cache->seed, owner, owner + CACHE_TENANT);
+    *hash = hash_of_owner(&cache->seed, owner, owner + CACHE_TENANT);
     return &cache->shards[*hash >> 58];
 }
 
@@ -129,7 +129,7 @@ static bool make_room(struct cache *cache, struct cache_shard *own, struct cache
 
 uint32_t cache_ticket(const struct cache *cache, const uint8_t owner[CACHE_OWNER])
 {
-    uint64_t hash = cache_hash_owner(&cache->seed, owner, owner + CACHE_TENANT);
+    uint64_t hash = hash_of_owner(&cache->seed, owner, owner + CACHE_TENANT);
     return atomic_load_explicit(&cache->tickets[ticket_of(hash)], memory_order_acquire);
 }
 

@@ -62,7 +62,7 @@ bool cache_save(struct cache *cache, struct keyring *keyring, const char *path,
     struct saving saving = {.cache = cache,
                             .verified = verified,
                             .user = user,
-                            .wall_offset_ms = clock_wall_ms() - clock_monotonic_ms()};
+                            .wall_offset_ms = clock_file_ms() - clock_boot_ms()};
     return sealed_file_save(&kind, keyring, path, write_entries, &saving, error);
 }
 
@@ -70,7 +70,7 @@ bool cache_save(struct cache *cache, struct keyring *keyring, const char *path,
 
 struct loading {
     struct cache *cache;
-    int64_t monotonic_ms, max_age_ms;
+    int64_t now_ms, max_age_ms;
     size_t stored;
 };
 
@@ -83,7 +83,7 @@ static void store_entry(struct loading *loading, const struct cache_key *key, in
     if (!sealed_age_ms(verified_ms, &age_ms) || age_ms > loading->max_age_ms)
         return;
     struct cache_entry entry = {
-        .value = value, .verified_ms = loading->monotonic_ms - age_ms, .final = final};
+        .value = value, .verified_ms = loading->now_ms - age_ms, .final = final};
     loading->stored += cache_put_absent(loading->cache, key, &entry, 0);
 }
 
@@ -117,8 +117,7 @@ static bool store_entries(void *user, struct text entries)
 bool cache_load(struct cache *cache, const struct keyring *keyring, const char *path,
                 int64_t max_age_ms, size_t *loaded, struct buffer *error)
 {
-    struct loading loading = {
-        .cache = cache, .monotonic_ms = clock_monotonic_ms(), .max_age_ms = max_age_ms};
+    struct loading loading = {.cache = cache, .now_ms = clock_boot_ms(), .max_age_ms = max_age_ms};
     bool whole = sealed_file_load(&kind, keyring, path, store_entries, &loading, error);
     *loaded = loading.stored;
     return whole;

@@ -9,15 +9,10 @@
 #include "memory.h"
 #include "metrics.h"
 
-static uint64_t hash_of_node(const struct cache_seed *seed, const struct cache_node *node)
-{
-    return cache_hash_tenant(seed, ((const struct cache_tenant *)node)->tag);
-}
-
-void cache_ledger_init(struct cache_ledger *ledger, const struct cache_seed *seed)
+void cache_ledger_init(struct cache_ledger *ledger, const struct hash_seed *seed)
 {
     pthread_mutex_init(&ledger->lock, NULL);
-    ledger->tenants = (struct cache_table){.seed = seed, .hash = hash_of_node};
+    ledger->tenants = hash_tagged_table(seed);
 }
 
 void cache_ledger_fini(struct cache_ledger *ledger)
@@ -41,34 +36,25 @@ static size_t sum(const struct cache_ledger *ledger)
     return ledger->bytes + ledger->tenants.chains.bytes;
 }
 
-static struct cache_node **find(struct cache_ledger *ledger, const uint8_t *tag, uint64_t hash)
-{
-    struct cache_node **link = cache_table_chain(&ledger->tenants, hash);
-    while (link && *link && memcmp(((struct cache_tenant *)*link)->tag, tag, CACHE_TENANT) != 0)
-        link = &(*link)->next;
-    return link && *link ? link : NULL;
-}
-
 static struct cache_tenant *add_tenant(struct cache_ledger *ledger, const uint8_t *tag,
                                        uint64_t hash)
 {
     struct cache_tenant *tenant = xcalloc(1, sizeof(*tenant));
-    memcpy(tenant->tag, tag, CACHE_TENANT);
+    memcpy(tenant->by_tag.tag, tag, CACHE_TENANT);
     for (size_t i = 0; i < CACHE_SHARDS; i++)
         tenant->hands[i] = CACHE_NO_ENTRY;
-    tenant->bytes = cache_allocated(tenant);
+    tenant->bytes = memory_taken(tenant);
     ledger->bytes += tenant->bytes;
-    cache_table_add(&ledger->tenants, &tenant->node, hash);
+    hash_table_add(&ledger->tenants, &tenant->by_tag.node, hash);
     return tenant;
 }
 
 static void remove_tenant(struct cache_ledger *ledger, struct cache_tenant *tenant)
 {
-    uint64_t hash = cache_hash_tenant(ledger->tenants.seed, tenant->tag);
-    assert(tenant->bytes == cache_allocated(tenant));
+    uint64_t hash = hash_of_tenant(ledger->tenants.seed, tenant->by_tag.tag);
+    assert(tenant->bytes == memory_taken(tenant));
     ledger->bytes -= tenant->bytes;
-    *find(ledger, tenant->tag, hash) = tenant->node.next;
-    cache_table_shrink(&ledger->tenants);
+    hash_table_remove(&ledger->tenants, &tenant->by_tag.node, hash);
     free(tenant);
 }
 
@@ -102,10 +88,10 @@ struct cache_tenant *cache_ledger_charge(struct cache_ledger *ledger,
                                          const uint8_t tag[CACHE_TENANT], size_t bytes,
                                          const size_t *quota)
 {
-    uint64_t hash = cache_hash_tenant(ledger->tenants.seed, tag);
+    uint64_t hash = hash_of_tenant(ledger->tenants.seed, tag);
     pthread_mutex_lock(&ledger->lock);
-    struct cache_node **link = find(ledger, tag, hash);
-    struct cache_tenant *tenant = link ? (struct cache_tenant *)*link : NULL;
+    struct cache_tenant *tenant =
+        (struct cache_tenant *)hash_tagged_find(&ledger->tenants, tag, hash);
     size_t own_quota = quota ? *quota : tenant ? tenant->quota : 0;
     if (tenant)
         tenant->quota = own_quota;
@@ -130,7 +116,8 @@ void cache_ledger_release(struct cache_ledger *ledger, struct cache_tenant *tena
 {
     pthread_mutex_lock(&ledger->lock);
     size_t before = sum(ledger);
-    assert(tenant->entries > 0);
+    assert(tenant->entries > 0 && ledger->entries > 0);
+    assert(tenant->bytes >= bytes + CACHE_PLACES && ledger->bytes >= bytes);
     tenant->bytes -= bytes + CACHE_PLACES;
     ledger->bytes -= bytes;
     ledger->entries--;

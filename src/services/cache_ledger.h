@@ -7,7 +7,7 @@
 #include <pthread.h>
 
 #include "cache.h"
-#include "cache_table.h"
+#include "hash_table.h"
 
 #define CACHE_SHARDS 64
 /* What a tenant is charged for an entry's places in the tables of its shard. */
@@ -15,8 +15,7 @@
 #define CACHE_NO_ENTRY UINT32_MAX
 
 struct cache_tenant {
-    struct cache_node node;
-    uint8_t tag[CACHE_TENANT];
+    struct hash_tagged by_tag;
     uint32_t turn;                /* the shard whose turn it is to give up one; ledger's lock */
     size_t entries, bytes;        /* ledger's lock; without entries it is freed */
     size_t quota;                 /* its own, 0: none; ledger's lock */
@@ -25,7 +24,7 @@ struct cache_tenant {
 
 struct cache_ledger {
     pthread_mutex_t lock;
-    struct cache_table tenants;
+    struct hash_table tenants;
     size_t bound, quota; /* quota of everybody; 0: none */
     size_t entries, bytes;
     uint32_t turn;
@@ -37,7 +36,7 @@ struct cache_debt {
     uint32_t shard;
 };
 
-void cache_ledger_init(struct cache_ledger *ledger, const struct cache_seed *seed);
+void cache_ledger_init(struct cache_ledger *ledger, const struct hash_seed *seed);
 /* Every entry must have been released. */
 void cache_ledger_fini(struct cache_ledger *ledger);
 void cache_ledger_set_bounds(struct cache_ledger *ledger, size_t bound, size_t quota);

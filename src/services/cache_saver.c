@@ -1,7 +1,6 @@
 /* The thread that saves the cache now and then, and once more when it is stopped. */
 #include <errno.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -9,6 +8,7 @@
 #include "cache.h"
 #include "metrics.h"
 #include "tenants.h"
+#include "thread.h"
 
 static const int64_t second_ns = 1000000000;
 /* The longest sleep: how soon a new interval is noticed. */
@@ -111,17 +111,6 @@ static void *run(void *user)
     return NULL;
 }
 
-/* No signal is handled on this thread; SIGXFSZ above all must become EFBIG. */
-static int start_thread(struct cache_saver *saver)
-{
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    int error = pthread_create(&saver->thread, NULL, run, saver);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    return error;
-}
-
 static void release(struct cache_saver *saver)
 {
     keyring_unref(&saver->keyring);
@@ -163,7 +152,7 @@ cache_saver_start(struct cache *cache, struct tenants *tenants, struct keyring *
         return NULL;
     saver->verified = verified;
     saver->user = user;
-    int error = start_thread(saver);
+    int error = thread_start(&saver->thread, run, saver);
     if (error == 0)
         return saver;
     log_error("snapshot_failed", "error=\"no thread: %s\"", strerrordesc_np(error));

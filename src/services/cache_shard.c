@@ -14,10 +14,6 @@
 #include "crypto.h"
 #include "metrics.h"
 
-/* Entries that get a second chance in one eviction; then the next one goes, used or not, so that a
- * cache in which everything is in use does not hold the lock for a whole turn of the hand. */
-enum { SECOND_CHANCES = 128 };
-
 /* What an entry of typical size takes. */
 enum { PREFETCHED_BYTES = 384, CACHE_LINE = 64 };
 
@@ -44,7 +40,7 @@ struct cache_item *cache_item_create(const struct cache_key *key, const struct c
 
 size_t cache_item_bytes(struct cache_item *item)
 {
-    return cache_allocated(item);
+    return memory_taken(item);
 }
 
 void cache_item_free(struct cache_item *item)
@@ -56,7 +52,7 @@ void cache_item_free(struct cache_item *item)
 static bool is_owned_by(const struct cache_item *item, const uint8_t *owner)
 {
     return memcmp(item->user, owner + CACHE_TENANT, sizeof(item->user)) == 0 &&
-           memcmp(item->tenant->tag, owner, CACHE_TENANT) == 0;
+           memcmp(item->tenant->by_tag.tag, owner, CACHE_TENANT) == 0;
 }
 
 static struct cache_entry entry_of(const struct cache_item *item, struct text value)
@@ -71,7 +67,7 @@ static struct cache_entry entry_of(const struct cache_item *item, struct text va
 
 static struct cache_item *item_at(const struct cache_shard *shard, uint32_t index)
 {
-    return *cache_array_at(&shard->places, index);
+    return *hash_array_at(&shard->places, index);
 }
 
 static uint32_t *hand_of(const struct cache_shard *shard, struct cache_tenant *tenant)
@@ -93,28 +89,29 @@ static void move(struct cache_shard *shard, struct cache_item *item, uint32_t to
     if (*hand == from)
         *hand = to;
     item->index = to;
-    *cache_array_at(&shard->places, to) = item;
+    *hash_array_at(&shard->places, to) = item;
 }
 
 static void take_place(struct cache_shard *shard, struct cache_item *item)
 {
     item->index = shard->places.count;
-    cache_array_push(&shard->places, item);
+    hash_array_push(&shard->places, item);
     if (shard->hand > 0 && shard->hand <= item->index) {
         struct cache_item *behind = item_at(shard, shard->hand - 1);
         uint32_t end = item->index;
         item->index = behind->index;
         move(shard, behind, end);
-        *cache_array_at(&shard->places, item->index) = item;
+        *hash_array_at(&shard->places, item->index) = item;
     }
 }
 
 static void leave_place(struct cache_shard *shard, const struct cache_item *item)
 {
+    assert(shard->places.count > 0 && item->index < shard->places.count);
     struct cache_item *last = item_at(shard, shard->places.count - 1);
     if (last != item)
         move(shard, last, item->index);
-    cache_array_pop(&shard->places);
+    hash_array_pop(&shard->places);
 }
 
 /* Just behind the hand: the clock comes to it last. */
@@ -126,6 +123,7 @@ static void join_ring(struct cache_shard *shard, struct cache_item *item)
         return;
     }
     struct cache_item *next = item_at(shard, *hand);
+    assert(next->tenant == item->tenant);
     item->before = next->before;
     item->after = next->index;
     item_at(shard, item->before)->after = item->index;
@@ -147,17 +145,17 @@ static void leave_ring(struct cache_shard *shard, const struct cache_item *item)
 
 /* --- chains --- */
 
-static uint64_t hash_of_node(const struct cache_seed *seed, const struct cache_node *node)
+static uint64_t hash_of_node(const struct hash_seed *seed, const struct hash_node *node)
 {
     const struct cache_item *item = (const struct cache_item *)node;
-    return cache_hash_owner(seed, item->tenant->tag, item->user);
+    return hash_of_owner(seed, item->tenant->by_tag.tag, item->user);
 }
 
 static struct cache_item *find(const struct cache_shard *shard, const struct cache_key *key,
                                uint64_t hash)
 {
-    struct cache_node **link = cache_table_chain(&shard->table, hash);
-    for (struct cache_node *node = link ? *link : NULL; node; node = node->next) {
+    struct hash_node **link = hash_table_chain(&shard->table, hash);
+    for (struct hash_node *node = link ? *link : NULL; node; node = node->next) {
         struct cache_item *item = (struct cache_item *)node;
         if (memcmp(item->session, key->session, CACHE_SESSION) == 0 &&
             is_owned_by(item, key->owner))
@@ -166,23 +164,31 @@ static struct cache_item *find(const struct cache_shard *shard, const struct cac
     return NULL;
 }
 
-/* Takes the item behind the link out of everything; the table is to be shrunk once for it. */
-static void detach(struct cache_shard *shard, struct cache_node **link,
-                   struct cache_removed *removed)
+/* What is out of the table leaves the rest. */
+static void hand_out(struct cache_shard *shard, struct cache_item *item,
+                     struct cache_removed *removed)
 {
-    struct cache_item *item = (struct cache_item *)*link;
-    *link = item->node.next;
+    assert(item_at(shard, item->index) == item);
     leave_ring(shard, item);
     leave_place(shard, item);
     item->node.next = removed->first ? &removed->first->node : NULL;
     removed->first = item;
 }
 
-static void take_out(struct cache_shard *shard, struct cache_node **link,
+/* Takes the item behind the link out of everything; the table is to be shrunk once for it. */
+static void detach(struct cache_shard *shard, struct hash_node **link,
+                   struct cache_removed *removed)
+{
+    struct cache_item *item = (struct cache_item *)*link;
+    *link = item->node.next;
+    hand_out(shard, item, removed);
+}
+
+static void take_out(struct cache_shard *shard, struct hash_node **link,
                      struct cache_removed *removed)
 {
     detach(shard, link, removed);
-    cache_table_shrink(&shard->table);
+    hash_table_shrink(&shard->table);
 }
 
 /* --- locking --- */
@@ -204,10 +210,10 @@ static void unlock_changed(struct cache_shard *shard, size_t before, struct cach
     pthread_mutex_unlock(&shard->lock);
 }
 
-void cache_shard_init(struct cache_shard *shard, const struct cache_seed *seed, uint32_t number)
+void cache_shard_init(struct cache_shard *shard, const struct hash_seed *seed, uint32_t number)
 {
     pthread_mutex_init(&shard->lock, NULL);
-    shard->table = (struct cache_table){.seed = seed, .hash = hash_of_node};
+    shard->table = (struct hash_table){.seed = seed, .hash = hash_of_node};
     shard->number = number;
 }
 
@@ -237,7 +243,7 @@ bool cache_shard_get(struct cache_shard *shard, const struct cache_key *key, uin
 void cache_shard_prefetch(struct cache_shard *shard, uint64_t hash, enum cache_prefetch what)
 {
     pthread_mutex_lock(&shard->lock);
-    struct cache_node **link = cache_table_chain(&shard->table, hash);
+    struct hash_node **link = hash_table_chain(&shard->table, hash);
     const char *entry = link && what == PREFETCH_ENTRY ? (const char *)*link : NULL;
     pthread_mutex_unlock(&shard->lock);
     if (what == PREFETCH_CHAIN)
@@ -263,8 +269,8 @@ static bool prepare_chain(struct cache_shard *shard, const struct cache_item *it
                           struct cache_removed *removed)
 {
     size_t others = 0;
-    struct cache_node **oldest = NULL;
-    struct cache_node **link = cache_table_chain(&shard->table, hash);
+    struct hash_node **oldest = NULL;
+    struct hash_node **link = hash_table_chain(&shard->table, hash);
     for (; link && *link; link = &(*link)->next) {
         const struct cache_item *at = (struct cache_item *)*link;
         if (!is_owned_by(at, key->owner))
@@ -301,7 +307,7 @@ bool cache_shard_put(struct cache_shard *shard, struct cache_item *item,
     if (stored) {
         take_place(shard, item);
         join_ring(shard, item);
-        cache_table_add(&shard->table, &item->node, hash);
+        hash_table_add(&shard->table, &item->node, hash);
     }
     unlock_changed(shard, before, removed);
     return stored;
@@ -312,7 +318,7 @@ void cache_shard_forget(struct cache_shard *shard, const uint8_t owner[CACHE_OWN
 {
     size_t before = lock_to_change(shard);
     size_t count = 0;
-    struct cache_node **link = cache_table_chain(&shard->table, hash);
+    struct hash_node **link = hash_table_chain(&shard->table, hash);
     while (link && *link) {
         const struct cache_item *item = (struct cache_item *)*link;
         if (!item->final && is_owned_by(item, owner)) {
@@ -323,7 +329,7 @@ void cache_shard_forget(struct cache_shard *shard, const uint8_t owner[CACHE_OWN
         }
     }
     while (count-- > 0)
-        cache_table_shrink(&shard->table);
+        hash_table_shrink(&shard->table);
     unlock_changed(shard, before, removed);
 }
 
@@ -332,7 +338,7 @@ void cache_shard_forget(struct cache_shard *shard, const uint8_t owner[CACHE_OWN
 static struct cache_item *victim_of_all(struct cache_shard *shard)
 {
     struct cache_item *item = NULL;
-    for (int chances = 0; shard->places.count > 0 && chances <= SECOND_CHANCES; chances++) {
+    for (int chances = 0; shard->places.count > 0 && chances <= HASH_SECOND_CHANCES; chances++) {
         if (shard->hand >= shard->places.count)
             shard->hand = 0;
         item = item_at(shard, shard->hand++);
@@ -347,7 +353,7 @@ static struct cache_item *victim_of_tenant(struct cache_shard *shard, struct cac
 {
     struct cache_item *item = NULL;
     uint32_t *hand = hand_of(shard, tenant);
-    for (int chances = 0; *hand != CACHE_NO_ENTRY && chances <= SECOND_CHANCES; chances++) {
+    for (int chances = 0; *hand != CACHE_NO_ENTRY && chances <= HASH_SECOND_CHANCES; chances++) {
         item = item_at(shard, *hand);
         *hand = item->after;
         if (!item->used)
@@ -364,10 +370,8 @@ bool cache_shard_evict(struct cache_shard *shard, struct cache_tenant *tenant,
     struct cache_item *victim = tenant ? victim_of_tenant(shard, tenant) : victim_of_all(shard);
     if (victim) {
         uint64_t hash = hash_of_node(shard->table.seed, &victim->node);
-        struct cache_node **link = cache_table_chain(&shard->table, hash);
-        while (*link != &victim->node)
-            link = &(*link)->next;
-        take_out(shard, link, removed);
+        hash_table_remove(&shard->table, &victim->node, hash);
+        hand_out(shard, victim, removed);
     }
     unlock_changed(shard, before, removed);
     return victim != NULL;
@@ -381,7 +385,7 @@ static bool add_copy(struct cache_step *step, const struct cache_item *item)
         return false;
     struct cache_key *key = &step->keys[step->count];
     struct text value = {step->values + step->used, item->length};
-    memcpy(key->owner, item->tenant->tag, CACHE_TENANT);
+    memcpy(key->owner, item->tenant->by_tag.tag, CACHE_TENANT);
     memcpy(key->owner + CACHE_TENANT, item->user, sizeof(item->user));
     memcpy(key->session, item->session, CACHE_SESSION);
     memcpy(step->values + step->used, item->value, item->length);

@@ -16,7 +16,7 @@
  * (index), which the shard's clock goes through, and the ring of its tenant (before, after; also
  * indices of places), which the tenant's clock goes through. */
 struct cache_item {
-    struct cache_node node;
+    struct hash_node node;
     struct cache_tenant *tenant;
     int64_t verified_ms;
     uint8_t user[CACHE_OWNER - CACHE_TENANT];
@@ -31,10 +31,10 @@ struct cache_item {
 
 struct cache_shard {
     _Alignas(64) pthread_mutex_t lock;
-    struct cache_table table;
-    struct cache_array places; /* every item once, without gaps */
-    uint32_t hand;             /* place where the clock goes on */
-    uint32_t number;           /* of this shard */
+    struct hash_table table;
+    struct hash_array places; /* every item once, without gaps */
+    uint32_t hand;            /* place where the clock goes on */
+    uint32_t number;          /* of this shard */
 };
 
 /* What an operation took out, for cache.c to release, wipe and free; and how much the tables of the
@@ -56,7 +56,7 @@ struct cache_item *cache_item_create(const struct cache_key *key, const struct c
 size_t cache_item_bytes(struct cache_item *item);
 void cache_item_free(struct cache_item *item);
 
-void cache_shard_init(struct cache_shard *shard, const struct cache_seed *seed, uint32_t number);
+void cache_shard_init(struct cache_shard *shard, const struct hash_seed *seed, uint32_t number);
 void cache_shard_fini(struct cache_shard *shard);
 
 bool cache_shard_get(struct cache_shard *shard, const struct cache_key *key, uint64_t hash,

@@ -2,12 +2,13 @@
  * allocation of about a hundred bytes. */
 #pragma once
 
+#include "hash_table.h"
 #include "journal_record.h"
 
 struct journal_share;
 
 struct journal_entry {
-    struct journal_entry *next;  /* in its bucket */
+    struct hash_node node;       /* among those of its owner, newest first */
     struct journal_share *share; /* its tenant's, while it is in the index */
     uint64_t number;
     int64_t before_ms;

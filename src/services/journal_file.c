@@ -1,139 +1,150 @@
-/* The journal's file on disk: append, sync, write anew. What it does at start, when it reads what
- * is there, is in journal_scan.c. */
+/* The journal's file on disk: its head and its sealed records. */
 #include "journal_file.h"
 
 #include <assert.h>
-#include <errno.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#include "directory.h"
-#include "memory.h"
-#include "owned_file.h"
-
-enum { CHUNK = 262144 };
-
-static const char fresh_suffix[] = ".new";
+#include "log.h"
 
 void journal_file_init(struct journal_file *file, const char *path, struct keyring *keyring)
 {
-    *file = (struct journal_file){
-        .path = xstrdup(path), .seal.keyring = keyring_ref(keyring), .fd = -1};
+    record_file_init(&file->records, path);
+    file->seal = (struct journal_seal){.keyring = keyring_ref(keyring)};
 }
 
 void journal_file_fini(struct journal_file *file)
 {
-    if (file->fd >= 0)
-        close(file->fd);
-    free(file->path);
+    record_file_fini(&file->records);
     keyring_unref(&file->seal.keyring);
-    buffer_free(&file->out);
-    *file = (struct journal_file){.fd = -1};
-}
-
-/* --- appending --- */
-
-bool journal_file_write(struct journal_file *file)
-{
-    size_t done;
-    bool whole = owned_file_write(file->fd, buffer_text(&file->out), &done);
-    file->size += (int64_t)done;
-    file->out.length = 0;
-    return whole;
 }
 
 bool journal_file_add(struct journal_file *file, struct text records)
 {
-    size_t at = file->out.length;
-    buffer_add_text(&file->out, records);
-    while (at < file->out.length) {
-        char *record = file->out.data + at;
-        journal_record_seal(&file->seal, file->size + (int64_t)at, record);
+    struct buffer *out = &file->records.out;
+    size_t at = out->length;
+    buffer_add_text(out, records);
+    while (at < out->length) {
+        char *record = out->data + at;
+        journal_record_seal(&file->seal, file->records.size + (int64_t)at, record);
         at += journal_record_length(record);
     }
-    assert(at == file->out.length);
-    return file->out.length < CHUNK || journal_file_write(file);
-}
-
-bool journal_file_sync(struct journal_file *file)
-{
-    return fdatasync(file->fd) == 0;
-}
-
-bool journal_file_is_named(const struct journal_file *file)
-{
-    return owned_file_is_named(file->fd, file->path);
+    assert(at == out->length);
+    return record_file_spill(&file->records);
 }
 
 /* --- writing anew --- */
-
-static char *fresh_path(const char *path)
-{
-    struct buffer fresh = {0};
-    buffer_addf(&fresh, "%s%s", path, fresh_suffix);
-    char *copy = xstrndup(fresh.data, fresh.length);
-    buffer_free(&fresh);
-    return copy;
-}
 
 bool journal_file_begin(const struct journal_file *file, uint64_t next_number,
                         struct journal_file *fresh)
 {
     struct journal_head head = {.next_number = next_number};
     uint8_t bytes[JOURNAL_HEAD];
-    char *path = fresh_path(file->path);
-    journal_file_init(fresh, path, file->seal.keyring);
-    free(path);
-    /* Under a name of its own, so that a crash leaves the old file or the new one, both whole. */
-    fresh->fd = owned_file_create(fresh->path);
-    if (fresh->fd < 0) {
-        int saved = errno;
-        journal_file_abandon(fresh);
-        errno = saved;
+    if (!record_file_begin(&file->records, &fresh->records))
         return false;
-    }
     crypto_random(head.nonce, sizeof(head.nonce));
+    fresh->seal.keyring = keyring_ref(file->seal.keyring);
     memcpy(fresh->seal.nonce, head.nonce, sizeof(head.nonce));
     journal_head_write(bytes, &head, fresh->seal.keyring);
-    buffer_add(&fresh->out, bytes, sizeof(bytes));
+    buffer_add(&fresh->records.out, bytes, sizeof(bytes));
     return true;
 }
 
 void journal_file_abandon(struct journal_file *fresh)
 {
-    if (fresh->fd >= 0)
-        unlink(fresh->path); /* what it took of a full disk is given back */
-    journal_file_fini(fresh);
-}
-
-/* Takes over the open file; the rest of `fresh` is freed. */
-static void replace(struct journal_file *file, struct journal_file *fresh)
-{
-    int old = file->fd;
-    file->fd = fresh->fd;
-    file->size = fresh->size;
-    file->out.length = 0;
-    memcpy(file->seal.nonce, fresh->seal.nonce, JOURNAL_NONCE);
-    fresh->fd = old;
-    journal_file_fini(fresh);
+    record_file_abandon(&fresh->records);
+    keyring_unref(&fresh->seal.keyring);
 }
 
 bool journal_file_commit(struct journal_file *file, struct journal_file *fresh)
 {
-    if (!journal_file_write(fresh) || !journal_file_sync(fresh) ||
-        rename(fresh->path, file->path) != 0) {
-        int saved = errno;
-        journal_file_abandon(fresh);
-        errno = saved;
-        return false;
-    }
-    replace(file, fresh);
+    bool committed = record_file_commit(&file->records, &fresh->records);
+    if (committed)
+        memcpy(file->seal.nonce, fresh->seal.nonce, JOURNAL_NONCE);
+    keyring_unref(&fresh->seal.keyring);
+    return committed;
+}
+
+/* --- at start --- */
+
+static struct owned_file_name name_of(const struct journal_file *file)
+{
+    return (struct owned_file_name){"journal", file->records.path};
+}
+
+struct reading {
+    const struct journal_seal *seal;
+    void (*visit)(void *, const struct journal_record *);
+    void *user;
+};
+
+static enum record_reading take(void *user, int64_t position, struct text bytes, size_t *length)
+{
+    const struct reading *reading = user;
+    struct journal_record record;
+    enum record_reading found = journal_record_read(reading->seal, position, bytes, &record);
+    if (found != RECORD_GOOD)
+        return found;
+    reading->visit(reading->user, &record);
+    *length = journal_record_length(bytes.data);
+    return found;
+}
+
+static bool read_head(struct journal_file *file, uint64_t *next_number, struct buffer *error)
+{
+    static const char *const complaints[] = {
+        [JOURNAL_HEAD_BAD] = "is not a journal of sessiond, or its head is damaged; nothing of it "
+                             "was read: move it away to start without its revocations",
+        [JOURNAL_HEAD_NEWER] = "was written by another version of sessiond: start that one, or "
+                               "move the file away to start without its revocations",
+        [JOURNAL_HEAD_FOREIGN] =
+            "was written under another names secret: start with the key file that it belongs to, "
+            "or move the file away to start without its revocations",
+    };
+    uint8_t bytes[JOURNAL_HEAD];
+    struct journal_head head;
+    ssize_t count = owned_file_read(file->records.fd, (char *)bytes, sizeof(bytes), 0);
+    if (count < 0)
+        return owned_file_explain_errno(error, name_of(file), "cannot be read");
+    enum journal_head_reading reading = JOURNAL_HEAD_BAD;
+    if (count == JOURNAL_HEAD)
+        reading = journal_head_read(bytes, file->seal.keyring, &head);
+    if (reading != JOURNAL_HEAD_GOOD)
+        return owned_file_explain(error, name_of(file), complaints[reading]);
+    *next_number = head.next_number;
+    memcpy(file->seal.nonce, head.nonce, JOURNAL_NONCE);
     return true;
 }
 
-bool journal_file_sync_name(const struct journal_file *file)
+static bool start_new(struct journal_file *file, struct journal_file_scan *scan,
+                      struct buffer *error)
 {
-    return directory_sync_of(file->path);
+    struct journal_file fresh;
+    *scan = (struct journal_file_scan){.next_number = 1, .records.end = JOURNAL_HEAD};
+    file->records.size = 0;
+    return (journal_file_begin(file, 1, &fresh) && journal_file_commit(file, &fresh) &&
+            record_file_sync_name(&file->records)) ||
+           owned_file_explain_errno(error, name_of(file), "cannot be written");
+}
+
+bool journal_file_open(struct journal_file *file,
+                       void (*visit)(void *, const struct journal_record *), void *user,
+                       struct journal_file_scan *scan, struct buffer *error)
+{
+    struct record_file *records = &file->records;
+    struct reading reading = {&file->seal, visit, user};
+    const struct record_reader reader = {JOURNAL_RECORD_MAX, take, &reading};
+    *scan = (struct journal_file_scan){0};
+    records->fd = owned_file_open(name_of(file), &records->size, error);
+    if (records->fd < 0)
+        return records->size < 0 && start_new(file, scan, error);
+    if (records->size == 0) { /* somebody made it, since this code never leaves one */
+        log_warning("journal_empty", "file=%s", records->path);
+        return start_new(file, scan, error);
+    }
+    if (!read_head(file, &scan->next_number, error))
+        return false;
+    if (!record_file_scan(records, JOURNAL_HEAD, &reader, &scan->records))
+        return owned_file_explain_errno(error, name_of(file), "cannot be read");
+    return record_file_mend(records, "journal", &scan->records, &scan->aside, error);
 }

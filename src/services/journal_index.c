@@ -15,11 +15,58 @@ enum {
     GIVEN_UP_AT_ONCE = 8
 };
 
+/* --- owners --- */
+
+/* Owners are keyed hashes: any bits of them are as good as others, and nobody chooses them. */
+static uint64_t hash_of(const uint8_t owner[JOURNAL_OWNER])
+{
+    uint64_t first, last;
+    memcpy(&first, owner, sizeof(first));
+    memcpy(&last, owner + JOURNAL_OWNER - sizeof(last), sizeof(last));
+    uint64_t mixed = (first ^ last) * UINT64_C(0x9E3779B97F4A7C15);
+    return mixed ^ mixed >> 32;
+}
+
+static uint64_t hash_of_node(const struct hash_seed *seed, const struct hash_node *node)
+{
+    (void)seed;
+    return hash_of(((const struct journal_entry *)node)->owner);
+}
+
+static _Atomic uint32_t *count_of(const struct journal_index *index, const uint8_t *owner)
+{
+    return &index->counts[hash_of(owner) >> 48];
+}
+
+static bool may_have(const struct journal_index *index, const uint8_t *owner)
+{
+    return atomic_load_explicit(count_of(index, owner), memory_order_acquire) > 0;
+}
+
+/* The newest entry from here on that is the owner's; NULL if there is none. */
+static struct journal_entry *of_owner(struct hash_node *node, const uint8_t *owner)
+{
+    while (node && !journal_entry_is_of((struct journal_entry *)node, owner))
+        node = node->next;
+    return (struct journal_entry *)node;
+}
+
+static struct journal_entry *first_of(const struct journal_index *index, const uint8_t *owner)
+{
+    struct hash_node **chain = hash_table_chain(&index->owners, hash_of(owner));
+    return chain ? of_owner(*chain, owner) : NULL;
+}
+
+static struct journal_entry *next_of(const struct journal_entry *entry)
+{
+    return of_owner(entry->node.next, entry->owner);
+}
+
 void journal_index_init(struct journal_index *index)
 {
     *index = (struct journal_index){.next_number = 1, .next_forget_s = INT64_MAX};
-    index->counts = xcalloc(JOURNAL_BUCKETS, sizeof(*index->counts));
-    index->buckets = xcalloc(JOURNAL_BUCKETS, sizeof(*index->buckets));
+    index->counts = xcalloc(JOURNAL_COUNTS, sizeof(*index->counts));
+    index->owners = (struct hash_table){.hash = hash_of_node};
     journal_shares_init(&index->shares);
     pthread_mutex_init(&index->lock, NULL);
 }
@@ -50,52 +97,47 @@ static void end_change(struct journal_index *index, struct totals before)
 
 /* --- in and out --- */
 
-/* Owners are keyed hashes: any bits of them are as good as others, and nobody chooses them. */
-static size_t bucket_of(const uint8_t owner[JOURNAL_OWNER])
+/* An unsettled one is never to be forgotten: nobody but this journal may know of it. */
+static void note_forgetting(int64_t *next_forget_s, const struct journal_entry *entry)
 {
-    uint64_t first, last;
-    memcpy(&first, owner, sizeof(first));
-    memcpy(&last, owner + JOURNAL_OWNER - sizeof(last), sizeof(last));
-    return (size_t)(((first ^ last) * UINT64_C(0x9E3779B97F4A7C15)) >> 48);
+    if (entry->settled && entry->forget_s < *next_forget_s)
+        *next_forget_s = entry->forget_s;
 }
 
 static void insert(struct journal_index *index, struct journal_entry *entry)
 {
-    size_t bucket = bucket_of(entry->owner);
-    entry->next = index->buckets[bucket].first;
-    index->buckets[bucket].first = entry;
+    hash_table_add(&index->owners, &entry->node, hash_of(entry->owner));
     journal_slots_insert(&index->slots, entry);
     index->records++;
     index->unsettled += !entry->settled;
     entry->share =
         journal_shares_put(&index->shares, entry->owner, journal_entry_size(entry), entry->settled);
-    if (entry->forget_s < index->next_forget_s)
-        index->next_forget_s = entry->forget_s;
-    atomic_fetch_add_explicit(&index->counts[bucket], 1, memory_order_release);
+    note_forgetting(&index->next_forget_s, entry);
+    atomic_fetch_add_explicit(count_of(index, entry->owner), 1, memory_order_release);
 }
 
 /* Leaves a gap in the slots: journal_slots_tidy() is to follow. */
 static void remove_slot(struct journal_index *index, struct journal_slot *slot)
 {
     struct journal_entry *entry = slot->entry;
-    size_t bucket = bucket_of(entry->owner);
-    struct journal_entry **link = &index->buckets[bucket].first;
-    while (*link != entry)
-        link = &(*link)->next;
-    *link = entry->next;
+    assert(entry && entry->number == slot->number);
+    hash_table_remove(&index->owners, &entry->node, hash_of(entry->owner));
+    assert(index->records > 0 && (entry->settled || index->unsettled > 0));
     slot->entry = NULL;
     index->records--;
     index->unsettled -= !entry->settled;
     journal_shares_take(&index->shares, entry->share, journal_entry_size(entry), entry->settled);
-    atomic_fetch_sub_explicit(&index->counts[bucket], 1, memory_order_release);
+    atomic_fetch_sub_explicit(count_of(index, entry->owner), 1, memory_order_release);
     free(entry);
 }
 
 static void settle(struct journal_index *index, struct journal_entry *entry)
 {
+    assert(!entry->settled && index->unsettled > 0);
     journal_shares_settle(&index->shares, entry->share, journal_entry_size(entry));
     entry->settled = true;
     index->unsettled--;
+    note_forgetting(&index->next_forget_s, entry);
 }
 
 void journal_index_fini(struct journal_index *index)
@@ -105,10 +147,10 @@ void journal_index_fini(struct journal_index *index)
         if (index->slots.first[i].entry)
             remove_slot(index, &index->slots.first[i]);
     end_change(index, before);
+    assert(index->records == 0 && index->unsettled == 0 && index->owners.chains.count == 0);
     pthread_mutex_destroy(&index->lock);
     journal_slots_free(&index->slots);
     journal_shares_fini(&index->shares);
-    free(index->buckets);
     free(index->counts);
     buffer_free(&index->unmarked);
 }
@@ -141,9 +183,9 @@ void journal_index_loaded(struct journal_index *index, uint64_t next_number)
 static struct journal_entry *known_like(const struct journal_index *index,
                                         const struct revocation *revocation)
 {
-    struct journal_entry *at = index->buckets[bucket_of(revocation->owner)].first;
+    struct journal_entry *at = first_of(index, revocation->owner);
     while (at && !journal_entry_says_as_much(at, revocation))
-        at = at->next;
+        at = next_of(at);
     return at;
 }
 
@@ -171,10 +213,10 @@ static void forget_surplus(struct journal_index *index, const uint8_t owner[JOUR
 {
     size_t settled = 0;
     struct journal_entry *next;
-    for (struct journal_entry *at = index->buckets[bucket_of(owner)].first; at; at = next) {
-        next = at->next;
-        settled += at->settled && journal_entry_is_of(at, owner);
-        if (settled <= OWNER_SETTLED || !at->settled || !journal_entry_is_of(at, owner))
+    for (struct journal_entry *at = first_of(index, owner); at; at = next) {
+        next = next_of(at);
+        settled += at->settled;
+        if (settled <= OWNER_SETTLED || !at->settled)
             continue;
         remove_slot(index, &index->slots.first[journal_slots_at(&index->slots, at->number)]);
         if (settled == OWNER_SETTLED + GIVEN_UP_AT_ONCE)
@@ -228,23 +270,16 @@ enum journal_added journal_index_add(struct journal_index *index,
 
 /* --- looking --- */
 
-static bool may_have(struct journal_index *index, size_t bucket)
-{
-    return atomic_load_explicit(&index->counts[bucket], memory_order_acquire) > 0;
-}
-
 bool journal_index_find(struct journal_index *index, const uint8_t owner[JOURNAL_OWNER],
                         const uint8_t session[JOURNAL_SESSION], int64_t created_ms,
                         struct arena *arena, struct revocation *ret)
 {
-    size_t bucket = bucket_of(owner);
-    if (!may_have(index, bucket))
+    if (!may_have(index, owner))
         return false;
     pthread_mutex_lock(&index->lock);
     const struct journal_entry *first = NULL;
-    for (const struct journal_entry *at = index->buckets[bucket].first; at; at = at->next)
-        if (journal_entry_is_of(at, owner) && journal_entry_kills(at, session, created_ms) &&
-            (!first || at->number < first->number))
+    for (const struct journal_entry *at = first_of(index, owner); at; at = next_of(at))
+        if (journal_entry_kills(at, session, created_ms) && (!first || at->number < first->number))
             first = at;
     if (first && ret)
         *ret = journal_entry_copy(first, arena);
@@ -254,28 +289,26 @@ bool journal_index_find(struct journal_index *index, const uint8_t owner[JOURNAL
 
 void journal_index_prefetch(struct journal_index *index, const uint8_t owner[JOURNAL_OWNER])
 {
-    __builtin_prefetch(&index->counts[bucket_of(owner)]);
+    __builtin_prefetch(count_of(index, owner));
 }
 
 struct revocation *journal_index_of_owner(struct journal_index *index,
                                           const uint8_t owner[JOURNAL_OWNER], struct arena *arena,
                                           size_t *count)
 {
-    size_t bucket = bucket_of(owner);
     struct revocation *found = NULL;
     size_t filled = 0;
     *count = 0;
-    if (!may_have(index, bucket))
+    if (!may_have(index, owner))
         return NULL;
     pthread_mutex_lock(&index->lock);
-    for (const struct journal_entry *at = index->buckets[bucket].first; at; at = at->next)
-        *count += journal_entry_is_of(at, owner);
+    for (const struct journal_entry *at = first_of(index, owner); at; at = next_of(at))
+        ++*count;
     if (*count > 0)
         found = arena_alloc(arena, *count * sizeof(*found));
-    for (const struct journal_entry *at = index->buckets[bucket].first; at && filled < *count;
-         at = at->next)
-        if (journal_entry_is_of(at, owner))
-            found[*count - ++filled] = journal_entry_copy(at, arena);
+    for (const struct journal_entry *at = found ? first_of(index, owner) : NULL; at;
+         at = next_of(at))
+        found[*count - ++filled] = journal_entry_copy(at, arena);
     pthread_mutex_unlock(&index->lock);
     return found;
 }
@@ -331,10 +364,10 @@ static uint64_t expire_slice(struct journal_index *index, uint64_t after, int64_
     for (size_t i = 0; i < SLICE && at < index->slots.count; i++, at++) {
         struct journal_slot *slot = &index->slots.first[at];
         last = slot->number;
-        if (slot->entry && slot->entry->forget_s < now_s)
+        if (slot->entry && slot->entry->settled && slot->entry->forget_s < now_s)
             remove_slot(index, slot);
-        else if (slot->entry && slot->entry->forget_s < *next_forget_s)
-            *next_forget_s = slot->entry->forget_s;
+        else if (slot->entry)
+            note_forgetting(next_forget_s, slot->entry);
     }
     return last;
 }

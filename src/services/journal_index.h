@@ -12,26 +12,19 @@
 #include "journal_shares.h"
 #include "journal_slots.h"
 
-#define JOURNAL_BUCKETS 65536
-
-struct journal_entry;
-
-/* Entries of owners with the same hash. */
-struct journal_bucket {
-    struct journal_entry *first;
-};
+#define JOURNAL_COUNTS 65536
 
 struct journal_index {
-    _Atomic uint32_t *counts; /* entries in each bucket; changed under the lock */
+    _Atomic uint32_t *counts; /* entries by hash of the owner; changed under the lock */
 
     pthread_mutex_t lock;
-    struct journal_bucket *buckets;
+    struct hash_table owners; /* entries by owner */
     struct journal_slots slots;
     struct journal_shares shares; /* of tenants, in bytes of the records on disk */
     uint64_t next_number;
     uint64_t covered; /* all up to here are in the file */
     size_t records, unsettled;
-    int64_t next_forget_s;  /* nothing is to be forgotten before */
+    int64_t next_forget_s;  /* no settled one is to be forgotten before */
     struct buffer unmarked; /* numbers, settled but not yet marked in the file */
 };
 
@@ -68,7 +61,7 @@ void journal_index_usage(struct journal_index *index, struct journal_usage *ret)
 
 /* --- for the thread --- */
 
-/* Forgets what may be forgotten at this time; how many. */
+/* Forgets the settled ones that can kill nothing any more at this time; how many. */
 size_t journal_index_expire(struct journal_index *index, int64_t now_s);
 /* Appends the marks of what was settled since the last call; those of revocations that are not in
  * the file yet wait, since a mark before its record would say nothing. */

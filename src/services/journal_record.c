@@ -220,19 +220,19 @@ static void read_fields(const char *data, struct journal_record *ret)
         (struct text){data + AT_TEXTS + revocation->reason.length, (uint8_t)data[AT_ACTOR_LENGTH]};
 }
 
-enum journal_record_reading journal_record_read(const struct journal_seal *seal, int64_t position,
-                                                struct text bytes, struct journal_record *ret)
+enum record_reading journal_record_read(const struct journal_seal *seal, int64_t position,
+                                        struct text bytes, struct journal_record *ret)
 {
     uint8_t expected[CHECKSUM];
     assert(bytes.length > 0);
     if (!is_plausible(bytes))
-        return JOURNAL_RECORD_BAD;
+        return RECORD_BAD;
     size_t length = bytes.length >= 2 ? journal_record_length(bytes.data) : SHORTEST;
     if (bytes.length < length)
-        return JOURNAL_RECORD_TORN;
+        return RECORD_TORN;
     sum(seal, position, bytes.data, length, expected);
     if (!crypto_equal(expected, bytes.data + length - CHECKSUM, CHECKSUM))
-        return JOURNAL_RECORD_BAD;
+        return RECORD_BAD;
     read_fields(bytes.data, ret);
-    return JOURNAL_RECORD_GOOD;
+    return RECORD_GOOD;
 }

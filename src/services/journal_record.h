@@ -8,6 +8,7 @@
 #pragma once
 
 #include "journal.h"
+#include "record_file.h"
 
 #define JOURNAL_HEAD       64
 #define JOURNAL_NONCE      16
@@ -53,12 +54,8 @@ void journal_record_add_mark(struct buffer *out, uint64_t number);
 size_t journal_record_length(const char *data);
 void journal_record_seal(const struct journal_seal *seal, int64_t position, char *record);
 
-enum journal_record_reading {
-    JOURNAL_RECORD_GOOD,
-    JOURNAL_RECORD_TORN, /* the beginning of a record, as far as there are bytes */
-    JOURNAL_RECORD_BAD
-};
-/* Reads the first record of `bytes`, which lies at `position`. Its texts are borrowed from there.
+/* Reads the first record of `bytes`, which lies at `position`: good, torn or bad. Its texts are
+ * borrowed from there.
  */
-enum journal_record_reading journal_record_read(const struct journal_seal *seal, int64_t position,
-                                                struct text bytes, struct journal_record *ret);
+enum record_reading journal_record_read(const struct journal_seal *seal, int64_t position,
+                                        struct text bytes, struct journal_record *ret);

@@ -8,16 +8,11 @@
 #include "memory.h"
 
 /* Tags are keyed hashes, which nobody chooses: they need no seed. */
-static const struct cache_seed no_seed;
-
-static uint64_t hash_of_node(const struct cache_seed *seed, const struct cache_node *node)
-{
-    return cache_hash_tenant(seed, ((const struct journal_share *)node)->tag);
-}
+static const struct hash_seed no_seed;
 
 void journal_shares_init(struct journal_shares *shares)
 {
-    *shares = (struct journal_shares){.tenants = {.seed = &no_seed, .hash = hash_of_node}};
+    *shares = (struct journal_shares){.tenants = hash_tagged_table(&no_seed)};
 }
 
 void journal_shares_fini(struct journal_shares *shares)
@@ -28,28 +23,26 @@ void journal_shares_fini(struct journal_shares *shares)
 
 /* --- in and out --- */
 
-/* The link to the tenant's share; NULL if it has none. */
-static struct cache_node **find(const struct journal_shares *shares, const uint8_t *tag)
+/* NULL if the tenant has none. */
+static struct journal_share *find(const struct journal_shares *shares, const uint8_t *tag)
 {
-    struct cache_node **link =
-        cache_table_chain(&shares->tenants, cache_hash_tenant(&no_seed, tag));
-    while (link && *link && memcmp(((struct journal_share *)*link)->tag, tag, JOURNAL_TENANT) != 0)
-        link = &(*link)->next;
-    return link && *link ? link : NULL;
+    return (struct journal_share *)hash_tagged_find(&shares->tenants, tag,
+                                                    hash_of_tenant(&no_seed, tag));
 }
 
 static struct journal_share *add_share(struct journal_shares *shares, const uint8_t *tag)
 {
     struct journal_share *share = xcalloc(1, sizeof(*share));
-    memcpy(share->tag, tag, JOURNAL_TENANT);
-    cache_table_add(&shares->tenants, &share->node, cache_hash_tenant(&no_seed, tag));
+    memcpy(share->by_tag.tag, tag, JOURNAL_TENANT);
+    hash_table_add(&shares->tenants, &share->by_tag.node, hash_of_tenant(&no_seed, tag));
     return share;
 }
 
 static void remove_share(struct journal_shares *shares, struct journal_share *share)
 {
-    *find(shares, share->tag) = share->node.next;
-    cache_table_shrink(&shares->tenants);
+    assert(share->unsettled == 0);
+    hash_table_remove(&shares->tenants, &share->by_tag.node,
+                      hash_of_tenant(&no_seed, share->by_tag.tag));
     free(share);
 }
 
@@ -57,8 +50,9 @@ struct journal_share *journal_shares_put(struct journal_shares *shares,
                                          const uint8_t owner[JOURNAL_OWNER], int64_t size,
                                          bool settled)
 {
-    struct cache_node **link = find(shares, owner);
-    struct journal_share *share = link ? (struct journal_share *)*link : add_share(shares, owner);
+    struct journal_share *share = find(shares, owner);
+    if (!share)
+        share = add_share(shares, owner);
     int64_t unsettled = settled ? 0 : size;
     share->bytes += size;
     share->unsettled += unsettled;
@@ -69,6 +63,7 @@ struct journal_share *journal_shares_put(struct journal_shares *shares,
 
 void journal_shares_settle(struct journal_shares *shares, struct journal_share *share, int64_t size)
 {
+    assert(size > 0 && share->unsettled >= size && shares->unsettled >= share->unsettled);
     share->unsettled -= size;
     shares->unsettled -= size;
 }
@@ -89,8 +84,8 @@ void journal_shares_take(struct journal_shares *shares, struct journal_share *sh
 bool journal_shares_allow(const struct journal_shares *shares, const uint8_t owner[JOURNAL_OWNER],
                           int64_t size, int64_t limit)
 {
-    struct cache_node **link = find(shares, owner);
-    int64_t own = link ? ((struct journal_share *)*link)->unsettled : 0;
+    const struct journal_share *share = find(shares, owner);
+    int64_t own = share ? share->unsettled : 0;
     return own + size <= limit - (shares->unsettled + size);
 }
 
@@ -101,11 +96,11 @@ struct balance {
 /* Side by side, since finding the level reads them many times while workers wait. */
 static struct balance *list_balances(const struct journal_shares *shares, size_t *count)
 {
-    const struct cache_array *chains = &shares->tenants.chains; /* as many as tenants */
+    const struct hash_array *chains = &shares->tenants.chains; /* as many as tenants */
     struct balance *balances = xcalloc(chains->count, sizeof(*balances));
     *count = 0;
     for (uint32_t i = 0; i < chains->count; i++)
-        for (const struct cache_node *node = *cache_array_at(chains, i); node; node = node->next) {
+        for (const struct hash_node *node = *hash_array_at(chains, i); node; node = node->next) {
             const struct journal_share *share = (const struct journal_share *)node;
             balances[(*count)++] = (struct balance){share->bytes, share->bytes - share->unsettled};
         }

@@ -7,17 +7,16 @@
  * settled ones, of the tenants that have most, until they have no more than the others. */
 #pragma once
 
-#include "cache_table.h"
+#include "hash_table.h"
 #include "journal.h"
 
 struct journal_share {
-    struct cache_node node;
-    uint8_t tag[JOURNAL_TENANT];
+    struct hash_tagged by_tag;
     int64_t bytes, unsettled;
 };
 
 struct journal_shares {
-    struct cache_table tenants;
+    struct hash_table tenants;
     int64_t bytes, unsettled; /* of all */
 };
 

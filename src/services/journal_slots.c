@@ -1,6 +1,7 @@
 /* Revocations by number: an array in which those that are gone leave gaps. */
 #include "journal_slots.h"
 
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -46,6 +47,7 @@ static void resize(struct journal_slots *slots, size_t capacity)
 void journal_slots_insert(struct journal_slots *slots, struct journal_entry *entry)
 {
     size_t at = journal_slots_at(slots, entry->number);
+    assert(at == slots->count || slots->first[at].number != entry->number);
     if (slots->count == slots->capacity)
         resize(slots, slots->capacity ? 2 * slots->capacity : SHRINK_FROM);
     memmove(slots->first + at + 1, slots->first + at, (slots->count - at) * sizeof(*slots->first));
@@ -56,11 +58,13 @@ void journal_slots_insert(struct journal_slots *slots, struct journal_entry *ent
 void journal_slots_tidy(struct journal_slots *slots, size_t entries)
 {
     size_t kept = 0;
+    assert(entries <= slots->count);
     if (slots->count - entries <= slots->count / 2)
         return;
     for (size_t i = 0; i < slots->count; i++)
         if (slots->first[i].entry)
             slots->first[kept++] = slots->first[i];
+    assert(kept == entries);
     slots->count = kept;
     if (slots->capacity > SHRINK_FROM && kept < slots->capacity / 4)
         resize(slots, slots->capacity / 2);

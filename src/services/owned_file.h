@@ -1,6 +1,5 @@
-/* A file that one process has to itself: regular, mode 0600, locked (flock) while it is open, so
- * that a second process on it is refused. Functions that return false or -1 leave the cause in
- * errno, unless told otherwise. All of them block. */
+/* A file that one process has to itself (file_locks.h): regular, mode 0600. Functions that return
+ * false or -1 leave the cause in errno, unless told otherwise. All of them block. */
 #pragma once
 
 #include <sys/types.h>
@@ -15,11 +14,19 @@ struct owned_file_name {
 /* Opens the file if it is there, for reading and appending, and makes sure that it is ours; *size
  * tells its length. -1 with *error; or without, and *size is -1, if there is no such file. */
 int owned_file_open(struct owned_file_name name, int64_t *size, struct buffer *error);
-/* Makes the file anew, in the place of whatever has its name. It is locked before anybody can find
- * it under another name. */
+/* Makes the file anew, in the place of whatever has its name. */
 int owned_file_create(const char *path);
+/* True for names of a descriptor of this process, like /dev/stdout: what is behind them has another
+ * name, under which alone it can be renamed or locked. */
+bool owned_file_is_descriptor(const char *path);
 /* False if the file is not at its path any more: removed, moved or replaced. */
 bool owned_file_is_named(int fd, const char *path);
+
+/* Syncs the directory, so that the file's name is durable. */
+bool owned_file_sync_name(const char *path);
+/* For the name of a file that is put aside: YYYYMMDDTHHMMSSZ and a NUL. */
+#define OWNED_FILE_STAMP 17
+void owned_file_stamp(char out[OWNED_FILE_STAMP], int64_t wall_ms);
 
 /* Appends; *done tells how many bytes are in the file, fewer than asked after a failure. */
 bool owned_file_write(int fd, struct text bytes, size_t *done);

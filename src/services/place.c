@@ -1,18 +1,94 @@
-/* The only door to libmaxminddb. Look-ups read mapped memory and allocate nothing. */
+/* The only door to libmaxminddb. Look-ups read mapped memory and allocate nothing.
+ *
+ * The library maps the file that it is given, and has no way to be given memory. Who truncates or
+ * overwrites a mapped file in place kills the process with SIGBUS, or changes what was checked. So
+ * the library gets a copy: a sealed file in memory (memfd_create(2)), by its name in /proc. */
 #include "place.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <maxminddb.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/sendfile.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 struct places {
     atomic_uint references;
     bool has_database;
     MMDB_s database;
 };
+
+/* --- the copy --- */
+
+enum { PIECE = 1 << 24 };
+
+/* True if `to` got as many bytes as the file had at the beginning, and nobody wrote meanwhile. */
+static bool copy_file(int from, int to, const char **why)
+{
+    struct stat before, after;
+    *why = NULL;
+    if (fstat(from, &before) != 0)
+        return false;
+    if (!S_ISREG(before.st_mode)) {
+        *why = "is not a regular file";
+        return false;
+    }
+    off_t copied = 0;
+    ssize_t count = 1;
+    while (copied < before.st_size && count > 0) {
+        count = sendfile(to, from, NULL, PIECE);
+        copied += count > 0 ? count : 0;
+    }
+    if (count < 0 || fstat(from, &after) != 0)
+        return false;
+    bool still = copied == before.st_size && after.st_size == before.st_size &&
+                 after.st_mtim.tv_sec == before.st_mtim.tv_sec &&
+                 after.st_mtim.tv_nsec == before.st_mtim.tv_nsec;
+    if (!still)
+        *why = "changed while it was read";
+    return still;
+}
+
+/* Descriptor of a copy that nobody can write any more; -1, with *why or, if that is NULL, errno. */
+static int make_copy(const char *path, const char **why)
+{
+    *why = NULL;
+    /* O_NONBLOCK is for pipes, which are refused. */
+    int from = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+    if (from < 0)
+        return -1;
+    int to = memfd_create("geoip", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    bool copied =
+        to >= 0 && copy_file(from, to, why) &&
+        fcntl(to, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) == 0;
+    int saved = errno;
+    close(from);
+    if (!copied && to >= 0)
+        close(to);
+    errno = saved;
+    return copied ? to : -1;
+}
+
+/* What is wrong, or NULL. The mapping keeps the copy; its descriptor is needed no longer. */
+static const char *open_copy(const char *path, MMDB_s *database)
+{
+    const char *why;
+    char name[32];
+    int copy = make_copy(path, &why);
+    if (copy < 0)
+        return why ? why : strerror(errno);
+    snprintf(name, sizeof(name), "/proc/self/fd/%d", copy);
+    int status = MMDB_open(name, MMDB_MODE_MMAP, database);
+    close(copy);
+    return status == MMDB_SUCCESS ? NULL : MMDB_strerror(status);
+}
 
 /* --- life --- */
 
@@ -23,10 +99,9 @@ struct places *places_open(const struct conf *conf, struct buffer *error)
     atomic_init(&places->references, 1);
     if (path[0] == '\0')
         return places;
-    int status = MMDB_open(path, MMDB_MODE_MMAP, &places->database);
-    if (status != MMDB_SUCCESS) {
-        buffer_addf(error, "geoip.database: '%s' cannot be used: %s\n", path,
-                    MMDB_strerror(status));
+    const char *why = open_copy(path, &places->database);
+    if (why) {
+        buffer_addf(error, "geoip.database: '%s' cannot be used: %s\n", path, why);
         free(places);
         return NULL;
     }

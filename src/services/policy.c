@@ -6,8 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { DOCUMENT_MAX = 16384 };
-
 /* Bits by enum policy_member. */
 static const uint32_t of_platform = 0
 #define POLICY_MEMBER(kind, path, field, option, bit, say) \
@@ -103,17 +101,12 @@ static void escape_names(struct arena *arena, const struct policy_named *named)
 }
 
 static struct policy_document *make(const struct policy_draft *draft, const struct json_view *root,
-                                    struct arena *arena, struct buffer *error)
+                                    struct arena *arena)
 {
-    struct policy_document *document = NULL;
     struct buffer json = {0};
     json_view_print(root, &json);
     escape_names(arena, &draft->roles);
-    if (json.length <= DOCUMENT_MAX)
-        document = pack(draft, buffer_text(&json));
-    else
-        buffer_addf(error, "The policy takes %zu bytes of JSON; at most %d are allowed",
-                    json.length, DOCUMENT_MAX);
+    struct policy_document *document = pack(draft, buffer_text(&json));
     buffer_free(&json);
     return document;
 }
@@ -129,7 +122,7 @@ static struct policy_document *parse(const struct conf *conf, struct text json,
     if (root &&
         policy_read(root, NULL, conf ? POLICY_AS_GIVEN : POLICY_AS_STORED, &arena, &draft, error) &&
         (!conf || policy_check(conf, &draft, error)))
-        document = make(&draft, root, &arena, error);
+        document = make(&draft, root, &arena);
     json_view_close(&root);
     arena_free(&arena);
     return document;

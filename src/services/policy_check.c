@@ -12,6 +12,13 @@ static const struct order {
 #include "tbl/policy.h"
 };
 
+static const struct limit {
+    enum policy_member member, most;
+} limits[] = {
+#define POLICY_LIMIT(member, most) {POLICY_ID_##member, POLICY_ID_##most},
+#include "tbl/policy.h"
+};
+
 static const struct need {
     enum policy_member member, other;
 } needs[] = {
@@ -33,6 +40,12 @@ static bool is_own(const struct view *view, enum policy_member member)
                      : (view->tenant->set & 1u << member) != 0;
 }
 
+/* Not a default. */
+static bool is_set(const struct view *view, enum policy_member member)
+{
+    return is_own(view, member) || (view->tenant->set & 1u << member) != 0;
+}
+
 /* "roles.admin.idle_timeout" (7200), "idle_timeout" (1800), "idle_timeout" (1800, the default) */
 static void add_member(struct buffer *out, const struct view *view, enum policy_member member)
 {
@@ -40,11 +53,12 @@ static void add_member(struct buffer *out, const struct view *view, enum policy_
     buffer_add_char(out, '"');
     if (view->one && is_own(view, member))
         buffer_addf(out, "%s.%s.", view->list, log_quote(name, sizeof(name), view->one->name));
-    bool set = is_own(view, member) || (view->tenant->set & 1u << member) != 0;
+    bool set = is_set(view, member);
     buffer_addf(out, "%s\" (%" PRId64 "%s)", policy_rows[member].path,
                 *policy_value(view->policy, member), set ? "" : ", the default");
 }
 
+/* Two defaults fit each other, but for what a bound of the platform has made of the longer one. */
 static bool check_order(const struct view *view, const struct order *order, struct buffer *error)
 {
     int64_t shorter = *policy_value(view->policy, order->shorter);
@@ -52,9 +66,30 @@ static bool check_order(const struct view *view, const struct order *order, stru
     bool fits = order->strictly ? shorter < longer : shorter <= longer;
     if (fits)
         return true;
+    if (!is_set(view, order->shorter) && !is_set(view, order->longer)) {
+        *policy_value(view->policy, order->shorter) = longer - order->strictly;
+        return true;
+    }
     add_member(error, view, order->shorter);
     buffer_addf(error, " must be %s than ", order->strictly ? "shorter" : "no longer");
     add_member(error, view, order->longer);
+    return false;
+}
+
+/* A default gives way to the platform's bound; what was said is refused. */
+static bool check_limit(const struct view *view, const struct limit *limit, struct buffer *error)
+{
+    int64_t *value = policy_value(view->policy, limit->member);
+    int64_t most = *policy_value(view->policy, limit->most);
+    if (*value <= most)
+        return true;
+    if (!is_own(view, limit->member)) {
+        *value = most;
+        return true;
+    }
+    add_member(error, view, limit->member);
+    buffer_addf(error, " must be no longer than \"%s\" (%" PRId64 "), which is the platform's",
+                policy_rows[limit->most].path, most);
     return false;
 }
 
@@ -71,6 +106,8 @@ static bool check_need(const struct view *view, const struct need *need, struct 
 static bool check_view(const struct view *view, struct buffer *error)
 {
     bool good = true;
+    for (size_t i = 0; good && i < sizeof(limits) / sizeof(limits[0]); i++)
+        good = check_limit(view, &limits[i], error);
     for (size_t i = 0; good && i < sizeof(orders) / sizeof(orders[0]); i++)
         good = check_order(view, &orders[i], error);
     for (size_t i = 0; good && i < sizeof(needs) / sizeof(needs[0]); i++)

@@ -30,9 +30,13 @@ static void take_settings(const struct policy_document *document, struct policy 
 }
 
 /* Documents are free of contradictions when they are set, but several roles together may not be,
- * nor the defaults of tomorrow. Then the longer time gives way. */
+ * nor the defaults of tomorrow. Then the longer time gives way; so does a default that is beyond a
+ * bound of the platform. */
 static void keep_order(struct policy *policy)
 {
+#define POLICY_LIMIT(field, limit)     \
+    if (policy->field > policy->limit) \
+        policy->field = policy->limit;
 #define POLICY_ORDER(shorter, longer, strictly)        \
     if (policy->shorter > policy->longer - (strictly)) \
         policy->shorter = policy->longer - (strictly);

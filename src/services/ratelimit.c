@@ -83,6 +83,7 @@ static struct pace pace_of(const struct rate *rate)
         pace.capacity = INT64_MAX / 4;
     if (pace.interval > pace.capacity)
         pace.interval = pace.capacity;
+    assert(pace.interval > 0);
     return pace;
 }
 

@@ -11,8 +11,8 @@
 #include <unistd.h>
 
 #include "clock.h"
-#include "directory.h"
 #include "metrics.h"
+#include "record_file.h"
 
 enum {
     MAGIC = 8,
@@ -28,23 +28,12 @@ static const uint32_t last_bit = UINT32_C(1) << 31;
 
 /* One file, written or read. */
 struct sealed_file {
-    int fd;
     const struct sealed_kind *kind;
     const struct keyring *keyring;
     uint8_t head[HEAD];
     uint32_t number;     /* of the chunk at hand */
     struct buffer plain; /* its entries */
-    struct buffer sealed;
 };
-
-static void close_file(struct sealed_file *file)
-{
-    buffer_free(&file->plain);
-    buffer_free(&file->sealed);
-    if (file->fd >= 0)
-        close(file->fd);
-    file->fd = -1;
-}
 
 static void bind(const struct sealed_file *file, const uint8_t frame[FRAME], uint8_t out[BINDING])
 {
@@ -63,20 +52,9 @@ static struct text bytes_of(const void *data, size_t length)
 
 struct sealed_writer {
     struct sealed_file file;
+    struct record_file fresh;
     int error; /* errno of the first failure; nothing is written after it */
 };
-
-static void write_all(struct sealed_writer *writer, const void *data, size_t length)
-{
-    size_t done = 0;
-    while (writer->error == 0 && done < length) {
-        ssize_t count = write(writer->file.fd, (const char *)data + done, length - done);
-        if (count > 0)
-            done += (size_t)count;
-        else if (count == 0 || errno != EINTR)
-            writer->error = count == 0 ? EIO : errno;
-    }
-}
 
 static void write_head(struct sealed_writer *writer)
 {
@@ -86,7 +64,7 @@ static void write_head(struct sealed_writer *writer)
     head[HEAD_VERSION] = writer->file.kind->version;
     head[HEAD_KEY] = keyring_newest(writer->file.keyring);
     crypto_random(head + HEAD_RANDOM, HEAD - HEAD_RANDOM);
-    write_all(writer, head, HEAD);
+    buffer_add(&writer->fresh.out, head, HEAD);
 }
 
 static void write_chunk(struct sealed_writer *writer, bool last)
@@ -96,14 +74,16 @@ static void write_chunk(struct sealed_writer *writer, bool last)
     uint32_t frame = htobe32((uint32_t)length | (last ? last_bit : 0));
     uint8_t binding[BINDING];
     bind(file, (uint8_t *)&frame, binding);
-    file->sealed.length = 0;
-    buffer_add(&file->sealed, &frame, FRAME);
-    char *out = buffer_reserve(&file->sealed, length);
+    struct buffer *to = &writer->fresh.out;
+    assert(writer->error == 0 && file->plain.length <= SEALED_CHUNK);
+    buffer_add(to, &frame, FRAME);
+    char *out = buffer_reserve(to, length);
     bool sealed = crypto_seal(file->keyring, file->head[HEAD_KEY], file->kind->subject,
                               bytes_of(binding, BINDING), buffer_text(&file->plain), out);
     assert(sealed); /* with the newest key of the ring */
     (void)sealed;
-    write_all(writer, file->sealed.data, FRAME + length);
+    to->length += length;
+    writer->error = record_file_spill(&writer->fresh) ? 0 : errno;
     file->plain.length = 0;
     file->number++;
 }
@@ -117,50 +97,35 @@ struct buffer *sealed_entry(struct sealed_writer *writer, size_t length)
     return writer->error == 0 ? plain : NULL;
 }
 
-static void write_content(struct sealed_writer *writer,
-                          void (*fill)(void *user, struct sealed_writer *writer), void *user)
+/* Returns errno. */
+static int write_anew(struct sealed_writer *writer, struct record_file *present,
+                      void (*fill)(void *user, struct sealed_writer *writer), void *user)
 {
+    if (!record_file_begin(present, &writer->fresh))
+        return errno;
     buffer_reserve(&writer->file.plain, SEALED_CHUNK);
     write_head(writer);
     fill(user, writer);
     if (writer->error == 0)
         write_chunk(writer, true);
-    if (writer->error == 0 && fsync(writer->file.fd) != 0)
-        writer->error = errno;
-}
-
-/* Writes the file under a name of its own and gives it the right one when it is whole. Returns
- * errno. */
-static int write_and_rename(struct sealed_writer *writer,
-                            void (*fill)(void *user, struct sealed_writer *writer), void *user,
-                            const char *path, const char *new_path)
-{
-    /* What a crash left behind; O_EXCL then makes sure that the file is ours. */
-    unlink(new_path);
-    writer->file.fd = open(new_path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-    if (writer->file.fd < 0)
-        return errno;
-    write_content(writer, fill, user);
-    if (writer->error == 0 && rename(new_path, path) != 0)
-        writer->error = errno;
-    if (writer->error != 0)
-        unlink(new_path);
-    else if (!directory_sync_of(path))
-        writer->error = errno;
-    return writer->error;
+    if (writer->error != 0) {
+        record_file_abandon(&writer->fresh);
+        return writer->error;
+    }
+    bool written = record_file_commit(present, &writer->fresh) && record_file_sync_name(present);
+    return written ? 0 : errno;
 }
 
 bool sealed_file_save(const struct sealed_kind *kind, const struct keyring *keyring,
                       const char *path, void (*fill)(void *user, struct sealed_writer *writer),
                       void *user, struct buffer *error)
 {
-    struct sealed_writer writer = {.file = {.fd = -1, .kind = kind, .keyring = keyring}};
-    struct buffer new_path = {0};
-    buffer_addf(&new_path, "%s.new", path);
-    buffer_add_char(&new_path, '\0');
-    int cause = write_and_rename(&writer, fill, user, path, new_path.data);
-    close_file(&writer.file);
-    buffer_free(&new_path);
+    struct sealed_writer writer = {.file = {.kind = kind, .keyring = keyring}};
+    struct record_file present;
+    record_file_init(&present, path);
+    int cause = write_anew(&writer, &present, fill, user);
+    record_file_fini(&present);
+    buffer_free(&writer.file.plain);
     if (cause != 0)
         buffer_addf(error, "snapshot %s cannot be written: %s", path, strerrordesc_np(cause));
     metrics_add(cause == 0 ? METRIC_SNAPSHOT_SAVES : METRIC_SNAPSHOT_ERRORS, 1);
@@ -171,6 +136,9 @@ bool sealed_file_save(const struct sealed_kind *kind, const struct keyring *keyr
 
 struct reader {
     struct sealed_file file;
+    int fd;
+    int64_t at;
+    struct buffer sealed; /* the chunk at hand */
     bool (*take)(void *user, struct text entries);
     void *user;
     bool last;
@@ -199,23 +167,17 @@ static bool refuse_damaged(struct reader *reader)
 /* Reads so many bytes, or fewer at the end of the file. False if reading fails. */
 static bool read_some(struct reader *reader, void *out, size_t length, size_t *ret)
 {
-    *ret = 0;
-    while (*ret < length) {
-        ssize_t count = read(reader->file.fd, (char *)out + *ret, length - *ret);
-        if (count < 0 && errno == EINTR)
-            continue;
-        if (count < 0)
-            return refuse(reader, "cannot be read: %s", strerrordesc_np(errno));
-        if (count == 0)
-            break;
-        *ret += (size_t)count;
-    }
+    ssize_t count = owned_file_read(reader->fd, out, length, reader->at);
+    if (count < 0)
+        return refuse(reader, "cannot be read: %s", strerrordesc_np(errno));
+    reader->at += count;
+    *ret = (size_t)count;
     return true;
 }
 
 static bool read_exactly(struct reader *reader, void *out, size_t length)
 {
-    size_t count;
+    size_t count = 0;
     if (!read_some(reader, out, length, &count))
         return false;
     return count == length || refuse(reader, "is cut off in chunk %u", reader->file.number);
@@ -225,7 +187,7 @@ static bool read_head(struct reader *reader)
 {
     const struct sealed_kind *kind = reader->file.kind;
     uint8_t *head = reader->file.head;
-    size_t count;
+    size_t count = 0;
     if (!read_some(reader, head, HEAD, &count))
         return false;
     if (count < HEAD || memcmp(head, kind->magic, MAGIC) != 0)
@@ -251,15 +213,15 @@ static bool read_chunk(struct reader *reader)
     size_t length = number & ~last_bit;
     if (length < CRYPTO_SEAL_OVERHEAD || length > SEALED_CHUNK + CRYPTO_SEAL_OVERHEAD)
         return refuse_damaged(reader);
-    file->sealed.length = 0;
-    if (!read_exactly(reader, buffer_reserve(&file->sealed, length), length))
+    reader->sealed.length = 0;
+    if (!read_exactly(reader, buffer_reserve(&reader->sealed, length), length))
         return false;
     uint8_t binding[BINDING];
     bind(file, frame, binding);
     file->plain.length = 0;
     char *out = buffer_reserve(&file->plain, SEALED_CHUNK);
     if (!crypto_open(file->keyring, file->head[HEAD_KEY], file->kind->subject,
-                     bytes_of(binding, BINDING), bytes_of(file->sealed.data, length), out))
+                     bytes_of(binding, BINDING), bytes_of(reader->sealed.data, length), out))
         return refuse_damaged(reader);
     file->plain.length = length - CRYPTO_SEAL_OVERHEAD;
     reader->last = (number & last_bit) != 0;
@@ -278,7 +240,7 @@ static bool read_content(struct reader *reader)
         reader->file.number++;
     }
     char more;
-    size_t count;
+    size_t count = 0;
     if (!read_some(reader, &more, 1, &count))
         return false;
     return count == 0 || refuse(reader, "goes on behind its end");
@@ -287,13 +249,12 @@ static bool read_content(struct reader *reader)
 static bool load(struct reader *reader)
 {
     /* O_NONBLOCK is for pipes, which would hold the start up for ever. */
-    int fd = open(reader->path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
-    if (fd < 0 && errno == ENOENT)
+    reader->fd = open(reader->path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+    if (reader->fd < 0 && errno == ENOENT)
         return true;
     struct stat status;
-    if (fd < 0 || fstat(fd, &status) != 0)
+    if (reader->fd < 0 || fstat(reader->fd, &status) != 0)
         return refuse(reader, "cannot be read: %s", strerrordesc_np(errno));
-    reader->file.fd = fd;
     return S_ISREG(status.st_mode) ? read_content(reader) : refuse(reader, "is not a regular file");
 }
 
@@ -301,13 +262,16 @@ bool sealed_file_load(const struct sealed_kind *kind, const struct keyring *keyr
                       const char *path, bool (*take)(void *user, struct text entries), void *user,
                       struct buffer *error)
 {
-    struct reader reader = {.file = {.fd = -1, .kind = kind, .keyring = keyring},
+    struct reader reader = {.file = {.kind = kind, .keyring = keyring},
                             .take = take,
                             .user = user,
                             .path = path,
                             .error = error};
     bool whole = load(&reader);
-    close_file(&reader.file);
+    if (reader.fd >= 0)
+        close(reader.fd);
+    buffer_free(&reader.file.plain);
+    buffer_free(&reader.sealed);
     if (!whole)
         metrics_add(METRIC_SNAPSHOT_ERRORS, 1);
     return whole;
@@ -315,7 +279,7 @@ bool sealed_file_load(const struct sealed_kind *kind, const struct keyring *keyr
 
 bool sealed_age_ms(int64_t then_wall_ms, int64_t *ret)
 {
-    if (__builtin_sub_overflow(clock_wall_ms(), then_wall_ms, ret) || *ret < -SEALED_CLOCK_SLACK_MS)
+    if (__builtin_sub_overflow(clock_file_ms(), then_wall_ms, ret) || *ret < -SEALED_CLOCK_SLACK_MS)
         return false;
     if (*ret < 0)
         *ret = 0;

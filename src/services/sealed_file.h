@@ -43,8 +43,8 @@ bool sealed_file_load(const struct sealed_kind *kind, const struct keyring *keyr
                       const char *path, bool (*take)(void *user, struct text entries), void *user,
                       struct buffer *error);
 
-/* Times in files are wall-clock times. The host's clock may have been set back by so much since: an
- * entry from further in the future has no known age. */
+/* Times in files are those of clock_file_ms(), which may have gone back by so much since: an entry
+ * from further in the future has no known age. */
 #define SEALED_CLOCK_SLACK_MS 10000
 /* How long ago that was, at least 0; false if it cannot be known. */
 bool sealed_age_ms(int64_t then_wall_ms, int64_t *ret);

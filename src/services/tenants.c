@@ -19,7 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "cache_table.h"
+#include "hash_table.h"
 #include "clock.h"
 #include "metrics.h"
 #include "tenants_private.h"
@@ -29,27 +29,23 @@ enum {
     COUNTERS = 32768,
     SLOTS = 512, /* of a view */
     USES = 64,   /* that a view answers before it notes one in the row */
-    SECOND_CHANCES = 128,
-    STEP = 64, /* rows copied under one lock */
-    BEHIND_MS = 60000
+    STEP = 64    /* rows copied under one lock */
 };
 
 struct row {
-    struct cache_node node;
+    struct hash_tagged by_tag; /* used: since the clock's hand was here */
     struct tenant *tenant;
     int64_t verified_ms;
     uint32_t generation;
     uint32_t index; /* among the shard's places */
-    uint8_t tag[TENANT_TAG];
-    bool used; /* since the clock's hand was here */
 };
 static_assert(sizeof(struct row) == 40, "a tenant without a policy costs little");
 
 struct shard {
     _Alignas(64) pthread_mutex_t lock;
-    struct cache_table table;
-    struct cache_array places; /* every row once, without gaps */
-    uint32_t hand;             /* place where the clock goes on */
+    struct hash_table table;
+    struct hash_array places; /* every row once, without gaps */
+    uint32_t hand;            /* place where the clock goes on */
 };
 
 struct counter {
@@ -59,7 +55,7 @@ struct counter {
 
 struct tenants {
     struct shard shards[SHARDS];
-    struct cache_seed seed;
+    struct hash_seed seed;
     size_t most_bytes;
     _Atomic int64_t rows, bytes; /* bytes: rows, their tenants, and the tables */
     _Atomic uint32_t turn;       /* the shard whose turn it is to give up a row */
@@ -89,14 +85,9 @@ struct place {
 
 static struct place place_of(struct tenants *tenants, const uint8_t *tag)
 {
-    uint64_t hash = cache_hash_tenant(&tenants->seed, tag);
+    uint64_t hash = hash_of_tenant(&tenants->seed, tag);
     return (struct place){hash, &tenants->shards[hash >> 58],
                           &tenants->counters[(hash >> 32) % COUNTERS]};
-}
-
-static uint64_t hash_of_node(const struct cache_seed *seed, const struct cache_node *node)
-{
-    return cache_hash_tenant(seed, ((const struct row *)node)->tag);
 }
 
 static void book(struct tenants *tenants, int64_t rows, int64_t bytes)
@@ -120,8 +111,7 @@ struct tenants *tenants_create(size_t most_bytes)
     crypto_random(&tenants->seed, sizeof(tenants->seed));
     for (size_t i = 0; i < SHARDS; i++) {
         pthread_mutex_init(&tenants->shards[i].lock, NULL);
-        tenants->shards[i].table =
-            (struct cache_table){.seed = &tenants->seed, .hash = hash_of_node};
+        tenants->shards[i].table = hash_tagged_table(&tenants->seed);
     }
     return tenants;
 }
@@ -134,7 +124,7 @@ static void free_row(struct row *row)
 
 static size_t bytes_of(struct row *row)
 {
-    return cache_allocated(row) + tenant_bytes(row->tenant);
+    return memory_taken(row) + tenant_bytes(row->tenant);
 }
 
 void tenants_destroy(struct tenants **given)
@@ -144,9 +134,9 @@ void tenants_destroy(struct tenants **given)
     for (size_t i = 0; i < SHARDS; i++) {
         struct shard *shard = &tenants->shards[i];
         while (shard->places.count > 0) {
-            free_row(*cache_array_at(&shard->places, shard->places.count - 1));
-            cache_array_pop(&shard->places);
-            cache_array_pop(&shard->table.chains);
+            free_row(*hash_array_at(&shard->places, shard->places.count - 1));
+            hash_array_pop(&shard->places);
+            hash_array_pop(&shard->table.chains);
         }
         pthread_mutex_destroy(&shard->lock);
     }
@@ -161,43 +151,31 @@ static size_t size_of_tables(const struct shard *shard)
     return shard->table.chains.bytes + shard->places.bytes;
 }
 
-static struct cache_node **find_link(const struct place *place, const uint8_t *tag)
-{
-    struct cache_node **link = cache_table_chain(&place->shard->table, place->hash);
-    while (link && *link && memcmp(((struct row *)*link)->tag, tag, TENANT_TAG) != 0)
-        link = &(*link)->next;
-    return link && *link ? link : NULL;
-}
-
 static struct row *find_row(const struct place *place, const uint8_t *tag)
 {
-    struct cache_node **link = find_link(place, tag);
-    return link ? (struct row *)*link : NULL;
+    return (struct row *)hash_tagged_find(&place->shard->table, tag, place->hash);
 }
 
 static void stand_at(struct shard *shard, struct row *row, uint32_t index)
 {
-    *cache_array_at(&shard->places, index) = row;
+    *hash_array_at(&shard->places, index) = row;
     row->index = index;
 }
 
 static void add_row(const struct place *place, struct row *row)
 {
     struct shard *shard = place->shard;
-    cache_array_push(&shard->places, row);
+    hash_array_push(&shard->places, row);
     stand_at(shard, row, shard->places.count - 1);
-    cache_table_add(&shard->table, &row->node, place->hash);
+    hash_table_add(&shard->table, &row->by_tag.node, place->hash);
 }
 
 static void remove_row(struct shard *shard, struct row *row, uint64_t hash)
 {
-    struct cache_node **link = cache_table_chain(&shard->table, hash);
-    while (*link != &row->node)
-        link = &(*link)->next;
-    *link = row->node.next;
-    cache_table_shrink(&shard->table);
-    stand_at(shard, *cache_array_at(&shard->places, shard->places.count - 1), row->index);
-    cache_array_pop(&shard->places);
+    assert(*hash_array_at(&shard->places, row->index) == row);
+    hash_table_remove(&shard->table, &row->by_tag.node, hash);
+    stand_at(shard, *hash_array_at(&shard->places, shard->places.count - 1), row->index);
+    hash_array_pop(&shard->places);
 }
 
 static void turn_hand(struct shard *shard, uint32_t to)
@@ -210,13 +188,13 @@ static void turn_hand(struct shard *shard, uint32_t to)
 static struct row *take_victim(struct tenants *tenants, struct shard *shard)
 {
     for (int passed = 0; shard->places.count > 0; passed++) {
-        struct row *row = *cache_array_at(&shard->places, shard->hand);
-        if (!row->used || passed >= SECOND_CHANCES) {
-            remove_row(shard, row, cache_hash_tenant(&tenants->seed, row->tag));
+        struct row *row = *hash_array_at(&shard->places, shard->hand);
+        if (!row->by_tag.used || passed >= HASH_SECOND_CHANCES) {
+            remove_row(shard, row, hash_of_tenant(&tenants->seed, row->by_tag.tag));
             turn_hand(shard, shard->hand + 1);
             return row;
         }
-        row->used = false;
+        row->by_tag.used = false;
         turn_hand(shard, shard->hand + 1);
     }
     return NULL;
@@ -266,7 +244,7 @@ static void make_room(struct tenants *tenants, struct shard *own)
 
 uint32_t tenants_ticket(const struct tenants *tenants, const uint8_t tag[TENANT_TAG])
 {
-    uint64_t hash = cache_hash_tenant(&tenants->seed, tag);
+    uint64_t hash = hash_of_tenant(&tenants->seed, tag);
     return atomic_load_explicit(&tenants->counters[(hash >> 32) % COUNTERS].forgotten,
                                 memory_order_acquire);
 }
@@ -288,8 +266,8 @@ static bool is_behind(const struct row *present, const struct row *fresh)
     if (fresh->tenant->not_before_ms < present->tenant->not_before_ms)
         return true;
     return fresh->tenant->version < present->tenant->version &&
-           !__builtin_sub_overflow(clock_monotonic_ms(), present->verified_ms, &age_ms) &&
-           age_ms < BEHIND_MS;
+           !__builtin_sub_overflow(clock_boot_ms(), present->verified_ms, &age_ms) &&
+           age_ms < REMEMBERED_MS;
 }
 
 /* The lock is held. tenants_forget() raises the counter before it takes the lock: whichever comes
@@ -297,10 +275,11 @@ static bool is_behind(const struct row *present, const struct row *fresh)
 static bool store_locked(struct storing *storing)
 {
     struct row *fresh = storing->fresh;
+    assert(fresh && fresh->tenant);
     if (atomic_load_explicit(&storing->place.counter->forgotten, memory_order_relaxed) !=
         storing->ticket)
         return false;
-    struct row *present = find_row(&storing->place, fresh->tag);
+    struct row *present = find_row(&storing->place, fresh->by_tag.tag);
     if (!present) {
         add_row(&storing->place, fresh);
         storing->fresh = NULL;
@@ -313,7 +292,7 @@ static bool store_locked(struct storing *storing)
     present->tenant = fresh->tenant;
     present->generation = fresh->generation;
     present->verified_ms = fresh->verified_ms;
-    present->used = true;
+    present->by_tag.used = true;
     fresh->tenant = old;
     return true;
 }
@@ -345,7 +324,7 @@ static struct row *create_row(const uint8_t *tag, struct tenant *tenant, uint32_
     struct row *row = xmalloc(sizeof(*row));
     *row = (struct row){
         .tenant = tenant_ref(tenant), .verified_ms = verified_ms, .generation = generation};
-    memcpy(row->tag, tag, TENANT_TAG);
+    memcpy(row->by_tag.tag, tag, TENANT_TAG);
     return row;
 }
 
@@ -409,7 +388,7 @@ static bool look_up(const struct place *place, const uint8_t *tag, struct slot *
     pthread_mutex_lock(&place->shard->lock);
     struct row *row = find_row(place, tag);
     if (row) {
-        row->used = true;
+        row->by_tag.used = true;
         slot->tenant = tenant_ref(row->tenant);
         slot->generation = row->generation;
         slot->verified_ms = row->verified_ms;
@@ -451,8 +430,8 @@ static bool copy_rows(struct shard *shard, uint32_t *at, struct step *step)
     if (*at > shard->places.count)
         *at = shard->places.count;
     while (*at > 0 && step->count < STEP) {
-        const struct row *row = *cache_array_at(&shard->places, --*at);
-        memcpy(step->rows[step->count].tag, row->tag, TENANT_TAG);
+        const struct row *row = *hash_array_at(&shard->places, --*at);
+        memcpy(step->rows[step->count].tag, row->by_tag.tag, TENANT_TAG);
         step->rows[step->count++].row =
             (struct tenant_row){tenant_ref(row->tenant), row->generation, row->verified_ms};
     }

@@ -70,7 +70,7 @@ bool tenants_save(struct tenants *tenants, struct keyring *keyring, const char *
                   struct buffer *error)
 {
     struct saving saving = {.tenants = tenants,
-                            .wall_offset_ms = clock_wall_ms() - clock_monotonic_ms()};
+                            .wall_offset_ms = clock_file_ms() - clock_boot_ms()};
     return sealed_file_save(&kind, keyring, path, write_rows, &saving, error);
 }
 
@@ -78,7 +78,7 @@ bool tenants_save(struct tenants *tenants, struct keyring *keyring, const char *
 
 struct loading {
     struct tenants *tenants;
-    int64_t monotonic_ms;
+    int64_t now_ms;
     size_t stored;
 };
 
@@ -143,7 +143,7 @@ static void store_entry(struct loading *loading, const struct entry *entry)
     bool is_nothing = entry->tenant.version == 0 && !entry->tenant.policy;
     struct tenant *tenant = is_nothing ? tenant_nothing() : tenant_create(&entry->tenant);
     loading->stored +=
-        tenants_put_absent(loading->tenants, entry->tag, tenant, loading->monotonic_ms - age_ms);
+        tenants_put_absent(loading->tenants, entry->tag, tenant, loading->now_ms - age_ms);
     tenant_unref(&tenant);
 }
 
@@ -162,7 +162,7 @@ static bool store_entries(void *user, struct text entries)
 bool tenants_load(struct tenants *tenants, const struct keyring *keyring, const char *path,
                   size_t *loaded, struct buffer *error)
 {
-    struct loading loading = {.tenants = tenants, .monotonic_ms = clock_monotonic_ms()};
+    struct loading loading = {.tenants = tenants, .now_ms = clock_boot_ms()};
     bool whole = sealed_file_load(&kind, keyring, path, store_entries, &loading, error);
     *loaded = loading.stored;
     return whole;

@@ -30,27 +30,25 @@ static bool is_displaced(const struct session *session, const struct device *dev
 {
     if (device->id.length > 0 && text_equal(session->device_id, device->id))
         return true;
-    switch (exclusive) {
-    case EXCLUSIVE_USER:
-        return true;
-    case EXCLUSIVE_DEVICE_TYPE:
-        return text_equal(session->device_type, device->type);
-    case EXCLUSIVE_NONE:
-        break;
-    }
-    return false;
+    return exclusive == EXCLUSIVE_USER ||
+           (exclusive == EXCLUSIVE_DEVICE_TYPE && text_equal(session->device_type, device->type));
 }
 
-/* The session that goes first: oldest by login, or idlest by last use. */
+/* What decides who goes first, the least: the login, or how recently it may have been used. */
+static int64_t rank_of(const struct session *session, const struct policy *policy, int64_t now_s)
+{
+    return policy->overflow == OVERFLOW_EVICT_IDLEST ? rules_maybe_used_s(session, policy, now_s)
+                                                     : token_session_created_ms(session->id);
+}
+
 static struct session *next_victim(struct user_state *state, const struct counted *counted,
-                                   int64_t overflow)
+                                   const struct policy *policy, int64_t now_s)
 {
     struct session *victim = NULL;
     int64_t lowest = INT64_MAX;
     for (size_t i = 0; i < state->session_count; i++) {
         struct session *session = &state->sessions[i];
-        int64_t rank = overflow == OVERFLOW_EVICT_IDLEST ? session->last_seen_s * 1000
-                                                         : token_session_created_ms(session->id);
+        int64_t rank = rank_of(session, policy, now_s);
         if (!counts(counted, state, i) || rank >= lowest)
             continue;
         lowest = rank;
@@ -60,16 +58,16 @@ static struct session *next_victim(struct user_state *state, const struct counte
 }
 
 static enum err make_room(struct user_state *state, const struct counted *counted, int64_t most,
-                          int64_t overflow)
+                          const struct policy *policy, int64_t now_s)
 {
     size_t allowed = (size_t)most;
     if (count_remaining(state, counted) < allowed)
         return ERR_OK;
-    if (overflow == OVERFLOW_REJECT)
+    if (policy->overflow == OVERFLOW_REJECT)
         return ERR_DEVICE_LIMIT;
-    size_t keep = overflow == OVERFLOW_EVICT_ALL ? 0 : allowed - 1;
+    size_t keep = policy->overflow == OVERFLOW_EVICT_ALL ? 0 : allowed - 1;
     while (count_remaining(state, counted) > keep)
-        next_victim(state, counted, overflow)->ended = true;
+        next_victim(state, counted, policy, now_s)->ended = true;
     return ERR_OK;
 }
 
@@ -80,15 +78,15 @@ enum err rules_admit(struct user_state *state, const struct device *device,
     memset(alive, 0, sizeof(alive));
     for (size_t i = 0; i < state->session_count; i++) {
         struct session *session = &state->sessions[i];
-        alive[i] = !rules_dead(&state->user, session, policy, now_ms).data;
+        alive[i] = !rules_dead(&state->user, session, policy, now_ms);
         if (alive[i] && is_displaced(session, device, (enum exclusive)policy->exclusive))
             session->ended = true;
     }
     struct counted all = {alive, NULL}, of_type = {alive, &device->type};
     enum err err = ERR_OK;
     if (policy->max_devices_of_type > 0)
-        err = make_room(state, &of_type, policy->max_devices_of_type, policy->overflow);
-    return err == ERR_OK ? make_room(state, &all, policy->max_devices, policy->overflow) : err;
+        err = make_room(state, &of_type, policy->max_devices_of_type, policy, now_ms / 1000);
+    return err == ERR_OK ? make_room(state, &all, policy->max_devices, policy, now_ms / 1000) : err;
 }
 
 bool rules_device_is_new(const struct user_state *state, struct text device_id)

@@ -3,11 +3,13 @@
  * that ends tokens it raises the epoch, though none dies: that is what makes other nodes read the
  * session anew. They read what they hold of this user once more for each change, as after a
  * refresh. */
+#include <assert.h>
 #include <string.h>
 
 #include "change.h"
 #include "json.h"
 #include "operation.h"
+#include "revocation.h"
 #include "rules.h"
 #include "shown.h"
 #include "tenant.h"
@@ -15,8 +17,8 @@
 struct attributes_change {
     struct change change;
     struct attributes *attributes;
+    struct waiter waiter;
     struct token token;
-    struct text written; /* what an earlier round sent; absent: there was none */
 };
 
 static void note_result(struct attributes_change *work, struct text json)
@@ -28,16 +30,10 @@ static void note_result(struct attributes_change *work, struct text json)
     etag_print(attributes->base.context->keyring, parts, 2, attributes->etag);
 }
 
-/* The condition was judged when the write was sent that is now found: it is no other's change. */
-static bool is_own_work(const struct attributes_change *work, struct text present)
-{
-    return work->change.resolving && work->written.data && text_equal(work->written, present);
-}
-
 static bool refuse_with(struct operation *operation, enum err err, struct text detail)
 {
     operation_refuse(operation, err, (struct text){0});
-    operation->detail = detail;
+    operation->out.detail = detail;
     return false;
 }
 
@@ -58,9 +54,12 @@ static bool apply_patch(struct attributes_change *work, struct text present, str
 /* What the attributes are to be. False if the operation was refused. */
 static bool make_next(struct attributes_change *work, struct text present, struct text *ret)
 {
+    assert(work->attributes->action != ATTRIBUTES_GET);
     struct attributes *attributes = work->attributes;
     struct operation *operation = &attributes->base;
-    if (!is_own_work(work, present) && !etag_holds(attributes->if_match, attributes->etag))
+    /* The condition was judged when the write was sent that is now found. */
+    if (!change_wrote(&work->change, work->token.session_id) &&
+        !etag_holds(attributes->if_match, attributes->etag))
         return refuse_with(operation, ERR_PRECONDITION_FAILED, (struct text){0});
     *ret = attributes->given;
     if (attributes->action == ATTRIBUTES_PATCH && !apply_patch(work, present, ret))
@@ -77,7 +76,7 @@ static bool make_next(struct attributes_change *work, struct text present, struc
 static enum verdict decide_attributes(struct change *change, struct user_state *state,
                                       struct edit *edit)
 {
-    struct attributes_change *work = (struct attributes_change *)change;
+    struct attributes_change *work = container_of(change, struct attributes_change, change);
     struct operation *operation = change->operation;
     struct text next;
     struct session *session = operation_authenticate(operation, state, &work->token);
@@ -91,12 +90,16 @@ static enum verdict decide_attributes(struct change *change, struct user_state *
      */
     struct policy policy;
     operation_policy(operation, &policy);
-    session->record.shown = shown_with_attributes(operation->arena, session->record.shown, next);
+    struct text shown = shown_with_attributes(operation->arena, session->record.shown, next);
+    if (!shown_fits(operation->arena, shown, policy.limit_session_bytes, &operation->out.detail)) {
+        operation_refuse(operation, ERR_TOO_LARGE, (struct text){0});
+        return CHANGE_DONE;
+    }
+    session->record.shown = shown;
     edit_set_session(edit, session->id, &session->record);
     edit->raises_epoch = true;
     rules_settle(edit, state, session, &policy, operation->now_ms);
     note_result(work, next);
-    work->written = next;
     return CHANGE_WRITE;
 }
 
@@ -108,13 +111,16 @@ static void end_attributes(struct attributes_change *work)
 
 static void finish_attributes(struct change *change)
 {
-    end_attributes((struct attributes_change *)change);
+    end_attributes(container_of(change, struct attributes_change, change));
 }
 
-static void attributes_with_tenant(struct operation *operation)
+static const struct change_ops attributes_ops = {decide_attributes, finish_attributes};
+
+static void attributes_with_tenant(struct waiter *waiter)
 {
-    struct attributes_change *work = operation->domain;
-    if (operation->err != ERR_OK ||
+    struct attributes_change *work = container_of(waiter, struct attributes_change, waiter);
+    struct operation *operation = &work->attributes->base;
+    if (operation->out.err != ERR_OK ||
         tenant_refuses(operation, work->token.session_id, ERR_TOKEN_INVALID))
         end_attributes(work);
     else
@@ -127,15 +133,13 @@ void session_attributes(struct attributes *attributes)
     struct attributes_change *work = arena_zalloc(operation->arena, sizeof(*work));
     struct token *token = &work->token;
     if (!operation_open_token(operation, TOKEN_ACCESS, attributes->token, attributes->tenant,
-                              attributes->tenant_bound, ERR_TOKEN_INVALID, token)) {
+                              attributes->tenant_bound, ERR_TOKEN_INVALID, token) ||
+        revocation_refuses(operation, token, ERR_TOKEN_INVALID)) {
+        crypto_wipe(token, sizeof(*token));
         operation_done(operation);
         return;
     }
     work->attributes = attributes;
-    work->change.operation = operation;
-    work->change.codec = operation_codec(operation, &token->owner);
-    work->change.decide = decide_attributes;
-    work->change.finish = finish_attributes;
-    operation->domain = work;
-    tenant_enter(operation, token->owner.tenant, attributes_with_tenant);
+    change_init(&work->change, &attributes_ops, operation, &token->owner);
+    tenant_enter(operation, token->owner.tenant, waiter_of(&work->waiter, attributes_with_tenant));
 }

@@ -55,6 +55,7 @@ void binding_read(const struct keyring *keyring, const struct user_tag *owner,
 {
     *ret = (struct shown_context){0};
     ret->has_address = ip_parse(presented->ip, &ret->address);
+    ret->is_nowhere = presented->ip.data != NULL && !ret->has_address;
     ret->has_fingerprint = presented->fingerprint.data != NULL;
     if (ret->has_fingerprint)
         context_hash(keyring, owner, CONTEXT_FINGERPRINT, presented->fingerprint, ret->fingerprint);
@@ -65,11 +66,15 @@ void binding_read(const struct keyring *keyring, const struct user_tag *owner,
 static unsigned compare_address(const struct conf *conf, struct text items,
                                 const struct ip_address *address)
 {
-    unsigned breach = BREACH_FAMILY;
+    unsigned breach = BREACH_FIRST;
     struct item item;
     while (next_item(&items, &item)) {
-        if (item.kind != kind_of(address))
+        if (item.kind == ITEM_FINGERPRINT)
             continue;
+        if (item.kind != kind_of(address)) {
+            breach = breach == BREACH_FIRST ? BREACH_FAMILY : breach;
+            continue;
+        }
         struct ip_address known = address_of(&item);
         if (place_same_network(conf, &known, address))
             return 0;
@@ -96,6 +101,8 @@ unsigned binding_breaches(const struct conf *conf, struct text items,
     unsigned breaches = compare_fingerprint(items, context);
     if (context->has_address)
         breaches |= compare_address(conf, items, &context->address);
+    else if (context->is_nowhere)
+        breaches |= BREACH_NOWHERE;
     return breaches;
 }
 
@@ -104,9 +111,17 @@ bool binding_counts(const struct policy *policy)
     return policy->bind_ip != BINDING_OFF || policy->bind_device != BINDING_OFF;
 }
 
+/* The breaches by address that the policy minds. Without an address there is nothing to verify. */
+static unsigned minded_address(const struct policy *policy, unsigned breaches)
+{
+    unsigned minded = policy->bind_ip == BINDING_OFF ? 0 : BREACH_IP | BREACH_FAMILY;
+    minded |= policy->bind_ip == BINDING_STRICT ? BREACH_NOWHERE : 0;
+    return breaches & minded;
+}
+
 enum binding binding_verdict(const struct policy *policy, unsigned breaches)
 {
-    int64_t of_ip = breaches & BREACH_IP ? policy->bind_ip : BINDING_OFF;
+    int64_t of_ip = minded_address(policy, breaches) ? policy->bind_ip : BINDING_OFF;
     int64_t of_device = breaches & BREACH_DEVICE ? policy->bind_device : BINDING_OFF;
     return (enum binding)(of_ip > of_device ? of_ip : of_device);
 }
@@ -114,17 +129,25 @@ enum binding binding_verdict(const struct policy *policy, unsigned breaches)
 /* The breaches that the policy minds, for the audit line. */
 static struct text word_of(const struct policy *policy, unsigned breaches)
 {
-    bool ip = breaches & BREACH_IP && policy->bind_ip != BINDING_OFF;
+    unsigned address = minded_address(policy, breaches);
     bool device = breaches & BREACH_DEVICE && policy->bind_device != BINDING_OFF;
-    return ip && device ? TEXT("ip device")
-           : ip         ? TEXT("ip")
-           : device     ? TEXT("device")
-                        : (struct text){0};
+    if (address == BREACH_FAMILY)
+        return device ? TEXT("family device") : TEXT("family");
+    if (address)
+        return device ? TEXT("ip device") : TEXT("ip");
+    return device ? TEXT("device") : (struct text){0};
 }
 
 void binding_note(struct operation *operation, const struct policy *policy, unsigned breaches)
 {
-    operation->binding = word_of(policy, breaches);
+    operation->facts.binding = word_of(policy, breaches);
+}
+
+static struct text reason_of(const struct policy *policy, unsigned breaches)
+{
+    bool device = breaches & BREACH_DEVICE && policy->bind_device == BINDING_STRICT;
+    bool family = minded_address(policy, breaches) == BREACH_FAMILY;
+    return family && !device ? TEXT(REASON_BINDING_FAMILY) : TEXT(REASON_BINDING);
 }
 
 bool binding_refuses(struct operation *operation, const struct policy *policy, unsigned breaches,
@@ -133,7 +156,7 @@ bool binding_refuses(struct operation *operation, const struct policy *policy, u
     enum binding verdict = binding_verdict(policy, breaches);
     binding_note(operation, policy, breaches);
     if (verdict == BINDING_STRICT)
-        operation_refuse(operation, bad, TEXT(REASON_BINDING));
+        operation_refuse(operation, bad, reason_of(policy, breaches));
     else if (verdict == BINDING_VERIFY)
         operation_refuse(operation, ERR_STEP_UP_REQUIRED, (struct text){0});
     return verdict >= BINDING_VERIFY;
@@ -141,7 +164,7 @@ bool binding_refuses(struct operation *operation, const struct policy *policy, u
 
 bool binding_adopts(const struct policy *policy, unsigned breaches)
 {
-    return breaches & BREACH_FAMILY && policy->bind_ip >= BINDING_VERIFY;
+    return breaches & BREACH_FIRST && policy->bind_ip >= BINDING_VERIFY;
 }
 
 /* --- the record --- */
@@ -208,7 +231,7 @@ void binding_begin(struct record *record, const struct shown_context *context, s
 
 void binding_print(const struct shown_context *context, unsigned breaches, struct buffer *items)
 {
-    if (breaches & BREACH_IP)
+    if (breaches & (BREACH_IP | BREACH_FAMILY))
         append(items, kind_of(&context->address), context->address.bytes);
     if (breaches & BREACH_DEVICE)
         append(items, ITEM_FINGERPRINT, context->fingerprint);

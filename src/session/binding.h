@@ -3,8 +3,10 @@
  *
  * A session knows its address of login, the fingerprint that came with it, and what was verified
  * for it later. IPv4 and IPv6 are only ever compared with their own kind: a device of a dual-stack
- * network has an address of each, and its next call may use either. The first address of a family
- * that a session has none of is adopted. A session whose login gave no fingerprint is bound to no
+ * network has an address of each, and its next call may use either. So a session gets an address of
+ * the other family with a refresh, whose token shows more than the access token does, or by a
+ * verification; merely used from there it is used from elsewhere. A session whose login gave no
+ * address adopts the first. A session whose login gave no fingerprint is bound to no
  * device, and stays so; of one that is, a device without a fingerprint is another device, like any
  * that shows another one: it may be verified, and is remembered then by the hash of an empty one.
  *
@@ -22,6 +24,7 @@
 /* What a caller shows, read. */
 struct shown_context {
     bool has_address, has_fingerprint;
+    bool is_nowhere; /* it must have an address, and none is known: a Unix socket */
     struct ip_address address;
     uint8_t fingerprint[CONTEXT_HASH];
 };
@@ -30,9 +33,11 @@ void binding_read(const struct keyring *keyring, const struct user_tag *owner,
 
 /* Bits. */
 enum breach {
-    BREACH_IP = 1,     /* another network */
-    BREACH_DEVICE = 2, /* another fingerprint, or none where there was one */
-    BREACH_FAMILY = 4, /* not comparable: the session has no address of this family yet */
+    BREACH_IP = 1,      /* another network */
+    BREACH_DEVICE = 2,  /* another fingerprint, or none where there was one */
+    BREACH_FAMILY = 4,  /* the session has an address of the other family alone */
+    BREACH_FIRST = 8,   /* the session has no address at all yet */
+    BREACH_NOWHERE = 16 /* the caller has to have an address, and none is known */
 };
 /* Compares with the session's items, as binding_items() gives them. */
 unsigned binding_breaches(const struct conf *conf, struct text items,
@@ -44,11 +49,11 @@ enum binding binding_verdict(const struct policy *policy, unsigned breaches);
 /* Notes for the audit line the breaches that the policy minds. */
 void binding_note(struct operation *operation, const struct policy *policy, unsigned breaches);
 /* Notes them and refuses, if the policy does: with ERR_STEP_UP_REQUIRED,
- * or `bad` and REASON_BINDING. False if the call may go on. */
+ * or `bad` and REASON_BINDING; REASON_BINDING_FAMILY if it is only that the session has no address
+ * of this family yet. False if the call may go on. */
 bool binding_refuses(struct operation *operation, const struct policy *policy, unsigned breaches,
                      enum err bad);
-/* True if the address is to be adopted: the policy binds to networks, and the session has none of
- * this family. */
+/* True if the address is to be adopted: the policy binds to networks, and the session has none. */
 bool binding_adopts(const struct policy *policy, unsigned breaches);
 
 /* All items of the record, its `ip` among them; in the arena. */

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "clock.h"
+#include "freshness.h"
 #include "operation.h"
 #include "shown.h"
 
@@ -67,9 +68,13 @@ void cached_write_live(struct buffer *out, const struct session *session, unsign
     head.flags |= record->has_previous ? CACHED_PREVIOUS : 0;
     head.flags |= record->previous_access_over ? CACHED_PREVIOUS_OVER : 0;
     head.flags |= items ? CACHED_BOUND : 0;
+    head.flags |= record->began_s > 0 ? CACHED_BEGAN : 0;
+    uint32_t began_s = in_32_bits(record->began_s);
     memcpy(head.access_hash, record->access_hash, SECRET_HASH);
     find_pieces(&head, shown);
     buffer_add(out, &head, sizeof(head));
+    if (head.flags & CACHED_BEGAN)
+        buffer_add(out, &began_s, sizeof(began_s));
     if (record->has_previous)
         buffer_add(out, record->previous_access_hash, SECRET_HASH);
     if (items) {
@@ -99,6 +104,18 @@ void cached_write_dead(struct buffer *out, const struct tombstone *tombstone)
     buffer_add(out, tombstone->actor.data, head.actor_length);
 }
 
+void cached_write_names(struct buffer *out, const struct names *names)
+{
+    struct cached_names head = {
+        .kind = CACHED_NAMES,
+        .tenant_length = (uint8_t)names->tenant.length,
+        .user_id_length = (uint8_t)names->user_id.length,
+    };
+    buffer_add(out, &head, sizeof(head));
+    buffer_add(out, names->tenant.data, head.tenant_length);
+    buffer_add(out, names->user_id.data, head.user_id_length);
+}
+
 /* --- opening --- */
 
 enum cached_kind cached_kind(struct text value)
@@ -107,11 +124,14 @@ enum cached_kind cached_kind(struct text value)
         return CACHED_LIVE;
     if (value.length >= sizeof(struct cached_dead) && value.data[0] == CACHED_DEAD)
         return CACHED_DEAD;
+    if (value.length >= sizeof(struct cached_names) && value.data[0] == CACHED_NAMES)
+        return CACHED_NAMES;
     return 0;
 }
 
 void cached_read_dead(struct text value, struct tombstone *ret)
 {
+    assert(cached_kind(value) == CACHED_DEAD);
     struct cached_dead head;
     memcpy(&head, value.data, sizeof(head));
     const char *words = value.data + sizeof(head);
@@ -123,6 +143,22 @@ void cached_read_dead(struct text value, struct tombstone *ret)
         ret->reason = (struct text){words, head.reason_length};
     if (head.actor_length)
         ret->actor = (struct text){words + head.reason_length, head.actor_length};
+}
+
+bool cached_read_names(struct text value, struct names *ret)
+{
+    struct cached_names head;
+    *ret = (struct names){0};
+    if (cached_kind(value) != CACHED_NAMES)
+        return false;
+    memcpy(&head, value.data, sizeof(head));
+    const char *words = value.data + sizeof(head);
+    if ((size_t)head.tenant_length + head.user_id_length != value.length - sizeof(head))
+        return false;
+    if (head.user_id_length > 0)
+        *ret = (struct names){{words, head.tenant_length},
+                              {words + head.tenant_length, head.user_id_length}};
+    return true;
 }
 
 /* What the session is bound to, if the entry knows. */
@@ -152,14 +188,19 @@ bool cached_read_live(struct text value, const uint8_t session_id[SESSION_ID], s
     memcpy(&ret->head, value.data, sizeof(ret->head));
     size_t at = sizeof(ret->head);
     size_t previous = head->flags & CACHED_PREVIOUS ? SECRET_HASH : 0;
-    if (value.length < at + previous)
+    uint32_t began_s = 0;
+    size_t began = head->flags & CACHED_BEGAN ? sizeof(began_s) : 0;
+    if (value.length < at + began + previous)
         return false;
+    memcpy(&began_s, value.data + at, began);
+    at += began;
     ret->session = (struct session){.last_seen_s = head->last_seen_s};
     memcpy(ret->session.id, session_id, SESSION_ID);
     struct record *record = &ret->session.record;
     record->remember = head->flags & CACHED_REMEMBER;
     record->issued_ms = head->issued_ms;
     record->absolute_s = head->absolute_s;
+    record->began_s = began_s;
     record->has_previous = previous > 0;
     record->previous_access_over = head->flags & CACHED_PREVIOUS_OVER;
     memcpy(record->access_hash, head->access_hash, SECRET_HASH);
@@ -190,7 +231,7 @@ struct text cached_device_type(const struct cached *cached, struct arena *arena)
 void cached_note(struct operation *operation, const struct cached *cached)
 {
     const struct cached_live *head = &cached->head;
-    operation->session_id = operation_session_id(operation, cached->session.id);
+    operation->facts.session_id = operation_session_id(operation, cached->session.id);
     if (head->tenant.length == CACHED_ESCAPED || head->user_id.length == CACHED_ESCAPED ||
         head->device_id.length == CACHED_ESCAPED || head->device_type.length == CACHED_ESCAPED) {
         struct session session;
@@ -199,10 +240,10 @@ void cached_note(struct operation *operation, const struct cached *cached)
         operation_note_session(operation, &session);
         return;
     }
-    operation->tenant = take_piece(cached, &head->tenant);
-    operation->user_id = take_piece(cached, &head->user_id);
-    operation->device_id = take_piece(cached, &head->device_id);
-    operation->device_type = take_piece(cached, &head->device_type);
+    operation->facts.tenant = take_piece(cached, &head->tenant);
+    operation->facts.user_id = take_piece(cached, &head->user_id);
+    operation->facts.device_id = take_piece(cached, &head->device_id);
+    operation->facts.device_type = take_piece(cached, &head->device_type);
 }
 
 /* --- time --- */
@@ -210,20 +251,20 @@ void cached_note(struct operation *operation, const struct cached *cached)
 bool cached_is_fresh(const struct session_service *service, const struct cache_entry *entry,
                      unsigned slot, int64_t now_ms)
 {
-    return service_is_fresh(service, entry->generation, slot, now_ms);
+    return freshness_holds(service, entry->generation, slot, now_ms);
 }
 
 int64_t cached_verified_ms(const struct session_service *service, const struct cache_entry *entry,
                            unsigned slot)
 {
-    return service_verified_ms(service, entry->generation, entry->verified_ms, slot);
+    return freshness_verified_ms(service, entry->generation, entry->verified_ms, slot);
 }
 
 int64_t session_entry_verified(void *service, const struct cache_entry *entry)
 {
     struct cached_live head;
     if (cached_kind(entry->value) != CACHED_LIVE)
-        return entry->final ? clock_monotonic_ms() : entry->verified_ms;
+        return entry->final ? clock_boot_ms() : entry->verified_ms;
     memcpy(&head, entry->value.data, sizeof(head));
     return cached_verified_ms(service, entry, head.slot % SLOTS);
 }

@@ -2,14 +2,15 @@
  *
  * A living session: what the rules need to judge a token of it, and the text of the answer, ready
  * to send. A dead one: why, by whom, when - which stays true for ever, since session ids never come
- * back. Seconds since 1970 in 32 bits last until 2106. Values are in the machine's own byte order;
+ * back. And who a user is that has dead ones, once for all of them, under session id 0.
+ * Seconds since 1970 in 32 bits last until 2106. Values are in the machine's own byte order;
  * a snapshot does not leave the machine. */
 #pragma once
 
 #include "rules.h"
 #include "service.h"
 
-enum cached_kind { CACHED_LIVE = 1, CACHED_DEAD = 2 };
+enum cached_kind { CACHED_LIVE = 1, CACHED_DEAD = 2, CACHED_NAMES = 3 };
 
 /* Where a text lies in `shown`, whose escapes are left as they are. */
 struct cached_piece {
@@ -23,6 +24,7 @@ enum cached_flags {
     CACHED_PREVIOUS = 2,      /* the hash of the access token before lies behind the head */
     CACHED_PREVIOUS_OVER = 4, /* record.previous_access_over */
     CACHED_BOUND = 8,         /* what the session is bound to lies behind that, its length first */
+    CACHED_BEGAN = 16,        /* record.began_s lies before both, 4 bytes */
 };
 
 struct cached_live {
@@ -36,8 +38,8 @@ struct cached_live {
     uint32_t absolute_s;  /* since 1970, as the next: until 2106 */
     uint32_t last_seen_s; /* as far as this node knows */
     uint8_t access_hash[SECRET_HASH];
-    /* previous_access_hash if CACHED_PREVIOUS; if CACHED_BOUND 2 bytes of length and binding.h's
-     * items; then the text. */
+    /* Behind it: began_s if CACHED_BEGAN; previous_access_hash if CACHED_PREVIOUS; if CACHED_BOUND
+     * 2 bytes of length and binding.h's items; then the text. */
 };
 
 struct cached_dead {
@@ -47,11 +49,18 @@ struct cached_dead {
     /* reason, actor */
 };
 
+struct cached_names {
+    uint8_t kind;
+    uint8_t tenant_length, user_id_length;
+    /* tenant, user id; both empty where nobody knows them */
+};
+
 /* Appends the value for a session that lives, with its text as shown_complete() makes it, and what
  * it is bound to, if the policy looks at that, else NULL. */
 void cached_write_live(struct buffer *out, const struct session *session, unsigned slot,
                        int64_t version, struct text shown, const struct text *items);
 void cached_write_dead(struct buffer *out, const struct tombstone *tombstone);
+void cached_write_names(struct buffer *out, const struct names *names);
 /* Notes in a living one's value that Redis is still to be told of the last use. */
 void cached_owe_touch(struct buffer *value);
 
@@ -59,6 +68,10 @@ void cached_owe_touch(struct buffer *value);
 enum cached_kind cached_kind(struct text value);
 /* A dead one's words, borrowed from the value. */
 void cached_read_dead(struct text value, struct tombstone *ret);
+
+/* Names, borrowed from the value; absent if nobody knows them. False if the value is no such thing.
+ */
+bool cached_read_names(struct text value, struct names *ret);
 
 /* A living one, opened: borrowed from the value. */
 struct cached {

@@ -6,20 +6,22 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "expiry.h"
 #include "metrics.h"
 #include "service.h"
 
 /* Where the parts lie. */
 enum { AT_KIND, AT_METHOD, AT_ISSUED, AT_SECRET = AT_ISSUED + 6, HEAD = AT_SECRET + SECRET_LENGTH };
 
-/* KEYS[1] the challenge. ARGV: sealed bytes, hash of the secret, tries, expiry in ms. Returns 1, or
+/* KEYS[1] the challenge. ARGV: sealed bytes, hash of the secret, tries, expiry. Returns 1, or
  * tries left and sealed bytes of the one that is there. */
 static struct store_script offer_script = {
-    .source = "local found = redis.call('HGET', KEYS[1], 'r')\n"
-              "if found then return {redis.call('HGET', KEYS[1], 'n') or '0', found} end\n"
-              "redis.call('HSET', KEYS[1], 'r', ARGV[1], 's', ARGV[2], 'n', ARGV[3])\n"
-              "redis.call('PEXPIREAT', KEYS[1], ARGV[4])\n"
-              "return 1\n",
+    .source =
+        EXPIRY_LUA "local found = redis.call('HGET', KEYS[1], 'r')\n"
+                   "if found then return {redis.call('HGET', KEYS[1], 'n') or '0', found} end\n"
+                   "redis.call('HSET', KEYS[1], 'r', ARGV[1], 's', ARGV[2], 'n', ARGV[3])\n"
+                   "redis.call('PEXPIREAT', KEYS[1], expiry(ARGV[4]))\n"
+                   "return 1\n",
 };
 
 /* KEYS[1] the challenge. ARGV: hash of the secret. Returns 0 if it is over, else tries left and
@@ -41,6 +43,7 @@ void challenge_prepare(void)
 
 void challenge_write(const struct challenge *challenge, struct buffer *out)
 {
+    assert(challenge->kind == CHALLENGE_LOGIN || challenge->kind == CHALLENGE_SESSION);
     buffer_add_char(out, (char)challenge->kind);
     buffer_add_char(out, (char)challenge->method);
     for (unsigned i = 6; i-- > 0;)
@@ -150,7 +153,8 @@ static bool read_pair(const struct store_reply *reply, int64_t *left, struct tex
     if (store_reply_type(reply) != STORE_ARRAY || store_reply_count(reply) != 2)
         return false;
     *stored = store_reply_text(store_reply_element(reply, 1));
-    return store_reply_int(store_reply_element(reply, 0), left) && stored->data;
+    return store_reply_int(store_reply_element(reply, 0), INT32_MIN, INT32_MAX, left) &&
+           stored->data;
 }
 
 /* --- offering --- */
@@ -158,7 +162,7 @@ static bool read_pair(const struct store_reply *reply, int64_t *left, struct tex
 struct offering {
     struct store_call call;
     struct operation *operation;
-    void (*then)(struct operation *operation);
+    struct waiter *waiter;
     struct user_tag owner;
     uint8_t id[SESSION_ID];
     struct challenge challenge;
@@ -167,6 +171,7 @@ struct offering {
 
 static void tell(struct offering *offering, int64_t attempts)
 {
+    assert(!offering->operation->out.challenge);
     struct operation *operation = offering->operation;
     const struct keyring *keyring = operation->context->keyring;
     const struct challenge *challenge = &offering->challenge;
@@ -181,15 +186,15 @@ static void tell(struct offering *offering, int64_t attempts)
     offered->expires_s = challenge->issued_ms / 1000 + CHALLENGE_SECONDS;
     if (challenge->method == VERIFY_OTP)
         challenge_code(keyring, &offering->owner, challenge->secret, offered->code);
-    operation->challenge = offered;
+    operation->out.challenge = offered;
 }
 
 static struct offering *begin_offering(struct operation *operation, const struct user_tag *owner,
-                                       const uint8_t id[SESSION_ID],
-                                       void (*then)(struct operation *operation))
+                                       const uint8_t id[SESSION_ID], struct waiter *waiter)
 {
+    assert(waiter->then);
     struct offering *offering = arena_zalloc(operation->arena, sizeof(*offering));
-    *offering = (struct offering){.operation = operation, .then = then, .owner = *owner};
+    *offering = (struct offering){.operation = operation, .waiter = waiter, .owner = *owner};
     memcpy(offering->id, id, SESSION_ID);
     print_key(owner, id, offering->key);
     return offering;
@@ -200,9 +205,9 @@ static void end_offering(struct offering *offering, enum err err, int64_t attemp
     if (err == ERR_OK)
         tell(offering, attempts);
     else
-        offering->operation->err = err;
+        offering->operation->out.err = err;
     crypto_wipe(offering->challenge.secret, SECRET_LENGTH);
-    offering->then(offering->operation);
+    waiter_go_on(offering->waiter);
 }
 
 static enum err open_offered(struct offering *offering, struct text stored)
@@ -213,7 +218,7 @@ static enum err open_offered(struct offering *offering, struct text stored)
 
 static void offered_again(struct store_call *call, enum err err, const struct store_reply *reply)
 {
-    struct offering *offering = (struct offering *)call;
+    struct offering *offering = container_of(call, struct offering, call);
     int64_t attempts = 0;
     struct text stored;
     if (err == ERR_OK)
@@ -223,16 +228,16 @@ static void offered_again(struct store_call *call, enum err err, const struct st
 }
 
 void challenge_offer_again(struct operation *operation, const struct user_tag *owner,
-                           const uint8_t id[SESSION_ID], void (*then)(struct operation *operation))
+                           const uint8_t id[SESSION_ID], struct waiter *waiter)
 {
-    struct offering *offering = begin_offering(operation, owner, id, then);
+    struct offering *offering = begin_offering(operation, owner, id, waiter);
     send_look(operation, &offering->call, (struct text){offering->key, sizeof(offering->key)},
               offered_again);
 }
 
 static void offer_done(struct store_call *call, enum err err, const struct store_reply *reply)
 {
-    struct offering *offering = (struct offering *)call;
+    struct offering *offering = container_of(call, struct offering, call);
     int64_t attempts = CHALLENGE_ATTEMPTS;
     struct text stored;
     if (err == ERR_OK && read_pair(reply, &attempts, &stored))
@@ -247,22 +252,24 @@ static void offer_done(struct store_call *call, enum err err, const struct store
 
 void challenge_offer(struct operation *operation, const struct user_tag *owner,
                      const uint8_t id[SESSION_ID], const struct challenge *challenge,
-                     void (*then)(struct operation *operation))
+                     struct waiter *waiter)
 {
     const struct keyring *keyring = operation->context->keyring;
-    struct offering *offering = begin_offering(operation, owner, id, then);
+    struct offering *offering = begin_offering(operation, owner, id, waiter);
     struct buffer bytes = {0}, sealed = {0};
-    char hash[2 * SECRET_HASH], attempts[2] = {'0' + CHALLENGE_ATTEMPTS}, expiry[24];
+    char hash[2 * SECRET_HASH], attempts[2] = {'0' + CHALLENGE_ATTEMPTS}, expiry[EXPIRY_TEXT];
     offering->challenge = *challenge;
     print_hash(keyring, id, challenge->secret, hash);
     challenge_write(challenge, &bytes);
     record_write_bytes(keyring, operation->conf->keys_encryption != ENCRYPTION_NONE,
                        (struct record_place){owner, offering->id}, RECORD_CHALLENGE,
                        buffer_text(&bytes), &sealed);
-    int length = snprintf(expiry, sizeof(expiry), "%" PRId64,
-                          challenge->issued_ms + CHALLENGE_SECONDS * 1000);
     const struct text arguments[] = {
-        buffer_text(&sealed), {hash, sizeof(hash)}, {attempts, 1}, {expiry, (size_t)length}};
+        buffer_text(&sealed),
+        {hash, sizeof(hash)},
+        {attempts, 1},
+        expiry_print(expiry, challenge->issued_ms + CHALLENGE_SECONDS * 1000, operation->now_ms),
+    };
     offering->call = (struct store_call){
         .key = {offering->key, sizeof(offering->key)},
         .script = &offer_script,
@@ -281,7 +288,7 @@ void challenge_offer(struct operation *operation, const struct user_tag *owner,
 
 static struct challenge_try *try_of(struct store_call *call)
 {
-    return (struct challenge_try *)((char *)call - offsetof(struct challenge_try, call));
+    return container_of(call, struct challenge_try, call);
 }
 
 static void try_read(struct store_call *call, enum err err, const struct store_reply *reply)
@@ -296,12 +303,13 @@ static void try_read(struct store_call *call, enum err err, const struct store_r
                   : ERR_CHALLENGE_OVER;
     if (err == ERR_OK && !crypto_equal(attempt->challenge.secret, token->secret, SECRET_LENGTH))
         err = ERR_CHALLENGE_OVER;
-    attempt->operation->err = err;
+    attempt->operation->out.err = err;
     attempt->then(attempt);
 }
 
 void challenge_look(struct challenge_try *attempt)
 {
+    assert(attempt->operation && attempt->then);
     const struct token *token = &attempt->token;
     struct operation *operation = attempt->operation;
     print_key(&token->owner, token->session_id, attempt->key);
@@ -312,6 +320,7 @@ void challenge_look(struct challenge_try *attempt)
 /* Not repeatable: a try that may have been taken is not taken again. */
 void challenge_take(struct challenge_try *attempt)
 {
+    assert(attempt->then);
     const struct token *token = &attempt->token;
     struct operation *operation = attempt->operation;
     print_key(&token->owner, token->session_id, attempt->key);
@@ -332,14 +341,15 @@ static void claim_done(struct store_call *call, enum err err, const struct store
 {
     struct challenge_try *attempt = try_of(call);
     int64_t deleted = 0;
-    if (err == ERR_OK && (!store_reply_int(reply, &deleted) || deleted == 0))
+    if (err == ERR_OK && !store_reply_int(reply, 1, INT32_MAX, &deleted))
         err = ERR_CHALLENGE_OVER;
-    attempt->operation->err = err;
+    attempt->operation->out.err = err;
     attempt->then(attempt);
 }
 
 void challenge_claim(struct challenge_try *attempt)
 {
+    assert(attempt->then);
     const struct text key = {attempt->key, sizeof(attempt->key)};
     const struct text arguments[] = {TEXT("HDEL"), key, TEXT("r"), TEXT("s"), TEXT("n")};
     attempt->call = (struct store_call){

@@ -15,6 +15,7 @@
 
 #include "operation.h"
 #include "policy.h"
+#include "waiter.h"
 
 #define CHALLENGE_ATTEMPTS 5
 #define CHALLENGE_SECONDS  300
@@ -48,21 +49,21 @@ bool challenge_is_solved(const struct keyring *keyring, const struct user_tag *o
 /* Once, before the first call. */
 void challenge_prepare(void);
 
-/* Offers again what is pending under this id, as it is; operation->err is ERR_CHALLENGE_OVER if
- * nothing is. Then calls `then`. */
+/* Offers again what is pending under this id, as it is; operation->out.err is ERR_CHALLENGE_OVER if
+ * nothing is. Then goes on. */
 void challenge_offer_again(struct operation *operation, const struct user_tag *owner,
-                           const uint8_t id[SESSION_ID], void (*then)(struct operation *operation));
-/* Offers a challenge under this id and sets operation->challenge, or operation->err, then calls
- * `then`. One that is pending under the id already is offered again, as it is. */
+                           const uint8_t id[SESSION_ID], struct waiter *waiter);
+/* Offers a challenge under this id and sets operation->out.challenge, or operation->out.err, then
+ * goes on. One that is pending under the id already is offered again, as it is. */
 void challenge_offer(struct operation *operation, const struct user_tag *owner,
                      const uint8_t id[SESSION_ID], const struct challenge *challenge,
-                     void (*then)(struct operation *operation));
+                     struct waiter *waiter);
 
 /* A try, in the caller's arena. */
 struct challenge_try {
     struct operation *operation;
     struct token token; /* the challenge's id, opened; the caller wipes it */
-    /* operation->err is ERR_OK, or ERR_CHALLENGE_OVER, or the store's. */
+    /* operation->out.err is ERR_OK, or ERR_CHALLENGE_OVER, or the store's. */
     void (*then)(struct challenge_try *attempt);
 
     struct challenge challenge; /* after challenge_look() */

@@ -9,56 +9,76 @@
  * Changes of one user that meet on one worker go one after the other: racing each other, all but
  * one would lose every round. Those of other workers and nodes are what the compare-and-set is for.
  * A write whose fate is unknown (the connection broke) is resolved by reading again: `decide` runs
- * with `resolving` set and must recognise its own work. The epoch is a key and a step of its own,
+ * again and recognises its own work (change_wrote()). The epoch is a key and a step of its own,
  * after the write: raised before it, another node could fill its cache with the old state and
  * believe it fresh; and two keys in one script would be refused with TRYAGAIN for as long as their
  * slot migrates. */
 #pragma once
 
-#include "service.h"
+#include "attempts.h"
+#include "expiry.h"
+#include "freshness.h"
 #include "state.h"
+#include "waiter.h"
 
 enum verdict {
     CHANGE_WRITE,    /* commit the edit */
-    CHANGE_DONE,     /* nothing to write; operation->err says how it went */
+    CHANGE_DONE,     /* nothing to write; operation->out.err says how it went */
     CHANGE_RESOLVED, /* the write of an earlier round is in Redis; what follows it is to be done */
 };
 
-struct change {
-    /* Set by the operation. */
-    struct operation *operation;
-    struct state_codec codec;
-    /* Fills *edit from *state. May be called several times, each time with a fresh edit. */
+struct change;
+/* What a kind of change does. */
+struct change_ops {
+    /* Fills *edit from *state, and says in it what the journal must know once the write is in Redis
+     * (edit_revoke()). May be called several times, each time with a fresh edit. */
     enum verdict (*decide)(struct change *change, struct user_state *state, struct edit *edit);
-    /* Called once; operation->err and durability are set. */
+    /* Called once; operation->out.err and durability are set. */
     void (*finish)(struct change *change);
-    bool repairs; /* a replay: a state that is behind is what it comes to mend */
+};
 
-    /* Set by decide in each round: what the journal must know once the write is in Redis. */
-    struct revocation *revocations;
-    size_t revocation_count;
-
+/* Private to change.c. */
+struct change_run {
     struct change *next;      /* among the changes under way of this worker */
     struct change *successor; /* the change of the same user that goes next */
     struct change *last;      /* the end of that row, NULL if nobody waits */
-    bool resolving;           /* an earlier write of this change may or may not have happened */
-    bool applied;             /* the journal knew of revocations that Redis had not */
-
-    /* Private to change.c. */
     char key[USER_KEY_LENGTH], epoch_key[USER_KEY_LENGTH];
     struct edit edit;
-    unsigned attempts;
+    unsigned rounds;
     struct text *arguments;
-    char numbers[4][24];
+    char numbers[4][EXPIRY_TEXT];
     struct store_call call;
-    int64_t fence_ms; /* as it was when the state was asked for */
-    int64_t epoch;    /* of the state that is written */
-    unsigned owed;    /* answers that the steps behind the write wait for */
+    struct guard guard;              /* of the state that was asked for last */
+    struct attempts attempts;        /* writes whose fate is unknown */
+    const struct store_reply *reply; /* that is being decided on */
+    int64_t epoch;                   /* of the state that is written */
+    unsigned owed;                   /* answers that the steps behind the write wait for */
     enum err epoch_err;
-    struct journal_ticket ticket;
+    struct commit_ticket ticket;
     uint64_t *numbers_journaled;
     bool journaled, kept; /* the journal took all of it; and has it on disk */
 };
+
+/* Lies in the operation's arena, until `finish`. */
+struct change {
+    /* Set by change_init(). */
+    const struct change_ops *ops;
+    struct operation *operation;
+    struct state_codec codec; /* its owner is the user */
+    /* Set by the operation, if so. */
+    bool repairs; /* a replay: a state that is behind is what it comes to mend */
+
+    /* To be read by decide and finish. */
+    bool applied; /* the journal knew of revocations that Redis had not */
+
+    struct change_run run;
+};
+void change_init(struct change *change, const struct change_ops *ops, struct operation *operation,
+                 const struct user_tag *owner);
+
+/* For decide: true if what the state has under this session's id, its record or its tombstone, was
+ * written by an earlier round of this very change (attempts.h). */
+bool change_wrote(const struct change *change, const uint8_t session_id[SESSION_ID]);
 
 /* The verdict on a session that has ended already, or was never there. The node that ended it may
  * have died, or lost its connection, before the news was out: as long as a token of it could be

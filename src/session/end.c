@@ -1,10 +1,13 @@
 /* Kick, logout and logout-all: sessions become tombstones that say why and by whom. With Redis away
  * they are revocations in the journal, which holds on this node at once. */
+#include <assert.h>
 #include <string.h>
 
+#include "bearer.h"
 #include "change.h"
 #include "index.h"
 #include "metrics.h"
+#include "naming.h"
 #include "operation.h"
 #include "revocation.h"
 #include "rules.h"
@@ -13,28 +16,19 @@
 enum {
     /* Sessions that a user may end without Redis, which knows which there are: names are cheap, and
      * the journal's room is everybody's. Who has more can end all at once. */
-    BLIND_MOST = 100,
-    LIFE_MOST_S = 31536000 /* the upper bound of absolute_timeout */
+    BLIND_MOST = 100
 };
 
 struct end_change {
     struct change change;
     struct end_sessions *end;
+    struct waiter waiter;
     struct token token;
     uint8_t target[SESSION_ID];
     struct text *ended;
     size_t ended_count;
-    struct revocation revocation;
-    struct journal_ticket ticket; /* of a revocation without Redis */
+    struct commit_ticket ticket; /* of a revocation without Redis */
 };
-
-/* Of a tenant whose policy is not known here, sessions may live as long as any policy allows. */
-static int64_t longest_life(const struct operation *operation)
-{
-    if (operation->tenancy_unknown)
-        return LIFE_MOST_S;
-    return policy_longest_life(operation->conf, operation->tenancy->policy);
-}
 
 static void note_ended(struct end_change *work, const uint8_t id[SESSION_ID])
 {
@@ -44,54 +38,54 @@ static void note_ended(struct end_change *work, const uint8_t id[SESSION_ID])
 static void bury(struct end_change *work, struct session *session, const struct policy *policy,
                  struct edit *edit)
 {
+    assert(!session->ended);
     const struct operation *operation = &work->end->base;
     rules_bury(edit, session, work->end->why, operation->actor, policy, operation->now_ms);
     note_ended(work, session->id);
 }
 
-/* The journal must know of it, once Redis does. */
-static void keep(struct end_change *work, struct revocation revocation)
+static void revoke_one(const struct end_change *work, const uint8_t id[SESSION_ID],
+                       int64_t alive_until_s, struct edit *edit)
 {
-    work->revocation = revocation;
-    work->change.revocations = &work->revocation;
-    work->change.revocation_count = 1;
+    edit_revoke(edit, revocation_of_session(&work->end->base, &work->change.codec.owner, id,
+                                            work->end->why, alive_until_s));
 }
 
 static void bury_one(struct end_change *work, struct session *session, const struct policy *policy,
                      struct edit *edit)
 {
     bury(work, session, policy, edit);
-    keep(work, revocation_of_session(&work->end->base, &work->change.codec.owner, session->id,
-                                     work->end->why, rules_lifetimes(session, policy).session_s));
-}
-
-/* After a write whose fate was unknown: a grave that carries our own words is our work. */
-static bool is_own_grave(const struct end_change *work, const struct grave *grave)
-{
-    const struct operation *operation = &work->end->base;
-    return work->change.resolving && grave &&
-           grave->tombstone.ended_s == operation->now_ms / 1000 &&
-           text_equal(grave->tombstone.reason, work->end->why) &&
-           text_equal(grave->tombstone.actor, operation->actor);
+    revoke_one(work, session->id,
+               rules_lifetimes(session, policy, work->end->base.now_ms / 1000).session_s, edit);
 }
 
 /* The one session is buried already, by this very call. */
 static bool is_done(struct end_change *work, const struct user_state *state,
                     const uint8_t id[SESSION_ID], struct edit *edit)
 {
-    if (!is_own_grave(work, state_find_grave(state, id)))
+    const struct grave *grave = state_find_grave(state, id);
+    if (!grave || !change_wrote(&work->change, id))
         return false;
     note_ended(work, id);
-    work->end->base.durability = DURABILITY_ACCEPTED;
-    work->change.revocation_count = 1; /* as an earlier round has set it */
+    work->end->base.out.durability = DURABILITY_ACCEPTED;
+    revoke_one(work, id, grave->tombstone.forget_s, edit);
     edit->raises_epoch = true;
     return true;
 }
 
+/* A session that a wrong clock finds over is to be ended all the same. */
 static bool is_alive(struct end_change *work, const struct user_state *state,
                      const struct session *session, const struct policy *policy)
 {
-    return session && !rules_dead(&state->user, session, policy, work->end->base.now_ms).data;
+    int64_t age_ms = operation_age_ms(&work->end->base);
+    return session && !rules_dead(&state->user, session, policy, age_ms);
+}
+
+/* No login was later than now, whatever the id says (rules.h). */
+static int64_t longest_until_s(const struct operation *operation, const uint8_t id[SESSION_ID])
+{
+    int64_t now_s = operation->now_ms / 1000, began_s = token_session_created_ms(id) / 1000;
+    return (began_s < now_s ? began_s : now_s) + operation_longest_life_s(operation);
 }
 
 /* Until when a token of a session that was not seen may be good: one that Redis has lost is vouched
@@ -102,9 +96,8 @@ static int64_t unseen_until_s(const struct operation *operation, const struct us
 {
     struct policy policy;
     operation_policy(operation, &policy);
-    return state_is_foreign(state, id)
-               ? token_session_created_ms(id) / 1000 + longest_life(operation)
-               : operation->now_ms / 1000 + policy.access_ttl;
+    return state_is_foreign(state, id) ? longest_until_s(operation, id)
+                                       : operation->now_ms / 1000 + policy.access_ttl;
 }
 
 /* A session that Redis has not, and has no grave of - over long ago, or lost -, or whose record
@@ -114,9 +107,7 @@ static enum verdict bury_unseen(struct end_change *work, struct user_state *stat
 {
     const struct operation *operation = &work->end->base;
     int64_t now_s = operation->now_ms / 1000;
-    struct grave *grave = &state->graves[state->grave_count++];
-    memcpy(grave->id, id, SESSION_ID);
-    grave->tombstone = (struct tombstone){
+    const struct tombstone tombstone = {
         .reason = work->end->why,
         .actor = operation->actor,
         .ended_s = now_s,
@@ -124,16 +115,15 @@ static enum verdict bury_unseen(struct end_change *work, struct user_state *stat
     };
     if (state_is_foreign(state, id))
         note_ended(work, id);
-    edit_set_grave(edit, id, &grave->tombstone);
-    edit->raises_epoch = true;
-    keep(work, revocation_of_session(operation, &work->change.codec.owner, id, work->end->why,
-                                     grave->tombstone.forget_s));
+    state_bury_unseen(state, id, &tombstone, edit);
+    revoke_one(work, id, tombstone.forget_s, edit);
     return CHANGE_WRITE;
 }
 
 static enum verdict end_one(struct end_change *work, struct user_state *state, struct edit *edit,
                             const struct policy *policy)
 {
+    assert(work->end->scope == END_ONE);
     struct session *session = state_find(state, work->target);
     if (is_done(work, state, work->target, edit))
         return CHANGE_RESOLVED;
@@ -147,36 +137,25 @@ static enum verdict end_one(struct end_change *work, struct user_state *state, s
     return CHANGE_WRITE;
 }
 
-/* True if the token is of the session's present pair or the one before, its age aside: who comes
- * with an expired access token to log out means the session that a refresh would continue. */
-static bool is_token_of(struct end_change *work, const struct session *session)
-{
-    uint8_t hash[SECRET_HASH];
-    const struct record *record = &session->record;
-    token_hash_secret(work->end->base.context->keyring, TOKEN_ACCESS, session->id,
-                      work->token.secret, hash);
-    return crypto_equal(hash, record->access_hash, SECRET_HASH) ||
-           (record->has_previous && crypto_equal(hash, record->previous_access_hash, SECRET_HASH));
-}
-
-/* Logout asks for the session to be gone; where it is gone already, nothing is left to do. */
+/* Logout asks for the session to be gone; where it is gone already, nothing is left to do. Any
+ * token that was issued for the session will do, whatever its generation and age: who comes with an
+ * old one means the session that a refresh would continue, and a thief ends no other with it. */
 static enum verdict end_presented(struct end_change *work, struct user_state *state,
                                   struct edit *edit, const struct policy *policy)
 {
+    assert(work->end->scope == END_PRESENTED && work->end->token.data);
     struct operation *operation = &work->end->base;
     struct session *session = state_find(state, work->token.session_id);
-    operation->session_id = operation_session_id(operation, work->token.session_id);
+    operation->facts.session_id = operation_session_id(operation, work->token.session_id);
     if (is_done(work, state, work->token.session_id, edit))
         return CHANGE_RESOLVED;
     if (session)
         operation_note_session(operation, session);
     if (!session && !state_find_grave(state, work->token.session_id) &&
-        !rules_outlived(work->token.session_id, longest_life(operation), operation->now_ms))
+        !operation_outlived(operation, work->token.session_id, operation_longest_life_s(operation)))
         return bury_unseen(work, state, work->token.session_id, edit);
     if (!is_alive(work, state, session, policy))
         return change_ended(&work->change, state, work->token.session_id, edit);
-    if (!is_token_of(work, session))
-        return CHANGE_DONE;
     bury_one(work, session, policy, edit);
     return CHANGE_WRITE;
 }
@@ -184,6 +163,7 @@ static enum verdict end_presented(struct end_change *work, struct user_state *st
 static enum verdict end_all(struct end_change *work, struct user_state *state, struct edit *edit,
                             const struct policy *policy)
 {
+    assert(work->end->scope == END_ALL);
     struct operation *operation = &work->end->base;
     uint8_t kept[SESSION_ID];
     bool keeps = work->end->keep_presented;
@@ -193,7 +173,7 @@ static enum verdict end_all(struct end_change *work, struct user_state *state, s
     /* An exemption from the cutoff must not revive what an older cutoff has killed. */
     keeps = keeps && is_alive(work, state, state_find(state, kept), policy);
     for (size_t i = 0; i < state->grave_count; i++)
-        if (is_own_grave(work, &state->graves[i]))
+        if (change_wrote(&work->change, state->graves[i].id))
             note_ended(work, state->graves[i].id);
     for (size_t i = 0; i < state->session_count; i++) {
         struct session *session = &state->sessions[i];
@@ -209,8 +189,9 @@ static enum verdict end_all(struct end_change *work, struct user_state *state, s
     }
     edit_set_user(edit, &state->user);
     edit->raises_epoch = true;
-    keep(work, revocation_before(operation, &work->change.codec.owner, state->user.not_before_ms,
-                                 keeps ? kept : NULL, work->end->why, longest_life(operation)));
+    edit_revoke(edit, revocation_before(operation, &work->change.codec.owner,
+                                        state->user.not_before_ms, keeps ? kept : NULL,
+                                        work->end->why, operation_longest_life_s(operation)));
     return CHANGE_WRITE;
 }
 
@@ -228,22 +209,48 @@ static enum verdict decide_by_scope(struct end_change *work, struct user_state *
     return end_all(work, state, edit, policy);
 }
 
+/* True if the token asks for the end of its own session and of no other. */
+static bool is_of_own(const struct end_change *work)
+{
+    const struct end_sessions *end = work->end;
+    return end->scope == END_PRESENTED ||
+           (end->scope == END_ONE && end->token.data &&
+            memcmp(work->target, work->token.session_id, SESSION_ID) == 0);
+}
+
 /* His token must be good, then. Any that we issued may end its own session. */
 static bool is_by_user(const struct end_change *work)
 {
-    return work->end->token.data && work->end->scope != END_PRESENTED;
+    return work->end->token.data && !is_of_own(work);
+}
+
+/* True if the token is good for what is asked; the operation is refused otherwise. A dead session
+ * says why it died, also to who wants it dead - unless this very call has ended it. */
+static bool may_end(struct end_change *work, const struct user_state *state,
+                    const struct policy *policy)
+{
+    struct operation *operation = &work->end->base;
+    if (!work->end->token.data || work->end->scope == END_PRESENTED ||
+        (state_find_grave(state, work->token.session_id) &&
+         change_wrote(&work->change, work->token.session_id)) ||
+        operation_authenticate(operation, state, &work->token))
+        return true;
+    if (!is_of_own(work) || !is_alive(work, state, state_find(state, work->target), policy))
+        return false;
+    operation_refuse(operation, ERR_OK, (struct text){0});
+    return true;
 }
 
 static enum verdict decide_end(struct change *change, struct user_state *state, struct edit *edit)
 {
-    struct end_change *work = (struct end_change *)change;
+    struct end_change *work = container_of(change, struct end_change, change);
     struct operation *operation = change->operation;
     struct policy policy;
     operation_policy(operation, &policy);
     work->ended = arena_alloc(operation->arena, (state->session_count + state->grave_count + 1) *
                                                     sizeof(*work->ended));
     work->ended_count = 0;
-    if (is_by_user(work) && !operation_authenticate(operation, state, &work->token))
+    if (!may_end(work, state, &policy))
         return CHANGE_DONE;
     enum verdict verdict = decide_by_scope(work, state, edit, &policy);
     if (verdict == CHANGE_WRITE)
@@ -253,13 +260,22 @@ static enum verdict decide_end(struct change *change, struct user_state *state, 
 
 /* --- with Redis --- */
 
+/* A session that was asked to stay may have been over before, which its next use finds out. */
+static bool is_presented_over(const struct end_change *work)
+{
+    return is_of_own(work) ||
+           (work->end->scope == END_ALL && work->end->token.data && !work->end->keep_presented);
+}
+
 static void answer_ended(struct end_change *work)
 {
+    assert(work->end->base.out.err == ERR_OK);
     struct operation *operation = &work->end->base;
-    operation->ended = work->ended;
-    operation->ended_count = work->ended_count;
-    if (operation->durability == DURABILITY_NONE)
-        operation->durability = DURABILITY_ACCEPTED; /* nothing was left to end */
+    work->end->presented_over = is_presented_over(work);
+    operation->out.ended = work->ended;
+    operation->out.ended_count = work->ended_count;
+    if (operation->out.durability == DURABILITY_NONE)
+        operation->out.durability = DURABILITY_ACCEPTED; /* nothing was left to end */
     metrics_add(METRIC_SESSIONS_ENDED, work->ended_count);
 }
 
@@ -271,17 +287,17 @@ static void end_operation(struct end_change *work)
 
 /* --- without --- */
 
-static void revocation_kept(struct journal_ticket *ticket, bool written)
+static void revocation_kept(struct commit_ticket *ticket, bool written)
 {
-    struct end_change *work =
-        (struct end_change *)((char *)ticket - offsetof(struct end_change, ticket));
+    struct end_change *work = container_of(ticket, struct end_change, ticket);
     struct operation *operation = &work->end->base;
     if (written) {
-        operation->err = ERR_OK;
-        operation->durability = DURABILITY_PENDING;
+        operation->out.err = ERR_OK;
+        operation->out.durability = DURABILITY_PENDING;
+        naming_keep(operation, &work->change.codec.owner);
         answer_ended(work);
     } else {
-        operation->err = ERR_JOURNAL_UNAVAILABLE;
+        operation->out.err = ERR_JOURNAL_UNAVAILABLE;
     }
     end_operation(work);
 }
@@ -298,21 +314,20 @@ static struct revocation revoke_blindly(struct end_change *work)
             kept = work->target;
             keeps = true;
         }
-        return revocation_before(operation, owner, operation->now_ms + CLOCKS_APART_MS,
-                                 keeps ? kept : NULL, end->why, longest_life(operation));
+        return revocation_before(operation, owner, rules_cutoff_ms(operation->now_ms),
+                                 keeps ? kept : NULL, end->why,
+                                 operation_longest_life_s(operation));
     }
     const uint8_t *id = end->scope == END_ONE ? work->target : work->token.session_id;
     note_ended(work, id);
-    return revocation_of_session(operation, owner, id, end->why,
-                                 token_session_created_ms(id) / 1000 + longest_life(operation));
+    return revocation_of_session(operation, owner, id, end->why, longest_until_s(operation, id));
 }
 
-/* Could there be a living session of this name? */
+/* Could there be a living session of this name? Behind a cutoff that lies ahead ids do, too. */
 static bool is_conceivable(const struct end_change *work)
 {
     const struct operation *operation = &work->end->base;
-    int64_t age_ms = operation->now_ms - token_session_created_ms(work->target);
-    return age_ms > -CLOCKS_APART_MS && age_ms < longest_life(operation) * 1000;
+    return !operation_outlived(operation, work->target, operation_longest_life_s(operation));
 }
 
 static bool has_room(const struct end_change *work)
@@ -325,6 +340,18 @@ static bool has_room(const struct end_change *work)
     for (size_t i = 0; i < count; i++)
         unsettled += !list[i].settled;
     return unsettled < BLIND_MOST;
+}
+
+static bool is_vouched_for(struct end_change *work)
+{
+    struct bearer bearer;
+    struct known_session known;
+    int64_t age_ms;
+    bearer_init(&bearer, &work->end->base, &work->token);
+    if (!bearer_vouch(&bearer, &known, &age_ms))
+        return false;
+    cached_note(&work->end->base, &known.cached);
+    return true;
 }
 
 /* May it be done although nobody can be asked? Services may; users with a token that memory vouches
@@ -341,7 +368,7 @@ static bool may_end_blindly(struct end_change *work)
     if (end->scope == END_ONE && !has_room(work))
         return false;
     return !revocation_refuses(&work->end->base, &work->token, ERR_TOKEN_INVALID) &&
-           validate_vouches(&work->end->base, &work->token);
+           is_vouched_for(work);
 }
 
 static void end_without_store(struct end_change *work)
@@ -354,28 +381,30 @@ static void end_without_store(struct end_change *work)
     }
     work->ended = arena_alloc(operation->arena, sizeof(*work->ended));
     work->ended_count = 0;
-    work->revocation = revoke_blindly(work);
+    const struct revocation revocation = revoke_blindly(work);
     work->ticket.done = revocation_kept;
-    if (!journal_add(worker->writer, &work->revocation, &work->ticket, NULL)) {
-        operation->err = ERR_JOURNAL_UNAVAILABLE;
+    if (!journal_add(worker->lane, &revocation, &work->ticket, NULL)) {
+        operation->out.err = ERR_JOURNAL_UNAVAILABLE;
         end_operation(work);
     }
 }
 
 static void finish_end(struct change *change)
 {
-    struct end_change *work = (struct end_change *)change;
+    struct end_change *work = container_of(change, struct end_change, change);
     struct operation *operation = change->operation;
-    if (revocation_needs_journal(operation->err)) {
+    if (err_is_undecided(operation->out.err)) {
         end_without_store(work);
         return;
     }
-    if (operation->err == ERR_OK)
+    if (operation->out.err == ERR_OK)
         answer_ended(work);
-    if (operation->ended_count > 0)
+    if (operation->out.ended_count > 0)
         index_settle(operation, &change->codec.owner, INDEX_BUCKETS);
     end_operation(work);
 }
+
+static const struct change_ops end_ops = {decide_end, finish_end};
 
 /* Whose sessions: of the token's owner, or of the named user. False if the operation is over. */
 static bool find_owner(struct end_change *work, struct user_tag *owner)
@@ -384,34 +413,38 @@ static bool find_owner(struct end_change *work, struct user_tag *owner)
     struct operation *operation = &end->base;
     if (!end->token.data) {
         token_tag_user(operation->context->keyring, end->tenant, end->user_id, owner);
-        operation->tenant = end->tenant;
-        operation->user_id = end->user_id;
+        operation->facts.tenant = end->tenant;
+        operation->facts.user_id = end->user_id;
         return true;
     }
-    if (operation_open_token(operation, TOKEN_ACCESS, end->token, end->tenant, end->tenant_bound,
-                             ERR_TOKEN_INVALID, &work->token)) {
+    /* A logout is as good with the refresh token (RFC 7009 revokes either). */
+    bool refresh = end->scope == END_PRESENTED && token_is_shaped(TOKEN_REFRESH, end->token);
+    if (operation_open_token(operation, refresh ? TOKEN_REFRESH : TOKEN_ACCESS, end->token,
+                             end->tenant, end->tenant_bound, ERR_TOKEN_INVALID, &work->token)) {
         *owner = work->token.owner;
         return true;
     }
-    if (end->scope == END_PRESENTED && operation->err == ERR_TOKEN_INVALID) {
-        operation->err = ERR_OK;
-        operation->reason = (struct text){0};
-        operation->durability = DURABILITY_ACCEPTED;
+    if (end->scope == END_PRESENTED && operation->out.err == ERR_TOKEN_INVALID) {
+        operation->out.err = ERR_OK;
+        operation->out.reason = (struct text){0};
+        operation->out.durability = DURABILITY_ACCEPTED;
+        end->presented_over = true;
     }
     return false;
 }
 
-static void end_with_tenant(struct operation *operation)
+static void end_with_tenant(struct waiter *waiter)
 {
-    struct end_change *work = operation->domain;
-    if (operation->err != ERR_OK ||
+    struct end_change *work = container_of(waiter, struct end_change, waiter);
+    struct operation *operation = &work->end->base;
+    if (operation->out.err != ERR_OK ||
         (is_by_user(work) &&
          tenant_refuses(operation, work->token.session_id, ERR_TOKEN_INVALID))) {
         end_operation(work);
     } else if (operation->tenancy_unknown) {
         /* Redis may answer for the user. But nobody knows how long his other sessions live: a
          * change would tidy them up by the defaults. */
-        operation->err = operation->tenancy_unknown;
+        operation->out.err = operation->tenancy_unknown;
         end_without_store(work);
     } else {
         change_begin(&work->change);
@@ -433,10 +466,6 @@ void session_end(struct end_sessions *end)
         operation_done(operation);
         return;
     }
-    work->change.operation = operation;
-    work->change.codec = operation_codec(operation, &owner);
-    work->change.decide = decide_end;
-    work->change.finish = finish_end;
-    operation->domain = work;
-    tenant_enter_blindly(operation, owner.tenant, end_with_tenant);
+    change_init(&work->change, &end_ops, operation, &owner);
+    tenant_enter_blindly(operation, owner.tenant, waiter_of(&work->waiter, end_with_tenant));
 }

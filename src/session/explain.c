@@ -1,5 +1,6 @@
 /* Explaining a token: everybody who may know is asked and quoted, then judged as a validation
  * would. Nothing is changed: no touch, no repair. */
+#include <assert.h>
 #include <string.h>
 
 #include "cached.h"
@@ -11,18 +12,18 @@
 #include "rules.h"
 #include "shown.h"
 #include "tenant.h"
+#include "user_read.h"
 
 struct explanation {
     struct explain *explain;
+    struct waiter waiter;
     enum token_kind kind;
     struct token token;
     struct cache_key name; /* of its session */
     uint8_t hash[SECRET_HASH];
+    bool named; /* no token, but a session by name */
     bool whole; /* the record has the hashes of refresh tokens, too; memory has not */
-    struct store_call call;
-    struct text arguments[2];
-    char key[USER_KEY_LENGTH];
-    int64_t fence_ms; /* as it was when the state was asked for */
+    struct user_read read;
 };
 
 static const struct statement nothing = {.says = SAYS_NOTHING};
@@ -50,19 +51,21 @@ static struct statement buried(struct arena *arena, const struct tombstone *tomb
 
 /* --- the token against a record --- */
 
-/* Why the token is no good, absent if it is. */
-static struct text judge(const struct explanation *work, const struct user_record *user,
-                         const struct session *session, const struct policy *policy)
+/* Is the token no good, or the session dead? */
+static enum death judge(const struct explanation *work, const struct user_record *user,
+                        const struct session *session, const struct policy *policy)
 {
     int64_t now_ms = work->explain->base.now_ms;
-    struct text reason;
+    enum death death;
+    if (work->named)
+        return rules_dead(user, session, policy, now_ms);
     if (work->kind == TOKEN_ACCESS)
         return rules_judge_access(user, session, work->hash, policy, now_ms);
     if (!work->whole)
         return rules_dead(user, session, policy, now_ms);
-    if (rules_judge_refresh(user, session, work->hash, policy, now_ms, &reason) == REFRESH_REUSE)
-        return TEXT(REASON_REUSE);
-    return reason;
+    if (rules_judge_refresh(user, session, work->hash, policy, now_ms, &death) == REFRESH_REUSE)
+        return DEATH_REUSE;
+    return death;
 }
 
 static struct text pair_of(const struct explanation *work, const struct record *record)
@@ -70,7 +73,7 @@ static struct text pair_of(const struct explanation *work, const struct record *
     bool access = work->kind == TOKEN_ACCESS;
     const uint8_t *present = access ? record->access_hash : record->refresh_hash;
     const uint8_t *previous = access ? record->previous_access_hash : record->previous_refresh_hash;
-    if (!access && !work->whole)
+    if (work->named || (!access && !work->whole))
         return (struct text){0};
     if (crypto_equal(work->hash, present, SECRET_HASH))
         return TEXT("present");
@@ -84,8 +87,9 @@ static void describe(const struct explanation *work, const struct session *sessi
                      struct text shown, const struct policy *policy)
 {
     struct explain *explain = work->explain;
-    struct lifetimes lifetimes = rules_lifetimes(session, policy);
+    struct lifetimes lifetimes = rules_lifetimes(session, policy, explain->base.now_ms / 1000);
     explain->shown = shown;
+    explain->created_s = rules_began_s(session);
     explain->pair = pair_of(work, &session->record);
     explain->remember = session->record.remember;
     explain->issued_s = session->record.issued_ms / 1000;
@@ -98,14 +102,15 @@ static void describe(const struct explanation *work, const struct session *sessi
 static struct statement word_on(const struct explanation *work, const struct user_record *user,
                                 const struct session *session, const struct policy *policy)
 {
-    struct text reason = judge(work, user, session, policy);
-    return reason.data ? dead(reason) : (struct statement){.says = SAYS_ALIVE};
+    enum death death = judge(work, user, session, policy);
+    return death ? dead(death_reason(death)) : (struct statement){.says = SAYS_ALIVE};
 }
 
 /* --- this node --- */
 
 static void ask_journal(struct explanation *work)
 {
+    assert(work->explain->issued);
     struct explain *explain = work->explain;
     struct journal *journal = explain->base.context->worker->service->journal;
     struct revocation found;
@@ -138,7 +143,7 @@ static void ask_memory(struct explanation *work)
     }
     if (!cached_read_live(entry.value, work->name.session, &cached))
         return;
-    int64_t now_ms = clock_monotonic_ms();
+    int64_t now_ms = clock_boot_ms();
     int64_t verified_ms = cached_verified_ms(service, &entry, cached.head.slot);
     operation_session_policy(operation, cached.shown, cached_device_type(&cached, operation->arena),
                              &policy);
@@ -185,7 +190,9 @@ static void explain_state(struct explanation *work, struct user_state *state)
     if (session) {
         operation_note_session(operation, session);
         describe(work, session,
-                 shown_complete(operation->arena, session->record.shown, session->id), &policy);
+                 shown_complete(operation->arena, session->record.shown, session->id,
+                                rules_began_s(session)),
+                 &policy);
     }
     (void)revocation_apply(operation, state, &work->token.owner, NULL, &policy);
     explain->verdict = word_of_state(work, state, &policy);
@@ -203,6 +210,7 @@ static struct statement word_of_tenant(const struct operation *operation)
 /* Who knows it is dead is right. Else Redis' word counts; without it memory's, if there is one. */
 static void conclude(struct explanation *work)
 {
+    assert(work->explain->base.tenancy);
     struct explain *explain = work->explain;
     struct operation *operation = &explain->base;
     struct policy policy;
@@ -217,54 +225,22 @@ static void conclude(struct explanation *work)
         explain->verdict = explain->memory;
     } else if (forgotten) {
         operation_policy(operation, &policy);
-        explain->verdict =
-            dead(rules_judge_missing(work->token.session_id, &policy, operation->now_ms));
+        explain->verdict = dead(
+            death_reason(rules_judge_missing(work->token.session_id, &policy, operation->now_ms)));
     }
     end_explanation(work);
 }
 
-static bool is_behind(const struct explanation *work, const struct user_state *state)
+static void state_read_for(struct user_read *read, enum err err, struct user_state *state)
 {
-    return state->version > 0 && state->epoch < work->fence_ms;
-}
-
-static void state_came(struct store_call *call, enum err err, const struct store_reply *reply)
-{
-    struct explanation *work =
-        (struct explanation *)((char *)call - offsetof(struct explanation, call));
-    struct explain *explain = work->explain;
-    struct state_codec codec = operation_codec(&explain->base, &work->token.owner);
-    struct user_state state;
-    if (err == ERR_OK)
-        err = state_read(&codec, reply, explain->base.arena, &state);
-    if (err == ERR_OK && is_behind(work, &state))
-        err = ERR_STORE_BEHIND;
+    struct explanation *work = container_of(read, struct explanation, read);
     if (err == ERR_OK) {
-        explain_state(work, &state);
+        explain_state(work, state);
     } else {
-        explain->redis.says = SAYS_UNAVAILABLE;
-        explain->redis_err = err;
+        work->explain->redis.says = SAYS_UNAVAILABLE;
+        work->explain->redis_err = err;
     }
     conclude(work);
-}
-
-static void ask_redis(struct explanation *work)
-{
-    const struct operation *operation = &work->explain->base;
-    struct session_worker *worker = operation->context->worker;
-    token_user_key(&work->token.owner, 'u', work->key);
-    work->fence_ms = fence_of(worker->service->fence, &work->token.owner, clock_wall_ms());
-    work->arguments[0] = TEXT("HGETALL");
-    work->arguments[1] = (struct text){work->key, USER_KEY_LENGTH};
-    work->call = (struct store_call){
-        .key = work->arguments[1],
-        .arguments = work->arguments,
-        .argument_count = 2,
-        .flags = STORE_REPEATABLE,
-        .deadline_ms = operation->deadline_ms,
-        .done = state_came,
-    };
-    store_send(worker->link, &work->call);
 }
 
 /* --- what it is --- */
@@ -275,7 +251,7 @@ static struct text tag_text(struct arena *arena, const uint8_t *tag, size_t leng
     return (struct text){digits, text_to_base64url(digits, tag, length)};
 }
 
-static void name_token(struct explanation *work)
+static void name_session(struct explanation *work)
 {
     struct explain *explain = work->explain;
     struct operation *operation = &explain->base;
@@ -285,11 +261,9 @@ static void name_token(struct explanation *work)
     explain->tenant_tag = tag_text(operation->arena, token->owner.tenant, TENANT_TAG);
     explain->user_tag = tag_text(operation->arena, token->owner.user, USER_TAG);
     explain->created_s = token_session_created_ms(token->session_id) / 1000;
-    operation->session_id = operation_session_id(operation, token->session_id);
+    operation->facts.session_id = operation_session_id(operation, token->session_id);
     memcpy(work->name.owner, &token->owner, CACHE_OWNER);
     memcpy(work->name.session, token->session_id, CACHE_SESSION);
-    token_hash_secret(operation->context->keyring, work->kind, token->session_id, token->secret,
-                      work->hash);
 }
 
 /* The first three characters tell what it claims to be. */
@@ -304,23 +278,44 @@ static bool open_token(struct explanation *work)
     work->kind = claims(explain->token, "sr_") ? TOKEN_REFRESH : TOKEN_ACCESS;
     bool open = operation_open_token(&explain->base, work->kind, explain->token, explain->tenant,
                                      explain->tenant_bound, ERR_TOKEN_INVALID, &work->token);
-    bool shaped = open || text_equal(explain->base.reason, TEXT(REASON_UNKNOWN));
+    bool shaped = open || token_is_shaped(work->kind, explain->token);
     explain->kind = work->kind == TOKEN_REFRESH ? TEXT("refresh") : TEXT("access");
     if (!shaped)
         explain->kind = TEXT("unknown");
+    if (open)
+        token_hash_secret(explain->base.context->keyring, work->kind, work->token.session_id,
+                          work->token.secret, work->hash);
     return open;
 }
 
-static void ask_with_tenant(struct operation *operation)
+/* There is nothing that could be wrong with a name: of one that nobody bears nothing is known. */
+static bool open_name(struct explanation *work)
 {
-    struct explanation *work = operation->domain;
-    if (operation->err != ERR_OK) {
+    struct explain *explain = work->explain;
+    struct operation *operation = &explain->base;
+    struct token *token = &work->token;
+    work->named = true;
+    work->kind = TOKEN_ACCESS;
+    token_tag_user(operation->context->keyring, explain->tenant, explain->user_id, &token->owner);
+    explain->kind = TEXT("session");
+    operation->facts.tenant = explain->tenant;
+    operation->facts.user_id = explain->user_id;
+    return text_from_hex(token->session_id, SESSION_ID, explain->session_id);
+}
+
+static void ask_with_tenant(struct waiter *waiter)
+{
+    struct explanation *work = container_of(waiter, struct explanation, waiter);
+    struct operation *operation = &work->explain->base;
+    if (operation->out.err != ERR_OK) {
         end_explanation(work);
         return;
     }
     ask_journal(work);
     ask_memory(work);
-    ask_redis(work);
+    work->read = (struct user_read){
+        .done = state_read_for, .operation = operation, .owner = work->token.owner};
+    user_read_begin(&work->read, false);
 }
 
 void session_explain(struct explain *explain)
@@ -328,16 +323,16 @@ void session_explain(struct explain *explain)
     struct operation *operation = &explain->base;
     struct explanation *work = arena_zalloc(operation->arena, sizeof(*work));
     work->explain = explain;
-    if (!open_token(work)) {
-        if (operation->err == ERR_TOKEN_INVALID) {
-            explain->verdict = dead(operation->reason);
-            operation->err = ERR_OK;
-            operation->reason = (struct text){0};
+    if (!(explain->token.data ? open_token(work) : open_name(work))) {
+        if (operation->out.err == ERR_TOKEN_INVALID) {
+            explain->verdict = dead(operation->out.reason);
+            operation->out.err = ERR_OK;
+            operation->out.reason = (struct text){0};
         }
         end_explanation(work);
         return;
     }
-    name_token(work);
-    operation->domain = work;
-    tenant_enter_blindly(operation, work->token.owner.tenant, ask_with_tenant);
+    name_session(work);
+    tenant_enter_blindly(operation, work->token.owner.tenant,
+                         waiter_of(&work->waiter, ask_with_tenant));
 }

@@ -6,13 +6,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "clock.h"
 #include "memory.h"
 
 enum {
     PLACES = 1 << 16,
     NAME_BITS = 22,
-    REMEMBERED_MS = 60 * 1000,
-    CLOCKS_APART_MS = 5 * 1000 /* an epoch further in the future is not believed to be a time */
+    BELIEVED_MS = 5 * CLOCKS_APART_MS /* an epoch further in the future is not taken for a time */
 };
 
 struct fence {
@@ -41,7 +41,7 @@ static uint64_t name_of(const struct user_tag *owner, size_t *place)
 
 bool fence_remembers(int64_t version_ms, int64_t now_ms)
 {
-    return version_ms > now_ms - REMEMBERED_MS && version_ms < now_ms + CLOCKS_APART_MS;
+    return version_ms > now_ms - REMEMBERED_MS && version_ms < now_ms + BELIEVED_MS;
 }
 
 void fence_raise(struct fence *fence, const struct user_tag *owner, int64_t epoch_ms,

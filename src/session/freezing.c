@@ -1,6 +1,8 @@
 /* The order of freezes and lifts: pure, of records and revocations only. */
 #include "freezing.h"
 
+#include "rules.h"
+
 static bool is_decision(const struct revocation *revocation)
 {
     return revocation->kind == REVOKE_FREEZE || revocation->kind == REVOKE_LIFT;
@@ -15,11 +17,19 @@ const struct revocation *freezing_last(const struct revocation *list, size_t cou
     return last;
 }
 
-bool freezing_apply(struct user_record *user, const struct revocation *last)
+/* In favour of freezing. */
+static bool overtakes(const struct user_record *user, const struct revocation *last, int64_t now_ms)
 {
-    if (!last || last->before_ms <= user->decided_ms)
+    return last->kind == REVOKE_FREEZE && !last->settled &&
+           rules_is_ahead(user->decided_ms, now_ms) && !rules_is_ahead(last->before_ms, now_ms);
+}
+
+bool freezing_apply(struct user_record *user, const struct revocation *last, int64_t now_ms)
+{
+    bool newer = last && last->before_ms > user->decided_ms;
+    if (!last || (!newer && !overtakes(user, last, now_ms)))
         return false;
-    user->decided_ms = last->before_ms;
+    user->decided_ms = newer ? last->before_ms : user->decided_ms + 1;
     user->frozen = last->kind == REVOKE_FREEZE;
     user->frozen_until_s = user->frozen ? last->until_s : 0;
     user->frozen_reason = user->frozen ? last->reason : (struct text){0};

@@ -1,12 +1,14 @@
 /* A change of nothing but the count, and what follows from the count. */
 #include "guess.h"
 
+#include <assert.h>
+
 #include "change.h"
 #include "rules.h"
 
 struct guess {
     struct change change;
-    void (*then)(struct operation *operation);
+    struct waiter *waiter;
 };
 
 static enum verdict decide_guess(struct change *change, struct user_state *state, struct edit *edit)
@@ -22,19 +24,17 @@ static enum verdict decide_guess(struct change *change, struct user_state *state
 
 static void finish_guess(struct change *change)
 {
-    const struct guess *work = (const struct guess *)change;
-    work->then(change->operation);
+    waiter_go_on(container_of(change, struct guess, change)->waiter);
 }
 
-void guess_note(struct operation *operation, const struct user_tag *owner,
-                void (*then)(struct operation *operation))
+static const struct change_ops guess_ops = {decide_guess, finish_guess};
+
+void guess_note(struct operation *operation, const struct user_tag *owner, struct waiter *waiter)
 {
+    assert(waiter->then && operation->tenancy);
     struct guess *work = arena_zalloc(operation->arena, sizeof(*work));
-    work->change.operation = operation;
-    work->change.codec = operation_codec(operation, owner);
-    work->change.decide = decide_guess;
-    work->change.finish = finish_guess;
-    work->then = then;
+    change_init(&work->change, &guess_ops, operation, owner);
+    work->waiter = waiter;
     change_begin(&work->change);
 }
 
@@ -45,6 +45,6 @@ bool guess_refuses(struct operation *operation, const struct guesses *guesses,
     if (policy->verify_method != VERIFY_OTP || left_s == 0)
         return false;
     operation_refuse(operation, ERR_TOO_MANY_GUESSES, (struct text){0});
-    operation->retry_after_s = left_s;
+    operation->out.retry_after_s = left_s;
     return true;
 }

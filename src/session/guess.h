@@ -3,11 +3,11 @@
 
 #include "guesses.h"
 #include "operation.h"
+#include "waiter.h"
 
-/* Counts one, then calls `then`; operation->err tells whether it could be written. The operation's
+/* Counts one, then goes on; operation->out.err tells whether it could be written. The operation's
  * tenant must have been entered. */
-void guess_note(struct operation *operation, const struct user_tag *owner,
-                void (*then)(struct operation *operation));
+void guess_note(struct operation *operation, const struct user_tag *owner, struct waiter *waiter);
 
 /* Neither new codes nor answers to old ones while somebody guesses: true if the operation is
  * refused, for as long as that. */

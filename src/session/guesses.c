@@ -4,6 +4,8 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "record.h"
+
 void guesses_read(struct text text, struct guesses *ret)
 {
     struct guesses found;
@@ -14,7 +16,7 @@ void guesses_read(struct text text, struct guesses *ret)
     size_t length = (size_t)(blank - text.data);
     struct text since = {blank + 1, text.length - length - 1};
     if (text_to_int((struct text){text.data, length}, 1, INT32_MAX, &found.count) &&
-        text_to_int(since, 0, INT64_MAX - GUESSES_SECONDS, &found.since_s))
+        text_to_int(since, 0, STORED_S_MAX, &found.since_s))
         *ret = found;
 }
 
@@ -23,9 +25,11 @@ struct text guesses_write(const struct guesses *guesses, struct arena *arena)
     return arena_format(arena, "%" PRId64 " %" PRId64, guesses->count, guesses->since_s);
 }
 
+/* One that begins later than an hour from now was not written by a clock. */
 static bool is_hour_over(const struct guesses *guesses, int64_t now_s)
 {
-    return now_s >= guesses->since_s + GUESSES_SECONDS;
+    return now_s >= guesses->since_s + GUESSES_SECONDS ||
+           guesses->since_s > now_s + GUESSES_SECONDS;
 }
 
 void guesses_note(struct guesses *guesses, int64_t now_s)

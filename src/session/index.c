@@ -5,12 +5,15 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "clock.h"
 #include "rules.h"
 
-void index_key(const uint8_t tenant[TENANT_TAG], unsigned bucket, char ret[INDEX_KEY_LENGTH])
+void index_key(enum index_kind kind, const uint8_t tenant[TENANT_TAG], unsigned bucket,
+               char ret[INDEX_KEY_LENGTH])
 {
     static const char digits[INDEX_BUCKETS] = "0123456789abcdefg";
     char *end = mempcpy(ret, "sd:i:{", 6);
+    ret[3] = (char)kind;
     end += text_to_base64url(end, tenant, TENANT_TAG);
     *end++ = '.';
     *end++ = digits[bucket];
@@ -45,23 +48,23 @@ bool index_read_score(const struct store_reply *reply, int64_t *ret)
 {
     char digits[32], *end;
     struct text text = store_reply_text(reply);
-    if (store_reply_int(reply, ret))
-        return *ret >= 0;
+    if (store_reply_int(reply, 0, INDEX_SCORE_MAX, ret))
+        return true;
     if (text.length == 0 || text.length >= sizeof(digits))
         return false;
     memcpy(digits, text.data, text.length);
     digits[text.length] = '\0';
     double score = strtod(digits, &end);
-    if (end != digits + text.length || !(score >= 0 && score < (double)(INT64_C(1) << 53)))
+    if (end != digits + text.length || !(score >= 0 && score <= (double)INDEX_SCORE_MAX))
         return false;
     *ret = (int64_t)score;
     return true;
 }
 
-int64_t index_moment(const struct session *session, const struct policy *policy)
+int64_t index_moment(const struct session *session, const struct policy *policy, int64_t now_s)
 {
-    return session->record.remember ? rules_lifetimes(session, policy).session_s
-                                    : session->last_seen_s;
+    return session->record.remember ? rules_lifetimes(session, policy, now_s).session_s
+                                    : rules_used_s(session, policy, now_s + CLOCKS_APART_MS / 1000);
 }
 
 int64_t index_moment_of_state(const struct user_state *state, const struct policy *policy,
@@ -70,12 +73,17 @@ int64_t index_moment_of_state(const struct user_state *state, const struct polic
     int64_t latest_s = 0;
     for (size_t i = 0; i < state->session_count; i++) {
         const struct session *session = &state->sessions[i];
-        int64_t moment_s = index_moment(session, policy);
+        int64_t moment_s = index_moment(session, policy, now_ms / 1000);
         if (moment_s > latest_s && token_session_created_ms(session->id) >= cutoff_ms &&
-            !rules_revoked(&state->user, session, now_ms).data)
+            !rules_revoked(&state->user, session, now_ms))
             latest_s = moment_s;
     }
     return latest_s;
+}
+
+int64_t index_oldest(int64_t now_s, int64_t idle_timeout)
+{
+    return now_s - idle_timeout - rules_unwritten_s(idle_timeout) - INDEX_STEP;
 }
 
 bool index_is_due(int64_t seen_s, int64_t now_s)
@@ -89,11 +97,12 @@ struct index_window index_window(const struct operation *operation)
     int64_t now_s = operation->now_ms / 1000;
     int64_t shortest_s, longest_s;
     policy_idle_range(operation->conf, tenant->policy, &shortest_s, &longest_s);
-    int64_t low_s = now_s - longest_s - INDEX_STEP;
-    int64_t sure_s = now_s - shortest_s + 1;
-    /* Who logged in after the cutoff has been written since. */
+    int64_t low_s = index_oldest(now_s, longest_s);
+    int64_t sure_s = now_s - shortest_s;
+    /* Who logged in after the cutoff has been written since; but nobody knows when one was set that
+     * lies ahead. */
     int64_t cutoff_s = tenant->not_before_ms / 1000;
-    if (low_s < cutoff_s)
+    if (low_s < cutoff_s && !rules_is_ahead(tenant->not_before_ms, operation->now_ms))
         low_s = cutoff_s;
     if (sure_s < low_s)
         sure_s = low_s;

@@ -9,8 +9,9 @@
  *
  * The member is the user's tag, the score the *moment* until which the index vouches for the user
  * (index_moment()), in seconds, with 20 bits of the tag behind it, so that scores are as good as
- * unique and a list can go on behind the last one it gave. A moment is the last use, which the
- * policy's idle timeout is added to when the index is read: so a changed policy changes no index.
+ * unique and a list can go on behind the last one it gave. A moment is the last use that counts.
+ * The policy's idle timeout and the interval within which uses are not written (rules.h) are added
+ * when the index is read: so a changed policy changes no index.
  * It is written at login, at refresh, and at the first use in each INDEX_STEP: by so much it may be
  * late.
  *
@@ -28,10 +29,23 @@ enum {
     INDEX_STEP = 300, /* seconds */
     INDEX_TIE_BITS = 20
 };
+/* Redis keeps scores as doubles, which are exact up to here. */
+#define INDEX_SCORE_MAX ((INT64_C(1) << 53) - 1)
 
+/* What a set holds. All but the users is written only for tenants with a quota (quota.h), and lies
+ * in buckets 1 and more. */
+enum index_kind {
+    INDEX_USERS = 'i',
+    INDEX_SESSIONS = 'n', /* the user's tag and the session's id; scores as for users */
+    INDEX_PENDING = 'v',  /* logins that wait for a second verification: the user's tag and the
+                             challenge's id; score: its end in seconds */
+    INDEX_FROZEN = 'f'    /* users who were frozen; score: the second in which that ends, or ended.
+                             Redis remembers them for FREEZING_REMEMBERED_S more */
+};
 /* "sd:i:{" tag in 8 base64url digits "." bucket "}" */
 #define INDEX_KEY_LENGTH 17
-void index_key(const uint8_t tenant[TENANT_TAG], unsigned bucket, char ret[INDEX_KEY_LENGTH]);
+void index_key(enum index_kind kind, const uint8_t tenant[TENANT_TAG], unsigned bucket,
+               char ret[INDEX_KEY_LENGTH]);
 /* The bucket of a user of a large tenant, 1 or more. */
 unsigned index_bucket(const uint8_t user[USER_TAG]);
 /* Scores are whole numbers below 2^53, which a double holds exactly. */
@@ -42,12 +56,15 @@ int64_t index_moment_of_score(int64_t score);
 /* A score as Redis answers with it; false for what is none. */
 bool index_read_score(const struct store_reply *reply, int64_t *ret);
 
-/* The moment for a session: its last use; with `remember`, which knows no idleness, its end. */
-int64_t index_moment(const struct session *session, const struct policy *policy);
+/* The moment for a session: its last use that counts (rules_used_s()); with `remember`, which knows
+ * no idleness, its end. */
+int64_t index_moment(const struct session *session, const struct policy *policy, int64_t now_s);
 /* The latest of a state's sessions that were not ended, nor begun before the tenant's cutoff; 0 if
  * there is none. */
 int64_t index_moment_of_state(const struct user_state *state, const struct policy *policy,
                               int64_t cutoff_ms, int64_t now_ms);
+/* The least moment at now_s of a user who may not have been idle for longer than idle_timeout. */
+int64_t index_oldest(int64_t now_s, int64_t idle_timeout);
 /* True if a use at now_s is to be written, the last one known being at seen_s. */
 bool index_is_due(int64_t seen_s, int64_t now_s);
 
@@ -58,10 +75,22 @@ struct index_window {
 };
 struct index_window index_window(const struct operation *operation);
 
-/* Notes the session's moment. */
+/* Notes the session's moment: the user's, and, with quota.sessions, its own. */
 void index_note(struct operation *operation, const struct user_tag *owner,
                 const struct session *session);
-/* The same for the latest of a state that was read, in case the index had lost it. */
+/* Takes the sessions that the operation has ended out of what quota.sessions counts, if the tenant
+ * has one. */
+void index_note_ended(struct operation *operation);
+/* With quota.sessions: a login waits for a second verification until end_s; it does not any more.
+ */
+void index_note_pending(struct operation *operation, const struct user_tag *owner,
+                        const uint8_t challenge[SESSION_ID], int64_t end_s);
+void index_forget_pending(struct operation *operation, const struct user_tag *owner,
+                          const uint8_t challenge[SESSION_ID]);
+/* With quota.users: the user is frozen until then (0: for good), or was until now. */
+void index_note_frozen(struct operation *operation, const struct user_tag *owner, int64_t until_s);
+/* The same as index_note() for the latest of a state that was read, in case the index had lost it.
+ */
 void index_note_state(struct operation *operation, const struct user_tag *owner,
                       const struct user_state *state);
 /* Brings the user's place in line with the state, as it is read anew: taken out first, then put in

@@ -6,8 +6,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "binding.h"
 #include "clock.h"
+#include "container_of.h"
+#include "key_watch.h"
 #include "lookup.h"
 #include "metrics.h"
 #include "replay.h"
@@ -26,7 +27,6 @@ struct reading {
     struct reading *next;
     struct user_tag owner;
     uint8_t session[SESSION_ID];
-    uint32_t ticket; /* as it was when the read began */
     unsigned reads;
 };
 
@@ -38,6 +38,7 @@ struct keeper {
     uv_prepare_t flush;
     struct session_context context;
     struct replay *replay;
+    struct key_watch *key_watch;
 
     pthread_mutex_t lock; /* of what other threads leave here */
     struct reading *queue, **queue_end;
@@ -50,6 +51,7 @@ struct keeper {
     /* The thread's own. */
     struct reading *waiting, **waiting_end;
     size_t under_way;
+    bool rekeyed;
 };
 
 /* --- from other threads --- */
@@ -136,15 +138,6 @@ void keeper_rekey(struct keeper *keeper, struct keyring *keyring)
 
 /* --- reading anew --- */
 
-/* The user was forgotten again meanwhile, so that what was read is not stored: a change made here
- * is told twice, by the change itself and by Redis. */
-static bool is_overtaken(const struct reading *reading)
-{
-    const struct cache *cache = reading->keeper->service->cache;
-    return reading->reads < READS_MOST &&
-           cache_ticket(cache, owner_bytes(&reading->owner)) != reading->ticket;
-}
-
 static void wait_again(struct reading *reading)
 {
     struct keeper *keeper = reading->keeper;
@@ -158,17 +151,20 @@ static void forget_reading(struct reading *reading)
     struct keeper *keeper = reading->keeper;
     free(reading);
     pthread_mutex_lock(&keeper->lock);
+    assert(keeper->queued > 0);
     keeper->queued--;
     pthread_mutex_unlock(&keeper->lock);
 }
 
 static void reading_done(struct lookup_waiter *waiter, const struct found *found)
 {
-    struct reading *reading = (struct reading *)waiter;
+    struct reading *reading = container_of(waiter, struct reading, waiter);
     struct keeper *keeper = reading->keeper;
     keyring_unref(&reading->keyring);
+    assert(keeper->under_way > 0);
     keeper->under_way--;
-    if (found->err == ERR_OK && is_overtaken(reading))
+    /* A change made here is told twice, by the change itself and by Redis. */
+    if (found->err == ERR_OK && found->overtaken && reading->reads < READS_MOST)
         wait_again(reading);
     else
         forget_reading(reading); /* the lookup has stored it */
@@ -177,31 +173,17 @@ static void reading_done(struct lookup_waiter *waiter, const struct found *found
 }
 
 /* By what is known of the tenant, true or not: who validates asks again if it is not. */
-static void take_policy(const struct keeper *keeper, const struct conf *conf,
-                        const struct user_tag *owner, struct lookup_request *request)
-{
-    struct tenant_row row;
-    struct policy policy;
-    bool known = tenants_find(keeper->context.worker->tenants, owner->tenant, &row);
-    policy_of_tenant(conf, known ? row.tenant->policy : NULL, &policy);
-    request->bound = binding_counts(&policy);
-    request->cache_quota = lookup_quota(&policy);
-}
-
 static void read_one(struct keeper *keeper, struct reading *reading)
 {
+    assert(!reading->keyring);
     struct conf *conf = conf_current();
+    struct policy policy;
     reading->keyring = keyring_ref(keeper->context.keyring);
-    reading->ticket = cache_ticket(keeper->service->cache, owner_bytes(&reading->owner));
     reading->reads++;
-    struct lookup_request request = {
-        .owner = &reading->owner,
-        .session_id = reading->session,
-        .keyring = reading->keyring,
-        .encrypt = conf->keys_encryption != ENCRYPTION_NONE,
-        .deadline_ms = clock_monotonic_ms() + conf->redis_timeout,
-    };
-    take_policy(keeper, conf, &reading->owner, &request);
+    session_known_policy(keeper->context.worker, conf, reading->owner.tenant, &policy);
+    const struct lookup_request request =
+        lookup_request_of(&reading->owner, reading->session, reading->keyring, conf, &policy,
+                          clock_monotonic_ms() + conf->redis_timeout);
     conf_unref(&conf);
     reading->waiter.done = reading_done;
     keeper->under_way++;
@@ -231,6 +213,7 @@ static void on_flush(uv_prepare_t *flush)
 static void close_thread(struct keeper *keeper)
 {
     replay_stop(keeper->replay);
+    key_watch_stop(keeper->key_watch);
     session_worker_close(&keeper->context.worker);
     discard(keeper->waiting);
     keeper->waiting = NULL;
@@ -255,6 +238,7 @@ static void take_keyring(struct keeper *keeper)
     keyring_unref(&keeper->context.keyring);
     keeper->context.keyring = keeper->new_keyring;
     keeper->new_keyring = NULL;
+    keeper->rekeyed = true;
 }
 
 static void take_doubts(struct keeper *keeper, bool owner_changed)
@@ -278,10 +262,14 @@ static void on_wake(uv_async_t *wake)
         take_doubts(keeper, false);
     }
     pthread_mutex_unlock(&keeper->lock);
-    if (stopping)
+    if (stopping) {
         close_thread(keeper);
-    else
-        read_waiting(keeper);
+        return;
+    }
+    if (keeper->rekeyed)
+        key_watch_rekeyed(keeper->key_watch);
+    keeper->rekeyed = false;
+    read_waiting(keeper);
 }
 
 static void run(void *user)
@@ -294,13 +282,15 @@ static void run(void *user)
     metrics_attach();
     keeper->context.worker = session_worker_open(keeper->service, &keeper->loop);
     keeper->replay = replay_create(&keeper->context, &keeper->loop);
+    keeper->key_watch = key_watch_create(&keeper->context, &keeper->loop);
     uv_prepare_start(&keeper->flush, on_flush);
     uv_run(&keeper->loop, UV_RUN_DEFAULT);
 }
 
-struct keeper *keeper_start(struct session_service *service, struct keyring *keyring)
+void keeper_start(struct session_service *service, struct keyring *keyring)
 {
     struct keeper *keeper = xcalloc(1, sizeof(*keeper));
+    service->keeper = keeper; /* before the thread, whose own writes forget users */
     keeper->service = service;
     keeper->context.keyring = keyring_ref(keyring);
     keeper->queue_end = &keeper->queue;
@@ -313,25 +303,23 @@ struct keeper *keeper_start(struct session_service *service, struct keyring *key
     int failure = uv_thread_create(&keeper->thread, run, keeper);
     assert(failure == 0);
     (void)failure;
-    return keeper;
 }
 
-void keeper_stop(struct keeper **keeper)
+void keeper_stop(struct session_service *service)
 {
-    struct keeper *gone = *keeper;
-    *keeper = NULL;
-    if (!gone)
-        return;
+    struct keeper *gone = service->keeper;
     pthread_mutex_lock(&gone->lock);
     gone->stopping = true;
     pthread_mutex_unlock(&gone->lock);
     uv_async_send(&gone->wake);
     uv_thread_join(&gone->thread);
+    service->keeper = NULL;
     int busy = uv_loop_close(&gone->loop);
     assert(busy == 0);
     (void)busy;
     discard(gone->queue);
     replay_destroy(&gone->replay);
+    key_watch_destroy(&gone->key_watch);
     keyring_unref(&gone->context.keyring);
     keyring_unref(&gone->new_keyring);
     pthread_mutex_destroy(&gone->lock);

@@ -9,9 +9,10 @@
 
 struct keeper;
 
-struct keeper *keeper_start(struct session_service *service, struct keyring *keyring);
+/* Sets service->keeper, which is there until its thread has ended. */
+void keeper_start(struct session_service *service, struct keyring *keyring);
 void keeper_rekey(struct keeper *keeper, struct keyring *keyring);
-void keeper_stop(struct keeper **keeper);
+void keeper_stop(struct session_service *service);
 
 /* Something that can end tokens of the user has changed: forgets what the cache has and asks for it
  * to be read anew. Any thread; does not wait. */

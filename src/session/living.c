@@ -1,6 +1,7 @@
 /* What lists show of a user. */
 #include "living.h"
 
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -10,17 +11,10 @@
 #include "rules.h"
 #include "shown.h"
 
-bool living_is_behind(const struct user_state *state, int64_t fence_ms)
-{
-    if (state->version == 0 || state->epoch >= fence_ms)
-        return false;
-    metrics_add(METRIC_STORE_BEHIND, 1);
-    return true;
-}
-
 void living_prepare(struct operation *operation, const struct user_tag *owner,
                     struct user_state *state)
 {
+    assert(operation->tenancy);
     struct policy policy;
     operation_policy(operation, &policy);
     operation_apply_policies(operation, state);
@@ -56,9 +50,9 @@ static struct listed_session list_session(struct operation *operation,
         .ip = session->record.ip,
         .location = location_of(operation, session->record.ip),
         .user_agent = session->record.user_agent,
-        .created_s = token_session_created_ms(session->id) / 1000,
+        .created_s = rules_began_s(session),
         .last_seen_s = session->last_seen_s,
-        .expires_s = rules_lifetimes(session, policy).idle_s,
+        .expires_s = rules_lifetimes(session, policy, operation->now_ms / 1000).idle_s,
     };
 }
 
@@ -71,11 +65,72 @@ size_t living_list(struct operation *operation, const struct user_state *state,
     *ret = arena_alloc(operation->arena, (state->session_count + 1) * sizeof(**ret));
     for (size_t i = 0; i < state->session_count; i++) {
         const struct session *session = &state->sessions[i];
-        if (rules_dead(&state->user, session, &policy, operation->now_ms).data)
+        if (rules_dead(&state->user, session, &policy, operation->now_ms))
             continue;
         (*ret)[count] = list_session(operation, session, &policy);
         (*ret)[count++].current = session == current;
     }
     qsort(*ret, count, sizeof(**ret), newest_first);
+    return count;
+}
+
+static struct ended_session list_grave(struct operation *operation, const struct grave *grave)
+{
+    const struct tombstone *tombstone = &grave->tombstone;
+    int64_t created_s = token_session_created_ms(grave->id) / 1000;
+    bool ahead = created_s > tombstone->ended_s; /* an order, not a time (rules.h) */
+    return (struct ended_session){
+        .session_id = operation_session_id(operation, grave->id),
+        .reason = tombstone->reason,
+        .actor = tombstone->actor,
+        .created_s = ahead ? tombstone->ended_s : created_s,
+        .ended_s = tombstone->ended_s,
+    };
+}
+
+static int64_t over_since_s(const struct user_state *state, const struct session *session,
+                            enum death death, const struct policy *policy, int64_t now_s)
+{
+    struct lifetimes lifetimes = rules_lifetimes(session, policy, now_s);
+    if (death == DEATH_IDLE)
+        return lifetimes.idle_s;
+    if (death == DEATH_EXPIRED)
+        return lifetimes.session_s;
+    int64_t cutoff_s = state->user.not_before_ms / 1000;
+    return cutoff_s < now_s ? cutoff_s : now_s;
+}
+
+static int last_to_end_first(const void *a, const void *b)
+{
+    const struct ended_session *first = a, *second = b;
+    if (first->ended_s != second->ended_s)
+        return first->ended_s < second->ended_s ? 1 : -1;
+    return memcmp(second->session_id.data, first->session_id.data, 2 * SESSION_ID);
+}
+
+size_t living_ended(struct operation *operation, const struct user_state *state,
+                    struct ended_session **ret)
+{
+    struct policy policy;
+    size_t count = 0;
+    operation_policy(operation, &policy);
+    *ret = arena_alloc(operation->arena,
+                       (state->session_count + state->grave_count + 1) * sizeof(**ret));
+    for (size_t i = 0; i < state->grave_count; i++)
+        (*ret)[count++] = list_grave(operation, &state->graves[i]);
+    for (size_t i = 0; i < state->session_count; i++) {
+        const struct session *session = &state->sessions[i];
+        enum death death = rules_dead(&state->user, session, &policy, operation->now_ms);
+        if (death == DEATH_NONE)
+            continue;
+        (*ret)[count++] = (struct ended_session){
+            .session_id = operation_session_id(operation, session->id),
+            .reason = death_reason(death),
+            .created_s = rules_began_s(session),
+            .ended_s = over_since_s(state, session, death, &policy, operation->now_ms / 1000),
+            .device_json = shown_device(session->record.shown),
+        };
+    }
+    qsort(*ret, count, sizeof(**ret), last_to_end_first);
     return count;
 }

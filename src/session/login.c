@@ -1,4 +1,5 @@
 /* Login: a new session in place of those that the policy gives up for it. */
+#include <assert.h>
 #include <string.h>
 
 #include "binding.h"
@@ -9,7 +10,9 @@
 #include "metrics.h"
 #include "novelty.h"
 #include "operation.h"
+#include "quota.h"
 #include "revocation.h"
+#include "rotation.h"
 #include "rules.h"
 #include "shown.h"
 #include "tenant.h"
@@ -17,10 +20,14 @@
 struct login_change {
     struct change change;
     struct login *login;
+    struct waiter waiter;
     struct text shown;
     struct policy policy; /* for a session with these roles on this device */
     struct token access, refresh;
     struct session fresh;
+    uint8_t challenge[SESSION_ID]; /* that the login waits for */
+    bool admitted;                 /* by the tenant's quota */
+    struct revocation *revoked;    /* those that it replaces, as many as login->replaced */
 };
 
 /* Sessions from before are dead. */
@@ -43,7 +50,8 @@ static void make_tokens(struct login_change *work, const struct user_state *stat
         token_session_created_ms(made) >= least_ms)
         return;
     struct token token = {.key_id = keyring_newest(keyring), .owner = work->change.codec.owner};
-    token_new_session_id(rules_creation_ms(least_ms, work->login->base.now_ms), token.session_id);
+    token_new_session_id(rules_creation_ms(state, least_ms, work->login->base.now_ms),
+                         token.session_id);
     work->access = token;
     work->refresh = token;
     crypto_random(work->access.secret, SECRET_LENGTH);
@@ -61,17 +69,25 @@ static void bind_session(const struct login_change *work, struct record *record)
 
 static void make_session(struct login_change *work)
 {
+    assert(work->access.key_id != 0);
     const struct login *login = work->login;
     const struct keyring *keyring = login->base.context->keyring;
     struct session *fresh = &work->fresh;
     struct record *record = &fresh->record;
+    int64_t now_ms = login->base.now_ms;
     int64_t created_ms = token_session_created_ms(work->access.session_id);
-    *fresh = (struct session){.last_seen_s = created_ms / 1000};
+    /* Within what clocks may be apart, a login behind a cutoff of just now takes the cutoff's time.
+     */
+    bool ahead = rules_is_ahead(created_ms, now_ms);
+    int64_t begun_ms = ahead ? now_ms : created_ms;
+    *fresh = (struct session){.last_seen_s = begun_ms / 1000};
     memcpy(fresh->id, work->access.session_id, SESSION_ID);
     record->remember = login->remember;
     record->second_factor = login->second_factor;
-    record->issued_ms = created_ms;
-    record->absolute_s = created_ms / 1000 + work->policy.absolute_timeout;
+    record->issued_ms = begun_ms;
+    record->absolute_s = begun_ms / 1000 + work->policy.absolute_timeout;
+    if (ahead)
+        record->began_s = rules_began_after_s(login->base.tenancy->ended_s, now_ms);
     token_hash_secret(keyring, TOKEN_ACCESS, fresh->id, work->access.secret, record->access_hash);
     token_hash_secret(keyring, TOKEN_REFRESH, fresh->id, work->refresh.secret,
                       record->refresh_hash);
@@ -84,6 +100,13 @@ static void make_session(struct login_change *work)
     fresh->policy = &work->policy;
 }
 
+static void revoke_replaced(const struct login_change *work, struct edit *edit)
+{
+    assert(work->login->replaced_count == 0 || work->revoked);
+    for (size_t i = 0; i < work->login->replaced_count; i++)
+        edit_revoke(edit, work->revoked[i]);
+}
+
 static void bury_replaced(struct login_change *work, struct user_state *state, struct edit *edit,
                           const struct policy *policy)
 {
@@ -92,17 +115,16 @@ static void bury_replaced(struct login_change *work, struct user_state *state, s
     login->replaced = arena_alloc(arena, (state->session_count + 1) * sizeof(*login->replaced));
     login->replaced_count = 0;
     struct text *ended = arena_alloc(arena, (state->session_count + 1) * sizeof(*ended));
-    work->change.revocations =
-        arena_alloc(arena, (state->session_count + 1) * sizeof(*work->change.revocations));
+    work->revoked = arena_alloc(arena, (state->session_count + 1) * sizeof(*work->revoked));
     for (size_t i = 0; i < state->session_count; i++) {
         struct session *session = &state->sessions[i];
         if (!session->ended)
             continue;
         rules_bury(edit, session, TEXT(REASON_REPLACED), login->base.actor, policy,
                    login->base.now_ms);
-        work->change.revocations[login->replaced_count] = revocation_of_session(
+        work->revoked[login->replaced_count] = revocation_of_session(
             &login->base, &work->change.codec.owner, session->id, TEXT(REASON_REPLACED),
-            rules_lifetimes(session, policy).session_s);
+            rules_lifetimes(session, policy, login->base.now_ms / 1000).session_s);
         ended[login->replaced_count] = operation_session_id(&login->base, session->id);
         login->replaced[login->replaced_count] = (struct replaced_session){
             .session_id = ended[login->replaced_count],
@@ -111,9 +133,9 @@ static void bury_replaced(struct login_change *work, struct user_state *state, s
         };
         login->replaced_count++;
     }
-    login->base.ended = ended;
-    login->base.ended_count = login->replaced_count;
-    work->change.revocation_count = login->replaced_count;
+    login->base.out.ended = ended;
+    login->base.out.ended_count = login->replaced_count;
+    revoke_replaced(work, edit);
 }
 
 /* For the caller who is told device_limit: what is logged in now. */
@@ -126,7 +148,7 @@ static void list_holders(struct login *login, const struct user_state *state,
     login->limit = policy->max_devices;
     for (size_t i = 0; i < state->session_count; i++) {
         const struct session *session = &state->sessions[i];
-        if (rules_dead(&state->user, session, policy, login->base.now_ms).data)
+        if (rules_dead(&state->user, session, policy, login->base.now_ms))
             continue;
         login->replaced[login->replaced_count++] = (struct replaced_session){
             .session_id = operation_session_id(&login->base, session->id),
@@ -135,23 +157,35 @@ static void list_holders(struct login *login, const struct user_state *state,
     }
 }
 
-static bool is_own_work(const struct login_change *work, const struct user_state *state)
+/* A login in place of a session of the same user adds nothing, nor does one whose second
+ * verification has had its place; but every one that begins to wait for it takes a place. */
+static bool fits_quota(struct login_change *work, const struct user_state *state, bool waits)
 {
-    const struct session *found = state_find(state, work->access.session_id);
-    return work->change.resolving && found &&
-           crypto_equal(found->record.access_hash, work->fresh.record.access_hash, SECRET_HASH);
+    struct operation *operation = &work->login->base;
+    bool first = true, grows = true;
+    for (size_t i = 0; i < state->session_count; i++) {
+        const struct session *session = &state->sessions[i];
+        grows &= !session->ended;
+        first &= rules_dead(&state->user, session, &work->policy, operation->now_ms) != DEATH_NONE;
+    }
+    struct quota_wish wish = {.user = first,
+                              .session = waits || (grows && work->login->verified_ms == 0)};
+    work->admitted = work->admitted ||
+                     quota_admits(operation, work->change.codec.owner.tenant, &work->policy, wish);
+    return work->admitted;
 }
 
 static enum verdict decide_login(struct change *change, struct user_state *state, struct edit *edit)
 {
-    struct login_change *work = (struct login_change *)change;
+    struct login_change *work = container_of(change, struct login_change, change);
     struct login *login = work->login;
     struct operation *operation = &login->base;
     const struct policy *policy = &work->policy;
-    if (is_own_work(work, state)) {
+    if (state_find(state, work->access.session_id) &&
+        change_wrote(change, work->access.session_id)) {
         edit->raises_epoch = login->replaced_count > 0;
-        operation->durability = DURABILITY_ACCEPTED;
-        change->revocation_count = login->replaced_count;
+        operation->out.durability = DURABILITY_ACCEPTED;
+        revoke_replaced(work, edit);
         return CHANGE_RESOLVED;
     }
     if (rules_frozen(&state->user, operation->now_ms / 1000)) {
@@ -165,7 +199,9 @@ static enum verdict decide_login(struct change *change, struct user_state *state
         operation_refuse(operation, err, (struct text){0});
         return CHANGE_DONE;
     }
-    if (novelty_stops(login, state, policy, cutoff_ms(work, state)))
+    bool stops = novelty_stops(login, state, policy, cutoff_ms(work, state));
+    bool waits = operation->out.err == ERR_VERIFICATION_REQUIRED;
+    if ((stops && !waits) || !fits_quota(work, state, waits) || waits)
         return CHANGE_DONE;
     make_tokens(work, state);
     make_session(work);
@@ -178,33 +214,40 @@ static enum verdict decide_login(struct change *change, struct user_state *state
 
 static void answer(struct login_change *work)
 {
+    assert(work->access.key_id != 0 && work->refresh.key_id != 0);
     struct login *login = work->login;
     struct operation *operation = &login->base;
-    struct lifetimes lifetimes = rules_lifetimes(&work->fresh, &work->policy);
     struct issued_pair *pair = &login->pair;
     token_print(operation->context->keyring, TOKEN_ACCESS, &work->access, pair->access_token);
     token_print(operation->context->keyring, TOKEN_REFRESH, &work->refresh, pair->refresh_token);
-    pair->access_expires_s = lifetimes.access_s;
-    pair->refresh_expires_s = lifetimes.session_s;
+    rotation_note_times(&work->fresh, &work->policy, operation->now_ms, pair);
     pair->device_json = shown_device(work->fresh.record.shown);
     pair->remember = login->remember;
-    operation->session_id = operation_session_id(operation, work->fresh.id);
+    operation->facts.session_id = operation_session_id(operation, work->fresh.id);
     index_note(operation, &work->change.codec.owner, &work->fresh);
+    if (login->verified_ms > 0)
+        index_forget_pending(operation, &work->change.codec.owner, login->verified_id);
     metrics_add(METRIC_LOGINS, 1);
     metrics_add(METRIC_SESSIONS_ENDED, login->replaced_count);
 }
 
 /* The challenge was offered, or could not be. */
-static void challenged(struct operation *operation)
+static void challenged(struct waiter *waiter)
 {
-    if (operation->err == ERR_OK)
-        operation->err = ERR_VERIFICATION_REQUIRED;
+    const struct login_change *work = container_of(waiter, struct login_change, waiter);
+    struct operation *operation = &work->login->base;
+    if (operation->out.err == ERR_OK) {
+        index_note_pending(operation, &work->change.codec.owner, work->challenge,
+                           operation->out.challenge->expires_s);
+        operation->out.err = ERR_VERIFICATION_REQUIRED;
+    }
     operation_done(operation);
 }
 
 /* The login as it was asked waits in the challenge; nothing of it happens before. */
-static void ask_for_verification(const struct login_change *work)
+static void ask_for_verification(struct login_change *work)
 {
+    assert(work->login->base.out.err == ERR_VERIFICATION_REQUIRED);
     struct operation *operation = &work->login->base;
     struct challenge challenge = {
         .kind = CHALLENGE_LOGIN,
@@ -212,36 +255,44 @@ static void ask_for_verification(const struct login_change *work)
         .issued_ms = operation->now_ms,
     };
     struct buffer body = {0};
-    uint8_t id[SESSION_ID];
     login_request_write(work->login, &body);
     challenge.body = buffer_text(&body);
-    token_new_session_id(operation->now_ms, id);
+    token_new_session_id(operation->now_ms, work->challenge);
     crypto_random(challenge.secret, SECRET_LENGTH);
-    operation->err = ERR_OK;
-    challenge_offer(operation, &work->change.codec.owner, id, &challenge, challenged);
+    operation->out.err = ERR_OK;
+    challenge_offer(operation, &work->change.codec.owner, work->challenge, &challenge,
+                    waiter_of(&work->waiter, challenged));
     crypto_wipe(challenge.secret, SECRET_LENGTH);
     buffer_free(&body);
 }
 
 static void finish_login(struct change *change)
 {
-    struct login_change *work = (struct login_change *)change;
+    struct login_change *work = container_of(change, struct login_change, change);
     struct operation *operation = change->operation;
-    if (operation->err == ERR_OK)
+    if (operation->out.err == ERR_OK)
         answer(work);
     crypto_wipe(work->access.secret, SECRET_LENGTH);
     crypto_wipe(work->refresh.secret, SECRET_LENGTH);
-    if (operation->err == ERR_VERIFICATION_REQUIRED)
+    if (operation->out.err == ERR_VERIFICATION_REQUIRED)
         ask_for_verification(work);
     else
         operation_done(operation);
 }
 
-static void login_with_tenant(struct operation *operation)
+static const struct change_ops login_ops = {decide_login, finish_login};
+
+static void login_counted(struct waiter *waiter)
 {
-    struct login_change *work = operation->domain;
+    change_begin(&container_of(waiter, struct login_change, waiter)->change);
+}
+
+static void login_with_tenant(struct waiter *waiter)
+{
+    struct login_change *work = container_of(waiter, struct login_change, waiter);
+    struct operation *operation = &work->login->base;
     struct login *login = work->login;
-    if (operation->err != ERR_OK) {
+    if (operation->out.err != ERR_OK) {
         finish_login(&work->change);
         return;
     }
@@ -250,7 +301,14 @@ static void login_with_tenant(struct operation *operation)
     work->shown = arena_copy(operation->arena, buffer_text(&shown));
     buffer_free(&shown);
     operation_session_policy(operation, work->shown, login->device.type, &work->policy);
-    change_begin(&work->change);
+    if (!shown_fits(operation->arena, work->shown, work->policy.limit_session_bytes,
+                    &operation->out.detail)) {
+        operation_refuse(operation, ERR_BODY_INVALID, (struct text){0});
+        finish_login(&work->change);
+        return;
+    }
+    quota_enter(operation, work->change.codec.owner.tenant, &work->policy,
+                waiter_of(&work->waiter, login_counted));
 }
 
 void session_login(struct login *login)
@@ -259,15 +317,11 @@ void session_login(struct login *login)
     struct login_change *work = arena_zalloc(operation->arena, sizeof(*work));
     struct user_tag owner;
     token_tag_user(operation->context->keyring, login->tenant, login->user_id, &owner);
-    operation->tenant = login->tenant;
-    operation->user_id = login->user_id;
-    operation->device_id = login->device.id;
-    operation->device_type = login->device.type;
+    operation->facts.tenant = login->tenant;
+    operation->facts.user_id = login->user_id;
+    operation->facts.device_id = login->device.id;
+    operation->facts.device_type = login->device.type;
     work->login = login;
-    work->change.operation = operation;
-    work->change.codec = operation_codec(operation, &owner);
-    work->change.decide = decide_login;
-    work->change.finish = finish_login;
-    operation->domain = work;
-    tenant_enter(operation, owner.tenant, login_with_tenant);
+    change_init(&work->change, &login_ops, operation, &owner);
+    tenant_enter(operation, owner.tenant, waiter_of(&work->waiter, login_with_tenant));
 }

@@ -1,4 +1,4 @@
-/* The read of one session: three fields and the user record in one command. */
+/* The read of one session: four fields and the user record in one command. */
 #include "lookup.h"
 
 #include <assert.h>
@@ -15,7 +15,7 @@
 /* A read that is older may have missed a kick that this node cannot hear of. */
 enum { JOINED_MOST_MS = 100 };
 
-enum { FIELD_RECORD, FIELD_TOUCH, FIELD_USER, FIELD_STAMP, FIELDS };
+enum { FIELD_RECORD, FIELD_TOUCH, FIELD_USER, FIELD_STAMP, FIELD_NAMES, FIELDS };
 
 struct lookup {
     struct store_call call;
@@ -26,12 +26,9 @@ struct lookup {
     struct state_codec codec;
     unsigned slot;
     size_t cache_quota;
-    int64_t known_version, known_seen_s;
+    int64_t known_seen_s;
     bool bound;
-
-    /* As they were when the read was sent: what it brings holds from then. */
-    uint32_t ticket, generation;
-    int64_t sent_ms, fence_ms;
+    struct guard guard;
 
     char user_key[USER_KEY_LENGTH];
     char touch_field[TOUCH_FIELD];
@@ -81,6 +78,7 @@ void lookup_free_idle(struct session_worker *worker)
 
 static void leave_row(struct lookup *lookup)
 {
+    assert(lookup->waiters);
     struct lookup **at = row_of(lookup->worker, lookup->key.session);
     while (*at != lookup)
         at = &(*at)->next;
@@ -118,16 +116,21 @@ static struct found unreadable(void)
     return refused(REASON_UNKNOWN);
 }
 
-static void store_value(struct lookup *lookup, bool final)
+static void put(struct lookup *lookup, const struct cache_key *key, struct text value, bool final)
 {
     struct cache_entry entry = {
-        .value = buffer_text(&lookup->value),
-        .generation = lookup->generation,
-        .verified_ms = lookup->sent_ms,
+        .value = value,
+        .generation = lookup->guard.generation,
+        .verified_ms = lookup->guard.sent_ms,
         .final = final,
         .quota = lookup->cache_quota,
     };
-    (void)cache_put(lookup->worker->service->cache, &lookup->key, &entry, lookup->ticket);
+    (void)cache_put(lookup->worker->service->cache, key, &entry, lookup->guard.ticket);
+}
+
+static void store_value(struct lookup *lookup, bool final)
+{
+    put(lookup, &lookup->key, buffer_text(&lookup->value), final);
 }
 
 static struct found found_dead(struct lookup *lookup, const struct tombstone *tombstone)
@@ -140,7 +143,9 @@ static struct found found_dead(struct lookup *lookup, const struct tombstone *to
 /* A use that Redis was not told of, being away, counts all the same, and is still to be told. */
 static struct found found_live(struct lookup *lookup, struct session *session, int64_t version)
 {
-    struct text shown = shown_complete(&lookup->arena, session->record.shown, session->id);
+    assert(lookup->slot < SLOTS);
+    struct text shown =
+        shown_complete(&lookup->arena, session->record.shown, session->id, rules_began_s(session));
     bool owed = lookup->known_seen_s > session->last_seen_s;
     if (owed)
         session->last_seen_s = lookup->known_seen_s;
@@ -162,7 +167,15 @@ static void apply_freezing(struct lookup *lookup, struct user_record *user)
     size_t count;
     const struct revocation *list =
         journal_of_owner(journal, owner_bytes(&lookup->codec.owner), &lookup->arena, &count);
-    (void)freezing_apply(user, freezing_last(list, count));
+    (void)freezing_apply(user, freezing_last(list, count), clock_common_ms());
+}
+
+/* What the record of a session that is none tells of its user. */
+static struct found with_names(struct lookup *lookup, struct found found,
+                               const struct record *record)
+{
+    found.names = record_identity(record->shown, &lookup->arena);
+    return found;
 }
 
 static struct found judge_session(struct lookup *lookup, const struct record *record,
@@ -175,12 +188,14 @@ static struct found judge_session(struct lookup *lookup, const struct record *re
     if (!state_read_user(&lookup->codec, field_of(reply, FIELD_USER), &lookup->arena, &user))
         return unreadable();
     apply_freezing(lookup, &user);
-    struct text revoked = rules_revoked(&user, &session, clock_wall_ms());
-    if (text_equal(revoked, TEXT(REASON_FROZEN)))
-        return refused(REASON_FROZEN);
-    if (revoked.data)
-        return found_dead(lookup, &(struct tombstone){.reason = revoked});
-    if (store_reply_int(store_reply_element(reply, FIELD_TOUCH), &seen_s) &&
+    enum death revoked = rules_revoked(&user, &session, clock_common_ms());
+    if (revoked == DEATH_FROZEN)
+        return with_names(lookup, refused(REASON_FROZEN), record);
+    if (revoked)
+        return with_names(lookup,
+                          found_dead(lookup, &(struct tombstone){.reason = death_reason(revoked)}),
+                          record);
+    if (store_reply_int(store_reply_element(reply, FIELD_TOUCH), 0, STORED_S_MAX, &seen_s) &&
         seen_s > session.last_seen_s)
         session.last_seen_s = seen_s;
     return found_live(lookup, &session, version);
@@ -207,38 +222,52 @@ static struct found judge_record(struct lookup *lookup, const struct store_reply
     case RECORD_CONTEXTS:
     case RECORD_CHALLENGE:
     case RECORD_TENANT:
+    case RECORD_NAMES:
     case RECORD_UNREADABLE:
         break;
     }
     return unreadable();
 }
 
-/* Is this state older than what this node has seen? No state at all is not: it shows nobody alive.
- */
-static bool is_behind(struct lookup *lookup, int64_t version, int64_t epoch)
+/* Kept in memory until the cache needs the room; that nobody knows them, until something of the
+ * user changes. The keeper asks for no session where it only wants the epoch. */
+static void store_names(struct lookup *lookup, const struct names *names)
 {
-    int64_t now_ms = clock_wall_ms();
-    bool older = version < lookup->known_version && fence_remembers(lookup->known_version, now_ms);
-    if (version == 0)
-        return false;
-    if (older || epoch < lookup->fence_ms) {
-        metrics_add(METRIC_STORE_BEHIND, 1);
-        return true;
-    }
-    fence_raise(lookup->worker->service->fence, &lookup->codec.owner, epoch, now_ms);
-    return false;
+    static const uint8_t no_session[SESSION_ID];
+    struct cache_key key = lookup->key;
+    if (memcmp(key.session, no_session, SESSION_ID) == 0)
+        return;
+    memset(key.session, 0, SESSION_ID);
+    struct buffer value = {0};
+    cached_write_names(&value, names);
+    put(lookup, &key, buffer_text(&value), names->user_id.data != NULL);
+    buffer_free(&value);
+}
+
+static void find_names(struct lookup *lookup, const struct store_reply *reply, struct found *found)
+{
+    if (found->err != ERR_OK || found->kind == FOUND_LIVE)
+        return;
+    if (!found->names.user_id.data)
+        found->names =
+            state_read_names(&lookup->codec, field_of(reply, FIELD_NAMES), &lookup->arena);
+    store_names(lookup, &found->names);
 }
 
 static struct found judge_reply(struct lookup *lookup, const struct store_reply *reply)
 {
+    struct session_service *service = lookup->worker->service;
     int64_t version, epoch;
     if (!is_lookup_reply(reply))
         return (struct found){.err = ERR_STORE_PROTOCOL};
     state_read_stamp(field_of(reply, FIELD_STAMP), &version, &epoch);
-    if (is_behind(lookup, version, epoch))
-        return (struct found){.err = ERR_STORE_BEHIND};
+    enum err err = guard_check(service, &lookup->guard, &lookup->codec.owner, version, epoch);
+    if (err != ERR_OK)
+        return (struct found){.err = err};
     struct found found = judge_record(lookup, reply, version);
     found.epoch = epoch;
+    found.overtaken = guard_is_overtaken(service, &lookup->guard, &lookup->codec.owner);
+    find_names(lookup, reply, &found);
     return found;
 }
 
@@ -259,12 +288,14 @@ static void lookup_done(struct store_call *call, enum err err, const struct stor
 
 static void send_lookup(struct lookup *lookup, int64_t deadline_ms)
 {
+    assert(lookup->waiters);
     lookup->arguments[0] = TEXT("HMGET");
     lookup->arguments[1] = (struct text){lookup->user_key, USER_KEY_LENGTH};
     lookup->arguments[2 + FIELD_RECORD] = (struct text){lookup->touch_field, SESSION_ID};
     lookup->arguments[2 + FIELD_TOUCH] = (struct text){lookup->touch_field, TOUCH_FIELD};
     lookup->arguments[2 + FIELD_USER] = TEXT(STATE_FIELD_USER);
     lookup->arguments[2 + FIELD_STAMP] = TEXT(STATE_FIELD_VERSION);
+    lookup->arguments[2 + FIELD_NAMES] = TEXT(STATE_FIELD_NAMES);
     lookup->call = (struct store_call){
         .key = lookup->arguments[1],
         .arguments = lookup->arguments,
@@ -282,11 +313,11 @@ static bool join(struct session_worker *worker, const struct cache_key *key,
     struct lookup *lookup = request->alone ? NULL : *row_of(worker, key->session);
     while (lookup && memcmp(&lookup->key, key, sizeof(*key)) != 0)
         lookup = lookup->next;
-    if (!lookup || lookup->ticket != cache_ticket(worker->service->cache, key->owner) ||
-        clock_monotonic_ms() - lookup->sent_ms > JOINED_MOST_MS)
+    if (!lookup || guard_is_overtaken(worker->service, &lookup->guard, request->owner) ||
+        clock_boot_ms() - lookup->guard.sent_ms > JOINED_MOST_MS)
         return false;
-    if (request->known_version > lookup->known_version)
-        lookup->known_version = request->known_version;
+    if (request->known_version > lookup->guard.known_version)
+        lookup->guard.known_version = request->known_version;
     if (request->known_seen_s > lookup->known_seen_s)
         lookup->known_seen_s = request->known_seen_s;
     lookup->bound = lookup->bound || request->bound;
@@ -297,15 +328,30 @@ static bool join(struct session_worker *worker, const struct cache_key *key,
     return true;
 }
 
+struct lookup_request lookup_request_of(const struct user_tag *owner, const uint8_t *session_id,
+                                        const struct keyring *keyring, const struct conf *conf,
+                                        const struct policy *policy, int64_t deadline_ms)
+{
+    return (struct lookup_request){
+        .owner = owner,
+        .session_id = session_id,
+        .keyring = keyring,
+        .encrypt = conf->keys_encryption != ENCRYPTION_NONE,
+        .bound = binding_counts(policy),
+        .cache_quota = lookup_quota(policy),
+        .deadline_ms = deadline_ms,
+    };
+}
+
 void lookup_begin(struct session_worker *worker, const struct lookup_request *request,
                   struct lookup_waiter *waiter)
 {
+    assert(waiter->done && request->owner && request->session_id);
     struct cache_key key;
     memcpy(key.owner, request->owner, CACHE_OWNER);
     memcpy(key.session, request->session_id, CACHE_SESSION);
     if (join(worker, &key, request, waiter))
         return;
-    struct session_service *service = worker->service;
     struct lookup *lookup = take_idle(worker);
     struct lookup **row = row_of(worker, key.session);
     lookup->next = *row;
@@ -314,7 +360,6 @@ void lookup_begin(struct session_worker *worker, const struct lookup_request *re
     lookup->key = key;
     lookup->codec = (struct state_codec){request->keyring, request->encrypt, *request->owner};
     lookup->cache_quota = request->cache_quota;
-    lookup->known_version = request->known_version;
     lookup->known_seen_s = request->known_seen_s;
     lookup->bound = request->bound;
     lookup->waiters = waiter;
@@ -324,10 +369,7 @@ void lookup_begin(struct session_worker *worker, const struct lookup_request *re
     memcpy(lookup->touch_field, key.session, SESSION_ID);
     lookup->touch_field[SESSION_ID] = 't';
     lookup->slot = store_slot((struct text){lookup->user_key, USER_KEY_LENGTH});
-    /* The ticket comes first: a change after it is not missed by either. */
-    lookup->ticket = cache_ticket(service->cache, key.owner);
-    lookup->generation = store_link_generation(worker->link, lookup->slot);
-    lookup->sent_ms = clock_monotonic_ms();
-    lookup->fence_ms = fence_of(service->fence, request->owner, clock_wall_ms());
+    lookup->guard = guard_begin(worker, request->owner, lookup->slot);
+    lookup->guard.known_version = request->known_version;
     send_lookup(lookup, request->deadline_ms);
 }

@@ -2,7 +2,7 @@
  * stored in the cache. */
 #pragma once
 
-#include "service.h"
+#include "freshness.h"
 #include "state.h"
 
 enum found_kind {
@@ -17,8 +17,10 @@ struct found {
     enum err err; /* not ERR_OK: nothing is known */
     enum found_kind kind;
     int64_t epoch;              /* of the user's state, unless err */
+    bool overtaken;             /* the user was changed meanwhile: the cache has not stored it */
     struct text value;          /* FOUND_LIVE: as the cache holds it */
     struct tombstone tombstone; /* FOUND_DEAD, FOUND_REFUSED: why */
+    struct names names;         /* unless FOUND_LIVE; absent if nothing tells them */
 };
 
 /* Lives in the caller's memory until `done`. */
@@ -47,6 +49,11 @@ static inline size_t lookup_quota(const struct policy *policy)
 {
     return policy->cache_quota > 0 ? (size_t)policy->cache_quota : SIZE_MAX;
 }
+
+/* Of a session, as its tenant's policy wants it to be read. */
+struct lookup_request lookup_request_of(const struct user_tag *owner, const uint8_t *session_id,
+                                        const struct keyring *keyring, const struct conf *conf,
+                                        const struct policy *policy, int64_t deadline_ms);
 
 /* Asks Redis, or joins a read that is under way for the same session - unless the user was changed
  * since that read began. A state that is older than what this node has seen within the last

@@ -1,6 +1,7 @@
 /* Comparing a login with what is known of its user. */
 #include "novelty.h"
 
+#include <assert.h>
 #include <string.h>
 
 #include "binding.h"
@@ -84,6 +85,7 @@ void novelty_judge(struct login *login, const struct user_state *state)
 bool novelty_stops(struct login *login, const struct user_state *state, const struct policy *policy,
                    int64_t cutoff_ms)
 {
+    assert(login->base.out.err == ERR_OK);
     bool asked = (login->new_device && policy->verify_on & VERIFY_NEW_DEVICE) ||
                  (login->new_location && policy->verify_on & VERIFY_NEW_LOCATION);
     bool verified = login->verified_ms > 0;
@@ -112,7 +114,7 @@ void novelty_remember(const struct login *login, struct user_state *state,
         return;
     read_traits(login, &traits);
     state->contexts_foreign = false;
-    contexts_forget(&state->contexts, now_s);
+    contexts_forget(&state->contexts, operation_age_ms(&login->base) / 1000);
     if (traits.has_device)
         contexts_note(&state->contexts, traits.device, now_s);
     if (traits.has_place)

@@ -1,9 +1,11 @@
 /* The common part of operations. */
 #include "operation.h"
 
+#include <assert.h>
 #include <string.h>
 
 #include "binding.h"
+#include "clock.h"
 #include "metrics.h"
 #include "rules.h"
 #include "shown.h"
@@ -47,27 +49,45 @@ void operation_apply_policies(const struct operation *operation, struct user_sta
     }
 }
 
-/* `done` may free the operation. */
-void operation_done(struct operation *operation)
+int64_t operation_age_ms(const struct operation *operation)
 {
-    struct tenant *tenancy = operation->tenancy_held ? operation->tenancy : NULL;
-    operation->tenancy_held = false;
-    operation->done(operation);
-    tenant_unref(&tenancy);
+    int64_t deletion_ms = clock_deletion_ms();
+    return deletion_ms < operation->now_ms ? deletion_ms : operation->now_ms;
+}
+
+int64_t operation_longest_life_s(const struct operation *operation)
+{
+    if (operation->tenancy_unknown)
+        return conf_bounds(offsetof(struct conf, policy_absolute_timeout)).maximum;
+    return policy_longest_life(operation->conf, document_of(operation));
+}
+
+bool operation_is_settled(const struct operation *operation)
+{
+    return operation->out.durability == DURABILITY_REPLICATED ||
+           operation->conf->redis_wait_timeout == 0;
+}
+
+bool operation_outlived(const struct operation *operation, const uint8_t session_id[SESSION_ID],
+                        int64_t longest_s)
+{
+    return rules_outlived(session_id, longest_s, operation->now_ms) &&
+           rules_outlived(session_id, longest_s, operation_age_ms(operation));
 }
 
 void operation_refuse(struct operation *operation, enum err err, struct text reason)
 {
-    operation->err = err;
-    operation->reason = reason;
+    operation->out.err = err;
+    operation->out.reason = reason;
 }
 
 void operation_refuse_buried(struct operation *operation, enum err err,
                              const struct tombstone *tombstone)
 {
+    assert(err != ERR_OK);
     operation_refuse(operation, err, tombstone->reason);
-    operation->ended_actor = tombstone->actor;
-    operation->ended_at_s = tombstone->ended_s;
+    operation->out.ended_actor = tombstone->actor;
+    operation->out.ended_at_s = tombstone->ended_s;
 }
 
 struct text durability_name(enum durability durability)
@@ -84,11 +104,12 @@ struct text durability_name(enum durability durability)
 bool operation_open_token(struct operation *operation, enum token_kind kind, struct text text,
                           struct text tenant, bool tenant_bound, enum err bad, struct token *ret)
 {
+    assert(!operation->own.bears_token);
     const struct keyring *keyring = operation->context->keyring;
     if (!token_read(keyring, kind, text, ret)) {
         bool shaped = token_is_shaped(kind, text);
         operation_refuse(operation, bad, shaped ? TEXT(REASON_UNKNOWN) : TEXT(REASON_MALFORMED));
-        operation->forged = true;
+        operation->out.forged = true;
         metrics_add(METRIC_TOKENS_REJECTED, 1);
         return false;
     }
@@ -100,6 +121,9 @@ bool operation_open_token(struct operation *operation, enum token_kind kind, str
         metrics_add(METRIC_TOKENS_REJECTED, 1);
         return false;
     }
+    operation->own.bears_token = true;
+    operation->own.bearer = ret->owner;
+    memcpy(operation->own.bearer_session, ret->session_id, SESSION_ID);
     return true;
 }
 
@@ -121,26 +145,41 @@ struct text operation_session_id(struct operation *operation, const uint8_t id[S
 
 void operation_note_session(struct operation *operation, const struct session *session)
 {
-    record_identity(&session->record, operation->arena, &operation->tenant, &operation->user_id);
-    operation->session_id = operation_session_id(operation, session->id);
-    operation->device_id = session->device_id;
-    operation->device_type = session->device_type;
+    struct names names = record_identity(session->record.shown, operation->arena);
+    operation->facts.tenant = names.tenant;
+    operation->facts.user_id = names.user_id;
+    operation->facts.session_id = operation_session_id(operation, session->id);
+    operation->facts.device_id = session->device_id;
+    operation->facts.device_type = session->device_type;
+}
+
+void operation_note_names(struct operation *operation, const struct user_state *state)
+{
+    operation->own.names_sought = true;
+    if (operation->facts.user_id.data)
+        return;
+    struct names names = state_names(state, operation->arena);
+    operation->facts.tenant = names.tenant;
+    operation->facts.user_id = names.user_id;
 }
 
 void operation_refuse_missing(struct operation *operation, const struct user_state *state,
                               const struct token *token, enum err err)
 {
+    assert(operation->tenancy && err != ERR_OK);
     struct policy policy;
     const struct grave *grave = state_find_grave(state, token->session_id);
-    operation->session_id = operation_session_id(operation, token->session_id);
+    operation->facts.session_id = operation_session_id(operation, token->session_id);
+    operation_note_names(operation, state);
     operation_policy(operation, &policy);
     if (grave)
         operation_refuse_buried(operation, err, &grave->tombstone);
     else if (state_is_foreign(state, token->session_id))
         operation_refuse(operation, ERR_SEAL_KEY_UNKNOWN, (struct text){0});
     else
-        operation_refuse(operation, err,
-                         rules_judge_missing(token->session_id, &policy, operation->now_ms));
+        operation_refuse(
+            operation, err,
+            death_reason(rules_judge_missing(token->session_id, &policy, operation->now_ms)));
 }
 
 /* May the session be used from where the caller says the user is? */
@@ -159,6 +198,7 @@ static bool is_bound_elsewhere(struct operation *operation, const struct session
 struct session *operation_authenticate(struct operation *operation, const struct user_state *state,
                                        const struct token *token)
 {
+    assert(operation->tenancy);
     struct session *session = state_find(state, token->session_id);
     struct policy policy;
     uint8_t hash[SECRET_HASH];
@@ -170,10 +210,9 @@ struct session *operation_authenticate(struct operation *operation, const struct
     token_hash_secret(operation->context->keyring, TOKEN_ACCESS, token->session_id, token->secret,
                       hash);
     operation_note_session(operation, session);
-    struct text reason =
-        rules_judge_access(&state->user, session, hash, &policy, operation->now_ms);
-    if (reason.data) {
-        operation_refuse(operation, ERR_TOKEN_INVALID, reason);
+    enum death death = rules_judge_access(&state->user, session, hash, &policy, operation->now_ms);
+    if (death) {
+        operation_refuse(operation, ERR_TOKEN_INVALID, death_reason(death));
         return NULL;
     }
     if (is_bound_elsewhere(operation, session, &token->owner, &policy))

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "dictionary.h"
+#include "shown.h"
 
 #define HEAD          2 /* format and key id, in clear */
 #define FORMAT_SEALED 0x01
@@ -17,7 +18,8 @@ enum {
     KIND_USER = 'u',
     KIND_CONTEXTS = 'c',
     KIND_CHALLENGE = 'q',
-    KIND_TENANT = 'p'
+    KIND_TENANT = 'p',
+    KIND_NAMES = 'n'
 };
 enum {
     SESSION_REMEMBER = 1,
@@ -26,7 +28,8 @@ enum {
     SESSION_PREVIOUS_OVER = 8,
     SESSION_CONTEXTS = 16,
     SESSION_FROM_HASH = 32,
-    SESSION_FLAGS = 63
+    SESSION_BEGAN = 64,
+    SESSION_FLAGS = 127
 };
 enum { USER_FROZEN = 1, USER_EXEMPT = 2, USER_DECIDED = 4, USER_FLAGS = 7 };
 
@@ -39,23 +42,23 @@ static const uint8_t user_place[SESSION_ID];
 /* --- What a record is bound to --------------------------------------------------------------- */
 
 /* The additional data, without gaps. */
-struct binding {
+struct additional_data {
     uint8_t head[HEAD];
     struct user_tag owner;
     uint8_t session_id[SESSION_ID];
 };
 
-static_assert(sizeof(struct binding) == HEAD + TENANT_TAG + USER_TAG + SESSION_ID,
+static_assert(sizeof(struct additional_data) == HEAD + TENANT_TAG + USER_TAG + SESSION_ID,
               "additional data have no gaps");
 
-static struct binding bind(struct record_place place, uint8_t key_id)
+static struct additional_data bind_to(struct record_place place, uint8_t key_id)
 {
-    struct binding binding = {.head = {FORMAT_SEALED, key_id}, .owner = *place.owner};
+    struct additional_data binding = {.head = {FORMAT_SEALED, key_id}, .owner = *place.owner};
     memcpy(binding.session_id, place.session_id, SESSION_ID);
     return binding;
 }
 
-static struct text additional(const struct binding *binding)
+static struct text additional(const struct additional_data *binding)
 {
     return (struct text){(const char *)binding, sizeof(*binding)};
 }
@@ -116,7 +119,7 @@ static void put_record(const struct keyring *keyring, bool encrypt, struct recor
     buffer_add_char(out, (char)key_id);
     if (encrypt) {
         size_t length = plain.length + CRYPTO_SEAL_OVERHEAD;
-        struct binding binding = bind(place, key_id);
+        struct additional_data binding = bind_to(place, key_id);
         bool sealed = crypto_seal(keyring, key_id, subject(place), additional(&binding), plain,
                                   buffer_reserve(out, length));
         assert(sealed);
@@ -151,7 +154,8 @@ void record_write(const struct keyring *keyring, bool encrypt, struct record_pla
                 (record->has_previous ? SESSION_PREVIOUS : 0) |
                 (record->previous_access_over ? SESSION_PREVIOUS_OVER : 0) |
                 (record->contexts.length > 0 ? SESSION_CONTEXTS : 0) |
-                (record->from_hash ? SESSION_FROM_HASH : 0));
+                (record->from_hash ? SESSION_FROM_HASH : 0) |
+                (record->began_s > 0 ? SESSION_BEGAN : 0));
     put_int(&content, GENERATION, record->generation);
     put_int(&content, MILLISECONDS, record->issued_ms);
     put_int(&content, SECONDS, record->absolute_s);
@@ -166,6 +170,8 @@ void record_write(const struct keyring *keyring, bool encrypt, struct record_pla
     put_words(&content, encrypt, record->user_agent);
     if (record->contexts.length > 0)
         put_text(&content, SHORT, record->contexts);
+    if (record->began_s > 0)
+        put_int(&content, SECONDS, record->began_s);
     put_record(keyring, encrypt, place, &content, out);
 }
 
@@ -210,6 +216,15 @@ void tenant_record_write(const struct keyring *keyring, bool encrypt, struct rec
     put_text(&content, SHORT, tenant->actor);
     put_text(&content, LONG, tenant->policy);
     put_record(keyring, encrypt, place, &content, out);
+}
+
+void names_write(const struct keyring *keyring, bool encrypt, const struct user_tag *owner,
+                 const struct names *names, struct buffer *out)
+{
+    struct buffer content = start_content(KIND_NAMES, names->tenant.length + names->user_id.length);
+    put_text(&content, SHORT, names->tenant);
+    put_text(&content, SHORT, names->user_id);
+    put_record(keyring, encrypt, (struct record_place){owner, user_place}, &content, out);
 }
 
 void record_write_bytes(const struct keyring *keyring, bool encrypt, struct record_place place,
@@ -271,15 +286,23 @@ static void take_bytes(struct cursor *cursor, uint8_t *ret, size_t length)
         memcpy(ret, taken.data, length);
 }
 
-static struct text take_text(struct cursor *cursor, unsigned width)
+static struct text take_run(struct cursor *cursor, unsigned width)
 {
     struct text taken = take(cursor, (size_t)take_int(cursor, width));
     return taken.length > 0 ? taken : (struct text){0};
 }
 
+static struct text take_text(struct cursor *cursor, unsigned width)
+{
+    struct text taken = take_run(cursor, width);
+    if (!cursor->packed && !text_is_clean_utf8(taken))
+        cursor->broken = true;
+    return taken;
+}
+
 static struct text take_words(struct cursor *cursor)
 {
-    struct text taken = take_text(cursor, LONG);
+    struct text taken = take_run(cursor, LONG);
     struct text words = taken;
     if (cursor->packed && !dictionary_unpack(cursor->arena, taken, RECORD_SHOWN_MAX, &words))
         cursor->broken = true;
@@ -307,7 +330,11 @@ static void take_session(struct cursor *cursor, struct record *ret)
     ret->ip = take_text(cursor, SHORT);
     ret->user_agent = take_words(cursor);
     if (flags & SESSION_CONTEXTS)
-        ret->contexts = take_text(cursor, SHORT);
+        ret->contexts = take_run(cursor, SHORT);
+    if (flags & SESSION_BEGAN)
+        ret->began_s = take_int(cursor, SECONDS);
+    if (!cursor->packed && !cursor->broken)
+        cursor->broken = !text_is_clean_utf8(ret->user_agent) || !shown_is_whole(ret->shown);
 }
 
 static void take_tombstone(struct cursor *cursor, struct tombstone *ret)
@@ -323,7 +350,7 @@ static void take_user(struct cursor *cursor, struct user_record *ret)
     int64_t flags = take_flags(cursor, USER_FLAGS);
     ret->frozen = flags & USER_FROZEN;
     ret->has_exempt = flags & USER_EXEMPT;
-    ret->not_before_ms = take_int(cursor, MILLISECONDS);
+    ret->not_before_ms = token_order_ms(take_int(cursor, MILLISECONDS));
     ret->frozen_until_s = take_int(cursor, SECONDS);
     if (ret->has_exempt)
         take_bytes(cursor, ret->exempt, SESSION_ID);
@@ -335,11 +362,17 @@ static void take_user(struct cursor *cursor, struct user_record *ret)
 static void take_tenant(struct cursor *cursor, struct tenant_record *ret)
 {
     ret->version = take_int(cursor, MILLISECONDS);
-    ret->not_before_ms = take_int(cursor, MILLISECONDS);
+    ret->not_before_ms = token_order_ms(take_int(cursor, MILLISECONDS));
     ret->ended_s = take_int(cursor, SECONDS);
     ret->reason = take_text(cursor, SHORT);
     ret->actor = take_text(cursor, SHORT);
-    ret->policy = take_text(cursor, LONG);
+    ret->policy = take_run(cursor, LONG);
+}
+
+static void take_names(struct cursor *cursor, struct names *ret)
+{
+    ret->tenant = take_text(cursor, SHORT);
+    ret->user_id = take_text(cursor, SHORT);
 }
 
 static bool is_user_place(struct record_place place)
@@ -369,6 +402,9 @@ static enum record_kind take_content(struct cursor *cursor, struct record_place 
     case KIND_TENANT:
         take_tenant(cursor, &ret->tenant);
         return is_user_place(place) ? RECORD_TENANT : RECORD_UNREADABLE;
+    case KIND_NAMES:
+        take_names(cursor, &ret->names);
+        return is_user_place(place) ? RECORD_NAMES : RECORD_UNREADABLE;
     default:
         return RECORD_UNREADABLE;
     }
@@ -391,7 +427,7 @@ static struct text unseal(const struct keyring *keyring, bool encrypt, struct re
 
     struct text plain = {0};
     char *opened = arena_alloc(arena, content.length - CRYPTO_SEAL_OVERHEAD);
-    struct binding binding = bind(place, key_id);
+    struct additional_data binding = bind_to(place, key_id);
     if (crypto_open(keyring, key_id, subject(place), additional(&binding), content, opened))
         plain = (struct text){opened, content.length - CRYPTO_SEAL_OVERHEAD};
     return plain;

@@ -108,13 +108,12 @@ static bool scan_string(struct scan *scan, struct arena *arena, struct text *ret
     return false;
 }
 
-void record_identity(const struct record *record, struct arena *arena, struct text *tenant,
-                     struct text *user_id)
+struct names record_identity(struct text shown, struct arena *arena)
 {
-    struct scan scan = {record->shown.data, record->shown.data + record->shown.length};
-    bool found = record->shown.length > 0 && skip(&scan, TEXT("\"tenant\":\"")) &&
-                 scan_string(&scan, arena, tenant) && skip(&scan, TEXT(",\"user_id\":\"")) &&
-                 scan_string(&scan, arena, user_id);
-    if (!found)
-        *tenant = *user_id = (struct text){0};
+    struct names names;
+    struct scan scan = {shown.data, shown.data + shown.length};
+    bool found = shown.length > 0 && skip(&scan, TEXT("\"tenant\":\"")) &&
+                 scan_string(&scan, arena, &names.tenant) && skip(&scan, TEXT(",\"user_id\":\"")) &&
+                 scan_string(&scan, arena, &names.user_id);
+    return found ? names : (struct names){0};
 }

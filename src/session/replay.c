@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "background.h"
 #include "change.h"
 #include "clock.h"
 #include "log.h"
@@ -24,9 +25,6 @@ enum {
     PAUSE_MOST_MS = 5 * 1000,
     RECENT_MS = 10 * 60 * 1000 /* what a server that was away may have lost */
 };
-
-/* Where a tenant's policy is not known, nothing is tidied up: sessions may live a year. */
-static const int64_t LIFE_MOST_MS = INT64_C(31536000) * 1000;
 
 /* What a pass looks at, besides what is unsettled. */
 struct doubt {
@@ -57,44 +55,68 @@ struct replay {
 /* One owner's revocations, held against Redis. */
 struct item {
     struct operation operation;
-    struct session_context context; /* with a reference to the keyring */
+    struct background background;
     struct change change;
-    struct arena arena;
+    struct waiter waiter;
     struct replay *replay;
-    uint64_t *unsettled;
+    struct revocation *unsettled;
     size_t unsettled_count;
 };
 
 /* --- one owner --- */
 
+static unsigned slot_of(const struct user_tag *owner)
+{
+    char key[USER_KEY_LENGTH];
+    token_user_key(owner, 'u', key);
+    return store_slot((struct text){key, USER_KEY_LENGTH});
+}
+
 static enum verdict decide_replay(struct change *change, struct user_state *state,
                                   struct edit *edit)
 {
-    struct item *item = (struct item *)change->operation;
+    struct item *item = container_of(change, struct item, change);
     struct policy policy;
     if (!change->applied && item->unsettled_count == 0)
         return CHANGE_DONE;
     operation_policy(&item->operation, &policy);
+    /* Where the tenant's policy is not known, nothing is tidied up. */
     if (item->operation.tenancy_unknown)
-        edit->expire_ms = item->operation.now_ms + LIFE_MOST_MS;
+        edit->expire_ms =
+            item->operation.now_ms + operation_longest_life_s(&item->operation) * 1000;
     else
         rules_settle(edit, state, NULL, &policy, item->operation.now_ms);
     edit->raises_epoch = true;
     return CHANGE_WRITE;
 }
 
-static bool is_settled(const struct operation *operation)
+/* A server without a replica confirms nothing: what it took is settled when no token lives that it
+ * kills, or it would never be. */
+static bool is_settled(const struct item *item, size_t i)
 {
-    return operation->durability == DURABILITY_REPLICATED ||
-           operation->conf->redis_wait_timeout == 0;
+    return operation_is_settled(&item->operation) ||
+           item->unsettled[i].forget_s < clock_deletion_ms() / 1000;
+}
+
+/* How many of the item's revocations are settled now. */
+static size_t settle(const struct item *item)
+{
+    struct journal *journal = item->background.context.worker->service->journal;
+    size_t count = 0;
+    for (size_t i = 0; i < item->unsettled_count; i++) {
+        if (!is_settled(item, i))
+            continue;
+        journal_settle(journal, item->unsettled[i].number);
+        count++;
+    }
+    return count;
 }
 
 /* What could not be compared stays in doubt: the next pass looks at it. */
 static void doubt_again(struct item *item)
 {
     struct doubt *doubt = &item->replay->next_doubt;
-    struct text key = {item->change.key, USER_KEY_LENGTH};
-    unsigned slot = store_slot(key);
+    unsigned slot = slot_of(&item->change.codec.owner);
     doubt->any = true;
     doubt->all[slot / 8] |= (uint8_t)(1u << slot % 8);
 }
@@ -103,16 +125,13 @@ static void count_outcome(struct item *item)
 {
     struct replay *replay = item->replay;
     const struct operation *operation = &item->operation;
-    struct journal *journal = item->context.worker->service->journal;
     metrics_add(METRIC_JOURNAL_REPLAYS, 1);
-    if (operation->err == ERR_OK && item->change.applied)
+    if (operation->out.err == ERR_OK && item->change.applied)
         metrics_add(METRIC_JOURNAL_REPAIRS, 1);
-    bool settles = operation->err == ERR_OK && is_settled(operation);
-    for (size_t i = 0; i < item->unsettled_count && settles; i++)
-        journal_settle(journal, item->unsettled[i]);
-    bool of_use = settles || (operation->err == ERR_OK &&
+    bool settles = operation->out.err == ERR_OK && settle(item) > 0;
+    bool of_use = settles || (operation->out.err == ERR_OK &&
                               (item->change.applied || item->unsettled_count == 0));
-    if (operation->err != ERR_OK && replay->doubt.any)
+    if (operation->out.err != ERR_OK && replay->doubt.any)
         doubt_again(item);
     replay->futile = of_use ? 0 : replay->futile + 1;
     replay->fruitful = replay->fruitful || settles;
@@ -120,63 +139,51 @@ static void count_outcome(struct item *item)
 
 static void finish_replay(struct change *change)
 {
-    struct item *item = (struct item *)change->operation;
+    struct item *item = container_of(change, struct item, change);
     struct replay *replay = item->replay;
     count_outcome(item);
+    assert(replay->under_way > 0);
     replay->under_way--;
-    struct conf *conf = (struct conf *)item->operation.conf;
-    conf_unref(&conf);
-    keyring_unref(&item->context.keyring);
-    tenant_release(&item->operation);
     if (!replay->stopped)
         uv_timer_start(&replay->timer, replay->timer.timer_cb, 0, 0);
-    arena_free(&item->arena);
+    background_end(&item->background, &item->operation);
     free(item);
 }
 
-static void replay_with_tenant(struct operation *operation)
+static const struct change_ops replay_ops = {decide_replay, finish_replay};
+
+static void replay_with_tenant(struct waiter *waiter)
 {
-    struct change *change = operation->domain;
-    if (operation->err != ERR_OK)
-        finish_replay(change);
+    struct item *item = container_of(waiter, struct item, waiter);
+    if (item->operation.out.err != ERR_OK)
+        finish_replay(&item->change);
     else
-        change_begin(change);
+        change_begin(&item->change);
 }
 
 static void begin_item(struct replay *replay, const struct revocation *revocation)
 {
+    assert(replay->under_way < UNDER_WAY_MOST);
     struct item *item = xcalloc(1, sizeof(*item));
     struct session_service *service = replay->context->worker->service;
-    struct conf *conf = conf_current();
     size_t count;
     item->replay = replay;
-    item->context.worker = replay->context->worker;
-    item->context.keyring = keyring_ref(replay->context->keyring);
-    item->operation = (struct operation){
-        .context = &item->context,
-        .arena = &item->arena,
-        .conf = conf,
-        .now_ms = clock_wall_ms(),
-        .deadline_ms = clock_monotonic_ms() + conf->redis_timeout,
-        .actor = TEXT("journal"),
-    };
+    background_begin(&item->background, &item->operation, replay->context->worker,
+                     replay->context->keyring);
+    item->operation.actor = TEXT("journal");
     struct revocation *all =
-        journal_of_owner(service->journal, revocation->owner, &item->arena, &count);
-    item->unsettled = arena_alloc(&item->arena, (count + 1) * sizeof(uint64_t));
+        journal_of_owner(service->journal, revocation->owner, item->operation.arena, &count);
+    item->unsettled = arena_alloc(item->operation.arena, (count + 1) * sizeof(*all));
     for (size_t i = 0; i < count; i++)
         if (!all[i].settled)
-            item->unsettled[item->unsettled_count++] = all[i].number;
+            item->unsettled[item->unsettled_count++] = all[i];
     struct user_tag owner;
     memcpy(&owner, revocation->owner, sizeof(owner));
-    token_user_key(&owner, 'u', item->change.key);
-    item->change.operation = &item->operation;
-    item->change.codec = operation_codec(&item->operation, &owner);
-    item->change.decide = decide_replay;
-    item->change.finish = finish_replay;
+    change_init(&item->change, &replay_ops, &item->operation, &owner);
     item->change.repairs = true;
-    item->operation.domain = &item->change;
     replay->under_way++;
-    tenant_enter_blindly(&item->operation, owner.tenant, replay_with_tenant);
+    tenant_enter_blindly(&item->operation, owner.tenant,
+                         waiter_of(&item->waiter, replay_with_tenant));
 }
 
 /* --- the pass --- */
@@ -184,16 +191,14 @@ static void begin_item(struct replay *replay, const struct revocation *revocatio
 static bool is_doubted(const struct replay *replay, const struct revocation *revocation)
 {
     struct user_tag owner;
-    char key[USER_KEY_LENGTH];
     if (!revocation->settled)
         return true;
     if (!replay->doubt.any)
         return false;
     memcpy(&owner, revocation->owner, sizeof(owner));
-    token_user_key(&owner, 'u', key);
-    unsigned slot = store_slot((struct text){key, USER_KEY_LENGTH});
+    unsigned slot = slot_of(&owner);
     uint8_t bit = (uint8_t)(1u << slot % 8);
-    bool recent = revocation->at_ms > clock_wall_ms() - RECENT_MS;
+    bool recent = revocation->at_ms > clock_deletion_ms() - RECENT_MS;
     return (replay->doubt.all[slot / 8] & bit) ||
            (recent && (replay->doubt.recent[slot / 8] & bit));
 }
@@ -213,6 +218,7 @@ static bool fetch_list(struct replay *replay)
 /* The next one to be replayed, NULL at the end, or (*later) when others must have their turn. */
 static const struct revocation *next_revocation(struct replay *replay, bool *later)
 {
+    assert(replay->list_at <= replay->list_count);
     for (;;) {
         *later = replay->looked++ >= LOOKED_AT_ONCE;
         if (*later)

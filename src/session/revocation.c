@@ -1,6 +1,7 @@
 /* Between the journal's words and the domain's. */
 #include "revocation.h"
 
+#include <assert.h>
 #include <string.h>
 
 #include "freezing.h"
@@ -8,13 +9,6 @@
 #include "operation.h"
 #include "rules.h"
 #include "tenants.h"
-
-bool revocation_needs_journal(enum err err)
-{
-    return err == ERR_STORE_UNAVAILABLE || err == ERR_STORE_TIMEOUT || err == ERR_STORE_REFUSED ||
-           err == ERR_STORE_DENIED || err == ERR_STORE_PROTOCOL || err == ERR_STORE_BEHIND ||
-           err == ERR_STORE_CONTENDED || err == ERR_SEAL_KEY_UNKNOWN;
-}
 
 struct text revocation_reason(const struct revocation *revocation)
 {
@@ -33,7 +27,7 @@ bool revocation_refuses(struct operation *operation, const struct token *token, 
         .actor = found.actor,
         .ended_s = found.at_ms / 1000,
     };
-    operation->session_id = operation_session_id(operation, token->session_id);
+    operation->facts.session_id = operation_session_id(operation, token->session_id);
     operation_refuse_buried(operation, err, &tombstone);
     return true;
 }
@@ -48,26 +42,22 @@ static bool kills(const struct revocation *revocation, const uint8_t id[SESSION_
     bool named = memcmp(revocation->session, id, SESSION_ID) == 0;
     if (revocation->kind == REVOKE_SESSION)
         return named;
-    return has_cutoff(revocation) && token_session_created_ms(id) < revocation->before_ms &&
+    return has_cutoff(revocation) &&
+           token_session_created_ms(id) < token_order_ms(revocation->before_ms) &&
            !(revocation->has_exempt && named);
 }
 
 static void bury(struct user_state *state, struct session *session, struct edit *edit,
                  const struct revocation *revocation, const struct policy *policy, int64_t now_ms)
 {
-    int64_t end_s = rules_lifetimes(session, policy).session_s;
+    int64_t now_s = now_ms / 1000;
     struct tombstone tombstone = {
         .reason = revocation_reason(revocation),
         .actor = revocation->actor,
         .ended_s = revocation->at_ms / 1000,
-        .forget_s = end_s > now_ms / 1000 ? end_s : now_ms / 1000 + 1,
+        .forget_s = rules_forget_s(rules_lifetimes(session, policy, now_s).session_s, now_s),
     };
-    if (edit) {
-        edit_set_grave(edit, session->id, &tombstone);
-        edit_delete_touch(edit, session->id);
-        edit->raises_epoch = true;
-    }
-    state_bury(state, session, &tombstone);
+    state_bury(state, session, &tombstone, edit);
 }
 
 /* A record that does not open for want of a key is known by its id, and that is enough to end it.
@@ -79,19 +69,13 @@ static bool bury_foreign(struct user_state *state, struct edit *edit,
     if (revocation->kind != REVOKE_SESSION || !state_is_foreign(state, id) ||
         state_find_grave(state, id))
         return false;
-    struct grave *grave = &state->graves[state->grave_count++];
-    memcpy(grave->id, id, SESSION_ID);
-    grave->tombstone = (struct tombstone){
+    const struct tombstone tombstone = {
         .reason = revocation_reason(revocation),
         .actor = revocation->actor,
         .ended_s = revocation->at_ms / 1000,
-        .forget_s = revocation->forget_s > now_ms / 1000 ? revocation->forget_s : now_ms / 1000 + 1,
+        .forget_s = rules_forget_s(revocation->forget_s, now_ms / 1000),
     };
-    if (edit) {
-        edit_set_grave(edit, id, &grave->tombstone);
-        edit_delete_touch(edit, id);
-        edit->raises_epoch = true;
-    }
+    state_bury_unseen(state, id, &tombstone, edit);
     return true;
 }
 
@@ -113,9 +97,10 @@ static bool bury_killed(struct user_state *state, struct edit *edit,
 static bool raise_cutoff(struct user_state *state, struct edit *edit,
                          const struct revocation *revocation)
 {
-    if (!has_cutoff(revocation) || state->user.not_before_ms >= revocation->before_ms)
+    int64_t before_ms = token_order_ms(revocation->before_ms);
+    if (!has_cutoff(revocation) || state->user.not_before_ms >= before_ms)
         return false;
-    state->user.not_before_ms = revocation->before_ms;
+    state->user.not_before_ms = before_ms;
     state->user.has_exempt = revocation->has_exempt;
     if (revocation->has_exempt)
         memcpy(state->user.exempt, revocation->session, SESSION_ID);
@@ -132,7 +117,7 @@ static bool apply_freezing(struct user_state *state, struct edit *edit,
                            const struct revocation *last, const struct policy *policy,
                            int64_t now_ms)
 {
-    if (!freezing_apply(&state->user, last))
+    if (!freezing_apply(&state->user, last, now_ms))
         return false;
     if (rules_frozen(&state->user, now_ms / 1000)) {
         rules_end_before_now(state, &state->user, now_ms);
@@ -155,12 +140,16 @@ static void bury_of_tenant(const struct operation *operation, struct user_state 
         return;
     struct revocation revocation = {
         .kind = REVOKE_BEFORE,
-        .before_ms = tenant->not_before_ms,
         .at_ms = tenant->ended_s * 1000,
         .reason = arena_copy(operation->arena, tenant->reason),
         .actor = arena_copy(operation->arena, tenant->actor),
     };
-    bury_killed(state, edit, &revocation, policy, operation->now_ms);
+    for (size_t i = state->session_count; i > 0; i--) {
+        struct session *session = &state->sessions[i - 1];
+        if (rules_ended_with_tenant(session, tenant->not_before_ms, tenant->ended_s,
+                                    operation->now_ms))
+            bury(state, session, edit, &revocation, policy, operation->now_ms);
+    }
 }
 
 bool revocation_apply(struct operation *operation, struct user_state *state,
@@ -181,6 +170,21 @@ bool revocation_apply(struct operation *operation, struct user_state *state,
     return apply_freezing(state, edit, last, policy, operation->now_ms) || any;
 }
 
+/* Few are more than one: a login that replaces several sessions. */
+void edit_revoke(struct edit *edit, struct revocation revocation)
+{
+    assert(edit->arena && revocation.at_ms > 0);
+    size_t count = edit->revocation_count;
+    if ((count & (count - 1)) == 0) {
+        struct revocation *more =
+            arena_alloc(edit->arena, (count > 0 ? 2 * count : 1) * sizeof(*more));
+        if (count > 0)
+            memcpy(more, edit->revocations, count * sizeof(*more));
+        edit->revocations = more;
+    }
+    edit->revocations[edit->revocation_count++] = revocation;
+}
+
 static struct revocation begin(const struct operation *operation, const struct user_tag *owner,
                                enum revocation_kind kind, struct text reason)
 {
@@ -199,6 +203,7 @@ struct revocation revocation_of_session(const struct operation *operation,
                                         const uint8_t session_id[SESSION_ID], struct text reason,
                                         int64_t alive_until_s)
 {
+    assert(alive_until_s > 0);
     struct revocation revocation = begin(operation, owner, REVOKE_SESSION, reason);
     memcpy(revocation.session, session_id, JOURNAL_SESSION);
     revocation.forget_s = alive_until_s;
@@ -209,9 +214,12 @@ struct revocation revocation_before(const struct operation *operation, const str
                                     int64_t before_ms, const uint8_t *exempt, struct text reason,
                                     int64_t longest_life_s)
 {
+    assert(before_ms > 0 && longest_life_s > 0);
     struct revocation revocation = begin(operation, owner, REVOKE_BEFORE, reason);
     revocation.before_ms = before_ms;
-    revocation.forget_s = before_ms / 1000 + longest_life_s;
+    /* A cutoff is an order (rules.h): no login that it kills is later than now. */
+    bool ahead = rules_is_ahead(before_ms, operation->now_ms);
+    revocation.forget_s = (ahead ? operation->now_ms : before_ms) / 1000 + longest_life_s;
     if (exempt) {
         revocation.has_exempt = true;
         memcpy(revocation.session, exempt, JOURNAL_SESSION);

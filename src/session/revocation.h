@@ -2,18 +2,11 @@
 #pragma once
 
 #include "change.h"
+#include "clock.h"
 #include "rules.h"
 
-enum {
-    /* What is said without Redis, which orders changes, allows for clocks that differ. */
-    CLOCKS_APART_MS = 1000
-};
-
-/* True for what a store that cannot be reached, or does not know what it does, answers: then the
- * journal must do. */
-bool revocation_needs_journal(enum err err);
-
-/* Refuses with `err` for a session that was revoked here; false if it was not. */
+/* Refuses with `err` for a session that was revoked here; false if it was not. What this node knows
+ * to be dead is refused before Redis is asked, and also where it does not answer. */
 bool revocation_refuses(struct operation *operation, const struct token *token, enum err err);
 
 /* Why a session died of it: the reason that was given, but "frozen" for all that a freeze ends. */
@@ -25,6 +18,9 @@ struct text revocation_reason(const struct revocation *revocation);
  * tenant is applied likewise, to the sessions. */
 bool revocation_apply(struct operation *operation, struct user_state *state,
                       const struct user_tag *owner, struct edit *edit, const struct policy *policy);
+
+/* The journal is to have it once the edit is written. */
+void edit_revoke(struct edit *edit, struct revocation revocation);
 
 /* The revocation of one session, which lives until `alive_until_s` at most. */
 struct revocation revocation_of_session(const struct operation *operation,

@@ -26,18 +26,25 @@ static void derive(const struct rotation *rotation, const uint8_t *secret, uint3
     crypto_wipe(&before, sizeof(before));
 }
 
+void rotation_note_times(const struct session *session, const struct policy *policy, int64_t now_ms,
+                         struct issued_pair *ret)
+{
+    struct lifetimes lifetimes = rules_lifetimes(session, policy, now_ms / 1000);
+    ret->access_expires_s = lifetimes.access_s;
+    ret->refresh_expires_s = lifetimes.session_s;
+    ret->idle_expires_s = lifetimes.idle_s;
+}
+
 /* Prints the pair and wipes it. */
 static void issue(const struct rotation *rotation, const struct policy *policy,
                   struct successors *next, struct issued_pair *ret)
 {
     const struct session *session = rotation->session;
     const struct keyring *keyring = rotation->operation->context->keyring;
-    struct lifetimes lifetimes = rules_lifetimes(session, policy);
     token_print(keyring, TOKEN_ACCESS, &next->access, ret->access_token);
     token_print(keyring, TOKEN_REFRESH, &next->refresh, ret->refresh_token);
     crypto_wipe(next, sizeof(*next));
-    ret->access_expires_s = lifetimes.access_s;
-    ret->refresh_expires_s = lifetimes.session_s;
+    rotation_note_times(session, policy, rotation->operation->now_ms, ret);
     ret->device_json = shown_device(session->record.shown);
     ret->remember = session->record.remember;
 }
@@ -53,6 +60,7 @@ static void keep_previous(struct record *record, bool over)
 void rotation_advance(const struct rotation *rotation, struct user_state *state,
                       const struct policy *policy, struct edit *edit, struct issued_pair *ret)
 {
+    assert(!rotation->session->ended);
     struct session *session = rotation->session;
     struct record *record = &session->record;
     const struct keyring *keyring = rotation->operation->context->keyring;
@@ -61,11 +69,13 @@ void rotation_advance(const struct rotation *rotation, struct user_state *state,
     record->from_hash = rotation->secret == NULL;
     derive(rotation, record->from_hash ? record->refresh_hash : rotation->secret,
            record->generation++, &next);
-    keep_previous(record, now_ms / 1000 >= rules_lifetimes(session, policy).access_s);
+    keep_previous(record,
+                  now_ms / 1000 >= rules_lifetimes(session, policy, now_ms / 1000).access_s);
     token_hash_secret(keyring, TOKEN_ACCESS, session->id, next.access.secret, record->access_hash);
     token_hash_secret(keyring, TOKEN_REFRESH, session->id, next.refresh.secret,
                       record->refresh_hash);
-    record->issued_ms = now_ms > record->issued_ms ? now_ms : record->issued_ms + 1;
+    bool wrong = edit->trust == CLOCK_AGREED && rules_is_ahead(record->issued_ms, now_ms);
+    record->issued_ms = now_ms > record->issued_ms || wrong ? now_ms : record->issued_ms + 1;
     edit_set_session(edit, session->id, record);
     edit->raises_epoch = true;
     rules_settle(edit, state, session, policy, now_ms);

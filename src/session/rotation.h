@@ -16,6 +16,9 @@ struct rotation {
                               of the one before to repeat; NULL: the caller has none */
 };
 
+/* Notes when the session's present pair ends. */
+void rotation_note_times(const struct session *session, const struct policy *policy, int64_t now_ms,
+                         struct issued_pair *ret);
 /* Gives the session its next pair, in its record and the edit, and settles the edit. */
 void rotation_advance(const struct rotation *rotation, struct user_state *state,
                       const struct policy *policy, struct edit *edit, struct issued_pair *ret);

@@ -1,8 +1,10 @@
 /* Rules of life and death of one session. */
 #include "rules.h"
 
+#include <assert.h>
 #include <string.h>
 
+#include "clock.h"
 #include "freezing.h"
 
 /* Tombstones of one user that are kept; the ids sort by age. */
@@ -23,20 +25,62 @@ static const struct policy *in_force(const struct session *session, const struct
     return session->policy ? session->policy : policy;
 }
 
-struct lifetimes rules_lifetimes(const struct session *session, const struct policy *policy)
+int64_t rules_unwritten_s(int64_t idle_timeout)
+{
+    return greater(lesser(60, idle_timeout / 10), 1);
+}
+
+bool rules_is_ahead(int64_t ms, int64_t now_ms)
+{
+    return ms > now_ms + CLOCKS_APART_MS;
+}
+
+int64_t rules_cutoff_ms(int64_t now_ms)
+{
+    return now_ms + CLOCKS_APART_MS;
+}
+
+int64_t rules_began_s(const struct session *session)
+{
+    return session->record.began_s > 0 ? session->record.began_s
+                                       : token_session_created_ms(session->id) / 1000;
+}
+
+int64_t rules_used_s(const struct session *session, const struct policy *policy, int64_t now_s)
+{
+    int64_t issued_s = session->record.issued_ms / 1000;
+    bool slides = in_force(session, policy)->renew == RENEW_SLIDING;
+    return lesser(slides ? greater(session->last_seen_s, issued_s) : issued_s, now_s);
+}
+
+int64_t rules_maybe_used_s(const struct session *session, const struct policy *policy,
+                           int64_t now_s)
+{
+    return lesser(session->last_seen_s, now_s) +
+           rules_unwritten_s(in_force(session, policy)->idle_timeout);
+}
+
+/* Logins and refreshes are always written: with fixed renewal nothing is unknown. */
+static int64_t idle_end_s(const struct session *session, const struct policy *policy, int64_t now_s)
+{
+    int64_t end_s = rules_used_s(session, policy, now_s) + policy->idle_timeout;
+    return policy->renew == RENEW_SLIDING ? end_s + rules_unwritten_s(policy->idle_timeout) : end_s;
+}
+
+struct lifetimes rules_lifetimes(const struct session *session, const struct policy *policy,
+                                 int64_t now_s)
 {
     const struct record *record = &session->record;
     policy = in_force(session, policy);
-    int64_t created_s = token_session_created_ms(session->id) / 1000;
-    int64_t issued_s = record->issued_ms / 1000;
-    int64_t absolute_s = lesser(record->absolute_s, created_s + policy->absolute_timeout);
-    int64_t used_s =
-        policy->renew == RENEW_SLIDING ? greater(session->last_seen_s, issued_s) : issued_s;
+    int64_t began_s = lesser(rules_began_s(session), now_s);
+    int64_t issued_s = lesser(record->issued_ms / 1000, now_s);
+    int64_t absolute_s = lesser(record->absolute_s, began_s + policy->absolute_timeout);
     struct lifetimes ret;
     ret.access_s = lesser(issued_s + policy->access_ttl, absolute_s);
     ret.session_s = lesser(issued_s + policy->refresh_ttl, absolute_s);
-    ret.idle_s =
-        record->remember ? ret.session_s : lesser(used_s + policy->idle_timeout, ret.session_s);
+    ret.idle_s = record->remember ? ret.session_s
+                                  : lesser(idle_end_s(session, policy, now_s), ret.session_s);
+    assert(ret.access_s <= absolute_s && ret.idle_s <= ret.session_s);
     return ret;
 }
 
@@ -52,54 +96,71 @@ bool rules_frozen(const struct user_record *user, int64_t now_s)
     return user->frozen && (user->frozen_until_s == 0 || now_s < user->frozen_until_s);
 }
 
-struct text rules_revoked(const struct user_record *user, const struct session *session,
-                          int64_t now_ms)
+enum death rules_revoked(const struct user_record *user, const struct session *session,
+                         int64_t now_ms)
 {
     if (rules_frozen(user, now_ms / 1000))
-        return TEXT(REASON_FROZEN);
-    if (is_before_cutoff(user, session))
-        return TEXT(REASON_REVOKED);
-    return (struct text){0};
+        return DEATH_FROZEN;
+    return is_before_cutoff(user, session) ? DEATH_REVOKED : DEATH_NONE;
 }
 
-struct text rules_dead(const struct user_record *user, const struct session *session,
-                       const struct policy *policy, int64_t now_ms)
+bool rules_ended_with_tenant(const struct session *session, int64_t not_before_ms, int64_t ended_s,
+                             int64_t now_ms)
+{
+    int64_t created_ms = token_session_created_ms(session->id);
+    if (created_ms < not_before_ms)
+        return true;
+    if (not_before_ms == 0 || !rules_is_ahead(created_ms, now_ms) ||
+        rules_is_ahead(ended_s * 1000, now_ms))
+        return false;
+    return session->record.began_s <= ended_s;
+}
+
+int64_t rules_began_after_s(int64_t ended_s, int64_t now_ms)
+{
+    return rules_is_ahead(ended_s * 1000, now_ms) ? now_ms / 1000
+                                                  : greater(now_ms / 1000, ended_s + 1);
+}
+
+enum death rules_dead(const struct user_record *user, const struct session *session,
+                      const struct policy *policy, int64_t now_ms)
 {
     int64_t now_s = now_ms / 1000;
-    struct lifetimes lifetimes = rules_lifetimes(session, policy);
-    struct text revoked = rules_revoked(user, session, now_ms);
-    if (revoked.data)
+    struct lifetimes lifetimes = rules_lifetimes(session, policy, now_s);
+    enum death revoked = rules_revoked(user, session, now_ms);
+    if (revoked)
         return revoked;
     if (now_s >= lifetimes.session_s)
-        return TEXT(REASON_EXPIRED);
-    if (now_s >= lifetimes.idle_s)
-        return TEXT(REASON_IDLE);
-    return (struct text){0};
+        return DEATH_EXPIRED;
+    return now_s > lifetimes.idle_s ? DEATH_IDLE : DEATH_NONE;
 }
 
-static bool in_grace(const struct record *record, const struct policy *policy, int64_t now_ms)
+/* `age_ms`: no earlier than this is it over. Without a grace there is none, whatever the clocks. */
+static bool in_grace(const struct record *record, const struct policy *policy, int64_t now_ms,
+                     int64_t age_ms)
 {
-    return now_ms <= record->issued_ms + policy->refresh_grace * 1000;
+    return policy->refresh_grace > 0 && !rules_is_ahead(record->issued_ms, now_ms) &&
+           age_ms < record->issued_ms + policy->refresh_grace * 1000;
 }
 
-struct text rules_judge_access(const struct user_record *user, const struct session *session,
-                               const uint8_t hash[SECRET_HASH], const struct policy *policy,
-                               int64_t now_ms)
+enum death rules_judge_access(const struct user_record *user, const struct session *session,
+                              const uint8_t hash[SECRET_HASH], const struct policy *policy,
+                              int64_t now_ms)
 {
     const struct record *record = &session->record;
-    struct text dead = rules_dead(user, session, policy, now_ms);
-    if (dead.data)
+    enum death dead = rules_dead(user, session, policy, now_ms);
+    if (dead)
         return dead;
-    if (now_ms / 1000 >= rules_lifetimes(session, policy).access_s)
-        return TEXT(REASON_EXPIRED);
+    if (now_ms / 1000 >= rules_lifetimes(session, policy, now_ms / 1000).access_s)
+        return DEATH_EXPIRED;
     if (crypto_equal(hash, record->access_hash, SECRET_HASH))
-        return (struct text){0};
+        return DEATH_NONE;
     if (record->has_previous && !record->previous_access_over &&
         crypto_equal(hash, record->previous_access_hash, SECRET_HASH) &&
-        in_grace(record, policy, now_ms))
-        return (struct text){0};
+        in_grace(record, policy, now_ms, now_ms))
+        return DEATH_NONE;
     /* The MAC says that we issued it: an access token of an earlier pair. */
-    return TEXT(REASON_EXPIRED);
+    return DEATH_EXPIRED;
 }
 
 bool rules_outlived(const uint8_t session_id[SESSION_ID], int64_t longest_life_s, int64_t now_ms)
@@ -108,35 +169,40 @@ bool rules_outlived(const uint8_t session_id[SESSION_ID], int64_t longest_life_s
     return now_ms / 1000 >= created_s + longest_life_s;
 }
 
-struct text rules_judge_missing(const uint8_t session_id[SESSION_ID], const struct policy *policy,
-                                int64_t now_ms)
+enum death rules_judge_missing(const uint8_t session_id[SESSION_ID], const struct policy *policy,
+                               int64_t now_ms)
 {
     int64_t age_s = (now_ms - token_session_created_ms(session_id)) / 1000;
-    return age_s >= policy->access_ttl ? TEXT(REASON_EXPIRED) : TEXT(REASON_UNKNOWN);
+    return age_s >= policy->access_ttl ? DEATH_EXPIRED : DEATH_UNKNOWN;
 }
 
 enum refresh_verdict rules_judge_refresh(const struct user_record *user,
                                          const struct session *session,
                                          const uint8_t hash[SECRET_HASH],
                                          const struct policy *policy, int64_t now_ms,
-                                         struct text *reason)
+                                         enum death *death)
 {
     const struct record *record = &session->record;
-    *reason = rules_dead(user, session, policy, now_ms);
-    if (reason->data)
+    *death = rules_dead(user, session, policy, now_ms);
+    if (*death)
         return REFRESH_DEAD;
     if (crypto_equal(hash, record->refresh_hash, SECRET_HASH))
         return REFRESH_ROTATE;
-    if (record->has_previous && crypto_equal(hash, record->previous_refresh_hash, SECRET_HASH) &&
-        in_grace(record, policy, now_ms))
-        return REFRESH_REPEAT;
-    return REFRESH_REUSE;
+    return rules_is_repeat(session, hash, policy, now_ms, now_ms) ? REFRESH_REPEAT : REFRESH_REUSE;
+}
+
+bool rules_is_repeat(const struct session *session, const uint8_t hash[SECRET_HASH],
+                     const struct policy *policy, int64_t now_ms, int64_t age_ms)
+{
+    const struct record *record = &session->record;
+    return record->has_previous && crypto_equal(hash, record->previous_refresh_hash, SECRET_HASH) &&
+           in_grace(record, policy, now_ms, age_ms);
 }
 
 bool rules_touch_due(const struct session *session, const struct policy *policy, int64_t now_s)
 {
-    int64_t interval = lesser(60, in_force(session, policy)->idle_timeout / 10);
-    return now_s - session->last_seen_s >= greater(interval, 1);
+    return rules_is_ahead(session->last_seen_s * 1000, now_s * 1000) ||
+           now_s >= rules_maybe_used_s(session, policy, now_s);
 }
 
 int64_t rules_next_version(int64_t version, int64_t now_ms)
@@ -144,40 +210,74 @@ int64_t rules_next_version(int64_t version, int64_t now_ms)
     return greater(version + 1, now_ms);
 }
 
-int64_t rules_creation_ms(int64_t not_before_ms, int64_t now_ms)
+/* Behind this order, and behind that of every id in the state, whatever lies there. */
+static int64_t behind_all_ms(const struct user_state *state, int64_t ms)
 {
-    return greater(now_ms, not_before_ms);
+    for (size_t i = 0; i < state->session_count; i++)
+        ms = greater(ms, token_session_created_ms(state->sessions[i].id) + 1);
+    for (size_t i = 0; i < state->grave_count; i++)
+        ms = greater(ms, token_session_created_ms(state->graves[i].id) + 1);
+    for (size_t i = 0; i < state->foreign_count; i++)
+        ms = greater(ms, token_session_created_ms(state->foreign[i]) + 1);
+    return ms;
 }
 
+int64_t rules_creation_ms(const struct user_state *state, int64_t not_before_ms, int64_t now_ms)
+{
+    return now_ms >= not_before_ms ? now_ms : behind_all_ms(state, not_before_ms);
+}
+
+/* Behind a cutoff that lies ahead, sessions that Redis has lost since may have its very order. */
 void rules_end_before_now(const struct user_state *state, struct user_record *user, int64_t now_ms)
 {
-    int64_t cutoff_ms = greater(now_ms, user->not_before_ms);
-    for (size_t i = 0; i < state->session_count; i++)
-        cutoff_ms = greater(cutoff_ms, token_session_created_ms(state->sessions[i].id) + 1);
-    user->not_before_ms = cutoff_ms;
+    int64_t next_ms = user->not_before_ms > 0 ? user->not_before_ms + 1 : 0;
+    user->not_before_ms = behind_all_ms(state, greater(now_ms, next_ms));
     user->has_exempt = false;
 }
 
-static void dig_grave(struct edit *edit, struct session *session, struct text reason,
-                      struct text actor, const struct policy *policy, int64_t now_ms)
+int64_t rules_forget_s(int64_t alive_until_s, int64_t now_s)
+{
+    return greater(alive_until_s, now_s + 1);
+}
+
+static struct tombstone tombstone_of(const struct session *session, struct text reason,
+                                     struct text actor, const struct policy *policy, int64_t now_ms)
 {
     int64_t now_s = now_ms / 1000;
-    struct tombstone tombstone = {
+    return (struct tombstone){
         .reason = reason,
         .actor = actor,
         .ended_s = now_s,
-        .forget_s = greater(rules_lifetimes(session, policy).session_s, now_s + 1),
+        .forget_s = rules_forget_s(rules_lifetimes(session, policy, now_s).session_s, now_s),
     };
-    edit_set_grave(edit, session->id, &tombstone);
-    edit_delete_touch(edit, session->id);
-    session->ended = true;
 }
 
 void rules_bury(struct edit *edit, struct session *session, struct text reason, struct text actor,
                 const struct policy *policy, int64_t now_ms)
 {
-    dig_grave(edit, session, reason, actor, policy, now_ms);
-    edit->raises_epoch = true;
+    const struct tombstone tombstone = tombstone_of(session, reason, actor, policy, now_ms);
+    edit_end_session(edit, session->id, &tombstone);
+    session->ended = true;
+}
+
+/* No login was later than now, whatever is written. What it was seen with comes down, too. */
+static void bring_down(struct edit *edit, struct session *session, const struct policy *policy,
+                       int64_t now_ms)
+{
+    struct record *record = &session->record;
+    int64_t now_s = now_ms / 1000;
+    int64_t most_s = now_s + in_force(session, policy)->absolute_timeout;
+    if (!rules_is_ahead(record->issued_ms, now_ms) &&
+        !rules_is_ahead(rules_began_s(session) * 1000, now_ms) &&
+        !rules_is_ahead(session->last_seen_s * 1000, now_ms))
+        return;
+    record->issued_ms = lesser(record->issued_ms, now_ms);
+    if (rules_began_s(session) > now_s)
+        record->began_s = now_s;
+    record->absolute_s = lesser(record->absolute_s, most_s);
+    session->last_seen_s = lesser(session->last_seen_s, now_s);
+    edit_set_session(edit, session->id, record);
+    edit_delete_touch(edit, session->id);
 }
 
 /* An idle session leaves a tombstone, so that its holder learns why; one that is too old needs
@@ -185,15 +285,19 @@ void rules_bury(struct edit *edit, struct session *session, struct text reason, 
 static void settle_session(struct edit *edit, struct user_state *state, struct session *session,
                            const struct policy *policy, int64_t now_ms)
 {
-    struct text dead = rules_dead(&state->user, session, policy, now_ms);
-    if (!dead.data || text_equal(dead, TEXT(REASON_FROZEN)))
+    enum death dead = rules_dead(&state->user, session, policy, edit->age_ms);
+    if (dead == DEATH_NONE && edit->trust == CLOCK_AGREED)
+        bring_down(edit, session, policy, now_ms);
+    if (dead == DEATH_NONE || dead == DEATH_FROZEN)
         return;
-    if (text_equal(dead, TEXT(REASON_EXPIRED))) {
+    if (dead == DEATH_EXPIRED) {
         edit_delete_session(edit, session->id);
-        session->ended = true;
     } else {
-        dig_grave(edit, session, dead, (struct text){0}, policy, now_ms);
+        const struct tombstone tombstone =
+            tombstone_of(session, death_reason(dead), (struct text){0}, policy, now_ms);
+        edit_set_grave(edit, session->id, &tombstone);
     }
+    session->ended = true;
 }
 
 /* Tombstones only explain, so a user who logs in in a loop may not pile them up. */
@@ -218,13 +322,14 @@ static int64_t settled_expiry_s(const struct user_state *state, const struct ses
 {
     int64_t expiry_s = now_s + 1;
     if (fresh)
-        expiry_s = greater(expiry_s, rules_lifetimes(fresh, policy).session_s);
+        expiry_s = greater(expiry_s, rules_lifetimes(fresh, policy, now_s).session_s);
     for (size_t i = 0; i < state->session_count; i++)
-        expiry_s = greater(expiry_s, rules_lifetimes(&state->sessions[i], policy).session_s);
+        expiry_s = greater(expiry_s, rules_lifetimes(&state->sessions[i], policy, now_s).session_s);
     for (size_t i = 0; i < state->grave_count; i++)
         expiry_s = greater(expiry_s, state->graves[i].tombstone.forget_s);
     if (state->user.not_before_ms > 0)
-        expiry_s = greater(expiry_s, state->user.not_before_ms / 1000 + policy->refresh_ttl);
+        expiry_s = greater(expiry_s, lesser(state->user.not_before_ms / 1000, now_s + 1) +
+                                         policy->refresh_ttl);
     if (state->unreadable_count > 0)
         expiry_s = greater(expiry_s, now_s + policy->refresh_ttl);
     if (state->contexts_foreign)
@@ -232,7 +337,8 @@ static int64_t settled_expiry_s(const struct user_state *state, const struct ses
     expiry_s = greater(expiry_s, contexts_until_s(&state->contexts));
     expiry_s = greater(expiry_s, guesses_until_s(&state->guesses));
     if (state->user.decided_ms > 0)
-        expiry_s = greater(expiry_s, state->user.decided_ms / 1000 + FREEZING_REMEMBERED_S);
+        expiry_s = greater(expiry_s, lesser(state->user.decided_ms / 1000, now_s + 1) +
+                                         FREEZING_REMEMBERED_S);
     if (!state->user.frozen)
         return expiry_s;
     return state->user.frozen_until_s > 0 ? greater(expiry_s, state->user.frozen_until_s) : 0;
@@ -245,6 +351,6 @@ void rules_settle(struct edit *edit, struct user_state *state, const struct sess
     for (size_t i = 0; i < state->session_count; i++)
         if (!state->sessions[i].ended)
             settle_session(edit, state, &state->sessions[i], policy, now_ms);
-    settle_graves(edit, state, now_s);
+    settle_graves(edit, state, edit->age_ms / 1000);
     edit->expire_ms = settled_expiry_s(state, fresh, policy, now_s) * 1000;
 }

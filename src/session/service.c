@@ -8,6 +8,7 @@
 #include "clock.h"
 #include "keeper.h"
 #include "lookup.h"
+#include "quota.h"
 #include "ratelimit.h"
 #include "tenant_record.h"
 
@@ -41,7 +42,7 @@ static void on_changed(void *user, struct text key)
 static void on_doubted(void *user, const uint8_t slots[SLOTS / 8], bool owner_changed)
 {
     struct session_service *service = user;
-    int64_t now_ms = clock_monotonic_ms();
+    int64_t now_ms = clock_boot_ms();
     for (unsigned slot = 0; slot < SLOTS && owner_changed; slot++)
         if (slots[slot / 8] & 1u << slot % 8)
             atomic_store_explicit(&service->moved_ms[slot], now_ms, memory_order_relaxed);
@@ -49,26 +50,6 @@ static void on_doubted(void *user, const uint8_t slots[SLOTS / 8], bool owner_ch
 }
 
 /* --- the process --- */
-
-bool service_is_fresh(const struct session_service *service, uint32_t generation, unsigned slot,
-                      int64_t now_ms)
-{
-    return generation != 0 && generation == store_generation(service->store, slot) &&
-           now_ms - store_proof_ms(service->store, generation) < STORE_PROOF_MAX_MS;
-}
-
-int64_t service_verified_ms(const struct session_service *service, uint32_t generation,
-                            int64_t verified_ms, unsigned slot)
-{
-    if (generation == 0)
-        return verified_ms;
-    int64_t proof_ms = store_proof_ms(service->store, generation);
-    int64_t moved_ms = atomic_load_explicit(&service->moved_ms[slot], memory_order_relaxed);
-    /* The watch may go on for other slots than this one. */
-    if (moved_ms > verified_ms && moved_ms < proof_ms)
-        proof_ms = moved_ms;
-    return proof_ms > verified_ms ? proof_ms : verified_ms;
-}
 
 struct session_service *session_service_start(struct store *store, struct cache *cache,
                                               struct tenants *tenants, struct journal *journal,
@@ -81,7 +62,8 @@ struct session_service *session_service_start(struct store *store, struct cache 
     service->journal = journal;
     service->fence = fence_create();
     service->offers = ratelimit_create(OFFER_CELLS);
-    service->keeper = keeper_start(service, keyring);
+    service->quotas = quotas_create();
+    keeper_start(service, keyring);
     const struct store_watcher watcher = {service, on_changed, on_doubted};
     store_watch(store, &watcher);
     return service;
@@ -92,6 +74,13 @@ void session_service_rekey(struct session_service *service, struct keyring *keyr
     keeper_rekey(service->keeper, keyring);
 }
 
+enum session_keys session_keys(const struct session_service *service, uint64_t *ids)
+{
+    if (ids)
+        *ids = atomic_load(&service->keys_ids);
+    return atomic_load_explicit(&service->keys_state, memory_order_relaxed);
+}
+
 void session_service_stop(struct session_service **service)
 {
     struct session_service *gone = *service;
@@ -99,7 +88,8 @@ void session_service_stop(struct session_service **service)
     if (!gone)
         return;
     store_watch(gone->store, NULL);
-    keeper_stop(&gone->keeper);
+    keeper_stop(gone);
+    quotas_destroy(&gone->quotas);
     fence_destroy(&gone->fence);
     ratelimit_destroy(&gone->offers);
     free(gone);
@@ -116,7 +106,7 @@ static void wake_worker(void *user)
 static void on_wake(uv_async_t *wake)
 {
     struct session_worker *worker = wake->data;
-    journal_collect(worker->writer);
+    journal_collect(worker->lane);
 }
 
 struct session_worker *session_worker_open(struct session_service *service, uv_loop_t *loop)
@@ -128,7 +118,7 @@ struct session_worker *session_worker_open(struct session_service *service, uv_l
     worker->wake.data = worker;
     uv_timer_init(loop, &worker->patience);
     worker->patience.data = worker;
-    worker->writer = journal_writer_create(service->journal, wake_worker, worker);
+    worker->lane = journal_lane_create(service->journal, wake_worker, worker);
     worker->tenants = tenants_view_create(service->tenants);
     return worker;
 }
@@ -136,7 +126,7 @@ struct session_worker *session_worker_open(struct session_service *service, uv_l
 void session_worker_flush(struct session_worker *worker)
 {
     store_flush(worker->link);
-    journal_flush(worker->writer);
+    journal_flush(worker->lane);
 }
 
 static void worker_closed(uv_handle_t *patience)
@@ -150,7 +140,7 @@ static void wake_closed(uv_handle_t *wake)
     uv_close((uv_handle_t *)&worker->patience, worker_closed);
 }
 
-/* What waits for Redis ends first; what then still waits for the journal ends with its writer. */
+/* What waits for Redis ends first; what then still waits for the journal ends with its lane. */
 void session_worker_close(struct session_worker **worker)
 {
     struct session_worker *gone = *worker;
@@ -159,8 +149,8 @@ void session_worker_close(struct session_worker **worker)
         return;
     gone->closing = true;
     store_link_close(&gone->link);
-    journal_flush(gone->writer);
-    journal_writer_destroy(&gone->writer);
+    journal_flush(gone->lane);
+    journal_lane_destroy(&gone->lane);
     assert(!gone->changes);
     assert(gone->tenant_read_count == 0);
     lookup_free_idle(gone);

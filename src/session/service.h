@@ -11,6 +11,7 @@
 
 struct keeper;
 struct lookup;
+struct quotas;
 struct ratelimit;
 
 struct session_service {
@@ -20,8 +21,12 @@ struct session_service {
     struct journal *journal;
     struct fence *fence;
     struct keeper *keeper;
+    /* What Redis says of the keys of this node (key_watch.c), and of which, bits by id. */
+    _Atomic enum session_keys keys_state;
+    _Atomic uint64_t keys_ids;
+    struct quotas *quotas;
     struct ratelimit *offers; /* challenges that were begun for living sessions, by user */
-    /* When each slot last got another server, clock_monotonic_ms(): what a watch proves, it proves
+    /* When each slot last got another server, clock_boot_ms(): what a watch proves, it proves
      * of the slots that it had then. */
     _Atomic int64_t moved_ms[SLOTS];
     /* Tags of tenants whose index has outgrown its root, each at the place that its tag gives; 0:
@@ -45,9 +50,9 @@ struct tenant_slot {
 struct session_worker {
     struct session_service *service;
     struct store_link *link;
-    struct journal_writer *writer;
-    uv_async_t wake;     /* the journal has decided on tickets */
-    uv_timer_t patience; /* with reads of tenants, see tenant.c */
+    struct journal_lane *lane; /* its end of the journal */
+    uv_async_t wake;           /* the journal has decided on tickets */
+    uv_timer_t patience;       /* with reads of tenants, see tenant.c */
     bool closing;
     struct change *changes; /* under way, see change.h */
     struct lookup *lookups[LOOKUP_ROWS];
@@ -58,14 +63,6 @@ struct session_worker {
     size_t tenant_read_count;
     bool restores_tenant; /* one is under way, see tenant_change.h */
 };
-
-/* True if what was read from this slot under a generation is known to hold now. */
-bool service_is_fresh(const struct session_service *service, uint32_t generation, unsigned slot,
-                      int64_t now_ms);
-
-/* When what was read so, at verified_ms, was known to be true last. */
-int64_t service_verified_ms(const struct session_service *service, uint32_t generation,
-                            int64_t verified_ms, unsigned slot);
 
 /* For the journal's counterpart of struct user_tag. */
 static inline const uint8_t *owner_bytes(const struct user_tag *owner)

@@ -80,21 +80,35 @@ struct text shown_roles(struct text shown)
     return at < last ? (struct text){start, (size_t)(at - start) + 1} : (struct text){0};
 }
 
-struct text shown_device(struct text shown)
+static bool find_device(struct text shown, struct text *ret)
 {
     static const char mark[] = ",\"device\":";
     const char *found = memmem(shown.data, shown.length, mark, sizeof(mark) - 1);
     if (!found)
-        return TEXT("{}");
+        return false;
     size_t start = (size_t)(found - shown.data) + sizeof(mark) - 1;
-    return (struct text){shown.data + start, value_end(shown, start) - start};
+    *ret = (struct text){shown.data + start, value_end(shown, start) - start};
+    return true;
+}
+
+struct text shown_device(struct text shown)
+{
+    struct text device;
+    return find_device(shown, &device) ? device : TEXT("{}");
+}
+
+/* Position behind the device; the end, if there is none. */
+static size_t device_end(struct text shown)
+{
+    struct text device;
+    return find_device(shown, &device) ? (size_t)(device.data + device.length - shown.data)
+                                       : shown.length;
 }
 
 /* Where the attributes' member begins with its comma, or the members end. */
 static size_t attributes_start(struct text shown)
 {
-    struct text device = shown_device(shown);
-    size_t from = (size_t)(device.data + device.length - shown.data);
+    size_t from = device_end(shown);
     const char *found = memmem(shown.data + from, shown.length - from, attributes_mark,
                                sizeof(attributes_mark) - 1);
     return found ? (size_t)(found - shown.data) : shown.length;
@@ -106,6 +120,32 @@ struct text shown_attributes(struct text shown)
     if (start >= shown.length)
         return TEXT("{}");
     return (struct text){shown.data + start, shown.length - start};
+}
+
+bool shown_fits(struct arena *arena, struct text shown, int64_t most, struct text *detail)
+{
+    const struct {
+        const char *name;
+        size_t length;
+    } parts[] = {
+        {"roles", shown_roles(shown).length},
+        {"device", shown_device(shown).length},
+        {"attributes", shown_attributes(shown).length},
+    };
+    size_t total = 0, largest = 0;
+    for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
+        total += parts[i].length;
+        if (parts[i].length > parts[largest].length)
+            largest = i;
+    }
+    if ((int64_t)total <= most)
+        return true;
+    *detail = arena_format(arena,
+                           "\"%s\" takes %zu bytes of compact JSON, and with the others of "
+                           "\"roles\", \"device\" and \"attributes\" the session would take %zu; "
+                           "\"limits.session_bytes\" of the tenant's policy is %lld",
+                           parts[largest].name, parts[largest].length, total, (long long)most);
+    return false;
 }
 
 struct text shown_with_attributes(struct arena *arena, struct text shown, struct text attributes)
@@ -120,13 +160,92 @@ struct text shown_with_attributes(struct arena *arena, struct text shown, struct
     return (struct text){text, (size_t)(end - text)};
 }
 
+/* --- checking --- */
+
+static bool skip(struct text *rest, struct text literal)
+{
+    if (rest->length < literal.length || memcmp(rest->data, literal.data, literal.length) != 0)
+        return false;
+    *rest = (struct text){rest->data + literal.length, rest->length - literal.length};
+    return true;
+}
+
+/* A string that is known to be well-formed. */
+static bool skip_string(struct text *rest)
+{
+    if (rest->length == 0 || rest->data[0] != '"')
+        return false;
+    size_t length = value_end(*rest, 0);
+    *rest = (struct text){rest->data + length, rest->length - length};
+    return true;
+}
+
+static bool skip_roles(struct text *rest)
+{
+    if (skip(rest, TEXT("]")))
+        return true;
+    do {
+        if (!skip_string(rest))
+            return false;
+    } while (skip(rest, TEXT(",")));
+    return skip(rest, TEXT("]"));
+}
+
+/* The members of a device, in their order. */
+static bool skip_device(struct text *rest)
+{
+    static const struct text names[] = {{"\"id\":", 5}, {"\"type\":", 7}, {"\"name\":", 7}};
+    bool first = true;
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        struct text at = *rest;
+        if (!(first || skip(&at, TEXT(","))) || !skip(&at, names[i]))
+            continue;
+        if (!skip_string(&at))
+            return false;
+        *rest = at;
+        first = false;
+    }
+    return skip(rest, TEXT("}"));
+}
+
+static bool is_json(struct text shown)
+{
+    struct buffer object = {0}, error = {0};
+    buffer_add_char(&object, '{');
+    buffer_add_text(&object, shown);
+    buffer_add_char(&object, '}');
+    struct json_view *view = json_view_open(buffer_text(&object), &error);
+    bool good = view != NULL;
+    json_view_close(&view);
+    buffer_free(&object);
+    buffer_free(&error);
+    return good;
+}
+
+static bool is_last(struct text rest)
+{
+    return skip(&rest, TEXT(attributes_mark)) && rest.length > 0 && rest.data[0] == '{' &&
+           value_end(rest, 0) == rest.length;
+}
+
+bool shown_is_whole(struct text shown)
+{
+    struct text rest = shown;
+    return shown.length > 0 && is_json(shown) && skip(&rest, TEXT("\"tenant\":")) &&
+           skip_string(&rest) && skip(&rest, TEXT(",\"user_id\":")) && skip_string(&rest) &&
+           skip(&rest, TEXT(",\"roles\":[")) && skip_roles(&rest) &&
+           skip(&rest, TEXT(",\"device\":{")) && skip_device(&rest) &&
+           (rest.length == 0 || is_last(rest));
+}
+
+/* --- completing --- */
+
 struct text shown_complete(struct arena *arena, struct text stored,
-                           const uint8_t session_id[SESSION_ID])
+                           const uint8_t session_id[SESSION_ID], int64_t began_s)
 {
     static const char id_mark[] = ",\"session_id\":\"", created_mark[] = "\",\"created_at\":";
     static const char no_attributes[] = ",\"attributes\":{}";
-    struct text device = shown_device(stored);
-    bool has_attributes = device.data + device.length < stored.data + stored.length;
+    bool has_attributes = device_end(stored) < stored.length;
     char *text = arena_alloc(arena, stored.length + sizeof(id_mark) + sizeof(created_mark) +
                                         sizeof(no_attributes) + 2 * SESSION_ID + 24);
     char *end = mempcpy(text, stored.data, stored.length);
@@ -137,7 +256,7 @@ struct text shown_complete(struct arena *arena, struct text stored,
     end = mempcpy(end + 2 * SESSION_ID, created_mark, sizeof(created_mark) - 1);
     char digits[24];
     char *first = digits + sizeof(digits);
-    for (int64_t rest = token_session_created_ms(session_id) / 1000; rest > 0; rest /= 10)
+    for (int64_t rest = began_s; rest > 0; rest /= 10)
         *--first = (char)('0' + rest % 10);
     end = mempcpy(end, first, (size_t)(digits + sizeof(digits) - first));
     return (struct text){text, (size_t)(end - text)};

@@ -2,7 +2,7 @@
  * ready to send.
  *
  *     "tenant":"…","user_id":"…","roles":[…],"device":{…}[,"attributes":{…}]
- * What the session id tells (the id itself, the time of creation) is added when the answer is made,
+ * The session id and the time of the login are added when the answer is made,
  * and so is an empty "attributes": every byte here is paid for in Redis, for each session. */
 #pragma once
 
@@ -10,9 +10,12 @@
 
 /* Writes the members of a login. */
 void shown_write(struct buffer *out, const struct login *login);
-/* Appends the stored members and those that follow from the session id; no braces. In the arena. */
+/* Appends the session id, when the session began and what is empty; no braces. In the arena. */
 struct text shown_complete(struct arena *arena, struct text stored,
-                           const uint8_t session_id[SESSION_ID]);
+                           const uint8_t session_id[SESSION_ID], int64_t began_s);
+/* True if the text is members as shown_write() writes them; everything below relies on that. For
+ * what others than us may have written. */
+bool shown_is_whole(struct text shown);
 /* The value of "roles" in shown members, a JSON array of strings. */
 struct text shown_roles(struct text shown);
 /* The value of "device" in shown members, as JSON text. */
@@ -24,3 +27,6 @@ struct text shown_with_attributes(struct arena *arena, struct text shown, struct
 /* A member's string (its name at most 8 bytes) out of a device object, unescaped into the arena;
  * absent if it is not there. */
 struct text shown_device_member(struct arena *arena, struct text device, const char *name);
+/* Whether roles, device and attributes together take at most so many bytes; if not, *detail is a
+ * sentence with the largest of them, what they take and what is allowed. */
+bool shown_fits(struct arena *arena, struct text shown, int64_t most, struct text *detail);

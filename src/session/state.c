@@ -45,24 +45,18 @@ static void read_record(struct state_reader *reader, struct text field, struct t
     struct record_content content;
     const uint8_t *id = (const uint8_t *)field.data;
     struct record_place place = {&reader->codec->owner, id};
-    switch (record_read(reader->codec->keyring, reader->codec->encrypt, place, value, reader->arena,
-                        &content)) {
-    case RECORD_SESSION: {
+    enum record_kind kind = record_read(reader->codec->keyring, reader->codec->encrypt, place,
+                                        value, reader->arena, &content);
+    if (kind == RECORD_SESSION) {
         session_open(&state->sessions[state->session_count++], id, &content.session, reader->arena);
+        state->shown = content.session.shown;
         return;
     }
-    case RECORD_TOMBSTONE: {
+    if (kind == RECORD_TOMBSTONE) {
         struct grave *grave = &state->graves[state->grave_count++];
         memcpy(grave->id, id, SESSION_ID);
         grave->tombstone = content.tombstone;
         return;
-    }
-    case RECORD_USER:
-    case RECORD_CONTEXTS:
-    case RECORD_CHALLENGE:
-    case RECORD_TENANT:
-    case RECORD_UNREADABLE:
-        break;
     }
     state->unreadable_count++;
     if (record_is_foreign(reader->codec->keyring, value))
@@ -84,6 +78,22 @@ bool state_read_user(const struct state_codec *codec, struct text stored, struct
     return true;
 }
 
+struct names state_read_names(const struct state_codec *codec, struct text stored,
+                              struct arena *arena)
+{
+    struct record_content content;
+    struct record_place place = {&codec->owner, no_session};
+    if (!stored.data ||
+        record_read(codec->keyring, codec->encrypt, place, stored, arena, &content) != RECORD_NAMES)
+        return (struct names){0};
+    return content.names;
+}
+
+struct names state_names(const struct user_state *state, struct arena *arena)
+{
+    return state->names.user_id.data ? state->names : record_identity(state->shown, arena);
+}
+
 static void read_user(struct state_reader *reader, struct text value)
 {
     struct user_state *state = reader->state;
@@ -91,6 +101,12 @@ static void read_user(struct state_reader *reader, struct text value)
     state->user_foreign = record_is_foreign(keyring, value);
     state->user_outdated = record_is_outdated(keyring, value);
     state->user_unreadable = !state_read_user(reader->codec, value, reader->arena, &state->user);
+}
+
+static void read_names(struct state_reader *reader, struct text value)
+{
+    reader->state->names = state_read_names(reader->codec, value, reader->arena);
+    reader->state->names_outdated = record_is_outdated(reader->codec->keyring, value);
 }
 
 /* Contexts that do not open were seen by nobody: then everything is new. */
@@ -118,10 +134,10 @@ void state_read_stamp(struct text stamp, int64_t *version, int64_t *epoch)
     const char *blank = stamp.length ? memchr(stamp.data, ' ', stamp.length) : NULL;
     size_t length = blank ? (size_t)(blank - stamp.data) : stamp.length;
     *version = *epoch = 0;
-    if (!text_to_int((struct text){stamp.data, length}, 0, INT64_MAX, version) || !blank)
+    if (!text_to_int((struct text){stamp.data, length}, 0, STORED_MS_MAX, version) || !blank)
         return;
     struct text behind = {blank + 1, stamp.length - length - 1};
-    if (!text_to_int(behind, 0, INT64_MAX, epoch))
+    if (!text_to_int(behind, 0, STORED_MS_MAX, epoch))
         *epoch = 0;
 }
 
@@ -144,7 +160,7 @@ static void read_fields(struct state_reader *reader, bool touches)
         bool is_touch = field.length == TOUCH_FIELD && field.data[SESSION_ID] == 't';
         if (is_touch != touches)
             continue;
-        if (is_touch && store_reply_int(element, &number))
+        if (is_touch && store_reply_int(element, 0, STORED_S_MAX, &number))
             read_touch(reader->state, field, number);
         else if (field.length == SESSION_ID)
             read_record(reader, field, value);
@@ -156,6 +172,8 @@ static void read_fields(struct state_reader *reader, bool touches)
             read_contexts(reader, value);
         else if (text_equal(field, TEXT(STATE_FIELD_GUESSES)))
             guesses_read(value, &reader->state->guesses);
+        else if (text_equal(field, TEXT(STATE_FIELD_NAMES)))
+            read_names(reader, value);
     }
 }
 
@@ -208,15 +226,6 @@ bool state_is_foreign(const struct user_state *state, const uint8_t id[SESSION_I
     return false;
 }
 
-void state_bury(struct user_state *state, struct session *session,
-                const struct tombstone *tombstone)
-{
-    struct grave *grave = &state->graves[state->grave_count++];
-    memcpy(grave->id, session->id, SESSION_ID);
-    grave->tombstone = *tombstone;
-    *session = state->sessions[--state->session_count];
-}
-
 static void append(struct arena *arena, struct text **list, size_t *count, size_t *capacity,
                    struct text text)
 {
@@ -266,9 +275,36 @@ void edit_set_grave(struct edit *edit, const uint8_t id[SESSION_ID],
 {
     struct buffer value = {0};
     struct record_place place = {&edit->codec->owner, id};
+    edit->gives_up = true;
     tombstone_write(edit->codec->keyring, edit->codec->encrypt, place, tombstone, &value);
     edit_set(edit, field_of(edit, id), &value);
+    edit_delete_touch(edit, id);
     buffer_free(&value);
+}
+
+void edit_end_session(struct edit *edit, const uint8_t id[SESSION_ID],
+                      const struct tombstone *tombstone)
+{
+    edit_set_grave(edit, id, tombstone);
+    edit->raises_epoch = true;
+}
+
+void state_bury_unseen(struct user_state *state, const uint8_t id[SESSION_ID],
+                       const struct tombstone *tombstone, struct edit *edit)
+{
+    struct grave *grave = &state->graves[state->grave_count++];
+    memcpy(grave->id, id, SESSION_ID);
+    grave->tombstone = *tombstone;
+    if (edit)
+        edit_end_session(edit, id, tombstone);
+}
+
+void state_bury(struct user_state *state, struct session *session,
+                const struct tombstone *tombstone, struct edit *edit)
+{
+    assert(session >= state->sessions && session < state->sessions + state->session_count);
+    state_bury_unseen(state, session->id, tombstone, edit);
+    *session = state->sessions[--state->session_count];
 }
 
 void edit_set_user(struct edit *edit, const struct user_record *user)
@@ -277,6 +313,14 @@ void edit_set_user(struct edit *edit, const struct user_record *user)
     user_record_write(edit->codec->keyring, edit->codec->encrypt, &edit->codec->owner, user,
                       &value);
     edit_set(edit, TEXT(STATE_FIELD_USER), &value);
+    buffer_free(&value);
+}
+
+void edit_set_names(struct edit *edit, const struct names *names)
+{
+    struct buffer value = {0};
+    names_write(edit->codec->keyring, edit->codec->encrypt, &edit->codec->owner, names, &value);
+    edit_set(edit, TEXT(STATE_FIELD_NAMES), &value);
     buffer_free(&value);
 }
 
@@ -318,6 +362,7 @@ void edit_delete_touch(struct edit *edit, const uint8_t id[SESSION_ID])
 
 void edit_delete_session(struct edit *edit, const uint8_t id[SESSION_ID])
 {
+    edit->gives_up = true;
     edit_delete(edit, field_of(edit, id));
     edit_delete_touch(edit, id);
 }

@@ -3,12 +3,14 @@
  * Fields of the hash: "!" the version (a decimal number, raised by every change) and, behind a
  * blank, the epoch (the version of the last change that could make a token invalid) if there was
  * one; "=" the sealed user record, "~" what the user was seen with (contexts.h), "#" how often
- * codes were guessed wrongly (guesses.h), an 8-byte session
+ * codes were guessed wrongly (guesses.h), "@" who the user is, sealed, once a session was given up
+ * whose record told it (a node that does not know the field leaves it alone), an 8-byte session
  * id for each session's sealed record or tombstone, the id with 't' behind it for the time of last
  * use in seconds. The last is absent until the first touch: the session was last used when its pair
  * was issued. */
 #pragma once
 
+#include "clock.h"
 #include "conf.h"
 #include "contexts.h"
 #include "guesses.h"
@@ -20,6 +22,7 @@
 #define STATE_FIELD_USER     "="
 #define STATE_FIELD_CONTEXTS "~"
 #define STATE_FIELD_GUESSES  "#"
+#define STATE_FIELD_NAMES    "@"
 #define TOUCH_FIELD          (SESSION_ID + 1)
 
 struct session {
@@ -51,6 +54,9 @@ struct user_state {
     struct contexts contexts;
     bool contexts_foreign; /* sealed under a key that this node lacks: `contexts` is empty */
     struct guesses guesses;
+    struct names names; /* absent until they are kept */
+    bool names_outdated;
+    struct text shown;       /* the members of a session that was read: they tell the names, too */
     size_t unreadable_count; /* records that did not open: left alone */
     /* Of those the ones that are sealed under a key that this node lacks: sessions, living or
      * ended, of which nothing can be said. */
@@ -77,6 +83,10 @@ void state_read_stamp(struct text stamp, int64_t *version, int64_t *epoch);
 bool state_read_user(const struct state_codec *codec, struct text stored, struct arena *arena,
                      struct user_record *ret) MUST_CHECK;
 
+/* The user's names; absent if they are not kept, or do not open. */
+struct names state_read_names(const struct state_codec *codec, struct text stored,
+                              struct arena *arena);
+
 /* Reads HGETALL's reply; everything lies in the arena. ERR_STORE_PROTOCOL if the reply is not an
  * array of fields and values that are strings, ERR_SEAL_KEY_UNKNOWN if the user record is foreign.
  */
@@ -88,6 +98,9 @@ struct session *state_find(const struct user_state *state, const uint8_t id[SESS
 const struct grave *state_find_grave(const struct user_state *state, const uint8_t id[SESSION_ID]);
 bool state_is_foreign(const struct user_state *state, const uint8_t id[SESSION_ID]);
 
+/* As they are kept, or as a session tells them; absent if nothing does. */
+struct names state_names(const struct user_state *state, struct arena *arena);
+
 /* Sets and deletes of hash fields that are applied together, or not at all. Lies in the arena. */
 struct edit {
     struct arena *arena;
@@ -98,20 +111,35 @@ struct edit {
     struct text *deletes;
     size_t delete_count;
     size_t delete_capacity;
-    int64_t expire_ms; /* of the whole hash, wall clock; 0: never */
-    bool raises_epoch; /* a token that was valid before may not be after */
+    struct revocation *revocations; /* for the journal (journal.h), once it is written */
+    size_t revocation_count;
+    int64_t expire_ms;      /* of the whole hash, wall clock; 0: never */
+    bool raises_epoch;      /* a token that was valid before may not be after */
+    bool gives_up;          /* a session's record: it told the names */
+    enum clock_trust trust; /* is there a common time? */
+    int64_t age_ms;         /* what is too old is so by this time: operation_age_ms() */
 };
 
-/* Takes the session out of the state and puts a grave in its place. */
+/* Takes the session out of the state and puts a grave in its place; in the edit too, unless that is
+ * NULL. */
 void state_bury(struct user_state *state, struct session *session,
-                const struct tombstone *tombstone);
+                const struct tombstone *tombstone, struct edit *edit);
+/* The same for one that is not among the state's sessions: lost, or not to be opened here. At most
+ * one that is not foreign. */
+void state_bury_unseen(struct user_state *state, const uint8_t id[SESSION_ID],
+                       const struct tombstone *tombstone, struct edit *edit);
 
 void edit_set_session(struct edit *edit, const uint8_t id[SESSION_ID], const struct record *record);
+/* A tombstone in the place of the session's record, and the time of last use is gone ... */
 void edit_set_grave(struct edit *edit, const uint8_t id[SESSION_ID],
                     const struct tombstone *tombstone);
+/* ... of a session whose tokens were good until now: every node is to hear of it. */
+void edit_end_session(struct edit *edit, const uint8_t id[SESSION_ID],
+                      const struct tombstone *tombstone);
 void edit_set_user(struct edit *edit, const struct user_record *user);
 void edit_set_contexts(struct edit *edit, const struct contexts *contexts);
 void edit_set_guesses(struct edit *edit, const struct guesses *guesses);
+void edit_set_names(struct edit *edit, const struct names *names);
 /* A code was right. */
 void state_forget_guesses(struct user_state *state, struct edit *edit);
 /* Deletes the record or tombstone and the time of last use. */

@@ -58,28 +58,28 @@ void step_up_note(struct operation *operation, struct text bytes)
     struct body body;
     if (!read_body(bytes, &body))
         return;
-    operation->tenant = body.tenant;
-    operation->user_id = body.user_id;
-    operation->session_id = operation_session_id(operation, body.session_id);
+    operation->facts.tenant = body.tenant;
+    operation->facts.user_id = body.user_id;
+    operation->facts.session_id = operation_session_id(operation, body.session_id);
 }
 
 /* --- offering --- */
 
 struct step_up {
-    void *domain; /* the operation's own, meanwhile */
-    void (*then)(struct operation *operation);
+    struct waiter waiter; /* for what is offered ... */
+    struct waiter *after; /* ... and who waits for all of it */
+    struct operation *operation;
     struct user_tag owner;
     uint8_t id[SESSION_ID];
     struct text body;
 };
 
-static void offered(struct operation *operation)
+static void offered(struct waiter *waiter)
 {
-    const struct step_up *work = operation->domain;
-    operation->domain = work->domain;
-    if (operation->err == ERR_OK)
-        operation->err = ERR_STEP_UP_REQUIRED;
-    work->then(operation);
+    const struct step_up *work = container_of(waiter, struct step_up, waiter);
+    if (work->operation->out.err == ERR_OK)
+        work->operation->out.err = ERR_STEP_UP_REQUIRED;
+    waiter_go_on(work->after);
 }
 
 /* Whoever has a token may say that he is at a thousand places. Half may begin at once and half
@@ -95,13 +95,14 @@ static bool may_begin(struct operation *operation, const struct user_tag *owner)
         return true;
     metrics_add(METRIC_LIMITED_CHALLENGES, 1);
     operation_refuse(operation, ERR_TOO_MANY_CHALLENGES, (struct text){0});
-    operation->retry_after_s = (verdict.retry_ms + 999) / 1000;
+    operation->out.retry_after_s = (verdict.retry_ms + 999) / 1000;
     return false;
 }
 
-static void offer_new(struct operation *operation)
+static void offer_new(struct step_up *work)
 {
-    const struct step_up *work = operation->domain;
+    assert(work->operation->out.err == ERR_OK);
+    struct operation *operation = work->operation;
     struct policy policy;
     operation_policy(operation, &policy);
     struct challenge challenge = {.kind = CHALLENGE_SESSION,
@@ -109,21 +110,23 @@ static void offer_new(struct operation *operation)
                                   .issued_ms = operation->now_ms,
                                   .body = work->body};
     crypto_random(challenge.secret, SECRET_LENGTH);
-    challenge_offer(operation, &work->owner, work->id, &challenge, offered);
+    challenge_offer(operation, &work->owner, work->id, &challenge,
+                    waiter_of(&work->waiter, offered));
     crypto_wipe(challenge.secret, SECRET_LENGTH);
 }
 
 /* What is pending is looked for first: asking for it again begins nothing. */
-static void offer_new_if_none(struct operation *operation)
+static void offer_new_if_none(struct waiter *waiter)
 {
-    const struct step_up *work = operation->domain;
-    bool none = operation->err == ERR_CHALLENGE_OVER;
+    struct step_up *work = container_of(waiter, struct step_up, waiter);
+    struct operation *operation = work->operation;
+    bool none = operation->out.err == ERR_CHALLENGE_OVER;
     if (none)
-        operation->err = ERR_OK;
+        operation->out.err = ERR_OK;
     if (none && may_begin(operation, &work->owner))
-        offer_new(operation);
+        offer_new(work);
     else
-        offered(operation);
+        offered(waiter);
 }
 
 /* One id for each session and place, so that a client that asks a hundred times is asked for one
@@ -146,38 +149,39 @@ static void name_challenge(const struct operation *operation, const struct user_
 
 void step_up_offer(struct operation *operation, const struct user_tag *owner,
                    const uint8_t session_id[SESSION_ID], const struct shown_context *context,
-                   unsigned breaches, void (*then)(struct operation *operation))
+                   unsigned breaches, struct waiter *waiter)
 {
+    assert(waiter->then && breaches != 0);
     struct step_up *work = arena_zalloc(operation->arena, sizeof(*work));
     struct buffer items = {0}, body = {0};
-    *work = (struct step_up){.domain = operation->domain, .then = then, .owner = *owner};
-    operation->domain = work;
+    *work = (struct step_up){.after = waiter, .operation = operation, .owner = *owner};
     binding_print(context, breaches, &items);
     name_challenge(operation, owner, session_id, context, breaches, work->id);
     buffer_add(&body, session_id, SESSION_ID);
-    put_short(&body, operation->tenant);
-    put_short(&body, operation->user_id);
+    put_short(&body, operation->facts.tenant);
+    put_short(&body, operation->facts.user_id);
     buffer_add_text(&body, buffer_text(&items));
     work->body = arena_copy(operation->arena, buffer_text(&body));
     buffer_free(&items);
     buffer_free(&body);
-    challenge_offer_again(operation, owner, work->id, offer_new_if_none);
+    challenge_offer_again(operation, owner, work->id, waiter_of(&work->waiter, offer_new_if_none));
 }
 
 /* --- widening --- */
 
 struct widening {
     struct change change;
+    struct waiter waiter;
     uint8_t session_id[SESSION_ID];
     struct text items;
-    void (*then)(struct operation *operation);
 
-    struct shown_context context; /* of an adoption */
+    /* Of an adoption. */
+    struct shown_context context;
+    struct adoption *adoption;
 
     /* Of a verification. */
     int64_t issued_ms; /* of the challenge */
     struct issued_pair *pair;
-    uint8_t refresh_hash[SECRET_HASH]; /* of the pair that an earlier round wrote, or tried to */
     const struct session *renewed;
 };
 
@@ -199,32 +203,23 @@ static struct session *find_living(const struct widening *work, const struct use
         return NULL;
     }
     operation_note_session(operation, session);
-    struct text dead = rules_dead(&state->user, session, policy, operation->now_ms);
-    if (!dead.data)
+    enum death dead = rules_dead(&state->user, session, policy, operation->now_ms);
+    if (dead == DEATH_NONE)
         return session;
-    operation_refuse(operation, err, dead);
+    if (work->adoption)
+        work->adoption->death = dead;
+    operation_refuse(operation, err, death_reason(dead));
     return NULL;
-}
-
-static void finish_widening(struct change *change)
-{
-    const struct widening *work = (const struct widening *)change;
-    struct operation *operation = change->operation;
-    if (operation->err == ERR_OK && work->renewed)
-        index_note(operation, &change->codec.owner, work->renewed);
-    work->then(operation);
 }
 
 static struct widening *begin_widening(struct operation *operation, const struct user_tag *owner,
                                        const uint8_t session_id[SESSION_ID],
-                                       void (*then)(struct operation *operation))
+                                       const struct change_ops *ops)
 {
+    assert(operation->out.err == ERR_OK);
     struct widening *work = arena_zalloc(operation->arena, sizeof(*work));
     memcpy(work->session_id, session_id, SESSION_ID);
-    work->change.operation = operation;
-    work->change.codec = operation_codec(operation, owner);
-    work->change.finish = finish_widening;
-    work->then = then;
+    change_init(&work->change, ops, operation, owner);
     return work;
 }
 
@@ -233,7 +228,7 @@ static struct widening *begin_widening(struct operation *operation, const struct
 static enum verdict decide_adoption(struct change *change, struct user_state *state,
                                     struct edit *edit)
 {
-    const struct widening *work = (const struct widening *)change;
+    const struct widening *work = container_of(change, struct widening, change);
     struct operation *operation = change->operation;
     struct policy policy;
     operation_policy(operation, &policy);
@@ -241,7 +236,7 @@ static enum verdict decide_adoption(struct change *change, struct user_state *st
     if (!session)
         return CHANGE_DONE;
     struct text items = binding_items(&session->record, operation->arena);
-    if (binding_breaches(operation->conf, items, &work->context) & BREACH_IP)
+    if (binding_breaches(operation->conf, items, &work->context) & (BREACH_IP | BREACH_FAMILY))
         return refuse(operation, ERR_TOKEN_INVALID, TEXT(REASON_BINDING));
     binding_add(operation->conf, &session->record, work->items, operation->arena);
     edit_set_session(edit, session->id, &session->record);
@@ -249,16 +244,24 @@ static enum verdict decide_adoption(struct change *change, struct user_state *st
     return CHANGE_WRITE;
 }
 
+static void finish_adoption(struct change *change)
+{
+    waiter_go_on(&container_of(change, struct widening, change)->adoption->waiter);
+}
+
+static const struct change_ops adoption_ops = {decide_adoption, finish_adoption};
+
 void step_up_adopt(struct operation *operation, const struct user_tag *owner,
                    const uint8_t session_id[SESSION_ID], const struct shown_context *context,
-                   void (*then)(struct operation *operation))
+                   struct adoption *adoption, void (*then)(struct waiter *waiter))
 {
-    struct widening *work = begin_widening(operation, owner, session_id, then);
+    struct widening *work = begin_widening(operation, owner, session_id, &adoption_ops);
     struct buffer items = {0};
     work->context = *context;
+    work->adoption = adoption;
+    *adoption = (struct adoption){.waiter.then = then};
     binding_print(context, BREACH_IP, &items);
     work->items = arena_copy(operation->arena, buffer_text(&items));
-    work->change.decide = decide_adoption;
     buffer_free(&items);
     change_begin(&work->change);
 }
@@ -276,27 +279,10 @@ static bool is_over(const struct widening *work, const struct user_state *state,
     return true;
 }
 
-/* Was the write of an earlier round, whose fate was unknown, done? The pair that follows from the
- * same one is the same for every place, so the place must be there, too. */
-static bool is_own_work(const struct widening *work, const struct session *session, bool is_new)
-{
-    return work->change.resolving && !is_new && session->record.from_hash &&
-           crypto_equal(session->record.refresh_hash, work->refresh_hash, SECRET_HASH);
-}
-
-/* True if the session could not be used from there before. */
-static bool add_items(const struct widening *work, struct session *session)
-{
-    const struct operation *operation = work->change.operation;
-    const char *before = session->record.contexts.data;
-    binding_add(operation->conf, &session->record, work->items, operation->arena);
-    return session->record.contexts.data != before;
-}
-
 static enum verdict decide_acceptance(struct change *change, struct user_state *state,
                                       struct edit *edit)
 {
-    struct widening *work = (struct widening *)change;
+    struct widening *work = container_of(change, struct widening, change);
     struct operation *operation = change->operation;
     struct policy policy;
     operation_policy(operation, &policy);
@@ -305,22 +291,35 @@ static enum verdict decide_acceptance(struct change *change, struct user_state *
         return CHANGE_DONE;
     struct rotation rotation = {operation, &change->codec.owner, session, NULL};
     work->renewed = session;
-    if (is_own_work(work, session, add_items(work, session))) {
+    if (change_wrote(change, session->id)) {
         rotation_repeat(&rotation, &policy, work->pair);
-        operation->durability = DURABILITY_ACCEPTED;
+        operation->out.durability = DURABILITY_ACCEPTED;
         edit->raises_epoch = true;
         return CHANGE_RESOLVED;
     }
     state_forget_guesses(state, edit);
+    binding_add(operation->conf, &session->record, work->items, operation->arena);
     rotation_advance(&rotation, state, &policy, edit, work->pair);
-    memcpy(work->refresh_hash, session->record.refresh_hash, SECRET_HASH);
     return CHANGE_WRITE;
 }
 
-static void accept_with_tenant(struct operation *operation)
+static void finish_acceptance(struct change *change)
 {
-    struct widening *work = operation->domain;
-    if (operation->err != ERR_OK || tenant_refuses(operation, work->session_id, ERR_CHALLENGE_OVER))
+    const struct widening *work = container_of(change, struct widening, change);
+    struct operation *operation = change->operation;
+    if (operation->out.err == ERR_OK)
+        index_note(operation, &change->codec.owner, work->renewed);
+    operation_done(operation);
+}
+
+static const struct change_ops acceptance_ops = {decide_acceptance, finish_acceptance};
+
+static void accept_with_tenant(struct waiter *waiter)
+{
+    struct widening *work = container_of(waiter, struct widening, waiter);
+    struct operation *operation = work->change.operation;
+    if (operation->out.err != ERR_OK ||
+        tenant_refuses(operation, work->session_id, ERR_CHALLENGE_OVER))
         operation_done(operation);
     else
         change_begin(&work->change);
@@ -331,15 +330,13 @@ void step_up_accept(struct operation *operation, const struct user_tag *owner, i
 {
     struct body body;
     if (!read_body(bytes, &body)) {
-        operation->err = ERR_CHALLENGE_OVER;
+        operation->out.err = ERR_CHALLENGE_OVER;
         operation_done(operation);
         return;
     }
-    struct widening *work = begin_widening(operation, owner, body.session_id, operation_done);
+    struct widening *work = begin_widening(operation, owner, body.session_id, &acceptance_ops);
     work->items = body.items;
     work->issued_ms = issued_ms;
     work->pair = ret;
-    work->change.decide = decide_acceptance;
-    operation->domain = work;
-    tenant_enter(operation, owner->tenant, accept_with_tenant);
+    tenant_enter(operation, owner->tenant, waiter_of(&work->waiter, accept_with_tenant));
 }

@@ -7,14 +7,16 @@
 
 #include "binding.h"
 #include "operation.h"
+#include "rules.h"
+#include "waiter.h"
 
 /* Offers a challenge for this session and what of that which is shown breaks its bounds: the same
- * one for as long as it is pending. Tenant and user id are the operation's. Sets operation->err to
- * ERR_STEP_UP_REQUIRED, or to why none could be offered (ERR_TOO_MANY_CHALLENGES: the user has as
- * many as he may), then calls `then`. */
+ * one for as long as it is pending. Tenant and user id are the operation's. Sets operation->out.err
+ * to ERR_STEP_UP_REQUIRED, or to why none could be offered (ERR_TOO_MANY_CHALLENGES: the user has
+ * as many as he may), then goes on. */
 void step_up_offer(struct operation *operation, const struct user_tag *owner,
                    const uint8_t session_id[SESSION_ID], const struct shown_context *context,
-                   unsigned breaches, void (*then)(struct operation *operation));
+                   unsigned breaches, struct waiter *waiter);
 
 /* Notes tenant and user id of a challenge's body. */
 void step_up_note(struct operation *operation, struct text body);
@@ -24,9 +26,13 @@ void step_up_note(struct operation *operation, struct text body);
 void step_up_accept(struct operation *operation, const struct user_tag *owner, int64_t issued_ms,
                     struct text body, struct issued_pair *ret);
 
-/* The session takes the address that is shown for its own, if it still has none of the family; sets
- * operation->err to ERR_TOKEN_INVALID if it got another one meanwhile, or died. Then calls `then`.
+/* The session takes the address that is shown for its own, if it still has none; sets
+ * operation->out.err to ERR_TOKEN_INVALID if it got another one meanwhile, or died. Then goes on.
  */
+struct adoption {
+    struct waiter waiter;
+    enum death death; /* ERR_TOKEN_INVALID: of what the session died, if it did */
+};
 void step_up_adopt(struct operation *operation, const struct user_tag *owner,
                    const uint8_t session_id[SESSION_ID], const struct shown_context *context,
-                   void (*then)(struct operation *operation));
+                   struct adoption *adoption, void (*then)(struct waiter *waiter));

@@ -5,23 +5,22 @@
  * with what is known after a part of it, and who comes later, until it answers, at once. */
 #include "tenant.h"
 
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "clock.h"
+#include "freshness.h"
 #include "metrics.h"
 #include "tenant_change.h"
 #include "tenant_record.h"
 
-/* Of the time that an operation has, for its tenant's state if that is known. */
-enum { PATIENCE_PART = 4 };
-
 struct tenant_waiter {
     struct operation *operation;
-    void (*then)(struct operation *operation);
+    struct waiter *waiter;
     uint8_t tag[TENANT_TAG];
     bool blindly;
-    int64_t asked_ms;    /* clock_monotonic_ms(), as the next */
+    int64_t asked_ms;    /* clock_boot_ms() */
     int64_t patience_ms; /* until when it waits for more than is known */
     struct tenant_waiter *next;
 };
@@ -36,8 +35,8 @@ struct tenant_read {
     uint8_t tag[TENANT_TAG];
     char key[TENANT_KEY_LENGTH];
     struct text arguments[2];
-    uint32_t ticket, generation;
-    int64_t sent_ms;
+    struct guard guard;
+    int64_t timeout_ms;
     struct tenant_waiter *waiters, **waiters_end;
 };
 
@@ -70,12 +69,13 @@ static unsigned slot_of(struct session_worker *worker, const uint8_t tag[TENANT_
 static bool is_fresh(struct session_worker *worker, const struct tenant_row *row,
                      const uint8_t tag[TENANT_TAG])
 {
-    return row->generation != 0 && service_is_fresh(worker->service, row->generation,
-                                                    slot_of(worker, tag), clock_monotonic_ms());
+    return row->generation != 0 &&
+           freshness_holds(worker->service, row->generation, slot_of(worker, tag), clock_boot_ms());
 }
 
 bool tenant_borrow(struct operation *operation, const uint8_t tag[TENANT_TAG])
 {
+    assert(!operation->own.tenancy_held);
     struct session_worker *worker = operation->context->worker;
     struct tenant_row row;
     if (!tenants_find(worker->tenants, tag, &row) || !is_fresh(worker, &row, tag))
@@ -86,16 +86,17 @@ bool tenant_borrow(struct operation *operation, const uint8_t tag[TENANT_TAG])
 
 void tenant_hold(struct operation *operation)
 {
+    assert(operation->tenancy && !operation->own.tenancy_held);
     operation->tenancy = tenant_ref(operation->tenancy);
-    operation->tenancy_held = true;
+    operation->own.tenancy_held = true;
 }
 
 void tenant_release(struct operation *operation)
 {
-    if (operation->tenancy_held)
+    if (operation->own.tenancy_held)
         tenant_unref(&operation->tenancy);
     operation->tenancy = NULL;
-    operation->tenancy_held = false;
+    operation->own.tenancy_held = false;
 }
 
 /* Takes what is known of the tenant, true or not. */
@@ -142,6 +143,7 @@ static const struct demand_row {
 
 static void check_demand(struct operation *operation)
 {
+    assert(operation->tenancy);
     struct policy policy;
     int64_t allowed;
     if (operation->demand == DEMAND_NONE)
@@ -151,17 +153,17 @@ static void check_demand(struct operation *operation)
     memcpy(&allowed, (const char *)&policy + row->member, sizeof(allowed));
     if (allowed)
         return;
-    operation->err = ERR_FORBIDDEN;
-    operation->detail = text_of(row->refusal);
+    operation->out.err = ERR_FORBIDDEN;
+    operation->out.detail = text_of(row->refusal);
 }
 
-static void go_on(struct operation *operation, void (*then)(struct operation *operation))
+static void go_on(struct operation *operation, struct waiter *waiter)
 {
     if (operation->context->worker->closing)
-        operation->err = ERR_SHUTTING_DOWN;
-    if (operation->err == ERR_OK)
+        operation->out.err = ERR_SHUTTING_DOWN;
+    if (operation->out.err == ERR_OK)
         check_demand(operation);
-    then(operation);
+    waiter_go_on(waiter);
 }
 
 /* How long ago it was known to be true; 0 is for what is now. */
@@ -169,8 +171,8 @@ static int64_t age_of(struct session_worker *worker, const struct tenant_row *ro
                       const uint8_t tag[TENANT_TAG])
 {
     int64_t age_ms =
-        clock_monotonic_ms() - service_verified_ms(worker->service, row->generation,
-                                                   row->verified_ms, slot_of(worker, tag));
+        clock_boot_ms() - freshness_verified_ms(worker->service, row->generation, row->verified_ms,
+                                                slot_of(worker, tag));
     return age_ms > 0 ? age_ms : 1;
 }
 
@@ -190,20 +192,21 @@ static bool is_known(struct operation *operation, const uint8_t tag[TENANT_TAG])
 /* What is known holds while Redis cannot be asked. */
 static void go_on_without(const struct tenant_waiter *waiter, enum err err)
 {
+    assert(err != ERR_OK);
     struct operation *operation = waiter->operation;
     struct tenant_row row;
     if (tenants_find(operation->context->worker->tenants, waiter->tag, &row)) {
         operation->tenancy = row.tenant;
         operation->tenancy_age_ms = age_of(operation->context->worker, &row, waiter->tag);
-        operation->tenancy_asked_ms = waiter->asked_ms;
+        operation->own.tenancy_asked_ms = waiter->asked_ms;
         tenant_hold(operation);
     } else if (waiter->blindly) {
         operation->tenancy = tenant_nothing();
         operation->tenancy_unknown = err;
     } else {
-        operation->err = err;
+        operation->out.err = err;
     }
-    go_on(operation, waiter->then);
+    go_on(operation, waiter->waiter);
 }
 
 static void go_on_all(struct tenant_waiter *waiters, enum err err)
@@ -222,8 +225,8 @@ static void go_on_all(struct tenant_waiter *waiters, enum err err)
 static void note_silence(const struct tenant_read *read)
 {
     struct tenant_slot *kept = kept_slot(read->worker, read->tag);
-    kept->silent_until_ms = clock_monotonic_ms() + 2 * (read->call.deadline_ms - read->sent_ms);
-    kept->silent_ticket = read->ticket;
+    kept->silent_until_ms = clock_monotonic_ms() + 2 * read->timeout_ms;
+    kept->silent_ticket = read->guard.ticket;
 }
 
 /* Not if the tenant was changed since: then more is to be had than is known. */
@@ -320,8 +323,8 @@ static void restore_known(const struct tenant_read *read)
 static void hand_out(struct tenant_read *read, struct tenant *tenant)
 {
     bool behind = false;
-    tenants_put(read->worker->service->tenants, read->tag, tenant, read->generation, read->sent_ms,
-                read->ticket, &behind);
+    tenants_put(read->worker->service->tenants, read->tag, tenant, read->guard.generation,
+                read->guard.sent_ms, read->guard.ticket, &behind);
     if (behind)
         restore_known(read);
     struct tenant_waiter *next;
@@ -332,7 +335,7 @@ static void hand_out(struct tenant_read *read, struct tenant *tenant)
             operation->tenancy = tenant;
             tenant_hold(operation);
         }
-        go_on(operation, waiter->then);
+        go_on(operation, waiter->waiter);
     }
 }
 
@@ -342,6 +345,7 @@ static void leave_list(struct tenant_read *read)
     while (*at != read)
         at = &(*at)->next;
     *at = read->next;
+    assert(read->worker->tenant_read_count > 0);
     read->worker->tenant_read_count--;
 }
 
@@ -369,7 +373,7 @@ static struct tenant_read *find_read(struct session_worker *worker, const uint8_
 {
     struct tenant_read *read = worker->tenant_reads[row_of(tag)];
     while (read && (memcmp(read->tag, tag, TENANT_TAG) != 0 ||
-                    read->ticket != tenants_ticket(worker->service->tenants, tag)))
+                    read->guard.ticket != tenants_ticket(worker->service->tenants, tag)))
         read = read->next;
     return read;
 }
@@ -389,10 +393,8 @@ static struct tenant_read *begin_read(struct operation *operation, const uint8_t
     worker->tenant_read_count++;
     read->arguments[0] = TEXT("GET");
     read->arguments[1] = (struct text){read->key, TENANT_KEY_LENGTH};
-    /* The ticket comes first: a change after it is not missed by either. */
-    read->ticket = tenants_ticket(worker->service->tenants, tag);
-    read->generation = store_link_generation(worker->link, store_slot(read->arguments[1]));
-    read->sent_ms = clock_monotonic_ms();
+    read->guard = guard_begin_tenant(worker, tag, store_slot(read->arguments[1]));
+    read->timeout_ms = operation->deadline_ms - clock_monotonic_ms();
     read->call = (struct store_call){
         .key = read->arguments[1],
         .arguments = read->arguments,
@@ -407,18 +409,20 @@ static struct tenant_read *begin_read(struct operation *operation, const uint8_t
 
 static void wait_for(struct tenant_read *read, struct tenant_waiter *waiter)
 {
+    assert(!waiter->next && !*read->waiters_end);
     *read->waiters_end = waiter;
     read->waiters_end = &waiter->next;
     watch_patience(read->worker, waiter->patience_ms);
 }
 
 static void enter(struct operation *operation, const uint8_t tag[TENANT_TAG],
-                  void (*then)(struct operation *operation), bool blindly)
+                  struct waiter *entered, bool blindly)
 {
+    assert(!operation->tenancy && entered->then);
     struct session_worker *worker = operation->context->worker;
     if (tenant_borrow(operation, tag)) {
         tenant_hold(operation);
-        go_on(operation, then);
+        go_on(operation, entered);
         return;
     }
     struct tenant_waiter *waiter = arena_alloc(operation->arena, sizeof(*waiter));
@@ -426,16 +430,15 @@ static void enter(struct operation *operation, const uint8_t tag[TENANT_TAG],
     bool known = is_known(operation, tag);
     *waiter = (struct tenant_waiter){
         .operation = operation,
-        .then = then,
+        .waiter = entered,
         .blindly = blindly,
-        .patience_ms =
-            known ? now_ms + (operation->deadline_ms - now_ms) / PATIENCE_PART : INT64_MAX,
+        .patience_ms = known ? store_patience_ms(now_ms, operation->deadline_ms) : INT64_MAX,
     };
     memcpy(waiter->tag, tag, TENANT_TAG);
     struct tenant_read *read = find_read(worker, tag);
     if (!read)
         read = begin_read(operation, tag);
-    waiter->asked_ms = read->sent_ms;
+    waiter->asked_ms = read->guard.sent_ms;
     if (known && is_silent(worker, tag))
         go_on_without(waiter, ERR_STORE_TIMEOUT);
     else
@@ -447,7 +450,7 @@ bool tenant_renew(struct operation *operation, const uint8_t tag[TENANT_TAG])
     struct tenant_row row;
     if (operation->tenancy_age_ms == 0 ||
         !tenants_find(operation->context->worker->tenants, tag, &row) ||
-        row.verified_ms < operation->tenancy_asked_ms)
+        row.verified_ms < operation->own.tenancy_asked_ms)
         return false;
     tenant_release(operation);
     operation->tenancy = row.tenant;
@@ -456,16 +459,15 @@ bool tenant_renew(struct operation *operation, const uint8_t tag[TENANT_TAG])
     return true;
 }
 
-void tenant_enter(struct operation *operation, const uint8_t tag[TENANT_TAG],
-                  void (*then)(struct operation *operation))
+void tenant_enter(struct operation *operation, const uint8_t tag[TENANT_TAG], struct waiter *waiter)
 {
-    enter(operation, tag, then, false);
+    enter(operation, tag, waiter, false);
 }
 
 void tenant_enter_blindly(struct operation *operation, const uint8_t tag[TENANT_TAG],
-                          void (*then)(struct operation *operation))
+                          struct waiter *waiter)
 {
-    enter(operation, tag, then, true);
+    enter(operation, tag, waiter, true);
 }
 
 /* --- the cutoff --- */
@@ -482,17 +484,19 @@ static enum err check_age(const struct operation *operation)
 
 bool tenant_refuses(struct operation *operation, const uint8_t session_id[SESSION_ID], enum err err)
 {
+    assert(operation->tenancy);
+    assert(err != ERR_OK);
     const struct tenant *tenant = operation->tenancy;
     if (token_session_created_ms(session_id) >= tenant->not_before_ms) {
-        operation->err = check_age(operation);
-        return operation->err != ERR_OK;
+        operation->out.err = check_age(operation);
+        return operation->out.err != ERR_OK;
     }
     struct tombstone tombstone = {
         .reason = arena_copy(operation->arena, tenant->reason),
         .actor = arena_copy(operation->arena, tenant->actor),
         .ended_s = tenant->ended_s,
     };
-    operation->session_id = operation_session_id(operation, session_id);
+    operation->facts.session_id = operation_session_id(operation, session_id);
     operation_refuse_buried(operation, err, &tombstone);
     return true;
 }

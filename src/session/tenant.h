@@ -6,16 +6,17 @@
 #include "operation.h"
 #include "service.h"
 #include "tenants.h"
+#include "waiter.h"
 
-/* Sets operation->tenancy, held until operation_done(), and calls `then`, maybe at once. Before,
- * operation->err is set if nothing is known of the tenant and Redis does not answer; and to
+/* Sets operation->tenancy, held until operation_done(), and goes on, maybe at once. Before,
+ * operation->out.err is set if nothing is known of the tenant and Redis does not answer; and to
  * ERR_FORBIDDEN if the policy does not allow what operation->demand names. */
 void tenant_enter(struct operation *operation, const uint8_t tag[TENANT_TAG],
-                  void (*then)(struct operation *operation));
+                  struct waiter *waiter);
 /* The same for what must be done without Redis, too: goes on by the defaults, tenancy_unknown
  * telling why. */
 void tenant_enter_blindly(struct operation *operation, const uint8_t tag[TENANT_TAG],
-                          void (*then)(struct operation *operation));
+                          struct waiter *waiter);
 
 /* For an operation that went on with what was known: true if Redis has answered since, and the
  * operation has what it said. */

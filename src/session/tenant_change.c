@@ -7,9 +7,12 @@
  * after a write whose fate is unknown the bytes that a read finds tell whether it was ours. */
 #include "tenant_change.h"
 
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "attempts.h"
+#include "background.h"
 #include "clock.h"
 #include "metrics.h"
 #include "operation.h"
@@ -17,12 +20,7 @@
 #include "tenant.h"
 #include "tenant_record.h"
 
-enum {
-    ROUNDS_MAX = 100,
-    /* A cutoff lies so far in the future: nodes whose clocks are ahead have created sessions. Those
-     * that come later are created at the cutoff (rules_creation_ms()). */
-    CLOCKS_APART_MS = 1000
-};
+enum { ROUNDS_MAX = 100 };
 
 /* KEYS[1] the tenant's state. ARGV: the bytes that are expected there ("": none), the new bytes.
  * Returns 1, or on conflict a list of the bytes that are there. */
@@ -41,15 +39,16 @@ void tenant_change_prepare(void)
 struct tenant_change {
     struct store_call store;
     struct tenant_call *call;
+    struct waiter waiter;
     uint8_t tag[TENANT_TAG];
     char key[TENANT_KEY_LENGTH];
     struct text arguments[2];
-    struct text present;  /* stored bytes, "" for none */
-    struct text written;  /* what an earlier round sent; absent: there was none */
-    struct tenant *next;  /* the state that is written; a reference */
-    struct tenant *known; /* to be restored: a reference; NULL where a caller wants a change */
+    struct text present;      /* stored bytes, "" for none */
+    struct text *written;     /* the key, and the bytes that are sent */
+    struct attempts attempts; /* of those, whose fate is unknown */
+    struct tenant *next;      /* the state that is written; a reference */
+    struct tenant *known;     /* to be restored: a reference; NULL where a caller wants a change */
     unsigned rounds;
-    bool resolving; /* an earlier write may or may not have happened */
 };
 
 static struct tenant_change *change_of(struct store_call *store)
@@ -70,19 +69,30 @@ static void note_policy(struct tenant_call *call, const struct policy_document *
     etag_print(operation->context->keyring, parts, 3, call->etag);
 }
 
+static void note_changes(struct tenant_call *call, const struct policy_document *before,
+                         const struct policy_document *after)
+{
+    struct buffer list = {0};
+    struct changes changes = {.out = &list};
+    changes_add_json(&changes, policy_json(before), policy_json(after));
+    changes_end(&changes);
+    call->changes = arena_copy(call->base.arena, buffer_text(&list));
+    buffer_free(&list);
+}
+
 static void end_change(struct tenant_change *work, enum err err)
 {
     tenant_unref(&work->next);
     tenant_unref(&work->known);
     if (err != ERR_OK)
-        work->call->base.err = err;
+        work->call->base.out.err = err;
     operation_done(&work->call->base);
 }
 
 static void refuse_with(struct operation *operation, enum err err, const struct buffer *sentence)
 {
     operation_refuse(operation, err, (struct text){0});
-    operation->detail = arena_copy(operation->arena, buffer_text(sentence));
+    operation->out.detail = arena_copy(operation->arena, buffer_text(sentence));
 }
 
 /* --- deciding --- */
@@ -118,7 +128,8 @@ static bool make_policy(struct tenant_call *call, const struct tenant *present,
                !policy_keep_platform(call->base.conf, present->policy, whole, ret, &error)) {
         err = ERR_FORBIDDEN;
     } else if (policy_json(*ret).length > POLICY_MAX) {
-        buffer_addf(&error, "The policy has more than %d bytes", POLICY_MAX);
+        buffer_addf(&error, "The policy takes %zu bytes of JSON; at most %d are allowed",
+                    policy_json(*ret).length, POLICY_MAX);
         err = ERR_TOO_LARGE;
     }
     if (err != ERR_OK) {
@@ -140,13 +151,12 @@ static bool condition_holds(struct tenant_call *call, const struct tenant *prese
     return false;
 }
 
-/* The cutoff kills every session there is, and those that other nodes create without knowing of it
- * yet. */
 static void set_cutoff(const struct tenant_call *call, struct tenant *next)
 {
+    assert(call->action == TENANT_END_ALL);
     int64_t now_ms = call->base.now_ms;
-    next->not_before_ms = now_ms + CLOCKS_APART_MS > next->not_before_ms ? now_ms + CLOCKS_APART_MS
-                                                                         : next->not_before_ms + 1;
+    int64_t cutoff_ms = rules_cutoff_ms(now_ms);
+    next->not_before_ms = cutoff_ms > next->not_before_ms ? cutoff_ms : next->not_before_ms + 1;
     next->ended_s = now_ms / 1000;
     next->reason = call->why;
     next->actor = call->base.actor;
@@ -174,6 +184,7 @@ static bool decide(struct tenant_change *work, const struct tenant *present)
     next.version = rules_next_version(present->version, call->base.now_ms);
     if (call->action == TENANT_END_ALL)
         set_cutoff(call, &next);
+    note_changes(call, present->policy, next.policy);
     if (is_changed(call, present, &next))
         work->next = tenant_create(&next);
     else
@@ -189,11 +200,12 @@ static void decide_and_write(struct tenant_change *work, struct text present);
 /* This node knows at once, the others hear of the change of the key. */
 static void know(struct tenant_change *work)
 {
+    assert(work->next);
     struct session_service *service = work->call->base.context->worker->service;
     bool behind;
     tenant_forget(service, work->tag);
     uint32_t ticket = tenants_ticket(service->tenants, work->tag);
-    tenants_put(service->tenants, work->tag, work->next, 0, clock_monotonic_ms(), ticket, &behind);
+    tenants_put(service->tenants, work->tag, work->next, 0, clock_boot_ms(), ticket, &behind);
 }
 
 static void write_done(struct store_call *store, enum err err, const struct store_reply *reply)
@@ -201,7 +213,7 @@ static void write_done(struct store_call *store, enum err err, const struct stor
     struct tenant_change *work = change_of(store);
     struct operation *operation = &work->call->base;
     if (err == ERR_STORE_UNAVAILABLE && clock_monotonic_ms() < operation->deadline_ms) {
-        work->resolving = true;
+        attempts_add(&work->attempts, operation->arena, work->written, 2);
         read_again(work);
     } else if (err != ERR_OK) {
         end_change(work, err);
@@ -210,7 +222,7 @@ static void write_done(struct store_call *store, enum err err, const struct stor
         decide_and_write(work, store_reply_text(store_reply_element(reply, 0)));
     } else {
         bool replicated = store->replicas > 0;
-        operation->durability = replicated ? DURABILITY_REPLICATED : DURABILITY_ACCEPTED;
+        operation->out.durability = replicated ? DURABILITY_REPLICATED : DURABILITY_ACCEPTED;
         metrics_add(METRIC_WRITES_UNREPLICATED, !replicated);
         know(work);
         end_change(work, ERR_OK);
@@ -235,15 +247,18 @@ static void send_call(struct tenant_change *work, const struct store_script *scr
 
 static void write_next(struct tenant_change *work)
 {
+    assert(work->next);
     const struct operation *operation = &work->call->base;
     struct buffer bytes = {0};
     tenant_state_write(operation->context->keyring,
                        operation->conf->keys_encryption != ENCRYPTION_NONE, work->tag, work->next,
                        &bytes);
-    work->written = arena_copy(operation->arena, buffer_text(&bytes));
+    work->written = arena_alloc(operation->arena, 2 * sizeof(*work->written));
+    work->written[0] = (struct text){work->key, TENANT_KEY_LENGTH};
+    work->written[1] = arena_copy(operation->arena, buffer_text(&bytes));
     buffer_free(&bytes);
     work->arguments[0] = work->present;
-    work->arguments[1] = work->written;
+    work->arguments[1] = work->written[1];
     send_call(work, &write_script, STORE_DURABLE, write_done);
 }
 
@@ -269,18 +284,14 @@ static struct tenant *open_state(const struct tenant_change *work, struct text s
     return NULL;
 }
 
-static bool is_own_work(const struct tenant_change *work)
-{
-    return work->resolving && work->written.data && text_equal(work->written, work->present);
-}
-
 static void decide_and_write(struct tenant_change *work, struct text present)
 {
     struct operation *operation = &work->call->base;
     enum err err = ++work->rounds > ROUNDS_MAX ? ERR_STORE_CONTENDED : ERR_OK;
     work->present = present.length > 0 ? arena_copy(operation->arena, present) : TEXT("");
-    if (is_own_work(work)) {
-        operation->durability = DURABILITY_ACCEPTED;
+    if (attempts_have(&work->attempts, (struct text){work->key, TENANT_KEY_LENGTH},
+                      work->present)) {
+        operation->out.durability = DURABILITY_ACCEPTED;
         know(work);
         end_change(work, ERR_OK);
         return;
@@ -324,18 +335,14 @@ static void read_again(struct tenant_change *work)
 struct restoring {
     struct tenant_call call;
     struct tenant_change change;
-    struct session_context context;
-    struct arena arena;
-    struct conf *conf;
+    struct background background;
 };
 
 static void end_restoring(struct operation *operation)
 {
-    struct restoring *restoring = (struct restoring *)operation;
-    restoring->context.worker->restores_tenant = false;
-    keyring_unref(&restoring->context.keyring);
-    conf_unref(&restoring->conf);
-    arena_free(&restoring->arena);
+    struct restoring *restoring = container_of(operation, struct restoring, call.base);
+    operation->context->worker->restores_tenant = false;
+    background_end(&restoring->background, operation);
     free(restoring);
 }
 
@@ -346,17 +353,8 @@ void tenant_restore(struct session_worker *worker, struct keyring *keyring,
         return;
     worker->restores_tenant = true;
     struct restoring *restoring = xcalloc(1, sizeof(*restoring));
-    restoring->context =
-        (struct session_context){.worker = worker, .keyring = keyring_ref(keyring)};
-    restoring->conf = conf_current();
-    restoring->call.base = (struct operation){
-        .context = &restoring->context,
-        .arena = &restoring->arena,
-        .conf = restoring->conf,
-        .now_ms = clock_wall_ms(),
-        .deadline_ms = clock_monotonic_ms() + restoring->conf->redis_timeout,
-        .done = end_restoring,
-    };
+    background_begin(&restoring->background, &restoring->call.base, worker, keyring);
+    restoring->call.base.done = end_restoring;
     restoring->change.call = &restoring->call;
     restoring->change.known = tenant_ref(known);
     memcpy(restoring->change.tag, tag, TENANT_TAG);
@@ -366,13 +364,14 @@ void tenant_restore(struct session_worker *worker, struct keyring *keyring,
 
 /* --- the call --- */
 
-static void begin(struct operation *operation)
+static void begin(struct waiter *waiter)
 {
-    struct tenant_change *work = operation->domain;
+    struct tenant_change *work = container_of(waiter, struct tenant_change, waiter);
     struct tenant_call *call = work->call;
-    if (operation->err == ERR_OK && call->action == TENANT_SHOW)
+    const struct operation *operation = &call->base;
+    if (operation->out.err == ERR_OK && call->action == TENANT_SHOW)
         note_policy(call, operation->tenancy->policy);
-    if (operation->err != ERR_OK || call->action == TENANT_SHOW)
+    if (operation->out.err != ERR_OK || call->action == TENANT_SHOW)
         end_change(work, ERR_OK);
     else
         read_again(work);
@@ -386,7 +385,6 @@ void session_tenant(struct tenant_call *call)
     crypto_keyed_hash(operation->context->keyring, CRYPTO_TENANT_TAG, &call->tenant, 1, work->tag,
                       TENANT_TAG);
     tenant_key(work->tag, work->key);
-    operation->tenant = call->tenant;
-    operation->domain = work;
-    tenant_enter(operation, work->tag, begin);
+    operation->facts.tenant = call->tenant;
+    tenant_enter(operation, work->tag, waiter_of(&work->waiter, begin));
 }

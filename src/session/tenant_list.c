@@ -7,6 +7,7 @@
  * meanwhile is ahead and not behind, so whoever is there all the time is seen at least once. What a
  * page costs depends on its size alone, and on how many it finds to be over, of which it looks at
  * so many at most and takes them out of the index. */
+#include <assert.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,6 +18,7 @@
 #include "living.h"
 #include "metrics.h"
 #include "tenant.h"
+#include "user_read.h"
 
 enum {
     LOOKED_AT_MOST = 300, /* users of a page, those without a session among them */
@@ -27,11 +29,7 @@ enum {
 struct place {
     struct index_position position;
     struct page *page;
-    struct user_tag owner;
-    struct store_call call;
-    struct text arguments[2];
-    char key[USER_KEY_LENGTH];
-    int64_t fence_ms;
+    struct user_read read;
     struct listed_user user; /* count is 0: no living session */
 };
 
@@ -48,6 +46,7 @@ struct bucket {
 
 struct page {
     struct list_tenant *list;
+    struct waiter waiter;
     uint8_t tenant[TENANT_TAG];
     struct index_window window;
     struct index_position at; /* what was looked at last; score 0: the bucket's start */
@@ -64,13 +63,14 @@ static void next_round(struct page *page);
 /* Counts an answer; true if it was the last, and all went well. */
 static bool is_last(struct page *page, enum err err)
 {
+    assert(page->owed > 0);
     if (err != ERR_OK && page->err == ERR_OK)
         page->err = err;
     if (--page->owed > 0)
         return false;
     if (page->err == ERR_OK)
         return true;
-    page->list->base.err = page->err;
+    page->list->base.out.err = page->err;
     operation_done(&page->list->base);
     return false;
 }
@@ -108,6 +108,7 @@ static int newest_first(const void *a, const void *b)
 
 static void end_page(struct page *page)
 {
+    assert(page->list->count <= (size_t)page->list->page_size);
     struct list_tenant *list = page->list;
     struct operation *operation = &list->base;
     for (size_t i = 0; i < INDEX_BUCKETS; i++) {
@@ -127,33 +128,25 @@ static void end_page(struct page *page)
 
 /* --- states --- */
 
-static void take_state(struct place *place, const struct store_reply *reply, enum err *err)
+static void take_state(struct place *place, struct user_state *state)
 {
-    struct list_tenant *list = place->page->list;
-    struct operation *operation = &list->base;
-    struct state_codec codec = operation_codec(operation, &place->owner);
-    struct user_state state;
-    struct policy policy;
-    *err = state_read(&codec, reply, operation->arena, &state);
-    if (*err == ERR_OK && living_is_behind(&state, place->fence_ms))
-        *err = ERR_STORE_BEHIND;
-    if (*err != ERR_OK)
-        return;
+    struct operation *operation = &place->page->list->base;
     struct listed_user *user = &place->user;
-    living_prepare(operation, &place->owner, &state);
-    user->count = living_list(operation, &state, NULL, &user->sessions);
-    struct text tenant;
+    struct policy policy;
+    living_prepare(operation, &place->read.owner, state);
+    user->count = living_list(operation, state, NULL, &user->sessions);
     if (user->count > 0)
-        record_identity(&state.sessions[0].record, operation->arena, &tenant, &user->user_id);
+        user->user_id = state_names(state, operation->arena).user_id;
     operation_policy(operation, &policy);
-    int64_t moment_s = index_moment_of_state(&state, &policy, operation->tenancy->not_before_ms,
-                                             operation->now_ms);
+    int64_t moment_s =
+        index_moment_of_state(state, &policy, operation->tenancy->not_before_ms, operation->now_ms);
     if (index_moment_of_score(place->position.score) > moment_s)
-        index_settle(operation, &place->owner, place->position.bucket);
+        index_settle(operation, &place->read.owner, place->position.bucket);
 }
 
 static void collect_users(struct page *page)
 {
+    assert(page->owed == 0);
     struct list_tenant *list = page->list;
     for (size_t i = 0; i < page->place_count; i++)
         if (page->places[i].user.count > 0)
@@ -165,28 +158,26 @@ static void collect_users(struct page *page)
         next_round(page);
 }
 
-static void state_done(struct store_call *call, enum err err, const struct store_reply *reply)
+static void place_read(struct user_read *read, enum err err, struct user_state *state)
 {
-    struct place *place = (struct place *)((char *)call - offsetof(struct place, call));
+    struct place *place = container_of(read, struct place, read);
     if (err == ERR_OK)
-        take_state(place, reply, &err);
+        take_state(place, state);
     if (is_last(place->page, err))
         collect_users(place->page);
 }
 
 static void read_states(struct page *page)
 {
-    struct session_worker *worker = page->list->base.context->worker;
     for (size_t i = 0; i < page->place_count; i++) {
         struct place *place = &page->places[i];
         place->page = page;
-        memcpy(place->owner.tenant, page->tenant, TENANT_TAG);
-        memcpy(place->owner.user, place->position.user, USER_TAG);
-        place->fence_ms = fence_of(worker->service->fence, &place->owner, clock_wall_ms());
-        token_user_key(&place->owner, 'u', place->key);
-        place->arguments[0] = TEXT("HGETALL");
-        place->arguments[1] = (struct text){place->key, USER_KEY_LENGTH};
-        send_plain(page, &place->call, place->arguments[1], place->arguments, 2, state_done);
+        place->read.done = place_read;
+        place->read.operation = &page->list->base;
+        memcpy(place->read.owner.tenant, page->tenant, TENANT_TAG);
+        memcpy(place->read.owner.user, place->position.user, USER_TAG);
+        page->owed++;
+        user_read_begin(&place->read, false);
     }
 }
 
@@ -230,6 +221,7 @@ static size_t still_wanted(const struct page *page)
 /* Takes over what is wanted of a bucket; true if it is looked at to its end. */
 static bool take_bucket(struct page *page, unsigned number, size_t wanted)
 {
+    assert(page->place_count <= wanted);
     const struct bucket *bucket = &page->buckets[number];
     size_t room = wanted - page->place_count;
     size_t taken = bucket->count < room ? bucket->count : room;
@@ -323,12 +315,13 @@ static void next_round(struct page *page)
 
 static enum err read_count(enum err err, const struct store_reply *reply, int64_t *count)
 {
-    return err == ERR_OK && !store_reply_int(reply, count) ? ERR_STORE_PROTOCOL : err;
+    return err == ERR_OK && !store_reply_int(reply, 0, UINT32_MAX, count) ? ERR_STORE_PROTOCOL
+                                                                          : err;
 }
 
 static void sure_counted(struct store_call *call, enum err err, const struct store_reply *reply)
 {
-    struct bucket *bucket = (struct bucket *)((char *)call - offsetof(struct bucket, calls[1]));
+    struct bucket *bucket = container_of(call, struct bucket, calls[1]);
     end_round(bucket->page, read_count(err, reply, &bucket->from_sure));
 }
 
@@ -359,15 +352,16 @@ static void count_buckets(struct page *page)
     for (unsigned i = 0; i < INDEX_BUCKETS; i++) {
         struct bucket *bucket = &page->buckets[i];
         bucket->page = page;
-        index_key(page->tenant, i, bucket->key);
+        index_key(INDEX_USERS, page->tenant, i, bucket->key);
         ask_count(page, bucket, 0, page->window.low, low_counted);
     }
 }
 
-static void list_with_tenant(struct operation *operation)
+static void list_with_tenant(struct waiter *waiter)
 {
-    struct page *page = operation->domain;
-    if (operation->err != ERR_OK) {
+    struct page *page = container_of(waiter, struct page, waiter);
+    struct operation *operation = &page->list->base;
+    if (operation->out.err != ERR_OK) {
         operation_done(operation);
         return;
     }
@@ -380,17 +374,16 @@ void session_list_tenant(struct list_tenant *list)
     struct operation *operation = &list->base;
     const struct keyring *keyring = operation->context->keyring;
     struct page *page = arena_zalloc(operation->arena, sizeof(*page));
-    operation->tenant = list->tenant;
-    operation->domain = page;
+    operation->facts.tenant = list->tenant;
     page->list = list;
     token_tag_tenant(keyring, list->tenant, page->tenant);
     if (list->page_token.data &&
         !page_token_read(keyring, page->tenant, list->page_token, &page->at)) {
-        operation->err = ERR_QUERY_INVALID;
-        operation->detail = TEXT("\"page_token\" is none that a page of this tenant has given");
+        operation->out.err = ERR_QUERY_INVALID;
+        operation->out.detail = TEXT("\"page_token\" is none that a page of this tenant has given");
         operation_done(operation);
         return;
     }
     list->users = arena_zalloc(operation->arena, (size_t)list->page_size * sizeof(*list->users));
-    tenant_enter(operation, page->tenant, list_with_tenant);
+    tenant_enter(operation, page->tenant, waiter_of(&page->waiter, list_with_tenant));
 }

@@ -110,6 +110,12 @@ int64_t token_session_created_ms(const uint8_t session_id[SESSION_ID])
     return (int64_t)(id >> RANDOM_BITS);
 }
 
+int64_t token_order_ms(int64_t ms)
+{
+    const int64_t beyond = INT64_C(1) << 42, room = INT64_C(1) << 30;
+    return ms < beyond ? ms : beyond - room;
+}
+
 /* --- The 63 characters ----------------------------------------------------------------------- */
 
 static bool compute_mac(const struct keyring *keyring, uint8_t key_id,

@@ -1,84 +1,98 @@
 /* Validation, the hot path: from memory while it is known to be true, else from Redis, else - Redis
- * being away - from memory with a word on its age. No JSON is parsed or built here. */
+ * being away - from memory with a word on its age. No JSON is parsed or built here.
+ *
+ *   JOURNAL ─► TENANT ─► BOUNDS ─► MEMORY ─► ASK ─► FOUND ─┬─► ADOPT ──┬─► DONE
+ *                                             ▲      │     ├─► OFFER ──┤
+ *                                             │      │     └─► STALE ──┤
+ *                                             └──────┴─ alone          │
+ * Each step names the next, and any may name DONE: the answer is there. */
+#include <assert.h>
 #include <string.h>
 
-#include "binding.h"
-#include "cached.h"
+#include "bearer.h"
 #include "change.h"
 #include "clock.h"
 #include "index.h"
 #include "lookup.h"
 #include "metrics.h"
-#include "operation.h"
+#include "naming.h"
 #include "revocation.h"
 #include "step_up.h"
 #include "tenant.h"
 
-/* What Redis said, while the session takes an address for its own. */
-struct found_session {
-    struct cached cached;
-    struct policy policy;
+/* What is being done, and what ends it. */
+enum step {
+    STEP_JOURNAL, /* was it revoked here? At once */
+    STEP_TENANT,  /* waits for tenant_entered(), unless the tenant is known */
+    STEP_BOUNDS,  /* the tenant's cutoff, and the longest life: at once */
+    STEP_MEMORY,  /* at once */
+    STEP_ASK,     /* waits for asked(): the read of the session */
+    STEP_FOUND,   /* judges what Redis said, while it lies there: at once */
+    STEP_STALE,   /* memory's word and its age, Redis being no help: at once */
+    STEP_ADOPT,   /* waits for adopted(): the write of an address */
+    STEP_OFFER,   /* waits for offered(): the challenge */
+    STEP_DONE,    /* ends the operation */
+    STEPS,
+    STEP_NONE = STEPS /* nothing more to do until what is waited for */
 };
 
 struct validation {
-    struct lookup_waiter waiter;
+    struct bearer bearer;
     struct validate *validate;
-    struct cache_key key;
-    uint8_t hash[SECRET_HASH];
+    enum step step;
+    struct waiter waiter;
+    struct lookup_waiter lookup;
+    struct adoption adoption;
     int64_t known_version; /* of what memory has; 0: nothing */
     int64_t known_seen_s;
-    struct shown_context context; /* where it comes from ... */
-    unsigned breaches;            /* ... and what of that the session is not bound to */
-    struct found_session *found;
-    bool bound;       /* Redis was asked what the session is bound to, too */
-    bool asked_again; /* after another address was adopted meanwhile */
+    bool alone;                /* Redis is asked again, and no other one's read is joined ... */
+    bool bound;                /* ... for what the session is bound to, too */
+    bool readopts;             /* another address was adopted meanwhile */
+    const struct found *found; /* STEP_FOUND and what follows it at once */
+    struct known_session *adopting; /* STEP_ADOPT */
 };
 
-enum source { FROM_REDIS, FROM_MEMORY, FROM_STALE_MEMORY };
+static void run(struct validation *validation, enum step step);
 
-/* What memory can say of a token. It may have missed a refresh or a use elsewhere, so it never
- * refuses a token that it merely does not know, or that has been idle. */
-enum word { WORD_GOOD, WORD_OVER, WORD_UNSURE };
-
-/* Does the session hold where it comes from? */
-enum bond { BOND_HOLDS, BOND_ADOPTS, BOND_BROKEN, BOND_UNKNOWN };
-
-static void policy_of_cached(const struct operation *operation, const struct cached *cached,
-                             struct policy *ret)
+/* What the step waited for is there. */
+static void go_on(struct validation *validation, enum step waiting, enum step next)
 {
-    operation_session_policy(operation, cached->shown, cached_device_type(cached, operation->arena),
-                             ret);
+    assert(validation->step == waiting);
+    run(validation, next);
 }
 
-static void end_validation(struct validation *validation)
+static struct operation *operation_of(const struct validation *validation)
 {
-    struct validate *validate = validation->validate;
-    crypto_wipe(&validate->parsed, sizeof(validate->parsed));
-    operation_done(&validate->base);
+    return &validation->validate->base;
 }
 
 /* --- accepting --- */
 
-static void note_use(struct validation *validation, const struct cached *cached,
-                     const struct policy *policy, enum source source, struct lifetimes *lifetimes)
+static void note_use(struct validation *validation, const struct known_session *known,
+                     struct lifetimes *lifetimes)
 {
-    struct validate *validate = validation->validate;
-    struct operation *operation = &validate->base;
+    struct operation *operation = operation_of(validation);
+    const struct cached *cached = &known->cached;
+    const struct user_tag *owner = &validation->validate->parsed.owner;
     int64_t now_s = operation->now_ms / 1000;
-    bool away = source == FROM_STALE_MEMORY;
+    bool away = validation->step == STEP_STALE;
     bool owed = cached->head.touch_owed && !away;
-    if (!validate->touch || (!owed && !rules_touch_due(&cached->session, policy, now_s)))
+    bool behind = rules_is_ahead(cached->session.last_seen_s * 1000, operation->now_ms);
+    /* A clock that nobody agrees with takes no use back. */
+    if (behind && clock_trust() != CLOCK_AGREED)
+        return;
+    if (!validation->validate->touch ||
+        (!owed && !rules_touch_due(&cached->session, &known->policy, now_s)))
         return;
     struct session touched = cached->session;
     touched.last_seen_s = now_s;
-    *lifetimes = rules_lifetimes(&touched, policy);
-    cached_touch(operation->context->worker->service, &validation->key, cached, now_s, away);
+    *lifetimes = rules_lifetimes(&touched, &known->policy, now_s);
+    cached_touch(operation->context->worker->service, &validation->bearer.key, cached, now_s, away);
     if (away)
         return;
-    change_touch(operation, &validate->parsed.owner, touched.id, now_s,
-                 lifetimes->session_s * 1000);
+    change_touch(operation, owner, touched.id, now_s, lifetimes->session_s * 1000);
     if (owed || index_is_due(cached->session.last_seen_s, now_s))
-        index_note(operation, &validate->parsed.owner, &touched);
+        index_note(operation, owner, &touched);
 }
 
 static void mark_stale(struct validate *validate, int64_t age_ms)
@@ -92,386 +106,365 @@ static void mark_stale(struct validate *validate, int64_t age_ms)
 }
 
 /* The shown text must lie in the operation's arena. */
-static void accept_session(struct validation *validation, const struct cached *cached,
-                           const struct policy *policy, enum source source)
+static void accept_session(struct validation *validation, const struct known_session *known)
 {
     struct validate *validate = validation->validate;
-    struct lifetimes lifetimes = rules_lifetimes(&cached->session, policy);
-    cached_note(&validate->base, cached);
-    note_use(validation, cached, policy, source, &lifetimes);
-    validate->shown = cached->shown;
+    struct lifetimes lifetimes =
+        rules_lifetimes(&known->cached.session, &known->policy, validate->base.now_ms / 1000);
+    assert(validate->base.out.err == ERR_OK && !validate->shown.data);
+    cached_note(&validate->base, &known->cached);
+    note_use(validation, known, &lifetimes);
+    validate->shown = known->cached.shown;
     validate->access_expires_s = lifetimes.access_s;
     validate->idle_expires_s = lifetimes.idle_s;
-    validate->from_cache = source != FROM_REDIS;
+    validate->from_cache = validation->step == STEP_MEMORY || validation->step == STEP_STALE;
     if (validate->base.tenancy_age_ms > 0)
         mark_stale(validate, validate->base.tenancy_age_ms);
 }
 
-static struct text judge(const struct validation *validation, const struct cached *cached,
-                         const struct policy *policy)
-{
-    static const struct user_record nothing_holds;
-    return rules_judge_access(&nothing_holds, &cached->session, validation->hash, policy,
-                              validation->validate->base.now_ms);
-}
-
-static enum bond bond_of(struct validation *validation, const struct cached *cached,
-                         const struct policy *policy)
-{
-    struct validate *validate = validation->validate;
-    struct operation *operation = &validate->base;
-    if (!binding_counts(policy))
-        return BOND_HOLDS;
-    if (!cached->has_items)
-        return BOND_UNKNOWN;
-    binding_read(operation->context->keyring, &validate->parsed.owner, &operation->presented,
-                 &validation->context);
-    unsigned breaches = binding_breaches(operation->conf, cached->items, &validation->context);
-    validation->breaches = breaches;
-    binding_note(operation, policy, breaches);
-    if (binding_verdict(policy, breaches) >= BINDING_VERIFY)
-        return BOND_BROKEN;
-    return binding_adopts(policy, breaches) ? BOND_ADOPTS : BOND_HOLDS;
-}
-
-static enum word word_of(const struct validation *validation, const struct cached *cached,
-                         const struct policy *policy)
-{
-    const struct operation *operation = &validation->validate->base;
-    if (!judge(validation, cached, policy).data)
-        return WORD_GOOD;
-    bool present = crypto_equal(validation->hash, cached->session.record.access_hash, SECRET_HASH);
-    int64_t over_s = rules_lifetimes(&cached->session, policy).access_s;
-    return present && operation->now_ms / 1000 >= over_s ? WORD_OVER : WORD_UNSURE;
-}
-
-/* --- from memory --- */
+/* --- by what this node knows --- */
 
 static bool is_revoked_here(struct validation *validation)
 {
-    struct validate *validate = validation->validate;
-    return revocation_refuses(&validate->base, &validate->parsed, ERR_TOKEN_INVALID);
+    return revocation_refuses(operation_of(validation), &validation->validate->parsed,
+                              ERR_TOKEN_INVALID);
+}
+
+static enum step ask_journal(struct validation *validation)
+{
+    return is_revoked_here(validation) ? STEP_DONE : STEP_TENANT;
+}
+
+static void tenant_entered(struct waiter *waiter)
+{
+    struct validation *validation = container_of(waiter, struct validation, waiter);
+    bool known = operation_of(validation)->out.err == ERR_OK;
+    go_on(validation, STEP_TENANT, known ? STEP_BOUNDS : STEP_DONE);
+}
+
+static enum step enter_tenant(struct validation *validation)
+{
+    struct operation *operation = operation_of(validation);
+    const uint8_t *tag = validation->validate->parsed.owner.tenant;
+    if (tenant_borrow(operation, tag))
+        return STEP_BOUNDS;
+    tenant_enter(operation, tag, waiter_of(&validation->waiter, tenant_entered));
+    return STEP_NONE;
+}
+
+/* Nobody needs to be asked about a token that is too old, whoever's clock is right. */
+static enum step check_bounds(struct validation *validation)
+{
+    assert(operation_of(validation)->tenancy);
+    struct operation *operation = operation_of(validation);
+    const uint8_t *id = validation->bearer.key.session;
+    if (tenant_refuses(operation, id, ERR_TOKEN_INVALID))
+        return STEP_DONE;
+    int64_t longest_s = operation_longest_life_s(operation);
+    if (!operation_outlived(operation, id, longest_s))
+        return STEP_MEMORY;
+    operation->facts.session_id = operation_session_id(operation, id);
+    operation_refuse(operation, ERR_TOKEN_INVALID, death_reason(DEATH_EXPIRED));
+    operation->own.names_sought = true;
+    return STEP_DONE;
 }
 
 static void refuse_dead(struct validation *validation, struct text value)
 {
     struct tombstone tombstone;
-    struct operation *operation = &validation->validate->base;
+    struct operation *operation = operation_of(validation);
     cached_read_dead(value, &tombstone);
-    operation->session_id = operation_session_id(operation, validation->key.session);
+    operation->facts.session_id = operation_session_id(operation, validation->bearer.key.session);
     operation_refuse_buried(operation, ERR_TOKEN_INVALID, &tombstone);
 }
 
-/* Nobody needs to be asked about a token that is too old. */
-static bool has_outlived(struct validation *validation)
+/* Memory may have missed a refresh or a use elsewhere, and the session may be bound to more by now:
+ * it refuses a token that is known to be over, and no other. */
+static bool answer_by_value(struct validation *validation, const struct known_session *known)
 {
-    struct operation *operation = &validation->validate->base;
-    int64_t longest_s = policy_longest_life(operation->conf, operation->tenancy->policy);
-    if (!rules_outlived(validation->key.session, longest_s, operation->now_ms))
+    enum opinion opinion = bearer_judge(&validation->bearer, known);
+    if (opinion == OPINION_GOOD) {
+        accept_session(validation, known);
+    } else if (opinion == OPINION_DEAD && bearer_is_over(&validation->bearer, known)) {
+        cached_note(operation_of(validation), &known->cached);
+        operation_refuse(operation_of(validation), ERR_TOKEN_INVALID, death_reason(DEATH_EXPIRED));
+    } else {
         return false;
-    operation->session_id = operation_session_id(operation, validation->key.session);
-    operation_refuse(operation, ERR_TOKEN_INVALID, TEXT(REASON_EXPIRED));
+    }
     return true;
 }
 
-/* True if memory has answered, because it knows. */
 static bool answer_from_memory(struct validation *validation)
 {
-    struct operation *operation = &validation->validate->base;
+    struct operation *operation = operation_of(validation);
     const struct session_service *service = operation->context->worker->service;
     struct cache_entry entry;
-    struct cached cached;
-    struct policy policy;
-    validation->known_version = validation->known_seen_s = 0;
-    if (!cache_get(service->cache, &validation->key, operation->arena, &entry))
+    struct known_session known;
+    if (!cache_get(service->cache, &validation->bearer.key, operation->arena, &entry))
         return false;
     if (cached_kind(entry.value) == CACHED_DEAD) {
         refuse_dead(validation, entry.value);
         return true;
     }
-    if (!cached_read_live(entry.value, validation->key.session, &cached))
+    if (!bearer_open(&validation->bearer, entry.value, &known))
         return false;
-    validation->known_version = cached.head.version;
-    validation->known_seen_s = cached.head.last_seen_s;
-    if (!cached_is_fresh(service, &entry, cached.head.slot, clock_monotonic_ms()))
-        return false;
-    policy_of_cached(operation, &cached, &policy);
-    enum word word = word_of(validation, &cached, &policy);
-    /* It may be bound to more by now: memory never refuses for that. */
-    if (word == WORD_GOOD && bond_of(validation, &cached, &policy) != BOND_HOLDS)
-        word = WORD_UNSURE;
-    if (word == WORD_GOOD) {
-        accept_session(validation, &cached, &policy, FROM_MEMORY);
-    } else if (word == WORD_OVER) {
-        cached_note(operation, &cached);
-        operation_refuse(operation, ERR_TOKEN_INVALID, TEXT(REASON_EXPIRED));
-    }
-    return word != WORD_UNSURE;
+    validation->known_version = known.cached.head.version;
+    validation->known_seen_s = known.cached.head.last_seen_s;
+    return cached_is_fresh(service, &entry, known.cached.head.slot, clock_boot_ms()) &&
+           answer_by_value(validation, &known);
 }
 
-/* --- while Redis is away --- */
-
-static bool is_outage(enum err err)
+static enum step ask_memory(struct validation *validation)
 {
-    return err == ERR_STORE_UNAVAILABLE || err == ERR_STORE_TIMEOUT || err == ERR_STORE_DENIED ||
-           err == ERR_STORE_REFUSED || err == ERR_STORE_PROTOCOL || err == ERR_STORE_BEHIND;
+    if (!answer_from_memory(validation))
+        return STEP_ASK;
+    metrics_add(METRIC_CACHE_HITS, 1);
+    return STEP_DONE;
 }
 
-/* Vouches for a token by memory alone, within outage.grace. Not if the user was seen to be changed
- * since: then the entry is older than what is known. */
-static bool vouch(struct validation *validation, struct cached *cached, struct policy *policy,
-                  int64_t *age_ms)
+/* --- Redis --- */
+
+static void asked(struct lookup_waiter *waiter, const struct found *found)
 {
-    struct operation *operation = &validation->validate->base;
-    const struct session_service *service = operation->context->worker->service;
-    struct cache_entry entry;
-    if (!cache_get(service->cache, &validation->key, operation->arena, &entry) ||
-        !cached_read_live(entry.value, validation->key.session, cached))
-        return false;
-    policy_of_cached(operation, cached, policy);
-    enum bond bond = bond_of(validation, cached, policy);
-    if (bond == BOND_BROKEN || bond == BOND_UNKNOWN)
-        return false;
-    *age_ms = clock_monotonic_ms() - cached_verified_ms(service, &entry, cached->head.slot);
-    return *age_ms <= policy->outage_grace * 1000 &&
-           fence_of(service->fence, &validation->validate->parsed.owner, operation->now_ms) <=
-               cached->head.version &&
-           word_of(validation, cached, policy) == WORD_GOOD;
+    struct validation *validation = container_of(waiter, struct validation, lookup);
+    assert(!validation->alone || !waiter->joined);
+    validation->found = found;
+    go_on(validation, STEP_ASK, STEP_FOUND);
 }
 
-static bool answer_stale(struct validation *validation)
+static enum step ask_redis(struct validation *validation)
 {
-    struct validate *validate = validation->validate;
-    struct cached cached;
+    struct operation *operation = operation_of(validation);
+    const struct token *token = &validation->validate->parsed;
     struct policy policy;
-    int64_t age_ms;
-    if (!vouch(validation, &cached, &policy, &age_ms))
-        return false;
-    accept_session(validation, &cached, &policy, FROM_STALE_MEMORY);
-    mark_stale(validate, age_ms);
-    return true;
+    if (!operation->own.tenancy_held)
+        tenant_hold(operation);
+    operation_policy(operation, &policy);
+    struct lookup_request request =
+        lookup_request_of(&token->owner, token->session_id, operation->context->keyring,
+                          operation->conf, &policy, operation->deadline_ms);
+    request.known_version = validation->known_version;
+    request.known_seen_s = validation->known_seen_s;
+    request.alone = validation->alone;
+    validation->bound = request.bound;
+    validation->lookup.done = asked;
+    metrics_add(METRIC_CACHE_MISSES, 1);
+    lookup_begin(operation->context->worker, &request, &validation->lookup);
+    return STEP_NONE;
 }
 
-bool validate_vouches(struct operation *operation, const struct token *token)
+static enum step ask_alone(struct validation *validation)
 {
-    struct validate validate = {.base = *operation, .parsed = *token};
-    struct validation validation = {.validate = &validate};
-    struct cached cached;
-    struct policy policy;
-    int64_t age_ms;
-    memcpy(validation.key.owner, &token->owner, CACHE_OWNER);
-    memcpy(validation.key.session, token->session_id, CACHE_SESSION);
-    token_hash_secret(operation->context->keyring, TOKEN_ACCESS, token->session_id, token->secret,
-                      validation.hash);
-    bool good = vouch(&validation, &cached, &policy, &age_ms);
-    crypto_wipe(&validate.parsed, sizeof(validate.parsed));
-    if (good)
-        cached_note(operation, &cached);
-    return good;
+    validation->alone = true;
+    return STEP_ASK;
 }
 
-/* --- from Redis --- */
-
-static void ask_redis(struct validation *validation, bool alone);
-
-/* What is next: the answer; another look, since who joined another one's read may have the token of
- * a refresh that came after it, or be bound to more since, and a policy that was heard of meanwhile
- * may look at bounds that were not asked for; or something that is under way. */
-enum next { NEXT_ANSWER, NEXT_ASK_AGAIN, NEXT_WAIT };
-
-static void challenged(struct operation *operation)
+/* Who joined another one's read may have the token of a refresh that came after it, or be bound to
+ * more since; and a policy that was heard of meanwhile may look at bounds that were not asked for.
+ */
+static bool is_no_last_word(const struct validation *validation, enum opinion opinion)
 {
-    end_validation(operation->domain);
+    return validation->lookup.joined || (opinion == OPINION_UNBOUND && !validation->bound);
 }
 
 /* The policy says whether it is refused, or may be verified. */
-static enum next refuse_elsewhere(struct validation *validation, const struct policy *policy)
+static enum step refuse_elsewhere(struct validation *validation, const struct policy *policy)
 {
-    struct validate *validate = validation->validate;
-    struct operation *operation = &validate->base;
-    if (!binding_refuses(operation, policy, validation->breaches, ERR_TOKEN_INVALID))
-        operation->err = ERR_INTERNAL; /* an entry without what was asked for */
-    if (operation->err != ERR_STEP_UP_REQUIRED)
-        return NEXT_ANSWER;
-    operation->err = ERR_OK;
-    operation->domain = validation;
-    step_up_offer(operation, &validate->parsed.owner, validation->key.session, &validation->context,
-                  validation->breaches, challenged);
-    return NEXT_WAIT;
+    struct operation *operation = operation_of(validation);
+    if (!binding_refuses(operation, policy, validation->bearer.breaches, ERR_TOKEN_INVALID))
+        operation->out.err = ERR_INTERNAL; /* an entry without what was asked for */
+    if (operation->out.err != ERR_STEP_UP_REQUIRED)
+        return STEP_DONE;
+    operation->out.err = ERR_OK;
+    return STEP_OFFER;
 }
 
-/* Another address of its family may have been faster. */
-static void adopted(struct operation *operation)
+static enum step refuse_judged(struct validation *validation)
 {
-    struct validation *validation = operation->domain;
-    bool idle = text_equal(operation->reason, TEXT(REASON_IDLE));
-    operation->durability = DURABILITY_NONE;
-    if (operation->err == ERR_TOKEN_INVALID && !idle && !validation->asked_again) {
-        validation->asked_again = true;
-        operation_refuse(operation, ERR_OK, (struct text){0});
-        ask_redis(validation, true);
-        return;
+    assert(validation->bearer.death != DEATH_NONE);
+    struct operation *operation = operation_of(validation);
+    enum death death = validation->bearer.death;
+    operation_refuse(operation, ERR_TOKEN_INVALID,
+                     death == DEATH_OF_TENANT ? operation->tenancy->reason : death_reason(death));
+    return STEP_DONE;
+}
+
+static enum step judge_live(struct validation *validation)
+{
+    struct operation *operation = operation_of(validation);
+    struct text value = arena_copy(operation->arena, validation->found->value);
+    struct known_session known;
+    if (!bearer_open(&validation->bearer, value, &known)) {
+        operation->out.err = ERR_INTERNAL;
+        return STEP_DONE;
     }
-    /* A write that Redis does not take, or a use that it was not told of yet, is no reason to
-     * refuse a session that was found alive: it is adopted another time. */
-    if (is_outage(operation->err) || operation->err == ERR_STORE_CONTENDED || idle)
-        operation_refuse(operation, ERR_OK, (struct text){0});
-    if (operation->err == ERR_OK)
-        accept_session(validation, &validation->found->cached, &validation->found->policy,
-                       FROM_REDIS);
-    end_validation(validation);
-}
-
-static enum next adopt(struct validation *validation, const struct cached *cached,
-                       const struct policy *policy)
-{
-    struct validate *validate = validation->validate;
-    struct operation *operation = &validate->base;
-    validation->found = arena_alloc(operation->arena, sizeof(*validation->found));
-    *validation->found = (struct found_session){*cached, *policy};
-    operation->domain = validation;
-    step_up_adopt(operation, &validate->parsed.owner, validation->key.session, &validation->context,
-                  adopted);
-    return NEXT_WAIT;
-}
-
-static enum next accept_found(struct validation *validation, struct text value)
-{
-    struct operation *operation = &validation->validate->base;
-    struct cached cached;
-    struct policy policy;
-    if (!cached_read_live(arena_copy(operation->arena, value), validation->key.session, &cached)) {
-        operation->err = ERR_INTERNAL;
-        return NEXT_ANSWER;
+    enum opinion opinion = bearer_judge(&validation->bearer, &known);
+    if (opinion == OPINION_GOOD) {
+        accept_session(validation, &known);
+        return STEP_DONE;
     }
-    policy_of_cached(operation, &cached, &policy);
-    struct text reason = judge(validation, &cached, &policy);
-    enum bond bond = bond_of(validation, &cached, &policy);
-    if (!reason.data && bond == BOND_HOLDS) {
-        accept_session(validation, &cached, &policy, FROM_REDIS);
-        return NEXT_ANSWER;
-    }
-    if (validation->waiter.joined || (bond == BOND_UNKNOWN && !validation->bound))
-        return NEXT_ASK_AGAIN;
-    cached_note(operation, &cached);
-    if (!reason.data)
-        return bond == BOND_ADOPTS ? adopt(validation, &cached, &policy)
-                                   : refuse_elsewhere(validation, &policy);
-    operation_refuse(operation, ERR_TOKEN_INVALID, reason);
-    return NEXT_ANSWER;
+    if (is_no_last_word(validation, opinion))
+        return ask_alone(validation);
+    bearer_note(&validation->bearer, &known);
+    if (opinion == OPINION_DEAD)
+        return refuse_judged(validation);
+    if (opinion != OPINION_ADOPT)
+        return refuse_elsewhere(validation, &known.policy);
+    validation->adopting = arena_alloc(operation->arena, sizeof(known));
+    *validation->adopting = known;
+    return STEP_ADOPT;
 }
 
-static void refuse_found(struct operation *operation, const struct found *found)
+static enum step refuse_found(struct operation *operation, const struct found *found)
 {
     struct tombstone tombstone = found->tombstone;
     tombstone.reason = arena_copy(operation->arena, tombstone.reason);
     tombstone.actor = arena_copy(operation->arena, tombstone.actor);
     operation_refuse_buried(operation, ERR_TOKEN_INVALID, &tombstone);
+    return STEP_DONE;
 }
 
 /* A session that memory has and Redis does not: lost, if its time is not over. What Redis lost is
  * unknown to it, not invalid. But if tokens of the user died since, it may have been one of them,
  * whose tombstone was given up. */
-static void refuse_missing(struct validation *validation, const struct found *found)
+static bool is_lost(const struct validation *validation)
+{
+    return validation->found->epoch <= validation->known_version && validation->known_version > 0;
+}
+
+static enum step refuse_missing(struct validation *validation)
 {
     static const struct user_state nothing;
-    if (found->epoch <= validation->known_version && validation->known_version > 0 &&
-        answer_stale(validation))
-        return;
-    operation_refuse_missing(&validation->validate->base, &nothing, &validation->validate->parsed,
+    operation_refuse_missing(operation_of(validation), &nothing, &validation->validate->parsed,
                              ERR_TOKEN_INVALID);
+    return STEP_DONE;
 }
 
-/* True if the answer is there. */
-static bool use_found(struct validation *validation, const struct found *found)
+static enum step judge_found(struct validation *validation)
 {
-    switch (found->kind) {
-    case FOUND_LIVE: {
-        enum next next = accept_found(validation, found->value);
-        if (next == NEXT_ASK_AGAIN)
-            ask_redis(validation, true);
-        return next == NEXT_ANSWER;
-    }
+    switch (validation->found->kind) {
+    case FOUND_LIVE:
+        return judge_live(validation);
     case FOUND_MISSING:
-        refuse_missing(validation, found);
-        break;
+        return is_lost(validation) ? STEP_STALE : refuse_missing(validation);
     case FOUND_DEAD:
     case FOUND_REFUSED:
-        refuse_found(&validation->validate->base, found);
         break;
     }
-    return true;
+    return refuse_found(operation_of(validation), validation->found);
 }
 
-static void lookup_found(struct lookup_waiter *waiter, const struct found *found)
+static enum step use_found(struct validation *validation)
 {
-    struct validation *validation = (struct validation *)waiter;
-    struct operation *operation = &validation->validate->base;
-    operation->session_id = operation_session_id(operation, validation->key.session);
+    assert(validation->found && operation_of(validation)->own.tenancy_held);
+    struct operation *operation = operation_of(validation);
+    const struct found *found = validation->found;
+    const struct cache_key *key = &validation->bearer.key;
+    operation->facts.session_id = operation_session_id(operation, key->session);
+    if (found->err == ERR_OK && found->kind != FOUND_LIVE)
+        naming_note(operation, &found->names);
     /* It may have been revoked here while Redis was asked, and Redis may have told of the tenant.
      */
-    if (is_revoked_here(validation) ||
-        (tenant_renew(operation, validation->key.owner) &&
-         tenant_refuses(operation, validation->key.session, ERR_TOKEN_INVALID))) {
-        end_validation(validation);
-        return;
-    }
-    if (found->err != ERR_OK) {
-        if (!is_outage(found->err) || !answer_stale(validation))
-            operation->err = found->err;
-        end_validation(validation);
-        return;
-    }
-    if (use_found(validation, found))
-        end_validation(validation);
+    if (is_revoked_here(validation) || (tenant_renew(operation, key->owner) &&
+                                        tenant_refuses(operation, key->session, ERR_TOKEN_INVALID)))
+        return STEP_DONE;
+    if (found->err == ERR_OK)
+        return judge_found(validation);
+    if (err_is_outage(found->err))
+        return STEP_STALE;
+    operation->out.err = found->err;
+    return STEP_DONE;
 }
 
-static void ask_redis(struct validation *validation, bool alone)
+/* --- while Redis is away --- */
+
+static enum step ask_stale_memory(struct validation *validation)
 {
-    const struct operation *operation = &validation->validate->base;
-    const struct token *token = &validation->validate->parsed;
-    struct policy policy;
-    operation_policy(operation, &policy);
-    validation->bound = binding_counts(&policy);
-    struct lookup_request request = {
-        .owner = &token->owner,
-        .session_id = token->session_id,
-        .keyring = operation->context->keyring,
-        .encrypt = operation->conf->keys_encryption != ENCRYPTION_NONE,
-        .known_version = validation->known_version,
-        .known_seen_s = validation->known_seen_s,
-        .alone = alone,
-        .bound = validation->bound,
-        .cache_quota = lookup_quota(&policy),
-        .deadline_ms = operation->deadline_ms,
+    struct known_session known;
+    int64_t age_ms;
+    assert(validation->found && validation->found->kind != FOUND_LIVE);
+    if (bearer_vouch(&validation->bearer, &known, &age_ms)) {
+        accept_session(validation, &known);
+        mark_stale(validation->validate, age_ms);
+    } else if (validation->found->err == ERR_OK) {
+        return refuse_missing(validation);
+    } else {
+        operation_of(validation)->out.err = validation->found->err;
+    }
+    return STEP_DONE;
+}
+
+/* --- used from elsewhere --- */
+
+static void offered(struct waiter *waiter)
+{
+    go_on(container_of(waiter, struct validation, waiter), STEP_OFFER, STEP_DONE);
+}
+
+static enum step offer_challenge(struct validation *validation)
+{
+    const struct bearer *bearer = &validation->bearer;
+    step_up_offer(operation_of(validation), &bearer->token->owner, bearer->key.session,
+                  &bearer->context, bearer->breaches, waiter_of(&validation->waiter, offered));
+    return STEP_NONE;
+}
+
+/* Another address of its family may have been faster. */
+static void adopted(struct waiter *waiter)
+{
+    struct validation *validation = container_of(waiter, struct validation, adoption.waiter);
+    struct operation *operation = operation_of(validation);
+    bool idle = validation->adoption.death == DEATH_IDLE;
+    operation->out.durability = DURABILITY_NONE;
+    if (operation->out.err == ERR_TOKEN_INVALID && !idle && !validation->readopts) {
+        validation->readopts = true;
+        operation_refuse(operation, ERR_OK, (struct text){0});
+        go_on(validation, STEP_ADOPT, ask_alone(validation));
+        return;
+    }
+    /* A write that Redis does not take, or a use that it was not told of yet, is no reason to
+     * refuse a session that was found alive: it is adopted another time. */
+    if (err_is_undecided(operation->out.err) || idle)
+        operation_refuse(operation, ERR_OK, (struct text){0});
+    if (operation->out.err == ERR_OK)
+        accept_session(validation, validation->adopting);
+    go_on(validation, STEP_ADOPT, STEP_DONE);
+}
+
+static enum step adopt_address(struct validation *validation)
+{
+    const struct bearer *bearer = &validation->bearer;
+    step_up_adopt(operation_of(validation), &bearer->token->owner, bearer->key.session,
+                  &bearer->context, &validation->adoption, adopted);
+    return STEP_NONE;
+}
+
+/* --- the course --- */
+
+static enum step end_validation(struct validation *validation)
+{
+    assert(validation->step == STEP_DONE);
+    struct validate *validate = validation->validate;
+    crypto_wipe(&validate->parsed, sizeof(validate->parsed));
+    operation_done(&validate->base);
+    return STEP_NONE;
+}
+
+/* A step that waits may be over, and the validation with it, before it returns. */
+static void run(struct validation *validation, enum step step)
+{
+    static enum step (*const steps[STEPS])(struct validation * validation) = {
+        [STEP_JOURNAL] = ask_journal,    [STEP_TENANT] = enter_tenant,
+        [STEP_BOUNDS] = check_bounds,    [STEP_MEMORY] = ask_memory,
+        [STEP_ASK] = ask_redis,          [STEP_FOUND] = use_found,
+        [STEP_STALE] = ask_stale_memory, [STEP_ADOPT] = adopt_address,
+        [STEP_OFFER] = offer_challenge,  [STEP_DONE] = end_validation,
     };
-    validation->waiter.done = lookup_found;
-    metrics_add(METRIC_CACHE_MISSES, 1);
-    lookup_begin(operation->context->worker, &request, &validation->waiter);
-}
-
-/* By what this node knows. */
-static bool answer_at_once(struct validation *validation)
-{
-    struct operation *operation = &validation->validate->base;
-    bool answered = tenant_refuses(operation, validation->key.session, ERR_TOKEN_INVALID) ||
-                    has_outlived(validation);
-    if (!answered && answer_from_memory(validation)) {
-        metrics_add(METRIC_CACHE_HITS, 1);
-        answered = true;
+    while (step != STEP_NONE) {
+        assert(step < STEPS);
+        validation->step = step;
+        step = steps[step](validation);
     }
-    if (answered)
-        end_validation(validation);
-    return answered;
-}
-
-static void ask_with_tenant(struct operation *operation)
-{
-    struct validation *validation = operation->domain;
-    if (operation->err != ERR_OK)
-        end_validation(validation);
-    else if (!answer_at_once(validation))
-        ask_redis(validation, false);
 }
 
 void session_expect(struct session_worker *worker, struct text token)
@@ -496,17 +489,6 @@ void session_validate(struct validate *validate)
     cache_prefetch(cache, owner_bytes(&token->owner), PREFETCH_ENTRY);
     struct validation *validation = arena_zalloc(operation->arena, sizeof(*validation));
     validation->validate = validate;
-    memcpy(validation->key.owner, &token->owner, CACHE_OWNER);
-    memcpy(validation->key.session, token->session_id, CACHE_SESSION);
-    token_hash_secret(operation->context->keyring, TOKEN_ACCESS, token->session_id, token->secret,
-                      validation->hash);
-    if (is_revoked_here(validation)) {
-        end_validation(validation);
-    } else if (!tenant_borrow(operation, token->owner.tenant)) {
-        operation->domain = validation;
-        tenant_enter(operation, token->owner.tenant, ask_with_tenant);
-    } else if (!answer_at_once(validation)) {
-        tenant_hold(operation);
-        ask_redis(validation, false);
-    }
+    bearer_init(&validation->bearer, operation, token);
+    run(validation, STEP_JOURNAL);
 }

@@ -1,4 +1,7 @@
 /* The answer to a second verification: is it of the right kind, a try, then what waits for it. */
+#include <assert.h>
+#include <string.h>
+
 #include "challenge.h"
 #include "guess.h"
 #include "login_request.h"
@@ -10,6 +13,7 @@
 struct verification {
     struct challenge_try attempt;
     struct verify *verify;
+    struct waiter waiter;
 };
 
 static void end_verification(struct verification *work)
@@ -33,20 +37,20 @@ static bool open_body(struct verification *work)
     }
     if (!login_request_read(challenge->body, operation->arena, &verify->login))
         return false;
-    operation->tenant = verify->login.tenant;
-    operation->user_id = verify->login.user_id;
-    operation->device_id = verify->login.device.id;
-    operation->device_type = verify->login.device.type;
+    operation->facts.tenant = verify->login.tenant;
+    operation->facts.user_id = verify->login.user_id;
+    operation->facts.device_id = verify->login.device.id;
+    operation->facts.device_type = verify->login.device.type;
     return true;
 }
 
 /* The secrets are not needed any more; what follows ends the operation itself. */
 static void go_on(struct challenge_try *attempt)
 {
-    struct verification *work = (struct verification *)attempt;
+    struct verification *work = container_of(attempt, struct verification, attempt);
     struct verify *verify = work->verify;
     struct operation *operation = &verify->login.base;
-    if (operation->err != ERR_OK) {
+    if (operation->out.err != ERR_OK) {
         end_verification(work);
         return;
     }
@@ -60,47 +64,51 @@ static void go_on(struct challenge_try *attempt)
     }
     verify->login.second_factor = true;
     verify->login.verified_ms = attempt->challenge.issued_ms;
+    memcpy(verify->login.verified_id, attempt->token.session_id, SESSION_ID);
     session_login(&verify->login);
 }
 
-static void failed(struct operation *operation)
+static void failed(struct waiter *waiter)
 {
-    struct verification *work = operation->domain;
+    struct verification *work = container_of(waiter, struct verification, waiter);
+    struct operation *operation = &work->verify->login.base;
     metrics_add(METRIC_VERIFICATIONS_FAILED, 1);
-    operation->durability = DURABILITY_NONE;
+    operation->out.durability = DURABILITY_NONE;
     operation_refuse(operation, ERR_VERIFICATION_FAILED, (struct text){0});
     end_verification(work);
 }
 
-static void count_with_tenant(struct operation *operation)
+static void count_with_tenant(struct waiter *waiter)
 {
-    const struct verification *work = operation->domain;
-    if (operation->err == ERR_OK)
-        guess_note(operation, &work->attempt.token.owner, failed);
+    struct verification *work = container_of(waiter, struct verification, waiter);
+    struct operation *operation = &work->verify->login.base;
+    if (operation->out.err == ERR_OK)
+        guess_note(operation, &work->attempt.token.owner, waiter_of(waiter, failed));
     else
-        failed(operation);
+        failed(waiter);
 }
 
 /* A wrong code is counted for the user, too. That it could not be is no reason to tell another
  * outcome: the try is gone. */
 static void fail(struct verification *work)
 {
+    assert(work->verify->login.base.out.err == ERR_OK);
     struct verify *verify = work->verify;
     struct operation *operation = &verify->login.base;
     verify->attempts_left = work->attempt.left;
-    operation->domain = work;
     if (work->attempt.challenge.method == VERIFY_OTP)
-        tenant_enter(operation, work->attempt.token.owner.tenant, count_with_tenant);
+        tenant_enter(operation, work->attempt.token.owner.tenant,
+                     waiter_of(&work->waiter, count_with_tenant));
     else
-        failed(operation);
+        failed(&work->waiter);
 }
 
 static void judge_try(struct challenge_try *attempt)
 {
-    struct verification *work = (struct verification *)attempt;
+    struct verification *work = container_of(attempt, struct verification, attempt);
     struct verify *verify = work->verify;
     struct operation *operation = &verify->login.base;
-    if (operation->err != ERR_OK) {
+    if (operation->out.err != ERR_OK) {
         end_verification(work);
         return;
     }
@@ -120,21 +128,21 @@ static bool is_right_kind(const struct verification *work)
     bool wants_code = work->attempt.challenge.method == VERIFY_OTP;
     if (wants_code == (work->verify->code.data != NULL))
         return true;
-    operation->err = ERR_BODY_INVALID;
-    operation->detail = wants_code
-                            ? TEXT("The method of this challenge is otp: answer with \"code\"")
-                            : TEXT("The method of this challenge is external: answer with "
-                                   "\"verified\"");
+    operation->out.err = ERR_BODY_INVALID;
+    operation->out.detail = wants_code
+                                ? TEXT("The method of this challenge is otp: answer with \"code\"")
+                                : TEXT("The method of this challenge is external: answer with "
+                                       "\"verified\"");
     return false;
 }
 
 static void take_try(struct challenge_try *attempt)
 {
-    struct verification *work = (struct verification *)attempt;
+    struct verification *work = container_of(attempt, struct verification, attempt);
     struct operation *operation = &work->verify->login.base;
-    if (operation->err == ERR_OK && !open_body(work))
-        operation->err = ERR_CHALLENGE_OVER;
-    if (operation->err != ERR_OK || !is_right_kind(work)) {
+    if (operation->out.err == ERR_OK && !open_body(work))
+        operation->out.err = ERR_CHALLENGE_OVER;
+    if (operation->out.err != ERR_OK || !is_right_kind(work)) {
         end_verification(work);
         return;
     }

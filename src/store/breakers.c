@@ -1,21 +1,20 @@
-/* The table is a list under the store's lock: links look an endpoint up when they learn of it, a
+/* The table is under the store's lock: links look an endpoint up when they learn of it, a
  * few times an hour. */
 #include "breakers.h"
 
 #include <stdlib.h>
 
+#include "container_of.h"
 #include "log.h"
 #include "metrics.h"
 #include "shared.h"
 
 /* --- table --- */
 
-static struct store_breaker *find(struct store *store, const struct endpoint *endpoint)
+struct store_breaker *breakers_find(struct store *store, const struct endpoint *endpoint)
 {
-    for (struct store_breaker *breaker = store->breakers; breaker; breaker = breaker->next)
-        if (endpoint_equal(&breaker->endpoint, endpoint))
-            return breaker;
-    return NULL;
+    const struct endpoint *found = endpoint_table_find(&store->breakers, endpoint);
+    return found ? container_of(found, struct store_breaker, endpoint) : NULL;
 }
 
 static struct store_breaker *add(struct store *store, const struct endpoint *endpoint,
@@ -24,8 +23,7 @@ static struct store_breaker *add(struct store *store, const struct endpoint *end
     struct store_breaker *breaker = xcalloc(1, sizeof(*breaker));
     breaker_init(&breaker->breaker, most_pause_ms);
     breaker->endpoint = *endpoint;
-    breaker->next = store->breakers;
-    store->breakers = breaker;
+    endpoint_table_add(&store->breakers, &breaker->endpoint);
     return breaker;
 }
 
@@ -33,7 +31,7 @@ struct store_breaker *breakers_take(struct store *store, const struct endpoint *
                                     int64_t most_pause_ms)
 {
     pthread_mutex_lock(&store->lock);
-    struct store_breaker *breaker = find(store, endpoint);
+    struct store_breaker *breaker = breakers_find(store, endpoint);
     if (!breaker)
         breaker = add(store, endpoint, most_pause_ms);
     breaker->references++;
@@ -53,12 +51,8 @@ void breakers_give(struct store *store, struct store_breaker **breaker)
     *breaker = NULL;
     pthread_mutex_lock(&store->lock);
     bool last = --given->references == 0;
-    if (last) {
-        struct store_breaker **at = &store->breakers;
-        while (*at != given)
-            at = &(*at)->next;
-        *at = given->next;
-    }
+    if (last)
+        endpoint_table_remove(&store->breakers, &given->endpoint);
     pthread_mutex_unlock(&store->lock);
     if (last) {
         leave_gauge(given);
@@ -70,7 +64,7 @@ void breakers_look(struct store *store, const struct endpoint *endpoint,
                    struct store_node_health *ret)
 {
     pthread_mutex_lock(&store->lock);
-    const struct store_breaker *breaker = find(store, endpoint);
+    const struct store_breaker *breaker = breakers_find(store, endpoint);
     ret->breaker = breaker ? breaker_state(&breaker->breaker) : BREAKER_CLOSED;
     ret->watched = breaker && atomic_load(&breaker->watched);
     pthread_mutex_unlock(&store->lock);

@@ -11,13 +11,14 @@ struct store_breaker {
     struct endpoint endpoint;
     _Atomic bool announced; /* that it is open: in the log and in the gauge */
     _Atomic bool watched;   /* its watch is alive */
-    unsigned references;    /* this and next: under store->lock */
-    struct store_breaker *next;
+    unsigned references;    /* under store->lock */
 };
 
 /* The endpoint's breaker, made if it is new. To be given back. */
 struct store_breaker *breakers_take(struct store *store, const struct endpoint *endpoint,
                                     int64_t most_pause_ms);
+/* The endpoint's breaker, NULL if nobody knows it. Under store->lock. */
+struct store_breaker *breakers_find(struct store *store, const struct endpoint *endpoint);
 void breakers_give(struct store *store, struct store_breaker **breaker);
 /* Fills in what is known of an endpoint; closed and not watched if nobody knows it. */
 void breakers_look(struct store *store, const struct endpoint *endpoint,

@@ -15,6 +15,8 @@ enum {
     TRIES_MAX = 16,
     PAUSE_FIRST_MS = 10,
     PAUSE_MOST_MS = 100,
+    ERROR_PAUSE_MS = 1000,
+    SLEPT_MS = 100, /* more than the two clocks ever differ by being read one after the other */
     BYTES_KEPT = 4 * 1024 /* a state with a larger buffer gives it back */
 };
 
@@ -167,6 +169,7 @@ bool call_may_pass(struct store_call *call, struct store_breaker *breaker)
 {
     struct store_call_state *state = call->state;
     state->passed_ns = clock_monotonic_ns();
+    state->slept_ms = clock_slept_ms();
     if (!state->direct && !breakers_pass(breaker, state->passed_ns / 1000000))
         return false;
     state->breaker = breaker;
@@ -178,7 +181,7 @@ bool call_may_pass(struct store_call *call, struct store_breaker *breaker)
 
 bool call_got_through(enum err err)
 {
-    return err == ERR_OK || err == ERR_STORE_REFUSED || err == ERR_STORE_PROTOCOL;
+    return err == ERR_OK || err_class(err) == ERR_CLASS_USELESS;
 }
 
 static void count_end(struct store_link *link, const struct store_call *call, enum err err)
@@ -250,7 +253,7 @@ void call_route(struct store_link *link, struct store_call *call)
     }
     shared_want_refresh(link->store);
     if (shared_hole_is_real(link->store, link->map))
-        call_end_soon(link, call, ERR_STORE_UNAVAILABLE);
+        call_end_soon(link, call, shared_hole_err(link->store));
     else
         park(link, call, 0);
 }
@@ -264,21 +267,6 @@ static bool may_try(struct store_link *link, struct store_call *call)
         return false;
     }
     return true;
-}
-
-static void redirect(struct store_link *link, struct store_call *call,
-                     const struct connection *from, const struct store_reply *reply, bool asking)
-{
-    struct endpoint target;
-    if (!endpoint_parse_redirect(reply_redirect_address(reply), from->endpoint->host, &target)) {
-        call_end_soon(link, call, ERR_STORE_PROTOCOL);
-        return;
-    }
-    if (!may_try(link, call))
-        return;
-    metrics_add(METRIC_STORE_REDIRECTS, 1);
-    call->state->asking = asking;
-    call_send(link, link_node(link, &target), call);
 }
 
 /* Passing trouble is bounded by the deadline alone: pauses keep it from becoming a storm. */
@@ -298,6 +286,74 @@ static void pause_call(struct store_link *link, struct store_call *call,
     park(link, call, clock_monotonic_ms() + jitter_pause(&link->seed, pause_ms));
 }
 
+/* Whom the cluster's map or the configuration names: everybody else would get our credentials on
+ * the word of one server. */
+static bool may_follow(const struct store_link *link, const struct endpoint *target)
+{
+    if (link->map && slot_map_knows(link->map, target))
+        return true;
+    for (size_t i = 0; i < link->settings->seed_count; i++)
+        if (endpoint_equal(&link->settings->seeds[i], target))
+            return true;
+    return false;
+}
+
+/* What the server says, for the log and /readyz. Under a storm of errors one a second is enough;
+ * what links ask for themselves matters only while there is no map. */
+static void note_error(struct store_link *link, const struct store_call *call,
+                       const struct connection *from, const struct store_reply *reply)
+{
+    char words[TROUBLE_WHY_MAX];
+    int64_t now_ms = clock_monotonic_ms();
+    if (call->state->direct && link->map)
+        return;
+    if (link->error_noted_ms && now_ms - link->error_noted_ms < ERROR_PAUSE_MS)
+        return;
+    link->error_noted_ms = now_ms;
+    reply_words(reply, words, sizeof(words));
+    trouble_tell(&link->settings->errors, from->endpoint, words);
+}
+
+/* A fresh map may know the target, or another owner. */
+static void wait_for_map(struct store_link *link, struct store_call *call,
+                         const struct connection *from, const struct endpoint *target)
+{
+    metrics_add(METRIC_STORE_REDIRECTS_REFUSED, 1);
+    shared_note_stray(link->store, from->endpoint, target);
+    shared_want_refresh(link->store);
+    pause_call(link, call, from);
+}
+
+static void redirect(struct store_link *link, struct store_call *call,
+                     const struct connection *from, const struct store_reply *reply, bool asking)
+{
+    struct endpoint target;
+    if (link->settings->mode != REDIS_CLUSTER) {
+        note_error(link, call, from, reply);
+        call_end_soon(link, call, ERR_STORE_UNFIT);
+        return;
+    }
+    if (!endpoint_parse_redirect(reply_redirect_address(reply), from->endpoint->host, &target)) {
+        note_error(link, call, from, reply);
+        call_end_soon(link, call, ERR_STORE_PROTOCOL);
+        return;
+    }
+    /* A server that sends calls to itself does not know the owner's host: the next map may. */
+    if (!asking && endpoint_equal(&target, from->endpoint)) {
+        pause_call(link, call, from);
+        return;
+    }
+    if (!may_follow(link, &target)) {
+        wait_for_map(link, call, from, &target);
+        return;
+    }
+    if (!may_try(link, call))
+        return;
+    metrics_add(METRIC_STORE_REDIRECTS, 1);
+    call->state->asking = asking;
+    call_send(link, link_node(link, &target), call);
+}
+
 /* Once: a server that does not know a source it was just given is out of its mind. */
 static void send_source(struct store_link *link, struct store_call *call,
                         struct connection *connection)
@@ -311,57 +367,80 @@ static void send_source(struct store_link *link, struct store_call *call,
     connection_enqueue(connection, call);
 }
 
+/* What is no answer: the call goes elsewhere, waits, or ends. */
+static void take_error(struct store_link *link, struct store_call *call,
+                       struct connection *connection, const struct store_reply *reply)
+{
+    enum reply_outcome outcome = reply_outcome(reply);
+    switch (outcome) {
+    case OUTCOME_MOVED:
+    case OUTCOME_ASK:
+        if (outcome == OUTCOME_MOVED)
+            shared_want_refresh(link->store);
+        redirect(link, call, connection, reply, outcome == OUTCOME_ASK);
+        return;
+    case OUTCOME_STALE:
+        shared_want_refresh(link->store);
+        pause_call(link, call, connection);
+        return;
+    case OUTCOME_AGAIN:
+        pause_call(link, call, connection);
+        return;
+    case OUTCOME_NOSCRIPT:
+        send_source(link, call, connection);
+        return;
+    case OUTCOME_DENIED:
+        if (!(call->flags & STORE_DISPENSABLE)) {
+            connection->refused = true;
+            note_error(link, call, connection, reply);
+        }
+        call_end_soon(link, call, ERR_STORE_DENIED);
+        return;
+    case OUTCOME_REFUSED:
+        note_error(link, call, connection, reply);
+        call_end_soon(link, call, ERR_STORE_REFUSED);
+        return;
+    case OUTCOME_ANSWER:
+    case OUTCOME_UNFIT:
+    case OUTCOME_UNEXPECTED:
+        break;
+    }
+    note_error(link, call, connection, reply);
+    bool unfit = outcome == OUTCOME_UNFIT || atomic_load(&link->store->unfit);
+    call_end_soon(link, call, unfit ? ERR_STORE_UNFIT : ERR_STORE_PROTOCOL);
+}
+
+/* The answer may have waited here, unread, while this host slept: others may have written since. */
+static bool slept_over(const struct store_call *call)
+{
+    return clock_slept_ms() - call->state->slept_ms > SLEPT_MS;
+}
+
 bool call_take_reply(struct store_link *link, struct store_call *call,
                      struct connection *connection, const struct store_reply *reply)
 {
     enum reply_outcome outcome = reply_outcome(reply);
     bool asked = call->state->asking;
+    if (call->flags & STORE_REPEATABLE && slept_over(call)) {
+        call_lose(link, call, true);
+        return false;
+    }
     /* The source goes to the same node, on the same pass. */
     if (outcome != OUTCOME_NOSCRIPT)
         note_reply(link, call, reply);
-    if (connection->near && outcome != OUTCOME_ANSWER) {
-        connection->refused = outcome == OUTCOME_DENIED;
-        near_fall_back(link, call);
-        return false;
-    }
     /* The source follows ASKING again; every other way forgets it. */
     call->state->asking = asked && outcome == OUTCOME_NOSCRIPT;
-    if (call->state->direct && (outcome == OUTCOME_MOVED || outcome == OUTCOME_STALE)) {
-        shared_want_refresh(link->store);
-        call_end_soon(link, call, ERR_STORE_REFUSED);
-        return false;
-    }
-    switch (outcome) {
-    case OUTCOME_ANSWER:
+    if (outcome == OUTCOME_ANSWER)
         return true;
-    case OUTCOME_MOVED:
+    if (connection->near) {
+        connection->refused = outcome == OUTCOME_DENIED;
+        near_fall_back(link, call);
+    } else if (call->state->direct && (outcome == OUTCOME_MOVED || outcome == OUTCOME_STALE)) {
         shared_want_refresh(link->store);
-        redirect(link, call, connection, reply, false);
-        return false;
-    case OUTCOME_ASK:
-        redirect(link, call, connection, reply, true);
-        return false;
-    case OUTCOME_STALE:
-        shared_want_refresh(link->store);
-        pause_call(link, call, connection);
-        return false;
-    case OUTCOME_AGAIN:
-        pause_call(link, call, connection);
-        return false;
-    case OUTCOME_NOSCRIPT:
-        send_source(link, call, connection);
-        return false;
-    case OUTCOME_DENIED:
-        connection->refused = true;
-        call_end_soon(link, call, ERR_STORE_DENIED);
-        return false;
-    case OUTCOME_REFUSED:
         call_end_soon(link, call, ERR_STORE_REFUSED);
-        return false;
-    case OUTCOME_UNEXPECTED:
-        break;
+    } else {
+        take_error(link, call, connection, reply);
     }
-    call_end_soon(link, call, ERR_STORE_PROTOCOL);
     return false;
 }
 

@@ -31,6 +31,7 @@ struct store_call_state {
     struct store_breaker *breaker; /* of the node it is with; not yet told how that went */
     bool passed;                   /* the breaker let it through; else it did not ask */
     int64_t passed_ns;
+    int64_t slept_ms;      /* clock_slept_ms() then */
     int64_t again_ms;      /* parked: when to try again; 0: when a map comes */
     uint64_t stream_end;   /* awaiting: position in the connection's output behind it */
     int64_t near_until_ms; /* at a replica: when it goes on to the master; else 0 */
@@ -39,6 +40,7 @@ struct store_call_state {
     unsigned tries;   /* redirections and lost connections so far */
     unsigned pauses;  /* passing errors so far */
     bool direct;      /* for this node only: never redirected or tried again */
+    bool anybody;     /* whoever is there: also another server than the map names */
     bool asking;      /* goes out behind ASKING */
     bool asking_owed; /* the reply to ASKING comes first */
     bool by_source;   /* EVAL instead of EVALSHA */

@@ -7,21 +7,11 @@
 
 enum { FLAGS_FIELD = 2, FIRST_SLOT_FIELD = 8 };
 
-/* The text before the next separator, taken from *rest with it. */
-static struct text take(struct text *rest, char separator)
-{
-    const char *end = rest->length ? memchr(rest->data, separator, rest->length) : NULL;
-    struct text taken = {rest->data, end ? (size_t)(end - rest->data) : rest->length};
-    size_t used = taken.length + (end != NULL);
-    *rest = (struct text){rest->data + used, rest->length - used};
-    return taken;
-}
-
 static bool is_myself(struct text line)
 {
     struct text flags = {0};
     for (int field = 0; field <= FLAGS_FIELD; field++)
-        flags = take(&line, ' ');
+        flags = text_take(&line, ' ');
     return memmem(flags.data, flags.length, "myself", 6) != NULL;
 }
 
@@ -30,8 +20,8 @@ static void read_range(struct text range, uint8_t claims[SLOT_BYTES])
     int64_t first, last;
     bool goes = range.length > 0 && range.data[0] == '[';
     if (goes)
-        take(&range, '[');
-    if (!text_to_int(take(&range, '-'), 0, SLOT_COUNT - 1, &first))
+        text_take(&range, '[');
+    if (!text_to_int(text_take(&range, '-'), 0, SLOT_COUNT - 1, &first))
         return;
     if (goes || !text_to_int(range, first, SLOT_COUNT - 1, &last))
         last = first;
@@ -42,12 +32,12 @@ static void read_range(struct text range, uint8_t claims[SLOT_BYTES])
 bool claims_parse(struct text nodes, uint8_t claims[SLOT_BYTES])
 {
     while (nodes.length > 0) {
-        struct text line = take(&nodes, '\n');
+        struct text line = text_take(&nodes, '\n');
         if (!is_myself(line))
             continue;
         memset(claims, 0, SLOT_BYTES);
         for (int field = 0; line.length > 0; field++) {
-            struct text word = take(&line, ' ');
+            struct text word = text_take(&line, ' ');
             if (field >= FIRST_SLOT_FIELD)
                 read_range(word, claims);
         }

@@ -71,14 +71,60 @@ void connection_enqueue(struct connection *connection, struct store_call *call)
     connection->link->dirty = true;
 }
 
+/* At once: the next map may be long in coming. */
+static void turn_away(struct connection *connection)
+{
+    struct store_call *next;
+    for (struct store_call *call = connection->queue.first; call; call = next) {
+        next = call->next;
+        if (call->state->anybody)
+            continue;
+        call_list_remove(call);
+        if (connection->near)
+            near_fall_back(connection->link, call);
+        else
+            call_end_soon(connection->link, call, ERR_STORE_UNAVAILABLE);
+    }
+}
+
 void connection_flush(struct connection *connection)
 {
+    if (connection->strange && connection->state == CONNECTION_UP)
+        turn_away(connection);
     if (!connection->queue.first)
         return;
     if (connection->state == CONNECTION_IDLE)
         wire_open(connection);
     else if (connection->state == CONNECTION_UP)
         stream_send_queue(connection);
+}
+
+/* --- who is there --- */
+
+static struct node_id named_here(const struct connection *connection)
+{
+    const struct store_link *link = connection->link;
+    struct store_mark mark;
+    if (link->settings->mode == REDIS_CLUSTER && link->map)
+        return slot_map_id(link->map, connection->endpoint);
+    if (link->settings->mode != REDIS_CLUSTER && shared_mark(link->store, &mark))
+        return node_id_read(text_of(mark.digits));
+    return (struct node_id){{0}};
+}
+
+void connection_judge(struct connection *connection)
+{
+    const struct store_link *link = connection->link;
+    struct trouble *strangers = &link->settings->strangers;
+    struct node_id named = named_here(connection);
+    connection->strange = node_id_differs(&named, &connection->id);
+    if (connection->strange)
+        trouble_tell(strangers, connection->endpoint,
+                     link->settings->mode == REDIS_CLUSTER
+                         ? "is another node of Redis Cluster than the slot map names here"
+                         : "has the mark of another installation in it");
+    else if (node_id_known(&named) && node_id_known(&connection->id))
+        trouble_over(strangers, connection->endpoint);
 }
 
 /* --- breaking --- */
@@ -125,16 +171,27 @@ static void note_break(struct connection *connection, enum err err)
         breakers_witness(connection->breaker, clock_monotonic_ms(), false);
 }
 
+/* True if the map may have changed. A seed that is no member says nothing of it: every search asks
+ * the seeds, and one that hangs would begin the next. */
+static bool concerns_map(const struct connection *connection)
+{
+    const struct store_link *link = connection->link;
+    return link->settings->mode != REDIS_CLUSTER || !link->map ||
+           slot_map_knows(link->map, connection->endpoint);
+}
+
 void connection_break(struct connection *connection, enum err err, const char *why)
 {
     struct store_link *link = connection->link;
     log_debug("store_connection_lost", "host=%s port=%u durable=%d why=\"%s\"",
               connection->endpoint->host, connection->endpoint->port, connection->durable, why);
     note_break(connection, err);
+    trouble_note(&link->settings->trouble, connection->endpoint, why);
     wire_close(connection);
     connection->down_err = err;
     connection->wait_owed = false;
     connection->refused = false;
+    connection->strange = false;
     begin_pause(connection);
     uint64_t written = stream_written(connection);
     struct call_list owed = connection->awaiting;
@@ -147,7 +204,8 @@ void connection_break(struct connection *connection, enum err err, const char *w
         call->state->list = NULL;
         call_lose(link, call, call->state->stream_end <= written);
     }
-    shared_want_refresh(link->store);
+    if (concerns_map(connection))
+        shared_want_refresh(link->store);
     if (connection->subscriber)
         connection->subscriber->down(connection, why);
 }
@@ -159,7 +217,8 @@ static const char *lasting_trouble(const struct connection *connection, int fail
         (connection->state == CONNECTION_GREETING && connection->tls && failure == EPROTO))
         return tls_why(connection->tls);
     if (connection->state == CONNECTION_GREETING && !connection->tls)
-        return "closes connections before it answers; it may speak TLS alone";
+        return "closes connections before it answers; it may speak TLS alone, or be full "
+               "(maxclients)";
     return NULL;
 }
 

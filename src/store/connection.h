@@ -8,13 +8,14 @@
  * RESOLVING      a name is looked up off the loop, until due_ms
  * CONNECTING     the handshake of TCP is under way, until due_ms
  * HANDSHAKING    that of TLS is, until due_ms
- * GREETING       AUTH and PING were sent, until due_ms
+ * GREETING       AUTH, PING and who the server is were sent, until due_ms
  * UP             calls flow; while an answer to WAIT is owed, until due_ms
  * PAUSING        broke; the next attempt is at due_ms */
 #pragma once
 
 #include "call.h"
 #include "endpoint.h"
+#include "node_id.h"
 
 struct connection;
 
@@ -48,6 +49,9 @@ struct connection {
     bool durable;                                   /* one batch at a time, with WAIT behind it */
     bool near;     /* says READONLY, for calls that a replica may answer */
     bool sentinel; /* has credentials of its own */
+    bool asks_id;  /* the last answer to the greeting tells who the server is */
+    bool strange;  /* it is another one than the map names here */
+    struct node_id id;
 
     bool wait_owed;
     bool refused;           /* NOAUTH came: break as soon as nothing is owed */
@@ -81,6 +85,10 @@ bool connection_is_idle(const struct connection *connection);
 /* Takes a call (in no list) to be written at the next flush; ends it soon if the connection will
  * not come back in time. */
 void connection_enqueue(struct connection *connection, struct store_call *call);
+/* Compares who the server is, by its own word, with whom the link's map names here, or without a
+ * cluster with the mark of the store: after one of both is new. Calls to another one end with
+ * STORE_UNAVAILABLE, except for link_ask(). */
+void connection_judge(struct connection *connection);
 /* Opens the socket if the connection is idle, for a subscriber. */
 void connection_open(struct connection *connection);
 /* Opens the socket if there is need, writes the queue. */

@@ -8,18 +8,22 @@
 #include <stdlib.h>
 
 #include "clock.h"
+#include "clocks.h"
+#include "container_of.h"
+#include "inspection.h"
 #include "jitter.h"
 #include "link.h"
 #include "log.h"
+#include "map_search.h"
 #include "metrics.h"
 #include "sentinel.h"
 #include "watches.h"
 
 enum {
-    ASK_TIMEOUT_MS = 300,      /* for one node to answer CLUSTER SLOTS */
     REFRESH_INTERVAL_MS = 100, /* between asked refreshes */
     OFTEN_MS = 1000,           /* until the next look at a map with holes, or for a new master */
     PING_INTERVAL_MS = 1000,
+    FIRST_PING_MS = 20, /* after the first map: a wrong clock is found out before it does harm */
     PING_TIMEOUT_MS = 500,
     KEYS_TRIED = 100 * 1000 /* enough for a single slot */
 };
@@ -27,10 +31,12 @@ enum {
 /* A master that is pinged. In a cluster by a read, since a node answers PING also when it is cut
  * off from the others, or has been replaced; and it is asked for the slots that it serves. */
 struct pinged {
-    struct store_call call, claims_call;
+    struct store_call call, claims_call, time_call;
+    struct inspection inspection;
     struct control *control;
     struct endpoint endpoint;
     bool down;
+    int64_t time_asked_ms;
     uint16_t index; /* within the map */
     unsigned tag;   /* of a key that it owns */
     char key[24];   /* that key */
@@ -50,19 +56,18 @@ struct control {
 
     /* The refresh under way. */
     bool fetching;
-    struct store_call fetch_call;
-    struct endpoint *candidates;
-    size_t candidate_count, asked;
     int64_t fetch_began_ms;
     int64_t failure_pause_ms;
-    enum err fetch_err; /* of the node asked last */
-
-    struct sentinel_search search; /* instead, in sentinel mode */
+    struct map_search map_search;  /* in cluster mode */
+    struct sentinel_search search; /* in sentinel mode */
 
     /* The round of pings under way. */
-    struct pinged *pinged;
+    struct pinged *pinged; /* of the masters of pinged_map */
+    struct slot_map *pinged_map;
+    uint64_t pinged_settings; /* number of those that it is under; 0: none */
     size_t pinged_count;
-    size_t pings_under_way, pings_answered; /* under way: with the questions for slots */
+    size_t pings_under_way, pings_answered; /* under way: with the questions for slots and time */
+    struct clocks clocks;
 };
 
 /* --- refresh --- */
@@ -95,26 +100,25 @@ static void fetch_as_wanted(struct control *control)
 static void fetch_end(struct control *control, int64_t pause_ms)
 {
     control->fetching = false;
-    free(control->candidates);
-    control->candidates = NULL;
     fetch_within(control, pause_ms);
     fetch_as_wanted(control);
 }
 
-static void fetch_failed(struct control *control)
+/* `err` is why the node asked last gave no map. */
+static void fetch_failed(struct control *control, size_t asked, enum err err)
 {
     bool news = !atomic_load(&control->store->unreachable);
-    shared_publish_unreachable(control->store);
-    if (news) {
-        log_error("store_map_unreachable", "asked=%zu reason=%s", control->candidate_count,
-                  err_code(control->fetch_err));
-    }
+    shared_publish_unreachable(control->store, err);
+    if (news)
+        log_error("store_map_unreachable", "asked=%zu reason=%s", asked, err_code(err));
     int64_t most_ms = control->link->settings->reconnect_max_ms;
     int64_t pause_ms =
         control->failure_pause_ms ? control->failure_pause_ms * 2 : REFRESH_INTERVAL_MS;
     control->failure_pause_ms = pause_ms < most_ms ? pause_ms : most_ms;
     fetch_end(control, jitter_pause(&control->link->seed, control->failure_pause_ms));
 }
+
+static void on_ping_timer(uv_timer_t *timer);
 
 static void fetch_succeeded(struct control *control, struct slot_map *map)
 {
@@ -124,6 +128,8 @@ static void fetch_succeeded(struct control *control, struct slot_map *map)
     if (shared_publish_map(control->store, map)) {
         log_info("store_map_changed", "masters=%zu slots=%u", masters, covered);
         watches_follow(control->watches);
+        if (!control->clocks.any)
+            uv_timer_start(&control->ping_timer, on_ping_timer, FIRST_PING_MS, PING_INTERVAL_MS);
     }
     metrics_add(METRIC_STORE_MAP_REFRESHES, 1);
     if (news)
@@ -135,88 +141,31 @@ static void fetch_succeeded(struct control *control, struct slot_map *map)
     fetch_end(control, too_late ? OFTEN_MS : settings->map_refresh_ms);
 }
 
-static void fetch_next(struct control *control);
-
-static void on_slots(struct store_call *call, enum err err, const struct store_reply *reply)
+static void on_map(struct map_search *search, struct slot_map *map, enum err err)
 {
-    struct control *control =
-        (struct control *)((char *)call - offsetof(struct control, fetch_call));
-    if (atomic_load(&control->stopping))
-        return;
-    const struct endpoint *asked = &control->candidates[control->asked - 1];
-    struct slot_map *map = err == ERR_OK ? slot_map_parse(reply, asked->host) : NULL;
-    /* An answer without a map is the other kind of failure. */
-    control->fetch_err = err != ERR_OK ? err : ERR_STORE_PROTOCOL;
+    struct control *control = container_of(search, struct control, map_search);
     if (map)
         fetch_succeeded(control, map);
     else
-        fetch_next(control);
-}
-
-static void fetch_next(struct control *control)
-{
-    static const struct text command[] = {{"CLUSTER", 7}, {"SLOTS", 5}};
-    if (control->asked == control->candidate_count) {
-        fetch_failed(control);
-        return;
-    }
-    control->fetch_call = (struct store_call){
-        .arguments = command,
-        .argument_count = 2,
-        .deadline_ms = clock_monotonic_ms() + ASK_TIMEOUT_MS,
-        .done = on_slots,
-    };
-    link_send_direct(control->link, &control->fetch_call, &control->candidates[control->asked++]);
-}
-
-static void add_candidate(struct control *control, const struct endpoint *endpoint)
-{
-    for (size_t i = 0; i < control->candidate_count; i++)
-        if (endpoint_equal(&control->candidates[i], endpoint))
-            return;
-    control->candidates[control->candidate_count++] = *endpoint;
-}
-
-static void shuffle(struct control *control)
-{
-    for (size_t left = control->candidate_count; left > 1; left--) {
-        size_t chosen = jitter_next(&control->link->seed) % left;
-        struct endpoint swapped = control->candidates[left - 1];
-        control->candidates[left - 1] = control->candidates[chosen];
-        control->candidates[chosen] = swapped;
-    }
+        fetch_failed(control, search->asked, err);
 }
 
 /* A server that was our master and is none any more hears of no change. */
+static void on_demoted(struct sentinel_search *search, const struct endpoint *server)
+{
+    struct control *control = container_of(search, struct control, search);
+    watches_judge(control->watches, server, false);
+}
+
 static void on_master(struct sentinel_search *search, const struct endpoint *master, enum err err)
 {
-    struct control *control = (struct control *)((char *)search - offsetof(struct control, search));
-    control->fetch_err = err;
+    struct control *control = container_of(search, struct control, search);
     if (master) {
         watches_judge(control->watches, master, true);
         fetch_succeeded(control, slot_map_single(master));
         return;
     }
-    if (err == ERR_STORE_REFUSED)
-        watches_judge(control->watches, &search->candidate, false);
-    fetch_failed(control);
-}
-
-/* Known nodes and seeds, in random order so that no node serves all of us. */
-static void choose_candidates(struct control *control)
-{
-    const struct settings *settings = control->link->settings;
-    struct slot_map *map = shared_map(control->store);
-    size_t most = settings->seed_count + (map ? map->node_count : 0);
-    control->candidates = xcalloc(most, sizeof(control->candidates[0]));
-    control->candidate_count = 0;
-    control->asked = 0;
-    for (size_t i = 0; map && i < map->node_count; i++)
-        add_candidate(control, &map->nodes[i]);
-    for (size_t i = 0; i < settings->seed_count; i++)
-        add_candidate(control, &settings->seeds[i]);
-    slot_map_unref(&map);
-    shuffle(control);
+    fetch_failed(control, control->link->settings->seed_count, err);
 }
 
 static void fetch_begin(struct control *control)
@@ -232,12 +181,10 @@ static void fetch_begin(struct control *control)
         fetch_succeeded(control, slot_map_single(&settings->seeds[0]));
         break;
     case REDIS_SENTINEL:
-        control->candidate_count = settings->seed_count;
         sentinel_search(&control->search);
         break;
     case REDIS_CLUSTER:
-        choose_candidates(control);
-        fetch_next(control);
+        map_search(&control->map_search);
         break;
     }
 }
@@ -263,18 +210,53 @@ static void note_master(struct pinged *pinged, enum err err)
         log_error("store_node_down", "host=%s port=%u reason=%s", pinged->endpoint.host,
                   pinged->endpoint.port, err_code(err));
     }
-    if (!down && pinged->down)
+    if (!down && pinged->down) {
+        pinged->inspection.due_ms = 0;
         log_info("store_node_up", "host=%s port=%u", pinged->endpoint.host, pinged->endpoint.port);
+    }
     pinged->down = down;
+    pinged->inspection.reachable = !down;
 }
 
 /* Pings speak for the store while no worker does. */
 static void end_ping(struct control *control)
 {
     struct store *store = control->store;
-    control->pings_under_way--;
-    if (control->pings_under_way == 0 && !atomic_exchange(&store->calls_finished, false))
+    if (--control->pings_under_way > 0)
+        return;
+    clocks_conclude(&control->clocks);
+    atomic_store(&store->time_asked, clocks_asked(&control->clocks));
+    if (!atomic_exchange(&store->calls_finished, false))
         atomic_store(&store->serving, control->pings_answered > 0);
+}
+
+static void on_time(struct store_call *call, enum err err, const struct store_reply *reply)
+{
+    struct pinged *pinged = container_of(call, struct pinged, time_call);
+    struct control *control = pinged->control;
+    if (atomic_load(&control->stopping))
+        return;
+    if (err == ERR_OK)
+        clocks_note(&control->clocks, reply, pinged->time_asked_ms);
+    else if (err == ERR_STORE_DENIED || call_got_through(err))
+        clocks_note_denied(&control->clocks, pinged->endpoint.host, pinged->endpoint.port);
+    end_ping(control);
+}
+
+/* Only of a server that answers: one that hangs costs each round one timeout. */
+static void ask_for_time(struct pinged *pinged)
+{
+    static const struct text arguments[] = {{"TIME", 4}};
+    pinged->time_asked_ms = clock_boot_ms();
+    pinged->time_call = (struct store_call){
+        .arguments = arguments,
+        .argument_count = 1,
+        .flags = STORE_DISPENSABLE,
+        .deadline_ms = clock_monotonic_ms() + PING_TIMEOUT_MS,
+        .done = on_time,
+    };
+    pinged->control->pings_under_way++;
+    link_send_direct(pinged->control->link, &pinged->time_call, &pinged->endpoint);
 }
 
 static void on_pong(struct store_call *call, enum err err, const struct store_reply *reply)
@@ -287,16 +269,18 @@ static void on_pong(struct store_call *call, enum err err, const struct store_re
     note_master(pinged, err);
     if (in_cluster(control))
         watches_judge(control->watches, &pinged->endpoint, !is_unfit(control, err));
-    if (!pinged->down)
+    if (!pinged->down) {
         control->pings_answered++;
-    else
+        ask_for_time(pinged);
+    } else {
         shared_want_refresh(control->store);
+    }
     end_ping(control);
 }
 
 static void on_claims(struct store_call *call, enum err err, const struct store_reply *reply)
 {
-    struct pinged *pinged = (struct pinged *)((char *)call - offsetof(struct pinged, claims_call));
+    struct pinged *pinged = container_of(call, struct pinged, claims_call);
     struct control *control = pinged->control;
     if (atomic_load(&control->stopping))
         return;
@@ -306,32 +290,63 @@ static void on_claims(struct store_call *call, enum err err, const struct store_
     end_ping(control);
 }
 
-static const struct pinged *find_pinged(const struct control *control,
-                                        const struct endpoint *endpoint)
+static void on_inspected(struct inspection *inspection)
 {
+    struct pinged *pinged = container_of(inspection, struct pinged, inspection);
+    struct control *control = pinged->control;
+    bool unfit = false;
+    if (atomic_load(&control->stopping))
+        return;
     for (size_t i = 0; i < control->pinged_count; i++)
-        if (endpoint_equal(&control->pinged[i].endpoint, endpoint))
-            return &control->pinged[i];
-    return NULL;
+        unfit = unfit || control->pinged[i].inspection.unfit;
+    atomic_store(&control->store->unfit, unfit);
+    end_ping(control);
+}
+
+static bool inspect(struct pinged *pinged)
+{
+    struct control *control = pinged->control;
+    pinged->inspection.servers = control->pinged_count;
+    pinged->inspection.done = on_inspected;
+    return inspection_begin(&pinged->inspection, control->link, &pinged->endpoint);
+}
+
+/* Who is no master of ours any more has no faults of ours either. */
+static void forget_faults(struct control *control, const struct slot_map *map)
+{
+    struct settings *settings = control->link->settings;
+    for (size_t i = 0; i < control->pinged_count; i++) {
+        size_t now = slot_map_find(map, &control->pinged[i].endpoint);
+        if (now >= map->master_count)
+            trouble_over(&settings->faults, &control->pinged[i].endpoint);
+    }
 }
 
 /* The masters of the present map; what was known of them stays. */
 static void choose_pinged(struct control *control)
 {
-    const struct slot_map *map = control->link->map;
-    size_t count = map ? map->master_count : 0;
+    struct slot_map *map = control->link->map;
+    if (!map || map == control->pinged_map)
+        return;
+    size_t count = map->master_count;
     struct pinged *pinged = xcalloc(count, sizeof(*pinged));
     for (size_t i = 0; i < count; i++) {
         pinged[i].control = control;
         pinged[i].endpoint = map->nodes[i];
         pinged[i].index = (uint16_t)i;
-        const struct pinged *before = find_pinged(control, &map->nodes[i]);
-        if (before) {
-            pinged[i].down = before->down;
-            pinged[i].tag = before->tag;
+        size_t before =
+            control->pinged_map ? slot_map_find(control->pinged_map, &map->nodes[i]) : SIZE_MAX;
+        if (before < control->pinged_count) {
+            pinged[i].down = control->pinged[before].down;
+            pinged[i].tag = control->pinged[before].tag;
+            pinged[i].inspection.unfit = control->pinged[before].inspection.unfit;
+            pinged[i].inspection.due_ms = control->pinged[before].inspection.due_ms;
         }
     }
+    forget_faults(control, map);
     free(control->pinged);
+    slot_map_unref(&control->pinged_map);
+    control->pinged_map = slot_map_ref(map);
     control->pinged = pinged;
     control->pinged_count = count;
 }
@@ -377,19 +392,32 @@ static void ping(struct pinged *pinged)
     link_send_direct(control->link, &pinged->call, &pinged->endpoint);
 }
 
+/* What is wrong depends on them, and they know nothing of faults yet. */
+static void ask_anew_under_new_settings(struct control *control)
+{
+    if (control->pinged_settings == control->link->settings->number)
+        return;
+    control->pinged_settings = control->link->settings->number;
+    for (size_t i = 0; i < control->pinged_count; i++)
+        control->pinged[i].inspection.due_ms = 0;
+}
+
 static void on_ping_timer(uv_timer_t *timer)
 {
     struct control *control = timer->data;
     if (control->pings_under_way > 0)
         return;
     choose_pinged(control);
+    ask_anew_under_new_settings(control);
     control->pings_answered = 0;
     bool cluster = in_cluster(control);
     control->pings_under_way = control->pinged_count * (cluster ? 2 : 1);
+    clocks_begin(&control->clocks, control->pinged_count);
     for (size_t i = 0; i < control->pinged_count; i++) {
         ping(&control->pinged[i]);
         if (cluster)
             ask_for_claims(&control->pinged[i]);
+        control->pings_under_way += inspect(&control->pinged[i]);
     }
 }
 
@@ -433,7 +461,12 @@ static void run(void *user)
     metrics_attach();
     control->link = store_link_open(control->store, &control->loop);
     control->watches = watches_open(control->link);
-    control->search = (struct sentinel_search){.link = control->link, .done = on_master};
+    control->map_search = (struct map_search){.link = control->link, .done = on_map};
+    control->search = (struct sentinel_search){
+        .link = control->link,
+        .done = on_master,
+        .demoted = on_demoted,
+    };
     uv_prepare_start(&control->flush, on_flush);
     uv_timer_start(&control->ping_timer, on_ping_timer, PING_INTERVAL_MS, PING_INTERVAL_MS);
     fetch_within(control, 0);
@@ -475,7 +508,8 @@ void control_stop(struct control **control)
     int busy = uv_loop_close(&gone->loop);
     assert(busy == 0);
     (void)busy;
-    free(gone->candidates);
+    map_search_free(&gone->map_search);
+    slot_map_unref(&gone->pinged_map);
     free(gone->pinged);
     free(gone);
 }

@@ -11,9 +11,7 @@ bool endpoint_equal(const struct endpoint *a, const struct endpoint *b)
 
 bool endpoint_set(struct endpoint *endpoint, struct text host, int64_t port)
 {
-    if (host.length == 0 || host.length >= ADDRESS_HOST_MAX || port < 1 || port > 65535)
-        return false;
-    if (memchr(host.data, '\0', host.length))
+    if (!address_is_host(host) || port < 1 || port > 65535)
         return false;
     memcpy(endpoint->host, host.data, host.length);
     endpoint->host[host.length] = '\0';
@@ -38,5 +36,6 @@ bool endpoint_parse_redirect(struct text text, const char *answering, struct end
     int64_t port;
     if (!text_to_int(digits, 1, 65535, &port))
         return false;
-    return endpoint_set(ret, host.length ? without_brackets(host) : text_of(answering), port);
+    bool known = host.length > 0 && !text_equal(host, TEXT("?"));
+    return endpoint_set(ret, known ? without_brackets(host) : text_of(answering), port);
 }

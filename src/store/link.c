@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "clock.h"
+#include "container_of.h"
 #include "crypto.h"
 #include "metrics.h"
 #include "near.h"
@@ -16,12 +17,12 @@ enum { FLUSH_ROUNDS = 4 };
 
 /* --- nodes --- */
 
-static struct node *find_node(struct store_link *link, const struct endpoint *endpoint, bool near)
+static struct node *find_node(const struct store_link *link, const struct endpoint *endpoint,
+                              bool near)
 {
-    for (struct node *node = link->nodes; node; node = node->next)
-        if (node->data.near == near && endpoint_equal(&node->endpoint, endpoint))
-            return node;
-    return NULL;
+    const struct endpoint *found =
+        endpoint_table_find(near ? &link->near_index : &link->index, endpoint);
+    return found ? container_of(found, struct node, endpoint) : NULL;
 }
 
 static struct node *find_or_make_node(struct store_link *link, const struct endpoint *endpoint,
@@ -38,6 +39,7 @@ static struct node *find_or_make_node(struct store_link *link, const struct endp
     node->data.breaker = node->breaker;
     node->durable.breaker = node->breaker;
     node->data.near = near;
+    endpoint_table_add(near ? &link->near_index : &link->index, &node->endpoint);
     node->next = link->nodes;
     link->nodes = node;
     timing_sweep_later(link);
@@ -61,8 +63,15 @@ struct node *link_near_node(struct store_link *link, const struct endpoint *endp
     return find_or_make_node(link, endpoint, true);
 }
 
+bool link_is_up(const struct store_link *link, const struct endpoint *endpoint)
+{
+    const struct node *node = find_node(link, endpoint, false);
+    return node && node->data.state == CONNECTION_UP;
+}
+
 void link_free_node(struct store_link *link, struct node *node)
 {
+    endpoint_table_remove(node->data.near ? &link->near_index : &link->index, &node->endpoint);
     connection_free(&node->data);
     connection_free(&node->durable);
     breakers_give(link->store, &node->breaker);
@@ -129,6 +138,17 @@ static void route_parked(struct store_link *link)
         call_route(link, call);
 }
 
+/* Who answered at an address is asked again if the new map names another one there. */
+static void judge_again(struct connection *connection)
+{
+    bool before = connection->strange;
+    if (connection->state != CONNECTION_UP)
+        return;
+    connection_judge(connection);
+    if (connection->strange && !before)
+        connection_break(connection, ERR_STORE_UNAVAILABLE, "another-node");
+}
+
 static void follow_map(struct store_link *link)
 {
     const struct slot_map *map = link->map;
@@ -140,6 +160,10 @@ static void follow_map(struct store_link *link)
         link->map_nodes[i]->in_map = true;
     }
     near_choose(link);
+    for (struct node *node = link->nodes; node; node = node->next) {
+        judge_again(&node->data);
+        judge_again(&node->durable);
+    }
     timing_sweep_later(link);
     route_again(link);
 }
@@ -221,6 +245,8 @@ void link_handle_closed(struct store_link *link)
     if (link->handles > 0 || !link->closing)
         return;
     free_states(link);
+    endpoint_table_free(&link->index);
+    endpoint_table_free(&link->near_index);
     slot_map_unref(&link->map);
     settings_unref(&link->settings);
     free(link->map_nodes);
@@ -289,6 +315,14 @@ void link_send_direct(struct store_link *link, struct store_call *call,
 {
     call_begin(link, call);
     call->state->direct = true;
+    call_send(link, link_node(link, endpoint), call);
+}
+
+void link_ask(struct store_link *link, struct store_call *call, const struct endpoint *endpoint)
+{
+    call_begin(link, call);
+    call->state->direct = true;
+    call->state->anybody = true;
     call_send(link, link_node(link, endpoint), call);
 }
 

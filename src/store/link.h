@@ -30,6 +30,7 @@ struct store_link {
     struct node **map_nodes;  /* of map->nodes[i], masters only */
     struct node **near_nodes; /* of map->nodes[i], its near replica or NULL; NULL: nobody has one */
     struct node *nodes;
+    struct endpoint_table index, near_index; /* of nodes, by their endpoints */
 
     struct call_list parked, ending;
     struct store_call_state *free_states;
@@ -39,6 +40,7 @@ struct store_link {
     int64_t sweep_ms;          /* when to look for nodes to forget */
     bool dirty;                /* some connection has something to write */
     int64_t read_ns;           /* when the present read began; 0 outside of reads */
+    int64_t error_noted_ms;    /* an error of a server's, for log and /readyz; 0: never */
     uint64_t seed;             /* jitter */
     char *input;               /* LINK_INPUT_BYTES, for every connection in turn */
     /* Who has connections on this loop that are no node's (NULL: nobody): told the time, tells when
@@ -55,7 +57,9 @@ struct node *link_node(struct store_link *link, const struct endpoint *endpoint)
 struct node *link_sentinel_node(struct store_link *link, const struct endpoint *endpoint);
 /* The node that has replicas' answers (near.h) from this endpoint. */
 struct node *link_near_node(struct store_link *link, const struct endpoint *endpoint);
-/* Frees the node, which is in no list and has no calls. */
+/* True if the node of this endpoint has a connection that is up. */
+bool link_is_up(const struct store_link *link, const struct endpoint *endpoint);
+/* Frees the node, which is not in link->nodes any more and has no calls. */
 void link_free_node(struct store_link *link, struct node *node);
 /* Which of the node's connections the call uses. */
 struct connection *link_connection(struct store_link *link, struct node *node,
@@ -64,5 +68,7 @@ struct connection *link_connection(struct store_link *link, struct node *node,
  * is not the master of the key's slot, or of no use as one. */
 void link_send_direct(struct store_link *link, struct store_call *call,
                       const struct endpoint *endpoint);
+/* The same, also if the server there is another one than the map names. */
+void link_ask(struct store_link *link, struct store_call *call, const struct endpoint *endpoint);
 /* One of libuv's handles has closed; frees the link after the last. */
 void link_handle_closed(struct store_link *link);

@@ -8,9 +8,6 @@
 #include "metrics.h"
 #include "timing.h"
 
-/* A replica that does not answer may take this part of a call's time. */
-enum { PATIENCE_PART = 4 };
-
 /* --- choosing --- */
 
 static bool is_near(const struct settings *settings, const struct endpoint *endpoint)
@@ -77,7 +74,7 @@ bool near_send(struct store_link *link, struct store_call *call, size_t master)
     if (!may_answer(node, now_ms) || !call_may_pass(call, node->breaker))
         return false;
     state->was_near = true;
-    state->near_until_ms = now_ms + (call->deadline_ms - now_ms) / PATIENCE_PART;
+    state->near_until_ms = store_patience_ms(now_ms, call->deadline_ms);
     if (state->near_until_ms < link->first_deadline_ms) {
         link->first_deadline_ms = state->near_until_ms;
         link_schedule(link, state->near_until_ms);

@@ -5,6 +5,8 @@
 #include <hiredis/hiredis.h>
 #include <string.h>
 
+#include "log.h"
+
 /* The codec drops an empty input buffer with more spare room than this. */
 #define INPUT_BUFFER_KEPT ((size_t)256 * 1024)
 
@@ -142,13 +144,15 @@ struct text store_reply_text(const struct store_reply *reply)
     return reply->text;
 }
 
-bool store_reply_int(const struct store_reply *reply, int64_t *ret)
+bool store_reply_int(const struct store_reply *reply, int64_t minimum, int64_t maximum,
+                     int64_t *ret)
 {
-    if (reply->type == STORE_INTEGER) {
-        *ret = reply->integer;
-        return true;
-    }
-    return reply->type == STORE_STRING && text_to_int(reply->text, INT64_MIN, INT64_MAX, ret);
+    if (reply->type != STORE_INTEGER)
+        return reply->type == STORE_STRING && text_to_int(reply->text, minimum, maximum, ret);
+    if (reply->integer < minimum || reply->integer > maximum)
+        return false;
+    *ret = reply->integer;
+    return true;
 }
 
 size_t store_reply_count(const struct store_reply *reply)
@@ -187,6 +191,8 @@ static const struct error_row error_rows[] = {
     ERROR_ROW("NOAUTH", OUTCOME_DENIED, false),
     ERROR_ROW("WRONGPASS", OUTCOME_DENIED, false),
     ERROR_ROW("NOPERM", OUTCOME_DENIED, false),
+    ERROR_ROW("DENIED", OUTCOME_DENIED, false),
+    ERROR_ROW("ERR This instance has cluster support disabled", OUTCOME_UNFIT, false),
     ERROR_ROW("OOM", OUTCOME_REFUSED, false),
     ERROR_ROW("MISCONF", OUTCOME_REFUSED, false),
     ERROR_ROW("NOREPLICAS", OUTCOME_REFUSED, false),
@@ -220,6 +226,23 @@ bool reply_is_failure(const struct store_reply *reply)
 {
     const struct error_row *row = reply->is_error ? find_row(reply) : NULL;
     return row && row->failure;
+}
+
+bool reply_wants_password(const struct store_reply *reply)
+{
+    return reply->is_error && (begins_with_words(reply->text, TEXT("NOAUTH")) ||
+                               begins_with_words(reply->text, TEXT("DENIED")));
+}
+
+/* "ERR unknown command 'x', with args beginning with: ..." quotes what was sent. */
+const char *reply_words(const struct store_reply *reply, char *out, size_t size)
+{
+    static const char quoting[] = ", with args beginning";
+    struct text words = reply->text;
+    const char *quote = memmem(words.data, words.length, quoting, sizeof(quoting) - 1);
+    if (quote)
+        words.length = (size_t)(quote - words.data);
+    return log_quote(out, size, words);
 }
 
 /* "MOVED 3999 127.0.0.1:6381": what follows the second blank. */

@@ -48,10 +48,16 @@ enum reply_outcome {
     OUTCOME_NOSCRIPT,   /* send the source */
     OUTCOME_DENIED,     /* our credentials */
     OUTCOME_REFUSED,    /* the server takes no writes */
+    OUTCOME_UNFIT,      /* the server is of another kind than redis.mode says */
     OUTCOME_UNEXPECTED, /* an error we do not know */
 };
 enum reply_outcome reply_outcome(const struct store_reply *reply);
 /* True for the errors of a server that is not fit to serve, whatever is asked of it. */
 bool reply_is_failure(const struct store_reply *reply);
+/* True if the server serves nobody without a password, or not from where we are. */
+bool reply_wants_password(const struct store_reply *reply);
+/* The server's words for an error, for log and /readyz: printable ASCII, without the arguments of
+ * ours that some errors quote. NUL-terminated, cut to `size`. Returns out. */
+const char *reply_words(const struct store_reply *reply, char *out, size_t size);
 /* The address in a MOVED or ASK error; absent if it has none. */
 struct text reply_redirect_address(const struct store_reply *reply);

@@ -1,6 +1,14 @@
-/* Sentinel mode: who is the master? As in Redis' "Guidelines for Redis clients with support for
- * Redis Sentinel": the sentinels are asked one after the other, beginning with the one that
- * answered last; the server that one names is asked for its ROLE, and only a master will do. */
+/* Sentinel mode: who is the master?
+ *
+ * All sentinels are asked at once for SENTINEL MASTER, and have 300 ms. The server that more than
+ * half of those listed name is the master, else the one with the newest config-epoch, which grows
+ * with each failover. What less than half name must have a newer epoch than the present master, or
+ * be the present master: a sentinel that was left behind has an old one. The server is then asked
+ * for its ROLE ("Guidelines for Redis clients with support for Redis Sentinel"); if it is no
+ * master, the next one has to be of a newer epoch.
+ *
+ * A sentinel whose user may not send SENTINEL MASTER is asked by get-master-addr-by-name: its word
+ * counts as one with epoch 0. */
 #pragma once
 
 #include "link.h"
@@ -9,16 +17,24 @@
 struct sentinel_search {
     struct store_link *link;
     /* Once for each search, unless the link is closed meanwhile: the master, or NULL with the
-     * reason why the last one asked was none. */
+     * reason why there is none. */
     void (*done)(struct sentinel_search *search, const struct endpoint *master, enum err err);
+    /* This server says that it is no master. */
+    void (*demoted)(struct sentinel_search *search, const struct endpoint *server);
 
     /* Private. */
-    struct store_call call;
-    struct settings *settings; /* of this search; NULL: none under way */
-    size_t asked;              /* in this search */
-    size_t first;              /* index of the sentinel to begin with */
-    struct endpoint candidate; /* the server that a sentinel named */
-    struct text arguments[3];
+    struct settings *settings;   /* of this search; NULL: none under way */
+    struct sentinel_vote *votes; /* a sentinel each */
+    size_t owed;                 /* answers */
+    enum err err;
+    struct store_call role_call;
+    struct endpoint candidate; /* is asked for its role */
+    int64_t candidate_epoch;
+    struct endpoint master; /* the present one; an empty host: none */
+    int64_t epoch;          /* of the present master */
+    int64_t newest_epoch;   /* of it, and of those that were tried in vain; -1: there was none */
+    uint64_t last_settings; /* number of those of the search before; 0: none */
+    bool denied_told;       /* a sentinel tells no epoch */
 };
 
 void sentinel_search(struct sentinel_search *search);

@@ -103,8 +103,10 @@ static bool read_tls(struct settings *settings, const struct conf *conf, struct 
 
 struct settings *settings_from_conf(const struct conf *conf, struct buffer *error)
 {
+    static _Atomic uint64_t made;
     struct settings *settings = xcalloc(1, sizeof(*settings));
     atomic_init(&settings->references, 1);
+    settings->number = atomic_fetch_add(&made, 1) + 1;
     settings->mode = conf->redis_mode;
     settings->sentinel_name = xstrdup(conf->redis_sentinel_name);
     settings->slow_ms = conf->redis_timeout * 8 / 10;
@@ -112,7 +114,10 @@ struct settings *settings_from_conf(const struct conf *conf, struct buffer *erro
     settings->wait_timeout_ms = conf->redis_wait_timeout;
     settings->reconnect_max_ms = conf->redis_reconnect_max;
     settings->map_refresh_ms = conf->redis_map_refresh * 1000;
-    trouble_init(&settings->trouble);
+    trouble_init(&settings->trouble, TROUBLE_CONNECT);
+    trouble_init(&settings->errors, TROUBLE_ERROR);
+    trouble_init(&settings->faults, TROUBLE_UNFIT);
+    trouble_init(&settings->strangers, TROUBLE_FOREIGN);
     if (!read_seeds(settings, &conf->redis_nodes, error) ||
         !read_near(settings, &conf->redis_near_replicas, error) ||
         !read_credentials(settings, conf, error) || !read_tls(settings, conf, error))
@@ -136,6 +141,9 @@ void settings_unref(struct settings **settings)
         buffer_free(&gone->sentinel_greeting);
         tls_context_free(&gone->tls);
         trouble_free(&gone->trouble);
+        trouble_free(&gone->errors);
+        trouble_free(&gone->faults);
+        trouble_free(&gone->strangers);
         free(gone->sentinel_name);
         free(gone->seeds);
         free(gone->near);

@@ -9,6 +9,7 @@
 
 struct settings {
     _Atomic unsigned references;
+    uint64_t number; /* 1 for the first of the process: addresses come back */
     enum redis_mode mode;
     char *sentinel_name; /* of the master, in sentinel mode */
     struct endpoint *seeds;
@@ -20,9 +21,12 @@ struct settings {
     unsigned sentinel_greetings;
     struct ip_network *near; /* of redis.near_replicas */
     size_t near_count;
-    struct tls_context *tls; /* NULL: plain TCP */
-    struct trouble trouble;  /* of connections made under these settings */
-    int64_t slow_ms;         /* a later answer is a failure for the breaker */
+    struct tls_context *tls;  /* NULL: plain TCP */
+    struct trouble trouble;   /* of connections made under these settings */
+    struct trouble errors;    /* what servers said to calls, other than passing trouble */
+    struct trouble faults;    /* what is wrong with masters by their own INFO */
+    struct trouble strangers; /* servers of another store */
+    int64_t slow_ms;          /* a later answer is a failure for the breaker */
     int64_t connect_timeout_ms;
     int64_t wait_timeout_ms;
     int64_t reconnect_max_ms;

@@ -5,13 +5,20 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "clock.h"
 #include "control.h"
 #include "link.h"
+#include "log.h"
 
 /* A map with holes is fetched anew every second. */
-enum { FRESH_MAP_MS = 1500 };
+enum {
+    FRESH_MAP_MS = 1500,
+    ERROR_RECENT_MS = 5000 /* an error that lasts is met again within that */,
+    STRAY_INTERVAL_MS = 10000,
+    FOREIGN_RECENT_MS = 10000 /* longer than between two searches */
+};
 
 static void wake_links(struct store *store);
 
@@ -56,12 +63,23 @@ void store_stop(struct store **store)
     if (!gone)
         return;
     control_stop(&gone->control);
-    assert(!gone->breakers);
+    assert(gone->breakers.count == 0);
+    endpoint_table_free(&gone->breakers);
     slot_map_unref(&gone->map);
     settings_unref(&gone->settings);
     pthread_mutex_destroy(&gone->lock);
     pthread_mutex_destroy(&gone->watcher_lock);
     free(gone);
+}
+
+void store_set_mark(struct store *store, const struct store_mark *mark)
+{
+    pthread_mutex_lock(&store->lock);
+    bool changed = strcmp(store->mark.digits, mark->digits) != 0;
+    store->mark = *mark;
+    pthread_mutex_unlock(&store->lock);
+    if (changed)
+        shared_want_refresh(store);
 }
 
 void store_health(const struct store *store, struct store_health *ret)
@@ -73,10 +91,19 @@ void store_health(const struct store *store, struct store_health *ret)
         .map_known = map != NULL,
         .masters = map ? (unsigned)map->master_count : 0,
         .slots_covered = map ? map->covered : 0,
-        .map_age_ms = map ? clock_monotonic_ms() - fetched_ms : 0,
+        .map_age_ms = map ? clock_boot_ms() - fetched_ms : 0,
         .serving = map && atomic_load(&store->serving),
+        .time_asked = atomic_load(&store->time_asked),
+        .was_whole = atomic_load(&store->was_whole) && atomic_load(&store->reached),
     };
     slot_map_unref(&map);
+    struct settings *settings = shared_settings((struct store *)store);
+    trouble_describe(&settings->trouble, INT64_MAX, ret->trouble, sizeof(ret->trouble));
+    trouble_describe(&settings->errors, ERROR_RECENT_MS, ret->error, sizeof(ret->error));
+    trouble_describe(&settings->faults, INT64_MAX, ret->fault, sizeof(ret->fault));
+    trouble_describe(&settings->strangers, 2 * settings->map_refresh_ms + FOREIGN_RECENT_MS,
+                     ret->foreign, sizeof(ret->foreign));
+    settings_unref(&settings);
 }
 
 static void describe_node(struct store *store, const struct endpoint *endpoint,
@@ -139,6 +166,14 @@ struct settings *shared_settings(struct store *store)
     return settings;
 }
 
+bool shared_mark(struct store *store, struct store_mark *ret)
+{
+    pthread_mutex_lock(&store->lock);
+    *ret = store->mark;
+    pthread_mutex_unlock(&store->lock);
+    return ret->digits[0] != '\0';
+}
+
 static void wake_links(struct store *store)
 {
     for (struct store_link *link = store->links; link; link = link->next_link)
@@ -147,13 +182,15 @@ static void wake_links(struct store *store)
 
 bool shared_publish_map(struct store *store, struct slot_map *map)
 {
-    atomic_store(&store->map_fetched_ms, clock_monotonic_ms());
+    atomic_store(&store->map_fetched_ms, clock_boot_ms());
     atomic_store(&store->unreachable, false);
     /* Only the control thread publishes, so the map cannot change between look and swap. */
     struct slot_map *old = shared_map(store);
     bool changed = !old || !slot_map_equal(old, map);
     slot_map_unref(&old);
     bool complete = map->covered == SLOT_COUNT;
+    if (complete)
+        atomic_store(&store->was_whole, true);
     pthread_mutex_lock(&store->lock);
     old = changed ? store->map : map;
     if (changed)
@@ -167,8 +204,16 @@ bool shared_publish_map(struct store *store, struct slot_map *map)
     return changed;
 }
 
-void shared_publish_unreachable(struct store *store)
+/* Credentials and kinds of servers do not get better by waiting: then the caller is told which. */
+enum err shared_hole_err(struct store *store)
 {
+    enum err err = atomic_load(&store->unreachable) ? atomic_load(&store->map_err) : ERR_OK;
+    return err == ERR_STORE_DENIED || err == ERR_STORE_UNFIT ? err : ERR_STORE_UNAVAILABLE;
+}
+
+void shared_publish_unreachable(struct store *store, enum err err)
+{
+    atomic_store(&store->map_err, err);
     atomic_store(&store->unreachable, true);
     pthread_mutex_lock(&store->lock);
     wake_links(store);
@@ -180,7 +225,7 @@ bool shared_hole_is_real(struct store *store, const struct slot_map *map)
     pthread_mutex_lock(&store->lock);
     bool latest = store->map == map;
     pthread_mutex_unlock(&store->lock);
-    int64_t age_ms = clock_monotonic_ms() - atomic_load(&store->map_fetched_ms);
+    int64_t age_ms = clock_boot_ms() - atomic_load(&store->map_fetched_ms);
     bool fresh = map && age_ms <= FRESH_MAP_MS;
     return latest && (fresh || atomic_load(&store->unreachable));
 }
@@ -212,10 +257,28 @@ void shared_want_refresh(struct store *store)
         control_wake(store->control);
 }
 
+void shared_note_stray(struct store *store, const struct endpoint *from,
+                       const struct endpoint *target)
+{
+    int64_t now_ms = clock_monotonic_ms();
+    int64_t told_ms = atomic_load(&store->stray_told_ms);
+    if ((told_ms && now_ms - told_ms < STRAY_INTERVAL_MS) ||
+        !atomic_compare_exchange_strong(&store->stray_told_ms, &told_ms, now_ms))
+        return;
+    log_warning("store_redirect_refused",
+                "host=%s port=%u target_host=%s target_port=%u why=\"no member of the cluster\"",
+                from->host, from->port, target->host, target->port);
+}
+
 static void note(_Atomic bool *flag, bool value)
 {
     if (atomic_load_explicit(flag, memory_order_relaxed) != value)
         atomic_store_explicit(flag, value, memory_order_relaxed);
+}
+
+void shared_note_reached(struct store *store)
+{
+    note(&store->reached, true);
 }
 
 void shared_note_call(struct store *store, bool answered)

@@ -167,7 +167,7 @@ static void note_wait(struct connection *connection, int64_t replicas)
 static void take_wait_reply(struct connection *connection, const struct store_reply *reply)
 {
     int64_t replicas = 0;
-    if (reply->is_error || !store_reply_int(reply, &replicas))
+    if (reply->is_error || !store_reply_int(reply, 0, INT32_MAX, &replicas))
         replicas = 0;
     connection->wait_owed = false;
     note_wait(connection, replicas);

@@ -121,12 +121,15 @@ static void use_authorities(SSL_CTX *ssl)
 
 static bool load_authorities(SSL_CTX *ssl, const struct conf *conf, struct buffer *error)
 {
-    const char *path = conf->redis_tls_ca_file;
-    if (!path || !path[0]) {
+    static const char option[] = "redis.tls_ca_file";
+    char path[PRIVATE_FILE_PATH];
+    if (!conf->redis_tls_ca_file || !conf->redis_tls_ca_file[0]) {
         if (!load_system_authorities(ssl, error))
             return false;
+    } else if (!private_file_find(option, conf->redis_tls_ca_file, path, error)) {
+        return false;
     } else if (!SSL_CTX_load_verify_file(ssl, path)) {
-        return refuse_file(error, "redis.tls_ca_file", path);
+        return refuse_file(error, option, path);
     }
     use_authorities(ssl);
     return true;
@@ -159,14 +162,17 @@ static bool load_key(SSL_CTX *ssl, const char *path, struct buffer *error)
 
 static bool load_certificate(SSL_CTX *ssl, const struct conf *conf, struct buffer *error)
 {
-    const char *path = conf->redis_tls_cert_file;
-    if (!path || !path[0])
+    static const char option[] = "redis.tls_cert_file";
+    char path[PRIVATE_FILE_PATH];
+    if (!conf->redis_tls_cert_file || !conf->redis_tls_cert_file[0])
         return true;
+    if (!private_file_find(option, conf->redis_tls_cert_file, path, error))
+        return false;
     if (!SSL_CTX_use_certificate_chain_file(ssl, path))
-        return refuse_file(error, "redis.tls_cert_file", path);
+        return refuse_file(error, option, path);
     const char *key_path = conf->redis_tls_key_file;
     if (!key_path || !key_path[0])
-        return private_file_refuse(error, "redis.tls_cert_file", path, "has no tls_key_file");
+        return private_file_refuse(error, option, path, "has no tls_key_file");
     return load_key(ssl, key_path, error) &&
            (SSL_CTX_check_private_key(ssl) ||
             private_file_refuse(error, "redis.tls_key_file", key_path,

@@ -27,21 +27,28 @@ static void note_live(struct watch *watch, bool live)
     metrics_gauge_add(METRIC_WATCHES, live ? 1 : -1);
 }
 
+/* What was asked is answered. */
+static void take_proof(struct watch *watch)
+{
+    watch->proof_ms = watch->asked_boot_ms;
+    watch->ping_ms = watch->asked_ms + WATCH_PING_MS;
+    watch->asked_ms = 0;
+}
+
 /* The server answers: no need to wait for the end of a pause. */
 static void go_live(struct watch *watch)
 {
     const struct endpoint *endpoint = &watch->endpoint;
     watch->step = WATCH_LIVE;
     watch->refusal_told = false;
-    watch->proof_ms = watch->asked_ms;
-    watch->asked_ms = 0;
+    take_proof(watch);
     if (watch->was_away)
         watch_doubt_all(watch, watch->is_other_run);
     watch->was_away = false;
     watch_renew_generation(watch);
     note_live(watch, true);
     breakers_probe(watch->breaker, clock_monotonic_ms());
-    link_schedule(watch->watches->link, watch->proof_ms + WATCH_PING_MS);
+    link_schedule(watch->watches->link, watch->ping_ms);
     log_info("store_watch_up", "host=%s port=%u", endpoint->host, endpoint->port);
 }
 
@@ -75,6 +82,7 @@ static void ask(struct watch *watch, enum watch_step step, const struct text *ar
 {
     watch->step = step;
     watch->asked_ms = clock_monotonic_ms();
+    watch->asked_boot_ms = clock_boot_ms();
     link_schedule(watch->watches->link, watch->asked_ms + WATCH_OVERDUE_MS);
     stream_send(&watch->connection, arguments, count);
 }
@@ -158,15 +166,14 @@ static bool is_word(const struct store_reply *reply, size_t index, struct text w
 
 static void take_pong(struct watch *watch)
 {
-    watch->proof_ms = watch->asked_ms;
-    watch->asked_ms = 0;
+    take_proof(watch);
     watch_prove_generations(watch);
     int64_t now_ms = clock_monotonic_ms();
     if (watch->overdue_told)
         breakers_probe(watch->breaker, now_ms);
     watch->overdue_told = false;
     breakers_witness(watch->breaker, now_ms, true);
-    link_schedule(watch->watches->link, watch->proof_ms + WATCH_PING_MS);
+    link_schedule(watch->watches->link, watch->ping_ms);
 }
 
 /* The keys that changed, or none if the server was emptied. */
@@ -202,7 +209,7 @@ static void on_reply(struct connection *connection, const struct store_reply *re
     else if (watch->step == WATCH_INTRODUCING) {
         note_run(watch, reply);
         identify(watch);
-    } else if (watch->step == WATCH_IDENTIFYING && store_reply_int(reply, &id))
+    } else if (watch->step == WATCH_IDENTIFYING && store_reply_int(reply, 0, INT64_MAX, &id))
         track(watch, id);
     else if (watch->step == WATCH_TRACKING && !reply->is_error)
         subscribe(watch);
@@ -236,12 +243,17 @@ static int64_t tick_overdue(struct watch *watch, int64_t now_ms)
 
 static int64_t tick_up(struct watch *watch, int64_t now_ms)
 {
+    connection_judge(&watch->connection);
+    if (watch->connection.strange) {
+        connection_break(&watch->connection, ERR_STORE_UNAVAILABLE, "another-node");
+        return watch->connection.due_ms;
+    }
     if (watch->asked_ms) {
         bool overdue = now_ms - watch->asked_ms >= WATCH_OVERDUE_MS;
         return overdue ? tick_overdue(watch, now_ms) : watch->asked_ms + WATCH_OVERDUE_MS;
     }
-    if (now_ms < watch->proof_ms + WATCH_PING_MS)
-        return watch->proof_ms + WATCH_PING_MS;
+    if (now_ms < watch->ping_ms)
+        return watch->ping_ms;
     ping(watch);
     return now_ms + WATCH_PING_MS;
 }

@@ -34,7 +34,9 @@ struct watch {
     bool overdue_told;            /* to the breaker */
     int64_t retry_ms;             /* not before */
     int64_t asked_ms;             /* when the command was sent that is not answered; 0: none */
-    int64_t proof_ms;
+    int64_t asked_boot_ms;        /* the same by clock_boot_ms() */
+    int64_t proof_ms;             /* clock_boot_ms() */
+    int64_t ping_ms;              /* when the next one is due */
     uint32_t generations[WATCH_GENERATIONS_MAX];
     size_t generation_count;
 };
@@ -44,6 +46,7 @@ struct watches {
     struct store_link *link;
     struct slot_map *map; /* the one that is followed; NULL: none yet */
     struct watch *first;
+    struct endpoint_table index; /* of the watches */
     struct watch *owner[SLOT_COUNT];
 };
 

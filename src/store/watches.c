@@ -6,20 +6,28 @@
 #include <string.h>
 
 #include "clock.h"
+#include "container_of.h"
 #include "log.h"
 #include "watch.h"
 
 /* --- map --- */
 
+static struct watch *find_watch(struct watches *watches, const struct endpoint *endpoint)
+{
+    const struct endpoint *found = endpoint_table_find(&watches->index, endpoint);
+    return found ? container_of(found, struct watch, endpoint) : NULL;
+}
+
 static struct watch *open_watch(struct watches *watches, const struct endpoint *endpoint)
 {
-    for (struct watch *watch = watches->first; watch; watch = watch->next)
-        if (endpoint_equal(&watch->endpoint, endpoint))
-            return watch;
+    struct watch *known = find_watch(watches, endpoint);
+    if (known)
+        return known;
     struct watch *watch = xcalloc(1, sizeof(*watch));
     watch->watches = watches;
     watch->endpoint = *endpoint;
     watch_init(watch);
+    endpoint_table_add(&watches->index, &watch->endpoint);
     watch->next = watches->first;
     watches->first = watch;
     return watch;
@@ -29,6 +37,7 @@ static void close_watch(struct watch *watch)
 {
     struct watches *watches = watch->watches;
     watch_fini(watch);
+    endpoint_table_remove(&watches->index, &watch->endpoint);
     for (unsigned slot = 0; slot < SLOT_COUNT; slot++)
         if (watches->owner[slot] == watch)
             watches->owner[slot] = NULL;
@@ -120,18 +129,17 @@ void watches_follow(struct watches *watches)
 
 void watches_judge(struct watches *watches, const struct endpoint *endpoint, bool fit)
 {
-    for (struct watch *watch = watches->first; watch; watch = watch->next) {
-        if (!endpoint_equal(&watch->endpoint, endpoint) || watch->unfit == !fit)
-            continue;
-        watch->unfit = !fit;
-        log_info(fit ? "store_node_fit" : "store_node_unfit", "host=%s port=%u", endpoint->host,
-                 endpoint->port);
-        if (watch->step != WATCH_LIVE)
-            continue;
-        if (fit)
-            watch_doubt_all(watch, true);
-        watch_renew_generation(watch);
-    }
+    struct watch *watch = find_watch(watches, endpoint);
+    if (!watch || watch->unfit == !fit)
+        return;
+    watch->unfit = !fit;
+    log_info(fit ? "store_node_fit" : "store_node_unfit", "host=%s port=%u", endpoint->host,
+             endpoint->port);
+    if (watch->step != WATCH_LIVE)
+        return;
+    if (fit)
+        watch_doubt_all(watch, true);
+    watch_renew_generation(watch);
 }
 
 /* Begins or ends the generation of one slot. True if it is the node's again, after it was not. */
@@ -167,10 +175,9 @@ static void follow_claims(struct watch *watch, const uint8_t claims[SLOT_BYTES])
 void watches_claim(struct watches *watches, const struct endpoint *endpoint,
                    const uint8_t claims[SLOT_BYTES])
 {
-    for (struct watch *watch = watches->first; watch; watch = watch->next)
-        if (endpoint_equal(&watch->endpoint, endpoint) &&
-            memcmp(watch->claims, claims, SLOT_BYTES) != 0)
-            follow_claims(watch, claims);
+    struct watch *watch = find_watch(watches, endpoint);
+    if (watch && memcmp(watch->claims, claims, SLOT_BYTES) != 0)
+        follow_claims(watch, claims);
 }
 
 /* --- life --- */
@@ -202,5 +209,6 @@ void watches_close(struct watches **watches)
     *watches = NULL;
     gone->link->tick = NULL;
     close_all(gone);
+    endpoint_table_free(&gone->index);
     free(gone);
 }

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "clock.h"
+#include "command.h"
 #include "link.h"
 #include "log.h"
 #include "metrics.h"
@@ -113,15 +114,51 @@ ssize_t wire_read(struct connection *connection, void *out, size_t size)
 
 static void come_up(struct connection *connection)
 {
+    connection_judge(connection);
+    if (connection->strange && connection->subscriber) {
+        connection_break(connection, ERR_STORE_UNAVAILABLE, "another-node");
+        return;
+    }
+    if (connection->strange)
+        shared_want_refresh(connection->link->store);
     connection->state = CONNECTION_UP;
     connection->down_err = ERR_STORE_UNAVAILABLE;
     connection->link->dirty = true;
     metrics_gauge_add(METRIC_STORE_LINKS, 1);
     trouble_over(&connection->link->settings->trouble, connection->endpoint);
+    if (!connection->sentinel)
+        shared_note_reached(connection->link->store);
     log_debug("store_connected", "host=%s port=%u durable=%d", connection->endpoint->host,
               connection->endpoint->port, connection->durable);
     if (connection->subscriber)
         connection->subscriber->up(connection);
+}
+
+/* Who is there? A node of a cluster has an id; without one the mark of the store tells. False if
+ * there is nothing to ask for. */
+static bool add_question(const struct connection *connection, struct buffer *out)
+{
+    const struct store_link *link = connection->link;
+    struct store_mark mark;
+    if (connection->sentinel)
+        return false;
+    if (link->settings->mode == REDIS_CLUSTER)
+        command_append(out, (const struct text[]){TEXT("CLUSTER"), TEXT("MYID")}, 2);
+    else if (shared_mark(link->store, &mark))
+        command_append(
+            out, (const struct text[]){TEXT("HGET"), text_of(mark.key), text_of(mark.field)}, 3);
+    return out->length > 0;
+}
+
+/* False if the connection broke. */
+static bool send_greeting(struct connection *connection, const struct buffer *greeting)
+{
+    ssize_t written = wire_write(connection, greeting->data, greeting->length);
+    if (written < 0 && errno != EAGAIN)
+        connection_fail(connection, errno);
+    else if (written != (ssize_t)greeting->length)
+        connection_break(connection, ERR_STORE_UNAVAILABLE, "greeting-not-sent");
+    return connection->socket != NULL;
 }
 
 /* A fresh socket's send buffer takes the few bytes whole, so that the password needs no buffer of
@@ -140,11 +177,13 @@ static void greet(struct connection *connection)
         connection->greetings_owed = settings->sentinel_greetings;
     }
     connection->state = CONNECTION_GREETING;
-    ssize_t written = wire_write(connection, greeting->data, greeting->length);
-    if (written < 0 && errno != EAGAIN)
-        connection_fail(connection, errno);
-    else if (written != (ssize_t)greeting->length)
-        connection_break(connection, ERR_STORE_UNAVAILABLE, "greeting-not-sent");
+    connection->id = (struct node_id){{0}};
+    struct buffer question = {0};
+    connection->asks_id = add_question(connection, &question);
+    connection->greetings_owed += connection->asks_id;
+    if (send_greeting(connection, greeting) && connection->asks_id)
+        send_greeting(connection, &question);
+    buffer_free(&question);
 }
 
 static void shake_hands(struct connection *connection)
@@ -211,17 +250,69 @@ static void on_socket_event(uv_poll_t *poll, int status, int events)
         exchange(connection, status, events);
 }
 
-/* PING may get an error from a node that serves reads, like MISCONF: only those that pass keep the
- * connection from coming up. Replies' texts are not logged: some servers quote the command. */
+/* A server that does not know AUTH may quote the password: of its words only those are told that
+ * are known to quote nothing. */
+static bool quotes_nothing(const struct store_reply *reply)
+{
+    static const char *const openings[] = {
+        "WRONGPASS ",
+        "NOAUTH ",
+        "NOPERM ",
+        "DENIED ",
+        "ERR AUTH <password> called without any",
+        "ERR Client sent AUTH, but no password is set",
+        "ERR invalid password",
+    };
+    struct text words = store_reply_text(reply);
+    for (size_t i = 0; i < sizeof(openings) / sizeof(openings[0]); i++) {
+        size_t length = strlen(openings[i]);
+        if (words.length >= length && memcmp(words.data, openings[i], length) == 0)
+            return true;
+    }
+    return false;
+}
+
+static void refuse_greeting(struct connection *connection, const struct store_reply *reply,
+                            bool is_auth, enum err err)
+{
+    char why[TROUBLE_WHY_MAX];
+    if (is_auth && !quotes_nothing(reply))
+        snprintf(why, sizeof(why), "refuses AUTH");
+    else
+        reply_words(reply, why, sizeof(why));
+    trouble_tell(&connection->link->settings->trouble, connection->endpoint, why);
+    connection_break(connection, err, why);
+}
+
+/* Without an answer nobody can tell whether the server is another one: then it is not. */
+static void take_id(struct connection *connection, const struct store_reply *reply)
+{
+    if (reply_outcome(reply) == OUTCOME_ANSWER)
+        connection->id = node_id_read(store_reply_text(reply));
+    else if (reply_outcome(reply) == OUTCOME_DENIED &&
+             !atomic_exchange(&connection->link->store->id_denied_told, true))
+        log_warning("store_id_not_told",
+                    "host=%s port=%u hint=\"grant +cluster|myid: servers of another cluster would "
+                    "not be noticed\"",
+                    connection->endpoint->host, connection->endpoint->port);
+}
+
+/* PING may get an error from a node that serves reads, like MISCONF: only those that pass, and the
+ * want of a password, keep the connection from coming up. */
 void wire_greeted(struct connection *connection, const struct store_reply *reply)
 {
     enum reply_outcome outcome = reply_outcome(reply);
-    bool is_auth = connection->greetings_owed > 1;
+    bool is_auth = connection->greetings_owed > 1U + connection->asks_id;
     connection->greetings_owed--;
+    if (connection->asks_id && connection->greetings_owed == 0) {
+        take_id(connection, reply);
+        come_up(connection);
+        return;
+    }
     if (outcome == OUTCOME_AGAIN || outcome == OUTCOME_STALE)
-        connection_break(connection, ERR_STORE_UNAVAILABLE, "not-ready");
-    else if (is_auth && outcome != OUTCOME_ANSWER)
-        connection_break(connection, ERR_STORE_DENIED, "auth-refused");
+        refuse_greeting(connection, reply, false, ERR_STORE_UNAVAILABLE);
+    else if ((is_auth && outcome != OUTCOME_ANSWER) || reply_wants_password(reply))
+        refuse_greeting(connection, reply, is_auth, ERR_STORE_DENIED);
     else if (connection->greetings_owed == 0)
         come_up(connection);
 }

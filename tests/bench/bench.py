@@ -23,6 +23,8 @@ A use of a session is noted in Redis once a minute. So before the rounds with a 
 one is used when that is due, and the rounds take less than a minute: they compare the cache, not
 Redis.
 
+With --before PATH two builds of sessiond are measured against each other, and nothing else (versus.py).
+
 The part "platform", many tenants against one (many_tenants.py), takes about ten minutes at its full
 size, so it is measured only if it is named.
 """
@@ -39,6 +41,7 @@ import time
 import fairness
 import many_tenants
 import service
+import versus
 from load import (CLIENT_CORE, CONNECTIONS, HERE, SERVER_CORE, Contender, Result, cpu_of, measure, on_client_core,
                   print_demand, read_result, wrk)
 
@@ -301,6 +304,7 @@ def main():
     parser.add_argument("--tenants", type=int, default=many_tenants.TENANTS, help="of the platform")
     parser.add_argument("--only", nargs="+", choices=PARTS + LONG_PARTS,
                         help="these, and bare libmicrohttpd; platform takes long and is not measured unless it is named")
+    parser.add_argument("--before", help="another build's binary: only the two are measured, in turn (versus.py)")
     arguments = parser.parse_args()
     service.check_ports_free(range(arguments.port, arguments.port + 10))
     busy = busy_share()
@@ -310,6 +314,9 @@ def main():
     with service.scratch_directory(arguments.build) as directory, \
             service.redis_cluster(directory, arguments.redis_port, CLIENT_CORE) as nodes:
         bench = Bench(arguments, directory, nodes)
+        if arguments.before:
+            versus.measure_versus(bench, arguments.before, make_tokens)
+            return
         if any(bench.wants(part) for part in SMALL_PARTS):
             measure_small(bench)
         if bench.wants("million"):

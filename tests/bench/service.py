@@ -98,6 +98,7 @@ class Service:
         stanza = "\n".join(line for line in keygen[keygen.index("[key:"):].splitlines() if "sk_" not in line)
         own = {"server.listen": f"127.0.0.1:{port}", "server.ops_listen": f"127.0.0.1:{port + 1}",
                "server.workers": workers, "redis.nodes": nodes, "keys.file": directory / "keys",
+               "keys.installation": directory.name.lower(),
                "audit.file": directory / "audit.log", "journal.file": directory / "journal",
                "alerts.file": directory / "alerts",
                "cache.snapshot": directory / "cache", "log.level": "warning"}

@@ -131,23 +131,18 @@ class Death(NamedTuple):
     others: float       # None: no bound
 
 
-def deaths_by_subject(index):
-    """What must be dead and since when: session -> deaths, and token -> deaths.
+def deaths_by_session(index):
+    """What must be dead and since when: session -> deaths.
 
-    A kick kills its session. A logout kills the sessions that its answer names; when it names
-    none, because it found nothing alive, still the presented token must be dead. A logout-all kills
-    every session of the user whose login was answered before it began, except the one it keeps;
-    logins that overlap it are not judged."""
-    sessions, tokens = collections.defaultdict(list), collections.defaultdict(list)
+    A kick kills its session. So does a logout, with whatever token of the session, also when its
+    answer names none because it found nothing alive. A logout-all kills every session of the user
+    whose login was answered before it began, except the one it keeps; logins that overlap it are
+    not judged."""
+    sessions = collections.defaultdict(list)
     for session, endings in index.endings.items():
         for ending in endings:
-            if not ending.acknowledged:
-                continue
-            death = Death(ending, *index.bounds(ending))
-            if ending.kind == LOGOUT and session not in ending.detail.get("ended", ()):
-                tokens[ending.token].append(death)
-            else:
-                sessions[session].append(death)
+            if ending.acknowledged:
+                sessions[session].append(Death(ending, *index.bounds(ending)))
     for user, endings in index.user_endings.items():
         for ending in endings:
             if not ending.acknowledged:
@@ -156,7 +151,7 @@ def deaths_by_subject(index):
             for login in index.sessions_of[user]:
                 if login.end < ending.start and login.session != ending.detail.get("keep"):
                     sessions[login.session].append(death)
-    return sessions, tokens
+    return sessions
 
 
 def breaks_bound(look, death):
@@ -181,11 +176,11 @@ def check_dead_stays_dead(index):
 
     After the run (`final`), with Redis well and all journals empty, every node refuses what any
     acknowledged operation ever ended, whatever its durability was."""
-    sessions, tokens = deaths_by_subject(index)
+    sessions = deaths_by_session(index)
     for look in index.looks(VALIDATE, FINAL):
         if not look.acknowledged:
             continue
-        for death in sessions.get(look.session, []) + tokens.get(look.token, []):
+        for death in sessions.get(look.session, []):
             if breaks_bound(look, death):
                 late = look.start - death.ending.end
                 yield Violation("dead-stays-dead", f"accepted {late:.3f} s after it was ended "

@@ -1,13 +1,17 @@
 /* Loaded in front of the C library (LD_PRELOAD) by tests: write, fsync, fdatasync and getaddrinfo
- * that fail or hang while a file says so.
+ * that fail or hang while a file says so, a wall clock that is wrong, a host that has slept.
+ *
+ * SESSIOND_TEST_CLOCK names a file of 8 bytes, a number in the machine's byte order: so many
+ * milliseconds is CLOCK_REALTIME ahead. It is looked at with each call. SESSIOND_TEST_SLEPT names
+ * another: so many milliseconds has the host slept, which CLOCK_REALTIME and CLOCK_BOOTTIME count
+ * and CLOCK_MONOTONIC does not.
  *
  * The file is named by SESSIOND_TEST_FAULTS and read at each of these calls. Its lines are
  * `<call> <harm> <prefix>`: the call is `write`, `sync` or `resolve`; the harm is `EIO`, or
  * milliseconds that the call takes before it goes on; the prefix is that of the path of the file
- * that is written or synced, or of the name that is looked up ("" with `resolve`: all). A look-up
- * that waited fails, like one whose name server was silent. Each harm that was done is a byte in
- * the file
- * `<that name>.done`. */
+ * that is written or synced (what wakes threads is written to an `anon_inode:`), or of the name
+ * that is looked up ("" with `resolve`: all). A look-up that waited fails, like one whose name
+ * server was silent. Each harm that was done is a byte in the file `<that name>.done`. */
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -17,7 +21,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -82,6 +88,12 @@ static void wait_for(long milliseconds)
         continue;
 }
 
+/* Files have a path, what wakes a thread is an anon_inode:[eventfd]; no sockets, no pipes. */
+static bool has_name(const char *path)
+{
+    return path[0] == '/' || strncmp(path, "anon_inode:", sizeof("anon_inode:") - 1) == 0;
+}
+
 /* True if the call on the open file is to fail; waits if it is to wait. */
 static bool fails(const char *call, int fd)
 {
@@ -91,14 +103,66 @@ static bool fails(const char *call, int fd)
     snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
     ssize_t length = readlink(link, path, sizeof(path) - 1);
     bool harmed = false;
-    if (length > 0 && path[0] == '/') {
-        path[length] = '\0';
+    path[length > 0 ? length : 0] = '\0';
+    if (has_name(path))
         harmed = find_harm(call, path, &harm);
-    }
     if (harmed && !harm.fails)
         wait_for(harm.milliseconds);
     errno = harmed && harm.fails ? EIO : before;
     return harmed && harm.fails;
+}
+
+/* The file's number, mapped once. */
+static const volatile long long *map_number(const char *variable)
+{
+    const char *path = getenv(variable);
+    int fd = path ? open(path, O_RDONLY | O_CLOEXEC) : -1;
+    if (fd < 0)
+        return NULL;
+    void *mapped = mmap(NULL, sizeof(long long), PROT_READ, MAP_SHARED, fd, 0);
+    close(fd);
+    return mapped == MAP_FAILED ? NULL : mapped;
+}
+
+/* Moves a time by milliseconds, to the past, too. */
+static void move(struct timespec *time, long long by_ms)
+{
+    long long ms = time->tv_nsec / 1000000 + by_ms % 1000;
+    time->tv_sec += by_ms / 1000 + (ms < 0 ? -1 : ms / 1000);
+    time->tv_nsec = (ms < 0 ? ms + 1000 : ms % 1000) * 1000000 + time->tv_nsec % 1000000;
+}
+
+int clock_gettime(clockid_t id, struct timespec *now)
+{
+    static const volatile long long *_Atomic ahead, *_Atomic slept;
+    static _Atomic bool asked;
+    static int (*_Atomic next)(clockid_t, struct timespec *);
+    if (!next) {
+        int (*found)(clockid_t, struct timespec *);
+        *(void **)&found = dlsym(RTLD_NEXT, "clock_gettime");
+        next = found;
+    }
+    if (!asked) {
+        ahead = map_number("SESSIOND_TEST_CLOCK");
+        slept = map_number("SESSIOND_TEST_SLEPT");
+        asked = true;
+    }
+    int failed = next(id, now);
+    if (!failed && id == CLOCK_REALTIME && ahead)
+        move(now, *ahead);
+    if (!failed && (id == CLOCK_REALTIME || id == CLOCK_BOOTTIME) && slept)
+        move(now, *slept);
+    return failed;
+}
+
+/* Redis asks this one. */
+int gettimeofday(struct timeval *restrict ret, void *restrict zone)
+{
+    struct timespec now;
+    (void)zone;
+    int failed = clock_gettime(CLOCK_REALTIME, &now);
+    *ret = (struct timeval){now.tv_sec, now.tv_nsec / 1000};
+    return failed;
 }
 
 ssize_t write(int fd, const void *data, size_t length)

@@ -14,7 +14,7 @@ CONTAINERS = {"ACL", "CLIENT", "CLUSTER", "COMMAND", "CONFIG", "FUNCTION", "SCRI
 # What sentinels are asked; they have users of their own.
 SENTINELS = {"sentinel"}
 # Literals that are no commands: arguments and answers.
-OTHERS = set("""BCAST BYSCORE LIMIT MOVED NO NOLOOP OFF OK ON ONE OPTIN PREFIX REDIRECT SKIPME WITHSCORES
+OTHERS = set("""BCAST BYSCORE DENIED LIMIT MOVED NO NOAUTH NOLOOP OFF OK ON ONE OPTIN PREFIX REDIRECT SKIPME WITHSCORES
 YES""".split())
 
 LITERAL = r'(?:TEXT\("([A-Za-z][A-Za-z-]*)"\)|\{"([A-Za-z][A-Za-z-]*)", \d+\})'

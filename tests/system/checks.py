@@ -2,10 +2,13 @@
 
 import re
 
+from redis_servers import wait_until
+
 SESSION_ID = re.compile(r"[0-9a-f]{16}")
 ACCESS_TOKEN = re.compile(r"sa_[A-Za-z0-9_-]{60}")
 REFRESH_TOKEN = re.compile(r"sr_[A-Za-z0-9_-]{60}")
-ANY_TOKEN = re.compile(r"s[ark]_[A-Za-z0-9_-]{20,}")
+# Not within a random text of the same letters, such as the id of a challenge.
+ANY_TOKEN = re.compile(r"(?<![A-Za-z0-9_-])s[ark]_[A-Za-z0-9_-]{20,}")
 
 
 def check_problem(answer, status, code):
@@ -36,12 +39,17 @@ def check_dead(answer, reason, actor=None):
     return problem
 
 
+def first_refusal(call, seconds, what):
+    """The first answer of the call that is not 200, within so many seconds: what was good for a time is over."""
+    return wait_until(lambda: (answer := call()).status != 200 and answer, seconds, what)
+
+
 def check_ended(answer, sessions, durability="replicated"):
     """The *ended* answer names exactly these sessions; 202 means that Redis does not have it yet."""
     assert answer.status in (200, 202), answer
     body = answer.json
     assert (answer.status == 202) == (body["durability"] == "pending"), answer
-    assert set(body) == {"ended", "sessions", "durability"}, body
+    assert set(body) == {"tenant", "ended", "sessions", "durability"}, body
     assert sorted(body["sessions"]) == sorted(sessions), body
     assert body["ended"] == len(sessions)
     if durability and sessions:

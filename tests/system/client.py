@@ -7,6 +7,11 @@ import socket
 import threading
 import time
 
+from machine import clock
+
+# Seconds after which it hangs, on the busiest machine. How long an answer may take is not said by this.
+HANGS = 30
+
 
 class Answer:
     """An HTTP answer, read whole."""
@@ -52,7 +57,7 @@ class Client:
     A connection that was unused for `idle` seconds is not used again: the server may be about to
     close it."""
 
-    def __init__(self, port=None, unix=None, timeout=30, source=None, idle=20):
+    def __init__(self, port=None, unix=None, timeout=HANGS, source=None, idle=20):
         self.port = port
         self.unix = unix
         self.timeout = timeout
@@ -105,7 +110,7 @@ class Client:
 class RawSocket:
     """Bytes on a TCP connection, for requests that no client library would send."""
 
-    def __init__(self, port, timeout=10, receive_buffer=None):
+    def __init__(self, port, timeout=HANGS, receive_buffer=None):
         self.socket = socket.socket(socket.AF_INET)
         if receive_buffer:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
@@ -123,25 +128,33 @@ class RawSocket:
         self.socket.sendall(data)
 
     def closed_within(self, seconds):
-        """Reads until the peer closes: (everything read, whether it closed in time)."""
+        """Reads until the peer closes: (everything read, whether it closed in time). The seconds are of
+        the clock that stands still while the machine keeps us waiting."""
+        data, closed = b"", False
+        end, given_up = clock() + seconds, time.monotonic() + 10 * seconds
+        while not closed and clock() < end and time.monotonic() < given_up:
+            part, closed = self.read_for(min(seconds, 0.2))
+            data += part
+        return data, closed
+
+    def read_for(self, seconds):
+        """Reads for so long, or until the peer closes: (everything read, whether it closed)."""
         data = b""
         end = time.monotonic() + seconds
-        while True:
-            left = end - time.monotonic()
-            if left <= 0:
-                return data, False
+        while (left := end - time.monotonic()) > 0:
             self.socket.settimeout(left)
             try:
                 part = self.socket.recv(65536)
             except socket.timeout:
-                return data, False
+                break
             except (ConnectionResetError, BrokenPipeError):
                 return data, True
             if not part:
                 return data, True
             data += part
+        return data, False
 
-    def answer(self, timeout=10):
+    def answer(self, timeout=HANGS):
         """Reads one answer with a Content-Length, leaving later bytes for the next call."""
         self.socket.settimeout(timeout)
         pending = getattr(self, "pending", b"")

@@ -10,13 +10,17 @@ import signal
 import subprocess
 import time
 
-from client import Client
+from client import HANGS, Client
 from redis_servers import ROOT, SLOW, free_port, wait_until
 
 BINARY = os.environ.get("SESSIOND_BINARY", str(ROOT / "build" / "sessiond"))
 SANITIZER_WORDS = ("AddressSanitizer", "ThreadSanitizer", "LeakSanitizer", "runtime error:",
                    "UndefinedBehaviorSanitizer")
 ALL_SCOPES = "login validate manage policy introspect ops"
+
+
+# `large_state KEYFILE DIRECTORY ENTRIES REVOCATIONS` writes a snapshot and a journal, as a node leaves them.
+LARGE_STATE = pathlib.Path(BINARY).parent / "tests" / "large_state"
 
 
 def is_instrumented():
@@ -100,9 +104,9 @@ class Node:
             "redis.connect_timeout": f"{int(300 * SLOW)}ms",
             **options,
         }
-        self.process = None
-        self.client = Client(port=self.port, timeout=30 * SLOW)
-        self.ops = Client(port=self.ops_port, timeout=30 * SLOW)
+        self.process = self.environment = None
+        self.client = Client(port=self.port, timeout=HANGS * SLOW)
+        self.ops = Client(port=self.ops_port, timeout=HANGS * SLOW)
         self.write_config()
 
     def write_config(self, **changes):
@@ -110,12 +114,14 @@ class Node:
         self.options.update({name.replace("__", "."): value for name, value in changes.items()})
         self.config.write_text(render(self.options, self.keys))
 
-    def spawn(self, environment=None, **popen):
+    def spawn(self, environment=None, stdout=None, stderr=None, **popen):
         """Starts the process without waiting for anything."""
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(
                 [BINARY, "--config", str(self.config)], stdin=subprocess.DEVNULL,
-                stdout=log, stderr=log, env=environment, **popen)
+                stdout=log if stdout is None else stdout,
+                stderr=log if stderr is None else stderr,
+                env=environment or self.environment, **popen)
         return self
 
     def start(self, path="/readyz", **popen):
@@ -169,7 +175,18 @@ class Node:
     def signal(self, number):
         self.process.send_signal(number)
 
+    def log_is_written(self):
+        """Lines go through a thread of the node, which sleeps when it has written all of them."""
+        for task in pathlib.Path(f"/proc/{self.process.pid if self.process else 0}/task").glob("*"):
+            try:
+                if (task / "comm").read_text() == "log\n":
+                    return (task / "stat").read_text().rpartition(")")[2].split()[0] not in "RD"
+            except OSError:  # it has ended
+                continue
+        return True
+
     def log_text(self):
+        wait_until(self.log_is_written, 5, "the log is written")
         return self.log.read_text(errors="replace") if self.log.exists() else ""
 
     def audit_lines(self):
@@ -242,7 +259,9 @@ class Daemon:
             key_file = directory / "keys"
             if not key_file.exists():
                 write_key_file(key_file)
-        settings = {"redis.nodes": " ".join(redis.nodes())}
+        # Daemons with keys of their own share one cluster: each is an installation.
+        settings = {"redis.nodes": " ".join(redis.nodes()),
+                    "keys.installation": secrets.token_hex(8)}
         settings.update({name.replace("__", "."): value for name, value in options.items()})
         self.nodes = [Node(directory / f"node{n}", settings, keys, key_file, tcp)
                       for n in range(count)]
@@ -284,6 +303,11 @@ class Daemon:
 
     def validate(self, token, node=0, headers=None):
         return self.call("GET", "/v1/validate", None, token, headers, node)
+
+    def refused(self, token, node=0):
+        """The node's refusal of a token that another node has just ended: it may not have heard yet."""
+        wait_until(lambda: self.validate(token, node).status != 200, 5, "the node has heard")
+        return self.validate(token, node)
 
     def check(self, token, key=SERVICE, node=0, **fields):
         return self.call("POST", "/v1/validate", {"token": token, **fields}, key, node=node)

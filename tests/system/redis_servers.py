@@ -9,11 +9,16 @@ import subprocess
 import threading
 import time
 
+import machine
 from client import Redis, RedisError
+from machine import clock
 from proxy import ProxyLoop
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SLOW = float(os.environ.get("SESSIOND_TEST_SLOW", "1"))
+# Below the ephemeral range, so that no outgoing connection takes one meanwhile. A run keeps what it
+# has claimed to its end, about a thousand, and several runs share them.
+PORTS = [*range(3000, 7000), *range(9000, 12000)]
 claims = []
 
 
@@ -41,11 +46,10 @@ def is_free(port):
 
 
 def free_port():
-    """A port below the ephemeral range, so that no outgoing connection takes it meanwhile."""
-    while True:
-        port = random.randrange(10000, 12000)
+    for port in random.sample(PORTS, len(PORTS)):
         if is_free(port) and claim(port):
             return port
+    raise AssertionError("all ports are in use or claimed by runs of the tests")
 
 
 def free_cluster_ports():
@@ -57,15 +61,31 @@ def free_cluster_ports():
             return first
 
 
+def comes_true(condition, seconds):
+    """Polls until the condition holds; its value, the last one if it does not hold in time. The seconds are
+    of the clock that stands still while the machine keeps us waiting, but it is given up at ten times as
+    many."""
+    end, given_up = clock() + seconds * SLOW, time.monotonic() + 10 * seconds * SLOW
+    while not (value := condition()) and clock() < end and time.monotonic() < given_up:
+        time.sleep(0.02)  # what is waited for needs the processor
+    return value
+
+
 def wait_until(condition, seconds, what):
-    """Polls until the condition holds and returns its value."""
-    end = time.monotonic() + seconds * SLOW
-    while True:
-        value = condition()
-        if value:
-            return value
-        assert time.monotonic() < end, f"after {seconds * SLOW:.0f} s still not: {what}"
-        time.sleep(0.02)
+    """Polls until the condition holds and returns its value; `what` is a text, or a function that gives it."""
+    value = comes_true(condition, seconds)
+    assert value, f"after {seconds * SLOW:.0f} s still not: {what() if callable(what) else what}"
+    return value
+
+
+def for_a_while(seconds, pause=0.02, least=1):
+    """Yields again and again for so many seconds, `least` times at least: for calls that go on while something
+    happens, and what holds for each of them. It proves nothing about what did not happen."""
+    end, count = time.monotonic() + seconds, 0
+    while count < least or time.monotonic() < end:
+        yield count
+        count += 1
+        time.sleep(pause)  # the pace of the load: without it the caller takes the processor from what is tested
 
 
 class Cluster:
@@ -75,6 +95,7 @@ class Cluster:
 
     def __init__(self, directory):
         self.directory = pathlib.Path(directory)
+        machine.homes.add(self.directory)
         self.first = free_cluster_ports()
         self.ports = list(range(self.first, self.first + 6))
 
@@ -248,11 +269,12 @@ def process_id(port):
 class SingleRedis:
     """One plain redis-server."""
 
-    def __init__(self, directory, password=None):
+    def __init__(self, directory, password=None, environment=None):
         self.directory = pathlib.Path(directory)
         self.directory.mkdir(parents=True, exist_ok=True)
         self.port = free_port()
         self.password = password
+        self.environment = environment
         self.process = None
 
     def start(self, *options):
@@ -262,7 +284,7 @@ class SingleRedis:
                    *options]
         if self.password:
             command += ["--requirepass", self.password]
-        self.process = subprocess.Popen(command)
+        self.process = subprocess.Popen(command, env=self.environment)
         wait_until(self.answers, 10, "redis-server answers")
         return self
 

@@ -114,18 +114,22 @@ def read_reply(file):
     return line
 
 
+def bulk(text):
+    data = text if isinstance(text, bytes) else text.encode()
+    return b"$%d\r\n%s\r\n" % (len(data), data)
+
+
 def array(*parts):
     """An array of integers, byte strings, and replies given as bytearray."""
-    out = b"*%d\r\n" % len(parts)
+    out = [b"*%d\r\n" % len(parts)]
     for part in parts:
         if isinstance(part, int):
-            out += b":%d\r\n" % part
+            out.append(b":%d\r\n" % part)
         elif isinstance(part, bytearray):
-            out += bytes(part)
+            out.append(bytes(part))
         else:
-            data = part if isinstance(part, bytes) else str(part).encode()
-            out += b"$%d\r\n%s\r\n" % (len(data), data)
-    return out
+            out.append(bulk(part if isinstance(part, bytes) else str(part)))
+    return b"".join(out)
 
 
 def slot_map(*ranges):

@@ -11,8 +11,8 @@ import time
 import pytest
 
 from checks import ANY_TOKEN, check_problem
-from daemon import ACME, SERVICE, unique
-from redis_servers import ROOT, wait_until
+from daemon import ACME, ADMIN, SERVICE, unique
+from redis_servers import ROOT, SLOW, wait_until
 from test_http import FRAMING
 
 TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
@@ -93,6 +93,39 @@ def test_kick_lines_name_the_ended_sessions_and_the_operator(shared):
         assert fact in text, fact
 
 
+def test_a_secret_in_the_wrong_place_reaches_neither_audit_nor_log(start):
+    """Pasted where a name, an id or an address belongs, or sent there by a program in error."""
+    daemon = start(server__trusted_proxies="127.0.0.1")
+    login = daemon.login()
+    secrets = [login["access_token"], login["refresh_token"], SERVICE, "sc_" + login["access_token"][3:]]
+    for secret in secrets:
+        user, path = unique(), f"/v1/users/{secret}"
+        headers = {"X-Request-Id": secret, "X-Operator": f"for {secret}", "User-Agent": secret,
+                   "X-Forwarded-For": secret, "X-Device-Fingerprint": secret, "traceparent": secret}
+        fields = {"user_agent": f"Agent/1 ({secret})", "ip": secret,
+                  "device": {"name": secret, "fingerprint": secret}}
+        answer = daemon.call("POST", "/v1/login", {"user_id": user, **fields}, SERVICE, headers)
+        assert answer.status == 201, answer
+        assert answer.header("X-Request-Id") != secret
+        assert answer.json["device"]["name"] == f"{secret[:3]}[redacted]"
+        for body in ({"user_id": secret}, {"user_id": user, "device": {"id": secret}},
+                     {"user_id": user, "device": {"type": secret}}):
+            problem = daemon.call("POST", "/v1/login", body, SERVICE, headers)
+            assert problem.status == 400 and "must be an id, not a credential" in problem.json["detail"]
+        for method, target in (("GET", path), ("GET", path + "/devices"), ("POST", path + "/freeze"),
+                               ("DELETE", f"{path}/devices/{secret}")):
+            assert daemon.call(method, target, None, SERVICE, headers).status == 400
+        assert daemon.kick(user, secret, headers=headers).status == 404
+        assert daemon.kick(user, answer.json["session_id"], query=f"?reason={secret}").status == 400
+        assert daemon.call(secret, "/v1/login").status == 405
+        assert daemon.kick(user, answer.json["session_id"], headers=headers).status == 200
+    assert any("[redacted]" in line.get("sessiond.operator", "") for line in daemon.node.audit_lines())
+    daemon.stop()
+    for record in (daemon.node.audit.read_text(), daemon.node.log_text()):
+        for secret in secrets:
+            assert secret[3:43] not in record, record
+
+
 def test_validations_have_their_line(shared):
     login = shared.login()
     answer, line = call_line(shared, "GET", "/v1/validate", None, login["access_token"])
@@ -139,9 +172,9 @@ def test_no_line_shows_a_token_or_a_key(shared):
         shared.refresh(login["refresh_token"])
     shared.call("GET", f"/v1/validate?token={login['access_token']}")
     shared.call("GET", f"/v1/{login['access_token']}")
-    shared.call("GET", "/v1/validate", headers={"X-Operator": login["access_token"],
-                                                "User-Agent": "plain"})
-    time.sleep(0.3)
+    last = shared.call("GET", "/v1/validate", headers={"X-Operator": login["access_token"],
+                                                       "User-Agent": "plain"})
+    assert shared.node.audit_of(last.header("X-Request-Id")), "the others are in front of it"
     for node in shared.nodes:
         assert login["access_token"][3:] not in node.audit.read_text()
         assert login["access_token"][3:] not in node.log_text()
@@ -186,7 +219,8 @@ def test_a_torn_last_line_is_repaired_loudly(start):
     daemon.try_login(unique(), headers={"X-Request-Id": name})
     assert daemon.node.audit_of(name)
     actions = [line["event.action"] for line in daemon.node.audit_lines()]
-    assert actions == ["login", "recovered", "login"]
+    assert actions[:2] == ["login", "recovered"]
+    assert sorted(actions[2:]) == ["login", "start"], "the start is told once it serves"
     assert "audit_torn_line" in daemon.node.log_text()
 
 
@@ -320,6 +354,68 @@ def test_a_file_that_cannot_be_opened_is_refused_at_start(start):
     assert "/nonexistent/audit.log" in daemon.node.log_text()
 
 
+class PipeReader:
+    """Reads standard output of a node as a container's runtime does: line by line, while let."""
+
+    def __init__(self, node):
+        self.lines, self.node = [], node
+        reading, writing = os.pipe()
+        self.pipe = os.fdopen(reading, "rb")
+        node.spawn(stdout=writing)
+        os.close(writing)
+        node.wait_for("/readyz")
+
+    def read_until(self, name, value):
+        """Lines up to the first whose member has this value."""
+        while not self.lines or self.lines[-1].get(name) != value:
+            line = self.pipe.readline()
+            assert line.endswith(b"\n"), f"the pipe ended before {name} was {value}"
+            if line.startswith(b"{") and line.endswith(b"}\n"):
+                self.lines.append(json.loads(line))
+        return self.lines
+
+
+def test_standard_output_takes_the_lines_and_a_reader_who_sleeps_stops_changes_alone(start):
+    daemon = start(begin_now=False, audit__file="/dev/stdout")
+    node = daemon.node
+    reader = PipeReader(node)
+    with reader.pipe:
+        assert "audit_not_a_file file=/dev/stdout" in node.log_text()
+        user = unique("container")
+        token = daemon.login(user)["access_token"]
+        lines = reader.read_until("user.id", user)
+        assert [line["event.sequence"] for line in lines] == list(range(1, len(lines) + 1))
+        assert {line["event.action"] for line in lines} <= {"start", "login"} and lines[-1].get("user.id") == user
+        # Nobody reads any more: validations fill the pipe, and go on.
+        names, refused = [], None
+        while refused is None or refused.status != 503:
+            names += [unique("v") for _ in range(100)]
+            for name in names[-100:]:
+                assert daemon.validate(token, headers={"X-Request-Id": name}).status == 200
+            refused = daemon.try_login(unique())
+        assert refused.json["code"] == "audit_unavailable"
+        assert daemon.is_alive(token)
+        assert node.ops.call("GET", "/readyz").json["status"] == "warn"
+        lines = reader.read_until("http.request.id", names[-1])
+        seen = {line.get("http.request.id") for line in lines}
+        assert seen >= set(names)
+        assert [line["event.sequence"] for line in lines] == list(range(1, len(lines) + 1))
+        wait_until(lambda: daemon.try_login(unique()).status == 201, 10, "logins again")
+        node.signal(signal.SIGTERM)
+        reader.read_until("event.action", "stop")
+        assert node.process.wait(10 * SLOW) == 0
+
+
+def test_standard_output_that_is_a_socket_is_refused_with_the_reason(start):
+    node = start(begin_now=False, audit__file="/dev/stdout").node
+    ours, its = socket.socketpair()
+    with ours, its:
+        node.spawn(stdout=its)
+        assert node.process.wait(10 * SLOW) == 1
+    node.process = None
+    assert "/dev/stdout cannot be written: it is a socket" in node.log_text()
+
+
 def test_the_connection_is_the_source_unless_a_trusted_proxy_says_otherwise(start, shared):
     forwarded = {"X-Forwarded-For": "203.0.113.9, 198.51.100.4"}
     answer, line = call_line(shared, "GET", "/v1/validate", None, None, forwarded)
@@ -341,6 +437,90 @@ def test_the_connection_is_the_source_unless_a_trusted_proxy_says_otherwise(star
     told = [line for line in daemon.node.log_text().splitlines()
             if "forwarded_for_unreadable" in line]
     assert len(told) == 1 and 'proxy=127.0.0.1 element="gar?bage"' in told[0], told
+
+
+def own_lines(node):
+    """What sessiond says of itself, in order."""
+    return [line for line in node.audit_lines()
+            if line["event.action"] in ("start", "stop", "reload", "change-keys")]
+
+
+def test_start_reload_change_of_keys_and_stop_are_on_record(start):
+    daemon = start()
+    node = daemon.node
+
+    def line_behind(lines):
+        return wait_until(lambda: own_lines(node)[lines:], 5, "a line about it")
+    version = daemon.node.ops.call("GET", "/version").json["version"]
+    first, = line_behind(0)
+    assert (first["event.action"], first["event.outcome"]) == ("start", "success")
+    assert first["service.version"] == version
+    node.write_config(audit__wait="70ms", alerts__webhook_url="https://hooks.example/secret-token",
+                      alerts__webhook_secret_file=write_secret(node.directory))
+    node.signal(signal.SIGHUP)
+    line, = line_behind(1)
+    assert (line["event.action"], line["event.outcome"]) == ("reload", "success")
+    assert line["file.path"] == str(node.config)
+    assert "audit.wait: 100ms -> 70ms" in line["sessiond.changes"]
+    assert "alerts.webhook_url: changed" in line["sessiond.changes"]
+    assert "secret-token" not in node.audit.read_text()
+    node.write_config(audit__wait="nonsense")
+    node.signal(signal.SIGHUP)
+    line, = line_behind(2)
+    assert (line["event.action"], line["event.outcome"]) == ("reload", "failure")
+    assert "wait" in line["event.reason"] and "sessiond.changes" not in line
+    node.write_config(audit__wait="70ms")
+    node.key_file.write_text(node.key_file.read_text() + "key 2 " + os.urandom(32).hex() + "\n")
+    node.signal(signal.SIGHUP)
+    same, keys = wait_until(lambda: len(own_lines(node)) == 5 and own_lines(node)[3:], 5, "two lines")
+    assert same["event.action"] == "reload" and "sessiond.changes" not in same
+    assert keys["event.action"] == "change-keys" and keys["sessiond.newest_key"] == 2
+    assert keys["sessiond.changes"] == ["key 2: none -> held"]
+    daemon.stop()
+    last = node.audit_lines()[-1]
+    assert (last["event.action"], last["event.outcome"]) == ("stop", "success")
+
+
+def write_secret(directory):
+    path = directory / "webhook-secret"
+    path.write_text("whsec_" + "QUJD" * 12 + "\n")
+    path.chmod(0o600)
+    return path
+
+
+def test_a_start_that_fails_is_on_record(start):
+    daemon = start(begin_now=False, alerts__file="/nonexistent/alerts")
+    daemon.node.spawn()
+    assert daemon.node.process.wait(20) != 0
+    daemon.node.process = None
+    line, = own_lines(daemon.node)
+    assert (line["event.action"], line["event.outcome"]) == ("start", "failure")
+    assert line["event.reason"] == "alerts"
+
+
+def test_a_change_of_a_policy_tells_what_changed(shared):
+    tenant = unique("policy")
+    path = f"/v1/tenants/{tenant}/policy"
+    answer, line = call_line(shared, "PUT", path, {"access_ttl": 600, "bind": {"ip": "log"}}, ADMIN)
+    assert answer.status == 200, answer
+    assert sorted(line["sessiond.changes"]) == ["access_ttl: none -> 600", 'bind.ip: none -> "log"']
+    merge = {"Content-Type": "application/merge-patch+json"}
+    answer, line = call_line(shared, "PATCH", path, {"access_ttl": 700, "bind": None,
+                                                     "roles": {"admin": {"idle_timeout": 60}}},
+                             ADMIN, merge)
+    assert answer.status == 200, answer
+    assert sorted(line["sessiond.changes"]) == [
+        "access_ttl: 600 -> 700", 'bind.ip: "log" -> none', "roles.admin.idle_timeout: none -> 60"]
+    answer, line = call_line(shared, "PATCH", path, {"access_ttl": 700}, ADMIN, merge)
+    assert answer.status == 200 and "sessiond.changes" not in line
+    answer, line = call_line(shared, "PATCH", path, {"access_ttl": -1}, ADMIN, merge)
+    assert answer.status == 400 and "sessiond.changes" not in line
+    roles = {f"role-{number}": {"idle_timeout": 60} for number in range(40)}
+    answer, line = call_line(shared, "PUT", path, {"roles": roles}, ADMIN)
+    assert answer.status == 200 and len(line["sessiond.changes"]) == 33
+    assert line["sessiond.changes"][-1].endswith(" more")
+    answer, line = call_line(shared, "DELETE", path, None, ADMIN)
+    assert len(line["sessiond.changes"]) == 33
 
 
 def test_every_event_and_member_is_documented():

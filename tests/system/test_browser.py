@@ -20,7 +20,8 @@ NO_SESSION = "/v1/devices/0123456789abcdef"
 @pytest.fixture(scope="module")
 def site(workspace, cluster):
     """A node that knows two origins, and one behind a trusted proxy whose cookies are strict."""
-    daemon = Daemon(workspace / "browsers", cluster, count=2, browser__origins=f"{SHOP} {APP}")
+    daemon = Daemon(workspace / "browsers", cluster, count=2, browser__origins=f"{SHOP} {APP}",
+                    browser__headers="X-Client-Version")
     daemon.nodes[1].write_config(server__trusted_proxies="127.0.0.1/32", policy__same_site="strict")
     try:
         yield daemon.start()
@@ -154,11 +155,32 @@ def test_a_cookie_header_must_have_the_one_cookie(site, value, status, code):
 
 def test_a_cookie_holds_nothing_but_an_access_token(site):
     login = site.login(cookie=True)
-    for value in (SERVICE, login["refresh_token"], login["access_token"] + "x", "x", "\"\"",
-                  f"\"{login['access_token']}\""):
+    for value in (SERVICE, login["refresh_token"], login["access_token"] + "x", "x", "\"",
+                  f"\"{login['access_token']}"):
         check_dead(call(site, "GET", "/v1/validate", cookie(value)), "malformed")
     headers = cookie(SERVICE) | {"X-Session-Token": login["access_token"]}
     check_dead(call(site, "GET", "/v1/validate", headers), "malformed")
+
+
+def test_a_cookie_in_quotes_is_the_same_cookie(site):
+    token = site.login(cookie=True)["access_token"]
+    answer = call(site, "GET", "/v1/validate", cookie(f"\"{token}\""))
+    assert answer.status == 200, answer
+
+
+@pytest.mark.parametrize("other", ["Basic YTpi", "Negotiate", "Negotiate YII=", "Digest username=\"a\"",
+                                   "bASIC YTpi"])
+def test_authorization_of_another_scheme_is_no_credential_of_ours(site, other):
+    login = site.login(cookie=True)
+    answer = call(site, "GET", "/v1/validate", cookie(login["access_token"], Authorization=other))
+    assert answer.status == 200, answer
+    check_problem(site.call("GET", "/v1/validate", headers={"Authorization": other}), 401,
+                  "credentials_missing")
+    answer = site.call("POST", "/v1/refresh", {"refresh_token": login["refresh_token"]},
+                       headers={"Authorization": other})
+    assert answer.status == 200, answer
+    check_problem(site.call("POST", "/v1/login", {"user_id": "a"}, headers={"Authorization": other}),
+                  401, "credentials_missing")
 
 
 def test_authorization_wins_over_the_cookie(site):
@@ -171,7 +193,7 @@ def test_authorization_wins_over_the_cookie(site):
                   bearer=live["access_token"])
     assert answer.status == 200 and answer.json["session_id"] == live["session_id"]
     answer = call(site, "GET", "/v1/validate",
-                  cookie(live["access_token"], Authorization="Basic YTpi"))
+                  cookie(live["access_token"], Authorization="Bearer"))
     check_problem(answer, 401, "credentials_missing")
 
 
@@ -200,6 +222,26 @@ def test_a_logout_deletes_the_cookie_that_it_came_with(site):
     answer = call(site, "POST", "/v1/logout-all", cookie(second["access_token"], Origin=SHOP))
     check_ended(answer, [second["session_id"]])
     assert attributes(answer.header("Set-Cookie")) == (NAME, "", deleted)
+
+
+def test_a_kick_of_ones_own_session_deletes_the_cookie_that_it_came_with(site):
+    user = unique()
+    own, other = (site.login(user, cookie=True) for _ in range(2))
+    headers = cookie(own["access_token"], Origin=SHOP)
+    answer = call(site, "DELETE", f"/v1/devices/{other['session_id']}", headers)
+    check_ended(answer, [other["session_id"]])
+    assert answer.header("Set-Cookie") is None
+    answer = call(site, "DELETE", f"/v1/devices/{own['session_id']}", headers)
+    check_ended(answer, [own["session_id"]])
+    name, value, rest = attributes(answer.header("Set-Cookie"))
+    assert (name, value, rest["max-age"]) == (NAME, "", "0")
+    again = call(site, "DELETE", f"/v1/devices/{own['session_id']}", headers)
+    check_problem(again, 401, "token_invalid")
+    for body in ({"keep_current": False}, {"keep_current": None}):
+        third = site.login(user, cookie=True)
+        answer = call(site, "POST", "/v1/logout-all", cookie(third["access_token"], Origin=SHOP), body)
+        check_ended(answer, [third["session_id"]])
+        assert attributes(answer.header("Set-Cookie"))[1:] == ("", rest)
 
 
 def test_a_logout_without_a_cookie_deletes_none(site):
@@ -324,7 +366,8 @@ PAGES = [
     ({"Origin": "https://evil.example"}, False),
     ({"Origin": "https://evil.example", "Sec-Fetch-Site": "same-origin"}, False),
     ({"Origin": "null"}, False),
-    ({"Origin": "null", "Sec-Fetch-Site": "same-origin"}, False),
+    ({"Origin": "null", "Sec-Fetch-Site": "same-origin"}, True),
+    ({"Origin": "null", "Sec-Fetch-Site": "cross-site"}, False),
     ({"Origin": ""}, False),
     ({"Origin": "", "Host": ""}, False),
     ({"Origin": "*"}, False),
@@ -372,7 +415,9 @@ def test_only_a_trusted_proxy_says_that_the_browser_came_without_tls(site):
     token = site.login(cookie=True)["access_token"]
     for headers, proto, status in ((plain, "http", 404), (secure, "http", 403),
                                    (secure, "https", 404), (plain, "https", 403),
-                                   (secure, "https, http", 404), (plain, None, 403),
+                                   (secure, "https, http", 404), (plain, "https, http", 403),
+                                   (plain, "HTTP", 404), (plain, "http, https", 404),
+                                   (plain, ", HTTP,", 404), (plain, None, 403),
                                    (secure, None, 404)):
         headers = cookie(token, X_Forwarded_Proto=proto) | headers
         answer = call(site, "DELETE", NO_SESSION, headers, node=1)
@@ -430,7 +475,8 @@ def test_a_preflight_of_a_known_origin_is_answered_on_every_path(site, path):
         assert words(found["access-control-allow-methods"]) == {m.lower() for m in PATHS[path]}
         assert words(found["access-control-allow-headers"]) >= {
             "authorization", "content-type", "if-match", "if-none-match",
-            "x-device-fingerprint", "x-request-id", "traceparent"}
+            "x-device-fingerprint", "x-request-id", "traceparent", "baggage", "sentry-trace",
+            "x-requested-with", "x-client-version"}
         assert "x-session-token" not in words(found["access-control-allow-headers"])
         assert found["access-control-allow-credentials"] == "true"
         assert found["access-control-max-age"] == "600"

@@ -3,7 +3,9 @@
 import pytest
 
 from checks import ANY_TOKEN, check_dead, check_ended, check_problem
+from clocks import DrivenTime
 from daemon import ACME, ADMIN, KEYS, SERVICE, now, unique
+from redis_servers import wait_until
 from test_validate import never_issued
 
 ENTRY_MEMBERS = {"session_id", "current", "device", "ip", "user_agent", "created_at",
@@ -73,7 +75,7 @@ def test_user_ids_in_paths_are_percent_decoded(shared):
 
 
 @pytest.mark.parametrize("path", ["/v1/users/%00", "/v1/users/a%00b/devices", "/v1/users/%ff",
-                                  "/v1/users/a%0ab", "/v1/users/" + "x" * 129, "/v1/users/%zz"])
+                                  "/v1/users/a%0ab", "/v1/users/" + "x" * 256, "/v1/users/%zz"])
 def test_a_bad_user_id_in_a_path_is_refused(shared, path):
     answer = shared.call("GET", path, None, SERVICE)
     assert answer.status in (400, 404), answer
@@ -87,7 +89,7 @@ def test_the_user_summary_counts_devices(shared):
     answer = shared.call("GET", f"/v1/users/{user}", None, SERVICE)
     assert answer.status == 200, answer
     body = answer.json
-    assert set(body) == {"user_id", "frozen", "frozen_reason", "devices", "not_before"}
+    assert set(body) == {"tenant", "user_id", "frozen", "frozen_reason", "devices", "not_before"}
     assert body["user_id"] == user
     assert body["frozen"] is False
     assert body["frozen_reason"] is None
@@ -136,7 +138,7 @@ def test_a_service_kicks_and_the_holder_learns_who_and_when(shared):
     answer = shared.kick(user, login["session_id"], headers={"X-Operator": "alice@example.com"})
     check_ended(answer, [login["session_id"]])
     for node in range(3):
-        problem = check_dead(shared.validate(login["access_token"], node), "kicked",
+        problem = check_dead(shared.refused(login["access_token"], node), "kicked",
                              "alice@example.com")
         assert before - 1 <= problem["ended_at"] <= now() + 1
         body = shared.check(login["access_token"], node=node).json
@@ -181,6 +183,79 @@ def test_logout_ends_the_session_of_the_token(shared):
     check_ended(answer, [one["session_id"]])
     check_dead(shared.validate(one["access_token"]), "logged_out", "self")
     assert shared.is_alive(two["access_token"])
+
+
+def by_header(token):
+    return token, {}
+
+
+def by_cookie(token):
+    return None, {"Cookie": f"__Host-session={token}", "Sec-Fetch-Site": "same-origin"}
+
+
+def by_service(token):
+    return SERVICE, {"X-Session-Token": token}
+
+
+BEARERS = [by_header, by_cookie, by_service]
+
+
+def log_in_and_refresh(shared, user, times):
+    """All pairs of one session, the oldest first."""
+    pairs = [shared.login(user)]
+    for _ in range(times):
+        pairs.append(shared.refresh(pairs[-1]["refresh_token"]).json)
+    return pairs
+
+
+@pytest.mark.parametrize("bearer", BEARERS)
+@pytest.mark.parametrize("generation", range(4))
+@pytest.mark.parametrize("kind", ["access_token", "refresh_token"])
+def test_every_token_of_the_family_logs_its_session_out(shared, kind, generation, bearer):
+    user = unique()
+    other = shared.login(user)
+    pairs = log_in_and_refresh(shared, user, 3)
+    key, headers = bearer(pairs[generation][kind])
+    answer = shared.call("POST", "/v1/logout", None, key, headers)
+    check_ended(answer, [pairs[0]["session_id"]])
+    for node in range(3):
+        check_dead(shared.refused(pairs[3]["access_token"], node), "logged_out")
+    check_problem(shared.refresh(pairs[3]["refresh_token"]), 401, "refresh_invalid")
+    assert shared.is_alive(other["access_token"])
+
+
+@pytest.mark.parametrize("bearer", BEARERS)
+def test_an_old_token_kicks_its_own_session_and_no_other(shared, bearer):
+    user = unique()
+    other = shared.login(user)
+    pairs = log_in_and_refresh(shared, user, 3)
+    key, headers = bearer(pairs[0]["access_token"])
+    check_dead(shared.call("DELETE", f"/v1/devices/{other['session_id']}", None, key, headers),
+               "expired")
+    own = f"/v1/devices/{pairs[0]['session_id']}"
+    check_ended(shared.call("DELETE", own, None, key, headers), [pairs[0]["session_id"]])
+    check_dead(shared.validate(pairs[3]["access_token"]), "kicked")
+    check_dead(shared.call("DELETE", own, None, key, headers), "kicked")
+    assert shared.is_alive(other["access_token"])
+
+
+@pytest.mark.parametrize("body", [None, {"keep_current": True}])
+def test_an_old_token_does_not_log_the_other_devices_out(shared, body):
+    user = unique()
+    other = shared.login(user)
+    pairs = log_in_and_refresh(shared, user, 2)
+    check_dead(shared.call("POST", "/v1/logout-all", body, pairs[0]["access_token"]), "expired")
+    assert shared.is_alive(other["access_token"]) and shared.is_alive(pairs[2]["access_token"])
+
+
+def test_a_refresh_token_is_good_for_a_logout_alone(shared):
+    login = shared.login()
+    token = login["refresh_token"]
+    for method, path in (("GET", "/v1/validate"), ("GET", "/v1/devices"),
+                         ("POST", "/v1/logout-all"),
+                         ("DELETE", f"/v1/devices/{login['session_id']}")):
+        check_dead(shared.call(method, path, None, token), "malformed")
+    assert shared.is_alive(login["access_token"])
 
 
 def test_logout_can_be_repeated(shared):
@@ -236,7 +311,7 @@ def test_a_service_ends_all_sessions_with_a_reason(shared):
                          SERVICE, {"X-Operator": "bob@example.com"})
     check_ended(answer, [login["session_id"] for login in logins])
     for node, login in enumerate(logins):
-        check_dead(shared.validate(login["access_token"], node), "password_changed",
+        check_dead(shared.refused(login["access_token"], node), "password_changed",
                    "bob@example.com")
 
 
@@ -358,7 +433,48 @@ def test_a_key_may_name_its_own_tenant(shared):
     assert body["tenant"] == "acme"
 
 
-def test_an_unbound_key_names_the_tenant_and_default_is_default(shared):
+USER_CALLS = {
+    "user": ("GET", "/v1/users/{}", None),
+    "devices": ("GET", "/v1/users/{}/devices", None),
+    "history": ("GET", "/v1/users/{}/history", None),
+    "kick": ("DELETE", "/v1/users/{}/devices/{}", None),
+    "logout-all": ("POST", "/v1/users/{}/logout-all", {}),
+    "freeze": ("POST", "/v1/users/{}/freeze", {}),
+    "unfreeze": ("POST", "/v1/users/{}/unfreeze", None),
+}
+
+
+@pytest.mark.parametrize("call", USER_CALLS)
+def test_an_unbound_key_that_forgets_the_tenant_is_asked_for_it(shared, call):
+    """It would mean the namesake in `default`."""
+    method, path, body = USER_CALLS[call]
+    user = unique()
+    here, there = shared.login(user), shared.login(user, key=ADMIN, tenant="globex")
+    path = path.format(user, here["session_id"])
+    problem = check_problem(shared.call(method, path, body, ADMIN), 400, "query_invalid")
+    assert '"tenant" is missing' in problem["detail"]
+    assert shared.is_alive(here["access_token"]) and shared.is_alive(there["access_token"])
+    answer = shared.call(method, path + "?tenant=default", body, ADMIN)
+    assert answer.status == 200, answer
+    if call != "devices":
+        assert answer.json["tenant"] == "default"
+
+
+def test_what_ended_names_the_tenant_also_to_users_and_bound_keys(shared):
+    user = unique()
+    acme, default = shared.login(user, key=ACME), shared.login(user)
+    calls = [("/v1/logout", acme["access_token"], "acme"),
+             ("/v1/logout-all", default["access_token"], "default"),
+             (f"/v1/users/{user}/logout-all?tenant=globex", ADMIN, "globex"),
+             (f"/v1/users/{user}/logout-all", ACME, "acme"),
+             ("/v1/tenants/globex/logout-all", ADMIN, "globex")]
+    for path, bearer, tenant in calls:
+        answer = shared.call("POST", path, None, bearer)
+        assert answer.status == 200 and answer.json["tenant"] == tenant, answer
+    assert shared.call("POST", "/v1/logout", None, "sa_" + "A" * 60).json["tenant"] is None
+
+
+def test_an_unbound_key_names_the_tenant_and_default_is_that_of_logins(shared):
     user = unique()
     assert shared.login(user, key=ADMIN)["tenant"] == "default"
     assert shared.login(user, key=ADMIN, tenant="globex")["tenant"] == "globex"
@@ -377,9 +493,96 @@ def test_sessions_of_one_tenant_cannot_be_ended_from_another(shared):
     assert shared.is_alive(login["access_token"])
 
 
-def test_a_bad_operator_name_is_refused(shared):
+OPERATORS = {
+    "Latin-1": ("J\xfcrgen", "J\xfcrgen"),
+    "UTF-8": ("J\xc3\xbcrgen", "J\xfcrgen"),
+    "too long": ("x" * 1000, "x" * 128),
+    "TAB": ("a\tb", "a b"),
+    "empty": ("", "service"),
+    "a credential": (f"by {SERVICE}", "by sk_[redacted]"),
+}
+
+
+@pytest.mark.parametrize("what", OPERATORS)
+def test_a_kick_by_an_operator_with_an_odd_name_is_done_and_recorded(shared, what):
+    told, kept = OPERATORS[what]
+    login, name = shared.login(), unique("operator")
+    answer = shared.kick(login["user_id"], login["session_id"],
+                         headers={"X-Operator": told, "X-Request-Id": name})
+    check_ended(answer, [login["session_id"]])
+    line = shared.node.audit_of(name)
+    assert (line["sessiond.actor"], line.get("sessiond.operator", kept)) == (kept, kept)
+    check_dead(shared.validate(login["access_token"]), "kicked", kept)
+
+
+def history(daemon, user, key=SERVICE, node=0):
+    answer = daemon.call("GET", f"/v1/users/{user}/history", None, key, node=node)
+    assert answer.status == 200, answer
+    assert not ANY_TOKEN.search(answer.body.decode())
+    assert (answer.json["tenant"], answer.json["user_id"]) == ("default", user)
+    return answer.json["sessions"]
+
+
+def test_history_tells_of_ended_sessions_why_by_whom_and_when(shared):
+    user = unique()
+    assert history(shared, user) == []
+    first, second, third, alive = (shared.login(user, device={"id": f"d{n}"}) for n in range(4))
+    assert history(shared, user) == []
+    before = now()
+    shared.kick(user, first["session_id"], headers={"X-Operator": "alice"}, query="?reason=stolen")
+    shared.call("POST", "/v1/logout", None, second["access_token"])
+    shared.login(user, device={"id": "d2"})
+    told = {entry["session_id"]: entry for entry in history(shared, user, node=1)}
+    assert {key: (entry["reason"], entry["actor"]) for key, entry in told.items()} == {
+        first["session_id"]: ("stolen", "alice"), second["session_id"]: ("logged_out", "self"),
+        third["session_id"]: ("replaced", "service")}
+    for entry in told.values():
+        assert before <= entry["ended_at"] <= now() + 1
+        assert before - 30 <= entry["created_at"] <= entry["ended_at"]
+    ends = [entry["ended_at"] for entry in history(shared, user)]
+    assert ends == sorted(ends, reverse=True)
+    assert shared.is_alive(alive["access_token"])
+
+
+def test_history_tells_of_sessions_whose_time_is_over(tmp_path):
+    user = unique()
+    with DrivenTime(tmp_path) as driven:
+        daemon = driven.daemon(policy__idle_timeout="100s")
+        login = daemon.login(user, device={"id": "d"})
+        assert history(daemon, user) == []
+        driven.go_to(driven.now() + 112)
+        entry, = history(daemon, user)
+        assert entry["ended_at"] <= driven.now()
+    assert (entry["session_id"], entry["reason"], entry["actor"]) == (login["session_id"], "idle", None)
+    assert entry["device"] == {"id": "d"}
+
+
+OWN_WORDS = ["malformed", "unknown", "expired", "idle", "replaced", "frozen", "refresh_reuse", "reuse",
+             "repeated", "revoked", "binding", "binding_family", "verification_required",
+             "insufficient_authentication", "new_location", "new_device", "wrong_codes"]
+
+
+@pytest.mark.parametrize("word", OWN_WORDS)
+def test_no_caller_may_give_a_word_that_the_service_says_of_its_own(shared, word):
     user = unique()
     login = shared.login(user)
-    answer = shared.kick(user, login["session_id"], headers={"X-Operator": "x" * 5000})
-    assert answer.status in (400, 431), answer
+    path = f"/v1/users/{user}"
+    calls = [("DELETE", f"{path}/devices/{login['session_id']}?reason={word}", None, SERVICE, "query_invalid"),
+             ("DELETE", f"/v1/devices/{login['session_id']}?reason={word}", None, login["access_token"],
+              "query_invalid"),
+             ("POST", f"{path}/logout-all", {"reason": word}, SERVICE, "body_invalid"),
+             ("POST", f"{path}/freeze", {"reason": word}, SERVICE, "body_invalid"),
+             ("POST", f"{path}/unfreeze", {"reason": word}, SERVICE, "body_invalid"),
+             ("POST", "/v1/tenants/default/logout-all", {"reason": word}, ADMIN, "body_invalid")]
+    for method, target, body, bearer, code in calls:
+        problem = check_problem(shared.call(method, target, body, bearer), 400, code)
+        assert f'"reason" must not be "{word}"' in problem["detail"], problem
     assert shared.is_alive(login["access_token"])
+
+
+@pytest.mark.parametrize("word", ["kicked", "logged_out", "password_changed", "fraud", "key_invalid"])
+def test_words_for_what_callers_do_are_theirs(shared, word):
+    login = shared.login()
+    answer = shared.kick(login["user_id"], login["session_id"], query=f"?reason={word}")
+    check_ended(answer, [login["session_id"]])
+    check_dead(shared.validate(login["access_token"]), word)

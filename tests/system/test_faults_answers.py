@@ -9,12 +9,13 @@ import time
 
 import pytest
 
+from bounds import at_most
 from client import Redis, RedisError, key_slot
 from daemon import BINARY, SERVICE, unique
 from faults import AT_ONCE, BUDGET, TIMES, Trial, readiness
 from proxy import ProxyLoop
 from redis_servers import SingleRedis, free_port, wait_until
-from scripted_redis import ScriptedRedis, array, slot_map
+from scripted_redis import ScriptedRedis, array, bulk, slot_map
 from test_migration import slot_of
 from test_outage import password_file
 from test_parallel import at_once
@@ -56,7 +57,8 @@ def errors_of(port, name):
 
 
 def check_503(answer, code=None):
-    assert answer.status == 503 and answer.seconds < BUDGET, (answer, answer.seconds)
+    assert answer.status == 503, answer
+    at_most(answer.seconds, BUDGET, "an answer")
     assert code in (None, answer.code), answer
 
 
@@ -76,9 +78,14 @@ def test_f11_moved_in_every_spelling(start, single, scripted, host):
     loop = ProxyLoop()
     proxy = loop.proxy(free_port(), single.port, "::1" if host == "::1" else "127.0.0.1")
 
+    name = "localhost" if host == "localhost" else ""
+    address = host if host == "::1" else "127.0.0.1"
+
     def script(words, _):
         if words[:2] == [b"CLUSTER", b"SLOTS"]:
             return slot_map((0, 16383, fake.port))
+        if words[:2] == [b"CLUSTER", b"NODES"]:
+            return bulk(f"{'a' * 40} {address}:{proxy.port}@1,{name} master - 0 0 1 connected\n")
         if words[0] in READS | SCRIPTS:
             return f"-MOVED 1 {host}:{proxy.port}\r\n".encode()
         return None
@@ -119,13 +126,14 @@ def test_f13_slots_without_a_server(start, single, scripted):
     orphan = next(user for user in iter(unique, None) if slot_of(daemon, user) not in half)
     for user in (covered, orphan):
         check_503(trial.try_login(user), "store_unavailable")
-    assert readiness(daemon.node)[1]["status"] == "warn"
+    assert readiness(daemon.node)[1]["status"] == "fail", "it never had a map"
     known["map"] = slot_map((half.start, half.stop - 1, fake.port))
     wait_until(lambda: trial.try_login(covered).status == 201, 5, "half of the slots are known")
     for _ in range(5):
         check_503(trial.try_login(orphan), "store_unavailable")
         answer = trial.try_login(covered)
-        assert answer.status == 201 and answer.seconds < AT_ONCE * 2, answer
+        assert answer.status == 201, answer
+        at_most(answer.seconds, AT_ONCE * 2, "an answer at once")
     known["map"] = slot_map((0, 8191, fake.port), (8192, 16383, fake.port))
     wait_until(lambda: trial.try_login(orphan).status == 201, 5, "all slots are known")
     asked = sum(words[:2] == [b"CLUSTER", b"SLOTS"] for words in fake.seen)
@@ -161,10 +169,13 @@ def test_f14_the_password_is_not_right_any_more(start, single, tmp_path, error):
         check_503(trial.try_login(), "store_denied")
         assert trial.validate(seen).status in (200, 503)
         assert readiness(daemon.node)[1]["status"] == "warn"
-        before = int(node.info("errorstats")[f"errorstat_{error}"].split("count=")[1])
-        time.sleep(1.5)
-        refused = int(node.info("errorstats")[f"errorstat_{error}"].split("count=")[1]) - before
-        assert refused < 60, f"{refused} attempts in 1.5 s"
+
+        def refused():
+            return int(node.info("errorstats")[f"errorstat_{error}"].split("count=")[1])
+        before, begun = refused(), time.monotonic()
+        attempts = wait_until(lambda: (count := refused() - before) >= 30 and count, 30, "it is tried again")
+        seconds = time.monotonic() - begun
+        assert attempts < 20 + 40 * seconds, f"{attempts} attempts in {seconds} s"
     assert len(daemon.node.log_text()) > logged, "an alarm in the log"
     trial.check_audit()
     assert any("store_denied" in map(str, line.values()) for line in daemon.node.audit_lines())
@@ -235,11 +246,13 @@ def test_f15_redis_takes_no_writes(start, single, error):
         for _ in range(12):
             check_503(trial.try_login(), "store_refused")
             answer = trial.validate(logins[0])
-            assert answer.status == 200 and answer.seconds < AT_ONCE, answer
+            assert answer.status == 200, answer
+            at_most(answer.seconds, AT_ONCE, "an answer at once")
             answer = trial.call("GET", f"/v1/users/{user}/devices", None, SERVICE)
             assert answer.status == 200 and len(answer.json["devices"]) == 3, answer
         answer = trial.kick(logins[2])
-        assert answer.status in (202, 503) and answer.seconds < BUDGET, answer
+        assert answer.status in (202, 503), answer
+        at_most(answer.seconds, BUDGET, "an answer")
         trial.nobody_gets_in()
         assert int(node.info("errorstats")[f"errorstat_{error}"].split("=")[1]) >= 12
         node.call("CONFIG", "SET", *mend)
@@ -271,7 +284,7 @@ def test_f16_the_master_has_become_a_replica(start, single, scripted, tmp_path):
             old.call("REPLICAOF", "127.0.0.1", other.port)
         answers = at_once(6, lambda n: trial.try_login(unique()))
         assert {answer.status for answer in answers} == {201}, answers
-        assert all(answer.seconds < BUDGET for answer in answers)
+        at_most(max(answer.seconds for answer in answers), BUDGET, "an answer")
         assert trial.kick(logins[0]).status == 200
         assert errors_of(single.port, "READONLY") >= 1, "the fault was there"
         trial.aftermath()
@@ -310,7 +323,8 @@ def check_unwell(trial, single, error, seen, unseen, seconds=1.0):
         check_503(trial.try_login(node=1))
         check_503(trial.validate(unseen, 1))
         answer = trial.validate(seen, 1)
-        assert answer.status == 200 and answer.seconds < BUDGET, (answer, answer.seconds)
+        assert answer.status == 200, answer
+        at_most(answer.seconds, BUDGET, "an answer")
     assert error_word(single.port) == error, "the fault lasted"
     trial.nobody_gets_in()
 
@@ -318,7 +332,7 @@ def check_unwell(trial, single, error, seen, unseen, seconds=1.0):
 def test_f17_loading(start, single):
     _, trial, seen, unseen = unwell(start, single)
     with Redis(single.port) as node:
-        node.call("EVAL", "for i = 1, 1500 do redis.call('set', 'k' .. i, i) end", 0)
+        node.call("EVAL", "for i = 1, 60000 do redis.call('set', 'k' .. i, i) end", 0)
         node.call("SAVE")
     single.stop()
     single.process = subprocess.Popen(
@@ -327,6 +341,8 @@ def test_f17_loading(start, single):
          "--loading-process-events-interval-bytes", "1024"])
     wait_until(lambda: error_word(single.port) == "LOADING", 5, "Redis is loading")
     check_unwell(trial, single, "LOADING", seen, unseen)
+    with Redis(single.port) as node:  # two minutes would be left
+        node.call("CONFIG", "SET", "key-load-delay", 0)
     wait_until(lambda: error_word(single.port) == "OK", 10, "Redis has loaded")
     trial.aftermath()
 
@@ -466,7 +482,8 @@ def test_f29_replies_are_of_the_wrong_type(start, single, scripted, what):
     wrong.set()
     for _ in range(3):
         answer = trial.validate(login)
-        assert answer.status == 503 and answer.seconds < BUDGET, answer
+        assert answer.status == 503, answer
+        at_most(answer.seconds, BUDGET, "an answer")
         if what != "an empty array":    # which is how a user without sessions looks
             check_503(trial.call("POST", "/v1/refresh", {"refresh_token": login["refresh_token"]}))
         check_503(trial.try_login())

@@ -10,10 +10,13 @@ import time
 
 import pytest
 
+from bounds import at_most
 from client import Redis
 from daemon import SERVICE, Daemon, unique
 from faults import (AT_ONCE, BUDGET, PATIENCE, TIMES, BrokenCalls, Trial, is_well, proxied_service,
                     trial_on, users_on)
+from machine import clock
+from probes import percentile
 from redis_servers import SLOW, wait_until
 from test_faults_answers import tenant_slot
 from test_http import head
@@ -52,12 +55,15 @@ def test_f04_redis_answers_late(trial, service, ms):
     commands = commands_of(service)
     with trial.cluster.fault("delay", whom=OURS, ms=ms, jitter=1):
         answers = at_once(len(unseen), lambda n: trial.validate(unseen[n], 1))
-        statuses = {answer.status for answer in answers}
-        assert statuses <= {200, 503} and (ms != 300 or statuses == {200}), statuses
-        assert all(ms / 1000 - 0.1 < answer.seconds < BUDGET for answer in answers), answers
+        # Of 300 ms there is room for 200 more, if the machine does not need them.
+        late = [a for a in answers if a.status == 503 and (ms > 300 or a.passed - a.seconds > 0.1)]
+        assert all(answer.status == 200 or answer in late for answer in answers), answers
+        assert all(ms / 1000 - 0.1 < answer.passed for answer in answers), answers
+        at_most(max(answer.seconds for answer in answers), BUDGET, "an answer")
         for login in seen:
             answer = trial.validate(login, 1)
-            assert answer.status == 200 and answer.seconds < BUDGET, (answer, answer.seconds)
+            assert answer.status == 200, answer
+            at_most(answer.seconds, BUDGET, "an answer")
         if ms > 400:
             wait_until(lambda: node.metric("sessiond_breaker_opened_total") > opened, 1,
                        "slow answers open the breaker")
@@ -66,7 +72,7 @@ def test_f04_redis_answers_late(trial, service, ms):
         # Two turns of the store do not fit into the budget.
         answers = at_once(6, lambda n: trial.try_login(users[1], node=1))
         assert {answer.status for answer in answers} == {503}, answers
-        assert all(answer.seconds < BUDGET for answer in answers)
+        at_most(max(answer.seconds for answer in answers), BUDGET, "an answer")
         sent = commands_of(service) - commands
         assert sent <= 3 * (len(unseen) + len(seen) + 6) + 40, f"{sent} commands: a retry storm"
     assert trial.cluster.hits("delay") > 0
@@ -77,9 +83,11 @@ def all_reads(trial, logins, user):
     """One look at everything on node 1: whatever is answered is whole and right."""
     for login in logins:
         answer = trial.validate(login, 1)
-        assert answer.status in (200, 503) and answer.seconds < BUDGET, (answer, answer.seconds)
+        assert answer.status in (200, 503), answer
+        at_most(answer.seconds, BUDGET, "an answer")
     answer = trial.call("GET", f"/v1/users/{user}/devices", None, SERVICE, 1)
-    assert answer.status in (200, 503) and answer.seconds < BUDGET, (answer, answer.seconds)
+    assert answer.status in (200, 503), answer
+    at_most(answer.seconds, BUDGET, "an answer")
     if answer.status == 200:
         listed = {device["session_id"] for device in answer.json["devices"]}
         assert listed == {login["session_id"] for login in logins}, answer
@@ -103,7 +111,8 @@ def test_f05_replies_arrive_in_slices_or_are_cut(trial, service):
         with trial.cluster.fault("limit", whom="client", size=size):
             statuses.append(all_reads(trial, logins, user))
             answer = trial.try_login(node=1)
-            assert answer.status in (201, 503) and answer.seconds < BUDGET, answer
+            assert answer.status in (201, 503), answer
+            at_most(answer.seconds, BUDGET, "an answer")
     assert trial.cluster.hits("limit") >= 5 and 503 in statuses, statuses
     trial.nobody_gets_in()
     trial.aftermath()
@@ -144,25 +153,26 @@ def test_f06_a_connection_is_half_open(trial, service):
         while time.monotonic() < end:
             for login in unseen:
                 answer = trial.validate(login, 1)
-                assert answer.status == 503 and answer.seconds < BUDGET, (answer, answer.seconds)
+                assert answer.status == 503, answer
+                at_most(answer.seconds, BUDGET, "an answer")
             for login in healthy + seen:
                 answer = trial.validate(login, 1)
                 assert answer.status == 200, answer
-                assert answer.seconds < BUDGET, answer.seconds
+                at_most(answer.seconds, BUDGET, "an answer")
                 if login in healthy:
                     times.append(answer.seconds)
         times.sort()
-        assert times[-1 - first_waits] < AT_ONCE, times[-5:]
-        assert times[-1] < first_waits * PATIENCE + AT_ONCE, times[-5:]
+        at_most(times[-1 - first_waits], AT_ONCE, "an answer of the other masters")
+        at_most(times[-1], first_waits * PATIENCE + AT_ONCE, "the first answer")
         assert proxy.hits["half_open"] > 0
         now = connections_to(node.process.pid, proxy.port)
         assert now <= max(before, 6) + 2, f"{before} connections before, {now} now"
         # At this moment calls to the other servers may be under way, too: they end within a deadline.
         wait_until(lambda: node.metric("sessiond_store_pending") <= 3, 0.5, "no calls pile up")
-    begun = time.monotonic()
+    begun = clock()
     wait_until(lambda: all(trial.validate(login, 1).status == 200 for login in unseen), 4,
                "the server serves again")
-    print(f"F06: serves again after {time.monotonic() - begun:.2f} s")
+    print(f"F06: serves again after {clock() - begun:.2f} s")
     trial.aftermath()
 
 
@@ -187,7 +197,7 @@ def test_f07_a_storm_of_resets(trial, service):
                 calls += 3
                 assert cached.status == 200, cached
                 assert read.status == 503 and written.status == 503, (read, written)
-                assert max(a.seconds for a in (cached, read, written)) < BUDGET
+                at_most(max(a.seconds for a in (cached, read, written)), BUDGET, "an answer")
         assert 0 < trial.cluster.hits("reset") <= 3 * calls + 100, (trial.cluster.hits("reset"), calls)
         print(f"F07: {trial.cluster.hits('reset')} resets, {calls} calls")
     wait_until(lambda: trial.validate(unseen[0], 1).status == 200, 5, "reads work again")
@@ -209,7 +219,8 @@ def storm(trial):
         def live(number):
             for _ in range(8):
                 answer = trial.try_login(unique("storm"), node=number % 2)
-                assert answer.status in (201, 503) and answer.seconds < BUDGET, answer
+                assert answer.status in (201, 503), answer
+                at_most(answer.seconds, BUDGET, "an answer")
                 if answer.status == 201:
                     login = next(entry for entry in trial.living
                                  if entry["session_id"] == answer.json["session_id"])
@@ -252,7 +263,8 @@ def test_f31_seeds_are_gone(service, tmp_path, resolver):
                 answer = trial.call("GET", f"/v1/users/{login['user_id']}", None, SERVICE)
                 assert answer.status == 200, answer
                 times.append(answer.seconds)
-        assert max(times) < BUDGET and sorted(times)[len(times) * 95 // 100] < AT_ONCE, max(times)
+        at_most(max(times), BUDGET, "an answer")
+        at_most(percentile(times, 0.95), AT_ONCE, "p95 of the answers")
         # What is known goes on being asked, names or not.
         assert node.metric("sessiond_store_map_refreshes_total") > maps
         if hangs:
@@ -271,7 +283,7 @@ class Herd:
     def __init__(self, trial, node, logins, pause=0.5):
         self.trial, self.node, self.pause = trial, node, pause
         self.selector = selectors.DefaultSelector()
-        self.waiting, self.done, self.turns = [], {}, 0
+        self.waiting, self.done, self.turns, self.answered = [], {}, 0, 0
         for login in logins:
             client = socket.create_connection(("127.0.0.1", trial.daemon.nodes[node].port))
             client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -286,7 +298,7 @@ class Herd:
         self.trial.sent[self.node][name] = None
         client.sendall(head("GET", "/v1/validate", f"Authorization: Bearer {login['access_token']}",
                             f"X-Request-Id: {name}"))
-        self.selector.register(client, selectors.EVENT_READ, (login, name, time.monotonic()))
+        self.selector.register(client, selectors.EVENT_READ, (login, name, self.now))
         self.turns += 1
 
     def hear(self, key):
@@ -294,25 +306,27 @@ class Herd:
         self.selector.unregister(client)
         data = client.recv(65536)
         assert data, "the connection was closed"
+        self.answered += 1
         status = int(data.split(b" ", 2)[1])
         self.trial.sent[self.node][name] = status
         assert status in (200, 503), data
-        assert time.monotonic() - begun < 2 * BUDGET, "too late"
+        at_most(clock() - begun, 2 * BUDGET, "all 500 clients")
         if status == 200:
             body = json.loads(data.partition(b"\r\n\r\n")[2])
             assert body["session_id"] == login["session_id"], data
-            self.done[login["session_id"]] = time.monotonic()
+            self.done[login["session_id"]] = self.now = clock()
         else:
             assert b"Retry-After" in data, data
             when = time.monotonic() + self.pause * random.uniform(0.8, 1.2)
             self.waiting.append((when, client, login))
 
-    def run_for(self, seconds, all_of=None):
-        """Runs until the time is over, or until so many were answered with 200."""
+    def run_until(self, is_done, seconds):
+        """Runs until that is so, or the time is over."""
         end = time.monotonic() + seconds
-        while (now := time.monotonic()) < end and (all_of is None or len(self.done) < all_of):
+        while (now := time.monotonic()) < end and not is_done():
             due = [entry for entry in self.waiting if entry[0] <= now]
             self.waiting = [entry for entry in self.waiting if entry[0] > now]
+            self.now = clock()
             for _, client, login in due:
                 self.ask(client, login)
             for key, _ in self.selector.select(0.01):
@@ -339,12 +353,12 @@ def test_f32_a_herd_waits_for_the_recovery(trial, service):
         with trial.cluster.fault("refuse"):
             for proxy in trial.cluster.proxies.values():
                 proxy.cut_now()
-            herd.run_for(1.5)
-            assert herd.turns > 500 and not herd.done
+            herd.run_until(lambda: herd.turns > 1000, 60)
+            assert herd.turns > 1000 and not herd.done
         assert trial.cluster.hits("refuse") == 6
         trial.cluster.reset_statistics()
-        begun = time.monotonic()
-        herd.run_for(10 * SLOW, all_of=500)
+        begun = clock()
+        herd.run_until(lambda: len(herd.done) == 500, 60)
         took = max(herd.done.values()) - begun
         assert len(herd.done) == 500, len(herd.done)
     finally:
@@ -354,7 +368,7 @@ def test_f32_a_herd_waits_for_the_recovery(trial, service):
                    for port, proxy in trial.cluster.proxies.items())
     print(f"F32: {herd.turns} requests of 500 clients; all served {took:.2f} s after the recovery "
           f"with {reads} reads and {connects} new connections")
-    assert took < 4 * SLOW, took
+    at_most(took, 4 * SLOW, "all are served again")
     assert reads < 2 * 500 + 100, reads
     assert connects < 150, connects
     check_single_flight(trial)
@@ -368,7 +382,7 @@ def check_single_flight(trial):
     trial.cluster.reset_statistics()
     herd = Herd(trial, 1, [login] * 200, pause=0.0)
     try:
-        herd.run_for(1.5 * SLOW)
+        herd.run_until(lambda: herd.answered == 200, 60)
     finally:
         herd.close()
     reads = reads_of(trial.cluster)

@@ -6,13 +6,15 @@ import time
 
 import pytest
 
+from bounds import at_most
 from client import Redis, RedisError
-from faults import (AT_ONCE, BUDGET, PATIENCE, breakers, cpu_seconds, freeze, frozen, is_gone, kill_9,
-                    pid_in, process_state, proxied_service, readiness, trial_on, users_on, with_lives)
-from redis_servers import SLOW, wait_until
+from faults import (AT_ONCE, BUDGET, breakers, cpu_seconds, freeze, frozen, is_gone, kill_9, pid_in,
+                    process_state, proxied_service, readiness, trial_on, users_on, with_lives)
+from machine import clock
+from redis_servers import SLOW, for_a_while, wait_until
 from test_config import reload
 from test_faults_answers import tenant_slot
-from test_migration import migrate, percentile, slot_of
+from test_migration import fail_over, go_on, migrate, percentile, slot_of
 from test_parallel import at_once
 
 # cluster-node-timeout of conf/redis.conf, the election, and what sessiond needs to see it
@@ -51,36 +53,47 @@ class Scene:
         for _ in range(kicked):
             answer = trial.kick(trial.login(names[4]))
             assert answer.json["durability"] == "replicated", answer
+        self.usual = self.ask_others() + self.ask_others() + self.ask_others()
+
+    def ask_others(self):
+        """The times of a hundred calls for users of the other masters."""
+        times = []
+        for _ in range(4):
+            for login in self.healthy * 6:
+                answer = self.trial.validate(login, 1)
+                assert answer.status == 200, answer
+                times.append(answer.seconds)
+            answer = self.trial.try_login(self.healthy[0]["user_id"], node=1)
+            assert answer.status == 201, answer
+            times.append(answer.seconds)
+            self.trial.kick(self.trial.living[-1])
+        return times
 
     def look(self, seconds):
         """Validates for a while: cached sessions live, sessions of other masters wait for nobody."""
         quick, cached = [], []
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
+        for _ in for_a_while(seconds, pause=0):
             for login in self.seen:
                 for node in (0, 1) * 5:
                     answer = self.trial.validate(login, node)
-                    assert answer.status == 200 and answer.seconds < BUDGET, (answer, answer.seconds)
+                    assert answer.status == 200, answer
+                    at_most(answer.seconds, BUDGET, "an answer")
                     cached.append(answer.seconds)
-            for login in self.healthy:
-                answer = self.trial.validate(login, 1)
-                assert answer.status == 200, answer
-                quick.append(answer.seconds)
+            quick += self.ask_others()
             for login in self.unseen:
                 answer = self.trial.validate(login, 1)
-                assert answer.status == 503 and answer.seconds < BUDGET, (answer, answer.seconds)
-            answer = self.trial.try_login(self.healthy[0]["user_id"], node=1)
-            assert answer.status == 201, answer
-            assert answer.seconds < self.first_waits * PATIENCE + 2 * AT_ONCE, answer.seconds
-            quick.append(answer.seconds)
-            self.trial.kick(self.trial.living[-1])
-        # Nobody else waits for the frozen one; a machine that is busy may keep a few waiting.
+                assert answer.status == 503, answer
+                at_most(answer.seconds, BUDGET, "an answer")
+        # Nobody else waits for the frozen one: they take what they took before, on the same machine.
         quick.sort()
         others = quick[:len(quick) - self.first_waits]
-        assert percentile(others, 0.9) < AT_ONCE and quick[-1] < BUDGET / 2, quick[-5:]
+        usual = percentile(self.usual, 0.99)
+        at_most(percentile(others, 0.99) - usual, AT_ONCE, "p99 of the other masters beyond the usual one")
+        at_most(quick[-1], BUDGET / 2, "an answer of the other masters")
         # Held up are those before a breaker opens, and later the few that probe the server.
         held_up = sum(seconds > AT_ONCE for seconds in cached)
-        assert percentile(cached, 0.5) < AT_ONCE and held_up <= 8 * seconds, cached
+        at_most(percentile(cached, 0.5), AT_ONCE, "median of answers from memory")
+        at_most(held_up / (8 * seconds), 1, "answers from memory that are held up, of eight a second")
 
     def works_again(self):
         """Whether the hurt master's users have service everywhere."""
@@ -97,7 +110,7 @@ def with_replicas(cluster):
 def test_f01_kill_9_of_a_master(trial, service):
     scene = Scene(trial)
     before = [node.metric("sessiond_journal_replays_total") for node in service.nodes]
-    begun = time.monotonic()
+    begun = clock()
     pid = kill_9(scene.port)
     scene.look(1.2)
     answer = trial.kick(scene.seen[0], node=0)
@@ -105,9 +118,9 @@ def test_f01_kill_9_of_a_master(trial, service):
     assert trial.validate(scene.seen[0], 0).status == 401
     trial.nobody_gets_in()
     wait_until(scene.works_again, FAILOVER + 5, "the replica serves")
-    took = time.monotonic() - begun
+    took = clock() - begun
     assert is_gone(pid) and scene.port not in trial.cluster.shards()
-    assert took < FAILOVER + 2 * SLOW, took
+    at_most(took, FAILOVER + 2 * SLOW, "normal again after the kill")
     print(f"F01: normal again {took:.2f} s after the kill")
     trial.aftermath()
     assert service.node.metric("sessiond_journal_replays_total") > before[0]
@@ -125,8 +138,8 @@ def test_f02_a_frozen_master(trial, service):
     assert service.nodes[1].metric("sessiond_breaker_opened_total") > opened[1]
     assert breakers(service.nodes[1])[announced] != "closed", readiness(service.nodes[1])
     times = [trial.validate(login, 1).seconds for login in scene.unseen for _ in range(10)]
-    assert percentile(times, 0.5) < AT_ONCE, times
-    assert max(times) < BUDGET
+    at_most(percentile(times, 0.5), AT_ONCE, "median of refusals of an open breaker")
+    at_most(max(times), BUDGET, "an answer")
     assert service.nodes[1].metric("sessiond_store_rejected_total") > rejected
     assert process_state(pid) == "T"
     trial.nobody_gets_in()
@@ -146,19 +159,21 @@ def test_f02_users_of_other_masters_do_not_wait_for_the_state_of_their_tenant(tr
     answers = []
     with frozen(pid_in(trial.cluster, port)):
         # After a second what is known of the tenant is not known to be true any more.
-        time.sleep(1.1)
-        end = time.monotonic() + 0.5
-        while time.monotonic() < end:
+        for node in (0, 1):
+            wait_until(lambda: trial.validate(known[0], node).json["stale"], 5, "its tenant is in doubt")
+        for _ in for_a_while(0.5, pause=0):
             for login in known + unseen:
                 answers += [(200, trial.validate(login, node)) for node in (0, 1)]
             if len(answers) < 5 * len(logins):
                 answers.append((201, trial.try_login(known[0]["user_id"], node=1)))
     for expected, answer in answers:
-        assert answer.status == expected and answer.seconds < 0.3 * SLOW, (answer, answer.seconds)
+        assert answer.status == expected, answer
+        at_most(answer.seconds, 0.3 * SLOW, "an answer")
         # Somebody may have logged all of the tenant out meanwhile: who cannot know that says so.
         assert expected == 201 or answer.json["stale"] is True, answer
     held_up = [answer.seconds for _, answer in answers if answer.seconds > AT_ONCE]
-    assert len(held_up) <= 8 < len(answers), (len(answers), held_up)
+    assert len(answers) > 8
+    at_most(len(held_up) / 8, 1, "answers that are held up, of eight")
     wait_until(lambda: not trial.validate(logins[0], 1).json["stale"], 3 * SLOW, "all is known again")
     trial.aftermath()
 
@@ -188,7 +203,7 @@ def test_f02_whose_tenant_may_have_ended_all_sessions_does_nothing_with_a_token(
              ("PUT", "/v1/session/attributes", {"a": "b"}, token)]
     trial.know_everywhere([login, victim])
     with without_grace(service.nodes[1]), frozen(pid_in(trial.cluster, port)):
-        time.sleep(1.1)
+        wait_until(lambda: trial.validate(login, 1).status == 503, 5, "its tenant is in doubt")
         answers = at_once(len(calls), lambda number: trial.call(*calls[number], node=1))
         assert [answer.status for answer in answers] == [503] * len(calls), answers
         assert trial.kick(victim, node=1).status == 200
@@ -212,7 +227,7 @@ def test_f03_a_frozen_master_wakes_up_after_the_failover(trial, service):
         for thread in kicking:
             thread.join()
         assert {answer.status for answer in answers} == {202}, answers
-        assert all(answer.seconds < BUDGET for answer in answers)
+        at_most(max(answer.seconds for answer in answers), BUDGET, "an answer")
         wait_until(lambda: scene.port not in shards_of_others(trial.cluster, scene.port),
                    FAILOVER + 5, "the replica is the master")
         wait_until(lambda: trial.try_login(victims[0]["user_id"]).status == 201, 5,
@@ -224,8 +239,7 @@ def test_f03_a_frozen_master_wakes_up_after_the_failover(trial, service):
                    5, "the journal is replayed")
     for login in victims[:5]:
         trial.all_must_know(login)
-    end = time.monotonic() + 1.5
-    while time.monotonic() < end:
+    for _ in for_a_while(1.5):
         trial.nobody_gets_in()
         for login in trial.living:
             for node in (0, 1):
@@ -243,7 +257,7 @@ def shards_of_others(cluster, port):
     """The masters as the other nodes see them."""
     for other in cluster.ports:
         if other != port:
-            with Redis(other, timeout=1) as node:
+            with Redis(other) as node:
                 return {cluster.real(entry[2][1]) for entry in node.call("CLUSTER", "SLOTS")}
     raise AssertionError("no other node")
 
@@ -256,21 +270,24 @@ def check_outage_contract(trial, service, seen, unseen):
         for login in seen:
             answer = trial.validate(login, node)
             assert answer.status == 200 and answer.json["stale_for"] >= 0, answer
-            assert answer.seconds < AT_ONCE * 2, answer.seconds
+            at_most(answer.seconds, AT_ONCE * 2, "an answer at once")
         for login in unseen:
             answer = trial.validate(login, 1)
-            assert answer.status == 503 and answer.seconds < BUDGET, answer
+            assert answer.status == 503, answer
+            at_most(answer.seconds, BUDGET, "an answer")
         answer = trial.try_login(node=node)
-        assert answer.status == 503 and answer.seconds < BUDGET, answer
+        assert answer.status == 503, answer
+        at_most(answer.seconds, BUDGET, "an answer")
         answer = trial.call("POST", "/v1/refresh", {"refresh_token": seen[1]["refresh_token"]},
                             None, node)
-        assert answer.status == 503 and answer.seconds < BUDGET, answer
+        assert answer.status == 503, answer
+        at_most(answer.seconds, BUDGET, "an answer")
         status, body = readiness(service.nodes[node])
         assert status == 200 and body["status"] == "warn", body
         assert service.nodes[node].ops.call("GET", "/livez").status == 200
     answer = trial.kick(seen[0], node=0)
     assert answer.status == 202 and answer.json["durability"] == "pending", answer
-    assert answer.seconds < BUDGET, answer.seconds
+    at_most(answer.seconds, BUDGET, "an answer")
     assert trial.validate(seen[0], 0).status == 401
     trial.nobody_gets_in()
 
@@ -296,9 +313,9 @@ def test_f08_all_of_redis_is_killed(trial, service):
         for login in unseen:
             assert trial.validate(login, 1).status == 503
         return service.nodes[1].metric("sessiond_breaker_opened_total") > opened
-    begun = time.monotonic()
+    begun = clock()
     wait_until(breaker_open, 2, "a breaker opens")
-    assert time.monotonic() - begun < 1.0 * SLOW
+    at_most(clock() - begun, 1.0 * SLOW, "a breaker opens")
     check_outage_contract(trial, service, seen, unseen)
     check_quiet(service.nodes)
     assert all(is_gone(pid) for pid in pids)
@@ -309,20 +326,19 @@ def check_quiet(nodes):
     """Nobody calls: no busy reconnecting, no spinning. At first pauses still double, from 10 ms to a
     second (redis.reconnect_max): then there are more attempts than later on."""
     for most_per_second in (60, 40):
-        check_two_quiet_seconds(nodes, most_per_second)
+        for node in nodes:
+            check_pace(node, most_per_second)
 
 
-def check_two_quiet_seconds(nodes, most_per_second):
-    connects = [node.metric("sessiond_store_connects_total") for node in nodes]
-    used = [cpu_seconds(node.process.pid) for node in nodes]
-    begun = time.monotonic()
-    time.sleep(2)
-    for node, before, cpu in zip(nodes, connects, used):
-        attempts = node.metric("sessiond_store_connects_total") - before
-        busy = cpu_seconds(node.process.pid) - cpu
-        seconds = time.monotonic() - begun
-        assert attempts <= most_per_second * seconds, f"{attempts} connections in {seconds} s"
-        assert busy < 0.1 * seconds * SLOW, f"{busy} s of CPU in {seconds} s"
+def check_pace(node, most_per_second, count=40):
+    """So many attempts are not made faster."""
+    def attempts():
+        return node.metric("sessiond_store_connects_total") - before
+    before, used, begun = node.metric("sessiond_store_connects_total"), cpu_seconds(node.process.pid), time.monotonic()
+    wait_until(lambda: attempts() >= count, 30, "it is tried again")
+    made, busy, seconds = attempts(), cpu_seconds(node.process.pid) - used, time.monotonic() - begun
+    assert made <= most_per_second * seconds + 20, f"{made} connections in {seconds} s"
+    at_most(busy / seconds, 0.1 * SLOW, "share of a processor while nobody calls")
 
 
 def test_f09_the_majority_of_the_masters_is_killed(trial, service):
@@ -349,7 +365,7 @@ def test_f10_slots_move_under_load_and_no_client_sees_it(trial, service):
     def reshard(lives):
         for _ in range(2):
             for life in lives:
-                migrate(trial.cluster, life.slot)
+                migrate(trial.cluster, life.slot, lambda: go_on([life]))
     users = [name for port in trial.cluster.shards()
              for name in users_on(service, trial.cluster, port, 1)]
     lives = with_lives(trial, users, reshard)
@@ -376,11 +392,7 @@ def test_f10_a_kick_is_heard_when_its_slot_has_moved(trial, service, moved):
             half.finish()
         answer = trial.kick(login, 0)
         assert answer.status == 200, answer
-        end = time.monotonic() + 3 * SLOW
-        while time.monotonic() < end:
-            trial.validate(login, 1)
-            trial.check_no_lie()
-            time.sleep(0.05)
+        wait_until(lambda: trial.refuses(login, 1), 3, "node 1 has heard")
     finally:
         if moved != "whole":
             half.finish()
@@ -428,20 +440,23 @@ def test_f11_a_slot_is_half_way(trial, service):
         assert rest, "the user has several keys"
         half.move([first])
         answer = trial.try_login(user)
-        assert answer.status in (201, 503) and answer.seconds < BUDGET, answer
+        assert answer.status in (201, 503), answer
+        at_most(answer.seconds, BUDGET, "an answer")
         half.move(half.keys())
         redirects = service.node.metric("sessiond_store_redirects_total")
         maps = service.node.metric("sessiond_store_map_refreshes_total")
         for _ in range(20):
             answer = trial.call("GET", devices, node=0, **key)
-            assert answer.status == 200 and answer.seconds < AT_ONCE * 2, answer
+            assert answer.status == 200, answer
+            at_most(answer.seconds, AT_ONCE * 2, "an answer at once")
         assert service.node.metric("sessiond_store_redirects_total") >= redirects + 20
         assert service.node.metric("sessiond_store_map_refreshes_total") <= maps + 2, "map unchanged"
         answer = trial.kick(trial.login(user))
         assert answer.status == 200, answer
         with trial.cluster.proxies[half.target].fault("half_open", whom="client") as hole:
             answer = trial.call("GET", devices, node=0, **key)
-            assert answer.status == 503 and answer.seconds < BUDGET, (answer, answer.seconds)
+            assert answer.status == 503, answer
+            at_most(answer.seconds, BUDGET, "an answer")
             assert hole.hits["half_open"] > 0
         wait_until(lambda: trial.call("GET", devices, node=0, **key).status == 200, 5,
                    "the target of the redirection serves again")
@@ -456,19 +471,6 @@ def has_moved(port):
         return node.info("replication")["role"] == "slave"
 
 
-def fail_over(port, how=None):
-    """Makes a replica the master, by hand, and waits until it is."""
-    def done():
-        with Redis(port) as node:
-            if node.info("replication")["role"] == "master":
-                return True
-            with contextlib.suppress(RedisError):
-                node.call("CLUSTER", "FAILOVER", *([how] if how else []))
-        time.sleep(0.1)
-        return False
-    wait_until(done, 15, f"{port} has become a master")
-
-
 def test_f12_a_kick_is_heard_when_its_master_was_replaced(trial, service):
     """Node 1 answers from memory, and the replaced master still answers its pings."""
     port = sorted(wait_until(lambda: with_replicas(trial.cluster), 10, "replicas"))[0]
@@ -478,11 +480,7 @@ def test_f12_a_kick_is_heard_when_its_master_was_replaced(trial, service):
         fail_over(trial.cluster.shards()[port][0], "FORCE")
         wait_until(lambda: has_moved(port), 5, "the replaced master knows that it is none")
         assert trial.kick(login, 0).status == 200
-        end = time.monotonic() + 3 * SLOW
-        while time.monotonic() < end:
-            trial.validate(login, 1)
-            trial.check_no_lie()
-            time.sleep(0.05)
+        wait_until(lambda: trial.refuses(login, 1), 3, "node 1 has heard")
     assert trial.cluster.hits("blackhole") > 0
     trial.aftermath()
 
@@ -490,10 +488,10 @@ def test_f12_a_kick_is_heard_when_its_master_was_replaced(trial, service):
 def test_f12_replicas_take_over_by_hand_under_load(trial, service):
     shards = wait_until(lambda: with_replicas(trial.cluster), 10, "replicas")
 
-    def take_over(_):
+    def take_over(lives):
         for replicas in shards.values():
             fail_over(replicas[0])
-            time.sleep(0.3)
+            go_on(lives)
     users = [name for port in shards for name in users_on(service, trial.cluster, port, 2)]
     kicked = [trial.login(name) for name in users]
     trial.know_everywhere()
@@ -502,6 +500,6 @@ def test_f12_replicas_take_over_by_hand_under_load(trial, service):
     lives = with_lives(trial, users, take_over)
     longest = max(life.longest for life in lives)
     print(f"F12: {sum(life.lives for life in lives)} lives, errors lasted {longest:.2f} s at most")
-    assert longest < 1.0 * SLOW
+    at_most(longest, 1.0 * SLOW, "errors in a row")
     assert not set(shards) & set(trial.cluster.shards()), "every master has changed"
     trial.aftermath()

@@ -3,7 +3,6 @@ restarts, reloads, a damaged journal."""
 
 import contextlib
 import http.client
-import json
 import os
 import resource
 import signal
@@ -14,15 +13,15 @@ import time
 
 import pytest
 
+from bounds import at_most
 from checks import check_problem
-from client import Client, RawSocket, Redis
-from daemon import BINARY, SERVICE, is_instrumented, unique, write_key_file
+from client import Client, RawSocket
+from daemon import BINARY, LARGE_STATE, SERVICE, is_instrumented, unique, write_key_file
 from faults import (AT_ONCE, BUDGET, TIMES, BrokenCalls, Trial, count_of, cpu_seconds, is_well,
                     open_files, proxied_service, readiness, trial_on)
-from redis_servers import SLOW, SingleRedis, wait_until
+from redis_servers import SLOW, SingleRedis, for_a_while, wait_until
 from test_alerts import Receiver, addresses, guess
 from test_audit import break_by_directory, break_by_limit, mend_directory, mend_limit
-from test_parallel import at_once
 
 
 @pytest.fixture(scope="module")
@@ -109,17 +108,18 @@ def test_f20_the_audit_disk_is_slow(start, broken):
     trial = Trial(daemon)
     seen = trial.login()
     trial.know_everywhere()
-    broken.order(f"sync 4000 {node.audit}")
+    broken.order(f"sync 6000 {node.audit}")
     waiting = threading.Thread(target=trial.login)
     waiting.start()
     wait_until(lambda: broken.count() > 0, 3, "the disk is at work")
-    time.sleep(1.5)
+    wait_until(lambda: readiness(node)[1]["checks"]["audit"] != "pass", 5, "it is seen to be slow")
     for _ in range(5):
         answer = trial.try_login()
         check_problem(answer, 503, "audit_unavailable")
-        assert answer.seconds < AT_ONCE, answer.seconds
+        at_most(answer.seconds, AT_ONCE, "an answer at once")
         answer = trial.validate(seen)
-        assert answer.status == 200 and answer.seconds < AT_ONCE, answer
+        assert answer.status == 200, answer
+        at_most(answer.seconds, AT_ONCE, "an answer at once")
     assert waiting.is_alive()
     broken.lift()
     waiting.join()
@@ -179,7 +179,7 @@ def test_f20_the_disk_of_alerts_and_snapshots_fails(start, broken, tmp_path, cal
             trial.kick(login)
         wait_until(lambda: node.metric("sessiond_alerts_errors_total") >= 2
                    and node.metric("sessiond_snapshot_errors_total") >= 2, 5, "both have failed")
-        assert trial.slowest < BUDGET, trial.slowest
+        at_most(trial.slowest, BUDGET, "the slowest answer")
         assert not node.options["cache.snapshot"].with_suffix(".new").exists()
         snapshot = node.options["cache.snapshot"].stat().st_mtime
         assert len(receiver.posts) == 3, "nothing is sent before it is on disk"
@@ -188,6 +188,7 @@ def test_f20_the_disk_of_alerts_and_snapshots_fails(start, broken, tmp_path, cal
         assert told == before + addresses(20, 1), "all of them, in order"
         assert len({post.id for post in receiver.posts}) == len(receiver.posts) == 23
         wait_until(lambda: node.options["cache.snapshot"].stat().st_mtime > snapshot, 5, "saved again")
+        wait_until(lambda: "snapshot_recovered" in node.log_text(), 5, "it is told")
         for word in ("alerts_failed", "alerts_recovered", "snapshot_failed", "snapshot_recovered"):
             assert count_of(word, node.log_text()) == 1, word
         trial.aftermath()
@@ -217,18 +218,15 @@ def test_f21_no_file_is_left(start, workspace):
     try:
         wait_until(lambda: is_exhausted(node, files) or refused(node), 3, "files run out")
         used, begun = cpu_seconds(node.process.pid), time.monotonic()
-        count = 0
-        while time.monotonic() - begun < 1.5:
+        for _ in for_a_while(1.5, pause=0.05, least=5):
             answer = trial.validate(seen)
             assert answer.status == 200, answer
             answer = trial.try_login()
             assert answer.status == 201, answer
             trial.kick(trial.living[-1])
             trial.dead = trial.dead[-2:]
-            count += 1
-            time.sleep(0.05)
         busy = cpu_seconds(node.process.pid) - used
-        assert count >= 5 and busy < 0.7 * SLOW, (count, busy)
+        at_most(busy / (time.monotonic() - begun), 0.47 * SLOW, "share of a processor without a file left")
         lines = count_of("\n", node.log_text()[len(logged):])
         assert lines <= 10, node.log_text()[len(logged):][:2000]
         trial.nobody_gets_in()
@@ -266,8 +264,7 @@ def test_f22_no_memory_is_left(start):
     room = data_bytes(node.process.pid) + 256 * 1024
     resource.prlimit(node.process.pid, resource.RLIMIT_DATA, (room, room))
     crowd, answers = [], set()
-    end = time.monotonic() + 8
-    while node.process.poll() is None and time.monotonic() < end:
+    while node.process.poll() is None and len(crowd) < 2000:
         with contextlib.suppress(OSError):
             raw = RawSocket(node.port, timeout=1)
             crowd.append(raw)
@@ -383,7 +380,8 @@ def test_f26_restarts_under_load(start):
     try:
         pids = {daemon.node.process.pid}
         for _ in range(10):
-            time.sleep(0.25)
+            done = visitors.done
+            wait_until(lambda: visitors.done > done + 20 or visitors.wrong, 20, "visitors are served")
             inherited.restart()
             pids.add(daemon.node.process.pid)
         wait_until(lambda: is_well(daemon.node), 10, "ready")
@@ -541,7 +539,7 @@ def test_f30_the_journal_is_damaged(trial, service, kind):
         if kind == "flipped bit":
             assert damaged_files(node), "the damaged part is kept"
             assert node.metric("sessiond_journal_errors_total") >= 1
-            assert "<2>" in said or "<3>" in said, said
+            assert " error " in said, said
         # What stood before the damage holds at once, Redis or not.
         for login in logins[:kept]:
             assert trial.validate(login, 0).status == 401
@@ -576,16 +574,24 @@ def test_f30_a_crash_loop_loses_no_kick(trial, service):
     node = service.node
     logins = [trial.login(node=1) for _ in range(40)]
     trial.know_everywhere()
+    answered = threading.Semaphore(0)
+
+    def kick(login):
+        trial.kick(login)
+        answered.release()
     with away(trial.cluster):
         for turn in range(5):
             share = logins[turn::5]
-            threads = [threading.Thread(target=trial.kick, args=(login,)) for login in share]
+            threads = [threading.Thread(target=kick, args=(login,)) for login in share]
             for thread in threads:
                 thread.start()
-            time.sleep(0.003 * turn)
+            for _ in range(turn):
+                assert answered.acquire(timeout=30), "a kick has no answer"
             crash(trial)
             for thread in threads:
                 thread.join()
+            while answered.acquire(blocking=False):
+                pass
             node.start("/livez")
             for login in trial.dead:
                 assert trial.validate(login, 0).status == 401, "at once, without Redis"
@@ -595,3 +601,18 @@ def test_f30_a_crash_loop_loses_no_kick(trial, service):
     for login in trial.unknown:
         assert trial.call("GET", "/v1/validate", None, login["access_token"], 0) is not None
     trial.aftermath(restarted=True)
+
+
+def test_a_stop_in_the_middle_of_a_replay(start, tmp_path, broken):
+    """What wakes threads is slow, so that replies come after the stop began."""
+    redis = SingleRedis(tmp_path / "redis")
+    try:
+        node = start(redis=redis.start(), begin_now=False, redis__mode="standalone", redis__wait_timeout=0).node
+        subprocess.run([LARGE_STATE, node.key_file, node.directory, "10", "200000"], check=True)
+        node.start("/livez", environment=broken.environment)
+        wait_until(lambda: node.metric("sessiond_journal_unsettled") < 200000, 10, "the replay")
+        broken.order("write 20 anon_inode:")
+        node.stop()
+        assert broken.count() > 0
+    finally:
+        redis.stop()

@@ -3,6 +3,7 @@
 import json
 import re
 import socket
+import urllib.parse
 
 import pytest
 
@@ -21,6 +22,7 @@ ROUTES = {
     "/v1/users/someone": {"GET"},
     "/v1/users/someone/devices": {"GET"},
     "/v1/users/someone/devices/0123456789abcdef": {"DELETE"},
+    "/v1/users/someone/history": {"GET"},
     "/v1/users/someone/logout-all": {"POST"},
 }
 METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
@@ -96,7 +98,7 @@ def test_a_target_in_absolute_form_needs_a_host_all_the_same(shared):
 
 
 @pytest.mark.parametrize("path", ["/", "/v1", "/v1/", "/v1/login/", "/v1/loginx", "/v1//login",
-                                  "/V1/login", "/v1/./login", "/v1/login/../validate",
+                                  "/V1/login", "/v1/.../login", "/v1/..a/login",
                                   "/v1/%6cogin", "/v1/login;a=b",
                                   "/v1/users/", "/v1/users//devices", "/v1/devices/",
                                   "/v1/users/a/b", "/metrics", "/livez", "/readyz", "/version"])
@@ -112,6 +114,43 @@ def test_a_target_with_bytes_that_may_not_stand_there_is_400(shared, path):
         raw.send(head("POST", path, "Content-Length: 0").decode().encode("latin-1"))
         answer = raw.answer()
     check_problem(answer, 400, "bad_request")
+
+
+@pytest.mark.parametrize("path", ["/v1/./login", "/v1/login/../validate", "/v1/users/x/../victim/freeze",
+                                  "/..", "/v1/users/..", "/v1/users/./freeze", "http://a/v1/../x"])
+def test_a_segment_that_means_another_path_is_400_and_nothing_is_done(shared, path):
+    with RawSocket(shared.node.port) as raw:
+        raw.send(head("POST", path, f"Authorization: Bearer {SERVICE}", "Content-Length: 0"))
+        detail = check_problem(raw.answer(), 400, "bad_request")["detail"]
+    assert "?user_id=" in detail, detail
+    assert not shared.call("GET", "/v1/users/victim", None, SERVICE).json["frozen"]
+
+
+def test_a_user_may_be_named_in_the_query(shared):
+    for user in (unique("a") + "/../b", "..", "-", unique("m") + "&x=ü%"):
+        login = shared.login(user)
+        named = "?user_id=" + urllib.parse.quote(user, safe="")
+        for minus in ("-", "%2D"):
+            users = f"/v1/users/{minus}"
+            assert shared.call("GET", users + named, None, SERVICE).json["user_id"] == user
+            assert shared.call("GET", f"{users}/devices{named}", None, SERVICE).json["total"] == 1
+            assert shared.call("GET", f"{users}/history{named}", None, SERVICE).status == 200
+        assert shared.call("POST", f"/v1/users/-/freeze{named}", {}, SERVICE).json["ended"] == 1
+        assert shared.call("POST", f"/v1/users/-/unfreeze{named}", {}, SERVICE).status == 200
+        assert not shared.is_alive(login["access_token"])
+        own = shared.login(user)["session_id"]
+        answer = shared.call("DELETE", f"/v1/users/-/devices/{own}{named}&reason=lost", None, SERVICE)
+        assert answer.json["ended"] == 1
+        shared.login(user)
+        assert shared.call("POST", f"/v1/users/-/logout-all{named}", {}, SERVICE).json["ended"] == 1
+
+
+@pytest.mark.parametrize("path", ["/v1/users/someone?user_id=other", "/v1/users/-", "/v1/users/-?user_id=",
+                                  "/v1/users/-?user_id=%00", "/v1/users/-?user_id=%ff",
+                                  "/v1/users/-?user_id=" + "x" * 256, "/v1/users/a?user_id=a"])
+def test_a_user_is_named_once_and_in_one_place(shared, path):
+    answer = shared.call("GET", path, None, SERVICE)
+    assert "user_id" in check_problem(answer, 400, answer.code)["detail"] or "%00" in path
 
 
 def test_every_problem_has_a_page(shared):
@@ -176,19 +215,40 @@ def test_a_compressed_body_is_415_and_says_so(shared, coding, status):
         assert answer.json["detail"] == 'Content-Encoding must be absent or identity, not "gzip"'
 
 
-@pytest.mark.parametrize("length, status", [(256, 200), (257, 400)])
-def test_a_fingerprint_that_no_device_can_have_is_400(shared, length, status):
+@pytest.mark.parametrize("shown", ["f" * 256, "f" * 257, "f" * 3000, "", "f\tf", "g\xe4r\xe4t"])
+def test_a_fingerprint_is_the_same_in_the_header_and_in_a_body(start, shown):
+    daemon = start(policy__bind_device="strict")
+    login = daemon.login(device={"id": "d", "fingerprint": shown})
+    answer = daemon.validate(login["access_token"], headers={"X-Device-Fingerprint": shown})
+    assert answer.status == 200, answer
+    assert daemon.check(login["access_token"], device_fingerprint=shown).json["active"] is True
+
+
+ODD_TEXTS = {"latin-1": ("J\xfcrgen", "J\u00fcrgen"), "empty": ("", None), "blank": (" \t ", None),
+             "too long": ("x" * 300, "x"), "utf-8": ("J\u00fcrgen".encode().decode("latin-1"), "J\u00fcrgen")}
+
+
+@pytest.mark.parametrize("what", ODD_TEXTS)
+def test_a_kick_with_an_odd_operator_is_done_and_recorded(shared, what):
+    sent, kept = ODD_TEXTS[what]
+    user, name = unique(), unique("odd")
+    odd = {"X-Operator": sent, "X-Device-Fingerprint": sent, "X-Request-Id": name}
+    login = shared.login(user)
+    assert shared.kick(user, login["session_id"], headers=odd).json["ended"] == 1
+    operator = shared.node.audit_of(name).get("sessiond.operator")
+    assert (operator or None) == (kept * 128 if kept == "x" else kept), operator
+    del odd["X-Request-Id"]
+    for path in ("freeze", "unfreeze", "logout-all"):
+        answer = shared.call("POST", f"/v1/users/{user}/{path}", {}, SERVICE, odd)
+        assert answer.status == 200, answer
     token = shared.login()["access_token"]
-    answer = shared.validate(token, headers={"X-Device-Fingerprint": "f" * length})
-    assert answer.status == status, answer
-    if status == 400:
-        check_problem(answer, 400, "header_invalid")
-        assert "X-Device-Fingerprint must be at most 256 bytes" == answer.json["detail"]
+    assert shared.validate(token, headers=odd).status == 200
+    assert shared.call("POST", "/v1/logout", None, token, odd).json["ended"] == 1
 
 
 @pytest.mark.parametrize("kind", ["application/json", "application/json; charset=utf-8",
                                   "Application/JSON", "application/json;charset=UTF-8",
-                                  'application/json; charset="utf-8"'])
+                                  'application/json; charset="utf-8"', "application/json; charset=utf8"])
 def test_json_is_taken_with_and_without_charset(shared, kind):
     body = json.dumps({"user_id": unique()}).encode()
     answer = shared.call("POST", "/v1/login", body, SERVICE, {"Content-Type": kind})
@@ -221,6 +281,36 @@ def test_a_chunked_body_is_read(shared):
             raw.send(b"1\r\n%c\r\n" % byte)
         raw.send(b"0\r\n\r\n")
         assert raw.answer().status == 201
+
+
+@pytest.mark.parametrize("end", ["0\r\n\r\n", "0;a=b;c\r\n\r\n", "000\r\n\r\n",
+                                 "0\r\nX-Trailer: a\r\nAuthorization: b\r\n\r\n"])
+def test_chunks_without_content_are_no_body(shared, end):
+    session = shared.login()
+    own = f"Authorization: Bearer {session['access_token']}"
+    calls = [("GET", "/v1/validate", 200), ("HEAD", "/v1/validate", 200), ("GET", "/v1/devices", 200),
+             ("DELETE", f"/v1/devices/{session['session_id']}", 200), ("GET", "/v1/validate", 401),
+             ("OPTIONS", "*", 204), ("GET", "/nothing", 404)]
+    calls = [(shared.node.port, *call) for call in calls]
+    calls += [(shared.node.ops_port, method, path, 200) for method in ("GET", "HEAD")
+              for path in ("/livez", "/readyz", "/metrics", "/version")]
+    for port, method, path, status in calls:
+        with RawSocket(port) as raw:
+            raw.send(head(method, path, own, "Transfer-Encoding: chunked") + end.encode() + SMUGGLED)
+            data, closed = raw.closed_within(10)
+        assert statuses(data) == [status], (method, path, data[:500])
+        assert closed and b"\r\nconnection: close\r\n" in data.lower(), (method, path, data[:500])
+
+
+def test_a_chunk_with_content_where_none_belongs_is_400(shared):
+    session = shared.login()
+    own = f"Authorization: Bearer {session['access_token']}"
+    for method, path in [("GET", "/v1/validate"), ("DELETE", f"/v1/devices/{session['session_id']}")]:
+        with RawSocket(shared.node.port) as raw:
+            raw.send(head(method, path, own, "Transfer-Encoding: chunked") + b"1\r\n \r\n0\r\n\r\n")
+            answer = raw.answer()
+        assert "takes no body" in check_problem(answer, 400, "body_invalid")["detail"]
+    assert shared.is_alive(session["access_token"])
 
 
 def test_fifty_megabytes_are_refused_early(shared):
@@ -356,7 +446,7 @@ def test_a_head_that_does_not_end_in_cr_lf_is_refused_before_anything_follows(sh
     assert closed, "the connection stays open"
 
 
-# libmicrohttpd refuses these itself, with a text of its own, some with the head sent twice.
+# libmicrohttpd refuses these itself, most with a text of its own.
 BROKEN = {
     "no Host": head("GET", "/v1/validate", host=None),
     "CL with a sign": head(*POST, "Content-Length: +3"),
@@ -370,6 +460,21 @@ BROKEN = {
     "HTTP/2 preface": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
     "not HTTP": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\0" * 50 + b"\r\n\r\n",
 }
+
+
+@pytest.mark.parametrize("what", [name for name in BROKEN if "CL" in name])
+def test_a_content_length_that_cannot_be_read_gets_exactly_one_answer(shared, what):
+    """Also with others of the kind whose heads are on their way."""
+    with RawSocket(shared.node.port) as other, RawSocket(shared.node.port) as raw:
+        other.send(head("GET", "/v1/nothing", "Content-Length: x")[:-2])
+        for byte in BROKEN[what]:
+            raw.send(bytes([byte]))
+        data, closed = raw.closed_within(10)
+        other.send(b"\r\n")
+        assert other.answer().status == 400
+    assert closed and data.count(b"HTTP/1.1") == 1, data
+    first, _, body = data.partition(b"\r\n\r\n")
+    assert b"application/problem+json" in first and b"Content-Length is " in body, data
 
 
 @pytest.mark.parametrize("what", BROKEN)
@@ -462,8 +567,8 @@ def test_a_bad_query_is_refused(shared, query):
 
 FORMS = [
     ("/v1/login", {"user_id": "a", "ip": 5}, '"ip" must be an IPv4 or IPv6 address'),
-    ("/v1/validate", {"token": "a", "ip": ""}, '"ip" must be an IPv4 or IPv6 address'),
-    ("/v1/refresh", {"refresh_token": "a", "ip": "x"}, '"ip" must be an IPv4 or IPv6 address'),
+    ("/v1/validate", {"token": "a", "ip": []}, '"ip" must be an IPv4 or IPv6 address'),
+    ("/v1/refresh", {"refresh_token": "a", "ip": {}}, '"ip" must be an IPv4 or IPv6 address'),
     ("/v1/login", {"user_id": "a", "tenant": 7},
      '"tenant" must be a text that matches [a-z0-9][a-z0-9._-]{0,62}'),
     ("/v1/users/a/logout-all", {"keep_session": "zz"},
@@ -481,7 +586,7 @@ def test_a_member_with_a_form_of_its_own_is_told_that_form(shared, path, body, w
 
 QUERIES = [
     ("DELETE", "/v1/users/a/devices/0123456789abcdef", "why=x",
-     'Query parameter "why" is not known here; known are: tenant, reason'),
+     'Query parameter "why" is not known here; known are: user_id, tenant, reason'),
     ("GET", "/v1/users/a", "tenant=a&tenant=a", 'Query parameter "tenant" came twice'),
     ("GET", "/v1/users/a", "tenant", 'Query parameter "tenant" has no value'),
     ("GET", "/problems/body_invalid", "x=1",

@@ -11,7 +11,7 @@ import pytest
 
 from checks import check_dead, check_ended, check_problem
 from client import Redis, key_slot
-from daemon import ACME, BINARY, SERVICE, unique, write_key_file
+from daemon import ACME, ADMIN, BINARY, SERVICE, unique, write_key_file
 from redis_servers import SingleRedis, wait_until
 
 
@@ -57,7 +57,7 @@ def test_the_names_of_a_tenants_keys_are_printed(shared):
 
 
 @pytest.mark.parametrize("arguments", [["--user", "u"], ["--tenant", "A"],
-                                       ["--tenant", "acme", "--user", "x" * 129],
+                                       ["--tenant", "acme", "--user", "x" * 256],
                                        ["--tenant", "acme", "--user", "a\nb"]])
 def test_names_that_nobody_can_have_are_refused(shared, arguments):
     result = subprocess.run([BINARY, "keys", "--config", str(shared.node.config), *arguments],
@@ -86,7 +86,7 @@ def refused_at_start(daemon, word):
     assert word in daemon.node.log_text(), daemon.node.log_text()
 
 
-@pytest.mark.parametrize("mode", [0o640, 0o604, 0o644])
+@pytest.mark.parametrize("mode", [0o660, 0o604, 0o644])
 def test_a_key_file_that_others_may_read_is_refused(start, mode):
     daemon = start(begin_now=False)
     daemon.node.key_file.chmod(mode)
@@ -247,6 +247,226 @@ def test_a_kick_of_an_outage_is_replayed_by_a_node_that_lacks_the_key(start, tmp
         redis.stop()
 
 
+@pytest.fixture
+def own_redis(tmp_path):
+    server = SingleRedis(tmp_path / "redis")
+    try:
+        yield server.start()
+    finally:
+        server.stop()
+
+
+@pytest.fixture
+def on_one_redis(start, own_redis):
+    """Starts nodes of one installation, each with a key file of its own."""
+    def begin(lines, ready="/readyz", **options):
+        daemon = start(begin_now=False, redis=own_redis, redis__mode="standalone",
+                       redis__wait_timeout=0, keys__installation="", **options)
+        write_key_file(daemon.node.key_file, lines)
+        return daemon.start(ready)
+    return begin
+
+
+def a_secret():
+    return secrets.token_hex(32)
+
+
+def fresh_lines(*ids):
+    return [f"names {a_secret()}"] + [f"key {number} {a_secret()}" for number in ids or (1,)]
+
+
+def keys_check(daemon):
+    """(status, state of the check, its reason) by /readyz."""
+    answer = daemon.node.ops.call("GET", "/readyz")
+    return answer.status, answer.json["checks"]["keys"], answer.json["why"].get("keys", "")
+
+
+def wait_for_check(daemon, state, *words, seconds=15):
+    def says_so():
+        _, found, why = keys_check(daemon)
+        return found == state and all(word in why for word in words)
+    wait_until(says_so, seconds, f"keys: {state} {words}")
+
+
+def marks_of(redis):
+    with Redis(redis.port) as node:
+        fields = node.call("HGETALL", "sd:k")
+    return dict(zip(fields[::2], (value.split() for value in fields[1::2])))
+
+
+def check_all_foreign(daemon, login):
+    """Every call about tokens or state, whatever its credentials."""
+    node, user, session = daemon.node, login["user_id"], login["session_id"]
+    tokens = [login["access_token"], "sa_" + "A" * 60, "sa_x"]
+    calls = [("POST", "/v1/login", {"user_id": unique()}, SERVICE),
+             ("POST", "/v1/refresh", {"refresh_token": login["refresh_token"]}, None),
+             ("DELETE", f"/v1/users/{user}/devices/{session}", None, SERVICE),
+             ("POST", f"/v1/users/{user}/freeze", {}, SERVICE),
+             ("GET", f"/v1/users/{user}/devices", None, SERVICE),
+             ("GET", "/v1/tenants/acme/policy", None, ADMIN)]
+    for token in tokens:
+        calls += [("GET", "/v1/validate", None, token), ("POST", "/v1/logout", None, token),
+                  ("POST", "/v1/validate", {"token": token}, SERVICE)]
+    for _ in range(3):
+        for call in calls:
+            check_problem(node.client.call(*call), 503, "keys_foreign")
+    assert node.metric("sessiond_tokens_rejected_total") == 0
+    assert node.metric("sessiond_alerts_raised_total") == 0
+
+
+def test_a_node_with_another_key_file_answers_503_is_not_ready_and_says_which_keys(
+        on_one_redis, own_redis):
+    right = fresh_lines()
+    first = on_one_redis(right)
+    login = first.login()
+    foreign = on_one_redis(fresh_lines(), ready="/livez", limits__forged_tokens_per_minute=2,
+                           alerts__guesses_per_minute=2)
+    wait_for_check(foreign, "fail", "the names secret, key 1")
+    assert keys_check(foreign)[0] == 503 and foreign.node.metric("sessiond_keys_foreign") == 1
+    check_all_foreign(foreign, login)
+    # A wrong service key is no matter of the key file.
+    check_problem(foreign.try_login(unique(), key="sk_" + "x" * 43), 401, "key_invalid")
+    assert foreign.node.log_text().count("keys_foreign") == 1, "told once"
+    for line in right + foreign.node.key_file.read_text().split("\n"):
+        for word in line.split():
+            assert len(word) < 64 or word not in foreign.node.log_text()
+    # What holds is what was there first.
+    assert first.is_alive(login["access_token"]) and keys_check(first)[:2] == (200, "pass")
+
+
+def test_the_right_key_file_heals_a_node_by_reload_and_its_journal_survives_a_restart(
+        on_one_redis, own_redis):
+    right = fresh_lines()
+    first = on_one_redis(right)
+    login, other = first.login(), first.login()
+    healed = on_one_redis(fresh_lines(), ready="/livez")
+    wait_for_check(healed, "fail", "names")
+    write_key_file(healed.node.key_file, right)
+    healed.node.signal(signal.SIGHUP)
+    wait_for_check(healed, "pass")
+    assert healed.node.metric("sessiond_keys_foreign") == 0
+    assert healed.is_alive(login["access_token"]) and first.is_alive(healed.login()["access_token"])
+    # A revocation of now is read after a restart with the same keys.
+    own_redis.stop()
+    wait_until(lambda: healed.kick(other["user_id"], other["session_id"]).status == 202, 5, "pending")
+    healed.node.kill()
+    healed.node.start("/livez")
+    check_dead(healed.validate(other["access_token"]), "kicked", "service")
+    own_redis.start()
+
+
+def test_a_key_of_the_same_number_with_other_digits_is_foreign_too(on_one_redis):
+    right = fresh_lines(1, 2)
+    first = on_one_redis(right)
+    wrong = [right[0], f"key 1 {a_secret()}", right[2]]
+    foreign = on_one_redis(wrong, ready="/livez")
+    wait_for_check(foreign, "fail", ": key 1")
+    check_problem(foreign.validate(first.login()["access_token"]), 503, "keys_foreign")
+    # A running node does not take such a file over in the first place.
+    write_key_file(first.node.key_file, wrong)
+    first.node.signal(signal.SIGHUP)
+    wait_until(lambda: first.node.metric("sessiond_config_reload_errors_total") == 1, 5, "refused")
+    assert "key 1 in the key file has other digits" in first.node.log_text()
+    assert keys_check(first)[:2] == (200, "pass")
+
+
+def test_a_node_that_lacks_a_newer_key_says_so_and_serves(on_one_redis, own_redis):
+    old = fresh_lines()
+    behind = on_one_redis(old)
+    ahead = on_one_redis([old[0], f"key 2 {a_secret()}", old[1]])
+    assert keys_check(ahead)[1] == "pass"
+    behind.stop()
+    behind.start()
+    wait_for_check(behind, "warn", "missing here: key 2")
+    assert keys_check(behind)[0] == 200 and behind.node.metric("sessiond_keys_missing") == 1
+    assert behind.is_alive(ahead.login()["access_token"]), "the old key still mints"
+    write_key_file(behind.node.key_file, ahead.node.key_file.read_text().split("\n")[:-1])
+    behind.node.signal(signal.SIGHUP)
+    wait_for_check(behind, "pass")
+    assert behind.node.metric("sessiond_keys_missing") == 0
+    assert behind.node.log_text().count("keys_missing") == 1
+
+
+def test_a_key_that_was_dropped_is_not_missed(on_one_redis, own_redis):
+    lines = fresh_lines(1, 2)
+    daemon = on_one_redis(lines)
+    daemon.stop()
+    write_key_file(daemon.node.key_file, [lines[0], lines[2]])
+    daemon.start()
+    assert set(marks_of(own_redis)) == {b"names", b"1", b"2", b"store"}
+    assert keys_check(daemon)[:2] == (200, "pass")
+
+
+def test_marks_tell_nothing_of_keys_and_are_written_again(on_one_redis, own_redis):
+    lines = fresh_lines()
+    daemon = on_one_redis(lines)
+    before = marks_of(own_redis)
+    assert set(before) == {b"names", b"1", b"store"}
+    for name, words in before.items():
+        assert [len(word) for word in words] == [40] if name == b"store" else len(words[0]) == 16
+        assert words[0].decode() not in lines[0] + lines[1]
+    with Redis(own_redis.port) as node:
+        node.call("FLUSHALL")
+    daemon.node.signal(signal.SIGHUP)
+    wait_until(lambda: set(marks_of(own_redis)) == set(before), 5, "the marks are there again")
+    after = marks_of(own_redis)
+    assert [words[0] for words in after.values()] == [words[0] for words in before.values()]
+
+
+def test_a_foreign_node_leaves_it_to_the_right_ones_to_write_lost_marks(on_one_redis, own_redis):
+    first = on_one_redis(fresh_lines())
+    foreign = on_one_redis(fresh_lines(), ready="/livez")
+    wait_for_check(foreign, "fail")
+    right = marks_of(own_redis)[b"names"][0]
+    seen = foreign.node.metric("sessiond_store_commands_total")
+    with Redis(own_redis.port) as node:
+        node.call("FLUSHALL")
+        node.call("CONFIG", "RESETSTAT")
+        # Foreign nodes look every five seconds; only they ask for the hash meanwhile.
+        wait_until(lambda: node.command_counts().get("hgetall", 0) >= 1, 15, "it has looked")
+    assert foreign.node.metric("sessiond_store_commands_total") > seen
+    assert marks_of(own_redis).get(b"names", [right])[0] == right
+    assert keys_check(foreign)[1] == "fail", "still"
+    first.node.signal(signal.SIGHUP)
+    wait_until(lambda: marks_of(own_redis).get(b"names", [None])[0] == right, 5, "the right ones")
+
+
+def test_a_whole_new_key_file_is_accepted_once_the_marks_are_deleted(on_one_redis, own_redis):
+    daemon = on_one_redis(fresh_lines())
+    daemon.stop()
+    # The journal is of the old keys, too.
+    (daemon.node.directory / "journal").unlink()
+    write_key_file(daemon.node.key_file, fresh_lines())
+    with Redis(own_redis.port) as node:
+        node.call("DEL", "sd:k")
+    daemon.start()
+    assert daemon.is_alive(daemon.login()["access_token"])
+
+
+def test_without_redis_at_boot_the_keys_are_unknown_and_compared_later(on_one_redis, own_redis):
+    right = fresh_lines()
+    on_one_redis(right).stop()
+    own_redis.stop()
+    foreign = on_one_redis(fresh_lines(), ready="/livez")
+    answer = foreign.try_login(unique())
+    assert answer.status == 503 and answer.code.startswith("store_"), answer
+    own_redis.start("--save", "")  # empty: this node's keys are the first
+    wait_until(lambda: foreign.try_login(unique()).status == 201, 10, "logins work")
+    wait_until(lambda: b"names" in marks_of(own_redis), 5, "the marks are written")
+
+
+def test_installations_with_names_share_a_redis(on_one_redis, start, own_redis):
+    first = on_one_redis(fresh_lines())
+    second = start(redis=own_redis, redis__mode="standalone", redis__wait_timeout=0,
+                   keys__installation="staging")
+    assert first.is_alive(first.login()["access_token"])
+    assert second.is_alive(second.login()["access_token"])
+    answer = second.validate(first.login()["access_token"])
+    assert answer.status == 401 and answer.json["reason"] == "unknown"
+    with Redis(own_redis.port) as node:
+        assert node.call("EXISTS", "sd:k", "sd:k:staging") == 2
+
+
 def test_tokens_of_another_installation_are_unknown(start, shared):
     daemon = start()
     token = daemon.login()["access_token"]
@@ -369,8 +589,8 @@ def test_without_encryption_the_record_is_plain_and_everything_works(start, clus
 def test_redis_holds_only_the_keys_of_the_design(shared, cluster):
     shared.login()
     shared.login(key=ACME)
-    kinds = {key.split(b"{")[0] for node in cluster.masters() for key in node.keys()}
-    assert kinds <= {b"sd:u:", b"sd:e:", b"sd:c:", b"sd:i:", b"sd:p:"}, kinds
+    kinds = {key[:5].rstrip(b":") for node in cluster.masters() for key in node.keys()}
+    assert kinds <= {b"sd:u", b"sd:e", b"sd:c", b"sd:i", b"sd:p", b"sd:k"}, kinds
 
 
 def test_nothing_issued_and_nothing_personal_is_found_in_redis_audit_or_log(start, cluster):

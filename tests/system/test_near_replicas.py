@@ -2,13 +2,14 @@
 
 import os
 import signal
-import time
 
 import pytest
 
+from bounds import at_most
 from checks import check_dead, check_ended
 from client import Redis
 from daemon import unique
+from machine import clock
 from redis_servers import SLOW, process_id, wait_until
 
 USERS = 30
@@ -43,8 +44,15 @@ def masters(cluster):
     return [port for port in cluster.ports if port not in replicas(cluster)]
 
 
+def lists_replicas(port):
+    with Redis(port) as node:
+        return all(len(entry) > 3 for entry in node.call("CLUSTER", "SLOTS"))
+
+
 @pytest.fixture
-def near(start):
+def near(start, cluster):
+    """CLUSTER SLOTS leaves out replicas that have received nothing yet; masters ping them every 10 s."""
+    wait_until(lambda: all(map(lists_replicas, cluster.ports)), 30, "the replicas are in the map")
     return start(redis__near_replicas="127.0.0.0/8")
 
 
@@ -117,9 +125,9 @@ def test_frozen_replicas_cost_a_part_of_the_time(near, cluster):
         os.kill(pid, signal.SIGSTOP)
     try:
         for user in users:
-            began = time.monotonic()
+            began = clock()
             assert near.devices(user)["total"] == 1
-            assert time.monotonic() - began < 0.4 * SLOW
+            at_most(clock() - began, 0.4 * SLOW, "a list with frozen replicas")
     finally:
         for pid in frozen:
             os.kill(pid, signal.SIGCONT)
@@ -137,9 +145,9 @@ def test_lists_work_with_every_replica_dead(start, cluster):
         for port in replicas(cluster):
             os.kill(process_id(port), signal.SIGKILL)
         for user in users:
-            began = time.monotonic()
+            began = clock()
             assert near.devices(user)["total"] == 1
-            assert time.monotonic() - began < 0.4 * SLOW
+            at_most(clock() - began, 0.4 * SLOW, "a list with dead replicas")
     finally:
         cluster.start()
         wait_until(cluster.is_whole, 30, "the cluster is whole")

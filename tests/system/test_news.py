@@ -5,12 +5,13 @@ import time
 
 import pytest
 
+from bounds import JUDGED, at_most
 from daemon import unique
 from faults import HEARD, breakers, proxied_service
 from probes import (FULL, Probe, in_ms, kick_of, log_in_all, percentile, validate_all, watch_die)
-from redis_servers import SLOW, wait_until
+from redis_servers import SLOW, for_a_while, wait_until
 
-KICKS = 1000 if FULL else 300
+KICKS = 1000 if FULL else 300 if JUDGED else 60
 DEAF_KICKS = 20 if FULL else 4
 
 
@@ -83,10 +84,10 @@ def test_m5_a_kick_is_heard_within_milliseconds(near):
     print(f"M5: {KICKS} kicks ({', '.join(sorted(durabilities))}), first refusal on 2 other nodes:"
           f" from the answer {in_ms(times.from_answer)};"
           f" from the sending {in_ms(times.from_sending)}")
-    assert times.pending <= KICKS // 50, f"{times.pending} kicks were not answered in time"
+    at_most(times.pending / KICKS, 0.02, "share of kicks that were not answered in time")
     # 5 ms on a machine of one's own.
-    assert percentile(times.from_answer, 0.5) < 0.005 * SLOW
-    assert percentile(times.from_answer, 0.99) < 0.025 * SLOW
+    at_most(percentile(times.from_answer, 0.5), 0.005 * SLOW, "median of the news")
+    at_most(percentile(times.from_answer, 0.99), 0.025 * SLOW, "p99 of the news")
 
 
 def test_m5_the_kick_is_heard_and_not_merely_looked_up(near):
@@ -106,20 +107,23 @@ def test_m5_the_kick_is_heard_and_not_merely_looked_up(near):
 
 def test_m5_with_the_links_of_the_news_blackholed_it_is_known_within_the_bound(service):
     """Nothing is closed and nothing comes through; data connections work."""
-    times = Times()
+    times, believed = Times(), []
     cluster = service.cluster
     for _ in range(DEAF_KICKS):
         login = prepared(service, 1)[0]
         hits = cluster.hits("blackhole")
         with probes_of(service) as probes, cluster.fault("blackhole", whom="watch"):
+            begun = time.monotonic()
             times.kick(probes, login, 4 * SLOW, pause=0.002)
+            believed.append(time.monotonic() - begun)
         assert cluster.hits("blackhole") > hits
         all_is_well(service)
     print(f"M5: {DEAF_KICKS} kicks that cannot be heard: from the answer"
           f" {in_ms(times.from_answer)}; from the sending {in_ms(times.from_sending)}")
-    assert times.pending == 0 and max(times.from_answer) < HEARD, times.from_answer
+    at_most(times.pending / DEAF_KICKS, 0, "share of kicks that cannot be heard and were not answered in time")
+    at_most(max(times.from_answer), HEARD, "a kick that cannot be heard")
     # They were believed until memory was not: it is the bound that ended it.
-    assert max(times.from_answer) > 0.3, times.from_answer
+    assert max(believed) > 0.3, believed
 
 
 def test_m5_a_node_that_has_been_deaf_for_long_asks_and_does_not_believe_itself(service):
@@ -132,12 +136,13 @@ def test_m5_a_node_that_has_been_deaf_for_long_asks_and_does_not_believe_itself(
         wait_until(lambda: all(node.metric("sessiond_watches") == 0 for node in service.nodes), 5,
                    "nothing is watched")
         with probes_of(service) as probes:
-            for login in logins:
-                times.kick(probes, login, 4 * SLOW, pause=0.002)
-                time.sleep(0.1)
+            # Apart, so that they meet the attempts to hear again in different states.
+            for number in for_a_while(0, pause=0.1, least=len(logins)):
+                times.kick(probes, logins[number], 4 * SLOW, pause=0.002)
     rejected = [node.metric("sessiond_store_rejected_total") - before
                 for node, before in zip(service.nodes, rejected)]
     print(f"M5: {len(logins)} kicks for nodes that are deaf already: from the answer"
           f" {in_ms(times.from_answer)}; {times.pending} pending; calls rejected {rejected}")
-    assert times.pending <= 2 and max(times.from_answer) < 0.3 * SLOW, times.from_answer
+    at_most(times.pending / len(logins), 0.05, "share of kicks for deaf nodes that were not answered in time")
+    at_most(max(times.from_answer), 0.3 * SLOW, "a kick for nodes that are deaf already")
     all_is_well(service)

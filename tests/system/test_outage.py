@@ -2,17 +2,21 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import struct
-import time
 
 import pytest
 
+from bounds import at_most
 from checks import check_dead, check_ended, check_problem
 from client import RawSocket, Redis
 from daemon import SERVICE, Daemon, unique
+from faults import frozen
+from machine import clock
 from redis_servers import SLOW, FakeRedis, SingleRedis, process_id, wait_until
+from scripted_redis import ScriptedRedis
 from test_http import head
 from test_parallel import at_once
 from test_validate import never_issued
@@ -47,26 +51,28 @@ def check_all_503(daemon, issued, code=None, deadline=0.5):
         ("GET", f"/v1/users/{user}", None, SERVICE),
         ("GET", f"/v1/users/{user}/devices", None, SERVICE),
         ("POST", "/v1/logout-all", {}, access),
-        ("DELETE", f"/v1/devices/{session}", None, access),
+        ("DELETE", f"/v1/devices/{int(session, 16) + 1:016x}", None, access),
     ]
     endings = [
         ("DELETE", f"/v1/users/{user}/devices/{session}", None, SERVICE, [session]),
         ("POST", f"/v1/users/{user}/logout-all", {}, SERVICE, []),
+        ("DELETE", f"/v1/devices/{session}", None, access, [session]),
         ("POST", "/v1/logout", None, access, [session]),
     ]
     for method, path, body, bearer in calls:
-        begun = time.monotonic()
+        begun = clock()
         answer = daemon.call(method, path, body, bearer)
-        seconds = time.monotonic() - begun
+        seconds = clock() - begun
         assert answer.status == 503, (method, path, answer)
         check_problem(answer, 503, code or answer.code)
         assert answer.code.startswith("store_"), answer
-        assert seconds < (deadline + 0.3) * SLOW, (method, path, seconds)
+        at_most(seconds, (deadline + 0.3) * SLOW, f"{method} without Redis")
     for method, path, body, bearer, ended in endings:
-        begun = time.monotonic()
+        begun = clock()
         answer = daemon.call(method, path, body, bearer)
         check_ended(answer, ended, durability="pending")
-        assert answer.status == 202 and time.monotonic() - begun < (deadline + 0.3) * SLOW, answer
+        assert answer.status == 202, answer
+        at_most(clock() - begun, (deadline + 0.3) * SLOW, "the end of a session without Redis")
     check_dead(daemon.validate(access), "kicked", "service")
     check_dead(daemon.validate(never_issued()), "unknown")
     check_problem(daemon.check("sa_x", key="sk_" + "w" * 43), 401, "key_invalid")
@@ -110,12 +116,12 @@ def test_a_redis_that_answers_nonsense_means_503(start, issued, what, mode):
         else:
             access = issued.good["access_token"]
             for _ in range(2):
-                begun = time.monotonic()
+                begun = clock()
                 for answer in (daemon.validate(access), daemon.check(access),
                                daemon.try_login(unique())):
                     assert answer.status == 503, (what, answer)
                     check_problem(answer, 503, answer.code)
-                assert time.monotonic() - begun < 3 * 0.7 * SLOW
+                at_most(clock() - begun, 3 * 0.7 * SLOW, "three answers of a strange Redis")
         daemon.stop()
     finally:
         fake.stop()
@@ -236,7 +242,7 @@ def own_redis(tmp_path):
 
 
 def test_redis_that_goes_and_comes_back_empty_or_not_is_found_again(start, own_redis):
-    daemon = start(redis=own_redis, redis__mode="standalone")
+    daemon = start(redis=own_redis, redis__mode="standalone", redis__wait_timeout=0)
     login = daemon.login()
     own_redis.stop()
     answer = daemon.validate(login["access_token"])
@@ -257,10 +263,10 @@ def test_a_frozen_redis_means_503_within_the_deadline_and_then_works_again(start
     os.kill(own_redis.process.pid, signal.SIGSTOP)
     try:
         for _ in range(3):
-            begun = time.monotonic()
+            begun = clock()
             answer = daemon.try_login(unique())
             assert answer.status == 503, answer
-            assert time.monotonic() - begun < 0.8 * SLOW
+            at_most(clock() - begun, 0.8 * SLOW, "an answer with Redis frozen")
     finally:
         os.kill(own_redis.process.pid, signal.SIGCONT)
     wait_until(lambda: daemon.try_login(unique()).status == 201, 3, "logins work again")
@@ -272,13 +278,13 @@ def test_a_row_of_logins_of_one_user_ends_with_its_deadline_when_redis_hangs(sta
     daemon.login(user)
     os.kill(own_redis.process.pid, signal.SIGSTOP)
     try:
-        began = time.monotonic()
+        began = clock()
         answers = at_once(60, lambda n: daemon.try_login(user))
-        took = time.monotonic() - began
+        took = clock() - began
     finally:
         os.kill(own_redis.process.pid, signal.SIGCONT)
     assert {answer.status for answer in answers} == {503}, answers
-    assert took < 1.2 * SLOW, took
+    at_most(took, 1.2 * SLOW, "sixty logins of one user")
     wait_until(lambda: daemon.try_login(user).status == 201, 5, "logins work again")
 
 
@@ -315,12 +321,14 @@ def test_clients_that_go_away_while_redis_is_frozen_harm_nobody(start, own_redis
     daemon = start(redis=own_redis, redis__mode="standalone")
     daemon.login()
     os.kill(own_redis.process.pid, signal.SIGSTOP)
+    accepted = daemon.node.metric("sessiond_connections_accepted_total")
     try:
         for number, raw in enumerate(many_waiting(daemon, 60)):
             if number % 2:
                 raw.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             raw.socket.close()
-        time.sleep(0.2)
+        wait_until(lambda: daemon.node.metric("sessiond_connections_accepted_total") >= accepted + 60, 5,
+                   "all have been there")
     finally:
         os.kill(own_redis.process.pid, signal.SIGCONT)
     wait_until(lambda: daemon.try_login(unique()).status == 201, 5, "logins work")
@@ -334,12 +342,12 @@ def test_sigterm_while_redis_is_frozen_answers_503_and_ends_well(start, own_redi
     os.kill(own_redis.process.pid, signal.SIGSTOP)
     try:
         waiting = many_waiting(daemon, 20)
-        time.sleep(0.1)
-        begun = time.monotonic()
+        wait_until(lambda: daemon.node.metric("sessiond_store_pending") >= 20, 5, "all of them wait")
+        begun = clock()
         daemon.node.signal(signal.SIGTERM)
         assert [raw.answer().status for raw in waiting] == [503] * 20
         assert daemon.node.process.wait(10 * SLOW) == 0
-        assert time.monotonic() - begun < 3 * SLOW
+        at_most(clock() - begun, 3 * SLOW, "the end with Redis frozen")
     finally:
         os.kill(own_redis.process.pid, signal.SIGCONT)
     for raw in waiting:
@@ -356,6 +364,46 @@ def test_a_redis_that_is_out_of_memory_refuses_logins_and_serves_validations(sta
         assert daemon.is_alive(token)
         node.call("CONFIG", "SET", "maxmemory", "0")
     assert daemon.try_login(unique()).status == 201
+
+
+def check_known_as_ended(daemon, login, reason):
+    """Nothing that its tokens open is open, and none of the answers is 503."""
+    problem = check_problem(daemon.refresh(login["refresh_token"]), 401, "refresh_invalid")
+    assert problem["reason"] == reason
+    for method, path in (("GET", "/v1/validate"), ("GET", "/v1/devices"),
+                         ("GET", "/v1/session/attributes"), ("POST", "/v1/logout-all")):
+        check_dead(daemon.call(method, path, None, login["access_token"]), reason)
+
+
+def test_sessions_that_were_ended_here_are_refused_while_redis_takes_no_writes(start, own_redis):
+    daemon = start(redis=own_redis, redis__mode="standalone", redis__wait_timeout=0)
+    before, meanwhile, frozen_one = daemon.login(), daemon.login(), daemon.login()
+    assert daemon.kick(before["user_id"], before["session_id"]).status == 200
+    with Redis(own_redis.port) as node:
+        node.call("CONFIG", "SET", "maxmemory", "1mb")
+        node.call("CONFIG", "SET", "maxmemory-policy", "noeviction")
+        answer = daemon.call("POST", "/v1/logout", None, meanwhile["access_token"])
+        check_ended(answer, [meanwhile["session_id"]], "pending")
+        answer = daemon.call("POST", f"/v1/users/{frozen_one['user_id']}/freeze", {}, SERVICE)
+        assert answer.status == 202, answer
+        check_known_as_ended(daemon, before, "kicked")
+        check_known_as_ended(daemon, meanwhile, "logged_out")
+        check_known_as_ended(daemon, frozen_one, "frozen")
+        check_problem(daemon.kick(before["user_id"], before["session_id"]), 404,
+                      "session_not_found")
+        node.call("CONFIG", "SET", "maxmemory", "0")
+
+
+def test_sessions_that_were_ended_here_are_refused_while_redis_is_silent(start, own_redis):
+    daemon = start(redis=own_redis, redis__mode="standalone", redis__wait_timeout=0)
+    before, meanwhile, other = daemon.login(), daemon.login(), daemon.login()
+    assert daemon.kick(before["user_id"], before["session_id"]).status == 200
+    with frozen(own_redis.process.pid):
+        answer = daemon.call("POST", "/v1/logout", None, meanwhile["access_token"])
+        check_ended(answer, [meanwhile["session_id"]], "pending")
+        check_known_as_ended(daemon, before, "kicked")
+        check_known_as_ended(daemon, meanwhile, "logged_out")
+        assert daemon.refresh(other["refresh_token"]).status == 503, "unknown is never invalid"
 
 
 def test_scripts_that_redis_forgot_are_sent_again(start, own_redis):
@@ -377,6 +425,42 @@ def test_connections_cut_by_redis_are_made_again(start, own_redis):
         wait_until(lambda: daemon.try_login(unique()).status == 201, 2, "logins work")
 
 
+@pytest.mark.parametrize("mode", ["standalone", "cluster", "sentinel"])
+def test_a_node_that_never_reached_redis_is_not_ready_and_says_why(start, mode):
+    redis = Nowhere()
+    node = start(redis=redis, ready="/livez", redis__mode=mode).node
+
+    def says_why():
+        answer = node.ops.call("GET", "/readyz")
+        assert answer.status == 503, answer
+        assert answer.json["status"] == answer.json["checks"]["slot_map"] == "fail", answer
+        why = answer.json["why"]["slot_map"]
+        return all(word in why for word in (*redis.nodes(), "not reached", "refused"))
+    wait_until(says_why, 5, "the reason names the server and what it did")
+
+
+def test_a_node_is_ready_from_its_first_whole_slot_map_on_and_stays_so_in_an_outage(start, tmp_path):
+    redis = SingleRedis(tmp_path / "late")
+    daemon = start(redis=redis, ready="/livez", redis__mode="standalone",
+                   redis__wait_timeout=0)
+
+    def readiness():
+        answer = daemon.node.ops.call("GET", "/readyz")
+        return answer.status, answer.json["status"]
+    assert readiness() == (503, "fail")
+    try:
+        redis.start()
+        wait_until(lambda: readiness() == (200, "pass"), 5, "ready")
+        assert daemon.node.ops.call("GET", "/readyz").json["why"] == {}
+        redis.stop()
+        wait_until(lambda: readiness() == (200, "warn"), 5, "a warning")
+        why = daemon.node.ops.call("GET", "/readyz").json["why"]["store"]
+        assert redis.nodes()[0] in why, why
+        daemon.stop()
+    finally:
+        redis.stop()
+
+
 def test_starting_without_redis_is_possible_and_heals(start, tmp_path):
     server = SingleRedis(tmp_path / "late")
     daemon = start(redis=server, ready="/livez", redis__mode="standalone")
@@ -391,3 +475,188 @@ def test_starting_without_redis_is_possible_and_heals(start, tmp_path):
 
 def test_the_process_id_helper_finds_the_server(own_redis):
     assert process_id(own_redis.port) == own_redis.process.pid
+
+
+# --- a Redis that is not the one that was meant ---------------------------------------------------
+@pytest.fixture
+def odd_redis(tmp_path):
+    """Starts servers with options of their own."""
+    servers = []
+
+    def begin(*options, password=None):
+        server = SingleRedis(tmp_path / f"odd{len(servers)}", password=password)
+        servers.append(server)
+        return server.start(*options)
+    try:
+        yield begin
+    finally:
+        for server in servers:
+            server.stop()
+
+
+def why_of(daemon):
+    """(checks, reasons) of /readyz."""
+    body = daemon.node.ops.call("GET", "/readyz").json
+    return body["checks"], body["why"]
+
+
+def wait_for_why(daemon, check, *words, state="warn"):
+    def says_so():
+        checks, why = why_of(daemon)
+        return checks[check] == state and all(word in why[check] for word in words)
+    wait_until(says_so, 10, f"{check} is {state}: {words}")
+
+
+def told_once(daemon, event, *words):
+    def lines():
+        return [line for line in daemon.node.log_text().splitlines()
+                if event in line and all(word in line for word in words)]
+    wait_until(lines, 5, f"{event} {words} in the log")
+    assert len(lines()) == 1, lines()
+
+
+def check_code(daemon, code):
+    wait_until(lambda: daemon.try_login(unique()).code == code, 5, code)
+    check_problem(daemon.try_login(unique()), 503, code)
+
+
+def test_a_plain_redis_in_cluster_mode_is_named(start, odd_redis):
+    daemon = start(redis=odd_redis(), ready="/livez")
+    wait_for_why(daemon, "slot_map", "cluster support disabled", state="fail")
+    check_code(daemon, "store_unfit")
+    told_once(daemon, "store_error", "cluster support disabled")
+
+
+def test_a_cluster_node_in_standalone_mode_is_named(start, cluster):
+    class One:
+        def nodes(self):
+            return cluster.nodes()[:1]
+    daemon = start(redis=One(), ready="/livez", redis__mode="standalone")
+    wait_for_why(daemon, "servers", "is a cluster node, but redis.mode is not cluster")
+    told_once(daemon, "store_unfit", "is a cluster node")
+
+    # A third of the users lie on this node.
+    def codes():
+        return {daemon.try_login(unique()).code for _ in range(10)}
+    wait_until(lambda: "store_unfit" in codes(), 5, "the code of calls for other nodes")
+
+
+def test_an_evicting_policy_and_no_replica_are_warned_of_and_forgotten_when_mended(
+        start, odd_redis):
+    server = odd_redis("--maxmemory-policy", "allkeys-lru")
+    daemon = start(redis=server, redis__mode="standalone")
+    wait_for_why(daemon, "servers", "maxmemory-policy is allkeys-lru", "has no replica",
+                 "redis.wait_timeout = 0")
+    assert daemon.node.ops.call("GET", "/readyz").status == 200
+    told_once(daemon, "store_unfit", "allkeys-lru")
+    assert daemon.try_login(unique()).status == 201
+    with Redis(server.port) as node:
+        node.call("CONFIG", "SET", "maxmemory-policy", "noeviction")
+    daemon.node.write_config(redis__wait_timeout=0)
+    daemon.node.signal(signal.SIGHUP)
+    wait_until(lambda: why_of(daemon)[0]["servers"] == "pass", 10, "all is well")
+
+
+def test_a_redis_older_than_7_is_named(start, odd_redis):
+    server = odd_redis()
+
+    def script(words, reply):
+        if words[0] == b"INFO":
+            text = reply(words)
+            found = re.search(rb"redis_version:[0-9.]+", text).group()
+            old = b"redis_version:6.2.14"
+            return text.replace(found, old.ljust(len(found))[:len(found)])
+        if words[0] in (b"EVAL", b"EVALSHA") and words[3].startswith(b"sd:u:"):
+            return b"-ERR Unsupported option GT\r\n"
+        return None
+    old = ScriptedRedis(server.port, script)
+    try:
+        daemon = start(redis=old, redis__mode="standalone", redis__wait_timeout=0)
+        wait_for_why(daemon, "servers", "Redis 6.2.", "is older than 7.0")
+        check_code(daemon, "store_unfit")
+        told_once(daemon, "store_unfit", "is older than 7.0")
+        told_once(daemon, "store_error", "Unsupported option GT")
+        daemon.stop()
+    finally:
+        old.stop()
+
+
+@pytest.mark.parametrize("mode", ["standalone", "cluster"])
+@pytest.mark.parametrize("case", ["wrong", "missing", "surplus", "unknown user"])
+def test_what_redis_says_of_credentials_is_told_once_and_in_readyz(start, odd_redis, tmp_path, mode,
+                                                                  case):
+    cluster_options = ("--cluster-enabled", "yes") if mode == "cluster" else ()
+    server = odd_redis(*cluster_options, password=None if case == "surplus" else "right-secret")
+    words = {"wrong": "WRONGPASS", "missing": "NOAUTH", "unknown user": "WRONGPASS",
+             "surplus": "without any password configured"}[case]
+    options = {"redis__mode": mode}
+    if case != "missing":
+        secret = "right-secret" if case == "unknown user" else "wrong-secret"
+        options["redis__password_file"] = password_file(tmp_path / "pw", secret)
+    if case == "unknown user":
+        options["redis__user"] = "nobody"
+    daemon = start(redis=server, ready="/livez", **options)
+    wait_for_why(daemon, "slot_map", server.nodes()[0], words, state="fail")
+    check_code(daemon, "store_denied")
+    told_once(daemon, "store_connect_failed", words)
+    assert "-secret" not in daemon.node.log_text()
+
+
+def test_a_server_that_does_not_know_auth_and_quotes_the_password_is_not_repeated(
+        start, odd_redis, tmp_path):
+    def script(words, reply):
+        if words[0] == b"AUTH":
+            return (b"-ERR unknown command 'AUTH', with args beginning with: 'the-secret' \r\n")
+        return None
+    odd = ScriptedRedis(odd_redis().port, script)
+    try:
+        daemon = start(redis=odd, ready="/livez", redis__mode="standalone", log__level="debug",
+                       redis__password_file=password_file(tmp_path / "pw", "the-secret"))
+        wait_for_why(daemon, "slot_map", "refuses AUTH", state="fail")
+        check_code(daemon, "store_denied")
+        assert "the-secret" not in daemon.node.log_text()
+        daemon.stop()
+    finally:
+        odd.stop()
+
+
+def test_a_redis_that_is_full_says_so(start, odd_redis):
+    server = odd_redis("--maxclients", "1")
+    with Redis(server.port) as holder:
+        assert holder.call("PING") == "PONG"
+        daemon = start(redis=server, ready="/livez", redis__mode="standalone")
+        wait_for_why(daemon, "slot_map", "max", "clients", state="fail")
+        check_code(daemon, "store_unavailable")
+        told_once(daemon, "store_connect_failed", "clients")
+        holder.call("CONFIG", "SET", "maxclients", "100")
+    wait_until(lambda: daemon.try_login(unique()).status == 201, 10, "logins work")
+
+
+def test_words_of_redis_are_cleaned_and_bounded(start, odd_redis):
+    def script(words, reply):
+        if words[0] in (b"EVAL", b"EVALSHA") and words[3].startswith(b"sd:u:"):
+            return b'-OOM \x1b[31m"quoted" ' + b"x" * 5000 + b"\r\n"
+        return None
+    odd = ScriptedRedis(odd_redis().port, script)
+    try:
+        daemon = start(redis=odd, redis__mode="standalone", redis__wait_timeout=0)
+        check_problem(daemon.try_login(unique()), 503, "store_refused")
+        checks, why = why_of(daemon)
+        assert checks["store"] == "warn" and "OOM ?[31m?quoted? xxx" in why["store"], why
+        assert len(why["store"]) < 300
+        told_once(daemon, "store_error", "OOM ?[31m?quoted? xxx")
+        daemon.stop()
+    finally:
+        odd.stop()
+
+
+def test_info_that_is_not_permitted_is_only_a_warning(start, odd_redis):
+    server = odd_redis()
+    with Redis(server.port) as admin:
+        admin.call("ACL", "SETUSER", "default", "-info")
+        daemon = start(redis=server, redis__mode="standalone", redis__wait_timeout=0)
+        wait_for_why(daemon, "servers", "INFO", "NOPERM")
+        assert daemon.node.ops.call("GET", "/readyz").status == 200
+        assert daemon.try_login(unique()).status == 201
+        admin.call("ACL", "SETUSER", "default", "+info")
+    wait_until(lambda: why_of(daemon)[0]["servers"] == "pass", 15, "well again")

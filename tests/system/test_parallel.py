@@ -1,12 +1,11 @@
 """M3: many at once - the device limit and the rotation of one refresh token."""
 
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from checks import check_dead, check_problem
+from checks import check_dead, check_problem, first_refusal
 from daemon import SERVICE, Daemon, unique
 from redis_servers import SLOW, wait_until
 
@@ -14,7 +13,7 @@ from redis_servers import SLOW, wait_until
 @pytest.fixture(scope="module")
 def three(workspace, cluster):
     daemon = Daemon(workspace / "parallel", cluster, count=3, policy__max_devices=3,
-                    policy__refresh_grace=4)
+                    policy__refresh_grace=4, redis__timeout=f"{int(10000 * SLOW)}ms")
     try:
         yield daemon.start()
         daemon.stop()
@@ -39,47 +38,37 @@ def test_a_hundred_parallel_logins_never_leave_more_than_three_alive(three):
     watching, seen = threading.Event(), []
 
     def watch():
-        while not watching.is_set():
+        while not watching.wait(0.005):
             seen.append(three.devices(user, node=len(seen) % 3)["total"])
-            time.sleep(0.005)
     watcher = threading.Thread(target=watch)
     watcher.start()
     answers = at_once(100, lambda n: three.try_login(user, node=n % 3))
     watching.set()
     watcher.join()
-    counts = {status: [a.status for a in answers].count(status) for status in (201, 503)}
-    assert sum(counts.values()) == 100, answers
-    for answer in answers:
-        if answer.status == 503:
-            check_problem(answer, 503, answer.code)
-    # On an idle machine all of them succeed; on a busy one some run out of their time.
-    assert counts[201] >= 50 or SLOW > 1, counts
+    assert {answer.status for answer in answers} == {201}, answers
     assert max(seen) <= 3, max(seen)
-    made = [answer.json for answer in answers if answer.status == 201]
+    made = [answer.json for answer in answers]
     for node in range(3):
         alive = [login for login in made if three.is_alive(login["access_token"], node)]
         assert len(alive) <= 3
     listed = three.devices(user)
     assert listed["total"] == 3
-    if counts[201] == 100:
-        assert {e["session_id"] for e in listed["devices"]} == {l["session_id"] for l in alive}
+    assert {e["session_id"] for e in listed["devices"]} == {l["session_id"] for l in alive}
 
 
 def test_fifty_parallel_refreshes_give_one_pair_which_dies_with_reuse(three):
     login = three.login()
     answers = at_once(50, lambda n: three.refresh(login["refresh_token"], node=n % 3))
-    good = [answer for answer in answers if answer.status == 200]
-    assert all(answer.status in (200, 503) for answer in answers), answers
-    assert len(good) == 50 or SLOW > 1, [answer for answer in answers if answer.status != 200]
-    pairs = {(answer.json["access_token"], answer.json["refresh_token"]) for answer in good}
+    assert {answer.status for answer in answers} == {200}, answers
+    pairs = {(answer.json["access_token"], answer.json["refresh_token"]) for answer in answers}
     assert len(pairs) == 1
     access, refresh = pairs.pop()
     assert three.is_alive(access)
-    time.sleep(5.2)
-    problem = check_problem(three.refresh(login["refresh_token"]), 401, "refresh_invalid")
+    late = first_refusal(lambda: three.refresh(login["refresh_token"]), 8, "the grace is over")
+    problem = check_problem(late, 401, "refresh_invalid")
     assert problem["reason"] == "reuse"
     for node in range(3):
-        check_dead(three.validate(access, node), "refresh_reuse")
+        check_dead(three.refused(access, node), "refresh_reuse")
     check_problem(three.refresh(refresh), 401, "refresh_invalid")
 
 

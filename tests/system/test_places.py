@@ -40,7 +40,7 @@ def test_lists_of_devices_say_where(start, database):
     assert locations(daemon, user) == {
         MUNICH: "Munich, Bavaria, Germany", MUNICH6: "Munich, Bavaria, Germany",
         BERLIN: "Berlin, Germany", SINGAPORE: "Singapore", NOWHERE: None,
-        "::ffff:203.0.113.9": "Nuremberg, Bavaria, Germany"}
+        "203.0.113.9": "Nuremberg, Bavaria, Germany"}
 
 
 def test_a_place_is_a_part_of_a_country(start, database):
@@ -77,3 +77,40 @@ def test_a_file_that_is_no_database_keeps_the_service_down(start, tmp_path):
     assert daemon.node.process.wait(10) != 0
     assert "geoip.database" in daemon.node.log_text() and str(path) in daemon.node.log_text()
     daemon.node.process = None
+
+
+def overwrite(path, data):
+    """In place, as `: > file` and `cp` do: the same file, other bytes."""
+    with open(path, "r+b") as file:
+        file.truncate(0)
+        file.write(data)
+
+
+def test_a_database_that_is_cut_or_overwritten_in_place_kills_nothing(start, database):
+    whole = database.read_bytes()
+    daemon = start(geoip__database=database)
+    user = unique()
+    daemon.login(user, ip=SINGAPORE)
+    node = daemon.node
+    for spoiled in (b"", whole[:100], whole[:-50], b"\xff" * len(whole)):
+        overwrite(database, spoiled)
+        daemon.login(user, ip=SINGAPORE)
+        daemon.login(user, ip=MUNICH)
+        refused = node.metric("sessiond_config_reload_errors_total")
+        node.signal(signal.SIGHUP)
+        wait_until(lambda: node.metric("sessiond_config_reload_errors_total") > refused, 5,
+                   "the reload is refused")
+        found = locations(daemon, user)
+        assert found[SINGAPORE] == "Singapore" and found[MUNICH] == "Munich, Bavaria, Germany"
+    overwrite(database, whole)
+    node.signal(signal.SIGHUP)
+    wait_until(lambda: node.metric("sessiond_config_reloads_total") >= 1, 5, "the reload is taken")
+    assert locations(daemon, user)[SINGAPORE] == "Singapore"
+
+
+def test_a_database_that_is_no_file_is_refused(start, tmp_path):
+    daemon = start(begin_now=False, geoip__database=tmp_path)
+    daemon.node.spawn()
+    assert daemon.node.process.wait(10) != 0
+    daemon.node.process = None
+    assert "is not a regular file" in daemon.node.log_text()

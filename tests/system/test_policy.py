@@ -8,9 +8,12 @@ import time
 
 import pytest
 
+from bounds import at_most
 from checks import check_dead, check_ended, check_problem
 from client import Redis
+from clocks import DrivenTime
 from daemon import KEYS, Daemon, new_key, unique
+from machine import clock
 from probes import FULL
 from redis_servers import SLOW, SingleRedis, wait_until
 from test_parallel import at_once
@@ -74,7 +77,8 @@ def idle_seconds(daemon, token, node=0):
 
 
 def is_about(seconds, wanted):
-    return wanted - 3 * SLOW <= seconds <= wanted + 1
+    """What is shown counts the interval within which uses are not written: a minute here."""
+    return wanted + 60 - 3 * SLOW <= seconds <= wanted + 61
 
 
 # --- the calls ---
@@ -311,8 +315,15 @@ def test_the_shop_lengthens_its_sessions_for_a_sale_and_shortens_them_again(tena
     wait_until(lambda: is_about(idle_seconds(daemon, token, 2), 1800), 1, "the default again")
 
 
-def test_a_shorter_time_ends_living_sessions_and_a_longer_one_saves_them(tenant):
-    """Ten seconds are the least; SESSIOND_TEST_FULL=1 waits for them."""
+@pytest.fixture
+def driven(tmp_path):
+    with DrivenTime(tmp_path / "driven") as driven:
+        driven.daemon(3)
+        yield driven
+
+
+def test_a_shorter_time_ends_living_sessions_and_a_longer_one_saves_them(driven):
+    tenant = Tenant(driven.daemons[0])
     daemon = tenant.daemon
     short, long = tenant.login(roles=["guest"]), tenant.login(roles=["staff"])
     saved = tenant.login(roles=["guest"])
@@ -326,17 +337,16 @@ def test_a_shorter_time_ends_living_sessions_and_a_longer_one_saves_them(tenant)
     for node in range(3):
         wait_until(lambda: lives_from_login(short, node) == 10, 1, "the short time is in force")
         assert lives_from_login(long, node) == 7200
-    if FULL:
-        time.sleep(8)
-        tenant.put(roles={"guest": {"idle_timeout": 20}})
-        assert all(daemon.is_alive(saved["access_token"], node) for node in range(3))
-        tenant.put(refresh_grace=5, roles={"guest": {"idle_timeout": 10, "access_ttl": 10}})
-        time.sleep(3.2)
-        for node in range(3):
-            check_dead(daemon.validate(short["access_token"], node), "expired")
-            assert daemon.is_alive(long["access_token"], node)
-        tenant.call("DELETE")
-        wait_until(lambda: daemon.is_alive(saved["access_token"], 1), 1, "its time is back")
+    driven.clock.elapse(8)
+    tenant.put(roles={"guest": {"idle_timeout": 20}})
+    assert all(daemon.is_alive(saved["access_token"], node) for node in range(3))
+    tenant.put(refresh_grace=5, roles={"guest": {"idle_timeout": 10, "access_ttl": 10}})
+    driven.clock.elapse(3)
+    for node in range(3):
+        check_dead(daemon.validate(short["access_token"], node), "expired")
+        assert daemon.is_alive(long["access_token"], node)
+    tenant.call("DELETE")
+    wait_until(lambda: daemon.is_alive(saved["access_token"], 1), 1, "its time is back")
 
 
 def test_roles_and_device_types_differ(tenant):
@@ -373,16 +383,16 @@ def test_m2_a_change_is_in_force_on_the_other_nodes_within_a_second(tenant):
         wanted = 1801 + change * 7
         origin = change % 3
         tenant.patch(node=origin, idle_timeout=wanted)
-        begun = time.monotonic()
+        begun = clock()
         for node in {0, 1, 2} - {origin}:
             wait_until(lambda: tenant.get(node)["idle_timeout"] == wanted, 5, "in force")
             assert is_about(idle_seconds(daemon, token, node), wanted), "for the living session"
-        times.append(time.monotonic() - begun)
+        times.append(clock() - begun)
     times.sort()
     p99 = times[int(len(times) * 0.99) - (1 if len(times) < 100 else 0)]
     print(f"{len(times)} changes: median {times[len(times) // 2] * 1000:.1f} ms, "
           f"p99 {p99 * 1000:.1f} ms, worst {times[-1] * 1000:.1f} ms")
-    assert p99 <= 1 * SLOW, times[-5:]
+    at_most(p99, 1 * SLOW, "p99 until a change of policy is in force everywhere")
 
 
 def test_policies_are_sealed_in_redis(tenant, cluster):
@@ -417,7 +427,7 @@ def test_everyone_of_a_tenant_is_logged_out_on_every_node(tenant):
         check_dead(daemon.validate(login["access_token"]), "incident", "alice@example.com")
         for node in (1, 2):
             wait_until(lambda: not daemon.is_alive(login["access_token"], node), 1, "dead there too")
-            check_dead(daemon.validate(login["access_token"], node), "incident",
+            check_dead(daemon.refused(login["access_token"], node), "incident",
                        "alice@example.com")
         answer = daemon.refresh(login["refresh_token"], node=1)
         assert check_problem(answer, 401, "refresh_invalid")["reason"] == "incident"

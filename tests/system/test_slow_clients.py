@@ -6,9 +6,11 @@ import time
 
 import pytest
 
+from bounds import at_most
 from checks import check_problem
 from client import RawSocket, statuses
-from daemon import SERVICE, Daemon
+from daemon import SERVICE, Daemon, is_instrumented
+from machine import clock
 from redis_servers import SLOW, wait_until
 from test_http import head
 
@@ -25,38 +27,52 @@ def strict(workspace, cluster):
         daemon.kill()
 
 
+@pytest.fixture(scope="module")
+def patient(workspace, cluster):
+    """Idle connections live long, half requests do not."""
+    daemon = Daemon(workspace / "patient", cluster, server__header_timeout=2)
+    try:
+        yield daemon.start()
+        daemon.stop()
+    finally:
+        daemon.kill()
+
+
 def drip(raw, data, pause, seconds):
-    """Sends one byte a pause until the peer closes: (what it said, seconds it took)."""
-    begun = time.monotonic()
+    """Sends one byte a pause until the peer closes: (what it said, seconds it took, the same
+    without what the machine kept us waiting)."""
+    begun, fair = time.monotonic(), clock()
     for position in range(len(data)):
-        if time.monotonic() - begun > seconds:
+        if clock() - fair > seconds:
             break
         try:
             raw.send(data[position:position + 1])
         except OSError:
             break
-        got, closed = raw.closed_within(pause)
+        got, closed = raw.read_for(pause)
         if closed or got:
-            return got, time.monotonic() - begun
+            return got, time.monotonic() - begun, clock() - fair
     got, closed = raw.closed_within(1)
     assert closed, f"still open after {seconds} s"
-    return got, time.monotonic() - begun
+    return got, time.monotonic() - begun, clock() - fair
 
 
 def test_one_header_byte_every_fifth_of_a_second_is_cut_at_the_deadline(strict):
     with RawSocket(strict.node.port) as raw:
-        data, seconds = drip(raw, head("GET", "/v1/validate", "X-A: " + "a" * 200), 0.2, 6 * SLOW)
+        data, passed, seconds = drip(raw, head("GET", "/v1/validate", "X-A: " + "a" * 200), 0.2, 6 * SLOW)
     assert statuses(data) in ([], [408]), data
-    assert 1.5 <= seconds <= 4.5 * SLOW
+    assert passed >= 1.5
+    at_most(seconds, 4.5 * SLOW, "a request in drops")
 
 
 def test_one_body_byte_every_fifth_of_a_second_is_cut_at_the_deadline(strict):
     with RawSocket(strict.node.port) as raw:
         raw.send(head("POST", "/v1/login", f"Authorization: Bearer {SERVICE}",
                       "Content-Type: application/json", "Content-Length: 200"))
-        data, seconds = drip(raw, b'{"user_id":"' + b"a" * 188, 0.2, 6 * SLOW)
+        data, passed, seconds = drip(raw, b'{"user_id":"' + b"a" * 188, 0.2, 6 * SLOW)
     assert statuses(data) in ([], [408]), data
-    assert 1.5 <= seconds <= 4.5 * SLOW
+    assert passed >= 1.5
+    at_most(seconds, 4.5 * SLOW, "a request in drops")
 
 
 def test_chunks_without_end_are_cut_at_the_deadline_and_not_kept(strict):
@@ -64,18 +80,19 @@ def test_chunks_without_end_are_cut_at_the_deadline_and_not_kept(strict):
         with open(f"/proc/{strict.node.process.pid}/statm") as file:
             return int(file.read().split()[1]) * 4096
     before = resident()
-    begun = time.monotonic()
+    begun = clock()
     with RawSocket(strict.node.port) as raw:
         raw.send(head("POST", "/v1/login", "Transfer-Encoding: chunked",
                       f"Authorization: Bearer {SERVICE}", "Content-Type: application/json"))
-        sent = 0
+        sent, is_cut = 0, False
         try:
-            while time.monotonic() - begun < 8 * SLOW:
+            while clock() - begun < 30 * SLOW:
                 raw.send((b"4000\r\n" + b" " * 0x4000 + b"\r\n") * 16)
                 sent += 0x4000 * 16
         except OSError:
-            pass
-        assert time.monotonic() - begun < 6 * SLOW, "still taken"
+            is_cut = True
+        assert is_cut, "still taken"
+        at_most(clock() - begun, 6 * SLOW, "a body without end")
     assert sent > 0
     assert resident() - before < 8_000_000 * SLOW
 
@@ -84,6 +101,30 @@ def test_a_connection_without_a_request_is_closed(strict):
     with RawSocket(strict.node.port) as raw:
         data, closed = raw.closed_within(5 * SLOW)
     assert closed and data == b""
+
+
+@pytest.mark.parametrize("begin", [b"", b"G", b"GET /v1/valid", b"\r\n"])
+def test_who_says_no_whole_line_is_cut_long_before_an_idle_connection(patient, begin):
+    with RawSocket(patient.node.port) as raw:
+        raw.send(begin)
+        begun = time.monotonic()
+        data, closed = raw.closed_within(12 * SLOW)
+        assert closed and time.monotonic() - begun >= 1.5
+    assert statuses(data) in ([], [408]), data
+
+
+@pytest.mark.parametrize("begin", [b"G", b"GET /v1/valid"])
+def test_a_half_line_behind_a_request_is_cut_and_an_idle_connection_is_not(patient, begin):
+    request = b"\r\n\r\n" + head("POST", "/v1/login", "Content-Length: 3") + b"abc"
+    with RawSocket(patient.node.port) as raw, RawSocket(patient.node.port) as idle:
+        idle.send(request * 3)
+        raw.send(request * 3 + begin)
+        data, closed = raw.closed_within(12 * SLOW)
+        assert closed and statuses(data) == [401, 401, 401]
+        data, closed = idle.closed_within(5)
+        assert not closed and statuses(data) == [401, 401, 401]
+        idle.send(request)
+        assert idle.answer().status == 401
 
 
 def test_a_kept_alive_connection_is_closed_after_the_pause(strict):
@@ -101,9 +142,9 @@ def test_a_reader_that_takes_nothing_is_cut(strict):
     request = head("GET", "/v1/validate", f"Authorization: Bearer {token}")
     with RawSocket(strict.node.port, receive_buffer=4096) as raw:
         raw.socket.settimeout(1)
-        begun = time.monotonic()
+        begun = clock()
         cut = False
-        while time.monotonic() - begun < 12 * SLOW:
+        while clock() - begun < 12 * SLOW:
             try:
                 raw.send(request * 50)
             except socket.timeout:
@@ -113,6 +154,26 @@ def test_a_reader_that_takes_nothing_is_cut(strict):
                 break
         assert cut, "a client that reads nothing is still served"
     assert strict.is_alive(token)
+
+
+@pytest.mark.skipif(is_instrumented(), reason="sanitizers keep what was freed")
+def test_memory_of_many_connections_is_given_back_when_they_are_gone(patient):
+    def resident():
+        with open(f"/proc/{patient.node.process.pid}/statm") as file:
+            return int(file.read().split()[1]) * 4096
+    before, many = resident(), []
+    try:
+        for _ in range(1400):
+            many.append(RawSocket(patient.node.port))
+            many[-1].send(head("POST", "/v1/login", f"Authorization: Bearer {SERVICE}",
+                               "Content-Length: 200") + b"{")
+        wait_until(lambda: patient.node.metric("sessiond_connections") >= 1400, 10 * SLOW, "all are there")
+        grown = resident() - before
+    finally:
+        for raw in many:
+            raw.socket.close()
+    assert grown > 1400 * 8192
+    wait_until(lambda: resident() - before < grown / 2, 30 * SLOW, "most of the memory is given back")
 
 
 def test_cut_connections_are_counted(strict):
@@ -180,11 +241,11 @@ def test_five_thousand_idle_connections_do_not_slow_the_others(start):
                    "5,000 connections are open")
         times = []
         for _ in range(300):
-            begun = time.monotonic()
+            begun = clock()
             assert daemon.is_alive(token)
-            times.append(time.monotonic() - begun)
+            times.append(clock() - begun)
         times.sort()
-        assert times[296] < 0.1 * SLOW, f"p99 {times[296] * 1000:.1f} ms"
+        at_most(times[296], 0.1 * SLOW, "p99 of a validation beside 5,000 idle connections")
     finally:
         for idle in sockets:
             idle.close()
@@ -198,10 +259,10 @@ def test_slow_connections_hold_nobody_up(strict):
     slow = [RawSocket(strict.node.port) for _ in range(50)]
     for raw in slow:
         raw.send(b"GET /v1/validate HTTP/1.1\r\nHost: x")
-    begun = time.monotonic()
+    begun = clock()
     for _ in range(50):
         assert strict.is_alive(token)
-    assert time.monotonic() - begun < 1.0 * SLOW
+    at_most(clock() - begun, 1.0 * SLOW, "fifty validations beside slow connections")
     for raw in slow:
         raw.socket.close()
     check_problem(strict.call("GET", "/v1/validate"), 401, "credentials_missing")

@@ -176,7 +176,7 @@ def test_all_nodes_refuse_a_token_that_ended_on_one(shared):
     check_dead(shared.validate(login["access_token"]), "logged_out", "self")
     for node in (1, 2):
         wait_until(lambda: not shared.is_alive(login["access_token"], node), 1, "the news is here")
-        check_dead(shared.validate(login["access_token"], node), "logged_out", "self")
+        check_dead(shared.refused(login["access_token"], node), "logged_out", "self")
 
 
 def test_two_users_with_the_same_name_in_two_tenants_are_two_users(shared):

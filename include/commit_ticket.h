@@ -1,0 +1,12 @@
+/* A caller's wait until what it handed to the audit or the journal is on disk (group commit). */
+#pragma once
+
+#include <stdbool.h>
+
+/* Lives in the caller's memory until `done` was called, once, on the worker's thread
+ * (audit_collect(), journal_collect()). `written` is false if it is not on disk. */
+struct commit_ticket {
+    void (*done)(struct commit_ticket *ticket, bool written);
+    struct commit_ticket *next;
+    bool written;
+};

@@ -1,0 +1,71 @@
+/* Two structures that grow a little at a time: an array of pointers in segments, and a hash table
+ * by linear hashing on top of it. Neither ever stops to copy or rehash everything it holds; both
+ * shrink as they empty. Not locked: the owner is. */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define HASH_SEGMENT 64
+/* Entries that get a second chance in one eviction; then the next one goes, used or not, so that
+ * where everything is in use the lock is not held for a whole turn of the hand. */
+#define HASH_SECOND_CHANCES 128
+
+struct hash_array {
+    void ***segments;
+    uint32_t count;     /* pointers */
+    uint32_t directory; /* segments that there is room for */
+    size_t bytes;       /* of memory, the allocator's share included */
+};
+
+static inline void **hash_array_at(const struct hash_array *array, uint32_t index)
+{
+    return &array->segments[index / HASH_SEGMENT][index % HASH_SEGMENT];
+}
+
+void hash_array_push(struct hash_array *array, void *pointer);
+void hash_array_pop(struct hash_array *array);
+/* Bytes of an allocation, its overhead included. */
+size_t memory_taken(void *memory);
+
+/* First member of what a table holds. */
+struct hash_node {
+    struct hash_node *next;
+};
+
+/* Random numbers that nobody outside can know, so that nobody can choose who collides. */
+struct hash_seed {
+    uint64_t tenant, user;
+};
+uint64_t hash_of_tenant(const struct hash_seed *seed, const uint8_t *tag);
+uint64_t hash_of_owner(const struct hash_seed *seed, const uint8_t *tag, const uint8_t *user);
+
+struct hash_table {
+    struct hash_array chains; /* as many as nodes */
+    const struct hash_seed *seed;
+    uint64_t (*hash)(const struct hash_seed *seed, const struct hash_node *node);
+};
+
+/* The link to the first node that may have this hash; NULL if the table is empty. */
+struct hash_node **hash_table_chain(const struct hash_table *table, uint64_t hash);
+/* Adds in front of the nodes of the same hash. */
+void hash_table_add(struct hash_table *table, struct hash_node *node, uint64_t hash);
+/* Takes a node out. All links are void after that. */
+void hash_table_remove(struct hash_table *table, struct hash_node *node, uint64_t hash);
+/* The same in two steps, for who walks a chain and takes several out of it: to be called once for
+ * each, all links are void after that. */
+void hash_table_shrink(struct hash_table *table);
+
+/* First member of what stands in a table by a tenant's tag, and but once for each tag. */
+#define HASH_TAG 6
+struct hash_tagged {
+    struct hash_node node;
+    uint8_t tag[HASH_TAG];
+    bool used; /* the owner's */
+};
+/* An empty table of such; the seed is borrowed. */
+struct hash_table hash_tagged_table(const struct hash_seed *seed);
+/* NULL if there is none; `hash` is that of the tag. */
+struct hash_tagged *hash_tagged_find(const struct hash_table *table, const uint8_t *tag,
+                                     uint64_t hash);

@@ -1,0 +1,124 @@
+/* Cleaning what decorates, and finding secrets where none should be. */
+#include "clean.h"
+
+#include <string.h>
+
+/* Prefixes are three characters. Behind them keys have 43 digits of base64url, tokens 60; fewer
+ * than those below are no secret any more, or a word of the caller's. */
+enum { PREFIX = 3, LEAST_DIGITS = 40 };
+
+#define REDACTED "[redacted]"
+
+/* --- credentials --- */
+
+static bool is_digit(char c)
+{
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' ||
+           c == '_';
+}
+
+static size_t count_digits(const char *data, const char *end)
+{
+    size_t count = 0;
+    while (data + count < end && is_digit(data[count]))
+        count++;
+    return count;
+}
+
+/* The length of the credential at the beginning of the text; 0 if there is none. */
+static size_t measure(struct text text)
+{
+    const char *data = text.data;
+    if (text.length < PREFIX || data[0] != 's' || !memchr("kacr", data[1], 4) || data[2] != '_')
+        return 0;
+    size_t digits = count_digits(data + PREFIX, data + text.length);
+    return digits >= LEAST_DIGITS ? PREFIX + digits : 0;
+}
+
+bool credential_find(struct text text, struct text *ret)
+{
+    const char *end = text.data + text.length;
+    const char *at = text.length < PREFIX ? end : text.data + PREFIX - 1;
+    while (at < end && (at = memchr(at, '_', (size_t)(end - at))) != NULL) {
+        const char *begin = at - (PREFIX - 1);
+        size_t length = measure((struct text){begin, (size_t)(end - begin)});
+        if (length > 0) {
+            *ret = (struct text){begin, length};
+            return true;
+        }
+        at++;
+    }
+    return false;
+}
+
+bool credential_leads(struct text text)
+{
+    return measure(text) > 0;
+}
+
+static struct text without_credentials(struct text text, struct arena *arena)
+{
+    struct text found;
+    if (!credential_find(text, &found))
+        return text;
+    struct buffer kept = {0};
+    do {
+        buffer_add(&kept, text.data, (size_t)(found.data - text.data) + PREFIX);
+        buffer_add_literal(&kept, REDACTED);
+        const char *behind = found.data + found.length;
+        text = (struct text){behind, text.length - (size_t)(behind - text.data)};
+    } while (credential_find(text, &found));
+    buffer_add_text(&kept, text);
+    struct text ret = arena_copy(arena, buffer_text(&kept));
+    buffer_free(&kept);
+    return ret;
+}
+
+/* --- characters --- */
+
+static bool is_control_byte(unsigned char byte)
+{
+    return byte < 0x20 || (byte >= 0x7f && byte < 0xa0);
+}
+
+/* Appends one character, and the blank that controls before it became. */
+static char *put(char *out, const char *begin, bool *blank, const char *character, size_t length)
+{
+    if (*blank && out > begin)
+        *out++ = ' ';
+    *blank = false;
+    memcpy(out, character, length);
+    return out + length;
+}
+
+/* Writes at most two bytes for each one that is read. */
+static struct text without_controls(struct text text, struct arena *arena)
+{
+    char *begin = arena_alloc(arena, 2 * text.length), *out = begin;
+    bool blank = false;
+    for (size_t at = 0; at < text.length;) {
+        const char *character = text.data + at;
+        size_t length = text_utf8_length(character, text.length - at);
+        unsigned char byte = (unsigned char)*character;
+        if (length > 0 ? text_is_control(character) : is_control_byte(byte)) {
+            blank = true;
+        } else if (length > 0) {
+            out = put(out, begin, &blank, character, length);
+        } else {
+            const char latin[2] = {(char)(0xc0 | byte >> 6), (char)(0x80 | (byte & 0x3f))};
+            out = put(out, begin, &blank, latin, sizeof(latin));
+        }
+        at += length > 0 ? length : 1;
+    }
+    return (struct text){begin, (size_t)(out - begin)};
+}
+
+struct text text_clean(struct text given, size_t most, struct arena *arena)
+{
+    static const struct text absent;
+    struct text clean = given;
+    if (!text_is_clean_utf8(given))
+        clean = without_controls(given, arena);
+    clean = text_cut(without_credentials(clean, arena), most);
+    return clean.length > 0 ? clean : absent;
+}

@@ -1,0 +1,73 @@
+/* In what two configurations differ. */
+#include "conf_options.h"
+
+#include <string.h>
+
+#include "crypto.h"
+
+/* Addresses of the web may carry a secret, in whatever part. */
+static bool may_hold_secret(struct text value)
+{
+    return value.length > 0 && memmem(value.data, value.length, "://", 3) != NULL;
+}
+
+static void add_option(struct changes *changes, const struct option_row *row,
+                       const struct conf *before, const struct conf *after)
+{
+    struct buffer name = {0}, old = {0}, new = {0};
+    buffer_addf(&name, "%s.%s", row->section, row->name);
+    row->type->print(row, option_value(row, before), &old);
+    row->type->print(row, option_value(row, after), &new);
+    if (may_hold_secret(buffer_text(&old)) || may_hold_secret(buffer_text(&new)))
+        changes_add_hidden(changes, buffer_text(&name));
+    else
+        changes_add(changes, buffer_text(&name), buffer_text(&old), buffer_text(&new));
+    buffer_free(&name);
+    buffer_free(&old);
+    buffer_free(&new);
+}
+
+/* --- service keys --- */
+
+static const struct service_key *find_key(const struct conf *conf, const char *name)
+{
+    for (size_t i = 0; i < conf->key_count; i++)
+        if (strcmp(conf->keys[i].name, name) == 0)
+            return &conf->keys[i];
+    return NULL;
+}
+
+static bool same_key(const struct service_key *a, const struct service_key *b)
+{
+    if (a->scopes != b->scopes || strcmp(a->tenant, b->tenant) != 0)
+        return false;
+    return crypto_equal(a->digest, b->digest, sizeof(a->digest));
+}
+
+/* A key that is new or gone is told by `known`, one that was changed without its values. */
+static void add_key(struct changes *changes, const char *key_name, const struct service_key *before,
+                    const struct service_key *after)
+{
+    static const struct text absent;
+    struct buffer name = {0};
+    buffer_addf(&name, "key:%s", key_name);
+    if (!before || !after)
+        changes_add(changes, buffer_text(&name), before ? TEXT("known") : absent,
+                    after ? TEXT("known") : absent);
+    else if (!same_key(before, after))
+        changes_add_hidden(changes, buffer_text(&name));
+    buffer_free(&name);
+}
+
+void conf_differences(const struct conf *before, const struct conf *after, struct changes *changes)
+{
+    for (const struct option_row *row = option_rows; row < option_rows + OPTION_COUNT; row++)
+        if (!row->type->equal(option_value(row, before), option_value(row, after)))
+            add_option(changes, row, before, after);
+    for (size_t i = 0; i < before->key_count; i++)
+        add_key(changes, before->keys[i].name, &before->keys[i],
+                find_key(after, before->keys[i].name));
+    for (size_t i = 0; i < after->key_count; i++)
+        if (!find_key(before, after->keys[i].name))
+            add_key(changes, after->keys[i].name, NULL, &after->keys[i]);
+}

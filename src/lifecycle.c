@@ -1,0 +1,75 @@
+/* Lines about the service in its own audit. */
+#include "lifecycle.h"
+
+#include <stdio.h>
+
+#include "clock.h"
+#include "memory.h"
+
+static void put(struct audit_lane *lane, struct audit_notice *notice)
+{
+    struct buffer line = {0};
+    notice->wall_ms = clock_wall_ms();
+    audit_format_notice(&line, notice);
+    if (!audit_write(lane, AUDIT_CLASS_CHANGES, buffer_text(&line), NULL))
+        audit_count_lost(lane);
+    audit_flush(lane);
+    buffer_free(&line);
+}
+
+void lifecycle_record_start(struct audit_lane *lane, struct text failed_step)
+{
+    put(lane, &(struct audit_notice){.event = AUDIT_START,
+                                     .failed = failed_step.data != NULL,
+                                     .reason = failed_step,
+                                     .version = TEXT(SESSIOND_VERSION)});
+}
+
+void lifecycle_record_stop(struct audit_lane *lane, bool by_force)
+{
+    put(lane, &(struct audit_notice){
+                  .event = AUDIT_STOP, .failed = by_force, .version = TEXT(SESSIOND_VERSION)});
+}
+
+void lifecycle_record_reload(struct audit_lane *lane, const char *path, const struct conf *before,
+                             const struct conf *after, struct text reason)
+{
+    struct buffer list = {0};
+    struct changes changes = {.out = &list};
+    if (after)
+        conf_differences(before, after, &changes);
+    changes_end(&changes);
+    put(lane, &(struct audit_notice){.event = AUDIT_RELOAD,
+                                     .failed = after == NULL,
+                                     .reason = reason,
+                                     .file = text_of(path),
+                                     .changes = buffer_text(&list)});
+    buffer_free(&list);
+}
+
+static void add_key(struct changes *changes, unsigned id, bool before, bool after)
+{
+    char name[16];
+    int length = snprintf(name, sizeof(name), "key %u", id);
+    const struct text none = {0}, held = TEXT("held");
+    if (before != after)
+        changes_add(changes, (struct text){name, (size_t)length}, before ? held : none,
+                    after ? held : none);
+}
+
+void lifecycle_record_keys(struct audit_lane *lane, const struct keyring *before,
+                           const struct keyring *after)
+{
+    struct buffer list = {0};
+    struct changes changes = {.out = &list};
+    const struct audit_number newest = {"sessiond.newest_key", keyring_newest(after)};
+    for (unsigned id = 0; id <= KEY_ID_MAX; id++)
+        add_key(&changes, id, keyring_has(before, (uint8_t)id), keyring_has(after, (uint8_t)id));
+    changes_end(&changes);
+    if (changes.count > 0 || keyring_newest(before) != keyring_newest(after))
+        put(lane, &(struct audit_notice){.event = AUDIT_KEYS,
+                                         .changes = buffer_text(&list),
+                                         .numbers = &newest,
+                                         .number_count = 1});
+    buffer_free(&list);
+}

@@ -1,0 +1,80 @@
+/* Linear probing; removal moves later entries of the run back, so that there are no tombstones. */
+#include "endpoint_table.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "memory.h"
+
+enum { CAPACITY_FIRST = 16 };
+
+/* Host names are equal in either case. */
+static size_t hash(const struct endpoint_table *table, const struct endpoint *endpoint)
+{
+    char bytes[ADDRESS_HOST_MAX + sizeof(endpoint->port)];
+    size_t length = 0;
+    for (; endpoint->host[length]; length++) {
+        char c = endpoint->host[length];
+        bytes[length] = c >= 'A' && c <= 'Z' ? (char)(c - 'A' + 'a') : c;
+    }
+    memcpy(bytes + length, &endpoint->port, sizeof(endpoint->port));
+    return crypto_table_hash(table->key, bytes, length + sizeof(endpoint->port)) &
+           (table->capacity - 1);
+}
+
+/* The place of the endpoint, or the free one where it belongs. */
+static size_t place_of(const struct endpoint_table *table, const struct endpoint *endpoint)
+{
+    size_t at = hash(table, endpoint);
+    while (table->places[at] && !endpoint_equal(table->places[at], endpoint))
+        at = (at + 1) & (table->capacity - 1);
+    return at;
+}
+
+const struct endpoint *endpoint_table_find(const struct endpoint_table *table,
+                                           const struct endpoint *endpoint)
+{
+    return table->count ? table->places[place_of(table, endpoint)] : NULL;
+}
+
+static void grow(struct endpoint_table *table)
+{
+    if (table->capacity == 0)
+        crypto_random(table->key, sizeof(table->key));
+    struct endpoint_table old = *table;
+    table->capacity = old.capacity ? old.capacity * 2 : CAPACITY_FIRST;
+    table->places = xcalloc(table->capacity, sizeof(void *));
+    for (size_t i = 0; i < old.capacity; i++)
+        if (old.places[i])
+            table->places[place_of(table, old.places[i])] = old.places[i];
+    free(old.places);
+}
+
+void endpoint_table_add(struct endpoint_table *table, const struct endpoint *endpoint)
+{
+    if (2 * (table->count + 1) > table->capacity)
+        grow(table);
+    table->places[place_of(table, endpoint)] = endpoint;
+    table->count++;
+}
+
+void endpoint_table_remove(struct endpoint_table *table, const struct endpoint *endpoint)
+{
+    if (!endpoint_table_find(table, endpoint))
+        return;
+    size_t mask = table->capacity - 1;
+    size_t hole = place_of(table, endpoint);
+    table->places[hole] = NULL;
+    table->count--;
+    for (size_t at = (hole + 1) & mask; table->places[at]; at = (at + 1) & mask) {
+        const struct endpoint *moved = table->places[at];
+        table->places[at] = NULL;
+        table->places[place_of(table, moved)] = moved;
+    }
+}
+
+void endpoint_table_free(struct endpoint_table *table)
+{
+    free(table->places);
+    *table = (struct endpoint_table){0};
+}

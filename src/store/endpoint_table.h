@@ -1,0 +1,24 @@
+/* A set of endpoints that somebody else owns, found by host and port however many there are. The
+ * hash has a key of its own, since hosts and ports come from servers. */
+#pragma once
+
+#include "crypto.h"
+#include "endpoint.h"
+
+/* Starts from {0}. */
+struct endpoint_table {
+    const struct endpoint **places; /* open addressing with linear probing; NULL: free */
+    size_t capacity;                /* a power of two, at least twice the count */
+    size_t count;
+    uint8_t key[CRYPTO_TABLE_KEY];
+};
+
+/* The endpoint that was added under this host and port; NULL if there is none. */
+const struct endpoint *endpoint_table_find(const struct endpoint_table *table,
+                                           const struct endpoint *endpoint);
+/* Adds an endpoint that is not in the table; it must stay where it is until it is removed. */
+void endpoint_table_add(struct endpoint_table *table, const struct endpoint *endpoint);
+/* Removes what was added under this host and port, if there is something. */
+void endpoint_table_remove(struct endpoint_table *table, const struct endpoint *endpoint);
+/* Back to {0}; the endpoints stay. */
+void endpoint_table_free(struct endpoint_table *table);

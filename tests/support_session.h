@@ -1,0 +1,186 @@
+/* The domain on one thread, stepped by the test: nodes with all that the domain stands on, on one
+ * Redis in memory (support_redis_model.h) in the place of the store, on the fake clock.
+ *
+ * Calls of the domain lie in one row, in the order in which they were sent, and are served one
+ * after the other when the test runs the rig. What becomes of a call is planned by its name
+ * (redis_model_name(); "keeper:" before it if the node's keeper sends it). Nothing happens by
+ * itself: the keeper has no thread here, timers fire when rig_pass() lets time go by. The journal
+ * alone has its own thread; who waits for it waits for the fact. */
+#pragma once
+
+#include <check.h>
+
+#include "session.h"
+#include "support_redis_model.h"
+
+#define RIG_NOW INT64_C(1800000000000)
+
+enum fate {
+    FATE_ANSWER,
+    FATE_CUT_BEFORE,   /* the connection ends before the server has read the call ... */
+    FATE_CUT_AFTER,    /* ... and after it took effect. A repeatable call is sent again */
+    FATE_LATE_BEFORE,  /* no answer by the deadline, to which time is moved; no effect ... */
+    FATE_LATE_AFTER,   /* ... or one */
+    FATE_AWAY,         /* STORE_UNAVAILABLE at once: nobody can be asked */
+    FATE_DENIED,       /* the same with STORE_DENIED ... */
+    FATE_UNFIT,        /* ... STORE_UNFIT ... */
+    FATE_REFUSED,      /* ... and STORE_REFUSED */
+    FATE_STRANGE,      /* a reply that is none to the question: a status ... */
+    FATE_TWO_NUMBERS,  /* ... an array of two numbers ... */
+    FATE_FIVE_NUMBERS, /* ... or of five */
+    FATE_HOLD,         /* nothing happens to it until rig_release() or its deadline ... */
+    FATE_HOLD_REPLY,   /* ... it takes effect now, and is answered then */
+    FATE_FORGET,       /* nothing happens to it until rig_release(), not even its deadline */
+};
+
+struct rig_node {
+    struct store *store; /* the seam's own */
+    struct cache *cache;
+    struct tenants *tenants;
+    struct journal *journal;
+    struct session_service *service;
+    struct session_worker *worker;
+    struct session_context context;
+    struct conf journal_conf;
+    uv_loop_t loop;
+    bool up;
+};
+
+enum { RIG_NODES = 3 };
+extern struct session_rig {
+    struct redis_model *redis;
+    struct conf *conf; /* the published one; may be changed before rig_start() */
+    struct keyring *keyring;
+    char directory[64];
+    struct rig_node nodes[RIG_NODES];
+    int64_t replicas; /* that have what durable calls write: 1 to begin with */
+    enum fate fate;   /* of calls that nothing else is planned for */
+    /* Unless NULL, is told each call that took effect, and the reply's bytes. */
+    void (*mirror)(const struct store_script *script, struct text key, const struct text *arguments,
+                   size_t count, const struct buffer *reply);
+} rig;
+
+/* Fixtures: a rig with the defaults and no node; and its end, which starts no node and holds that
+ * nothing was left behind. */
+void rig_set_up(void);
+void rig_tear_down(void);
+/* A case of the suite with this fixture, which calls rig_set_up(), and rig_tear_down(). */
+TCase *rig_case(Suite *suite, const char *name, void (*set_up)(void));
+/* Starts the node, without a watch. */
+struct rig_node *rig_start(size_t number);
+/* One with other keys. */
+struct rig_node *rig_start_with(size_t number, struct keyring *keyring);
+void rig_stop(struct rig_node *node);
+/* One that has a newer key than the others, under which it seals. */
+struct rig_node *rig_start_newer(size_t number);
+/* Has the session's record sealed by this node. */
+void rig_seal_anew(struct rig_node *node, struct text access_token);
+/* The node's watch of all slots comes up, under a new generation, with doubts; or goes down. */
+void rig_watch(struct rig_node *node, bool up);
+/* The watch hears nothing, though it is up; what came meanwhile is told after that. */
+void rig_deafen(struct rig_node *node, bool deaf);
+
+/* Files can be written, or not: for the journal. */
+void rig_break_disk(bool broken);
+
+/* The fate of the next call of this name, behind those that are planned already. */
+void rig_plan(const char *name, enum fate fate);
+/* The same, and before it is met `hook` runs, which may do anything, operations included. */
+void rig_plan_after(const char *name, enum fate fate, void (*hook)(void));
+/* Of what is planned and was not met yet. */
+void rig_forget_plans(void);
+/* True if calls of this name are held. */
+bool rig_holds(const char *name);
+/* Lets go of what is held; it is served as the next calls are. */
+void rig_release(void);
+/* How many calls of this name were served since the last rig_recount(), or the start. */
+unsigned rig_served(const char *name);
+void rig_recount(void);
+
+/* Serves one call or lets the loops turn; false if there is nothing to do. */
+bool rig_step(void);
+/* Until there is nothing to do, but for what is held. */
+void rig_run(void);
+/* Time goes by; then as rig_run(). */
+void rig_pass(int64_t ms);
+
+/* --- operations --- */
+
+/* One, with the memory it needs; the rig frees it. */
+struct act {
+    unsigned done; /* calls of `done` */
+    struct arena arena;
+    struct act *next;
+    union {
+        struct operation base; /* the first member of all */
+        struct login login;
+        struct verify verify;
+        struct validate validate;
+        struct refresh refresh;
+        struct end_sessions end;
+        struct freeze freeze;
+        struct list_devices list;
+        struct explain explain;
+        struct attributes attributes;
+        struct tenant_call tenant;
+        struct list_tenant users;
+    };
+};
+/* A zeroed one with its common part filled in. */
+struct act *act_of(struct rig_node *node);
+/* Runs the rig until it is done, and what it left to do; returns its error. */
+enum err act_finish(struct act *act);
+/* Is it done? Serves nothing. */
+bool act_is_done(const struct act *act);
+
+#define RIG_TENANT TEXT("acme")
+/* Begun, not finished; of the tenant acme. */
+struct act *act_login(struct rig_node *node, const char *user, const char *device);
+struct act *act_validate(struct rig_node *node, struct text token);
+struct act *act_refresh(struct rig_node *node, struct text token);
+struct act *act_logout(struct rig_node *node, struct text token);
+struct act *act_kick(struct rig_node *node, const char *user, struct text session_id);
+struct act *act_logout_all(struct rig_node *node, const char *user);
+struct act *act_freeze(struct rig_node *node, const char *user, bool lift);
+struct act *act_policy(struct rig_node *node, const char *json);
+struct act *act_end_tenant(struct rig_node *node);
+struct act *act_list(struct rig_node *node, const char *user);
+struct act *act_users(struct rig_node *node);
+struct act *act_explain(struct rig_node *node, struct text token);
+struct act *act_attributes(struct rig_node *node, struct text token, enum attributes_action action,
+                           const char *given);
+
+/* A finished login: its tokens, and its session. */
+struct rig_session {
+    char access[TOKEN_LENGTH], refresh[TOKEN_LENGTH], id[2 * SESSION_ID];
+};
+struct rig_session rig_login(struct rig_node *node, const char *user);
+struct text rig_access(const struct rig_session *session);
+struct text rig_refresh(const struct rig_session *session);
+struct text rig_id(const struct rig_session *session);
+/* The same, told an address and a fingerprint (NULL: not told). */
+struct rig_session rig_login_from(struct rig_node *node, const char *user, const char *ip,
+                                  const char *fingerprint);
+struct act *act_validate_from(struct rig_node *node, const struct rig_session *session,
+                              const char *ip, const char *fingerprint);
+/* Validates: the error. */
+enum err rig_validate(struct rig_node *node, const struct rig_session *session);
+/* What the node's journal keeps that Redis is not known to have. */
+size_t rig_unsettled(const struct rig_node *node);
+/* The keys of a user of acme: 'u' the state, 'e' the epoch. Static memory. */
+struct text rig_user_key(const char *user, char prefix);
+
+/* Runs an act and holds its error against what is expected. */
+#define ck_assert_act(act, expected)                                                           \
+    do {                                                                                       \
+        enum err err_ = act_finish(act), expected_ = (expected);                               \
+        ck_assert_msg(err_ == expected_, "%s: %s, not %s", #act, err_ ? err_code(err_) : "OK", \
+                      expected_ ? err_code(expected_) : "OK");                                 \
+    } while (0)
+
+#define ck_assert_text_eq(given, expected)                                                       \
+    do {                                                                                         \
+        struct text got_ = (given);                                                              \
+        ck_assert_msg(text_equal(got_, text_of(expected)), "%s is \"%.*s\", not \"%s\"", #given, \
+                      (int)got_.length, got_.data ? got_.data : "", (expected));                 \
+    } while (0)
