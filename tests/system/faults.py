@@ -13,7 +13,7 @@ import threading
 import time
 
 from checks import check_problem
-from client import RedisError
+from client import Redis, RedisError
 from daemon import BINARY, SERVICE, Daemon, unique
 from machine import clock
 from redis_servers import ROOT, SLOW, ProxiedCluster, process_id, wait_until
@@ -67,6 +67,26 @@ def frozen(pid):
         assert process_state(pid) == "T", "the process was frozen all the time"
     finally:
         os.kill(pid, signal.SIGCONT)
+
+
+@contextlib.contextmanager
+def failover_held(cluster, port):
+    """The replicas of a master do not stand for election until the function that is yielded was called, and
+    then do, however old their data are: what holds before a failover is not a matter of how quick the test is."""
+    def tell(option, value):
+        for node in replicas:
+            node.call("CONFIG", "SET", option, value)
+    replicas = [Redis(replica) for replica in cluster.shards()[port]]
+    factor = replicas[0].call("CONFIG", "GET", "cluster-replica-validity-factor")[1]
+    tell("cluster-replica-validity-factor", 0)
+    tell("cluster-replica-no-failover", "yes")
+    try:
+        yield lambda: tell("cluster-replica-no-failover", "no")
+    finally:
+        tell("cluster-replica-no-failover", "no")
+        tell("cluster-replica-validity-factor", factor)
+        for node in replicas:
+            node.close()
 
 
 def cpu_seconds(pid):

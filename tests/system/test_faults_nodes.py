@@ -8,17 +8,18 @@ import pytest
 
 from bounds import at_most
 from client import Redis, RedisError
-from faults import (AT_ONCE, BUDGET, breakers, cpu_seconds, freeze, frozen, is_gone, kill_9, pid_in,
-                    process_state, proxied_service, readiness, trial_on, users_on, with_lives)
+from faults import (AT_ONCE, BUDGET, breakers, cpu_seconds, failover_held, frozen, is_gone, kill_9, pid_in,
+                    proxied_service, readiness, trial_on, users_on, with_lives)
 from machine import clock
 from redis_servers import SLOW, for_a_while, wait_until
 from test_config import reload
 from test_faults_answers import tenant_slot
-from test_migration import fail_over, go_on, migrate, percentile, slot_of
+from test_migration import fail_over, go_on, migrate, percentile, slot_of, without_failover
 from test_parallel import at_once
 
 # cluster-node-timeout of conf/redis.conf, the election, and what sessiond needs to see it
-FAILOVER = 2.0 + 2.5 + 1.0
+NODE_TIMEOUT = 2.0
+FAILOVER = NODE_TIMEOUT + 2.5 + 1.0
 
 
 @pytest.fixture(scope="module")
@@ -110,15 +111,18 @@ def with_replicas(cluster):
 def test_f01_kill_9_of_a_master(trial, service):
     scene = Scene(trial)
     before = [node.metric("sessiond_journal_replays_total") for node in service.nodes]
-    begun = clock()
-    pid = kill_9(scene.port)
-    scene.look(1.2)
-    answer = trial.kick(scene.seen[0], node=0)
-    assert answer.status == 202 and answer.json["durability"] == "pending", answer
-    assert trial.validate(scene.seen[0], 0).status == 401
-    trial.nobody_gets_in()
-    wait_until(scene.works_again, FAILOVER + 5, "the replica serves")
-    took = clock() - begun
+    with failover_held(trial.cluster, scene.port) as let_go:
+        begun = clock()
+        pid = kill_9(scene.port)
+        scene.look(1.2)
+        answer = trial.kick(scene.seen[0], node=0)
+        assert answer.status == 202 and answer.json["durability"] == "pending", answer
+        assert trial.validate(scene.seen[0], 0).status == 401
+        trial.nobody_gets_in()
+        let_go()
+        held_up = max(0, clock() - begun - NODE_TIMEOUT)
+        wait_until(scene.works_again, FAILOVER + 5, "the replica serves")
+        took = clock() - begun - held_up
     assert is_gone(pid) and scene.port not in trial.cluster.shards()
     at_most(took, FAILOVER + 2 * SLOW, "normal again after the kill")
     print(f"F01: normal again {took:.2f} s after the kill")
@@ -132,18 +136,16 @@ def test_f02_a_frozen_master(trial, service):
     rejected = service.nodes[1].metric("sessiond_store_rejected_total")
     announced = trial.cluster.proxies[scene.port].port
     pid = pid_in(trial.cluster, scene.port)
-    freeze(pid)
-    assert process_state(pid) == "T"
-    scene.look(1.2)
-    assert service.nodes[1].metric("sessiond_breaker_opened_total") > opened[1]
-    assert breakers(service.nodes[1])[announced] != "closed", readiness(service.nodes[1])
-    times = [trial.validate(login, 1).seconds for login in scene.unseen for _ in range(10)]
-    at_most(percentile(times, 0.5), AT_ONCE, "median of refusals of an open breaker")
-    at_most(max(times), BUDGET, "an answer")
-    assert service.nodes[1].metric("sessiond_store_rejected_total") > rejected
-    assert process_state(pid) == "T"
-    trial.nobody_gets_in()
-    with frozen(pid):
+    with failover_held(trial.cluster, scene.port) as let_go, frozen(pid):
+        scene.look(1.2)
+        assert service.nodes[1].metric("sessiond_breaker_opened_total") > opened[1]
+        assert breakers(service.nodes[1])[announced] != "closed", readiness(service.nodes[1])
+        times = [trial.validate(login, 1).seconds for login in scene.unseen for _ in range(10)]
+        at_most(percentile(times, 0.5), AT_ONCE, "median of refusals of an open breaker")
+        at_most(max(times), BUDGET, "an answer")
+        assert service.nodes[1].metric("sessiond_store_rejected_total") > rejected
+        trial.nobody_gets_in()
+        let_go()
         wait_until(scene.works_again, FAILOVER + 3, "the replica serves")
     trial.aftermath()
 
@@ -157,7 +159,7 @@ def test_f02_users_of_other_masters_do_not_wait_for_the_state_of_their_tenant(tr
     for node in (0, 1):
         assert trial.validate(logins[0], node).json["stale"] is False
     answers = []
-    with frozen(pid_in(trial.cluster, port)):
+    with without_failover(trial.cluster), frozen(pid_in(trial.cluster, port)):
         # After a second what is known of the tenant is not known to be true any more.
         for node in (0, 1):
             wait_until(lambda: trial.validate(known[0], node).json["stale"], 5, "its tenant is in doubt")
@@ -202,7 +204,7 @@ def test_f02_whose_tenant_may_have_ended_all_sessions_does_nothing_with_a_token(
              ("DELETE", f"/v1/devices/{victim['session_id']}", None, token),
              ("PUT", "/v1/session/attributes", {"a": "b"}, token)]
     trial.know_everywhere([login, victim])
-    with without_grace(service.nodes[1]), frozen(pid_in(trial.cluster, port)):
+    with without_grace(service.nodes[1]), without_failover(trial.cluster), frozen(pid_in(trial.cluster, port)):
         wait_until(lambda: trial.validate(login, 1).status == 503, 5, "its tenant is in doubt")
         answers = at_once(len(calls), lambda number: trial.call(*calls[number], node=1))
         assert [answer.status for answer in answers] == [503] * len(calls), answers
@@ -220,7 +222,7 @@ def test_f03_a_frozen_master_wakes_up_after_the_failover(trial, service):
     answers = []
     kicking = [threading.Thread(target=lambda login=login: answers.append(trial.kick(login)))
                for login in victims[:5]]
-    with frozen(pid):
+    with failover_held(trial.cluster, scene.port) as let_go, frozen(pid):
         # These kicks are queued by the kernel of the frozen server, which answers too late.
         for thread in kicking:
             thread.start()
@@ -228,6 +230,7 @@ def test_f03_a_frozen_master_wakes_up_after_the_failover(trial, service):
             thread.join()
         assert {answer.status for answer in answers} == {202}, answers
         at_most(max(answer.seconds for answer in answers), BUDGET, "an answer")
+        let_go()
         wait_until(lambda: scene.port not in shards_of_others(trial.cluster, scene.port),
                    FAILOVER + 5, "the replica is the master")
         wait_until(lambda: trial.try_login(victims[0]["user_id"]).status == 201, 5,
