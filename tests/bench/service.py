@@ -102,7 +102,11 @@ class Service:
                "audit.file": directory / "audit.log", "journal.file": directory / "journal",
                "alerts.file": directory / "alerts",
                "cache.snapshot": directory / "cache", "log.level": "warning"}
-        self.config.write_text(sections({**own, **(options or {})}) + stanza + "\n")
+        # An older build (--before) does without the options that it does not know.
+        known = subprocess.check_output([binary, "--dump-config"], text=True)
+        options = {name: value for name, value in {**own, **(options or {})}.items()
+                   if re.search(rf"^{name.rpartition('.')[2]} =", known, re.MULTILINE)}
+        self.config.write_text(sections(options) + stanza + "\n")
         self.config.chmod(0o600)
 
     @contextlib.contextmanager
