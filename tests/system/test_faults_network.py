@@ -188,9 +188,8 @@ def test_f07_a_storm_of_resets(trial, service):
     unseen = [trial.login() for _ in range(4)]
     assert all(ignores_sigpipe(node.process.pid) for node in service.nodes)
     with trial.cluster.fault("reset", whom=OURS):
-        calls = 0
-        end = time.monotonic() + 1.5
-        while time.monotonic() < end:
+        calls, begun = 0, time.monotonic()
+        while time.monotonic() < begun + 1.5:
             answers = at_once(4, lambda n: (trial.validate(seen[n], 1), trial.validate(unseen[n], 1),
                                             trial.try_login(node=1)))
             for cached, read, written in answers:
@@ -198,7 +197,9 @@ def test_f07_a_storm_of_resets(trial, service):
                 assert cached.status == 200, cached
                 assert read.status == 503 and written.status == 503, (read, written)
                 at_most(max(a.seconds for a in (cached, read, written)), BUDGET, "an answer")
-        assert 0 < trial.cluster.hits("reset") <= 3 * calls + 100, (trial.cluster.hits("reset"), calls)
+        # Links connect again by themselves, too, in pauses: 67 a second.
+        by_themselves = 67 * (time.monotonic() - begun)
+        assert 0 < trial.cluster.hits("reset") <= 3 * calls + by_themselves, (trial.cluster.hits("reset"), calls)
         print(f"F07: {trial.cluster.hits('reset')} resets, {calls} calls")
     wait_until(lambda: trial.validate(unseen[0], 1).status == 200, 5, "reads work again")
     storm(trial)
