@@ -253,6 +253,31 @@ START_TEST(a_challenge_from_before_a_cutoff_is_over)
 }
 END_TEST
 
+/* Clocks of nodes are apart, by less than what is allowed. */
+START_TEST(a_cutoff_ends_a_challenge_of_a_clock_that_is_ahead_of_its_own)
+{
+    set_policy("{\"verify\":{\"on\":[\"new_device\"]}}");
+    clock_fake_host(400);
+    struct act *asked = login("alice", "a", "phone");
+    ck_assert_act(asked, ERR_VERIFICATION_REQUIRED);
+    clock_fake_host(-400);
+    ck_assert_act(_i ? act_logout_all(other, "alice") : act_end_tenant(other), ERR_OK);
+    ck_assert_act(answer(asked, NULL, true), ERR_CHALLENGE_OVER);
+}
+END_TEST
+
+START_TEST(a_challenge_is_good_after_a_cutoff_of_a_clock_that_is_ahead_of_its_own)
+{
+    set_policy("{\"verify\":{\"on\":[\"new_device\"]}}");
+    clock_fake_host(400);
+    ck_assert_act(_i ? act_logout_all(other, "alice") : act_end_tenant(other), ERR_OK);
+    clock_fake_host(-400);
+    struct act *asked = login("alice", "a", "phone");
+    ck_assert_act(asked, ERR_VERIFICATION_REQUIRED);
+    ck_assert_act(answer(asked, NULL, true), ERR_OK);
+}
+END_TEST
+
 /* --- idle and expired --- */
 
 START_TEST(the_next_login_tidies_up)
@@ -291,6 +316,9 @@ int main(void)
     tcase_add_loop_test(tcase, a_challenge_that_cannot_be_offered_is_told, 0,
                         sizeof(challenge_rows) / sizeof(challenge_rows[0]));
     tcase_add_loop_test(tcase, a_challenge_from_before_a_cutoff_is_over, 0, 2);
+    tcase_add_loop_test(tcase, a_cutoff_ends_a_challenge_of_a_clock_that_is_ahead_of_its_own, 0, 2);
+    tcase_add_loop_test(
+        tcase, a_challenge_is_good_after_a_cutoff_of_a_clock_that_is_ahead_of_its_own, 0, 2);
     tcase_add_test(tcase, the_next_login_tidies_up);
     return support_run(suite);
 }

@@ -183,7 +183,10 @@ static void tell(struct offering *offering, int64_t attempts)
     crypto_wipe(&token, sizeof(token));
     offered->method = challenge->method;
     offered->attempts = attempts;
-    offered->expires_s = challenge->issued_ms / 1000 + CHALLENGE_SECONDS;
+    /* Behind a cutoff that lies ahead it counts as issued later than it was. */
+    int64_t issued_ms =
+        challenge->issued_ms < operation->now_ms ? challenge->issued_ms : operation->now_ms;
+    offered->expires_s = issued_ms / 1000 + CHALLENGE_SECONDS;
     if (challenge->method == VERIFY_OTP)
         challenge_code(keyring, &offering->owner, challenge->secret, offered->code);
     operation->out.challenge = offered;
@@ -268,7 +271,7 @@ void challenge_offer(struct operation *operation, const struct user_tag *owner,
         buffer_text(&sealed),
         {hash, sizeof(hash)},
         {attempts, 1},
-        expiry_print(expiry, challenge->issued_ms + CHALLENGE_SECONDS * 1000, operation->now_ms),
+        expiry_print(expiry, operation->now_ms + CHALLENGE_SECONDS * 1000, operation->now_ms),
     };
     offering->call = (struct store_call){
         .key = {offering->key, sizeof(offering->key)},

@@ -25,7 +25,8 @@ struct login_change {
     struct policy policy; /* for a session with these roles on this device */
     struct token access, refresh;
     struct session fresh;
-    uint8_t challenge[SESSION_ID]; /* that the login waits for */
+    uint8_t challenge[SESSION_ID]; /* that the login waits for ... */
+    int64_t cutoff_ms;             /* ... which is from after this */
     bool admitted;                 /* by the tenant's quota */
     struct revocation *revoked;    /* those that it replaces, as many as login->replaced */
 };
@@ -199,7 +200,8 @@ static enum verdict decide_login(struct change *change, struct user_state *state
         operation_refuse(operation, err, (struct text){0});
         return CHANGE_DONE;
     }
-    bool stops = novelty_stops(login, state, policy, cutoff_ms(work, state));
+    work->cutoff_ms = cutoff_ms(work, state);
+    bool stops = novelty_stops(login, state, policy, work->cutoff_ms);
     bool waits = operation->out.err == ERR_VERIFICATION_REQUIRED;
     if ((stops && !waits) || !fits_quota(work, state, waits) || waits)
         return CHANGE_DONE;
@@ -252,7 +254,7 @@ static void ask_for_verification(struct login_change *work)
     struct challenge challenge = {
         .kind = CHALLENGE_LOGIN,
         .method = (enum verify_method)work->policy.verify_method,
-        .issued_ms = operation->now_ms,
+        .issued_ms = rules_issue_ms(operation->now_ms, work->cutoff_ms),
     };
     struct buffer body = {0};
     login_request_write(work->login, &body);

@@ -92,7 +92,7 @@ bool novelty_stops(struct login *login, const struct user_state *state, const st
     asked = asked && !login->second_factor;
     if ((asked || verified) && guess_refuses(&login->base, &state->guesses, policy))
         return true;
-    if (verified && login->verified_ms < cutoff_ms)
+    if (verified && rules_is_cut_off(login->verified_ms, cutoff_ms))
         operation_refuse(&login->base, ERR_CHALLENGE_OVER, (struct text){0});
     else if (asked)
         operation_refuse(&login->base, ERR_VERIFICATION_REQUIRED, (struct text){0});

@@ -40,6 +40,16 @@ int64_t rules_cutoff_ms(int64_t now_ms)
     return now_ms + CLOCKS_APART_MS;
 }
 
+int64_t rules_issue_ms(int64_t now_ms, int64_t cutoff_ms)
+{
+    return greater(now_ms, cutoff_ms + CLOCKS_APART_MS);
+}
+
+bool rules_is_cut_off(int64_t issued_ms, int64_t cutoff_ms)
+{
+    return issued_ms < cutoff_ms + CLOCKS_APART_MS;
+}
+
 int64_t rules_began_s(const struct session *session)
 {
     return session->record.began_s > 0 ? session->record.began_s

@@ -272,7 +272,7 @@ static bool is_over(const struct widening *work, const struct user_state *state,
                     const struct policy *policy)
 {
     struct operation *operation = work->change.operation;
-    if (work->issued_ms < state->user.not_before_ms)
+    if (rules_is_cut_off(work->issued_ms, state->user.not_before_ms))
         operation_refuse(operation, ERR_CHALLENGE_OVER, TEXT(REASON_REVOKED));
     else
         return guess_refuses(operation, &state->guesses, policy);
