@@ -181,15 +181,19 @@ def test_f02_users_of_other_masters_do_not_wait_for_the_state_of_their_tenant(tr
 
 
 @contextlib.contextmanager
-def without_grace(node):
-    grace = node.options.get("outage.grace", "15m")
-    node.write_config(outage__grace=0)
-    reload(node)
+def with_option(nodes, option, value):
+    """Until the end of the block the nodes run with another value of an option ("section.name")."""
+    def take(options):
+        for node, of_node in zip(nodes, options):
+            node.options = of_node
+            node.write_config()
+            reload(node)
+    before = [node.options for node in nodes]
+    take([{**options, option: value} for options in before])
     try:
         yield
     finally:
-        node.write_config(outage__grace=grace)
-        reload(node)
+        take(before)
 
 
 def test_f02_whose_tenant_may_have_ended_all_sessions_does_nothing_with_a_token(trial, service):
@@ -204,7 +208,8 @@ def test_f02_whose_tenant_may_have_ended_all_sessions_does_nothing_with_a_token(
              ("DELETE", f"/v1/devices/{victim['session_id']}", None, token),
              ("PUT", "/v1/session/attributes", {"a": "b"}, token)]
     trial.know_everywhere([login, victim])
-    with without_grace(service.nodes[1]), without_failover(trial.cluster), frozen(pid_in(trial.cluster, port)):
+    with with_option(service.nodes[1:], "outage.grace", 0), without_failover(trial.cluster), \
+            frozen(pid_in(trial.cluster, port)):
         wait_until(lambda: trial.validate(login, 1).status == 503, 5, "its tenant is in doubt")
         answers = at_once(len(calls), lambda number: trial.call(*calls[number], node=1))
         assert [answer.status for answer in answers] == [503] * len(calls), answers
@@ -371,7 +376,9 @@ def test_f10_slots_move_under_load_and_no_client_sees_it(trial, service):
                 migrate(trial.cluster, life.slot, lambda: go_on([life]))
     users = [name for port in trial.cluster.shards()
              for name in users_on(service, trial.cluster, port, 1)]
-    lives = with_lives(trial, users, reshard)
+    # A server that the machine holds up for half a second is no matter of slots.
+    with with_option(service.nodes, "redis.timeout", "10s"), without_failover(trial.cluster):
+        lives = with_lives(trial, users, reshard)
     assert sum(life.errors for life in lives) == 0, "clients saw errors"
     followed = service.node.metric("sessiond_store_redirects_total") - redirects
     fetched = sum(n.metric("sessiond_store_map_refreshes_total") for n in service.nodes) - refreshes

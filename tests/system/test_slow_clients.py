@@ -29,8 +29,8 @@ def strict(workspace, cluster):
 
 @pytest.fixture(scope="module")
 def patient(workspace, cluster):
-    """Idle connections live long, half requests do not."""
-    daemon = Daemon(workspace / "patient", cluster, server__header_timeout=2)
+    """Idle connections live long, half heads do not."""
+    daemon = Daemon(workspace / "patient", cluster, server__header_timeout=2, server__body_timeout=120)
     try:
         yield daemon.start()
         daemon.stop()
