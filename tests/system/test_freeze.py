@@ -9,7 +9,7 @@ from checks import check_dead, check_ended, check_problem
 from client import Redis
 from daemon import ACME, ADMIN, KEYS, SERVICE, Daemon, now, unique
 from faults import is_well, kill_9, readiness
-from redis_servers import SLOW, Cluster, SingleRedis, wait_until
+from redis_servers import Cluster, SingleRedis, wait_until
 from test_outage import password_file
 from test_parallel import at_once
 
