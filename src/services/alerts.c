@@ -96,6 +96,7 @@ static bool tell_repeats(struct alerts *alerts, struct minute *minute)
 {
     bool wake = false;
     struct buffer *kept = minute->kept;
+    assert((kept != NULL) == (minute->count > 0));
     if (kept) {
         struct raised_alert raised;
         alert_unpack(kept->data, &raised);
@@ -129,6 +130,7 @@ void alerts_tell_repeats(struct alerts *alerts, bool all)
 
 static void keep(struct minute *minute, const struct alert *alert)
 {
+    assert(minute->used && alert->count > 0);
     minute->count += alert->count;
     if (minute->kept)
         return;

@@ -4,6 +4,7 @@
  * the others wait behind it, so that they arrive in order. One that the receiver refuses for long,
  * and seems never to take, goes to a queue of its own, from where it is tried now and then: those
  * behind it go on, and it is not lost. */
+#include <assert.h>
 #include <errno.h>
 
 #include "alerts_private.h"
@@ -45,6 +46,7 @@ static void pause_refused(struct alerts *alerts)
  * if there is no room or the disk fails: it stays. */
 static bool set_aside(struct alerts *alerts)
 {
+    assert(alerts->source == &alerts->file || alerts->refused.queued > 1);
     enum alerts_added added =
         alerts_file_add(&alerts->refused, buffer_text(&alerts->sending.id),
                         buffer_text(&alerts->sending.json), atomic_load(&alerts->max_bytes));

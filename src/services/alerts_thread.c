@@ -1,5 +1,6 @@
 /* The thread of alerts: brings them to the audit and to disk, and has them posted one after the
  * other. While the disk fails alerts wait in memory, bounded. */
+#include <assert.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -28,6 +29,13 @@ static void write_audit(struct alerts *alerts, const struct raised_alert *raised
         audit_count_lost(alerts->lane);
 }
 
+static void leave_waiting(struct alerts *alerts, size_t bytes)
+{
+    size_t before = atomic_fetch_sub(&alerts->waiting, bytes);
+    assert(before >= bytes);
+    (void)before;
+}
+
 /* Puts on record what was handed over, and behind the backlog, if it goes anywhere. */
 static void take_handed(struct alerts *alerts)
 {
@@ -45,7 +53,7 @@ static void take_handed(struct alerts *alerts)
             buffer_add(&alerts->backlog, id, sizeof(id));
             buffer_add(&alerts->backlog, taken.data + at, length);
         } else {
-            atomic_fetch_sub(&alerts->waiting, length);
+            leave_waiting(alerts, length);
         }
         at += length;
     }
@@ -111,9 +119,10 @@ static void write_backlog(struct alerts *alerts)
     }
     alerts->told = 0;
     alerts_note_disk(alerts, done > 0, error);
+    assert(at <= backlog->length);
     memmove(backlog->data, backlog->data + at, backlog->length - at);
     backlog->length -= at;
-    atomic_fetch_sub(&alerts->waiting, at - count * ALERT_ID);
+    leave_waiting(alerts, at - count * ALERT_ID);
 }
 
 /* --- turns --- */

@@ -37,6 +37,7 @@ static void tell(struct audit *audit, enum room before, enum room now, int64_t f
         [ROOM_RESERVE] = "calls of strangers are only counted",
         [ROOM_CHANGES] = "lines of reads wait, only changes are written",
     };
+    assert(now != before);
     if (now < before) {
         log_info("audit_space_back", "file=%s free=%lld effect=\"%s\"", audit->file.path,
                  (long long)free_bytes, effects[now]);

@@ -18,6 +18,7 @@ void cache_ledger_init(struct cache_ledger *ledger, const struct hash_seed *seed
 void cache_ledger_fini(struct cache_ledger *ledger)
 {
     assert(ledger->entries == 0 && ledger->tenants.chains.count == 0);
+    assert(ledger->bytes == 0);
     pthread_mutex_destroy(&ledger->lock);
 }
 

@@ -80,6 +80,7 @@ static void move(struct cache_shard *shard, struct cache_item *item, uint32_t to
 {
     uint32_t from = item->index;
     uint32_t *hand = hand_of(shard, item->tenant);
+    assert(from != to && to < shard->places.count);
     if (item->after == from) {
         item->before = item->after = to;
     } else {
@@ -137,6 +138,8 @@ static void leave_ring(struct cache_shard *shard, const struct cache_item *item)
         *hand = CACHE_NO_ENTRY;
         return;
     }
+    assert(item_at(shard, item->before)->after == item->index);
+    assert(item_at(shard, item->after)->before == item->index);
     item_at(shard, item->before)->after = item->after;
     item_at(shard, item->after)->before = item->before;
     if (*hand == item->index)
@@ -284,6 +287,7 @@ static bool prepare_chain(struct cache_shard *shard, const struct cache_item *it
         others++;
         oldest = link;
     }
+    assert(others <= CACHE_OWNER_ENTRIES);
     if (others >= CACHE_OWNER_ENTRIES) {
         take_out(shard, oldest, removed);
         metrics_add(METRIC_CACHE_EVICTIONS, 1);
@@ -356,6 +360,7 @@ static struct cache_item *victim_of_tenant(struct cache_shard *shard, struct cac
     for (int chances = 0; *hand != CACHE_NO_ENTRY && chances <= HASH_SECOND_CHANCES; chances++) {
         item = item_at(shard, *hand);
         *hand = item->after;
+        assert(item->tenant == tenant);
         if (!item->used)
             break;
         item->used = false;
@@ -381,6 +386,7 @@ bool cache_shard_evict(struct cache_shard *shard, struct cache_tenant *tenant,
 
 static bool add_copy(struct cache_step *step, const struct cache_item *item)
 {
+    assert(step->used <= CACHE_STEP_BYTES);
     if (step->count == CACHE_STEP || item->length > CACHE_STEP_BYTES - step->used)
         return false;
     struct cache_key *key = &step->keys[step->count];

@@ -87,6 +87,7 @@ static struct totals begin_change(struct journal_index *index)
 static void end_change(struct journal_index *index, struct totals before)
 {
     struct totals now = {index->records, index->unsettled};
+    assert(now.unsettled <= now.records);
     pthread_mutex_unlock(&index->lock);
     if (now.records != before.records)
         metrics_gauge_add(METRIC_JOURNAL_RECORDS, (int64_t)now.records - (int64_t)before.records);
@@ -309,6 +310,7 @@ struct revocation *journal_index_of_owner(struct journal_index *index,
     for (const struct journal_entry *at = found ? first_of(index, owner) : NULL; at;
          at = next_of(at))
         found[*count - ++filled] = journal_entry_copy(at, arena);
+    assert(filled == *count);
     pthread_mutex_unlock(&index->lock);
     return found;
 }

@@ -73,6 +73,7 @@ void journal_shares_take(struct journal_shares *shares, struct journal_share *sh
 {
     if (!settled)
         journal_shares_settle(shares, share, size);
+    assert(size > 0 && share->bytes >= size && shares->bytes >= share->bytes);
     share->bytes -= size;
     shares->bytes -= size;
     if (share->bytes == 0)

@@ -103,6 +103,7 @@ static int64_t to_ms(int64_t ns)
 
 static struct rate_verdict verdict_of(const struct pace *pace, int64_t debt, bool allowed)
 {
+    assert(debt >= 0 && debt <= pace->capacity);
     return (struct rate_verdict){
         .allowed = allowed,
         .limit = pace->capacity / pace->interval,

@@ -158,6 +158,7 @@ static struct row *find_row(const struct place *place, const uint8_t *tag)
 
 static void stand_at(struct shard *shard, struct row *row, uint32_t index)
 {
+    assert(index < shard->places.count);
     *hash_array_at(&shard->places, index) = row;
     row->index = index;
 }
@@ -173,6 +174,7 @@ static void add_row(const struct place *place, struct row *row)
 static void remove_row(struct shard *shard, struct row *row, uint64_t hash)
 {
     assert(*hash_array_at(&shard->places, row->index) == row);
+    assert(shard->places.count == shard->table.chains.count);
     hash_table_remove(&shard->table, &row->by_tag.node, hash);
     stand_at(shard, *hash_array_at(&shard->places, shard->places.count - 1), row->index);
     hash_array_pop(&shard->places);
@@ -188,6 +190,7 @@ static void turn_hand(struct shard *shard, uint32_t to)
 static struct row *take_victim(struct tenants *tenants, struct shard *shard)
 {
     for (int passed = 0; shard->places.count > 0; passed++) {
+        assert(shard->hand < shard->places.count);
         struct row *row = *hash_array_at(&shard->places, shard->hand);
         if (!row->by_tag.used || passed >= HASH_SECOND_CHANCES) {
             remove_row(shard, row, hash_of_tenant(&tenants->seed, row->by_tag.tag));

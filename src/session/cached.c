@@ -87,6 +87,7 @@ void cached_write_live(struct buffer *out, const struct session *session, unsign
 
 void cached_owe_touch(struct buffer *value)
 {
+    assert(cached_kind(buffer_text(value)) == CACHED_LIVE);
     const bool owed = true;
     memcpy(value->data + offsetof(struct cached_live, touch_owed), &owed, sizeof(owed));
 }

@@ -195,7 +195,7 @@ static void tell(struct offering *offering, int64_t attempts)
 static struct offering *begin_offering(struct operation *operation, const struct user_tag *owner,
                                        const uint8_t id[SESSION_ID], struct waiter *waiter)
 {
-    assert(waiter->then);
+    assert(waiter->then && operation->out.err == ERR_OK);
     struct offering *offering = arena_zalloc(operation->arena, sizeof(*offering));
     *offering = (struct offering){.operation = operation, .waiter = waiter, .owner = *owner};
     memcpy(offering->id, id, SESSION_ID);
@@ -323,7 +323,7 @@ void challenge_look(struct challenge_try *attempt)
 /* Not repeatable: a try that may have been taken is not taken again. */
 void challenge_take(struct challenge_try *attempt)
 {
-    assert(attempt->then);
+    assert(attempt->then && attempt->operation->out.err == ERR_OK);
     const struct token *token = &attempt->token;
     struct operation *operation = attempt->operation;
     print_key(&token->owner, token->session_id, attempt->key);
@@ -352,7 +352,7 @@ static void claim_done(struct store_call *call, enum err err, const struct store
 
 void challenge_claim(struct challenge_try *attempt)
 {
-    assert(attempt->then);
+    assert(attempt->then && attempt->operation->out.err == ERR_OK);
     const struct text key = {attempt->key, sizeof(attempt->key)};
     const struct text arguments[] = {TEXT("HDEL"), key, TEXT("r"), TEXT("s"), TEXT("n")};
     attempt->call = (struct store_call){

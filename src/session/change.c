@@ -104,6 +104,7 @@ static void queue_behind(struct change *rival, struct change *change)
 {
     assert(rival != change && !change->run.successor);
     struct change *last = rival->run.last ? rival->run.last : rival;
+    assert(!last->run.successor);
     last->run.successor = change;
     rival->run.last = change;
 }
@@ -111,6 +112,7 @@ static void queue_behind(struct change *rival, struct change *change)
 /* Takes the change out of those under way and puts its successor, if there is one, in its place. */
 static struct change *replace_by_successor(struct change *change)
 {
+    assert(find_rival(change) == change);
     struct change **place = &change->operation->context->worker->changes;
     while (*place != change)
         place = &(*place)->run.next;
@@ -128,6 +130,7 @@ static struct change *replace_by_successor(struct change *change)
 static void change_finish(struct change *change, enum err err)
 {
     while (change) {
+        assert(change->run.owed == 0);
         struct change *successor = replace_by_successor(change);
         bool closing = change->operation->context->worker->closing;
         bool late =
@@ -232,6 +235,8 @@ static void journal_written(struct commit_ticket *ticket, bool written)
 static void journal_revocations(struct change *change)
 {
     assert(change->run.edit.revocation_count > 0);
+    /* What ends a token is told to the other nodes. */
+    assert(change->run.edit.raises_epoch || change->run.edit.revocations[0].kind == REVOKE_LIFT);
     struct operation *operation = change->operation;
     struct journal_lane *lane = operation->context->worker->lane;
     size_t count = change->run.edit.revocation_count;
@@ -273,6 +278,7 @@ static void decide_and_write(struct change *change, const struct store_reply *re
 
 static void note_durability(struct change *change)
 {
+    assert(change->run.call.flags & STORE_DURABLE);
     bool replicated = change->run.call.replicas > 0;
     change->operation->out.durability = replicated ? DURABILITY_REPLICATED : DURABILITY_ACCEPTED;
     if (!replicated)
@@ -307,6 +313,7 @@ static struct text next_stamp(struct change *change, const struct user_state *st
     /* What Redis has forgotten goes on where it ended, as far as this node remembers. */
     int64_t before = state->version > 0 ? state->version : change->run.guard.fence_ms;
     int64_t version = rules_next_version(before, change->operation->now_ms);
+    assert(version > state->version);
     bool begins =
         change->run.edit.raises_epoch || (state->version == 0 && change->run.guard.fence_ms > 0);
     change->run.epoch = begins ? version : state->epoch;
@@ -477,6 +484,7 @@ void change_init(struct change *change, const struct change_ops *ops, struct ope
 void change_begin(struct change *change)
 {
     assert(change->ops && change->operation->tenancy);
+    assert(change->operation->out.err == ERR_OK);
     token_user_key(&change->codec.owner, 'u', change->run.key);
     token_user_key(&change->codec.owner, 'e', change->run.epoch_key);
     change->run.rounds = 0;
@@ -509,6 +517,7 @@ static void touch_done(struct store_call *call, enum err err, const struct store
 void change_touch(struct operation *operation, const struct user_tag *owner,
                   const uint8_t session_id[SESSION_ID], int64_t seen_s, int64_t expire_ms)
 {
+    assert(expire_ms > seen_s * 1000);
     struct touch *touch = xcalloc(1, sizeof(*touch));
     char field[TOUCH_FIELD], seen[24], expire[24];
     memcpy(field, session_id, SESSION_ID);

@@ -26,13 +26,22 @@ struct end_change {
     struct token token;
     uint8_t target[SESSION_ID];
     struct text *ended;
-    size_t ended_count;
+    size_t ended_count, ended_room;
     struct commit_ticket ticket; /* of a revocation without Redis */
 };
 
 static void note_ended(struct end_change *work, const uint8_t id[SESSION_ID])
 {
+    assert(work->ended_count < work->ended_room);
     work->ended[work->ended_count++] = operation_session_id(&work->end->base, id);
+}
+
+/* Forgets what an earlier round has noted. */
+static void begin_ended(struct end_change *work, size_t room)
+{
+    work->ended = arena_alloc(work->end->base.arena, room * sizeof(*work->ended));
+    work->ended_room = room;
+    work->ended_count = 0;
 }
 
 static void bury(struct end_change *work, struct session *session, const struct policy *policy,
@@ -247,9 +256,7 @@ static enum verdict decide_end(struct change *change, struct user_state *state, 
     struct operation *operation = change->operation;
     struct policy policy;
     operation_policy(operation, &policy);
-    work->ended = arena_alloc(operation->arena, (state->session_count + state->grave_count + 1) *
-                                                    sizeof(*work->ended));
-    work->ended_count = 0;
+    begin_ended(work, state->session_count + state->grave_count + 1);
     if (!may_end(work, state, &policy))
         return CHANGE_DONE;
     enum verdict verdict = decide_by_scope(work, state, edit, &policy);
@@ -373,14 +380,14 @@ static bool may_end_blindly(struct end_change *work)
 
 static void end_without_store(struct end_change *work)
 {
+    assert(work->end->base.out.err != ERR_OK);
     struct operation *operation = &work->end->base;
     struct session_worker *worker = operation->context->worker;
     if (!may_end_blindly(work)) {
         end_operation(work);
         return;
     }
-    work->ended = arena_alloc(operation->arena, sizeof(*work->ended));
-    work->ended_count = 0;
+    begin_ended(work, 1);
     const struct revocation revocation = revoke_blindly(work);
     work->ticket.done = revocation_kept;
     if (!journal_add(worker->lane, &revocation, &work->ticket, NULL)) {

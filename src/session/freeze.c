@@ -20,7 +20,7 @@ struct freeze_change {
     struct freeze *freeze;
     struct waiter waiter;
     struct text *ended;
-    size_t ended_count;
+    size_t ended_count, ended_room;
     struct commit_ticket ticket; /* of a freeze without Redis */
     bool needs_counts, counted;  /* the tenant's, for its quota */
     bool admitted;
@@ -57,6 +57,7 @@ static struct revocation decision(const struct freeze_change *work, int64_t stam
 
 static void note_ended(struct freeze_change *work, const uint8_t id[SESSION_ID])
 {
+    assert(work->ended_count < work->ended_room);
     work->ended[work->ended_count++] = operation_session_id(&work->freeze->base, id);
 }
 
@@ -76,6 +77,7 @@ static void bury_living(struct freeze_change *work, struct user_state *state, st
 static void freeze_user(struct freeze_change *work, struct user_state *state, struct edit *edit,
                         const struct policy *policy)
 {
+    assert(!work->freeze->lift);
     const struct freeze *freeze = work->freeze;
     struct user_record *user = &state->user;
     for (size_t i = 0; i < state->grave_count; i++)
@@ -129,8 +131,8 @@ static enum verdict decide_freeze(struct change *change, struct user_state *stat
     struct operation *operation = change->operation;
     struct policy policy;
     operation_policy(operation, &policy);
-    work->ended = arena_alloc(operation->arena, (state->session_count + state->grave_count + 1) *
-                                                    sizeof(*work->ended));
+    work->ended_room = state->session_count + state->grave_count;
+    work->ended = arena_alloc(operation->arena, (work->ended_room + 1) * sizeof(*work->ended));
     work->ended_count = 0;
     if (!fits_quota(work, state, &policy))
         return CHANGE_DONE;
@@ -173,6 +175,7 @@ static void freeze_without_store(struct freeze_change *work)
 static void freeze_counted(struct waiter *waiter)
 {
     struct freeze_change *work = container_of(waiter, struct freeze_change, waiter);
+    assert(work->needs_counts && !work->counted);
     work->counted = true;
     work->needs_counts = false;
     change_begin(&work->change);

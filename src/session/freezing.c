@@ -1,6 +1,8 @@
 /* The order of freezes and lifts: pure, of records and revocations only. */
 #include "freezing.h"
 
+#include <assert.h>
+
 #include "rules.h"
 
 static bool is_decision(const struct revocation *revocation)
@@ -29,7 +31,9 @@ bool freezing_apply(struct user_record *user, const struct revocation *last, int
     bool newer = last && last->before_ms > user->decided_ms;
     if (!last || (!newer && !overtakes(user, last, now_ms)))
         return false;
-    user->decided_ms = newer ? last->before_ms : user->decided_ms + 1;
+    int64_t before_ms = user->decided_ms;
+    user->decided_ms = newer ? last->before_ms : before_ms + 1;
+    assert(user->decided_ms > before_ms);
     user->frozen = last->kind == REVOKE_FREEZE;
     user->frozen_until_s = user->frozen ? last->until_s : 0;
     user->frozen_reason = user->frozen ? last->reason : (struct text){0};

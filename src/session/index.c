@@ -1,6 +1,7 @@
 /* Names and numbers of the index. */
 #include "index.h"
 
+#include <assert.h>
 #include <endian.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,6 +13,7 @@ void index_key(enum index_kind kind, const uint8_t tenant[TENANT_TAG], unsigned 
                char ret[INDEX_KEY_LENGTH])
 {
     static const char digits[INDEX_BUCKETS] = "0123456789abcdefg";
+    assert(bucket < sizeof(digits));
     char *end = mempcpy(ret, "sd:i:{", 6);
     ret[3] = (char)kind;
     end += text_to_base64url(end, tenant, TENANT_TAG);
@@ -106,6 +108,7 @@ struct index_window index_window(const struct operation *operation)
         low_s = cutoff_s;
     if (sure_s < low_s)
         sure_s = low_s;
+    assert(sure_s >= low_s);
     return (struct index_window){index_floor(low_s), index_floor(sure_s)};
 }
 

@@ -167,6 +167,7 @@ static struct text print_number(char out[NUMBER], int64_t value)
 static void send_add(struct index_write *write, unsigned bucket, int64_t score, written *done)
 {
     assert(bucket < INDEX_BUCKETS);
+    assert(score >= 0); /* below lies the mark alone */
     char below[NUMBER], expire[EXPIRY_TEXT], digits[NUMBER], member[USER_TAG + SESSION_ID];
     const struct text arguments[] = {
         print_number(below, write->below),
@@ -205,6 +206,7 @@ static void member_moved(struct store_call *call, enum err err, const struct sto
 /* Into its bucket first: who lists meanwhile sees the user twice rather than not at all. */
 static void move_member(const struct index_write *root, struct text member, int64_t score)
 {
+    assert(root->bucket == 0 && root->kind == INDEX_USERS);
     struct index_write *write = xmalloc(sizeof(*write));
     *write = *root;
     write->keyring = NULL;
@@ -256,6 +258,7 @@ static void give_root_up(struct index_write *write)
 static void noted(struct store_call *call, enum err err, const struct store_reply *reply)
 {
     struct index_write *write = (struct index_write *)call;
+    assert(write->kind == INDEX_USERS);
     struct session_service *service = write->worker->service;
     int64_t members = 0;
     if (!goes_on(write, err))
@@ -406,6 +409,7 @@ static void taken_out(struct store_call *call, enum err err, const struct store_
 
 void index_settle(struct operation *operation, const struct user_tag *owner, unsigned bucket)
 {
+    assert(bucket <= INDEX_BUCKETS);
     if (operation->context->worker->closing)
         return;
     struct index_write *write = make_write(operation, owner);

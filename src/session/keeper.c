@@ -148,6 +148,7 @@ static void wait_again(struct reading *reading)
 
 static void forget_reading(struct reading *reading)
 {
+    assert(!reading->keyring);
     struct keeper *keeper = reading->keeper;
     free(reading);
     pthread_mutex_lock(&keeper->lock);
@@ -215,6 +216,7 @@ static void close_thread(struct keeper *keeper)
     replay_stop(keeper->replay);
     key_watch_stop(keeper->key_watch);
     session_worker_close(&keeper->context.worker);
+    assert(keeper->under_way == 0);
     discard(keeper->waiting);
     keeper->waiting = NULL;
     uv_close((uv_handle_t *)&keeper->wake, NULL);
@@ -225,6 +227,7 @@ static void take_queue(struct keeper *keeper)
 {
     if (!keeper->queue)
         return;
+    assert(keeper->waiting || keeper->waiting_end == &keeper->waiting);
     *keeper->waiting_end = keeper->queue;
     keeper->waiting_end = keeper->queue_end;
     keeper->queue = NULL;

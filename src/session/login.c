@@ -217,6 +217,7 @@ static enum verdict decide_login(struct change *change, struct user_state *state
 static void answer(struct login_change *work)
 {
     assert(work->access.key_id != 0 && work->refresh.key_id != 0);
+    assert(work->admitted);
     struct login *login = work->login;
     struct operation *operation = &login->base;
     struct issued_pair *pair = &login->pair;

@@ -53,6 +53,7 @@ static struct lookup *take_idle(struct session_worker *worker)
     if (!lookup)
         return xcalloc(1, sizeof(*lookup));
     worker->idle_lookups = lookup->next;
+    assert(!lookup->waiters && lookup->value.length == 0);
     return lookup;
 }
 
@@ -67,6 +68,8 @@ static void give_idle(struct lookup *lookup)
 
 void lookup_free_idle(struct session_worker *worker)
 {
+    for (size_t row = 0; row < LOOKUP_ROWS; row++)
+        assert(!worker->lookups[row]);
     while (worker->idle_lookups) {
         struct lookup *lookup = worker->idle_lookups;
         worker->idle_lookups = lookup->next;
@@ -130,6 +133,7 @@ static void put(struct lookup *lookup, const struct cache_key *key, struct text 
 
 static void store_value(struct lookup *lookup, bool final)
 {
+    assert(cached_kind(buffer_text(&lookup->value)) == (final ? CACHED_DEAD : CACHED_LIVE));
     put(lookup, &lookup->key, buffer_text(&lookup->value), final);
 }
 

@@ -198,7 +198,7 @@ static bool is_bound_elsewhere(struct operation *operation, const struct session
 struct session *operation_authenticate(struct operation *operation, const struct user_state *state,
                                        const struct token *token)
 {
-    assert(operation->tenancy);
+    assert(operation->tenancy && operation->own.bears_token);
     struct session *session = state_find(state, token->session_id);
     struct policy policy;
     uint8_t hash[SECRET_HASH];

@@ -192,6 +192,7 @@ void quota_enter(struct operation *operation, const uint8_t tenant[TENANT_TAG],
     struct reading *reading = arena_zalloc(operation->arena, sizeof(*reading));
     unsigned first = policy->quota_users > 0 ? 0 : OF_USERS;
     unsigned end = policy->quota_sessions > 0 ? COUNTED : OF_USERS;
+    assert(first < end);
     reading->operation = operation;
     reading->waiter = waiter;
     memcpy(reading->tag, tenant, TENANT_TAG);

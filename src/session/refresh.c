@@ -219,6 +219,7 @@ static void finish_refresh(struct change *change)
 {
     struct refresh_change *work = container_of(change, struct refresh_change, change);
     struct operation *operation = change->operation;
+    assert(!operation->out.repeated_apart || operation->out.repeated);
     /* It may have been revoked here while Redis was asked. */
     if (err_is_undecided(operation->out.err))
         (void)revocation_refuses(operation, &work->presented, ERR_REFRESH_INVALID);

@@ -164,6 +164,7 @@ static void replay_with_tenant(struct waiter *waiter)
 static void begin_item(struct replay *replay, const struct revocation *revocation)
 {
     assert(replay->under_way < UNDER_WAY_MOST);
+    assert(!replay->stopped);
     struct item *item = xcalloc(1, sizeof(*item));
     struct session_service *service = replay->context->worker->service;
     size_t count;
@@ -226,6 +227,7 @@ static const struct revocation *next_revocation(struct replay *replay, bool *lat
         if (replay->list_at == replay->list_count && !fetch_list(replay))
             return NULL;
         const struct revocation *revocation = &replay->list[replay->list_at++];
+        assert(revocation->number < replay->before);
         replay->before = revocation->number;
         if (is_doubted(replay, revocation))
             return revocation;
@@ -256,6 +258,7 @@ static void pause_pass(struct replay *replay, bool of_use)
 
 static void end_pass(struct replay *replay)
 {
+    assert(replay->passing && replay->under_way == 0);
     struct journal_usage usage;
     journal_usage(replay->context->worker->service->journal, &usage);
     replay->passing = false;

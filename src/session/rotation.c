@@ -89,6 +89,7 @@ void rotation_repeat(const struct rotation *rotation, const struct policy *polic
     const uint8_t *secret = record->from_hash ? record->previous_refresh_hash : rotation->secret;
     struct successors next;
     assert(secret != NULL);
+    assert(record->has_previous);
     derive(rotation, secret, record->generation - 1, &next);
     issue(rotation, policy, &next, ret);
 }

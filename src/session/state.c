@@ -34,6 +34,7 @@ static void note_foreign(struct state_reader *reader, const uint8_t id[SESSION_I
 {
     struct user_state *state = reader->state;
     size_t fields = store_reply_count(reader->reply) / 2;
+    assert(state->foreign_count < fields);
     if (!state->foreign)
         state->foreign = arena_alloc(reader->arena, fields * sizeof(*state->foreign));
     memcpy(state->foreign[state->foreign_count++], id, SESSION_ID);
@@ -229,6 +230,7 @@ bool state_is_foreign(const struct user_state *state, const uint8_t id[SESSION_I
 static void append(struct arena *arena, struct text **list, size_t *count, size_t *capacity,
                    struct text text)
 {
+    assert(*count <= *capacity);
     if (*count == *capacity) {
         size_t wanted = *capacity ? *capacity * 2 : 16;
         struct text *grown = arena_alloc(arena, wanted * sizeof(*grown));

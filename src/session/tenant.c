@@ -159,6 +159,7 @@ static void check_demand(struct operation *operation)
 
 static void go_on(struct operation *operation, struct waiter *waiter)
 {
+    assert(operation->own.tenancy_held || operation->tenancy_unknown || operation->out.err);
     if (operation->context->worker->closing)
         operation->out.err = ERR_SHUTTING_DOWN;
     if (operation->out.err == ERR_OK)
@@ -194,6 +195,7 @@ static void go_on_without(const struct tenant_waiter *waiter, enum err err)
 {
     assert(err != ERR_OK);
     struct operation *operation = waiter->operation;
+    assert(!operation->tenancy);
     struct tenant_row row;
     if (tenants_find(operation->context->worker->tenants, waiter->tag, &row)) {
         operation->tenancy = row.tenant;
@@ -331,6 +333,7 @@ static void hand_out(struct tenant_read *read, struct tenant *tenant)
     for (struct tenant_waiter *waiter = read->waiters; waiter; waiter = next) {
         next = waiter->next;
         struct operation *operation = waiter->operation;
+        assert(!operation->tenancy && !operation->own.tenancy_held);
         if (!behind || !take_known(operation, read->tag)) {
             operation->tenancy = tenant;
             tenant_hold(operation);
@@ -452,6 +455,7 @@ bool tenant_renew(struct operation *operation, const uint8_t tag[TENANT_TAG])
         !tenants_find(operation->context->worker->tenants, tag, &row) ||
         row.verified_ms < operation->own.tenancy_asked_ms)
         return false;
+    assert(operation->own.tenancy_held);
     tenant_release(operation);
     operation->tenancy = row.tenant;
     operation->tenancy_age_ms = 0;

@@ -156,7 +156,9 @@ static void set_cutoff(const struct tenant_call *call, struct tenant *next)
     assert(call->action == TENANT_END_ALL);
     int64_t now_ms = call->base.now_ms;
     int64_t cutoff_ms = rules_cutoff_ms(now_ms);
-    next->not_before_ms = cutoff_ms > next->not_before_ms ? cutoff_ms : next->not_before_ms + 1;
+    int64_t before_ms = next->not_before_ms;
+    next->not_before_ms = cutoff_ms > before_ms ? cutoff_ms : before_ms + 1;
+    assert(next->not_before_ms > before_ms);
     next->ended_s = now_ms / 1000;
     next->reason = call->why;
     next->actor = call->base.actor;
@@ -172,6 +174,7 @@ static bool is_changed(const struct tenant_call *call, const struct tenant *pres
 /* Sets work->next if there is something to write; false if the operation was refused. */
 static bool decide(struct tenant_change *work, const struct tenant *present)
 {
+    assert(!work->next);
     struct tenant_call *call = work->call;
     struct tenant next = *present;
     if (work->known) {
@@ -341,6 +344,7 @@ struct restoring {
 static void end_restoring(struct operation *operation)
 {
     struct restoring *restoring = container_of(operation, struct restoring, call.base);
+    assert(operation->context->worker->restores_tenant);
     operation->context->worker->restores_tenant = false;
     background_end(&restoring->background, operation);
     free(restoring);

@@ -118,6 +118,7 @@ static void end_page(struct page *page)
             list->total_error += bucket->from_low - bucket->from_sure;
     }
     qsort(list->users, list->count, sizeof(*list->users), newest_first);
+    assert(page->over || page->at.bucket < INDEX_BUCKETS);
     if (!page->over) {
         char *token = arena_alloc(operation->arena, PAGE_TOKEN_LENGTH);
         page_token_print(operation->context->keyring, page->tenant, &page->at, token);
@@ -195,6 +196,7 @@ static enum err take_places(struct bucket *bucket, unsigned number, const struct
 {
     struct page *page = bucket->page;
     size_t found = store_reply_count(reply) / 2;
+    assert(bucket->asked > 0);
     bucket->places = arena_zalloc(page->list->base.arena, (found + 1) * sizeof(*bucket->places));
     bucket->count = 0;
     bucket->more = found >= bucket->asked;
@@ -213,6 +215,8 @@ static enum err take_places(struct bucket *bucket, unsigned number, const struct
 
 static size_t still_wanted(const struct page *page)
 {
+    assert(page->list->count <= (size_t)page->list->page_size);
+    assert(page->looked_at <= LOOKED_AT_MOST);
     size_t wanted = (size_t)page->list->page_size - page->list->count;
     size_t left = LOOKED_AT_MOST - page->looked_at;
     return wanted < left ? wanted : left;
@@ -240,6 +244,7 @@ static bool take_bucket(struct page *page, unsigned number, size_t wanted)
 /* Puts together what this round looks at: in the order of the walk, as far as it has no gaps. */
 static void gather(struct page *page)
 {
+    assert(page->owed == 0);
     size_t wanted = still_wanted(page);
     unsigned number = page->at.bucket;
     page->places = arena_zalloc(page->list->base.arena, (wanted + 1) * sizeof(*page->places));

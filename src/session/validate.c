@@ -462,6 +462,8 @@ static void run(struct validation *validation, enum step step)
     };
     while (step != STEP_NONE) {
         assert(step < STEPS);
+        assert(step > validation->step || validation->step == STEP_JOURNAL ||
+               (step == STEP_ASK && validation->alone));
         validation->step = step;
         step = steps[step](validation);
     }

@@ -2,6 +2,7 @@
  * few times an hour. */
 #include "breakers.h"
 
+#include <assert.h>
 #include <stdlib.h>
 
 #include "container_of.h"
@@ -50,6 +51,7 @@ void breakers_give(struct store *store, struct store_breaker **breaker)
     struct store_breaker *given = *breaker;
     *breaker = NULL;
     pthread_mutex_lock(&store->lock);
+    assert(given->references > 0);
     bool last = --given->references == 0;
     if (last)
         endpoint_table_remove(&store->breakers, &given->endpoint);

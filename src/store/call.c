@@ -100,6 +100,7 @@ static void encode_by_source(struct store_call *call)
 {
     struct store_call_state *state = call->state;
     struct buffer bytes = {0};
+    assert(!state->by_source);
     command_begin(&bytes, state->argument_total);
     command_argument(&bytes, TEXT("EVAL"));
     command_argument(&bytes, text_of(call->script->source));
@@ -115,6 +116,7 @@ static void encode_by_source(struct store_call *call)
 void call_begin(struct store_link *link, struct store_call *call)
 {
     assert(call->done && (call->script || call->argument_count > 0));
+    assert(!call->state);
     call->state = take_state(link);
     call->replicas = 0;
     call->state->started_ns = clock_monotonic_ns();
@@ -168,6 +170,7 @@ static void note_reply(struct store_link *link, struct store_call *call,
 bool call_may_pass(struct store_call *call, struct store_breaker *breaker)
 {
     struct store_call_state *state = call->state;
+    assert(!state->breaker);
     state->passed_ns = clock_monotonic_ns();
     state->slept_ms = clock_slept_ms();
     if (!state->direct && !breakers_pass(breaker, state->passed_ns / 1000000))
@@ -201,7 +204,7 @@ static void count_end(struct store_link *link, const struct store_call *call, en
 void call_end(struct store_link *link, struct store_call *call, enum err err,
               const struct store_reply *reply)
 {
-    assert(!call->state->list);
+    assert(!call->state->list && link->pending > 0);
     call_forgo(call);
     count_end(link, call, err);
     give_state(link, call->state);

@@ -63,6 +63,7 @@ static void fail_or_keep(struct connection *connection, struct store_call *call)
 
 void connection_enqueue(struct connection *connection, struct store_call *call)
 {
+    assert(call->state->breaker == connection->breaker);
     if (connection->state == CONNECTION_PAUSING) {
         fail_or_keep(connection, call);
         return;
@@ -183,6 +184,7 @@ static bool concerns_map(const struct connection *connection)
 void connection_break(struct connection *connection, enum err err, const char *why)
 {
     struct store_link *link = connection->link;
+    assert(connection->state != CONNECTION_PAUSING);
     log_debug("store_connection_lost", "host=%s port=%u durable=%d why=\"%s\"",
               connection->endpoint->host, connection->endpoint->port, connection->durable, why);
     note_break(connection, err);

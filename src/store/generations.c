@@ -29,6 +29,7 @@ void generations_prove(struct generations *generations, uint32_t number, int64_t
 
 void generations_end(struct generations *generations, uint32_t number)
 {
+    assert(generations->places[number % GENERATIONS_PLACES].live);
     generations->places[number % GENERATIONS_PLACES].live = false;
 }
 

@@ -71,6 +71,7 @@ bool link_is_up(const struct store_link *link, const struct endpoint *endpoint)
 
 void link_free_node(struct store_link *link, struct node *node)
 {
+    assert(!node->in_map || link->closing);
     endpoint_table_remove(node->data.near ? &link->near_index : &link->index, &node->endpoint);
     connection_free(&node->data);
     connection_free(&node->durable);

@@ -64,6 +64,7 @@ static void watch_as_needed(struct connection *connection)
 static void write_output(struct connection *connection)
 {
     struct buffer *output = &connection->output;
+    assert(connection->output_taken < output->length);
     ssize_t taken = wire_write(connection, output->data + connection->output_taken,
                                output->length - connection->output_taken);
     if (taken < 0 && errno != EAGAIN && errno != EINTR) {
@@ -125,6 +126,7 @@ static void add_wait(struct connection *connection, int64_t last_deadline_ms)
 
 void stream_send_queue(struct connection *connection)
 {
+    assert(connection->state == CONNECTION_UP);
     if (connection->output.length > 0 || connection->wait_owed || connection->refused)
         return;
     uint64_t commands = 0;
@@ -167,6 +169,7 @@ static void note_wait(struct connection *connection, int64_t replicas)
 static void take_wait_reply(struct connection *connection, const struct store_reply *reply)
 {
     int64_t replicas = 0;
+    assert(connection->durable);
     if (reply->is_error || !store_reply_int(reply, 0, INT32_MAX, &replicas))
         replicas = 0;
     connection->wait_owed = false;

@@ -2,6 +2,8 @@
  * unheard. */
 #include "watch.h"
 
+#include <assert.h>
+
 /* --- telling --- */
 
 void watch_tell_changed(struct store *store, struct text key)
@@ -62,6 +64,7 @@ static uint32_t begin_generation(struct watch *watch)
 {
     if (watch->unfit)
         return 0;
+    assert(watch->generation_count < WATCH_GENERATIONS_MAX);
     uint32_t number = generations_begin(watches_table(watch->watches), watch->proof_ms);
     if (number)
         watch->generations[watch->generation_count++] = number;

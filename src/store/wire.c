@@ -1,6 +1,7 @@
 /* From an endpoint to a connection that is up, and the bytes' way through it. */
 #include "wire.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <netinet/tcp.h>
 #include <stdio.h>
@@ -114,6 +115,7 @@ ssize_t wire_read(struct connection *connection, void *out, size_t size)
 
 static void come_up(struct connection *connection)
 {
+    assert(connection->state == CONNECTION_GREETING && connection->greetings_owed == 0);
     connection_judge(connection);
     if (connection->strange && connection->subscriber) {
         connection_break(connection, ERR_STORE_UNAVAILABLE, "another-node");
@@ -301,6 +303,7 @@ static void take_id(struct connection *connection, const struct store_reply *rep
  * want of a password, keep the connection from coming up. */
 void wire_greeted(struct connection *connection, const struct store_reply *reply)
 {
+    assert(connection->greetings_owed > 0);
     enum reply_outcome outcome = reply_outcome(reply);
     bool is_auth = connection->greetings_owed > 1U + connection->asks_id;
     connection->greetings_owed--;
@@ -407,6 +410,7 @@ static void resolve(struct connection *connection)
 
 void wire_open(struct connection *connection)
 {
+    assert(connection->state == CONNECTION_IDLE && !connection->socket && !connection->lookup);
     const struct endpoint *endpoint = connection->endpoint;
     connection->attempts++;
     connection->due_ms = clock_monotonic_ms() + connection->link->settings->connect_timeout_ms;
