@@ -4,7 +4,6 @@
 #include <stdio.h>
 
 #include "clock.h"
-#include "memory.h"
 
 static void put(struct audit_lane *lane, struct audit_notice *notice)
 {

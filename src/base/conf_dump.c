@@ -3,7 +3,6 @@
 
 #include <string.h>
 
-#include "memory.h"
 
 enum { COMMENT_COLUMNS = 96 };
 

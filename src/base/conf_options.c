@@ -2,7 +2,6 @@
 #include "conf_options.h"
 
 #include <assert.h>
-#include <string.h>
 
 /* Words of the rows' column `reload`. */
 enum { RESTART = false, RELOAD = true };

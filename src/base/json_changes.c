@@ -1,7 +1,6 @@
 /* Lists of changes, and the members in which JSON objects differ. */
 #include "changes.h"
 
-#include <string.h>
 
 #include "json_parse.h"
 

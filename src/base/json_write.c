@@ -2,7 +2,6 @@
  * escape are found eight bytes at a time and copied whole. */
 #include "json.h"
 
-#include <assert.h>
 #include <string.h>
 
 #include "words.h"

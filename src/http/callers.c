@@ -14,7 +14,6 @@
 #include "metrics.h"
 #include "objects.h"
 #include "rates.h"
-#include "worker.h"
 
 #define KEY_PREFIX   "sk_"
 #define TOKEN_PREFIX "sa_"

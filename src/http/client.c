@@ -6,7 +6,6 @@
 #include <linux/tcp.h> /* the C library's knows fewer members */
 #include <netinet/in.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/ioctl.h>
 
 #include "crypto.h"

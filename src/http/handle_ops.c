@@ -2,7 +2,6 @@
 
 #include "handlers.h"
 
-#include <stdio.h>
 
 #include "metrics.h"
 #include "ready.h"

@@ -16,7 +16,6 @@
 #include "room.h"
 
 #include <assert.h>
-#include <string.h>
 
 enum {
     ALIGNMENT = 16,

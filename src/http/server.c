@@ -2,7 +2,6 @@
 #include "server.h"
 
 #include <assert.h>
-#include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <unistd.h>

@@ -3,7 +3,6 @@
 #include <string.h>
 
 #include "audit_private.h"
-#include "memory.h"
 
 bool audit_queue_is_empty(const struct queue *queue)
 {

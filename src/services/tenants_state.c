@@ -1,5 +1,4 @@
 /* The state of one tenant: immutable, counted, in one piece of memory with its texts. */
-#include <assert.h>
 #include <malloc.h>
 #include <stdatomic.h>
 #include <stdlib.h>

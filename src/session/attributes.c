@@ -4,7 +4,6 @@
  * session anew. They read what they hold of this user once more for each change, as after a
  * refresh. */
 #include <assert.h>
-#include <string.h>
 
 #include "change.h"
 #include "json.h"

@@ -5,8 +5,6 @@
 
 #include "cached.h"
 #include "clock.h"
-#include "freezing.h"
-#include "metrics.h"
 #include "operation.h"
 #include "revocation.h"
 #include "rules.h"

@@ -2,7 +2,6 @@
 #include "novelty.h"
 
 #include <assert.h>
-#include <string.h>
 
 #include "binding.h"
 #include "guess.h"

@@ -1,7 +1,6 @@
 /* Refresh: the next pair, the same pair again inside the grace window, or the end of a session
  * whose used token came back (RFC 9700 section 4.14.2). */
 #include <assert.h>
-#include <string.h>
 
 #include "binding.h"
 #include "change.h"

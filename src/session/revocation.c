@@ -5,7 +5,6 @@
 #include <string.h>
 
 #include "freezing.h"
-#include "metrics.h"
 #include "operation.h"
 #include "rules.h"
 #include "tenants.h"

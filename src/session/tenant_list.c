@@ -13,10 +13,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "clock.h"
 #include "index.h"
 #include "living.h"
-#include "metrics.h"
 #include "tenant.h"
 #include "user_read.h"
 

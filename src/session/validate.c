@@ -7,7 +7,6 @@
  *                                             └──────┴─ alone          │
  * Each step names the next, and any may name DONE: the answer is there. */
 #include <assert.h>
-#include <string.h>
 
 #include "bearer.h"
 #include "change.h"

@@ -4,12 +4,9 @@
 
 #include <assert.h>
 #include <stdlib.h>
-#include <string.h>
 
-#include "clock.h"
 #include "container_of.h"
 #include "crypto.h"
-#include "metrics.h"
 #include "near.h"
 #include "timing.h"
 

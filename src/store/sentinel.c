@@ -2,7 +2,6 @@
 #include "sentinel.h"
 
 #include <assert.h>
-#include <stddef.h>
 #include <stdlib.h>
 
 #include "clock.h"
