@@ -224,7 +224,7 @@ static struct text detail_of(const struct request *request, const struct operati
     return operation->out.detail;
 }
 
-enum handled request_fail_operation(struct request *request, const struct operation *operation)
+enum handled request_fail_operation(struct request *request, struct operation *operation)
 {
     assert(operation->out.err != ERR_OK && request->operation == operation);
     struct buffer members = {0};

@@ -5,8 +5,6 @@
 static enum handled finish_attributes(struct request *request, struct operation *operation)
 {
     const struct attributes *attributes = (const struct attributes *)operation;
-    if (operation->out.err != ERR_OK)
-        return request_fail_operation(request, operation);
     return request_answer_tagged(request, attributes->json, attributes->etag);
 }
 

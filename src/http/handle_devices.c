@@ -2,20 +2,13 @@
 #include "objects.h"
 #include "handlers.h"
 
-static enum handled finish_list(struct request *request, struct operation *operation)
-{
-    if (operation->out.err != ERR_OK)
-        return request_fail_operation(request, operation);
-    return answer_devices(request, (const struct list_devices *)operation);
-}
-
 enum handled handle_devices(struct request *request)
 {
     struct list_devices *list = arena_zalloc(&request->arena, sizeof(*list));
     if (token_tenant(request, &list->tenant, &list->tenant_bound))
         return ANSWERED;
     list->token = request->caller.token;
-    request_begin(request, &list->base, finish_list);
+    request_begin(request, &list->base, answer_devices);
     session_list(list);
     return PENDING;
 }
@@ -40,7 +33,7 @@ enum handled handle_user_devices(struct request *request)
     struct list_devices *list = arena_zalloc(&request->arena, sizeof(*list));
     if (named_user(request, &list->tenant, &list->user_id))
         return ANSWERED;
-    request_begin(request, &list->base, finish_list);
+    request_begin(request, &list->base, answer_devices);
     session_list(list);
     return PENDING;
 }
@@ -54,7 +47,7 @@ enum handled handle_user_kick(struct request *request)
         return ANSWERED;
     end->scope = END_ONE;
     end->target = request->parameters[1];
-    request_begin(request, &end->base, finish_ended);
+    request_begin(request, &end->base, answer_ended);
     session_end(end);
     return PENDING;
 }
@@ -83,7 +76,7 @@ enum handled handle_user_logout_all(struct request *request)
                             TEXT("\"keep_session\" must be " SESSION_MEANING));
     end->scope = END_ALL;
     end->keep = body.keep_session;
-    request_begin(request, &end->base, finish_ended);
+    request_begin(request, &end->base, answer_ended);
     session_end(end);
     return PENDING;
 }

@@ -125,8 +125,9 @@ static void write_verdict(struct json_writer *writer, const struct explain *expl
         write_reason(writer, verdict);
 }
 
-static enum handled answer_explanation(struct request *request, const struct explain *explain)
+static enum handled finish_explain(struct request *request, struct operation *operation)
 {
+    const struct explain *explain = (const struct explain *)operation;
     struct json_writer writer = {.out = request_body(request)};
     json_open_object(&writer);
     write_verdict(&writer, explain);
@@ -146,17 +147,11 @@ static enum handled answer_explanation(struct request *request, const struct exp
     return request_answer(request, 200, true);
 }
 
-static enum handled finish_explain(struct request *request, struct operation *operation)
-{
-    if (operation->out.err != ERR_OK)
-        return request_fail_operation(request, operation);
-    return answer_explanation(request, (const struct explain *)operation);
-}
-
 /* --- a user as a whole --- */
 
-static enum handled answer_user(struct request *request, const struct list_devices *list)
+static enum handled finish_user(struct request *request, struct operation *operation)
 {
+    const struct list_devices *list = (const struct list_devices *)operation;
     const struct user_word word = {list->frozen, list->frozen_reason, list->frozen_until_s,
                                    list->not_before_s};
     struct json_writer writer = {.out = request_body(request)};
@@ -172,13 +167,6 @@ static enum handled answer_user(struct request *request, const struct list_devic
     write_ended(&writer, list);
     json_close_object(&writer);
     return request_answer(request, 200, true);
-}
-
-static enum handled finish_user(struct request *request, struct operation *operation)
-{
-    if (operation->out.err != ERR_OK)
-        return request_fail_operation(request, operation);
-    return answer_user(request, (const struct list_devices *)operation);
 }
 
 static enum handled explain_user(struct request *request, struct text tenant, struct text user_id)

@@ -103,7 +103,7 @@ enum handled handle_login(struct request *request)
     login->second_factor = body.second_factor;
     request->audit.source_ip = login->ip;
     request->audit.user_agent = login->user_agent;
-    request_begin(request, &login->base, finish_login);
+    request_begin_any(request, &login->base, finish_login);
     session_login(login);
     return PENDING;
 }
@@ -127,20 +127,15 @@ static enum handled answer_inactive(struct request *request, const struct operat
     return request_answer(request, 200, true);
 }
 
-static enum handled finish_validate(struct request *request, struct operation *operation)
-{
-    if (operation->out.err != ERR_OK)
-        return request_fail_operation(request, operation);
-    return answer_session(request, (const struct validate *)operation);
-}
-
 static enum handled finish_service_validate(struct request *request, struct operation *operation)
 {
     if (operation->out.err == ERR_STEP_UP_REQUIRED)
         operation->out.reason = text_of(err_code(operation->out.err));
     if (operation->out.err == ERR_TOKEN_INVALID || operation->out.err == ERR_STEP_UP_REQUIRED)
         return answer_inactive(request, operation);
-    return finish_validate(request, operation);
+    if (operation->out.err != ERR_OK)
+        return request_fail_operation(request, operation);
+    return answer_session(request, operation);
 }
 
 enum handled handle_validate(struct request *request)
@@ -150,7 +145,7 @@ enum handled handle_validate(struct request *request)
         return ANSWERED;
     validate->token = request->caller.token;
     validate->touch = true;
-    request_begin(request, &validate->base, finish_validate);
+    request_begin(request, &validate->base, answer_session);
     session_validate(validate);
     return PENDING;
 }
@@ -180,7 +175,7 @@ enum handled handle_service_validate(struct request *request)
     validate->touch = body.touch;
     struct text ip = told_address(request, body.ip);
     request->audit.source_ip = ip;
-    request_begin(request, &validate->base, finish_service_validate);
+    request_begin_any(request, &validate->base, finish_service_validate);
     validate->base.presented = (struct presented){ip, body.device_fingerprint};
     session_validate(validate);
     return PENDING;
@@ -211,8 +206,6 @@ static enum handled finish_refresh(struct request *request, struct operation *op
         .issued = &refresh->pair,
         .cookie = ((const struct cookie_refresh *)operation)->cookie,
     };
-    if (operation->out.err != ERR_OK)
-        return request_fail_operation(request, operation);
     return answer_pair(request, 200, operation, &pair);
 }
 
@@ -259,24 +252,16 @@ enum handled handle_refresh(struct request *request)
     return PENDING;
 }
 
-enum handled finish_ended(struct request *request, struct operation *operation)
-{
-    if (operation->out.err != ERR_OK)
-        return request_fail_operation(request, operation);
-    return answer_ended(request, operation);
-}
-
 /* A token that was never issued is over, too, but who comes with many of them is no better than
  * with other calls. */
 enum handled finish_own_ended(struct request *request, struct operation *operation)
 {
     const struct end_sessions *end = (const struct end_sessions *)operation;
-    if (operation->out.err == ERR_OK && operation->out.forged &&
-        rates_note_forged_token(request, request->audit.source_ip))
+    if (operation->out.forged && rates_note_forged_token(request, request->audit.source_ip))
         return ANSWERED;
-    if (operation->out.err == ERR_OK && end->presented_over)
+    if (end->presented_over)
         cookies_take_back(request);
-    return finish_ended(request, operation);
+    return answer_ended(request, operation);
 }
 
 enum handled handle_logout(struct request *request)

@@ -19,8 +19,6 @@ static void write_user(struct json_writer *writer, const struct listed_user *use
 static enum handled finish_page(struct request *request, struct operation *operation)
 {
     const struct list_tenant *list = (const struct list_tenant *)operation;
-    if (operation->out.err != ERR_OK)
-        return request_fail_operation(request, operation);
     struct json_writer writer = {.out = request_body(request)};
     json_open_object(&writer);
     json_name(&writer, "users");

@@ -5,8 +5,6 @@
 static enum handled finish_policy(struct request *request, struct operation *operation)
 {
     const struct tenant_call *call = (const struct tenant_call *)operation;
-    if (operation->out.err != ERR_OK)
-        return request_fail_operation(request, operation);
     request->audit.changes = call->changes;
     return request_answer_tagged(request, call->policy, call->etag);
 }
@@ -74,5 +72,5 @@ enum handled handle_tenant_logout_all(struct request *request)
     if (request_read_body(request, end_tenant_fields, FIELD_COUNT(end_tenant_fields), &body) ||
         check_reason(request, body.reason, REASON_LOGGED_OUT, ERR_BODY_INVALID, &why))
         return ANSWERED;
-    return begin(request, TENANT_END_ALL, why, finish_ended);
+    return begin(request, TENANT_END_ALL, why, answer_ended);
 }

@@ -9,8 +9,6 @@
 static enum handled finish_user(struct request *request, struct operation *operation)
 {
     const struct list_devices *list = (const struct list_devices *)operation;
-    if (operation->out.err != ERR_OK)
-        return request_fail_operation(request, operation);
     struct json_writer writer = {.out = request_body(request)};
     json_open_object(&writer);
     json_member_string(&writer, "tenant", list->tenant);
@@ -38,8 +36,6 @@ enum handled handle_user(struct request *request)
 static enum handled finish_history(struct request *request, struct operation *operation)
 {
     const struct list_devices *list = (const struct list_devices *)operation;
-    if (operation->out.err != ERR_OK)
-        return request_fail_operation(request, operation);
     struct json_writer writer = {.out = request_body(request)};
     json_open_object(&writer);
     json_member_string(&writer, "tenant", list->tenant);
@@ -96,7 +92,7 @@ enum handled handle_freeze(struct request *request)
         check_until(request, body.until))
         return ANSWERED;
     freeze->until_s = body.until;
-    request_begin(request, &freeze->base, finish_ended);
+    request_begin(request, &freeze->base, answer_ended);
     session_freeze(freeze);
     return PENDING;
 }
@@ -110,7 +106,7 @@ enum handled handle_unfreeze(struct request *request)
         check_reason(request, body.reason, "unfrozen", ERR_BODY_INVALID, &freeze->why))
         return ANSWERED;
     freeze->lift = true;
-    request_begin(request, &freeze->base, finish_ended);
+    request_begin(request, &freeze->base, answer_ended);
     session_freeze(freeze);
     return PENDING;
 }

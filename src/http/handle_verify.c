@@ -80,7 +80,7 @@ enum handled handle_verify(struct request *request)
     verify->code = body.code;
     verify->verified = body.verified == TRISTATE_TRUE;
     work->cookie = body.cookie;
-    request_begin(request, &verify->login.base, finish_verify);
+    request_begin_any(request, &verify->login.base, finish_verify);
     session_verify(verify);
     return PENDING;
 }

@@ -18,10 +18,8 @@ enum handled {
     enum handled handle_##handler(struct request *request);
 #include "tbl/routes.h"
 
-/* Endings that calls of several files share (finish_fn): a login, ... */
+/* Endings that calls of several files share (finish_fn): a login, failed or not, ... */
 enum handled finish_login(struct request *request, struct operation *operation);
-/* ... an operation that ended sessions, ... */
-enum handled finish_ended(struct request *request, struct operation *operation);
 /* ... and a struct end_sessions that began with a token: if its session is over, so is the cookie
  * that it came in. */
 enum handled finish_own_ended(struct request *request, struct operation *operation);

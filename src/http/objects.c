@@ -20,10 +20,11 @@ static void note_staleness(struct request *request, const struct validate *valid
                    arena_format(&request->arena, "%lld", (long long)validate->stale_for_s));
 }
 
-enum handled answer_session(struct request *request, const struct validate *validate)
+enum handled answer_session(struct request *request, struct operation *operation)
 {
+    const struct validate *validate = (const struct validate *)operation;
     struct json_writer writer = {.out = request_body(request)};
-    assert(validate->base.out.err == ERR_OK && validate->shown.length > 0);
+    assert(operation->out.err == ERR_OK && validate->shown.length > 0);
     note_staleness(request, validate);
     json_open_object(&writer);
     json_member_bool(&writer, "active", true);
@@ -79,8 +80,9 @@ void write_ended(struct json_writer *writer, const struct list_devices *list)
     json_close_array(writer);
 }
 
-enum handled answer_devices(struct request *request, const struct list_devices *list)
+enum handled answer_devices(struct request *request, struct operation *operation)
 {
+    const struct list_devices *list = (const struct list_devices *)operation;
     struct json_writer writer = {.out = request_body(request)};
     json_open_object(&writer);
     json_name(&writer, "devices");
@@ -102,7 +104,7 @@ static struct text tenant_of(const struct request *request, const struct operati
     return told ? operation->facts.tenant : text_of(caller->key->tenant);
 }
 
-enum handled answer_ended(struct request *request, const struct operation *operation)
+enum handled answer_ended(struct request *request, struct operation *operation)
 {
     struct json_writer writer = {.out = request_body(request)};
     json_open_object(&writer);

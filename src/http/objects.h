@@ -33,17 +33,19 @@
 #define TENANT_MEANING      "a text that matches [a-z0-9][a-z0-9._-]{0,62}"
 #define FIELD_COUNT(fields) (sizeof(fields) / sizeof((fields)[0]))
 
+/* --- finish_fn of operations without an error --- */
+
 /* *session*: an accepted validation. */
-MUST_CHECK enum handled answer_session(struct request *request, const struct validate *validate);
+MUST_CHECK enum handled answer_session(struct request *request, struct operation *operation);
 /* An entry of *devices*; `current` is told to the holder of a token. */
 void write_listed(struct json_writer *writer, const struct listed_session *session,
                   bool tells_current);
 /* `"sessions":[…]` of those that ended, as a member. */
 void write_ended(struct json_writer *writer, const struct list_devices *list);
 /* *devices*. */
-MUST_CHECK enum handled answer_devices(struct request *request, const struct list_devices *list);
+MUST_CHECK enum handled answer_devices(struct request *request, struct operation *operation);
 /* *ended*: 200, or 202 while the change is only in the journal. */
-MUST_CHECK enum handled answer_ended(struct request *request, const struct operation *operation);
+MUST_CHECK enum handled answer_ended(struct request *request, struct operation *operation);
 
 /* A new pair, after login, verification or refresh. */
 struct pair {

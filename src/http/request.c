@@ -284,7 +284,9 @@ static void operation_is_done(struct operation *operation)
                     request->route->path, operation->out.err ? err_code(operation->out.err) : "ok");
     } else {
         note(request, operation);
-        enum handled handled = request->private->finish(request, operation);
+        const struct request_private *private = request->private;
+        finish_fn *finish = operation->out.err == ERR_OK ? private->finish : private->fail;
+        enum handled handled = finish(request, operation);
         assert(handled == ANSWERED);
     }
     request_awaited(request);
@@ -306,11 +308,11 @@ void request_give_up(struct request *request)
     assert(handled == ANSWERED);
 }
 
-void request_begin(struct request *request, struct operation *operation, finish_fn *finish)
+void request_begin_any(struct request *request, struct operation *operation, finish_fn *finish)
 {
     assert(request->operation == NULL && !request_is_answered(request));
     request_await(request);
-    request->private->finish = finish;
+    request->private->finish = request->private->fail = finish;
     operation->context = &request->private->snapshot->context;
     operation->arena = &request->arena;
     operation->conf = request->conf;
@@ -323,6 +325,12 @@ void request_begin(struct request *request, struct operation *operation, finish_
     operation->demand = demand_of(request);
     operation->presented = presented_by(request);
     request->operation = operation;
+}
+
+void request_begin(struct request *request, struct operation *operation, finish_fn *finish)
+{
+    request_begin_any(request, operation, finish);
+    request->private->fail = request_fail_operation;
 }
 
 struct buffer *request_body(struct request *request)

@@ -64,12 +64,15 @@ struct request {
 /* A service with a key of one tenant. */
 bool caller_is_bound(const struct caller *caller);
 
-/* Answers an operation that came to its end, well or not; its facts are in the audit record. */
+/* Answers an operation that came to its end; its facts are in the audit record. */
 typedef enum handled finish_fn(struct request *request, struct operation *operation);
 /* Sets what operations have from their caller: context, arena, conf, times, actor, demand. When it
- * is done `finish` answers. `operation` is the first member of an object that the handler allocated
- * in the arena. The handler then begins it and returns PENDING. */
+ * is done `finish` answers, or request_fail_operation() if it failed. `operation` is the first
+ * member of an object that the handler allocated in the arena. The handler then begins it and
+ * returns PENDING. */
 void request_begin(struct request *request, struct operation *operation, finish_fn *finish);
+/* The same, but `finish` answers failures, too. */
+void request_begin_any(struct request *request, struct operation *operation, finish_fn *finish);
 
 /* Where the handler writes the answer's body: a buffer of the request, initially empty. */
 struct buffer *request_body(struct request *request);
@@ -92,7 +95,7 @@ MUST_CHECK enum handled request_fail_with(struct request *request, enum err err,
 /* request_fail() for an operation's outcome; adds `reason`, `ended_at`, `actor` members if known.
  */
 MUST_CHECK enum handled request_fail_operation(struct request *request,
-                                               const struct operation *operation);
+                                               struct operation *operation);
 
 /* Value of a query parameter, percent-decoded in the arena; absent if it is not there. */
 struct text request_query(struct request *request, const char *name);

@@ -82,7 +82,7 @@ struct request_private {
 
     unsigned awaited; /* callbacks that will come: the operation's, the audit line's */
     int64_t lingers_since_ms;
-    finish_fn *finish; /* of the operation */
+    finish_fn *finish, *fail; /* of the operation, by its outcome */
     struct commit_ticket ticket;
     int64_t audit_deadline_ms;
 };
