@@ -19,7 +19,7 @@ void json_open_object(struct json_writer *writer);
 void json_close_object(struct json_writer *writer);
 void json_open_array(struct json_writer *writer);
 void json_close_array(struct json_writer *writer);
-/* `"name":` - the name is a literal that needs no escaping. */
+/* `"name":` - the name is a literal that needs no escaping, here and in what follows. */
 void json_name(struct json_writer *writer, const char *name);
 /* Values; strings are escaped (RFC 8259 section 7), control characters as \u00XX, and invalid
  * UTF-8 is replaced by U+FFFD. */
@@ -34,6 +34,9 @@ void json_member_string(struct json_writer *writer, const char *name, struct tex
 void json_member_int(struct json_writer *writer, const char *name, int64_t value);
 void json_member_bool(struct json_writer *writer, const char *name, bool value);
 void json_member_raw(struct json_writer *writer, const char *name, struct text json);
+/* Name and opening bracket. */
+void json_member_object(struct json_writer *writer, const char *name);
+void json_member_array(struct json_writer *writer, const char *name);
 /* The escaped inside of a string, without quotes. */
 void json_escape(struct buffer *out, struct text value);
 

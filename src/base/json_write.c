@@ -62,6 +62,18 @@ void json_name(struct json_writer *writer, const char *name)
     writer->comma = false;
 }
 
+void json_member_object(struct json_writer *writer, const char *name)
+{
+    json_name(writer, name);
+    json_open_object(writer);
+}
+
+void json_member_array(struct json_writer *writer, const char *name)
+{
+    json_name(writer, name);
+    json_open_array(writer);
+}
+
 /* --- strings --- */
 
 static bool word_is_plain(uint64_t word)

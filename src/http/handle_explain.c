@@ -33,8 +33,7 @@ static void open_word(struct json_writer *writer, const char *name, const struct
         [SAYS_DEAD] = {"dead", 4},
         [SAYS_UNAVAILABLE] = {"unavailable", 11},
     };
-    json_name(writer, name);
-    json_open_object(writer);
+    json_member_object(writer, name);
     json_member_string(writer, "says", names[word->says]);
     if (word->says == SAYS_DEAD)
         write_reason(writer, word);
@@ -80,8 +79,7 @@ static void write_token(struct json_writer *writer, const struct explain *explai
 
 static void write_session(struct json_writer *writer, const struct explain *explain)
 {
-    json_name(writer, "session");
-    json_open_object(writer);
+    json_member_object(writer, "session");
     json_raw(writer, explain->shown);
     json_member_bool(writer, "remember", explain->remember);
     json_member_int(writer, "issued_at", explain->issued_s);
@@ -101,8 +99,7 @@ struct user_word {
 
 static void write_user(struct json_writer *writer, const struct user_word *word)
 {
-    json_name(writer, "user");
-    json_open_object(writer);
+    json_member_object(writer, "user");
     json_member_bool(writer, "frozen", word->frozen);
     json_member_string(writer, "frozen_reason", word->reason);
     if (word->until_s > 0)
@@ -159,8 +156,7 @@ static enum handled finish_user(struct request *request, struct operation *opera
     json_member_string(&writer, "kind", TEXT("user"));
     write_owner(&writer, list->tenant, list->user_id);
     write_user(&writer, &word);
-    json_name(&writer, "devices");
-    json_open_array(&writer);
+    json_member_array(&writer, "devices");
     for (size_t i = 0; i < list->count; i++)
         write_listed(&writer, &list->sessions[i], false);
     json_close_array(&writer);

@@ -41,8 +41,7 @@ static void write_nodes(struct json_writer *writer, const struct store *store)
     };
     struct store_node_health nodes[MOST_NODES];
     size_t count = store_nodes(store, nodes, MOST_NODES);
-    json_name(writer, "nodes");
-    json_open_array(writer);
+    json_member_array(writer, "nodes");
     for (size_t i = 0; i < count; i++) {
         char name[ADDRESS_TEXT_MAX];
         json_open_object(writer);
@@ -57,8 +56,7 @@ static void write_nodes(struct json_writer *writer, const struct store *store)
 static void write_store(struct json_writer *writer, const struct store *store,
                         const struct store_health *health)
 {
-    json_name(writer, "store");
-    json_open_object(writer);
+    json_member_object(writer, "store");
     json_member_int(writer, "masters", health->masters);
     json_member_int(writer, "slots_covered", health->slots_covered);
     json_member_int(writer, "map_age_ms", health->map_age_ms);
@@ -72,13 +70,11 @@ static void write_memory(struct json_writer *writer, const struct http_services 
     struct cache_usage cache;
     journal_usage(services->journal, &journal);
     cache_usage(services->cache, &cache);
-    json_name(writer, "journal");
-    json_open_object(writer);
+    json_member_object(writer, "journal");
     json_member_int(writer, "records", (int64_t)journal.records);
     json_member_int(writer, "unsettled", (int64_t)journal.unsettled);
     json_close_object(writer);
-    json_name(writer, "cache");
-    json_open_object(writer);
+    json_member_object(writer, "cache");
     json_member_int(writer, "entries", (int64_t)cache.entries);
     json_member_int(writer, "bytes", (int64_t)cache.bytes);
     json_close_object(writer);
@@ -86,8 +82,7 @@ static void write_memory(struct json_writer *writer, const struct http_services 
 
 static void write_alerts(struct json_writer *writer, const struct alerts_usage *alerts)
 {
-    json_name(writer, "alerts");
-    json_open_object(writer);
+    json_member_object(writer, "alerts");
     json_member_int(writer, "queued", alerts->queued);
     json_member_int(writer, "bytes", alerts->bytes);
     json_close_object(writer);
@@ -95,13 +90,11 @@ static void write_alerts(struct json_writer *writer, const struct alerts_usage *
 
 static void write_checks(struct json_writer *writer, const struct ready_check *checks, size_t count)
 {
-    json_name(writer, "checks");
-    json_open_object(writer);
+    json_member_object(writer, "checks");
     for (size_t i = 0; i < count; i++)
         json_member_string(writer, checks[i].name, text_of(state_words[checks[i].state]));
     json_close_object(writer);
-    json_name(writer, "why");
-    json_open_object(writer);
+    json_member_object(writer, "why");
     for (size_t i = 0; i < count; i++)
         if (checks[i].state != READY_PASS)
             json_member_string(writer, checks[i].name, text_of(checks[i].why));

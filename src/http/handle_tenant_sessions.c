@@ -8,8 +8,7 @@ static void write_user(struct json_writer *writer, const struct listed_user *use
 {
     json_open_object(writer);
     json_member_string(writer, "user_id", user->user_id);
-    json_name(writer, "sessions");
-    json_open_array(writer);
+    json_member_array(writer, "sessions");
     for (size_t i = 0; i < user->count; i++)
         write_listed(writer, &user->sessions[i], false);
     json_close_array(writer);
@@ -21,8 +20,7 @@ static enum handled finish_page(struct request *request, struct operation *opera
     const struct list_tenant *list = (const struct list_tenant *)operation;
     struct json_writer writer = {.out = request_body(request)};
     json_open_object(&writer);
-    json_name(&writer, "users");
-    json_open_array(&writer);
+    json_member_array(&writer, "users");
     for (size_t i = 0; i < list->count; i++)
         write_user(&writer, &list->users[i]);
     json_close_array(&writer);

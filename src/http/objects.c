@@ -73,8 +73,7 @@ static void write_ended_session(struct json_writer *writer, const struct ended_s
 
 void write_ended(struct json_writer *writer, const struct list_devices *list)
 {
-    json_name(writer, "sessions");
-    json_open_array(writer);
+    json_member_array(writer, "sessions");
     for (size_t i = 0; i < list->over_count; i++)
         write_ended_session(writer, &list->over[i]);
     json_close_array(writer);
@@ -85,8 +84,7 @@ enum handled answer_devices(struct request *request, struct operation *operation
     const struct list_devices *list = (const struct list_devices *)operation;
     struct json_writer writer = {.out = request_body(request)};
     json_open_object(&writer);
-    json_name(&writer, "devices");
-    json_open_array(&writer);
+    json_member_array(&writer, "devices");
     for (size_t i = 0; i < list->count; i++)
         write_listed(&writer, &list->sessions[i], true);
     json_close_array(&writer);
@@ -111,8 +109,7 @@ enum handled answer_ended(struct request *request, struct operation *operation)
     assert(operation->out.durability != DURABILITY_NONE);
     json_member_string(&writer, "tenant", tenant_of(request, operation));
     json_member_int(&writer, "ended", (int64_t)operation->out.ended_count);
-    json_name(&writer, "sessions");
-    json_open_array(&writer);
+    json_member_array(&writer, "sessions");
     for (size_t i = 0; i < operation->out.ended_count; i++)
         json_text(&writer, operation->out.ended[i]);
     json_close_array(&writer);
@@ -140,8 +137,7 @@ void write_challenge(struct json_writer *writer, const struct request *request,
 void write_sessions(struct json_writer *writer, const char *name,
                     const struct replaced_session *sessions, size_t count)
 {
-    json_name(writer, name);
-    json_open_array(writer);
+    json_member_array(writer, name);
     for (size_t i = 0; i < count; i++) {
         json_open_object(writer);
         json_member_string(writer, "session_id", sessions[i].session_id);
@@ -165,8 +161,7 @@ static void give_cookie(struct json_writer *writer, struct request *request,
     struct text cookie =
         cookies_give(request, issued->access_token, (enum same_site)policy.same_site,
                      issued->remember ? left_s : -1);
-    json_name(writer, "set_cookie");
-    json_open_array(writer);
+    json_member_array(writer, "set_cookie");
     json_text(writer, cookie);
     json_close_array(writer);
 }

@@ -208,8 +208,7 @@ static void enter_group(struct json_writer *writer, const char *from, const char
     if (next) {
         char name[32];
         *(char *)mempcpy(name, to, (size_t)(next - to)) = '\0';
-        json_name(writer, name);
-        json_open_object(writer);
+        json_member_object(writer, name);
     }
 }
 
@@ -246,8 +245,7 @@ static void print_name(struct json_writer *writer, struct text name, bool escape
 static void print_named(struct json_writer *writer, const char *list,
                         const struct policy_named *named, bool escaped)
 {
-    json_name(writer, list);
-    json_open_object(writer);
+    json_member_object(writer, list);
     for (size_t i = 0; i < named->count; i++) {
         const struct policy_override *one = &named->items[i];
         print_name(writer, one->name, escaped);

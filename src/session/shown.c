@@ -13,8 +13,7 @@ static const char attributes_mark[] = ",\"attributes\":";
 
 static void write_device(struct json_writer *writer, const struct device *device)
 {
-    json_name(writer, "device");
-    json_open_object(writer);
+    json_member_object(writer, "device");
     if (device->id.data)
         json_member_string(writer, "id", device->id);
     if (device->type.data)
@@ -29,8 +28,7 @@ void shown_write(struct buffer *out, const struct login *login)
     struct json_writer writer = {.out = out};
     json_member_string(&writer, "tenant", login->tenant);
     json_member_string(&writer, "user_id", login->user_id);
-    json_name(&writer, "roles");
-    json_open_array(&writer);
+    json_member_array(&writer, "roles");
     for (size_t i = 0; i < login->role_count; i++)
         json_text(&writer, login->roles[i]);
     json_close_array(&writer);
