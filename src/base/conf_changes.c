@@ -62,7 +62,7 @@ static void add_key(struct changes *changes, const char *key_name, const struct 
 void conf_differences(const struct conf *before, const struct conf *after, struct changes *changes)
 {
     for (const struct option_row *row = option_rows; row < option_rows + OPTION_COUNT; row++)
-        if (!row->type->equal(option_value(row, before), option_value(row, after)))
+        if (!option_is_same(row, before, after))
             add_option(changes, row, before, after);
     for (size_t i = 0; i < before->key_count; i++)
         add_key(changes, before->keys[i].name, &before->keys[i],

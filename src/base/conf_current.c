@@ -90,8 +90,7 @@ const char *conf_frozen_difference(const struct conf *running, const struct conf
 {
     for (size_t i = 0; i < OPTION_COUNT; i++) {
         const struct option_row *row = &option_rows[i];
-        if (!row->reload &&
-            !row->type->equal(option_value(row, running), option_value(row, wanted)))
+        if (!row->reload && !option_is_same(row, running, wanted))
             return option_titles[i];
     }
     return NULL;

@@ -12,9 +12,9 @@ enum { RESTART = false, RELOAD = true };
                                   .type = &option_type_##kind,                   \
                                   .offset = offsetof(struct conf, sect##_##nam), \
                                   __VA_ARGS__},
-#define NUMBER(sect, nam, kind, first, min, max, again, about)                   \
-    ROW(sect, nam, kind, .initial = (first), .minimum = (min), .maximum = (max), \
-        .reload = (again), .help = (about))
+#define NUMBER(sect, nam, kind, first, min, max, again, about)                     \
+    ROW(sect, nam, number, .initial = (first), .minimum = (min), .maximum = (max), \
+        .units = &option_units_##kind, .reload = (again), .help = (about))
 
 #define OPTION_TEXT(section, name, first, again, about) \
     ROW(section, name, text, .initial_text = (first), .reload = (again), .help = (about))
@@ -28,8 +28,9 @@ enum { RESTART = false, RELOAD = true };
     NUMBER(section, name, seconds, first, min, max, again, about)
 #define OPTION_MILLIS(section, name, first, min, max, again, about) \
     NUMBER(section, name, millis, first, min, max, again, about)
-#define OPTION_BOOL(section, name, first, again, about) \
-    ROW(section, name, bool, .initial = (first), .reload = (again), .help = (about))
+#define OPTION_BOOL(section, name, first, again, about)                                \
+    ROW(section, name, bool, .initial = (first), .words = "no|yes", .reload = (again), \
+        .help = (about))
 #define OPTION_ENUM(section, name, kind, list, first, again, about)                  \
     ROW(section, name, enum, .initial = (first), .words = (list), .reload = (again), \
         .help = (about))
@@ -65,6 +66,17 @@ void *option_field(const struct option_row *row, struct conf *conf)
 const void *option_value(const struct option_row *row, const struct conf *conf)
 {
     return (const char *)conf + row->offset;
+}
+
+bool option_is_same(const struct option_row *row, const struct conf *a, const struct conf *b)
+{
+    struct buffer left = {0}, right = {0};
+    row->type->print(row, option_value(row, a), &left);
+    row->type->print(row, option_value(row, b), &right);
+    bool same = text_equal(buffer_text(&left), buffer_text(&right));
+    buffer_free(&left);
+    buffer_free(&right);
+    return same;
 }
 
 struct conf_bounds conf_bounds(size_t offset)

@@ -29,15 +29,25 @@ struct option_type {
     void (*print)(const struct option_row *row, const void *field, struct buffer *out);
     /* What a value must look like: "a time from 10ms to 1m (units: ms, s, m)". */
     void (*describe)(const struct option_row *row, struct buffer *out);
-    bool (*equal)(const void *a, const void *b);
     /* Sets the row's default in zeroed memory. */
     void (*set_initial)(const struct option_row *row, void *field);
     void (*release)(void *field);
 };
 
-extern const struct option_type option_type_text, option_type_list, option_type_int,
-    option_type_bytes, option_type_seconds, option_type_millis, option_type_bool, option_type_enum,
-    option_type_flags;
+extern const struct option_type option_type_text, option_type_list, option_type_number,
+    option_type_bool, option_type_enum, option_type_flags;
+
+/* What numbers are called and which units they take, closed by a unit without a suffix. */
+struct option_units {
+    const char *what;
+    struct option_unit {
+        const char *suffix;
+        int64_t factor;
+    } list[5];
+};
+
+extern const struct option_units option_units_int, option_units_bytes, option_units_seconds,
+    option_units_millis;
 
 struct option_row {
     const char *section, *name;
@@ -46,7 +56,8 @@ struct option_row {
     const char *initial_text; /* text and list */
     int64_t initial;          /* all others */
     int64_t minimum, maximum;
-    const char *words; /* enum, flags: "first|second" */
+    const struct option_units *units; /* numbers */
+    const char *words;                /* enum, flags, bool: "first|second" */
     bool reload;
     const char *help;
 };
@@ -59,6 +70,8 @@ const struct option_row *option_find(struct text section, struct text name);
 bool option_section_exists(struct text section);
 void *option_field(const struct option_row *row, struct conf *conf);
 const void *option_value(const struct option_row *row, const struct conf *conf);
+/* True if both have the same value, which is to say that it is printed alike. */
+bool option_is_same(const struct option_row *row, const struct conf *a, const struct conf *b);
 
 /* Takes the next word off the front of *rest; absent at the end. Blanks separate; with `commas`,
  * commas too. */

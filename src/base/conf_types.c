@@ -1,4 +1,4 @@
-/* The types of options: how each is read, printed, described, compared, released. */
+/* The types of options: how each is read, printed, described, released. */
 #include "conf_options.h"
 
 #include <assert.h>
@@ -50,12 +50,6 @@ static void text_describe(const struct option_row *row, struct buffer *out)
     buffer_add_literal(out, "text in UTF-8");
 }
 
-static bool text_same(const void *a, const void *b)
-{
-    char *const *left = a, *const *right = b;
-    return strcmp(*left, *right) == 0;
-}
-
 static void text_set_initial(const struct option_row *row, void *field)
 {
     char **text = field;
@@ -69,8 +63,8 @@ static void text_release(void *field)
     *text = NULL;
 }
 
-const struct option_type option_type_text = {text_parse, text_print,       text_describe,
-                                             text_same,  text_set_initial, text_release};
+const struct option_type option_type_text = {text_parse, text_print, text_describe,
+                                             text_set_initial, text_release};
 
 /* Lists: words separated by blanks. */
 
@@ -117,15 +111,6 @@ static void list_describe(const struct option_row *row, struct buffer *out)
     buffer_add_literal(out, "words separated by blanks");
 }
 
-static bool list_same(const void *a, const void *b)
-{
-    const struct conf_list *left = a, *right = b;
-    bool same = left->count == right->count;
-    for (size_t i = 0; same && i < left->count; i++)
-        same = strcmp(left->items[i], right->items[i]) == 0;
-    return same;
-}
-
 static void list_set_initial(const struct option_row *row, void *field)
 {
     bool set = list_parse(row, text_of(row->initial_text), field);
@@ -133,26 +118,21 @@ static void list_set_initial(const struct option_row *row, void *field)
     (void)set;
 }
 
-const struct option_type option_type_list = {list_parse, list_print,       list_describe,
-                                             list_same,  list_set_initial, list_release};
+const struct option_type option_type_list = {list_parse, list_print, list_describe,
+                                             list_set_initial, list_release};
 
 /* Numbers, with or without units. */
 
-struct unit {
-    const char *suffix;
-    int64_t factor;
-};
-
 /* Largest first; the one with factor 1 is meant when none is given. */
-static const struct unit units_none[] = {{"", 1}, {NULL, 0}};
-static const struct unit units_bytes[] = {
-    {"G", INT64_C(1) << 30}, {"M", 1 << 20}, {"K", 1 << 10}, {"", 1}, {NULL, 0}};
-static const struct unit units_seconds[] = {
-    {"d", 86400}, {"h", 3600}, {"m", 60}, {"s", 1}, {NULL, 0}};
-static const struct unit units_millis[] = {{"m", 60000}, {"s", 1000}, {"ms", 1}, {NULL, 0}};
+const struct option_units option_units_int = {"a number", {{"", 1}}};
+const struct option_units option_units_bytes = {
+    "a size", {{"G", INT64_C(1) << 30}, {"M", 1 << 20}, {"K", 1 << 10}, {"", 1}}};
+const struct option_units option_units_seconds = {"a time",
+                                                  {{"d", 86400}, {"h", 3600}, {"m", 60}, {"s", 1}}};
+const struct option_units option_units_millis = {"a time", {{"m", 60000}, {"s", 1000}, {"ms", 1}}};
 
 /* Splits "15m" into digits and unit and multiplies; false for what is not a number of the unit. */
-static bool number_read(struct text value, const struct unit *units, int64_t *ret)
+static bool number_read(struct text value, const struct option_units *units, int64_t *ret)
 {
     size_t digits = 0;
     while (digits < value.length && value.data[digits] >= '0' && value.data[digits] <= '9')
@@ -161,7 +141,7 @@ static bool number_read(struct text value, const struct unit *units, int64_t *re
     if (!text_to_int((struct text){value.data, digits}, 0, INT64_MAX, &number))
         return false;
     struct text suffix = {value.data + digits, value.length - digits};
-    for (const struct unit *unit = units; unit->suffix != NULL; unit++) {
+    for (const struct option_unit *unit = units->list; unit->suffix != NULL; unit++) {
         bool plain = suffix.length == 0 && unit->factor == 1;
         if (plain || text_equal(suffix, text_of(unit->suffix)))
             return !__builtin_mul_overflow(number, unit->factor, ret);
@@ -169,47 +149,45 @@ static bool number_read(struct text value, const struct unit *units, int64_t *re
     return false;
 }
 
-static bool number_parse(const struct option_row *row, struct text value, const struct unit *units,
-                         void *field)
+static bool number_parse(const struct option_row *row, struct text value, void *field)
 {
     int64_t number;
-    if (!number_read(value, units, &number) || number < row->minimum || number > row->maximum)
+    if (!number_read(value, row->units, &number) || number < row->minimum || number > row->maximum)
         return false;
     *(int64_t *)field = number;
     return true;
 }
 
 /* In the largest unit that divides the number; 0 needs none. */
-static void number_print(int64_t number, const struct unit *units, struct buffer *out)
+static void add_number(int64_t number, const struct option_units *units, struct buffer *out)
 {
-    const struct unit *unit = units;
+    const struct option_unit *unit = units->list;
     while (unit->factor > 1 && number % unit->factor != 0)
         unit++;
     buffer_addf(out, "%" PRId64 "%s", number / unit->factor, number == 0 ? "" : unit->suffix);
 }
 
-static void number_describe(const struct option_row *row, const char *what,
-                            const struct unit *units, struct buffer *out)
+static void number_print(const struct option_row *row, const void *field, struct buffer *out)
 {
-    buffer_addf(out, "%s from ", what);
-    number_print(row->minimum, units, out);
-    buffer_add_literal(out, " to ");
-    number_print(row->maximum, units, out);
-    if (units == units_none)
-        return;
+    add_number(*(const int64_t *)field, row->units, out);
+}
+
+static void number_describe(const struct option_row *row, struct buffer *out)
+{
     const char *before = " (units: ";
-    for (const struct unit *unit = units; unit->suffix != NULL; unit++) {
+    buffer_addf(out, "%s from ", row->units->what);
+    add_number(row->minimum, row->units, out);
+    buffer_add_literal(out, " to ");
+    add_number(row->maximum, row->units, out);
+    if (row->units == &option_units_int)
+        return;
+    for (const struct option_unit *unit = row->units->list; unit->suffix != NULL; unit++) {
         if (unit->suffix[0] != '\0') {
             buffer_addf(out, "%s%s", before, unit->suffix);
             before = ", ";
         }
     }
     buffer_add_char(out, ')');
-}
-
-static bool number_same(const void *a, const void *b)
-{
-    return *(const int64_t *)a == *(const int64_t *)b;
 }
 
 static void number_set_initial(const struct option_row *row, void *field)
@@ -222,31 +200,10 @@ static void nothing_to_release(void *field)
     (void)field;
 }
 
-/* The four differ in their units and in what they are called. */
-#define NUMBER_TYPE(kind, units, what)                                                            \
-    static bool kind##_parse(const struct option_row *row, struct text value, void *field)        \
-    {                                                                                             \
-        return number_parse(row, value, units, field);                                            \
-    }                                                                                             \
-    static void kind##_print(const struct option_row *row, const void *field, struct buffer *out) \
-    {                                                                                             \
-        (void)row;                                                                                \
-        number_print(*(const int64_t *)field, units, out);                                        \
-    }                                                                                             \
-    static void kind##_describe(const struct option_row *row, struct buffer *out)                 \
-    {                                                                                             \
-        number_describe(row, what, units, out);                                                   \
-    }                                                                                             \
-    const struct option_type option_type_##kind = {kind##_parse,       kind##_print,              \
-                                                   kind##_describe,    number_same,               \
-                                                   number_set_initial, nothing_to_release};
+const struct option_type option_type_number = {number_parse, number_print, number_describe,
+                                               number_set_initial, nothing_to_release};
 
-NUMBER_TYPE(int, units_none, "a number")
-NUMBER_TYPE(bytes, units_bytes, "a size")
-NUMBER_TYPE(seconds, units_seconds, "a time")
-NUMBER_TYPE(millis, units_millis, "a time")
-
-/* One word of several. */
+/* One word of several; the second of "no|yes" is true. */
 
 static void words_describe(const char *what, const char *words, struct buffer *out)
 {
@@ -261,76 +218,44 @@ static void words_describe(const char *what, const char *words, struct buffer *o
 /* All our enums are stored as an unsigned int, as GCC does for those without negative constants. */
 _Static_assert(sizeof(enum redis_mode) == sizeof(unsigned), "enums are as large as unsigned");
 
-static bool enum_parse(const struct option_row *row, struct text value, void *field)
+static void word_store(const struct option_row *row, unsigned index, void *field)
+{
+    if (row->type == &option_type_bool)
+        *(bool *)field = index == 1;
+    else
+        *(unsigned *)field = index;
+}
+
+static bool word_parse(const struct option_row *row, struct text value, void *field)
 {
     int index = text_word_find(row->words, value);
     if (index < 0)
         return false;
-    *(unsigned *)field = (unsigned)index;
+    word_store(row, (unsigned)index, field);
     return true;
 }
 
-static void enum_print(const struct option_row *row, const void *field, struct buffer *out)
+static void word_print(const struct option_row *row, const void *field, struct buffer *out)
 {
-    buffer_add_text(out, text_word_at(row->words, *(const unsigned *)field));
+    bool is_bool = row->type == &option_type_bool;
+    unsigned index = is_bool ? *(const bool *)field : *(const unsigned *)field;
+    buffer_add_text(out, text_word_at(row->words, index));
 }
 
-static void enum_describe(const struct option_row *row, struct buffer *out)
+static void word_describe(const struct option_row *row, struct buffer *out)
 {
     words_describe("one of", row->words, out);
 }
 
-static bool enum_same(const void *a, const void *b)
+static void word_set_initial(const struct option_row *row, void *field)
 {
-    return *(const unsigned *)a == *(const unsigned *)b;
+    word_store(row, (unsigned)row->initial, field);
 }
 
-static void enum_set_initial(const struct option_row *row, void *field)
-{
-    *(unsigned *)field = (unsigned)row->initial;
-}
-
-const struct option_type option_type_enum = {enum_parse, enum_print,       enum_describe,
-                                             enum_same,  enum_set_initial, nothing_to_release};
-
-/* yes or no. */
-
-static const char bool_words[] = "no|yes";
-
-static bool bool_parse(const struct option_row *row, struct text value, void *field)
-{
-    (void)row;
-    int index = text_word_find(bool_words, value);
-    if (index < 0)
-        return false;
-    *(bool *)field = index == 1;
-    return true;
-}
-
-static void bool_print(const struct option_row *row, const void *field, struct buffer *out)
-{
-    (void)row;
-    buffer_add_text(out, text_word_at(bool_words, *(const bool *)field));
-}
-
-static void bool_describe(const struct option_row *row, struct buffer *out)
-{
-    (void)row;
-    words_describe("one of", bool_words, out);
-}
-
-static bool bool_same(const void *a, const void *b)
-{
-    return *(const bool *)a == *(const bool *)b;
-}
-
-static void bool_set_initial(const struct option_row *row, void *field)
-{
-    *(bool *)field = row->initial != 0;
-}
-
-const struct option_type option_type_bool = {bool_parse, bool_print,       bool_describe,
-                                             bool_same,  bool_set_initial, nothing_to_release};
+const struct option_type option_type_enum = {word_parse, word_print, word_describe,
+                                             word_set_initial, nothing_to_release};
+const struct option_type option_type_bool = {word_parse, word_print, word_describe,
+                                             word_set_initial, nothing_to_release};
 
 /* Any words of several, each once; the first is bit 0. */
 
@@ -366,5 +291,5 @@ static void flags_describe(const struct option_row *row, struct buffer *out)
     words_describe("words, each once, out of", row->words, out);
 }
 
-const struct option_type option_type_flags = {flags_parse, flags_print,      flags_describe,
-                                              enum_same,   enum_set_initial, nothing_to_release};
+const struct option_type option_type_flags = {flags_parse, flags_print, flags_describe,
+                                              word_set_initial, nothing_to_release};
