@@ -12,6 +12,10 @@ struct text {
     size_t length;
 };
 
+/* Before a variable's declaration: `release` gets its address when its scope ends, after the value
+ * that is returned was computed. */
+#define SCOPED(release) __attribute__((cleanup(release)))
+
 /* A string literal as text. */
 #define TEXT(literal) ((struct text){(literal), sizeof(literal) - 1})
 

@@ -30,10 +30,9 @@ static int refuse(const char *wanted, const char *value)
 
 struct conf *command_load_config(const char *path)
 {
-    struct buffer error = {0};
+    SCOPED(buffer_free) struct buffer error = {0};
     struct conf *conf = conf_load(path, &error);
     fprintf(stderr, "%.*s", (int)error.length, error.length > 0 ? error.data : "");
-    buffer_free(&error);
     return conf;
 }
 
@@ -51,28 +50,25 @@ struct keyring *command_load_keys(const struct conf *conf, bool create, struct b
 
 int command_check_config(const struct arguments *arguments)
 {
-    struct conf *conf = command_load_config(arguments->operand);
+    SCOPED(conf_unref) struct conf *conf = command_load_config(arguments->operand);
     if (conf == NULL)
         return EXIT_USAGE;
     risks_warn(conf);
     risks_hint(conf);
     printf("%s: good, %zu service keys\n", arguments->operand, conf->key_count);
-    conf_unref(&conf);
     return EXIT_DONE;
 }
 
 static int dump(const struct arguments *arguments, bool commented)
 {
+    SCOPED(conf_unref)
     struct conf *conf =
         arguments->config ? command_load_config(arguments->config) : conf_defaults();
     if (conf == NULL)
         return EXIT_USAGE;
-    struct buffer out = {0};
+    SCOPED(buffer_free) struct buffer out = {0};
     conf_dump(conf, commented, &out);
-    int result = print(&out);
-    buffer_free(&out);
-    conf_unref(&conf);
-    return result;
+    return print(&out);
 }
 
 int command_dump_config(const struct arguments *arguments)
@@ -109,7 +105,7 @@ static int print_new_key(struct service_key *described)
 {
     char key[KEY_LENGTH];
     make_key(key, described->digest);
-    struct buffer out = {0};
+    SCOPED(buffer_free) struct buffer out = {0};
     buffer_reserve(&out, 4096); /* so that the key is not left in memory given back on the way */
     buffer_add(&out, key, sizeof(key));
     buffer_add_literal(&out, "\n\n");
@@ -117,7 +113,6 @@ static int print_new_key(struct service_key *described)
     int result = print(&out);
     crypto_wipe(key, sizeof(key));
     crypto_wipe(out.data, out.length);
-    buffer_free(&out);
     return result;
 }
 
@@ -203,18 +198,16 @@ int command_keys(const struct arguments *arguments)
     if (user.data != NULL && (user.length > USER_ID_MAX || !text_is_clean_utf8(user)))
         return refuse("--user must be 1 to 255 bytes of UTF-8 without control characters",
                       arguments->user);
+    SCOPED(conf_unref)
     struct conf *conf = command_load_config(arguments->config ? arguments->config : DEFAULT_CONFIG);
     if (conf == NULL)
         return EXIT_USAGE;
-    struct buffer error = {0};
-    struct keyring *keyring = command_load_keys(conf, false, &error);
-    conf_unref(&conf);
+    SCOPED(buffer_free) struct buffer error = {0};
+    SCOPED(keyring_unref) struct keyring *keyring = command_load_keys(conf, false, &error);
     if (keyring == NULL) {
         fprintf(stderr, "sessiond: %.*s", (int)error.length, error.data);
-        buffer_free(&error);
         return EXIT_RUNTIME;
     }
     print_keys(keyring, arguments);
-    keyring_unref(&keyring);
     return EXIT_DONE;
 }

@@ -232,7 +232,7 @@ static void places_down(struct daemon *daemon)
 /* A snapshot that is not ours, or damaged, is no reason not to start: the cache fills again. */
 static bool cache_up(struct daemon *daemon, const struct conf *conf, struct buffer *error)
 {
-    struct buffer trouble = {0};
+    SCOPED(buffer_free) struct buffer trouble = {0};
     size_t loaded = 0;
     (void)error;
     daemon->cache = cache_create(conf);
@@ -242,7 +242,6 @@ static bool cache_up(struct daemon *daemon, const struct conf *conf, struct buff
                     &loaded, &trouble))
         log_messages("snapshot_ignored", buffer_text(&trouble));
     log_info("snapshot_loaded", "entries=%zu", loaded);
-    buffer_free(&trouble);
     return true;
 }
 
@@ -254,7 +253,7 @@ static void cache_down(struct daemon *daemon)
 /* The same for the tenants: what was known last of their policies and cutoffs. */
 static bool tenants_up(struct daemon *daemon, const struct conf *conf, struct buffer *error)
 {
-    struct buffer path = {0}, trouble = {0};
+    SCOPED(buffer_free) struct buffer path = {0}, trouble = {0};
     size_t loaded = 0;
     (void)error;
     daemon->tenants = tenants_create((size_t)conf->cache_policy_bytes);
@@ -265,8 +264,6 @@ static bool tenants_up(struct daemon *daemon, const struct conf *conf, struct bu
     if (!tenants_load(daemon->tenants, daemon->keyring, path.data, &loaded, &trouble))
         log_messages("snapshot_ignored", buffer_text(&trouble));
     log_info("tenants_loaded", "tenants=%zu", loaded);
-    buffer_free(&path);
-    buffer_free(&trouble);
     return true;
 }
 
@@ -342,8 +339,8 @@ enum { STEPS = sizeof(steps) / sizeof(steps[0]) };
 /* Number of steps that were taken. */
 static size_t start(struct daemon *daemon)
 {
-    struct conf *conf = conf_current();
-    struct buffer error = {0};
+    SCOPED(conf_unref) struct conf *conf = conf_current();
+    SCOPED(buffer_free) struct buffer error = {0};
     size_t taken = 0;
     while (taken < STEPS && steps[taken].up(daemon, conf, &error))
         taken++;
@@ -357,8 +354,6 @@ static size_t start(struct daemon *daemon)
         failed = text_of(steps[taken].name);
     if (daemon->record != NULL)
         lifecycle_record_start(daemon->record, failed);
-    buffer_free(&error);
-    conf_unref(&conf);
     return taken;
 }
 
@@ -478,7 +473,7 @@ static void refuse_reload(const struct daemon *daemon, struct text reasons)
  * to the log and to whoever asked. */
 static void reload_and_tell(struct daemon *daemon, const siginfo_t *asked)
 {
-    struct buffer error = {0};
+    SCOPED(buffer_free) struct buffer error = {0};
     sd_notifyf(0, "RELOADING=1\nMONOTONIC_USEC=%lld", (long long)(clock_monotonic_ns() / 1000));
     bool taken = reload(daemon, &error);
     if (taken)
@@ -489,7 +484,6 @@ static void reload_and_tell(struct daemon *daemon, const siginfo_t *asked)
     sd_notifyf(0, "READY=1\nSTATUS=%s",
                taken ? "Serving" : "Serving; the last reload was refused, see the log");
     reload_answer(asked, taken);
-    buffer_free(&error);
 }
 
 /* The wait for signals. */

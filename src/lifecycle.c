@@ -7,13 +7,12 @@
 
 static void put(struct audit_lane *lane, struct audit_notice *notice)
 {
-    struct buffer line = {0};
+    SCOPED(buffer_free) struct buffer line = {0};
     notice->wall_ms = clock_wall_ms();
     audit_format_notice(&line, notice);
     if (!audit_write(lane, AUDIT_CLASS_CHANGES, buffer_text(&line), NULL))
         audit_count_lost(lane);
     audit_flush(lane);
-    buffer_free(&line);
 }
 
 void lifecycle_record_start(struct audit_lane *lane, struct text failed_step)
@@ -33,7 +32,7 @@ void lifecycle_record_stop(struct audit_lane *lane, bool by_force)
 void lifecycle_record_reload(struct audit_lane *lane, const char *path, const struct conf *before,
                              const struct conf *after, struct text reason)
 {
-    struct buffer list = {0};
+    SCOPED(buffer_free) struct buffer list = {0};
     struct changes changes = {.out = &list};
     if (after)
         conf_differences(before, after, &changes);
@@ -43,7 +42,6 @@ void lifecycle_record_reload(struct audit_lane *lane, const char *path, const st
                                      .reason = reason,
                                      .file = text_of(path),
                                      .changes = buffer_text(&list)});
-    buffer_free(&list);
 }
 
 static void add_key(struct changes *changes, unsigned id, bool before, bool after)
@@ -59,7 +57,7 @@ static void add_key(struct changes *changes, unsigned id, bool before, bool afte
 void lifecycle_record_keys(struct audit_lane *lane, const struct keyring *before,
                            const struct keyring *after)
 {
-    struct buffer list = {0};
+    SCOPED(buffer_free) struct buffer list = {0};
     struct changes changes = {.out = &list};
     const struct audit_number newest = {"sessiond.newest_key", keyring_newest(after)};
     for (unsigned id = 0; id <= KEY_ID_MAX; id++)
@@ -70,5 +68,4 @@ void lifecycle_record_keys(struct audit_lane *lane, const struct keyring *before
                                          .changes = buffer_text(&list),
                                          .numbers = &newest,
                                          .number_count = 1});
-    buffer_free(&list);
 }

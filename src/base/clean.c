@@ -61,7 +61,7 @@ static struct text without_credentials(struct text text, struct arena *arena)
     struct text found;
     if (!credential_find(text, &found))
         return text;
-    struct buffer kept = {0};
+    SCOPED(buffer_free) struct buffer kept = {0};
     do {
         buffer_add(&kept, text.data, (size_t)(found.data - text.data) + PREFIX);
         buffer_add_literal(&kept, REDACTED);
@@ -69,9 +69,7 @@ static struct text without_credentials(struct text text, struct arena *arena)
         text = (struct text){behind, text.length - (size_t)(behind - text.data)};
     } while (credential_find(text, &found));
     buffer_add_text(&kept, text);
-    struct text ret = arena_copy(arena, buffer_text(&kept));
-    buffer_free(&kept);
-    return ret;
+    return arena_copy(arena, buffer_text(&kept));
 }
 
 /* --- characters --- */

@@ -14,7 +14,7 @@ static bool may_hold_secret(struct text value)
 static void add_option(struct changes *changes, const struct option_row *row,
                        const struct conf *before, const struct conf *after)
 {
-    struct buffer name = {0}, old = {0}, new = {0};
+    SCOPED(buffer_free) struct buffer name = {0}, old = {0}, new = {0};
     buffer_addf(&name, "%s.%s", row->section, row->name);
     row->type->print(row, option_value(row, before), &old);
     row->type->print(row, option_value(row, after), &new);
@@ -22,9 +22,6 @@ static void add_option(struct changes *changes, const struct option_row *row,
         changes_add_hidden(changes, buffer_text(&name));
     else
         changes_add(changes, buffer_text(&name), buffer_text(&old), buffer_text(&new));
-    buffer_free(&name);
-    buffer_free(&old);
-    buffer_free(&new);
 }
 
 /* --- service keys --- */
@@ -49,14 +46,13 @@ static void add_key(struct changes *changes, const char *key_name, const struct 
                     const struct service_key *after)
 {
     static const struct text absent;
-    struct buffer name = {0};
+    SCOPED(buffer_free) struct buffer name = {0};
     buffer_addf(&name, "key:%s", key_name);
     if (!before || !after)
         changes_add(changes, buffer_text(&name), before ? TEXT("known") : absent,
                     after ? TEXT("known") : absent);
     else if (!same_key(before, after))
         changes_add_hidden(changes, buffer_text(&name));
-    buffer_free(&name);
 }
 
 void conf_differences(const struct conf *before, const struct conf *after, struct changes *changes)

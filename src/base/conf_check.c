@@ -69,7 +69,7 @@ static void check_order(const struct conf *conf, struct conf_report *report,
     bool fits = order->strictly ? shorter < longer : shorter <= longer;
     if (fits || report->refused[order->shorter] || report->refused[order->longer])
         return;
-    struct buffer left = {0}, right = {0};
+    SCOPED(buffer_free) struct buffer left = {0}, right = {0};
     describe_value(conf, report, order->shorter, &left);
     describe_value(conf, report, order->longer, &right);
     unsigned line = later_line(report, order->shorter, order->longer);
@@ -78,8 +78,6 @@ static void check_order(const struct conf *conf, struct conf_report *report,
                    left.data, order->strictly ? "shorter" : "no longer",
                    row_of(order->longer)->section, row_of(order->longer)->name, (int)right.length,
                    right.data);
-    buffer_free(&left);
-    buffer_free(&right);
 }
 
 static void check_need(const struct conf *conf, struct conf_report *report, const struct need *need)

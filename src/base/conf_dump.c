@@ -3,7 +3,6 @@
 
 #include <string.h>
 
-
 enum { COMMENT_COLUMNS = 96 };
 
 static const char introduction[] =
@@ -43,7 +42,7 @@ static void add_comment(struct buffer *out, struct text text)
 /* What a value must look like, unless the help says it all, and when a new one counts. */
 static void add_rules(struct buffer *out, const struct option_row *row)
 {
-    struct buffer rules = {0};
+    SCOPED(buffer_free) struct buffer rules = {0};
     if (row->type != &option_type_text && row->type != &option_type_list) {
         buffer_add_literal(&rules, "Value: ");
         row->type->describe(row, &rules);
@@ -51,17 +50,15 @@ static void add_rules(struct buffer *out, const struct option_row *row)
     }
     buffer_addf(&rules, "Takes effect on %s.", row->reload ? "reload" : "restart");
     add_comment(out, buffer_text(&rules));
-    buffer_free(&rules);
 }
 
 static void add_option(struct buffer *out, const struct option_row *row, const struct conf *conf)
 {
-    struct buffer value = {0};
+    SCOPED(buffer_free) struct buffer value = {0};
     row->type->print(row, option_value(row, conf), &value);
     buffer_addf(out, "%s =%s", row->name, value.length > 0 ? " " : "");
     buffer_add_text(out, buffer_text(&value));
     buffer_add_char(out, '\n');
-    buffer_free(&value);
 }
 
 void conf_dump(const struct conf *conf, bool commented, struct buffer *out)

@@ -141,11 +141,10 @@ static void refuse_value(struct conf_report *report, unsigned line, const struct
                          struct text value)
 {
     char quoted[96];
-    struct buffer wanted = {0};
+    SCOPED(buffer_free) struct buffer wanted = {0};
     row->type->describe(row, &wanted);
     conf_report_at(report, line, "[%s] %s must be %.*s, not '%s'", row->section, row->name,
                    (int)wanted.length, wanted.data, log_quote(quoted, sizeof(quoted), value));
-    buffer_free(&wanted);
 }
 
 static bool is_quoted(struct text value)

@@ -70,13 +70,10 @@ const void *option_value(const struct option_row *row, const struct conf *conf)
 
 bool option_is_same(const struct option_row *row, const struct conf *a, const struct conf *b)
 {
-    struct buffer left = {0}, right = {0};
+    SCOPED(buffer_free) struct buffer left = {0}, right = {0};
     row->type->print(row, option_value(row, a), &left);
     row->type->print(row, option_value(row, b), &right);
-    bool same = text_equal(buffer_text(&left), buffer_text(&right));
-    buffer_free(&left);
-    buffer_free(&right);
-    return same;
+    return text_equal(buffer_text(&left), buffer_text(&right));
 }
 
 struct conf_bounds conf_bounds(size_t offset)

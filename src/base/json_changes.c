@@ -1,7 +1,6 @@
 /* Lists of changes, and the members in which JSON objects differ. */
 #include "changes.h"
 
-
 #include "json_parse.h"
 
 enum { NAME_SHOWN = 128, VALUE_SHOWN = 96 };
@@ -104,12 +103,10 @@ static void compare(struct changes *changes, struct buffer *path, const json_t *
 
 void changes_add_json(struct changes *changes, struct text before, struct text after)
 {
-    struct buffer path = {0}, ignored = {0};
+    SCOPED(buffer_free) struct buffer path = {0}, ignored = {0};
     json_t *left = json_parse_object(before, &ignored);
     json_t *right = json_parse_object(after, &ignored);
     compare(changes, &path, left, right);
     json_decref(left);
     json_decref(right);
-    buffer_free(&path);
-    buffer_free(&ignored);
 }

@@ -179,7 +179,7 @@ static void find_place(struct text text, struct place *ret)
 /* Appends `"device.name"`, or nothing if the place is in no member. */
 static void print_place(const struct place *place, struct buffer *out)
 {
-    struct buffer path = {0};
+    SCOPED(buffer_free) struct buffer path = {0};
     char quoted[JSON_NAME_SHOWN + 4];
     for (unsigned depth = 1; depth <= place->depth; depth++) {
         if (!place->names[depth].data)
@@ -191,7 +191,6 @@ static void print_place(const struct place *place, struct buffer *out)
     buffer_add_char(&path, '\0');
     if (path.length > 1)
         buffer_addf(out, "\"%s\"", json_quote_name(quoted, path.data));
-    buffer_free(&path);
 }
 
 /* Faults in a string, which belongs to a member; the others may be anywhere. */

@@ -188,13 +188,12 @@ static bool read_members(const struct reader *reader, const char *prefix,
 static bool read_any_object(const struct reader *reader, const char *prefix,
                             const struct json_field *field, const json_t *value, void *target)
 {
-    struct buffer printed = {0};
+    SCOPED(buffer_free) struct buffer printed = {0};
     struct json_writer writer = {.out = &printed};
     json_print_value(&writer, value);
     bool fits = json_is_object(value) && (int64_t)printed.length <= field->maximum;
     if (fits)
         *(struct text *)target = arena_copy(reader->arena, buffer_text(&printed));
-    buffer_free(&printed);
     return fits || complain(reader, prefix, field->name,
                             arena_format(reader->arena,
                                          "must be an object of at most %" PRId64 " bytes of JSON",
@@ -281,12 +280,11 @@ bool json_read(struct text body, const struct json_field *fields, size_t count, 
                struct arena *arena, struct text *detail)
 {
     const struct reader reader = {arena, detail};
-    struct buffer error = {0};
+    SCOPED(buffer_free) struct buffer error = {0};
     json_auto_t *root =
         json_parse_object(says_nothing(body, fields, count) ? TEXT("{}") : body, &error);
     if (root)
         return read_object(&reader, "", root, fields, count, target);
     *detail = arena_copy(arena, buffer_text(&error));
-    buffer_free(&error);
     return false;
 }

@@ -49,7 +49,7 @@ struct acceptor {
 
 static void prepare_refusal(struct buffer *refusal)
 {
-    struct buffer body = {0};
+    SCOPED(buffer_free) struct buffer body = {0};
     buffer_addf(&body, "{\"type\":\"/problems/%s\",\"title\":\"%s\",\"status\":%u,\"code\":\"%s\"}",
                 err_code(ERR_OVERLOADED), err_title(ERR_OVERLOADED), err_status(ERR_OVERLOADED),
                 err_code(ERR_OVERLOADED));
@@ -58,7 +58,6 @@ static void prepare_refusal(struct buffer *refusal)
                 "Retry-After: %u\r\nConnection: close\r\nContent-Length: %zu\r\n\r\n",
                 err_status(ERR_OVERLOADED), err_retry_after(ERR_OVERLOADED), body.length);
     buffer_add_text(refusal, buffer_text(&body));
-    buffer_free(&body);
 }
 
 /* Tells a client that there is no place for it, as far as its socket takes that without waiting. */

@@ -227,7 +227,7 @@ static struct text detail_of(const struct request *request, const struct operati
 enum handled request_fail_operation(struct request *request, struct operation *operation)
 {
     assert(operation->out.err != ERR_OK && request->operation == operation);
-    struct buffer members = {0};
+    SCOPED(buffer_free) struct buffer members = {0};
     struct json_writer writer = {.out = &members};
     if (operation->out.forged && rates_note_forged_token(request, request->audit.source_ip))
         return ANSWERED;
@@ -238,8 +238,6 @@ enum handled request_fail_operation(struct request *request, struct operation *o
     if (operation->out.ended_actor.data != NULL)
         json_member_string(&writer, "actor", operation->out.ended_actor);
     write_challenge(&writer, request, operation);
-    enum handled handled = request_fail_with(request, operation->out.err,
-                                             detail_of(request, operation), buffer_text(&members));
-    buffer_free(&members);
-    return handled;
+    return request_fail_with(request, operation->out.err, detail_of(request, operation),
+                             buffer_text(&members));
 }

@@ -98,12 +98,11 @@ static void accept_operator(struct request *request)
 
 static enum err refuse_scope(struct request *request, struct text *detail)
 {
-    struct buffer wanted = {0};
+    SCOPED(buffer_free) struct buffer wanted = {0};
     conf_name_scopes(request->route->scope, &wanted);
     *detail =
         arena_format(&request->arena, "The service key \"%s\" lacks the scope of this call:%.*s",
                      request->caller.key->name, (int)wanted.length, wanted.data);
-    buffer_free(&wanted);
     return ERR_SCOPE_MISSING;
 }
 

@@ -30,15 +30,13 @@ enum handled handle_attributes(struct request *request)
 /* The body's object, compact; `given` lies in the arena. */
 static enum handled read_object(struct request *request, struct text *given)
 {
-    struct buffer text = {0};
-    struct json_view *view = json_view_open(request->body, &text);
+    SCOPED(buffer_free) struct buffer text = {0};
+    SCOPED(json_view_close) struct json_view *view = json_view_open(request->body, &text);
     if (view)
         json_view_print(view, &text);
     *given = arena_copy(&request->arena, buffer_text(&text));
-    buffer_free(&text);
     if (!view)
         return request_fail(request, ERR_BODY_INVALID, *given);
-    json_view_close(&view);
     return GO_ON;
 }
 

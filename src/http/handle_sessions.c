@@ -39,14 +39,11 @@ static const struct json_field login_fields[] = {
 
 static enum handled fail_device_limit(struct request *request, const struct login *login)
 {
-    struct buffer members = {0};
+    SCOPED(buffer_free) struct buffer members = {0};
     struct json_writer writer = {.out = &members};
     json_member_int(&writer, "limit", login->limit);
     write_sessions(&writer, "devices", login->replaced, login->replaced_count);
-    enum handled handled =
-        request_fail_with(request, ERR_DEVICE_LIMIT, (struct text){0}, buffer_text(&members));
-    buffer_free(&members);
-    return handled;
+    return request_fail_with(request, ERR_DEVICE_LIMIT, (struct text){0}, buffer_text(&members));
 }
 
 enum handled finish_login(struct request *request, struct operation *operation)

@@ -17,13 +17,11 @@ static const struct json_field verify_fields[] = {
 
 static enum handled fail_try(struct request *request, const struct verify *verify)
 {
-    struct buffer members = {0};
+    SCOPED(buffer_free) struct buffer members = {0};
     struct json_writer writer = {.out = &members};
     json_member_int(&writer, "attempts_left", verify->attempts_left);
-    enum handled handled = request_fail_with(request, ERR_VERIFICATION_FAILED, (struct text){0},
-                                             buffer_text(&members));
-    buffer_free(&members);
-    return handled;
+    return request_fail_with(request, ERR_VERIFICATION_FAILED, (struct text){0},
+                             buffer_text(&members));
 }
 
 /* As a refresh: the session goes on, with the next pair. */

@@ -259,12 +259,11 @@ enum handled rates_admit_login(struct request *request, struct text tenant, stru
     int64_t most = policy.logins_per_user_per_minute;
     if (most == 0)
         return GO_ON;
-    struct buffer name = {0};
+    SCOPED(buffer_free) struct buffer name = {0};
     buffer_add(&name, tag, TENANT_TAG);
     buffer_add_text(&name, user_id);
     struct rate rate = {most, MINUTE_MS, most};
     bool within = count(request, rates_of(request)->logins, RATE_LOGINS, buffer_text(&name), rate);
-    buffer_free(&name);
     return go_on_if(within, request);
 }
 

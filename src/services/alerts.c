@@ -210,11 +210,10 @@ static void take_options(struct alerts *alerts, const struct conf *conf)
 
 static void name_files(struct alerts *alerts, const char *path)
 {
-    struct buffer refused = {0};
+    SCOPED(buffer_free) struct buffer refused = {0};
     buffer_addf(&refused, "%s%s%c", path, REFUSED_SUFFIX, '\0');
     alerts_file_init(&alerts->file, path);
     alerts_file_init(&alerts->refused, refused.data);
-    buffer_free(&refused);
 }
 
 static struct alerts *create(const struct conf *conf, const char *node)

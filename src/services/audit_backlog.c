@@ -51,12 +51,11 @@ void audit_backlog_join(void *owner, struct buffer *taken)
 
 void audit_add_notice(struct audit *audit, const struct audit_notice *notice)
 {
-    struct buffer line = {0};
+    SCOPED(buffer_free) struct buffer line = {0};
     audit_format_notice(&line, notice);
     commit_frame_append(&audit->backlog[AUDIT_CLASS_CHANGES].frames,
                         (struct commit_frame){.mark = AUDIT_CLASS_CHANGES}, buffer_text(&line));
     atomic_fetch_add(&audit->queued, sizeof(struct commit_frame) + line.length);
-    buffer_free(&line);
 }
 
 /* --- what goes out --- */

@@ -222,12 +222,11 @@ static void expire_one(void *user, const char *name, struct rotated_name rotated
     const struct expiry *expiry = user;
     if (rotated.wall_ms >= expiry->before_ms)
         return;
-    struct buffer path = {0};
+    SCOPED(buffer_free) struct buffer path = {0};
     buffer_addf(&path, "%s/%s", expiry->file->directory, name);
     buffer_add_char(&path, '\0');
     int error = unlink(path.data) == 0 ? 0 : errno;
     expiry->deleted(expiry->user, path.data, error);
-    buffer_free(&path);
 }
 
 void audit_file_expire(const struct audit_file *file, int64_t before_ms,

@@ -38,9 +38,8 @@ static int64_t now_ns(void)
 
 static int64_t interval_ns(void)
 {
-    struct conf *conf = conf_current();
+    SCOPED(conf_unref) struct conf *conf = conf_current();
     int64_t seconds = conf->cache_snapshot_interval;
-    conf_unref(&conf);
     return seconds * second_ns;
 }
 
@@ -85,9 +84,9 @@ static void note(struct cache_saver *saver, bool saved, const struct buffer *err
 static void save(struct cache_saver *saver)
 {
     pthread_mutex_lock(&saver->lock);
-    struct keyring *keyring = keyring_ref(saver->keyring);
+    SCOPED(keyring_unref) struct keyring *keyring = keyring_ref(saver->keyring);
     pthread_mutex_unlock(&saver->lock);
-    struct buffer error = {0}, second = {0};
+    SCOPED(buffer_free) struct buffer error = {0}, second = {0};
     bool saved =
         cache_save(saver->cache, keyring, saver->path, saver->verified, saver->user, &error);
     if (saver->tenants)
@@ -95,9 +94,6 @@ static void save(struct cache_saver *saver)
             tenants_save(saver->tenants, keyring, saver->tenants_path, saved ? &error : &second) &&
             saved;
     note(saver, saved, &error);
-    buffer_free(&second);
-    buffer_free(&error);
-    keyring_unref(&keyring);
 }
 
 static void *run(void *user)

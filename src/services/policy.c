@@ -91,24 +91,21 @@ static struct policy_document *pack(const struct policy_draft *draft, struct tex
 /* Roles of a session are looked up as its answer shows them, see policy_of_session(). */
 static void escape_names(struct arena *arena, const struct policy_named *named)
 {
-    struct buffer escaped = {0};
+    SCOPED(buffer_free) struct buffer escaped = {0};
     for (size_t i = 0; i < named->count; i++) {
         escaped.length = 0;
         json_escape(&escaped, named->items[i].name);
         named->items[i].name = arena_copy(arena, buffer_text(&escaped));
     }
-    buffer_free(&escaped);
 }
 
 static struct policy_document *make(const struct policy_draft *draft, const struct json_view *root,
                                     struct arena *arena)
 {
-    struct buffer json = {0};
+    SCOPED(buffer_free) struct buffer json = {0};
     json_view_print(root, &json);
     escape_names(arena, &draft->roles);
-    struct policy_document *document = pack(draft, buffer_text(&json));
-    buffer_free(&json);
-    return document;
+    return pack(draft, buffer_text(&json));
 }
 
 /* `conf` NULL: a text as it was stored, whose contradictions nobody is asked about. */
@@ -116,15 +113,13 @@ static struct policy_document *parse(const struct conf *conf, struct text json,
                                      struct buffer *error)
 {
     struct policy_document *document = NULL;
-    struct arena arena = {0};
+    SCOPED(arena_free) struct arena arena = {0};
     struct policy_draft draft = {.tenant = {.set = 0}};
-    struct json_view *root = json_view_open(json, error);
+    SCOPED(json_view_close) struct json_view *root = json_view_open(json, error);
     if (root &&
         policy_read(root, NULL, conf ? POLICY_AS_GIVEN : POLICY_AS_STORED, &arena, &draft, error) &&
         (!conf || policy_check(conf, &draft, error)))
         document = make(&draft, root, &arena);
-    json_view_close(&root);
-    arena_free(&arena);
     return document;
 }
 
@@ -144,15 +139,11 @@ struct policy_document *policy_restore(struct text json, struct buffer *error)
  * here. */
 static bool is_patch(struct text stored, struct text patch, struct buffer *error)
 {
-    struct arena arena = {0};
+    SCOPED(arena_free) struct arena arena = {0};
     struct policy_draft draft = {.tenant = {.set = 0}};
-    struct json_view *present = json_view_open(stored, error);
-    struct json_view *root = present ? json_view_open(patch, error) : NULL;
-    bool good = root && policy_read(root, present, POLICY_AS_PATCH, &arena, &draft, error);
-    json_view_close(&root);
-    json_view_close(&present);
-    arena_free(&arena);
-    return good;
+    SCOPED(json_view_close) struct json_view *present = json_view_open(stored, error);
+    SCOPED(json_view_close) struct json_view *root = present ? json_view_open(patch, error) : NULL;
+    return root && policy_read(root, present, POLICY_AS_PATCH, &arena, &draft, error);
 }
 
 struct policy_document *policy_patch(const struct conf *conf, const struct policy_document *present,
@@ -160,11 +151,10 @@ struct policy_document *policy_patch(const struct conf *conf, const struct polic
 {
     assert(conf != NULL);
     struct policy_document *document = NULL;
-    struct buffer patched = {0};
+    SCOPED(buffer_free) struct buffer patched = {0};
     if (is_patch(policy_json(present), patch, error) &&
         json_merge_patch(policy_json(present), patch, &patched, error))
         document = parse(conf, buffer_text(&patched), error);
-    buffer_free(&patched);
     return document;
 }
 
@@ -230,7 +220,7 @@ static void print_members(struct json_writer *writer, struct policy *policy, uin
 /* A name that is no literal; that of a role is escaped already. */
 static void print_name(struct json_writer *writer, struct text name, bool escaped)
 {
-    struct buffer inside = {0};
+    SCOPED(buffer_free) struct buffer inside = {0};
     buffer_add_char(&inside, '"');
     if (escaped)
         buffer_add_text(&inside, name);
@@ -239,7 +229,6 @@ static void print_name(struct json_writer *writer, struct text name, bool escape
     buffer_add_literal(&inside, "\":");
     json_raw(writer, buffer_text(&inside));
     writer->comma = false;
-    buffer_free(&inside);
 }
 
 static void print_named(struct json_writer *writer, const char *list,
@@ -299,7 +288,7 @@ static struct policy_document *make_anew(const struct policy_document *other, ui
                                  .types = other ? other->types : none};
     for (unsigned i = 0; i < POLICY_MEMBERS; i++)
         draft.tenant.values[i] = *policy_value(policy, i);
-    struct buffer json = {0};
+    SCOPED(buffer_free) struct buffer json = {0};
     struct json_writer writer = {.out = &json};
     json_open_object(&writer);
     print_members(&writer, policy, set);
@@ -308,9 +297,7 @@ static struct policy_document *make_anew(const struct policy_document *other, ui
     if (draft.types.count > 0)
         print_named(&writer, "device_types", &draft.types, false);
     json_close_object(&writer);
-    struct policy_document *document = pack(&draft, buffer_text(&json));
-    buffer_free(&json);
-    return document;
+    return pack(&draft, buffer_text(&json));
 }
 
 bool policy_keep_platform(const struct conf *conf, const struct policy_document *present,

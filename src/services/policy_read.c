@@ -38,12 +38,11 @@ static const char *quoted(const struct reader *reader, const char *name)
 /* ", not 17", the value cut at the end of a character if it is long. */
 static void add_value(struct buffer *out, const struct json_view *value)
 {
-    struct buffer printed = {0};
+    SCOPED(buffer_free) struct buffer printed = {0};
     json_view_print(value, &printed);
     struct text shown = text_cut(buffer_text(&printed), VALUE_SHOWN);
     buffer_addf(out, ", not %.*s%s", (int)shown.length, shown.data,
                 shown.length < printed.length ? "..." : "");
-    buffer_free(&printed);
 }
 
 static void add_words(struct buffer *out, const char *before, const char *words)

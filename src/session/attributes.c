@@ -39,14 +39,12 @@ static bool refuse_with(struct operation *operation, enum err err, struct text d
 static bool apply_patch(struct attributes_change *work, struct text present, struct text *ret)
 {
     struct operation *operation = &work->attributes->base;
-    struct buffer patched = {0}, error = {0};
+    SCOPED(buffer_free) struct buffer patched = {0}, error = {0};
     bool good = json_merge_patch(present, work->attributes->given, &patched, &error);
     if (good)
         *ret = arena_copy(operation->arena, buffer_text(&patched));
     else
         refuse_with(operation, ERR_BODY_INVALID, arena_copy(operation->arena, buffer_text(&error)));
-    buffer_free(&patched);
-    buffer_free(&error);
     return good;
 }
 

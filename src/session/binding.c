@@ -178,19 +178,17 @@ static void append(struct buffer *out, char kind, const void *bytes)
 struct text binding_items(const struct record *record, struct arena *arena)
 {
     struct ip_address address;
-    struct buffer items = {0};
+    SCOPED(buffer_free) struct buffer items = {0};
     buffer_add_text(&items, record->contexts);
     if (ip_parse(record->ip, &address))
         append(&items, kind_of(&address), address.bytes);
-    struct text copy = arena_copy(arena, buffer_text(&items));
-    buffer_free(&items);
-    return copy;
+    return arena_copy(arena, buffer_text(&items));
 }
 
 /* The items without the oldest of the kind. */
 static struct text without_oldest(struct text items, char kind, struct arena *arena)
 {
-    struct buffer kept = {0};
+    SCOPED(buffer_free) struct buffer kept = {0};
     bool dropped = false;
     struct item item;
     while (next_item(&items, &item))
@@ -198,9 +196,7 @@ static struct text without_oldest(struct text items, char kind, struct arena *ar
             dropped = true;
         else
             append(&kept, item.kind, item.bytes);
-    struct text copy = arena_copy(arena, buffer_text(&kept));
-    buffer_free(&kept);
-    return copy;
+    return arena_copy(arena, buffer_text(&kept));
 }
 
 /* An item goes to make room for its own kind, so that neither networks nor fingerprints push the
@@ -215,11 +211,10 @@ static void add_item(struct record *record, char kind, const void *bytes, struct
         taken += (item.kind == ITEM_FINGERPRINT) == is_fingerprint ? 1 + item.length : 0;
     if (taken + 1 + length_of(kind) > ITEMS_BYTES_MAX / 2)
         record->contexts = without_oldest(record->contexts, kind, arena);
-    struct buffer items = {0};
+    SCOPED(buffer_free) struct buffer items = {0};
     buffer_add_text(&items, record->contexts);
     append(&items, kind, bytes);
     record->contexts = arena_copy(arena, buffer_text(&items));
-    buffer_free(&items);
 }
 
 void binding_begin(struct record *record, const struct shown_context *context, struct arena *arena)

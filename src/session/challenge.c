@@ -258,7 +258,7 @@ void challenge_offer(struct operation *operation, const struct user_tag *owner,
 {
     const struct keyring *keyring = operation->context->keyring;
     struct offering *offering = begin_offering(operation, owner, id, waiter);
-    struct buffer bytes = {0}, sealed = {0};
+    SCOPED(buffer_free) struct buffer bytes = {0}, sealed = {0};
     char hash[2 * SECRET_HASH], attempts[2] = {'0' + CHALLENGE_ATTEMPTS}, expiry[EXPIRY_TEXT];
     offering->challenge = *challenge;
     print_hash(keyring, id, challenge->secret, hash);
@@ -282,8 +282,6 @@ void challenge_offer(struct operation *operation, const struct user_tag *owner,
         .done = offer_done,
     };
     store_send(operation->context->worker->link, &offering->call);
-    buffer_free(&bytes);
-    buffer_free(&sealed);
 }
 
 /* --- trying --- */

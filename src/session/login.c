@@ -257,7 +257,7 @@ static void ask_for_verification(struct login_change *work)
         .method = (enum verify_method)work->policy.verify_method,
         .issued_ms = rules_issue_ms(operation->now_ms, work->cutoff_ms),
     };
-    struct buffer body = {0};
+    SCOPED(buffer_free) struct buffer body = {0};
     login_request_write(work->login, &body);
     challenge.body = buffer_text(&body);
     token_new_session_id(operation->now_ms, work->challenge);
@@ -266,7 +266,6 @@ static void ask_for_verification(struct login_change *work)
     challenge_offer(operation, &work->change.codec.owner, work->challenge, &challenge,
                     waiter_of(&work->waiter, challenged));
     crypto_wipe(challenge.secret, SECRET_LENGTH);
-    buffer_free(&body);
 }
 
 static void finish_login(struct change *change)

@@ -81,7 +81,7 @@ void naming_keep(struct operation *operation, const struct user_tag *owner)
     struct cache *cache = worker->service->cache;
     const struct names names = {operation->facts.tenant, operation->facts.user_id};
     struct cache_key key = {0};
-    struct buffer value = {0};
+    SCOPED(buffer_free) struct buffer value = {0};
     struct policy policy;
     if (!names.user_id.data)
         return;
@@ -94,7 +94,6 @@ void naming_keep(struct operation *operation, const struct user_tag *owner)
         .quota = lookup_quota(&policy),
     };
     (void)cache_put(cache, &key, &entry, cache_ticket(cache, key.owner));
-    buffer_free(&value);
 }
 
 /* --- Redis --- */

@@ -102,11 +102,10 @@ static void put_text(struct buffer *out, unsigned width, struct text text)
 /* Text that is worth a short spelling; debugging wants it as it is. */
 static void put_words(struct buffer *out, bool pack, struct text text)
 {
-    struct buffer packed = {0};
+    SCOPED(buffer_free) struct buffer packed = {0};
     if (pack)
         dictionary_pack(&packed, text);
     put_text(out, LONG, pack ? buffer_text(&packed) : text);
-    buffer_free(&packed);
 }
 
 /* Appends the content with its head, sealed or in clear; wipes and frees it. */

@@ -32,7 +32,7 @@ static void note_address(const struct refresh_change *work, struct record *recor
 {
     const struct operation *operation = &work->refresh->base;
     struct shown_context old = {0};
-    struct buffer items = {0};
+    SCOPED(buffer_free) struct buffer items = {0};
     if (policy->bind_ip == BINDING_OFF) {
         if (work->refresh->ip.data)
             record->ip = work->refresh->ip;
@@ -44,7 +44,6 @@ static void note_address(const struct refresh_change *work, struct record *recor
     binding_print(&old, old.has_address ? BREACH_IP : 0, &items);
     record->ip = operation->presented.ip;
     binding_add(operation->conf, record, buffer_text(&items), operation->arena);
-    buffer_free(&items);
 }
 
 static struct rotation rotation_of(struct refresh_change *work, struct session *session)

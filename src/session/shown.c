@@ -208,16 +208,12 @@ static bool skip_device(struct text *rest)
 
 static bool is_json(struct text shown)
 {
-    struct buffer object = {0}, error = {0};
+    SCOPED(buffer_free) struct buffer object = {0}, error = {0};
     buffer_add_char(&object, '{');
     buffer_add_text(&object, shown);
     buffer_add_char(&object, '}');
-    struct json_view *view = json_view_open(buffer_text(&object), &error);
-    bool good = view != NULL;
-    json_view_close(&view);
-    buffer_free(&object);
-    buffer_free(&error);
-    return good;
+    SCOPED(json_view_close) struct json_view *view = json_view_open(buffer_text(&object), &error);
+    return view != NULL;
 }
 
 static bool is_last(struct text rest)

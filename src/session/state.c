@@ -265,23 +265,21 @@ static struct text field_of(struct edit *edit, const uint8_t id[SESSION_ID])
 
 void edit_set_session(struct edit *edit, const uint8_t id[SESSION_ID], const struct record *record)
 {
-    struct buffer value = {0};
+    SCOPED(buffer_free) struct buffer value = {0};
     struct record_place place = {&edit->codec->owner, id};
     record_write(edit->codec->keyring, edit->codec->encrypt, place, record, &value);
     edit_set(edit, field_of(edit, id), &value);
-    buffer_free(&value);
 }
 
 void edit_set_grave(struct edit *edit, const uint8_t id[SESSION_ID],
                     const struct tombstone *tombstone)
 {
-    struct buffer value = {0};
+    SCOPED(buffer_free) struct buffer value = {0};
     struct record_place place = {&edit->codec->owner, id};
     edit->gives_up = true;
     tombstone_write(edit->codec->keyring, edit->codec->encrypt, place, tombstone, &value);
     edit_set(edit, field_of(edit, id), &value);
     edit_delete_touch(edit, id);
-    buffer_free(&value);
 }
 
 void edit_end_session(struct edit *edit, const uint8_t id[SESSION_ID],
@@ -311,31 +309,27 @@ void state_bury(struct user_state *state, struct session *session,
 
 void edit_set_user(struct edit *edit, const struct user_record *user)
 {
-    struct buffer value = {0};
+    SCOPED(buffer_free) struct buffer value = {0};
     user_record_write(edit->codec->keyring, edit->codec->encrypt, &edit->codec->owner, user,
                       &value);
     edit_set(edit, TEXT(STATE_FIELD_USER), &value);
-    buffer_free(&value);
 }
 
 void edit_set_names(struct edit *edit, const struct names *names)
 {
-    struct buffer value = {0};
+    SCOPED(buffer_free) struct buffer value = {0};
     names_write(edit->codec->keyring, edit->codec->encrypt, &edit->codec->owner, names, &value);
     edit_set(edit, TEXT(STATE_FIELD_NAMES), &value);
-    buffer_free(&value);
 }
 
 void edit_set_contexts(struct edit *edit, const struct contexts *contexts)
 {
-    struct buffer value = {0}, bytes = {0};
+    SCOPED(buffer_free) struct buffer value = {0}, bytes = {0};
     struct record_place place = {&edit->codec->owner, no_session};
     contexts_write(contexts, &bytes);
     record_write_bytes(edit->codec->keyring, edit->codec->encrypt, place, RECORD_CONTEXTS,
                        buffer_text(&bytes), &value);
     edit_set(edit, TEXT(STATE_FIELD_CONTEXTS), &value);
-    buffer_free(&bytes);
-    buffer_free(&value);
 }
 
 void edit_set_guesses(struct edit *edit, const struct guesses *guesses)

@@ -137,14 +137,13 @@ static void name_challenge(const struct operation *operation, const struct user_
                            uint8_t ret[SESSION_ID])
 {
     struct shown_context place = *context;
-    struct buffer items = {0};
+    SCOPED(buffer_free) struct buffer items = {0};
     place.address = place_network(operation->conf, &context->address);
     binding_print(&place, breaches, &items);
     const struct text parts[] = {{(const char *)owner, sizeof(*owner)},
                                  {(const char *)session_id, SESSION_ID},
                                  buffer_text(&items)};
     crypto_keyed_hash(operation->context->keyring, CRYPTO_CHALLENGE, parts, 3, ret, SESSION_ID);
-    buffer_free(&items);
 }
 
 void step_up_offer(struct operation *operation, const struct user_tag *owner,

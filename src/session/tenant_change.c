@@ -72,12 +72,11 @@ static void note_policy(struct tenant_call *call, const struct policy_document *
 static void note_changes(struct tenant_call *call, const struct policy_document *before,
                          const struct policy_document *after)
 {
-    struct buffer list = {0};
+    SCOPED(buffer_free) struct buffer list = {0};
     struct changes changes = {.out = &list};
     changes_add_json(&changes, policy_json(before), policy_json(after));
     changes_end(&changes);
     call->changes = arena_copy(call->base.arena, buffer_text(&list));
-    buffer_free(&list);
 }
 
 static void end_change(struct tenant_change *work, enum err err)
@@ -118,7 +117,7 @@ static struct policy_document *read_policy(const struct tenant_call *call,
 static bool make_policy(struct tenant_call *call, const struct tenant *present,
                         struct policy_document **ret)
 {
-    struct buffer error = {0};
+    SCOPED(buffer_free) struct buffer error = {0};
     enum err err = ERR_OK;
     bool whole = call->action != TENANT_PATCH;
     *ret = read_policy(call, present, &error);
@@ -136,7 +135,6 @@ static bool make_policy(struct tenant_call *call, const struct tenant *present,
         policy_unref(ret);
         refuse_with(&call->base, err, &error);
     }
-    buffer_free(&error);
     return err == ERR_OK;
 }
 

@@ -97,13 +97,12 @@ void store_health(const struct store *store, struct store_health *ret)
         .was_whole = atomic_load(&store->was_whole) && atomic_load(&store->reached),
     };
     slot_map_unref(&map);
-    struct settings *settings = shared_settings((struct store *)store);
+    SCOPED(settings_unref) struct settings *settings = shared_settings((struct store *)store);
     trouble_describe(&settings->trouble, INT64_MAX, ret->trouble, sizeof(ret->trouble));
     trouble_describe(&settings->errors, ERROR_RECENT_MS, ret->error, sizeof(ret->error));
     trouble_describe(&settings->faults, INT64_MAX, ret->fault, sizeof(ret->fault));
     trouble_describe(&settings->strangers, 2 * settings->map_refresh_ms + FOREIGN_RECENT_MS,
                      ret->foreign, sizeof(ret->foreign));
-    settings_unref(&settings);
 }
 
 static void describe_node(struct store *store, const struct endpoint *endpoint,
@@ -117,13 +116,12 @@ static void describe_node(struct store *store, const struct endpoint *endpoint,
 size_t store_nodes(const struct store *store, struct store_node_health *ret, size_t most)
 {
     struct store *written = (struct store *)store;
-    struct slot_map *map = shared_map(written);
+    SCOPED(slot_map_unref) struct slot_map *map = shared_map(written);
     size_t count = map ? map->master_count : 0;
     if (count > most)
         count = most;
     for (size_t i = 0; i < count; i++)
         describe_node(written, &map->nodes[i], &ret[i]);
-    slot_map_unref(&map);
     return count;
 }
 

@@ -180,12 +180,11 @@ static void greet(struct connection *connection)
     }
     connection->state = CONNECTION_GREETING;
     connection->id = (struct node_id){{0}};
-    struct buffer question = {0};
+    SCOPED(buffer_free) struct buffer question = {0};
     connection->asks_id = add_question(connection, &question);
     connection->greetings_owed += connection->asks_id;
     if (send_greeting(connection, greeting) && connection->asks_id)
         send_greeting(connection, &question);
-    buffer_free(&question);
 }
 
 static void shake_hands(struct connection *connection)
