@@ -82,5 +82,6 @@ struct conf_bounds conf_bounds(size_t offset)
     while (row < option_rows + OPTION_COUNT && row->offset != offset)
         row++;
     assert(row < option_rows + OPTION_COUNT);
-    return (struct conf_bounds){row->minimum, row->maximum, row->words};
+    bool has_words = row->type != &option_type_bool;
+    return (struct conf_bounds){row->minimum, row->maximum, has_words ? row->words : NULL};
 }

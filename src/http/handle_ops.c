@@ -2,7 +2,6 @@
 
 #include "handlers.h"
 
-
 #include "metrics.h"
 #include "ready.h"
 #include "request_private.h"

@@ -3,7 +3,6 @@
  * take a millisecond and have half a second, that is two looks a second. */
 #include "timing.h"
 
-
 #include "clock.h"
 #include "near.h"
 
