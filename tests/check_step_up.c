@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "../src/session/step_up.h"
 #include "clock.h"
 #include "support_run.h"
 #include "support_session.h"
@@ -260,6 +261,60 @@ START_TEST(whoever_is_everywhere_at_once_is_not_asked_everywhere)
 }
 END_TEST
 
+/* This node knows, and Redis does not yet. */
+START_TEST(a_session_that_was_ended_in_an_outage_is_not_accepted)
+{
+    const struct offered_challenge *challenge = be_asked();
+    rig_plan("HGETALL", FATE_AWAY);
+    ck_assert_act(act_kick(node, "alice", rig_id(&session)), ERR_OK);
+    ck_assert_act(answer(challenge), ERR_CHALLENGE_OVER);
+}
+END_TEST
+
+START_TEST(a_session_that_became_idle_meanwhile_is_not_accepted)
+{
+    ck_assert_act(act_policy(other, "{\"bind\":{\"ip\":\"verify\"},\"idle_timeout\":60,"
+                                    "\"verify\":{\"method\":\"otp\"}}"),
+                  ERR_OK);
+    const struct offered_challenge *challenge = be_asked();
+    clock_fake_pass(200 * 1000);
+    struct act *act = answer(challenge);
+    ck_assert_act(act, ERR_CHALLENGE_OVER);
+    ck_assert_text_eq(act->base.out.reason, REASON_IDLE);
+}
+END_TEST
+
+START_TEST(where_nothing_is_known_of_the_tenant_nothing_is_accepted)
+{
+    const struct offered_challenge *challenge = be_asked();
+    node = rig_start(2);
+    rig_plan("GET", FATE_AWAY);
+    ck_assert_act(answer(challenge), ERR_STORE_UNAVAILABLE);
+}
+END_TEST
+
+/* Somebody who may write to Redis and has its records unsealed writes what he likes. */
+START_TEST(a_body_that_ends_too_early_says_nothing)
+{
+    static const struct text bodies[] = {
+        {"", 0},
+        {"1234567", 7},         /* no session id */
+        {"12345678", 8},        /* no tenant */
+        {"12345678\4acm", 12},  /* half of it */
+        {"12345678\4acme", 13}, /* no user */
+        {"12345678\4acme\5alic", 18},
+    };
+    struct act *act = act_of(node);
+    step_up_note(&act->base, bodies[_i]);
+    ck_assert_ptr_null(act->base.facts.user_id.data);
+    struct user_tag owner;
+    struct issued_pair pair;
+    token_tag_user(rig.keyring, RIG_TENANT, TEXT("alice"), &owner);
+    step_up_accept(&act->base, &owner, RIG_NOW, bodies[_i], &pair);
+    ck_assert_act(act, ERR_CHALLENGE_OVER);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("step_up");
@@ -281,5 +336,9 @@ int main(void)
                         an_answer_that_fails_before_the_challenge_is_used_up_can_be_given_again, 0,
                         sizeof(answer_rows) / sizeof(answer_rows[0]));
     tcase_add_test(tcase, whoever_is_everywhere_at_once_is_not_asked_everywhere);
+    tcase_add_test(tcase, a_session_that_was_ended_in_an_outage_is_not_accepted);
+    tcase_add_test(tcase, a_session_that_became_idle_meanwhile_is_not_accepted);
+    tcase_add_test(tcase, where_nothing_is_known_of_the_tenant_nothing_is_accepted);
+    tcase_add_loop_test(tcase, a_body_that_ends_too_early_says_nothing, 0, 6);
     return support_run(suite);
 }

@@ -889,6 +889,25 @@ START_TEST(who_is_beaten_to_the_adoption_is_elsewhere)
 }
 END_TEST
 
+/* Redis, which was away, takes the session for idle; memory knows of a use since. */
+START_TEST(an_adoption_of_what_redis_takes_for_idle_is_no_reason_to_refuse)
+{
+    set_policy("{\"bind\":{\"ip\":\"strict\"},\"idle_timeout\":600,\"access_ttl\":7200}");
+    login_from(NULL);
+    rig_watch(node, false);
+    ck_assert_act(use(), ERR_OK);
+    rig.fate = FATE_AWAY;
+    clock_fake_pass(500 * 1000);
+    ck_assert_act(use(), ERR_OK);
+    rig.fate = FATE_ANSWER;
+    clock_fake_pass(500 * 1000);
+    rig_recount();
+    ck_assert_act(validate_from("192.0.2.1", "finger"), ERR_OK);
+    ck_assert_uint_eq(rig_served("HGETALL"), 1);
+    ck_assert_uint_eq(rig_served("write"), 0);
+}
+END_TEST
+
 static void end_bob(void)
 {
     ck_assert_act(act_logout_all(other, "bob"), ERR_OK);
@@ -1048,6 +1067,7 @@ static void add_places(Suite *suite)
     tcase_add_test(tcase, an_adoption_that_a_newer_key_prevents_is_no_reason_to_refuse);
     tcase_add_test(tcase, who_is_beaten_to_the_adoption_is_elsewhere);
     tcase_add_test(tcase, a_session_that_ends_while_it_adopts_is_refused);
+    tcase_add_test(tcase, an_adoption_of_what_redis_takes_for_idle_is_no_reason_to_refuse);
 }
 
 int main(void)

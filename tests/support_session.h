@@ -80,6 +80,12 @@ void rig_watch(struct rig_node *node, bool up);
 /* The watch hears nothing, though it is up; what came meanwhile is told after that. */
 void rig_deafen(struct rig_node *node, bool deaf);
 
+/* The node's watch tells of a key. */
+void rig_tell(struct rig_node *node, struct text key);
+/* The node hears that what its server has of this user of acme may be behind; `owner_changed`:
+ * another server has the slot now. */
+void rig_doubt(struct rig_node *node, const char *user, bool owner_changed);
+
 /* Files can be written, or not: for the journal. */
 void rig_break_disk(bool broken);
 

@@ -90,7 +90,7 @@ static void discard(struct reading *reading)
 static void enqueue(struct keeper *keeper, struct batch *batch)
 {
     pthread_mutex_lock(&keeper->lock);
-    bool taken = keeper->queued + batch->count <= QUEUE_MOST && !keeper->stopping;
+    bool taken = keeper->queued + batch->count <= QUEUE_MOST;
     if (taken) {
         *keeper->queue_end = batch->first;
         keeper->queue_end = batch->end;
@@ -207,8 +207,8 @@ static void read_waiting(struct keeper *keeper)
 static void on_flush(uv_prepare_t *flush)
 {
     struct keeper *keeper = flush->data;
-    if (keeper->context.worker)
-        session_worker_flush(keeper->context.worker);
+    assert(keeper->context.worker);
+    session_worker_flush(keeper->context.worker);
 }
 
 static void close_thread(struct keeper *keeper)

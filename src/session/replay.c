@@ -194,8 +194,7 @@ static bool is_doubted(const struct replay *replay, const struct revocation *rev
     struct user_tag owner;
     if (!revocation->settled)
         return true;
-    if (!replay->doubt.any)
-        return false;
+    assert(replay->doubt.any); /* or none of these were listed */
     memcpy(&owner, revocation->owner, sizeof(owner));
     unsigned slot = slot_of(&owner);
     uint8_t bit = (uint8_t)(1u << slot % 8);
@@ -308,15 +307,18 @@ static void go_on(struct replay *replay)
             return;
         }
     }
-    if (replay->futile >= FUTILE_MOST && replay->under_way == 0)
+    if (replay->under_way == 0) {
+        assert(replay->futile >= FUTILE_MOST);
         pause_pass(replay, replay->fruitful);
+    }
 }
 
 static void on_timer(uv_timer_t *timer)
 {
     struct replay *replay = timer->data;
+    assert(!replay->stopped);
     replay->looked = 0;
-    if (!replay->stopped && !is_resting(replay))
+    if (!is_resting(replay))
         go_on(replay);
 }
 
@@ -342,6 +344,7 @@ static void add_slots(uint8_t *to, const uint8_t *slots)
 void replay_doubt(struct replay *replay, const uint8_t slots[SLOTS / 8], bool owner_changed)
 {
     struct doubt *doubt = &replay->next_doubt;
+    assert(!replay->stopped);
     doubt->any = true;
     add_slots(owner_changed ? doubt->all : doubt->recent, slots);
     /* The pass begins anew: what is newest matters most now. */
@@ -352,8 +355,7 @@ void replay_doubt(struct replay *replay, const uint8_t slots[SLOTS / 8], bool ow
     replay->passing = false;
     replay->pause_ms = PAUSE_FIRST_MS;
     replay->resting_until_ms = 0;
-    if (!replay->stopped)
-        uv_timer_start(&replay->timer, on_timer, 0, 0);
+    uv_timer_start(&replay->timer, on_timer, 0, 0);
 }
 
 void replay_stop(struct replay *replay)
@@ -366,9 +368,7 @@ void replay_destroy(struct replay **replay)
 {
     struct replay *gone = *replay;
     *replay = NULL;
-    if (!gone)
-        return;
-    assert(gone->under_way == 0);
+    assert(gone && gone->under_way == 0);
     arena_free(&gone->arena);
     free(gone);
 }
