@@ -8,7 +8,9 @@
 #include <unistd.h>
 
 #include "../src/http/match.h"
+#include "../src/session/service.h"
 #include "../src/http/rates.h"
+#include "alerts.h"
 #include "log.h"
 
 static int start_no_thread(pthread_t *thread, const pthread_attr_t *attributes,
@@ -24,17 +26,22 @@ static int start_no_thread(pthread_t *thread, const pthread_attr_t *attributes,
 
 struct http_worker_rig served;
 
-/* What the ops plane would ask the store, whose place support_session.c takes. */
+/* What the ops plane asks the store, whose place support_session.c takes. */
+struct store_health http_health;
+struct store_node_health http_nodes[2];
+
 void store_health(const struct store *store, struct store_health *ret)
 {
     (void)store;
-    *ret = (struct store_health){0};
+    *ret = http_health;
 }
 
 size_t store_nodes(const struct store *store, struct store_node_health *ret, size_t size)
 {
-    (void)store, (void)ret, (void)size;
-    return 0;
+    (void)store;
+    size_t count = size < 2 ? size : 2;
+    memcpy(ret, http_nodes, count * sizeof(*ret));
+    return count;
 }
 
 static void name_file(char path[96])
@@ -61,6 +68,12 @@ void http_set_up(void)
     http_prepare();
     match_prepare();
     served = (struct http_worker_rig){.up = true};
+    http_health = (struct store_health){.map_known = true,
+                                        .masters = 1,
+                                        .slots_covered = SLOTS,
+                                        .serving = true,
+                                        .time_asked = true,
+                                        .was_whole = true};
     served.node = rig_start(0);
     served.peer = rig_start(1);
     served.server.services = (struct http_services){
@@ -83,6 +96,25 @@ void http_set_up(void)
         snapshot_create(conf_current(), keyring_ref(rig.keyring), served.node->worker);
 }
 
+void http_start_alerts(void)
+{
+    struct buffer error = {0};
+    char path[96];
+    snprintf(path, sizeof(path), "%s/alerts", rig.directory);
+    free(rig.conf->alerts_file);
+    rig.conf->alerts_file = xstrdup(path);
+    struct http_services *services = &served.server.services;
+    services->alerts = alerts_start(rig.conf, services->audit, "node", &error);
+    ck_assert_msg(services->alerts != NULL, "%.*s", (int)error.length, error.data);
+}
+
+void http_serve_ops(void)
+{
+    http_start_alerts();
+    served.worker.plane = PLANE_OPS;
+    served.server.ops_worker = &served.worker;
+}
+
 void http_stop(void)
 {
     if (!served.up)
@@ -93,6 +125,7 @@ void http_stop(void)
     rig_stop(served.peer);
     served.worker.sessions = NULL;
     close_services(&served.worker);
+    alerts_stop(&served.server.services.alerts);
     audit_stop(&served.server.services.audit);
     limits_destroy(&served.server.limits);
     rates_destroy(&served.server.rates);

@@ -14,9 +14,18 @@ extern struct http_worker_rig {
     bool up;
 } served;
 
+/* What the store says of itself; a store that is well in fixtures. */
+extern struct store_health http_health;
+extern struct store_node_health http_nodes[2];
+
 /* Fixtures: the worker and both nodes. */
 void http_set_up(void);
 void http_tear_down(void);
+
+/* Alerts are raised from now on, and kept in a file. */
+void http_start_alerts(void);
+/* The worker serves the ops plane from now on. */
+void http_serve_ops(void);
 
 /* A connection; what is returned is the client's end. */
 int http_connect(void);
