@@ -6,6 +6,7 @@
  * next gathers meanwhile, and nobody waits for more than two. */
 #include "stream.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
