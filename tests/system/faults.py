@@ -51,7 +51,15 @@ def kill_9(port):
     pid = process_id(port)
     os.kill(pid, signal.SIGKILL)
     wait_until(lambda: is_gone(pid), 5, f"redis-server {pid} is gone")
-    return pid
+
+
+def is_down(port):
+    """Whether nobody listens there. The number of a process that is gone may be another's by now."""
+    try:
+        Redis(port, timeout=1).close()
+    except ConnectionRefusedError:
+        return True
+    return False
 
 
 def freeze(pid):
