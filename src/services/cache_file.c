@@ -4,9 +4,8 @@
  *
  * Numbers are big-endian. */
 #include <assert.h>
-#include <endian.h>
-#include <string.h>
 
+#include "bytes.h"
 #include "cache_private.h"
 #include "clock.h"
 #include "sealed_file.h"
@@ -38,13 +37,11 @@ static void write_entry(void *user, const struct cache_key *key, const struct ca
     struct buffer *plain = sealed_entry(saving->writer, ENTRY_HEAD + entry->value.length);
     if (!plain)
         return;
-    uint64_t time = htobe64((uint64_t)verified_ms);
-    uint16_t length = htobe16((uint16_t)entry->value.length);
     buffer_add(plain, key->owner, CACHE_OWNER);
     buffer_add(plain, key->session, CACHE_SESSION);
-    buffer_add(plain, &time, sizeof(time));
-    buffer_add_char(plain, entry->final ? 1 : 0);
-    buffer_add(plain, &length, sizeof(length));
+    bytes_add(plain, (uint64_t)verified_ms, 8);
+    bytes_add(plain, entry->final, 1);
+    bytes_add(plain, entry->value.length, 2);
     buffer_add_text(plain, entry->value);
 }
 
@@ -90,26 +87,18 @@ static void store_entry(struct loading *loading, const struct cache_key *key, in
 static bool store_entries(void *user, struct text entries)
 {
     struct loading *loading = user;
-    const char *at = entries.data;
-    size_t left = entries.length;
-    while (left > 0) {
-        struct cache_key key;
-        uint64_t time;
-        uint16_t length;
-        if (left < ENTRY_HEAD)
+    struct cursor left = {entries.data, entries.length, false};
+    while (left.left > 0) {
+        struct cache_key key = {0};
+        cursor_copy(&left, key.owner, CACHE_OWNER);
+        cursor_copy(&left, key.session, CACHE_SESSION);
+        int64_t verified_ms = (int64_t)cursor_number(&left, 8);
+        bool final = cursor_number(&left, 1) != 0;
+        size_t length = cursor_number(&left, 2);
+        struct text value = cursor_take(&left, length);
+        if (left.broken || length > CACHE_VALUE_MAX)
             return false;
-        memcpy(key.owner, at, CACHE_OWNER);
-        memcpy(key.session, at + CACHE_OWNER, CACHE_SESSION);
-        memcpy(&time, at + CACHE_OWNER + CACHE_SESSION, sizeof(time));
-        memcpy(&length, at + ENTRY_HEAD - sizeof(length), sizeof(length));
-        bool final = at[ENTRY_HEAD - sizeof(length) - 1] != 0;
-        length = be16toh(length);
-        if (length > CACHE_VALUE_MAX || length > left - ENTRY_HEAD)
-            return false;
-        store_entry(loading, &key, (int64_t)be64toh(time), final,
-                    (struct text){at + ENTRY_HEAD, length});
-        at += ENTRY_HEAD + length;
-        left -= ENTRY_HEAD + (size_t)length;
+        store_entry(loading, &key, verified_ms, final, value);
     }
     return true;
 }

@@ -4,6 +4,8 @@
 #include <assert.h>
 #include <string.h>
 
+#include "bytes.h"
+
 enum {
     VERSION = 1,
     CHECKSUM = 8,
@@ -39,22 +41,6 @@ static const char magic[HEAD_VERSION] = "sessiond journal"; /* without NUL */
 _Static_assert(HEAD_DIGEST + CHECKSUM == JOURNAL_HEAD, "the head is as long as told");
 _Static_assert(SHORTEST + 2 * UINT8_MAX == JOURNAL_RECORD_MAX, "so is a record");
 
-static void put_number(void *out, uint64_t value, size_t size)
-{
-    uint8_t *bytes = out;
-    for (size_t i = size; i-- > 0; value >>= 8)
-        bytes[i] = (uint8_t)value;
-}
-
-static uint64_t get_number(const void *in, size_t size)
-{
-    const uint8_t *bytes = in;
-    uint64_t value = 0;
-    for (size_t i = 0; i < size; i++)
-        value = value << 8 | bytes[i];
-    return value;
-}
-
 /* --- head --- */
 
 static void tag_keyring(const struct keyring *keyring, uint8_t out[CHECKSUM])
@@ -76,8 +62,8 @@ void journal_head_write(uint8_t out[JOURNAL_HEAD], const struct journal_head *he
 {
     memset(out, 0, JOURNAL_HEAD);
     memcpy(out, magic, sizeof(magic));
-    put_number(out + HEAD_VERSION, VERSION, 4);
-    put_number(out + HEAD_NEXT, head->next_number, 8);
+    bytes_put(out + HEAD_VERSION, VERSION, 4);
+    bytes_put(out + HEAD_NEXT, head->next_number, 8);
     memcpy(out + HEAD_NONCE, head->nonce, JOURNAL_NONCE);
     tag_keyring(keyring, out + HEAD_KEYRING);
     digest_head(out, out + HEAD_DIGEST);
@@ -90,12 +76,12 @@ enum journal_head_reading journal_head_read(const uint8_t in[JOURNAL_HEAD],
     digest_head(in, digest);
     if (memcmp(in, magic, sizeof(magic)) != 0 || !crypto_equal(digest, in + HEAD_DIGEST, CHECKSUM))
         return JOURNAL_HEAD_BAD;
-    if (get_number(in + HEAD_VERSION, 4) != VERSION)
+    if (bytes_get(in + HEAD_VERSION, 4) != VERSION)
         return JOURNAL_HEAD_NEWER;
     tag_keyring(keyring, tag);
     if (!crypto_equal(tag, in + HEAD_KEYRING, CHECKSUM))
         return JOURNAL_HEAD_FOREIGN;
-    ret->next_number = get_number(in + HEAD_NEXT, 8);
+    ret->next_number = bytes_get(in + HEAD_NEXT, 8);
     memcpy(ret->nonce, in + HEAD_NONCE, JOURNAL_NONCE);
     return JOURNAL_HEAD_GOOD;
 }
@@ -109,10 +95,10 @@ size_t journal_record_size(const struct revocation *revocation)
 
 static void begin_record(char *out, size_t length, int kind, int flags, uint64_t number)
 {
-    put_number(out, length, 2);
+    bytes_put(out, length, 2);
     out[AT_KIND] = (char)kind;
     out[AT_FLAGS] = (char)flags;
-    put_number(out + AT_NUMBER, number, 8);
+    bytes_put(out + AT_NUMBER, number, 8);
     memset(out + length - CHECKSUM, 0, CHECKSUM);
 }
 
@@ -125,16 +111,16 @@ void journal_record_add(struct buffer *out, const struct revocation *revocation)
                 (revocation->has_exempt ? FLAG_EXEMPT : 0);
     assert(reason.length <= UINT8_MAX && actor.length <= UINT8_MAX);
     begin_record(at, length, (int)revocation->kind, flags, revocation->number);
-    put_number(at + AT_WHEN, (uint64_t)revocation->at_ms, 8);
-    put_number(at + AT_BEFORE, (uint64_t)revocation->before_ms, 8);
-    put_number(at + AT_FORGET, (uint64_t)revocation->forget_s, 8);
+    bytes_put(at + AT_WHEN, (uint64_t)revocation->at_ms, 8);
+    bytes_put(at + AT_BEFORE, (uint64_t)revocation->before_ms, 8);
+    bytes_put(at + AT_FORGET, (uint64_t)revocation->forget_s, 8);
     memcpy(at + AT_OWNER, revocation->owner, JOURNAL_OWNER);
     if (revocation->kind == REVOKE_FREEZE)
-        put_number(at + AT_SESSION, (uint64_t)revocation->until_s, JOURNAL_SESSION);
+        bytes_put(at + AT_SESSION, (uint64_t)revocation->until_s, JOURNAL_SESSION);
     else
         memcpy(at + AT_SESSION, revocation->session, JOURNAL_SESSION);
-    put_number(at + AT_REASON_LENGTH, reason.length, 1);
-    put_number(at + AT_ACTOR_LENGTH, actor.length, 1);
+    bytes_put(at + AT_REASON_LENGTH, reason.length, 1);
+    bytes_put(at + AT_ACTOR_LENGTH, actor.length, 1);
     if (reason.length > 0)
         memcpy(at + AT_TEXTS, reason.data, reason.length);
     if (actor.length > 0)
@@ -150,14 +136,14 @@ void journal_record_add_mark(struct buffer *out, uint64_t number)
 
 size_t journal_record_length(const char *data)
 {
-    return (size_t)get_number(data, 2);
+    return (size_t)bytes_get(data, 2);
 }
 
 static void sum(const struct journal_seal *seal, int64_t position, const char *record,
                 size_t length, uint8_t out[CHECKSUM])
 {
     char place[8];
-    put_number(place, (uint64_t)position, sizeof(place));
+    bytes_put(place, (uint64_t)position, sizeof(place));
     const struct text parts[] = {{(const char *)seal->nonce, JOURNAL_NONCE},
                                  {place, sizeof(place)},
                                  {record, length - CHECKSUM}};
@@ -201,18 +187,18 @@ static void read_fields(const char *data, struct journal_record *ret)
     unsigned kind = (uint8_t)data[AT_KIND];
     *ret = (struct journal_record){.is_mark = kind == KIND_MARK};
     struct revocation *revocation = &ret->revocation;
-    revocation->number = get_number(data + AT_NUMBER, 8);
+    revocation->number = bytes_get(data + AT_NUMBER, 8);
     if (ret->is_mark)
         return;
     revocation->kind = (enum revocation_kind)kind;
     revocation->settled = data[AT_FLAGS] & FLAG_SETTLED;
     revocation->has_exempt = data[AT_FLAGS] & FLAG_EXEMPT;
-    revocation->at_ms = (int64_t)get_number(data + AT_WHEN, 8);
-    revocation->before_ms = (int64_t)get_number(data + AT_BEFORE, 8);
-    revocation->forget_s = (int64_t)get_number(data + AT_FORGET, 8);
+    revocation->at_ms = (int64_t)bytes_get(data + AT_WHEN, 8);
+    revocation->before_ms = (int64_t)bytes_get(data + AT_BEFORE, 8);
+    revocation->forget_s = (int64_t)bytes_get(data + AT_FORGET, 8);
     memcpy(revocation->owner, data + AT_OWNER, JOURNAL_OWNER);
     if (revocation->kind == REVOKE_FREEZE)
-        revocation->until_s = (int64_t)get_number(data + AT_SESSION, JOURNAL_SESSION);
+        revocation->until_s = (int64_t)bytes_get(data + AT_SESSION, JOURNAL_SESSION);
     else
         memcpy(revocation->session, data + AT_SESSION, JOURNAL_SESSION);
     revocation->reason = (struct text){data + AT_TEXTS, (uint8_t)data[AT_REASON_LENGTH]};

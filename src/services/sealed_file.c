@@ -2,7 +2,6 @@
 #include "sealed_file.h"
 
 #include <assert.h>
-#include <endian.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -10,6 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "bytes.h"
 #include "clock.h"
 #include "metrics.h"
 #include "record_file.h"
@@ -37,10 +37,9 @@ struct sealed_file {
 
 static void bind(const struct sealed_file *file, const uint8_t frame[FRAME], uint8_t out[BINDING])
 {
-    uint32_t number = htobe32(file->number);
     memcpy(out, file->head, HEAD);
-    memcpy(out + HEAD, &number, sizeof(number));
-    memcpy(out + HEAD + sizeof(number), frame, FRAME);
+    bytes_put(out + HEAD, file->number, sizeof(file->number));
+    memcpy(out + HEAD + sizeof(file->number), frame, FRAME);
 }
 
 static struct text bytes_of(const void *data, size_t length)
@@ -71,12 +70,12 @@ static void write_chunk(struct sealed_writer *writer, bool last)
 {
     struct sealed_file *file = &writer->file;
     size_t length = file->plain.length + CRYPTO_SEAL_OVERHEAD;
-    uint32_t frame = htobe32((uint32_t)length | (last ? last_bit : 0));
-    uint8_t binding[BINDING];
-    bind(file, (uint8_t *)&frame, binding);
+    uint8_t frame[FRAME], binding[BINDING];
+    bytes_put(frame, length | (last ? last_bit : 0), FRAME);
+    bind(file, frame, binding);
     struct buffer *to = &writer->fresh.out;
     assert(writer->error == 0 && file->plain.length <= SEALED_CHUNK);
-    buffer_add(to, &frame, FRAME);
+    buffer_add(to, frame, FRAME);
     char *out = buffer_reserve(to, length);
     bool sealed = crypto_seal(file->keyring, file->head[HEAD_KEY], file->kind->subject,
                               bytes_of(binding, BINDING), buffer_text(&file->plain), out);
@@ -207,9 +206,7 @@ static bool read_chunk(struct reader *reader)
     uint8_t frame[FRAME];
     if (!read_exactly(reader, frame, FRAME))
         return false;
-    uint32_t number;
-    memcpy(&number, frame, FRAME);
-    number = be32toh(number);
+    uint32_t number = (uint32_t)bytes_get(frame, FRAME);
     size_t length = number & ~last_bit;
     if (length < CRYPTO_SEAL_OVERHEAD || length > SEALED_CHUNK + CRYPTO_SEAL_OVERHEAD)
         return refuse_damaged(reader);

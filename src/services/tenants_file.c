@@ -5,9 +5,9 @@
  *
  * Numbers are big-endian. The policy is what the tenant has set, as JSON; of length 0: nothing. */
 #include <assert.h>
-#include <endian.h>
 #include <string.h>
 
+#include "bytes.h"
 #include "clock.h"
 #include "sealed_file.h"
 #include "tenants_private.h"
@@ -25,12 +25,6 @@ struct saving {
     int64_t wall_offset_ms; /* to be added to monotonic times */
 };
 
-static void add_number(struct buffer *out, int64_t value)
-{
-    uint64_t number = htobe64((uint64_t)value);
-    buffer_add(out, &number, sizeof(number));
-}
-
 static void write_row(void *user, const uint8_t tag[TENANT_TAG], const struct tenant_row *row)
 {
     const struct saving *saving = user;
@@ -45,15 +39,14 @@ static void write_row(void *user, const uint8_t tag[TENANT_TAG], const struct te
     struct buffer *plain = sealed_entry(saving->writer, length);
     if (!plain)
         return;
-    uint16_t policy_length = htobe16((uint16_t)policy.length);
     buffer_add(plain, tag, TENANT_TAG);
-    add_number(plain, verified_ms);
-    add_number(plain, tenant->version);
-    add_number(plain, tenant->not_before_ms);
-    add_number(plain, tenant->ended_s);
-    buffer_add_char(plain, (char)tenant->reason.length);
-    buffer_add_char(plain, (char)tenant->actor.length);
-    buffer_add(plain, &policy_length, sizeof(policy_length));
+    bytes_add(plain, (uint64_t)verified_ms, 8);
+    bytes_add(plain, (uint64_t)tenant->version, 8);
+    bytes_add(plain, (uint64_t)tenant->not_before_ms, 8);
+    bytes_add(plain, (uint64_t)tenant->ended_s, 8);
+    bytes_add(plain, tenant->reason.length, 1);
+    bytes_add(plain, tenant->actor.length, 1);
+    bytes_add(plain, policy.length, 2);
     buffer_add_text(plain, tenant->reason);
     buffer_add_text(plain, tenant->actor);
     buffer_add_text(plain, policy);
@@ -89,39 +82,20 @@ struct entry {
     struct text policy;
 };
 
-static struct text take(struct text *left, size_t length)
+static bool read_entry(struct cursor *entries, struct entry *ret)
 {
-    struct text taken = {left->data, length};
-    left->data += length;
-    left->length -= length;
-    return taken;
-}
-
-static int64_t take_number(struct text *left)
-{
-    uint64_t number;
-    memcpy(&number, take(left, sizeof(number)).data, sizeof(number));
-    return (int64_t)be64toh(number);
-}
-
-static bool read_entry(struct text *left, struct entry *ret)
-{
-    if (left->length < ENTRY_HEAD)
-        return false;
     *ret = (struct entry){0};
-    memcpy(ret->tag, take(left, TENANT_TAG).data, TENANT_TAG);
-    ret->verified_ms = take_number(left);
-    ret->tenant.version = take_number(left);
-    ret->tenant.not_before_ms = take_number(left);
-    ret->tenant.ended_s = take_number(left);
-    const uint8_t *lengths = (const uint8_t *)take(left, 4).data;
-    size_t policy_length = (size_t)lengths[2] << 8 | lengths[3];
-    if (left->length < (size_t)lengths[0] + lengths[1] + policy_length)
-        return false;
-    ret->tenant.reason = take(left, lengths[0]);
-    ret->tenant.actor = take(left, lengths[1]);
-    ret->policy = take(left, policy_length);
-    return true;
+    cursor_copy(entries, ret->tag, TENANT_TAG);
+    ret->verified_ms = (int64_t)cursor_number(entries, 8);
+    ret->tenant.version = (int64_t)cursor_number(entries, 8);
+    ret->tenant.not_before_ms = (int64_t)cursor_number(entries, 8);
+    ret->tenant.ended_s = (int64_t)cursor_number(entries, 8);
+    size_t reason = cursor_number(entries, 1), actor = cursor_number(entries, 1);
+    size_t policy = cursor_number(entries, 2);
+    ret->tenant.reason = cursor_take(entries, reason);
+    ret->tenant.actor = cursor_take(entries, actor);
+    ret->policy = cursor_take(entries, policy);
+    return !entries->broken;
 }
 
 /* False if what should be a policy is none. */
@@ -150,9 +124,10 @@ static void store_entry(struct loading *loading, const struct entry *entry)
 static bool store_entries(void *user, struct text entries)
 {
     struct loading *loading = user;
-    while (entries.length > 0) {
+    struct cursor left = {entries.data, entries.length, false};
+    while (left.left > 0) {
         struct entry entry;
-        if (!read_entry(&entries, &entry) || !read_policy(&entry))
+        if (!read_entry(&left, &entry) || !read_policy(&entry))
             return false;
         store_entry(loading, &entry);
     }

@@ -5,6 +5,7 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "bytes.h"
 #include "expiry.h"
 #include "metrics.h"
 #include "service.h"
@@ -45,8 +46,7 @@ void challenge_write(const struct challenge *challenge, struct buffer *out)
     assert(challenge->kind == CHALLENGE_LOGIN || challenge->kind == CHALLENGE_SESSION);
     buffer_add_char(out, (char)challenge->kind);
     buffer_add_char(out, (char)challenge->method);
-    for (unsigned i = 6; i-- > 0;)
-        buffer_add_char(out, (char)((uint64_t)challenge->issued_ms >> (8 * i)));
+    bytes_add(out, (uint64_t)challenge->issued_ms, AT_SECRET - AT_ISSUED);
     buffer_add(out, challenge->secret, SECRET_LENGTH);
     buffer_add_text(out, challenge->body);
 }
@@ -62,8 +62,7 @@ bool challenge_read(struct text bytes, struct challenge *ret)
         return false;
     ret->kind = (enum challenge_kind)kind;
     ret->method = (enum verify_method)method;
-    for (unsigned i = 0; i < 6; i++)
-        ret->issued_ms = ret->issued_ms << 8 | (uint8_t)bytes.data[AT_ISSUED + i];
+    ret->issued_ms = (int64_t)bytes_get(bytes.data + AT_ISSUED, AT_SECRET - AT_ISSUED);
     memcpy(ret->secret, bytes.data + AT_SECRET, SECRET_LENGTH);
     ret->body = (struct text){bytes.data + HEAD, bytes.length - HEAD};
     return true;

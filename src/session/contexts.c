@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+#include "bytes.h"
+
 #define DAY_SECONDS 86400
 
 void context_hash(const struct keyring *keyring, const struct user_tag *owner,
@@ -20,9 +22,8 @@ bool contexts_read(struct text bytes, struct contexts *ret)
         return false;
     for (size_t at = 0; at < bytes.length; at += CONTEXT_BYTES) {
         struct known_context *item = &ret->items[ret->count++];
-        const uint8_t *day = (const uint8_t *)bytes.data + at + CONTEXT_HASH;
         memcpy(item->hash, bytes.data + at, CONTEXT_HASH);
-        item->day = (uint16_t)(day[0] << 8 | day[1]);
+        item->day = (uint16_t)bytes_get(bytes.data + at + CONTEXT_HASH, sizeof(item->day));
     }
     return true;
 }
@@ -32,8 +33,7 @@ void contexts_write(const struct contexts *contexts, struct buffer *out)
     for (size_t i = 0; i < contexts->count; i++) {
         const struct known_context *item = &contexts->items[i];
         buffer_add(out, item->hash, CONTEXT_HASH);
-        buffer_add_char(out, (char)(item->day >> 8));
-        buffer_add_char(out, (char)item->day);
+        bytes_add(out, item->day, sizeof(item->day));
     }
 }
 

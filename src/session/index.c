@@ -2,10 +2,10 @@
 #include "index.h"
 
 #include <assert.h>
-#include <endian.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "bytes.h"
 #include "clock.h"
 #include "rules.h"
 
@@ -114,7 +114,12 @@ struct index_window index_window(const struct operation *operation)
 
 /* --- pages --- */
 
-enum { POSITION = 1 + 8 + USER_TAG, PAGE_MAC = 12, PAGE_TOKEN = POSITION + PAGE_MAC };
+enum {
+    SCORE = 8,
+    POSITION = 1 + SCORE + USER_TAG,
+    PAGE_MAC = 12,
+    PAGE_TOKEN = POSITION + PAGE_MAC
+};
 _Static_assert((PAGE_TOKEN * 4 + 2) / 3 == PAGE_TOKEN_LENGTH, "base64url");
 
 static void hash_position(const struct keyring *keyring, const uint8_t tenant[TENANT_TAG],
@@ -129,10 +134,9 @@ void page_token_print(const struct keyring *keyring, const uint8_t tenant[TENANT
                       const struct index_position *position, char ret[PAGE_TOKEN_LENGTH])
 {
     uint8_t bytes[PAGE_TOKEN];
-    uint64_t score = htobe64((uint64_t)position->score);
     bytes[0] = position->bucket;
-    memcpy(bytes + 1, &score, sizeof(score));
-    memcpy(bytes + 1 + sizeof(score), position->user, USER_TAG);
+    bytes_put(bytes + 1, (uint64_t)position->score, SCORE);
+    memcpy(bytes + 1 + SCORE, position->user, USER_TAG);
     hash_position(keyring, tenant, bytes, bytes + POSITION);
     text_to_base64url(ret, bytes, sizeof(bytes));
 }
@@ -141,15 +145,13 @@ bool page_token_read(const struct keyring *keyring, const uint8_t tenant[TENANT_
                      struct text token, struct index_position *ret)
 {
     uint8_t bytes[PAGE_TOKEN], mac[PAGE_MAC];
-    uint64_t score;
     if (!text_from_base64url(bytes, sizeof(bytes), token))
         return false;
     hash_position(keyring, tenant, bytes, mac);
     if (!crypto_equal(mac, bytes + POSITION, PAGE_MAC))
         return false;
     ret->bucket = bytes[0];
-    memcpy(&score, bytes + 1, sizeof(score));
-    ret->score = (int64_t)be64toh(score);
-    memcpy(ret->user, bytes + 1 + sizeof(score), USER_TAG);
+    ret->score = (int64_t)bytes_get(bytes + 1, SCORE);
+    memcpy(ret->user, bytes + 1 + SCORE, USER_TAG);
     return ret->bucket < INDEX_BUCKETS;
 }

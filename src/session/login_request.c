@@ -3,6 +3,8 @@
 
 #include <assert.h>
 
+#include "bytes.h"
+
 enum { REMEMBER = 1, SECOND_FACTOR = 2, COOKIE = 4, FLAGS = 7 };
 
 /* The texts in their order. */
@@ -18,8 +20,7 @@ enum { MEMBERS = sizeof(members) / sizeof(members[0]) };
 static void put_text(struct buffer *out, struct text text)
 {
     assert(text.length <= UINT16_MAX);
-    buffer_add_char(out, (char)(text.length >> 8));
-    buffer_add_char(out, (char)text.length);
+    bytes_add(out, text.length, 2);
     buffer_add_text(out, text);
 }
 
@@ -36,35 +37,28 @@ void login_request_write(const struct login *login, struct buffer *out)
         put_text(out, login->roles[i]);
 }
 
-static bool take_text(struct text *rest, struct text *ret)
+static struct text take_text(struct cursor *left)
 {
-    const uint8_t *bytes = (const uint8_t *)rest->data;
-    if (rest->length < 2)
-        return false;
-    size_t length = (size_t)bytes[0] << 8 | bytes[1];
-    if (rest->length < 2 + length)
-        return false;
-    *ret = length > 0 ? (struct text){rest->data + 2, length} : (struct text){0};
-    *rest = (struct text){rest->data + 2 + length, rest->length - 2 - length};
-    return true;
+    struct text taken = cursor_take(left, cursor_number(left, 2));
+    return taken.length > 0 ? taken : (struct text){0};
 }
 
 bool login_request_read(struct text bytes, struct arena *arena, struct login *login)
 {
-    if (bytes.length < 2 || (uint8_t)bytes.data[0] & ~FLAGS)
+    struct cursor left = {bytes.data, bytes.length, false};
+    uint8_t flags = (uint8_t)cursor_number(&left, 1);
+    size_t role_count = cursor_number(&left, 1);
+    if (left.broken || flags & ~FLAGS)
         return false;
-    uint8_t flags = (uint8_t)bytes.data[0];
     login->remember = flags & REMEMBER;
     login->second_factor = flags & SECOND_FACTOR;
     login->cookie = flags & COOKIE;
-    login->role_count = (uint8_t)bytes.data[1];
-    struct text rest = {bytes.data + 2, bytes.length - 2};
-    bool good = true;
-    for (size_t i = 0; i < MEMBERS && good; i++)
-        good = take_text(&rest, (struct text *)((char *)login + members[i]));
-    struct text *roles = arena_zalloc(arena, (login->role_count + 1) * sizeof(*roles));
-    for (size_t i = 0; i < login->role_count && good; i++)
-        good = take_text(&rest, &roles[i]);
+    login->role_count = role_count;
+    for (size_t i = 0; i < MEMBERS; i++)
+        *(struct text *)((char *)login + members[i]) = take_text(&left);
+    struct text *roles = arena_zalloc(arena, (role_count + 1) * sizeof(*roles));
+    for (size_t i = 0; i < role_count; i++)
+        roles[i] = take_text(&left);
     login->roles = roles;
-    return good && rest.length == 0 && login->tenant.data && login->user_id.data;
+    return !left.broken && left.left == 0 && login->tenant.data && login->user_id.data;
 }

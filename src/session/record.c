@@ -5,6 +5,7 @@
 #include <assert.h>
 #include <string.h>
 
+#include "bytes.h"
 #include "dictionary.h"
 #include "shown.h"
 
@@ -79,10 +80,7 @@ static uint64_t largest(unsigned width)
 static void put_int(struct buffer *out, unsigned width, int64_t value)
 {
     uint64_t number = value > 0 ? (uint64_t)value : 0;
-    if (number > largest(width))
-        number = largest(width);
-    for (unsigned i = width; i-- > 0;)
-        buffer_add_char(out, (char)(number >> (8 * i)));
+    bytes_add(out, number < largest(width) ? number : largest(width), width);
 }
 
 /* Length and bytes; a text too long for its length field is cut between two characters. */
@@ -238,140 +236,114 @@ void record_write_bytes(const struct keyring *keyring, bool encrypt, struct reco
 
 /* --- Reading --------------------------------------------------------------------------------- */
 
-/* What is left of the content. After the first take that asked for too much every take gives zeros
- * and absent texts, and `broken` tells. */
-struct cursor {
-    const char *next;
-    size_t left;
+struct reader {
+    struct cursor content;
     struct arena *arena;
     bool packed; /* words are in the dictionary's spelling */
-    bool broken;
 };
 
-static struct text take(struct cursor *cursor, size_t length)
+static int64_t take_int(struct reader *reader, unsigned width)
 {
-    if (cursor->broken || length > cursor->left) {
-        cursor->broken = true;
-        return (struct text){0};
-    }
-    struct text taken = {cursor->next, length};
-    cursor->next += length;
-    cursor->left -= length;
-    return taken;
-}
-
-static int64_t take_int(struct cursor *cursor, unsigned width)
-{
-    struct text taken = take(cursor, width);
-    uint64_t number = 0;
-    for (size_t i = 0; i < taken.length; i++)
-        number = number << 8 | (uint8_t)taken.data[i];
-    return (int64_t)number;
+    return (int64_t)cursor_number(&reader->content, width);
 }
 
 /* Flags of which only `known` may be set. */
-static int64_t take_flags(struct cursor *cursor, int64_t known)
+static int64_t take_flags(struct reader *reader, int64_t known)
 {
-    int64_t flags = take_int(cursor, FLAGS);
+    int64_t flags = take_int(reader, FLAGS);
     if (flags & ~known)
-        cursor->broken = true;
+        reader->content.broken = true;
     return flags;
 }
 
-static void take_bytes(struct cursor *cursor, uint8_t *ret, size_t length)
+static struct text take_run(struct reader *reader, unsigned width)
 {
-    struct text taken = take(cursor, length);
-    if (taken.data)
-        memcpy(ret, taken.data, length);
-}
-
-static struct text take_run(struct cursor *cursor, unsigned width)
-{
-    struct text taken = take(cursor, (size_t)take_int(cursor, width));
+    struct text taken = cursor_take(&reader->content, (size_t)take_int(reader, width));
     return taken.length > 0 ? taken : (struct text){0};
 }
 
-static struct text take_text(struct cursor *cursor, unsigned width)
+static struct text take_text(struct reader *reader, unsigned width)
 {
-    struct text taken = take_run(cursor, width);
-    if (!cursor->packed && !text_is_clean_utf8(taken))
-        cursor->broken = true;
+    struct text taken = take_run(reader, width);
+    if (!reader->packed && !text_is_clean_utf8(taken))
+        reader->content.broken = true;
     return taken;
 }
 
-static struct text take_words(struct cursor *cursor)
+static struct text take_words(struct reader *reader)
 {
-    struct text taken = take_run(cursor, LONG);
+    struct text taken = take_run(reader, LONG);
     struct text words = taken;
-    if (cursor->packed && !dictionary_unpack(cursor->arena, taken, RECORD_SHOWN_MAX, &words))
-        cursor->broken = true;
+    if (reader->packed && !dictionary_unpack(reader->arena, taken, RECORD_SHOWN_MAX, &words))
+        reader->content.broken = true;
     return words;
 }
 
-static void take_session(struct cursor *cursor, struct record *ret)
+static void take_session(struct reader *reader, struct record *ret)
 {
-    int64_t flags = take_flags(cursor, SESSION_FLAGS);
+    int64_t flags = take_flags(reader, SESSION_FLAGS);
     ret->remember = flags & SESSION_REMEMBER;
     ret->second_factor = flags & SESSION_SECOND_FACTOR;
     ret->has_previous = flags & SESSION_PREVIOUS;
     ret->previous_access_over = flags & SESSION_PREVIOUS_OVER;
     ret->from_hash = flags & SESSION_FROM_HASH;
-    ret->generation = (uint32_t)take_int(cursor, GENERATION);
-    ret->issued_ms = take_int(cursor, MILLISECONDS);
-    ret->absolute_s = take_int(cursor, SECONDS);
-    take_bytes(cursor, ret->access_hash, SECRET_HASH);
-    take_bytes(cursor, ret->refresh_hash, SECRET_HASH);
+    ret->generation = (uint32_t)take_int(reader, GENERATION);
+    ret->issued_ms = take_int(reader, MILLISECONDS);
+    ret->absolute_s = take_int(reader, SECONDS);
+    cursor_copy(&reader->content, ret->access_hash, SECRET_HASH);
+    cursor_copy(&reader->content, ret->refresh_hash, SECRET_HASH);
     if (ret->has_previous) {
-        take_bytes(cursor, ret->previous_access_hash, SECRET_HASH);
-        take_bytes(cursor, ret->previous_refresh_hash, SECRET_HASH);
+        cursor_copy(&reader->content, ret->previous_access_hash, SECRET_HASH);
+        cursor_copy(&reader->content, ret->previous_refresh_hash, SECRET_HASH);
     }
-    ret->shown = take_words(cursor);
-    ret->ip = take_text(cursor, SHORT);
-    ret->user_agent = take_words(cursor);
+    ret->shown = take_words(reader);
+    ret->ip = take_text(reader, SHORT);
+    ret->user_agent = take_words(reader);
     if (flags & SESSION_CONTEXTS)
-        ret->contexts = take_run(cursor, SHORT);
+        ret->contexts = take_run(reader, SHORT);
     if (flags & SESSION_BEGAN)
-        ret->began_s = take_int(cursor, SECONDS);
-    if (!cursor->packed && !cursor->broken)
-        cursor->broken = !text_is_clean_utf8(ret->user_agent) || !shown_is_whole(ret->shown);
+        ret->began_s = take_int(reader, SECONDS);
+    if (!reader->packed && !reader->content.broken)
+        reader->content.broken =
+            !text_is_clean_utf8(ret->user_agent) || !shown_is_whole(ret->shown);
 }
 
-static void take_tombstone(struct cursor *cursor, struct tombstone *ret)
+static void take_tombstone(struct reader *reader, struct tombstone *ret)
 {
-    ret->reason = take_text(cursor, SHORT);
-    ret->actor = take_text(cursor, SHORT);
-    ret->ended_s = take_int(cursor, SECONDS);
-    ret->forget_s = take_int(cursor, SECONDS);
+    ret->reason = take_text(reader, SHORT);
+    ret->actor = take_text(reader, SHORT);
+    ret->ended_s = take_int(reader, SECONDS);
+    ret->forget_s = take_int(reader, SECONDS);
 }
 
-static void take_user(struct cursor *cursor, struct user_record *ret)
+static void take_user(struct reader *reader, struct user_record *ret)
 {
-    int64_t flags = take_flags(cursor, USER_FLAGS);
+    int64_t flags = take_flags(reader, USER_FLAGS);
     ret->frozen = flags & USER_FROZEN;
     ret->has_exempt = flags & USER_EXEMPT;
-    ret->not_before_ms = token_order_ms(take_int(cursor, MILLISECONDS));
-    ret->frozen_until_s = take_int(cursor, SECONDS);
+    ret->not_before_ms = token_order_ms(take_int(reader, MILLISECONDS));
+    ret->frozen_until_s = take_int(reader, SECONDS);
     if (ret->has_exempt)
-        take_bytes(cursor, ret->exempt, SESSION_ID);
+        cursor_copy(&reader->content, ret->exempt, SESSION_ID);
     if (flags & USER_DECIDED)
-        ret->decided_ms = take_int(cursor, MILLISECONDS);
-    ret->frozen_reason = take_text(cursor, SHORT);
+        ret->decided_ms = take_int(reader, MILLISECONDS);
+    ret->frozen_reason = take_text(reader, SHORT);
 }
 
-static void take_tenant(struct cursor *cursor, struct tenant_record *ret)
+static void take_tenant(struct reader *reader, struct tenant_record *ret)
 {
-    ret->version = take_int(cursor, MILLISECONDS);
-    ret->not_before_ms = token_order_ms(take_int(cursor, MILLISECONDS));
-    ret->ended_s = take_int(cursor, SECONDS);
-    ret->reason = take_text(cursor, SHORT);
-    ret->actor = take_text(cursor, SHORT);
-    ret->policy = take_run(cursor, LONG);
+    ret->version = take_int(reader, MILLISECONDS);
+    ret->not_before_ms = token_order_ms(take_int(reader, MILLISECONDS));
+    ret->ended_s = take_int(reader, SECONDS);
+    ret->reason = take_text(reader, SHORT);
+    ret->actor = take_text(reader, SHORT);
+    ret->policy = take_run(reader, LONG);
 }
 
-static void take_names(struct cursor *cursor, struct names *ret)
+static void take_names(struct reader *reader, struct names *ret)
 {
-    ret->tenant = take_text(cursor, SHORT);
-    ret->user_id = take_text(cursor, SHORT);
+    ret->tenant = take_text(reader, SHORT);
+    ret->user_id = take_text(reader, SHORT);
 }
 
 static bool is_user_place(struct record_place place)
@@ -379,30 +351,30 @@ static bool is_user_place(struct record_place place)
     return memcmp(place.session_id, user_place, SESSION_ID) == 0;
 }
 
-static enum record_kind take_content(struct cursor *cursor, struct record_place place,
+static enum record_kind take_content(struct reader *reader, struct record_place place,
                                      struct record_content *ret)
 {
-    switch (take_int(cursor, 1)) {
+    switch (take_int(reader, 1)) {
     case KIND_SESSION:
-        take_session(cursor, &ret->session);
+        take_session(reader, &ret->session);
         return RECORD_SESSION;
     case KIND_TOMBSTONE:
-        take_tombstone(cursor, &ret->tombstone);
+        take_tombstone(reader, &ret->tombstone);
         return RECORD_TOMBSTONE;
     case KIND_USER:
-        take_user(cursor, &ret->user);
+        take_user(reader, &ret->user);
         return is_user_place(place) ? RECORD_USER : RECORD_UNREADABLE;
     case KIND_CONTEXTS:
-        ret->bytes = take(cursor, cursor->left);
+        ret->bytes = cursor_take(&reader->content, reader->content.left);
         return is_user_place(place) ? RECORD_CONTEXTS : RECORD_UNREADABLE;
     case KIND_CHALLENGE:
-        ret->bytes = take(cursor, cursor->left);
+        ret->bytes = cursor_take(&reader->content, reader->content.left);
         return RECORD_CHALLENGE;
     case KIND_TENANT:
-        take_tenant(cursor, &ret->tenant);
+        take_tenant(reader, &ret->tenant);
         return is_user_place(place) ? RECORD_TENANT : RECORD_UNREADABLE;
     case KIND_NAMES:
-        take_names(cursor, &ret->names);
+        take_names(reader, &ret->names);
         return is_user_place(place) ? RECORD_NAMES : RECORD_UNREADABLE;
     default:
         return RECORD_UNREADABLE;
@@ -449,15 +421,13 @@ enum record_kind record_read(const struct keyring *keyring, bool encrypt, struct
 {
     memset(ret, 0, sizeof(*ret));
     struct text content = unseal(keyring, encrypt, place, stored, arena);
-    struct cursor cursor = {
-        .next = content.data,
-        .left = content.length,
+    struct reader reader = {
+        .content = {content.data, content.length, content.data == NULL},
         .arena = arena,
         .packed = stored.length > 0 && stored.data[0] == FORMAT_SEALED,
-        .broken = content.data == NULL,
     };
-    enum record_kind kind = take_content(&cursor, place, ret);
-    if (!cursor.broken && cursor.left == 0 && kind != RECORD_UNREADABLE)
+    enum record_kind kind = take_content(&reader, place, ret);
+    if (!reader.content.broken && reader.content.left == 0 && kind != RECORD_UNREADABLE)
         return kind;
     memset(ret, 0, sizeof(*ret));
     return RECORD_UNREADABLE;
