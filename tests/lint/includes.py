@@ -19,7 +19,7 @@ BELOW = {
 # The layer whose contract a header in include/ is. Files in include/tbl belong to the one that
 # expands them, and are seen by everybody.
 CONTRACTS = {
-    "base": "text clean changes clock container_of err json memory crypto conf log metrics address breaker private_file jitter etag thread hash_table",
+    "base": "text bytes clean changes clock container_of err json memory crypto conf log metrics address breaker private_file jitter etag thread hash_table",
     "services": "audit commit_ticket cache journal alerts place policy tenants ratelimit file_locks",
     "store": "store",
     "session": "token record session",
