@@ -49,8 +49,9 @@ def test_a_living_token_is_told_with_its_session_and_times(shared):
     assert session["user_id"] == user and session["tenant"] == "default"
     assert session["roles"] == ["buyer"] and session["device"] == {"id": "d-1", "type": "phone"}
     assert session["session_id"] == login["session_id"] and session["attributes"] == {}
-    assert abs(session["access_expires_at"] - now() - login["expires_in"]) <= 2
-    assert abs(session["session_expires_at"] - now() - login["refresh_expires_in"]) <= 2
+    assert session["access_expires_at"] - session["issued_at"] == login["expires_in"]
+    assert session["session_expires_at"] - session["issued_at"] == login["refresh_expires_in"]
+    assert abs(session["issued_at"] - now()) <= 60
     assert now() < session["idle_expires_at"] <= session["session_expires_at"]
     assert body["created_at"] == session["created_at"] == session["issued_at"]
     assert body["memory"] == {"says": "nothing"} and body["journal"] == {"says": "nothing"}
@@ -71,6 +72,7 @@ def test_tags_are_those_of_the_keys(shared):
 def test_a_dead_token_is_told_with_reason_actor_and_time(shared):
     login = shared.login()
     assert shared.is_alive(login["access_token"], 2)
+    before = now()
     answer = shared.kick(login["user_id"], login["session_id"], query="?reason=stolen",
                          headers={"X-Operator": "alice"})
     assert answer.status == 200, answer
@@ -79,7 +81,7 @@ def test_a_dead_token_is_told_with_reason_actor_and_time(shared):
             body = explained(shared, token, node=number)
             assert body["kind"] == kind and body["active"] is False
             assert body["reason"] == "stolen" and body["actor"] == "alice"
-            assert abs(body["ended_at"] - now()) <= 3
+            assert before - 1 <= body["ended_at"] <= now() + 1
             assert body["redis"]["says"] == "dead" and body["redis"]["actor"] == "alice"
     journal = explained(shared, login["access_token"])["journal"]
     assert journal["says"] == "dead" and journal["actor"] == "alice", journal
@@ -118,10 +120,10 @@ def test_a_frozen_user_is_said_to_be_one(shared):
 
 
 def test_a_session_that_was_forgotten_is_unknown(shared):
-    login = shared.login()
+    login, before = shared.login(), now()
     shared.call("POST", f"/v1/users/{login['user_id']}/logout-all", {}, SERVICE)
     body = explained(shared, login["access_token"], node=1)
-    assert body["reason"] == "logged_out" and body["user"]["not_before"] >= now() - 3
+    assert body["reason"] == "logged_out" and body["user"]["not_before"] >= before - 1
 
 
 def test_a_key_explains_tokens_of_its_own_tenant_only(shared):

@@ -228,7 +228,7 @@ def test_a_connection_over_the_total_gets_503_and_is_closed(start):
 
 
 def test_five_thousand_idle_connections_do_not_slow_the_others(start):
-    daemon = start(server__max_connections_per_address=6000)
+    daemon = start(server__max_connections_per_address=6000, server__header_timeout=120)
     descriptors = len(os.listdir(f"/proc/{daemon.node.process.pid}/fd"))
     token = daemon.login()["access_token"]
     sockets = []

@@ -34,9 +34,10 @@ def check_session(session, login):
     assert session["attributes"] == {}
     assert session["source"] in ("cache", "redis")
     assert session["stale"] is False
-    assert abs(session["created_at"] - now()) <= 5
-    assert abs(session["expires_at"] - now() - 7200) <= 5
-    assert abs(session["idle_expires_at"] - now() - 1800) <= 70
+    created = session["created_at"]
+    assert created == (int(session["session_id"], 16) >> 22) // 1000 and abs(created - now()) <= 60
+    assert session["expires_at"] == created + 7200
+    assert created + 1800 <= session["idle_expires_at"] <= now() + 1861
 
 
 def test_the_holder_of_a_token_sees_the_session(shared):
