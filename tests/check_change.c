@@ -1,6 +1,7 @@
 /* One change of a user's state against others, and against a store that fails at every step. */
 #include <check.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "../src/session/state.h"
@@ -137,6 +138,39 @@ START_TEST(a_change_that_loses_until_its_deadline_is_contended)
     round_ms = 200;
     lose_always();
     ck_assert_int_eq(rounds, 3);
+}
+END_TEST
+
+static void be_late(void)
+{
+    clock_fake_pass(rig.conf->redis_timeout);
+}
+
+/* It lost to nobody. */
+START_TEST(a_state_that_comes_after_the_deadline_is_late)
+{
+    rig_plan_after("HGETALL", FATE_ANSWER, be_late);
+    ck_assert_act(act_login(node, "alice", "phone"), ERR_STORE_TIMEOUT);
+    ck_assert_uint_eq(rig_served("write"), 0);
+}
+END_TEST
+
+static int64_t version_of_alice(void)
+{
+    struct text stamp = redis_model_field(rig.redis, rig_user_key("alice", 'u'), //
+                                          TEXT(STATE_FIELD_VERSION));
+    return strtoll(stamp.data, NULL, 10);
+}
+
+/* Within the same millisecond: who has the old epoch must not take the new state for an older one.
+ */
+START_TEST(what_redis_has_forgotten_goes_on_where_it_ended)
+{
+    ck_assert_act(act_logout_all(node, "alice"), ERR_OK);
+    int64_t before = version_of_alice();
+    redis_model_flush(rig.redis);
+    ck_assert_act(act_login(node, "alice", "phone"), ERR_OK);
+    ck_assert_int_gt(version_of_alice(), before);
 }
 END_TEST
 
@@ -504,6 +538,8 @@ static void add_conflicts(Suite *suite)
     tcase_add_test(tcase, who_loses_to_the_same_change_tells_the_news_again);
     tcase_add_test(tcase, a_change_that_always_loses_gives_up);
     tcase_add_test(tcase, a_change_that_loses_until_its_deadline_is_contended);
+    tcase_add_test(tcase, a_state_that_comes_after_the_deadline_is_late);
+    tcase_add_test(tcase, what_redis_has_forgotten_goes_on_where_it_ended);
 }
 
 static void add_unknown(Suite *suite)

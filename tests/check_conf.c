@@ -137,6 +137,9 @@ START_TEST(values_of_every_type_are_read)
 }
 END_TEST
 
+#define BAD_WEBHOOK(url)                                                                           \
+    ":2: [alerts] webhook_url must be an https:// or http:// URL of at most 2048 printable ASCII " \
+    "characters, not '" url "'\n"
 #define BAD_ORIGIN(value)                                                                        \
     ":2: [browser] origins must be a list of origins as browsers print them, like "              \
     "https://shop.example or https://shop.example:8443; http:// only for localhost, not '" value \
@@ -242,6 +245,28 @@ static const struct refusal {
     {"[policy]\nverify_on = new_device new_device\n",
      ":2: [policy] verify_on must be words, each once, out of new_device, new_location, not "
      "'new_device new_device'\n"},
+    {"[alerts]\nwebhook_url = ftp://a\nwebhook_secret_file = /s\n", BAD_WEBHOOK("ftp://a")},
+    {"[alerts]\nwebhook_url = https://\nwebhook_secret_file = /s\n", BAD_WEBHOOK("https://")},
+    {"[alerts]\nwebhook_url = http:///a\nwebhook_secret_file = /s\n", BAD_WEBHOOK("http:///a")},
+    {"[alerts]\nwebhook_url = https://a b\nwebhook_secret_file = /s\n", BAD_WEBHOOK("https://a b")},
+    {"[alerts]\nfile =\n", ":2: [alerts] file must be the path of a file, not ''\n"},
+    {"[journal]\nfile =\n", ":2: [journal] file must be the path of a file, not ''\n"},
+    {"[keys]\ninstallation = No\n",
+     ":2: [keys] installation must be [a-z0-9][a-z0-9._-]{0,62}, or empty, not 'No'\n"},
+    {"[browser]\nheaders = X-A X:B\n", ":2: [browser] headers must be a list of names of headers, "
+                                       "like X-Client-Version, not 'X:B'\n"},
+    {"[browser]\norigins = http://shop.localhost http://[::1]:81 http://127.0.0.1 http://a.test\n",
+     BAD_ORIGIN("http://a.test")},
+    {"[browser]\norigins = http://localhost:80\n", BAD_ORIGIN("http://localhost:80")},
+    {"[redis]\nmode = sentinel\nsentinel_name =\n",
+     ":3: [redis] sentinel_name must be the name of the master, not ''\n"},
+    {"[redis]\nsentinel_user = a\n", ":2: [redis] sentinel_user needs a sentinel_password_file\n"},
+    {"[redis]\ntls_cert_file = /a\n",
+     ":2: [redis] tls_cert_file and tls_key_file need each other\n"},
+    {"[redis]\ntls_key_file = /a\n",
+     ":2: [redis] tls_cert_file and tls_key_file need each other\n"},
+    {"[alerts]\nwebhook_url = https://a.test\n",
+     ":2: [alerts] webhook_url needs a webhook_secret_file\n"},
     {"[keys]\nfile =\n", ":2: [keys] file must be the path of a file, not ''\n"},
     {"[audit]\nfile =\n", ":2: [audit] file must be the path of a file, not ''\n"},
     /* contradictions */
@@ -526,6 +551,42 @@ START_TEST(names_follow_their_grammar)
 }
 END_TEST
 
+/* Values that may hold a secret are not shown, nor what a key is. */
+static const struct {
+    const char *before, *after, *changes;
+} differences[] = {
+    {"", "", ""},
+    {"", "[server]\nworkers = 7\n", "\"server.workers: 0 -> 7\""},
+    {"", "[alerts]\nwebhook_url = https://a:b@c.test/\nwebhook_secret_file = /s\n",
+     "\"alerts.webhook_url: changed\",\"alerts.webhook_secret_file: none -> /s\""},
+    {"[alerts]\nwebhook_url = https://a:b@c.test/\nwebhook_secret_file = /s\n", "",
+     "\"alerts.webhook_url: changed\",\"alerts.webhook_secret_file: /s -> none\""},
+    {"", KEY("a", HASH_A, "login", "acme"), "\"key:a: none -> known\""},
+    {KEY("a", HASH_A, "login", "acme"), "", "\"key:a: known -> none\""},
+    {KEY("a", HASH_A, "login", "acme"), KEY("a", HASH_A, "login", "acme"), ""},
+    {KEY("a", HASH_A, "login", "acme"), KEY("a", HASH_A, "ops", "acme"), "\"key:a: changed\""},
+    {KEY("a", HASH_A, "login", "acme"), KEY("a", HASH_A, "login", "other"), "\"key:a: changed\""},
+    {KEY("a", HASH_A, "login", "acme"), KEY("a", HASH_B, "login", "acme"), "\"key:a: changed\""},
+    {KEY("a", HASH_A, "login", "acme") KEY("b", HASH_B, "login", "acme"),
+     KEY("b", HASH_B, "login", "acme") KEY("c", HASH_A, "login", "acme"),
+     "\"key:a: known -> none\",\"key:c: none -> known\""},
+};
+
+START_TEST(what_a_reload_changes_is_told)
+{
+    struct buffer out = {0};
+    struct changes changes = {.out = &out};
+    struct conf *before = load(differences[_i].before), *after = load(differences[_i].after);
+    conf_differences(before, after, &changes);
+    changes_end(&changes);
+    ck_assert_msg(text_equal(buffer_text(&out), text_of(differences[_i].changes)), "%.*s",
+                  (int)out.length, out.data);
+    conf_unref(&before);
+    conf_unref(&after);
+    buffer_free(&out);
+}
+END_TEST
+
 #define COUNT(array) ((int)(sizeof(array) / sizeof((array)[0])))
 
 int main(void)
@@ -547,6 +608,7 @@ int main(void)
     tcase_add_test(tests, what_is_dumped_is_read_back_the_same);
     tcase_add_test(tests, the_shipped_file_is_the_dump_of_the_defaults);
     tcase_add_loop_test(tests, options_that_need_a_restart_are_named, 0, COUNT(frozen));
+    tcase_add_loop_test(tests, what_a_reload_changes_is_told, 0, COUNT(differences));
     tcase_add_test(tests, a_published_configuration_lives_as_long_as_somebody_holds_it);
     tcase_add_test(tests, names_follow_their_grammar);
     suite_add_tcase(suite, tests);

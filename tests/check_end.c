@@ -60,6 +60,17 @@ static void get_redis_back(void)
     ck_assert_uint_eq(rig_unsettled(node), 0);
 }
 
+static struct revocation only_revocation(struct arena *arena)
+{
+    struct user_tag owner;
+    size_t count;
+    token_tag_user(rig.keyring, RIG_TENANT, TEXT("alice"), &owner);
+    struct revocation *list =
+        journal_of_owner(node->journal, (const uint8_t *)&owner, arena, &count);
+    ck_assert_uint_eq(count, 1);
+    return *list;
+}
+
 /* --- with Redis --- */
 
 START_TEST(a_logout_ends_the_session_of_the_token)
@@ -338,6 +349,21 @@ START_TEST(of_a_tenant_that_is_not_known_sessions_end_in_an_outage_too)
 }
 END_TEST
 
+/* A session lives from its login on, and no longer than any. */
+START_TEST(what_was_ended_in_an_outage_is_kept_while_a_token_of_it_may_live)
+{
+    struct arena arena = {0};
+    int64_t began_s = clock_wall_ms() / 1000;
+    clock_fake_pass(1000 * 1000);
+    lose_redis();
+    ck_assert_act(_i ? act_logout(node, rig_access(&session))
+                     : act_kick(node, "alice", rig_id(&session)),
+                  ERR_OK);
+    ck_assert_int_eq(only_revocation(&arena).forget_s, began_s + rig.conf->policy_absolute_timeout);
+    arena_free(&arena);
+}
+END_TEST
+
 /* --- replay --- */
 
 /* The row of absolute_timeout lets sessions live so long; each test has a process of its own. */
@@ -530,6 +556,44 @@ START_TEST(what_cannot_be_opened_here_and_was_ended_here_is_listed_as_ended)
 }
 END_TEST
 
+/* What Redis has lost memory vouches for, with an access token; what cannot be opened here may be
+ * refreshed. */
+START_TEST(what_was_not_seen_is_kept_dead_while_a_token_of_it_may_be_good)
+{
+    struct arena arena = {0};
+    bool foreign = _i;
+    int64_t began_s = clock_wall_ms() / 1000;
+    clock_fake_pass(1000 * 1000);
+    if (foreign)
+        seal_both();
+    else
+        redis_model_flush(rig.redis);
+    ck_assert_act(act_logout(node, rig_access(&session)), ERR_OK);
+    ck_assert_int_eq(only_revocation(&arena).forget_s,
+                     foreign ? began_s + rig.conf->policy_absolute_timeout
+                             : clock_wall_ms() / 1000 + rig.conf->policy_access_ttl);
+    arena_free(&arena);
+}
+END_TEST
+
+/* The node that ended all could not bury it: its record is there. */
+START_TEST(what_an_end_of_all_has_killed_is_not_kept_by_the_next)
+{
+    struct rig_node *newer = seal_both();
+    ck_assert_act(act_logout_all(node, "alice"), ERR_OK);
+    clock_fake_pass(5);
+    struct act *act = act_of(newer);
+    act->end.tenant = RIG_TENANT;
+    act->end.user_id = TEXT("alice");
+    act->end.scope = END_ALL;
+    act->end.keep = rig_id(&session);
+    act->end.why = TEXT(REASON_REVOKED);
+    session_end(&act->end);
+    ck_assert_act(act, ERR_OK);
+    ck_assert_int_eq(rig_validate(newer, &session), ERR_TOKEN_INVALID);
+}
+END_TEST
+
 /* The time of its last use belongs to nobody then. */
 START_TEST(with_what_cannot_be_opened_here_its_last_use_is_forgotten)
 {
@@ -575,6 +639,9 @@ static void add_ends(Suite *suite)
     tcase_add_test(tcase, a_tenant_that_ended_all_lets_its_users_end_nothing_but_their_own);
     tcase_add_test(tcase, another_tenants_token_is_refused);
     tcase_add_test(tcase, what_cannot_be_opened_here_can_be_ended_by_its_name);
+    tcase_add_loop_test(tcase, what_was_not_seen_is_kept_dead_while_a_token_of_it_may_be_good, 0,
+                        2);
+    tcase_add_test(tcase, what_an_end_of_all_has_killed_is_not_kept_by_the_next);
     tcase_add_test(tcase, what_cannot_be_opened_here_and_was_ended_here_is_listed_as_ended);
     tcase_add_test(tcase, with_what_cannot_be_opened_here_its_last_use_is_forgotten);
     tcase_add_test(tcase, what_cannot_be_opened_here_is_ended_by_the_replay_of_an_outage);
@@ -586,6 +653,8 @@ static void add_outages(Suite *suite)
     tcase_add_loop_test(
         tcase, what_is_ended_in_an_outage_holds_here_at_once_and_elsewhere_when_redis_is_back, 0,
         3);
+    tcase_add_loop_test(tcase, what_was_ended_in_an_outage_is_kept_while_a_token_of_it_may_live, 0,
+                        2);
     tcase_add_test(tcase, a_login_behind_an_end_in_an_outage_lives);
     tcase_add_loop_test(tcase, a_user_ends_his_sessions_in_an_outage_if_memory_vouches_for_him, 0,
                         2);

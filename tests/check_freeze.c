@@ -234,6 +234,53 @@ START_TEST(a_freeze_ends_with_its_worker)
 }
 END_TEST
 
+/* Redis cannot tell whose token it is. */
+START_TEST(in_an_outage_it_is_known_who_was_frozen)
+{
+    rig.fate = FATE_AWAY;
+    ck_assert_act(freeze(), ERR_OK);
+    struct act *act = act_validate(node, rig_access(&session));
+    ck_assert_act(act, ERR_TOKEN_INVALID);
+    ck_assert_text_eq(act->base.facts.user_id, "alice");
+}
+END_TEST
+
+/* --- quotas --- */
+
+static enum err freeze_somebody(const char *user)
+{
+    return act_finish(act_freeze(node, user, false));
+}
+
+static enum err lift_somebody(const char *user)
+{
+    return act_finish(act_freeze(node, user, true));
+}
+
+/* Who has a session gives its place for the frozen one's. */
+START_TEST(freezes_of_users_who_have_nothing_count_and_no_others)
+{
+    ck_assert_act(act_policy(node, "{\"quota\":{\"users\":2}}"), ERR_OK);
+    ck_assert_int_eq(freeze_somebody("made-up"), ERR_OK);
+    ck_assert_int_eq(freeze_somebody("another"), ERR_TENANT_QUOTA);
+    ck_assert_int_eq(freeze_somebody("made-up"), ERR_OK);
+    ck_assert_int_eq(freeze_somebody("alice"), ERR_OK);
+    ck_assert_int_eq(lift_somebody("alice"), ERR_OK);
+    ck_assert_int_eq(lift_somebody("made-up"), ERR_OK);
+}
+END_TEST
+
+START_TEST(lifts_of_users_who_have_nothing_count_among_themselves)
+{
+    ck_assert_act(act_policy(node, "{\"quota\":{\"users\":2}}"), ERR_OK);
+    ck_assert_int_eq(lift_somebody("made-up"), ERR_OK);
+    ck_assert_int_eq(lift_somebody("another"), ERR_OK);
+    ck_assert_int_eq(lift_somebody("third"), ERR_TENANT_QUOTA);
+    ck_assert_int_eq(lift_somebody("made-up"), ERR_OK);
+    ck_assert_int_eq(lift_somebody("alice"), ERR_OK);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("freeze");
@@ -253,5 +300,8 @@ int main(void)
     tcase_add_test(tcase, a_lift_behind_a_freeze_in_an_outage_is_not_undone_by_its_replay);
     tcase_add_test(tcase, a_freeze_of_a_made_up_user_counts_towards_the_quota);
     tcase_add_loop_test(tcase, a_freeze_ends_with_its_worker, 0, 2);
+    tcase_add_test(tcase, in_an_outage_it_is_known_who_was_frozen);
+    tcase_add_test(tcase, freezes_of_users_who_have_nothing_count_and_no_others);
+    tcase_add_test(tcase, lifts_of_users_who_have_nothing_count_among_themselves);
     return support_run(suite);
 }

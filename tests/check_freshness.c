@@ -97,6 +97,18 @@ START_TEST(a_reader_takes_no_word_of_a_server_that_is_behind)
 }
 END_TEST
 
+/* Whether its keeper has read what came of it or not. */
+START_TEST(what_this_node_has_changed_it_has_seen)
+{
+    struct redis_model *before = redis_model_copy(rig.redis);
+    rig_plan("keeper:HMGET", FATE_AWAY);
+    ck_assert_act(act_kick(node, "alice", rig_id(&second)), ERR_OK);
+    redis_model_restore(rig.redis, before);
+    ck_assert_int_eq(outcome(&readers[_i], readers[_i].read()), ERR_STORE_BEHIND);
+    redis_model_destroy(&before);
+}
+END_TEST
+
 /* No state at all shows nobody alive. */
 START_TEST(nothing_is_not_behind)
 {
@@ -126,6 +138,7 @@ int main(void)
     TCase *tcase = rig_case(suite, "readers", set_up);
     tcase_add_loop_test(tcase, what_a_reader_has_seen_is_known_to_all, 0, READERS);
     tcase_add_loop_test(tcase, a_reader_takes_no_word_of_a_server_that_is_behind, 0, READERS);
+    tcase_add_loop_test(tcase, what_this_node_has_changed_it_has_seen, 0, READERS);
     tcase_add_loop_test(tcase, nothing_is_not_behind, 0, READERS);
     tcase_add_loop_test(tcase, after_a_minute_what_redis_says_holds, 0, READERS);
     return support_run(suite);

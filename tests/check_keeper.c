@@ -47,6 +47,17 @@ START_TEST(of_a_user_who_changed_the_keeper_reads_what_memory_has)
 }
 END_TEST
 
+/* Nobody tells it: it has no watch. */
+START_TEST(of_a_change_of_its_own_the_keeper_reads_what_came_of_it)
+{
+    rig_watch(node, false);
+    ck_assert_act(act_logout_all(node, "alice"), ERR_OK);
+    ck_assert_uint_ge(reads(), 1);
+    rig.fate = FATE_AWAY;
+    ck_assert_int_eq(rig_validate(node, &session), ERR_TOKEN_INVALID);
+}
+END_TEST
+
 /* As long as one, but of other letters; and what is no key of ours at all. */
 START_TEST(a_key_that_names_nobody_is_not_heard)
 {
@@ -165,6 +176,7 @@ int main(void)
     Suite *suite = suite_create("keeper");
     TCase *tcase = rig_case(suite, "keeper", set_up);
     tcase_add_test(tcase, of_a_user_who_changed_the_keeper_reads_what_memory_has);
+    tcase_add_test(tcase, of_a_change_of_its_own_the_keeper_reads_what_came_of_it);
     tcase_add_test(tcase, a_key_that_names_nobody_is_not_heard);
     tcase_add_test(tcase, whoever_changes_all_the_time_is_not_read_for_ever);
     tcase_add_test(tcase, no_more_reads_are_under_way_than_so_many_and_the_others_wait);

@@ -79,6 +79,32 @@ START_TEST(within_the_grace_the_same_pair_is_given_again)
 }
 END_TEST
 
+/* The others may not have heard of it. */
+START_TEST(a_repetition_tells_the_news_again)
+{
+    rig_plan("epoch", FATE_AWAY);
+    ck_assert_act(refresh(), ERR_STORE_UNAVAILABLE);
+    ck_assert_act(refresh(), ERR_OK);
+    ck_assert_uint_eq(rig_served("write"), 1);
+    ck_assert_uint_eq(rig_served("epoch"), 2);
+}
+END_TEST
+
+/* The clock of this node alone shows that the grace is over. */
+START_TEST(a_clock_that_may_be_wrong_makes_no_reuse_of_a_repetition)
+{
+    bool disputed = _i;
+    struct act *first = refresh();
+    ck_assert_act(first, ERR_OK);
+    clock_fake_pass(40000);
+    if (disputed)
+        clock_dispute(clock_host_ahead_ms() - 39000);
+    struct act *second = refresh();
+    ck_assert_act(second, disputed ? ERR_OK : ERR_REFRESH_INVALID);
+    ck_assert_int_eq(second->base.out.repeated, disputed);
+}
+END_TEST
+
 START_TEST(two_at_once_get_the_same_pair)
 {
     struct act *first = refresh(), *second = refresh();
@@ -337,6 +363,19 @@ START_TEST(a_refresh_from_elsewhere_gets_what_the_policy_says)
 END_TEST
 
 /* IPv6 is an address of another family: taken over with a refresh, beside the first. */
+START_TEST(a_place_that_is_only_logged_does_not_become_the_sessions)
+{
+    set_policy("{\"bind\":{\"ip\":\"log\"}}");
+    session = rig_login_from(node, "bob", "192.0.2.1", NULL);
+    struct act *first = refresh_from(rig_refresh(&session), TEXT("198.51.100.1"), (struct text){0});
+    ck_assert_act(first, ERR_OK);
+    struct text next = {first->refresh.pair.refresh_token, TOKEN_LENGTH};
+    struct act *second = refresh_from(next, TEXT("198.51.100.1"), (struct text){0});
+    ck_assert_act(second, ERR_OK);
+    ck_assert_text_eq(second->base.facts.binding, "ip");
+}
+END_TEST
+
 START_TEST(a_bound_session_gets_an_address_of_the_other_family_with_a_refresh)
 {
     set_policy("{\"bind\":{\"ip\":\"strict\"}}");
@@ -356,6 +395,8 @@ static void add_pairs(Suite *suite)
     TCase *tcase = rig_case(suite, "pairs", set_up);
     tcase_add_test(tcase, a_refresh_gives_the_next_pair);
     tcase_add_test(tcase, within_the_grace_the_same_pair_is_given_again);
+    tcase_add_test(tcase, a_repetition_tells_the_news_again);
+    tcase_add_loop_test(tcase, a_clock_that_may_be_wrong_makes_no_reuse_of_a_repetition, 0, 2);
     tcase_add_test(tcase, two_at_once_get_the_same_pair);
     tcase_add_test(tcase, two_nodes_at_once_give_the_same_pair);
     tcase_add_loop_test(tcase, after_an_unknown_write_there_is_one_next_pair, 0, 2);
@@ -387,6 +428,7 @@ static void add_places(Suite *suite)
     tcase_add_loop_test(tcase, a_repetition_from_another_network_is_told_and_may_be_refused, 0, 2);
     tcase_add_loop_test(tcase, a_refresh_from_elsewhere_gets_what_the_policy_says, 0,
                         sizeof(bind_rows) / sizeof(bind_rows[0]));
+    tcase_add_test(tcase, a_place_that_is_only_logged_does_not_become_the_sessions);
     tcase_add_test(tcase, a_bound_session_gets_an_address_of_the_other_family_with_a_refresh);
 }
 

@@ -72,6 +72,18 @@ static void set_policy(const char *json)
     ck_assert_act(act_policy(other, json), ERR_OK);
 }
 
+/* Redis loses the one field that is the session. */
+static void lose_session(const char *user)
+{
+    uint8_t id[SESSION_ID];
+    struct buffer reply = {0};
+    struct text key = rig_user_key(user, 'u');
+    ck_assert(text_from_hex(id, SESSION_ID, rig_id(&session)));
+    const struct text command[] = {TEXT("HDEL"), key, {(const char *)id, SESSION_ID}};
+    redis_model_run(rig.redis, NULL, key, command, 3, &reply);
+    buffer_free(&reply);
+}
+
 /* --- memory and Redis --- */
 
 START_TEST(what_was_read_under_a_watch_is_answered_from_memory)
@@ -506,6 +518,25 @@ START_TEST(what_was_ended_here_in_an_outage_is_dead_here)
 }
 END_TEST
 
+/* Nobody knew whose it was; then somebody does. */
+START_TEST(that_nobody_knows_a_user_holds_until_something_of_him_changes)
+{
+    redis_model_flush(rig.redis);
+    struct act *act = validate();
+    ck_assert_act(act, ERR_TOKEN_INVALID);
+    ck_assert_ptr_null(act->base.facts.user_id.data);
+    struct rig_session next = rig_login(other, "alice");
+    ck_assert_act(act_kick(other, "alice", rig_id(&next)), ERR_OK);
+    rig_run();
+    rig.fate = FATE_AWAY;
+    ck_assert_act(act_logout(node, rig_access(&session)), ERR_OK);
+    rig.fate = FATE_ANSWER;
+    act = validate();
+    ck_assert_act(act, ERR_TOKEN_INVALID);
+    ck_assert_text_eq(act->base.facts.user_id, "alice");
+}
+END_TEST
+
 START_TEST(a_session_that_redis_lost_is_vouched_for)
 {
     warm();
@@ -518,6 +549,21 @@ START_TEST(a_session_that_redis_lost_is_vouched_for)
 }
 END_TEST
 
+/* What died last died before memory read of it. */
+START_TEST(a_session_alone_that_redis_lost_is_vouched_for)
+{
+    struct rig_session second = rig_login(other, "alice");
+    clock_fake_pass(5);
+    ck_assert_act(act_kick(other, "alice", rig_id(&second)), ERR_OK);
+    rig_run();
+    warm();
+    lose_session("alice");
+    rig_watch(node, false);
+    struct act *act = validate_from_redis(ERR_OK);
+    ck_assert(act->validate.stale);
+}
+END_TEST
+
 START_TEST(a_session_that_redis_lost_is_not_vouched_for_once_tokens_of_the_user_died)
 {
     warm();
@@ -525,13 +571,7 @@ START_TEST(a_session_that_redis_lost_is_not_vouched_for_once_tokens_of_the_user_
     struct rig_session second = rig_login(other, "alice");
     clock_fake_pass(5);
     ck_assert_act(act_kick(other, "alice", rig_id(&second)), ERR_OK);
-    uint8_t id[SESSION_ID];
-    ck_assert(text_from_hex(id, SESSION_ID, rig_id(&session)));
-    const struct text arguments[] = {
-        TEXT("HDEL"), rig_user_key("alice", 'u'), {(char *)id, SESSION_ID}};
-    struct buffer reply = {0};
-    redis_model_run(rig.redis, NULL, arguments[1], arguments, 3, &reply);
-    buffer_free(&reply);
+    lose_session("alice");
     struct act *act = validate();
     ck_assert_act(act, ERR_TOKEN_INVALID);
     ck_assert_text_eq(act->base.out.reason, REASON_UNKNOWN);
@@ -693,6 +733,19 @@ START_TEST(uses_in_an_outage_are_told_once)
 }
 END_TEST
 
+/* Though it is asked again. */
+START_TEST(a_use_that_redis_was_told_of_is_not_told_again)
+{
+    clock_fake_pass(900000);
+    ck_assert_act(use(), ERR_OK);
+    ck_assert_uint_eq(rig_served("touch"), 1);
+    rig_watch(node, false);
+    for (int i = 0; i < 2; i++)
+        ck_assert_act(use(), ERR_OK);
+    ck_assert_uint_eq(rig_served("touch"), 1);
+}
+END_TEST
+
 /* The index of the tenant's users is coarser than the session. */
 START_TEST(a_use_soon_after_another_is_not_told_to_the_index)
 {
@@ -778,6 +831,26 @@ START_TEST(who_joined_a_read_without_bounds_asks_again)
     rig_release();
     ck_assert_act(second, ERR_TOKEN_INVALID);
     ck_assert_act(first, ERR_OK);
+}
+END_TEST
+
+/* The read tells all that those who joined it need. */
+START_TEST(who_joined_a_read_without_bounds_from_where_he_is_bound_to_asks_no_more)
+{
+    login_from("192.0.2.1");
+    ck_assert_act(validate_from("192.0.2.1", "finger"), ERR_OK);
+    rig_watch(node, false);
+    rig_plan("HMGET", FATE_HOLD);
+    struct act *first = validate_from("192.0.2.1", "finger");
+    rig_run();
+    set_policy("{\"bind\":{\"ip\":\"strict\"}}");
+    struct act *second = validate_from("192.0.2.1", "finger");
+    rig_run();
+    rig_recount();
+    rig_release();
+    ck_assert_act(first, ERR_OK);
+    ck_assert_act(second, ERR_OK);
+    ck_assert_uint_eq(rig_served("HMGET"), 1);
 }
 END_TEST
 
@@ -886,6 +959,36 @@ START_TEST(who_is_beaten_to_the_adoption_is_elsewhere)
     struct act *act = validate_from("192.0.2.1", "finger");
     ck_assert_act(act, ERR_TOKEN_INVALID);
     ck_assert_text_eq(act->base.out.reason, REASON_BINDING);
+}
+END_TEST
+
+static struct redis_model *whole;
+
+static void lose_bobs(void)
+{
+    lose_session("bob");
+}
+
+static void find_bobs(void)
+{
+    redis_model_restore(rig.redis, whole);
+}
+
+/* Two reads of a Redis that says one thing and then another. */
+START_TEST(an_adoption_is_tried_twice_and_not_for_ever)
+{
+    set_policy("{\"bind\":{\"ip\":\"strict\"}}");
+    login_from(NULL);
+    whole = redis_model_copy(rig.redis);
+    for (int i = 0; i < 3; i++) {
+        rig_plan_after("HMGET", FATE_ANSWER, find_bobs);
+        rig_plan_after("HGETALL", FATE_ANSWER, lose_bobs);
+    }
+    rig_recount();
+    ck_assert_act(validate_from("192.0.2.1", "finger"), ERR_TOKEN_INVALID);
+    ck_assert_uint_eq(rig_served("HGETALL"), 2);
+    rig_forget_plans();
+    redis_model_destroy(&whole);
 }
 END_TEST
 
@@ -1025,6 +1128,8 @@ static void add_outages(Suite *suite)
     tcase_add_test(tcase, memory_vouches_for_no_token_that_it_does_not_know);
     tcase_add_test(tcase, memory_vouches_for_nothing_older_than_an_epoch_that_was_seen);
     tcase_add_test(tcase, what_was_ended_here_in_an_outage_is_dead_here);
+    tcase_add_test(tcase, a_session_alone_that_redis_lost_is_vouched_for);
+    tcase_add_test(tcase, that_nobody_knows_a_user_holds_until_something_of_him_changes);
     tcase_add_test(tcase, a_session_that_redis_lost_is_vouched_for);
     tcase_add_test(tcase,
                    a_session_that_redis_lost_is_not_vouched_for_once_tokens_of_the_user_died);
@@ -1043,6 +1148,7 @@ static void add_uses(Suite *suite)
     tcase_add_test(tcase, a_use_is_noted_when_it_is_due);
     tcase_add_test(tcase, a_use_in_an_outage_is_told_when_redis_is_back);
     tcase_add_test(tcase, uses_in_an_outage_are_told_once);
+    tcase_add_test(tcase, a_use_that_redis_was_told_of_is_not_told_again);
     tcase_add_test(tcase, a_use_soon_after_another_is_not_told_to_the_index);
     tcase_add_loop_test(tcase, a_use_that_redis_does_not_take_is_no_reason_to_refuse, 0, 2);
     tcase_add_loop_test(tcase, a_use_in_the_future_is_taken_back_by_an_agreed_clock_alone, 0, 2);
@@ -1058,6 +1164,7 @@ static void add_places(Suite *suite)
                         sizeof(bind_rows) / sizeof(bind_rows[0]));
     tcase_add_test(tcase, a_policy_that_binds_holds_for_what_memory_had_before);
     tcase_add_test(tcase, who_joined_a_read_without_bounds_asks_again);
+    tcase_add_test(tcase, who_joined_a_read_without_bounds_from_where_he_is_bound_to_asks_no_more);
     tcase_add_test(tcase, in_an_outage_memory_vouches_for_nobody_from_elsewhere);
     tcase_add_test(tcase, memory_without_bounds_vouches_for_nobody_under_a_policy_that_binds);
     tcase_add_test(tcase, a_policy_that_binds_and_is_heard_of_meanwhile_has_redis_asked_again);
@@ -1067,6 +1174,7 @@ static void add_places(Suite *suite)
     tcase_add_test(tcase, an_adoption_that_a_newer_key_prevents_is_no_reason_to_refuse);
     tcase_add_test(tcase, who_is_beaten_to_the_adoption_is_elsewhere);
     tcase_add_test(tcase, a_session_that_ends_while_it_adopts_is_refused);
+    tcase_add_test(tcase, an_adoption_is_tried_twice_and_not_for_ever);
     tcase_add_test(tcase, an_adoption_of_what_redis_takes_for_idle_is_no_reason_to_refuse);
 }
 
