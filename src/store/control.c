@@ -248,13 +248,8 @@ static void ask_for_time(struct pinged *pinged)
 {
     static const struct text arguments[] = {{"TIME", 4}};
     pinged->time_asked_ms = clock_boot_ms();
-    pinged->time_call = (struct store_call){
-        .arguments = arguments,
-        .argument_count = 1,
-        .flags = STORE_DISPENSABLE,
-        .deadline_ms = clock_monotonic_ms() + PING_TIMEOUT_MS,
-        .done = on_time,
-    };
+    pinged->time_call = link_question(arguments, 1, PING_TIMEOUT_MS, on_time);
+    pinged->time_call.flags = STORE_DISPENSABLE;
     pinged->control->pings_under_way++;
     link_send_direct(pinged->control->link, &pinged->time_call, &pinged->endpoint);
 }
@@ -368,12 +363,7 @@ static bool choose_key(struct pinged *pinged)
 static void ask_for_claims(struct pinged *pinged)
 {
     static const struct text arguments[] = {{"CLUSTER", 7}, {"NODES", 5}};
-    pinged->claims_call = (struct store_call){
-        .arguments = arguments,
-        .argument_count = 2,
-        .deadline_ms = clock_monotonic_ms() + PING_TIMEOUT_MS,
-        .done = on_claims,
-    };
+    pinged->claims_call = link_question(arguments, 2, PING_TIMEOUT_MS, on_claims);
     link_send_direct(pinged->control->link, &pinged->claims_call, &pinged->endpoint);
 }
 
@@ -383,12 +373,7 @@ static void ping(struct pinged *pinged)
     bool by_read = in_cluster(control) && choose_key(pinged);
     pinged->arguments[0] = by_read ? TEXT("GET") : TEXT("PING");
     pinged->arguments[1] = text_of(pinged->key);
-    pinged->call = (struct store_call){
-        .arguments = pinged->arguments,
-        .argument_count = by_read ? 2 : 1,
-        .deadline_ms = clock_monotonic_ms() + PING_TIMEOUT_MS,
-        .done = on_pong,
-    };
+    pinged->call = link_question(pinged->arguments, by_read ? 2 : 1, PING_TIMEOUT_MS, on_pong);
     link_send_direct(control->link, &pinged->call, &pinged->endpoint);
 }
 

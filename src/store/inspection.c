@@ -46,18 +46,12 @@ bool inspection_begin(struct inspection *inspection, struct store_link *link,
                       const struct endpoint *endpoint)
 {
     static const struct text arguments[] = {{"INFO", 4}};
-    int64_t now_ms = clock_monotonic_ms();
-    if (now_ms < inspection->due_ms)
+    if (clock_monotonic_ms() < inspection->due_ms)
         return false;
     inspection->link = link;
     inspection->endpoint = endpoint;
-    inspection->call = (struct store_call){
-        .arguments = arguments,
-        .argument_count = 1,
-        .flags = STORE_DISPENSABLE,
-        .deadline_ms = now_ms + TIMEOUT_MS,
-        .done = on_info,
-    };
+    inspection->call = link_question(arguments, 1, TIMEOUT_MS, on_info);
+    inspection->call.flags = STORE_DISPENSABLE;
     link_send_direct(link, &inspection->call, endpoint);
     return true;
 }

@@ -5,6 +5,7 @@
 #include <assert.h>
 #include <stdlib.h>
 
+#include "clock.h"
 #include "container_of.h"
 #include "crypto.h"
 #include "near.h"
@@ -306,6 +307,16 @@ void store_send(struct store_link *link, struct store_call *call)
         return;
     }
     call_route(link, call);
+}
+
+struct store_call link_question(const struct text *arguments, size_t count, int64_t patience_ms,
+                                void (*done)(struct store_call *call, enum err err,
+                                             const struct store_reply *reply))
+{
+    return (struct store_call){.arguments = arguments,
+                               .argument_count = count,
+                               .deadline_ms = clock_monotonic_ms() + patience_ms,
+                               .done = done};
 }
 
 void link_send_direct(struct store_link *link, struct store_call *call,

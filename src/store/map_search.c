@@ -177,13 +177,8 @@ static void look_for_mark(struct map_search *search)
         return;
     }
     const struct text arguments[] = {TEXT("HGET"), key, text_of(search->mark.field)};
-    search->mark_call = (struct store_call){
-        .key = key,
-        .arguments = arguments,
-        .argument_count = 3,
-        .deadline_ms = clock_monotonic_ms() + ANSWER_MS,
-        .done = on_mark,
-    };
+    search->mark_call = link_question(arguments, 3, ANSWER_MS, on_mark);
+    search->mark_call.key = key;
     link_ask(search->link, &search->mark_call, &search->stranger->nodes[owner]);
 }
 
@@ -300,14 +295,8 @@ static void ask(struct map_search *search)
     ballot->asked = candidate->endpoint;
     ballot->rank = candidate->rank;
     ballot->owed = 2;
-    struct store_call call = {.arguments = slots,
-                              .argument_count = 2,
-                              .deadline_ms = clock_monotonic_ms() + ANSWER_MS,
-                              .done = on_slots};
-    ballot->slots_call = call;
-    call.arguments = nodes;
-    call.done = on_nodes;
-    ballot->nodes_call = call;
+    ballot->slots_call = link_question(slots, 2, ANSWER_MS, on_slots);
+    ballot->nodes_call = link_question(nodes, 2, ANSWER_MS, on_nodes);
     /* In this order, which is that of the answers. */
     link_ask(search->link, &ballot->slots_call, &ballot->asked);
     link_ask(search->link, &ballot->nodes_call, &ballot->asked);

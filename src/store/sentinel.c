@@ -4,7 +4,6 @@
 #include <assert.h>
 #include <stdlib.h>
 
-#include "clock.h"
 #include "container_of.h"
 #include "log.h"
 
@@ -117,12 +116,7 @@ static void try_best(struct sentinel_search *search)
     }
     search->candidate = best->master;
     search->candidate_epoch = best->epoch;
-    search->role_call = (struct store_call){
-        .arguments = arguments,
-        .argument_count = 1,
-        .deadline_ms = clock_monotonic_ms() + ANSWER_MS,
-        .done = on_role,
-    };
+    search->role_call = link_question(arguments, 1, ANSWER_MS, on_role);
     link_send_direct(search->link, &search->role_call, &search->candidate);
 }
 
@@ -187,13 +181,8 @@ static void
 send_question(struct sentinel_vote *vote, const struct text arguments[3], unsigned flags,
               void (*done)(struct store_call *call, enum err err, const struct store_reply *reply))
 {
-    vote->call = (struct store_call){
-        .arguments = arguments,
-        .argument_count = 3,
-        .flags = flags,
-        .deadline_ms = clock_monotonic_ms() + ANSWER_MS,
-        .done = done,
-    };
+    vote->call = link_question(arguments, 3, ANSWER_MS, done);
+    vote->call.flags = flags;
     link_send_direct(vote->search->link, &vote->call, sentinel_of(vote));
 }
 
