@@ -88,6 +88,10 @@ enum store_flags {
     STORE_DISPENSABLE = 8, /* NOPERM is about this command alone: the connection stays */
 };
 
+struct store_call;
+/* The end of a command. */
+typedef void store_done_fn(struct store_call *call, enum err err, const struct store_reply *reply);
+
 /* One command under way; lives in the caller's memory from store_send() until `done`. The caller
  * sets the first group. */
 struct store_call {
@@ -98,7 +102,7 @@ struct store_call {
     size_t argument_count;
     unsigned flags;
     int64_t deadline_ms; /* clock_monotonic_ms() */
-    void (*done)(struct store_call *call, enum err err, const struct store_reply *reply);
+    store_done_fn *done;
 
     int64_t replicas; /* result of WAIT for durable calls, else 0 */
 

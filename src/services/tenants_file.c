@@ -5,7 +5,6 @@
  *
  * Numbers are big-endian. The policy is what the tenant has set, as JSON; of length 0: nothing. */
 #include <assert.h>
-#include <string.h>
 
 #include "bytes.h"
 #include "clock.h"

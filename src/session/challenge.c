@@ -130,19 +130,10 @@ static enum err open_stored(const struct operation *operation, const struct user
 
 /* Asks for tries left and sealed bytes, as the scripts answer them. */
 static void send_look(const struct operation *operation, struct store_call *call, struct text key,
-                      void (*done)(struct store_call *call, enum err err,
-                                   const struct store_reply *reply))
+                      store_done_fn *done)
 {
     const struct text arguments[] = {TEXT("HMGET"), key, TEXT("n"), TEXT("r")};
-    *call = (struct store_call){
-        .key = key,
-        .arguments = arguments,
-        .argument_count = 4,
-        .flags = STORE_REPEATABLE,
-        .deadline_ms = operation->deadline_ms,
-        .done = done,
-    };
-    store_send(operation->context->worker->link, call);
+    operation_ask(operation, call, arguments, 4, STORE_REPEATABLE, done);
 }
 
 /* Tries left and sealed bytes out of an answer. */
@@ -351,12 +342,5 @@ void challenge_claim(struct challenge_try *attempt)
     assert(attempt->then && attempt->operation->out.err == ERR_OK);
     const struct text key = {attempt->key, sizeof(attempt->key)};
     const struct text arguments[] = {TEXT("HDEL"), key, TEXT("r"), TEXT("s"), TEXT("n")};
-    attempt->call = (struct store_call){
-        .key = key,
-        .arguments = arguments,
-        .argument_count = 5,
-        .deadline_ms = attempt->operation->deadline_ms,
-        .done = claim_done,
-    };
-    store_send(attempt->operation->context->worker->link, &attempt->call);
+    operation_ask(attempt->operation, &attempt->call, arguments, 5, 0, claim_done);
 }

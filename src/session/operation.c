@@ -8,6 +8,7 @@
 #include "clock.h"
 #include "metrics.h"
 #include "rules.h"
+#include "service.h"
 #include "shown.h"
 
 static const struct policy_document *document_of(const struct operation *operation)
@@ -218,4 +219,17 @@ struct session *operation_authenticate(struct operation *operation, const struct
     if (is_bound_elsewhere(operation, session, &token->owner, &policy))
         return NULL;
     return session;
+}
+
+void operation_ask(const struct operation *operation, struct store_call *call,
+                   const struct text *arguments, size_t count, unsigned flags, store_done_fn *done)
+{
+    assert(count >= 2);
+    *call = (struct store_call){.key = arguments[1],
+                                .arguments = arguments,
+                                .argument_count = count,
+                                .flags = flags,
+                                .deadline_ms = operation->deadline_ms,
+                                .done = done};
+    store_send(operation->context->worker->link, call);
 }

@@ -58,3 +58,7 @@ struct session *operation_authenticate(struct operation *operation, const struct
  * where that is for want of a key. */
 void operation_refuse_missing(struct operation *operation, const struct user_state *state,
                               const struct token *token, enum err err);
+
+/* Sends a plain command for the operation, due when that is: {name, key, ...}. */
+void operation_ask(const struct operation *operation, struct store_call *call,
+                   const struct text *arguments, size_t count, unsigned flags, store_done_fn *done);

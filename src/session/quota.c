@@ -156,15 +156,7 @@ static void count_key(struct reading *reading, struct count_call *counted,
     const struct text arguments[] = {TEXT("ZCOUNT"), key, text_of(range->least),
                                      text_of(range->most)};
     counted->reading = reading;
-    counted->call = (struct store_call){
-        .key = key,
-        .arguments = arguments,
-        .argument_count = sizeof(arguments) / sizeof(arguments[0]),
-        .flags = STORE_REPEATABLE,
-        .deadline_ms = reading->operation->deadline_ms,
-        .done = key_counted,
-    };
-    store_send(reading->operation->context->worker->link, &counted->call);
+    operation_ask(reading->operation, &counted->call, arguments, 4, STORE_REPEATABLE, key_counted);
 }
 
 static void count_buckets(struct reading *reading, enum counted kind)

@@ -73,23 +73,6 @@ static bool is_last(struct page *page, enum err err)
     return false;
 }
 
-static void send_plain(struct page *page, struct store_call *call, struct text key,
-                       const struct text *arguments, size_t count,
-                       void (*done)(struct store_call *, enum err, const struct store_reply *))
-{
-    const struct operation *operation = &page->list->base;
-    *call = (struct store_call){
-        .key = key,
-        .arguments = arguments,
-        .argument_count = count,
-        .flags = STORE_REPEATABLE,
-        .deadline_ms = operation->deadline_ms,
-        .done = done,
-    };
-    page->owed++;
-    store_send(operation->context->worker->link, call);
-}
-
 static struct text print_score(char out[NUMBER], int64_t score)
 {
     return (struct text){out, (size_t)snprintf(out, NUMBER, "%" PRId64, score)};
@@ -289,8 +272,9 @@ static void ask_bucket(struct page *page, struct bucket *bucket, int64_t from, s
         TEXT("WITHSCORES"),
     };
     bucket->asked = most;
-    send_plain(page, &bucket->calls[0], arguments[1], arguments,
-               sizeof(arguments) / sizeof(arguments[0]), places_done);
+    page->owed++;
+    operation_ask(&page->list->base, &bucket->calls[0], arguments,
+                  sizeof(arguments) / sizeof(arguments[0]), STORE_REPEATABLE, places_done);
 }
 
 /* Asks so many buckets as hold what is wanted, by their counts. */
@@ -329,12 +313,13 @@ static void sure_counted(struct store_call *call, enum err err, const struct sto
 }
 
 static void ask_count(struct page *page, struct bucket *bucket, size_t which, int64_t from,
-                      void (*done)(struct store_call *, enum err, const struct store_reply *))
+                      store_done_fn *done)
 {
     char low[NUMBER];
     const struct text arguments[] = {
         TEXT("ZCOUNT"), {bucket->key, INDEX_KEY_LENGTH}, print_score(low, from), TEXT("+inf")};
-    send_plain(page, &bucket->calls[which], arguments[1], arguments, 4, done);
+    page->owed++;
+    operation_ask(&page->list->base, &bucket->calls[which], arguments, 4, STORE_REPEATABLE, done);
 }
 
 /* Those that may have been idle for too long are counted where there is anybody, with the first

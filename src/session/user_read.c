@@ -32,13 +32,6 @@ void user_read_begin(struct user_read *read, bool near)
     read->arguments[0] = TEXT("HGETALL");
     read->arguments[1] = (struct text){read->key, USER_KEY_LENGTH};
     read->guard = guard_begin(worker, &read->owner, store_slot(read->arguments[1]));
-    read->call = (struct store_call){
-        .key = read->arguments[1],
-        .arguments = read->arguments,
-        .argument_count = 2,
-        .flags = STORE_REPEATABLE | (near ? STORE_NEAR : 0),
-        .deadline_ms = operation->deadline_ms,
-        .done = read_done,
-    };
-    store_send(worker->link, &read->call);
+    operation_ask(operation, &read->call, read->arguments, 2,
+                  STORE_REPEATABLE | (near ? STORE_NEAR : 0), read_done);
 }

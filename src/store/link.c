@@ -310,8 +310,7 @@ void store_send(struct store_link *link, struct store_call *call)
 }
 
 struct store_call link_question(const struct text *arguments, size_t count, int64_t patience_ms,
-                                void (*done)(struct store_call *call, enum err err,
-                                             const struct store_reply *reply))
+                                store_done_fn *done)
 {
     return (struct store_call){.arguments = arguments,
                                .argument_count = count,

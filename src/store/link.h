@@ -66,8 +66,7 @@ struct connection *link_connection(struct store_link *link, struct node *node,
                                    const struct store_call *call);
 /* A command of no key, for link_send_direct() or link_ask(), that may take so long. */
 struct store_call link_question(const struct text *arguments, size_t count, int64_t patience_ms,
-                                void (*done)(struct store_call *call, enum err err,
-                                             const struct store_reply *reply));
+                                store_done_fn *done);
 /* Sends to this node, once: no redirection, no second try. STORE_REFUSED if the node says that it
  * is not the master of the key's slot, or of no use as one. */
 void link_send_direct(struct store_link *link, struct store_call *call,

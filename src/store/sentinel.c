@@ -177,9 +177,8 @@ static void on_address(struct store_call *call, enum err err, const struct store
     count_vote(vote->search, err);
 }
 
-static void
-send_question(struct sentinel_vote *vote, const struct text arguments[3], unsigned flags,
-              void (*done)(struct store_call *call, enum err err, const struct store_reply *reply))
+static void send_question(struct sentinel_vote *vote, const struct text arguments[3],
+                          unsigned flags, store_done_fn *done)
 {
     vote->call = link_question(arguments, 3, ANSWER_MS, done);
     vote->call.flags = flags;
