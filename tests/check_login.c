@@ -185,6 +185,33 @@ START_TEST(a_tenant_has_as_many_as_its_quota_allows)
 }
 END_TEST
 
+/* What was let in since the read before is in no count yet. */
+START_TEST(who_was_let_in_counts_while_the_tenant_is_counted_anew)
+{
+    set_policy("{\"quota\":{\"users\":1}}");
+    ck_assert_act(login("alice", "a", "phone"), ERR_OK);
+    clock_fake_pass(1100);
+    rig_plan("ZCOUNT", FATE_HOLD_REPLY);
+    struct act *asks = login("bob", "a", "phone");
+    ck_assert_act(login("carol", "a", "phone"), ERR_TENANT_QUOTA);
+    rig_release();
+    ck_assert_act(asks, ERR_TENANT_QUOTA);
+}
+END_TEST
+
+START_TEST(who_was_let_in_counts_when_the_tenant_cannot_be_counted_anew)
+{
+    set_policy("{\"quota\":{\"users\":2}}");
+    ck_assert_act(login("alice", "a", "phone"), ERR_OK);
+    clock_fake_pass(1100);
+    rig_plan("ZCOUNT", FATE_AWAY);
+    ck_assert_act(login("bob", "a", "phone"), ERR_OK);
+    ck_assert_act(login("carol", "a", "phone"), ERR_TENANT_QUOTA);
+    clock_fake_pass(1100);
+    ck_assert_act(login("dave", "a", "phone"), ERR_TENANT_QUOTA);
+}
+END_TEST
+
 START_TEST(a_count_that_cannot_be_had_keeps_nobody_out)
 {
     set_policy("{\"quota\":{\"users\":1}}");
@@ -311,6 +338,8 @@ int main(void)
     tcase_add_loop_test(tcase, what_an_unknown_login_ended_unheard_is_kept_in_the_journal, 0, 2);
     tcase_add_test(tcase, of_two_exclusive_logins_the_later_write_lives);
     tcase_add_loop_test(tcase, a_tenant_has_as_many_as_its_quota_allows, 0, 2);
+    tcase_add_test(tcase, who_was_let_in_counts_while_the_tenant_is_counted_anew);
+    tcase_add_test(tcase, who_was_let_in_counts_when_the_tenant_cannot_be_counted_anew);
     tcase_add_test(tcase, a_count_that_cannot_be_had_keeps_nobody_out);
     tcase_add_loop_test(tcase, a_login_from_a_new_device_waits_for_its_verification, 0, 2);
     tcase_add_loop_test(tcase, a_challenge_that_cannot_be_offered_is_told, 0,

@@ -23,13 +23,16 @@ enum { OF_USERS = SESSIONS, KEYS = COUNTED * INDEX_BUCKETS }; /* the first count
 struct row {
     uint8_t tag[TENANT_TAG];
     bool known;
-    int64_t asked_ms; /* clock_boot_ms() of the latest read; 0: none */
-    int64_t counts[COUNTED];
-    int64_t fresh[COUNTED]; /* let in since that read was begun */
+    int64_t asked_ms;        /* clock_boot_ms() of the latest read; 0: none */
+    uint64_t kept;           /* number of the read that counts is from; later ones replace it */
+    int64_t counts[COUNTED]; /* as that read found them ... */
+    int64_t before[COUNTED]; /* ... when so many had been let in ... */
+    int64_t let_in[COUNTED]; /* ... of so many by now */
 };
 
 struct quotas {
     pthread_mutex_t lock; /* held for copying a row; of calls of tenants with a quota alone */
+    uint64_t begun;       /* reads */
     struct row rows[ROWS];
 };
 
@@ -46,7 +49,9 @@ struct reading {
     struct operation *operation;
     struct waiter *waiter;
     uint8_t tag[TENANT_TAG];
+    uint64_t number;
     int64_t counts[COUNTED];
+    int64_t before[COUNTED]; /* let in when it was begun */
     size_t owed;
     enum err err;
     struct count_call calls[KEYS];
@@ -79,35 +84,43 @@ static struct row *row_of(struct quotas *quotas, const uint8_t tag[TENANT_TAG])
     memcpy(&number, tag, TENANT_TAG);
     struct row *row = &quotas->rows[number % ROWS];
     if (memcmp(row->tag, tag, TENANT_TAG) != 0) {
-        *row = (struct row){.known = false};
+        *row = (struct row){.kept = quotas->begun};
         memcpy(row->tag, tag, TENANT_TAG);
     }
     return row;
 }
 
-/* True if the caller is to read: nobody has for a while, or nothing is known. */
-static bool is_due(struct quotas *quotas, const uint8_t tag[TENANT_TAG])
+/* A read, if the caller is to read: nobody has for a while, or nothing is known. Else NULL. */
+static struct reading *begin_reading(struct operation *operation, const uint8_t tag[TENANT_TAG])
 {
     int64_t now_ms = clock_boot_ms();
+    struct quotas *quotas = quotas_of(operation);
+    struct reading *reading = NULL;
     pthread_mutex_lock(&quotas->lock);
     struct row *row = row_of(quotas, tag);
-    bool due = !row->known || now_ms - row->asked_ms >= QUOTA_FRESH_MS;
-    if (due) {
+    if (!row->known || now_ms - row->asked_ms >= QUOTA_FRESH_MS) {
         row->asked_ms = now_ms;
-        memset(row->fresh, 0, sizeof(row->fresh));
+        reading = arena_zalloc(operation->arena, sizeof(*reading));
+        reading->number = ++quotas->begun;
+        memcpy(reading->before, row->let_in, sizeof(reading->before));
     }
     pthread_mutex_unlock(&quotas->lock);
-    return due;
+    return reading;
 }
 
+/* What was let in until the read was begun is in its counts, the rest is added to them. */
 static void keep(const struct reading *reading)
 {
     assert(reading->owed == 0 && reading->err == ERR_OK);
     struct quotas *quotas = quotas_of(reading->operation);
     pthread_mutex_lock(&quotas->lock);
     struct row *row = row_of(quotas, reading->tag);
-    row->known = true;
-    memcpy(row->counts, reading->counts, sizeof(row->counts));
+    if (reading->number > row->kept) {
+        row->known = true;
+        row->kept = reading->number;
+        memcpy(row->counts, reading->counts, sizeof(row->counts));
+        memcpy(row->before, reading->before, sizeof(row->before));
+    }
     pthread_mutex_unlock(&quotas->lock);
 }
 
@@ -177,11 +190,11 @@ void quota_enter(struct operation *operation, const uint8_t tenant[TENANT_TAG],
 {
     assert(waiter->then);
     bool counts = policy->quota_users > 0 || policy->quota_sessions > 0;
-    if (!counts || !is_due(quotas_of(operation), tenant)) {
+    struct reading *reading = counts ? begin_reading(operation, tenant) : NULL;
+    if (!reading) {
         waiter_go_on(waiter);
         return;
     }
-    struct reading *reading = arena_zalloc(operation->arena, sizeof(*reading));
     unsigned first = policy->quota_users > 0 ? 0 : OF_USERS;
     unsigned end = policy->quota_sessions > 0 ? COUNTED : OF_USERS;
     assert(first < end);
@@ -197,7 +210,8 @@ void quota_enter(struct operation *operation, const uint8_t tenant[TENANT_TAG],
 
 static int64_t sum_of(const struct row *row, enum counted kind)
 {
-    return row->counts[kind] + row->fresh[kind];
+    assert(row->let_in[kind] >= row->before[kind]);
+    return row->counts[kind] + row->let_in[kind] - row->before[kind];
 }
 
 struct refusal {
@@ -245,9 +259,9 @@ bool quota_admits(struct operation *operation, const uint8_t tenant[TENANT_TAG],
     struct row *row = row_of(quotas, tenant);
     struct refusal refusal = judge(row, policy, wish);
     if (!refusal.what) {
-        row->fresh[USERS] += wish.user;
-        row->fresh[SESSIONS] += wish.session;
-        row->fresh[REMEMBERED] += wish.remembered && !wish.user;
+        row->let_in[USERS] += wish.user;
+        row->let_in[SESSIONS] += wish.session;
+        row->let_in[REMEMBERED] += wish.remembered && !wish.user;
     }
     pthread_mutex_unlock(&quotas->lock);
     if (refusal.what)

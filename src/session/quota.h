@@ -4,12 +4,13 @@
  *
  * All are counted in Redis, by sorted sets whose scores tell who still matters: users in the index
  * of tenants, the rest in sets of their own beside it (index.h), which are written only while the
- * tenant has the quota. A node keeps a tenant's counts for QUOTA_FRESH_MS and adds what
- * it lets in meanwhile. So each other node may let in as many too many as it logs in within that
- * time, and no more. Whoever was idle for too long counts until the index gives them up, up to
- * INDEX_STEP and the interval of unwritten uses later (index_oldest()). Where Redis does not answer
- * the counts that were known last stand; without any nothing is refused, since the login needs
- * Redis itself. */
+ * tenant has the quota. A node keeps a tenant's counts for QUOTA_FRESH_MS and adds what it lets in
+ * meanwhile, also while it counts anew. So each other node may let in as many too many as it logs
+ * in within that time, and the node itself as many as are under way when it counts, and no more.
+ * Whoever was idle for too long counts until the index gives them up, up to INDEX_STEP and the
+ * interval of unwritten uses later (index_oldest()). Where Redis does not answer the counts that
+ * were known last stand, with what was let in since; without any nothing is refused, since the
+ * login needs Redis itself. */
 #pragma once
 
 #include "operation.h"
@@ -33,6 +34,6 @@ struct quota_wish {
 };
 /* Lets it in and counts it. If the quota is used up, counts nothing and refuses the operation with
  * ERR_TENANT_QUOTA and a sentence with the number and the quota. What is let in and comes to
- * nothing counts until the next read. */
+ * nothing counts until the next read that is answered. */
 bool quota_admits(struct operation *operation, const uint8_t tenant[TENANT_TAG],
                   const struct policy *policy, struct quota_wish wish);
