@@ -290,6 +290,14 @@ struct ended_session {
     struct text device_json;    /* absent once its record is gone */
 };
 
+/* What holds for a user, whoever found it out. */
+struct told_user {
+    bool frozen;
+    struct text frozen_reason;
+    int64_t frozen_until_s; /* 0: until it is lifted */
+    int64_t not_before_s;
+};
+
 struct list_devices {
     struct operation base;
     struct text token; /* either: the user's own access token, validated first ... */
@@ -300,10 +308,7 @@ struct list_devices {
     struct listed_session *sessions; /* newest first */
     size_t count;
     int64_t limit;
-    bool frozen;
-    struct text frozen_reason;
-    int64_t frozen_until_s; /* 0: until it is lifted */
-    int64_t not_before_s;
+    struct told_user user;
     struct ended_session *over; /* the last to end first, as far as the user's state knows them */
     size_t over_count;
 };
@@ -424,9 +429,8 @@ struct explain {
     bool memory_fresh;                       /* ... or is so now */
     bool journal_pending;                    /* Redis is not known to have it */
 
-    bool user_known, frozen; /* the user, if Redis was asked */
-    struct text frozen_reason;
-    int64_t frozen_until_s, not_before_s;
+    bool user_known; /* Redis was asked */
+    struct told_user user;
 
     /* The session, if its record is known; `shown` is absent otherwise. */
     struct text shown; /* members of *session* */

@@ -54,7 +54,7 @@ START_TEST(of_a_token_that_is_good_everybody_who_knows_it_says_so)
     ck_assert_text_eq(told->kind, "access");
     ck_assert_text_eq(told->pair, "present");
     ck_assert_text_eq(told->base.facts.user_id, "alice");
-    ck_assert(told->issued && told->user_known && !told->frozen && !told->from_cache);
+    ck_assert(told->issued && told->user_known && !told->user.frozen && !told->from_cache);
     ck_assert_int_eq(told->created_s, RIG_NOW / 1000);
     ck_assert_int_eq(rig_validate(node, &session), ERR_OK);
     told = explain_access();
@@ -196,8 +196,8 @@ START_TEST(of_a_frozen_user_is_told_why_and_until_when)
 {
     ck_assert_act(act_freeze(other, "alice", false), ERR_OK);
     const struct explain *told = explain_access();
-    ck_assert(told->frozen);
-    ck_assert_int_gt(told->not_before_s, 0);
+    ck_assert(told->user.frozen);
+    ck_assert_int_gt(told->user.not_before_s, 0);
     ck_assert_text_eq(told->verdict.reason, REASON_FROZEN);
 }
 END_TEST

@@ -49,7 +49,7 @@ START_TEST(living_sessions_are_listed_newest_first)
     ck_assert(!told->sessions[0].current && !told->sessions[1].current);
     ck_assert_uint_eq(told->over_count, 0);
     ck_assert_int_eq(told->limit, rig.conf->policy_max_devices);
-    ck_assert(!told->frozen);
+    ck_assert(!told->user.frozen);
 }
 END_TEST
 
@@ -82,7 +82,7 @@ START_TEST(those_that_ended_in_one_second_are_listed_newest_first)
     const struct list_devices *told = list();
     ck_assert_uint_eq(told->over_count, 2);
     ck_assert(text_equal(told->over[0].session_id, rig_id(&second)));
-    ck_assert_int_eq(told->not_before_s, RIG_NOW / 1000 + 2);
+    ck_assert_int_eq(told->user.not_before_s, RIG_NOW / 1000 + 2);
 }
 END_TEST
 
@@ -109,7 +109,7 @@ START_TEST(of_a_frozen_user_is_shown_why)
 {
     ck_assert_act(act_freeze(other, "alice", false), ERR_OK);
     const struct list_devices *told = list();
-    ck_assert(told->frozen);
+    ck_assert(told->user.frozen);
     ck_assert_uint_eq(told->count, 0);
     ck_assert_uint_eq(told->over_count, 2);
 }

@@ -90,21 +90,14 @@ static void write_session(struct json_writer *writer, const struct explain *expl
     json_close_object(writer);
 }
 
-/* The state of a user, whichever operation found it out. */
-struct user_word {
-    bool frozen;
-    struct text reason;
-    int64_t until_s, not_before_s;
-};
-
-static void write_user(struct json_writer *writer, const struct user_word *word)
+static void write_user(struct json_writer *writer, const struct told_user *user)
 {
     json_member_object(writer, "user");
-    json_member_bool(writer, "frozen", word->frozen);
-    json_member_string(writer, "frozen_reason", word->reason);
-    if (word->until_s > 0)
-        json_member_int(writer, "until", word->until_s);
-    json_member_int(writer, "not_before", word->not_before_s);
+    json_member_bool(writer, "frozen", user->frozen);
+    json_member_string(writer, "frozen_reason", user->frozen_reason);
+    if (user->frozen_until_s > 0)
+        json_member_int(writer, "until", user->frozen_until_s);
+    json_member_int(writer, "not_before", user->not_before_s);
     json_close_object(writer);
 }
 
@@ -132,10 +125,8 @@ static enum handled finish_explain(struct request *request, struct operation *op
         write_token(&writer, explain);
         if (explain->shown.data)
             write_session(&writer, explain);
-        const struct user_word word = {explain->frozen, explain->frozen_reason,
-                                       explain->frozen_until_s, explain->not_before_s};
         if (explain->user_known)
-            write_user(&writer, &word);
+            write_user(&writer, &explain->user);
         json_member_string(&writer, "source", explain->from_cache ? TEXT("cache") : TEXT("redis"));
         json_member_bool(&writer, "stale", explain->from_cache);
         write_sources(&writer, explain);
@@ -149,13 +140,11 @@ static enum handled finish_explain(struct request *request, struct operation *op
 static enum handled finish_user(struct request *request, struct operation *operation)
 {
     const struct list_devices *list = (const struct list_devices *)operation;
-    const struct user_word word = {list->frozen, list->frozen_reason, list->frozen_until_s,
-                                   list->not_before_s};
     struct json_writer writer = {.out = request_body(request)};
     json_open_object(&writer);
     json_member_string(&writer, "kind", TEXT("user"));
     write_owner(&writer, list->tenant, list->user_id);
-    write_user(&writer, &word);
+    write_user(&writer, &list->user);
     json_member_array(&writer, "devices");
     for (size_t i = 0; i < list->count; i++)
         write_listed(&writer, &list->sessions[i], false);

@@ -13,12 +13,12 @@ static enum handled finish_user(struct request *request, struct operation *opera
     json_open_object(&writer);
     json_member_string(&writer, "tenant", list->tenant);
     json_member_string(&writer, "user_id", list->user_id);
-    json_member_bool(&writer, "frozen", list->frozen);
-    json_member_string(&writer, "frozen_reason", list->frozen_reason);
-    if (list->frozen_until_s > 0)
-        json_member_int(&writer, "until", list->frozen_until_s);
+    json_member_bool(&writer, "frozen", list->user.frozen);
+    json_member_string(&writer, "frozen_reason", list->user.frozen_reason);
+    if (list->user.frozen_until_s > 0)
+        json_member_int(&writer, "until", list->user.frozen_until_s);
     json_member_int(&writer, "devices", (int64_t)list->count);
-    json_member_int(&writer, "not_before", list->not_before_s);
+    json_member_int(&writer, "not_before", list->user.not_before_s);
     json_close_object(&writer);
     return request_answer(request, 200, true);
 }

@@ -5,7 +5,6 @@
 
 #include "living.h"
 #include "revocation.h"
-#include "rules.h"
 #include "tenant.h"
 #include "user_read.h"
 
@@ -35,12 +34,7 @@ static void list_state(struct listing *listing, struct user_state *state)
     if (list->count > 0)
         index_note_state(operation, &listing->read.owner, state);
     list->limit = policy.max_devices;
-    list->frozen = rules_frozen(&state->user, operation->now_ms / 1000);
-    if (list->frozen) {
-        list->frozen_reason = state->user.frozen_reason;
-        list->frozen_until_s = state->user.frozen_until_s;
-    }
-    list->not_before_s = state->user.not_before_ms / 1000;
+    list->user = living_user(&state->user, operation->now_ms / 1000);
 }
 
 static void end_listing(struct listing *listing)

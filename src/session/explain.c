@@ -5,6 +5,7 @@
 
 #include "cached.h"
 #include "clock.h"
+#include "living.h"
 #include "operation.h"
 #include "revocation.h"
 #include "rules.h"
@@ -164,17 +165,6 @@ static struct statement word_of_state(const struct explanation *work,
     return grave ? buried(work->explain->base.arena, &grave->tombstone) : nothing;
 }
 
-static void tell_user(struct explain *explain, const struct user_record *user)
-{
-    explain->user_known = true;
-    explain->frozen = rules_frozen(user, explain->base.now_ms / 1000);
-    explain->not_before_s = user->not_before_ms / 1000;
-    if (explain->frozen) {
-        explain->frozen_reason = user->frozen_reason;
-        explain->frozen_until_s = user->frozen_until_s;
-    }
-}
-
 static void explain_state(struct explanation *work, struct user_state *state)
 {
     struct explain *explain = work->explain;
@@ -194,7 +184,8 @@ static void explain_state(struct explanation *work, struct user_state *state)
     }
     (void)revocation_apply(operation, state, &work->token.owner, NULL, &policy);
     explain->verdict = word_of_state(work, state, &policy);
-    tell_user(explain, &state->user);
+    explain->user_known = true;
+    explain->user = living_user(&state->user, operation->now_ms / 1000);
 }
 
 /* Everybody of the tenant was logged out. */

@@ -134,3 +134,14 @@ size_t living_ended(struct operation *operation, const struct user_state *state,
     qsort(*ret, count, sizeof(**ret), last_to_end_first);
     return count;
 }
+
+struct told_user living_user(const struct user_record *user, int64_t now_s)
+{
+    struct told_user told = {.not_before_s = user->not_before_ms / 1000};
+    if (rules_frozen(user, now_s)) {
+        told.frozen = true;
+        told.frozen_reason = user->frozen_reason;
+        told.frozen_until_s = user->frozen_until_s;
+    }
+    return told;
+}

@@ -14,3 +14,5 @@ size_t living_ended(struct operation *operation, const struct user_state *state,
 /* The sessions of a prepared state that live, newest first, in the arena; `current` is marked. */
 size_t living_list(struct operation *operation, const struct user_state *state,
                    const struct session *current, struct listed_session **ret);
+/* What holds for the user; texts are the record's. */
+struct told_user living_user(const struct user_record *user, int64_t now_s);
