@@ -155,6 +155,19 @@ START_TEST(a_state_that_comes_after_the_deadline_is_late)
 }
 END_TEST
 
+START_TEST(what_is_given_up_leaves_whose_it_was)
+{
+    for (int i = 0; i < 2; i++) { /* the first is idle when the third comes */
+        clock_fake_pass(1000 * 1000);
+        rig_login(node, "alice");
+    }
+    struct act *act = act_validate(other, rig_access(&session));
+    ck_assert_act(act, ERR_TOKEN_INVALID);
+    ck_assert_text_eq(act->base.out.reason, REASON_IDLE);
+    ck_assert_text_eq(act->base.facts.user_id, "alice");
+}
+END_TEST
+
 static int64_t version_of_alice(void)
 {
     struct text stamp = redis_model_field(rig.redis, rig_user_key("alice", 'u'), //
@@ -539,6 +552,7 @@ static void add_conflicts(Suite *suite)
     tcase_add_test(tcase, a_change_that_always_loses_gives_up);
     tcase_add_test(tcase, a_change_that_loses_until_its_deadline_is_contended);
     tcase_add_test(tcase, a_state_that_comes_after_the_deadline_is_late);
+    tcase_add_test(tcase, what_is_given_up_leaves_whose_it_was);
     tcase_add_test(tcase, what_redis_has_forgotten_goes_on_where_it_ended);
 }
 

@@ -18,7 +18,7 @@ static struct {
     struct commit_queue queue;
     struct commit_lane *lane;
     struct buffer backlog, disk;
-    sem_t entered, go; /* a batch begins; it may go on (if held) */
+    sem_t entered, go; /* a batch that is held begins; it may go on */
     _Atomic bool held;
     _Atomic bool refuses;
     _Atomic int batches, failures_left, rests, rests_left, finished;
@@ -37,9 +37,10 @@ static void write_batch(void *user)
 {
     size_t frames = 0;
     ck_assert_ptr_eq(user, &owner);
-    sem_post(&owner.entered);
-    if (atomic_load(&owner.held))
+    if (atomic_load(&owner.held)) {
+        sem_post(&owner.entered);
         sem_wait(&owner.go);
+    }
     for (size_t at = 0; at < owner.backlog.length; frames++) {
         struct commit_frame frame = commit_frame_at(&owner.backlog, at);
         if (!atomic_load(&owner.refuses))
@@ -116,8 +117,6 @@ static void wait_for_state(enum commit_state state)
 static void hold(void)
 {
     wait_for_state(COMMIT_IDLE);
-    while (sem_trywait(&owner.entered) == 0) {
-    }
     atomic_store(&owner.held, true);
     commit_queue_call(&owner.queue);
     sem_wait(&owner.entered);

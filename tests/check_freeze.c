@@ -270,6 +270,18 @@ START_TEST(freezes_of_users_who_have_nothing_count_and_no_others)
 }
 END_TEST
 
+/* By what is written of them. Who is frozen for the first time will be remembered, too. */
+START_TEST(another_node_counts_the_frozen_and_the_lifted_too)
+{
+    bool lifted = _i;
+    ck_assert_act(act_policy(node, "{\"quota\":{\"users\":2}}"), ERR_OK);
+    ck_assert_act(act_freeze(node, "made-up", lifted), ERR_OK);
+    ck_assert_act(act_freeze(node, "second", lifted), lifted ? ERR_OK : ERR_TENANT_QUOTA);
+    ck_assert_act(act_freeze(other, "third", lifted), ERR_TENANT_QUOTA);
+    ck_assert_act(act_freeze(other, "third", !lifted), lifted ? ERR_TENANT_QUOTA : ERR_OK);
+}
+END_TEST
+
 START_TEST(lifts_of_users_who_have_nothing_count_among_themselves)
 {
     ck_assert_act(act_policy(node, "{\"quota\":{\"users\":2}}"), ERR_OK);
@@ -302,6 +314,7 @@ int main(void)
     tcase_add_loop_test(tcase, a_freeze_ends_with_its_worker, 0, 2);
     tcase_add_test(tcase, in_an_outage_it_is_known_who_was_frozen);
     tcase_add_test(tcase, freezes_of_users_who_have_nothing_count_and_no_others);
+    tcase_add_loop_test(tcase, another_node_counts_the_frozen_and_the_lifted_too, 0, 2);
     tcase_add_test(tcase, lifts_of_users_who_have_nothing_count_among_themselves);
     return support_run(suite);
 }
