@@ -276,6 +276,22 @@ START_TEST(a_login_behind_an_end_in_an_outage_lives)
 }
 END_TEST
 
+/* The clock of the node that wrote the tenant's cutoff is ahead. */
+START_TEST(an_end_in_an_outage_ends_sessions_behind_the_tenants_cutoff_too)
+{
+    clock_fake_host(400);
+    ck_assert_act(act_end_tenant(other), ERR_OK);
+    clock_fake_host(-400);
+    struct rig_session third = rig_login(node, "alice");
+    ck_assert_int_eq(rig_validate(node, &third), ERR_OK);
+    lose_redis();
+    ck_assert_act(_i ? act_freeze(node, "alice", false) : act_logout_all(node, "alice"), ERR_OK);
+    ck_assert_int_eq(rig_validate(node, &third), ERR_TOKEN_INVALID);
+    get_redis_back();
+    ck_assert_int_eq(validate(&third), ERR_TOKEN_INVALID);
+}
+END_TEST
+
 START_TEST(a_user_ends_his_sessions_in_an_outage_if_memory_vouches_for_him)
 {
     bool vouched = _i;
@@ -656,6 +672,8 @@ static void add_outages(Suite *suite)
     tcase_add_loop_test(tcase, what_was_ended_in_an_outage_is_kept_while_a_token_of_it_may_live, 0,
                         2);
     tcase_add_test(tcase, a_login_behind_an_end_in_an_outage_lives);
+    tcase_add_loop_test(tcase, an_end_in_an_outage_ends_sessions_behind_the_tenants_cutoff_too, 0,
+                        2);
     tcase_add_loop_test(tcase, a_user_ends_his_sessions_in_an_outage_if_memory_vouches_for_him, 0,
                         2);
     tcase_add_loop_test(tcase, in_an_outage_a_user_may_keep_a_session, 0, 2);

@@ -249,6 +249,23 @@ START_TEST(sessions_behind_a_cutoff_live)
 }
 END_TEST
 
+/* The clock of the node that wrote the first cutoff is ahead. */
+START_TEST(the_next_end_ends_sessions_behind_a_cutoff_too)
+{
+    clock_fake_host(400);
+    ck_assert_act(act_end_tenant(other), ERR_OK);
+    clock_fake_host(-400);
+    struct rig_session next = rig_login(node, "alice"), last = rig_login(node, "alice");
+    ck_assert_int_eq(rig_validate(node, &last), ERR_OK);
+    ck_assert_act(act_end_tenant(node), ERR_OK);
+    ck_assert_int_eq(rig_validate(node, &next), ERR_TOKEN_INVALID);
+    ck_assert_int_eq(rig_validate(node, &last), ERR_TOKEN_INVALID);
+    ck_assert_int_eq(rig_validate(other, &last), ERR_TOKEN_INVALID);
+    last = rig_login(node, "alice");
+    ck_assert_int_eq(rig_validate(other, &last), ERR_OK);
+}
+END_TEST
+
 static const struct {
     const char *stored;
     enum err err;
@@ -614,6 +631,7 @@ static void add_known(Suite *suite)
     tcase_add_test(tcase, what_is_known_holds_in_an_outage_for_the_grace);
     tcase_add_test(tcase, a_cutoff_is_known_in_an_outage_too);
     tcase_add_test(tcase, sessions_behind_a_cutoff_live);
+    tcase_add_test(tcase, the_next_end_ends_sessions_behind_a_cutoff_too);
     tcase_add_loop_test(tcase, a_state_that_does_not_open_is_no_state, 0, 2);
     tcase_add_test(tcase, a_state_under_a_key_that_is_missing_here_is_not_judged);
     tcase_add_test(tcase, what_waits_for_a_tenant_ends_with_its_worker);

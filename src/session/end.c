@@ -321,7 +321,7 @@ static struct revocation revoke_blindly(struct end_change *work)
             kept = work->target;
             keeps = true;
         }
-        return revocation_before(operation, owner, rules_cutoff_ms(operation->now_ms),
+        return revocation_before(operation, owner, operation_cutoff_ms(operation),
                                  keeps ? kept : NULL, end->why,
                                  operation_longest_life_s(operation));
     }

@@ -164,7 +164,7 @@ static void freeze_without_store(struct freeze_change *work)
     struct operation *operation = &work->freeze->base;
     struct journal_lane *lane = operation->context->worker->lane;
     work->ended_count = 0; /* nobody can say which there are */
-    const struct revocation revocation = decision(work, rules_cutoff_ms(operation->now_ms));
+    const struct revocation revocation = decision(work, operation_cutoff_ms(operation));
     work->ticket.done = freeze_kept;
     if (!journal_add(lane, &revocation, &work->ticket, NULL)) {
         operation->out.err = ERR_JOURNAL_UNAVAILABLE;

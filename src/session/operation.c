@@ -63,6 +63,12 @@ int64_t operation_longest_life_s(const struct operation *operation)
     return policy_longest_life(operation->conf, document_of(operation));
 }
 
+int64_t operation_cutoff_ms(const struct operation *operation)
+{
+    assert(operation->tenancy);
+    return rules_cutoff_ms(operation->tenancy->not_before_ms, operation->now_ms);
+}
+
 bool operation_is_settled(const struct operation *operation)
 {
     return operation->out.durability == DURABILITY_REPLICATED ||

@@ -31,6 +31,8 @@ void operation_refuse_buried(struct operation *operation, enum err err,
 /* No session of the operation's tenant lives longer from its login; where the tenant's policy is
  * not known here, as long as any policy allows. */
 int64_t operation_longest_life_s(const struct operation *operation);
+/* rules_cutoff_ms() of one user's sessions, which may lie behind the tenant's cutoff. */
+int64_t operation_cutoff_ms(const struct operation *operation);
 /* True if a replica has what was written, or the operator says that there is none to wait for
  * (redis.wait_timeout = 0). */
 bool operation_is_settled(const struct operation *operation);

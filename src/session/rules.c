@@ -35,9 +35,9 @@ bool rules_is_ahead(int64_t ms, int64_t now_ms)
     return ms > now_ms + CLOCKS_APART_MS;
 }
 
-int64_t rules_cutoff_ms(int64_t now_ms)
+int64_t rules_cutoff_ms(int64_t before_ms, int64_t now_ms)
 {
-    return now_ms + CLOCKS_APART_MS;
+    return greater(before_ms, now_ms) + CLOCKS_APART_MS;
 }
 
 int64_t rules_issue_ms(int64_t now_ms, int64_t cutoff_ms)

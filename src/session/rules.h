@@ -60,8 +60,10 @@ struct lifetimes rules_lifetimes(const struct session *session, const struct pol
  * written it. */
 bool rules_is_ahead(int64_t ms, int64_t now_ms);
 /* A cutoff that kills every session there is now, those included that nodes whose clocks are ahead
- * make without knowing of it yet; what comes later is created behind it (rules_creation_ms()). */
-int64_t rules_cutoff_ms(int64_t now_ms);
+ * make without knowing of it yet; what comes later is created behind it (rules_creation_ms()). So
+ * are those behind the tenant's cutoff before this one (0: none), of which the last second may
+ * still lie ahead of now. */
+int64_t rules_cutoff_ms(int64_t before_ms, int64_t now_ms);
 /* Challenges are in no user's state, so a cutoff cannot be laid behind them as it is behind ids,
  * and the clocks of the nodes that make both are apart. rules_issue_ms(): when a challenge counts
  * as issued, by a node that knows this cutoff (0: none). rules_is_cut_off(): whether the cutoff is

@@ -153,10 +153,7 @@ static void set_cutoff(const struct tenant_call *call, struct tenant *next)
 {
     assert(call->action == TENANT_END_ALL);
     int64_t now_ms = call->base.now_ms;
-    int64_t cutoff_ms = rules_cutoff_ms(now_ms);
-    int64_t before_ms = next->not_before_ms;
-    next->not_before_ms = cutoff_ms > before_ms ? cutoff_ms : before_ms + 1;
-    assert(next->not_before_ms > before_ms);
+    next->not_before_ms = rules_cutoff_ms(next->not_before_ms, now_ms);
     next->ended_s = now_ms / 1000;
     next->reason = call->why;
     next->actor = call->base.actor;
