@@ -121,6 +121,16 @@ START_TEST(a_user_ends_one_of_his_sessions)
 }
 END_TEST
 
+/* As far as it is his own. */
+START_TEST(who_has_an_old_token_ends_the_session_it_was_of)
+{
+    ck_assert_act(act_policy(node, "{\"access_ttl\":60}"), ERR_OK);
+    clock_fake_pass(100 * 1000);
+    ck_assert_act(kick_by(&session, rig_id(&second)), ERR_TOKEN_INVALID);
+    ck_assert_act(kick_by(&session, rig_id(&session)), ERR_OK);
+}
+END_TEST
+
 START_TEST(who_is_logged_out_ends_nothing)
 {
     ck_assert_act(act_kick(other, "alice", rig_id(&session)), ERR_OK);
@@ -644,6 +654,7 @@ static void add_ends(Suite *suite)
     tcase_add_test(tcase, a_logout_with_what_is_no_token_finds_it_over);
     tcase_add_test(tcase, a_logout_with_a_used_token_ends_the_session_it_was_of);
     tcase_add_test(tcase, a_user_ends_one_of_his_sessions);
+    tcase_add_test(tcase, who_has_an_old_token_ends_the_session_it_was_of);
     tcase_add_test(tcase, who_is_logged_out_ends_nothing);
     tcase_add_loop_test(tcase, all_are_ended_but_the_one_that_is_kept, 0, 3);
     tcase_add_test(tcase, a_kept_session_is_not_kept_by_the_next_end_of_all);
