@@ -2,6 +2,7 @@
 #include "metrics_cells.h"
 
 #include <dirent.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -210,7 +211,8 @@ static void print_cpu(struct buffer *out)
 
 static void print_open_files(struct buffer *out)
 {
-    DIR *directory = opendir("/proc/self/fd");
+    int fd = open("/proc/self/fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *directory = fd >= 0 ? fdopendir(fd) : NULL;
     if (!directory)
         return;
     int64_t count = -1; /* the directory itself */
