@@ -1,6 +1,7 @@
 #include "support_clock.h"
 
 #include <dirent.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -37,7 +38,7 @@ static void look_at(int64_t thread)
 
 static void look_at_all(void)
 {
-    DIR *threads = opendir("/proc/self/task");
+    DIR *threads = fdopendir(open("/proc/self/task", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
     for (struct dirent *entry; threads && (entry = readdir(threads));)
         if (entry->d_name[0] != '.')
             look_at(strtoll(entry->d_name, NULL, 10));

@@ -2,6 +2,7 @@
 
 #include <check.h>
 #include <dirent.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,7 +27,7 @@ void trial_set_up(void)
 
 void trial_tear_down(void)
 {
-    DIR *directory = opendir(trial.directory);
+    DIR *directory = fdopendir(open(trial.directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC));
     const struct dirent *entry;
     while (directory && (entry = readdir(directory)))
         unlinkat(dirfd(directory), entry->d_name, 0);
@@ -200,7 +201,7 @@ void trial_overwrite(const char *path, const void *data, size_t length)
 int trial_files(const char *part, char found[512])
 {
     int count = 0;
-    DIR *directory = opendir(trial.directory);
+    DIR *directory = fdopendir(open(trial.directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC));
     const struct dirent *entry;
     ck_assert_ptr_nonnull(directory);
     while ((entry = readdir(directory))) {

@@ -4,6 +4,7 @@
 
 #include <check.h>
 #include <dirent.h>
+#include <fcntl.h>
 #include <dlfcn.h>
 #include <poll.h>
 #include <signal.h>
@@ -719,7 +720,7 @@ void rig_break_disk(bool broken)
 
 static void remove_directory(void)
 {
-    DIR *directory = opendir(rig.directory);
+    DIR *directory = fdopendir(open(rig.directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC));
     const struct dirent *entry;
     while (directory && (entry = readdir(directory)))
         unlinkat(dirfd(directory), entry->d_name, 0);

@@ -211,8 +211,7 @@ static void print_cpu(struct buffer *out)
 
 static void print_open_files(struct buffer *out)
 {
-    int fd = open("/proc/self/fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    DIR *directory = fd >= 0 ? fdopendir(fd) : NULL;
+    DIR *directory = fdopendir(open("/proc/self/fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
     if (!directory)
         return;
     int64_t count = -1; /* the directory itself */

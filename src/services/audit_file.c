@@ -182,8 +182,7 @@ static void for_each_rotated(const struct audit_file *file,
                              void (*visit)(void *user, const char *name, struct rotated_name),
                              void *user)
 {
-    int fd = open(file->directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    DIR *directory = fd >= 0 ? fdopendir(fd) : NULL;
+    DIR *directory = fdopendir(open(file->directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC));
     if (!directory)
         return;
     const struct dirent *entry;

@@ -240,7 +240,7 @@ def test_a_target_that_is_gone_ends_the_connection(loop):
 
 
 def test_a_reader_that_does_not_read_stops_the_writer_and_loses_nothing(client, proxy):
-    data = b"x" * 20_000_000
+    data = b"x" * 64_000_000  # more than the kernel's buffers between here, the server and here may grow to
     sender = threading.Thread(target=client.sendall, args=(data,), daemon=True)
     client.settimeout(None)  # it is of all that is sent
     sender.start()
