@@ -413,6 +413,27 @@ START_TEST(a_million_entries_take_at_most_400_bytes_each)
 }
 END_TEST
 
+/* Two threads change the table of one shard and book that after they gave up its lock. */
+START_TEST(a_table_that_shrinks_is_booked_before_its_growth)
+{
+    static const uint8_t tag[CACHE_TENANT] = {1};
+    static const struct hash_seed seed;
+    struct cache_ledger ledger = {0};
+    struct cache_usage usage;
+    struct cache_debt debt;
+    cache_ledger_init(&ledger, &seed);
+    cache_ledger_set_bounds(&ledger, 1 << 20, 0);
+    struct cache_tenant *tenant = cache_ledger_charge(&ledger, tag, 1000, NULL);
+    cache_ledger_book(&ledger, _i ? -900 : -100000);
+    cache_ledger_usage(&ledger, &usage);
+    ck_assert_uint_lt(usage.bytes, 100000);
+    ck_assert(!cache_ledger_owes(&ledger, tenant, &debt));
+    cache_ledger_release(&ledger, tenant, 1000);
+    cache_ledger_book(&ledger, _i ? 900 : 100000);
+    cache_ledger_fini(&ledger);
+}
+END_TEST
+
 static Suite *suite(void)
 {
     Suite *suite = suite_create("cache_room");
@@ -435,6 +456,9 @@ static Suite *suite(void)
     tcase_add_test(bounds, what_can_never_have_room_costs_nobody_an_entry);
     tcase_add_test(bounds, a_lowered_bound_is_reached_little_by_little);
     suite_add_tcase(suite, bounds);
+    TCase *order = tcase_create("order of booking");
+    tcase_add_loop_test(order, a_table_that_shrinks_is_booked_before_its_growth, 0, 2);
+    suite_add_tcase(suite, order);
     TCase *memory = tcase_create("memory");
     tcase_add_checked_fixture(memory, NULL, tear_down);
     tcase_set_timeout(memory, 120);

@@ -18,7 +18,7 @@ void cache_ledger_init(struct cache_ledger *ledger, const struct hash_seed *seed
 void cache_ledger_fini(struct cache_ledger *ledger)
 {
     assert(ledger->entries == 0 && ledger->tenants.chains.count == 0);
-    assert(ledger->bytes == 0);
+    assert(ledger->bytes == 0 && ledger->tables == 0);
     pthread_mutex_destroy(&ledger->lock);
 }
 
@@ -34,7 +34,8 @@ void cache_ledger_set_bounds(struct cache_ledger *ledger, size_t bound, size_t q
 
 static size_t sum(const struct cache_ledger *ledger)
 {
-    return ledger->bytes + ledger->tenants.chains.bytes;
+    int64_t bytes = (int64_t)(ledger->bytes + ledger->tenants.chains.bytes) + ledger->tables;
+    return bytes > 0 ? (size_t)bytes : 0;
 }
 
 static struct cache_tenant *add_tenant(struct cache_ledger *ledger, const uint8_t *tag,
@@ -131,7 +132,7 @@ void cache_ledger_book(struct cache_ledger *ledger, int64_t bytes)
 {
     pthread_mutex_lock(&ledger->lock);
     size_t before = sum(ledger);
-    ledger->bytes = (size_t)((int64_t)ledger->bytes + bytes);
+    ledger->tables += bytes;
     unlock_and_count(ledger, before, 0);
 }
 
