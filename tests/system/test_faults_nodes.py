@@ -488,7 +488,7 @@ def test_f12_a_kick_is_heard_when_its_master_was_replaced(trial, service):
     port = sorted(wait_until(lambda: with_replicas(trial.cluster), 10, "replicas"))[0]
     login = trial.login(users_on(service, trial.cluster, port, 1)[0])
     trial.know_everywhere()
-    with trial.cluster.fault("blackhole", whom="replication"):
+    with with_option(service.nodes, "redis.timeout", "10s"), trial.cluster.fault("blackhole", whom="replication"):
         fail_over(trial.cluster.shards()[port][0], "FORCE")
         wait_until(lambda: has_moved(port), 5, "the replaced master knows that it is none")
         assert trial.kick(login, 0).status == 200
