@@ -25,7 +25,7 @@ struct cache_tenant {
 struct cache_ledger {
     pthread_mutex_t lock;
     struct hash_table tenants;
-    size_t bound, quota; /* quota of everybody; 0: none */
+    size_t bound, quota;   /* quota of everybody; 0: none */
     size_t entries, bytes; /* of entries and their tenants */
     /* What the shards' tables have: below 0 for a moment if one shrinks and that is booked before
      * the growth, by another thread. */
