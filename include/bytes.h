@@ -1,5 +1,5 @@
-/* What is stored as bytes: big-endian numbers, and a cursor that reads back and never leaves its
- * input. */
+/* Stored bytes: big-endian numbers, and a cursor that reads them back and never leaves its input.
+ */
 #pragma once
 
 #include "text.h"
@@ -9,8 +9,8 @@ void bytes_put(void *out, uint64_t value, size_t width);
 void bytes_add(struct buffer *out, uint64_t value, size_t width);
 uint64_t bytes_get(const void *in, size_t width);
 
-/* What is left to be read. After the first take that asked for too much every take gives zeros and
- * absent texts, and `broken` tells: it is enough to look once, at the end. */
+/* The unread rest of an input. After the first take that asked for too much every take gives zeros
+ * and absent texts, and `broken` tells: it is enough to look once, at the end. */
 struct cursor {
     const char *next;
     size_t left;

@@ -36,6 +36,12 @@ struct quotas {
     struct row rows[ROWS];
 };
 
+/* A read's number, and how many had been let in when it was begun. */
+struct begun {
+    uint64_t number;
+    int64_t before[COUNTED];
+};
+
 /* A read of the counts: all keys at once. */
 struct reading;
 struct count_call {
@@ -49,9 +55,8 @@ struct reading {
     struct operation *operation;
     struct waiter *waiter;
     uint8_t tag[TENANT_TAG];
-    uint64_t number;
+    struct begun begun;
     int64_t counts[COUNTED];
-    int64_t before[COUNTED]; /* let in when it was begun */
     size_t owed;
     enum err err;
     struct count_call calls[KEYS];
@@ -90,36 +95,34 @@ static struct row *row_of(struct quotas *quotas, const uint8_t tag[TENANT_TAG])
     return row;
 }
 
-/* A read, if the caller is to read: nobody has for a while, or nothing is known. Else NULL. */
-static struct reading *begin_reading(struct operation *operation, const uint8_t tag[TENANT_TAG])
+/* True if the caller is to read: nobody has for a while, or nothing is known. */
+static bool is_due(struct quotas *quotas, const uint8_t tag[TENANT_TAG], struct begun *ret)
 {
     int64_t now_ms = clock_boot_ms();
-    struct quotas *quotas = quotas_of(operation);
-    struct reading *reading = NULL;
     pthread_mutex_lock(&quotas->lock);
     struct row *row = row_of(quotas, tag);
-    if (!row->known || now_ms - row->asked_ms >= QUOTA_FRESH_MS) {
+    bool due = !row->known || now_ms - row->asked_ms >= QUOTA_FRESH_MS;
+    if (due) {
         row->asked_ms = now_ms;
-        reading = arena_zalloc(operation->arena, sizeof(*reading));
-        reading->number = ++quotas->begun;
-        memcpy(reading->before, row->let_in, sizeof(reading->before));
+        ret->number = ++quotas->begun;
+        memcpy(ret->before, row->let_in, sizeof(ret->before));
     }
     pthread_mutex_unlock(&quotas->lock);
-    return reading;
+    return due;
 }
 
-/* What was let in until the read was begun is in its counts, the rest is added to them. */
+/* The counts have what was let in before the read was begun; later ones are added to them. */
 static void keep(const struct reading *reading)
 {
     assert(reading->owed == 0 && reading->err == ERR_OK);
     struct quotas *quotas = quotas_of(reading->operation);
     pthread_mutex_lock(&quotas->lock);
     struct row *row = row_of(quotas, reading->tag);
-    if (reading->number > row->kept) {
+    if (reading->begun.number > row->kept) {
         row->known = true;
-        row->kept = reading->number;
+        row->kept = reading->begun.number;
         memcpy(row->counts, reading->counts, sizeof(row->counts));
-        memcpy(row->before, reading->before, sizeof(row->before));
+        memcpy(row->before, reading->begun.before, sizeof(row->before));
     }
     pthread_mutex_unlock(&quotas->lock);
 }
@@ -190,15 +193,17 @@ void quota_enter(struct operation *operation, const uint8_t tenant[TENANT_TAG],
 {
     assert(waiter->then);
     bool counts = policy->quota_users > 0 || policy->quota_sessions > 0;
-    struct reading *reading = counts ? begin_reading(operation, tenant) : NULL;
-    if (!reading) {
+    struct begun begun;
+    if (!counts || !is_due(quotas_of(operation), tenant, &begun)) {
         waiter_go_on(waiter);
         return;
     }
+    struct reading *reading = arena_zalloc(operation->arena, sizeof(*reading));
     unsigned first = policy->quota_users > 0 ? 0 : OF_USERS;
     unsigned end = policy->quota_sessions > 0 ? COUNTED : OF_USERS;
     assert(first < end);
     reading->operation = operation;
+    reading->begun = begun;
     reading->waiter = waiter;
     memcpy(reading->tag, tenant, TENANT_TAG);
     reading->owed = (size_t)(end - first) * INDEX_BUCKETS;
