@@ -1,4 +1,5 @@
-/* Every member of a tenant's policy (policy.h): how it is read, checked and printed, where its default stands, who may override it; and what contradicts what, in a policy as in the configuration.
+/* Every member of a tenant's policy (policy.h): how it is read, checked and printed, its default, and who may override
+ * it. The rules below also name the contradictions, in a policy as in the configuration.
  *
  * POLICY_MEMBER(kind, path, field, option, bit, say)
  * kind: SECONDS, INT, BYTES  a whole number, within the bounds of the option
@@ -8,11 +9,13 @@
  *       FLAG                 true or false, in the configuration one bit of the option
  * path: names in the JSON object, a dot between them; members of one object stand together
  * field: of struct policy, in the unit of the option; option: field of struct conf that holds the default
- * say: SMALLEST, LARGEST: roles and device types may have a value, of several this one wins; TENANT: they may not;
- *      PLATFORM: neither they, nor keys of one tenant: it is there for the other tenants' sake, or limits these keys
+ * say: SMALLEST, LARGEST  roles and device types may set it; of several values the smallest or largest wins
+ *      TENANT             roles and device types may not set it
+ *      PLATFORM           nor may keys of one tenant: it protects other tenants, or limits these keys
  *
  * POLICY_ORDER(shorter, longer, strictly)  fields: a time that must be shorter than another, or no longer than it
- * POLICY_LIMIT(field, limit)               fields: a time, and the platform's bound of it; a longer one that the tenant sets is refused, one that was there before gives way
+ * POLICY_LIMIT(field, limit)               fields: a time, and the platform's bound; a tenant that sets a longer one is
+ *                                          refused, an existing longer one is cut to the bound
  * POLICY_NEEDS(field, other)               if the first is not 0, the other must not be 0 either */
 #ifndef POLICY_MEMBER
 #define POLICY_MEMBER(kind, path, field, option, bit, say)
