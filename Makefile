@@ -1,10 +1,10 @@
 # sessiond: `make run` and `make check` do everything on a fresh Debian 12; `make help` lists the rest.
 #
-# BUILD=dir builds elsewhere, LAYERS="base store" builds the library of some layers only, V=1 shows
+# BUILD=dir builds elsewhere, LAYERS="base redis" builds the library of some layers only, V=1 shows
 # the commands. The build rules come first, the targets around them after.
 
 BUILD  ?= build
-LAYERS ?= base store services session http
+LAYERS ?= base redis services session http
 CC     ?= gcc
 PREFIX ?= /usr/local
 Q      := $(if $(V),,@)
@@ -28,13 +28,13 @@ VERSION  := 0.1.0
 REVISION := $(shell git rev-parse --short HEAD 2>/dev/null || echo unknown)
 
 CPPFLAGS += -D_GNU_SOURCE -DSESSIOND_VERSION='"$(VERSION)"' -DSESSIOND_REVISION='"$(REVISION)"' \
-            -Iinclude $(shell pkg-config --cflags $(PACKAGES) 2>/dev/null)
+            -Iinclude -Isrc $(shell pkg-config --cflags $(PACKAGES) 2>/dev/null)
 CFLAGS   += -std=c11 $(OPTIMIZE) $(WARNINGS) $(if $(SANITIZE),$(SANITIZE),$(HARDEN)) $(LTO) \
             -fPIE -pthread
 LDFLAGS  += $(LINKHARD) $(SANITIZE) -pthread
 LDLIBS   += $(shell pkg-config --libs $(PACKAGES) 2>/dev/null)
 
-SOURCES := $(foreach layer,$(LAYERS),$(wildcard src/$(layer)/*.c))
+SOURCES := $(foreach layer,$(LAYERS),$(wildcard src/$(layer)/*.c src/$(layer)/*/*.c))
 OBJECTS := $(SOURCES:%.c=$(BUILD)/%.o)
 LIBRARY := $(BUILD)/libsessiond.a
 DAEMON  := $(BUILD)/sessiond
@@ -52,47 +52,51 @@ $(BUILD)/%.o: %.c
 $(BUILD)/revision: FORCE
 	@mkdir -p $(@D)
 	@echo '$(VERSION) $(REVISION)' | cmp -s - $@ || echo '$(VERSION) $(REVISION)' >$@
-$(patsubst %.c,$(BUILD)/%.o,$(shell grep -ls 'SESSIOND_[RV]E' src/*.c src/*/*.c tests/*.c)): $(BUILD)/revision
+$(patsubst %.c,$(BUILD)/%.o,$(shell grep -rls --include=*.c 'SESSIOND_[RV]E' src tests)): $(BUILD)/revision
 .PHONY: FORCE
 
 $(LIBRARY): $(OBJECTS)
 	@echo "  AR    $@"
-	$(Q)rm -f $@ && ar rcs $@ $^
+	$(Q)rm -f $@ && ar qcs $@ $^
 
-$(DAEMON): $(patsubst %.c,$(BUILD)/%.o,$(wildcard src/*.c)) $(LIBRARY)
+$(DAEMON): $(patsubst %.c,$(BUILD)/%.o,$(wildcard src/main/*.c)) $(LIBRARY)
 	@echo "  LINK  $@"
 	$(Q)$(CC) $(OPTIMIZE) $(LTO) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 
-# Unit tests: tests/check_<module>.c, each a program of its own.
-CHECKS := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/check_*.c))
-# Takes the store's place in the tests that include it, and must not be met by others.
-STEPPED := $(BUILD)/tests/support_session.o
+# Unit tests: tests/unit/<layer>/check_<module>.c, each a program of its own.
+CHECK_SOURCES := $(wildcard tests/unit/*/*.c tests/unit/*/*/*.c)
+CHECKS := $(CHECK_SOURCES:%.c=$(BUILD)/%)
+# Takes the place of the Redis client in the tests that include it, and must not be met by others.
+STEPPED := $(BUILD)/tests/support/support_session.o
 # One worker of the HTTP layer on it.
-STEPPED_HTTP := $(BUILD)/tests/support_http.o
-CHECK_HELPERS := $(filter-out $(STEPPED) $(STEPPED_HTTP),$(patsubst tests/%.c,$(BUILD)/tests/%.o,$(wildcard tests/support_*.c)))
+STEPPED_HTTP := $(BUILD)/tests/support/support_http.o
+CHECK_HELPERS := $(filter-out $(STEPPED) $(STEPPED_HTTP),\
+                 $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/support/support_*.c)))
 # An archive, so that a test takes only the helpers it calls, and needs only their layers.
 SUPPORT := $(BUILD)/tests/libsupport.a
+
+$(BUILD)/tests/%.o: CPPFLAGS += -Itests/support
 
 $(SUPPORT): $(CHECK_HELPERS)
 	$(Q)rm -f $@ && ar rcs $@ $^
 
-$(patsubst tests/%.c,$(BUILD)/tests/%,$(shell grep -lsE '"support_(session|http).h"' tests/check_*.c)): $(STEPPED)
-$(patsubst tests/%.c,$(BUILD)/tests/%,$(shell grep -ls '"support_http.h"' tests/check_*.c)): $(STEPPED_HTTP)
+$(patsubst %.c,$(BUILD)/%,$(shell grep -lsE '"support_(session|http).h"' $(CHECK_SOURCES))): $(STEPPED)
+$(patsubst %.c,$(BUILD)/%,$(shell grep -ls '"support_http.h"' $(CHECK_SOURCES))): $(STEPPED_HTTP)
 
-$(BUILD)/tests/check_%: $(BUILD)/tests/check_%.o $(SUPPORT) $(LIBRARY)
+$(CHECKS): %: %.o $(SUPPORT) $(LIBRARY)
 	@echo "  LINK  $@"
 	$(Q)$(CC) -fno-lto $(LDFLAGS) -o $@ $(filter %.o,$^) $(filter %.a,$^) $(LDLIBS) $(shell pkg-config --libs check)
 
 # What system tests load in front of the daemon's libraries.
-BROKEN_CALLS := $(BUILD)/tests/faults/broken_calls.so
+BROKEN_CALLS := $(BUILD)/tests/support/broken_calls.so
 
-$(BROKEN_CALLS): tests/faults/broken_calls.c
+$(BROKEN_CALLS): tests/support/broken_calls.c
 	@mkdir -p $(@D)
 	@echo "  LINK  $@"
 	$(Q)$(CC) -D_GNU_SOURCE -std=c11 -O2 -g $(WARNINGS) -fPIC -shared -o $@.new $< && mv $@.new $@
 
 # What system tests start a node on.
-LARGE_STATE := $(BUILD)/tests/large_state
+LARGE_STATE := $(BUILD)/tests/support/large_state
 
 $(LARGE_STATE): $(LARGE_STATE).o $(SUPPORT) $(LIBRARY)
 	@echo "  LINK  $@"
@@ -116,9 +120,7 @@ NODES      ?= 1
 PORT       ?= 8080
 REDIS_PORT ?=
 
-C_FILES := $(wildcard include/*.h include/tbl/*.h src/*.c src/*/*.[ch] tests/*.[ch] tests/bench/*.c \
-           tests/faults/*.c)
-FORMATTED_FILES := $(filter-out include/tbl/%,$(C_FILES))
+FORMATTED_FILES = $(shell find include src tests -name '*.[ch]' -not -path 'include/tbl/*')
 PYTHON  := /usr/bin/python3
 AGAIN   := +@$(MAKE) --no-print-directory $(if $(V),,-s) \
            $(if $(filter -j% --jobserver%,$(MAKEFLAGS)),,-j$(shell nproc))
@@ -134,35 +136,35 @@ help: ## Lists the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-11s %s\n", $$1, $$2 }' Makefile
 
 deps: ## Installs the missing Debian packages for building and testing
-	@tests/deps.sh build
+	@tests/support/deps.sh build
 
-RUN := env BUILD=$(BUILD) NODES=$(NODES) PORT=$(PORT) REDIS_PORT=$(REDIS_PORT) tests/run.sh
+RUN := env BUILD=$(BUILD) NODES=$(NODES) PORT=$(PORT) REDIS_PORT=$(REDIS_PORT) tests/support/run.sh
 
 run: ## Starts Redis and NODES=1 nodes on PORT=8080 in the foreground; writes build/run/env
 	@$(RUN) check
-	@tests/deps.sh build
+	@tests/support/deps.sh build
 	$(AGAIN) all
 	@exec $(RUN) up
 
 stop: ## Ends what `make run` started
-	@BUILD=$(BUILD) tests/run.sh down
+	@BUILD=$(BUILD) tests/support/run.sh down
 
 redis-up: ## Starts the local Redis Cluster (REDIS_PORT=7001) with the data it had
-	@tests/deps.sh build
-	@DIR=$(BUILD)/run/redis REDIS_PORT=$(REDIS_PORT) tests/redis_cluster.sh up
+	@tests/support/deps.sh build
+	@DIR=$(BUILD)/run/redis REDIS_PORT=$(REDIS_PORT) tests/support/redis_cluster.sh up
 
 redis-down: ## Stops the local Redis Cluster; its data stays
-	@DIR=$(BUILD)/run/redis REDIS_PORT=$(REDIS_PORT) tests/redis_cluster.sh down
+	@DIR=$(BUILD)/run/redis REDIS_PORT=$(REDIS_PORT) tests/support/redis_cluster.sh down
 
 check: deps ## Builds and runs all tests; the last line counts them
-	@tests/deps.sh browser sandbox
+	@tests/support/deps.sh browser sandbox
 	$(AGAIN) check-parts PARTS='unit system'
 
 unit: deps ## Builds and runs the unit tests
 	$(AGAIN) check-parts PARTS=unit
 
 system: deps ## Builds and runs the tests of the whole daemon on a real cluster; ORDER=seed shuffles their files
-	@tests/deps.sh browser sandbox
+	@tests/support/deps.sh browser sandbox
 	$(AGAIN) check-parts PARTS=system
 
 asan: deps ## The same as check, built with address and undefined behaviour sanitizers
@@ -182,7 +184,7 @@ coverage: deps ## Builds and runs the unit tests with gcov's counters; prints th
 TIMES ?= 20
 
 repeat: deps ## Runs the tests that have to do with time TIMES=20 times, or those that TESTS="test_news check_clocks" names
-	@tests/deps.sh browser sandbox
+	@tests/support/deps.sh browser sandbox
 	$(AGAIN) check-parts PARTS='unit system' CHECK='--times $(TIMES) $(if $(TESTS),--tests $(TESTS),--timed)'
 
 timing: deps ## Judges bounds of time (answers, percentiles, shares of a processor) in up to three tries, prints the figures
@@ -197,7 +199,7 @@ check-parts: $(if $(findstring unit,$(PARTS)),$(CHECKS)) \
 	    $(if $(findstring system,$(PARTS)),--system $(if $(ORDER),--order $(ORDER))) $(if $(findstring unit,$(PARTS)),--unit $(sort $(CHECKS)))
 
 lint: deps ## Format, layers, documentation, static analysis
-	@tests/deps.sh lint
+	@tests/support/deps.sh lint
 	@$(PYTHON) tests/lint/lint.py
 
 # For the static analysis, which is to see what the compiler sees.
@@ -205,7 +207,7 @@ flags:
 	@:$(info $(CPPFLAGS))
 
 bench: deps ## Measures against bare libmicrohttpd, nginx and webdis; BENCH='--only cached' in part, '--only platform' with 100,000 tenants, '--before PATH' two builds
-	@tests/deps.sh bench
+	@tests/support/deps.sh bench
 	$(AGAIN) all $(BENCH_PROGRAMS)
 	@$(PYTHON) tests/bench/bench.py --build $(BUILD) $(BENCH)
 
@@ -220,7 +222,7 @@ PROFILED := $(BUILD)/profiled
 PLAIN    := $(OPTIMIZE)
 
 profiled: all ## Builds the daemon by a profile of itself under load, for some per cent less CPU; `make install` takes it
-	@tests/deps.sh bench
+	@tests/support/deps.sh bench
 	@rm -rf $(PROFILED)
 	$(AGAIN) all BUILD=$(PROFILED) OPTIMIZE='$(PLAIN) -fprofile-generate -fprofile-update=atomic'
 	@$(PYTHON) tests/bench/train.py --build $(PROFILED)
@@ -240,7 +242,7 @@ $(BENCH_PROGRAMS): $(BUILD)/tests/bench/%: $(BUILD)/tests/bench/%.o
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(shell pkg-config --libs libmicrohttpd)
 
 format: ## Formats the C sources
-	@tests/deps.sh lint
+	@tests/support/deps.sh lint
 	@clang-format -i $(FORMATTED_FILES)
 
 # Texts say where things are; installed elsewhere than /usr/local they say that. $(1): texts, $(2): directory.
@@ -259,5 +261,5 @@ install: $(DAEMON) ## Installs under DESTDIR and PREFIX=/usr/local; keeps an exi
 	$(call install_texts,systemd/sessiond.service,$(DESTDIR)$(DOCDIR)/systemd)
 
 clean: ## Stops what `make run` started and removes everything that was built, its data too
-	@BUILD=$(BUILD) tests/run.sh down
+	@BUILD=$(BUILD) tests/support/run.sh down
 	rm -rf $(BUILD)

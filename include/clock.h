@@ -46,9 +46,10 @@ int64_t clock_slept_ms(void);
 /* --- common time ---
  *
  * Sessions are shared, so every node must judge them by one time. Common time is what most of the
- * servers' clocks, this host's own and the common time before agree on (src/store/clocks.h), kept
- * as a distance from clock_boot_ms(), which nobody sets: it holds while no server can be asked, and
- * from the very moment at which the host's clock is set wrongly. */
+ * servers' clocks, this host's own and the common time before agree on
+ * (src/redis/topology/server_clocks.h), kept as a distance from clock_boot_ms(), which nobody sets:
+ * it holds while no server can be asked, and from the very moment at which the host's clock is set
+ * wrongly. */
 
 /* Milliseconds since 1970 by which sessions begin, end and are ordered: this host's clock; but
  * common time while the two are more than half of CLOCKS_APART_MS apart, so that all nodes agree

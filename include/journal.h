@@ -38,7 +38,7 @@ enum revocation_kind {
     REVOKE_LIFT = 4     /* kills nothing: what was frozen before before_ms is so no more */
 };
 /* Of the freezes and lifts of an owner the one with the greatest before_ms holds; what that means
- * for the owner is the domain's to say (src/session/freezing.h). */
+ * for the owner is the domain's to say (src/session/model/freezing.h). */
 
 struct revocation {
     enum revocation_kind kind;

@@ -19,11 +19,11 @@
  *   'u' user       under session id 0 only: flags 1 (bit 0 frozen, 1 exempt present, 2 decided_ms
  *                  present), not_before_ms 6, frozen_until_s 5 (0: for ever),
  *                  with bit 1: exempt session id 8; with bit 2: decided_ms 6; frozen reason (1)
- *   'c' contexts   under session id 0 only: bytes, see src/session/contexts.h
- *   'q' challenge  under the challenge's id: bytes, see src/session/challenge.h
+ *   'c' contexts   under session id 0 only: bytes, see src/session/model/contexts.h
+ *   'q' challenge  under the challenge's id: bytes, see src/session/operations/challenge.h
  *   'p' tenant     under session id 0 only: version 6, not_before_ms 6, ended_s 5, reason (1),
  *                  actor (1), policy (2)
- * In sealed records shown and user agent are in the spelling of src/session/dictionary.h.
+ * In sealed records shown and user agent are in the spelling of src/session/model/dictionary.h.
  * shown: JSON members without braces, ready to send, beginning "tenant":"…","user_id":"…"
  *
  * Times are not negative; one out of its field's range is stored as the nearest in it. A text too
@@ -57,7 +57,7 @@ struct record {
     struct text shown; /* at most RECORD_SHOWN_MAX bytes */
     struct text ip;
     struct text user_agent;
-    struct text contexts; /* what the session is bound to: src/session/binding.h */
+    struct text contexts; /* what the session is bound to: src/session/operations/binding.h */
 };
 
 struct tombstone {
@@ -81,7 +81,7 @@ struct user_record {
     int64_t frozen_until_s; /* 0: until it is lifted */
     struct text frozen_reason;
     int64_t decided_ms; /* stamp of the last freeze or unfreeze, by which they are ordered
-                           (src/session/freezing.h); 0: there was none */
+                           (src/session/model/freezing.h); 0: there was none */
 };
 
 /* What holds for a tenant. Lies under a key of its own: the place is the tenant's tag with an empty
@@ -143,7 +143,7 @@ void record_write_bytes(const struct keyring *keyring, bool encrypt, struct reco
  * written by these functions for this place with a key of the ring - one outcome, whatever the
  * cause, and *ret is zeroed. Plain records are read only if !encrypt, sealed ones always; whoever
  * can write to Redis can write plain ones, so their texts are checked: clean UTF-8, and `shown` as
- * src/session/shown.h has it. */
+ * src/session/model/session_json.h has it. */
 enum record_kind record_read(const struct keyring *keyring, bool encrypt, struct record_place place,
                              struct text stored, struct arena *arena, struct record_content *ret);
 

@@ -219,7 +219,7 @@ struct login {
 
     struct issued_pair pair;
     int64_t limit;                 /* ERR_DEVICE_LIMIT: of devices */
-    bool new_device, new_location; /* not seen with this user, see src/session/novelty.h */
+    bool new_device, new_location; /* not seen with this user, see src/session/model/login_risk.h */
     bool first_location;           /* nor was the user anywhere else */
     struct replaced_session *replaced;
     size_t replaced_count;

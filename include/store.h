@@ -163,7 +163,7 @@ struct store_node_health {
 };
 size_t store_nodes(const struct store *store, struct store_node_health *ret, size_t most);
 
-/* --- watching keys (src/store/watch.c) ---
+/* --- watching keys (src/redis/tracking/tracking_connection.c) ---
  *
  * One connection to each master, by the control thread, hears of every change of keys with the
  * prefixes sd:e: and sd:p: (CLIENT TRACKING ON REDIRECT to itself, BCAST; Redis documentation,

@@ -51,7 +51,7 @@ bool token_is_of_tenant(const struct keyring *keyring, const struct token *token
  * differ; processes keep apart by their random starts. */
 void token_new_session_id(int64_t wall_ms, uint8_t ret[SESSION_ID]);
 /* The time in a session id, milliseconds since 1970, by which sessions are ordered: when the
- * session was created, as a rule (src/session/rules.h). */
+ * session was created, as a rule (src/session/model/rules.h). */
 int64_t token_session_created_ms(const uint8_t session_id[SESSION_ID]);
 /* A cutoff as ids can be compared with it: one that no id could come behind counts as the time 12
  * days before the last that an id holds, in 2109. */

@@ -233,7 +233,7 @@ def main():
     environment["ASAN_OPTIONS"] = options + ":detect_stack_use_after_return=1"
     environment["UBSAN_OPTIONS"] = options + ":print_stacktrace=1:halt_on_error=0"
     environment["TSAN_OPTIONS"] = (options + ":halt_on_error=0:second_deadlock_stack=1"
-                                   f":suppressions={ROOT / 'tests/tsan.supp'}")
+                                   f":suppressions={ROOT / 'tests/support/tsan.supp'}")
 
     if arguments.timing:
         environment["SESSIOND_TEST_TIMING"] = "1"

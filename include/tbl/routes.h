@@ -1,4 +1,4 @@
-/* Every call that sessiond answers, and the policy that the dispatcher applies to it (src/http/routes.h tells the words).
+/* Every call that sessiond answers, and the policy that the dispatcher applies to it (src/http/exchange/routes.h tells the words).
  *
  * ROUTE(plane, method, path, handler, query, access, scope, body, rate, ends, user_needs, own_key_needs, event)
  * path: exact but for segments in braces, which match one non-empty segment; "*" stands for every path

@@ -66,7 +66,7 @@ def process(command, log, core=None, environment=None):
 @contextlib.contextmanager
 def redis_cluster(directory, port, core=None):
     """A fresh cluster; yields its addresses as one string."""
-    script = ROOT / "tests/redis_cluster.sh"
+    script = ROOT / "tests/support/redis_cluster.sh"
     environment = {**os.environ, "DIR": str(directory / "redis"), "REDIS_PORT": str(port)}
     pin = ["taskset", "-c", str(core)] if core is not None else []
     try:

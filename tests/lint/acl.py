@@ -7,7 +7,7 @@ command or as something else, so that a new command cannot slip by.
 import re
 
 FILE = "conf/redis-acl.conf"
-SOURCES = ("src/store", "src/session")
+SOURCES = ("src/redis", "src/session")
 
 # Commands whose first argument is a command of its own.
 CONTAINERS = {"ACL", "CLIENT", "CLUSTER", "COMMAND", "CONFIG", "FUNCTION", "SCRIPT", "SENTINEL"}
@@ -61,7 +61,7 @@ def sent(root):
     """{command: the first place that sends it}."""
     result = {}
     for folder in SOURCES:
-        for path in sorted((root / folder).glob("*.[ch]")):
+        for path in sorted((root / folder).rglob("*.[ch]")):
             for line, command in commands_of(path.read_text()):
                 result.setdefault(command, f"{path.relative_to(root)}:{line}")
     return result

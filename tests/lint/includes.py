@@ -6,22 +6,22 @@ that it can be replaced by changing one place.
 import pathlib
 import re
 
-# What each layer may include besides itself. store and services are peers.
+# What each layer may include besides itself. redis and services are peers.
 BELOW = {
     "base": set(),
     "services": {"base"},
-    "store": {"base"},
-    "session": {"base", "services", "store"},
-    "http": {"base", "services", "store", "session"},
-    "main": {"base", "services", "store", "session", "http"},
+    "redis": {"base"},
+    "session": {"base", "services", "redis"},
+    "http": {"base", "services", "redis", "session"},
+    "main": {"base", "services", "redis", "session", "http"},
 }
 
 # The layer whose contract a header in include/ is. Files in include/tbl belong to the one that
 # expands them, and are seen by everybody.
 CONTRACTS = {
     "base": "text bytes clean changes clock container_of err json memory crypto conf log metrics address breaker private_file jitter etag thread hash_table",
-    "services": "audit commit_ticket cache journal alerts place policy tenants ratelimit file_locks",
-    "store": "store",
+    "services": "audit commit_ticket cache journal alerts location policy tenants ratelimit file_locks",
+    "redis": "store",
     "session": "token record session",
     "http": "http",
 }
@@ -30,14 +30,14 @@ LAYER_OF_HEADER = {f"{name}.h": layer for layer, names in CONTRACTS.items() for 
 # Library headers (as a pattern) and the only files (as patterns) that may include them.
 DOORS = [
     (r"microhttpd\.h", r"src/http/|tests/bench/"),
-    (r"(hiredis/)?(hiredis|read|sds|async)\.h|hiredis/.*", r"src/store/|tests/"),
+    (r"(hiredis/)?(hiredis|read|sds|async)\.h|hiredis/.*", r"src/redis/|tests/"),
     (r"sodium(/.*)?\.h", r"src/base/(crypto|keyring)\w*\.[ch]"),
-    (r"openssl/.*", r"src/base/(crypto|keyring)\w*\.c|src/store/(tls|script)\.c|tests/check_store_tls\.c"),
-    (r"jansson\.h", r"src/base/json_parse\.h|tests/"),
-    (r"ini\.h", r"src/base/conf_load\.c"),
-    (r"maxminddb\.h", r"src/services/place\.c"),
-    (r"systemd/.*", r"src/\w+\.c|src/http/"),
-    (r"curl/.*", r"src/services/alerts_webhook\.c"),
+    (r"openssl/.*", r"src/base/(crypto|keyring)\w*\.c|src/redis/calls/(tls|script)\.c|tests/unit/redis/check_store_tls\.c"),
+    (r"jansson\.h", r"src/base/json/json_parse\.h|tests/"),
+    (r"ini\.h", r"src/base/conf/conf_load\.c"),
+    (r"maxminddb\.h", r"src/services/location\.c"),
+    (r"systemd/.*", r"src/main/|src/http/"),
+    (r"curl/.*", r"src/services/alerts/alerts_webhook\.c"),
 ]
 
 INCLUDE = re.compile(r'^\s*#\s*include\s+(?:"([^"]+)"|<([^>]+)>)')
@@ -45,10 +45,7 @@ INCLUDE = re.compile(r'^\s*#\s*include\s+(?:"([^"]+)"|<([^>]+)>)')
 
 def layer_of_source(path):
     """The layer of a file under src/, None for files elsewhere."""
-    parts = path.parts
-    if parts[0] != "src":
-        return None
-    return parts[1] if len(parts) > 2 else "main"
+    return path.parts[1] if path.parts[0] == "src" else None
 
 
 def layer_of_include(root, source, name):

@@ -20,7 +20,7 @@ ALL_SCOPES = "login validate manage policy introspect ops"
 
 
 # `large_state KEYFILE DIRECTORY ENTRIES REVOCATIONS` writes a snapshot and a journal, as a node leaves them.
-LARGE_STATE = pathlib.Path(BINARY).parent / "tests" / "large_state"
+LARGE_STATE = pathlib.Path(BINARY).parent / "tests" / "support" / "large_state"
 
 
 def is_instrumented():

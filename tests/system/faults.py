@@ -112,11 +112,11 @@ def threads_of(pid):
 
 
 class BrokenCalls:
-    """What tests/faults/broken_calls.c, loaded into a node, is told to break: lines of orders."""
+    """What tests/support/broken_calls.c, loaded into a node, is told to break: lines of orders."""
 
     def __init__(self, directory):
         build = pathlib.Path(BINARY).resolve().parent
-        library = build / "tests/faults/broken_calls.so"
+        library = build / "tests/support/broken_calls.so"
         clean = {name: value for name, value in os.environ.items() if "MAKE" not in name}
         subprocess.run(["make", "-s", "-C", ROOT, f"BUILD={build}", library], env=clean, check=True)
         self.orders = pathlib.Path(directory) / "faults"

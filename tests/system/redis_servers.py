@@ -91,7 +91,7 @@ def for_a_while(seconds, pause=0.02, least=1):
 class Cluster:
     """Three masters and three replicas, started by the script that `make run` uses."""
 
-    SCRIPT = ROOT / "tests" / "redis_cluster.sh"
+    SCRIPT = ROOT / "tests" / "support" / "redis_cluster.sh"
 
     def __init__(self, directory):
         self.directory = pathlib.Path(directory)

@@ -534,5 +534,5 @@ def test_every_event_and_member_is_documented():
     ours = {"recovered"}  # by the thread that writes the file, on disk before anything else
     for action, durable in events:
         assert rows.get(action) == ("yes" if durable == "true" or action in ours else "no"), action
-    members = re.findall(r'"(sessiond\.\w+)"', (ROOT / "src/services/audit_format.c").read_text())
+    members = re.findall(r'"(sessiond\.\w+)"', (ROOT / "src/services/audit/audit_format.c").read_text())
     assert [name for name in members if f"`{name}`" not in document] == []

@@ -8,7 +8,7 @@ from chromium import BROWSER, DRIVER, Chromium, Site
 from daemon import Daemon, unique
 from redis_servers import wait_until
 
-pytestmark = pytest.mark.skipif(not (BROWSER and DRIVER), reason="tests/deps.sh browser")
+pytestmark = pytest.mark.skipif(not (BROWSER and DRIVER), reason="tests/support/deps.sh browser")
 
 NAME = "__Host-session"
 JSON = {"Content-Type": "application/json"}

@@ -1,0 +1,302 @@
+/* Reading Authorization and the cookie, finding the key, unwrapping proxies. */
+#include "callers.h"
+
+#include <assert.h>
+#include <stdatomic.h>
+#include <string.h>
+#include <strings.h>
+
+#include "clean.h"
+#include "clock.h"
+#include "cookies.h"
+#include "cors.h"
+#include "log.h"
+#include "metrics.h"
+#include "http/exchange/response_objects.h"
+#include "throttle.h"
+
+#define KEY_PREFIX   "sk_"
+#define TOKEN_PREFIX "sa_"
+
+enum { MOST_KEY = 128, MOST_OPERATOR = 128 };
+
+static bool starts_with(struct text text, const char *prefix)
+{
+    size_t length = strlen(prefix);
+    return text.length >= length && memcmp(text.data, prefix, length) == 0;
+}
+
+/* Credential of "Bearer <credential>"; absent for everything else. */
+static struct text bearer_of(struct text authorization)
+{
+    static const char scheme[] = "Bearer ";
+    size_t length = sizeof(scheme) - 1;
+    if (!authorization.data || authorization.length <= length ||
+        strncasecmp(authorization.data, scheme, length) != 0)
+        return (struct text){0};
+    struct text bearer = {authorization.data + length, authorization.length - length};
+    while (bearer.length > 0 && bearer.data[0] == ' ') {
+        bearer.data++;
+        bearer.length--;
+    }
+    return bearer.length > 0 ? bearer : (struct text){0};
+}
+
+/* The memo saves hashing the same key for every request of a connection. What was presented is
+ * compared whole and in constant time, as its digest would be. */
+static const struct service_key *recall_key(const struct request *request, struct text presented)
+{
+    const struct key_memo *memo = &request->private->client->memo;
+    if (memo->generation != request->private->snapshot->generation ||
+        memo->length != presented.length ||
+        !crypto_equal(memo->presented, presented.data, presented.length))
+        return NULL;
+    return memo->key;
+}
+
+static const struct service_key *look_key_up(struct request *request, struct text presented)
+{
+    uint8_t digest[32];
+    crypto_digest(digest, presented);
+    const struct service_key *key = conf_find_key(request->conf, digest);
+    assert(presented.length <= sizeof(request->private->client->memo.presented));
+    if (key != NULL) {
+        struct key_memo *memo = &request->private->client->memo;
+        memcpy(memo->presented, presented.data, presented.length);
+        memo->length = presented.length;
+        memo->key = key;
+        memo->generation = request->private->snapshot->generation;
+    }
+    return key;
+}
+
+static enum err find_key(struct request *request, struct text presented, struct text *detail)
+{
+    const struct service_key *key = NULL;
+    if (presented.length <= MOST_KEY) {
+        key = recall_key(request, presented);
+        if (key == NULL)
+            key = look_key_up(request, presented);
+    }
+    if (key == NULL) {
+        metrics_add(METRIC_KEYS_REJECTED, 1);
+        request->caller.wrong_key = true;
+        return rates_note_wrong_key(request, detail);
+    }
+    request->caller.kind = CALLER_SERVICE;
+    request->caller.key = key;
+    return ERR_OK;
+}
+
+/* A name that is spelled badly must not keep a kick from being done: it is recorded as far as it
+ * can be read. */
+static void accept_operator(struct request *request)
+{
+    request->caller.operator_name = text_clean(request->private->headers.values[HEADER_OPERATOR],
+                                               MOST_OPERATOR, &request->arena);
+}
+
+static enum err refuse_scope(struct request *request, struct text *detail)
+{
+    SCOPED(buffer_free) struct buffer wanted = {0};
+    conf_name_scopes(request->route->scope, &wanted);
+    *detail =
+        arena_format(&request->arena, "The service key \"%s\" lacks the scope of this call:%.*s",
+                     request->caller.key->name, (int)wanted.length, wanted.data);
+    return ERR_SCOPE_MISSING;
+}
+
+static enum err establish_service(struct request *request, struct text presented,
+                                  struct text *detail)
+{
+    enum err err = find_key(request, presented, detail);
+    if (err != ERR_OK)
+        return err;
+    unsigned scope = request->route->scope;
+    assert(request->caller.kind == CALLER_SERVICE && request->caller.key != NULL && scope != 0);
+    if ((request->caller.key->scopes & scope) != scope)
+        return refuse_scope(request, detail);
+    accept_operator(request);
+    return ERR_OK;
+}
+
+static enum err establish_for_token(struct request *request, struct text bearer,
+                                    struct text *detail)
+{
+    if (!starts_with(bearer, KEY_PREFIX)) {
+        request->caller.kind = CALLER_USER;
+        request->caller.token = bearer;
+        return ERR_OK;
+    }
+    enum err err = establish_service(request, bearer, detail);
+    if (err != ERR_OK)
+        return err;
+    request->caller.token = request->private->headers.values[HEADER_SESSION_TOKEN];
+    if (request->caller.token.length == 0) {
+        *detail = TEXT("A service names the user's access token in X-Session-Token");
+        return ERR_KEY_MISSING;
+    }
+    return ERR_OK;
+}
+
+/* A browser sends its cookie whoever wrote the page that calls; so the page is judged, too. What
+ * the cookie holds is never taken for a service key. */
+static enum err establish_by_cookie(struct request *request, struct text *detail)
+{
+    struct text token;
+    switch (cookies_presented(request, &token)) {
+    case COOKIE_ABSENT:
+        *detail = request->conf->browser_cookie
+                      ? TEXT("The call needs Authorization: Bearer <credential>, or the session "
+                             "cookie")
+                      : TEXT("The call needs Authorization: Bearer <credential>");
+        return ERR_KEY_MISSING;
+    case COOKIE_REPEATED:
+        *detail = TEXT("The session cookie came more than once");
+        return ERR_HEADER_INVALID;
+    case COOKIE_FOUND:
+        break;
+    }
+    request->caller.kind = CALLER_USER;
+    request->caller.token = token;
+    request->caller.by_cookie = true;
+    return cors_admit_cookie(request, detail);
+}
+
+static enum err establish_for_service(struct request *request, struct text bearer,
+                                      struct text *detail)
+{
+    if (starts_with(bearer, TOKEN_PREFIX)) {
+        *detail = TEXT("This call takes a service key, not a user's token");
+        return ERR_FORBIDDEN;
+    }
+    return establish_service(request, bearer, detail);
+}
+
+/* A proxy that writes what nobody can read makes one client of all its clients: that is told, but
+ * not with every request. */
+static void tell_unreadable(const struct ip_address *proxy, struct text element)
+{
+    enum { INTERVAL_MS = 60000 };
+    static _Atomic int64_t told_ms;
+    int64_t now_ms = clock_monotonic_ms(), last_ms = atomic_load(&told_ms);
+    if ((last_ms != 0 && now_ms - last_ms < INTERVAL_MS) ||
+        !atomic_compare_exchange_strong(&told_ms, &last_ms, now_ms))
+        return;
+    char printed[INET6_ADDRSTRLEN], quoted[64];
+    if (proxy->family == AF_UNSPEC)
+        snprintf(printed, sizeof(printed), "unix");
+    else
+        ip_print(proxy, printed);
+    log_warning("forwarded_for_unreadable", "proxy=%s element=\"%s\"", printed,
+                log_quote(quoted, sizeof(quoted), element));
+}
+
+void callers_locate(struct request *request)
+{
+    const struct client *connection = request->private->client;
+    const struct proxies *proxies = &request->private->snapshot->proxies;
+    assert(request->caller.peer.data != NULL && request->caller.address.data == NULL);
+    request->caller.address = request->caller.peer;
+    request->caller.user_agent = text_clean(request->private->headers.values[HEADER_USER_AGENT],
+                                            USER_AGENT_MAX, &request->arena);
+    if (connection->local ? !proxies->local : proxies->count == 0)
+        return;
+    struct text odd;
+    struct ip_address client =
+        proxies_unwrap(proxies, &connection->address,
+                       request->private->headers.values[HEADER_FORWARDED_FOR], &odd);
+    if (odd.data != NULL) {
+        tell_unreadable(&connection->address, odd);
+        note_unreadable_address(request, odd);
+    }
+    if (client.family != AF_UNSPEC)
+        request->caller.address = ip_print(&client, arena_alloc(&request->arena, INET6_ADDRSTRLEN));
+}
+
+/* As bodies tell it, or it would be another device's; empty: the device has none. */
+static void clean_fingerprint(struct request *request)
+{
+    struct text *fingerprint = &request->private->headers.values[HEADER_FINGERPRINT];
+    if (fingerprint->data == NULL)
+        return;
+    *fingerprint = text_clean(*fingerprint, FINGERPRINT_MAX, &request->arena);
+    if (fingerprint->data == NULL)
+        *fingerprint = TEXT("");
+}
+
+/* Authorization of another scheme is meant for somebody else, a proxy that asks for a password for
+ * instance (RFC 9110, section 11.4): no credential of ours. A credential without its scheme is a
+ * mistake that must be told. */
+static bool is_for_others(struct text authorization)
+{
+    static const char ours[] = "Bearer";
+    const char *blank = memchr(authorization.data, ' ', authorization.length);
+    size_t length = blank != NULL ? (size_t)(blank - authorization.data) : authorization.length;
+    return length > 0 && !credential_leads(authorization) &&
+           (length != strlen(ours) || strncasecmp(authorization.data, ours, length) != 0);
+}
+
+enum err callers_establish(struct request *request, struct text *detail)
+{
+    clean_fingerprint(request);
+    assert(request->caller.kind == CALLER_NOBODY && request->caller.address.data != NULL);
+    enum access access = request->route->access;
+    if (access == ACCESS_PUBLIC)
+        return ERR_OK;
+    struct text authorization = request->private->headers.values[HEADER_AUTHORIZATION];
+    bool none = authorization.data == NULL || is_for_others(authorization);
+    if (none && access == ACCESS_REFRESH)
+        return ERR_OK;
+    if (none && access == ACCESS_TOKEN)
+        return establish_by_cookie(request, detail);
+    struct text bearer = bearer_of(authorization);
+    if (bearer.data == NULL) {
+        *detail = TEXT("Authorization must be of the form: Bearer <credential>");
+        return ERR_KEY_MISSING;
+    }
+    if (access == ACCESS_TOKEN)
+        return establish_for_token(request, bearer, detail);
+    return establish_for_service(request, bearer, detail);
+}
+
+/* --- who is a stranger --- */
+
+static bool is_issued(const struct request *request, enum token_kind kind, struct text text)
+{
+    struct token token;
+    bool issued = text.data != NULL &&
+                  token_read(request->private->snapshot->context.keyring, kind, text, &token);
+    crypto_wipe(token.secret, sizeof(token.secret));
+    return issued;
+}
+
+static bool is_known_key(const struct request *request, struct text presented)
+{
+    uint8_t digest[32];
+    if (presented.data == NULL || presented.length > MOST_KEY ||
+        !starts_with(presented, KEY_PREFIX))
+        return false;
+    crypto_digest(digest, presented);
+    return conf_find_key(request->conf, digest) != NULL;
+}
+
+/* Of a call that ended before anybody asked for its credentials, or asked the wrong one. */
+static bool shows_genuine(const struct request *request)
+{
+    const struct text *values = request->private->headers.values;
+    struct text bearer = bearer_of(values[HEADER_AUTHORIZATION]), cookie;
+    return is_known_key(request, bearer) || is_issued(request, TOKEN_ACCESS, bearer) ||
+           is_issued(request, TOKEN_REFRESH, bearer) ||
+           is_issued(request, TOKEN_ACCESS, values[HEADER_SESSION_TOKEN]) ||
+           (cookies_presented(request, &cookie) == COOKIE_FOUND &&
+            is_issued(request, TOKEN_ACCESS, cookie));
+}
+
+bool callers_are_genuine(const struct request *request)
+{
+    const struct operation *operation = request->operation;
+    if (request->caller.key != NULL)
+        return true;
+    return operation != NULL ? !operation->out.forged : shows_genuine(request);
+}

@@ -1,0 +1,204 @@
+/* The rules for origins, and the answer to preflights. */
+#include "cors.h"
+
+#include <assert.h>
+#include <string.h>
+#include <strings.h>
+
+#include "http/api/handlers.h"
+#include "http/exchange/request_private.h"
+#include "http/server/worker.h"
+
+/* What pages may send and read beyond what the Fetch standard always lets them. */
+#define REQUEST_HEADERS                                                                          \
+    "Authorization, Content-Type, If-Match, If-None-Match, X-Device-Fingerprint, X-Request-Id, " \
+    "X-Requested-With, baggage, sentry-trace, traceparent, tracestate"
+#define ANSWER_HEADERS                                                   \
+    "ETag, RateLimit, RateLimit-Policy, Retry-After, WWW-Authenticate, " \
+    "X-Request-Id, X-Session-Stale"
+/* Seconds for which a browser need not ask again; Chromium keeps it for at most two hours. */
+#define PREFLIGHT_AGE "600"
+
+static struct text header_of(const struct request *request, enum header header)
+{
+    return request->private->headers.values[header];
+}
+
+/* The configuration's own text of a known origin, which ends in a NUL; NULL for others. */
+static const char *find_known(const struct conf_list *origins, struct text origin)
+{
+    for (size_t i = 0; i < origins->count; i++)
+        if (text_equal(text_of(origins->items[i]), origin))
+            return origins->items[i];
+    return NULL;
+}
+
+void cors_note(struct request *request)
+{
+    assert(request->private->known_origin == NULL);
+    struct text origin = header_of(request, HEADER_ORIGIN);
+    if (origin.data != NULL && request->worker->plane == PLANE_MAIN)
+        request->private->known_origin = find_known(&request->conf->browser_origins, origin);
+}
+
+bool cors_is_preflight(const struct request *request)
+{
+    return text_equal(request->method, TEXT("OPTIONS")) &&
+           header_of(request, HEADER_ORIGIN).data != NULL &&
+           header_of(request, HEADER_WANTED_METHOD).data != NULL;
+}
+
+/* What pages may send: what is known here, and what the operator adds. */
+static struct text request_headers(struct request *request)
+{
+    const struct conf_list *more = &request->conf->browser_headers;
+    struct text all = TEXT(REQUEST_HEADERS);
+    for (size_t i = 0; i < more->count; i++)
+        all = arena_format(&request->arena, "%s, %s", all.data, more->items[i]);
+    return all;
+}
+
+enum handled handle_preflight(struct request *request)
+{
+    struct text methods = request->private->allowed;
+    assert(request->caller.kind == CALLER_NOBODY);
+    if (methods.data == NULL) /* "OPTIONS *" asks whether anybody is there */
+        return request_answer_as(request, MHD_HTTP_NO_CONTENT, NULL);
+    if (request->private->known_origin == NULL)
+        return request_fail(request, ERR_ORIGIN_FORBIDDEN, (struct text){0});
+    request_header(request, "Access-Control-Allow-Methods", methods);
+    request_header(request, "Access-Control-Allow-Headers", request_headers(request));
+    request_header(request, "Access-Control-Max-Age", TEXT(PREFLIGHT_AGE));
+    return request_answer_as(request, MHD_HTTP_NO_CONTENT, NULL);
+}
+
+void cors_add_headers(struct MHD_Response *response, const struct request *request)
+{
+    const char *known = request->private->known_origin;
+    if (request->caller.by_cookie) {
+        /* Whoever embeds the answer, as an image or a script, is not to have it in his process. */
+        MHD_add_response_header(response, "X-Content-Type-Options", "nosniff");
+        MHD_add_response_header(response, "Cross-Origin-Resource-Policy", "same-origin");
+    }
+    if (request->conf->browser_origins.count == 0 || request->worker->plane != PLANE_MAIN)
+        return;
+    if (cors_is_preflight(request)) {
+        MHD_add_response_header(response, "Vary",
+                                "Origin, Access-Control-Request-Method, "
+                                "Access-Control-Request-Headers");
+    } else {
+        MHD_add_response_header(response, "Vary", "Origin");
+    }
+    if (known == NULL)
+        return;
+    MHD_add_response_header(response, "Access-Control-Allow-Origin", known);
+    MHD_add_response_header(response, "Access-Control-Allow-Credentials", "true");
+    MHD_add_response_header(response, "Access-Control-Expose-Headers", ANSWER_HEADERS);
+}
+
+/* Cuts the prefix off; false if it is not there. */
+static bool cut_prefix(struct text *text, const char *prefix)
+{
+    size_t length = strlen(prefix);
+    if (text->length < length || memcmp(text->data, prefix, length) != 0)
+        return false;
+    text->data += length;
+    text->length -= length;
+    return true;
+}
+
+/* A client may name the port that the scheme implies; an origin never does. */
+static struct text without_default_port(struct text host, const char *scheme)
+{
+    struct text port = strcmp(scheme, "https") == 0 ? TEXT(":443") : TEXT(":80");
+    if (host.length > port.length &&
+        memcmp(host.data + host.length - port.length, port.data, port.length) == 0)
+        host.length -= port.length;
+    return host;
+}
+
+bool cors_is_own(struct text origin, struct text host, const char *scheme)
+{
+    host = without_default_port(host, scheme);
+    return host.length > 0 && cut_prefix(&origin, scheme) && cut_prefix(&origin, "://") &&
+           origin.length == host.length && strncasecmp(origin.data, host.data, host.length) == 0;
+}
+
+/* Of a list to which each proxy has added, what the first one said. Empty elements are none (RFC
+ * 9110, section 5.6.1). */
+static struct text first_element(struct text list)
+{
+    struct text element = {0};
+    while (element.length == 0 && list.length > 0) {
+        const char *end = memchr(list.data, ',', list.length);
+        size_t length = end != NULL ? (size_t)(end - list.data) : list.length;
+        size_t step = end != NULL ? length + 1 : length;
+        element = text_trim((struct text){list.data, length});
+        list = (struct text){list.data + step, list.length - step};
+    }
+    return element;
+}
+
+/* Browsers come through a proxy that speaks TLS with them, whether it says so or not; only one that
+ * is trusted can say that it does not. */
+static const char *own_scheme(const struct request *request)
+{
+    const struct client *connection = request->private->client;
+    struct text told = header_of(request, HEADER_FORWARDED_PROTO);
+    struct text first = first_element(told);
+    bool plain = first.length == 4 && strncasecmp(first.data, "http", 4) == 0 &&
+                 proxies_include(&request->private->snapshot->proxies, &connection->address);
+    return plain ? "http" : "https";
+}
+
+static bool is_safe(struct text method)
+{
+    return text_equal(method, TEXT("GET")) || text_equal(method, TEXT("HEAD")) ||
+           text_equal(method, TEXT("OPTIONS"));
+}
+
+/* What the browser says of the page that calls: known or our own, foreign, or nothing at all. */
+enum page { PAGE_FRIEND, PAGE_FOREIGN, PAGE_UNTOLD };
+
+static enum page judge_page(const struct request *request)
+{
+    struct text origin = header_of(request, HEADER_ORIGIN);
+    struct text site = header_of(request, HEADER_FETCH_SITE);
+    bool own = text_equal(site, TEXT("same-origin"));
+    /* A page without referrer sends Origin: null with what it posts to its own origin, too. */
+    if (origin.data != NULL && !(own && text_equal(origin, TEXT("null")))) {
+        bool friendly = request->private->known_origin != NULL ||
+                        cors_is_own(origin, header_of(request, HEADER_HOST), own_scheme(request));
+        return friendly ? PAGE_FRIEND : PAGE_FOREIGN;
+    }
+    if (site.data == NULL)
+        return PAGE_UNTOLD;
+    return own ? PAGE_FRIEND : PAGE_FOREIGN;
+}
+
+static enum err refuse_page(struct request *request, struct text *detail)
+{
+    enum { MOST_SHOWN = 128 };
+    struct text origin = header_of(request, HEADER_ORIGIN);
+    if (origin.data == NULL) {
+        *detail =
+            TEXT("A call with a cookie needs an Origin header, or Sec-Fetch-Site: same-origin");
+        return ERR_ORIGIN_FORBIDDEN;
+    }
+    size_t shown = origin.length < MOST_SHOWN ? origin.length : MOST_SHOWN;
+    *detail = arena_format(&request->arena,
+                           "Origin \"%.*s\" is neither in browser.origins nor that of this service",
+                           (int)shown, origin.data);
+    return ERR_ORIGIN_FORBIDDEN;
+}
+
+enum err cors_admit_cookie(struct request *request, struct text *detail)
+{
+    bool admitted = is_safe(request->method) || judge_page(request) == PAGE_FRIEND;
+    return admitted ? ERR_OK : refuse_page(request, detail);
+}
+
+enum err cors_admit_gift(struct request *request, struct text *detail)
+{
+    return judge_page(request) == PAGE_FOREIGN ? refuse_page(request, detail) : ERR_OK;
+}

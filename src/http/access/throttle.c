@@ -1,0 +1,347 @@
+/* Which limits a request counts against, and how that is told. */
+#include "throttle.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "address.h"
+#include "alert_triggers.h"
+#include "clock.h"
+#include "metrics.h"
+#include "policy.h"
+#include "http/exchange/request_private.h"
+#include "http/server/worker.h"
+
+enum { TENANT_CELLS = 65536, USER_CELLS = 262144, LOGIN_CELLS = 262144, ADDRESS_CELLS = 65536 };
+enum { SECOND_MS = 1000, MINUTE_MS = 60000 };
+/* What one user may take of his tenant's rate, and what he may at least. */
+/* Calls that end sessions, with the tokens of one: far more than anybody has sessions to end. */
+enum { ENDS_PER_SECOND = 10, ENDS_BURST = 100 };
+enum { USERS_PART = 10, USER_LEAST_PER_SECOND = 1, USER_LEAST_BURST = 10 };
+
+/* Tables of their own, so that no crowd of addresses or users drives out a tenant. */
+struct rates {
+    struct ratelimit *tenants, *users, *logins, *addresses;
+};
+
+static const struct {
+    const char *name; /* of the policy in the RateLimit fields */
+    enum metric metric;
+    const char *refusal;
+} kinds[] = {
+    [RATE_TENANT] = {"tenant", METRIC_LIMITED_CALLS, "The tenant is over its rate on this node"},
+    [RATE_USERS] = {"users", METRIC_LIMITED_CALLS,
+                    "The tenant's users are over its rate on this node"},
+    [RATE_USER] = {"user", METRIC_LIMITED_CALLS,
+                   "The user is over his part of the tenant's rate on this node"},
+    [RATE_LOGINS] = {"logins", METRIC_LIMITED_LOGINS,
+                     "The user is over the tenant's rate of logins on this node"},
+    [RATE_KEYS] = {"wrong-keys", METRIC_LIMITED_KEYS,
+                   "Too many wrong service keys came from this address"},
+    [RATE_TOKENS] = {"forged-tokens", METRIC_LIMITED_TOKENS,
+                     "Too many tokens that were never issued came from this address"},
+    [RATE_ENDS] = {"ends", METRIC_LIMITED_CALLS,
+                   "Too many calls that end sessions came with tokens of this session"},
+};
+
+struct rates *rates_create(void)
+{
+    struct rates *rates = xcalloc(1, sizeof(*rates));
+    rates->tenants = ratelimit_create(TENANT_CELLS);
+    rates->users = ratelimit_create(USER_CELLS);
+    rates->logins = ratelimit_create(LOGIN_CELLS);
+    rates->addresses = ratelimit_create(ADDRESS_CELLS);
+    return rates;
+}
+
+void rates_destroy(struct rates **rates)
+{
+    if (*rates == NULL)
+        return;
+    ratelimit_destroy(&(*rates)->tenants);
+    ratelimit_destroy(&(*rates)->users);
+    ratelimit_destroy(&(*rates)->logins);
+    ratelimit_destroy(&(*rates)->addresses);
+    free(*rates);
+    *rates = NULL;
+}
+
+static const struct rates *rates_of(const struct request *request)
+{
+    return request->worker->server->rates;
+}
+
+/* --- counting --- */
+
+static bool count(struct request *request, struct ratelimit *limit, enum rate_kind kind,
+                  struct text name, struct rate rate)
+{
+    struct request_private *private = request->private;
+    assert(private->counted_count < MOST_COUNTED);
+    assert(rate.count > 0 && rate.burst > 0 && rate.per_ms > 0 && name.length > 0);
+    struct counted *counted = &private->counted[private->counted_count++];
+    counted->kind = kind;
+    counted->verdict = ratelimit_take(limit, name.data, name.length, rate, clock_monotonic_ns());
+    counted->window_s = (rate.burst * rate.per_ms / rate.count + SECOND_MS - 1) / SECOND_MS;
+    if (!counted->verdict.allowed)
+        metrics_add(kinds[kind].metric, 1);
+    return counted->verdict.allowed;
+}
+
+/* What was counted last is what there was too much of. */
+static struct text refusal_of(const struct request *request)
+{
+    const struct request_private *private = request->private;
+    assert(private->counted_count > 0);
+    assert(!private->counted[private->counted_count - 1].verdict.allowed);
+    return text_of(kinds[private->counted[private->counted_count - 1].kind].refusal);
+}
+
+static enum handled go_on_if(bool within, struct request *request)
+{
+    return within ? GO_ON : request_fail(request, ERR_RATE_LIMITED, refusal_of(request));
+}
+
+/* --- tenants --- */
+
+static void find_policy(const struct request *request, const uint8_t tag[TENANT_TAG],
+                        struct policy *ret)
+{
+    session_known_policy(request->worker->sessions, request->conf, tag, ret);
+}
+
+static const struct keyring *keyring_of(const struct request *request)
+{
+    return request->private->snapshot->context.keyring;
+}
+
+static const uint8_t *tag_of(const struct request *request, struct text tenant)
+{
+    return tag_memo_find(request->worker->tag_memos, keyring_of(request), tenant);
+}
+
+/* For people: a token tells no more than the tag, as `sessiond keys` prints it. */
+static struct text name_of(struct request *request, const uint8_t tag[TENANT_TAG])
+{
+    struct text name = tag_memo_name(request->worker->tag_memos, tag);
+    if (name.data != NULL)
+        return name;
+    char *spelled = arena_alloc(&request->arena, TENANT_TAG * 4 / 3);
+    return (struct text){spelled, text_to_base64url(spelled, tag, TENANT_TAG)};
+}
+
+/* The calls by a tenant's keys, or those by all its users: by the name apart, at the same rate. */
+static bool count_tenant(struct request *request, enum rate_kind kind,
+                         const uint8_t tag[TENANT_TAG], const struct policy *policy)
+{
+    int64_t burst = policy->burst > 0 ? policy->burst : policy->requests_per_second;
+    struct rate rate = {policy->requests_per_second, SECOND_MS, burst};
+    uint8_t name[TENANT_TAG + 1];
+    memcpy(name, tag, TENANT_TAG);
+    name[TENANT_TAG] = (uint8_t)kind;
+    assert(!request->private->tenant_counted && policy->requests_per_second > 0);
+    request->private->tenant_counted = true;
+    bool within = count(request, rates_of(request)->tenants, kind,
+                        (struct text){(const char *)name, sizeof(name)}, rate);
+    if (!within)
+        alarms_tenant_rate(request, name_of(request, tag));
+    return within;
+}
+
+/* A token costs nothing to present, so whoever has one takes no more than a part of what all users
+ * share, and nothing of what the tenant's services have. */
+static bool count_user(struct request *request, const struct user_tag *owner,
+                       const struct policy *policy)
+{
+    int64_t part = policy->requests_per_second / USERS_PART;
+    struct rate rate = {part > USER_LEAST_PER_SECOND ? part : USER_LEAST_PER_SECOND, SECOND_MS,
+                        part > USER_LEAST_BURST ? part : USER_LEAST_BURST};
+    struct text name = {(const char *)owner, sizeof(*owner)};
+    return count(request, rates_of(request)->users, RATE_USER, name, rate) &&
+           count_tenant(request, RATE_USERS, owner->tenant, policy);
+}
+
+static bool is_tenant_within(struct request *request, struct text tenant)
+{
+    struct policy policy;
+    const uint8_t *tag = tag_of(request, tenant);
+    find_policy(request, tag, &policy);
+    return policy.requests_per_second == 0 || count_tenant(request, RATE_TENANT, tag, &policy);
+}
+
+/* Anybody can write a tenant's tag into a token: only a genuine one counts. It counts against the
+ * tenant if a service presents it, else against its user. */
+static bool is_token_within(struct request *request, enum token_kind kind, struct text text)
+{
+    struct user_tag claimed;
+    struct policy policy;
+    if (!token_claimed_owner(text, &claimed))
+        return true;
+    find_policy(request, claimed.tenant, &policy);
+    if (policy.requests_per_second == 0)
+        return true;
+    struct token token;
+    bool genuine = token_read(keyring_of(request), kind, text, &token);
+    crypto_wipe(token.secret, sizeof(token.secret));
+    if (!genuine)
+        return true;
+    return request->caller.kind == CALLER_SERVICE
+               ? count_tenant(request, RATE_TENANT, token.owner.tenant, &policy)
+               : count_user(request, &token.owner, &policy);
+}
+
+/* Each of these calls is durable, so whoever presents one token over and over has a bound of his
+ * own: by the session, so that others of the user's are not concerned. It is told only when it is
+ * reached. */
+static bool is_end_within(struct request *request)
+{
+    struct token token;
+    struct text presented = request->caller.token;
+    bool genuine = token_read(keyring_of(request), TOKEN_ACCESS, presented, &token) ||
+                   token_read(keyring_of(request), TOKEN_REFRESH, presented, &token);
+    crypto_wipe(token.secret, sizeof(token.secret));
+    if (!genuine)
+        return true;
+    uint8_t name[sizeof(token.owner) + SESSION_ID];
+    memcpy(name, &token.owner, sizeof(token.owner));
+    memcpy(name + sizeof(token.owner), token.session_id, SESSION_ID);
+    struct rate rate = {ENDS_PER_SECOND, SECOND_MS, ENDS_BURST};
+    if (!count(request, rates_of(request)->users, RATE_ENDS,
+               (struct text){(const char *)name, sizeof(name)}, rate))
+        return false;
+    request->private->counted_count--;
+    return true;
+}
+
+enum err rates_admit_caller(struct request *request, struct text *detail)
+{
+    assert(request->route->rate != RATED_NOBODY || request->caller.kind == CALLER_NOBODY);
+    const struct caller *caller = &request->caller;
+    bool within = true;
+    if (request->route->rate == RATED_ENDING)
+        within = caller->kind != CALLER_USER || is_end_within(request);
+    else if (caller->kind == CALLER_USER)
+        within = is_token_within(request, TOKEN_ACCESS, caller->token);
+    else if (caller_is_bound(caller))
+        within = is_tenant_within(request, text_of(caller->key->tenant));
+    if (within)
+        return ERR_OK;
+    *detail = refusal_of(request);
+    return ERR_RATE_LIMITED;
+}
+
+/* Was it asked before, or is it not asked of calls of this class? A bound key was judged by its own
+ * tenant, whoever's tokens it presents. */
+static bool is_admitted(const struct request *request)
+{
+    return request->private->tenant_counted || request->route->rate != RATED_TENANT ||
+           caller_is_bound(&request->caller);
+}
+
+enum handled rates_admit_tenant(struct request *request, struct text tenant)
+{
+    return go_on_if(is_admitted(request) || is_tenant_within(request, tenant), request);
+}
+
+enum handled rates_admit_token(struct request *request, enum token_kind kind, struct text token)
+{
+    return go_on_if(is_admitted(request) || is_token_within(request, kind, token), request);
+}
+
+enum handled rates_admit_login(struct request *request, struct text tenant, struct text user_id)
+{
+    assert(tenant.length > 0 && user_id.length > 0);
+    struct policy policy;
+    const uint8_t *tag = tag_of(request, tenant);
+    find_policy(request, tag, &policy);
+    int64_t most = policy.logins_per_user_per_minute;
+    if (most == 0)
+        return GO_ON;
+    SCOPED(buffer_free) struct buffer name = {0};
+    buffer_add(&name, tag, TENANT_TAG);
+    buffer_add_text(&name, user_id);
+    struct rate rate = {most, MINUTE_MS, most};
+    bool within = count(request, rates_of(request)->logins, RATE_LOGINS, buffer_text(&name), rate);
+    return go_on_if(within, request);
+}
+
+/* --- addresses --- */
+
+/* Whoever has one IPv6 address has all of its /64. */
+struct address_name {
+    uint8_t kind, version, network[8];
+};
+
+static bool is_address_within(struct request *request, enum rate_kind kind, struct text address,
+                              int64_t per_minute)
+{
+    struct ip_address parsed;
+    if (per_minute == 0 || address.data == NULL || !ip_parse(address, &parsed))
+        return true;
+    struct address_name name = {.kind = (uint8_t)kind, .version = parsed.family == AF_INET ? 4 : 6};
+    memcpy(name.network, parsed.bytes, sizeof(name.network));
+    struct rate rate = {per_minute, MINUTE_MS, per_minute};
+    struct text named = {(const char *)&name, sizeof(name)};
+    return count(request, rates_of(request)->addresses, kind, named, rate);
+}
+
+enum err rates_note_wrong_key(struct request *request, struct text *detail)
+{
+    if (is_address_within(request, RATE_KEYS, request->caller.address,
+                          request->conf->limits_wrong_keys_per_minute))
+        return ERR_KEY_INVALID;
+    /* On record as what it was. */
+    request->audit.reason = text_of(err_code(ERR_KEY_INVALID));
+    *detail = text_of(kinds[RATE_KEYS].refusal);
+    return ERR_RATE_LIMITED;
+}
+
+enum handled rates_note_forged_token(struct request *request, struct text ip)
+{
+    struct text address = request->caller.kind == CALLER_SERVICE ? ip : request->caller.address;
+    return go_on_if(is_address_within(request, RATE_TOKENS, address,
+                                      request->conf->limits_forged_tokens_per_minute),
+                    request);
+}
+
+/* --- telling --- */
+
+static int64_t to_seconds(int64_t ms)
+{
+    return (ms + SECOND_MS - 1) / SECOND_MS;
+}
+
+void rates_add_headers(struct MHD_Response *response, const struct request *request)
+{
+    const struct request_private *private = request->private;
+    if (private->counted_count == 0)
+        return;
+    char policy[128], state[128];
+    size_t policy_length = 0, state_length = 0;
+    for (size_t i = 0; i < private->counted_count; i++) {
+        const struct counted *counted = &private->counted[i];
+        const char *name = kinds[counted->kind].name, *comma = i > 0 ? ", " : "";
+        policy_length += (size_t)snprintf(
+            policy + policy_length, sizeof(policy) - policy_length, "%s\"%s\";q=%lld;w=%lld", comma,
+            name, (long long)counted->verdict.limit, (long long)counted->window_s);
+        state_length += (size_t)snprintf(state + state_length, sizeof(state) - state_length,
+                                         "%s\"%s\";r=%lld;t=%lld", comma, name,
+                                         (long long)counted->verdict.remaining,
+                                         (long long)to_seconds(counted->verdict.reset_ms));
+    }
+    assert(policy_length < sizeof(policy) && state_length < sizeof(state));
+    MHD_add_response_header(response, "RateLimit-Policy", policy);
+    MHD_add_response_header(response, "RateLimit", state);
+}
+
+unsigned rates_retry_after_s(const struct request *request)
+{
+    int64_t longest_ms = SECOND_MS;
+    for (size_t i = 0; i < request->private->counted_count; i++) {
+        const struct rate_verdict *verdict = &request->private->counted[i].verdict;
+        longest_ms = verdict->retry_ms > longest_ms ? verdict->retry_ms : longest_ms;
+    }
+    return (unsigned)to_seconds(longest_ms);
+}

@@ -1,0 +1,56 @@
+/* Attributes of the presented token's session. */
+#include "handlers.h"
+#include "http/exchange/response_objects.h"
+
+static enum handled finish_attributes(struct request *request, struct operation *operation)
+{
+    const struct attributes *attributes = (const struct attributes *)operation;
+    return request_answer_tagged(request, attributes->json, attributes->etag);
+}
+
+static enum handled begin(struct request *request, enum attributes_action action, struct text given)
+{
+    struct attributes *attributes = arena_zalloc(&request->arena, sizeof(*attributes));
+    if (token_tenant(request, &attributes->tenant, &attributes->tenant_bound) ||
+        request_condition(request, &attributes->if_match))
+        return ANSWERED;
+    attributes->token = request->caller.token;
+    attributes->action = action;
+    attributes->given = given;
+    request_begin(request, &attributes->base, finish_attributes);
+    session_attributes(attributes);
+    return PENDING;
+}
+
+enum handled handle_attributes(struct request *request)
+{
+    return begin(request, ATTRIBUTES_GET, (struct text){0});
+}
+
+/* The body's object, compact; `given` lies in the arena. */
+static enum handled read_object(struct request *request, struct text *given)
+{
+    SCOPED(buffer_free) struct buffer text = {0};
+    SCOPED(json_view_close) struct json_view *view = json_view_open(request->body, &text);
+    if (view)
+        json_view_print(view, &text);
+    *given = arena_copy(&request->arena, buffer_text(&text));
+    if (!view)
+        return request_fail(request, ERR_BODY_INVALID, *given);
+    return GO_ON;
+}
+
+enum handled handle_put_attributes(struct request *request)
+{
+    struct text given;
+    if (request_demand_type(request, "application/json") || read_object(request, &given))
+        return ANSWERED;
+    return begin(request, ATTRIBUTES_PUT, given);
+}
+
+enum handled handle_patch_attributes(struct request *request)
+{
+    if (request_demand_type(request, MERGE_PATCH))
+        return ANSWERED;
+    return begin(request, ATTRIBUTES_PATCH, request->body);
+}

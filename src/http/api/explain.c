@@ -1,0 +1,210 @@
+/* What is the matter with a token: everything this node can find out, for the one who has to
+ * explain it to a user. */
+#include "handlers.h"
+#include "http/exchange/response_objects.h"
+
+struct explain_body {
+    struct text token, user_id, session_id, tenant;
+};
+
+/* Any text may be asked about; what is longer than the body limit is refused as such. */
+static const struct json_field explain_fields[] = {
+    FIELD(struct explain_body, token, "token", JSON_ANY_TEXT, false, 0, 0),
+    FIELD(struct explain_body, user_id, "user_id", JSON_ID, false, 1, USER_ID_MAX),
+    FIELD_TEXT(struct explain_body, session_id, "session_id", 2 * SESSION_ID, 2 * SESSION_ID,
+               SESSION_MEANING),
+    FIELD_TEXT(struct explain_body, tenant, "tenant", 1, 63, TENANT_MEANING),
+};
+
+static void write_reason(struct json_writer *writer, const struct statement *word)
+{
+    json_member_string(writer, "reason", word->reason);
+    if (word->at_s > 0)
+        json_member_int(writer, "ended_at", word->at_s);
+    if (word->actor.data)
+        json_member_string(writer, "actor", word->actor);
+}
+
+static void open_word(struct json_writer *writer, const char *name, const struct statement *word)
+{
+    static const struct text names[] = {
+        [SAYS_NOTHING] = {"nothing", 7},
+        [SAYS_ALIVE] = {"alive", 5},
+        [SAYS_DEAD] = {"dead", 4},
+        [SAYS_UNAVAILABLE] = {"unavailable", 11},
+    };
+    json_member_object(writer, name);
+    json_member_string(writer, "says", names[word->says]);
+    if (word->says == SAYS_DEAD)
+        write_reason(writer, word);
+}
+
+static void write_sources(struct json_writer *writer, const struct explain *explain)
+{
+    open_word(writer, "memory", &explain->memory);
+    if (explain->memory.says != SAYS_NOTHING) {
+        json_member_bool(writer, "fresh", explain->memory_fresh);
+        json_member_int(writer, "age", explain->memory_age_s);
+    }
+    json_close_object(writer);
+    open_word(writer, "journal", &explain->journal);
+    if (explain->journal.says != SAYS_NOTHING)
+        json_member_bool(writer, "pending", explain->journal_pending);
+    json_close_object(writer);
+    open_word(writer, "redis", &explain->redis);
+    if (explain->redis.says == SAYS_UNAVAILABLE)
+        json_member_string(writer, "code", text_of(err_code(explain->redis_err)));
+    json_close_object(writer);
+}
+
+static void write_owner(struct json_writer *writer, struct text tenant, struct text user_id)
+{
+    json_member_string(writer, "tenant", tenant);
+    json_member_string(writer, "user_id", user_id);
+}
+
+static void write_token(struct json_writer *writer, const struct explain *explain)
+{
+    if (explain->token.data)
+        json_member_int(writer, "key_id", explain->key_id);
+    if (!explain->token.data)
+        write_owner(writer, explain->tenant, explain->user_id);
+    json_member_string(writer, "tenant_tag", explain->tenant_tag);
+    json_member_string(writer, "user_tag", explain->user_tag);
+    json_member_string(writer, "session_id", explain->base.facts.session_id);
+    json_member_int(writer, "created_at", explain->created_s);
+    if (explain->pair.data)
+        json_member_string(writer, "pair", explain->pair);
+}
+
+static void write_session(struct json_writer *writer, const struct explain *explain)
+{
+    json_member_object(writer, "session");
+    json_raw(writer, explain->shown);
+    json_member_bool(writer, "remember", explain->remember);
+    json_member_int(writer, "issued_at", explain->issued_s);
+    json_member_int(writer, "last_seen_at", explain->last_seen_s);
+    json_member_int(writer, "access_expires_at", explain->access_expires_s);
+    json_member_int(writer, "idle_expires_at", explain->idle_expires_s);
+    json_member_int(writer, "session_expires_at", explain->session_expires_s);
+    json_close_object(writer);
+}
+
+static void write_user(struct json_writer *writer, const struct told_user *user)
+{
+    json_member_object(writer, "user");
+    json_member_bool(writer, "frozen", user->frozen);
+    json_member_string(writer, "frozen_reason", user->frozen_reason);
+    if (user->frozen_until_s > 0)
+        json_member_int(writer, "until", user->frozen_until_s);
+    json_member_int(writer, "not_before", user->not_before_s);
+    json_close_object(writer);
+}
+
+static void write_verdict(struct json_writer *writer, const struct explain *explain)
+{
+    const struct statement *verdict = &explain->verdict;
+    json_member_string(writer, "kind", explain->kind);
+    if (verdict->says == SAYS_NOTHING) {
+        json_name(writer, "active"); /* unknown is never invalid */
+        json_none(writer);
+    } else {
+        json_member_bool(writer, "active", verdict->says == SAYS_ALIVE);
+    }
+    if (verdict->says == SAYS_DEAD)
+        write_reason(writer, verdict);
+}
+
+static enum handled finish_explain(struct request *request, struct operation *operation)
+{
+    const struct explain *explain = (const struct explain *)operation;
+    struct json_writer writer = {.out = request_body(request)};
+    json_open_object(&writer);
+    write_verdict(&writer, explain);
+    if (explain->issued) {
+        write_token(&writer, explain);
+        if (explain->shown.data)
+            write_session(&writer, explain);
+        if (explain->user_known)
+            write_user(&writer, &explain->user);
+        json_member_string(&writer, "source", explain->from_cache ? TEXT("cache") : TEXT("redis"));
+        json_member_bool(&writer, "stale", explain->from_cache);
+        write_sources(&writer, explain);
+    }
+    json_close_object(&writer);
+    return request_answer(request, 200, true);
+}
+
+/* --- a user as a whole --- */
+
+static enum handled finish_user(struct request *request, struct operation *operation)
+{
+    const struct list_devices *list = (const struct list_devices *)operation;
+    struct json_writer writer = {.out = request_body(request)};
+    json_open_object(&writer);
+    json_member_string(&writer, "kind", TEXT("user"));
+    write_owner(&writer, list->tenant, list->user_id);
+    write_user(&writer, &list->user);
+    json_member_array(&writer, "devices");
+    for (size_t i = 0; i < list->count; i++)
+        write_listed(&writer, &list->sessions[i], false);
+    json_close_array(&writer);
+    write_ended(&writer, list);
+    json_close_object(&writer);
+    return request_answer(request, 200, true);
+}
+
+static enum handled explain_user(struct request *request, struct text tenant, struct text user_id)
+{
+    struct list_devices *list = arena_zalloc(&request->arena, sizeof(*list));
+    list->tenant = tenant;
+    list->user_id = user_id;
+    request_begin(request, &list->base, finish_user);
+    session_list(list);
+    return PENDING;
+}
+
+/* --- the call --- */
+
+static enum handled check_question(struct request *request, const struct explain_body *body)
+{
+    uint8_t id[SESSION_ID];
+    struct text fault = {0};
+    if (!body->token.data && !body->user_id.data)
+        fault = TEXT("\"token\" is missing, or \"user_id\", with or without \"session_id\"");
+    else if (body->token.data && (body->user_id.data || body->session_id.data))
+        fault = TEXT("\"token\" and \"user_id\" are two ways to ask; give one");
+    else if (body->session_id.data && !text_from_hex(id, SESSION_ID, body->session_id))
+        fault = TEXT("\"session_id\" must be " SESSION_MEANING);
+    return fault.data ? request_fail(request, ERR_BODY_INVALID, fault) : GO_ON;
+}
+
+/* A token speaks for itself where no tenant is named; a user does not. */
+static enum handled asked_tenant(struct request *request, const struct explain_body *body,
+                                 struct explain *explain)
+{
+    struct text named;
+    if (body_tenant(request, body->tenant, &named))
+        return ANSWERED;
+    if (body->token.data && !named.data)
+        return token_tenant(request, &explain->tenant, &explain->tenant_bound);
+    explain->tenant_bound = caller_is_bound(&request->caller);
+    return request_tenant(request, named, &explain->tenant);
+}
+
+enum handled handle_explain(struct request *request)
+{
+    struct explain_body body = {0};
+    struct explain *explain = arena_zalloc(&request->arena, sizeof(*explain));
+    if (request_read_body(request, explain_fields, FIELD_COUNT(explain_fields), &body) ||
+        check_question(request, &body) || asked_tenant(request, &body, explain))
+        return ANSWERED;
+    if (body.user_id.data && !body.session_id.data)
+        return explain_user(request, explain->tenant, body.user_id);
+    explain->token = body.token;
+    explain->user_id = body.user_id;
+    explain->session_id = body.session_id;
+    request_begin(request, &explain->base, finish_explain);
+    session_explain(explain);
+    return PENDING;
+}

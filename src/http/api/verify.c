@@ -1,0 +1,84 @@
+/* The answer to a second verification. */
+#include "handlers.h"
+#include "http/exchange/response_objects.h"
+
+struct verify_body {
+    struct text challenge_id, code;
+    enum tristate verified;
+    bool cookie;
+};
+
+static const struct json_field verify_fields[] = {
+    FIELD(struct verify_body, challenge_id, "challenge_id", JSON_TEXT, true, 1, 128),
+    FIELD(struct verify_body, code, "code", JSON_TEXT, false, 1, 32),
+    FIELD(struct verify_body, verified, "verified", JSON_TRISTATE, false, 0, 0),
+    FIELD(struct verify_body, cookie, "cookie", JSON_BOOLEAN, false, 0, 0),
+};
+
+static enum handled fail_try(struct request *request, const struct verify *verify)
+{
+    SCOPED(buffer_free) struct buffer members = {0};
+    struct json_writer writer = {.out = &members};
+    json_member_int(&writer, "attempts_left", verify->attempts_left);
+    return request_fail_with(request, ERR_VERIFICATION_FAILED, (struct text){0},
+                             buffer_text(&members));
+}
+
+/* As a refresh: the session goes on, with the next pair. */
+static enum handled answer_session_verified(struct request *request, const struct verify *verify)
+{
+    const struct login *login = &verify->login;
+    const struct pair pair = {.issued = &login->pair, .verified = true, .cookie = login->cookie};
+    return answer_pair(request, 200, &login->base, &pair);
+}
+
+struct cookie_verify {
+    struct verify verify; /* first: the operation */
+    bool cookie;
+};
+
+static enum handled finish_verify(struct request *request, struct operation *operation)
+{
+    struct verify *verify = (struct verify *)operation;
+    request->audit.source_ip = verify->login.ip;
+    request->audit.user_agent = verify->login.user_agent;
+    if (((const struct cookie_verify *)operation)->cookie)
+        verify->login.cookie = true;
+    if (operation->out.err == ERR_VERIFICATION_FAILED)
+        return fail_try(request, verify);
+    if (operation->out.err == ERR_OK && verify->of_session)
+        return answer_session_verified(request, verify);
+    return finish_login(request, operation);
+}
+
+/* What is no answer at all must not cost a try. */
+static enum handled check_answer(struct request *request, const struct verify_body *body)
+{
+    bool is_code = body->code.data != NULL, is_word = body->verified != TRISTATE_ABSENT;
+    if (is_code != is_word)
+        return GO_ON;
+    return request_fail(
+        request, ERR_BODY_INVALID,
+        is_code
+            ? TEXT("\"code\" and \"verified\" are two ways to answer; give one")
+            : TEXT("The answer is missing: \"code\" for method otp, \"verified\" (true or false) "
+                   "for method external"));
+}
+
+enum handled handle_verify(struct request *request)
+{
+    struct verify_body body = {0};
+    struct cookie_verify *work = arena_zalloc(&request->arena, sizeof(*work));
+    struct verify *verify = &work->verify;
+    if (request_read_body(request, verify_fields, FIELD_COUNT(verify_fields), &body) ||
+        check_answer(request, &body) || check_cookie(request, body.cookie) ||
+        token_tenant(request, &verify->tenant, &verify->tenant_bound))
+        return ANSWERED;
+    verify->challenge_id = body.challenge_id;
+    verify->code = body.code;
+    verify->verified = body.verified == TRISTATE_TRUE;
+    work->cookie = body.cookie;
+    request_begin_any(request, &verify->login.base, finish_verify);
+    session_verify(verify);
+    return PENDING;
+}

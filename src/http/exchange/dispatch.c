@@ -1,0 +1,520 @@
+/* What is decided about a request before its handler runs, and how it waits for its answer. */
+#include "dispatch.h"
+
+#include <assert.h>
+#include <endian.h>
+#include <inttypes.h>
+#include <string.h>
+
+#include "response.h"
+#include "http/access/callers.h"
+#include "clock.h"
+#include "http/access/cors.h"
+#include "access_log.h"
+#include "router.h"
+#include "metrics.h"
+#include "http/access/throttle.h"
+#include "header_room.h"
+
+static int64_t loop_now(const struct request *request)
+{
+    return (int64_t)uv_now(&request->worker->loop);
+}
+
+/* The query is kept as it came, and ends where it begins for libmicrohttpd: that would keep a
+ * record of each parameter, and if there is no room for one it goes on after its answer as if
+ * nothing had happened, and waits for the rest of the headers. */
+static struct text take_query(struct request *request, const char *target)
+{
+    const char *mark = target == NULL ? NULL : strchr(target, '?');
+    if (mark == NULL)
+        return (struct text){0};
+    struct text query = arena_copy(&request->arena, text_of(mark + 1));
+    if (query.length > 0)
+        *(char *)(mark + 1) = '\0';
+    return query;
+}
+
+void *dispatch_line(void *user, const char *target, struct MHD_Connection *connection)
+{
+    struct request *request = request_take(user);
+    request->begun_ns = clock_monotonic_ns();
+    request->connection = connection;
+    request->private->client =
+        MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT)->socket_context;
+    assert(request->private->client->request == NULL);
+    request->query = take_query(request, target);
+    room_mark(connection);
+    request_set_state(request, REQUEST_HEAD);
+    return request;
+}
+
+/* What one pass over the headers fills. */
+struct pass {
+    struct headers *headers;
+    struct room room;
+};
+
+static enum MHD_Result take_header(void *user, enum MHD_ValueKind kind, const char *name,
+                                   size_t name_length, const char *value, size_t value_length)
+{
+    (void)kind;
+    struct pass *pass = user;
+    if (room_is_mark(name))
+        return MHD_YES;
+    const struct text named = {name, name_length}, valued = {value, value_length};
+    room_note_line(&pass->room, name);
+    bool good =
+        guard_place(pass->headers, named, valued) && guard_header(pass->headers, named, valued);
+    return good ? MHD_YES : MHD_NO;
+}
+
+/* A fault is kept in the headers. The method is the first thing in the head. */
+static void take_headers(struct request *request, const char *method)
+{
+    struct request_private *private = request->private;
+    struct pass pass = {.headers = &private->headers};
+    const struct text head = {
+        method,
+        MHD_get_connection_info(request->connection, MHD_CONNECTION_INFO_REQUEST_HEADER_SIZE)
+            ->header_size};
+    room_begin(&pass.room, request->connection, request->worker->pool_size);
+    MHD_get_connection_values_n(request->connection, MHD_HEADER_KIND, take_header, &pass);
+    bool whole = guard_end(&private->headers, head) && private->headers.fault == NULL;
+    private->room = whole ? room_for_answer(&pass.room, head) : 0;
+    private->body_room = room_for_body(&pass.room, head);
+    private->client->taken += room_head_length(&pass.room, head);
+}
+
+/* In absolute form the target says what host it is for, whatever Host says (RFC 9112, section
+ * 3.2.2). A host with bytes that may not stand there leaves the target as it is, to be refused. */
+static void take_target(struct request *request, const char *target)
+{
+    struct text authority, path = match_path(text_of(target), &authority);
+    struct text *host = &request->private->headers.values[HEADER_HOST];
+    if (!guard_target(authority))
+        path = text_of(target);
+    else if (authority.data != NULL && host->data != NULL)
+        *host = arena_copy(&request->arena, authority);
+    request->path = arena_copy(&request->arena, path);
+}
+
+/* 32 hexadecimal digits: random for this worker, then counted. Unique, and no secret. */
+static struct text make_request_id(struct request *request)
+{
+    struct worker *worker = request->worker;
+    uint64_t parts[2] = {worker->id_prefix, htobe64(++worker->id_count)};
+    char *id = arena_alloc(&request->arena, 2 * sizeof(parts) + 1);
+    text_to_hex(id, parts, sizeof(parts));
+    id[2 * sizeof(parts)] = '\0';
+    return (struct text){id, 2 * sizeof(parts)};
+}
+
+static void identify(struct request *request)
+{
+    const struct headers *headers = &request->private->headers;
+    struct text presented = headers->values[HEADER_REQUEST_ID];
+    request->id = guard_request_id(presented) ? arena_copy(&request->arena, presented)
+                                              : make_request_id(request);
+    if (headers->values[HEADER_TRACEPARENT].data != NULL) {
+        guard_traceparent(headers->values[HEADER_TRACEPARENT], &request->audit.trace_id,
+                          &request->audit.span_id);
+    }
+}
+
+static enum err refuse(struct request *request, enum err err, const char *detail)
+{
+    request->private->refusal_detail = text_of(detail);
+    return err;
+}
+
+static enum err check_form(struct request *request, const char *version)
+{
+    struct request_private *private = request->private;
+    bool http_1_1 = strcmp(version, MHD_HTTP_VERSION_1_1) == 0;
+    bool framed = guard_framing(&private->headers, http_1_1, &private->framing);
+    if (framed && guard_target(request->path) && guard_target(request->query)) {
+        return guard_segments(request->path)
+                   ? ERR_OK
+                   : refuse(request, ERR_BAD_REQUEST,
+                            "The path has a segment . or .. - a user's id that has slashes or dots "
+                            "may be in the query: /v1/users/-/...?user_id=");
+    }
+    /* Where this request ends and whether there is another one behind it is anybody's guess. */
+    private->close = true;
+    metrics_add(METRIC_REQUESTS_MALFORMED, 1);
+    return refuse(request, ERR_BAD_REQUEST,
+                  framed ? "The request target has bytes that may not stand there"
+                         : private->headers.fault);
+}
+
+static struct text join_methods(struct request *request, const struct match *match)
+{
+    struct text joined = text_of(match->allowed[0]);
+    for (size_t i = 1; i < match->allowed_count; i++) {
+        joined = arena_format(&request->arena, "%.*s, %s", (int)joined.length, joined.data,
+                              match->allowed[i]);
+    }
+    return joined;
+}
+
+static bool decode_parameters(struct request *request, const struct match *match)
+{
+    for (size_t i = 0; i < 2; i++) {
+        struct text segment = match->segments[i];
+        if (segment.data == NULL)
+            continue;
+        struct text decoded =
+            match_decode(arena_alloc(&request->arena, segment.length), segment, false);
+        if (decoded.data == NULL || !text_is_clean_utf8(decoded))
+            return false;
+        request->parameters[i] = decoded;
+    }
+    return true;
+}
+
+/* Every path of the main listener takes preflights; their row stands under the target "*". */
+static bool find_preflight(struct request *request)
+{
+    struct match match;
+    if (request->worker->plane != PLANE_MAIN || !cors_is_preflight(request) ||
+        match_route(PLANE_MAIN, request->method, TEXT("*"), &match) != MATCH_FOUND)
+        return false;
+    request->route = match.route;
+    return true;
+}
+
+static enum err find_route(struct request *request)
+{
+    struct match match;
+    switch (match_route(request->worker->plane, request->method, request->path, &match)) {
+    case MATCH_NO_PATH:
+        return ERR_NOT_FOUND;
+    case MATCH_OTHER_METHOD:
+        request->private->allowed = join_methods(request, &match);
+        return find_preflight(request) ? ERR_OK : ERR_METHOD_NOT_ALLOWED;
+    case MATCH_FOUND:
+        break;
+    }
+    request->route = match.route;
+    if (!decode_parameters(request, &match))
+        return refuse(request, ERR_BAD_REQUEST, "A segment of the path is not clean UTF-8");
+    return ERR_OK;
+}
+
+/* What is said of a parameter that is not among the allowed names, which stand in the table with
+ * blanks between them. */
+static struct text list_parameters(struct request *request, const char *allowed)
+{
+    if (allowed[0] == '\0')
+        return TEXT("is not known here; this call takes none");
+    struct text words = TEXT("is not known here; known are: ");
+    for (const char *at = allowed; *at != '\0';) {
+        int length = (int)strcspn(at, " ");
+        words = arena_format(&request->arena, "%s%s%.*s", words.data, at == allowed ? "" : ", ",
+                             length, at);
+        at += length + (int)strspn(at + length, " ");
+    }
+    return words;
+}
+
+/* A typing error in a query may not pass silently: without its tenant a call would mean another. */
+static enum err check_query(struct request *request)
+{
+    assert(request->route != NULL);
+    const char *allowed = request->route->query;
+    struct text odd = {0}, fault = {0};
+    switch (allowed == NULL ? QUERY_GOOD : match_query(request->query, allowed, &odd)) {
+    case QUERY_GOOD:
+        return ERR_OK;
+    case QUERY_UNKNOWN:
+        fault = list_parameters(request, allowed);
+        break;
+    case QUERY_NO_VALUE:
+        fault = TEXT("has no value");
+        break;
+    case QUERY_TWICE:
+        fault = TEXT("came twice");
+        break;
+    }
+    struct text detail = arena_format(&request->arena, "Query parameter \"%.*s\" %s",
+                                      odd.length > 64 ? 64 : (int)odd.length, odd.data, fault.data);
+    return refuse(request, ERR_QUERY_INVALID, detail.data);
+}
+
+static int64_t body_limit(const struct request *request)
+{
+    int64_t limit = request->route == NULL ? -1 : request->route->body_limit;
+    return limit < 0 ? request->conf->server_body_limit : limit;
+}
+
+static enum err refuse_size(struct request *request)
+{
+    struct text detail = arena_format(
+        &request->arena, "The body may have at most %" PRId64 " bytes", body_limit(request));
+    return refuse(request, ERR_TOO_LARGE, detail.data);
+}
+
+static bool has_body(const struct request *request)
+{
+    return request->private->framing.chunked || request->private->framing.length > 0;
+}
+
+/* Bytes of a body, those that are announced or those that have come: chunks may hold none. */
+static enum err check_size(struct request *request, int64_t size)
+{
+    if (size <= body_limit(request))
+        return ERR_OK;
+    return body_limit(request) == 0 ? refuse(request, ERR_BODY_INVALID, "This call takes no body")
+                                    : refuse_size(request);
+}
+
+/* Without room to read a body the library would wait for it for ever. Chunks have lines of their
+ * own, and trailers. */
+static enum err check_body_room(struct request *request)
+{
+    enum { FOR_LENGTH = 128, FOR_CHUNKS = 384 };
+    struct request_private *private = request->private;
+    size_t least = private->framing.chunked ? FOR_CHUNKS : FOR_LENGTH;
+    if (!has_body(request) || private->body_room >= least)
+        return ERR_OK;
+    private->close = true;
+    return refuse(request, ERR_HEADERS_TOO_LARGE, "The headers leave no room to read a body");
+}
+
+static enum err check_audit(const struct request *request)
+{
+    bool on_record = request->worker->lane == NULL || !audit_event_durable(request->route->event) ||
+                     audit_healthy(request->worker->server->services.audit);
+    return on_record ? ERR_OK : ERR_AUDIT_UNAVAILABLE;
+}
+
+/* With another key file than the other nodes this one would call every token forged, and could end
+ * none. Before anything is counted: nobody is guessing. */
+static enum err check_keys(struct request *request)
+{
+    const struct session_service *sessions = request->worker->server->services.sessions;
+    if (request->route->access == ACCESS_PUBLIC ||
+        session_keys(sessions, NULL) != SESSION_KEYS_FOREIGN)
+        return ERR_OK;
+    return refuse(request, ERR_KEYS_FOREIGN,
+                  "This node has another key file than the others; /readyz says which key differs");
+}
+
+/* Everything that can be decided before the body is read. */
+static enum err decide(struct request *request, const char *version)
+{
+    enum err err = check_form(request, version);
+    if (err == ERR_OK)
+        err = check_body_room(request);
+    if (err == ERR_OK) {
+        callers_locate(request);
+        err = find_route(request);
+    }
+    if (err == ERR_OK)
+        err = check_query(request);
+    if (err == ERR_OK)
+        err = callers_establish(request, &request->private->refusal_detail);
+    if (err == ERR_OK)
+        err = check_keys(request);
+    if (err == ERR_OK)
+        err = rates_admit_caller(request, &request->private->refusal_detail);
+    if (err == ERR_OK)
+        err = check_audit(request);
+    return err == ERR_OK ? check_size(request, request->private->framing.length) : err;
+}
+
+static void take_framing(struct request_private *private)
+{
+    const struct framing *framing = &private->framing;
+    private->client->taken += (size_t)framing->length;
+    /* Extensions and trailers may fill the pool. */
+    private->room = framing->chunked ? 0 : private->room;
+}
+
+static enum handled refuse_now(struct request *request)
+{
+    assert(request->private->refusal != ERR_OK && request->operation == NULL);
+    return request_fail(request, request->private->refusal, request->private->refusal_detail);
+}
+
+static enum handled begin(struct request *request, const char *target, const char *method,
+                          const char *version)
+{
+    struct request_private *private = request->private;
+    assert(request->route == NULL && request->operation == NULL);
+    request->method = arena_copy(&request->arena, text_of(method));
+    request->caller.peer = arena_copy(&request->arena, private->client->peer);
+    request->wall_ms = clock_wall_ms();
+    request->deadline_ms = request->begun_ns / 1000000 + request->conf->redis_timeout;
+    take_headers(request, method);
+    take_target(request, target);
+    identify(request);
+    cors_note(request);
+    private->refusal = decide(request, version);
+    take_framing(private);
+    if (request->caller.kind == CALLER_USER && private->refusal == ERR_OK)
+        session_expect(request->worker->sessions, request->caller.token);
+
+    /* A small body is swallowed before it is refused, so that the connection can go on; what is
+     * too large or not to be trusted is answered at once, which closes the connection. */
+    int64_t most = request->conf->server_body_limit;
+    if (private->refusal != ERR_OK && (private->close || private->framing.length > most)) {
+        private->close = true;
+        request_set_state(request, REQUEST_CALLED);
+        return refuse_now(request);
+    }
+    request_set_state(request, REQUEST_BODY);
+    return GO_ON;
+}
+
+static void take_body(struct request *request, const char *data, size_t length)
+{
+    struct request_private *private = request->private;
+    assert(request->body.data == NULL && length > 0);
+    if (private->refusal != ERR_OK)
+        return;
+    /* Only chunks can be refused here. There is no way to answer in the middle of them. */
+    private->refusal = check_size(request, (int64_t)(private->received.length + length));
+    if (private->refusal == ERR_OK)
+        buffer_add(&private->received, data, length);
+}
+
+/* The handler is called, or what stands against it is told. */
+static void run(struct request *request)
+{
+    struct request_private *private = request->private;
+    request_set_state(request, REQUEST_CALLED);
+    /* Where chunks end is read in many ways: nothing that follows is taken. */
+    private->close = private->close || private->framing.chunked;
+    assert(private->refusal != ERR_OK || request->route != NULL);
+    if (has_body(request)) {
+        request->body = buffer_text(&private->received);
+        request->deadline_ms = clock_monotonic_ms() + request->conf->redis_timeout;
+    }
+    enum handled handled =
+        private->refusal != ERR_OK ? refuse_now(request) : request->route->handle(request);
+    assert(handled == ANSWERED ? request_is_answered(request)
+                               : handled == PENDING && request->operation != NULL);
+}
+
+static void suspend(struct request *request)
+{
+    request_set_state(request, REQUEST_SUSPENDED);
+    MHD_suspend_connection(request->connection);
+}
+
+/* Queues the answer if there is one; else the request lingers, and sleeps if that takes too long.
+ */
+static enum MHD_Result answer_or_wait(struct request *request)
+{
+    struct request_private *private = request->private;
+    struct worker *worker = request->worker;
+    if (private->state == REQUEST_READY) {
+        worker->stirred = true;
+        return answer_queue(request);
+    }
+    if (private->state == REQUEST_CALLED && worker->in_state[REQUEST_LINGERS] < MOST_LINGERING) {
+        request_set_state(request, REQUEST_LINGERS);
+        private->lingers_since_ms = loop_now(request);
+    } else if (private->state == REQUEST_CALLED ||
+               loop_now(request) - private->lingers_since_ms >= LINGER_MS) {
+        suspend(request);
+    }
+    return MHD_YES;
+}
+
+/* A refusal before the body: libmicrohttpd would go on to the body if the connection lingered. */
+static enum MHD_Result answer_or_sleep(struct request *request)
+{
+    if (request->private->state == REQUEST_READY)
+        return answer_queue(request);
+    suspend(request);
+    return MHD_YES;
+}
+
+enum MHD_Result dispatch_call(void *user, struct MHD_Connection *connection, const char *url,
+                              const char *method, const char *version, const char *upload,
+                              size_t *upload_size, void **context)
+{
+    (void)user;
+    (void)connection;
+    struct request *request = *context;
+    switch (request->private->state) {
+    case REQUEST_HEAD:
+        return begin(request, url, method, version) == GO_ON ? MHD_YES : answer_or_sleep(request);
+    case REQUEST_BODY:
+        if (*upload_size > 0) {
+            take_body(request, upload, *upload_size);
+            guard_wipe((struct text){upload, *upload_size});
+            *upload_size = 0;
+            request->worker->stirred = true;
+            return MHD_YES;
+        }
+        run(request);
+        return answer_or_wait(request);
+    case REQUEST_LINGERS:
+    case REQUEST_READY:
+        return answer_or_wait(request);
+    case REQUEST_QUEUED:
+        *upload_size = 0;
+        return request->private->by_hand ? MHD_NO : MHD_YES;
+    default:
+        assert(false); /* libmicrohttpd has no such request, or put it aside */
+        return MHD_NO;
+    }
+}
+
+static bool is_refused(const struct client *client)
+{
+    return client->request != NULL && client->request->private->state == REQUEST_HEAD &&
+           MHD_get_connection_info(client->request->connection,
+                                   MHD_CONNECTION_INFO_REQUEST_HEADER_SIZE) != NULL;
+}
+
+void dispatch_refuse(struct worker *worker, unsigned status)
+{
+    static const struct {
+        unsigned status;
+        enum err err;
+        const char *detail;
+    } kinds[] = {
+        {MHD_HTTP_BAD_REQUEST, ERR_BAD_REQUEST, "Content-Length is not a number"},
+        {MHD_HTTP_CONTENT_TOO_LARGE, ERR_TOO_LARGE, "Content-Length is too large"},
+        {MHD_HTTP_REQUEST_HEADER_FIELDS_TOO_LARGE, ERR_HEADERS_TOO_LARGE, NULL},
+    };
+    struct client *at = worker->connections;
+    while (at != NULL && !is_refused(at))
+        at = at->next;
+    for (size_t i = 0; at != NULL && i < sizeof(kinds) / sizeof(kinds[0]); i++) {
+        if (kinds[i].status != status)
+            continue;
+        at->request->id = make_request_id(at->request);
+        answer_past_library(at->request, kinds[i].err, text_of(kinds[i].detail));
+        client_cut(at);
+    }
+}
+
+/* If the client left while its request was being worked on, what was begun is brought to its end
+ * and put on record. */
+void dispatch_completed(void *user, struct MHD_Connection *connection, void **context,
+                        enum MHD_RequestTerminationCode code)
+{
+    (void)user;
+    (void)code;
+    struct request *request = *context;
+    *context = NULL;
+    if (request == NULL)
+        return;
+    /* The client's next request, if it is there already, is read in another round. */
+    request->worker->stirred = true;
+    enum request_state state = request->private->state;
+    if (state == REQUEST_HEAD || state == REQUEST_BODY) {
+        const union MHD_ConnectionInfo *status =
+            MHD_get_connection_info(connection, MHD_CONNECTION_INFO_HTTP_STATUS);
+        if (request->id.data == NULL)
+            request->id = make_request_id(request);
+        ledger_record_unanswered(request, status == NULL ? 0 : status->http_status);
+    }
+    request_leave(request);
+}

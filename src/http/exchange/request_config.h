@@ -1,0 +1,22 @@
+/* What requests are served with: one configuration, one keyring, one database of places. A worker
+ * swaps its snapshot whole on its own thread; a request under way keeps the one it began with.
+ * Counted without atomics, since it never leaves its worker. */
+#pragma once
+
+#include "conf.h"
+#include "http/access/proxies.h"
+#include "session.h"
+
+struct snapshot {
+    struct conf *conf;
+    struct session_context context;
+    struct proxies proxies;
+    unsigned references;
+    uint64_t generation; /* never used twice */
+};
+
+/* Takes over the references to conf and keyring. The caller owns one reference. */
+struct snapshot *snapshot_create(struct conf *conf, struct keyring *keyring,
+                                 struct session_worker *sessions);
+struct snapshot *snapshot_ref(struct snapshot *snapshot);
+void snapshot_unref(struct snapshot **snapshot);

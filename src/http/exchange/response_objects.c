@@ -1,0 +1,290 @@
+/* Writing the objects that callers get, and the checks that handlers share. */
+#include "response_objects.h"
+
+#include <assert.h>
+
+#include "address.h"
+#include "clean.h"
+#include "http/access/cookies.h"
+#include "http/access/throttle.h"
+#include "request_private.h"
+
+/* Also where an answer has no body, the caller learns how old the word is. */
+static void note_staleness(struct request *request, const struct validate *validate)
+{
+    if (!validate->stale)
+        return;
+    request->audit.stale = true;
+    request->audit.stale_for_s = validate->stale_for_s;
+    request_header(request, "X-Session-Stale",
+                   arena_format(&request->arena, "%lld", (long long)validate->stale_for_s));
+}
+
+enum handled answer_session(struct request *request, struct operation *operation)
+{
+    const struct validate *validate = (const struct validate *)operation;
+    struct json_writer writer = {.out = request_body(request)};
+    assert(operation->out.err == ERR_OK && validate->shown.length > 0);
+    note_staleness(request, validate);
+    json_open_object(&writer);
+    json_member_bool(&writer, "active", true);
+    json_raw(&writer, validate->shown);
+    json_member_int(&writer, "expires_at", validate->access_expires_s);
+    json_member_int(&writer, "idle_expires_at", validate->idle_expires_s);
+    json_member_string(&writer, "source", validate->from_cache ? TEXT("cache") : TEXT("redis"));
+    json_member_bool(&writer, "stale", validate->stale);
+    if (validate->stale)
+        json_member_int(&writer, "stale_for", validate->stale_for_s);
+    json_close_object(&writer);
+    return request_answer(request, 200, true);
+}
+
+void write_listed(struct json_writer *writer, const struct listed_session *session,
+                  bool tells_current)
+{
+    json_open_object(writer);
+    json_member_string(writer, "session_id", session->session_id);
+    if (tells_current)
+        json_member_bool(writer, "current", session->current);
+    json_member_raw(writer, "device", session->device_json);
+    json_member_string(writer, "ip", session->ip);
+    if (session->location.data)
+        json_member_string(writer, "location", session->location);
+    json_member_string(writer, "user_agent", session->user_agent);
+    json_member_int(writer, "created_at", session->created_s);
+    json_member_int(writer, "last_seen_at", session->last_seen_s);
+    json_member_int(writer, "expires_at", session->expires_s);
+    json_close_object(writer);
+}
+
+static void write_ended_session(struct json_writer *writer, const struct ended_session *session)
+{
+    json_open_object(writer);
+    json_member_string(writer, "session_id", session->session_id);
+    json_member_string(writer, "reason", session->reason);
+    json_member_string(writer, "actor", session->actor);
+    json_member_int(writer, "created_at", session->created_s);
+    if (session->ended_s > 0)
+        json_member_int(writer, "ended_at", session->ended_s);
+    if (session->device_json.data)
+        json_member_raw(writer, "device", session->device_json);
+    json_close_object(writer);
+}
+
+void write_ended(struct json_writer *writer, const struct list_devices *list)
+{
+    json_member_array(writer, "sessions");
+    for (size_t i = 0; i < list->over_count; i++)
+        write_ended_session(writer, &list->over[i]);
+    json_close_array(writer);
+}
+
+enum handled answer_devices(struct request *request, struct operation *operation)
+{
+    const struct list_devices *list = (const struct list_devices *)operation;
+    struct json_writer writer = {.out = request_body(request)};
+    json_open_object(&writer);
+    json_member_array(&writer, "devices");
+    for (size_t i = 0; i < list->count; i++)
+        write_listed(&writer, &list->sessions[i], true);
+    json_close_array(&writer);
+    json_member_int(&writer, "total", (int64_t)list->count);
+    json_member_int(&writer, "limit", list->limit);
+    json_close_object(&writer);
+    return request_answer(request, 200, true);
+}
+
+/* The tenant that an answer is about: its caller must not take one user for a namesake. */
+static struct text tenant_of(const struct request *request, const struct operation *operation)
+{
+    const struct caller *caller = &request->caller;
+    bool told = operation->facts.tenant.data || !caller_is_bound(caller);
+    return told ? operation->facts.tenant : text_of(caller->key->tenant);
+}
+
+enum handled answer_ended(struct request *request, struct operation *operation)
+{
+    struct json_writer writer = {.out = request_body(request)};
+    json_open_object(&writer);
+    assert(operation->out.durability != DURABILITY_NONE);
+    json_member_string(&writer, "tenant", tenant_of(request, operation));
+    json_member_int(&writer, "ended", (int64_t)operation->out.ended_count);
+    json_member_array(&writer, "sessions");
+    for (size_t i = 0; i < operation->out.ended_count; i++)
+        json_text(&writer, operation->out.ended[i]);
+    json_close_array(&writer);
+    json_member_string(&writer, "durability", durability_name(operation->out.durability));
+    json_close_object(&writer);
+    return request_answer(request, operation->out.durability == DURABILITY_PENDING ? 202 : 200,
+                          true);
+}
+
+void write_challenge(struct json_writer *writer, const struct request *request,
+                     const struct operation *operation)
+{
+    const struct offered_challenge *challenge = operation->out.challenge;
+    if (challenge == NULL)
+        return;
+    bool otp = challenge->method == VERIFY_OTP;
+    json_member_string(writer, "challenge_id", (struct text){challenge->id, TOKEN_LENGTH});
+    json_member_string(writer, "method", otp ? TEXT("otp") : TEXT("external"));
+    json_member_int(writer, "expires_in", challenge->expires_s - operation->now_ms / 1000);
+    json_member_int(writer, "attempts", challenge->attempts);
+    if (otp && request->caller.kind == CALLER_SERVICE)
+        json_member_string(writer, "otp", (struct text){challenge->code, CHALLENGE_CODE});
+}
+
+void write_sessions(struct json_writer *writer, const char *name,
+                    const struct replaced_session *sessions, size_t count)
+{
+    json_member_array(writer, name);
+    for (size_t i = 0; i < count; i++) {
+        json_open_object(writer);
+        json_member_string(writer, "session_id", sessions[i].session_id);
+        json_member_raw(writer, "device", sessions[i].device_json);
+        if (sessions[i].reason.data)
+            json_member_string(writer, "reason", sessions[i].reason);
+        json_close_object(writer);
+    }
+    json_close_array(writer);
+}
+
+/* Sets the cookie that goes with a pair, and tells of it. It outlives the browser only for who
+ * wants to be remembered, and never its token. */
+static void give_cookie(struct json_writer *writer, struct request *request,
+                        const struct operation *operation, const struct issued_pair *issued)
+{
+    int64_t left_s = issued->access_expires_s - operation->now_ms / 1000;
+    struct policy policy;
+    policy_of_tenant(request->conf, operation->tenancy ? operation->tenancy->policy : NULL,
+                     &policy);
+    struct text cookie =
+        cookies_give(request, issued->access_token, (enum same_site)policy.same_site,
+                     issued->remember ? left_s : -1);
+    json_member_array(writer, "set_cookie");
+    json_text(writer, cookie);
+    json_close_array(writer);
+}
+
+enum handled answer_pair(struct request *request, unsigned status,
+                         const struct operation *operation, const struct pair *pair)
+{
+    const struct issued_pair *issued = pair->issued;
+    assert(operation->out.err == ERR_OK && operation->facts.session_id.length > 0);
+    int64_t now_s = operation->now_ms / 1000;
+    struct text access = {issued->access_token, TOKEN_LENGTH};
+    struct text refresh = {issued->refresh_token, TOKEN_LENGTH};
+    struct json_writer writer = {.out = request_body(request)};
+    json_open_object(&writer);
+    if (pair->verified)
+        json_member_bool(&writer, "verified", true);
+    json_member_string(&writer, "tenant", operation->facts.tenant);
+    json_member_string(&writer, "user_id", operation->facts.user_id);
+    json_member_string(&writer, "session_id", operation->facts.session_id);
+    json_member_string(&writer, "access_token", access);
+    json_member_string(&writer, "token_type", TEXT("Bearer"));
+    json_member_int(&writer, "expires_in", issued->access_expires_s - now_s);
+    json_member_string(&writer, "refresh_token", refresh);
+    json_member_int(&writer, "refresh_expires_in", issued->refresh_expires_s - now_s);
+    json_member_int(&writer, "idle_expires_in", issued->idle_expires_s - now_s);
+    json_member_raw(&writer, "device", issued->device_json);
+    json_member_bool(&writer, "new_device", pair->new_device);
+    json_member_bool(&writer, "new_location", pair->new_location);
+    write_sessions(&writer, "replaced", pair->replaced, pair->replaced_count);
+    /* What waited for its verification may have begun before the cookie was switched off. */
+    if (pair->cookie && request->conf->browser_cookie)
+        give_cookie(&writer, request, operation, issued);
+    json_close_object(&writer);
+    return request_answer(request, status, true);
+}
+
+enum handled check_cookie(struct request *request, bool wanted)
+{
+    if (!wanted || request->conf->browser_cookie)
+        return GO_ON;
+    return request_fail(request, ERR_BODY_INVALID,
+                        TEXT("\"cookie\" must be false or absent, not true: the session cookie is "
+                             "off here (browser.cookie = no)"));
+}
+
+enum handled token_tenant(struct request *request, struct text *tenant, bool *bound)
+{
+    *tenant = (struct text){0};
+    *bound = caller_is_bound(&request->caller);
+    if (request->caller.kind != CALLER_SERVICE)
+        return GO_ON;
+    struct text named = request_query(request, "tenant");
+    if (!*bound && !named.data)
+        return rates_admit_token(request, TOKEN_ACCESS, request->caller.token);
+    return request_tenant(request, named, tenant);
+}
+
+enum handled body_tenant(struct request *request, struct text in_body, struct text *ret)
+{
+    struct text in_query = request_query(request, "tenant");
+    *ret = in_body.data != NULL ? in_body : in_query;
+    if (in_body.data == NULL || in_query.data == NULL || text_equal(in_body, in_query))
+        return GO_ON;
+    return request_fail(request, ERR_QUERY_INVALID, TEXT("The body names another \"tenant\""));
+}
+
+enum handled named_user(struct request *request, struct text *tenant, struct text *user_id)
+{
+    struct text in_query = request_query(request, "user_id");
+    bool by_query = text_equal(request->parameters[0], TEXT("-"));
+    if (by_query != (in_query.data != NULL))
+        return request_fail(
+            request, ERR_QUERY_INVALID,
+            by_query ? TEXT("\"user_id\" must be in the query where the path has -")
+                     : TEXT("\"user_id\" may be in the query only where the path has -"));
+    *user_id = by_query ? in_query : request->parameters[0];
+    if (user_id->length < 1 || user_id->length > USER_ID_MAX || !text_is_clean_utf8(*user_id) ||
+        credential_leads(*user_id))
+        return request_fail(
+            request, by_query ? ERR_QUERY_INVALID : ERR_BAD_REQUEST,
+            TEXT("\"user_id\" must be 1 to 255 bytes of clean UTF-8, and no credential"));
+    return request_tenant(request, request_query(request, "tenant"), tenant);
+}
+
+void note_unreadable_address(struct request *request, struct text told)
+{
+    enum { MOST_NOTED = 64 };
+    request->audit.unreadable_ip = text_clean(told, MOST_NOTED, &request->arena);
+}
+
+struct text told_address(struct request *request, struct text told)
+{
+    static const struct text absent;
+    struct ip_address address;
+    if (!told.data)
+        return absent;
+    if (proxies_read(&request->private->snapshot->proxies, told, &address))
+        return ip_print(&address, arena_alloc(&request->arena, INET6_ADDRSTRLEN));
+    note_unreadable_address(request, told);
+    return absent;
+}
+
+static bool is_word(struct text text)
+{
+    bool good = text.length >= 1 && text.length <= 32;
+    for (size_t i = 0; i < text.length && good; i++)
+        good = (text.data[i] >= 'a' && text.data[i] <= 'z') || text.data[i] == '_';
+    return good;
+}
+
+enum handled check_reason(struct request *request, struct text given, const char *otherwise,
+                          enum err refusal, struct text *ret)
+{
+    struct text fault = TEXT("\"reason\" must be " REASON_MEANING);
+    assert(refusal == ERR_QUERY_INVALID || refusal == ERR_BODY_INVALID);
+    *ret = given.data ? given : text_of(otherwise);
+    if (!given.data || (is_word(given) && !session_owns_reason(given)))
+        return GO_ON;
+    if (is_word(given))
+        fault = arena_format(&request->arena,
+                             "\"reason\" must not be \"%.*s\", which this service says of its own "
+                             "acts; say what you do: kicked, logged_out, password_changed or "
+                             "another word",
+                             (int)given.length, given.data);
+    return request_fail(request, refusal, fault);
+}

@@ -1,0 +1,109 @@
+/* A hash table of addresses under one lock. */
+#include "connection_limits.h"
+
+#include <assert.h>
+#include <pthread.h>
+#include <stdlib.h>
+
+#include "crypto.h"
+#include "memory.h"
+
+enum { BUCKETS = 4096 };
+
+struct counted_address {
+    struct counted_address *next;
+    struct ip_address address;
+    int64_t count;
+};
+
+struct limits {
+    pthread_mutex_t lock;
+    int64_t total, most_total, most_per_address;
+    uint8_t key[CRYPTO_TABLE_KEY]; /* so that nobody can choose addresses that share a bucket */
+    struct counted_address *buckets[BUCKETS];
+};
+
+struct limits *limits_create(void)
+{
+    struct limits *limits = xcalloc(1, sizeof(*limits));
+    pthread_mutex_init(&limits->lock, NULL);
+    crypto_random(limits->key, sizeof(limits->key));
+    return limits;
+}
+
+void limits_destroy(struct limits **limits)
+{
+    if (*limits == NULL)
+        return;
+    for (size_t i = 0; i < BUCKETS; i++)
+        assert((*limits)->buckets[i] == NULL);
+    pthread_mutex_destroy(&(*limits)->lock);
+    free(*limits);
+    *limits = NULL;
+}
+
+void limits_set(struct limits *limits, int64_t total, int64_t per_address)
+{
+    pthread_mutex_lock(&limits->lock);
+    limits->most_total = total;
+    limits->most_per_address = per_address;
+    pthread_mutex_unlock(&limits->lock);
+}
+
+static size_t bucket_of(const struct limits *limits, const struct ip_address *address)
+{
+    return crypto_table_hash(limits->key, address->bytes, sizeof(address->bytes)) % BUCKETS;
+}
+
+/* The place where the address is, or would be, linked. */
+static struct counted_address **find(struct limits *limits, const struct ip_address *address)
+{
+    struct counted_address **link = &limits->buckets[bucket_of(limits, address)];
+    while (*link != NULL && !ip_equal(&(*link)->address, address))
+        link = &(*link)->next;
+    return link;
+}
+
+static bool take_of_address(struct limits *limits, const struct ip_address *address)
+{
+    const struct ip_address client = ip_client(address);
+    struct counted_address **link = find(limits, &client);
+    if (*link == NULL) {
+        struct counted_address *counted = xcalloc(1, sizeof(*counted));
+        counted->address = client;
+        *link = counted;
+    }
+    if ((*link)->count >= limits->most_per_address)
+        return false;
+    (*link)->count++;
+    return true;
+}
+
+bool limits_take(struct limits *limits, const struct ip_address *address)
+{
+    pthread_mutex_lock(&limits->lock);
+    bool taken =
+        limits->total < limits->most_total && (address == NULL || take_of_address(limits, address));
+    if (taken)
+        limits->total++;
+    pthread_mutex_unlock(&limits->lock);
+    return taken;
+}
+
+void limits_give_back(struct limits *limits, const struct ip_address *address)
+{
+    pthread_mutex_lock(&limits->lock);
+    assert(limits->total > 0);
+    limits->total--;
+    if (address != NULL) {
+        const struct ip_address client = ip_client(address);
+        struct counted_address **link = find(limits, &client);
+        struct counted_address *counted = *link;
+        assert(counted != NULL && counted->count > 0);
+        if (--counted->count == 0) {
+            *link = counted->next;
+            free(counted);
+        }
+    }
+    pthread_mutex_unlock(&limits->lock);
+}

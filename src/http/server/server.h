@@ -1,0 +1,23 @@
+/* What the threads of the HTTP layer share. */
+#pragma once
+
+#include <stdatomic.h>
+
+#include "http.h"
+#include "connection_limits.h"
+
+struct worker;
+struct acceptor;
+struct rates;
+
+struct http_server {
+    struct http_services services;
+    struct limits *limits;
+    struct rates *rates;
+    struct acceptor *acceptor;
+    struct worker *workers; /* of the main plane */
+    unsigned worker_count;
+    struct worker *ops_worker;
+    atomic_bool draining;     /* stops soon, or is stopping: not ready */
+    int64_t drain_timeout_ms; /* read by a worker when it begins to drain */
+};

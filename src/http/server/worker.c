@@ -1,0 +1,461 @@
+/* The thread: its loop with libmicrohttpd in it, its connections, its drain. */
+#include "worker.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "clock.h"
+#include "http/exchange/dispatch.h"
+#include "http/exchange/access_log.h"
+#include "memory.h"
+#include "metrics.h"
+#include "http/exchange/header_room.h"
+
+enum {
+    SCAN_MS = 250,      /* how coarse deadlines are kept */
+    DRAIN_SCAN_MS = 20, /* while a stop waits for it */
+    NEWCOMER_MS = 1000, /* for the first request of a connection that came just before the drain */
+    DRAIN_EXTRA_MS = 3000, /* beyond the drain's end, for what is cut to be given up */
+    ROUNDS = 8             /* of libmicrohttpd in one turn, before sockets are looked at again */
+};
+
+/* Far above every limit of ours: at its own limit libmicrohttpd would drop connections silently. */
+static const unsigned daemon_connection_limit = 4000000;
+
+static void on_linger(uv_timer_t *timer)
+{
+    struct worker *worker = timer->data;
+    worker->daemon_due = worker->daemon_due || worker->in_state[REQUEST_LINGERS] > 0;
+}
+
+static void keep_turning(uv_idle_t *idle)
+{
+    (void)idle; /* its being active is all: the loop does not wait */
+}
+
+/* True if another round would find something to do. While requests linger libmicrohttpd always
+ * says so; then only what happened in this round tells, and the linger timer makes up for what that
+ * rule may miss. */
+static bool has_work_left(struct worker *worker)
+{
+    MHD_UNSIGNED_LONG_LONG timeout;
+    if (worker->daemon_due)
+        return true;
+    if (worker->in_state[REQUEST_LINGERS] > 0)
+        return worker->stirred;
+    return MHD_get_timeout(worker->daemon, &timeout) == MHD_YES && timeout == 0;
+}
+
+/* Lets libmicrohttpd work until it has nothing left: a resumed request takes two rounds, one
+ * builds the answer's head, one sends. */
+static void run_daemon(struct worker *worker)
+{
+    for (int round = 0; round < ROUNDS; round++) {
+        worker->daemon_due = false;
+        worker->stirred = false;
+        MHD_run(worker->daemon);
+        if (!has_work_left(worker)) {
+            uv_idle_stop(&worker->again);
+            if (worker->in_state[REQUEST_LINGERS] > 0 &&
+                !uv_is_active((uv_handle_t *)&worker->linger))
+                uv_timer_start(&worker->linger, on_linger, LINGER_TICK_MS, 0);
+            return;
+        }
+    }
+    worker->daemon_due = true;
+    uv_idle_start(&worker->again, keep_turning);
+}
+
+static void on_prepare(uv_prepare_t *prepare)
+{
+    struct worker *worker = prepare->data;
+    atomic_store_explicit(&worker->heartbeat_ms, (int64_t)uv_now(&worker->loop),
+                          memory_order_relaxed);
+    if (worker->daemon_due)
+        run_daemon(worker);
+    if (worker->sessions != NULL)
+        session_worker_flush(worker->sessions);
+    if (worker->lane != NULL)
+        audit_flush(worker->lane);
+    request_collect(worker);
+}
+
+static void on_daemon_readable(uv_poll_t *poll, int status, int events)
+{
+    (void)status;
+    (void)events;
+    struct worker *worker = poll->data;
+    worker->daemon_due = true; /* on_prepare() follows, and serves all causes in one run */
+}
+
+/* --- connections --- */
+
+static void link_connection(struct worker *worker, struct client *connection)
+{
+    connection->previous = NULL;
+    connection->next = worker->connections;
+    if (worker->connections != NULL)
+        worker->connections->previous = connection;
+    worker->connections = connection;
+    metrics_gauge_add(METRIC_CONNECTIONS, 1);
+}
+
+static void unlink_connection(struct worker *worker, struct client *connection)
+{
+    assert(connection->previous != NULL || worker->connections == connection);
+    if (connection->previous != NULL)
+        connection->previous->next = connection->next;
+    else
+        worker->connections = connection->next;
+    if (connection->next != NULL)
+        connection->next->previous = connection->previous;
+    metrics_gauge_add(METRIC_CONNECTIONS, -1);
+}
+
+static void release_connection(struct worker *worker, struct client *connection)
+{
+    if (connection->counted)
+        limits_give_back(worker->server->limits, connection->local ? NULL : &connection->address);
+    atomic_fetch_sub(&worker->connection_count, 1);
+    client_destroy(&connection);
+}
+
+static void on_connection(void *user, struct MHD_Connection *mhd, void **context,
+                          enum MHD_ConnectionNotificationCode code)
+{
+    (void)mhd;
+    struct worker *worker = user;
+    if (code == MHD_CONNECTION_NOTIFY_STARTED) {
+        struct client *connection = worker->arriving;
+        assert(connection != NULL && connection->phase == CLIENT_IDLE);
+        worker->arriving = NULL;
+        client_enter(connection, CLIENT_IDLE, worker->snapshot->conf,
+                     (int64_t)uv_now(&worker->loop));
+        link_connection(worker, connection);
+        *context = connection;
+        return;
+    }
+    struct client *connection = *context;
+    *context = NULL;
+    unlink_connection(worker, connection);
+    release_connection(worker, connection);
+}
+
+static void admit(struct worker *worker, struct client *connection)
+{
+    assert(worker->arriving == NULL);
+    worker->arriving = connection;
+    if (MHD_add_connection(worker->daemon, connection->fd,
+                           (const struct sockaddr *)&connection->socket_address,
+                           connection->socket_length) != MHD_YES &&
+        worker->arriving != NULL) {
+        /* libmicrohttpd has closed the socket without having announced the connection. */
+        worker->arriving = NULL;
+        release_connection(worker, connection);
+    }
+}
+
+/* --- draining --- */
+
+/* Its first request may be on its way: with a socket that outlives this process the client was
+ * never refused, so it must not be hung up on. */
+static bool is_newcomer(const struct worker *worker, const struct client *connection)
+{
+    return !connection->asked &&
+           (int64_t)uv_now(&worker->loop) - connection->phase_began_ms < NEWCOMER_MS;
+}
+
+/* Reading only: a request that has just arrived is still served. */
+static void hang_up_idle(struct worker *worker)
+{
+    for (struct client *at = worker->connections; at != NULL; at = at->next)
+        if (at->phase == CLIENT_IDLE && !is_newcomer(worker, at))
+            shutdown(at->fd, SHUT_RD);
+}
+
+static void begin_drain(struct worker *worker)
+{
+    assert(!worker->draining);
+    uv_update_time(&worker->loop);
+    worker->draining = true;
+    worker->drain_deadline_ms = (int64_t)uv_now(&worker->loop) + worker->server->drain_timeout_ms;
+    hang_up_idle(worker);
+    uv_timer_start(&worker->scan, worker->scan.timer_cb, DRAIN_SCAN_MS, DRAIN_SCAN_MS);
+}
+
+static void drain_step(struct worker *worker)
+{
+    int64_t late_ms = (int64_t)uv_now(&worker->loop) - worker->drain_deadline_ms;
+    assert(worker->draining);
+    if (worker->connections == NULL && worker->in_state[REQUEST_ALONE] == 0) {
+        uv_stop(&worker->loop);
+    } else if (late_ms >= DRAIN_EXTRA_MS + worker->snapshot->conf->redis_timeout) {
+        log_error("drain_abandoned", "worker=%u", worker->number);
+        worker->abandoned = true;
+        uv_stop(&worker->loop);
+    } else {
+        hang_up_idle(worker);
+        /* libmicrohttpd may have missed that a client has left; a deadline would come late. */
+        for (struct client *at = worker->connections; at != NULL; at = at->next)
+            if (late_ms >= 0 || client_is_over(at))
+                client_cut(at);
+    }
+}
+
+/* --- timers and wake-ups --- */
+
+static void on_scan(uv_timer_t *timer)
+{
+    struct worker *worker = timer->data;
+    int64_t now_ms = (int64_t)uv_now(&worker->loop);
+    /* After a stop of this thread the answers of Redis lie in its sockets: they go first. */
+    bool was_held_up = now_ms - worker->scanned_ms > 2 * SCAN_MS;
+    worker->scanned_ms = now_ms;
+    for (struct client *at = worker->connections, *next; at != NULL; at = next) {
+        next = at->next; /* an answer may end the connection */
+        if (client_check(at, worker->snapshot->conf, now_ms))
+            metrics_add(METRIC_CONNECTIONS_CUT, 1);
+        else if (!was_held_up && client_is_overdue(at, now_ms))
+            request_give_up(at->request);
+    }
+    request_pool_shrink(worker);
+    if (worker->draining)
+        drain_step(worker);
+}
+
+static void on_audit_retry(uv_timer_t *timer)
+{
+    ledger_retry(timer->data);
+}
+
+static void renew_snapshot(struct worker *worker, struct keyring *keyring)
+{
+    struct snapshot *old = worker->snapshot;
+    struct keyring *held = keyring != NULL ? keyring : keyring_ref(old->context.keyring);
+    worker->snapshot = snapshot_create(conf_current(), held, worker->sessions);
+    snapshot_unref(&old);
+}
+
+static void take_inbox(struct worker *worker)
+{
+    pthread_mutex_lock(&worker->inbox_lock);
+    struct client *arrived = worker->inbox;
+    struct keyring *keyring = worker->inbox_keyring;
+    worker->inbox = NULL;
+    worker->inbox_keyring = NULL;
+    pthread_mutex_unlock(&worker->inbox_lock);
+
+    if (atomic_exchange(&worker->inbox_reload, false) || keyring != NULL)
+        renew_snapshot(worker, keyring);
+    while (arrived != NULL) {
+        struct client *next = arrived->next;
+        admit(worker, arrived);
+        arrived = next;
+    }
+}
+
+static void on_wake(uv_async_t *wake)
+{
+    struct worker *worker = wake->data;
+    if (worker->lane != NULL)
+        audit_collect(worker->lane);
+    take_inbox(worker);
+    if (!worker->draining && atomic_load(&worker->inbox_drain))
+        begin_drain(worker);
+}
+
+static void wake_from_audit(void *user)
+{
+    struct worker *worker = user;
+    uv_async_send(&worker->wake);
+}
+
+/* --- start --- */
+
+__attribute__((format(printf, 2, 0))) static void log_daemon(void *user, const char *format,
+                                                             va_list arguments)
+{
+    char line[256];
+    char quoted[256];
+    vsnprintf(line, sizeof(line), format, arguments);
+    unsigned status;
+    if (sscanf(line, "Error processing request (HTTP response code is %u", &status) == 1)
+        dispatch_refuse(user, status);
+    line[strcspn(line, "\n")] = '\0';
+    log_debug("libmicrohttpd", "message=\"%s\"", log_quote(quoted, sizeof(quoted), text_of(line)));
+}
+
+/* %00 in a path would cut it in the library's own decoding; match_route() decodes for itself. */
+static size_t leave_escaped(void *user, struct MHD_Connection *connection, char *string)
+{
+    (void)user;
+    (void)connection;
+    return strlen(string);
+}
+
+static struct MHD_Daemon *start_daemon(struct worker *worker)
+{
+    const unsigned flags =
+        MHD_USE_EPOLL | MHD_USE_NO_LISTEN_SOCKET | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG;
+    /* The logger comes first, so that complaints about other options reach it. What strictness 1
+     * adds (Host, blanks in the target) the guard does, with one clean answer instead of two heads
+     * or none. */
+    return MHD_start_daemon(
+        flags, 0, NULL, NULL, dispatch_call, worker, MHD_OPTION_EXTERNAL_LOGGER, log_daemon, worker,
+        MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1, MHD_OPTION_STRICT_FOR_CLIENT, 0,
+        MHD_OPTION_UNESCAPE_CALLBACK, leave_escaped, NULL, MHD_OPTION_URI_LOG_CALLBACK,
+        dispatch_line, worker, MHD_OPTION_NOTIFY_COMPLETED, dispatch_completed, worker,
+        MHD_OPTION_NOTIFY_CONNECTION, on_connection, worker, MHD_OPTION_CONNECTION_TIMEOUT, 0u,
+        MHD_OPTION_CONNECTION_LIMIT, daemon_connection_limit, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
+        worker->pool_size, MHD_OPTION_END);
+}
+
+static void init_handles(struct worker *worker, int daemon_fd)
+{
+    uv_async_init(&worker->loop, &worker->wake, on_wake);
+    uv_prepare_init(&worker->loop, &worker->prepare);
+    uv_idle_init(&worker->loop, &worker->again);
+    uv_timer_init(&worker->loop, &worker->scan);
+    uv_timer_init(&worker->loop, &worker->audit_retry);
+    uv_timer_init(&worker->loop, &worker->linger);
+    uv_poll_init(&worker->loop, &worker->daemon_poll, daemon_fd);
+    worker->wake.data = worker->prepare.data = worker->again.data = worker;
+    worker->scan.data = worker->audit_retry.data = worker->linger.data = worker;
+    worker->daemon_poll.data = worker;
+
+    uv_prepare_start(&worker->prepare, on_prepare);
+    uv_timer_start(&worker->scan, on_scan, SCAN_MS, SCAN_MS);
+    worker->audit_retry.timer_cb = on_audit_retry; /* ledger.c starts it */
+    uv_poll_start(&worker->daemon_poll, UV_READABLE, on_daemon_readable);
+}
+
+/* --- the thread --- */
+
+static void open_services(struct worker *worker)
+{
+    const struct http_services *services = &worker->server->services;
+    if (worker->plane == PLANE_MAIN) {
+        worker->sessions = session_worker_open(services->sessions, &worker->loop);
+        worker->lane = audit_lane_create(services->audit, wake_from_audit, worker);
+    }
+    worker->snapshot =
+        snapshot_create(conf_current(), keyring_ref(services->keyring), worker->sessions);
+}
+
+static void close_handle(uv_handle_t *handle, void *user)
+{
+    (void)user;
+    if (!uv_is_closing(handle))
+        uv_close(handle, NULL);
+}
+
+static void close_services(struct worker *worker)
+{
+    if (worker->lane != NULL)
+        audit_lane_destroy(&worker->lane);
+    if (worker->sessions != NULL)
+        session_worker_close(&worker->sessions);
+    uv_poll_stop(&worker->daemon_poll);
+    uv_close((uv_handle_t *)&worker->daemon_poll, NULL);
+    uv_prepare_stop(&worker->prepare);
+    uv_run(&worker->loop, UV_RUN_NOWAIT);
+    uv_walk(&worker->loop, close_handle, NULL);
+    uv_run(&worker->loop, UV_RUN_DEFAULT);
+    MHD_stop_daemon(worker->daemon);
+    request_collect(worker);
+    snapshot_unref(&worker->snapshot);
+    request_pool_free(worker);
+    buffer_free(&worker->line);
+    uv_loop_close(&worker->loop);
+}
+
+static void *work(void *user)
+{
+    struct worker *worker = user;
+    char name[16];
+    snprintf(name, sizeof(name), worker->plane == PLANE_OPS ? "ops" : "worker-%u",
+             worker->number % 1000);
+    pthread_setname_np(pthread_self(), name);
+    metrics_attach();
+    open_services(worker);
+    uv_run(&worker->loop, UV_RUN_DEFAULT);
+    if (!worker->abandoned)
+        close_services(worker);
+    return NULL;
+}
+
+bool worker_start(struct worker *worker, struct http_server *server, enum plane plane,
+                  unsigned number, struct buffer *error)
+{
+    worker->server = server;
+    worker->plane = plane;
+    worker->number = number;
+    crypto_random(&worker->id_prefix, sizeof(worker->id_prefix));
+    pthread_mutex_init(&worker->inbox_lock, NULL);
+    if (uv_loop_init(&worker->loop) != 0) {
+        buffer_addf(error, "cannot make an event loop: %s\n", strerror(errno));
+        return false;
+    }
+    struct conf *conf = conf_current();
+    worker->pool_size = room_pool_size((size_t)conf->server_head_memory);
+    conf_unref(&conf);
+    worker->daemon = start_daemon(worker);
+    if (worker->daemon == NULL) {
+        buffer_addf(error, "cannot start libmicrohttpd: %s\n", strerror(errno));
+        return false;
+    }
+    const union MHD_DaemonInfo *info =
+        MHD_get_daemon_info(worker->daemon, MHD_DAEMON_INFO_EPOLL_FD);
+    init_handles(worker, info->epoll_fd);
+    atomic_store(&worker->heartbeat_ms, clock_monotonic_ms());
+    if (pthread_create(&worker->thread, NULL, work, worker) != 0) {
+        buffer_addf(error, "cannot start a worker: %s\n", strerror(errno));
+        return false;
+    }
+    return true;
+}
+
+/* --- from other threads --- */
+
+void worker_give(struct worker *worker, struct client *connection)
+{
+    atomic_fetch_add(&worker->connection_count, 1);
+    pthread_mutex_lock(&worker->inbox_lock);
+    connection->next = worker->inbox;
+    worker->inbox = connection;
+    pthread_mutex_unlock(&worker->inbox_lock);
+    uv_async_send(&worker->wake);
+}
+
+void worker_reload(struct worker *worker)
+{
+    atomic_store(&worker->inbox_reload, true);
+    uv_async_send(&worker->wake);
+}
+
+void worker_rekey(struct worker *worker, struct keyring *keyring)
+{
+    struct keyring *mine = keyring_ref(keyring);
+    pthread_mutex_lock(&worker->inbox_lock);
+    struct keyring *unread = worker->inbox_keyring;
+    worker->inbox_keyring = mine;
+    pthread_mutex_unlock(&worker->inbox_lock);
+    if (unread != NULL)
+        keyring_unref(&unread);
+    uv_async_send(&worker->wake);
+}
+
+void worker_drain(struct worker *worker)
+{
+    atomic_store(&worker->inbox_drain, true);
+    uv_async_send(&worker->wake);
+}
+
+void worker_join(struct worker *worker)
+{
+    pthread_join(worker->thread, NULL);
+    pthread_mutex_destroy(&worker->inbox_lock);
+}

@@ -1,0 +1,80 @@
+/* One call under way: its bytes, where it waits, and what becomes of it after each event.
+ *
+ * A call is always in exactly one list:
+ *   link->parked         waits for a map, or for its pause after a passing error
+ *   connection->queue    to be written; nobody has seen it, so it may go anywhere
+ *   connection->awaiting written; the connection owes the reply
+ *   connection->held     durable, reply in; the connection owes the answer to WAIT
+ *   link->ending         over; `done` is called by the timer */
+#pragma once
+
+#include "redis/topology/endpoint.h"
+#include "reply.h"
+
+struct connection;
+struct node;
+struct store_breaker;
+
+struct call_list {
+    struct store_call *first, *last;
+};
+
+struct store_call_state {
+    struct call_list *list;
+    struct store_call_state *next_free;
+    struct buffer bytes;   /* the command, kept for sending it again */
+    size_t arguments_at;   /* script calls: where the source or its name ends within bytes */
+    size_t argument_total; /* script calls: elements of the command */
+    const struct store_reply *reply; /* held or ending: the answer */
+    enum err err;                    /* ending: the outcome */
+    int64_t started_ns;
+    struct store_breaker *breaker; /* of the node it is with; not yet told how that went */
+    bool passed;                   /* the breaker let it through; else it did not ask */
+    int64_t passed_ns;
+    int64_t slept_ms;      /* clock_slept_ms() then */
+    int64_t again_ms;      /* parked: when to try again; 0: when a map comes */
+    uint64_t stream_end;   /* awaiting: position in the connection's output behind it */
+    int64_t near_until_ms; /* at a replica: when it goes on to the master; else 0 */
+    bool was_near;         /* never again to a replica */
+    unsigned slot;
+    unsigned tries;   /* redirections and lost connections so far */
+    unsigned pauses;  /* passing errors so far */
+    bool direct;      /* for this node only: never redirected or tried again */
+    bool anybody;     /* whoever is there: also another server than the map names */
+    bool asking;      /* goes out behind ASKING */
+    bool asking_owed; /* the reply to ASKING comes first */
+    bool by_source;   /* EVAL instead of EVALSHA */
+};
+
+void call_list_add(struct call_list *list, struct store_call *call);
+void call_list_remove(struct store_call *call);
+/* The first of the list, removed from it; NULL if there is none. */
+struct store_call *call_list_take(struct call_list *list);
+
+/* Takes a new call in: encodes its command. The call is in no list yet. */
+void call_begin(struct store_link *link, struct store_call *call);
+/* Sends the call to the owner of its slot, or parks it until there is one. */
+void call_route(struct store_link *link, struct store_call *call);
+/* Sends the call to this node, or ends it soon if the node's breaker does not let it pass. */
+void call_send(struct store_link *link, struct node *node, struct store_call *call);
+/* True if the node's breaker lets the call pass; it must be told then how that went. */
+bool call_may_pass(struct store_call *call, struct store_breaker *breaker);
+/* Tells the breaker how the node did, once: later notes are for nobody. */
+void call_note(struct store_call *call, bool success);
+/* The call leaves its node, which has not shown how it does. */
+void call_forgo(struct store_call *call);
+/* Ends the call now: only where `done` may be called. The reply may be NULL. */
+void call_end(struct store_link *link, struct store_call *call, enum err err,
+              const struct store_reply *reply);
+/* True if an outcome says that the store was reached, whatever it said. */
+bool call_got_through(enum err err);
+/* Ends the call from the timer, at once. */
+void call_end_soon(struct store_link *link, struct store_call *call, enum err err);
+
+/* A reply came that is the call's own. The call is in no list. True if it is an answer, which the
+ * caller passes on or holds; else the call has been dealt with. */
+bool call_take_reply(struct store_link *link, struct store_call *call,
+                     struct connection *connection, const struct store_reply *reply);
+/* The connection broke while it owed the reply. `sent`: the server may have seen the command. The
+ * call is in no list. */
+void call_lose(struct store_link *link, struct store_call *call, bool sent);

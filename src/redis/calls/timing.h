@@ -1,0 +1,8 @@
+/* What time does to calls and connections: one timer for each link, set to whatever is due first,
+ * so that a call costs no timer of its own. */
+#pragma once
+
+#include "worker_link.h"
+
+/* Some node may have become superfluous. */
+void timing_sweep_later(struct store_link *link);

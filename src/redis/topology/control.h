@@ -1,0 +1,14 @@
+/* The control thread: fetches the slot map and pings the masters, on a loop of its own.
+ *
+ * A refresh asks the known nodes and the seeds in random order until one answers; it runs when a
+ * link asks (at most every 100 ms), by timer, and again after a pause when nobody answered. */
+#pragma once
+
+#include "store_state.h"
+
+/* Sets store->control, then starts the thread. */
+void control_start(struct store *store);
+/* Wakes the thread: a refresh is wanted or settings have changed. Any thread. */
+void control_wake(struct control *control);
+/* Joins the thread and frees. */
+void control_stop(struct control **control);

@@ -1,0 +1,27 @@
+/* Which slots a master says it serves, all of each: the map may be old, and while a slot migrates
+ * its keys are in two places. */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "redis/topology/slots.h"
+#include "text.h"
+
+/* Bit slot % 8 of byte slot / 8. */
+#define SLOT_BYTES (SLOT_COUNT / 8)
+
+/* Reads the answer to CLUSTER NODES: of the line of the node that answered ("myself") the slots
+ * that it owns, without those that it is handing over. False if there is no such line. */
+bool claims_parse(struct text nodes, uint8_t claims[SLOT_BYTES]);
+
+static inline bool claims_has(const uint8_t claims[SLOT_BYTES], unsigned slot)
+{
+    return claims[slot / 8] >> (slot % 8) & 1;
+}
+
+static inline void claims_set(uint8_t claims[SLOT_BYTES], unsigned slot, bool value)
+{
+    uint8_t bit = (uint8_t)(1u << (slot % 8));
+    claims[slot / 8] = (uint8_t)(value ? claims[slot / 8] | bit : claims[slot / 8] & ~bit);
+}

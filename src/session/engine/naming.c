@@ -1,0 +1,137 @@
+/* The end of every operation, and the names of whose dead token it refused. A tag tells no name. So
+ * memory is asked, then Redis; what Redis says stays in memory. */
+#include "naming.h"
+
+#include <assert.h>
+#include <string.h>
+
+#include "cache_entry.h"
+#include "clock.h"
+#include "index.h"
+#include "lookup.h"
+#include "tenant.h"
+
+struct naming {
+    struct lookup_waiter waiter;
+    struct operation *operation;
+};
+
+/* `done` may free the operation. */
+static void end(struct operation *operation)
+{
+    assert(operation->done);
+    assert(operation->out.ended_count == 0 || operation->out.ended);
+    assert(operation->out.err != ERR_STEP_UP_REQUIRED || operation->out.challenge);
+    assert(operation->out.err != ERR_VERIFICATION_REQUIRED || operation->out.challenge);
+    struct tenant *tenancy = operation->own.tenancy_held ? operation->tenancy : NULL;
+    operation->own.tenancy_held = false;
+    if (operation->out.ended_count > 0)
+        index_note_ended(operation);
+    operation->done(operation);
+    tenant_unref(&tenancy);
+}
+
+static bool is_nameless(const struct operation *operation)
+{
+    return operation->own.bears_token && !operation->facts.user_id.data &&
+           (operation->out.err == ERR_TOKEN_INVALID || operation->out.err == ERR_REFRESH_INVALID);
+}
+
+void naming_note(struct operation *operation, const struct names *names)
+{
+    operation->own.names_sought = true;
+    operation->facts.tenant = arena_copy(operation->arena, names->tenant);
+    operation->facts.user_id = arena_copy(operation->arena, names->user_id);
+}
+
+/* --- memory --- */
+
+static bool note_living(struct operation *operation, struct text value)
+{
+    struct cached cached;
+    if (!cached_read_live(value, operation->own.bearer_session, &cached))
+        return false;
+    cached_note(operation, &cached);
+    return true;
+}
+
+/* True if memory knows, or knows that nobody does. A session that is dead may live on in memory:
+ * what ended it was another thing than its record. */
+static bool ask_memory(struct operation *operation)
+{
+    struct cache *cache = operation->context->worker->service->cache;
+    struct cache_entry entry;
+    struct names names;
+    struct cache_key key = {0};
+    memcpy(key.owner, &operation->own.bearer, CACHE_OWNER);
+    memcpy(key.session, operation->own.bearer_session, CACHE_SESSION);
+    if (cache_get(cache, &key, operation->arena, &entry) && note_living(operation, entry.value))
+        return true;
+    memset(key.session, 0, CACHE_SESSION);
+    if (!cache_get(cache, &key, operation->arena, &entry) ||
+        !cached_read_names(entry.value, &names))
+        return false;
+    naming_note(operation, &names);
+    return true;
+}
+
+void naming_keep(struct operation *operation, const struct user_tag *owner)
+{
+    struct session_worker *worker = operation->context->worker;
+    struct cache *cache = worker->service->cache;
+    const struct names names = {operation->facts.tenant, operation->facts.user_id};
+    struct cache_key key = {0};
+    SCOPED(buffer_free) struct buffer value = {0};
+    struct policy policy;
+    if (!names.user_id.data)
+        return;
+    memcpy(key.owner, owner, CACHE_OWNER);
+    session_known_policy(worker, operation->conf, owner->tenant, &policy);
+    cached_write_names(&value, &names);
+    const struct cache_entry entry = {
+        .value = buffer_text(&value),
+        .final = true,
+        .quota = lookup_quota(&policy),
+    };
+    (void)cache_put(cache, &key, &entry, cache_ticket(cache, key.owner));
+}
+
+/* --- Redis --- */
+
+static void found_names(struct lookup_waiter *waiter, const struct found *found)
+{
+    struct operation *operation = container_of(waiter, struct naming, waiter)->operation;
+    if (found->err == ERR_OK && found->kind == FOUND_LIVE)
+        (void)note_living(operation, arena_copy(operation->arena, found->value));
+    else if (found->err == ERR_OK)
+        naming_note(operation, &found->names);
+    end(operation);
+}
+
+/* False if there is nobody to be asked, or no time. */
+static bool ask_redis(struct operation *operation)
+{
+    struct session_worker *worker = operation->context->worker;
+    int64_t now_ms = clock_monotonic_ms();
+    /* The refusal itself stands already. */
+    int64_t until_ms = store_patience_ms(now_ms, operation->deadline_ms);
+    struct policy policy;
+    if (operation->own.names_sought || worker->closing || until_ms <= now_ms)
+        return false;
+    struct naming *naming = arena_zalloc(operation->arena, sizeof(*naming));
+    *naming = (struct naming){.waiter.done = found_names, .operation = operation};
+    if (operation->tenancy && !operation->own.tenancy_held)
+        tenant_hold(operation);
+    session_known_policy(worker, operation->conf, operation->own.bearer.tenant, &policy);
+    const struct lookup_request request =
+        lookup_request_of(&operation->own.bearer, operation->own.bearer_session,
+                          operation->context->keyring, operation->conf, &policy, until_ms);
+    lookup_begin(worker, &request, &naming->waiter);
+    return true;
+}
+
+void operation_done(struct operation *operation)
+{
+    if (!is_nameless(operation) || ask_memory(operation) || !ask_redis(operation))
+        end(operation);
+}

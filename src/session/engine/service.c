@@ -1,0 +1,159 @@
+/* What the domain keeps for the process, what it hears from the store, and a thread's end of it. */
+#include "service.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "clock.h"
+#include "session/upkeep/refresher.h"
+#include "lookup.h"
+#include "quota.h"
+#include "ratelimit.h"
+#include "tenant_record.h"
+
+enum { OFFER_CELLS = 65536 };
+
+/* --- what the store tells, on its control thread --- */
+
+/* "sd:e:{T.U}": the user's tags out of the name of a key; false for any other. */
+static bool parse_epoch_key(struct text key, struct user_tag *owner)
+{
+    enum { TENANT_DIGITS = 8, USER_DIGITS = 11, PREFIX = 6 };
+    if (key.length != USER_KEY_LENGTH || memcmp(key.data, "sd:e:{", PREFIX) != 0)
+        return false;
+    struct text tenant = {key.data + PREFIX, TENANT_DIGITS};
+    struct text user = {key.data + PREFIX + TENANT_DIGITS + 1, USER_DIGITS};
+    return text_from_base64url(owner->tenant, TENANT_TAG, tenant) &&
+           text_from_base64url(owner->user, USER_TAG, user);
+}
+
+static void on_changed(void *user, struct text key)
+{
+    struct session_service *service = user;
+    struct user_tag owner;
+    uint8_t tenant[TENANT_TAG];
+    if (parse_epoch_key(key, &owner))
+        keeper_forget(service->keeper, &owner);
+    else if (tenant_key_read(key, tenant))
+        tenants_forget(service->tenants, tenant);
+}
+
+static void on_doubted(void *user, const uint8_t slots[SLOTS / 8], bool owner_changed)
+{
+    struct session_service *service = user;
+    int64_t now_ms = clock_boot_ms();
+    for (unsigned slot = 0; slot < SLOTS && owner_changed; slot++)
+        if (slots[slot / 8] & 1u << slot % 8)
+            atomic_store_explicit(&service->moved_ms[slot], now_ms, memory_order_relaxed);
+    keeper_doubt(service->keeper, slots, owner_changed);
+}
+
+/* --- the process --- */
+
+struct session_service *session_service_start(struct store *store, struct cache *cache,
+                                              struct tenants *tenants, struct journal *journal,
+                                              struct keyring *keyring)
+{
+    struct session_service *service = xcalloc(1, sizeof(*service));
+    service->store = store;
+    service->cache = cache;
+    service->tenants = tenants;
+    service->journal = journal;
+    service->fence = fence_create();
+    service->offers = ratelimit_create(OFFER_CELLS);
+    service->quotas = quotas_create();
+    keeper_start(service, keyring);
+    const struct store_watcher watcher = {service, on_changed, on_doubted};
+    store_watch(store, &watcher);
+    return service;
+}
+
+void session_service_rekey(struct session_service *service, struct keyring *keyring)
+{
+    keeper_rekey(service->keeper, keyring);
+}
+
+enum session_keys session_keys(const struct session_service *service, uint64_t *ids)
+{
+    if (ids)
+        *ids = atomic_load(&service->keys_ids);
+    return atomic_load_explicit(&service->keys_state, memory_order_relaxed);
+}
+
+void session_service_stop(struct session_service **service)
+{
+    struct session_service *gone = *service;
+    *service = NULL;
+    if (!gone)
+        return;
+    store_watch(gone->store, NULL);
+    keeper_stop(gone);
+    quotas_destroy(&gone->quotas);
+    fence_destroy(&gone->fence);
+    ratelimit_destroy(&gone->offers);
+    free(gone);
+}
+
+/* --- a thread's end --- */
+
+static void wake_worker(void *user)
+{
+    struct session_worker *worker = user;
+    uv_async_send(&worker->wake);
+}
+
+static void on_wake(uv_async_t *wake)
+{
+    struct session_worker *worker = wake->data;
+    journal_collect(worker->lane);
+}
+
+struct session_worker *session_worker_open(struct session_service *service, uv_loop_t *loop)
+{
+    struct session_worker *worker = xcalloc(1, sizeof(*worker));
+    worker->service = service;
+    worker->link = store_link_open(service->store, loop);
+    uv_async_init(loop, &worker->wake, on_wake);
+    worker->wake.data = worker;
+    uv_timer_init(loop, &worker->patience);
+    worker->patience.data = worker;
+    worker->lane = journal_lane_create(service->journal, wake_worker, worker);
+    worker->tenants = tenants_view_create(service->tenants);
+    return worker;
+}
+
+void session_worker_flush(struct session_worker *worker)
+{
+    store_flush(worker->link);
+    journal_flush(worker->lane);
+}
+
+static void worker_closed(uv_handle_t *patience)
+{
+    free(patience->data);
+}
+
+static void wake_closed(uv_handle_t *wake)
+{
+    struct session_worker *worker = wake->data;
+    uv_close((uv_handle_t *)&worker->patience, worker_closed);
+}
+
+/* What waits for Redis ends first; what then still waits for the journal ends with its lane. */
+void session_worker_close(struct session_worker **worker)
+{
+    struct session_worker *gone = *worker;
+    *worker = NULL;
+    if (!gone)
+        return;
+    gone->closing = true;
+    store_link_close(&gone->link);
+    journal_flush(gone->lane);
+    journal_lane_destroy(&gone->lane);
+    assert(!gone->changes);
+    assert(gone->tenant_read_count == 0);
+    lookup_free_idle(gone);
+    tenants_view_destroy(&gone->tenants);
+    uv_close((uv_handle_t *)&gone->wake, wake_closed);
+}

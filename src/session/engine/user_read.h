@@ -1,0 +1,23 @@
+/* One read of a user's whole state, guarded (freshness.h). */
+#pragma once
+
+#include "freshness.h"
+#include "session/model/state.h"
+
+/* Lives in the reader's memory until `done`. */
+struct user_read {
+    /* Set by the reader. `state` lies in the operation's arena, and is nothing if err. */
+    void (*done)(struct user_read *read, enum err err, struct user_state *state);
+    struct operation *operation;
+    struct user_tag owner;
+
+    /* Private. */
+    struct store_call call;
+    struct text arguments[2];
+    char key[USER_KEY_LENGTH];
+    struct guard guard;
+};
+
+/* By the operation's deadline. With `near` a replica may answer, that may be a little late: if it
+ * is behind what this node has seen the master is asked. */
+void user_read_begin(struct user_read *read, bool near);

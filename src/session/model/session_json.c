@@ -1,0 +1,277 @@
+/* The text of a session's static members: written at login, cut out of again by position.
+ *
+ * Cutting by search is exact because this file is the only writer: inside a string every quote is
+ * escaped, so the unescaped sequence ,"device":{ occurs only where the writer put it, and
+ * attributes, which may hold anything, come last. */
+#include "session_json.h"
+
+#include <string.h>
+
+#include "json.h"
+
+static const char attributes_mark[] = ",\"attributes\":";
+
+static void write_device(struct json_writer *writer, const struct device *device)
+{
+    json_member_object(writer, "device");
+    if (device->id.data)
+        json_member_string(writer, "id", device->id);
+    if (device->type.data)
+        json_member_string(writer, "type", device->type);
+    if (device->name.data)
+        json_member_string(writer, "name", device->name);
+    json_close_object(writer);
+}
+
+void shown_write(struct buffer *out, const struct login *login)
+{
+    struct json_writer writer = {.out = out};
+    json_member_string(&writer, "tenant", login->tenant);
+    json_member_string(&writer, "user_id", login->user_id);
+    json_member_array(&writer, "roles");
+    for (size_t i = 0; i < login->role_count; i++)
+        json_text(&writer, login->roles[i]);
+    json_close_array(&writer);
+    write_device(&writer, &login->device);
+    if (login->attributes.length > 2)
+        json_member_raw(&writer, "attributes", login->attributes);
+}
+
+/* Position behind the object or string that starts at `start`. */
+static size_t value_end(struct text json, size_t start)
+{
+    int depth = 0;
+    bool in_string = false;
+    for (size_t i = start; i < json.length; i++) {
+        char c = json.data[i];
+        if (in_string) {
+            if (c == '\\')
+                i++;
+            else if (c == '"')
+                in_string = false;
+        } else if (c == '"') {
+            in_string = true;
+        } else if (c == '{') {
+            depth++;
+        } else if (c == '}') {
+            depth--;
+        }
+        if (depth == 0 && !in_string)
+            return i + 1;
+    }
+    return json.length;
+}
+
+struct text shown_roles(struct text shown)
+{
+    static const char mark[] = ",\"roles\":";
+    const char *found = memmem(shown.data, shown.length, mark, sizeof(mark) - 1);
+    if (!found)
+        return (struct text){0};
+    const char *start = found + sizeof(mark) - 1;
+    const char *last = shown.data + shown.length;
+    const char *at = start;
+    for (bool in_string = false; at < last && (in_string || *at != ']'); at++) {
+        at += in_string && *at == '\\';
+        in_string ^= *at == '"' && !(in_string && at[-1] == '\\');
+    }
+    return at < last ? (struct text){start, (size_t)(at - start) + 1} : (struct text){0};
+}
+
+static bool find_device(struct text shown, struct text *ret)
+{
+    static const char mark[] = ",\"device\":";
+    const char *found = memmem(shown.data, shown.length, mark, sizeof(mark) - 1);
+    if (!found)
+        return false;
+    size_t start = (size_t)(found - shown.data) + sizeof(mark) - 1;
+    *ret = (struct text){shown.data + start, value_end(shown, start) - start};
+    return true;
+}
+
+struct text shown_device(struct text shown)
+{
+    struct text device;
+    return find_device(shown, &device) ? device : TEXT("{}");
+}
+
+/* Position behind the device; the end, if there is none. */
+static size_t device_end(struct text shown)
+{
+    struct text device;
+    return find_device(shown, &device) ? (size_t)(device.data + device.length - shown.data)
+                                       : shown.length;
+}
+
+/* Where the attributes' member begins with its comma, or the members end. */
+static size_t attributes_start(struct text shown)
+{
+    size_t from = device_end(shown);
+    const char *found = memmem(shown.data + from, shown.length - from, attributes_mark,
+                               sizeof(attributes_mark) - 1);
+    return found ? (size_t)(found - shown.data) : shown.length;
+}
+
+struct text shown_attributes(struct text shown)
+{
+    size_t start = attributes_start(shown) + sizeof(attributes_mark) - 1;
+    if (start >= shown.length)
+        return TEXT("{}");
+    return (struct text){shown.data + start, shown.length - start};
+}
+
+bool shown_fits(struct arena *arena, struct text shown, int64_t most, struct text *detail)
+{
+    const struct {
+        const char *name;
+        size_t length;
+    } parts[] = {
+        {"roles", shown_roles(shown).length},
+        {"device", shown_device(shown).length},
+        {"attributes", shown_attributes(shown).length},
+    };
+    size_t total = 0, largest = 0;
+    for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
+        total += parts[i].length;
+        if (parts[i].length > parts[largest].length)
+            largest = i;
+    }
+    if ((int64_t)total <= most)
+        return true;
+    *detail = arena_format(arena,
+                           "\"%s\" takes %zu bytes of compact JSON, and with the others of "
+                           "\"roles\", \"device\" and \"attributes\" the session would take %zu; "
+                           "\"limits.session_bytes\" of the tenant's policy is %lld",
+                           parts[largest].name, parts[largest].length, total, (long long)most);
+    return false;
+}
+
+struct text shown_with_attributes(struct arena *arena, struct text shown, struct text attributes)
+{
+    const size_t mark = sizeof(attributes_mark) - 1;
+    size_t kept = attributes_start(shown);
+    char *text = arena_alloc(arena, kept + mark + attributes.length);
+    char *end = mempcpy(text, shown.data, kept);
+    /* As at login: no attributes, no member. */
+    if (attributes.length > 2)
+        end = mempcpy(mempcpy(end, attributes_mark, mark), attributes.data, attributes.length);
+    return (struct text){text, (size_t)(end - text)};
+}
+
+/* --- checking --- */
+
+static bool skip(struct text *rest, struct text literal)
+{
+    if (rest->length < literal.length || memcmp(rest->data, literal.data, literal.length) != 0)
+        return false;
+    *rest = (struct text){rest->data + literal.length, rest->length - literal.length};
+    return true;
+}
+
+/* A string that is known to be well-formed. */
+static bool skip_string(struct text *rest)
+{
+    if (rest->length == 0 || rest->data[0] != '"')
+        return false;
+    size_t length = value_end(*rest, 0);
+    *rest = (struct text){rest->data + length, rest->length - length};
+    return true;
+}
+
+static bool skip_roles(struct text *rest)
+{
+    if (skip(rest, TEXT("]")))
+        return true;
+    do {
+        if (!skip_string(rest))
+            return false;
+    } while (skip(rest, TEXT(",")));
+    return skip(rest, TEXT("]"));
+}
+
+/* The members of a device, in their order. */
+static bool skip_device(struct text *rest)
+{
+    static const struct text names[] = {{"\"id\":", 5}, {"\"type\":", 7}, {"\"name\":", 7}};
+    bool first = true;
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        struct text at = *rest;
+        if (!(first || skip(&at, TEXT(","))) || !skip(&at, names[i]))
+            continue;
+        if (!skip_string(&at))
+            return false;
+        *rest = at;
+        first = false;
+    }
+    return skip(rest, TEXT("}"));
+}
+
+static bool is_json(struct text shown)
+{
+    SCOPED(buffer_free) struct buffer object = {0}, error = {0};
+    buffer_add_char(&object, '{');
+    buffer_add_text(&object, shown);
+    buffer_add_char(&object, '}');
+    SCOPED(json_view_close) struct json_view *view = json_view_open(buffer_text(&object), &error);
+    return view != NULL;
+}
+
+static bool is_last(struct text rest)
+{
+    return skip(&rest, TEXT(attributes_mark)) && rest.length > 0 && rest.data[0] == '{' &&
+           value_end(rest, 0) == rest.length;
+}
+
+bool shown_is_whole(struct text shown)
+{
+    struct text rest = shown;
+    return shown.length > 0 && is_json(shown) && skip(&rest, TEXT("\"tenant\":")) &&
+           skip_string(&rest) && skip(&rest, TEXT(",\"user_id\":")) && skip_string(&rest) &&
+           skip(&rest, TEXT(",\"roles\":[")) && skip_roles(&rest) &&
+           skip(&rest, TEXT(",\"device\":{")) && skip_device(&rest) &&
+           (rest.length == 0 || is_last(rest));
+}
+
+/* --- completing --- */
+
+struct text shown_complete(struct arena *arena, struct text stored,
+                           const uint8_t session_id[SESSION_ID], int64_t began_s)
+{
+    static const char id_mark[] = ",\"session_id\":\"", created_mark[] = "\",\"created_at\":";
+    static const char no_attributes[] = ",\"attributes\":{}";
+    bool has_attributes = device_end(stored) < stored.length;
+    char *text = arena_alloc(arena, stored.length + sizeof(id_mark) + sizeof(created_mark) +
+                                        sizeof(no_attributes) + 2 * SESSION_ID + 24);
+    char *end = mempcpy(text, stored.data, stored.length);
+    if (!has_attributes)
+        end = mempcpy(end, no_attributes, sizeof(no_attributes) - 1);
+    end = mempcpy(end, id_mark, sizeof(id_mark) - 1);
+    text_to_hex(end, session_id, SESSION_ID);
+    end = mempcpy(end + 2 * SESSION_ID, created_mark, sizeof(created_mark) - 1);
+    char digits[24];
+    char *first = digits + sizeof(digits);
+    for (int64_t rest = began_s; rest > 0; rest /= 10)
+        *--first = (char)('0' + rest % 10);
+    end = mempcpy(end, first, (size_t)(digits + sizeof(digits) - first));
+    return (struct text){text, (size_t)(end - text)};
+}
+
+struct text shown_device_member(struct arena *arena, struct text device, const char *name)
+{
+    char mark[16] = "\"";
+    char *mark_end = stpcpy(stpcpy(mark + 1, name), "\":\"");
+    size_t mark_length = (size_t)(mark_end - mark);
+    const char *found = memmem(device.data, device.length, mark, mark_length);
+    if (!found)
+        return (struct text){0};
+    size_t start = (size_t)(found - device.data) + mark_length;
+    size_t end = value_end(device, start - 1) - 1;
+    char *copy = arena_alloc(arena, end - start + 1);
+    size_t length = 0;
+    for (size_t i = start; i < end; i++) {
+        if (device.data[i] == '\\')
+            i++;
+        copy[length++] = device.data[i];
+    }
+    return (struct text){copy, length};
+}

@@ -1,0 +1,364 @@
+/* A user's state: from HGETALL to structs, and from an edit to fields. */
+#include "state.h"
+
+#include <assert.h>
+#include <string.h>
+
+#include "metrics.h"
+#include "session_json.h"
+
+/* What holds for the user, not for a session, is bound to this id. */
+static const uint8_t no_session[SESSION_ID];
+
+struct state_reader {
+    const struct state_codec *codec;
+    struct arena *arena;
+    struct user_state *state;
+    const struct store_reply *reply;
+};
+
+void session_open(struct session *ret, const uint8_t id[SESSION_ID], const struct record *record,
+                  struct arena *arena)
+{
+    struct text device = shown_device(record->shown);
+    *ret = (struct session){
+        .record = *record,
+        .device_id = shown_device_member(arena, device, "id"),
+        .device_type = shown_device_member(arena, device, "type"),
+        .last_seen_s = record->issued_ms / 1000,
+    };
+    memcpy(ret->id, id, SESSION_ID);
+}
+
+static void note_foreign(struct state_reader *reader, const uint8_t id[SESSION_ID])
+{
+    struct user_state *state = reader->state;
+    size_t fields = store_reply_count(reader->reply) / 2;
+    assert(state->foreign_count < fields);
+    if (!state->foreign)
+        state->foreign = arena_alloc(reader->arena, fields * sizeof(*state->foreign));
+    memcpy(state->foreign[state->foreign_count++], id, SESSION_ID);
+}
+
+static void read_record(struct state_reader *reader, struct text field, struct text value)
+{
+    struct user_state *state = reader->state;
+    struct record_content content;
+    const uint8_t *id = (const uint8_t *)field.data;
+    struct record_place place = {&reader->codec->owner, id};
+    enum record_kind kind = record_read(reader->codec->keyring, reader->codec->encrypt, place,
+                                        value, reader->arena, &content);
+    if (kind == RECORD_SESSION) {
+        session_open(&state->sessions[state->session_count++], id, &content.session, reader->arena);
+        state->shown = content.session.shown;
+        return;
+    }
+    if (kind == RECORD_TOMBSTONE) {
+        struct grave *grave = &state->graves[state->grave_count++];
+        memcpy(grave->id, id, SESSION_ID);
+        grave->tombstone = content.tombstone;
+        return;
+    }
+    state->unreadable_count++;
+    if (record_is_foreign(reader->codec->keyring, value))
+        note_foreign(reader, id);
+    metrics_add(METRIC_RECORDS_UNREADABLE, 1);
+}
+
+bool state_read_user(const struct state_codec *codec, struct text stored, struct arena *arena,
+                     struct user_record *ret)
+{
+    struct record_content content;
+    struct record_place place = {&codec->owner, no_session};
+    *ret = (struct user_record){0};
+    if (!stored.data)
+        return true;
+    if (record_read(codec->keyring, codec->encrypt, place, stored, arena, &content) != RECORD_USER)
+        return false;
+    *ret = content.user;
+    return true;
+}
+
+struct names state_read_names(const struct state_codec *codec, struct text stored,
+                              struct arena *arena)
+{
+    struct record_content content;
+    struct record_place place = {&codec->owner, no_session};
+    if (!stored.data ||
+        record_read(codec->keyring, codec->encrypt, place, stored, arena, &content) != RECORD_NAMES)
+        return (struct names){0};
+    return content.names;
+}
+
+struct names state_names(const struct user_state *state, struct arena *arena)
+{
+    return state->names.user_id.data ? state->names : record_identity(state->shown, arena);
+}
+
+static void read_user(struct state_reader *reader, struct text value)
+{
+    struct user_state *state = reader->state;
+    const struct keyring *keyring = reader->codec->keyring;
+    state->user_foreign = record_is_foreign(keyring, value);
+    state->user_outdated = record_is_outdated(keyring, value);
+    state->user_unreadable = !state_read_user(reader->codec, value, reader->arena, &state->user);
+}
+
+static void read_names(struct state_reader *reader, struct text value)
+{
+    reader->state->names = state_read_names(reader->codec, value, reader->arena);
+    reader->state->names_outdated = record_is_outdated(reader->codec->keyring, value);
+}
+
+/* Contexts that do not open were seen by nobody: then everything is new. */
+static void read_contexts(struct state_reader *reader, struct text value)
+{
+    const struct state_codec *codec = reader->codec;
+    struct record_place place = {&codec->owner, no_session};
+    struct record_content content;
+    reader->state->contexts_foreign = record_is_foreign(codec->keyring, value);
+    if (record_read(codec->keyring, codec->encrypt, place, value, reader->arena, &content) !=
+            RECORD_CONTEXTS ||
+        !contexts_read(content.bytes, &reader->state->contexts))
+        metrics_add(METRIC_RECORDS_UNREADABLE, 1);
+}
+
+static void read_touch(struct user_state *state, struct text field, int64_t seen_s)
+{
+    struct session *session = state_find(state, (const uint8_t *)field.data);
+    if (session && seen_s > session->last_seen_s)
+        session->last_seen_s = seen_s;
+}
+
+void state_read_stamp(struct text stamp, int64_t *version, int64_t *epoch)
+{
+    const char *blank = stamp.length ? memchr(stamp.data, ' ', stamp.length) : NULL;
+    size_t length = blank ? (size_t)(blank - stamp.data) : stamp.length;
+    *version = *epoch = 0;
+    if (!text_to_int((struct text){stamp.data, length}, 0, STORED_MS_MAX, version) || !blank)
+        return;
+    struct text behind = {blank + 1, stamp.length - length - 1};
+    if (!text_to_int(behind, 0, STORED_MS_MAX, epoch))
+        *epoch = 0;
+}
+
+static void read_stamp(struct state_reader *reader, struct text value)
+{
+    struct user_state *state = reader->state;
+    state->stamp = arena_copy(reader->arena, value);
+    state_read_stamp(value, &state->version, &state->epoch);
+}
+
+/* Touches come last: HGETALL has no order, and they belong to sessions. */
+static void read_fields(struct state_reader *reader, bool touches)
+{
+    size_t count = store_reply_count(reader->reply);
+    for (size_t i = 0; i + 1 < count; i += 2) {
+        struct text field = store_reply_text(store_reply_element(reader->reply, i));
+        const struct store_reply *element = store_reply_element(reader->reply, i + 1);
+        struct text value = store_reply_text(element);
+        int64_t number;
+        bool is_touch = field.length == TOUCH_FIELD && field.data[SESSION_ID] == 't';
+        if (is_touch != touches)
+            continue;
+        if (is_touch && store_reply_int(element, 0, STORED_S_MAX, &number))
+            read_touch(reader->state, field, number);
+        else if (field.length == SESSION_ID)
+            read_record(reader, field, value);
+        else if (text_equal(field, TEXT(STATE_FIELD_VERSION)))
+            read_stamp(reader, value);
+        else if (text_equal(field, TEXT(STATE_FIELD_USER)))
+            read_user(reader, value);
+        else if (text_equal(field, TEXT(STATE_FIELD_CONTEXTS)))
+            read_contexts(reader, value);
+        else if (text_equal(field, TEXT(STATE_FIELD_GUESSES)))
+            guesses_read(value, &reader->state->guesses);
+        else if (text_equal(field, TEXT(STATE_FIELD_NAMES)))
+            read_names(reader, value);
+    }
+}
+
+static bool is_hash(const struct store_reply *reply)
+{
+    if (store_reply_type(reply) != STORE_ARRAY || store_reply_count(reply) % 2 != 0)
+        return false;
+    for (size_t i = 0; i < store_reply_count(reply); i++)
+        if (store_reply_type(store_reply_element(reply, i)) != STORE_STRING)
+            return false;
+    return true;
+}
+
+enum err state_read(const struct state_codec *codec, const struct store_reply *reply,
+                    struct arena *arena, struct user_state *ret)
+{
+    if (!is_hash(reply))
+        return ERR_STORE_PROTOCOL;
+    size_t fields = store_reply_count(reply) / 2;
+    *ret = (struct user_state){.stamp = TEXT("0")};
+    ret->sessions = arena_alloc(arena, (fields + 1) * sizeof(*ret->sessions));
+    ret->graves = arena_alloc(arena, (fields + 1) * sizeof(*ret->graves));
+    struct state_reader reader = {codec, arena, ret, reply};
+    read_fields(&reader, false);
+    read_fields(&reader, true);
+    return ret->user_foreign ? ERR_SEAL_KEY_UNKNOWN : ERR_OK;
+}
+
+struct session *state_find(const struct user_state *state, const uint8_t id[SESSION_ID])
+{
+    for (size_t i = 0; i < state->session_count; i++)
+        if (memcmp(state->sessions[i].id, id, SESSION_ID) == 0)
+            return &state->sessions[i];
+    return NULL;
+}
+
+const struct grave *state_find_grave(const struct user_state *state, const uint8_t id[SESSION_ID])
+{
+    for (size_t i = 0; i < state->grave_count; i++)
+        if (memcmp(state->graves[i].id, id, SESSION_ID) == 0)
+            return &state->graves[i];
+    return NULL;
+}
+
+bool state_is_foreign(const struct user_state *state, const uint8_t id[SESSION_ID])
+{
+    for (size_t i = 0; i < state->foreign_count; i++)
+        if (memcmp(state->foreign[i], id, SESSION_ID) == 0)
+            return true;
+    return false;
+}
+
+static void append(struct arena *arena, struct text **list, size_t *count, size_t *capacity,
+                   struct text text)
+{
+    assert(*count <= *capacity);
+    if (*count == *capacity) {
+        size_t wanted = *capacity ? *capacity * 2 : 16;
+        struct text *grown = arena_alloc(arena, wanted * sizeof(*grown));
+        if (*count > 0)
+            memcpy(grown, *list, *count * sizeof(*grown));
+        *list = grown;
+        *capacity = wanted;
+    }
+    (*list)[(*count)++] = text;
+}
+
+static void edit_set_text(struct edit *edit, struct text field, struct text value)
+{
+    append(edit->arena, &edit->sets, &edit->set_count, &edit->set_capacity, field);
+    append(edit->arena, &edit->sets, &edit->set_count, &edit->set_capacity, value);
+}
+
+static void edit_set(struct edit *edit, struct text field, const struct buffer *value)
+{
+    edit_set_text(edit, field, arena_copy(edit->arena, buffer_text(value)));
+}
+
+static void edit_delete(struct edit *edit, struct text field)
+{
+    append(edit->arena, &edit->deletes, &edit->delete_count, &edit->delete_capacity, field);
+}
+
+static struct text field_of(struct edit *edit, const uint8_t id[SESSION_ID])
+{
+    return arena_copy(edit->arena, (struct text){(const char *)id, SESSION_ID});
+}
+
+void edit_set_session(struct edit *edit, const uint8_t id[SESSION_ID], const struct record *record)
+{
+    SCOPED(buffer_free) struct buffer value = {0};
+    struct record_place place = {&edit->codec->owner, id};
+    record_write(edit->codec->keyring, edit->codec->encrypt, place, record, &value);
+    edit_set(edit, field_of(edit, id), &value);
+}
+
+void edit_set_grave(struct edit *edit, const uint8_t id[SESSION_ID],
+                    const struct tombstone *tombstone)
+{
+    SCOPED(buffer_free) struct buffer value = {0};
+    struct record_place place = {&edit->codec->owner, id};
+    edit->gives_up = true;
+    tombstone_write(edit->codec->keyring, edit->codec->encrypt, place, tombstone, &value);
+    edit_set(edit, field_of(edit, id), &value);
+    edit_delete_touch(edit, id);
+}
+
+void edit_end_session(struct edit *edit, const uint8_t id[SESSION_ID],
+                      const struct tombstone *tombstone)
+{
+    edit_set_grave(edit, id, tombstone);
+    edit->raises_epoch = true;
+}
+
+void state_bury_unseen(struct user_state *state, const uint8_t id[SESSION_ID],
+                       const struct tombstone *tombstone, struct edit *edit)
+{
+    struct grave *grave = &state->graves[state->grave_count++];
+    memcpy(grave->id, id, SESSION_ID);
+    grave->tombstone = *tombstone;
+    if (edit)
+        edit_end_session(edit, id, tombstone);
+}
+
+void state_bury(struct user_state *state, struct session *session,
+                const struct tombstone *tombstone, struct edit *edit)
+{
+    assert(session >= state->sessions && session < state->sessions + state->session_count);
+    state_bury_unseen(state, session->id, tombstone, edit);
+    *session = state->sessions[--state->session_count];
+}
+
+void edit_set_user(struct edit *edit, const struct user_record *user)
+{
+    SCOPED(buffer_free) struct buffer value = {0};
+    user_record_write(edit->codec->keyring, edit->codec->encrypt, &edit->codec->owner, user,
+                      &value);
+    edit_set(edit, TEXT(STATE_FIELD_USER), &value);
+}
+
+void edit_set_names(struct edit *edit, const struct names *names)
+{
+    SCOPED(buffer_free) struct buffer value = {0};
+    names_write(edit->codec->keyring, edit->codec->encrypt, &edit->codec->owner, names, &value);
+    edit_set(edit, TEXT(STATE_FIELD_NAMES), &value);
+}
+
+void edit_set_contexts(struct edit *edit, const struct contexts *contexts)
+{
+    SCOPED(buffer_free) struct buffer value = {0}, bytes = {0};
+    struct record_place place = {&edit->codec->owner, no_session};
+    contexts_write(contexts, &bytes);
+    record_write_bytes(edit->codec->keyring, edit->codec->encrypt, place, RECORD_CONTEXTS,
+                       buffer_text(&bytes), &value);
+    edit_set(edit, TEXT(STATE_FIELD_CONTEXTS), &value);
+}
+
+void edit_set_guesses(struct edit *edit, const struct guesses *guesses)
+{
+    if (guesses->count > 0)
+        edit_set_text(edit, TEXT(STATE_FIELD_GUESSES), guesses_write(guesses, edit->arena));
+    else
+        edit_delete(edit, TEXT(STATE_FIELD_GUESSES));
+}
+
+void state_forget_guesses(struct user_state *state, struct edit *edit)
+{
+    if (state->guesses.count == 0)
+        return;
+    state->guesses = (struct guesses){0};
+    edit_set_guesses(edit, &state->guesses);
+}
+
+void edit_delete_touch(struct edit *edit, const uint8_t id[SESSION_ID])
+{
+    char *field = arena_alloc(edit->arena, TOUCH_FIELD);
+    memcpy(field, id, SESSION_ID);
+    field[SESSION_ID] = 't';
+    edit_delete(edit, (struct text){field, TOUCH_FIELD});
+}
+
+void edit_delete_session(struct edit *edit, const uint8_t id[SESSION_ID])
+{
+    edit->gives_up = true;
+    edit_delete(edit, field_of(edit, id));
+    edit_delete_touch(edit, id);
+}

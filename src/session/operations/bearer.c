@@ -1,0 +1,95 @@
+/* Judging a token by a cached value. */
+#include "bearer.h"
+
+#include <assert.h>
+#include <string.h>
+
+#include "clock.h"
+#include "session/engine/freshness.h"
+
+void bearer_init(struct bearer *ret, struct operation *operation, const struct token *token)
+{
+    ret->operation = operation;
+    ret->token = token;
+    memcpy(ret->key.owner, &token->owner, CACHE_OWNER);
+    memcpy(ret->key.session, token->session_id, CACHE_SESSION);
+    token_hash_secret(operation->context->keyring, TOKEN_ACCESS, token->session_id, token->secret,
+                      ret->hash);
+}
+
+bool bearer_open(const struct bearer *bearer, struct text value, struct known_session *ret)
+{
+    const struct operation *operation = bearer->operation;
+    if (!cached_read_live(value, bearer->key.session, &ret->cached))
+        return false;
+    operation_session_policy(operation, ret->cached.shown,
+                             cached_device_type(&ret->cached, operation->arena), &ret->policy);
+    return true;
+}
+
+static enum death death_of(const struct bearer *bearer, const struct known_session *known)
+{
+    static const struct user_record nothing_holds;
+    const struct operation *operation = bearer->operation;
+    const struct tenant *tenant = operation->tenancy;
+    const struct session *session = &known->cached.session;
+    if (rules_ended_with_tenant(session, tenant->not_before_ms, tenant->ended_s, operation->now_ms))
+        return DEATH_OF_TENANT;
+    return rules_judge_access(&nothing_holds, session, bearer->hash, &known->policy,
+                              operation->now_ms);
+}
+
+/* Does the session hold where it comes from? */
+static enum opinion bond_of(struct bearer *bearer, const struct known_session *known)
+{
+    struct operation *operation = bearer->operation;
+    const struct policy *policy = &known->policy;
+    if (!binding_counts(policy))
+        return OPINION_GOOD;
+    if (!known->cached.has_items)
+        return OPINION_UNBOUND;
+    binding_read(operation->context->keyring, &bearer->token->owner, &operation->presented,
+                 &bearer->context);
+    bearer->breaches = binding_breaches(operation->conf, known->cached.items, &bearer->context);
+    binding_note(operation, policy, bearer->breaches);
+    if (binding_verdict(policy, bearer->breaches) >= BINDING_VERIFY)
+        return OPINION_ELSEWHERE;
+    return binding_adopts(policy, bearer->breaches) ? OPINION_ADOPT : OPINION_GOOD;
+}
+
+enum opinion bearer_judge(struct bearer *bearer, const struct known_session *known)
+{
+    assert(bearer->operation->tenancy);
+    bearer->death = death_of(bearer, known);
+    return bearer->death == DEATH_NONE ? bond_of(bearer, known) : OPINION_DEAD;
+}
+
+void bearer_note(struct bearer *bearer, const struct known_session *known)
+{
+    cached_note(bearer->operation, &known->cached);
+    (void)bond_of(bearer, known);
+}
+
+bool bearer_is_over(const struct bearer *bearer, const struct known_session *known)
+{
+    const struct session *session = &known->cached.session;
+    int64_t now_s = bearer->operation->now_ms / 1000;
+    return crypto_equal(bearer->hash, session->record.access_hash, SECRET_HASH) &&
+           now_s >= rules_lifetimes(session, &known->policy, now_s).access_s;
+}
+
+bool bearer_vouch(struct bearer *bearer, struct known_session *known, int64_t *age_ms)
+{
+    assert(bearer->operation->tenancy);
+    const struct operation *operation = bearer->operation;
+    const struct session_service *service = operation->context->worker->service;
+    struct cache_entry entry;
+    if (!cache_get(service->cache, &bearer->key, operation->arena, &entry) ||
+        !bearer_open(bearer, entry.value, known))
+        return false;
+    enum opinion opinion = bearer_judge(bearer, known);
+    *age_ms = clock_boot_ms() - cached_verified_ms(service, &entry, known->cached.head.slot);
+    return (opinion == OPINION_GOOD || opinion == OPINION_ADOPT) &&
+           *age_ms <= known->policy.outage_grace * 1000 &&
+           freshness_is_last(service, &bearer->token->owner, known->cached.head.version);
+}

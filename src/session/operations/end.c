@@ -1,0 +1,478 @@
+/* Kick, logout and logout-all: sessions become tombstones that say why and by whom. With Redis away
+ * they are revocations in the journal, which holds on this node at once. */
+#include <assert.h>
+#include <string.h>
+
+#include "bearer.h"
+#include "session/engine/user_update.h"
+#include "session/engine/index.h"
+#include "metrics.h"
+#include "session/engine/naming.h"
+#include "session/engine/operation.h"
+#include "session/engine/revocation.h"
+#include "session/model/rules.h"
+#include "session/engine/tenant.h"
+
+enum {
+    /* Sessions that a user may end without Redis, which knows which there are: names are cheap, and
+     * the journal's room is everybody's. Who has more can end all at once. */
+    BLIND_MOST = 100
+};
+
+struct end_change {
+    struct change change;
+    struct end_sessions *end;
+    struct waiter waiter;
+    struct token token;
+    uint8_t target[SESSION_ID];
+    struct text *ended;
+    size_t ended_count, ended_room;
+    struct commit_ticket ticket; /* of a revocation without Redis */
+};
+
+static void note_ended(struct end_change *work, const uint8_t id[SESSION_ID])
+{
+    assert(work->ended_count < work->ended_room);
+    work->ended[work->ended_count++] = operation_session_id(&work->end->base, id);
+}
+
+/* Forgets what an earlier round has noted. */
+static void begin_ended(struct end_change *work, size_t room)
+{
+    work->ended = arena_alloc(work->end->base.arena, room * sizeof(*work->ended));
+    work->ended_room = room;
+    work->ended_count = 0;
+}
+
+static void bury(struct end_change *work, struct session *session, const struct policy *policy,
+                 struct edit *edit)
+{
+    assert(!session->ended);
+    const struct operation *operation = &work->end->base;
+    rules_bury(edit, session, work->end->why, operation->actor, policy, operation->now_ms);
+    note_ended(work, session->id);
+}
+
+static void revoke_one(const struct end_change *work, const uint8_t id[SESSION_ID],
+                       int64_t alive_until_s, struct edit *edit)
+{
+    edit_revoke(edit, revocation_of_session(&work->end->base, &work->change.codec.owner, id,
+                                            work->end->why, alive_until_s));
+}
+
+static void bury_one(struct end_change *work, struct session *session, const struct policy *policy,
+                     struct edit *edit)
+{
+    bury(work, session, policy, edit);
+    revoke_one(work, session->id,
+               rules_lifetimes(session, policy, work->end->base.now_ms / 1000).session_s, edit);
+}
+
+/* The one session is buried already, by this very call. */
+static bool is_done(struct end_change *work, const struct user_state *state,
+                    const uint8_t id[SESSION_ID], struct edit *edit)
+{
+    const struct grave *grave = state_find_grave(state, id);
+    if (!grave || !change_wrote(&work->change, id))
+        return false;
+    note_ended(work, id);
+    work->end->base.out.durability = DURABILITY_ACCEPTED;
+    revoke_one(work, id, grave->tombstone.forget_s, edit);
+    edit->raises_epoch = true;
+    return true;
+}
+
+/* A session that a wrong clock finds over is to be ended all the same. */
+static bool is_alive(struct end_change *work, const struct user_state *state,
+                     const struct session *session, const struct policy *policy)
+{
+    int64_t age_ms = operation_age_ms(&work->end->base);
+    return session && !rules_dead(&state->user, session, policy, age_ms);
+}
+
+/* No login was later than now, whatever the id says (rules.h). */
+static int64_t longest_until_s(const struct operation *operation, const uint8_t id[SESSION_ID])
+{
+    int64_t now_s = operation->now_ms / 1000, began_s = token_session_created_ms(id) / 1000;
+    return (began_s < now_s ? began_s : now_s) + operation_longest_life_s(operation);
+}
+
+/* Until when a token of a session that was not seen may be good: one that Redis has lost is vouched
+ * for by memory alone, here or elsewhere, for which an access token is what it takes; one whose
+ * record is foreign may be refreshed, too. */
+static int64_t unseen_until_s(const struct operation *operation, const struct user_state *state,
+                              const uint8_t id[SESSION_ID])
+{
+    struct policy policy;
+    operation_policy(operation, &policy);
+    return state_is_foreign(state, id) ? longest_until_s(operation, id)
+                                       : operation->now_ms / 1000 + policy.access_ttl;
+}
+
+/* A session that Redis has not, and has no grave of - over long ago, or lost -, or whose record
+ * this node cannot open: it gets the grave that says that it was ended. */
+static enum verdict bury_unseen(struct end_change *work, struct user_state *state,
+                                const uint8_t id[SESSION_ID], struct edit *edit)
+{
+    const struct operation *operation = &work->end->base;
+    int64_t now_s = operation->now_ms / 1000;
+    const struct tombstone tombstone = {
+        .reason = work->end->why,
+        .actor = operation->actor,
+        .ended_s = now_s,
+        .forget_s = unseen_until_s(operation, state, id),
+    };
+    if (state_is_foreign(state, id))
+        note_ended(work, id);
+    state_bury_unseen(state, id, &tombstone, edit);
+    revoke_one(work, id, tombstone.forget_s, edit);
+    return CHANGE_WRITE;
+}
+
+static enum verdict end_one(struct end_change *work, struct user_state *state, struct edit *edit,
+                            const struct policy *policy)
+{
+    assert(work->end->scope == END_ONE);
+    struct session *session = state_find(state, work->target);
+    if (is_done(work, state, work->target, edit))
+        return CHANGE_RESOLVED;
+    if (state_is_foreign(state, work->target))
+        return bury_unseen(work, state, work->target, edit);
+    if (!is_alive(work, state, session, policy)) {
+        operation_refuse(&work->end->base, ERR_SESSION_NOT_FOUND, (struct text){0});
+        return change_ended(&work->change, state, work->target, edit);
+    }
+    bury_one(work, session, policy, edit);
+    return CHANGE_WRITE;
+}
+
+/* Logout asks for the session to be gone; where it is gone already, nothing is left to do. Any
+ * token that was issued for the session will do, whatever its generation and age: who comes with an
+ * old one means the session that a refresh would continue, and a thief ends no other with it. */
+static enum verdict end_presented(struct end_change *work, struct user_state *state,
+                                  struct edit *edit, const struct policy *policy)
+{
+    assert(work->end->scope == END_PRESENTED && work->end->token.data);
+    struct operation *operation = &work->end->base;
+    struct session *session = state_find(state, work->token.session_id);
+    operation->facts.session_id = operation_session_id(operation, work->token.session_id);
+    if (is_done(work, state, work->token.session_id, edit))
+        return CHANGE_RESOLVED;
+    if (session)
+        operation_note_session(operation, session);
+    if (!session && !state_find_grave(state, work->token.session_id) &&
+        !operation_outlived(operation, work->token.session_id, operation_longest_life_s(operation)))
+        return bury_unseen(work, state, work->token.session_id, edit);
+    if (!is_alive(work, state, session, policy))
+        return change_ended(&work->change, state, work->token.session_id, edit);
+    bury_one(work, session, policy, edit);
+    return CHANGE_WRITE;
+}
+
+static enum verdict end_all(struct end_change *work, struct user_state *state, struct edit *edit,
+                            const struct policy *policy)
+{
+    assert(work->end->scope == END_ALL);
+    struct operation *operation = &work->end->base;
+    uint8_t kept[SESSION_ID];
+    bool keeps = work->end->keep_presented;
+    memcpy(kept, work->token.session_id, SESSION_ID);
+    if (work->end->keep.data)
+        keeps = text_from_hex(kept, SESSION_ID, work->end->keep);
+    /* An exemption from the cutoff must not revive what an older cutoff has killed. */
+    keeps = keeps && is_alive(work, state, state_find(state, kept), policy);
+    for (size_t i = 0; i < state->grave_count; i++)
+        if (change_wrote(&work->change, state->graves[i].id))
+            note_ended(work, state->graves[i].id);
+    for (size_t i = 0; i < state->session_count; i++) {
+        struct session *session = &state->sessions[i];
+        if (keeps && memcmp(session->id, kept, SESSION_ID) == 0)
+            continue;
+        if (is_alive(work, state, session, policy))
+            bury(work, session, policy, edit);
+    }
+    rules_end_before_now(state, &state->user, operation->now_ms);
+    if (keeps) {
+        state->user.has_exempt = true;
+        memcpy(state->user.exempt, kept, SESSION_ID);
+    }
+    edit_set_user(edit, &state->user);
+    edit->raises_epoch = true;
+    edit_revoke(edit, revocation_before(operation, &work->change.codec.owner,
+                                        state->user.not_before_ms, keeps ? kept : NULL,
+                                        work->end->why, operation_longest_life_s(operation)));
+    return CHANGE_WRITE;
+}
+
+static enum verdict decide_by_scope(struct end_change *work, struct user_state *state,
+                                    struct edit *edit, const struct policy *policy)
+{
+    switch (work->end->scope) {
+    case END_ONE:
+        return end_one(work, state, edit, policy);
+    case END_PRESENTED:
+        return end_presented(work, state, edit, policy);
+    case END_ALL:
+        break;
+    }
+    return end_all(work, state, edit, policy);
+}
+
+/* True if the token asks for the end of its own session and of no other. */
+static bool is_of_own(const struct end_change *work)
+{
+    const struct end_sessions *end = work->end;
+    return end->scope == END_PRESENTED ||
+           (end->scope == END_ONE && end->token.data &&
+            memcmp(work->target, work->token.session_id, SESSION_ID) == 0);
+}
+
+/* His token must be good, then. Any that we issued may end its own session. */
+static bool is_by_user(const struct end_change *work)
+{
+    return work->end->token.data && !is_of_own(work);
+}
+
+/* True if the token is good for what is asked; the operation is refused otherwise. A dead session
+ * says why it died, also to who wants it dead - unless this very call has ended it. */
+static bool may_end(struct end_change *work, const struct user_state *state,
+                    const struct policy *policy)
+{
+    struct operation *operation = &work->end->base;
+    if (!work->end->token.data || work->end->scope == END_PRESENTED ||
+        (state_find_grave(state, work->token.session_id) &&
+         change_wrote(&work->change, work->token.session_id)) ||
+        operation_authenticate(operation, state, &work->token))
+        return true;
+    if (!is_of_own(work) || !is_alive(work, state, state_find(state, work->target), policy))
+        return false;
+    operation_refuse(operation, ERR_OK, (struct text){0});
+    return true;
+}
+
+static enum verdict decide_end(struct change *change, struct user_state *state, struct edit *edit)
+{
+    struct end_change *work = container_of(change, struct end_change, change);
+    struct operation *operation = change->operation;
+    struct policy policy;
+    operation_policy(operation, &policy);
+    begin_ended(work, state->session_count + state->grave_count + 1);
+    if (!may_end(work, state, &policy))
+        return CHANGE_DONE;
+    enum verdict verdict = decide_by_scope(work, state, edit, &policy);
+    if (verdict == CHANGE_WRITE)
+        rules_settle(edit, state, NULL, &policy, operation->now_ms);
+    return verdict;
+}
+
+/* --- with Redis --- */
+
+/* A session that was asked to stay may have been over before, which its next use finds out. */
+static bool is_presented_over(const struct end_change *work)
+{
+    return is_of_own(work) ||
+           (work->end->scope == END_ALL && work->end->token.data && !work->end->keep_presented);
+}
+
+static void answer_ended(struct end_change *work)
+{
+    assert(work->end->base.out.err == ERR_OK);
+    struct operation *operation = &work->end->base;
+    work->end->presented_over = is_presented_over(work);
+    operation->out.ended = work->ended;
+    operation->out.ended_count = work->ended_count;
+    if (operation->out.durability == DURABILITY_NONE)
+        operation->out.durability = DURABILITY_ACCEPTED; /* nothing was left to end */
+    metrics_add(METRIC_SESSIONS_ENDED, work->ended_count);
+}
+
+static void end_operation(struct end_change *work)
+{
+    crypto_wipe(&work->token, sizeof(work->token));
+    operation_done(&work->end->base);
+}
+
+/* --- without --- */
+
+static void revocation_kept(struct commit_ticket *ticket, bool written)
+{
+    struct end_change *work = container_of(ticket, struct end_change, ticket);
+    struct operation *operation = &work->end->base;
+    if (written) {
+        operation->out.err = ERR_OK;
+        operation->out.durability = DURABILITY_PENDING;
+        naming_keep(operation, &work->change.codec.owner);
+        answer_ended(work);
+    } else {
+        operation->out.err = ERR_JOURNAL_UNAVAILABLE;
+    }
+    end_operation(work);
+}
+
+static struct revocation revoke_blindly(struct end_change *work)
+{
+    struct end_sessions *end = work->end;
+    const struct operation *operation = &end->base;
+    const struct user_tag *owner = &work->change.codec.owner;
+    uint8_t *kept = work->token.session_id;
+    bool keeps = end->keep_presented;
+    if (end->scope == END_ALL) {
+        if (end->keep.data && text_from_hex(work->target, SESSION_ID, end->keep)) {
+            kept = work->target;
+            keeps = true;
+        }
+        return revocation_before(operation, owner, operation_cutoff_ms(operation),
+                                 keeps ? kept : NULL, end->why,
+                                 operation_longest_life_s(operation));
+    }
+    const uint8_t *id = end->scope == END_ONE ? work->target : work->token.session_id;
+    note_ended(work, id);
+    return revocation_of_session(operation, owner, id, end->why, longest_until_s(operation, id));
+}
+
+/* Could there be a living session of this name? Behind a cutoff that lies ahead ids do, too. */
+static bool is_conceivable(const struct end_change *work)
+{
+    const struct operation *operation = &work->end->base;
+    return !operation_outlived(operation, work->target, operation_longest_life_s(operation));
+}
+
+static bool has_room(const struct end_change *work)
+{
+    const struct operation *operation = &work->end->base;
+    struct journal *journal = operation->context->worker->service->journal;
+    size_t count, unsettled = 0;
+    struct revocation *list =
+        journal_of_owner(journal, owner_bytes(&work->change.codec.owner), operation->arena, &count);
+    for (size_t i = 0; i < count; i++)
+        unsettled += !list[i].settled;
+    return unsettled < BLIND_MOST;
+}
+
+static bool is_vouched_for(struct end_change *work)
+{
+    struct bearer bearer;
+    struct known_session known;
+    int64_t age_ms;
+    bearer_init(&bearer, &work->end->base, &work->token);
+    if (!bearer_vouch(&bearer, &known, &age_ms))
+        return false;
+    cached_note(&work->end->base, &known.cached);
+    return true;
+}
+
+/* May it be done although nobody can be asked? Services may; users with a token that memory vouches
+ * for; and every token that we issued may end its own session. */
+static bool may_end_blindly(struct end_change *work)
+{
+    const struct end_sessions *end = work->end;
+    if (end->scope == END_ONE && !is_conceivable(work)) {
+        operation_refuse(&work->end->base, ERR_SESSION_NOT_FOUND, (struct text){0});
+        return false;
+    }
+    if (!is_by_user(work))
+        return true;
+    if (end->scope == END_ONE && !has_room(work))
+        return false;
+    return !revocation_refuses(&work->end->base, &work->token, ERR_TOKEN_INVALID) &&
+           is_vouched_for(work);
+}
+
+static void end_without_store(struct end_change *work)
+{
+    assert(work->end->base.out.err != ERR_OK);
+    struct operation *operation = &work->end->base;
+    struct session_worker *worker = operation->context->worker;
+    if (!may_end_blindly(work)) {
+        end_operation(work);
+        return;
+    }
+    begin_ended(work, 1);
+    const struct revocation revocation = revoke_blindly(work);
+    work->ticket.done = revocation_kept;
+    if (!journal_add(worker->lane, &revocation, &work->ticket, NULL)) {
+        operation->out.err = ERR_JOURNAL_UNAVAILABLE;
+        end_operation(work);
+    }
+}
+
+static void finish_end(struct change *change)
+{
+    struct end_change *work = container_of(change, struct end_change, change);
+    struct operation *operation = change->operation;
+    if (err_is_undecided(operation->out.err)) {
+        end_without_store(work);
+        return;
+    }
+    if (operation->out.err == ERR_OK)
+        answer_ended(work);
+    if (operation->out.ended_count > 0)
+        index_settle(operation, &change->codec.owner, INDEX_BUCKETS);
+    end_operation(work);
+}
+
+static const struct change_ops end_ops = {decide_end, finish_end};
+
+/* Whose sessions: of the token's owner, or of the named user. False if the operation is over. */
+static bool find_owner(struct end_change *work, struct user_tag *owner)
+{
+    struct end_sessions *end = work->end;
+    struct operation *operation = &end->base;
+    if (!end->token.data) {
+        token_tag_user(operation->context->keyring, end->tenant, end->user_id, owner);
+        operation->facts.tenant = end->tenant;
+        operation->facts.user_id = end->user_id;
+        return true;
+    }
+    /* A logout is as good with the refresh token (RFC 7009 revokes either). */
+    bool refresh = end->scope == END_PRESENTED && token_is_shaped(TOKEN_REFRESH, end->token);
+    if (operation_open_token(operation, refresh ? TOKEN_REFRESH : TOKEN_ACCESS, end->token,
+                             end->tenant, end->tenant_bound, ERR_TOKEN_INVALID, &work->token)) {
+        *owner = work->token.owner;
+        return true;
+    }
+    if (end->scope == END_PRESENTED && operation->out.err == ERR_TOKEN_INVALID) {
+        operation->out.err = ERR_OK;
+        operation->out.reason = (struct text){0};
+        operation->out.durability = DURABILITY_ACCEPTED;
+        end->presented_over = true;
+    }
+    return false;
+}
+
+static void end_with_tenant(struct waiter *waiter)
+{
+    struct end_change *work = container_of(waiter, struct end_change, waiter);
+    struct operation *operation = &work->end->base;
+    if (operation->out.err != ERR_OK ||
+        (is_by_user(work) &&
+         tenant_refuses(operation, work->token.session_id, ERR_TOKEN_INVALID))) {
+        end_operation(work);
+    } else if (operation->tenancy_unknown) {
+        /* Redis may answer for the user. But nobody knows how long his other sessions live: a
+         * change would tidy them up by the defaults. */
+        operation->out.err = operation->tenancy_unknown;
+        end_without_store(work);
+    } else {
+        change_begin(&work->change);
+    }
+}
+
+void session_end(struct end_sessions *end)
+{
+    struct operation *operation = &end->base;
+    struct end_change *work = arena_zalloc(operation->arena, sizeof(*work));
+    struct user_tag owner;
+    work->end = end;
+    if (!find_owner(work, &owner)) {
+        operation_done(operation);
+        return;
+    }
+    if (end->scope == END_ONE && !text_from_hex(work->target, SESSION_ID, end->target)) {
+        operation_refuse(operation, ERR_SESSION_NOT_FOUND, (struct text){0});
+        operation_done(operation);
+        return;
+    }
+    change_init(&work->change, &end_ops, operation, &owner);
+    tenant_enter_blindly(operation, owner.tenant, waiter_of(&work->waiter, end_with_tenant));
+}

@@ -1,0 +1,495 @@
+/* Validation, the hot path: from memory while it is known to be true, else from Redis, else - Redis
+ * being away - from memory with a word on its age. No JSON is parsed or built here.
+ *
+ *   JOURNAL ─► TENANT ─► BOUNDS ─► MEMORY ─► ASK ─► FOUND ─┬─► ADOPT ──┬─► DONE
+ *                                             ▲      │     ├─► OFFER ──┤
+ *                                             │      │     └─► STALE ──┤
+ *                                             └──────┴─ alone          │
+ * Each step names the next, and any may name DONE: the answer is there. */
+#include <assert.h>
+
+#include "bearer.h"
+#include "session/engine/user_update.h"
+#include "clock.h"
+#include "session/engine/index.h"
+#include "session/engine/lookup.h"
+#include "metrics.h"
+#include "session/engine/naming.h"
+#include "session/engine/revocation.h"
+#include "step_up.h"
+#include "session/engine/tenant.h"
+
+/* What is being done, and what ends it. */
+enum step {
+    STEP_JOURNAL, /* was it revoked here? At once */
+    STEP_TENANT,  /* waits for tenant_entered(), unless the tenant is known */
+    STEP_BOUNDS,  /* the tenant's cutoff, and the longest life: at once */
+    STEP_MEMORY,  /* at once */
+    STEP_ASK,     /* waits for asked(): the read of the session */
+    STEP_FOUND,   /* judges what Redis said, while it lies there: at once */
+    STEP_STALE,   /* memory's word and its age, Redis being no help: at once */
+    STEP_ADOPT,   /* waits for adopted(): the write of an address */
+    STEP_OFFER,   /* waits for offered(): the challenge */
+    STEP_DONE,    /* ends the operation */
+    STEPS,
+    STEP_NONE = STEPS /* nothing more to do until what is waited for */
+};
+
+struct validation {
+    struct bearer bearer;
+    struct validate *validate;
+    enum step step;
+    struct waiter waiter;
+    struct lookup_waiter lookup;
+    struct adoption adoption;
+    int64_t known_version; /* of what memory has; 0: nothing */
+    int64_t known_seen_s;
+    bool alone;                /* Redis is asked again, and no other one's read is joined ... */
+    bool bound;                /* ... for what the session is bound to, too */
+    bool readopts;             /* another address was adopted meanwhile */
+    const struct found *found; /* STEP_FOUND and what follows it at once */
+    struct known_session *adopting; /* STEP_ADOPT */
+};
+
+static void run(struct validation *validation, enum step step);
+
+/* What the step waited for is there. */
+static void go_on(struct validation *validation, enum step waiting, enum step next)
+{
+    assert(validation->step == waiting);
+    run(validation, next);
+}
+
+static struct operation *operation_of(const struct validation *validation)
+{
+    return &validation->validate->base;
+}
+
+/* --- accepting --- */
+
+static void note_use(struct validation *validation, const struct known_session *known,
+                     struct lifetimes *lifetimes)
+{
+    struct operation *operation = operation_of(validation);
+    const struct cached *cached = &known->cached;
+    const struct user_tag *owner = &validation->validate->parsed.owner;
+    int64_t now_s = operation->now_ms / 1000;
+    bool away = validation->step == STEP_STALE;
+    bool owed = cached->head.touch_owed && !away;
+    bool behind = rules_is_ahead(cached->session.last_seen_s * 1000, operation->now_ms);
+    /* A clock that nobody agrees with takes no use back. */
+    if (behind && clock_trust() != CLOCK_AGREED)
+        return;
+    if (!validation->validate->touch ||
+        (!owed && !rules_touch_due(&cached->session, &known->policy, now_s)))
+        return;
+    struct session touched = cached->session;
+    touched.last_seen_s = now_s;
+    *lifetimes = rules_lifetimes(&touched, &known->policy, now_s);
+    cached_touch(operation->context->worker->service, &validation->bearer.key, cached, now_s, away);
+    if (away)
+        return;
+    change_touch(operation, owner, touched.id, now_s, lifetimes->session_s * 1000);
+    if (owed || index_is_due(cached->session.last_seen_s, now_s))
+        index_note(operation, owner, &touched);
+}
+
+static void mark_stale(struct validate *validate, int64_t age_ms)
+{
+    int64_t age_s = age_ms > 0 ? age_ms / 1000 : 0;
+    if (!validate->stale)
+        metrics_add(METRIC_CACHE_STALE, 1);
+    validate->stale = true;
+    if (age_s > validate->stale_for_s)
+        validate->stale_for_s = age_s;
+}
+
+/* The shown text must lie in the operation's arena. */
+static void accept_session(struct validation *validation, const struct known_session *known)
+{
+    struct validate *validate = validation->validate;
+    struct lifetimes lifetimes =
+        rules_lifetimes(&known->cached.session, &known->policy, validate->base.now_ms / 1000);
+    assert(validate->base.out.err == ERR_OK && !validate->shown.data);
+    cached_note(&validate->base, &known->cached);
+    note_use(validation, known, &lifetimes);
+    validate->shown = known->cached.shown;
+    validate->access_expires_s = lifetimes.access_s;
+    validate->idle_expires_s = lifetimes.idle_s;
+    validate->from_cache = validation->step == STEP_MEMORY || validation->step == STEP_STALE;
+    if (validate->base.tenancy_age_ms > 0)
+        mark_stale(validate, validate->base.tenancy_age_ms);
+}
+
+/* --- by what this node knows --- */
+
+static bool is_revoked_here(struct validation *validation)
+{
+    return revocation_refuses(operation_of(validation), &validation->validate->parsed,
+                              ERR_TOKEN_INVALID);
+}
+
+static enum step ask_journal(struct validation *validation)
+{
+    return is_revoked_here(validation) ? STEP_DONE : STEP_TENANT;
+}
+
+static void tenant_entered(struct waiter *waiter)
+{
+    struct validation *validation = container_of(waiter, struct validation, waiter);
+    bool known = operation_of(validation)->out.err == ERR_OK;
+    go_on(validation, STEP_TENANT, known ? STEP_BOUNDS : STEP_DONE);
+}
+
+static enum step enter_tenant(struct validation *validation)
+{
+    struct operation *operation = operation_of(validation);
+    const uint8_t *tag = validation->validate->parsed.owner.tenant;
+    if (tenant_borrow(operation, tag))
+        return STEP_BOUNDS;
+    tenant_enter(operation, tag, waiter_of(&validation->waiter, tenant_entered));
+    return STEP_NONE;
+}
+
+/* Nobody needs to be asked about a token that is too old, whoever's clock is right. */
+static enum step check_bounds(struct validation *validation)
+{
+    assert(operation_of(validation)->tenancy);
+    struct operation *operation = operation_of(validation);
+    const uint8_t *id = validation->bearer.key.session;
+    if (tenant_refuses(operation, id, ERR_TOKEN_INVALID))
+        return STEP_DONE;
+    int64_t longest_s = operation_longest_life_s(operation);
+    if (!operation_outlived(operation, id, longest_s))
+        return STEP_MEMORY;
+    operation->facts.session_id = operation_session_id(operation, id);
+    operation_refuse(operation, ERR_TOKEN_INVALID, death_reason(DEATH_EXPIRED));
+    operation->own.names_sought = true;
+    return STEP_DONE;
+}
+
+static void refuse_dead(struct validation *validation, struct text value)
+{
+    struct tombstone tombstone;
+    struct operation *operation = operation_of(validation);
+    cached_read_dead(value, &tombstone);
+    operation->facts.session_id = operation_session_id(operation, validation->bearer.key.session);
+    operation_refuse_buried(operation, ERR_TOKEN_INVALID, &tombstone);
+}
+
+/* Memory may have missed a refresh or a use elsewhere, and the session may be bound to more by now:
+ * it refuses a token that is known to be over, and no other. */
+static bool answer_by_value(struct validation *validation, const struct known_session *known)
+{
+    enum opinion opinion = bearer_judge(&validation->bearer, known);
+    if (opinion == OPINION_GOOD) {
+        accept_session(validation, known);
+    } else if (opinion == OPINION_DEAD && bearer_is_over(&validation->bearer, known)) {
+        cached_note(operation_of(validation), &known->cached);
+        operation_refuse(operation_of(validation), ERR_TOKEN_INVALID, death_reason(DEATH_EXPIRED));
+    } else {
+        return false;
+    }
+    return true;
+}
+
+static bool answer_from_memory(struct validation *validation)
+{
+    struct operation *operation = operation_of(validation);
+    const struct session_service *service = operation->context->worker->service;
+    struct cache_entry entry;
+    struct known_session known;
+    if (!cache_get(service->cache, &validation->bearer.key, operation->arena, &entry))
+        return false;
+    if (cached_kind(entry.value) == CACHED_DEAD) {
+        refuse_dead(validation, entry.value);
+        return true;
+    }
+    if (!bearer_open(&validation->bearer, entry.value, &known))
+        return false;
+    validation->known_version = known.cached.head.version;
+    validation->known_seen_s = known.cached.head.last_seen_s;
+    return cached_is_fresh(service, &entry, known.cached.head.slot, clock_boot_ms()) &&
+           answer_by_value(validation, &known);
+}
+
+static enum step ask_memory(struct validation *validation)
+{
+    if (!answer_from_memory(validation))
+        return STEP_ASK;
+    metrics_add(METRIC_CACHE_HITS, 1);
+    return STEP_DONE;
+}
+
+/* --- Redis --- */
+
+static void asked(struct lookup_waiter *waiter, const struct found *found)
+{
+    struct validation *validation = container_of(waiter, struct validation, lookup);
+    assert(!validation->alone || !waiter->joined);
+    validation->found = found;
+    go_on(validation, STEP_ASK, STEP_FOUND);
+}
+
+static enum step ask_redis(struct validation *validation)
+{
+    struct operation *operation = operation_of(validation);
+    const struct token *token = &validation->validate->parsed;
+    struct policy policy;
+    if (!operation->own.tenancy_held)
+        tenant_hold(operation);
+    operation_policy(operation, &policy);
+    struct lookup_request request =
+        lookup_request_of(&token->owner, token->session_id, operation->context->keyring,
+                          operation->conf, &policy, operation->deadline_ms);
+    request.known_version = validation->known_version;
+    request.known_seen_s = validation->known_seen_s;
+    request.alone = validation->alone;
+    validation->bound = request.bound;
+    validation->lookup.done = asked;
+    metrics_add(METRIC_CACHE_MISSES, 1);
+    lookup_begin(operation->context->worker, &request, &validation->lookup);
+    return STEP_NONE;
+}
+
+static enum step ask_alone(struct validation *validation)
+{
+    validation->alone = true;
+    return STEP_ASK;
+}
+
+/* Who joined another one's read may have the token of a refresh that came after it, or be bound to
+ * more since; and a policy that was heard of meanwhile may look at bounds that were not asked for.
+ */
+static bool is_no_last_word(const struct validation *validation, enum opinion opinion)
+{
+    return validation->lookup.joined || (opinion == OPINION_UNBOUND && !validation->bound);
+}
+
+/* The policy says whether it is refused, or may be verified. */
+static enum step refuse_elsewhere(struct validation *validation, const struct policy *policy)
+{
+    struct operation *operation = operation_of(validation);
+    if (!binding_refuses(operation, policy, validation->bearer.breaches, ERR_TOKEN_INVALID))
+        operation->out.err = ERR_INTERNAL; /* an entry without what was asked for */
+    if (operation->out.err != ERR_STEP_UP_REQUIRED)
+        return STEP_DONE;
+    operation->out.err = ERR_OK;
+    return STEP_OFFER;
+}
+
+static enum step refuse_judged(struct validation *validation)
+{
+    assert(validation->bearer.death != DEATH_NONE);
+    struct operation *operation = operation_of(validation);
+    enum death death = validation->bearer.death;
+    operation_refuse(operation, ERR_TOKEN_INVALID,
+                     death == DEATH_OF_TENANT ? operation->tenancy->reason : death_reason(death));
+    return STEP_DONE;
+}
+
+static enum step judge_live(struct validation *validation)
+{
+    struct operation *operation = operation_of(validation);
+    struct text value = arena_copy(operation->arena, validation->found->value);
+    struct known_session known;
+    if (!bearer_open(&validation->bearer, value, &known)) {
+        operation->out.err = ERR_INTERNAL;
+        return STEP_DONE;
+    }
+    enum opinion opinion = bearer_judge(&validation->bearer, &known);
+    if (opinion == OPINION_GOOD) {
+        accept_session(validation, &known);
+        return STEP_DONE;
+    }
+    if (is_no_last_word(validation, opinion))
+        return ask_alone(validation);
+    bearer_note(&validation->bearer, &known);
+    if (opinion == OPINION_DEAD)
+        return refuse_judged(validation);
+    if (opinion != OPINION_ADOPT)
+        return refuse_elsewhere(validation, &known.policy);
+    validation->adopting = arena_alloc(operation->arena, sizeof(known));
+    *validation->adopting = known;
+    return STEP_ADOPT;
+}
+
+static enum step refuse_found(struct operation *operation, const struct found *found)
+{
+    struct tombstone tombstone = found->tombstone;
+    tombstone.reason = arena_copy(operation->arena, tombstone.reason);
+    tombstone.actor = arena_copy(operation->arena, tombstone.actor);
+    operation_refuse_buried(operation, ERR_TOKEN_INVALID, &tombstone);
+    return STEP_DONE;
+}
+
+/* A session that memory has and Redis does not: lost, if its time is not over. What Redis lost is
+ * unknown to it, not invalid. But if tokens of the user died since, it may have been one of them,
+ * whose tombstone was given up. */
+static bool is_lost(const struct validation *validation)
+{
+    return validation->found->epoch <= validation->known_version && validation->known_version > 0;
+}
+
+static enum step refuse_missing(struct validation *validation)
+{
+    static const struct user_state nothing;
+    operation_refuse_missing(operation_of(validation), &nothing, &validation->validate->parsed,
+                             ERR_TOKEN_INVALID);
+    return STEP_DONE;
+}
+
+static enum step judge_found(struct validation *validation)
+{
+    switch (validation->found->kind) {
+    case FOUND_LIVE:
+        return judge_live(validation);
+    case FOUND_MISSING:
+        return is_lost(validation) ? STEP_STALE : refuse_missing(validation);
+    case FOUND_DEAD:
+    case FOUND_REFUSED:
+        break;
+    }
+    return refuse_found(operation_of(validation), validation->found);
+}
+
+static enum step use_found(struct validation *validation)
+{
+    assert(validation->found && operation_of(validation)->own.tenancy_held);
+    struct operation *operation = operation_of(validation);
+    const struct found *found = validation->found;
+    const struct cache_key *key = &validation->bearer.key;
+    operation->facts.session_id = operation_session_id(operation, key->session);
+    if (found->err == ERR_OK && found->kind != FOUND_LIVE)
+        naming_note(operation, &found->names);
+    /* It may have been revoked here while Redis was asked, and Redis may have told of the tenant.
+     */
+    if (is_revoked_here(validation) || (tenant_renew(operation, key->owner) &&
+                                        tenant_refuses(operation, key->session, ERR_TOKEN_INVALID)))
+        return STEP_DONE;
+    if (found->err == ERR_OK)
+        return judge_found(validation);
+    if (err_is_outage(found->err))
+        return STEP_STALE;
+    operation->out.err = found->err;
+    return STEP_DONE;
+}
+
+/* --- while Redis is away --- */
+
+static enum step ask_stale_memory(struct validation *validation)
+{
+    struct known_session known;
+    int64_t age_ms;
+    assert(validation->found && validation->found->kind != FOUND_LIVE);
+    if (bearer_vouch(&validation->bearer, &known, &age_ms)) {
+        accept_session(validation, &known);
+        mark_stale(validation->validate, age_ms);
+    } else if (validation->found->err == ERR_OK) {
+        return refuse_missing(validation);
+    } else {
+        operation_of(validation)->out.err = validation->found->err;
+    }
+    return STEP_DONE;
+}
+
+/* --- used from elsewhere --- */
+
+static void offered(struct waiter *waiter)
+{
+    go_on(container_of(waiter, struct validation, waiter), STEP_OFFER, STEP_DONE);
+}
+
+static enum step offer_challenge(struct validation *validation)
+{
+    const struct bearer *bearer = &validation->bearer;
+    step_up_offer(operation_of(validation), &bearer->token->owner, bearer->key.session,
+                  &bearer->context, bearer->breaches, waiter_of(&validation->waiter, offered));
+    return STEP_NONE;
+}
+
+/* Another address of its family may have been faster. */
+static void adopted(struct waiter *waiter)
+{
+    struct validation *validation = container_of(waiter, struct validation, adoption.waiter);
+    struct operation *operation = operation_of(validation);
+    bool idle = validation->adoption.death == DEATH_IDLE;
+    operation->out.durability = DURABILITY_NONE;
+    if (operation->out.err == ERR_TOKEN_INVALID && !idle && !validation->readopts) {
+        validation->readopts = true;
+        operation_refuse(operation, ERR_OK, (struct text){0});
+        go_on(validation, STEP_ADOPT, ask_alone(validation));
+        return;
+    }
+    /* A write that Redis does not take, or a use that it was not told of yet, is no reason to
+     * refuse a session that was found alive: it is adopted another time. */
+    if (err_is_undecided(operation->out.err) || idle)
+        operation_refuse(operation, ERR_OK, (struct text){0});
+    if (operation->out.err == ERR_OK)
+        accept_session(validation, validation->adopting);
+    go_on(validation, STEP_ADOPT, STEP_DONE);
+}
+
+static enum step adopt_address(struct validation *validation)
+{
+    const struct bearer *bearer = &validation->bearer;
+    step_up_adopt(operation_of(validation), &bearer->token->owner, bearer->key.session,
+                  &bearer->context, &validation->adoption, adopted);
+    return STEP_NONE;
+}
+
+/* --- the course --- */
+
+static enum step end_validation(struct validation *validation)
+{
+    assert(validation->step == STEP_DONE);
+    struct validate *validate = validation->validate;
+    crypto_wipe(&validate->parsed, sizeof(validate->parsed));
+    operation_done(&validate->base);
+    return STEP_NONE;
+}
+
+/* A step that waits may be over, and the validation with it, before it returns. */
+static void run(struct validation *validation, enum step step)
+{
+    static enum step (*const steps[STEPS])(struct validation * validation) = {
+        [STEP_JOURNAL] = ask_journal,    [STEP_TENANT] = enter_tenant,
+        [STEP_BOUNDS] = check_bounds,    [STEP_MEMORY] = ask_memory,
+        [STEP_ASK] = ask_redis,          [STEP_FOUND] = use_found,
+        [STEP_STALE] = ask_stale_memory, [STEP_ADOPT] = adopt_address,
+        [STEP_OFFER] = offer_challenge,  [STEP_DONE] = end_validation,
+    };
+    while (step != STEP_NONE) {
+        assert(step < STEPS);
+        assert(step > validation->step || validation->step == STEP_JOURNAL ||
+               (step == STEP_ASK && validation->alone));
+        validation->step = step;
+        step = steps[step](validation);
+    }
+}
+
+void session_expect(struct session_worker *worker, struct text token)
+{
+    struct user_tag claimed;
+    if (!token_claimed_owner(token, &claimed))
+        return;
+    cache_prefetch(worker->service->cache, owner_bytes(&claimed), PREFETCH_CHAIN);
+    journal_prefetch(worker->service->journal, owner_bytes(&claimed));
+}
+
+void session_validate(struct validate *validate)
+{
+    struct operation *operation = &validate->base;
+    struct token *token = &validate->parsed;
+    if (!operation_open_token(operation, TOKEN_ACCESS, validate->token, validate->tenant,
+                              validate->tenant_bound, ERR_TOKEN_INVALID, token)) {
+        operation_done(operation);
+        return;
+    }
+    struct cache *cache = operation->context->worker->service->cache;
+    cache_prefetch(cache, owner_bytes(&token->owner), PREFETCH_ENTRY);
+    struct validation *validation = arena_zalloc(operation->arena, sizeof(*validation));
+    validation->validate = validate;
+    bearer_init(&validation->bearer, operation, token);
+    run(validation, STEP_JOURNAL);
+}
