@@ -17,7 +17,7 @@ struct cursor {
     bool broken;
 };
 
-struct text cursor_take(struct cursor *cursor, size_t length);
-uint64_t cursor_number(struct cursor *cursor, size_t width);
+struct text bytes_take(struct cursor *cursor, size_t length);
+uint64_t bytes_number(struct cursor *cursor, size_t width);
 /* Leaves `ret` as it is if that much is not left. */
-void cursor_copy(struct cursor *cursor, void *ret, size_t length);
+void bytes_copy(struct cursor *cursor, void *ret, size_t length);

@@ -3,7 +3,7 @@
  * A cache holds values (opaque bytes) by owner and session, in shards with one mutex each, held for
  * a copy at most. It is bounded in bytes, everything counted (heads, tables, the allocator's
  * share), and no tenant has more than its quota: that which came with its latest
- * entry, or cache.tenant_bytes. What was not used since the clock's hand came by
+ * entry, or cache.tenant_state_bytes. What was not used since the clock's hand came by
  * last is given up first (CLOCK); who needs room takes it from the tenant that is over its quota,
  * itself. A user has at most 1024 entries; one more drives out the oldest.
  *
@@ -36,10 +36,10 @@ struct cache_entry {
     int64_t verified_ms; /* clock_boot_ms() at which it was known to be true; may be negative */
     bool final;          /* will always be true: stays when the owner is forgotten */
     size_t quota; /* cache_put: the most bytes that its tenant may have from now on, SIZE_MAX: all;
-                     0: cache.tenant_bytes. Not set by cache_get. */
+                     0: cache.tenant_state_bytes. Not set by cache_get. */
 };
 
-/* Options cache.bytes and cache.tenant_bytes (0: as large as the cache). */
+/* Options cache.bytes and cache.tenant_state_bytes (0: as large as the cache). */
 struct cache *cache_create(const struct conf *conf);
 void cache_destroy(struct cache **cache);
 /* New bounds; what is too much goes as room is needed. Any thread, as all that follow. */

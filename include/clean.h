@@ -14,11 +14,11 @@
  * credential becomes its prefix and "[redacted]". What is too long is cut at a character's
  * boundary. Absent if nothing is left. A text that is good as it is comes back unchanged and still
  * belongs to its owner; any other lies in the arena. */
-struct text text_clean(struct text given, size_t most, struct arena *arena);
+struct text clean_text(struct text given, size_t most, struct arena *arena);
 
 /* The first piece of the text that looks like a credential of this service: a service key (sk_), a
  * token (sa_, sr_) or the id of a challenge (sc_), also if its end is missing. False if there is
  * none. */
-bool credential_find(struct text text, struct text *ret);
+bool clean_find_credential(struct text text, struct text *ret);
 /* True if the text begins with such a piece: it is no id then, but a secret in the wrong place. */
-bool credential_leads(struct text text);
+bool clean_begins_with_credential(struct text text);

@@ -4,9 +4,9 @@
  *
  * A revocation holds on this node from journal_add() on, before it is on disk (journal_find). The
  * journal's thread writes what all lanes gave it in one go and syncs it (fdatasync, group
- * commit); then the tickets are done. A revocation is *unsettled* until somebody says that Redis
+ * commit); then the tickets are done. A revocation is *unconfirmed* until somebody says that Redis
  * has it, on a replica too (journal_settle); after a start all of them are to be looked at again,
- * but those that were settled stay so.
+ * but those that were confirmed stay so.
  *
  * File (mode 0600): a head, then records: length, kind, fields, and a checksum keyed with the names
  * secret (CRYPTO_JOURNAL), so that neither a torn nor a forged record is taken for one. Reading
@@ -16,10 +16,10 @@
  * is not trusted again: it is written anew from memory; until that works journal_healthy() is
  * false.
  *
- * Bounded by journal.max_bytes, of which an eighth is kept for appending: beyond it settled
+ * Bounded by journal.max_bytes, of which an eighth is kept for appending: beyond it confirmed
  * revocations of the tenant that has most go, oldest first. Unsettled ones that are there are never
- * given up: when a tenant has as much unsettled as is left for all others together (alone: half),
- * journal_add() refuses more of it. Of one owner the newest 256 settled ones are kept. */
+ * given up: when a tenant has as much unconfirmed as is left for all others together (alone: half),
+ * journal_add() refuses more of it. Of one owner the newest 256 confirmed ones are kept. */
 #pragma once
 
 #include "commit_ticket.h"
@@ -53,7 +53,7 @@ struct revocation {
     int64_t forget_s;          /* no token that it kills lives in a later second */
     struct text reason, actor; /* at most 255 bytes each, cut if longer */
     uint64_t number;           /* given by journal_add(), grows */
-    bool settled;
+    bool confirmed;
 };
 
 struct journal;
@@ -81,8 +81,8 @@ void journal_lane_destroy(struct journal_lane **lane);
 /* Takes a revocation: it holds from now on. With a ticket `done` is called when it is on disk, or
  * cannot be brought there (then it still holds, and is still replayed, as long as this process
  * lives). False, with nothing taken and no call of `done`, if the journal is full for this tenant.
- * One that says no more than an unsettled one that is there gets that one's number and still waits
- * for the disk. *number (may be NULL) tells its number. */
+ * One that says no more than an unconfirmed one that is there gets that one's number and still
+ * waits for the disk. *number (may be NULL) tells its number. */
 bool journal_add(struct journal_lane *lane, const struct revocation *revocation,
                  struct commit_ticket *ticket, uint64_t *number);
 /* Hands over to the thread; once at the end of each loop turn. */
@@ -105,11 +105,11 @@ struct revocation *journal_of_owner(struct journal *journal, const uint8_t owner
 /* Redis has it, on a replica too. Numbers that are not there are ignored. */
 void journal_settle(struct journal *journal, uint64_t number);
 /* Up to `most` revocations with numbers below `before`, newest first, texts in the arena. */
-size_t journal_list(struct journal *journal, uint64_t before, bool unsettled_only,
+size_t journal_list(struct journal *journal, uint64_t before, bool unconfirmed_only,
                     struct arena *arena, struct revocation *ret, size_t most);
 
 struct journal_usage {
-    size_t records, unsettled;
+    size_t records, unconfirmed;
     int64_t bytes; /* of the file */
 };
 void journal_usage(struct journal *journal, struct journal_usage *ret);

@@ -45,7 +45,7 @@ enum json_kind {
     JSON_TEXT,       /* struct text: UTF-8 without control characters, minimum..maximum bytes */
     JSON_ID,         /* the same, and no credential (clean.h): ids are shown and logged */
     JSON_ANY_TEXT,   /* struct text: any string, as it came */
-    JSON_DECORATION, /* struct text: any string, as text_clean() leaves it, `maximum` bytes; of
+    JSON_DECORATION, /* struct text: any string, as clean_text() leaves it, `maximum` bytes; of
                         which nothing is left reads as absent, or as empty if minimum is 0 */
     JSON_BOOLEAN,    /* bool */
     JSON_TRISTATE,   /* enum tristate: a boolean whose absence is not a no */

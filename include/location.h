@@ -13,33 +13,33 @@
 #include "conf.h"
 #include "memory.h"
 
-struct places;
+struct locations;
 /* Opens geoip.database; without one the places know networks only. NULL with *error, a sentence
  * that names option and file. Blocks: not for loop threads. One reference for the caller. */
-struct places *places_open(const struct conf *conf, struct buffer *error);
-struct places *places_ref(struct places *places);
-void places_unref(struct places **places);
+struct locations *locations_open(const struct conf *conf, struct buffer *error);
+struct locations *locations_ref(struct locations *locations);
+void locations_unref(struct locations **locations);
 
 /* The published ones, with a reference for the caller; NULL: nothing was published, which the
  * functions below take for "no database". */
-struct places *places_current(void);
+struct locations *locations_current(void);
 /* Publishes: takes over the caller's reference. */
-void places_publish(struct places *places);
+void locations_publish(struct locations *locations);
 
 /* The first address of its network by binding.ipv4_prefix and binding.ipv6_prefix. */
-struct ip_address place_network(const struct conf *conf, const struct ip_address *address);
+struct ip_address location_network(const struct conf *conf, const struct ip_address *address);
 /* True if both are of one family and one such network. */
-bool place_same_network(const struct conf *conf, const struct ip_address *a,
-                        const struct ip_address *b);
+bool location_same_network(const struct conf *conf, const struct ip_address *a,
+                           const struct ip_address *b);
 
 /* What is equal for addresses in the same place, and for others not: for hashing, not for people.
  * Addresses that the database does not know, private ones for instance, are placed by their
  * network. */
-#define PLACE_KEY_MAX 64
-struct text place_key(const struct places *places, const struct conf *conf,
-                      const struct ip_address *address, char out[PLACE_KEY_MAX]);
+#define LOCATION_KEY_MAX 64
+struct text location_key(const struct locations *locations, const struct conf *conf,
+                         const struct ip_address *address, char out[LOCATION_KEY_MAX]);
 
 /* What people call it: "Springfield, Illinois, United States", or as much of that as the database
  * knows, in English. Absent if it knows nothing or there is none. Lies in the arena. */
-struct text place_name(const struct places *places, const struct ip_address *address,
-                       struct arena *arena);
+struct text location_name(const struct locations *locations, const struct ip_address *address,
+                          struct arena *arena);

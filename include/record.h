@@ -33,7 +33,7 @@
 #include "memory.h"
 #include "token.h"
 
-#define RECORD_SHOWN_MAX 65535
+#define RECORD_JSON_MAX 65535
 
 /* Nothing that is stored reaches further, in a record or in clear: a larger number in Redis was not
  * written by us, and sums of what is read do not overflow. */
@@ -53,8 +53,8 @@ struct record {
     bool previous_access_over; /* its time had ended before the refresh: no grace for it */
     uint8_t previous_access_hash[SECRET_HASH];
     uint8_t previous_refresh_hash[SECRET_HASH];
-    bool from_hash;    /* the present pair: token.h's ORIGIN_HASH */
-    struct text shown; /* at most RECORD_SHOWN_MAX bytes */
+    bool from_hash;           /* the present pair: token.h's ORIGIN_HASH */
+    struct text session_json; /* at most RECORD_JSON_MAX bytes */
     struct text ip;
     struct text user_agent;
     struct text contexts; /* what the session is bound to: src/session/operations/binding.h */
@@ -115,28 +115,29 @@ struct record_content {
 };
 
 /* What a record is bound to. */
-struct record_place {
+struct record_position {
     const struct user_tag *owner;
     const uint8_t *session_id;
 };
 
 /* Seals with the newest key (or stores plainly) and appends the bytes. */
-void record_write(const struct keyring *keyring, bool encrypt, struct record_place place,
+void record_write(const struct keyring *keyring, bool encrypt, struct record_position place,
                   const struct record *record, struct buffer *out);
-void tombstone_write(const struct keyring *keyring, bool encrypt, struct record_place place,
-                     const struct tombstone *tombstone, struct buffer *out);
+void record_write_tombstone(const struct keyring *keyring, bool encrypt,
+                            struct record_position place, const struct tombstone *tombstone,
+                            struct buffer *out);
 
-void user_record_write(const struct keyring *keyring, bool encrypt, const struct user_tag *owner,
+void record_write_user(const struct keyring *keyring, bool encrypt, const struct user_tag *owner,
                        const struct user_record *user, struct buffer *out);
 
-void tenant_record_write(const struct keyring *keyring, bool encrypt, struct record_place place,
+void record_write_tenant(const struct keyring *keyring, bool encrypt, struct record_position place,
                          const struct tenant_record *tenant, struct buffer *out);
 
-void names_write(const struct keyring *keyring, bool encrypt, const struct user_tag *owner,
-                 const struct names *names, struct buffer *out);
+void record_write_names(const struct keyring *keyring, bool encrypt, const struct user_tag *owner,
+                        const struct names *names, struct buffer *out);
 
 /* Contexts or a challenge. */
-void record_write_bytes(const struct keyring *keyring, bool encrypt, struct record_place place,
+void record_write_bytes(const struct keyring *keyring, bool encrypt, struct record_position place,
                         enum record_kind kind, struct text bytes, struct buffer *out);
 
 /* Opens stored bytes; the texts lie in the arena. RECORD_UNREADABLE for everything that was not
@@ -144,8 +145,9 @@ void record_write_bytes(const struct keyring *keyring, bool encrypt, struct reco
  * cause, and *ret is zeroed. Plain records are read only if !encrypt, sealed ones always; whoever
  * can write to Redis can write plain ones, so their texts are checked: clean UTF-8, and `shown` as
  * src/session/model/session_json.h has it. */
-enum record_kind record_read(const struct keyring *keyring, bool encrypt, struct record_place place,
-                             struct text stored, struct arena *arena, struct record_content *ret);
+enum record_kind record_read(const struct keyring *keyring, bool encrypt,
+                             struct record_position place, struct text stored, struct arena *arena,
+                             struct record_content *ret);
 
 /* True if the bytes are sealed under a key that the ring does not have: then nothing is known about
  * them. Other nodes may mint with that key already, or it was dropped too early. */
@@ -155,4 +157,4 @@ bool record_is_outdated(const struct keyring *keyring, struct text stored);
 
 /* Tenant and user id out of a record's shown members, unescaped into the arena; both absent if the
  * members do not begin with them. */
-struct names record_identity(struct text shown, struct arena *arena);
+struct names record_identity(struct text session_json, struct arena *arena);

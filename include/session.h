@@ -20,8 +20,8 @@
 void session_prepare(void);
 
 /* What the domain stands on, and what it keeps for the whole process: which users' states this node
- * has seen, and a thread, the keeper, that replays the journal and reads anew what was changed by
- * other nodes. */
+ * has seen, and a thread, the refresher, that replays the journal and reads anew what was changed
+ * by other nodes. */
 struct session_service;
 /* Cache, tenants and journal are borrowed and must outlive it; a reference of the keyring is taken.
  * Watches the store: before links are opened. */
@@ -69,7 +69,7 @@ void session_known_policy(struct session_worker *worker, const struct conf *conf
 struct session_context {
     struct session_worker *worker;
     struct keyring *keyring;
-    struct places *places; /* NULL: no database */
+    struct locations *locations; /* NULL: no database */
 };
 
 /* The reason codes of api.md; a caller's own word may stand instead. */
@@ -95,15 +95,15 @@ bool session_owns_reason(struct text word);
 /* How far a change has got: ended.durability of api.md. */
 enum durability { DURABILITY_NONE, DURABILITY_REPLICATED, DURABILITY_ACCEPTED, DURABILITY_PENDING };
 /* "replicated", "accepted", "pending"; an absent text for NONE. */
-struct text durability_name(enum durability durability);
+struct text operation_durability_name(enum durability durability);
 
 /* What the tenant's policy must allow, if anything: a member of self_service, force_logout. */
-enum demand {
-    DEMAND_NONE,
-    DEMAND_SELF_DEVICES,
-    DEMAND_SELF_KICK,
-    DEMAND_SELF_LOGOUT_ALL,
-    DEMAND_FORCE_LOGOUT
+enum permission {
+    PERMISSION_NONE,
+    PERMISSION_SELF_DEVICES,
+    PERMISSION_SELF_KICK,
+    PERMISSION_SELF_LOGOUT_ALL,
+    PERMISSION_FORCE_LOGOUT
 };
 
 /* Where the caller says the user is: what sessions may be bound to. Absent texts are not told; an
@@ -162,7 +162,7 @@ struct operation {
     void (*done)(struct operation *operation);
     void *owner;       /* the caller's own pointer, untouched */
     struct text actor; /* who acts: X-Operator, name of the key, or "self" */
-    enum demand demand;
+    enum permission permission;
     struct presented presented;
 
     struct outcome out;
@@ -251,8 +251,8 @@ struct validate {
                            when tenant_bound, ERR_TOKEN_INVALID with reason unknown when not */
     bool tenant_bound;
 
-    struct token parsed; /* valid once the MAC held; wiped when the operation is done */
-    struct text shown;   /* members ready to send */
+    struct token parsed;      /* valid once the MAC held; wiped when the operation is done */
+    struct text session_json; /* members ready to send */
     int64_t access_expires_s;
     int64_t idle_expires_s; /* without an idle limit: the end of the session */
     bool from_cache;
@@ -274,8 +274,8 @@ void session_refresh(struct refresh *refresh);
 /* A session in the list of its user. */
 struct listed_session {
     struct text session_id;
-    struct text shown;       /* has "device":{…} and created_at */
-    struct text device_json; /* the object after "device": in shown */
+    struct text session_json; /* has "device":{…} and created_at */
+    struct text device_json;  /* the object after "device": in shown */
     struct text ip, user_agent;
     struct text location; /* of the address, if the database knows it */
     int64_t created_s, last_seen_s, expires_s;
@@ -433,7 +433,7 @@ struct explain {
     struct told_user user;
 
     /* The session, if its record is known; `shown` is absent otherwise. */
-    struct text shown; /* members of *session* */
+    struct text session_json; /* members of *session* */
     struct text pair; /* "present", "previous", "older": the token's; absent if it cannot be told */
     int64_t issued_s, last_seen_s;
     int64_t access_expires_s, idle_expires_s, session_expires_s;

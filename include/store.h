@@ -80,12 +80,12 @@ struct store_script {
 void store_script_prepare(struct store_script *script);
 
 enum store_flags {
-    STORE_REPEATABLE = 1,  /* a read, or a write that may be applied twice: may be sent again when
-                              its fate is unknown */
-    STORE_DURABLE = 2,     /* goes over the durable connection; `replicas` tells what WAIT said */
-    STORE_NEAR = 4,        /* a read that may be a little old: a replica in redis.near_replicas, if
-                              there is one that answers, else the master */
-    STORE_DISPENSABLE = 8, /* NOPERM is about this command alone: the connection stays */
+    STORE_REPEATABLE = 1,   /* a read, or a write that may be applied twice: may be sent again when
+                               its fate is unknown */
+    STORE_DURABLE = 2,      /* goes over the durable connection; `replicas` tells what WAIT said */
+    STORE_REPLICA_READ = 4, /* a read that may be a little old: a replica in redis.near_replicas, if
+                       there is one that answers, else the master */
+    STORE_DISPENSABLE = 8,  /* NOPERM is about this command alone: the connection stays */
 };
 
 struct store_call;
@@ -147,7 +147,7 @@ struct store_health {
     bool time_asked; /* a server has told its time, or that this user may not ask */
     bool was_whole;  /* once at least: a server had answered, and the map had all slots */
     /* "HOST:PORT: reason", each empty if there is none. */
-    char trouble[448]; /* the latest server that could not be reached and was not since */
+    char problems[448]; /* the latest server that could not be reached and was not since */
     char error[448];   /* the latest error other than passing trouble, if it is a few seconds old */
     char fault[448];   /* a master that by its own INFO is of no use, or will lose sessions */
     char foreign[448]; /* the latest server that belongs to another store, if it did lately */
@@ -172,7 +172,7 @@ size_t store_nodes(const struct store *store, struct store_node_health *ret, siz
  * the watcher was told, up to the generation's proof: the time at which the last answered ping was
  * sent. A slot without a generation is not watched: its watch is down, or its master does not
  * serve, or says that the slot is not, or not wholly, its own. */
-struct store_watcher {
+struct store_listener {
     void *user;
     /* All on the control thread; must not block. */
     void (*changed)(void *user, struct text key);
@@ -182,7 +182,7 @@ struct store_watcher {
 };
 /* From now on the watcher is told, with doubts about every slot to begin with; NULL: nobody is, and
  * none is being told when the call returns. Any thread but the control thread. */
-void store_watch(struct store *store, const struct store_watcher *watcher);
+void store_listen(struct store *store, const struct store_listener *watcher);
 /* The present generation of a slot, 0 if it is not watched. Any thread, an atomic read. */
 uint32_t store_generation(const struct store *store, unsigned slot);
 /* The same for what this link is about to read: 0 also while it has not taken over the latest map,

@@ -21,12 +21,12 @@ struct tenant {
     int64_t ended_s;                /* when it was said */
 };
 /* A copy of all that; takes over the reference of the policy. One reference for the caller. */
-struct tenant *tenant_create(const struct tenant *content);
-struct tenant *tenant_ref(struct tenant *tenant);
-void tenant_unref(struct tenant **tenant);
+struct tenant *tenant_state_create(const struct tenant *content);
+struct tenant *tenant_state_ref(struct tenant *tenant);
+void tenant_state_unref(struct tenant **tenant);
 /* The tenant of whom Redis holds nothing: defaults, no cutoff. Never freed; ref and unref take it.
  */
-struct tenant *tenant_nothing(void);
+struct tenant *tenant_state_nothing(void);
 
 struct tenants;
 struct tenants *tenants_create(size_t most_bytes);

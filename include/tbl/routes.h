@@ -2,7 +2,7 @@
  *
  * ROUTE(plane, method, path, handler, query, access, scope, body, rate, ends, user_needs, own_key_needs, event)
  * path: exact but for segments in braces, which match one non-empty segment; "*" stands for every path
- * handler: handle_…() in src/http
+ * handler: api_…() in src/http/api
  * query: names that its query may have, blank-separated; NULL: any
  * access: PUBLIC, TOKEN, REFRESH or SERVICE; scope: what a service key needs for it
  * body: the most bytes that its body may have; 0: it takes none, -1: server.body_limit

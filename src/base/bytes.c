@@ -25,7 +25,7 @@ uint64_t bytes_get(const void *in, size_t width)
     return value;
 }
 
-struct text cursor_take(struct cursor *cursor, size_t length)
+struct text bytes_take(struct cursor *cursor, size_t length)
 {
     if (cursor->broken || length > cursor->left) {
         cursor->broken = true;
@@ -37,15 +37,15 @@ struct text cursor_take(struct cursor *cursor, size_t length)
     return taken;
 }
 
-uint64_t cursor_number(struct cursor *cursor, size_t width)
+uint64_t bytes_number(struct cursor *cursor, size_t width)
 {
-    struct text taken = cursor_take(cursor, width);
+    struct text taken = bytes_take(cursor, width);
     return bytes_get(taken.data, taken.length);
 }
 
-void cursor_copy(struct cursor *cursor, void *ret, size_t length)
+void bytes_copy(struct cursor *cursor, void *ret, size_t length)
 {
-    struct text taken = cursor_take(cursor, length);
+    struct text taken = bytes_take(cursor, length);
     if (taken.length > 0)
         memcpy(ret, taken.data, length);
 }

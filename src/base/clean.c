@@ -35,7 +35,7 @@ static size_t measure(struct text text)
     return digits >= LEAST_DIGITS ? PREFIX + digits : 0;
 }
 
-bool credential_find(struct text text, struct text *ret)
+bool clean_find_credential(struct text text, struct text *ret)
 {
     const char *end = text.data + text.length;
     const char *at = text.length < PREFIX ? end : text.data + PREFIX - 1;
@@ -51,7 +51,7 @@ bool credential_find(struct text text, struct text *ret)
     return false;
 }
 
-bool credential_leads(struct text text)
+bool clean_begins_with_credential(struct text text)
 {
     return measure(text) > 0;
 }
@@ -59,7 +59,7 @@ bool credential_leads(struct text text)
 static struct text without_credentials(struct text text, struct arena *arena)
 {
     struct text found;
-    if (!credential_find(text, &found))
+    if (!clean_find_credential(text, &found))
         return text;
     SCOPED(buffer_free) struct buffer kept = {0};
     do {
@@ -67,7 +67,7 @@ static struct text without_credentials(struct text text, struct arena *arena)
         buffer_add_literal(&kept, REDACTED);
         const char *behind = found.data + found.length;
         text = (struct text){behind, text.length - (size_t)(behind - text.data)};
-    } while (credential_find(text, &found));
+    } while (clean_find_credential(text, &found));
     buffer_add_text(&kept, text);
     return arena_copy(arena, buffer_text(&kept));
 }
@@ -111,7 +111,7 @@ static struct text without_controls(struct text text, struct arena *arena)
     return (struct text){begin, (size_t)(out - begin)};
 }
 
-struct text text_clean(struct text given, size_t most, struct arena *arena)
+struct text clean_text(struct text given, size_t most, struct arena *arena)
 {
     static const struct text absent;
     struct text clean = given;

@@ -128,7 +128,7 @@ int64_t clock_host_ahead_ms(void)
     return distance_ms(clock_wall_ms, clock_boot_ms);
 }
 
-static bool is_near(int64_t skew_ms)
+static bool is_replica_read(int64_t skew_ms)
 {
     return llabs(skew_ms) <= CLOCKS_APART_MS / 2;
 }
@@ -144,7 +144,7 @@ int64_t clock_common_ms(void)
 {
     int64_t wall_ms = clock_wall_ms();
     int64_t skew_ms = skew_of(wall_ms);
-    return is_near(skew_ms) ? wall_ms : wall_ms - skew_ms;
+    return is_replica_read(skew_ms) ? wall_ms : wall_ms - skew_ms;
 }
 
 enum clock_trust clock_trust(void)
@@ -204,7 +204,7 @@ static int64_t deletion_ahead_ms(int64_t wall_ms, int64_t common_ms)
 {
     switch (clock_trust()) {
     case CLOCK_AGREED:
-        return common_ms == UNKNOWN || is_near(wall_ms - common_ms) ? wall_ms : common_ms;
+        return common_ms == UNKNOWN || is_replica_read(wall_ms - common_ms) ? wall_ms : common_ms;
     case CLOCK_DISPUTED:
         return earlier(atomic_load_explicit(&earliest_ahead_ms, memory_order_relaxed), wall_ms);
     case CLOCK_ALONE:

@@ -3,7 +3,7 @@
  * The main thread does nothing but wait for signals. All signals it handles are blocked before the
  * first thread starts, so that no other thread ever runs a handler; there are no handlers but the
  * one that lets a second SIGTERM cut a drain short. */
-#include "commands.h"
+#include "command.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -218,29 +218,29 @@ static void journal_down(struct daemon *daemon)
 static bool places_up(struct daemon *daemon, const struct conf *conf, struct buffer *error)
 {
     (void)daemon;
-    struct places *places = places_open(conf, error);
-    places_publish(places);
-    return places != NULL;
+    struct locations *locations = locations_open(conf, error);
+    locations_publish(locations);
+    return locations != NULL;
 }
 
 static void places_down(struct daemon *daemon)
 {
     (void)daemon;
-    places_publish(NULL);
+    locations_publish(NULL);
 }
 
 /* A snapshot that is not ours, or damaged, is no reason not to start: the cache fills again. */
 static bool cache_up(struct daemon *daemon, const struct conf *conf, struct buffer *error)
 {
-    SCOPED(buffer_free) struct buffer trouble = {0};
+    SCOPED(buffer_free) struct buffer problems = {0};
     size_t loaded = 0;
     (void)error;
     daemon->cache = cache_create(conf);
     if (conf->cache_snapshot[0] == '\0')
         return true;
     if (!cache_load(daemon->cache, daemon->keyring, conf->cache_snapshot, conf->outage_grace * 1000,
-                    &loaded, &trouble))
-        log_messages("snapshot_ignored", buffer_text(&trouble));
+                    &loaded, &problems))
+        log_messages("snapshot_ignored", buffer_text(&problems));
     log_info("snapshot_loaded", "entries=%zu", loaded);
     return true;
 }
@@ -253,7 +253,7 @@ static void cache_down(struct daemon *daemon)
 /* The same for the tenants: what was known last of their policies and cutoffs. */
 static bool tenants_up(struct daemon *daemon, const struct conf *conf, struct buffer *error)
 {
-    SCOPED(buffer_free) struct buffer path = {0}, trouble = {0};
+    SCOPED(buffer_free) struct buffer path = {0}, problems = {0};
     size_t loaded = 0;
     (void)error;
     daemon->tenants = tenants_create((size_t)conf->cache_policy_bytes);
@@ -261,8 +261,8 @@ static bool tenants_up(struct daemon *daemon, const struct conf *conf, struct bu
         return true;
     buffer_addf(&path, "%s%s", conf->cache_snapshot, TENANTS_SUFFIX);
     buffer_add_char(&path, '\0');
-    if (!tenants_load(daemon->tenants, daemon->keyring, path.data, &loaded, &trouble))
-        log_messages("snapshot_ignored", buffer_text(&trouble));
+    if (!tenants_load(daemon->tenants, daemon->keyring, path.data, &loaded, &problems))
+        log_messages("snapshot_ignored", buffer_text(&problems));
     log_info("tenants_loaded", "tenants=%zu", loaded);
     return true;
 }
@@ -422,9 +422,9 @@ static struct conf *load_new_conf(const struct daemon *daemon, struct buffer *er
 /* Publishes conf and places, whose references are taken over, and hands conf and keys to those who
  * run. */
 static void take_over(struct daemon *daemon, struct conf *conf, struct keyring *keyring,
-                      struct places *places)
+                      struct locations *locations)
 {
-    places_publish(places);
+    locations_publish(locations);
     log_set_level(conf->log_level);
     warn_of_risks(conf);
     audit_reload(daemon->audit, conf);
@@ -448,9 +448,10 @@ static bool reload(struct daemon *daemon, struct buffer *error)
     if (conf == NULL)
         return false;
     struct keyring *keyring = load_new_keys(daemon, conf, error);
-    struct places *places = keyring != NULL ? places_open(conf, error) : NULL;
-    if (places == NULL || !alerts_check(conf, error) || !store_reload(daemon->store, conf, error)) {
-        places_unref(&places);
+    struct locations *locations = keyring != NULL ? locations_open(conf, error) : NULL;
+    if (locations == NULL || !alerts_check(conf, error) ||
+        !store_reload(daemon->store, conf, error)) {
+        locations_unref(&locations);
         keyring_unref(&keyring);
         conf_unref(&conf);
         return false;
@@ -459,7 +460,7 @@ static bool reload(struct daemon *daemon, struct buffer *error)
     lifecycle_record_reload(daemon->record, daemon->path, before, conf, (struct text){0});
     lifecycle_record_keys(daemon->record, daemon->keyring, keyring);
     conf_unref(&before);
-    take_over(daemon, conf, keyring, places);
+    take_over(daemon, conf, keyring, locations);
     return true;
 }
 

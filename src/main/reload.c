@@ -12,7 +12,7 @@
 #include <unistd.h>
 
 #include "clock.h"
-#include "commands.h"
+#include "command.h"
 
 /* A plain kill(1) sends none of these. */
 enum { ASKED = 0x5e55, TAKEN, REFUSED };

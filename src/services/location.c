@@ -19,7 +19,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-struct places {
+struct locations {
     atomic_uint references;
     bool has_database;
     MMDB_s database;
@@ -92,33 +92,33 @@ static const char *open_copy(const char *path, MMDB_s *database)
 
 /* --- life --- */
 
-struct places *places_open(const struct conf *conf, struct buffer *error)
+struct locations *locations_open(const struct conf *conf, struct buffer *error)
 {
-    struct places *places = xcalloc(1, sizeof(*places));
+    struct locations *locations = xcalloc(1, sizeof(*locations));
     const char *path = conf->geoip_database;
-    atomic_init(&places->references, 1);
+    atomic_init(&locations->references, 1);
     if (path[0] == '\0')
-        return places;
-    const char *why = open_copy(path, &places->database);
+        return locations;
+    const char *why = open_copy(path, &locations->database);
     if (why) {
         buffer_addf(error, "geoip.database: '%s' cannot be used: %s\n", path, why);
-        free(places);
+        free(locations);
         return NULL;
     }
-    places->has_database = true;
-    return places;
+    locations->has_database = true;
+    return locations;
 }
 
-struct places *places_ref(struct places *places)
+struct locations *locations_ref(struct locations *locations)
 {
-    atomic_fetch_add_explicit(&places->references, 1, memory_order_relaxed);
-    return places;
+    atomic_fetch_add_explicit(&locations->references, 1, memory_order_relaxed);
+    return locations;
 }
 
-void places_unref(struct places **places)
+void locations_unref(struct locations **locations)
 {
-    struct places *given = *places;
-    *places = NULL;
+    struct locations *given = *locations;
+    *locations = NULL;
     if (!given || atomic_fetch_sub_explicit(&given->references, 1, memory_order_acq_rel) != 1)
         return;
     if (given->has_database)
@@ -128,23 +128,23 @@ void places_unref(struct places **places)
 
 /* Guards the pointer only, as that of conf_current(). */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static struct places *published;
+static struct locations *published;
 
-struct places *places_current(void)
+struct locations *locations_current(void)
 {
     pthread_mutex_lock(&lock);
-    struct places *current = published ? places_ref(published) : NULL;
+    struct locations *current = published ? locations_ref(published) : NULL;
     pthread_mutex_unlock(&lock);
     return current;
 }
 
-void places_publish(struct places *places)
+void locations_publish(struct locations *locations)
 {
     pthread_mutex_lock(&lock);
-    struct places *old = published;
-    published = places;
+    struct locations *old = published;
+    published = locations;
     pthread_mutex_unlock(&lock);
-    places_unref(&old);
+    locations_unref(&old);
 }
 
 /* --- networks --- */
@@ -159,13 +159,13 @@ static struct ip_network network_of(const struct conf *conf, const struct ip_add
     return network;
 }
 
-struct ip_address place_network(const struct conf *conf, const struct ip_address *address)
+struct ip_address location_network(const struct conf *conf, const struct ip_address *address)
 {
     return network_of(conf, address).address;
 }
 
-bool place_same_network(const struct conf *conf, const struct ip_address *a,
-                        const struct ip_address *b)
+bool location_same_network(const struct conf *conf, const struct ip_address *a,
+                           const struct ip_address *b)
 {
     struct ip_network network = network_of(conf, a);
     return ip_network_contains(&network, b);
@@ -174,7 +174,7 @@ bool place_same_network(const struct conf *conf, const struct ip_address *a,
 /* --- the database --- */
 
 /* What the database has on an address. False if nothing. */
-static bool look_up(const struct places *places, const struct ip_address *address,
+static bool look_up(const struct locations *locations, const struct ip_address *address,
                     MMDB_entry_s *ret)
 {
     union {
@@ -183,14 +183,14 @@ static bool look_up(const struct places *places, const struct ip_address *addres
         struct sockaddr_in6 in6;
     } socket_address = {.any = {.sa_family = (sa_family_t)address->family}};
     int error = MMDB_SUCCESS;
-    if (!places || !places->has_database)
+    if (!locations || !locations->has_database)
         return false;
     if (address->family == AF_INET)
         memcpy(&socket_address.in.sin_addr, address->bytes, 4);
     else
         memcpy(&socket_address.in6.sin6_addr, address->bytes, 16);
     MMDB_lookup_result_s found =
-        MMDB_lookup_sockaddr(&places->database, &socket_address.any, &error);
+        MMDB_lookup_sockaddr(&locations->database, &socket_address.any, &error);
     *ret = found.entry;
     return error == MMDB_SUCCESS && found.found_entry;
 }
@@ -215,7 +215,7 @@ static const char *const city_name[] = {"city", "names", "en", NULL};
 
 /* --- places --- */
 
-static struct text print_network(const struct ip_network *network, char out[PLACE_KEY_MAX])
+static struct text print_network(const struct ip_network *network, char out[LOCATION_KEY_MAX])
 {
     char *end = stpcpy(out, network->address.family == AF_INET ? "4:" : "6:");
     *end++ = (char)network->prefix;
@@ -223,13 +223,13 @@ static struct text print_network(const struct ip_network *network, char out[PLAC
     return (struct text){out, (size_t)(end - out)};
 }
 
-struct text place_key(const struct places *places, const struct conf *conf,
-                      const struct ip_address *address, char out[PLACE_KEY_MAX])
+struct text location_key(const struct locations *locations, const struct conf *conf,
+                         const struct ip_address *address, char out[LOCATION_KEY_MAX])
 {
     enum { CODE_MAX = 16 };
     MMDB_entry_s entry;
     struct text country = {0}, part = {0};
-    if (look_up(places, address, &entry)) {
+    if (look_up(locations, address, &entry)) {
         country = string_at(&entry, country_code);
         if (!country.data)
             country = string_at(&entry, registered_code);
@@ -246,11 +246,11 @@ struct text place_key(const struct places *places, const struct conf *conf,
     return (struct text){out, (size_t)(end - out)};
 }
 
-struct text place_name(const struct places *places, const struct ip_address *address,
-                       struct arena *arena)
+struct text location_name(const struct locations *locations, const struct ip_address *address,
+                          struct arena *arena)
 {
     MMDB_entry_s entry;
-    if (!look_up(places, address, &entry))
+    if (!look_up(locations, address, &entry))
         return (struct text){0};
     const struct text names[] = {
         string_at(&entry, city_name),

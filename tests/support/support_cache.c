@@ -12,16 +12,16 @@ struct cache_key support_cache_key(uint32_t tenant, uint32_t user, uint32_t sess
     return key;
 }
 
-struct cache *support_cache(int64_t bytes, int64_t tenant_bytes)
+struct cache *support_cache(int64_t bytes, int64_t tenant_state_bytes)
 {
-    struct conf conf = {.cache_bytes = bytes, .cache_tenant_bytes = tenant_bytes};
+    struct conf conf = {.cache_bytes = bytes, .cache_tenant_bytes = tenant_state_bytes};
     crypto_init();
     return cache_create(&conf);
 }
 
-void support_cache_resize(struct cache *cache, int64_t bytes, int64_t tenant_bytes)
+void support_cache_resize(struct cache *cache, int64_t bytes, int64_t tenant_state_bytes)
 {
-    struct conf conf = {.cache_bytes = bytes, .cache_tenant_bytes = tenant_bytes};
+    struct conf conf = {.cache_bytes = bytes, .cache_tenant_bytes = tenant_state_bytes};
     cache_resize(cache, &conf);
 }
 

@@ -66,7 +66,7 @@ void http_set_up(void)
     struct buffer error = {0};
     rig_set_up();
     http_prepare();
-    match_prepare();
+    router_prepare();
     served = (struct http_worker_rig){.up = true};
     http_health = (struct store_health){.map_known = true,
                                         .masters = 1,
@@ -85,15 +85,15 @@ void http_set_up(void)
         .keyring = rig.keyring,
         .node_name = "node",
     };
-    served.server.limits = limits_create();
-    limits_set(served.server.limits, 1000, 1000);
-    served.server.rates = rates_create();
+    served.server.limits = connection_limits_create();
+    connection_limits_set(served.server.limits, 1000, 1000);
+    served.server.throttle = throttle_create();
     ck_assert(worker_start(&served.worker, &served.server, PLANE_MAIN, 0, &error));
     served.worker.sessions = served.node->worker;
     served.worker.lane =
         audit_lane_create(served.server.services.audit, wake_from_audit, &served.worker);
     served.worker.snapshot =
-        snapshot_create(conf_current(), keyring_ref(rig.keyring), served.node->worker);
+        request_config_create(conf_current(), keyring_ref(rig.keyring), served.node->worker);
 }
 
 void http_start_alerts(void)
@@ -127,8 +127,8 @@ void http_stop(void)
     close_services(&served.worker);
     alerts_stop(&served.server.services.alerts);
     audit_stop(&served.server.services.audit);
-    limits_destroy(&served.server.limits);
-    rates_destroy(&served.server.rates);
+    connection_limits_destroy(&served.server.limits);
+    throttle_destroy(&served.server.throttle);
 }
 
 void http_tear_down(void)

@@ -46,7 +46,7 @@ struct redis_node {
     char *auth; /* NULL: none needed */
     struct answer answers[ANSWERS_MAX];
     size_t answer_count;
-    unsigned commands, auths, maps_asked, accepted, watches, most_at_once;
+    unsigned commands, auths, maps_asked, accepted, tracker, most_at_once;
     char failure[768]; /* the first one */
 };
 
@@ -160,7 +160,7 @@ static bool take_watch(struct redis_node *node, struct peer *peer, const char *c
         if (strcmp(command, watch_rows[i].command) != 0)
             continue;
         peer->subscribed = i == WATCH_ROWS - 1;
-        node->watches += peer->subscribed;
+        node->tracker += peer->subscribed;
         send_bytes(peer, watch_rows[i].reply);
         return true;
     }
@@ -485,7 +485,7 @@ unsigned redis_node_accepted(struct redis_node *node)
 
 unsigned redis_node_watches(struct redis_node *node)
 {
-    return read_count(node, &node->watches);
+    return read_count(node, &node->tracker);
 }
 
 unsigned redis_node_most_at_once(struct redis_node *node)

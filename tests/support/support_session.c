@@ -1,5 +1,6 @@
-/* The store's interface (include/store.h) without a server, a keeper without a thread, libuv's time
- * without a kernel: this file's functions are linked before those of the library and of libuv. */
+/* The store's interface (include/store.h) without a server, a refresher without a thread, libuv's
+ * time without a kernel: this file's functions are linked before those of the library and of libuv.
+ */
 #include "support_session.h"
 
 #include <check.h>
@@ -79,7 +80,7 @@ void uv_update_time(uv_loop_t *loop)
 
 /* The keepers' loops, at the number that stands for their thread. */
 static uv_loop_t *keepers[RIG_NODES];
-static uv_loop_t **opening; /* of the keeper that is being started */
+static uv_loop_t **opening; /* of the refresher that is being started */
 
 static int run_loop(uv_loop_t *loop, uv_run_mode mode)
 {
@@ -92,7 +93,8 @@ static int run_loop(uv_loop_t *loop, uv_run_mode mode)
     return left;
 }
 
-/* The keeper's thread would stay in its loop: here that is remembered, and turned by the test. */
+/* The refresher's thread would stay in its loop: here that is remembered, and turned by the test.
+ */
 int uv_run(uv_loop_t *loop, uv_run_mode mode)
 {
     if (!opening)
@@ -124,7 +126,7 @@ int uv_thread_join(uv_thread_t *thread)
 /* --- the store --- */
 
 struct store {
-    struct store_watcher watcher;
+    struct store_listener watcher;
     uint32_t generation; /* of all slots; 0: no watch */
     bool deaf;
     struct buffer unheard; /* lines of keys */
@@ -132,7 +134,7 @@ struct store {
 
 struct store_link {
     struct store *store;
-    bool closing, of_keeper;
+    bool closing, of_refresher;
 };
 
 /* A call that was not done yet. */
@@ -212,7 +214,7 @@ struct store_link *store_link_open(struct store *store, uv_loop_t *loop)
     (void)loop;
     struct store_link *link = xcalloc(1, sizeof(*link));
     link->store = store;
-    link->of_keeper = opening != NULL;
+    link->of_refresher = opening != NULL;
     return link;
 }
 
@@ -224,7 +226,7 @@ void store_send(struct store_link *link, struct store_call *call)
     sent->arguments = arena_alloc(&sent->arena, (call->argument_count + 1) * sizeof(struct text));
     for (size_t i = 0; i < call->argument_count; i++)
         sent->arguments[i] = arena_copy(&sent->arena, call->arguments[i]);
-    snprintf(sent->name, sizeof(sent->name), "%s%s", link->of_keeper ? "keeper:" : "",
+    snprintf(sent->name, sizeof(sent->name), "%s%s", link->of_refresher ? "keeper:" : "",
              redis_model_name(call->script, call->arguments));
     call->replicas = 0;
     append_sent(sent);
@@ -262,9 +264,9 @@ void store_link_close(struct store_link **link)
     *link = NULL;
 }
 
-void store_watch(struct store *store, const struct store_watcher *watcher)
+void store_listen(struct store *store, const struct store_listener *watcher)
 {
-    store->watcher = watcher ? *watcher : (struct store_watcher){0};
+    store->watcher = watcher ? *watcher : (struct store_listener){0};
 }
 
 void store_set_mark(struct store *store, const struct store_mark *mark)
@@ -923,7 +925,7 @@ struct act *act_attributes(struct rig_node *node, struct text token, enum attrib
     return act;
 }
 
-static struct rig_session finish_login(struct act *act)
+static struct rig_session api_finish_login(struct act *act)
 {
     struct rig_session session;
     ck_assert_act(act, ERR_OK);
@@ -939,7 +941,7 @@ struct rig_session rig_login(struct rig_node *node, const char *user)
     static unsigned devices;
     char device[32];
     snprintf(device, sizeof(device), "device-%u", ++devices);
-    return finish_login(act_login(node, user, device));
+    return api_finish_login(act_login(node, user, device));
 }
 
 struct rig_session rig_login_from(struct rig_node *node, const char *user, const char *ip,
@@ -954,7 +956,7 @@ struct rig_session rig_login_from(struct rig_node *node, const char *user, const
     act->base.presented =
         (struct presented){.ip = text_of(ip), .fingerprint = text_of(fingerprint)};
     session_login(&act->login);
-    return finish_login(act);
+    return api_finish_login(act);
 }
 
 struct act *act_validate_from(struct rig_node *node, const struct rig_session *session,
@@ -993,11 +995,11 @@ enum err rig_validate(struct rig_node *node, const struct rig_session *session)
     return act_finish(act_validate(node, rig_access(session)));
 }
 
-size_t rig_unsettled(const struct rig_node *node)
+size_t rig_unconfirmed(const struct rig_node *node)
 {
     struct journal_usage usage;
     journal_usage(node->journal, &usage);
-    return usage.unsettled;
+    return usage.unconfirmed;
 }
 
 struct text rig_user_key(const char *user, char prefix)

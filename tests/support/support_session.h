@@ -3,9 +3,9 @@
  *
  * Calls of the domain lie in one row, in the order in which they were sent, and are served one
  * after the other when the test runs the rig. What becomes of a call is planned by its name
- * (redis_model_name(); "keeper:" before it if the node's keeper sends it). Nothing happens by
- * itself: the keeper has no thread here, timers fire when rig_pass() lets time go by. The journal
- * alone has its own thread; who waits for it waits for the fact. */
+ * (redis_model_name(); "refresher:" before it if the node's refresher sends it). Nothing happens by
+ * itself: the refresher has no thread here, timers fire when rig_pass() lets time go by. The
+ * journal alone has its own thread; who waits for it waits for the fact. */
 #pragma once
 
 #include <check.h>
@@ -172,7 +172,7 @@ struct act *act_validate_from(struct rig_node *node, const struct rig_session *s
 /* Validates: the error. */
 enum err rig_validate(struct rig_node *node, const struct rig_session *session);
 /* What the node's journal keeps that Redis is not known to have. */
-size_t rig_unsettled(const struct rig_node *node);
+size_t rig_unconfirmed(const struct rig_node *node);
 /* The keys of a user of acme: 'u' the state, 'e' the epoch. Static memory. */
 struct text rig_user_key(const char *user, char prefix);
 

@@ -14,7 +14,7 @@ import daemon as daemons
 from client import Client
 from redis_servers import ROOT, SLOW, free_cluster_ports, is_free, claim, wait_until
 
-SCRIPT = ROOT / "tests" / "run.sh"
+SCRIPT = ROOT / "tests" / "support" / "run.sh"
 STAMP = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ"
 
 

@@ -16,8 +16,8 @@ static void add_option(struct changes *changes, const struct option_row *row,
 {
     SCOPED(buffer_free) struct buffer name = {0}, old = {0}, new = {0};
     buffer_addf(&name, "%s.%s", row->section, row->name);
-    row->type->print(row, option_value(row, before), &old);
-    row->type->print(row, option_value(row, after), &new);
+    row->type->print(row, conf_option_value(row, before), &old);
+    row->type->print(row, conf_option_value(row, after), &new);
     if (may_hold_secret(buffer_text(&old)) || may_hold_secret(buffer_text(&new)))
         changes_add_hidden(changes, buffer_text(&name));
     else
@@ -58,7 +58,7 @@ static void add_key(struct changes *changes, const char *key_name, const struct 
 void conf_differences(const struct conf *before, const struct conf *after, struct changes *changes)
 {
     for (const struct option_row *row = option_rows; row < option_rows + OPTION_COUNT; row++)
-        if (!option_is_same(row, before, after))
+        if (!conf_option_is_same(row, before, after))
             add_option(changes, row, before, after);
     for (size_t i = 0; i < before->key_count; i++)
         add_key(changes, before->keys[i].name, &before->keys[i],

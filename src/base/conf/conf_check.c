@@ -56,7 +56,7 @@ static void describe_value(const struct conf *conf, const struct conf_report *re
                            enum option_id id, struct buffer *out)
 {
     const struct option_row *row = row_of(id);
-    row->type->print(row, option_value(row, conf), out);
+    row->type->print(row, conf_option_value(row, conf), out);
     if (report->lines[id] == 0)
         buffer_add_literal(out, ", the default");
 }
@@ -64,8 +64,8 @@ static void describe_value(const struct conf *conf, const struct conf_report *re
 static void check_order(const struct conf *conf, struct conf_report *report,
                         const struct order *order)
 {
-    int64_t shorter = *(const int64_t *)option_value(row_of(order->shorter), conf);
-    int64_t longer = *(const int64_t *)option_value(row_of(order->longer), conf);
+    int64_t shorter = *(const int64_t *)conf_option_value(row_of(order->shorter), conf);
+    int64_t longer = *(const int64_t *)conf_option_value(row_of(order->longer), conf);
     bool fits = order->strictly ? shorter < longer : shorter <= longer;
     if (fits || report->refused[order->shorter] || report->refused[order->longer])
         return;
@@ -82,8 +82,8 @@ static void check_order(const struct conf *conf, struct conf_report *report,
 
 static void check_need(const struct conf *conf, struct conf_report *report, const struct need *need)
 {
-    int64_t value = *(const int64_t *)option_value(row_of(need->option), conf);
-    int64_t other = *(const int64_t *)option_value(row_of(need->other), conf);
+    int64_t value = *(const int64_t *)conf_option_value(row_of(need->option), conf);
+    int64_t other = *(const int64_t *)conf_option_value(row_of(need->other), conf);
     if (value != 0 && other == 0 && !report->refused[need->other]) {
         conf_report_at(report, report->lines[need->option], "[%s] %s needs [%s] %s, which is 0%s",
                        row_of(need->option)->section, row_of(need->option)->name,

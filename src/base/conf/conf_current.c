@@ -22,14 +22,14 @@ struct conf *conf_defaults(void)
     struct counted_conf *made = xcalloc(1, sizeof(*made));
     atomic_init(&made->references, 1);
     for (const struct option_row *row = option_rows; row < option_rows + OPTION_COUNT; row++)
-        row->type->set_initial(row, option_field(row, &made->conf));
+        row->type->set_initial(row, conf_option_field(row, &made->conf));
     return &made->conf;
 }
 
 static void release(struct conf *conf)
 {
     for (const struct option_row *row = option_rows; row < option_rows + OPTION_COUNT; row++)
-        row->type->release(option_field(row, conf));
+        row->type->release(conf_option_field(row, conf));
     for (size_t i = 0; i < conf->key_count; i++) {
         free(conf->keys[i].name);
         free(conf->keys[i].tenant);
@@ -90,7 +90,7 @@ const char *conf_frozen_difference(const struct conf *running, const struct conf
 {
     for (size_t i = 0; i < OPTION_COUNT; i++) {
         const struct option_row *row = &option_rows[i];
-        if (!row->reload && !option_is_same(row, running, wanted))
+        if (!row->reload && !conf_option_is_same(row, running, wanted))
             return option_titles[i];
     }
     return NULL;

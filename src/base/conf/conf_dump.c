@@ -55,7 +55,7 @@ static void add_rules(struct buffer *out, const struct option_row *row)
 static void add_option(struct buffer *out, const struct option_row *row, const struct conf *conf)
 {
     SCOPED(buffer_free) struct buffer value = {0};
-    row->type->print(row, option_value(row, conf), &value);
+    row->type->print(row, conf_option_value(row, conf), &value);
     buffer_addf(out, "%s =%s", row->name, value.length > 0 ? " " : "");
     buffer_add_text(out, buffer_text(&value));
     buffer_add_char(out, '\n');

@@ -74,7 +74,7 @@ static void enter_section(struct loader *loader, struct text name)
         struct text key = {name.data + prefix, name.length - prefix};
         conf_key_begin(&loader->report, &loader->drafts, key, loader->number);
         loader->kind = SECTION_KEY;
-    } else if (option_section_exists(name)) {
+    } else if (conf_option_section_exists(name)) {
         loader->kind = SECTION_OPTIONS;
     } else {
         conf_report_at(&loader->report, loader->number, "there is no section [%s]",
@@ -156,7 +156,7 @@ static bool is_quoted(struct text value)
 static void set_option(struct loader *loader, struct text name, struct text value)
 {
     struct conf_report *report = &loader->report;
-    const struct option_row *row = option_find(text_of(loader->section), name);
+    const struct option_row *row = conf_option_find(text_of(loader->section), name);
     if (row == NULL) {
         char quoted[96];
         conf_report_at(report, loader->number, "there is no option '%s' in section [%s]",
@@ -177,7 +177,7 @@ static void set_option(struct loader *loader, struct text name, struct text valu
                        row->section, row->name);
         return;
     }
-    if (!row->type->parse(row, value, option_field(row, loader->conf))) {
+    if (!row->type->parse(row, value, conf_option_field(row, loader->conf))) {
         report->refused[index] = true;
         refuse_value(report, loader->number, row, value);
     }

@@ -42,7 +42,7 @@ const struct option_row option_rows[OPTION_COUNT] = {
 #include "tbl/options.h"
 };
 
-const struct option_row *option_find(struct text section, struct text name)
+const struct option_row *conf_option_find(struct text section, struct text name)
 {
     for (const struct option_row *row = option_rows; row < option_rows + OPTION_COUNT; row++)
         if (text_equal(text_of(row->section), section) && text_equal(text_of(row->name), name))
@@ -50,7 +50,7 @@ const struct option_row *option_find(struct text section, struct text name)
     return NULL;
 }
 
-bool option_section_exists(struct text section)
+bool conf_option_section_exists(struct text section)
 {
     for (const struct option_row *row = option_rows; row < option_rows + OPTION_COUNT; row++)
         if (text_equal(text_of(row->section), section))
@@ -58,21 +58,21 @@ bool option_section_exists(struct text section)
     return false;
 }
 
-void *option_field(const struct option_row *row, struct conf *conf)
+void *conf_option_field(const struct option_row *row, struct conf *conf)
 {
     return (char *)conf + row->offset;
 }
 
-const void *option_value(const struct option_row *row, const struct conf *conf)
+const void *conf_option_value(const struct option_row *row, const struct conf *conf)
 {
     return (const char *)conf + row->offset;
 }
 
-bool option_is_same(const struct option_row *row, const struct conf *a, const struct conf *b)
+bool conf_option_is_same(const struct option_row *row, const struct conf *a, const struct conf *b)
 {
     SCOPED(buffer_free) struct buffer left = {0}, right = {0};
-    row->type->print(row, option_value(row, a), &left);
-    row->type->print(row, option_value(row, b), &right);
+    row->type->print(row, conf_option_value(row, a), &left);
+    row->type->print(row, conf_option_value(row, b), &right);
     return text_equal(buffer_text(&left), buffer_text(&right));
 }
 

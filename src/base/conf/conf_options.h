@@ -65,13 +65,13 @@ struct option_row {
 extern const struct option_row option_rows[OPTION_COUNT];
 
 /* The row of a section's option, NULL if there is none. */
-const struct option_row *option_find(struct text section, struct text name);
+const struct option_row *conf_option_find(struct text section, struct text name);
 /* True if any row is of this section. */
-bool option_section_exists(struct text section);
-void *option_field(const struct option_row *row, struct conf *conf);
-const void *option_value(const struct option_row *row, const struct conf *conf);
+bool conf_option_section_exists(struct text section);
+void *conf_option_field(const struct option_row *row, struct conf *conf);
+const void *conf_option_value(const struct option_row *row, const struct conf *conf);
 /* True if both have the same value, which is to say that it is printed alike. */
-bool option_is_same(const struct option_row *row, const struct conf *a, const struct conf *b);
+bool conf_option_is_same(const struct option_row *row, const struct conf *a, const struct conf *b);
 
 /* Takes the next word off the front of *rest; absent at the end. Blanks separate; with `commas`,
  * commas too. */

@@ -107,11 +107,11 @@ void json_print_value(struct json_writer *writer, const json_t *value)
 
 /* --- messages --- */
 
-const char *json_quote_name(char out[static JSON_NAME_SHOWN + 4], const char *name)
+const char *json_quote_name(char out[static JSON_NAME_SESSION + 4], const char *name)
 {
-    log_quote(out, JSON_NAME_SHOWN + 1, text_of(name));
-    if (strlen(name) > JSON_NAME_SHOWN)
-        memcpy(out + JSON_NAME_SHOWN, "...", 4);
+    log_quote(out, JSON_NAME_SESSION + 1, text_of(name));
+    if (strlen(name) > JSON_NAME_SESSION)
+        memcpy(out + JSON_NAME_SESSION, "...", 4);
     return out;
 }
 
@@ -126,7 +126,7 @@ static void complain_duplicate(const json_error_t *error, struct buffer *out)
         return;
     }
     char key[JSON_ERROR_TEXT_LENGTH];
-    char quoted[JSON_NAME_SHOWN + 4];
+    char quoted[JSON_NAME_SESSION + 4];
     size_t length = (size_t)(close - open - 1);
     memcpy(key, open + 1, length);
     key[length] = '\0';
@@ -180,7 +180,7 @@ static void find_place(struct text text, struct place *ret)
 static void print_place(const struct place *place, struct buffer *out)
 {
     SCOPED(buffer_free) struct buffer path = {0};
-    char quoted[JSON_NAME_SHOWN + 4];
+    char quoted[JSON_NAME_SESSION + 4];
     for (unsigned depth = 1; depth <= place->depth; depth++) {
         if (!place->names[depth].data)
             continue;

@@ -6,7 +6,7 @@
 
 #include "json.h"
 
-enum { JSON_NAME_SHOWN = 40 };
+enum { JSON_NAME_SESSION = 40 };
 
 /* Reads text that must hold one object, nested no deeper than 32 levels, without duplicates. NULL
  * with a sentence in *error that names a member at most, never a value. The caller decrefs. */
@@ -16,7 +16,7 @@ json_t *json_parse_object(struct text body, struct buffer *error);
 void json_print_value(struct json_writer *writer, const json_t *value);
 
 /* A member's name for a message: shortened, and nothing in it but printable ASCII. */
-const char *json_quote_name(char out[static JSON_NAME_SHOWN + 4], const char *name);
+const char *json_quote_name(char out[static JSON_NAME_SESSION + 4], const char *name);
 
 /* jansson's iterators take no const, but do not write. */
 json_t *json_iterable(const json_t *object);

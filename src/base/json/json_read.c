@@ -28,7 +28,7 @@ static bool complain(const struct reader *reader, const char *prefix, const char
 static bool complain_unknown(const struct reader *reader, const char *prefix, const char *name,
                              const struct json_field *fields, size_t count)
 {
-    char quoted[JSON_NAME_SHOWN + 4];
+    char quoted[JSON_NAME_SESSION + 4];
     struct text what = TEXT("is not known here; this call takes no members");
     for (size_t i = 0; i < count; i++) {
         what = i == 0
@@ -81,7 +81,7 @@ static bool read_text(const struct reader *reader, const char *prefix,
         return complain(reader, prefix, field->name,
                         arena_format(reader->arena, "must be %s", text_words(reader, field).data));
     }
-    if (field->kind == JSON_ID && credential_leads(text))
+    if (field->kind == JSON_ID && clean_begins_with_credential(text))
         return complain(reader, prefix, field->name, TEXT("must be an id, not a credential"));
     *(struct text *)target = arena_copy(reader->arena, text);
     return true;
@@ -106,7 +106,7 @@ static bool read_decoration(const struct reader *reader, const char *prefix,
     struct text *text = target;
     if (!read_any_text(reader, prefix, field, value, text))
         return false;
-    *text = text_clean(*text, (size_t)field->maximum, reader->arena);
+    *text = clean_text(*text, (size_t)field->maximum, reader->arena);
     if (!text->data && field->minimum == 0)
         *text = TEXT("");
     return true;

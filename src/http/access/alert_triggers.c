@@ -136,7 +136,7 @@ static const struct alarm {
     {is_over_quota, raise_quota},
 };
 
-void alarms_look(const struct request *request)
+void alert_triggers_look(const struct request *request)
 {
     assert(request_is_answered(request));
     for (size_t i = 0; i < sizeof(alarms) / sizeof(alarms[0]); i++)
@@ -144,13 +144,13 @@ void alarms_look(const struct request *request)
             alarms[i].sound(request);
 }
 
-void alarms_tenant_rate(const struct request *request, struct text tenant)
+void alert_triggers_tenant_rate(const struct request *request, struct text tenant)
 {
     const struct alert alert = {.kind = ALERT_TENANT_RATE, .tenant = tenant};
     alerts_raise(alerts_of(request), &alert);
 }
 
-void alarms_new_location(const struct request *request, const struct operation *operation)
+void alert_triggers_new_location(const struct request *request, const struct operation *operation)
 {
     const struct alert alert = {.kind = ALERT_NEW_LOCATION,
                                 .tenant = operation->facts.tenant,

@@ -4,9 +4,9 @@
 #include "http/exchange/request.h"
 
 /* Looks at an answered request, whose audit record is complete. */
-void alarms_look(const struct request *request);
+void alert_triggers_look(const struct request *request);
 
 /* What only its finder knows: the tenant is over its rate; the operation logged a user in from a
  * place where it was never seen. */
-void alarms_tenant_rate(const struct request *request, struct text tenant);
-void alarms_new_location(const struct request *request, const struct operation *operation);
+void alert_triggers_tenant_rate(const struct request *request, struct text tenant);
+void alert_triggers_new_location(const struct request *request, const struct operation *operation);

@@ -81,7 +81,7 @@ static enum err find_key(struct request *request, struct text presented, struct 
     if (key == NULL) {
         metrics_add(METRIC_KEYS_REJECTED, 1);
         request->caller.wrong_key = true;
-        return rates_note_wrong_key(request, detail);
+        return throttle_note_wrong_key(request, detail);
     }
     request->caller.kind = CALLER_SERVICE;
     request->caller.key = key;
@@ -92,7 +92,7 @@ static enum err find_key(struct request *request, struct text presented, struct 
  * can be read. */
 static void accept_operator(struct request *request)
 {
-    request->caller.operator_name = text_clean(request->private->headers.values[HEADER_OPERATOR],
+    request->caller.operator_name = clean_text(request->private->headers.values[HEADER_OPERATOR],
                                                MOST_OPERATOR, &request->arena);
 }
 
@@ -198,7 +198,7 @@ void callers_locate(struct request *request)
     const struct proxies *proxies = &request->private->snapshot->proxies;
     assert(request->caller.peer.data != NULL && request->caller.address.data == NULL);
     request->caller.address = request->caller.peer;
-    request->caller.user_agent = text_clean(request->private->headers.values[HEADER_USER_AGENT],
+    request->caller.user_agent = clean_text(request->private->headers.values[HEADER_USER_AGENT],
                                             USER_AGENT_MAX, &request->arena);
     if (connection->local ? !proxies->local : proxies->count == 0)
         return;
@@ -208,7 +208,7 @@ void callers_locate(struct request *request)
                        request->private->headers.values[HEADER_FORWARDED_FOR], &odd);
     if (odd.data != NULL) {
         tell_unreadable(&connection->address, odd);
-        note_unreadable_address(request, odd);
+        api_note_unreadable_address(request, odd);
     }
     if (client.family != AF_UNSPEC)
         request->caller.address = ip_print(&client, arena_alloc(&request->arena, INET6_ADDRSTRLEN));
@@ -220,7 +220,7 @@ static void clean_fingerprint(struct request *request)
     struct text *fingerprint = &request->private->headers.values[HEADER_FINGERPRINT];
     if (fingerprint->data == NULL)
         return;
-    *fingerprint = text_clean(*fingerprint, FINGERPRINT_MAX, &request->arena);
+    *fingerprint = clean_text(*fingerprint, FINGERPRINT_MAX, &request->arena);
     if (fingerprint->data == NULL)
         *fingerprint = TEXT("");
 }
@@ -233,7 +233,7 @@ static bool is_for_others(struct text authorization)
     static const char ours[] = "Bearer";
     const char *blank = memchr(authorization.data, ' ', authorization.length);
     size_t length = blank != NULL ? (size_t)(blank - authorization.data) : authorization.length;
-    return length > 0 && !credential_leads(authorization) &&
+    return length > 0 && !clean_begins_with_credential(authorization) &&
            (length != strlen(ours) || strncasecmp(authorization.data, ours, length) != 0);
 }
 

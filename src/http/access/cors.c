@@ -1,24 +1,17 @@
-/* The rules for origins, and the answer to preflights. */
+/* The rules for origins. */
 #include "cors.h"
 
 #include <assert.h>
 #include <string.h>
 #include <strings.h>
 
-#include "http/api/handlers.h"
 #include "http/exchange/request_private.h"
 #include "http/server/worker.h"
 
-/* What pages may send and read beyond what the Fetch standard always lets them. */
-#define REQUEST_HEADERS                                                                          \
-    "Authorization, Content-Type, If-Match, If-None-Match, X-Device-Fingerprint, X-Request-Id, " \
-    "X-Requested-With, baggage, sentry-trace, traceparent, tracestate"
+/* What pages may read beyond what the Fetch standard always lets them. */
 #define ANSWER_HEADERS                                                   \
     "ETag, RateLimit, RateLimit-Policy, Retry-After, WWW-Authenticate, " \
     "X-Request-Id, X-Session-Stale"
-/* Seconds for which a browser need not ask again; Chromium keeps it for at most two hours. */
-#define PREFLIGHT_AGE "600"
-
 static struct text header_of(const struct request *request, enum header header)
 {
     return request->private->headers.values[header];
@@ -46,30 +39,6 @@ bool cors_is_preflight(const struct request *request)
     return text_equal(request->method, TEXT("OPTIONS")) &&
            header_of(request, HEADER_ORIGIN).data != NULL &&
            header_of(request, HEADER_WANTED_METHOD).data != NULL;
-}
-
-/* What pages may send: what is known here, and what the operator adds. */
-static struct text request_headers(struct request *request)
-{
-    const struct conf_list *more = &request->conf->browser_headers;
-    struct text all = TEXT(REQUEST_HEADERS);
-    for (size_t i = 0; i < more->count; i++)
-        all = arena_format(&request->arena, "%s, %s", all.data, more->items[i]);
-    return all;
-}
-
-enum handled handle_preflight(struct request *request)
-{
-    struct text methods = request->private->allowed;
-    assert(request->caller.kind == CALLER_NOBODY);
-    if (methods.data == NULL) /* "OPTIONS *" asks whether anybody is there */
-        return request_answer_as(request, MHD_HTTP_NO_CONTENT, NULL);
-    if (request->private->known_origin == NULL)
-        return request_fail(request, ERR_ORIGIN_FORBIDDEN, (struct text){0});
-    request_header(request, "Access-Control-Allow-Methods", methods);
-    request_header(request, "Access-Control-Allow-Headers", request_headers(request));
-    request_header(request, "Access-Control-Max-Age", TEXT(PREFLIGHT_AGE));
-    return request_answer_as(request, MHD_HTTP_NO_CONTENT, NULL);
 }
 
 void cors_add_headers(struct MHD_Response *response, const struct request *request)

@@ -22,7 +22,7 @@ enum { ENDS_PER_SECOND = 10, ENDS_BURST = 100 };
 enum { USERS_PART = 10, USER_LEAST_PER_SECOND = 1, USER_LEAST_BURST = 10 };
 
 /* Tables of their own, so that no crowd of addresses or users drives out a tenant. */
-struct rates {
+struct throttle {
     struct ratelimit *tenants, *users, *logins, *addresses;
 };
 
@@ -46,31 +46,31 @@ static const struct {
                    "Too many calls that end sessions came with tokens of this session"},
 };
 
-struct rates *rates_create(void)
+struct throttle *throttle_create(void)
 {
-    struct rates *rates = xcalloc(1, sizeof(*rates));
-    rates->tenants = ratelimit_create(TENANT_CELLS);
-    rates->users = ratelimit_create(USER_CELLS);
-    rates->logins = ratelimit_create(LOGIN_CELLS);
-    rates->addresses = ratelimit_create(ADDRESS_CELLS);
-    return rates;
+    struct throttle *throttle = xcalloc(1, sizeof(*throttle));
+    throttle->tenants = ratelimit_create(TENANT_CELLS);
+    throttle->users = ratelimit_create(USER_CELLS);
+    throttle->logins = ratelimit_create(LOGIN_CELLS);
+    throttle->addresses = ratelimit_create(ADDRESS_CELLS);
+    return throttle;
 }
 
-void rates_destroy(struct rates **rates)
+void throttle_destroy(struct throttle **throttle)
 {
-    if (*rates == NULL)
+    if (*throttle == NULL)
         return;
-    ratelimit_destroy(&(*rates)->tenants);
-    ratelimit_destroy(&(*rates)->users);
-    ratelimit_destroy(&(*rates)->logins);
-    ratelimit_destroy(&(*rates)->addresses);
-    free(*rates);
-    *rates = NULL;
+    ratelimit_destroy(&(*throttle)->tenants);
+    ratelimit_destroy(&(*throttle)->users);
+    ratelimit_destroy(&(*throttle)->logins);
+    ratelimit_destroy(&(*throttle)->addresses);
+    free(*throttle);
+    *throttle = NULL;
 }
 
-static const struct rates *rates_of(const struct request *request)
+static const struct throttle *rates_of(const struct request *request)
 {
-    return request->worker->server->rates;
+    return request->worker->server->throttle;
 }
 
 /* --- counting --- */
@@ -101,7 +101,7 @@ static struct text refusal_of(const struct request *request)
 
 static enum handled go_on_if(bool within, struct request *request)
 {
-    return within ? GO_ON : request_fail(request, ERR_RATE_LIMITED, refusal_of(request));
+    return within ? GO_ON : response_fail(request, ERR_RATE_LIMITED, refusal_of(request));
 }
 
 /* --- tenants --- */
@@ -146,7 +146,7 @@ static bool count_tenant(struct request *request, enum rate_kind kind,
     bool within = count(request, rates_of(request)->tenants, kind,
                         (struct text){(const char *)name, sizeof(name)}, rate);
     if (!within)
-        alarms_tenant_rate(request, name_of(request, tag));
+        alert_triggers_tenant_rate(request, name_of(request, tag));
     return within;
 }
 
@@ -215,7 +215,7 @@ static bool is_end_within(struct request *request)
     return true;
 }
 
-enum err rates_admit_caller(struct request *request, struct text *detail)
+enum err throttle_admit_caller(struct request *request, struct text *detail)
 {
     assert(request->route->rate != RATED_NOBODY || request->caller.kind == CALLER_NOBODY);
     const struct caller *caller = &request->caller;
@@ -224,7 +224,7 @@ enum err rates_admit_caller(struct request *request, struct text *detail)
         within = caller->kind != CALLER_USER || is_end_within(request);
     else if (caller->kind == CALLER_USER)
         within = is_token_within(request, TOKEN_ACCESS, caller->token);
-    else if (caller_is_bound(caller))
+    else if (request_caller_is_bound(caller))
         within = is_tenant_within(request, text_of(caller->key->tenant));
     if (within)
         return ERR_OK;
@@ -237,20 +237,20 @@ enum err rates_admit_caller(struct request *request, struct text *detail)
 static bool is_admitted(const struct request *request)
 {
     return request->private->tenant_counted || request->route->rate != RATED_TENANT ||
-           caller_is_bound(&request->caller);
+           request_caller_is_bound(&request->caller);
 }
 
-enum handled rates_admit_tenant(struct request *request, struct text tenant)
+enum handled throttle_admit_tenant(struct request *request, struct text tenant)
 {
     return go_on_if(is_admitted(request) || is_tenant_within(request, tenant), request);
 }
 
-enum handled rates_admit_token(struct request *request, enum token_kind kind, struct text token)
+enum handled throttle_admit_token(struct request *request, enum token_kind kind, struct text token)
 {
     return go_on_if(is_admitted(request) || is_token_within(request, kind, token), request);
 }
 
-enum handled rates_admit_login(struct request *request, struct text tenant, struct text user_id)
+enum handled throttle_admit_login(struct request *request, struct text tenant, struct text user_id)
 {
     assert(tenant.length > 0 && user_id.length > 0);
     struct policy policy;
@@ -287,7 +287,7 @@ static bool is_address_within(struct request *request, enum rate_kind kind, stru
     return count(request, rates_of(request)->addresses, kind, named, rate);
 }
 
-enum err rates_note_wrong_key(struct request *request, struct text *detail)
+enum err throttle_note_wrong_key(struct request *request, struct text *detail)
 {
     if (is_address_within(request, RATE_KEYS, request->caller.address,
                           request->conf->limits_wrong_keys_per_minute))
@@ -298,7 +298,7 @@ enum err rates_note_wrong_key(struct request *request, struct text *detail)
     return ERR_RATE_LIMITED;
 }
 
-enum handled rates_note_forged_token(struct request *request, struct text ip)
+enum handled throttle_note_forged_token(struct request *request, struct text ip)
 {
     struct text address = request->caller.kind == CALLER_SERVICE ? ip : request->caller.address;
     return go_on_if(is_address_within(request, RATE_TOKENS, address,
@@ -313,7 +313,7 @@ static int64_t to_seconds(int64_t ms)
     return (ms + SECOND_MS - 1) / SECOND_MS;
 }
 
-void rates_add_headers(struct MHD_Response *response, const struct request *request)
+void throttle_add_headers(struct MHD_Response *response, const struct request *request)
 {
     const struct request_private *private = request->private;
     if (private->counted_count == 0)
@@ -336,7 +336,7 @@ void rates_add_headers(struct MHD_Response *response, const struct request *requ
     MHD_add_response_header(response, "RateLimit", state);
 }
 
-unsigned rates_retry_after_s(const struct request *request)
+unsigned throttle_retry_after_s(const struct request *request)
 {
     int64_t longest_ms = SECOND_MS;
     for (size_t i = 0; i < request->private->counted_count; i++) {

@@ -13,32 +13,32 @@
 
 #include "http/exchange/request.h"
 
-struct rates;
-struct rates *rates_create(void);
-void rates_destroy(struct rates **rates);
+struct throttle;
+struct throttle *throttle_create(void);
+void throttle_destroy(struct throttle **throttle);
 
 /* The rate of the caller's tenant, as far as the credentials in the headers tell it: of a bound
  * key, or of a genuine token the rates of its user and of users. ERR_OK, or ERR_RATE_LIMITED with
  * *detail. */
-enum err rates_admit_caller(struct request *request, struct text *detail);
+enum err throttle_admit_caller(struct request *request, struct text *detail);
 /* The same for callers of all tenants, once the request has said which. A tenant is counted once a
  * request, whoever asks. GO_ON, or ANSWERED with 429, as the next. */
-MUST_CHECK enum handled rates_admit_tenant(struct request *request, struct text tenant);
+MUST_CHECK enum handled throttle_admit_tenant(struct request *request, struct text tenant);
 /* The same where only a token tells: of callers of all tenants, and of those without a key. A bound
  * key has been judged by its own tenant. */
-MUST_CHECK enum handled rates_admit_token(struct request *request, enum token_kind kind,
-                                          struct text token);
+MUST_CHECK enum handled throttle_admit_token(struct request *request, enum token_kind kind,
+                                             struct text token);
 /* Logins of a user. */
-MUST_CHECK enum handled rates_admit_login(struct request *request, struct text tenant,
-                                          struct text user_id);
+MUST_CHECK enum handled throttle_admit_login(struct request *request, struct text tenant,
+                                             struct text user_id);
 
 /* Counts a wrong key; ERR_KEY_INVALID, or ERR_RATE_LIMITED with *detail. */
-enum err rates_note_wrong_key(struct request *request, struct text *detail);
+enum err throttle_note_wrong_key(struct request *request, struct text *detail);
 /* Counts a token that was never issued: against the client, or the user's address `ip` that a
  * service named (absent: nobody's). */
-MUST_CHECK enum handled rates_note_forged_token(struct request *request, struct text ip);
+MUST_CHECK enum handled throttle_note_forged_token(struct request *request, struct text ip);
 
 /* Adds the RateLimit fields of what was counted. */
-void rates_add_headers(struct MHD_Response *response, const struct request *request);
+void throttle_add_headers(struct MHD_Response *response, const struct request *request);
 /* Seconds for Retry-After of a 429, at least 1. */
-unsigned rates_retry_after_s(const struct request *request);
+unsigned throttle_retry_after_s(const struct request *request);

@@ -5,13 +5,13 @@
 static enum handled finish_attributes(struct request *request, struct operation *operation)
 {
     const struct attributes *attributes = (const struct attributes *)operation;
-    return request_answer_tagged(request, attributes->json, attributes->etag);
+    return response_answer_tagged(request, attributes->json, attributes->etag);
 }
 
 static enum handled begin(struct request *request, enum attributes_action action, struct text given)
 {
     struct attributes *attributes = arena_zalloc(&request->arena, sizeof(*attributes));
-    if (token_tenant(request, &attributes->tenant, &attributes->tenant_bound) ||
+    if (api_token_tenant(request, &attributes->tenant, &attributes->tenant_bound) ||
         request_condition(request, &attributes->if_match))
         return ANSWERED;
     attributes->token = request->caller.token;
@@ -22,7 +22,7 @@ static enum handled begin(struct request *request, enum attributes_action action
     return PENDING;
 }
 
-enum handled handle_attributes(struct request *request)
+enum handled api_attributes(struct request *request)
 {
     return begin(request, ATTRIBUTES_GET, (struct text){0});
 }
@@ -36,11 +36,11 @@ static enum handled read_object(struct request *request, struct text *given)
         json_view_print(view, &text);
     *given = arena_copy(&request->arena, buffer_text(&text));
     if (!view)
-        return request_fail(request, ERR_BODY_INVALID, *given);
+        return response_fail(request, ERR_BODY_INVALID, *given);
     return GO_ON;
 }
 
-enum handled handle_put_attributes(struct request *request)
+enum handled api_put_attributes(struct request *request)
 {
     struct text given;
     if (request_demand_type(request, "application/json") || read_object(request, &given))
@@ -48,7 +48,7 @@ enum handled handle_put_attributes(struct request *request)
     return begin(request, ATTRIBUTES_PUT, given);
 }
 
-enum handled handle_patch_attributes(struct request *request)
+enum handled api_patch_attributes(struct request *request)
 {
     if (request_demand_type(request, MERGE_PATCH))
         return ANSWERED;

@@ -2,52 +2,52 @@
 #include "http/exchange/response_objects.h"
 #include "handlers.h"
 
-enum handled handle_devices(struct request *request)
+enum handled api_devices(struct request *request)
 {
     struct list_devices *list = arena_zalloc(&request->arena, sizeof(*list));
-    if (token_tenant(request, &list->tenant, &list->tenant_bound))
+    if (api_token_tenant(request, &list->tenant, &list->tenant_bound))
         return ANSWERED;
     list->token = request->caller.token;
-    request_begin(request, &list->base, answer_devices);
+    request_begin(request, &list->base, api_answer_devices);
     session_list(list);
     return PENDING;
 }
 
-enum handled handle_kick(struct request *request)
+enum handled api_kick(struct request *request)
 {
     struct end_sessions *end = arena_zalloc(&request->arena, sizeof(*end));
-    if (check_reason(request, request_query(request, "reason"), REASON_KICKED, ERR_QUERY_INVALID,
-                     &end->why) ||
-        token_tenant(request, &end->tenant, &end->tenant_bound))
+    if (api_check_reason(request, request_query(request, "reason"), REASON_KICKED,
+                         ERR_QUERY_INVALID, &end->why) ||
+        api_token_tenant(request, &end->tenant, &end->tenant_bound))
         return ANSWERED;
     end->token = request->caller.token;
     end->scope = END_ONE;
     end->target = request->parameters[0];
-    request_begin(request, &end->base, finish_own_ended);
+    request_begin(request, &end->base, api_finish_own_ended);
     session_end(end);
     return PENDING;
 }
 
-enum handled handle_user_devices(struct request *request)
+enum handled api_user_devices(struct request *request)
 {
     struct list_devices *list = arena_zalloc(&request->arena, sizeof(*list));
-    if (named_user(request, &list->tenant, &list->user_id))
+    if (api_named_user(request, &list->tenant, &list->user_id))
         return ANSWERED;
-    request_begin(request, &list->base, answer_devices);
+    request_begin(request, &list->base, api_answer_devices);
     session_list(list);
     return PENDING;
 }
 
-enum handled handle_user_kick(struct request *request)
+enum handled api_user_kick(struct request *request)
 {
     struct end_sessions *end = arena_zalloc(&request->arena, sizeof(*end));
-    if (named_user(request, &end->tenant, &end->user_id) ||
-        check_reason(request, request_query(request, "reason"), REASON_KICKED, ERR_QUERY_INVALID,
-                     &end->why))
+    if (api_named_user(request, &end->tenant, &end->user_id) ||
+        api_check_reason(request, request_query(request, "reason"), REASON_KICKED,
+                         ERR_QUERY_INVALID, &end->why))
         return ANSWERED;
     end->scope = END_ONE;
     end->target = request->parameters[1];
-    request_begin(request, &end->base, answer_ended);
+    request_begin(request, &end->base, api_answer_ended);
     session_end(end);
     return PENDING;
 }
@@ -62,21 +62,21 @@ static const struct json_field end_all_fields[] = {
                SESSION_MEANING),
 };
 
-enum handled handle_user_logout_all(struct request *request)
+enum handled api_user_logout_all(struct request *request)
 {
     struct end_all_body body = {0};
     struct end_sessions *end = arena_zalloc(&request->arena, sizeof(*end));
     uint8_t kept[SESSION_ID];
     if (request_read_body(request, end_all_fields, FIELD_COUNT(end_all_fields), &body) ||
-        named_user(request, &end->tenant, &end->user_id) ||
-        check_reason(request, body.reason, REASON_LOGGED_OUT, ERR_BODY_INVALID, &end->why))
+        api_named_user(request, &end->tenant, &end->user_id) ||
+        api_check_reason(request, body.reason, REASON_LOGGED_OUT, ERR_BODY_INVALID, &end->why))
         return ANSWERED;
     if (body.keep_session.data && !text_from_hex(kept, SESSION_ID, body.keep_session))
-        return request_fail(request, ERR_BODY_INVALID,
-                            TEXT("\"keep_session\" must be " SESSION_MEANING));
+        return response_fail(request, ERR_BODY_INVALID,
+                             TEXT("\"keep_session\" must be " SESSION_MEANING));
     end->scope = END_ALL;
     end->keep = body.keep_session;
-    request_begin(request, &end->base, answer_ended);
+    request_begin(request, &end->base, api_answer_ended);
     session_end(end);
     return PENDING;
 }

@@ -80,7 +80,7 @@ static void write_token(struct json_writer *writer, const struct explain *explai
 static void write_session(struct json_writer *writer, const struct explain *explain)
 {
     json_member_object(writer, "session");
-    json_raw(writer, explain->shown);
+    json_raw(writer, explain->session_json);
     json_member_bool(writer, "remember", explain->remember);
     json_member_int(writer, "issued_at", explain->issued_s);
     json_member_int(writer, "last_seen_at", explain->last_seen_s);
@@ -123,7 +123,7 @@ static enum handled finish_explain(struct request *request, struct operation *op
     write_verdict(&writer, explain);
     if (explain->issued) {
         write_token(&writer, explain);
-        if (explain->shown.data)
+        if (explain->session_json.data)
             write_session(&writer, explain);
         if (explain->user_known)
             write_user(&writer, &explain->user);
@@ -132,7 +132,7 @@ static enum handled finish_explain(struct request *request, struct operation *op
         write_sources(&writer, explain);
     }
     json_close_object(&writer);
-    return request_answer(request, 200, true);
+    return response_answer(request, 200, true);
 }
 
 /* --- a user as a whole --- */
@@ -147,11 +147,11 @@ static enum handled finish_user(struct request *request, struct operation *opera
     write_user(&writer, &list->user);
     json_member_array(&writer, "devices");
     for (size_t i = 0; i < list->count; i++)
-        write_listed(&writer, &list->sessions[i], false);
+        api_write_listed(&writer, &list->sessions[i], false);
     json_close_array(&writer);
-    write_ended(&writer, list);
+    api_write_ended(&writer, list);
     json_close_object(&writer);
-    return request_answer(request, 200, true);
+    return response_answer(request, 200, true);
 }
 
 static enum handled explain_user(struct request *request, struct text tenant, struct text user_id)
@@ -176,7 +176,7 @@ static enum handled check_question(struct request *request, const struct explain
         fault = TEXT("\"token\" and \"user_id\" are two ways to ask; give one");
     else if (body->session_id.data && !text_from_hex(id, SESSION_ID, body->session_id))
         fault = TEXT("\"session_id\" must be " SESSION_MEANING);
-    return fault.data ? request_fail(request, ERR_BODY_INVALID, fault) : GO_ON;
+    return fault.data ? response_fail(request, ERR_BODY_INVALID, fault) : GO_ON;
 }
 
 /* A token speaks for itself where no tenant is named; a user does not. */
@@ -184,15 +184,15 @@ static enum handled asked_tenant(struct request *request, const struct explain_b
                                  struct explain *explain)
 {
     struct text named;
-    if (body_tenant(request, body->tenant, &named))
+    if (api_body_tenant(request, body->tenant, &named))
         return ANSWERED;
     if (body->token.data && !named.data)
-        return token_tenant(request, &explain->tenant, &explain->tenant_bound);
-    explain->tenant_bound = caller_is_bound(&request->caller);
+        return api_token_tenant(request, &explain->tenant, &explain->tenant_bound);
+    explain->tenant_bound = request_caller_is_bound(&request->caller);
     return request_tenant(request, named, &explain->tenant);
 }
 
-enum handled handle_explain(struct request *request)
+enum handled api_explain(struct request *request)
 {
     struct explain_body body = {0};
     struct explain *explain = arena_zalloc(&request->arena, sizeof(*explain));

@@ -22,13 +22,13 @@ static void begin_status(struct request *request, struct json_writer *writer, co
     json_member_string(writer, "status", text_of(status));
 }
 
-enum handled handle_livez(struct request *request)
+enum handled api_livez(struct request *request)
 {
     bool alive = http_server_alive(request->worker->server, WORKER_PROGRESS_MS);
     struct json_writer writer = {0};
     begin_status(request, &writer, alive ? "pass" : "fail");
     json_close_object(&writer);
-    return request_answer(request, alive ? MHD_HTTP_OK : MHD_HTTP_SERVICE_UNAVAILABLE, true);
+    return response_answer(request, alive ? MHD_HTTP_OK : MHD_HTTP_SERVICE_UNAVAILABLE, true);
 }
 
 static void write_nodes(struct json_writer *writer, const struct store *store)
@@ -71,7 +71,7 @@ static void write_memory(struct json_writer *writer, const struct http_services 
     cache_usage(services->cache, &cache);
     json_member_object(writer, "journal");
     json_member_int(writer, "records", (int64_t)journal.records);
-    json_member_int(writer, "unsettled", (int64_t)journal.unsettled);
+    json_member_int(writer, "unsettled", (int64_t)journal.unconfirmed);
     json_close_object(writer);
     json_member_object(writer, "cache");
     json_member_int(writer, "entries", (int64_t)cache.entries);
@@ -100,11 +100,11 @@ static void write_checks(struct json_writer *writer, const struct ready_check *c
     json_close_object(writer);
 }
 
-enum handled handle_readyz(struct request *request)
+enum handled api_readyz(struct request *request)
 {
     struct http_server *server = request->worker->server;
     struct ready_check checks[READY_CHECKS_MAX];
-    size_t count = ready_look(server, checks);
+    size_t count = readiness_look(server, checks);
     enum ready_state worst = READY_PASS;
     for (size_t i = 0; i < count; i++)
         if (checks[i].state > worst)
@@ -121,17 +121,17 @@ enum handled handle_readyz(struct request *request)
     write_memory(&writer, &server->services);
     write_alerts(&writer, &alerts);
     json_close_object(&writer);
-    return request_answer(request, worst == READY_FAIL ? MHD_HTTP_SERVICE_UNAVAILABLE : MHD_HTTP_OK,
-                          true);
+    return response_answer(request,
+                           worst == READY_FAIL ? MHD_HTTP_SERVICE_UNAVAILABLE : MHD_HTTP_OK, true);
 }
 
-enum handled handle_metrics(struct request *request)
+enum handled api_metrics(struct request *request)
 {
     metrics_print(request_body(request));
-    return request_answer_as(request, MHD_HTTP_OK, "text/plain; version=0.0.4; charset=utf-8");
+    return response_answer_as(request, MHD_HTTP_OK, "text/plain; version=0.0.4; charset=utf-8");
 }
 
-enum handled handle_version(struct request *request)
+enum handled api_version(struct request *request)
 {
     struct json_writer writer = {.out = request_body(request)};
     json_open_object(&writer);
@@ -140,11 +140,11 @@ enum handled handle_version(struct request *request)
     json_member_string(&writer, "revision", text_of(SESSIOND_REVISION));
     json_member_string(&writer, "node", text_of(request->worker->server->services.node_name));
     json_close_object(&writer);
-    return request_answer(request, MHD_HTTP_OK, false);
+    return response_answer(request, MHD_HTTP_OK, false);
 }
 
 /* The `type` of every problem leads here. */
-enum handled handle_problem(struct request *request)
+enum handled api_problem(struct request *request)
 {
     for (unsigned i = ERR_OK + 1; i < ERR_COUNT; i++) {
         const char *code = err_code(i);
@@ -159,7 +159,7 @@ enum handled handle_problem(struct request *request)
         if (err_retry_after(i) > 0)
             buffer_addf(page, "; try again after %u s", err_retry_after(i));
         buffer_add_literal(page, ".</p></body></html>\n");
-        return request_answer_as(request, MHD_HTTP_OK, "text/html; charset=utf-8");
+        return response_answer_as(request, MHD_HTTP_OK, "text/html; charset=utf-8");
     }
-    return request_fail(request, ERR_NOT_FOUND, TEXT("There is no such error code"));
+    return response_fail(request, ERR_NOT_FOUND, TEXT("There is no such error code"));
 }

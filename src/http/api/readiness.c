@@ -39,14 +39,14 @@ static void check_slot_map(const struct http_server *server, struct ready_check 
 {
     struct store_health store;
     store_health(server->services.store, &store);
-    const char *trouble = store.error[0]     ? store.error
-                          : store.trouble[0] ? store.trouble
-                                             : "no server has answered yet";
+    const char *problems = store.error[0]      ? store.error
+                           : store.problems[0] ? store.problems
+                                               : "no server has answered yet";
     if (!store.was_whole && store.slots_covered > 0 && store.slots_covered < ALL_SLOTS)
         say(check, READY_FAIL, "never had a whole slot map: %u of %d slots have no master; %s",
-            ALL_SLOTS - store.slots_covered, ALL_SLOTS, trouble);
+            ALL_SLOTS - store.slots_covered, ALL_SLOTS, problems);
     else if (!store.was_whole)
-        say(check, READY_FAIL, "Redis was not reached since the start; %s", trouble);
+        say(check, READY_FAIL, "Redis was not reached since the start; %s", problems);
     else if (store.slots_covered < ALL_SLOTS)
         say(check, READY_WARN, "%u of %d slots have no master", ALL_SLOTS - store.slots_covered,
             ALL_SLOTS);
@@ -58,7 +58,7 @@ static void check_store(const struct http_server *server, struct ready_check *ch
     store_health(server->services.store, &store);
     const char *reason = store.foreign[0] ? store.foreign
                          : store.error[0] ? store.error
-                                          : store.trouble;
+                                          : store.problems;
     if (!store.serving)
         say(check, READY_WARN, "no call gets through to Redis%s%s", reason[0] ? "; " : "", reason);
     else if (store.foreign[0])
@@ -144,7 +144,7 @@ static const struct {
 enum { ROWS = sizeof(rows) / sizeof(rows[0]) };
 _Static_assert(sizeof(rows) / sizeof(rows[0]) <= READY_CHECKS_MAX, "callers have room for all");
 
-size_t ready_look(const struct http_server *server, struct ready_check ret[READY_CHECKS_MAX])
+size_t readiness_look(const struct http_server *server, struct ready_check ret[READY_CHECKS_MAX])
 {
     for (size_t i = 0; i < ROWS; i++) {
         ret[i] = (struct ready_check){.name = rows[i].name, .state = READY_PASS};

@@ -1,4 +1,4 @@
-/* Whether this node should get calls: the checks of /readyz, one row each in ready.c. */
+/* Whether this node should get calls: the checks of /readyz, one row each in readiness.c. */
 #pragma once
 
 #include "http/server/server.h"
@@ -14,4 +14,4 @@ struct ready_check {
 
 /* Makes every check; returns how many. READY_FAIL takes the node out of service (503), READY_WARN
  * wants an operator and does not. Reads atomics and short locks only. Any thread. */
-size_t ready_look(const struct http_server *server, struct ready_check ret[READY_CHECKS_MAX]);
+size_t readiness_look(const struct http_server *server, struct ready_check ret[READY_CHECKS_MAX]);

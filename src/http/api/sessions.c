@@ -42,11 +42,11 @@ static enum handled fail_device_limit(struct request *request, const struct logi
     SCOPED(buffer_free) struct buffer members = {0};
     struct json_writer writer = {.out = &members};
     json_member_int(&writer, "limit", login->limit);
-    write_sessions(&writer, "devices", login->replaced, login->replaced_count);
-    return request_fail_with(request, ERR_DEVICE_LIMIT, (struct text){0}, buffer_text(&members));
+    api_write_sessions(&writer, "devices", login->replaced, login->replaced_count);
+    return response_fail_with(request, ERR_DEVICE_LIMIT, (struct text){0}, buffer_text(&members));
 }
 
-enum handled finish_login(struct request *request, struct operation *operation)
+enum handled api_finish_login(struct request *request, struct operation *operation)
 {
     const struct login *login = (const struct login *)operation;
     struct pair pair = {
@@ -59,32 +59,32 @@ enum handled finish_login(struct request *request, struct operation *operation)
     };
     bool let_in = operation->out.err == ERR_OK || operation->out.err == ERR_VERIFICATION_REQUIRED;
     if (let_in && login->new_location && !login->first_location)
-        alarms_new_location(request, operation);
+        alert_triggers_new_location(request, operation);
     if (operation->out.err == ERR_OK)
-        return answer_pair(request, 201, operation, &pair);
+        return api_answer_pair(request, 201, operation, &pair);
     if (operation->out.err == ERR_DEVICE_LIMIT)
         return fail_device_limit(request, login);
-    return request_fail_operation(request, operation);
+    return response_fail_operation(request, operation);
 }
 
 /* A platform that has no tenants need not know of them: its users log in to the default one. */
 static enum handled login_tenant(struct request *request, struct text in_body, struct text *ret)
 {
     struct text named;
-    if (body_tenant(request, in_body, &named))
+    if (api_body_tenant(request, in_body, &named))
         return ANSWERED;
-    if (named.data == NULL && !caller_is_bound(&request->caller))
+    if (named.data == NULL && !request_caller_is_bound(&request->caller))
         named = TEXT("default");
     return request_tenant(request, named, ret);
 }
 
-enum handled handle_login(struct request *request)
+enum handled api_login(struct request *request)
 {
     struct login_body body = {0};
     struct text tenant;
     if (request_read_body(request, login_fields, FIELD_COUNT(login_fields), &body) ||
-        check_cookie(request, body.cookie) || login_tenant(request, body.tenant, &tenant) ||
-        rates_admit_login(request, tenant, body.user_id))
+        api_check_cookie(request, body.cookie) || login_tenant(request, body.tenant, &tenant) ||
+        throttle_admit_login(request, tenant, body.user_id))
         return ANSWERED;
     struct login *login = arena_zalloc(&request->arena, sizeof(*login));
     login->tenant = tenant;
@@ -92,7 +92,7 @@ enum handled handle_login(struct request *request)
     login->roles = body.roles.items;
     login->role_count = body.roles.count;
     login->device = body.device;
-    login->ip = told_address(request, body.ip);
+    login->ip = api_given_address(request, body.ip);
     login->user_agent = body.user_agent;
     login->attributes = body.attributes;
     login->remember = body.remember;
@@ -100,7 +100,7 @@ enum handled handle_login(struct request *request)
     login->second_factor = body.second_factor;
     request->audit.source_ip = login->ip;
     request->audit.user_agent = login->user_agent;
-    request_begin_any(request, &login->base, finish_login);
+    request_begin_any(request, &login->base, api_finish_login);
     session_login(login);
     return PENDING;
 }
@@ -109,7 +109,7 @@ enum handled handle_login(struct request *request)
 static enum handled answer_inactive(struct request *request, const struct operation *operation)
 {
     struct json_writer writer = {.out = request_body(request)};
-    if (operation->out.forged && rates_note_forged_token(request, request->audit.source_ip))
+    if (operation->out.forged && throttle_note_forged_token(request, request->audit.source_ip))
         return ANSWERED;
     json_open_object(&writer);
     json_member_bool(&writer, "active", false);
@@ -118,10 +118,10 @@ static enum handled answer_inactive(struct request *request, const struct operat
         json_member_int(&writer, "ended_at", operation->out.ended_at_s);
     if (operation->out.ended_actor.data)
         json_member_string(&writer, "actor", operation->out.ended_actor);
-    write_challenge(&writer, request, operation);
+    api_write_challenge(&writer, request, operation);
     json_close_object(&writer);
     request->audit.reason = operation->out.reason;
-    return request_answer(request, 200, true);
+    return response_answer(request, 200, true);
 }
 
 static enum handled finish_service_validate(struct request *request, struct operation *operation)
@@ -131,18 +131,18 @@ static enum handled finish_service_validate(struct request *request, struct oper
     if (operation->out.err == ERR_TOKEN_INVALID || operation->out.err == ERR_STEP_UP_REQUIRED)
         return answer_inactive(request, operation);
     if (operation->out.err != ERR_OK)
-        return request_fail_operation(request, operation);
-    return answer_session(request, operation);
+        return response_fail_operation(request, operation);
+    return api_answer_session(request, operation);
 }
 
-enum handled handle_validate(struct request *request)
+enum handled api_validate(struct request *request)
 {
     struct validate *validate = arena_zalloc(&request->arena, sizeof(*validate));
-    if (token_tenant(request, &validate->tenant, &validate->tenant_bound))
+    if (api_token_tenant(request, &validate->tenant, &validate->tenant_bound))
         return ANSWERED;
     validate->token = request->caller.token;
     validate->touch = true;
-    request_begin(request, &validate->base, answer_session);
+    request_begin(request, &validate->base, api_answer_session);
     session_validate(validate);
     return PENDING;
 }
@@ -160,17 +160,17 @@ static const struct json_field validate_fields[] = {
     FIELD(struct validate_body, touch, "touch", JSON_BOOLEAN, false, 0, 0),
 };
 
-enum handled handle_service_validate(struct request *request)
+enum handled api_service_validate(struct request *request)
 {
     struct validate_body body = {.touch = true};
     struct validate *validate = arena_zalloc(&request->arena, sizeof(*validate));
     if (request_read_body(request, validate_fields, FIELD_COUNT(validate_fields), &body) ||
-        token_tenant(request, &validate->tenant, &validate->tenant_bound) ||
-        rates_admit_token(request, TOKEN_ACCESS, body.token))
+        api_token_tenant(request, &validate->tenant, &validate->tenant_bound) ||
+        throttle_admit_token(request, TOKEN_ACCESS, body.token))
         return ANSWERED;
     validate->token = body.token;
     validate->touch = body.touch;
-    struct text ip = told_address(request, body.ip);
+    struct text ip = api_given_address(request, body.ip);
     request->audit.source_ip = ip;
     request_begin_any(request, &validate->base, finish_service_validate);
     validate->base.presented = (struct presented){ip, body.device_fingerprint};
@@ -203,7 +203,7 @@ static enum handled finish_refresh(struct request *request, struct operation *op
         .issued = &refresh->pair,
         .cookie = ((const struct cookie_refresh *)operation)->cookie,
     };
-    return answer_pair(request, 200, operation, &pair);
+    return api_answer_pair(request, 200, operation, &pair);
 }
 
 /* A page that could hand a browser the cookie of a session of its own would have its visitors act
@@ -212,7 +212,7 @@ static enum handled check_gift(struct request *request, bool cookie)
 {
     struct text detail = {0};
     enum err err = cookie ? cors_admit_gift(request, &detail) : ERR_OK;
-    return err != ERR_OK ? request_fail(request, err, detail) : GO_ON;
+    return err != ERR_OK ? response_fail(request, err, detail) : GO_ON;
 }
 
 /* Where a service says the user is; who shows no key is where the connection comes from, whatever
@@ -226,19 +226,19 @@ static void present_refresh(const struct request *request, const struct refresh_
         presented->ip = body->ip;
 }
 
-enum handled handle_refresh(struct request *request)
+enum handled api_refresh(struct request *request)
 {
     struct refresh_body body = {0};
     struct cookie_refresh *work = arena_zalloc(&request->arena, sizeof(*work));
     struct refresh *refresh = &work->refresh;
     if (request_read_body(request, refresh_fields, FIELD_COUNT(refresh_fields), &body) ||
-        check_cookie(request, body.cookie) || check_gift(request, body.cookie) ||
-        token_tenant(request, &refresh->tenant, &refresh->tenant_bound) ||
-        rates_admit_token(request, TOKEN_REFRESH, body.refresh_token))
+        api_check_cookie(request, body.cookie) || check_gift(request, body.cookie) ||
+        api_token_tenant(request, &refresh->tenant, &refresh->tenant_bound) ||
+        throttle_admit_token(request, TOKEN_REFRESH, body.refresh_token))
         return ANSWERED;
     work->cookie = body.cookie;
     refresh->refresh_token = body.refresh_token;
-    body.ip = told_address(request, body.ip);
+    body.ip = api_given_address(request, body.ip);
     if (request->caller.kind == CALLER_SERVICE && body.ip.data) {
         refresh->ip = body.ip;
         request->audit.source_ip = body.ip;
@@ -251,26 +251,26 @@ enum handled handle_refresh(struct request *request)
 
 /* A token that was never issued is over, too, but who comes with many of them is no better than
  * with other calls. */
-enum handled finish_own_ended(struct request *request, struct operation *operation)
+enum handled api_finish_own_ended(struct request *request, struct operation *operation)
 {
     const struct end_sessions *end = (const struct end_sessions *)operation;
-    if (operation->out.forged && rates_note_forged_token(request, request->audit.source_ip))
+    if (operation->out.forged && throttle_note_forged_token(request, request->audit.source_ip))
         return ANSWERED;
     if (end->presented_over)
         cookies_take_back(request);
-    return answer_ended(request, operation);
+    return api_answer_ended(request, operation);
 }
 
-enum handled handle_logout(struct request *request)
+enum handled api_logout(struct request *request)
 {
     struct end_sessions *end = arena_zalloc(&request->arena, sizeof(*end));
     if (request_read_body(request, NULL, 0, NULL) ||
-        token_tenant(request, &end->tenant, &end->tenant_bound))
+        api_token_tenant(request, &end->tenant, &end->tenant_bound))
         return ANSWERED;
     end->token = request->caller.token;
     end->scope = END_PRESENTED;
     end->why = TEXT(REASON_LOGGED_OUT);
-    request_begin(request, &end->base, finish_own_ended);
+    request_begin(request, &end->base, api_finish_own_ended);
     session_end(end);
     return PENDING;
 }
@@ -283,18 +283,18 @@ static const struct json_field logout_all_fields[] = {
     FIELD(struct logout_all_body, keep_current, "keep_current", JSON_BOOLEAN, false, 0, 0),
 };
 
-enum handled handle_logout_all(struct request *request)
+enum handled api_logout_all(struct request *request)
 {
     struct logout_all_body body = {0};
     struct end_sessions *end = arena_zalloc(&request->arena, sizeof(*end));
     if (request_read_body(request, logout_all_fields, FIELD_COUNT(logout_all_fields), &body) ||
-        token_tenant(request, &end->tenant, &end->tenant_bound))
+        api_token_tenant(request, &end->tenant, &end->tenant_bound))
         return ANSWERED;
     end->token = request->caller.token;
     end->scope = END_ALL;
     end->keep_presented = body.keep_current;
     end->why = TEXT(REASON_LOGGED_OUT);
-    request_begin(request, &end->base, finish_own_ended);
+    request_begin(request, &end->base, api_finish_own_ended);
     session_end(end);
     return PENDING;
 }

@@ -10,7 +10,7 @@ static void write_user(struct json_writer *writer, const struct listed_user *use
     json_member_string(writer, "user_id", user->user_id);
     json_member_array(writer, "sessions");
     for (size_t i = 0; i < user->count; i++)
-        write_listed(writer, &user->sessions[i], false);
+        api_write_listed(writer, &user->sessions[i], false);
     json_close_array(writer);
     json_close_object(writer);
 }
@@ -28,7 +28,7 @@ static enum handled finish_page(struct request *request, struct operation *opera
     json_member_int(&writer, "total_size", list->total);
     json_member_int(&writer, "total_error", list->total_error);
     json_close_object(&writer);
-    return request_answer(request, 200, true);
+    return response_answer(request, 200, true);
 }
 
 static enum handled read_page_size(struct request *request, int64_t *ret)
@@ -37,15 +37,16 @@ static enum handled read_page_size(struct request *request, int64_t *ret)
     *ret = PAGE_SIZE;
     if (!given.data || text_to_int(given, 1, PAGE_SIZE_MAX, ret))
         return GO_ON;
-    return request_fail(request, ERR_QUERY_INVALID,
-                        arena_format(&request->arena, "\"page_size\" must be a number from 1 to %d",
-                                     PAGE_SIZE_MAX));
+    return response_fail(request, ERR_QUERY_INVALID,
+                         arena_format(&request->arena,
+                                      "\"page_size\" must be a number from 1 to %d",
+                                      PAGE_SIZE_MAX));
 }
 
-enum handled handle_tenant_sessions(struct request *request)
+enum handled api_tenant_sessions(struct request *request)
 {
     struct list_tenant *list = arena_zalloc(&request->arena, sizeof(*list));
-    if (path_tenant(request, &list->tenant) || read_page_size(request, &list->page_size))
+    if (api_path_tenant(request, &list->tenant) || read_page_size(request, &list->page_size))
         return ANSWERED;
     list->page_token = request_query(request, "page_token");
     request_begin(request, &list->base, finish_page);

@@ -6,15 +6,15 @@ static enum handled finish_policy(struct request *request, struct operation *ope
 {
     const struct tenant_call *call = (const struct tenant_call *)operation;
     request->audit.changes = call->changes;
-    return request_answer_tagged(request, call->policy, call->etag);
+    return response_answer_tagged(request, call->policy, call->etag);
 }
 
-enum handled path_tenant(struct request *request, struct text *ret)
+enum handled api_path_tenant(struct request *request, struct text *ret)
 {
     if (conf_is_name(request->parameters[0]))
         return request_tenant(request, request->parameters[0], ret);
-    return request_fail(request, ERR_BAD_REQUEST,
-                        TEXT("\"tenant\" must match [a-z0-9][a-z0-9._-]{0,62}"));
+    return response_fail(request, ERR_BAD_REQUEST,
+                         TEXT("\"tenant\" must match [a-z0-9][a-z0-9._-]{0,62}"));
 }
 
 /* `why`: of TENANT_END_ALL. */
@@ -22,37 +22,37 @@ static enum handled begin(struct request *request, enum tenant_action action, st
                           finish_fn *finish)
 {
     struct tenant_call *call = arena_zalloc(&request->arena, sizeof(*call));
-    if (path_tenant(request, &call->tenant) || request_condition(request, &call->if_match))
+    if (api_path_tenant(request, &call->tenant) || request_condition(request, &call->if_match))
         return ANSWERED;
     call->action = action;
     call->given = request->body;
-    call->bound = caller_is_bound(&request->caller);
+    call->bound = request_caller_is_bound(&request->caller);
     call->why = why;
     request_begin(request, &call->base, finish);
     session_tenant(call);
     return PENDING;
 }
 
-enum handled handle_policy(struct request *request)
+enum handled api_policy(struct request *request)
 {
     return begin(request, TENANT_SHOW, (struct text){0}, finish_policy);
 }
 
-enum handled handle_set_policy(struct request *request)
+enum handled api_set_policy(struct request *request)
 {
     if (request_demand_type(request, "application/json"))
         return ANSWERED;
     return begin(request, TENANT_PUT, (struct text){0}, finish_policy);
 }
 
-enum handled handle_patch_policy(struct request *request)
+enum handled api_patch_policy(struct request *request)
 {
     if (request_demand_type(request, MERGE_PATCH))
         return ANSWERED;
     return begin(request, TENANT_PATCH, (struct text){0}, finish_policy);
 }
 
-enum handled handle_delete_policy(struct request *request)
+enum handled api_delete_policy(struct request *request)
 {
     return begin(request, TENANT_DELETE, (struct text){0}, finish_policy);
 }
@@ -65,12 +65,12 @@ static const struct json_field end_tenant_fields[] = {
     FIELD_REASON(struct end_tenant_body),
 };
 
-enum handled handle_tenant_logout_all(struct request *request)
+enum handled api_tenant_logout_all(struct request *request)
 {
     struct end_tenant_body body = {0};
     struct text why;
     if (request_read_body(request, end_tenant_fields, FIELD_COUNT(end_tenant_fields), &body) ||
-        check_reason(request, body.reason, REASON_LOGGED_OUT, ERR_BODY_INVALID, &why))
+        api_check_reason(request, body.reason, REASON_LOGGED_OUT, ERR_BODY_INVALID, &why))
         return ANSWERED;
-    return begin(request, TENANT_END_ALL, why, answer_ended);
+    return begin(request, TENANT_END_ALL, why, api_answer_ended);
 }

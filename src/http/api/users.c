@@ -20,13 +20,13 @@ static enum handled finish_user(struct request *request, struct operation *opera
     json_member_int(&writer, "devices", (int64_t)list->count);
     json_member_int(&writer, "not_before", list->user.not_before_s);
     json_close_object(&writer);
-    return request_answer(request, 200, true);
+    return response_answer(request, 200, true);
 }
 
-enum handled handle_user(struct request *request)
+enum handled api_user(struct request *request)
 {
     struct list_devices *list = arena_zalloc(&request->arena, sizeof(*list));
-    if (named_user(request, &list->tenant, &list->user_id))
+    if (api_named_user(request, &list->tenant, &list->user_id))
         return ANSWERED;
     request_begin(request, &list->base, finish_user);
     session_list(list);
@@ -40,15 +40,15 @@ static enum handled finish_history(struct request *request, struct operation *op
     json_open_object(&writer);
     json_member_string(&writer, "tenant", list->tenant);
     json_member_string(&writer, "user_id", list->user_id);
-    write_ended(&writer, list);
+    api_write_ended(&writer, list);
     json_close_object(&writer);
-    return request_answer(request, 200, true);
+    return response_answer(request, 200, true);
 }
 
-enum handled handle_history(struct request *request)
+enum handled api_history(struct request *request)
 {
     struct list_devices *list = arena_zalloc(&request->arena, sizeof(*list));
-    if (named_user(request, &list->tenant, &list->user_id))
+    if (api_named_user(request, &list->tenant, &list->user_id))
         return ANSWERED;
     request_begin(request, &list->base, finish_history);
     session_list(list);
@@ -76,37 +76,37 @@ static enum handled check_until(struct request *request, int64_t until_s)
     int64_t now_s = clock_common_ms() / 1000;
     if (until_s == 0 || (until_s > now_s && until_s <= now_s + FREEZE_MOST_S))
         return GO_ON;
-    return request_fail(request, ERR_BODY_INVALID,
-                        arena_format(&request->arena,
-                                     "\"until\" must be " UNTIL_MEANING ", not %lld",
-                                     (long long)until_s));
+    return response_fail(request, ERR_BODY_INVALID,
+                         arena_format(&request->arena,
+                                      "\"until\" must be " UNTIL_MEANING ", not %lld",
+                                      (long long)until_s));
 }
 
-enum handled handle_freeze(struct request *request)
+enum handled api_freeze(struct request *request)
 {
     struct freeze_body body = {0};
     struct freeze *freeze = arena_zalloc(&request->arena, sizeof(*freeze));
     if (request_read_body(request, freeze_fields, FIELD_COUNT(freeze_fields), &body) ||
-        named_user(request, &freeze->tenant, &freeze->user_id) ||
-        check_reason(request, body.reason, REASON_FROZEN, ERR_BODY_INVALID, &freeze->why) ||
+        api_named_user(request, &freeze->tenant, &freeze->user_id) ||
+        api_check_reason(request, body.reason, REASON_FROZEN, ERR_BODY_INVALID, &freeze->why) ||
         check_until(request, body.until))
         return ANSWERED;
     freeze->until_s = body.until;
-    request_begin(request, &freeze->base, answer_ended);
+    request_begin(request, &freeze->base, api_answer_ended);
     session_freeze(freeze);
     return PENDING;
 }
 
-enum handled handle_unfreeze(struct request *request)
+enum handled api_unfreeze(struct request *request)
 {
     struct freeze_body body = {0};
     struct freeze *freeze = arena_zalloc(&request->arena, sizeof(*freeze));
     if (request_read_body(request, freeze_fields, 1, &body) ||
-        named_user(request, &freeze->tenant, &freeze->user_id) ||
-        check_reason(request, body.reason, "unfrozen", ERR_BODY_INVALID, &freeze->why))
+        api_named_user(request, &freeze->tenant, &freeze->user_id) ||
+        api_check_reason(request, body.reason, "unfrozen", ERR_BODY_INVALID, &freeze->why))
         return ANSWERED;
     freeze->lift = true;
-    request_begin(request, &freeze->base, answer_ended);
+    request_begin(request, &freeze->base, api_answer_ended);
     session_freeze(freeze);
     return PENDING;
 }

@@ -20,8 +20,8 @@ static enum handled fail_try(struct request *request, const struct verify *verif
     SCOPED(buffer_free) struct buffer members = {0};
     struct json_writer writer = {.out = &members};
     json_member_int(&writer, "attempts_left", verify->attempts_left);
-    return request_fail_with(request, ERR_VERIFICATION_FAILED, (struct text){0},
-                             buffer_text(&members));
+    return response_fail_with(request, ERR_VERIFICATION_FAILED, (struct text){0},
+                              buffer_text(&members));
 }
 
 /* As a refresh: the session goes on, with the next pair. */
@@ -29,7 +29,7 @@ static enum handled answer_session_verified(struct request *request, const struc
 {
     const struct login *login = &verify->login;
     const struct pair pair = {.issued = &login->pair, .verified = true, .cookie = login->cookie};
-    return answer_pair(request, 200, &login->base, &pair);
+    return api_answer_pair(request, 200, &login->base, &pair);
 }
 
 struct cookie_verify {
@@ -48,7 +48,7 @@ static enum handled finish_verify(struct request *request, struct operation *ope
         return fail_try(request, verify);
     if (operation->out.err == ERR_OK && verify->of_session)
         return answer_session_verified(request, verify);
-    return finish_login(request, operation);
+    return api_finish_login(request, operation);
 }
 
 /* What is no answer at all must not cost a try. */
@@ -57,7 +57,7 @@ static enum handled check_answer(struct request *request, const struct verify_bo
     bool is_code = body->code.data != NULL, is_word = body->verified != TRISTATE_ABSENT;
     if (is_code != is_word)
         return GO_ON;
-    return request_fail(
+    return response_fail(
         request, ERR_BODY_INVALID,
         is_code
             ? TEXT("\"code\" and \"verified\" are two ways to answer; give one")
@@ -65,14 +65,14 @@ static enum handled check_answer(struct request *request, const struct verify_bo
                    "for method external"));
 }
 
-enum handled handle_verify(struct request *request)
+enum handled api_verify(struct request *request)
 {
     struct verify_body body = {0};
     struct cookie_verify *work = arena_zalloc(&request->arena, sizeof(*work));
     struct verify *verify = &work->verify;
     if (request_read_body(request, verify_fields, FIELD_COUNT(verify_fields), &body) ||
-        check_answer(request, &body) || check_cookie(request, body.cookie) ||
-        token_tenant(request, &verify->tenant, &verify->tenant_bound))
+        check_answer(request, &body) || api_check_cookie(request, body.cookie) ||
+        api_token_tenant(request, &verify->tenant, &verify->tenant_bound))
         return ANSWERED;
     verify->challenge_id = body.challenge_id;
     verify->code = body.code;

@@ -33,7 +33,7 @@ static void complete_record(struct request *request, unsigned status)
     const struct caller *caller = &request->caller;
     record->event = request->route == NULL ? AUDIT_REFUSED : request->route->event;
     record->path = request->route == NULL ? TEXT("-") : text_of(request->route->path);
-    record->method = text_clean(request->method, LONGEST_METHOD, &request->arena);
+    record->method = clean_text(request->method, LONGEST_METHOD, &request->arena);
     record->wall_ms = request->wall_ms;
     record->duration_ns = clock_monotonic_ns() - request->begun_ns;
     record->status = status;
@@ -89,7 +89,7 @@ static bool is_durable(const struct request *request)
 static void conclude(struct request *request, int64_t duration_ns)
 {
     metrics_request(metrics_row(request), request->private->status, duration_ns);
-    answer_release(request);
+    response_release(request);
 }
 
 static void conclude_late(struct request *request)
@@ -100,7 +100,7 @@ static void conclude_late(struct request *request)
 static void refuse_unrecorded(struct request *request)
 {
     assert(request_is_answered(request));
-    answer_problem(request, ERR_AUDIT_UNAVAILABLE, (struct text){0}, (struct text){0});
+    response_problem(request, ERR_AUDIT_UNAVAILABLE, (struct text){0}, (struct text){0});
 }
 
 static void on_ticket(struct commit_ticket *ticket, bool written)
@@ -124,7 +124,7 @@ static void wait_for_queue(struct request *request)
         uv_timer_start(&worker->audit_retry, worker->audit_retry.timer_cb, RETRY_MS, RETRY_MS);
 }
 
-void ledger_record(struct request *request)
+void access_log_record(struct request *request)
 {
     struct request_private *private = request->private;
     complete_record(request, private->status);
@@ -132,7 +132,7 @@ void ledger_record(struct request *request)
         conclude(request, request->audit.duration_ns);
         return;
     }
-    alarms_look(request);
+    alert_triggers_look(request);
     if (!callers_are_genuine(request)) {
         record_stranger(request);
         conclude(request, request->audit.duration_ns);
@@ -158,7 +158,7 @@ static void give_up_waiting(struct request *request)
     conclude_late(request);
 }
 
-void ledger_retry(struct worker *worker)
+void access_log_retry(struct worker *worker)
 {
     struct request *waiting = worker->audit_waiting;
     int64_t now_ms = clock_monotonic_ms();
@@ -206,7 +206,7 @@ static struct text name_end(const struct request *request, unsigned *status)
     return TEXT("client_closed");
 }
 
-void ledger_record_unanswered(struct request *request, unsigned status)
+void access_log_record_unanswered(struct request *request, unsigned status)
 {
     assert(!request_is_answered(request) && request->private->awaited == 0);
     struct text reason = name_end(request, &status);

@@ -5,8 +5,8 @@
 
 /* Writes the line of an answered request and releases the answer: at once, or when the line is on
  * disk (events that change something), or when the full queue has taken it. */
-void ledger_record(struct request *request);
+void access_log_record(struct request *request);
 /* Writes the line of a request that ended without an answer of ours. */
-void ledger_record_unanswered(struct request *request, unsigned status);
+void access_log_record_unanswered(struct request *request, unsigned status);
 /* Tries the requests that wait for the queue again. */
-void ledger_retry(struct worker *worker);
+void access_log_retry(struct worker *worker);

@@ -44,7 +44,7 @@ void *dispatch_line(void *user, const char *target, struct MHD_Connection *conne
         MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT)->socket_context;
     assert(request->private->client->request == NULL);
     request->query = take_query(request, target);
-    room_mark(connection);
+    header_room_mark(connection);
     request_set_state(request, REQUEST_HEAD);
     return request;
 }
@@ -52,7 +52,7 @@ void *dispatch_line(void *user, const char *target, struct MHD_Connection *conne
 /* What one pass over the headers fills. */
 struct pass {
     struct headers *headers;
-    struct room room;
+    struct header_room room;
 };
 
 static enum MHD_Result take_header(void *user, enum MHD_ValueKind kind, const char *name,
@@ -60,10 +60,10 @@ static enum MHD_Result take_header(void *user, enum MHD_ValueKind kind, const ch
 {
     (void)kind;
     struct pass *pass = user;
-    if (room_is_mark(name))
+    if (header_room_is_mark(name))
         return MHD_YES;
     const struct text named = {name, name_length}, valued = {value, value_length};
-    room_note_line(&pass->room, name);
+    header_room_note_line(&pass->room, name);
     bool good =
         guard_place(pass->headers, named, valued) && guard_header(pass->headers, named, valued);
     return good ? MHD_YES : MHD_NO;
@@ -78,19 +78,19 @@ static void take_headers(struct request *request, const char *method)
         method,
         MHD_get_connection_info(request->connection, MHD_CONNECTION_INFO_REQUEST_HEADER_SIZE)
             ->header_size};
-    room_begin(&pass.room, request->connection, request->worker->pool_size);
+    header_room_begin(&pass.room, request->connection, request->worker->pool_size);
     MHD_get_connection_values_n(request->connection, MHD_HEADER_KIND, take_header, &pass);
     bool whole = guard_end(&private->headers, head) && private->headers.fault == NULL;
-    private->room = whole ? room_for_answer(&pass.room, head) : 0;
-    private->body_room = room_for_body(&pass.room, head);
-    private->client->taken += room_head_length(&pass.room, head);
+    private->room = whole ? header_room_for_answer(&pass.room, head) : 0;
+    private->body_room = header_room_for_body(&pass.room, head);
+    private->client->taken += header_room_head_length(&pass.room, head);
 }
 
 /* In absolute form the target says what host it is for, whatever Host says (RFC 9112, section
  * 3.2.2). A host with bytes that may not stand there leaves the target as it is, to be refused. */
 static void take_target(struct request *request, const char *target)
 {
-    struct text authority, path = match_path(text_of(target), &authority);
+    struct text authority, path = router_path(text_of(target), &authority);
     struct text *host = &request->private->headers.values[HEADER_HOST];
     if (!guard_target(authority))
         path = text_of(target);
@@ -148,7 +148,7 @@ static enum err check_form(struct request *request, const char *version)
                          : private->headers.fault);
 }
 
-static struct text join_methods(struct request *request, const struct match *match)
+static struct text join_methods(struct request *request, const struct route_match *match)
 {
     struct text joined = text_of(match->allowed[0]);
     for (size_t i = 1; i < match->allowed_count; i++) {
@@ -158,14 +158,14 @@ static struct text join_methods(struct request *request, const struct match *mat
     return joined;
 }
 
-static bool decode_parameters(struct request *request, const struct match *match)
+static bool decode_parameters(struct request *request, const struct route_match *match)
 {
     for (size_t i = 0; i < 2; i++) {
         struct text segment = match->segments[i];
         if (segment.data == NULL)
             continue;
         struct text decoded =
-            match_decode(arena_alloc(&request->arena, segment.length), segment, false);
+            router_decode(arena_alloc(&request->arena, segment.length), segment, false);
         if (decoded.data == NULL || !text_is_clean_utf8(decoded))
             return false;
         request->parameters[i] = decoded;
@@ -176,9 +176,9 @@ static bool decode_parameters(struct request *request, const struct match *match
 /* Every path of the main listener takes preflights; their row stands under the target "*". */
 static bool find_preflight(struct request *request)
 {
-    struct match match;
+    struct route_match match;
     if (request->worker->plane != PLANE_MAIN || !cors_is_preflight(request) ||
-        match_route(PLANE_MAIN, request->method, TEXT("*"), &match) != MATCH_FOUND)
+        router_route(PLANE_MAIN, request->method, TEXT("*"), &match) != MATCH_FOUND)
         return false;
     request->route = match.route;
     return true;
@@ -186,8 +186,8 @@ static bool find_preflight(struct request *request)
 
 static enum err find_route(struct request *request)
 {
-    struct match match;
-    switch (match_route(request->worker->plane, request->method, request->path, &match)) {
+    struct route_match match;
+    switch (router_route(request->worker->plane, request->method, request->path, &match)) {
     case MATCH_NO_PATH:
         return ERR_NOT_FOUND;
     case MATCH_OTHER_METHOD:
@@ -224,7 +224,7 @@ static enum err check_query(struct request *request)
     assert(request->route != NULL);
     const char *allowed = request->route->query;
     struct text odd = {0}, fault = {0};
-    switch (allowed == NULL ? QUERY_GOOD : match_query(request->query, allowed, &odd)) {
+    switch (allowed == NULL ? QUERY_GOOD : router_query(request->query, allowed, &odd)) {
     case QUERY_GOOD:
         return ERR_OK;
     case QUERY_UNKNOWN:
@@ -318,7 +318,7 @@ static enum err decide(struct request *request, const char *version)
     if (err == ERR_OK)
         err = check_keys(request);
     if (err == ERR_OK)
-        err = rates_admit_caller(request, &request->private->refusal_detail);
+        err = throttle_admit_caller(request, &request->private->refusal_detail);
     if (err == ERR_OK)
         err = check_audit(request);
     return err == ERR_OK ? check_size(request, request->private->framing.length) : err;
@@ -335,7 +335,7 @@ static void take_framing(struct request_private *private)
 static enum handled refuse_now(struct request *request)
 {
     assert(request->private->refusal != ERR_OK && request->operation == NULL);
-    return request_fail(request, request->private->refusal, request->private->refusal_detail);
+    return response_fail(request, request->private->refusal, request->private->refusal_detail);
 }
 
 static enum handled begin(struct request *request, const char *target, const char *method,
@@ -412,7 +412,7 @@ static enum MHD_Result answer_or_wait(struct request *request)
     struct worker *worker = request->worker;
     if (private->state == REQUEST_READY) {
         worker->stirred = true;
-        return answer_queue(request);
+        return response_queue(request);
     }
     if (private->state == REQUEST_CALLED && worker->in_state[REQUEST_LINGERS] < MOST_LINGERING) {
         request_set_state(request, REQUEST_LINGERS);
@@ -428,7 +428,7 @@ static enum MHD_Result answer_or_wait(struct request *request)
 static enum MHD_Result answer_or_sleep(struct request *request)
 {
     if (request->private->state == REQUEST_READY)
-        return answer_queue(request);
+        return response_queue(request);
     suspend(request);
     return MHD_YES;
 }
@@ -490,7 +490,7 @@ void dispatch_refuse(struct worker *worker, unsigned status)
         if (kinds[i].status != status)
             continue;
         at->request->id = make_request_id(at->request);
-        answer_past_library(at->request, kinds[i].err, text_of(kinds[i].detail));
+        response_past_library(at->request, kinds[i].err, text_of(kinds[i].detail));
         client_cut(at);
     }
 }
@@ -514,7 +514,7 @@ void dispatch_completed(void *user, struct MHD_Connection *connection, void **co
             MHD_get_connection_info(connection, MHD_CONNECTION_INFO_HTTP_STATUS);
         if (request->id.data == NULL)
             request->id = make_request_id(request);
-        ledger_record_unanswered(request, status == NULL ? 0 : status->http_status);
+        access_log_record_unanswered(request, status == NULL ? 0 : status->http_status);
     }
     request_leave(request);
 }

@@ -316,7 +316,7 @@ bool guard_request_id(struct text id)
 {
     struct text found;
     return id.length >= 1 && id.length <= 64 && all_of_class(id, CLASS_ID) &&
-           !credential_find(id, &found);
+           !clean_find_credential(id, &found);
 }
 
 /* Lower-case hexadecimal, and at least one digit not zero if `significant`. */

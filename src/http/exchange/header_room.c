@@ -30,18 +30,18 @@ enum {
 
 static const char mark_name[] = "Cookie";
 
-size_t room_pool_size(size_t head_memory)
+size_t header_room_pool_size(size_t head_memory)
 {
     size_t unit = head_memory > MAPPED ? PAGE : 2 * ALIGNMENT;
     return (head_memory + unit - 1) / unit * unit;
 }
 
-void room_mark(struct MHD_Connection *connection)
+void header_room_mark(struct MHD_Connection *connection)
 {
     (void)MHD_set_connection_value(connection, MHD_HEADER_KIND, mark_name, "m");
 }
 
-bool room_is_mark(const char *name)
+bool header_room_is_mark(const char *name)
 {
     return name == mark_name;
 }
@@ -57,19 +57,19 @@ static enum MHD_Result take_copy(void *user, enum MHD_ValueKind kind, const char
     return MHD_NO;
 }
 
-void room_begin(struct room *room, struct MHD_Connection *connection, size_t pool)
+void header_room_begin(struct header_room *room, struct MHD_Connection *connection, size_t pool)
 {
     const char *copy = NULL;
     int count = MHD_get_connection_values(
         connection, MHD_HEADER_KIND | MHD_COOKIE_KIND | MHD_GET_ARGUMENT_KIND, NULL, NULL);
     MHD_get_connection_values_n(connection, MHD_COOKIE_KIND, take_copy, &copy);
-    *room = (struct room){.pool = pool, .records = (size_t)count * RECORD + MARK_COPY};
+    *room = (struct header_room){.pool = pool, .records = (size_t)count * RECORD + MARK_COPY};
     /* Behind the copy lie the records that are older, before it that of the cookie itself. */
     if (copy != NULL && room->records <= pool)
         room->base = copy + (room->records - RECORD) - pool;
 }
 
-void room_note_line(struct room *room, const char *line)
+void header_room_note_line(struct header_room *room, const char *line)
 {
     size_t half = room->pool / 2;
     if (room->base == NULL || line < room->base + half)
@@ -78,7 +78,7 @@ void room_note_line(struct room *room, const char *line)
     room->on_step = room->on_step || ((size_t)(line - room->base) - half) % STEP == 0;
 }
 
-size_t room_head_length(const struct room *room, struct text head)
+size_t header_room_head_length(const struct header_room *room, struct text head)
 {
     assert(head.length > 0);
     const char *end = head.data + head.length;
@@ -92,14 +92,14 @@ static size_t less(size_t size, size_t taken)
     return size > taken ? size - taken : 0;
 }
 
-size_t room_for_body(const struct room *room, struct text head)
+size_t header_room_for_body(const struct header_room *room, struct text head)
 {
-    size_t length = room_head_length(room, head);
+    size_t length = header_room_head_length(room, head);
     return length == 0 ? 0 : less(room->pool, length + room->records);
 }
 
 /* A head that reaches into the second half: the buffer grew at least once. */
-static size_t behind_long_head(const struct room *room, size_t length)
+static size_t behind_long_head(const struct header_room *room, size_t length)
 {
     size_t free = less(room->pool, length + room->records);
     /* Halved at a line's end; records came after that for lines behind it, for the line before it,
@@ -109,15 +109,15 @@ static size_t behind_long_head(const struct room *room, size_t length)
     return less(free, STEP);
 }
 
-size_t room_for_answer(struct room *room, struct text head)
+size_t header_room_for_answer(struct header_room *room, struct text head)
 {
-    size_t length = room_head_length(room, head);
+    size_t length = header_room_head_length(room, head);
     if (length == 0)
         return 0;
     assert(length <= room->pool);
-    room_note_line(room, head.data); /* empty lines may have come before it */
-    room_note_line(room, head.data + head.length - 2);
-    room_note_line(room, head.data + head.length);
+    header_room_note_line(room, head.data); /* empty lines may have come before it */
+    header_room_note_line(room, head.data + head.length - 2);
+    header_room_note_line(room, head.data + head.length);
     size_t half = room->pool / 2;
     size_t left = length < half ? less(half, room->records) : behind_long_head(room, length);
     if (room->pool >= 2 * GROWS_EARLY) {

@@ -20,7 +20,7 @@ static enum MHD_Result count_header(void *user, enum MHD_ValueKind kind, const c
     return MHD_YES;
 }
 
-size_t by_hand_head_size(const struct request *request)
+size_t raw_response_head_size(const struct request *request)
 {
     /* What libmicrohttpd adds at most, and the byte behind the date that it wants to have. */
     static const char added[] = "HTTP/1.1 200 \r\n"
@@ -74,7 +74,7 @@ static void make_room(int fd, size_t size)
         (void)setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &wanted, sizeof(wanted));
 }
 
-enum MHD_Result by_hand_send(struct request *request)
+enum MHD_Result raw_response_send(struct request *request)
 {
     struct request_private *private = request->private;
     struct buffer head = {0};

@@ -131,7 +131,7 @@ struct request *request_take(struct worker *worker)
     request->private->received = received;
     request->private->answer = answer;
     request->private->headers.arena = &request->arena;
-    request->private->snapshot = snapshot_ref(worker->snapshot);
+    request->private->snapshot = request_config_ref(worker->snapshot);
     request->conf = request->private->snapshot->conf;
     request->worker = worker;
     return request;
@@ -152,11 +152,11 @@ static void give_back(struct request *request)
 {
     struct worker *worker = request->worker;
     assert(request->private->state == REQUEST_POOLED && request->private->client == NULL);
-    answer_forget(request);
+    response_forget(request);
     clear_body(&request->private->received);
     clear_body(&request->private->answer);
     arena_reset(&request->arena);
-    snapshot_unref(&request->private->snapshot);
+    request_config_unref(&request->private->snapshot);
     enter_pool(worker, request);
 }
 
@@ -247,11 +247,12 @@ static struct presented presented_by(const struct request *request)
     return presented;
 }
 
-static enum demand demand_of(const struct request *request)
+static enum permission permission_of(const struct request *request)
 {
     if (request->caller.kind == CALLER_USER)
         return request->route->user_needs;
-    return caller_is_bound(&request->caller) ? request->route->own_key_needs : DEMAND_NONE;
+    return request_caller_is_bound(&request->caller) ? request->route->own_key_needs
+                                                     : PERMISSION_NONE;
 }
 
 /* Copies an operation's facts into the audit record. */
@@ -265,7 +266,7 @@ static void note(struct request *request, const struct operation *operation)
     record->device_type = operation->facts.device_type;
     record->ended = operation->out.ended;
     record->ended_count = operation->out.ended_count;
-    record->durability = durability_name(operation->out.durability);
+    record->durability = operation_durability_name(operation->out.durability);
     record->binding = operation->facts.binding;
     record->repeated = operation->out.repeated;
     if (operation->out.ended_count > 0)
@@ -304,7 +305,7 @@ void request_give_up(struct request *request)
     metrics_add(METRIC_REQUESTS_OVERDUE, 1);
     log_error("request_overdue", "request_id=%.*s route=\"%s %s\"", (int)request->id.length,
               request->id.data, request->route->method, request->route->path);
-    enum handled handled = request_fail(request, ERR_INTERNAL, (struct text){0});
+    enum handled handled = response_fail(request, ERR_INTERNAL, (struct text){0});
     assert(handled == ANSWERED);
 }
 
@@ -322,7 +323,7 @@ void request_begin_any(struct request *request, struct operation *operation, fin
     operation->done = operation_is_done;
     operation->owner = request;
     operation->actor = actor_of(&request->caller);
-    operation->demand = demand_of(request);
+    operation->permission = permission_of(request);
     operation->presented = presented_by(request);
     request->operation = operation;
 }
@@ -330,7 +331,7 @@ void request_begin_any(struct request *request, struct operation *operation, fin
 void request_begin(struct request *request, struct operation *operation, finish_fn *finish)
 {
     request_begin_any(request, operation, finish);
-    request->private->fail = request_fail_operation;
+    request->private->fail = response_fail_operation;
 }
 
 struct buffer *request_body(struct request *request)
@@ -358,7 +359,7 @@ struct text request_query(struct request *request, const char *name)
         if (length > name_length && rest.data[name_length] == '=' &&
             memcmp(rest.data, name, name_length) == 0) {
             struct text value = {rest.data + name_length + 1, length - name_length - 1};
-            return match_decode(arena_alloc(&request->arena, value.length + 1), value, true);
+            return router_decode(arena_alloc(&request->arena, value.length + 1), value, true);
         }
         size_t step = end == NULL ? length : length + 1;
         rest = (struct text){rest.data + step, rest.length - step};
@@ -370,10 +371,10 @@ static enum handled refuse_type(struct request *request, const char *header, con
                                 struct text told)
 {
     enum { MOST_SHOWN = 64 };
-    struct text shown = text_cut(told, MOST_SHOWN);
-    return request_fail(request, ERR_MEDIA_TYPE,
-                        arena_format(&request->arena, "%s must be %s, not \"%.*s\"", header, wanted,
-                                     (int)shown.length, shown.data));
+    struct text session_json = text_cut(told, MOST_SHOWN);
+    return response_fail(request, ERR_MEDIA_TYPE,
+                         arena_format(&request->arena, "%s must be %s, not \"%.*s\"", header,
+                                      wanted, (int)session_json.length, session_json.data));
 }
 
 enum handled request_demand_type(struct request *request, const char *type)
@@ -393,7 +394,7 @@ static enum handled check_tags(struct request *request, const char *name, struct
 {
     if (!tags.data || etag_is_condition(tags))
         return GO_ON;
-    return request_fail(
+    return response_fail(
         request, ERR_HEADER_INVALID,
         arena_format(&request->arena, "%s must be * or entity tags in their quotes", name));
 }
@@ -414,11 +415,11 @@ enum handled request_read_body(struct request *request, const struct json_field 
     if (request->body.length > 0 && request_demand_type(request, "application/json"))
         return ANSWERED;
     if (!json_read(request->body, fields, count, target, &request->arena, &detail))
-        return request_fail(request, ERR_BODY_INVALID, detail);
+        return response_fail(request, ERR_BODY_INVALID, detail);
     return GO_ON;
 }
 
-bool caller_is_bound(const struct caller *caller)
+bool request_caller_is_bound(const struct caller *caller)
 {
     return caller->kind == CALLER_SERVICE && strcmp(caller->key->tenant, "*") != 0;
 }
@@ -426,20 +427,20 @@ bool caller_is_bound(const struct caller *caller)
 static enum handled choose_tenant(struct request *request, struct text named, struct text *ret)
 {
     struct text own = text_of(request->caller.key->tenant);
-    bool bound = caller_is_bound(&request->caller);
+    bool bound = request_caller_is_bound(&request->caller);
     if (named.data == NULL && !bound)
-        return request_fail(request, ERR_QUERY_INVALID,
-                            TEXT("\"tenant\" is missing: a key for all tenants says whose user is "
-                                 "meant, with ?tenant="));
+        return response_fail(request, ERR_QUERY_INVALID,
+                             TEXT("\"tenant\" is missing: a key for all tenants says whose user is "
+                                  "meant, with ?tenant="));
     if (named.data != NULL && !conf_is_name(named)) {
         bool in_query = request_query(request, "tenant").data != NULL;
-        return request_fail(request, in_query ? ERR_QUERY_INVALID : ERR_BODY_INVALID,
-                            TEXT("\"tenant\" must match [a-z0-9][a-z0-9._-]{0,62}"));
+        return response_fail(request, in_query ? ERR_QUERY_INVALID : ERR_BODY_INVALID,
+                             TEXT("\"tenant\" must match [a-z0-9][a-z0-9._-]{0,62}"));
     }
     if (named.data != NULL && bound && !text_equal(own, named))
-        return request_fail(request, ERR_TENANT_FORBIDDEN, (struct text){0});
+        return response_fail(request, ERR_TENANT_FORBIDDEN, (struct text){0});
     *ret = named.data == NULL ? own : named;
-    return rates_admit_tenant(request, *ret);
+    return throttle_admit_tenant(request, *ret);
 }
 
 enum handled request_tenant(struct request *request, struct text named, struct text *ret)

@@ -62,12 +62,12 @@ struct request {
 };
 
 /* A service with a key of one tenant. */
-bool caller_is_bound(const struct caller *caller);
+bool request_caller_is_bound(const struct caller *caller);
 
 /* Answers an operation that came to its end; its facts are in the audit record. */
 typedef enum handled finish_fn(struct request *request, struct operation *operation);
 /* Sets what operations have from their caller: context, arena, conf, times, actor, demand. When it
- * is done `finish` answers, or request_fail_operation() if it failed. `operation` is the first
+ * is done `finish` answers, or response_fail_operation() if it failed. `operation` is the first
  * member of an object that the handler allocated in the arena. The handler then begins it and
  * returns PENDING. */
 void request_begin(struct request *request, struct operation *operation, finish_fn *finish);
@@ -81,21 +81,21 @@ struct buffer *request_body(struct request *request);
 void request_header(struct request *request, const char *name, struct text value);
 /* These answer, once a request, and return ANSWERED for their caller to return. With what is in
  * request_body(), as application/json; tokens in the answer: pass no_store. */
-MUST_CHECK enum handled request_answer(struct request *request, unsigned status, bool no_store);
-/* With 200 and `body`, as request_answer() does with no_store, and its tag; a GET whose
+MUST_CHECK enum handled response_answer(struct request *request, unsigned status, bool no_store);
+/* With 200 and `body`, as response_answer() does with no_store, and its tag; a GET whose
  * If-None-Match has this tag with 304 and the tag alone. request_condition() was asked before. */
-MUST_CHECK enum handled request_answer_tagged(struct request *request, struct text body,
-                                              const char etag[ETAG_LENGTH]);
+MUST_CHECK enum handled response_answer_tagged(struct request *request, struct text body,
+                                               const char etag[ETAG_LENGTH]);
 /* With problem+json: type, title, status, detail, code, request_id. Adds WWW-Authenticate for 401,
  * Retry-After where the row has one. `detail` may be absent. */
-MUST_CHECK enum handled request_fail(struct request *request, enum err err, struct text detail);
+MUST_CHECK enum handled response_fail(struct request *request, enum err err, struct text detail);
 /* The same with `members` behind these, JSON members without braces. */
-MUST_CHECK enum handled request_fail_with(struct request *request, enum err err, struct text detail,
-                                          struct text members);
-/* request_fail() for an operation's outcome; adds `reason`, `ended_at`, `actor` members if known.
+MUST_CHECK enum handled response_fail_with(struct request *request, enum err err,
+                                           struct text detail, struct text members);
+/* response_fail() for an operation's outcome; adds `reason`, `ended_at`, `actor` members if known.
  */
-MUST_CHECK enum handled request_fail_operation(struct request *request,
-                                               struct operation *operation);
+MUST_CHECK enum handled response_fail_operation(struct request *request,
+                                                struct operation *operation);
 
 /* Value of a query parameter, percent-decoded in the arena; absent if it is not there. */
 struct text request_query(struct request *request, const char *name);

@@ -10,31 +10,31 @@
 
 static _Atomic uint64_t generations;
 
-struct snapshot *snapshot_create(struct conf *conf, struct keyring *keyring,
-                                 struct session_worker *sessions)
+struct request_config *request_config_create(struct conf *conf, struct keyring *keyring,
+                                             struct session_worker *sessions)
 {
-    struct snapshot *snapshot = xcalloc(1, sizeof(*snapshot));
+    struct request_config *snapshot = xcalloc(1, sizeof(*snapshot));
     assert(conf != NULL && keyring != NULL);
     snapshot->conf = conf;
     snapshot->context.worker = sessions;
     snapshot->context.keyring = keyring;
-    snapshot->context.places = places_current();
+    snapshot->context.locations = locations_current();
     snapshot->references = 1;
     snapshot->generation = atomic_fetch_add(&generations, 1) + 1;
     proxies_load(&snapshot->proxies, &conf->server_trusted_proxies);
     return snapshot;
 }
 
-struct snapshot *snapshot_ref(struct snapshot *snapshot)
+struct request_config *request_config_ref(struct request_config *snapshot)
 {
     assert(snapshot->references > 0);
     snapshot->references++;
     return snapshot;
 }
 
-void snapshot_unref(struct snapshot **snapshot)
+void request_config_unref(struct request_config **snapshot)
 {
-    struct snapshot *last = *snapshot;
+    struct request_config *last = *snapshot;
     *snapshot = NULL;
     assert(last == NULL || last->references > 0);
     if (last == NULL || --last->references > 0)
@@ -42,6 +42,6 @@ void snapshot_unref(struct snapshot **snapshot)
     proxies_free(&last->proxies);
     conf_unref(&last->conf);
     keyring_unref(&last->context.keyring);
-    places_unref(&last->context.places);
+    locations_unref(&last->context.locations);
     free(last);
 }

@@ -7,7 +7,7 @@
 #include "http/access/proxies.h"
 #include "session.h"
 
-struct snapshot {
+struct request_config {
     struct conf *conf;
     struct session_context context;
     struct proxies proxies;
@@ -16,7 +16,7 @@ struct snapshot {
 };
 
 /* Takes over the references to conf and keyring. The caller owns one reference. */
-struct snapshot *snapshot_create(struct conf *conf, struct keyring *keyring,
-                                 struct session_worker *sessions);
-struct snapshot *snapshot_ref(struct snapshot *snapshot);
-void snapshot_unref(struct snapshot **snapshot);
+struct request_config *request_config_create(struct conf *conf, struct keyring *keyring,
+                                             struct session_worker *sessions);
+struct request_config *request_config_ref(struct request_config *snapshot);
+void request_config_unref(struct request_config **snapshot);

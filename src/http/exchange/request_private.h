@@ -29,7 +29,7 @@ struct answer_header {
 
 enum { MOST_ANSWER_HEADERS = 8 };
 
-/* A limit that the request was counted against (rates.h). */
+/* A limit that the request was counted against (throttle.h). */
 enum rate_kind {
     RATE_TENANT,
     RATE_USERS,
@@ -52,11 +52,11 @@ struct request_private {
     struct request *next;    /* in the pool, among the ended, or waiting for the audit queue */
     enum request_state state;
     struct client *client;
-    struct snapshot *snapshot;
+    struct request_config *snapshot;
     struct headers headers;
     struct framing framing;
-    size_t body_room; /* bytes into which parts of the body can be read (room.h) */
-    size_t room;      /* bytes that the head of the answer has for certain (room.h) */
+    size_t body_room; /* bytes into which parts of the body can be read (header_room.h) */
+    size_t room;      /* bytes that the head of the answer has for certain (header_room.h) */
 
     /* A refusal that is answered once the body has been swallowed. */
     enum err refusal;
@@ -78,7 +78,7 @@ struct request_private {
     unsigned status;
     bool no_store;
     bool close;   /* the connection ends with this answer */
-    bool by_hand; /* the answer was sent past libmicrohttpd (by_hand.h) */
+    bool by_hand; /* the answer was sent past libmicrohttpd (raw_response.h) */
 
     unsigned awaited; /* callbacks that will come: the operation's, the audit line's */
     int64_t lingers_since_ms;
@@ -112,5 +112,5 @@ void request_pool_shrink(struct worker *worker);
 /* Frees the pool. */
 void request_pool_free(struct worker *worker);
 /* Answers with a body of another type than JSON, or without one. */
-MUST_CHECK enum handled request_answer_as(struct request *request, unsigned status,
-                                          const char *content_type);
+MUST_CHECK enum handled response_answer_as(struct request *request, unsigned status,
+                                           const char *content_type);

@@ -51,13 +51,14 @@ static unsigned retry_after_s(const struct request *request, enum err err)
 {
     const struct operation *operation = request->operation;
     if (err == ERR_RATE_LIMITED)
-        return rates_retry_after_s(request);
+        return throttle_retry_after_s(request);
     if (operation != NULL && operation->out.err == err && operation->out.retry_after_s > 0)
         return (unsigned)operation->out.retry_after_s;
     return err_retry_after(err);
 }
 
-void answer_problem(struct request *request, enum err err, struct text detail, struct text members)
+void response_problem(struct request *request, enum err err, struct text detail,
+                      struct text members)
 {
     struct request_private *private = request->private;
     assert(err > ERR_OK && err < ERR_COUNT && request->id.data != NULL);
@@ -83,7 +84,7 @@ void answer_problem(struct request *request, enum err err, struct text detail, s
         request_header(request, "Accept-Patch", TEXT(MERGE_PATCH));
 }
 
-void answer_release(struct request *request)
+void response_release(struct request *request)
 {
     enum request_state state = request->private->state;
     assert(request_is_answered(request));
@@ -92,7 +93,7 @@ void answer_release(struct request *request)
     if (state == REQUEST_LINGERS || state == REQUEST_SUSPENDED)
         request->worker->daemon_due = true;
     if (state == REQUEST_LINGERS)
-        answer_queue(request); /* libmicrohttpd may find the client gone, and leave it */
+        response_queue(request); /* libmicrohttpd may find the client gone, and leave it */
     else if (state == REQUEST_SUSPENDED)
         MHD_resume_connection(request->connection);
     request_awaited(request);
@@ -108,7 +109,7 @@ static void add_headers(struct MHD_Response *response, const struct request *req
         MHD_add_response_header(response, "Cache-Control", "no-store");
     for (size_t i = 0; i < private->extra_count; i++)
         MHD_add_response_header(response, private->extra[i].name, private->extra[i].value);
-    rates_add_headers(response, request);
+    throttle_add_headers(response, request);
     cors_add_headers(response, request);
     if (private->close || request->worker->draining)
         MHD_add_response_header(response, "Connection", "close");
@@ -127,28 +128,28 @@ static bool make_response(struct request *request)
     return true;
 }
 
-void answer_past_library(struct request *request, enum err err, struct text detail)
+void response_past_library(struct request *request, enum err err, struct text detail)
 {
     assert(request->private->state == REQUEST_HEAD);
     request->private->close = true;
-    answer_problem(request, err, detail, (struct text){0});
+    response_problem(request, err, detail, (struct text){0});
     if (make_response(request))
-        (void)by_hand_send(request);
+        (void)raw_response_send(request);
 }
 
-enum MHD_Result answer_queue(struct request *request)
+enum MHD_Result response_queue(struct request *request)
 {
     struct request_private *private = request->private;
     if (!make_response(request))
         return MHD_NO;
     request_set_state(request, REQUEST_QUEUED);
-    if (by_hand_head_size(request) > private->room)
-        return by_hand_send(request);
+    if (raw_response_head_size(request) > private->room)
+        return raw_response_send(request);
     return MHD_queue_response(request->connection, private->status, private->response);
 }
 
 /* libmicrohttpd has copied the headers, and frees its copy as it is: not so a cookie. */
-void answer_forget(struct request *request)
+void response_forget(struct request *request)
 {
     struct request_private *private = request->private;
     if (private->response == NULL)
@@ -171,19 +172,19 @@ static enum handled answer_now(struct request *request, unsigned status, const c
     private->status = status;
     private->content_type = content_type;
     private->no_store = no_store;
-    ledger_record(request);
+    access_log_record(request);
     return ANSWERED;
 }
 
-enum handled request_answer(struct request *request, unsigned status, bool no_store)
+enum handled response_answer(struct request *request, unsigned status, bool no_store)
 {
     return answer_now(request, status, "application/json", no_store);
 }
 
 /* Of a 304 libmicrohttpd sends no body, but the length that it would have, which is what may stand
  * there (RFC 9110 section 8.6). */
-enum handled request_answer_tagged(struct request *request, struct text body,
-                                   const char etag[ETAG_LENGTH])
+enum handled response_answer_tagged(struct request *request, struct text body,
+                                    const char etag[ETAG_LENGTH])
 {
     struct text tags = request->private->headers.values[HEADER_IF_NONE_MATCH];
     assert(request_body(request)->length == 0);
@@ -192,27 +193,27 @@ enum handled request_answer_tagged(struct request *request, struct text body,
     request_header(request, "ETag", (struct text){etag, ETAG_LENGTH});
     buffer_add_text(request_body(request), body);
     return known ? answer_now(request, MHD_HTTP_NOT_MODIFIED, NULL, true)
-                 : request_answer(request, MHD_HTTP_OK, true);
+                 : response_answer(request, MHD_HTTP_OK, true);
 }
 
-enum handled request_answer_as(struct request *request, unsigned status, const char *content_type)
+enum handled response_answer_as(struct request *request, unsigned status, const char *content_type)
 {
     return answer_now(request, status, content_type, false);
 }
 
-enum handled request_fail_with(struct request *request, enum err err, struct text detail,
-                               struct text members)
+enum handled response_fail_with(struct request *request, enum err err, struct text detail,
+                                struct text members)
 {
-    answer_problem(request, err, detail, members);
+    response_problem(request, err, detail, members);
     if (request->audit.reason.data == NULL)
         request->audit.reason = text_of(err_code(err));
     request->audit.failed = true;
     return answer_now(request, request->private->status, request->private->content_type, true);
 }
 
-enum handled request_fail(struct request *request, enum err err, struct text detail)
+enum handled response_fail(struct request *request, enum err err, struct text detail)
 {
-    return request_fail_with(request, err, detail, (struct text){0});
+    return response_fail_with(request, err, detail, (struct text){0});
 }
 
 static struct text detail_of(const struct request *request, const struct operation *operation)
@@ -224,12 +225,12 @@ static struct text detail_of(const struct request *request, const struct operati
     return operation->out.detail;
 }
 
-enum handled request_fail_operation(struct request *request, struct operation *operation)
+enum handled response_fail_operation(struct request *request, struct operation *operation)
 {
     assert(operation->out.err != ERR_OK && request->operation == operation);
     SCOPED(buffer_free) struct buffer members = {0};
     struct json_writer writer = {.out = &members};
-    if (operation->out.forged && rates_note_forged_token(request, request->audit.source_ip))
+    if (operation->out.forged && throttle_note_forged_token(request, request->audit.source_ip))
         return ANSWERED;
     if (operation->out.reason.data != NULL)
         json_member_string(&writer, "reason", operation->out.reason);
@@ -237,7 +238,7 @@ enum handled request_fail_operation(struct request *request, struct operation *o
         json_member_int(&writer, "ended_at", operation->out.ended_at_s);
     if (operation->out.ended_actor.data != NULL)
         json_member_string(&writer, "actor", operation->out.ended_actor);
-    write_challenge(&writer, request, operation);
-    return request_fail_with(request, operation->out.err, detail_of(request, operation),
-                             buffer_text(&members));
+    api_write_challenge(&writer, request, operation);
+    return response_fail_with(request, operation->out.err, detail_of(request, operation),
+                              buffer_text(&members));
 }

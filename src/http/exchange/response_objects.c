@@ -20,15 +20,15 @@ static void note_staleness(struct request *request, const struct validate *valid
                    arena_format(&request->arena, "%lld", (long long)validate->stale_for_s));
 }
 
-enum handled answer_session(struct request *request, struct operation *operation)
+enum handled api_answer_session(struct request *request, struct operation *operation)
 {
     const struct validate *validate = (const struct validate *)operation;
     struct json_writer writer = {.out = request_body(request)};
-    assert(operation->out.err == ERR_OK && validate->shown.length > 0);
+    assert(operation->out.err == ERR_OK && validate->session_json.length > 0);
     note_staleness(request, validate);
     json_open_object(&writer);
     json_member_bool(&writer, "active", true);
-    json_raw(&writer, validate->shown);
+    json_raw(&writer, validate->session_json);
     json_member_int(&writer, "expires_at", validate->access_expires_s);
     json_member_int(&writer, "idle_expires_at", validate->idle_expires_s);
     json_member_string(&writer, "source", validate->from_cache ? TEXT("cache") : TEXT("redis"));
@@ -36,11 +36,11 @@ enum handled answer_session(struct request *request, struct operation *operation
     if (validate->stale)
         json_member_int(&writer, "stale_for", validate->stale_for_s);
     json_close_object(&writer);
-    return request_answer(request, 200, true);
+    return response_answer(request, 200, true);
 }
 
-void write_listed(struct json_writer *writer, const struct listed_session *session,
-                  bool tells_current)
+void api_write_listed(struct json_writer *writer, const struct listed_session *session,
+                      bool tells_current)
 {
     json_open_object(writer);
     json_member_string(writer, "session_id", session->session_id);
@@ -71,7 +71,7 @@ static void write_ended_session(struct json_writer *writer, const struct ended_s
     json_close_object(writer);
 }
 
-void write_ended(struct json_writer *writer, const struct list_devices *list)
+void api_write_ended(struct json_writer *writer, const struct list_devices *list)
 {
     json_member_array(writer, "sessions");
     for (size_t i = 0; i < list->over_count; i++)
@@ -79,30 +79,30 @@ void write_ended(struct json_writer *writer, const struct list_devices *list)
     json_close_array(writer);
 }
 
-enum handled answer_devices(struct request *request, struct operation *operation)
+enum handled api_answer_devices(struct request *request, struct operation *operation)
 {
     const struct list_devices *list = (const struct list_devices *)operation;
     struct json_writer writer = {.out = request_body(request)};
     json_open_object(&writer);
     json_member_array(&writer, "devices");
     for (size_t i = 0; i < list->count; i++)
-        write_listed(&writer, &list->sessions[i], true);
+        api_write_listed(&writer, &list->sessions[i], true);
     json_close_array(&writer);
     json_member_int(&writer, "total", (int64_t)list->count);
     json_member_int(&writer, "limit", list->limit);
     json_close_object(&writer);
-    return request_answer(request, 200, true);
+    return response_answer(request, 200, true);
 }
 
 /* The tenant that an answer is about: its caller must not take one user for a namesake. */
 static struct text tenant_of(const struct request *request, const struct operation *operation)
 {
     const struct caller *caller = &request->caller;
-    bool told = operation->facts.tenant.data || !caller_is_bound(caller);
+    bool told = operation->facts.tenant.data || !request_caller_is_bound(caller);
     return told ? operation->facts.tenant : text_of(caller->key->tenant);
 }
 
-enum handled answer_ended(struct request *request, struct operation *operation)
+enum handled api_answer_ended(struct request *request, struct operation *operation)
 {
     struct json_writer writer = {.out = request_body(request)};
     json_open_object(&writer);
@@ -113,14 +113,14 @@ enum handled answer_ended(struct request *request, struct operation *operation)
     for (size_t i = 0; i < operation->out.ended_count; i++)
         json_text(&writer, operation->out.ended[i]);
     json_close_array(&writer);
-    json_member_string(&writer, "durability", durability_name(operation->out.durability));
+    json_member_string(&writer, "durability", operation_durability_name(operation->out.durability));
     json_close_object(&writer);
-    return request_answer(request, operation->out.durability == DURABILITY_PENDING ? 202 : 200,
-                          true);
+    return response_answer(request, operation->out.durability == DURABILITY_PENDING ? 202 : 200,
+                           true);
 }
 
-void write_challenge(struct json_writer *writer, const struct request *request,
-                     const struct operation *operation)
+void api_write_challenge(struct json_writer *writer, const struct request *request,
+                         const struct operation *operation)
 {
     const struct offered_challenge *challenge = operation->out.challenge;
     if (challenge == NULL)
@@ -134,8 +134,8 @@ void write_challenge(struct json_writer *writer, const struct request *request,
         json_member_string(writer, "otp", (struct text){challenge->code, CHALLENGE_CODE});
 }
 
-void write_sessions(struct json_writer *writer, const char *name,
-                    const struct replaced_session *sessions, size_t count)
+void api_write_sessions(struct json_writer *writer, const char *name,
+                        const struct replaced_session *sessions, size_t count)
 {
     json_member_array(writer, name);
     for (size_t i = 0; i < count; i++) {
@@ -166,8 +166,8 @@ static void give_cookie(struct json_writer *writer, struct request *request,
     json_close_array(writer);
 }
 
-enum handled answer_pair(struct request *request, unsigned status,
-                         const struct operation *operation, const struct pair *pair)
+enum handled api_answer_pair(struct request *request, unsigned status,
+                             const struct operation *operation, const struct pair *pair)
 {
     const struct issued_pair *issued = pair->issued;
     assert(operation->out.err == ERR_OK && operation->facts.session_id.length > 0);
@@ -190,69 +190,69 @@ enum handled answer_pair(struct request *request, unsigned status,
     json_member_raw(&writer, "device", issued->device_json);
     json_member_bool(&writer, "new_device", pair->new_device);
     json_member_bool(&writer, "new_location", pair->new_location);
-    write_sessions(&writer, "replaced", pair->replaced, pair->replaced_count);
+    api_write_sessions(&writer, "replaced", pair->replaced, pair->replaced_count);
     /* What waited for its verification may have begun before the cookie was switched off. */
     if (pair->cookie && request->conf->browser_cookie)
         give_cookie(&writer, request, operation, issued);
     json_close_object(&writer);
-    return request_answer(request, status, true);
+    return response_answer(request, status, true);
 }
 
-enum handled check_cookie(struct request *request, bool wanted)
+enum handled api_check_cookie(struct request *request, bool wanted)
 {
     if (!wanted || request->conf->browser_cookie)
         return GO_ON;
-    return request_fail(request, ERR_BODY_INVALID,
-                        TEXT("\"cookie\" must be false or absent, not true: the session cookie is "
-                             "off here (browser.cookie = no)"));
+    return response_fail(request, ERR_BODY_INVALID,
+                         TEXT("\"cookie\" must be false or absent, not true: the session cookie is "
+                              "off here (browser.cookie = no)"));
 }
 
-enum handled token_tenant(struct request *request, struct text *tenant, bool *bound)
+enum handled api_token_tenant(struct request *request, struct text *tenant, bool *bound)
 {
     *tenant = (struct text){0};
-    *bound = caller_is_bound(&request->caller);
+    *bound = request_caller_is_bound(&request->caller);
     if (request->caller.kind != CALLER_SERVICE)
         return GO_ON;
     struct text named = request_query(request, "tenant");
     if (!*bound && !named.data)
-        return rates_admit_token(request, TOKEN_ACCESS, request->caller.token);
+        return throttle_admit_token(request, TOKEN_ACCESS, request->caller.token);
     return request_tenant(request, named, tenant);
 }
 
-enum handled body_tenant(struct request *request, struct text in_body, struct text *ret)
+enum handled api_body_tenant(struct request *request, struct text in_body, struct text *ret)
 {
     struct text in_query = request_query(request, "tenant");
     *ret = in_body.data != NULL ? in_body : in_query;
     if (in_body.data == NULL || in_query.data == NULL || text_equal(in_body, in_query))
         return GO_ON;
-    return request_fail(request, ERR_QUERY_INVALID, TEXT("The body names another \"tenant\""));
+    return response_fail(request, ERR_QUERY_INVALID, TEXT("The body names another \"tenant\""));
 }
 
-enum handled named_user(struct request *request, struct text *tenant, struct text *user_id)
+enum handled api_named_user(struct request *request, struct text *tenant, struct text *user_id)
 {
     struct text in_query = request_query(request, "user_id");
     bool by_query = text_equal(request->parameters[0], TEXT("-"));
     if (by_query != (in_query.data != NULL))
-        return request_fail(
+        return response_fail(
             request, ERR_QUERY_INVALID,
             by_query ? TEXT("\"user_id\" must be in the query where the path has -")
                      : TEXT("\"user_id\" may be in the query only where the path has -"));
     *user_id = by_query ? in_query : request->parameters[0];
     if (user_id->length < 1 || user_id->length > USER_ID_MAX || !text_is_clean_utf8(*user_id) ||
-        credential_leads(*user_id))
-        return request_fail(
+        clean_begins_with_credential(*user_id))
+        return response_fail(
             request, by_query ? ERR_QUERY_INVALID : ERR_BAD_REQUEST,
             TEXT("\"user_id\" must be 1 to 255 bytes of clean UTF-8, and no credential"));
     return request_tenant(request, request_query(request, "tenant"), tenant);
 }
 
-void note_unreadable_address(struct request *request, struct text told)
+void api_note_unreadable_address(struct request *request, struct text told)
 {
     enum { MOST_NOTED = 64 };
-    request->audit.unreadable_ip = text_clean(told, MOST_NOTED, &request->arena);
+    request->audit.unreadable_ip = clean_text(told, MOST_NOTED, &request->arena);
 }
 
-struct text told_address(struct request *request, struct text told)
+struct text api_given_address(struct request *request, struct text told)
 {
     static const struct text absent;
     struct ip_address address;
@@ -260,7 +260,7 @@ struct text told_address(struct request *request, struct text told)
         return absent;
     if (proxies_read(&request->private->snapshot->proxies, told, &address))
         return ip_print(&address, arena_alloc(&request->arena, INET6_ADDRSTRLEN));
-    note_unreadable_address(request, told);
+    api_note_unreadable_address(request, told);
     return absent;
 }
 
@@ -272,8 +272,8 @@ static bool is_word(struct text text)
     return good;
 }
 
-enum handled check_reason(struct request *request, struct text given, const char *otherwise,
-                          enum err refusal, struct text *ret)
+enum handled api_check_reason(struct request *request, struct text given, const char *otherwise,
+                              enum err refusal, struct text *ret)
 {
     struct text fault = TEXT("\"reason\" must be " REASON_MEANING);
     assert(refusal == ERR_QUERY_INVALID || refusal == ERR_BODY_INVALID);
@@ -286,5 +286,5 @@ enum handled check_reason(struct request *request, struct text given, const char
                              "acts; say what you do: kicked, logged_out, password_changed or "
                              "another word",
                              (int)given.length, given.data);
-    return request_fail(request, refusal, fault);
+    return response_fail(request, refusal, fault);
 }

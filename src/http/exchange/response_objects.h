@@ -21,7 +21,7 @@
         .name = (label), .kind = JSON_TEXT, .offset = offsetof(type, member), .minimum = (least), \
         .maximum = (most), .meaning = (words)                                                     \
     }
-/* Read by told_address(): what is no address is no reason to refuse. */
+/* Read by api_given_address(): what is no address is no reason to refuse. */
 #define FIELD_ADDRESS(type)                                                                \
     {                                                                                      \
         .name = "ip", .kind = JSON_DECORATION, .offset = offsetof(type, ip), .minimum = 1, \
@@ -36,16 +36,16 @@
 /* --- finish_fn of operations without an error --- */
 
 /* *session*: an accepted validation. */
-MUST_CHECK enum handled answer_session(struct request *request, struct operation *operation);
+MUST_CHECK enum handled api_answer_session(struct request *request, struct operation *operation);
 /* An entry of *devices*; `current` is told to the holder of a token. */
-void write_listed(struct json_writer *writer, const struct listed_session *session,
-                  bool tells_current);
+void api_write_listed(struct json_writer *writer, const struct listed_session *session,
+                      bool tells_current);
 /* `"sessions":[…]` of those that ended, as a member. */
-void write_ended(struct json_writer *writer, const struct list_devices *list);
+void api_write_ended(struct json_writer *writer, const struct list_devices *list);
 /* *devices*. */
-MUST_CHECK enum handled answer_devices(struct request *request, struct operation *operation);
+MUST_CHECK enum handled api_answer_devices(struct request *request, struct operation *operation);
 /* *ended*: 200, or 202 while the change is only in the journal. */
-MUST_CHECK enum handled answer_ended(struct request *request, struct operation *operation);
+MUST_CHECK enum handled api_answer_ended(struct request *request, struct operation *operation);
 
 /* A new pair, after login, verification or refresh. */
 struct pair {
@@ -56,40 +56,41 @@ struct pair {
     size_t replaced_count;
     bool cookie; /* the answer sets the session cookie */
 };
-MUST_CHECK enum handled answer_pair(struct request *request, unsigned status,
-                                    const struct operation *operation, const struct pair *pair);
+MUST_CHECK enum handled api_answer_pair(struct request *request, unsigned status,
+                                        const struct operation *operation, const struct pair *pair);
 
 /* How to go on after ERR_VERIFICATION_REQUIRED or ERR_STEP_UP_REQUIRED, as members; nothing if the
  * operation has no challenge. The code, `otp` (a problem has a `code` of its own), is for services
  * only. */
-void write_challenge(struct json_writer *writer, const struct request *request,
-                     const struct operation *operation);
+void api_write_challenge(struct json_writer *writer, const struct request *request,
+                         const struct operation *operation);
 
 /* `"replaced":[…]` or another list of sessions with their devices, as members. */
-void write_sessions(struct json_writer *writer, const char *name,
-                    const struct replaced_session *sessions, size_t count);
+void api_write_sessions(struct json_writer *writer, const char *name,
+                        const struct replaced_session *sessions, size_t count);
 
 /* --- checks: GO_ON, or ANSWERED with the refusal (request.h) --- */
 
 /* Which tenant a presented token must be of: a bound key's own; what a "*" key's query names;
  * nobody's for a user. */
-MUST_CHECK enum handled token_tenant(struct request *request, struct text *tenant, bool *bound);
+MUST_CHECK enum handled api_token_tenant(struct request *request, struct text *tenant, bool *bound);
 /* The tenant that the body or the query names, in both the same; absent if neither does. */
-MUST_CHECK enum handled body_tenant(struct request *request, struct text in_body, struct text *ret);
+MUST_CHECK enum handled api_body_tenant(struct request *request, struct text in_body,
+                                        struct text *ret);
 /* The user that the path names, within the key's tenant. */
-MUST_CHECK enum handled named_user(struct request *request, struct text *tenant,
-                                   struct text *user_id);
+MUST_CHECK enum handled api_named_user(struct request *request, struct text *tenant,
+                                       struct text *user_id);
 /* The tenant that the path names, if the key may speak for it. */
-MUST_CHECK enum handled path_tenant(struct request *request, struct text *ret);
+MUST_CHECK enum handled api_path_tenant(struct request *request, struct text *ret);
 /* Not if a cookie is wanted that no call would take: 400. */
-MUST_CHECK enum handled check_cookie(struct request *request, bool wanted);
+MUST_CHECK enum handled api_check_cookie(struct request *request, bool wanted);
 /* Reason word of api.md, [a-z_]{1,32} and none of the service's own; absent becomes `otherwise`;
  * others are answered with `refusal`, which says whether query or body is wrong. */
-MUST_CHECK enum handled check_reason(struct request *request, struct text given,
-                                     const char *otherwise, enum err refusal, struct text *ret);
+MUST_CHECK enum handled api_check_reason(struct request *request, struct text given,
+                                         const char *otherwise, enum err refusal, struct text *ret);
 
 /* The address that a body told, in its canonical spelling: absent if it cannot be read, which the
  * audit line notes (proxies_read()). */
-struct text told_address(struct request *request, struct text told);
+struct text api_given_address(struct request *request, struct text told);
 /* Notes for the audit line that an address could not be read. */
-void note_unreadable_address(struct request *request, struct text told);
+void api_note_unreadable_address(struct request *request, struct text told);

@@ -12,7 +12,7 @@ static struct pattern {
     struct text method;
 } patterns[MOST_ROUTES];
 
-void match_prepare(void)
+void router_prepare(void)
 {
     assert(route_count < MOST_ROUTES);
     for (size_t i = 0; i < route_count; i++) {
@@ -62,7 +62,7 @@ static bool path_matches(size_t row, struct text path, struct text segments[2])
     return match_rest(routes[row].path + pattern->literal, rest, segments);
 }
 
-struct text match_path(struct text target, struct text *authority)
+struct text router_path(struct text target, struct text *authority)
 {
     static const struct text schemes[] = {{"http://", 7}, {"https://", 8}};
     *authority = (struct text){0};
@@ -87,7 +87,7 @@ static bool takes_method(size_t row, struct text method)
            (text_equal(method, TEXT("HEAD")) && text_equal(patterns[row].method, TEXT("GET")));
 }
 
-static void allow(struct match *match, const char *method)
+static void allow(struct route_match *match, const char *method)
 {
     assert(match->allowed_count < sizeof(match->allowed) / sizeof(match->allowed[0]));
     match->allowed[match->allowed_count++] = method;
@@ -95,8 +95,8 @@ static void allow(struct match *match, const char *method)
         allow(match, "HEAD");
 }
 
-enum match_result match_route(enum plane plane, struct text method, struct text path,
-                              struct match *ret)
+enum route_match_result router_route(enum plane plane, struct text method, struct text path,
+                                     struct route_match *ret)
 {
     ret->allowed_count = 0;
     ret->segments[0] = ret->segments[1] = (struct text){0};
@@ -113,7 +113,7 @@ enum match_result match_route(enum plane plane, struct text method, struct text 
     return ret->allowed_count > 0 ? MATCH_OTHER_METHOD : MATCH_NO_PATH;
 }
 
-struct text match_decode(char *out, struct text encoded, bool form)
+struct text router_decode(char *out, struct text encoded, bool form)
 {
     size_t length = 0;
     for (size_t i = 0; i < encoded.length; i++) {
@@ -162,7 +162,7 @@ static bool came_before(struct text query, struct text name)
     return false;
 }
 
-enum query_fault match_query(struct text query, const char *allowed, struct text *ret)
+enum query_fault router_query(struct text query, const char *allowed, struct text *ret)
 {
     for (size_t at = 0, step; at < query.length; at += step) {
         struct text name = parameter_name((struct text){query.data + at, query.length - at}, &step);

@@ -9,15 +9,15 @@ const struct route routes[] = {
     {.plane = PLANE_##plane_,                                                                 \
      .method = (method_),                                                                     \
      .path = (path_),                                                                         \
-     .handle = handle_##handler_,                                                             \
+     .handle = api_##handler_,                                                                \
      .query = (query_),                                                                       \
      .access = ACCESS_##access_,                                                              \
      .scope = SCOPE_##scope_,                                                                 \
      .body_limit = (body_),                                                                   \
      .rate = RATED_##rate_,                                                                   \
      .ends = ENDS_##ends_,                                                                    \
-     .user_needs = DEMAND_##user_needs_,                                                      \
-     .own_key_needs = DEMAND_##own_key_needs_,                                                \
+     .user_needs = PERMISSION_##user_needs_,                                                  \
+     .own_key_needs = PERMISSION_##own_key_needs_,                                            \
      .event = AUDIT_##event_},
 #include "tbl/routes.h"
 };

@@ -20,7 +20,7 @@ enum access {
 /* Which listener serves the route. Calls of the main one are on record (audit.h). */
 enum plane { PLANE_MAIN, PLANE_OPS };
 
-/* Whose rate a call counts against (rates.h). */
+/* Whose rate a call counts against (throttle.h). */
 enum rate_class {
     RATED_TENANT,    /* the tenant's, the user's part of it included */
     RATED_OPERATORS, /* the tenant's if its own key calls: who changes the tenant's policy, its rate
@@ -48,7 +48,7 @@ struct route {
     unsigned scope; /* SCOPE_… bit */
     enum rate_class rate;
     enum ends ends;
-    enum demand user_needs, own_key_needs;
+    enum permission user_needs, own_key_needs;
     enum audit_event event;
 };
 

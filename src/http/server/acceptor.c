@@ -120,7 +120,7 @@ static bool take_place(struct acceptor *acceptor, struct client *connection, enu
     if (plane == PLANE_OPS)
         return atomic_load(&server->ops_worker->connection_count) < MOST_OPS;
     connection->counted =
-        limits_take(server->limits, connection->local ? NULL : &connection->address);
+        connection_limits_take(server->limits, connection->local ? NULL : &connection->address);
     return connection->counted;
 }
 

@@ -16,22 +16,22 @@ struct counted_address {
     int64_t count;
 };
 
-struct limits {
+struct connection_limits {
     pthread_mutex_t lock;
     int64_t total, most_total, most_per_address;
     uint8_t key[CRYPTO_TABLE_KEY]; /* so that nobody can choose addresses that share a bucket */
     struct counted_address *buckets[BUCKETS];
 };
 
-struct limits *limits_create(void)
+struct connection_limits *connection_limits_create(void)
 {
-    struct limits *limits = xcalloc(1, sizeof(*limits));
+    struct connection_limits *limits = xcalloc(1, sizeof(*limits));
     pthread_mutex_init(&limits->lock, NULL);
     crypto_random(limits->key, sizeof(limits->key));
     return limits;
 }
 
-void limits_destroy(struct limits **limits)
+void connection_limits_destroy(struct connection_limits **limits)
 {
     if (*limits == NULL)
         return;
@@ -42,7 +42,7 @@ void limits_destroy(struct limits **limits)
     *limits = NULL;
 }
 
-void limits_set(struct limits *limits, int64_t total, int64_t per_address)
+void connection_limits_set(struct connection_limits *limits, int64_t total, int64_t per_address)
 {
     pthread_mutex_lock(&limits->lock);
     limits->most_total = total;
@@ -50,13 +50,14 @@ void limits_set(struct limits *limits, int64_t total, int64_t per_address)
     pthread_mutex_unlock(&limits->lock);
 }
 
-static size_t bucket_of(const struct limits *limits, const struct ip_address *address)
+static size_t bucket_of(const struct connection_limits *limits, const struct ip_address *address)
 {
     return crypto_table_hash(limits->key, address->bytes, sizeof(address->bytes)) % BUCKETS;
 }
 
 /* The place where the address is, or would be, linked. */
-static struct counted_address **find(struct limits *limits, const struct ip_address *address)
+static struct counted_address **find(struct connection_limits *limits,
+                                     const struct ip_address *address)
 {
     struct counted_address **link = &limits->buckets[bucket_of(limits, address)];
     while (*link != NULL && !ip_equal(&(*link)->address, address))
@@ -64,7 +65,7 @@ static struct counted_address **find(struct limits *limits, const struct ip_addr
     return link;
 }
 
-static bool take_of_address(struct limits *limits, const struct ip_address *address)
+static bool take_of_address(struct connection_limits *limits, const struct ip_address *address)
 {
     const struct ip_address client = ip_client(address);
     struct counted_address **link = find(limits, &client);
@@ -79,7 +80,7 @@ static bool take_of_address(struct limits *limits, const struct ip_address *addr
     return true;
 }
 
-bool limits_take(struct limits *limits, const struct ip_address *address)
+bool connection_limits_take(struct connection_limits *limits, const struct ip_address *address)
 {
     pthread_mutex_lock(&limits->lock);
     bool taken =
@@ -90,7 +91,7 @@ bool limits_take(struct limits *limits, const struct ip_address *address)
     return taken;
 }
 
-void limits_give_back(struct limits *limits, const struct ip_address *address)
+void connection_limits_give_back(struct connection_limits *limits, const struct ip_address *address)
 {
     pthread_mutex_lock(&limits->lock);
     assert(limits->total > 0);

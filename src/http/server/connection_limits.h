@@ -5,14 +5,15 @@
 
 #include "address.h"
 
-struct limits;
+struct connection_limits;
 
-struct limits *limits_create(void);
+struct connection_limits *connection_limits_create(void);
 /* All places must have been given back. */
-void limits_destroy(struct limits **limits);
+void connection_limits_destroy(struct connection_limits **limits);
 /* New bounds; places already taken stay taken. */
-void limits_set(struct limits *limits, int64_t total, int64_t per_address);
+void connection_limits_set(struct connection_limits *limits, int64_t total, int64_t per_address);
 /* Takes a place; false if there is none. `address` is NULL for Unix sockets, which count in the
  * total only. */
-bool limits_take(struct limits *limits, const struct ip_address *address);
-void limits_give_back(struct limits *limits, const struct ip_address *address);
+bool connection_limits_take(struct connection_limits *limits, const struct ip_address *address);
+void connection_limits_give_back(struct connection_limits *limits,
+                                 const struct ip_address *address);

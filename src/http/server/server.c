@@ -57,8 +57,8 @@ static bool start_workers(struct http_server *server, unsigned count, struct buf
 
 static void apply_limits(struct http_server *server, const struct conf *conf)
 {
-    limits_set(server->limits, conf->server_max_connections,
-               conf->server_max_connections_per_address);
+    connection_limits_set(server->limits, conf->server_max_connections,
+                          conf->server_max_connections_per_address);
 }
 
 static bool start_threads(struct http_server *server, const struct conf *conf, struct buffer *error)
@@ -72,11 +72,11 @@ static bool start_threads(struct http_server *server, const struct conf *conf, s
 struct http_server *http_server_start(const struct conf *conf, const struct http_services *services,
                                       struct buffer *error)
 {
-    match_prepare();
+    router_prepare();
     struct http_server *server = xcalloc(1, sizeof(*server));
     server->services = *services;
-    server->limits = limits_create();
-    server->rates = rates_create();
+    server->limits = connection_limits_create();
+    server->throttle = throttle_create();
     server->drain_timeout_ms = 0;
     apply_limits(server, conf);
 
@@ -163,8 +163,8 @@ bool http_server_stop(struct http_server **server_pointer)
         return false; /* something is stuck and may still look at this memory */
     free(server->ops_worker);
     free(server->workers);
-    limits_destroy(&server->limits);
-    rates_destroy(&server->rates);
+    connection_limits_destroy(&server->limits);
+    throttle_destroy(&server->throttle);
     free(server);
     return true;
 }

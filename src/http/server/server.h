@@ -8,12 +8,12 @@
 
 struct worker;
 struct acceptor;
-struct rates;
+struct throttle;
 
 struct http_server {
     struct http_services services;
-    struct limits *limits;
-    struct rates *rates;
+    struct connection_limits *limits;
+    struct throttle *throttle;
     struct acceptor *acceptor;
     struct worker *workers; /* of the main plane */
     unsigned worker_count;

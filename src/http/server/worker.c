@@ -118,7 +118,8 @@ static void unlink_connection(struct worker *worker, struct client *connection)
 static void release_connection(struct worker *worker, struct client *connection)
 {
     if (connection->counted)
-        limits_give_back(worker->server->limits, connection->local ? NULL : &connection->address);
+        connection_limits_give_back(worker->server->limits,
+                                    connection->local ? NULL : &connection->address);
     atomic_fetch_sub(&worker->connection_count, 1);
     client_destroy(&connection);
 }
@@ -228,15 +229,15 @@ static void on_scan(uv_timer_t *timer)
 
 static void on_audit_retry(uv_timer_t *timer)
 {
-    ledger_retry(timer->data);
+    access_log_retry(timer->data);
 }
 
 static void renew_snapshot(struct worker *worker, struct keyring *keyring)
 {
-    struct snapshot *old = worker->snapshot;
+    struct request_config *old = worker->snapshot;
     struct keyring *held = keyring != NULL ? keyring : keyring_ref(old->context.keyring);
-    worker->snapshot = snapshot_create(conf_current(), held, worker->sessions);
-    snapshot_unref(&old);
+    worker->snapshot = request_config_create(conf_current(), held, worker->sessions);
+    request_config_unref(&old);
 }
 
 static void take_inbox(struct worker *worker)
@@ -288,7 +289,7 @@ __attribute__((format(printf, 2, 0))) static void log_daemon(void *user, const c
     log_debug("libmicrohttpd", "message=\"%s\"", log_quote(quoted, sizeof(quoted), text_of(line)));
 }
 
-/* %00 in a path would cut it in the library's own decoding; match_route() decodes for itself. */
+/* %00 in a path would cut it in the library's own decoding; router_route() decodes for itself. */
 static size_t leave_escaped(void *user, struct MHD_Connection *connection, char *string)
 {
     (void)user;
@@ -328,7 +329,7 @@ static void init_handles(struct worker *worker, int daemon_fd)
 
     uv_prepare_start(&worker->prepare, on_prepare);
     uv_timer_start(&worker->scan, on_scan, SCAN_MS, SCAN_MS);
-    worker->audit_retry.timer_cb = on_audit_retry; /* ledger.c starts it */
+    worker->audit_retry.timer_cb = on_audit_retry; /* access_log.c starts it */
     uv_poll_start(&worker->daemon_poll, UV_READABLE, on_daemon_readable);
 }
 
@@ -342,7 +343,7 @@ static void open_services(struct worker *worker)
         worker->lane = audit_lane_create(services->audit, wake_from_audit, worker);
     }
     worker->snapshot =
-        snapshot_create(conf_current(), keyring_ref(services->keyring), worker->sessions);
+        request_config_create(conf_current(), keyring_ref(services->keyring), worker->sessions);
 }
 
 static void close_handle(uv_handle_t *handle, void *user)
@@ -366,7 +367,7 @@ static void close_services(struct worker *worker)
     uv_run(&worker->loop, UV_RUN_DEFAULT);
     MHD_stop_daemon(worker->daemon);
     request_collect(worker);
-    snapshot_unref(&worker->snapshot);
+    request_config_unref(&worker->snapshot);
     request_pool_free(worker);
     buffer_free(&worker->line);
     uv_loop_close(&worker->loop);
@@ -400,7 +401,7 @@ bool worker_start(struct worker *worker, struct http_server *server, enum plane 
         return false;
     }
     struct conf *conf = conf_current();
-    worker->pool_size = room_pool_size((size_t)conf->server_head_memory);
+    worker->pool_size = header_room_pool_size((size_t)conf->server_head_memory);
     conf_unref(&conf);
     worker->daemon = start_daemon(worker);
     if (worker->daemon == NULL) {

@@ -47,7 +47,7 @@ struct worker {
     size_t pool_size; /* of a connection, for its request and the head of its answer */
     bool daemon_due;  /* bytes came or a request was resumed */
 
-    struct snapshot *snapshot;
+    struct request_config *snapshot;
     struct session_worker *sessions;
     struct audit_lane *lane; /* its end of the audit; NULL without one */
 

@@ -7,7 +7,7 @@
 #include "command.h"
 #include "connection.h"
 #include "jitter.h"
-#include "worker_link.h"
+#include "link.h"
 #include "metrics.h"
 #include "redis/topology/replica_read.h"
 
@@ -129,7 +129,7 @@ void call_begin(struct store_link *link, struct store_call *call)
     metrics_gauge_add(METRIC_STORE_PENDING, 1);
     if (call->deadline_ms < link->first_deadline_ms) {
         link->first_deadline_ms = call->deadline_ms;
-        link_schedule(link, call->deadline_ms);
+        timing_schedule(link, call->deadline_ms);
     }
 }
 
@@ -155,7 +155,7 @@ void call_forgo(struct store_call *call)
     if (state->breaker && state->passed)
         breaker_forgo(&state->breaker->breaker);
     state->breaker = NULL;
-    state->near_until_ms = 0;
+    state->replica_until_ms = 0;
 }
 
 static void note_reply(struct store_link *link, struct store_call *call,
@@ -198,7 +198,7 @@ static void count_end(struct store_link *link, const struct store_call *call, en
     if (err == ERR_STORE_TIMEOUT)
         metrics_add(METRIC_STORE_TIMEOUTS, 1);
     if (!call->state->direct && err != ERR_SHUTTING_DOWN)
-        shared_note_call(link->store, call_got_through(err));
+        store_note_call(link->store, call_got_through(err));
 }
 
 void call_end(struct store_link *link, struct store_call *call, enum err err,
@@ -218,7 +218,7 @@ void call_end_soon(struct store_link *link, struct store_call *call, enum err er
     call_forgo(call);
     call->state->err = err;
     call_list_add(&link->ending, call);
-    link_schedule(link, 0);
+    timing_schedule(link, 0);
 }
 
 /* --- routes --- */
@@ -228,7 +228,7 @@ static void park(struct store_link *link, struct store_call *call, int64_t again
     call->state->again_ms = again_ms;
     call_list_add(&link->parked, call);
     if (again_ms)
-        link_schedule(link, again_ms);
+        timing_schedule(link, again_ms);
 }
 
 /* The breaker, not the connection, says how often a node that failed is tried: the pause of the
@@ -250,13 +250,13 @@ void call_route(struct store_link *link, struct store_call *call)
 {
     unsigned owner = link->map ? link->map->owner[call->state->slot] : SLOT_NONE;
     if (owner != SLOT_NONE) {
-        if (!near_send(link, call, owner))
+        if (!replica_read_send(link, call, owner))
             call_send(link, link->map_nodes[owner], call);
         return;
     }
-    shared_want_refresh(link->store);
-    if (shared_hole_is_real(link->store, link->map))
-        call_end_soon(link, call, shared_hole_err(link->store));
+    store_want_refresh(link->store);
+    if (store_hole_is_real(link->store, link->map))
+        call_end_soon(link, call, store_hole_err(link->store));
     else
         park(link, call, 0);
 }
@@ -306,7 +306,7 @@ static bool may_follow(const struct store_link *link, const struct endpoint *tar
 static void note_error(struct store_link *link, const struct store_call *call,
                        const struct connection *from, const struct store_reply *reply)
 {
-    char words[TROUBLE_WHY_MAX];
+    char words[PROBLEM_WHY_MAX];
     int64_t now_ms = clock_monotonic_ms();
     if (call->state->direct && link->map)
         return;
@@ -314,7 +314,7 @@ static void note_error(struct store_link *link, const struct store_call *call,
         return;
     link->error_noted_ms = now_ms;
     reply_words(reply, words, sizeof(words));
-    trouble_tell(&link->settings->errors, from->endpoint, words);
+    server_problems_tell(&link->settings->errors, from->endpoint, words);
 }
 
 /* A fresh map may know the target, or another owner. */
@@ -322,8 +322,8 @@ static void wait_for_map(struct store_link *link, struct store_call *call,
                          const struct connection *from, const struct endpoint *target)
 {
     metrics_add(METRIC_STORE_REDIRECTS_REFUSED, 1);
-    shared_note_stray(link->store, from->endpoint, target);
-    shared_want_refresh(link->store);
+    store_note_stray(link->store, from->endpoint, target);
+    store_want_refresh(link->store);
     pause_call(link, call, from);
 }
 
@@ -379,11 +379,11 @@ static void take_error(struct store_link *link, struct store_call *call,
     case OUTCOME_MOVED:
     case OUTCOME_ASK:
         if (outcome == OUTCOME_MOVED)
-            shared_want_refresh(link->store);
+            store_want_refresh(link->store);
         redirect(link, call, connection, reply, outcome == OUTCOME_ASK);
         return;
     case OUTCOME_STALE:
-        shared_want_refresh(link->store);
+        store_want_refresh(link->store);
         pause_call(link, call, connection);
         return;
     case OUTCOME_AGAIN:
@@ -437,9 +437,9 @@ bool call_take_reply(struct store_link *link, struct store_call *call,
         return true;
     if (connection->near) {
         connection->refused = outcome == OUTCOME_DENIED;
-        near_fall_back(link, call);
+        replica_read_fall_back(link, call);
     } else if (call->state->direct && (outcome == OUTCOME_MOVED || outcome == OUTCOME_STALE)) {
-        shared_want_refresh(link->store);
+        store_want_refresh(link->store);
         call_end_soon(link, call, ERR_STORE_REFUSED);
     } else {
         take_error(link, call, connection, reply);
@@ -449,8 +449,8 @@ bool call_take_reply(struct store_link *link, struct store_call *call,
 
 void call_lose(struct store_link *link, struct store_call *call, bool sent)
 {
-    if (call->state->near_until_ms) {
-        near_fall_back(link, call);
+    if (call->state->replica_until_ms) {
+        replica_read_fall_back(link, call);
         return;
     }
     call_forgo(call);

@@ -31,11 +31,11 @@ struct store_call_state {
     struct store_breaker *breaker; /* of the node it is with; not yet told how that went */
     bool passed;                   /* the breaker let it through; else it did not ask */
     int64_t passed_ns;
-    int64_t slept_ms;      /* clock_slept_ms() then */
-    int64_t again_ms;      /* parked: when to try again; 0: when a map comes */
-    uint64_t stream_end;   /* awaiting: position in the connection's output behind it */
-    int64_t near_until_ms; /* at a replica: when it goes on to the master; else 0 */
-    bool was_near;         /* never again to a replica */
+    int64_t slept_ms;         /* clock_slept_ms() then */
+    int64_t again_ms;         /* parked: when to try again; 0: when a map comes */
+    uint64_t stream_end;      /* awaiting: position in the connection's output behind it */
+    int64_t replica_until_ms; /* at a replica: when it goes on to the master; else 0 */
+    bool was_replica_read;    /* never again to a replica */
     unsigned slot;
     unsigned tries;   /* redirections and lost connections so far */
     unsigned pauses;  /* passing errors so far */

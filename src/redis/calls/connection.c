@@ -1,5 +1,5 @@
-/* The life of a connection: calls in, breaking, pausing. How it comes up is in wire.c, what travels
- * over it in stream.c. */
+/* The life of a connection: calls in, breaking, pausing. How it comes up is in transport.c, what
+ * travels over it in pipeline.c. */
 #include "connection.h"
 
 #include <assert.h>
@@ -9,12 +9,12 @@
 
 #include "clock.h"
 #include "jitter.h"
-#include "worker_link.h"
+#include "link.h"
 #include "log.h"
 #include "redis/topology/replica_read.h"
 #include "pipeline.h"
 #include "tls.h"
-#include "redis/topology/connect_log.h"
+#include "redis/topology/server_problems.h"
 #include "transport.h"
 
 enum { FIRST_PAUSE_MS = 10 };
@@ -43,7 +43,7 @@ bool connection_is_idle(const struct connection *connection)
 void connection_open(struct connection *connection)
 {
     if (connection->state == CONNECTION_IDLE)
-        wire_open(connection);
+        transport_open(connection);
 }
 
 /* --- calls in --- */
@@ -52,7 +52,7 @@ void connection_open(struct connection *connection)
 static void fail_or_keep(struct connection *connection, struct store_call *call)
 {
     if (connection->near)
-        near_fall_back(connection->link, call);
+        replica_read_fall_back(connection->link, call);
     else if (call->state->direct || connection->down_err == ERR_STORE_DENIED ||
              connection->due_ms >= call->deadline_ms ||
              breaker_state(&connection->breaker->breaker) == BREAKER_OPEN)
@@ -82,7 +82,7 @@ static void turn_away(struct connection *connection)
             continue;
         call_list_remove(call);
         if (connection->near)
-            near_fall_back(connection->link, call);
+            replica_read_fall_back(connection->link, call);
         else
             call_end_soon(connection->link, call, ERR_STORE_UNAVAILABLE);
     }
@@ -95,9 +95,9 @@ void connection_flush(struct connection *connection)
     if (!connection->queue.first)
         return;
     if (connection->state == CONNECTION_IDLE)
-        wire_open(connection);
+        transport_open(connection);
     else if (connection->state == CONNECTION_UP)
-        stream_send_queue(connection);
+        pipeline_send_queue(connection);
 }
 
 /* --- who is there --- */
@@ -108,7 +108,7 @@ static struct node_id named_here(const struct connection *connection)
     struct store_mark mark;
     if (link->settings->mode == REDIS_CLUSTER && link->map)
         return slot_map_id(link->map, connection->endpoint);
-    if (link->settings->mode != REDIS_CLUSTER && shared_mark(link->store, &mark))
+    if (link->settings->mode != REDIS_CLUSTER && store_read_mark(link->store, &mark))
         return node_id_read(text_of(mark.digits));
     return (struct node_id){{0}};
 }
@@ -116,16 +116,16 @@ static struct node_id named_here(const struct connection *connection)
 void connection_judge(struct connection *connection)
 {
     const struct store_link *link = connection->link;
-    struct trouble *strangers = &link->settings->strangers;
+    struct server_problems *strangers = &link->settings->strangers;
     struct node_id named = named_here(connection);
     connection->strange = node_id_differs(&named, &connection->id);
     if (connection->strange)
-        trouble_tell(strangers, connection->endpoint,
-                     link->settings->mode == REDIS_CLUSTER
-                         ? "is another node of Redis Cluster than the slot map names here"
-                         : "has the mark of another installation in it");
+        server_problems_tell(strangers, connection->endpoint,
+                             link->settings->mode == REDIS_CLUSTER
+                                 ? "is another node of Redis Cluster than the slot map names here"
+                                 : "has the mark of another installation in it");
     else if (node_id_known(&named) && node_id_known(&connection->id))
-        trouble_over(strangers, connection->endpoint);
+        server_problems_over(strangers, connection->endpoint);
 }
 
 /* --- breaking --- */
@@ -139,7 +139,7 @@ static void begin_pause(struct connection *connection)
     connection->pause_ms = next_ms < most_ms && !denied ? next_ms : most_ms;
     connection->state = CONNECTION_PAUSING;
     connection->due_ms = clock_monotonic_ms() + jitter_pause(&link->seed, connection->pause_ms);
-    link_schedule(link, connection->due_ms);
+    timing_schedule(link, connection->due_ms);
 }
 
 /* The replies are in: what is missing is only whether a replica has the writes. */
@@ -188,14 +188,14 @@ void connection_break(struct connection *connection, enum err err, const char *w
     log_debug("store_connection_lost", "host=%s port=%u durable=%d why=\"%s\"",
               connection->endpoint->host, connection->endpoint->port, connection->durable, why);
     note_break(connection, err);
-    trouble_note(&link->settings->trouble, connection->endpoint, why);
-    wire_close(connection);
+    server_problems_note(&link->settings->problems, connection->endpoint, why);
+    transport_close(connection);
     connection->down_err = err;
     connection->wait_owed = false;
     connection->refused = false;
     connection->strange = false;
     begin_pause(connection);
-    uint64_t written = stream_written(connection);
+    uint64_t written = pipeline_written(connection);
     struct call_list owed = connection->awaiting;
     connection->awaiting = (struct call_list){0};
     end_held(connection);
@@ -207,7 +207,7 @@ void connection_break(struct connection *connection, enum err err, const char *w
         call_lose(link, call, call->state->stream_end <= written);
     }
     if (concerns_map(connection))
-        shared_want_refresh(link->store);
+        store_want_refresh(link->store);
     if (connection->subscriber)
         connection->subscriber->down(connection, why);
 }
@@ -226,14 +226,14 @@ static const char *lasting_trouble(const struct connection *connection, int fail
 
 void connection_fail(struct connection *connection, int failure)
 {
-    const char *trouble = lasting_trouble(connection, failure);
-    if (trouble)
-        trouble_tell(&connection->link->settings->trouble, connection->endpoint, trouble);
+    const char *problems = lasting_trouble(connection, failure);
+    if (problems)
+        server_problems_tell(&connection->link->settings->problems, connection->endpoint, problems);
     bool by_tls = connection->tls && failure == EPROTO;
     bool denied = by_tls && tls_is_denied(connection->tls);
     const char *reason = failure == 0 ? "closed-by-peer" : strerror(failure);
     /* TLS takes its reason with it when it is closed. */
-    char why[TROUBLE_WHY_MAX];
+    char why[PROBLEM_WHY_MAX];
     snprintf(why, sizeof(why), "%s", by_tls ? tls_why(connection->tls) : reason);
     connection_break(connection, denied ? ERR_STORE_DENIED : ERR_STORE_UNAVAILABLE, why);
 }
@@ -249,7 +249,7 @@ void connection_end_pause(struct connection *connection)
 
 void connection_shut(struct connection *connection)
 {
-    wire_close(connection);
+    transport_close(connection);
     connection->wait_owed = false;
     connection->state = CONNECTION_IDLE;
 }
@@ -267,8 +267,8 @@ int64_t connection_tick(struct connection *connection, int64_t now_ms)
         break;
     case CONNECTION_HANDSHAKING:
         if (now_ms >= connection->due_ms)
-            trouble_tell(&connection->link->settings->trouble, connection->endpoint,
-                         "does not answer the handshake of TLS; it may not speak it");
+            server_problems_tell(&connection->link->settings->problems, connection->endpoint,
+                                 "does not answer the handshake of TLS; it may not speak it");
         /* fall through */
     case CONNECTION_RESOLVING:
     case CONNECTION_CONNECTING:

@@ -13,7 +13,7 @@
 
 #include "clock.h"
 #include "command.h"
-#include "worker_link.h"
+#include "link.h"
 #include "metrics.h"
 #include "tls.h"
 #include "transport.h"
@@ -29,7 +29,7 @@ enum {
     OUTPUT_BYTES_KEPT = 256 * 1024 /* a larger buffer is given back when it is empty */
 };
 
-void stream_reset(struct connection *connection)
+void pipeline_reset(struct connection *connection)
 {
     connection->output.length = 0;
     connection->output_taken = 0;
@@ -37,7 +37,7 @@ void stream_reset(struct connection *connection)
     reply_reader_open(&connection->reader);
 }
 
-uint64_t stream_written(const struct connection *connection)
+uint64_t pipeline_written(const struct connection *connection)
 {
     return connection->stream_end - (connection->output.length - connection->output_taken);
 }
@@ -58,15 +58,15 @@ static void watch_as_needed(struct connection *connection)
     const struct tls_link *tls = connection->tls;
     bool writing = connection->output.length > 0 && !(tls && tls_write_wants_read(tls));
     bool reading = tls && tls_read_wants_write(tls);
-    wire_watch_writable(connection, writing || reading);
+    transport_watch_writable(connection, writing || reading);
 }
 
 static void write_output(struct connection *connection)
 {
     struct buffer *output = &connection->output;
     assert(connection->output_taken < output->length);
-    ssize_t taken = wire_write(connection, output->data + connection->output_taken,
-                               output->length - connection->output_taken);
+    ssize_t taken = transport_write(connection, output->data + connection->output_taken,
+                                    output->length - connection->output_taken);
     if (taken < 0 && errno != EAGAIN && errno != EINTR) {
         connection_fail(connection, errno);
         return;
@@ -77,7 +77,7 @@ static void write_output(struct connection *connection)
     watch_as_needed(connection);
 }
 
-void stream_write(struct connection *connection)
+void pipeline_write(struct connection *connection)
 {
     if (connection->output.length > 0)
         write_output(connection);
@@ -121,10 +121,10 @@ static void add_wait(struct connection *connection, int64_t last_deadline_ms)
     connection->stream_end += connection->output.length - before;
     connection->wait_owed = true;
     connection->due_ms = clock_monotonic_ms() + timeout_ms + WAIT_GRACE_MS;
-    link_schedule(connection->link, connection->due_ms);
+    timing_schedule(connection->link, connection->due_ms);
 }
 
-void stream_send_queue(struct connection *connection)
+void pipeline_send_queue(struct connection *connection)
 {
     assert(connection->state == CONNECTION_UP);
     if (connection->output.length > 0 || connection->wait_owed || connection->refused)
@@ -145,7 +145,7 @@ void stream_send_queue(struct connection *connection)
     write_output(connection);
 }
 
-void stream_send(struct connection *connection, const struct text *arguments, size_t count)
+void pipeline_send(struct connection *connection, const struct text *arguments, size_t count)
 {
     size_t before = connection->output.length;
     command_append(&connection->output, arguments, count);
@@ -216,7 +216,7 @@ static void take_call_reply(struct connection *connection, struct store_call *ca
 static bool take_reply(struct connection *connection, const struct store_reply *reply)
 {
     if (connection->state == CONNECTION_GREETING)
-        wire_greeted(connection, reply);
+        transport_greeted(connection, reply);
     else if (connection->subscriber)
         take_subscribed_reply(connection, reply);
     else if (connection->awaiting.first)
@@ -270,7 +270,7 @@ static bool feed(struct connection *connection, const char *data, size_t length)
 static bool read_once(struct connection *connection)
 {
     char *input = connection->link->input;
-    ssize_t length = wire_read(connection, input, LINK_INPUT_BYTES);
+    ssize_t length = transport_read(connection, input, LINK_INPUT_BYTES);
     if (length < 0 && (errno == EAGAIN || errno == EINTR))
         return false;
     if (length <= 0) {
@@ -288,7 +288,7 @@ static bool may_read_on(const struct connection *connection, int reads)
     return reads < READS_AT_ONCE || (connection->tls && tls_has_pending(connection->tls));
 }
 
-void stream_read(struct connection *connection)
+void pipeline_read(struct connection *connection)
 {
     struct store_link *link = connection->link;
     link->read_ns = clock_monotonic_ns();

@@ -4,14 +4,14 @@
 #include "connection.h"
 
 /* For a new socket: nothing written, nothing read. */
-void stream_reset(struct connection *connection);
+void pipeline_reset(struct connection *connection);
 /* Moves the queue behind the output and writes, in one go. */
-void stream_send_queue(struct connection *connection);
+void pipeline_send_queue(struct connection *connection);
 /* Writes one command of the connection's subscriber, who gets the reply. May break it. */
-void stream_send(struct connection *connection, const struct text *arguments, size_t count);
+void pipeline_send(struct connection *connection, const struct text *arguments, size_t count);
 /* The socket has room again. */
-void stream_write(struct connection *connection);
+void pipeline_write(struct connection *connection);
 /* The socket has bytes, or an error. */
-void stream_read(struct connection *connection);
+void pipeline_read(struct connection *connection);
 /* Bytes that this socket took. */
-uint64_t stream_written(const struct connection *connection);
+uint64_t pipeline_written(const struct connection *connection);

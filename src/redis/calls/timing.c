@@ -13,7 +13,7 @@ enum {
 
 static void on_timer(uv_timer_t *timer);
 
-void link_schedule(struct store_link *link, int64_t due_ms)
+void timing_schedule(struct store_link *link, int64_t due_ms)
 {
     if (due_ms >= link->timer_due_ms || link->closing)
         return;
@@ -28,7 +28,7 @@ void timing_sweep_later(struct store_link *link)
 {
     if (link->sweep_ms == INT64_MAX) {
         link->sweep_ms = clock_monotonic_ms() + SWEEP_MS;
-        link_schedule(link, link->sweep_ms);
+        timing_schedule(link, link->sweep_ms);
     }
 }
 
@@ -67,7 +67,7 @@ static bool expire_list(struct expiry *expiry, struct call_list *list, enum err 
 static void expire_connection(struct expiry *expiry, struct connection *connection)
 {
     if (connection->near) {
-        int64_t next_ms = near_expire(connection, expiry->now_ms);
+        int64_t next_ms = replica_read_expire(connection, expiry->now_ms);
         if (next_ms < expiry->first_deadline_ms)
             expiry->first_deadline_ms = next_ms;
         return;
@@ -177,14 +177,15 @@ static void on_timer(uv_timer_t *timer)
     int64_t pause_ms = end_pauses(link, now_ms);
     int64_t connection_ms = tick_connections(link, now_ms);
     if (link->tick)
-        link_schedule(link, link->tick(link->tick_user, now_ms));
+        timing_schedule(link, link->tick(link->tick_user, now_ms));
     sweep(link, now_ms);
     if (link->first_deadline_ms != INT64_MAX) {
         int64_t tick_ms = now_ms + TICK_MS;
-        link_schedule(link, link->first_deadline_ms > tick_ms ? link->first_deadline_ms : tick_ms);
+        timing_schedule(link,
+                        link->first_deadline_ms > tick_ms ? link->first_deadline_ms : tick_ms);
     }
-    link_schedule(link, pause_ms);
-    link_schedule(link, connection_ms);
-    link_schedule(link, link->sweep_ms);
+    timing_schedule(link, pause_ms);
+    timing_schedule(link, connection_ms);
+    timing_schedule(link, link->sweep_ms);
     end_calls(link);
 }

@@ -2,7 +2,7 @@
  * so that a call costs no timer of its own. */
 #pragma once
 
-#include "worker_link.h"
+#include "link.h"
 
 /* Some node may have become superfluous. */
 void timing_sweep_later(struct store_link *link);

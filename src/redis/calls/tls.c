@@ -228,7 +228,7 @@ void tls_context_free(struct tls_context **context)
 
 /* A certificate's names and its addresses are different things; SNI is for names alone (RFC 6066).
  */
-static bool demand_name(SSL *ssl, const char *name)
+static bool permission_name(SSL *ssl, const char *name)
 {
     struct ip_address address;
     X509_VERIFY_PARAM *rules = SSL_get0_param(ssl);
@@ -246,7 +246,7 @@ struct tls_link *tls_open(const struct tls_context *context, int fd, const char 
     link->ssl = SSL_new(context->ssl);
     BIO *bio = BIO_new(socket_method);
     const char *name = context->server_name ? context->server_name : host;
-    if (!link->ssl || !bio || !demand_name(link->ssl, name)) {
+    if (!link->ssl || !bio || !permission_name(link->ssl, name)) {
         snprintf(link->why, sizeof(link->why), "%s", last_reason());
         link->failed = true;
         BIO_free(bio);

@@ -12,12 +12,12 @@
 
 #include "clock.h"
 #include "command.h"
-#include "worker_link.h"
+#include "link.h"
 #include "log.h"
 #include "metrics.h"
 #include "pipeline.h"
 #include "tls.h"
-#include "redis/topology/connect_log.h"
+#include "redis/topology/server_problems.h"
 
 enum {
     KEEPALIVE_IDLE_S = 15,
@@ -85,26 +85,26 @@ static void set_options(int fd)
 
 static void on_socket_event(uv_poll_t *poll, int status, int events);
 
-static void watch(struct connection *connection, int events)
+static void tracking(struct connection *connection, int events)
 {
     connection->watching_writable = (events & UV_WRITABLE) != 0;
     uv_poll_start(&connection->socket->poll, events, on_socket_event);
 }
 
-void wire_watch_writable(struct connection *connection, bool writable)
+void transport_watch_writable(struct connection *connection, bool writable)
 {
     if (writable != connection->watching_writable)
-        watch(connection, writable ? UV_READABLE | UV_WRITABLE : UV_READABLE);
+        tracking(connection, writable ? UV_READABLE | UV_WRITABLE : UV_READABLE);
 }
 
-ssize_t wire_write(struct connection *connection, const void *data, size_t length)
+ssize_t transport_write(struct connection *connection, const void *data, size_t length)
 {
     if (connection->tls)
         return tls_write(connection->tls, data, length);
     return send(connection->socket->fd, data, length, MSG_NOSIGNAL);
 }
 
-ssize_t wire_read(struct connection *connection, void *out, size_t size)
+ssize_t transport_read(struct connection *connection, void *out, size_t size)
 {
     if (connection->tls)
         return tls_read(connection->tls, out, size);
@@ -122,14 +122,14 @@ static void come_up(struct connection *connection)
         return;
     }
     if (connection->strange)
-        shared_want_refresh(connection->link->store);
+        store_want_refresh(connection->link->store);
     connection->state = CONNECTION_UP;
     connection->down_err = ERR_STORE_UNAVAILABLE;
     connection->link->dirty = true;
     metrics_gauge_add(METRIC_STORE_LINKS, 1);
-    trouble_over(&connection->link->settings->trouble, connection->endpoint);
+    server_problems_over(&connection->link->settings->problems, connection->endpoint);
     if (!connection->sentinel)
-        shared_note_reached(connection->link->store);
+        store_note_reached(connection->link->store);
     log_debug("store_connected", "host=%s port=%u durable=%d", connection->endpoint->host,
               connection->endpoint->port, connection->durable);
     if (connection->subscriber)
@@ -146,7 +146,7 @@ static bool add_question(const struct connection *connection, struct buffer *out
         return false;
     if (link->settings->mode == REDIS_CLUSTER)
         command_append(out, (const struct text[]){TEXT("CLUSTER"), TEXT("MYID")}, 2);
-    else if (shared_mark(link->store, &mark))
+    else if (store_read_mark(link->store, &mark))
         command_append(
             out, (const struct text[]){TEXT("HGET"), text_of(mark.key), text_of(mark.field)}, 3);
     return out->length > 0;
@@ -155,7 +155,7 @@ static bool add_question(const struct connection *connection, struct buffer *out
 /* False if the connection broke. */
 static bool send_greeting(struct connection *connection, const struct buffer *greeting)
 {
-    ssize_t written = wire_write(connection, greeting->data, greeting->length);
+    ssize_t written = transport_write(connection, greeting->data, greeting->length);
     if (written < 0 && errno != EAGAIN)
         connection_fail(connection, errno);
     else if (written != (ssize_t)greeting->length)
@@ -172,7 +172,7 @@ static void greet(struct connection *connection)
     const struct buffer *greeting = &settings->greeting;
     connection->greetings_owed = settings->greetings;
     if (connection->near) {
-        greeting = &settings->near_greeting;
+        greeting = &settings->replica_greeting;
         connection->greetings_owed = settings->greetings + 1;
     } else if (connection->sentinel) {
         greeting = &settings->sentinel_greeting;
@@ -191,13 +191,13 @@ static void shake_hands(struct connection *connection)
 {
     switch (tls_handshake(connection->tls)) {
     case TLS_WANTS_READ:
-        watch(connection, UV_READABLE);
+        tracking(connection, UV_READABLE);
         break;
     case TLS_WANTS_WRITE:
-        watch(connection, UV_WRITABLE);
+        tracking(connection, UV_WRITABLE);
         break;
     case TLS_DONE:
-        watch(connection, UV_READABLE);
+        tracking(connection, UV_READABLE);
         greet(connection);
         break;
     case TLS_FAILED:
@@ -218,7 +218,7 @@ static void finish_connect(struct connection *connection)
     }
     const struct tls_context *tls = connection->link->settings->tls;
     if (!tls) {
-        watch(connection, UV_READABLE);
+        tracking(connection, UV_READABLE);
         greet(connection);
         return;
     }
@@ -232,12 +232,12 @@ static void exchange(struct connection *connection, int status, int events)
 {
     bool read_waits = connection->tls && tls_read_wants_write(connection->tls);
     if (status < 0 || read_waits || (events & UV_READABLE))
-        stream_read(connection);
+        pipeline_read(connection);
     /* libuv stops watching a socket with an error on it: what could be read has been. */
     if (connection->socket && status < 0)
         connection_break(connection, ERR_STORE_UNAVAILABLE, uv_strerror(status));
     if (connection->socket && (events & UV_WRITABLE))
-        stream_write(connection);
+        pipeline_write(connection);
 }
 
 static void on_socket_event(uv_poll_t *poll, int status, int events)
@@ -276,12 +276,12 @@ static bool quotes_nothing(const struct store_reply *reply)
 static void refuse_greeting(struct connection *connection, const struct store_reply *reply,
                             bool is_auth, enum err err)
 {
-    char why[TROUBLE_WHY_MAX];
+    char why[PROBLEM_WHY_MAX];
     if (is_auth && !quotes_nothing(reply))
         snprintf(why, sizeof(why), "refuses AUTH");
     else
         reply_words(reply, why, sizeof(why));
-    trouble_tell(&connection->link->settings->trouble, connection->endpoint, why);
+    server_problems_tell(&connection->link->settings->problems, connection->endpoint, why);
     connection_break(connection, err, why);
 }
 
@@ -300,7 +300,7 @@ static void take_id(struct connection *connection, const struct store_reply *rep
 
 /* PING may get an error from a node that serves reads, like MISCONF: only those that pass, and the
  * want of a password, keep the connection from coming up. */
-void wire_greeted(struct connection *connection, const struct store_reply *reply)
+void transport_greeted(struct connection *connection, const struct store_reply *reply)
 {
     assert(connection->greetings_owed > 0);
     enum reply_outcome outcome = reply_outcome(reply);
@@ -348,13 +348,13 @@ static void connect_to(struct connection *connection, const struct sockaddr *add
                        socklen_t length)
 {
     connection->state = CONNECTION_CONNECTING;
-    stream_reset(connection);
+    pipeline_reset(connection);
     metrics_add(METRIC_STORE_CONNECTS, 1);
     if (!open_socket(connection, address, length)) {
         connection_break(connection, ERR_STORE_UNAVAILABLE, strerror(errno));
         return;
     }
-    watch(connection, UV_WRITABLE);
+    tracking(connection, UV_WRITABLE);
 }
 
 /* Names may have several addresses: each attempt takes the next. */
@@ -407,13 +407,13 @@ static void resolve(struct connection *connection)
     connection->link->handles++;
 }
 
-void wire_open(struct connection *connection)
+void transport_open(struct connection *connection)
 {
     assert(connection->state == CONNECTION_IDLE && !connection->socket && !connection->lookup);
     const struct endpoint *endpoint = connection->endpoint;
     connection->attempts++;
     connection->due_ms = clock_monotonic_ms() + connection->link->settings->connect_timeout_ms;
-    link_schedule(connection->link, connection->due_ms);
+    timing_schedule(connection->link, connection->due_ms);
     struct sockaddr_in v4;
     struct sockaddr_in6 v6;
     if (uv_ip4_addr(endpoint->host, endpoint->port, &v4) == 0)
@@ -433,7 +433,7 @@ static void forget_lookup(struct connection *connection)
     }
 }
 
-void wire_close(struct connection *connection)
+void transport_close(struct connection *connection)
 {
     close_socket(connection);
     forget_lookup(connection);

@@ -7,14 +7,14 @@
 #include "connection.h"
 
 /* Begins to come up; the connection is idle. It ends in CONNECTION_UP or is broken. */
-void wire_open(struct connection *connection);
+void transport_open(struct connection *connection);
 /* Closes the socket, and gives up looking for an address. */
-void wire_close(struct connection *connection);
+void transport_close(struct connection *connection);
 
 /* As send(2) and read(2), through TLS if there is TLS. */
-ssize_t wire_write(struct connection *connection, const void *data, size_t length);
-ssize_t wire_read(struct connection *connection, void *out, size_t size);
+ssize_t transport_write(struct connection *connection, const void *data, size_t length);
+ssize_t transport_read(struct connection *connection, void *out, size_t size);
 /* Waits for room to write besides replies, or for replies alone. */
-void wire_watch_writable(struct connection *connection, bool writable);
+void transport_watch_writable(struct connection *connection, bool writable);
 /* A reply to the greeting. */
-void wire_greeted(struct connection *connection, const struct store_reply *reply);
+void transport_greeted(struct connection *connection, const struct store_reply *reply);

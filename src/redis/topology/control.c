@@ -12,7 +12,7 @@
 #include "container_of.h"
 #include "inspection.h"
 #include "jitter.h"
-#include "redis/calls/worker_link.h"
+#include "redis/calls/link.h"
 #include "log.h"
 #include "map_search.h"
 #include "metrics.h"
@@ -52,7 +52,7 @@ struct control {
     uv_timer_t fetch_timer, ping_timer;
     _Atomic bool stopping;
     struct store_link *link;
-    struct watches *watches;
+    struct tracker *tracker;
 
     /* The refresh under way. */
     bool fetching;
@@ -67,7 +67,7 @@ struct control {
     uint64_t pinged_settings; /* number of those that it is under; 0: none */
     size_t pinged_count;
     size_t pings_under_way, pings_answered; /* under way: with the questions for slots and time */
-    struct clocks clocks;
+    struct server_clocks clocks;
 };
 
 /* --- refresh --- */
@@ -108,7 +108,7 @@ static void fetch_end(struct control *control, int64_t pause_ms)
 static void fetch_failed(struct control *control, size_t asked, enum err err)
 {
     bool news = !atomic_load(&control->store->unreachable);
-    shared_publish_unreachable(control->store, err);
+    store_publish_unreachable(control->store, err);
     if (news)
         log_error("store_map_unreachable", "asked=%zu reason=%s", asked, err_code(err));
     int64_t most_ms = control->link->settings->reconnect_max_ms;
@@ -125,9 +125,9 @@ static void fetch_succeeded(struct control *control, struct slot_map *map)
     size_t masters = map->master_count;
     unsigned covered = map->covered;
     bool news = atomic_load(&control->store->unreachable);
-    if (shared_publish_map(control->store, map)) {
+    if (store_publish_map(control->store, map)) {
         log_info("store_map_changed", "masters=%zu slots=%u", masters, covered);
-        watches_follow(control->watches);
+        tracker_follow(control->tracker);
         if (!control->clocks.any)
             uv_timer_start(&control->ping_timer, on_ping_timer, FIRST_PING_MS, PING_INTERVAL_MS);
     }
@@ -154,14 +154,14 @@ static void on_map(struct map_search *search, struct slot_map *map, enum err err
 static void on_demoted(struct sentinel_search *search, const struct endpoint *server)
 {
     struct control *control = container_of(search, struct control, search);
-    watches_judge(control->watches, server, false);
+    tracker_judge(control->tracker, server, false);
 }
 
 static void on_master(struct sentinel_search *search, const struct endpoint *master, enum err err)
 {
     struct control *control = container_of(search, struct control, search);
     if (master) {
-        watches_judge(control->watches, master, true);
+        tracker_judge(control->tracker, master, true);
         fetch_succeeded(control, slot_map_single(master));
         return;
     }
@@ -224,8 +224,8 @@ static void end_ping(struct control *control)
     struct store *store = control->store;
     if (--control->pings_under_way > 0)
         return;
-    clocks_conclude(&control->clocks);
-    atomic_store(&store->time_asked, clocks_asked(&control->clocks));
+    server_clocks_conclude(&control->clocks);
+    atomic_store(&store->time_asked, server_clocks_asked(&control->clocks));
     if (!atomic_exchange(&store->calls_finished, false))
         atomic_store(&store->serving, control->pings_answered > 0);
 }
@@ -237,9 +237,9 @@ static void on_time(struct store_call *call, enum err err, const struct store_re
     if (atomic_load(&control->stopping))
         return;
     if (err == ERR_OK)
-        clocks_note(&control->clocks, reply, pinged->time_asked_ms);
+        server_clocks_note(&control->clocks, reply, pinged->time_asked_ms);
     else if (err == ERR_STORE_DENIED || call_got_through(err))
-        clocks_note_denied(&control->clocks, pinged->endpoint.host, pinged->endpoint.port);
+        server_clocks_note_denied(&control->clocks, pinged->endpoint.host, pinged->endpoint.port);
     end_ping(control);
 }
 
@@ -263,12 +263,12 @@ static void on_pong(struct store_call *call, enum err err, const struct store_re
         return;
     note_master(pinged, err);
     if (in_cluster(control))
-        watches_judge(control->watches, &pinged->endpoint, !is_unfit(control, err));
+        tracker_judge(control->tracker, &pinged->endpoint, !is_unfit(control, err));
     if (!pinged->down) {
         control->pings_answered++;
         ask_for_time(pinged);
     } else {
-        shared_want_refresh(control->store);
+        store_want_refresh(control->store);
     }
     end_ping(control);
 }
@@ -280,8 +280,8 @@ static void on_claims(struct store_call *call, enum err err, const struct store_
     if (atomic_load(&control->stopping))
         return;
     uint8_t claims[SLOT_BYTES];
-    if (err == ERR_OK && claims_parse(store_reply_text(reply), claims))
-        watches_claim(control->watches, &pinged->endpoint, claims);
+    if (err == ERR_OK && slot_claims_parse(store_reply_text(reply), claims))
+        tracker_claim(control->tracker, &pinged->endpoint, claims);
     end_ping(control);
 }
 
@@ -313,7 +313,7 @@ static void forget_faults(struct control *control, const struct slot_map *map)
     for (size_t i = 0; i < control->pinged_count; i++) {
         size_t now = slot_map_find(map, &control->pinged[i].endpoint);
         if (now >= map->master_count)
-            trouble_over(&settings->faults, &control->pinged[i].endpoint);
+            server_problems_over(&settings->faults, &control->pinged[i].endpoint);
     }
 }
 
@@ -397,7 +397,7 @@ static void on_ping_timer(uv_timer_t *timer)
     control->pings_answered = 0;
     bool cluster = in_cluster(control);
     control->pings_under_way = control->pinged_count * (cluster ? 2 : 1);
-    clocks_begin(&control->clocks, control->pinged_count);
+    server_clocks_begin(&control->clocks, control->pinged_count);
     for (size_t i = 0; i < control->pinged_count; i++) {
         ping(&control->pinged[i]);
         if (cluster)
@@ -417,7 +417,7 @@ static void on_flush(uv_prepare_t *flush)
 
 static void close_handles(struct control *control)
 {
-    watches_close(&control->watches);
+    tracker_close(&control->tracker);
     store_link_close(&control->link);
     uv_close((uv_handle_t *)&control->wake, NULL);
     uv_close((uv_handle_t *)&control->flush, NULL);
@@ -433,7 +433,7 @@ static void on_control_wake(uv_async_t *wake)
         return;
     }
     fetch_as_wanted(control);
-    watches_follow(control->watches);
+    tracker_follow(control->tracker);
 }
 
 static void run(void *user)
@@ -445,7 +445,7 @@ static void run(void *user)
     pthread_setname_np(pthread_self(), "control");
     metrics_attach();
     control->link = store_link_open(control->store, &control->loop);
-    control->watches = watches_open(control->link);
+    control->tracker = tracker_open(control->link);
     control->map_search = (struct map_search){.link = control->link, .done = on_map};
     control->search = (struct sentinel_search){
         .link = control->link,

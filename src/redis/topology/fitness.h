@@ -3,7 +3,7 @@
 
 #include "settings.h"
 
-enum { FITNESS_WHY_MAX = TROUBLE_WHY_MAX };
+enum { FITNESS_WHY_MAX = PROBLEM_WHY_MAX };
 
 /* `info` is INFO's answer, of all sections. Writes what is wrong, one clause behind the other with
  * "; " between them, or "" if nothing is. True if the server is of a kind or version that cannot

@@ -19,16 +19,17 @@ static void judge(struct inspection *inspection, struct text info)
     char why[FITNESS_WHY_MAX];
     inspection->unfit = fitness_judge(info, settings, why);
     if (why[0])
-        trouble_tell(&settings->faults, inspection->endpoint, why);
+        server_problems_tell(&settings->faults, inspection->endpoint, why);
     else
-        trouble_over(&settings->faults, inspection->endpoint);
+        server_problems_over(&settings->faults, inspection->endpoint);
     plan(inspection, why[0] != '\0');
 }
 
 static void note_denied(struct inspection *inspection)
 {
-    trouble_tell(&inspection->link->settings->faults, inspection->endpoint,
-                 "NOPERM for INFO: version, replicas and evictions are not known; grant +info");
+    server_problems_tell(
+        &inspection->link->settings->faults, inspection->endpoint,
+        "NOPERM for INFO: version, replicas and evictions are not known; grant +info");
     plan(inspection, true);
 }
 

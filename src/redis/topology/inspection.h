@@ -2,7 +2,7 @@
  * seconds while something is wrong with it. On the control thread, with its round of pings. */
 #pragma once
 
-#include "redis/calls/worker_link.h"
+#include "redis/calls/link.h"
 
 struct inspection {
     struct store_call call;

@@ -141,9 +141,10 @@ static void conclude(struct map_search *search, struct slot_map *map)
 static void tell_stranger(struct map_search *search)
 {
     metrics_add(METRIC_STORE_MAPS_FOREIGN, 1);
-    trouble_tell(&search->link->settings->strangers, &search->stranger_at,
-                 "answers for another Redis Cluster, which shares no node with the present one and "
-                 "is no copy of it; if it is to take its place, restart all nodes");
+    server_problems_tell(
+        &search->link->settings->strangers, &search->stranger_at,
+        "answers for another Redis Cluster, which shares no node with the present one and "
+        "is no copy of it; if it is to take its place, restart all nodes");
 }
 
 static void end_with_stranger(struct map_search *search, bool is_copy)
@@ -195,7 +196,7 @@ static void decide(struct map_search *search)
         conclude(search, take_best(search));
     else if (!may_be_copy(search))
         end_with_stranger(search, false);
-    else if (shared_mark(search->link->store, &search->mark))
+    else if (store_read_mark(search->link->store, &search->mark))
         look_for_mark(search);
     else
         end_with_stranger(search, true);
@@ -223,7 +224,7 @@ static void keep_stranger(struct map_search *search, struct ballot *ballot)
 
 static void keep_vote(struct map_search *search, struct ballot *ballot)
 {
-    trouble_over(&search->link->settings->strangers, &ballot->asked);
+    server_problems_over(&search->link->settings->strangers, &ballot->asked);
     if (ballot->rank == RANK_SEED)
         search->heard = search->link->settings->number;
     if (search->vote_count == 0)
@@ -329,7 +330,7 @@ static void go_on(struct map_search *search)
 
 void map_search(struct map_search *search)
 {
-    search->present = shared_map(search->link->store);
+    search->present = store_ref_map(search->link->store);
     choose_candidates(search);
     search->asked = 0;
     search->asking = 0;

@@ -10,7 +10,7 @@
  * mark of the store (store.h) is found in its cluster: so a reload leads on to a copy. */
 #pragma once
 
-#include "redis/calls/worker_link.h"
+#include "redis/calls/link.h"
 
 enum { MAP_VOTERS = 3 };
 

@@ -1,20 +1,20 @@
 /* Reads that may be a little old, at a replica of the own zone (redis.near_replicas).
  *
  * A replica answers reads of a connection that has said READONLY, and would answer those of calls
- * that must see the latest, too: so such connections are nodes of their own, for STORE_NEAR calls
- * alone. Whatever a replica does instead of answering soon sends the call to the master, with what
- * is left of its time. */
+ * that must see the latest, too: so such connections are nodes of their own, for STORE_REPLICA_READ
+ * calls alone. Whatever a replica does instead of answering soon sends the call to the master, with
+ * what is left of its time. */
 #pragma once
 
-#include "redis/calls/worker_link.h"
+#include "redis/calls/link.h"
 
 /* Chooses a replica for each master: after a new map or new settings. */
-void near_choose(struct store_link *link);
+void replica_read_choose(struct store_link *link);
 /* Sends the call to the replica of this master. False if it has none that may answer, or the call
  * is not for replicas or was at one already. */
-bool near_send(struct store_link *link, struct store_call *call, size_t master);
+bool replica_read_send(struct store_link *link, struct store_call *call, size_t master);
 /* The replica did not serve the call, which is in no list: on to the master. */
-void near_fall_back(struct store_link *link, struct store_call *call);
+void replica_read_fall_back(struct store_link *link, struct store_call *call);
 /* Takes calls that a replica keeps too long from it. Returns the earliest time at which this, or
  * the deadline of one of its calls, is next; INT64_MAX without calls. */
-int64_t near_expire(struct connection *connection, int64_t now_ms);
+int64_t replica_read_expire(struct connection *connection, int64_t now_ms);

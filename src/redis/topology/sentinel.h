@@ -11,7 +11,7 @@
  * counts as one with epoch 0. */
 #pragma once
 
-#include "redis/calls/worker_link.h"
+#include "redis/calls/link.h"
 
 /* One search at a time. The owner sets the first group. */
 struct sentinel_search {

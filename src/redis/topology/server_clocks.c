@@ -26,7 +26,7 @@ static bool has_majority(const int64_t *readings, size_t count, int64_t middle_m
 }
 
 /* Of an even number there are two middles, of which a majority has one at least. */
-bool clocks_median(int64_t *readings, size_t count, int64_t *ret)
+bool server_clocks_median(int64_t *readings, size_t count, int64_t *ret)
 {
     if (count == 0)
         return false;
@@ -38,14 +38,15 @@ bool clocks_median(int64_t *readings, size_t count, int64_t *ret)
     return has_majority(readings, count, *ret);
 }
 
-void clocks_begin(struct clocks *clocks, size_t asked)
+void server_clocks_begin(struct server_clocks *clocks, size_t asked)
 {
     clocks->count = 0;
     clocks->asked = asked;
     clocks->answered = 0;
 }
 
-void clocks_note(struct clocks *clocks, const struct store_reply *reply, int64_t asked_ms)
+void server_clocks_note(struct server_clocks *clocks, const struct store_reply *reply,
+                        int64_t asked_ms)
 {
     int64_t seconds, microseconds, came_ms = clock_boot_ms();
     if (clocks->count >= CLOCKS_MOST || store_reply_type(reply) != STORE_ARRAY ||
@@ -61,7 +62,7 @@ void clocks_note(struct clocks *clocks, const struct store_reply *reply, int64_t
     clocks->answered++;
 }
 
-void clocks_note_denied(struct clocks *clocks, const char *host, unsigned port)
+void server_clocks_note_denied(struct server_clocks *clocks, const char *host, unsigned port)
 {
     if (!clocks->denied_told) {
         log_warning("clock_not_told",
@@ -74,12 +75,12 @@ void clocks_note_denied(struct clocks *clocks, const char *host, unsigned port)
     clock_untold();
 }
 
-bool clocks_asked(const struct clocks *clocks)
+bool server_clocks_asked(const struct server_clocks *clocks)
 {
     return clocks->any || clocks->denied_told;
 }
 
-static void tell_dispute(struct clocks *clocks, bool disputed)
+static void tell_dispute(struct server_clocks *clocks, bool disputed)
 {
     if (disputed && !clocks->disputed) {
         log_error("clock_disputed",
@@ -92,7 +93,7 @@ static void tell_dispute(struct clocks *clocks, bool disputed)
     clocks->disputed = disputed;
 }
 
-static void tell_skew(struct clocks *clocks, int64_t skew_ms)
+static void tell_skew(struct server_clocks *clocks, int64_t skew_ms)
 {
     int64_t size_ms = skew_ms < 0 ? -skew_ms : skew_ms;
     if (size_ms > CLOCKS_APART_MS && !clocks->apart) {
@@ -106,7 +107,7 @@ static void tell_skew(struct clocks *clocks, int64_t skew_ms)
     }
 }
 
-void clocks_conclude(struct clocks *clocks)
+void server_clocks_conclude(struct server_clocks *clocks)
 {
     const int64_t ns_of_ms = 1000000;
     int64_t ahead_ms;
@@ -115,7 +116,7 @@ void clocks_conclude(struct clocks *clocks)
     clocks->readings[clocks->count++] = clock_host_ahead_ms();
     if (clocks->known)
         clocks->readings[clocks->count++] = clocks->kept_ahead_ms;
-    bool agreed = clocks_median(clocks->readings, clocks->count, &ahead_ms);
+    bool agreed = server_clocks_median(clocks->readings, clocks->count, &ahead_ms);
     bool complete = clocks->answered >= clocks->asked || clocks->count >= CLOCKS_MOST;
     if (!agreed && !clocks->known && !complete)
         return;

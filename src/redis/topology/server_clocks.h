@@ -19,7 +19,7 @@
 
 enum { CLOCKS_MOST = 64 /* servers whose clocks are asked for; more decide nothing */ };
 
-struct clocks {
+struct server_clocks {
     int64_t readings[CLOCKS_MOST + 2]; /* milliseconds ahead of clock_boot_ms() */
     size_t count;
     size_t asked, answered;     /* servers of this round; answered: with their time or a denial */
@@ -34,18 +34,19 @@ struct store_reply;
 
 /* The middle of the readings, which are sorted, in *ret; false if no majority lies within
  * CLOCKS_APART_MS of it. */
-bool clocks_median(int64_t *readings, size_t count, int64_t *ret);
+bool server_clocks_median(int64_t *readings, size_t count, int64_t *ret);
 
 /* A new round of questions, to so many servers. */
-void clocks_begin(struct clocks *clocks, size_t asked);
+void server_clocks_begin(struct server_clocks *clocks, size_t asked);
 /* Reads the answer to TIME, which was asked for at this clock_boot_ms() and came now; any other
  * reply is no reading. */
-void clocks_note(struct clocks *clocks, const struct store_reply *reply, int64_t asked_ms);
+void server_clocks_note(struct server_clocks *clocks, const struct store_reply *reply,
+                        int64_t asked_ms);
 /* A server does not let this user ask; logged once. */
-void clocks_note_denied(struct clocks *clocks, const char *host, unsigned port);
+void server_clocks_note_denied(struct server_clocks *clocks, const char *host, unsigned port);
 /* True once a round has concluded, or a server has said that it will not tell. */
-bool clocks_asked(const struct clocks *clocks);
+bool server_clocks_asked(const struct server_clocks *clocks);
 /* All have answered who will: publishes common time for clock_common_ms(), the metric, and what has
  * changed to the log. What was known holds without an answer, and in a dispute of a first round in
  * which a server did not answer. */
-void clocks_conclude(struct clocks *clocks);
+void server_clocks_conclude(struct server_clocks *clocks);

@@ -27,11 +27,11 @@ static bool read_seeds(struct settings *settings, const struct conf_list *nodes,
     return nodes->count > 0;
 }
 
-static bool read_near(struct settings *settings, const struct conf_list *networks,
-                      struct buffer *error)
+static bool read_replica(struct settings *settings, const struct conf_list *networks,
+                         struct buffer *error)
 {
     settings->near = xcalloc(networks->count, sizeof(settings->near[0]));
-    settings->near_count = networks->count;
+    settings->replica_count = networks->count;
     for (size_t i = 0; i < networks->count; i++) {
         if (!ip_network_parse(text_of(networks->items[i]), &settings->near[i])) {
             buffer_addf(error, "redis.near_replicas: \"%s\" is not a network\n",
@@ -84,9 +84,9 @@ static bool read_credentials(struct settings *settings, const struct conf *conf,
         !read_auth(&settings->sentinel_greeting, conf->redis_sentinel_user,
                    "redis.sentinel_password_file", conf->redis_sentinel_password_file, error))
         return false;
-    buffer_add_text(&settings->near_greeting, buffer_text(&settings->greeting));
-    command_append(&settings->near_greeting, (const struct text[]){TEXT("READONLY")}, 1);
-    add_ping(&settings->near_greeting);
+    buffer_add_text(&settings->replica_greeting, buffer_text(&settings->greeting));
+    command_append(&settings->replica_greeting, (const struct text[]){TEXT("READONLY")}, 1);
+    add_ping(&settings->replica_greeting);
     settings->greetings = add_ping(&settings->greeting);
     settings->sentinel_greetings = add_ping(&settings->sentinel_greeting);
     return true;
@@ -113,12 +113,12 @@ struct settings *settings_from_conf(const struct conf *conf, struct buffer *erro
     settings->wait_timeout_ms = conf->redis_wait_timeout;
     settings->reconnect_max_ms = conf->redis_reconnect_max;
     settings->map_refresh_ms = conf->redis_map_refresh * 1000;
-    trouble_init(&settings->trouble, TROUBLE_CONNECT);
-    trouble_init(&settings->errors, TROUBLE_ERROR);
-    trouble_init(&settings->faults, TROUBLE_UNFIT);
-    trouble_init(&settings->strangers, TROUBLE_FOREIGN);
+    server_problems_init(&settings->problems, PROBLEM_CONNECT);
+    server_problems_init(&settings->errors, PROBLEM_ERROR);
+    server_problems_init(&settings->faults, PROBLEM_UNFIT);
+    server_problems_init(&settings->strangers, PROBLEM_FOREIGN);
     if (!read_seeds(settings, &conf->redis_nodes, error) ||
-        !read_near(settings, &conf->redis_near_replicas, error) ||
+        !read_replica(settings, &conf->redis_near_replicas, error) ||
         !read_credentials(settings, conf, error) || !read_tls(settings, conf, error))
         settings_unref(&settings);
     return settings;
@@ -136,13 +136,13 @@ void settings_unref(struct settings **settings)
     *settings = NULL;
     if (gone && atomic_fetch_sub_explicit(&gone->references, 1, memory_order_acq_rel) == 1) {
         buffer_free(&gone->greeting);
-        buffer_free(&gone->near_greeting);
+        buffer_free(&gone->replica_greeting);
         buffer_free(&gone->sentinel_greeting);
         tls_context_free(&gone->tls);
-        trouble_free(&gone->trouble);
-        trouble_free(&gone->errors);
-        trouble_free(&gone->faults);
-        trouble_free(&gone->strangers);
+        server_problems_free(&gone->problems);
+        server_problems_free(&gone->errors);
+        server_problems_free(&gone->faults);
+        server_problems_free(&gone->strangers);
         free(gone->sentinel_name);
         free(gone->seeds);
         free(gone->near);

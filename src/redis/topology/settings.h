@@ -5,7 +5,7 @@
 #include "endpoint.h"
 #include "store.h"
 #include "redis/calls/tls.h"
-#include "connect_log.h"
+#include "server_problems.h"
 
 struct settings {
     _Atomic unsigned references;
@@ -16,17 +16,17 @@ struct settings {
     size_t seed_count;      /* at least 1 */
     struct buffer greeting; /* AUTH, if there is a password, and PING; wiped with the settings */
     unsigned greetings;     /* commands in it */
-    struct buffer near_greeting;     /* the same with READONLY before PING: one command more */
+    struct buffer replica_greeting;  /* the same with READONLY before PING: one command more */
     struct buffer sentinel_greeting; /* the same for sentinels */
     unsigned sentinel_greetings;
     struct ip_network *near; /* of redis.near_replicas */
-    size_t near_count;
-    struct tls_context *tls;  /* NULL: plain TCP */
-    struct trouble trouble;   /* of connections made under these settings */
-    struct trouble errors;    /* what servers said to calls, other than passing trouble */
-    struct trouble faults;    /* what is wrong with masters by their own INFO */
-    struct trouble strangers; /* servers of another store */
-    int64_t slow_ms;          /* a later answer is a failure for the breaker */
+    size_t replica_count;
+    struct tls_context *tls;          /* NULL: plain TCP */
+    struct server_problems problems;  /* of connections made under these settings */
+    struct server_problems errors;    /* what servers said to calls, other than passing trouble */
+    struct server_problems faults;    /* what is wrong with masters by their own INFO */
+    struct server_problems strangers; /* servers of another store */
+    int64_t slow_ms;                  /* a later answer is a failure for the breaker */
     int64_t connect_timeout_ms;
     int64_t wait_timeout_ms;
     int64_t reconnect_max_ms;

@@ -9,7 +9,7 @@
 
 #include "clock.h"
 #include "control.h"
-#include "redis/calls/worker_link.h"
+#include "redis/calls/link.h"
 #include "log.h"
 
 /* A map with holes is fetched anew every second. */
@@ -52,7 +52,7 @@ bool store_reload(struct store *store, const struct conf *conf, struct buffer *e
     wake_links(store);
     pthread_mutex_unlock(&store->lock);
     settings_unref(&old);
-    shared_want_refresh(store);
+    store_want_refresh(store);
     return true;
 }
 
@@ -79,13 +79,13 @@ void store_set_mark(struct store *store, const struct store_mark *mark)
     store->mark = *mark;
     pthread_mutex_unlock(&store->lock);
     if (changed)
-        shared_want_refresh(store);
+        store_want_refresh(store);
 }
 
 void store_health(const struct store *store, struct store_health *ret)
 {
     /* The mutex alone is written through the const. */
-    struct slot_map *map = shared_map((struct store *)store);
+    struct slot_map *map = store_ref_map((struct store *)store);
     int64_t fetched_ms = atomic_load(&store->map_fetched_ms);
     *ret = (struct store_health){
         .map_known = map != NULL,
@@ -97,12 +97,12 @@ void store_health(const struct store *store, struct store_health *ret)
         .was_whole = atomic_load(&store->was_whole) && atomic_load(&store->reached),
     };
     slot_map_unref(&map);
-    SCOPED(settings_unref) struct settings *settings = shared_settings((struct store *)store);
-    trouble_describe(&settings->trouble, INT64_MAX, ret->trouble, sizeof(ret->trouble));
-    trouble_describe(&settings->errors, ERROR_RECENT_MS, ret->error, sizeof(ret->error));
-    trouble_describe(&settings->faults, INT64_MAX, ret->fault, sizeof(ret->fault));
-    trouble_describe(&settings->strangers, 2 * settings->map_refresh_ms + FOREIGN_RECENT_MS,
-                     ret->foreign, sizeof(ret->foreign));
+    SCOPED(settings_unref) struct settings *settings = store_settings((struct store *)store);
+    server_problems_describe(&settings->problems, INT64_MAX, ret->problems, sizeof(ret->problems));
+    server_problems_describe(&settings->errors, ERROR_RECENT_MS, ret->error, sizeof(ret->error));
+    server_problems_describe(&settings->faults, INT64_MAX, ret->fault, sizeof(ret->fault));
+    server_problems_describe(&settings->strangers, 2 * settings->map_refresh_ms + FOREIGN_RECENT_MS,
+                             ret->foreign, sizeof(ret->foreign));
 }
 
 static void describe_node(struct store *store, const struct endpoint *endpoint,
@@ -116,7 +116,7 @@ static void describe_node(struct store *store, const struct endpoint *endpoint,
 size_t store_nodes(const struct store *store, struct store_node_health *ret, size_t most)
 {
     struct store *written = (struct store *)store;
-    SCOPED(slot_map_unref) struct slot_map *map = shared_map(written);
+    SCOPED(slot_map_unref) struct slot_map *map = store_ref_map(written);
     size_t count = map ? map->master_count : 0;
     if (count > most)
         count = most;
@@ -127,10 +127,10 @@ size_t store_nodes(const struct store *store, struct store_node_health *ret, siz
 
 /* --- watching --- */
 
-void store_watch(struct store *store, const struct store_watcher *watcher)
+void store_listen(struct store *store, const struct store_listener *watcher)
 {
     pthread_mutex_lock(&store->watcher_lock);
-    store->watcher = watcher ? *watcher : (struct store_watcher){0};
+    store->watcher = watcher ? *watcher : (struct store_listener){0};
     atomic_store(&store->has_watcher, watcher != NULL);
     pthread_mutex_unlock(&store->watcher_lock);
     control_wake(store->control);
@@ -148,7 +148,7 @@ int64_t store_proof_ms(const struct store *store, uint32_t generation)
 
 /* --- shared --- */
 
-struct slot_map *shared_map(struct store *store)
+struct slot_map *store_ref_map(struct store *store)
 {
     pthread_mutex_lock(&store->lock);
     struct slot_map *map = store->map ? slot_map_ref(store->map) : NULL;
@@ -156,7 +156,7 @@ struct slot_map *shared_map(struct store *store)
     return map;
 }
 
-struct settings *shared_settings(struct store *store)
+struct settings *store_settings(struct store *store)
 {
     pthread_mutex_lock(&store->lock);
     struct settings *settings = settings_ref(store->settings);
@@ -164,7 +164,7 @@ struct settings *shared_settings(struct store *store)
     return settings;
 }
 
-bool shared_mark(struct store *store, struct store_mark *ret)
+bool store_read_mark(struct store *store, struct store_mark *ret)
 {
     pthread_mutex_lock(&store->lock);
     *ret = store->mark;
@@ -178,12 +178,12 @@ static void wake_links(struct store *store)
         uv_async_send(&link->wake);
 }
 
-bool shared_publish_map(struct store *store, struct slot_map *map)
+bool store_publish_map(struct store *store, struct slot_map *map)
 {
     atomic_store(&store->map_fetched_ms, clock_boot_ms());
     atomic_store(&store->unreachable, false);
     /* Only the control thread publishes, so the map cannot change between look and swap. */
-    struct slot_map *old = shared_map(store);
+    struct slot_map *old = store_ref_map(store);
     bool changed = !old || !slot_map_equal(old, map);
     slot_map_unref(&old);
     bool complete = map->covered == SLOT_COUNT;
@@ -203,13 +203,13 @@ bool shared_publish_map(struct store *store, struct slot_map *map)
 }
 
 /* Credentials and kinds of servers do not get better by waiting: then the caller is told which. */
-enum err shared_hole_err(struct store *store)
+enum err store_hole_err(struct store *store)
 {
     enum err err = atomic_load(&store->unreachable) ? atomic_load(&store->map_err) : ERR_OK;
     return err == ERR_STORE_DENIED || err == ERR_STORE_UNFIT ? err : ERR_STORE_UNAVAILABLE;
 }
 
-void shared_publish_unreachable(struct store *store, enum err err)
+void store_publish_unreachable(struct store *store, enum err err)
 {
     atomic_store(&store->map_err, err);
     atomic_store(&store->unreachable, true);
@@ -218,7 +218,7 @@ void shared_publish_unreachable(struct store *store, enum err err)
     pthread_mutex_unlock(&store->lock);
 }
 
-bool shared_hole_is_real(struct store *store, const struct slot_map *map)
+bool store_hole_is_real(struct store *store, const struct slot_map *map)
 {
     pthread_mutex_lock(&store->lock);
     bool latest = store->map == map;
@@ -228,7 +228,7 @@ bool shared_hole_is_real(struct store *store, const struct slot_map *map)
     return latest && (fresh || atomic_load(&store->unreachable));
 }
 
-void shared_add_link(struct store *store, struct store_link *link)
+void store_add_link(struct store *store, struct store_link *link)
 {
     pthread_mutex_lock(&store->lock);
     link->next_link = store->links;
@@ -236,7 +236,7 @@ void shared_add_link(struct store *store, struct store_link *link)
     pthread_mutex_unlock(&store->lock);
 }
 
-void shared_remove_link(struct store *store, struct store_link *link)
+void store_remove_link(struct store *store, struct store_link *link)
 {
     pthread_mutex_lock(&store->lock);
     struct store_link **at = &store->links;
@@ -246,7 +246,7 @@ void shared_remove_link(struct store *store, struct store_link *link)
     pthread_mutex_unlock(&store->lock);
 }
 
-void shared_want_refresh(struct store *store)
+void store_want_refresh(struct store *store)
 {
     /* Read first: under a storm of MOVED the line stays shared by all caches. */
     if (atomic_load_explicit(&store->refresh_wanted, memory_order_relaxed))
@@ -255,8 +255,8 @@ void shared_want_refresh(struct store *store)
         control_wake(store->control);
 }
 
-void shared_note_stray(struct store *store, const struct endpoint *from,
-                       const struct endpoint *target)
+void store_note_stray(struct store *store, const struct endpoint *from,
+                      const struct endpoint *target)
 {
     int64_t now_ms = clock_monotonic_ms();
     int64_t told_ms = atomic_load(&store->stray_told_ms);
@@ -274,12 +274,12 @@ static void note(_Atomic bool *flag, bool value)
         atomic_store_explicit(flag, value, memory_order_relaxed);
 }
 
-void shared_note_reached(struct store *store)
+void store_note_reached(struct store *store)
 {
     note(&store->reached, true);
 }
 
-void shared_note_call(struct store *store, bool answered)
+void store_note_call(struct store *store, bool answered)
 {
     note(&store->serving, answered);
     note(&store->calls_finished, true);

@@ -7,7 +7,7 @@
 #include "breakers.h"
 #include "redis/tracking/generations.h"
 #include "settings.h"
-#include "slots.h"
+#include "slot_map.h"
 
 struct control;
 
@@ -26,7 +26,7 @@ struct store {
     _Atomic bool unreachable;                   /* nobody answered the last refresh with a map */
     _Atomic enum err map_err;                   /* why not */
     _Atomic bool unfit;                         /* a master is of a version or kind of no use */
-    _Atomic bool time_asked;                    /* clocks_asked() */
+    _Atomic bool time_asked;                    /* server_clocks_asked() */
     _Atomic bool reached;                       /* a server (no sentinel) has answered us once */
     _Atomic bool was_whole;                     /* a map with all slots was published once */
     _Atomic int64_t map_fetched_ms;             /* clock_boot_ms() */
@@ -36,36 +36,36 @@ struct store {
 
     /* Held while the watcher is told, so that whoever takes it away knows that it is not. */
     pthread_mutex_t watcher_lock;
-    struct store_watcher watcher;
+    struct store_listener watcher;
     _Atomic bool has_watcher;
     struct generations generations;
 };
 
 /* A reference for the caller; the map may be NULL. */
-struct slot_map *shared_map(struct store *store);
-struct settings *shared_settings(struct store *store);
+struct slot_map *store_ref_map(struct store *store);
+struct settings *store_settings(struct store *store);
 /* A copy of the mark; false if there is none. */
-bool shared_mark(struct store *store, struct store_mark *ret);
+bool store_read_mark(struct store *store, struct store_mark *ret);
 /* Publishes the map (taking over the reference) and tells every link; one that equals the present
  * map is dropped. False then. Both: the store is reachable. */
-bool shared_publish_map(struct store *store, struct slot_map *map);
+bool store_publish_map(struct store *store, struct slot_map *map);
 /* The refresh failed: who waits for a map waits no more. */
-void shared_publish_unreachable(struct store *store, enum err err);
+void store_publish_unreachable(struct store *store, enum err err);
 /* What a call ends with whose slot has no owner. */
-enum err shared_hole_err(struct store *store);
+enum err store_hole_err(struct store *store);
 /* True if a slot that has no owner in `map` (NULL: none has) will not get one by waiting: the map
  * is the latest, and fresh, or no fresher one can be had. */
-bool shared_hole_is_real(struct store *store, const struct slot_map *map);
+bool store_hole_is_real(struct store *store, const struct slot_map *map);
 /* From now on the link hears of new maps and settings. */
-void shared_add_link(struct store *store, struct store_link *link);
-void shared_remove_link(struct store *store, struct store_link *link);
+void store_add_link(struct store *store, struct store_link *link);
+void store_remove_link(struct store *store, struct store_link *link);
 /* Asks the control thread for a fresh map; coalesced and rate limited there. Any thread. */
-void shared_want_refresh(struct store *store);
+void store_want_refresh(struct store *store);
 /* Notes that a server which is no sentinel has answered. Any thread. */
-void shared_note_reached(struct store *store);
+void store_note_reached(struct store *store);
 /* Logs now and then that a server sends calls to an endpoint that is no member of its cluster. Any
  * thread. */
-void shared_note_stray(struct store *store, const struct endpoint *from,
-                       const struct endpoint *target);
+void store_note_stray(struct store *store, const struct endpoint *from,
+                      const struct endpoint *target);
 /* Notes whether the latest call of a worker got through. Any thread. */
-void shared_note_call(struct store *store, bool answered);
+void store_note_call(struct store *store, bool answered);

@@ -8,7 +8,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "redis/topology/slots.h"
+#include "redis/topology/slot_map.h"
 
 #define GENERATIONS_PLACES 4096
 
@@ -18,7 +18,7 @@ struct generations {
         _Atomic uint32_t number; /* 0: being written, or never used */
         _Atomic int64_t proof_ms;
         bool live; /* the control thread's */
-    } places[GENERATIONS_PLACES];
+    } locations[GENERATIONS_PLACES];
     uint32_t last; /* the control thread's */
 };
 

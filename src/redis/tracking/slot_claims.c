@@ -29,7 +29,7 @@ static void read_range(struct text range, uint8_t claims[SLOT_BYTES])
         claims_set(claims, (unsigned)slot, !goes);
 }
 
-bool claims_parse(struct text nodes, uint8_t claims[SLOT_BYTES])
+bool slot_claims_parse(struct text nodes, uint8_t claims[SLOT_BYTES])
 {
     while (nodes.length > 0) {
         struct text line = text_take(&nodes, '\n');

@@ -5,7 +5,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "redis/topology/slots.h"
+#include "redis/topology/slot_map.h"
 #include "text.h"
 
 /* Bit slot % 8 of byte slot / 8. */
@@ -13,7 +13,7 @@
 
 /* Reads the answer to CLUSTER NODES: of the line of the node that answered ("myself") the slots
  * that it owns, without those that it is handing over. False if there is no such line. */
-bool claims_parse(struct text nodes, uint8_t claims[SLOT_BYTES]);
+bool slot_claims_parse(struct text nodes, uint8_t claims[SLOT_BYTES]);
 
 static inline bool claims_has(const uint8_t claims[SLOT_BYTES], unsigned slot)
 {

@@ -12,65 +12,67 @@
 
 /* --- map --- */
 
-static struct watch *find_watch(struct watches *watches, const struct endpoint *endpoint)
+static struct tracking_connection *find_watch(struct tracker *tracker,
+                                              const struct endpoint *endpoint)
 {
-    const struct endpoint *found = endpoint_table_find(&watches->index, endpoint);
-    return found ? container_of(found, struct watch, endpoint) : NULL;
+    const struct endpoint *found = endpoint_table_find(&tracker->index, endpoint);
+    return found ? container_of(found, struct tracking_connection, endpoint) : NULL;
 }
 
-static struct watch *open_watch(struct watches *watches, const struct endpoint *endpoint)
+static struct tracking_connection *open_watch(struct tracker *tracker,
+                                              const struct endpoint *endpoint)
 {
-    struct watch *known = find_watch(watches, endpoint);
+    struct tracking_connection *known = find_watch(tracker, endpoint);
     if (known)
         return known;
-    struct watch *watch = xcalloc(1, sizeof(*watch));
-    watch->watches = watches;
-    watch->endpoint = *endpoint;
-    watch_init(watch);
-    endpoint_table_add(&watches->index, &watch->endpoint);
-    watch->next = watches->first;
-    watches->first = watch;
-    return watch;
+    struct tracking_connection *tracking = xcalloc(1, sizeof(*tracking));
+    tracking->tracker = tracker;
+    tracking->endpoint = *endpoint;
+    tracking_connection_init(tracking);
+    endpoint_table_add(&tracker->index, &tracking->endpoint);
+    tracking->next = tracker->first;
+    tracker->first = tracking;
+    return tracking;
 }
 
-static void close_watch(struct watch *watch)
+static void close_watch(struct tracking_connection *tracking)
 {
-    struct watches *watches = watch->watches;
-    watch_fini(watch);
-    endpoint_table_remove(&watches->index, &watch->endpoint);
+    struct tracker *tracker = tracking->tracker;
+    tracking_connection_fini(tracking);
+    endpoint_table_remove(&tracker->index, &tracking->endpoint);
     for (unsigned slot = 0; slot < SLOT_COUNT; slot++)
-        if (watches->owner[slot] == watch)
-            watches->owner[slot] = NULL;
-    free(watch);
+        if (tracker->owner[slot] == tracking)
+            tracker->owner[slot] = NULL;
+    free(tracking);
 }
 
-static void close_unwanted(struct watches *watches)
+static void close_unwanted(struct tracker *tracker)
 {
-    struct watch **at = &watches->first;
+    struct tracking_connection **at = &tracker->first;
     while (*at) {
-        struct watch *watch = *at;
-        if (watch->wanted) {
-            at = &watch->next;
+        struct tracking_connection *tracking = *at;
+        if (tracking->wanted) {
+            at = &tracking->next;
             continue;
         }
-        *at = watch->next;
-        close_watch(watch);
+        *at = tracking->next;
+        close_watch(tracking);
     }
 }
 
 /* Takes slots from their old owners and gives them to the new ones, without generation. True if
  * some moved. */
-static bool move_slots(struct watches *watches, struct watch *const *of_node,
+static bool move_slots(struct tracker *tracker, struct tracking_connection *const *of_node,
                        uint8_t moved[SLOT_BYTES])
 {
     bool some = false;
     for (unsigned slot = 0; slot < SLOT_COUNT; slot++) {
-        unsigned node = watches->map->owner[slot];
-        struct watch *owner = node == SLOT_NONE ? NULL : of_node[node];
-        if (owner == watches->owner[slot])
+        unsigned node = tracker->map->owner[slot];
+        struct tracking_connection *owner = node == SLOT_NONE ? NULL : of_node[node];
+        if (owner == tracker->owner[slot])
             continue;
-        watches->owner[slot] = owner;
-        generations_assign(watches_table(watches), slot, 0);
+        tracker->owner[slot] = owner;
+        generations_assign(tracking_epochs_table(tracker), slot, 0);
         if (!owner)
             continue;
         claims_set(moved, slot, true);
@@ -80,133 +82,135 @@ static bool move_slots(struct watches *watches, struct watch *const *of_node,
     return some;
 }
 
-static void follow(struct watches *watches)
+static void follow(struct tracker *tracker)
 {
-    const struct slot_map *map = watches->map;
-    struct watch **of_node = xcalloc(map->master_count, sizeof(struct watch *));
+    const struct slot_map *map = tracker->map;
+    struct tracking_connection **of_node =
+        xcalloc(map->master_count, sizeof(struct tracking_connection *));
     uint8_t moved[SLOT_BYTES] = {0};
-    for (struct watch *watch = watches->first; watch; watch = watch->next)
-        watch->wanted = false;
+    for (struct tracking_connection *tracking = tracker->first; tracking; tracking = tracking->next)
+        tracking->wanted = false;
     for (size_t i = 0; i < map->master_count; i++) {
-        of_node[i] = open_watch(watches, &map->nodes[i]);
+        of_node[i] = open_watch(tracker, &map->nodes[i]);
         of_node[i]->wanted = true;
     }
-    bool some = move_slots(watches, of_node, moved);
+    bool some = move_slots(tracker, of_node, moved);
     free(of_node);
-    close_unwanted(watches);
+    close_unwanted(tracker);
     if (some)
-        watch_tell_doubted(watches->store, moved, true);
-    for (struct watch *watch = watches->first; watch; watch = watch->next)
-        if (watch->step == WATCH_LIVE)
-            watch_begin_moved(watch);
-    link_schedule(watches->link, clock_monotonic_ms());
+        tracking_epochs_tell_doubted(tracker->store, moved, true);
+    for (struct tracking_connection *tracking = tracker->first; tracking; tracking = tracking->next)
+        if (tracking->step == TRACKING_LIVE)
+            tracking_epochs_begin_moved(tracking);
+    timing_schedule(tracker->link, clock_monotonic_ms());
 }
 
 /* Nobody is told any more: nothing may pass for watched. */
-static void close_all(struct watches *watches)
+static void close_all(struct tracker *tracker)
 {
-    for (struct watch *watch = watches->first; watch; watch = watch->next)
-        watch->wanted = false;
-    close_unwanted(watches);
-    slot_map_unref(&watches->map);
+    for (struct tracking_connection *tracking = tracker->first; tracking; tracking = tracking->next)
+        tracking->wanted = false;
+    close_unwanted(tracker);
+    slot_map_unref(&tracker->map);
 }
 
-void watches_follow(struct watches *watches)
+void tracker_follow(struct tracker *tracker)
 {
-    if (!atomic_load(&watches->store->has_watcher)) {
-        close_all(watches);
+    if (!atomic_load(&tracker->store->has_watcher)) {
+        close_all(tracker);
         return;
     }
-    struct slot_map *map = shared_map(watches->store);
-    if (!map || map == watches->map) {
+    struct slot_map *map = store_ref_map(tracker->store);
+    if (!map || map == tracker->map) {
         slot_map_unref(&map);
         return;
     }
-    slot_map_unref(&watches->map);
-    watches->map = map;
-    follow(watches);
+    slot_map_unref(&tracker->map);
+    tracker->map = map;
+    follow(tracker);
 }
 
-void watches_judge(struct watches *watches, const struct endpoint *endpoint, bool fit)
+void tracker_judge(struct tracker *tracker, const struct endpoint *endpoint, bool fit)
 {
-    struct watch *watch = find_watch(watches, endpoint);
-    if (!watch || watch->unfit == !fit)
+    struct tracking_connection *tracking = find_watch(tracker, endpoint);
+    if (!tracking || tracking->unfit == !fit)
         return;
-    watch->unfit = !fit;
+    tracking->unfit = !fit;
     log_info(fit ? "store_node_fit" : "store_node_unfit", "host=%s port=%u", endpoint->host,
              endpoint->port);
-    if (watch->step != WATCH_LIVE)
+    if (tracking->step != TRACKING_LIVE)
         return;
     if (fit)
-        watch_doubt_all(watch, true);
-    watch_renew_generation(watch);
+        tracking_epochs_doubt_all(tracking, true);
+    tracking_epochs_renew_generation(tracking);
 }
 
 /* Begins or ends the generation of one slot. True if it is the node's again, after it was not. */
-static bool follow_claim(struct watch *watch, unsigned slot, bool claimed)
+static bool follow_claim(struct tracking_connection *tracking, unsigned slot, bool claimed)
 {
-    bool before = claims_has(watch->claims, slot);
-    claims_set(watch->claims, slot, claimed);
-    if (before == claimed || watch->watches->owner[slot] != watch)
+    bool before = claims_has(tracking->claims, slot);
+    claims_set(tracking->claims, slot, claimed);
+    if (before == claimed || tracking->tracker->owner[slot] != tracking)
         return false;
     if (!claimed) {
-        generations_assign(watches_table(watch->watches), slot, 0);
-        shared_want_refresh(watch->watches->store);
+        generations_assign(tracking_epochs_table(tracking->tracker), slot, 0);
+        store_want_refresh(tracking->tracker->store);
     }
     return claimed;
 }
 
-static void follow_claims(struct watch *watch, const uint8_t claims[SLOT_BYTES])
+static void follow_claims(struct tracking_connection *tracking, const uint8_t claims[SLOT_BYTES])
 {
     uint8_t regained[SLOT_BYTES] = {0};
     bool some = false;
     for (unsigned slot = 0; slot < SLOT_COUNT; slot++) {
-        if (follow_claim(watch, slot, claims_has(claims, slot))) {
+        if (follow_claim(tracking, slot, claims_has(claims, slot))) {
             claims_set(regained, slot, true);
             some = true;
         }
     }
     if (some)
-        watch_tell_doubted(watch->watches->store, regained, false);
-    if (watch->step == WATCH_LIVE)
-        watch_begin_moved(watch);
+        tracking_epochs_tell_doubted(tracking->tracker->store, regained, false);
+    if (tracking->step == TRACKING_LIVE)
+        tracking_epochs_begin_moved(tracking);
 }
 
-void watches_claim(struct watches *watches, const struct endpoint *endpoint,
+void tracker_claim(struct tracker *tracker, const struct endpoint *endpoint,
                    const uint8_t claims[SLOT_BYTES])
 {
-    struct watch *watch = find_watch(watches, endpoint);
-    if (watch && memcmp(watch->claims, claims, SLOT_BYTES) != 0)
-        follow_claims(watch, claims);
+    struct tracking_connection *tracking = find_watch(tracker, endpoint);
+    if (tracking && memcmp(tracking->claims, claims, SLOT_BYTES) != 0)
+        follow_claims(tracking, claims);
 }
 
 /* --- life --- */
 
 static int64_t tick(void *user, int64_t now_ms)
 {
-    struct watches *watches = user;
+    struct tracker *tracker = user;
     int64_t next_ms = INT64_MAX;
-    for (struct watch *watch = watches->first; watch; watch = watch->next) {
-        int64_t due_ms = watch_tick(watch, now_ms);
+    for (struct tracking_connection *tracking = tracker->first; tracking;
+         tracking = tracking->next) {
+        int64_t due_ms = tracking_connection_tick(tracking, now_ms);
         next_ms = due_ms < next_ms ? due_ms : next_ms;
     }
     return next_ms;
 }
 
-struct watches *watches_open(struct store_link *link)
+struct tracker *tracker_open(struct store_link *link)
 {
-    struct watches *watches = xcalloc(1, sizeof(*watches));
-    watches->store = link->store;
-    watches->link = link;
+    struct tracker *tracker = xcalloc(1, sizeof(*tracker));
+    tracker->store = link->store;
+    tracker->link = link;
     link->tick = tick;
-    link->tick_user = watches;
-    return watches;
+    link->tick_user = tracker;
+    return tracker;
 }
 
-void watches_close(struct watches **watches)
+void tracker_close(struct tracker **tracker)
 {
-    struct watches *gone = *watches;
-    *watches = NULL;
+    struct tracker *gone = *tracker;
+    *tracker = NULL;
     gone->link->tick = NULL;
     close_all(gone);
     endpoint_table_free(&gone->index);

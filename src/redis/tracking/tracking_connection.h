@@ -1,34 +1,34 @@
 /* One watch: a connection to a master, subscribed to what changes there, and the generations of the
- * slots that it speaks for. Private to the watches (watches.h). */
+ * slots that it speaks for. Private to the watches (tracker.h). */
 #pragma once
 
 #include "generations.h"
 #include "tracker.h"
 
 /* Slots come to a watch with each migration, a generation each: more than this are made one. */
-enum { WATCH_GENERATIONS_MAX = 16, WATCH_RUN_ID = 40 };
+enum { TRACKING_GENERATIONS_MAX = 16, TRACKING_RUN_ID = 40 };
 
-enum watch_step {
-    WATCH_DOWN,
-    WATCH_INTRODUCING,
-    WATCH_IDENTIFYING,
-    WATCH_TRACKING,
-    WATCH_SUBSCRIBING,
-    WATCH_LIVE
+enum tracking_step {
+    TRACKING_DOWN,
+    TRACKING_INTRODUCING,
+    TRACKING_IDENTIFYING,
+    TRACKING_TRACKING,
+    TRACKING_SUBSCRIBING,
+    TRACKING_LIVE
 };
 
-struct watch {
+struct tracking_connection {
     struct connection connection; /* first: a connection of ours is a watch */
-    struct watch *next;
-    struct watches *watches;
+    struct tracking_connection *next;
+    struct tracker *tracker;
     struct endpoint endpoint;
     struct store_breaker *breaker;
     uint8_t claims[SLOT_BYTES];
     bool wanted; /* in the map */
     bool unfit;  /* does not serve as a master */
-    enum watch_step step;
+    enum tracking_step step;
     bool was_away;                /* the server may have lost writes since */
-    char run_id[WATCH_RUN_ID];    /* of the server's process, which changes when it starts */
+    char run_id[TRACKING_RUN_ID]; /* of the server's process, which changes when it starts */
     bool knows_run, is_other_run; /* another process than the one before, or it may be */
     bool refusal_told;            /* once for each time that it is not live */
     bool overdue_told;            /* to the breaker */
@@ -37,44 +37,45 @@ struct watch {
     int64_t asked_boot_ms;        /* the same by clock_boot_ms() */
     int64_t proof_ms;             /* clock_boot_ms() */
     int64_t ping_ms;              /* when the next one is due */
-    uint32_t generations[WATCH_GENERATIONS_MAX];
+    uint32_t generations[TRACKING_GENERATIONS_MAX];
     size_t generation_count;
 };
 
-struct watches {
+struct tracker {
     struct store *store;
     struct store_link *link;
     struct slot_map *map; /* the one that is followed; NULL: none yet */
-    struct watch *first;
+    struct tracking_connection *first;
     struct endpoint_table index; /* of the watches */
-    struct watch *owner[SLOT_COUNT];
+    struct tracking_connection *owner[SLOT_COUNT];
 };
 
-/* --- the connection: watch.c --- */
+/* --- the connection: tracking_connection.c --- */
 
 /* A watch of the endpoint that is set; it connects when it is ticked. */
-void watch_init(struct watch *watch);
+void tracking_connection_init(struct tracking_connection *tracking);
 /* Ends its generations, too; the owners of slots are the caller's. Tells nobody. */
-void watch_fini(struct watch *watch);
+void tracking_connection_fini(struct tracking_connection *tracking);
 /* Does what is due; returns when the next is, in monotonic ms. */
-int64_t watch_tick(struct watch *watch, int64_t now_ms);
+int64_t tracking_connection_tick(struct tracking_connection *tracking, int64_t now_ms);
 
-/* --- what it speaks for: watch_generations.c --- */
+/* --- what it speaks for: tracking_epochs.c --- */
 
-void watch_tell_changed(struct store *store, struct text key);
+void tracking_epochs_tell_changed(struct store *store, struct text key);
 /* `owner_changed`: what was read of these slots may be of another server. */
-void watch_tell_doubted(struct store *store, const uint8_t slots[SLOT_BYTES], bool owner_changed);
+void tracking_epochs_tell_doubted(struct store *store, const uint8_t slots[SLOT_BYTES],
+                                  bool owner_changed);
 /* The same of all slots of the watch. */
-void watch_doubt_all(struct watch *watch, bool owner_changed);
+void tracking_epochs_doubt_all(struct tracking_connection *tracking, bool owner_changed);
 
 /* The generations of the slots of all watches. */
-struct generations *watches_table(struct watches *watches);
+struct generations *tracking_epochs_table(struct tracker *tracker);
 /* A new generation for all its slots: what was read until now may have changed unheard. */
-void watch_renew_generation(struct watch *watch);
+void tracking_epochs_renew_generation(struct tracking_connection *tracking);
 /* Its slots are not watched from now on. */
-void watch_end_generations(struct watch *watch);
+void tracking_epochs_end_generations(struct tracking_connection *tracking);
 /* Nothing has changed unheard until proof_ms. */
-void watch_prove_generations(struct watch *watch);
+void tracking_epochs_prove_generations(struct tracking_connection *tracking);
 /* Slots that came to a live watch get a generation of their own: what was read of them before, from
  * another server, must not pass for read under this one. */
-void watch_begin_moved(struct watch *watch);
+void tracking_epochs_begin_moved(struct tracking_connection *tracking);

@@ -6,7 +6,7 @@
 
 /* --- telling --- */
 
-void watch_tell_changed(struct store *store, struct text key)
+void tracking_epochs_tell_changed(struct store *store, struct text key)
 {
     pthread_mutex_lock(&store->watcher_lock);
     if (store->watcher.changed)
@@ -14,7 +14,8 @@ void watch_tell_changed(struct store *store, struct text key)
     pthread_mutex_unlock(&store->watcher_lock);
 }
 
-void watch_tell_doubted(struct store *store, const uint8_t slots[SLOT_BYTES], bool owner_changed)
+void tracking_epochs_tell_doubted(struct store *store, const uint8_t slots[SLOT_BYTES],
+                                  bool owner_changed)
 {
     pthread_mutex_lock(&store->watcher_lock);
     if (store->watcher.doubted)
@@ -22,104 +23,106 @@ void watch_tell_doubted(struct store *store, const uint8_t slots[SLOT_BYTES], bo
     pthread_mutex_unlock(&store->watcher_lock);
 }
 
-void watch_doubt_all(struct watch *watch, bool owner_changed)
+void tracking_epochs_doubt_all(struct tracking_connection *tracking, bool owner_changed)
 {
     uint8_t slots[SLOT_BYTES] = {0};
     for (unsigned slot = 0; slot < SLOT_COUNT; slot++)
-        if (watch->watches->owner[slot] == watch)
+        if (tracking->tracker->owner[slot] == tracking)
             claims_set(slots, slot, true);
-    watch_tell_doubted(watch->watches->store, slots, owner_changed);
+    tracking_epochs_tell_doubted(tracking->tracker->store, slots, owner_changed);
 }
 
 /* --- generations --- */
 
-struct generations *watches_table(struct watches *watches)
+struct generations *tracking_epochs_table(struct tracker *tracker)
 {
-    return &watches->store->generations;
+    return &tracker->store->generations;
 }
 
-static bool serves(const struct watch *watch, unsigned slot)
+static bool serves(const struct tracking_connection *tracking, unsigned slot)
 {
-    return watch->watches->owner[slot] == watch && claims_has(watch->claims, slot);
+    return tracking->tracker->owner[slot] == tracking && claims_has(tracking->claims, slot);
 }
 
-static void assign_all(struct watch *watch, uint32_t number)
+static void assign_all(struct tracking_connection *tracking, uint32_t number)
 {
     for (unsigned slot = 0; slot < SLOT_COUNT; slot++)
-        if (serves(watch, slot))
-            generations_assign(watches_table(watch->watches), slot, number);
+        if (serves(tracking, slot))
+            generations_assign(tracking_epochs_table(tracking->tracker), slot, number);
 }
 
-static void drop_generations(struct watch *watch)
+static void drop_generations(struct tracking_connection *tracking)
 {
-    for (size_t i = 0; i < watch->generation_count; i++)
-        generations_end(watches_table(watch->watches), watch->generations[i]);
-    watch->generation_count = 0;
+    for (size_t i = 0; i < tracking->generation_count; i++)
+        generations_end(tracking_epochs_table(tracking->tracker), tracking->generations[i]);
+    tracking->generation_count = 0;
 }
 
 /* 0, slots that are not watched, for an unfit node, or in the unlikely case that there are too
  * many.
  */
-static uint32_t begin_generation(struct watch *watch)
+static uint32_t begin_generation(struct tracking_connection *tracking)
 {
-    if (watch->unfit)
+    if (tracking->unfit)
         return 0;
-    assert(watch->generation_count < WATCH_GENERATIONS_MAX);
-    uint32_t number = generations_begin(watches_table(watch->watches), watch->proof_ms);
+    assert(tracking->generation_count < TRACKING_GENERATIONS_MAX);
+    uint32_t number =
+        generations_begin(tracking_epochs_table(tracking->tracker), tracking->proof_ms);
     if (number)
-        watch->generations[watch->generation_count++] = number;
+        tracking->generations[tracking->generation_count++] = number;
     return number;
 }
 
-void watch_renew_generation(struct watch *watch)
+void tracking_epochs_renew_generation(struct tracking_connection *tracking)
 {
-    drop_generations(watch);
-    assign_all(watch, begin_generation(watch));
+    drop_generations(tracking);
+    assign_all(tracking, begin_generation(tracking));
 }
 
-void watch_end_generations(struct watch *watch)
+void tracking_epochs_end_generations(struct tracking_connection *tracking)
 {
-    assign_all(watch, 0);
-    drop_generations(watch);
+    assign_all(tracking, 0);
+    drop_generations(tracking);
 }
 
-void watch_prove_generations(struct watch *watch)
+void tracking_epochs_prove_generations(struct tracking_connection *tracking)
 {
-    for (size_t i = 0; i < watch->generation_count; i++)
-        generations_prove(watches_table(watch->watches), watch->generations[i], watch->proof_ms);
+    for (size_t i = 0; i < tracking->generation_count; i++)
+        generations_prove(tracking_epochs_table(tracking->tracker), tracking->generations[i],
+                          tracking->proof_ms);
 }
 
 /* Ends the generations that no slot has any more. */
-static void end_empty(struct watch *watch)
+static void end_empty(struct tracking_connection *tracking)
 {
     size_t kept = 0;
-    for (size_t i = 0; i < watch->generation_count; i++) {
-        uint32_t number = watch->generations[i];
+    for (size_t i = 0; i < tracking->generation_count; i++) {
+        uint32_t number = tracking->generations[i];
         bool used = false;
         for (unsigned slot = 0; slot < SLOT_COUNT && !used; slot++)
-            used = generations_of(watches_table(watch->watches), slot) == number;
+            used = generations_of(tracking_epochs_table(tracking->tracker), slot) == number;
         if (used)
-            watch->generations[kept++] = number;
+            tracking->generations[kept++] = number;
         else
-            generations_end(watches_table(watch->watches), number);
+            generations_end(tracking_epochs_table(tracking->tracker), number);
     }
-    watch->generation_count = kept;
+    tracking->generation_count = kept;
 }
 
-void watch_begin_moved(struct watch *watch)
+void tracking_epochs_begin_moved(struct tracking_connection *tracking)
 {
-    struct watches *watches = watch->watches;
-    end_empty(watch);
-    if (watch->generation_count == WATCH_GENERATIONS_MAX) {
-        watch_renew_generation(watch);
+    struct tracker *tracker = tracking->tracker;
+    end_empty(tracking);
+    if (tracking->generation_count == TRACKING_GENERATIONS_MAX) {
+        tracking_epochs_renew_generation(tracking);
         return;
     }
     uint32_t number = 0;
     for (unsigned slot = 0; slot < SLOT_COUNT; slot++) {
-        if (!serves(watch, slot) || generations_of(watches_table(watches), slot) != 0)
+        if (!serves(tracking, slot) || generations_of(tracking_epochs_table(tracker), slot) != 0)
             continue;
-        if (number == 0 && (number = begin_generation(watch)) == 0)
+        if (number == 0 && (number = begin_generation(tracking)) == 0)
             return;
-        generations_assign(watches_table(watches), slot, number);
+        generations_assign(tracking_epochs_table(tracker), slot, number);
     }
 }

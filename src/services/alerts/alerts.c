@@ -117,7 +117,7 @@ void alerts_tell_repeats(struct alerts *alerts, bool all)
     struct minute *minute;
     pthread_mutex_lock(&alerts->lock);
     while ((minute = minutes_next(alerts->repeats, &at))) {
-        if (!all && !minute_is_over(minute, now_ms))
+        if (!all && !minutes_is_over(minute, now_ms))
             continue;
         /* What goes on has another minute before it is told again. */
         minute->used = minute->kept != NULL && !all;
@@ -147,7 +147,7 @@ static bool raise_or_keep(struct alerts *alerts, const struct alert *alert, uint
     struct minute displaced;
     struct minute *minute = minutes_find(alerts->repeats, name, now_ms, &displaced);
     bool wake = displaced.used && tell_repeats(alerts, &displaced);
-    if (minute->used && !minute_is_over(minute, now_ms)) {
+    if (minute->used && !minutes_is_over(minute, now_ms)) {
         keep(minute, alert);
         return wake;
     }

@@ -231,12 +231,12 @@ static enum record_reading survey_line(void *user, int64_t position, struct text
 /* Marks stand behind what they cover, so that it is known only now which alerts still wait. */
 static void note_queued(struct alerts_file *file, const struct survey *survey, int64_t end)
 {
-    const struct place *places = (const struct place *)(const void *)survey->alerts.data;
-    size_t count = survey->alerts.length / sizeof(*places);
+    const struct place *locations = (const struct place *)(const void *)survey->alerts.data;
+    size_t count = survey->alerts.length / sizeof(*locations);
     file->first = end;
     for (size_t i = 0; i < count; i++)
-        if (places[i].number > survey->delivered && file->queued++ == 0)
-            file->first = places[i].at;
+        if (locations[i].number > survey->delivered && file->queued++ == 0)
+            file->first = locations[i].at;
     file->next_number =
         survey->next_number > survey->delivered ? survey->next_number : survey->delivered + 1;
 }

@@ -11,9 +11,9 @@
 
 #include "alerts.h"
 #include "alerts_file.h"
-#include "alerts_message.h"
-#include "alerts_minutes.h"
-#include "alerts_webhook.h"
+#include "alert.h"
+#include "minutes.h"
+#include "webhook.h"
 #include "crypto.h"
 
 enum {

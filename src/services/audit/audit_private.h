@@ -1,5 +1,5 @@
 /* Private to the audit service: what the workers' side (audit.c, audit_strangers.c) and the writer
- * (audit_writer.c, audit_backlog.c, audit_room.c) share.
+ * (audit_writer.c, audit_backlog.c, audit_reserve.c) share.
  *
  * A line travels as a frame of the commit queue, marked with its class. The writer joins what it
  * took to its backlog and writes that in chunks.
@@ -17,7 +17,7 @@
 
 #include "audit_file.h"
 #include "audit_format.h"
-#include "services/commit_queue.h"
+#include "services/commit/commit_queue.h"
 
 /* Calls of strangers that were counted, and when. */
 struct stranger_count {
@@ -110,7 +110,7 @@ void audit_strangers_notice(const struct audit *audit, struct audit_notice *ret,
                             struct audit_number *number);
 void audit_strangers_told(struct audit *audit);
 
-/* audit_room.c, on the audit thread: looks how much room the disk has. */
+/* audit_reserve.c, on the audit thread: looks how much room the disk has. */
 void audit_room_look(struct audit *audit);
 
 /* audit_backlog.c, on the audit thread. */

@@ -34,7 +34,7 @@ static void write_entry(void *user, const struct cache_key *key, const struct ca
         verified_ms = later_ms;
     if (__builtin_add_overflow(verified_ms, saving->wall_offset_ms, &verified_ms))
         return; /* never verified; nobody would load it */
-    struct buffer *plain = sealed_entry(saving->writer, ENTRY_HEAD + entry->value.length);
+    struct buffer *plain = sealed_file_entry(saving->writer, ENTRY_HEAD + entry->value.length);
     if (!plain)
         return;
     buffer_add(plain, key->owner, CACHE_OWNER);
@@ -77,7 +77,7 @@ static void store_entry(struct loading *loading, const struct cache_key *key, in
                         bool final, struct text value)
 {
     int64_t age_ms;
-    if (!sealed_age_ms(verified_ms, &age_ms) || age_ms > loading->max_age_ms)
+    if (!sealed_file_age_ms(verified_ms, &age_ms) || age_ms > loading->max_age_ms)
         return;
     struct cache_entry entry = {
         .value = value, .verified_ms = loading->now_ms - age_ms, .final = final};
@@ -90,12 +90,12 @@ static bool store_entries(void *user, struct text entries)
     struct cursor left = {entries.data, entries.length, false};
     while (left.left > 0) {
         struct cache_key key = {0};
-        cursor_copy(&left, key.owner, CACHE_OWNER);
-        cursor_copy(&left, key.session, CACHE_SESSION);
-        int64_t verified_ms = (int64_t)cursor_number(&left, 8);
-        bool final = cursor_number(&left, 1) != 0;
-        size_t length = cursor_number(&left, 2);
-        struct text value = cursor_take(&left, length);
+        bytes_copy(&left, key.owner, CACHE_OWNER);
+        bytes_copy(&left, key.session, CACHE_SESSION);
+        int64_t verified_ms = (int64_t)bytes_number(&left, 8);
+        bool final = bytes_number(&left, 1) != 0;
+        size_t length = bytes_number(&left, 2);
+        struct text value = bytes_take(&left, length);
         if (left.broken || length > CACHE_VALUE_MAX)
             return false;
         store_entry(loading, &key, verified_ms, final, value);

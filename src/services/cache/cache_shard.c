@@ -67,7 +67,7 @@ static struct cache_entry entry_of(const struct cache_item *item, struct text va
 
 static struct cache_item *item_at(const struct cache_shard *shard, uint32_t index)
 {
-    return *hash_array_at(&shard->places, index);
+    return *hash_array_at(&shard->locations, index);
 }
 
 static uint32_t *hand_of(const struct cache_shard *shard, struct cache_tenant *tenant)
@@ -80,7 +80,7 @@ static void move(struct cache_shard *shard, struct cache_item *item, uint32_t to
 {
     uint32_t from = item->index;
     uint32_t *hand = hand_of(shard, item->tenant);
-    assert(from != to && to < shard->places.count);
+    assert(from != to && to < shard->locations.count);
     if (item->after == from) {
         item->before = item->after = to;
     } else {
@@ -90,29 +90,29 @@ static void move(struct cache_shard *shard, struct cache_item *item, uint32_t to
     if (*hand == from)
         *hand = to;
     item->index = to;
-    *hash_array_at(&shard->places, to) = item;
+    *hash_array_at(&shard->locations, to) = item;
 }
 
 static void take_place(struct cache_shard *shard, struct cache_item *item)
 {
-    item->index = shard->places.count;
-    hash_array_push(&shard->places, item);
+    item->index = shard->locations.count;
+    hash_array_push(&shard->locations, item);
     if (shard->hand > 0 && shard->hand <= item->index) {
         struct cache_item *behind = item_at(shard, shard->hand - 1);
         uint32_t end = item->index;
         item->index = behind->index;
         move(shard, behind, end);
-        *hash_array_at(&shard->places, item->index) = item;
+        *hash_array_at(&shard->locations, item->index) = item;
     }
 }
 
 static void leave_place(struct cache_shard *shard, const struct cache_item *item)
 {
-    assert(shard->places.count > 0 && item->index < shard->places.count);
-    struct cache_item *last = item_at(shard, shard->places.count - 1);
+    assert(shard->locations.count > 0 && item->index < shard->locations.count);
+    struct cache_item *last = item_at(shard, shard->locations.count - 1);
     if (last != item)
         move(shard, last, item->index);
-    hash_array_pop(&shard->places);
+    hash_array_pop(&shard->locations);
 }
 
 /* Just behind the hand: the clock comes to it last. */
@@ -198,7 +198,7 @@ static void take_out(struct cache_shard *shard, struct hash_node **link,
 
 static size_t size_of_tables(const struct cache_shard *shard)
 {
-    return shard->table.chains.bytes + shard->places.bytes;
+    return shard->table.chains.bytes + shard->locations.bytes;
 }
 
 static size_t lock_to_change(struct cache_shard *shard)
@@ -222,7 +222,7 @@ void cache_shard_init(struct cache_shard *shard, const struct hash_seed *seed, u
 
 void cache_shard_fini(struct cache_shard *shard)
 {
-    assert(shard->places.count == 0 && size_of_tables(shard) == 0);
+    assert(shard->locations.count == 0 && size_of_tables(shard) == 0);
     pthread_mutex_destroy(&shard->lock);
 }
 
@@ -342,8 +342,8 @@ void cache_shard_forget(struct cache_shard *shard, const uint8_t owner[CACHE_OWN
 static struct cache_item *victim_of_all(struct cache_shard *shard)
 {
     struct cache_item *item = NULL;
-    for (int chances = 0; shard->places.count > 0 && chances <= HASH_SECOND_CHANCES; chances++) {
-        if (shard->hand >= shard->places.count)
+    for (int chances = 0; shard->locations.count > 0 && chances <= HASH_SECOND_CHANCES; chances++) {
+        if (shard->hand >= shard->locations.count)
             shard->hand = 0;
         item = item_at(shard, shard->hand++);
         if (!item->used)
@@ -406,8 +406,8 @@ bool cache_shard_copy(struct cache_shard *shard, uint32_t *at, struct cache_step
     step->count = 0;
     step->used = 0;
     pthread_mutex_lock(&shard->lock);
-    if (*at > shard->places.count)
-        *at = shard->places.count;
+    if (*at > shard->locations.count)
+        *at = shard->locations.count;
     while (*at > 0 && add_copy(step, item_at(shard, *at - 1)))
         --*at;
     pthread_mutex_unlock(&shard->lock);

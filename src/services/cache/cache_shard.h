@@ -32,9 +32,9 @@ struct cache_item {
 struct cache_shard {
     _Alignas(64) pthread_mutex_t lock;
     struct hash_table table;
-    struct hash_array places; /* every item once, without gaps */
-    uint32_t hand;            /* place where the clock goes on */
-    uint32_t number;          /* of this shard */
+    struct hash_array locations; /* every item once, without gaps */
+    uint32_t hand;               /* place where the clock goes on */
+    uint32_t number;             /* of this shard */
 };
 
 /* What an operation took out, for cache.c to release, wipe and free; and how much the tables of the

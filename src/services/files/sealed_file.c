@@ -87,7 +87,7 @@ static void write_chunk(struct sealed_writer *writer, bool last)
     file->number++;
 }
 
-struct buffer *sealed_entry(struct sealed_writer *writer, size_t length)
+struct buffer *sealed_file_entry(struct sealed_writer *writer, size_t length)
 {
     struct buffer *plain = &writer->file.plain;
     assert(length <= SEALED_CHUNK);
@@ -274,7 +274,7 @@ bool sealed_file_load(const struct sealed_kind *kind, const struct keyring *keyr
     return whole;
 }
 
-bool sealed_age_ms(int64_t then_wall_ms, int64_t *ret)
+bool sealed_file_age_ms(int64_t then_wall_ms, int64_t *ret)
 {
     if (__builtin_sub_overflow(clock_file_ms(), then_wall_ms, ret) || *ret < -SEALED_CLOCK_SLACK_MS)
         return false;

@@ -34,7 +34,7 @@ bool sealed_file_save(const struct sealed_kind *kind, const struct keyring *keyr
                       void *user, struct buffer *error);
 /* For `fill`: where to add the next entry of exactly so many bytes. NULL if there is no use in
  * going on, since a write has failed. */
-struct buffer *sealed_entry(struct sealed_writer *writer, size_t length);
+struct buffer *sealed_file_entry(struct sealed_writer *writer, size_t length);
 
 /* Reads: `take` gets the entries of one chunk after the other, false from it says that they make no
  * sense. False with *error if the file is foreign, damaged (what was taken until then stays), or
@@ -47,4 +47,4 @@ bool sealed_file_load(const struct sealed_kind *kind, const struct keyring *keyr
  * from further in the future has no known age. */
 #define SEALED_CLOCK_SLACK_MS 10000
 /* How long ago that was, at least 0; false if it cannot be known. */
-bool sealed_age_ms(int64_t then_wall_ms, int64_t *ret);
+bool sealed_file_age_ms(int64_t then_wall_ms, int64_t *ret);

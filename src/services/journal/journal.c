@@ -159,10 +159,10 @@ void journal_settle(struct journal *journal, uint64_t number)
     journal_index_settle(&journal->index, number);
 }
 
-size_t journal_list(struct journal *journal, uint64_t before, bool unsettled_only,
+size_t journal_list(struct journal *journal, uint64_t before, bool unconfirmed_only,
                     struct arena *arena, struct revocation *ret, size_t most)
 {
-    return journal_index_list(&journal->index, before, unsettled_only, arena, ret, most);
+    return journal_index_list(&journal->index, before, unconfirmed_only, arena, ret, most);
 }
 
 void journal_usage(struct journal *journal, struct journal_usage *ret)

@@ -26,7 +26,7 @@ struct journal_entry *journal_entry_new(const struct revocation *from)
                                     .reason_length = (uint8_t)reason.length,
                                     .actor_length = (uint8_t)actor.length,
                                     .has_exempt = from->has_exempt,
-                                    .settled = from->settled};
+                                    .confirmed = from->confirmed};
     memcpy(entry->owner, from->owner, JOURNAL_OWNER);
     memcpy(entry->session, from->session, JOURNAL_SESSION);
     if (reason.length > 0)
@@ -38,18 +38,19 @@ struct journal_entry *journal_entry_new(const struct revocation *from)
 
 struct revocation journal_entry_show(const struct journal_entry *entry)
 {
-    struct revocation shown = {.kind = (enum revocation_kind)entry->kind,
-                               .has_exempt = entry->has_exempt,
-                               .before_ms = entry->before_ms,
-                               .at_ms = entry->at_ms,
-                               .forget_s = entry->forget_s,
-                               .reason = {entry->texts, entry->reason_length},
-                               .actor = {entry->texts + entry->reason_length, entry->actor_length},
-                               .number = entry->number,
-                               .settled = entry->settled};
-    memcpy(shown.owner, entry->owner, JOURNAL_OWNER);
-    memcpy(shown.session, entry->session, JOURNAL_SESSION);
-    return shown;
+    struct revocation session_json = {
+        .kind = (enum revocation_kind)entry->kind,
+        .has_exempt = entry->has_exempt,
+        .before_ms = entry->before_ms,
+        .at_ms = entry->at_ms,
+        .forget_s = entry->forget_s,
+        .reason = {entry->texts, entry->reason_length},
+        .actor = {entry->texts + entry->reason_length, entry->actor_length},
+        .number = entry->number,
+        .confirmed = entry->confirmed};
+    memcpy(session_json.owner, entry->owner, JOURNAL_OWNER);
+    memcpy(session_json.session, entry->session, JOURNAL_SESSION);
+    return session_json;
 }
 
 struct revocation journal_entry_copy(const struct journal_entry *entry, struct arena *arena)
@@ -62,8 +63,8 @@ struct revocation journal_entry_copy(const struct journal_entry *entry, struct a
 
 int64_t journal_entry_size(const struct journal_entry *entry)
 {
-    struct revocation shown = journal_entry_show(entry);
-    return (int64_t)journal_record_size(&shown);
+    struct revocation session_json = journal_entry_show(entry);
+    return (int64_t)journal_record_size(&session_json);
 }
 
 bool journal_entry_is_of(const struct journal_entry *entry, const uint8_t owner[JOURNAL_OWNER])
@@ -75,7 +76,7 @@ bool journal_entry_says_as_much(const struct journal_entry *entry,
                                 const struct revocation *revocation)
 {
     bool same_session = memcmp(entry->session, revocation->session, JOURNAL_SESSION) == 0;
-    if (entry->settled || entry->kind != (uint8_t)revocation->kind ||
+    if (entry->confirmed || entry->kind != (uint8_t)revocation->kind ||
         entry->forget_s < revocation->forget_s || !journal_entry_is_of(entry, revocation->owner))
         return false;
     switch (revocation->kind) {

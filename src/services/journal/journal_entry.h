@@ -19,7 +19,7 @@ struct journal_entry {
     uint8_t kind;
     uint8_t reason_length, actor_length;
     bool has_exempt : 1;
-    bool settled : 1;
+    bool confirmed : 1;
     bool written : 1; /* in the file; others may be too: index->covered */
     char texts[];
 };
@@ -36,7 +36,7 @@ int64_t journal_entry_size(const struct journal_entry *entry);
 struct text journal_text_cut(struct text text);
 
 bool journal_entry_is_of(const struct journal_entry *entry, const uint8_t owner[JOURNAL_OWNER]);
-/* True if the entry kills whatever the revocation does, for as long, and is yet to be settled. */
+/* True if the entry kills whatever the revocation does, for as long, and is yet to be confirmed. */
 bool journal_entry_says_as_much(const struct journal_entry *entry,
                                 const struct revocation *revocation);
 /* True if it kills this session of its owner. */

@@ -74,34 +74,34 @@ void journal_index_init(struct journal_index *index)
 /* --- the lock and the gauges --- */
 
 struct totals {
-    size_t records, unsettled;
+    size_t records, unconfirmed;
 };
 
 static struct totals begin_change(struct journal_index *index)
 {
     pthread_mutex_lock(&index->lock);
-    return (struct totals){index->records, index->unsettled};
+    return (struct totals){index->records, index->unconfirmed};
 }
 
 /* Unlocks, and tells the gauges what has changed since the beginning. */
 static void end_change(struct journal_index *index, struct totals before)
 {
-    struct totals now = {index->records, index->unsettled};
-    assert(now.unsettled <= now.records);
+    struct totals now = {index->records, index->unconfirmed};
+    assert(now.unconfirmed <= now.records);
     pthread_mutex_unlock(&index->lock);
     if (now.records != before.records)
         metrics_gauge_add(METRIC_JOURNAL_RECORDS, (int64_t)now.records - (int64_t)before.records);
-    if (now.unsettled != before.unsettled)
+    if (now.unconfirmed != before.unconfirmed)
         metrics_gauge_add(METRIC_JOURNAL_UNSETTLED,
-                          (int64_t)now.unsettled - (int64_t)before.unsettled);
+                          (int64_t)now.unconfirmed - (int64_t)before.unconfirmed);
 }
 
 /* --- in and out --- */
 
-/* An unsettled one is never to be forgotten: nobody but this journal may know of it. */
+/* An unconfirmed one is never to be forgotten: nobody but this journal may know of it. */
 static void note_forgetting(int64_t *next_forget_s, const struct journal_entry *entry)
 {
-    if (entry->settled && entry->forget_s < *next_forget_s)
+    if (entry->confirmed && entry->forget_s < *next_forget_s)
         *next_forget_s = entry->forget_s;
 }
 
@@ -110,9 +110,9 @@ static void insert(struct journal_index *index, struct journal_entry *entry)
     hash_table_add(&index->owners, &entry->node, hash_of(entry->owner));
     journal_slots_insert(&index->slots, entry);
     index->records++;
-    index->unsettled += !entry->settled;
-    entry->share =
-        journal_shares_put(&index->shares, entry->owner, journal_entry_size(entry), entry->settled);
+    index->unconfirmed += !entry->confirmed;
+    entry->share = journal_shares_put(&index->shares, entry->owner, journal_entry_size(entry),
+                                      entry->confirmed);
     note_forgetting(&index->next_forget_s, entry);
     atomic_fetch_add_explicit(count_of(index, entry->owner), 1, memory_order_release);
 }
@@ -123,21 +123,21 @@ static void remove_slot(struct journal_index *index, struct journal_slot *slot)
     struct journal_entry *entry = slot->entry;
     assert(entry && entry->number == slot->number);
     hash_table_remove(&index->owners, &entry->node, hash_of(entry->owner));
-    assert(index->records > 0 && (entry->settled || index->unsettled > 0));
+    assert(index->records > 0 && (entry->confirmed || index->unconfirmed > 0));
     slot->entry = NULL;
     index->records--;
-    index->unsettled -= !entry->settled;
-    journal_shares_take(&index->shares, entry->share, journal_entry_size(entry), entry->settled);
+    index->unconfirmed -= !entry->confirmed;
+    journal_shares_take(&index->shares, entry->share, journal_entry_size(entry), entry->confirmed);
     atomic_fetch_sub_explicit(count_of(index, entry->owner), 1, memory_order_release);
     free(entry);
 }
 
 static void settle(struct journal_index *index, struct journal_entry *entry)
 {
-    assert(!entry->settled && index->unsettled > 0);
+    assert(!entry->confirmed && index->unconfirmed > 0);
     journal_shares_settle(&index->shares, entry->share, journal_entry_size(entry));
-    entry->settled = true;
-    index->unsettled--;
+    entry->confirmed = true;
+    index->unconfirmed--;
     note_forgetting(&index->next_forget_s, entry);
 }
 
@@ -148,7 +148,7 @@ void journal_index_fini(struct journal_index *index)
         if (index->slots.first[i].entry)
             remove_slot(index, &index->slots.first[i]);
     end_change(index, before);
-    assert(index->records == 0 && index->unsettled == 0 && index->owners.chains.count == 0);
+    assert(index->records == 0 && index->unconfirmed == 0 && index->owners.chains.count == 0);
     pthread_mutex_destroy(&index->lock);
     journal_slots_free(&index->slots);
     journal_shares_fini(&index->shares);
@@ -164,7 +164,7 @@ void journal_index_load(struct journal_index *index, const struct journal_record
         insert(index, journal_entry_new(&record->revocation));
         if (record->revocation.number >= index->next_number)
             index->next_number = record->revocation.number + 1;
-    } else if (record->is_mark && known && !known->settled) {
+    } else if (record->is_mark && known && !known->confirmed) {
         settle(index, known);
     }
     end_change(index, before);
@@ -190,7 +190,7 @@ static struct journal_entry *known_like(const struct journal_index *index,
     return at;
 }
 
-/* Gives up settled ones of the tenants that have most, oldest first; more than needed, so that it
+/* Gives up confirmed ones of the tenants that have most, oldest first; more than needed, so that it
  * is not done for every one that comes, but not much, since workers wait meanwhile. */
 static void make_room(struct journal_index *index, int64_t needed, int64_t limit)
 {
@@ -201,7 +201,7 @@ static void make_room(struct journal_index *index, int64_t needed, int64_t limit
     int64_t level = journal_shares_level(shares, shares->bytes - wanted);
     for (size_t i = 0; i < index->slots.count && shares->bytes > wanted; i++) {
         const struct journal_entry *entry = index->slots.first[i].entry;
-        if (entry && entry->settled && entry->share->bytes > level)
+        if (entry && entry->confirmed && entry->share->bytes > level)
             remove_slot(index, &index->slots.first[i]);
     }
     journal_slots_tidy(&index->slots, index->records);
@@ -212,15 +212,15 @@ static void make_room(struct journal_index *index, int64_t needed, int64_t limit
  */
 static void forget_surplus(struct journal_index *index, const uint8_t owner[JOURNAL_OWNER])
 {
-    size_t settled = 0;
+    size_t confirmed = 0;
     struct journal_entry *next;
     for (struct journal_entry *at = first_of(index, owner); at; at = next) {
         next = next_of(at);
-        settled += at->settled;
-        if (settled <= OWNER_SETTLED || !at->settled)
+        confirmed += at->confirmed;
+        if (confirmed <= OWNER_SETTLED || !at->confirmed)
             continue;
         remove_slot(index, &index->slots.first[journal_slots_at(&index->slots, at->number)]);
-        if (settled == OWNER_SETTLED + GIVEN_UP_AT_ONCE)
+        if (confirmed == OWNER_SETTLED + GIVEN_UP_AT_ONCE)
             break;
     }
     journal_slots_tidy(&index->slots, index->records);
@@ -245,7 +245,7 @@ static enum journal_added add(struct journal_index *index, const struct revocati
         return JOURNAL_FULL;
     make_room(index, size, limit);
     taken.number = index->next_number++;
-    taken.settled = false;
+    taken.confirmed = false;
     *ret = journal_entry_new(&taken);
     insert(index, *ret);
     forget_surplus(index, (*ret)->owner);
@@ -260,10 +260,10 @@ enum journal_added journal_index_add(struct journal_index *index,
     struct totals before = begin_change(index);
     enum journal_added added = add(index, revocation, limit, &entry);
     if (entry) {
-        struct revocation shown = journal_entry_show(entry);
+        struct revocation session_json = journal_entry_show(entry);
         *number = entry->number;
         if (!is_written(index, entry))
-            journal_record_add(record, &shown);
+            journal_record_add(record, &session_json);
     }
     end_change(index, before);
     return added;
@@ -319,14 +319,14 @@ void journal_index_settle(struct journal_index *index, uint64_t number)
 {
     struct totals before = begin_change(index);
     struct journal_entry *entry = journal_slots_find(&index->slots, number);
-    if (entry && !entry->settled) {
+    if (entry && !entry->confirmed) {
         settle(index, entry);
         buffer_add(&index->unmarked, &number, sizeof(number));
     }
     end_change(index, before);
 }
 
-size_t journal_index_list(struct journal_index *index, uint64_t before, bool unsettled_only,
+size_t journal_index_list(struct journal_index *index, uint64_t before, bool unconfirmed_only,
                           struct arena *arena, struct revocation *ret, size_t most)
 {
     size_t count = 0;
@@ -334,11 +334,11 @@ size_t journal_index_list(struct journal_index *index, uint64_t before, bool uns
     while (more && count < most) {
         pthread_mutex_lock(&index->lock);
         size_t at = journal_slots_at(&index->slots, before);
-        more = at > 0 && (!unsettled_only || index->unsettled > 0);
+        more = at > 0 && (!unconfirmed_only || index->unconfirmed > 0);
         for (size_t i = 0; more && i < SLICE && at > 0 && count < most; i++) {
             const struct journal_slot *slot = &index->slots.first[--at];
             before = slot->number;
-            if (slot->entry && !(unsettled_only && slot->entry->settled))
+            if (slot->entry && !(unconfirmed_only && slot->entry->confirmed))
                 ret[count++] = journal_entry_copy(slot->entry, arena);
         }
         pthread_mutex_unlock(&index->lock);
@@ -350,7 +350,7 @@ void journal_index_usage(struct journal_index *index, struct journal_usage *ret)
 {
     pthread_mutex_lock(&index->lock);
     ret->records = index->records;
-    ret->unsettled = index->unsettled;
+    ret->unconfirmed = index->unconfirmed;
     ret->bytes = index->shares.bytes;
     pthread_mutex_unlock(&index->lock);
 }
@@ -366,7 +366,7 @@ static uint64_t expire_slice(struct journal_index *index, uint64_t after, int64_
     for (size_t i = 0; i < SLICE && at < index->slots.count; i++, at++) {
         struct journal_slot *slot = &index->slots.first[at];
         last = slot->number;
-        if (slot->entry && slot->entry->settled && slot->entry->forget_s < now_s)
+        if (slot->entry && slot->entry->confirmed && slot->entry->forget_s < now_s)
             remove_slot(index, slot);
         else if (slot->entry)
             note_forgetting(next_forget_s, slot->entry);
@@ -441,8 +441,8 @@ uint64_t journal_index_copy(struct journal_index *index, uint64_t after, struct 
     for (size_t i = 0; i < SLICE && at < index->slots.count; i++, at++) {
         last = index->slots.first[at].number;
         if (index->slots.first[at].entry) {
-            struct revocation shown = journal_entry_show(index->slots.first[at].entry);
-            journal_record_add(records, &shown);
+            struct revocation session_json = journal_entry_show(index->slots.first[at].entry);
+            journal_record_add(records, &session_json);
         }
     }
     pthread_mutex_unlock(&index->lock);

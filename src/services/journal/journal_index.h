@@ -23,9 +23,9 @@ struct journal_index {
     struct journal_shares shares; /* of tenants, in bytes of the records on disk */
     uint64_t next_number;
     uint64_t covered; /* all up to here are in the file */
-    size_t records, unsettled;
-    int64_t next_forget_s;  /* no settled one is to be forgotten before */
-    struct buffer unmarked; /* numbers, settled but not yet marked in the file */
+    size_t records, unconfirmed;
+    int64_t next_forget_s;  /* no confirmed one is to be forgotten before */
+    struct buffer unmarked; /* numbers, confirmed but not yet marked in the file */
 };
 
 void journal_index_init(struct journal_index *index);
@@ -38,10 +38,10 @@ void journal_index_loaded(struct journal_index *index, uint64_t next_number);
 
 enum journal_added {
     JOURNAL_ADDED,
-    JOURNAL_KNOWN, /* says no more than an unsettled one that is there */
+    JOURNAL_KNOWN, /* says no more than an unconfirmed one that is there */
     JOURNAL_FULL   /* the tenant has its share pending */
 };
-/* Takes a revocation if the tenant has a share left of `limit` bytes (journal_shares.h); settled
+/* Takes a revocation if the tenant has a share left of `limit` bytes (journal_shares.h); confirmed
  * ones make room. Appends to *record what is to be written, nothing if it is in the file already.
  */
 enum journal_added journal_index_add(struct journal_index *index,
@@ -55,15 +55,15 @@ struct revocation *journal_index_of_owner(struct journal_index *index,
                                           const uint8_t owner[JOURNAL_OWNER], struct arena *arena,
                                           size_t *count);
 void journal_index_settle(struct journal_index *index, uint64_t number);
-size_t journal_index_list(struct journal_index *index, uint64_t before, bool unsettled_only,
+size_t journal_index_list(struct journal_index *index, uint64_t before, bool unconfirmed_only,
                           struct arena *arena, struct revocation *ret, size_t most);
 void journal_index_usage(struct journal_index *index, struct journal_usage *ret);
 
 /* --- for the thread --- */
 
-/* Forgets the settled ones that can kill nothing any more at this time; how many. */
+/* Forgets the confirmed ones that can kill nothing any more at this time; how many. */
 size_t journal_index_expire(struct journal_index *index, int64_t now_s);
-/* Appends the marks of what was settled since the last call; those of revocations that are not in
+/* Appends the marks of what was confirmed since the last call; those of revocations that are not in
  * the file yet wait, since a mark before its record would say nothing. */
 void journal_index_take_marks(struct journal_index *index, struct buffer *records);
 /* Appends the records of some revocations with numbers above `after`; the last of these numbers, 0

@@ -10,7 +10,7 @@
 
 #include <stdatomic.h>
 
-#include "services/commit_queue.h"
+#include "services/commit/commit_queue.h"
 #include "journal_file.h"
 #include "journal_index.h"
 

@@ -10,7 +10,7 @@ enum {
     VERSION = 1,
     CHECKSUM = 8,
     KIND_MARK = 16, /* revocations have the numbers of enum revocation_kind */
-    FLAG_SETTLED = 1,
+    FLAG_CONFIRMED = 1,
     FLAG_EXEMPT = 2,
 
     /* Where the fields of a record are. */
@@ -107,7 +107,7 @@ void journal_record_add(struct buffer *out, const struct revocation *revocation)
     struct text reason = revocation->reason, actor = revocation->actor;
     size_t length = journal_record_size(revocation);
     char *at = buffer_reserve(out, length);
-    int flags = (revocation->settled ? FLAG_SETTLED : 0) | //
+    int flags = (revocation->confirmed ? FLAG_CONFIRMED : 0) | //
                 (revocation->has_exempt ? FLAG_EXEMPT : 0);
     assert(reason.length <= UINT8_MAX && actor.length <= UINT8_MAX);
     begin_record(at, length, (int)revocation->kind, flags, revocation->number);
@@ -174,7 +174,7 @@ static bool is_plausible(struct text bytes)
         return length == MARK_LENGTH || (length >= SHORTEST && length <= JOURNAL_RECORD_MAX);
     if (kind == KIND_MARK)
         return length == MARK_LENGTH && flags == 0;
-    if (!is_revocation(kind) || (flags & ~(unsigned)(FLAG_SETTLED | FLAG_EXEMPT)) != 0)
+    if (!is_revocation(kind) || (flags & ~(unsigned)(FLAG_CONFIRMED | FLAG_EXEMPT)) != 0)
         return false;
     if (bytes.length <= AT_ACTOR_LENGTH)
         return length >= SHORTEST && length <= JOURNAL_RECORD_MAX;
@@ -191,7 +191,7 @@ static void read_fields(const char *data, struct journal_record *ret)
     if (ret->is_mark)
         return;
     revocation->kind = (enum revocation_kind)kind;
-    revocation->settled = data[AT_FLAGS] & FLAG_SETTLED;
+    revocation->confirmed = data[AT_FLAGS] & FLAG_CONFIRMED;
     revocation->has_exempt = data[AT_FLAGS] & FLAG_EXEMPT;
     revocation->at_ms = (int64_t)bytes_get(data + AT_WHEN, 8);
     revocation->before_ms = (int64_t)bytes_get(data + AT_BEFORE, 8);

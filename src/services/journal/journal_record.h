@@ -38,7 +38,7 @@ enum journal_head_reading journal_head_read(const uint8_t in[JOURNAL_HEAD],
                                             const struct keyring *keyring,
                                             struct journal_head *ret);
 
-/* A revocation, or the mark that the one with this number is settled. */
+/* A revocation, or the mark that the one with this number is confirmed. */
 struct journal_record {
     bool is_mark;
     struct revocation revocation; /* of a mark: the number only */

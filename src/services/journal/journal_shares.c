@@ -17,7 +17,7 @@ void journal_shares_init(struct journal_shares *shares)
 
 void journal_shares_fini(struct journal_shares *shares)
 {
-    assert(shares->bytes == 0 && shares->unsettled == 0 && shares->tenants.chains.count == 0);
+    assert(shares->bytes == 0 && shares->unconfirmed == 0 && shares->tenants.chains.count == 0);
     (void)shares;
 }
 
@@ -40,7 +40,7 @@ static struct journal_share *add_share(struct journal_shares *shares, const uint
 
 static void remove_share(struct journal_shares *shares, struct journal_share *share)
 {
-    assert(share->unsettled == 0);
+    assert(share->unconfirmed == 0);
     hash_table_remove(&shares->tenants, &share->by_tag.node,
                       hash_of_tenant(&no_seed, share->by_tag.tag));
     free(share);
@@ -48,30 +48,30 @@ static void remove_share(struct journal_shares *shares, struct journal_share *sh
 
 struct journal_share *journal_shares_put(struct journal_shares *shares,
                                          const uint8_t owner[JOURNAL_OWNER], int64_t size,
-                                         bool settled)
+                                         bool confirmed)
 {
     struct journal_share *share = find(shares, owner);
     if (!share)
         share = add_share(shares, owner);
-    int64_t unsettled = settled ? 0 : size;
+    int64_t unconfirmed = confirmed ? 0 : size;
     share->bytes += size;
-    share->unsettled += unsettled;
+    share->unconfirmed += unconfirmed;
     shares->bytes += size;
-    shares->unsettled += unsettled;
+    shares->unconfirmed += unconfirmed;
     return share;
 }
 
 void journal_shares_settle(struct journal_shares *shares, struct journal_share *share, int64_t size)
 {
-    assert(size > 0 && share->unsettled >= size && shares->unsettled >= share->unsettled);
-    share->unsettled -= size;
-    shares->unsettled -= size;
+    assert(size > 0 && share->unconfirmed >= size && shares->unconfirmed >= share->unconfirmed);
+    share->unconfirmed -= size;
+    shares->unconfirmed -= size;
 }
 
 void journal_shares_take(struct journal_shares *shares, struct journal_share *share, int64_t size,
-                         bool settled)
+                         bool confirmed)
 {
-    if (!settled)
+    if (!confirmed)
         journal_shares_settle(shares, share, size);
     assert(size > 0 && share->bytes >= size && shares->bytes >= share->bytes);
     share->bytes -= size;
@@ -86,12 +86,12 @@ bool journal_shares_allow(const struct journal_shares *shares, const uint8_t own
                           int64_t size, int64_t limit)
 {
     const struct journal_share *share = find(shares, owner);
-    int64_t own = share ? share->unsettled : 0;
-    return own + size <= limit - (shares->unsettled + size);
+    int64_t own = share ? share->unconfirmed : 0;
+    return own + size <= limit - (shares->unconfirmed + size);
 }
 
 struct balance {
-    int64_t bytes, settled;
+    int64_t bytes, confirmed;
 };
 
 /* Side by side, since finding the level reads them many times while workers wait. */
@@ -103,19 +103,20 @@ static struct balance *list_balances(const struct journal_shares *shares, size_t
     for (uint32_t i = 0; i < chains->count; i++)
         for (const struct hash_node *node = *hash_array_at(chains, i); node; node = node->next) {
             const struct journal_share *share = (const struct journal_share *)node;
-            balances[(*count)++] = (struct balance){share->bytes, share->bytes - share->unsettled};
+            balances[(*count)++] =
+                (struct balance){share->bytes, share->bytes - share->unconfirmed};
         }
     return balances;
 }
 
-/* What settled ones above the level come to. */
+/* What confirmed ones above the level come to. */
 static int64_t sum_above(const struct balance *balances, size_t count, int64_t level)
 {
     int64_t sum = 0;
     for (size_t i = 0; i < count; i++) {
         int64_t more = balances[i].bytes - level;
         if (more > 0)
-            sum += more < balances[i].settled ? more : balances[i].settled;
+            sum += more < balances[i].confirmed ? more : balances[i].confirmed;
     }
     return sum;
 }

@@ -332,7 +332,7 @@ bool journal_writer_prepare(struct journal *journal, struct buffer *error)
         tell_size(journal);
         journal_usage(journal, &used);
         log_info("journal_opened", "file=%s revocations=%zu unsettled=%zu bytes=%lld",
-                 journal->file.records.path, used.records, used.unsettled, (long long)used.bytes);
+                 journal->file.records.path, used.records, used.unconfirmed, (long long)used.bytes);
     }
     buffer_free(&scan.aside);
     return opened;

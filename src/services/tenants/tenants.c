@@ -43,8 +43,8 @@ static_assert(sizeof(struct row) == 40, "a tenant without a policy costs little"
 struct shard {
     _Alignas(64) pthread_mutex_t lock;
     struct hash_table table;
-    struct hash_array places; /* every row once, without gaps */
-    uint32_t hand;            /* place where the clock goes on */
+    struct hash_array locations; /* every row once, without gaps */
+    uint32_t hand;               /* place where the clock goes on */
 };
 
 struct counter {
@@ -117,13 +117,13 @@ struct tenants *tenants_create(size_t most_bytes)
 
 static void free_row(struct row *row)
 {
-    tenant_unref(&row->tenant);
+    tenant_state_unref(&row->tenant);
     free(row);
 }
 
 static size_t bytes_of(struct row *row)
 {
-    return memory_taken(row) + tenant_bytes(row->tenant);
+    return memory_taken(row) + tenant_state_bytes(row->tenant);
 }
 
 void tenants_destroy(struct tenants **given)
@@ -132,9 +132,9 @@ void tenants_destroy(struct tenants **given)
     *given = NULL;
     for (size_t i = 0; i < SHARDS; i++) {
         struct shard *shard = &tenants->shards[i];
-        while (shard->places.count > 0) {
-            free_row(*hash_array_at(&shard->places, shard->places.count - 1));
-            hash_array_pop(&shard->places);
+        while (shard->locations.count > 0) {
+            free_row(*hash_array_at(&shard->locations, shard->locations.count - 1));
+            hash_array_pop(&shard->locations);
             hash_array_pop(&shard->table.chains);
         }
         pthread_mutex_destroy(&shard->lock);
@@ -147,7 +147,7 @@ void tenants_destroy(struct tenants **given)
 
 static size_t size_of_tables(const struct shard *shard)
 {
-    return shard->table.chains.bytes + shard->places.bytes;
+    return shard->table.chains.bytes + shard->locations.bytes;
 }
 
 static struct row *find_row(const struct place *place, const uint8_t *tag)
@@ -157,40 +157,40 @@ static struct row *find_row(const struct place *place, const uint8_t *tag)
 
 static void stand_at(struct shard *shard, struct row *row, uint32_t index)
 {
-    assert(index < shard->places.count);
-    *hash_array_at(&shard->places, index) = row;
+    assert(index < shard->locations.count);
+    *hash_array_at(&shard->locations, index) = row;
     row->index = index;
 }
 
 static void add_row(const struct place *place, struct row *row)
 {
     struct shard *shard = place->shard;
-    hash_array_push(&shard->places, row);
-    stand_at(shard, row, shard->places.count - 1);
+    hash_array_push(&shard->locations, row);
+    stand_at(shard, row, shard->locations.count - 1);
     hash_table_add(&shard->table, &row->by_tag.node, place->hash);
 }
 
 static void remove_row(struct shard *shard, struct row *row, uint64_t hash)
 {
-    assert(*hash_array_at(&shard->places, row->index) == row);
-    assert(shard->places.count == shard->table.chains.count);
+    assert(*hash_array_at(&shard->locations, row->index) == row);
+    assert(shard->locations.count == shard->table.chains.count);
     hash_table_remove(&shard->table, &row->by_tag.node, hash);
-    stand_at(shard, *hash_array_at(&shard->places, shard->places.count - 1), row->index);
-    hash_array_pop(&shard->places);
+    stand_at(shard, *hash_array_at(&shard->locations, shard->locations.count - 1), row->index);
+    hash_array_pop(&shard->locations);
 }
 
 static void turn_hand(struct shard *shard, uint32_t to)
 {
-    shard->hand = to < shard->places.count ? to : 0;
+    shard->hand = to < shard->locations.count ? to : 0;
 }
 
 /* The row whose turn it is, taken out; NULL if the shard is empty. The last row stands in its place
  * then, behind the hand. Of rows that are all in use the hand passes some and takes the next. */
 static struct row *take_victim(struct tenants *tenants, struct shard *shard)
 {
-    for (int passed = 0; shard->places.count > 0; passed++) {
-        assert(shard->hand < shard->places.count);
-        struct row *row = *hash_array_at(&shard->places, shard->hand);
+    for (int passed = 0; shard->locations.count > 0; passed++) {
+        assert(shard->hand < shard->locations.count);
+        struct row *row = *hash_array_at(&shard->locations, shard->hand);
         if (!row->by_tag.used || passed >= HASH_SECOND_CHANCES) {
             remove_row(shard, row, hash_of_tenant(&tenants->seed, row->by_tag.tag));
             turn_hand(shard, shard->hand + 1);
@@ -325,7 +325,7 @@ static struct row *create_row(const uint8_t *tag, struct tenant *tenant, uint32_
 {
     struct row *row = xmalloc(sizeof(*row));
     *row = (struct row){
-        .tenant = tenant_ref(tenant), .verified_ms = verified_ms, .generation = generation};
+        .tenant = tenant_state_ref(tenant), .verified_ms = verified_ms, .generation = generation};
     memcpy(row->by_tag.tag, tag, TENANT_TAG);
     return row;
 }
@@ -376,7 +376,7 @@ void tenants_view_destroy(struct tenants_view **given)
     struct tenants_view *view = *given;
     *given = NULL;
     for (size_t i = 0; i < SLOTS; i++)
-        tenant_unref(&view->slots[i].tenant);
+        tenant_state_unref(&view->slots[i].tenant);
     free(view);
 }
 
@@ -391,12 +391,12 @@ static bool look_up(const struct place *place, const uint8_t *tag, struct slot *
     struct row *row = find_row(place, tag);
     if (row) {
         row->by_tag.used = true;
-        slot->tenant = tenant_ref(row->tenant);
+        slot->tenant = tenant_state_ref(row->tenant);
         slot->generation = row->generation;
         slot->verified_ms = row->verified_ms;
     }
     pthread_mutex_unlock(&place->shard->lock);
-    tenant_unref(&old);
+    tenant_state_unref(&old);
     return slot->tenant != NULL;
 }
 
@@ -429,13 +429,13 @@ static bool copy_rows(struct shard *shard, uint32_t *at, struct step *step)
 {
     step->count = 0;
     pthread_mutex_lock(&shard->lock);
-    if (*at > shard->places.count)
-        *at = shard->places.count;
+    if (*at > shard->locations.count)
+        *at = shard->locations.count;
     while (*at > 0 && step->count < STEP) {
-        const struct row *row = *hash_array_at(&shard->places, --*at);
+        const struct row *row = *hash_array_at(&shard->locations, --*at);
         memcpy(step->rows[step->count].tag, row->by_tag.tag, TENANT_TAG);
         step->rows[step->count++].row =
-            (struct tenant_row){tenant_ref(row->tenant), row->generation, row->verified_ms};
+            (struct tenant_row){tenant_state_ref(row->tenant), row->generation, row->verified_ms};
     }
     pthread_mutex_unlock(&shard->lock);
     return step->count > 0;
@@ -452,7 +452,7 @@ void tenants_each(struct tenants *tenants,
         while (copy_rows(&tenants->shards[i], &at, &step))
             for (size_t j = 0; j < step.count; j++) {
                 visit(user, step.rows[j].tag, &step.rows[j].row);
-                tenant_unref(&step.rows[j].row.tenant);
+                tenant_state_unref(&step.rows[j].row.tenant);
             }
     }
 }

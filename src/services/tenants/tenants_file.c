@@ -35,7 +35,7 @@ static void write_row(void *user, const uint8_t tag[TENANT_TAG], const struct te
         tenant->reason.length > UINT8_MAX || tenant->actor.length > UINT8_MAX ||
         policy.length > UINT16_MAX || length > SEALED_CHUNK)
         return; /* nothing that this service ever stores */
-    struct buffer *plain = sealed_entry(saving->writer, length);
+    struct buffer *plain = sealed_file_entry(saving->writer, length);
     if (!plain)
         return;
     buffer_add(plain, tag, TENANT_TAG);
@@ -84,16 +84,16 @@ struct entry {
 static bool read_entry(struct cursor *entries, struct entry *ret)
 {
     *ret = (struct entry){0};
-    cursor_copy(entries, ret->tag, TENANT_TAG);
-    ret->verified_ms = (int64_t)cursor_number(entries, 8);
-    ret->tenant.version = (int64_t)cursor_number(entries, 8);
-    ret->tenant.not_before_ms = (int64_t)cursor_number(entries, 8);
-    ret->tenant.ended_s = (int64_t)cursor_number(entries, 8);
-    size_t reason = cursor_number(entries, 1), actor = cursor_number(entries, 1);
-    size_t policy = cursor_number(entries, 2);
-    ret->tenant.reason = cursor_take(entries, reason);
-    ret->tenant.actor = cursor_take(entries, actor);
-    ret->policy = cursor_take(entries, policy);
+    bytes_copy(entries, ret->tag, TENANT_TAG);
+    ret->verified_ms = (int64_t)bytes_number(entries, 8);
+    ret->tenant.version = (int64_t)bytes_number(entries, 8);
+    ret->tenant.not_before_ms = (int64_t)bytes_number(entries, 8);
+    ret->tenant.ended_s = (int64_t)bytes_number(entries, 8);
+    size_t reason = bytes_number(entries, 1), actor = bytes_number(entries, 1);
+    size_t policy = bytes_number(entries, 2);
+    ret->tenant.reason = bytes_take(entries, reason);
+    ret->tenant.actor = bytes_take(entries, actor);
+    ret->policy = bytes_take(entries, policy);
     return !entries->broken;
 }
 
@@ -111,13 +111,14 @@ static bool read_policy(struct entry *entry)
 static void store_entry(struct loading *loading, const struct entry *entry)
 {
     int64_t age_ms;
-    if (!sealed_age_ms(entry->verified_ms, &age_ms))
+    if (!sealed_file_age_ms(entry->verified_ms, &age_ms))
         age_ms = INT32_MAX; /* of unknown age; better than none, since Redis is asked first */
     bool is_nothing = entry->tenant.version == 0 && !entry->tenant.policy;
-    struct tenant *tenant = is_nothing ? tenant_nothing() : tenant_create(&entry->tenant);
+    struct tenant *tenant =
+        is_nothing ? tenant_state_nothing() : tenant_state_create(&entry->tenant);
     loading->stored +=
         tenants_put_absent(loading->tenants, entry->tag, tenant, loading->now_ms - age_ms);
-    tenant_unref(&tenant);
+    tenant_state_unref(&tenant);
 }
 
 static bool store_entries(void *user, struct text entries)

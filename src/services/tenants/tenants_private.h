@@ -3,8 +3,8 @@
 
 #include "tenants.h"
 
-/* What an object takes, its policy with it; nothing for tenant_nothing(). */
-size_t tenant_bytes(struct tenant *tenant);
+/* What an object takes, its policy with it; nothing for tenant_state_nothing(). */
+size_t tenant_state_bytes(struct tenant *tenant);
 
 /* tenants_put() of a row that is not known to be true now, for what comes from a file: it leaves
  * alone what is there. */

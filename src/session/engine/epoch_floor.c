@@ -15,19 +15,19 @@ enum {
     BELIEVED_MS = 5 * CLOCKS_APART_MS /* an epoch further in the future is not taken for a time */
 };
 
-struct fence {
-    _Atomic uint64_t places[PLACES];
+struct epoch_floor {
+    _Atomic uint64_t locations[PLACES];
 };
 
-struct fence *fence_create(void)
+struct epoch_floor *epoch_floor_create(void)
 {
-    return xcalloc(1, sizeof(struct fence));
+    return xcalloc(1, sizeof(struct epoch_floor));
 }
 
-void fence_destroy(struct fence **fence)
+void epoch_floor_destroy(struct epoch_floor **epoch_floor)
 {
-    free(*fence);
-    *fence = NULL;
+    free(*epoch_floor);
+    *epoch_floor = NULL;
 }
 
 /* The user tag is a keyed hash: any of its bits will do. */
@@ -39,31 +39,32 @@ static uint64_t name_of(const struct user_tag *owner, size_t *place)
     return bits >> (64 - NAME_BITS);
 }
 
-bool fence_remembers(int64_t version_ms, int64_t now_ms)
+bool epoch_floor_remembers(int64_t version_ms, int64_t now_ms)
 {
     return version_ms > now_ms - REMEMBERED_MS && version_ms < now_ms + BELIEVED_MS;
 }
 
-void fence_raise(struct fence *fence, const struct user_tag *owner, int64_t epoch_ms,
-                 int64_t now_ms)
+void epoch_floor_raise(struct epoch_floor *epoch_floor, const struct user_tag *owner,
+                       int64_t epoch_ms, int64_t now_ms)
 {
     size_t place;
     uint64_t name = name_of(owner, &place);
-    if (!fence_remembers(epoch_ms, now_ms))
+    if (!epoch_floor_remembers(epoch_ms, now_ms))
         return;
     uint64_t wanted = (uint64_t)epoch_ms << NAME_BITS | name;
-    uint64_t present = atomic_load_explicit(&fence->places[place], memory_order_relaxed);
+    uint64_t present = atomic_load_explicit(&epoch_floor->locations[place], memory_order_relaxed);
     while (wanted >> NAME_BITS > present >> NAME_BITS &&
-           !atomic_compare_exchange_weak(&fence->places[place], &present, wanted)) {
+           !atomic_compare_exchange_weak(&epoch_floor->locations[place], &present, wanted)) {
     }
 }
 
-int64_t fence_of(const struct fence *fence, const struct user_tag *owner, int64_t now_ms)
+int64_t epoch_floor_of(const struct epoch_floor *epoch_floor, const struct user_tag *owner,
+                       int64_t now_ms)
 {
     size_t place;
     uint64_t name = name_of(owner, &place);
-    uint64_t present = atomic_load_explicit(&fence->places[place], memory_order_relaxed);
+    uint64_t present = atomic_load_explicit(&epoch_floor->locations[place], memory_order_relaxed);
     int64_t epoch_ms = (int64_t)(present >> NAME_BITS);
     bool same = (present & ((1u << NAME_BITS) - 1)) == name;
-    return same && fence_remembers(epoch_ms, now_ms) ? epoch_ms : 0;
+    return same && epoch_floor_remembers(epoch_ms, now_ms) ? epoch_ms : 0;
 }

@@ -9,39 +9,41 @@
 /* --- one read --- */
 
 /* The ticket comes first: a change after it is not missed by either. */
-static struct guard begin(struct session_worker *worker, uint32_t ticket, unsigned slot)
+static struct read_guard begin(struct session_worker *worker, uint32_t ticket, unsigned slot)
 {
     assert(slot < SLOTS);
-    return (struct guard){
+    return (struct read_guard){
         .ticket = ticket,
         .generation = store_link_generation(worker->link, slot),
         .sent_ms = clock_boot_ms(),
     };
 }
 
-struct guard guard_begin(struct session_worker *worker, const struct user_tag *owner, unsigned slot)
+struct read_guard freshness_begin(struct session_worker *worker, const struct user_tag *owner,
+                                  unsigned slot)
 {
     const struct session_service *service = worker->service;
-    struct guard guard = begin(worker, cache_ticket(service->cache, owner_bytes(owner)), slot);
-    guard.fence_ms = fence_of(service->fence, owner, clock_common_ms());
+    struct read_guard guard = begin(worker, cache_ticket(service->cache, owner_bytes(owner)), slot);
+    guard.floor_ms = epoch_floor_of(service->epoch_floor, owner, clock_common_ms());
     return guard;
 }
 
-struct guard guard_begin_tenant(struct session_worker *worker, const uint8_t tag[TENANT_TAG],
-                                unsigned slot)
+struct read_guard freshness_begin_tenant(struct session_worker *worker,
+                                         const uint8_t tag[TENANT_TAG], unsigned slot)
 {
     return begin(worker, tenants_ticket(worker->service->tenants, tag), slot);
 }
 
-enum err guard_check(struct session_service *service, const struct guard *guard,
-                     const struct user_tag *owner, int64_t version, int64_t epoch)
+enum err freshness_check(struct session_service *service, const struct read_guard *guard,
+                         const struct user_tag *owner, int64_t version, int64_t epoch)
 {
     int64_t now_ms = clock_common_ms();
-    bool older = version < guard->known_version && fence_remembers(guard->known_version, now_ms);
+    bool older =
+        version < guard->known_version && epoch_floor_remembers(guard->known_version, now_ms);
     assert(guard->sent_ms > 0);
     if (version == 0)
         return ERR_OK;
-    if (older || epoch < guard->fence_ms) {
+    if (older || epoch < guard->floor_ms) {
         metrics_add(METRIC_STORE_BEHIND, 1);
         return ERR_STORE_BEHIND;
     }
@@ -49,8 +51,8 @@ enum err guard_check(struct session_service *service, const struct guard *guard,
     return ERR_OK;
 }
 
-bool guard_is_overtaken(const struct session_service *service, const struct guard *guard,
-                        const struct user_tag *owner)
+bool freshness_is_overtaken(const struct session_service *service, const struct read_guard *guard,
+                            const struct user_tag *owner)
 {
     return guard->ticket != cache_ticket(service->cache, owner_bytes(owner));
 }
@@ -59,13 +61,13 @@ bool guard_is_overtaken(const struct session_service *service, const struct guar
 
 void freshness_note(struct session_service *service, const struct user_tag *owner, int64_t epoch)
 {
-    fence_raise(service->fence, owner, epoch, clock_common_ms());
+    epoch_floor_raise(service->epoch_floor, owner, epoch, clock_common_ms());
 }
 
 bool freshness_is_last(const struct session_service *service, const struct user_tag *owner,
                        int64_t version)
 {
-    return fence_of(service->fence, owner, clock_common_ms()) <= version;
+    return epoch_floor_of(service->epoch_floor, owner, clock_common_ms()) <= version;
 }
 
 /* --- a watch --- */

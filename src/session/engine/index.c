@@ -130,8 +130,8 @@ static void hash_position(const struct keyring *keyring, const uint8_t tenant[TE
     crypto_keyed_hash(keyring, CRYPTO_PAGE, parts, 2, mac, PAGE_MAC);
 }
 
-void page_token_print(const struct keyring *keyring, const uint8_t tenant[TENANT_TAG],
-                      const struct index_position *position, char ret[PAGE_TOKEN_LENGTH])
+void index_page_token_print(const struct keyring *keyring, const uint8_t tenant[TENANT_TAG],
+                            const struct index_position *position, char ret[PAGE_TOKEN_LENGTH])
 {
     uint8_t bytes[PAGE_TOKEN];
     bytes[0] = position->bucket;
@@ -141,8 +141,8 @@ void page_token_print(const struct keyring *keyring, const uint8_t tenant[TENANT
     text_to_base64url(ret, bytes, sizeof(bytes));
 }
 
-bool page_token_read(const struct keyring *keyring, const uint8_t tenant[TENANT_TAG],
-                     struct text token, struct index_position *ret)
+bool index_page_token_read(const struct keyring *keyring, const uint8_t tenant[TENANT_TAG],
+                           struct text token, struct index_position *ret)
 {
     uint8_t bytes[PAGE_TOKEN], mac[PAGE_MAC];
     if (!text_from_base64url(bytes, sizeof(bytes), token))

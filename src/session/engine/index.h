@@ -110,7 +110,7 @@ struct index_position {
     uint8_t user[USER_TAG];
 };
 #define PAGE_TOKEN_LENGTH 39
-void page_token_print(const struct keyring *keyring, const uint8_t tenant[TENANT_TAG],
-                      const struct index_position *position, char ret[PAGE_TOKEN_LENGTH]);
-bool page_token_read(const struct keyring *keyring, const uint8_t tenant[TENANT_TAG],
-                     struct text token, struct index_position *ret);
+void index_page_token_print(const struct keyring *keyring, const uint8_t tenant[TENANT_TAG],
+                            const struct index_position *position, char ret[PAGE_TOKEN_LENGTH]);
+bool index_page_token_read(const struct keyring *keyring, const uint8_t tenant[TENANT_TAG],
+                           struct text token, struct index_position *ret);

@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "session/operations/binding.h"
-#include "cache_entry.h"
+#include "cache_value.h"
 #include "clock.h"
 #include "session/model/freezing.h"
 #include "metrics.h"
@@ -28,7 +28,7 @@ struct lookup {
     size_t cache_quota;
     int64_t known_seen_s;
     bool bound;
-    struct guard guard;
+    struct read_guard guard;
 
     char user_key[USER_KEY_LENGTH];
     char touch_field[TOUCH_FIELD];
@@ -133,13 +133,14 @@ static void put(struct lookup *lookup, const struct cache_key *key, struct text 
 
 static void store_value(struct lookup *lookup, bool final)
 {
-    assert(cached_kind(buffer_text(&lookup->value)) == (final ? CACHED_DEAD : CACHED_LIVE));
+    assert(cache_value_kind(buffer_text(&lookup->value)) ==
+           (final ? CACHE_VALUE_DEAD : CACHE_VALUE_LIVE));
     put(lookup, &lookup->key, buffer_text(&lookup->value), final);
 }
 
 static struct found found_dead(struct lookup *lookup, const struct tombstone *tombstone)
 {
-    cached_write_dead(&lookup->value, tombstone);
+    cache_value_write_dead(&lookup->value, tombstone);
     store_value(lookup, true);
     return (struct found){.kind = FOUND_DEAD, .tombstone = *tombstone};
 }
@@ -148,18 +149,18 @@ static struct found found_dead(struct lookup *lookup, const struct tombstone *to
 static struct found found_live(struct lookup *lookup, struct session *session, int64_t version)
 {
     assert(lookup->slot < SLOTS);
-    struct text shown =
-        shown_complete(&lookup->arena, session->record.shown, session->id, rules_began_s(session));
+    struct text session_json = session_json_complete(&lookup->arena, session->record.session_json,
+                                                     session->id, rules_began_s(session));
     bool owed = lookup->known_seen_s > session->last_seen_s;
     if (owed)
         session->last_seen_s = lookup->known_seen_s;
     struct text items = {0};
     if (lookup->bound)
         items = binding_items(&session->record, &lookup->arena);
-    cached_write_live(&lookup->value, session, lookup->slot, version, shown,
-                      lookup->bound ? &items : NULL);
+    cache_value_write_live(&lookup->value, session, lookup->slot, version, session_json,
+                           lookup->bound ? &items : NULL);
     if (owed)
-        cached_owe_touch(&lookup->value);
+        cache_value_owe_touch(&lookup->value);
     store_value(lookup, false);
     return (struct found){.kind = FOUND_LIVE, .value = buffer_text(&lookup->value)};
 }
@@ -178,7 +179,7 @@ static void apply_freezing(struct lookup *lookup, struct user_record *user)
 static struct found with_names(struct lookup *lookup, struct found found,
                                const struct record *record)
 {
-    found.names = record_identity(record->shown, &lookup->arena);
+    found.names = record_identity(record->session_json, &lookup->arena);
     return found;
 }
 
@@ -196,9 +197,9 @@ static struct found judge_session(struct lookup *lookup, const struct record *re
     if (revoked == DEATH_FROZEN)
         return with_names(lookup, refused(REASON_FROZEN), record);
     if (revoked)
-        return with_names(lookup,
-                          found_dead(lookup, &(struct tombstone){.reason = death_reason(revoked)}),
-                          record);
+        return with_names(
+            lookup, found_dead(lookup, &(struct tombstone){.reason = reasons_of_death(revoked)}),
+            record);
     if (store_reply_int(store_reply_element(reply, FIELD_TOUCH), 0, STORED_S_MAX, &seen_s) &&
         seen_s > session.last_seen_s)
         session.last_seen_s = seen_s;
@@ -210,7 +211,7 @@ static struct found judge_record(struct lookup *lookup, const struct store_reply
 {
     const struct state_codec *codec = &lookup->codec;
     struct text stored = field_of(reply, FIELD_RECORD);
-    struct record_place place = {&codec->owner, lookup->key.session};
+    struct record_position place = {&codec->owner, lookup->key.session};
     struct record_content content;
     if (!stored.data)
         return (struct found){.kind = FOUND_MISSING};
@@ -234,7 +235,7 @@ static struct found judge_record(struct lookup *lookup, const struct store_reply
 }
 
 /* Kept in memory until the cache needs the room; that nobody knows them, until something of the
- * user changes. The keeper asks for no session where it only wants the epoch. */
+ * user changes. The refresher asks for no session where it only wants the epoch. */
 static void store_names(struct lookup *lookup, const struct names *names)
 {
     static const uint8_t no_session[SESSION_ID];
@@ -243,7 +244,7 @@ static void store_names(struct lookup *lookup, const struct names *names)
         return;
     memset(key.session, 0, SESSION_ID);
     struct buffer value = {0};
-    cached_write_names(&value, names);
+    cache_value_write_names(&value, names);
     put(lookup, &key, buffer_text(&value), names->user_id.data != NULL);
     buffer_free(&value);
 }
@@ -265,12 +266,12 @@ static struct found judge_reply(struct lookup *lookup, const struct store_reply 
     if (!is_lookup_reply(reply))
         return (struct found){.err = ERR_STORE_PROTOCOL};
     state_read_stamp(field_of(reply, FIELD_STAMP), &version, &epoch);
-    enum err err = guard_check(service, &lookup->guard, &lookup->codec.owner, version, epoch);
+    enum err err = freshness_check(service, &lookup->guard, &lookup->codec.owner, version, epoch);
     if (err != ERR_OK)
         return (struct found){.err = err};
     struct found found = judge_record(lookup, reply, version);
     found.epoch = epoch;
-    found.overtaken = guard_is_overtaken(service, &lookup->guard, &lookup->codec.owner);
+    found.overtaken = freshness_is_overtaken(service, &lookup->guard, &lookup->codec.owner);
     find_names(lookup, reply, &found);
     return found;
 }
@@ -317,7 +318,7 @@ static bool join(struct session_worker *worker, const struct cache_key *key,
     struct lookup *lookup = request->alone ? NULL : *row_of(worker, key->session);
     while (lookup && memcmp(&lookup->key, key, sizeof(*key)) != 0)
         lookup = lookup->next;
-    if (!lookup || guard_is_overtaken(worker->service, &lookup->guard, request->owner) ||
+    if (!lookup || freshness_is_overtaken(worker->service, &lookup->guard, request->owner) ||
         clock_boot_ms() - lookup->guard.sent_ms > JOINED_MOST_MS)
         return false;
     if (request->known_version > lookup->guard.known_version)
@@ -373,7 +374,7 @@ void lookup_begin(struct session_worker *worker, const struct lookup_request *re
     memcpy(lookup->touch_field, key.session, SESSION_ID);
     lookup->touch_field[SESSION_ID] = 't';
     lookup->slot = store_slot((struct text){lookup->user_key, USER_KEY_LENGTH});
-    lookup->guard = guard_begin(worker, request->owner, lookup->slot);
+    lookup->guard = freshness_begin(worker, request->owner, lookup->slot);
     lookup->guard.known_version = request->known_version;
     send_lookup(lookup, request->deadline_ms);
 }

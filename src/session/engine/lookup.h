@@ -57,7 +57,7 @@ struct lookup_request lookup_request_of(const struct user_tag *owner, const uint
 
 /* Asks Redis, or joins a read that is under way for the same session - unless the user was changed
  * since that read began. A state that is older than what this node has seen within the last
- * minute (its version below known_version, or its epoch below the fence) is ERR_STORE_BEHIND.
+ * minute (its version below known_version, or its epoch below the epoch floor) is ERR_STORE_BEHIND.
  *
  * Who joins may ask for a token that was made after the read began, and must not take its word
  * that there is none. */

@@ -5,7 +5,7 @@
 #include <assert.h>
 #include <string.h>
 
-#include "cache_entry.h"
+#include "cache_value.h"
 #include "clock.h"
 #include "index.h"
 #include "lookup.h"
@@ -28,7 +28,7 @@ static void end(struct operation *operation)
     if (operation->out.ended_count > 0)
         index_note_ended(operation);
     operation->done(operation);
-    tenant_unref(&tenancy);
+    tenant_state_unref(&tenancy);
 }
 
 static bool is_nameless(const struct operation *operation)
@@ -48,10 +48,10 @@ void naming_note(struct operation *operation, const struct names *names)
 
 static bool note_living(struct operation *operation, struct text value)
 {
-    struct cached cached;
-    if (!cached_read_live(value, operation->own.bearer_session, &cached))
+    struct cache_value cache_value;
+    if (!cache_value_read_live(value, operation->own.bearer_session, &cache_value))
         return false;
-    cached_note(operation, &cached);
+    cache_value_note(operation, &cache_value);
     return true;
 }
 
@@ -69,7 +69,7 @@ static bool ask_memory(struct operation *operation)
         return true;
     memset(key.session, 0, CACHE_SESSION);
     if (!cache_get(cache, &key, operation->arena, &entry) ||
-        !cached_read_names(entry.value, &names))
+        !cache_value_read_names(entry.value, &names))
         return false;
     naming_note(operation, &names);
     return true;
@@ -87,7 +87,7 @@ void naming_keep(struct operation *operation, const struct user_tag *owner)
         return;
     memcpy(key.owner, owner, CACHE_OWNER);
     session_known_policy(worker, operation->conf, owner->tenant, &policy);
-    cached_write_names(&value, &names);
+    cache_value_write_names(&value, &names);
     const struct cache_entry entry = {
         .value = buffer_text(&value),
         .final = true,
@@ -130,7 +130,7 @@ static bool ask_redis(struct operation *operation)
     return true;
 }
 
-void operation_done(struct operation *operation)
+void naming_done(struct operation *operation)
 {
     if (!is_nameless(operation) || ask_memory(operation) || !ask_redis(operation))
         end(operation);

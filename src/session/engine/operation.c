@@ -21,12 +21,13 @@ void operation_policy(const struct operation *operation, struct policy *ret)
     policy_of_tenant(operation->conf, document_of(operation), ret);
 }
 
-void operation_session_policy(const struct operation *operation, struct text shown,
+void operation_session_policy(const struct operation *operation, struct text session_json,
                               struct text device_type, struct policy *ret)
 {
     const struct policy_document *document = document_of(operation);
     if (document)
-        policy_of_session(operation->conf, document, shown_roles(shown), device_type, ret);
+        policy_of_session(operation->conf, document, session_json_roles(session_json), device_type,
+                          ret);
     else
         policy_of_tenant(operation->conf, NULL, ret);
 }
@@ -39,7 +40,8 @@ void operation_apply_policies(const struct operation *operation, struct user_sta
     for (size_t i = 0; i < state->session_count; i++) {
         struct session *session = &state->sessions[i];
         struct policy own;
-        operation_session_policy(operation, session->record.shown, session->device_type, &own);
+        operation_session_policy(operation, session->record.session_json, session->device_type,
+                                 &own);
         /* Most sessions share one. */
         if (!last || memcmp(last, &own, sizeof(own)) != 0) {
             struct policy *kept = arena_alloc(operation->arena, sizeof(*kept));
@@ -97,7 +99,7 @@ void operation_refuse_buried(struct operation *operation, enum err err,
     operation->out.ended_at_s = tombstone->ended_s;
 }
 
-struct text durability_name(enum durability durability)
+struct text operation_durability_name(enum durability durability)
 {
     static const struct text names[] = {
         [DURABILITY_NONE] = {NULL, 0},
@@ -152,7 +154,7 @@ struct text operation_session_id(struct operation *operation, const uint8_t id[S
 
 void operation_note_session(struct operation *operation, const struct session *session)
 {
-    struct names names = record_identity(session->record.shown, operation->arena);
+    struct names names = record_identity(session->record.session_json, operation->arena);
     operation->facts.tenant = names.tenant;
     operation->facts.user_id = names.user_id;
     operation->facts.session_id = operation_session_id(operation, session->id);
@@ -175,25 +177,25 @@ void operation_refuse_missing(struct operation *operation, const struct user_sta
 {
     assert(operation->tenancy && err != ERR_OK);
     struct policy policy;
-    const struct grave *grave = state_find_grave(state, token->session_id);
+    const struct tombstone_entry *tombstone = state_find_tombstone(state, token->session_id);
     operation->facts.session_id = operation_session_id(operation, token->session_id);
     operation_note_names(operation, state);
     operation_policy(operation, &policy);
-    if (grave)
-        operation_refuse_buried(operation, err, &grave->tombstone);
+    if (tombstone)
+        operation_refuse_buried(operation, err, &tombstone->tombstone);
     else if (state_is_foreign(state, token->session_id))
         operation_refuse(operation, ERR_SEAL_KEY_UNKNOWN, (struct text){0});
     else
         operation_refuse(
             operation, err,
-            death_reason(rules_judge_missing(token->session_id, &policy, operation->now_ms)));
+            reasons_of_death(rules_judge_missing(token->session_id, &policy, operation->now_ms)));
 }
 
 /* May the session be used from where the caller says the user is? */
 static bool is_bound_elsewhere(struct operation *operation, const struct session *session,
                                const struct user_tag *owner, const struct policy *policy)
 {
-    struct shown_context context;
+    struct client_context context;
     if (!binding_counts(policy))
         return false;
     binding_read(operation->context->keyring, owner, &operation->presented, &context);
@@ -219,7 +221,7 @@ struct session *operation_authenticate(struct operation *operation, const struct
     operation_note_session(operation, session);
     enum death death = rules_judge_access(&state->user, session, hash, &policy, operation->now_ms);
     if (death) {
-        operation_refuse(operation, ERR_TOKEN_INVALID, death_reason(death));
+        operation_refuse(operation, ERR_TOKEN_INVALID, reasons_of_death(death));
         return NULL;
     }
     if (is_bound_elsewhere(operation, session, &token->owner, &policy))

@@ -8,7 +8,7 @@
 /* The policy of the operation's tenant, and the one for a session of it with these shown members
  * and this device type. */
 void operation_policy(const struct operation *operation, struct policy *ret);
-void operation_session_policy(const struct operation *operation, struct text shown,
+void operation_session_policy(const struct operation *operation, struct text session_json,
                               struct text device_type, struct policy *ret);
 /* Gives each session of the state the policy that holds for it. */
 void operation_apply_policies(const struct operation *operation, struct user_state *state);
@@ -21,10 +21,10 @@ bool operation_outlived(const struct operation *operation, const uint8_t session
                         int64_t longest_s);
 
 /* Ends the operation, once it is known whose token was refused as dead. (naming.c) */
-void operation_done(struct operation *operation);
-/* Sets the error and the reason code; the caller then calls operation_done(). */
+void naming_done(struct operation *operation);
+/* Sets the error and the reason code; the caller then calls naming_done(). */
 void operation_refuse(struct operation *operation, enum err err, struct text reason);
-/* The same for a session that lies in a grave: reason, actor and time are its tombstone's. */
+/* The same for a session that lies in a tombstone: reason, actor and time are its tombstone's. */
 void operation_refuse_buried(struct operation *operation, enum err err,
                              const struct tombstone *tombstone);
 

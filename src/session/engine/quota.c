@@ -62,14 +62,14 @@ struct reading {
     struct count_call calls[KEYS];
 };
 
-struct quotas *quotas_create(void)
+struct quotas *quota_create(void)
 {
     struct quotas *quotas = xcalloc(1, sizeof(*quotas));
     pthread_mutex_init(&quotas->lock, NULL);
     return quotas;
 }
 
-void quotas_destroy(struct quotas **quotas)
+void quota_destroy(struct quotas **quotas)
 {
     if (*quotas)
         pthread_mutex_destroy(&(*quotas)->lock);

@@ -19,8 +19,8 @@
 enum { QUOTA_FRESH_MS = 1000 };
 
 struct quotas;
-struct quotas *quotas_create(void);
-void quotas_destroy(struct quotas **quotas);
+struct quotas *quota_create(void);
+void quota_destroy(struct quotas **quotas);
 
 /* Goes on, maybe at once, when the counts of the operation's tenant are known, as far as it
  * has a quota and they can be had. */

@@ -66,7 +66,7 @@ static bool bury_foreign(struct user_state *state, struct edit *edit,
 {
     const uint8_t *id = revocation->session;
     if (revocation->kind != REVOKE_SESSION || !state_is_foreign(state, id) ||
-        state_find_grave(state, id))
+        state_find_tombstone(state, id))
         return false;
     const struct tombstone tombstone = {
         .reason = revocation_reason(revocation),
@@ -105,7 +105,7 @@ static bool raise_cutoff(struct user_state *state, struct edit *edit,
         memcpy(state->user.exempt, revocation->session, SESSION_ID);
     if (edit) {
         edit_set_user(edit, &state->user);
-        edit->raises_epoch = true;
+        edit->invalidates = true;
     }
     return true;
 }
@@ -125,7 +125,7 @@ static bool apply_freezing(struct user_state *state, struct edit *edit,
     }
     if (edit) {
         edit_set_user(edit, &state->user);
-        edit->raises_epoch = true;
+        edit->invalidates = true;
     }
     return true;
 }
@@ -170,7 +170,7 @@ bool revocation_apply(struct operation *operation, struct user_state *state,
 }
 
 /* Few are more than one: a login that replaces several sessions. */
-void edit_revoke(struct edit *edit, struct revocation revocation)
+void revocation_add_to_edit(struct edit *edit, struct revocation revocation)
 {
     assert(edit->arena && revocation.at_ms > 0);
     size_t count = edit->revocation_count;

@@ -13,14 +13,14 @@ bool revocation_refuses(struct operation *operation, const struct token *token, 
 struct text revocation_reason(const struct revocation *revocation);
 
 /* Applies the journal's revocations of the owner to a state that was read: the sessions become
- * graves, the cutoff is raised, the user is frozen or not as was said last; in the edit too, unless
- * that is NULL. True if there was something that Redis had not. The cutoff of the operation's
- * tenant is applied likewise, to the sessions. */
+ * tombstones, the cutoff is raised, the user is frozen or not as was said last; in the edit too,
+ * unless that is NULL. True if there was something that Redis had not. The cutoff of the
+ * operation's tenant is applied likewise, to the sessions. */
 bool revocation_apply(struct operation *operation, struct user_state *state,
                       const struct user_tag *owner, struct edit *edit, const struct policy *policy);
 
 /* The journal is to have it once the edit is written. */
-void edit_revoke(struct edit *edit, struct revocation revocation);
+void revocation_add_to_edit(struct edit *edit, struct revocation revocation);
 
 /* The revocation of one session, which lives until `alive_until_s` at most. */
 struct revocation revocation_of_session(const struct operation *operation,

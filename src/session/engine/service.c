@@ -34,8 +34,8 @@ static void on_changed(void *user, struct text key)
     struct user_tag owner;
     uint8_t tenant[TENANT_TAG];
     if (parse_epoch_key(key, &owner))
-        keeper_forget(service->keeper, &owner);
-    else if (tenant_key_read(key, tenant))
+        refresher_forget(service->refresher, &owner);
+    else if (tenant_record_key_read(key, tenant))
         tenants_forget(service->tenants, tenant);
 }
 
@@ -46,7 +46,7 @@ static void on_doubted(void *user, const uint8_t slots[SLOTS / 8], bool owner_ch
     for (unsigned slot = 0; slot < SLOTS && owner_changed; slot++)
         if (slots[slot / 8] & 1u << slot % 8)
             atomic_store_explicit(&service->moved_ms[slot], now_ms, memory_order_relaxed);
-    keeper_doubt(service->keeper, slots, owner_changed);
+    refresher_doubt(service->refresher, slots, owner_changed);
 }
 
 /* --- the process --- */
@@ -60,18 +60,18 @@ struct session_service *session_service_start(struct store *store, struct cache 
     service->cache = cache;
     service->tenants = tenants;
     service->journal = journal;
-    service->fence = fence_create();
+    service->epoch_floor = epoch_floor_create();
     service->offers = ratelimit_create(OFFER_CELLS);
-    service->quotas = quotas_create();
-    keeper_start(service, keyring);
-    const struct store_watcher watcher = {service, on_changed, on_doubted};
-    store_watch(store, &watcher);
+    service->quotas = quota_create();
+    refresher_start(service, keyring);
+    const struct store_listener watcher = {service, on_changed, on_doubted};
+    store_listen(store, &watcher);
     return service;
 }
 
 void session_service_rekey(struct session_service *service, struct keyring *keyring)
 {
-    keeper_rekey(service->keeper, keyring);
+    refresher_rekey(service->refresher, keyring);
 }
 
 enum session_keys session_keys(const struct session_service *service, uint64_t *ids)
@@ -87,10 +87,10 @@ void session_service_stop(struct session_service **service)
     *service = NULL;
     if (!gone)
         return;
-    store_watch(gone->store, NULL);
-    keeper_stop(gone);
-    quotas_destroy(&gone->quotas);
-    fence_destroy(&gone->fence);
+    store_listen(gone->store, NULL);
+    refresher_stop(gone);
+    quota_destroy(&gone->quotas);
+    epoch_floor_destroy(&gone->epoch_floor);
     ratelimit_destroy(&gone->offers);
     free(gone);
 }

@@ -9,7 +9,7 @@
 #define SLOTS        16384
 #define CROWDED_ROWS 4096
 
-struct keeper;
+struct refresher;
 struct lookup;
 struct quotas;
 struct ratelimit;
@@ -19,8 +19,8 @@ struct session_service {
     struct cache *cache;
     struct tenants *tenants;
     struct journal *journal;
-    struct fence *fence;
-    struct keeper *keeper;
+    struct epoch_floor *epoch_floor;
+    struct refresher *refresher;
     /* What Redis says of the keys of this node (key_watch.c), and of which, bits by id. */
     _Atomic enum session_keys keys_state;
     _Atomic uint64_t keys_ids;
@@ -54,14 +54,14 @@ struct session_worker {
     uv_async_t wake;           /* the journal has decided on tickets */
     uv_timer_t patience;       /* with reads of tenants, see tenant.c */
     bool closing;
-    struct change *changes; /* under way, see change.h */
+    struct user_update *changes; /* under way, see user_update.h */
     struct lookup *lookups[LOOKUP_ROWS];
     struct lookup *idle_lookups;
     struct tenants_view *tenants;
     struct tenant_slot tenant_slots[TENANT_ROWS];
     struct tenant_read *tenant_reads[TENANT_ROWS]; /* under way, by tag, see tenant.c */
     size_t tenant_read_count;
-    bool restores_tenant; /* one is under way, see tenant_change.h */
+    bool restores_tenant; /* one is under way, see tenant_update.h */
 };
 
 /* For the journal's counterpart of struct user_tag. */

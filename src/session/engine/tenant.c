@@ -35,7 +35,7 @@ struct tenant_read {
     uint8_t tag[TENANT_TAG];
     char key[TENANT_KEY_LENGTH];
     struct text arguments[2];
-    struct guard guard;
+    struct read_guard guard;
     int64_t timeout_ms;
     struct tenant_waiter *waiters, **waiters_end;
 };
@@ -53,7 +53,7 @@ static struct tenant_slot *kept_slot(struct session_worker *worker, const uint8_
     struct tenant_slot *kept = &worker->tenant_slots[row_of(tag)];
     if (kept->slot == 0 || memcmp(kept->tag, tag, TENANT_TAG) != 0) {
         char key[TENANT_KEY_LENGTH];
-        tenant_key(tag, key);
+        tenant_record_key(tag, key);
         *kept = (struct tenant_slot){
             .slot = (uint16_t)(store_slot((struct text){key, sizeof(key)}) + 1)};
         memcpy(kept->tag, tag, TENANT_TAG);
@@ -87,14 +87,14 @@ bool tenant_borrow(struct operation *operation, const uint8_t tag[TENANT_TAG])
 void tenant_hold(struct operation *operation)
 {
     assert(operation->tenancy && !operation->own.tenancy_held);
-    operation->tenancy = tenant_ref(operation->tenancy);
+    operation->tenancy = tenant_state_ref(operation->tenancy);
     operation->own.tenancy_held = true;
 }
 
 void tenant_release(struct operation *operation)
 {
     if (operation->own.tenancy_held)
-        tenant_unref(&operation->tenancy);
+        tenant_state_unref(&operation->tenancy);
     operation->tenancy = NULL;
     operation->own.tenancy_held = false;
 }
@@ -125,30 +125,30 @@ void tenant_forget(struct session_service *service, const uint8_t tag[TENANT_TAG
 
 /* --- going on --- */
 
-static const struct demand_row {
+static const struct permission_row {
     size_t member; /* of struct policy */
     const char *refusal;
 } demands[] = {
-    [DEMAND_SELF_DEVICES] = {offsetof(struct policy, self_devices),
-                             "self_service.devices: users may not list their devices here"},
-    [DEMAND_SELF_KICK] = {offsetof(struct policy, self_kick),
-                          "self_service.kick: users may not log out one of their devices here"},
-    [DEMAND_SELF_LOGOUT_ALL] =
+    [PERMISSION_SELF_DEVICES] = {offsetof(struct policy, self_devices),
+                                 "self_service.devices: users may not list their devices here"},
+    [PERMISSION_SELF_KICK] = {offsetof(struct policy, self_kick),
+                              "self_service.kick: users may not log out one of their devices here"},
+    [PERMISSION_SELF_LOGOUT_ALL] =
         {offsetof(struct policy, self_logout_all),
          "self_service.logout_all: users may not log out all their devices here"},
-    [DEMAND_FORCE_LOGOUT] =
+    [PERMISSION_FORCE_LOGOUT] =
         {offsetof(struct policy, force_logout),
          "force_logout: the tenant's own keys may not end sessions, freeze or unfreeze here"},
 };
 
-static void check_demand(struct operation *operation)
+static void check_permission(struct operation *operation)
 {
     assert(operation->tenancy);
     struct policy policy;
     int64_t allowed;
-    if (operation->demand == DEMAND_NONE)
+    if (operation->permission == PERMISSION_NONE)
         return;
-    const struct demand_row *row = &demands[operation->demand];
+    const struct permission_row *row = &demands[operation->permission];
     operation_policy(operation, &policy);
     memcpy(&allowed, (const char *)&policy + row->member, sizeof(allowed));
     if (allowed)
@@ -163,7 +163,7 @@ static void go_on(struct operation *operation, struct waiter *waiter)
     if (operation->context->worker->closing)
         operation->out.err = ERR_SHUTTING_DOWN;
     if (operation->out.err == ERR_OK)
-        check_demand(operation);
+        check_permission(operation);
     waiter_go_on(waiter);
 }
 
@@ -203,7 +203,7 @@ static void go_on_without(const struct tenant_waiter *waiter, enum err err)
         operation->own.tenancy_asked_ms = waiter->asked_ms;
         tenant_hold(operation);
     } else if (waiter->blindly) {
-        operation->tenancy = tenant_nothing();
+        operation->tenancy = tenant_state_nothing();
         operation->tenancy_unknown = err;
     } else {
         operation->out.err = err;
@@ -296,7 +296,7 @@ static enum err open_state(const struct tenant_read *read, const struct store_re
     struct arena arena = {0};
     struct text stored;
     if (store_reply_type(reply) == STORE_NIL) {
-        *ret = tenant_nothing();
+        *ret = tenant_state_nothing();
         return ERR_OK;
     }
     if (store_reply_type(reply) != STORE_STRING)
@@ -304,7 +304,7 @@ static enum err open_state(const struct tenant_read *read, const struct store_re
     stored = store_reply_text(reply);
     if (record_is_foreign(read->keyring, stored))
         return ERR_SEAL_KEY_UNKNOWN;
-    *ret = tenant_state_read(read->keyring, read->encrypt, read->tag, stored, &arena);
+    *ret = tenant_record_read(read->keyring, read->encrypt, read->tag, stored, &arena);
     arena_free(&arena);
     if (*ret)
         return ERR_OK;
@@ -317,7 +317,7 @@ static void restore_known(const struct tenant_read *read)
     struct tenant_row row;
     metrics_add(METRIC_STORE_BEHIND, 1);
     if (tenants_find(read->worker->tenants, read->tag, &row))
-        tenant_restore(read->worker, read->keyring, read->tag, row.tenant);
+        tenant_update_restore(read->worker, read->keyring, read->tag, row.tenant);
 }
 
 /* Stores what was read; with a change meanwhile, or a state older than one seen before, it is good
@@ -362,7 +362,7 @@ static void read_done(struct store_call *call, enum err err, const struct store_
     if (err == ERR_OK) {
         kept_slot(read->worker, read->tag)->silent_until_ms = 0;
         hand_out(read, tenant);
-        tenant_unref(&tenant);
+        tenant_state_unref(&tenant);
     } else {
         note_silence(read);
         go_on_all(read->waiters, err);
@@ -390,13 +390,13 @@ static struct tenant_read *begin_read(struct operation *operation, const uint8_t
     read->encrypt = operation->conf->keys_encryption != ENCRYPTION_NONE;
     read->waiters_end = &read->waiters;
     memcpy(read->tag, tag, TENANT_TAG);
-    tenant_key(tag, read->key);
+    tenant_record_key(tag, read->key);
     read->next = worker->tenant_reads[row_of(tag)];
     worker->tenant_reads[row_of(tag)] = read;
     worker->tenant_read_count++;
     read->arguments[0] = TEXT("GET");
     read->arguments[1] = (struct text){read->key, TENANT_KEY_LENGTH};
-    read->guard = guard_begin_tenant(worker, tag, store_slot(read->arguments[1]));
+    read->guard = freshness_begin_tenant(worker, tag, store_slot(read->arguments[1]));
     read->timeout_ms = operation->deadline_ms - clock_monotonic_ms();
     read->call = (struct store_call){
         .key = read->arguments[1],

@@ -8,7 +8,7 @@
 #include "tenants.h"
 #include "waiter.h"
 
-/* Sets operation->tenancy, held until operation_done(), and goes on, maybe at once. Before,
+/* Sets operation->tenancy, held until naming_done(), and goes on, maybe at once. Before,
  * operation->out.err is set if nothing is known of the tenant and Redis does not answer; and to
  * ERR_FORBIDDEN if the policy does not allow what operation->demand names. */
 void tenant_enter(struct operation *operation, const uint8_t tag[TENANT_TAG],

@@ -10,7 +10,7 @@ enum { TAG_DIGITS = 8 };
 
 static const uint8_t no_session[SESSION_ID];
 
-void tenant_key(const uint8_t tag[TENANT_TAG], char ret[TENANT_KEY_LENGTH])
+void tenant_record_key(const uint8_t tag[TENANT_TAG], char ret[TENANT_KEY_LENGTH])
 {
     size_t at = sizeof(PREFIX) - 1;
     memcpy(ret, PREFIX, at);
@@ -19,7 +19,7 @@ void tenant_key(const uint8_t tag[TENANT_TAG], char ret[TENANT_KEY_LENGTH])
     assert(at == TENANT_KEY_LENGTH);
 }
 
-bool tenant_key_read(struct text key, uint8_t tag[TENANT_TAG])
+bool tenant_record_key_read(struct text key, uint8_t tag[TENANT_TAG])
 {
     const size_t prefix = sizeof(PREFIX) - 1;
     return key.length == TENANT_KEY_LENGTH && memcmp(key.data, PREFIX, prefix) == 0 &&
@@ -34,8 +34,8 @@ static struct user_tag owner_of(const uint8_t tag[TENANT_TAG])
     return owner;
 }
 
-void tenant_state_write(const struct keyring *keyring, bool encrypt, const uint8_t tag[TENANT_TAG],
-                        const struct tenant *tenant, struct buffer *out)
+void tenant_record_write(const struct keyring *keyring, bool encrypt, const uint8_t tag[TENANT_TAG],
+                         const struct tenant *tenant, struct buffer *out)
 {
     struct user_tag owner = owner_of(tag);
     struct tenant_record record = {
@@ -47,7 +47,8 @@ void tenant_state_write(const struct keyring *keyring, bool encrypt, const uint8
     };
     if (tenant->policy)
         record.policy = policy_json(tenant->policy);
-    tenant_record_write(keyring, encrypt, (struct record_place){&owner, no_session}, &record, out);
+    record_write_tenant(keyring, encrypt, (struct record_position){&owner, no_session}, &record,
+                        out);
 }
 
 static struct tenant *tenant_of_record(const struct tenant_record *record)
@@ -66,16 +67,16 @@ static struct tenant *tenant_of_record(const struct tenant_record *record)
         if (!content.policy)
             return NULL;
     }
-    return tenant_create(&content);
+    return tenant_state_create(&content);
 }
 
-struct tenant *tenant_state_read(const struct keyring *keyring, bool encrypt,
-                                 const uint8_t tag[TENANT_TAG], struct text stored,
-                                 struct arena *arena)
+struct tenant *tenant_record_read(const struct keyring *keyring, bool encrypt,
+                                  const uint8_t tag[TENANT_TAG], struct text stored,
+                                  struct arena *arena)
 {
     struct user_tag owner = owner_of(tag);
     struct record_content content;
-    struct record_place place = {&owner, no_session};
+    struct record_position place = {&owner, no_session};
     if (record_read(keyring, encrypt, place, stored, arena, &content) != RECORD_TENANT)
         return NULL;
     return tenant_of_record(&content.tenant);

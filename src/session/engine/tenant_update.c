@@ -31,7 +31,7 @@ static struct store_script write_script = {
               "return 1\n",
 };
 
-void tenant_change_prepare(void)
+void tenant_update_prepare(void)
 {
     store_script_prepare(&write_script);
 }
@@ -81,11 +81,11 @@ static void note_changes(struct tenant_call *call, const struct policy_document 
 
 static void end_change(struct tenant_change *work, enum err err)
 {
-    tenant_unref(&work->next);
-    tenant_unref(&work->known);
+    tenant_state_unref(&work->next);
+    tenant_state_unref(&work->known);
     if (err != ERR_OK)
         work->call->base.out.err = err;
-    operation_done(&work->call->base);
+    naming_done(&work->call->base);
 }
 
 static void refuse_with(struct operation *operation, enum err err, const struct buffer *sentence)
@@ -173,7 +173,7 @@ static bool decide(struct tenant_change *work, const struct tenant *present)
     struct tenant_call *call = work->call;
     struct tenant next = *present;
     if (work->known) {
-        work->next = present->version < work->known->version ? tenant_ref(work->known) : NULL;
+        work->next = present->version < work->known->version ? tenant_state_ref(work->known) : NULL;
         return true;
     }
     if (!condition_holds(call, present) || !make_policy(call, present, &next.policy))
@@ -184,7 +184,7 @@ static bool decide(struct tenant_change *work, const struct tenant *present)
         set_cutoff(call, &next);
     note_changes(call, present->policy, next.policy);
     if (is_changed(call, present, &next))
-        work->next = tenant_create(&next);
+        work->next = tenant_state_create(&next);
     else
         policy_unref(&next.policy);
     return true;
@@ -248,9 +248,9 @@ static void write_next(struct tenant_change *work)
     assert(work->next);
     const struct operation *operation = &work->call->base;
     struct buffer bytes = {0};
-    tenant_state_write(operation->context->keyring,
-                       operation->conf->keys_encryption != ENCRYPTION_NONE, work->tag, work->next,
-                       &bytes);
+    tenant_record_write(operation->context->keyring,
+                        operation->conf->keys_encryption != ENCRYPTION_NONE, work->tag, work->next,
+                        &bytes);
     work->written = arena_alloc(operation->arena, 2 * sizeof(*work->written));
     work->written[0] = (struct text){work->key, TENANT_KEY_LENGTH};
     work->written[1] = arena_copy(operation->arena, buffer_text(&bytes));
@@ -267,14 +267,14 @@ static struct tenant *open_state(const struct tenant_change *work, struct text s
     const struct operation *operation = &work->call->base;
     const struct keyring *keyring = operation->context->keyring;
     if (stored.length == 0)
-        return tenant_nothing();
+        return tenant_state_nothing();
     if (record_is_foreign(keyring, stored)) {
         *err = ERR_SEAL_KEY_UNKNOWN;
         return NULL;
     }
     struct tenant *tenant =
-        tenant_state_read(keyring, operation->conf->keys_encryption != ENCRYPTION_NONE, work->tag,
-                          stored, operation->arena);
+        tenant_record_read(keyring, operation->conf->keys_encryption != ENCRYPTION_NONE, work->tag,
+                           stored, operation->arena);
     if (tenant)
         return tenant;
     metrics_add(METRIC_RECORDS_UNREADABLE, 1);
@@ -299,9 +299,9 @@ static void decide_and_write(struct tenant_change *work, struct text present)
         end_change(work, err);
         return;
     }
-    tenant_unref(&work->next);
+    tenant_state_unref(&work->next);
     bool agreed = decide(work, state);
-    tenant_unref(&state);
+    tenant_state_unref(&state);
     if (agreed && work->next)
         write_next(work);
     else
@@ -345,8 +345,8 @@ static void end_restoring(struct operation *operation)
     free(restoring);
 }
 
-void tenant_restore(struct session_worker *worker, struct keyring *keyring,
-                    const uint8_t tag[TENANT_TAG], struct tenant *known)
+void tenant_update_restore(struct session_worker *worker, struct keyring *keyring,
+                           const uint8_t tag[TENANT_TAG], struct tenant *known)
 {
     if (worker->restores_tenant || worker->closing)
         return;
@@ -355,9 +355,9 @@ void tenant_restore(struct session_worker *worker, struct keyring *keyring,
     background_begin(&restoring->background, &restoring->call.base, worker, keyring);
     restoring->call.base.done = end_restoring;
     restoring->change.call = &restoring->call;
-    restoring->change.known = tenant_ref(known);
+    restoring->change.known = tenant_state_ref(known);
     memcpy(restoring->change.tag, tag, TENANT_TAG);
-    tenant_key(tag, restoring->change.key);
+    tenant_record_key(tag, restoring->change.key);
     read_again(&restoring->change);
 }
 
@@ -383,7 +383,7 @@ void session_tenant(struct tenant_call *call)
     work->call = call;
     crypto_keyed_hash(operation->context->keyring, CRYPTO_TENANT_TAG, &call->tenant, 1, work->tag,
                       TENANT_TAG);
-    tenant_key(work->tag, work->key);
+    tenant_record_key(work->tag, work->key);
     operation->facts.tenant = call->tenant;
     tenant_enter(operation, work->tag, waiter_of(&work->waiter, begin));
 }

@@ -16,8 +16,8 @@ static void read_done(struct store_call *call, enum err err, const struct store_
     if (err == ERR_OK)
         err = state_read(&codec, reply, operation->arena, &state);
     if (err == ERR_OK)
-        err = guard_check(service, &read->guard, &read->owner, state.version, state.epoch);
-    if (err == ERR_STORE_BEHIND && call->flags & STORE_NEAR)
+        err = freshness_check(service, &read->guard, &read->owner, state.version, state.epoch);
+    if (err == ERR_STORE_BEHIND && call->flags & STORE_REPLICA_READ)
         user_read_begin(read, false);
     else
         read->done(read, err, err == ERR_OK ? &state : NULL);
@@ -31,7 +31,7 @@ void user_read_begin(struct user_read *read, bool near)
     token_user_key(&read->owner, 'u', read->key);
     read->arguments[0] = TEXT("HGETALL");
     read->arguments[1] = (struct text){read->key, USER_KEY_LENGTH};
-    read->guard = guard_begin(worker, &read->owner, store_slot(read->arguments[1]));
+    read->guard = freshness_begin(worker, &read->owner, store_slot(read->arguments[1]));
     operation_ask(operation, &read->call, read->arguments, 2,
-                  STORE_REPEATABLE | (near ? STORE_NEAR : 0), read_done);
+                  STORE_REPEATABLE | (near ? STORE_REPLICA_READ : 0), read_done);
 }

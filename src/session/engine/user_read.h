@@ -15,7 +15,7 @@ struct user_read {
     struct store_call call;
     struct text arguments[2];
     char key[USER_KEY_LENGTH];
-    struct guard guard;
+    struct read_guard guard;
 };
 
 /* By the operation's deadline. With `near` a replica may answer, that may be a little late: if it

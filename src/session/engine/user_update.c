@@ -67,56 +67,56 @@ void session_prepare(void)
     store_script_prepare(&epoch_script);
     store_script_prepare(&touch_script);
     index_prepare();
-    tenant_change_prepare();
+    tenant_update_prepare();
     challenge_prepare();
     key_marks_prepare();
 }
 
-static struct text print_expiry(struct change *change, size_t slot, int64_t at_ms)
+static struct text print_expiry(struct user_update *change, size_t slot, int64_t at_ms)
 {
     return expiry_print(change->run.numbers[slot], at_ms, change->operation->now_ms);
 }
 
-static struct change *change_of(struct store_call *call)
+static struct user_update *change_of(struct store_call *call)
 {
-    return container_of(call, struct change, run.call);
+    return container_of(call, struct user_update, run.call);
 }
 
-static struct text print_number(struct change *change, size_t slot, int64_t value)
+static struct text print_number(struct user_update *change, size_t slot, int64_t value)
 {
     char *digits = change->run.numbers[slot];
     int length = snprintf(digits, sizeof(change->run.numbers[slot]), "%" PRId64, value);
     return (struct text){digits, (size_t)length};
 }
 
-static void read_again(struct change *change);
+static void read_again(struct user_update *change);
 
 /* The change of the same user that is under way, NULL if there is none. */
-static struct change *find_rival(const struct change *change)
+static struct user_update *find_rival(const struct user_update *change)
 {
-    struct change *rival = change->operation->context->worker->changes;
+    struct user_update *rival = change->operation->context->worker->changes;
     while (rival && memcmp(&rival->codec.owner, &change->codec.owner, sizeof(struct user_tag)) != 0)
         rival = rival->run.next;
     return rival;
 }
 
-static void queue_behind(struct change *rival, struct change *change)
+static void queue_behind(struct user_update *rival, struct user_update *change)
 {
     assert(rival != change && !change->run.successor);
-    struct change *last = rival->run.last ? rival->run.last : rival;
+    struct user_update *last = rival->run.last ? rival->run.last : rival;
     assert(!last->run.successor);
     last->run.successor = change;
     rival->run.last = change;
 }
 
 /* Takes the change out of those under way and puts its successor, if there is one, in its place. */
-static struct change *replace_by_successor(struct change *change)
+static struct user_update *replace_by_successor(struct user_update *change)
 {
     assert(find_rival(change) == change);
-    struct change **place = &change->operation->context->worker->changes;
+    struct user_update **place = &change->operation->context->worker->changes;
     while (*place != change)
         place = &(*place)->run.next;
-    struct change *successor = change->run.successor;
+    struct user_update *successor = change->run.successor;
     if (successor) {
         successor->run.next = change->run.next;
         successor->run.last = change->run.last != successor ? change->run.last : NULL;
@@ -127,11 +127,11 @@ static struct change *replace_by_successor(struct change *change)
 
 /* Starts the successor before the change is gone. One whose deadline has passed while it waited
  * ends in the same loop: a hung store may have left a long row of them. */
-static void change_finish(struct change *change, enum err err)
+static void change_finish(struct user_update *change, enum err err)
 {
     while (change) {
         assert(change->run.owed == 0);
-        struct change *successor = replace_by_successor(change);
+        struct user_update *successor = replace_by_successor(change);
         bool closing = change->operation->context->worker->closing;
         bool late =
             successor && (closing || clock_monotonic_ms() >= successor->operation->deadline_ms);
@@ -145,12 +145,13 @@ static void change_finish(struct change *change, enum err err)
     }
 }
 
-static void send_call(struct change *change, struct text key, const struct store_script *script,
-                      const struct text *arguments, size_t count, unsigned flags,
+static void send_call(struct user_update *change, struct text key,
+                      const struct store_script *script, const struct text *arguments, size_t count,
+                      unsigned flags,
                       void (*done)(struct store_call *, enum err, const struct store_reply *))
 {
     struct session_worker *worker = change->operation->context->worker;
-    change->run.guard = guard_begin(worker, &change->codec.owner, store_slot(key));
+    change->run.guard = freshness_begin(worker, &change->codec.owner, store_slot(key));
     change->run.call = (struct store_call){
         .key = key,
         .script = script,
@@ -165,7 +166,7 @@ static void send_call(struct change *change, struct text key, const struct store
 
 /* --- behind the write --- */
 
-static void settle(struct change *change)
+static void settle(struct user_update *change)
 {
     assert(change->run.numbers_journaled);
     struct journal *journal = change->operation->context->worker->service->journal;
@@ -175,8 +176,8 @@ static void settle(struct change *change)
 
 /* Durability tells the truth: with the epoch not raised other nodes may not know yet; with nothing
  * on this node's disk only a replica's word counts. A refusal stands, though the news of what ended
- * the session (change_ended()) could not be told again. */
-static void conclude(struct change *change)
+ * the session (user_update_ended()) could not be told again. */
+static void conclude(struct user_update *change)
 {
     assert(change->run.owed == 0);
     struct operation *operation = change->operation;
@@ -195,7 +196,7 @@ static void conclude(struct change *change)
     change_finish(change, err);
 }
 
-static void part_done(struct change *change)
+static void part_done(struct user_update *change)
 {
     assert(change->run.owed > 0);
     if (--change->run.owed == 0)
@@ -205,14 +206,14 @@ static void part_done(struct change *change)
 static void epoch_raised(struct store_call *call, enum err err, const struct store_reply *reply)
 {
     (void)reply;
-    struct change *change = change_of(call);
+    struct user_update *change = change_of(call);
     change->run.epoch_err = err;
     part_done(change);
 }
 
-static void raise_epoch(struct change *change)
+static void raise_epoch(struct user_update *change)
 {
-    assert(change->run.edit.raises_epoch);
+    assert(change->run.edit.invalidates);
     struct operation *operation = change->operation;
     /* Nobody asks for the epoch of a user of whom no token can be alive. */
     int64_t longest_s = operation_longest_life_s(operation);
@@ -226,17 +227,17 @@ static void raise_epoch(struct change *change)
 
 static void journal_written(struct commit_ticket *ticket, bool written)
 {
-    struct change *change = container_of(ticket, struct change, run.ticket);
+    struct user_update *change = container_of(ticket, struct user_update, run.ticket);
     change->run.kept = change->run.journaled && written;
     part_done(change);
 }
 
 /* The last one's ticket stands for all: the journal keeps their order. */
-static void journal_revocations(struct change *change)
+static void journal_revocations(struct user_update *change)
 {
     assert(change->run.edit.revocation_count > 0);
     /* What ends a token is told to the other nodes. */
-    assert(change->run.edit.raises_epoch || change->run.edit.revocations[0].kind == REVOKE_LIFT);
+    assert(change->run.edit.invalidates || change->run.edit.revocations[0].kind == REVOKE_LIFT);
     struct operation *operation = change->operation;
     struct journal_lane *lane = operation->context->worker->lane;
     size_t count = change->run.edit.revocation_count;
@@ -255,28 +256,28 @@ static void journal_revocations(struct change *change)
 }
 
 /* This node knows at once; the others hear of the epoch. */
-static void follow_write(struct change *change)
+static void follow_write(struct user_update *change)
 {
     struct session_service *service = change->operation->context->worker->service;
     change->run.owed = 1;
     change->run.epoch_err = ERR_OK;
     change->run.journaled = change->run.kept = false;
-    if (change->run.edit.raises_epoch) {
+    if (change->run.edit.invalidates) {
         freshness_note(service, &change->codec.owner, change->run.epoch);
-        keeper_forget(service->keeper, &change->codec.owner);
+        refresher_forget(service->refresher, &change->codec.owner);
     }
     if (change->run.edit.revocation_count > 0)
         journal_revocations(change);
-    if (change->run.edit.raises_epoch) {
+    if (change->run.edit.invalidates) {
         change->run.owed++;
         raise_epoch(change);
     }
     part_done(change);
 }
 
-static void decide_and_write(struct change *change, const struct store_reply *reply);
+static void decide_and_write(struct user_update *change, const struct store_reply *reply);
 
-static void note_durability(struct change *change)
+static void note_durability(struct user_update *change)
 {
     assert(change->run.call.flags & STORE_DURABLE);
     bool replicated = change->run.call.replicas > 0;
@@ -287,7 +288,7 @@ static void note_durability(struct change *change)
 
 static void write_done(struct store_call *call, enum err err, const struct store_reply *reply)
 {
-    struct change *change = change_of(call);
+    struct user_update *change = change_of(call);
     if (err == ERR_STORE_UNAVAILABLE && clock_monotonic_ms() < change->operation->deadline_ms) {
         attempts_add(&change->run.attempts, change->operation->arena, change->run.edit.sets,
                      change->run.edit.set_count);
@@ -307,15 +308,15 @@ static void write_done(struct store_call *call, enum err err, const struct store
     follow_write(change);
 }
 
-static struct text next_stamp(struct change *change, const struct user_state *state)
+static struct text next_stamp(struct user_update *change, const struct user_state *state)
 {
     struct arena *arena = change->run.edit.arena;
     /* What Redis has forgotten goes on where it ended, as far as this node remembers. */
-    int64_t before = state->version > 0 ? state->version : change->run.guard.fence_ms;
+    int64_t before = state->version > 0 ? state->version : change->run.guard.floor_ms;
     int64_t version = rules_next_version(before, change->operation->now_ms);
     assert(version > state->version);
     bool begins =
-        change->run.edit.raises_epoch || (state->version == 0 && change->run.guard.fence_ms > 0);
+        change->run.edit.invalidates || (state->version == 0 && change->run.guard.floor_ms > 0);
     change->run.epoch = begins ? version : state->epoch;
     if (change->run.epoch == 0)
         return arena_format(arena, "%" PRId64, version);
@@ -323,7 +324,7 @@ static struct text next_stamp(struct change *change, const struct user_state *st
 }
 
 /* What gives up a session keeps who the user was, if nothing has yet. */
-static void keep_names(struct change *change, const struct user_state *state)
+static void keep_names(struct user_update *change, const struct user_state *state)
 {
     struct operation *operation = change->operation;
     if (!change->run.edit.gives_up || (state->names.user_id.data && !state->names_outdated))
@@ -336,7 +337,7 @@ static void keep_names(struct change *change, const struct user_state *state)
 
 /* Lua's unpack takes what fits its stack: about 8000 values. A user has at most 1,000 sessions, so
  * that at most 2,000 are set and 3,000 deleted. */
-static void send_edit(struct change *change, const struct user_state *state)
+static void send_edit(struct user_update *change, const struct user_state *state)
 {
     assert(change->operation->out.err == ERR_OK);
     struct edit *edit = &change->run.edit;
@@ -357,7 +358,7 @@ static void send_edit(struct change *change, const struct user_state *state)
 }
 
 /* A user record that does not open may have said that older sessions are dead: then they are. */
-static void distrust(struct change *change, struct user_state *state)
+static void distrust(struct user_update *change, struct user_state *state)
 {
     metrics_add(METRIC_RECORDS_UNREADABLE, 1);
     rules_end_before_now(state, &state->user, change->operation->now_ms);
@@ -365,15 +366,15 @@ static void distrust(struct change *change, struct user_state *state)
 }
 
 /* What a replay comes to mend may be behind. */
-static enum err check_freshness(struct change *change, const struct user_state *state)
+static enum err check_freshness(struct user_update *change, const struct user_state *state)
 {
     struct session_service *service = change->operation->context->worker->service;
-    enum err err = guard_check(service, &change->run.guard, &change->codec.owner, state->version,
-                               state->epoch);
+    enum err err = freshness_check(service, &change->run.guard, &change->codec.owner,
+                                   state->version, state->epoch);
     return change->repairs ? ERR_OK : err;
 }
 
-static enum err read_state(struct change *change, const struct store_reply *reply,
+static enum err read_state(struct user_update *change, const struct store_reply *reply,
                            struct user_state *state)
 {
     struct operation *operation = change->operation;
@@ -385,7 +386,7 @@ static enum err read_state(struct change *change, const struct store_reply *repl
     return err == ERR_OK ? check_freshness(change, state) : err;
 }
 
-static void begin_edit(struct change *change, struct user_state *state)
+static void begin_edit(struct user_update *change, struct user_state *state)
 {
     struct operation *operation = change->operation;
     struct policy policy;
@@ -403,7 +404,7 @@ static void begin_edit(struct change *change, struct user_state *state)
         revocation_apply(operation, state, &change->codec.owner, &change->run.edit, &policy);
 }
 
-bool change_wrote(const struct change *change, const uint8_t session_id[SESSION_ID])
+bool user_update_wrote(const struct user_update *change, const uint8_t session_id[SESSION_ID])
 {
     const struct text field = {(const char *)session_id, SESSION_ID};
     const struct store_reply *reply = change->run.reply;
@@ -415,20 +416,20 @@ bool change_wrote(const struct change *change, const uint8_t session_id[SESSION_
     return false;
 }
 
-enum verdict change_ended(struct change *change, const struct user_state *state,
-                          const uint8_t session_id[SESSION_ID], struct edit *edit)
+enum verdict user_update_ended(struct user_update *change, const struct user_state *state,
+                               const uint8_t session_id[SESSION_ID], struct edit *edit)
 {
     const struct operation *operation = change->operation;
-    const struct grave *grave = state_find_grave(state, session_id);
+    const struct tombstone_entry *tombstone = state_find_tombstone(state, session_id);
     struct policy policy;
     operation_policy(operation, &policy);
-    if (!grave || grave->tombstone.ended_s + policy.access_ttl < operation->now_ms / 1000)
+    if (!tombstone || tombstone->tombstone.ended_s + policy.access_ttl < operation->now_ms / 1000)
         return CHANGE_DONE;
-    edit->raises_epoch = true;
+    edit->invalidates = true;
     return CHANGE_RESOLVED;
 }
 
-static void decide_and_write(struct change *change, const struct store_reply *reply)
+static void decide_and_write(struct user_update *change, const struct store_reply *reply)
 {
     struct user_state state;
     enum err err = read_state(change, reply, &state);
@@ -454,14 +455,14 @@ static void decide_and_write(struct change *change, const struct store_reply *re
 
 static void read_done(struct store_call *call, enum err err, const struct store_reply *reply)
 {
-    struct change *change = change_of(call);
+    struct user_update *change = change_of(call);
     if (err == ERR_OK)
         decide_and_write(change, reply);
     else
         change_finish(change, err);
 }
 
-static void read_again(struct change *change)
+static void read_again(struct user_update *change)
 {
     static const struct text command = {"HGETALL", 7};
     change->run.arguments = arena_alloc(change->operation->arena, 2 * sizeof(struct text));
@@ -471,17 +472,17 @@ static void read_again(struct change *change)
               read_done);
 }
 
-void change_init(struct change *change, const struct change_ops *ops, struct operation *operation,
-                 const struct user_tag *owner)
+void user_update_init(struct user_update *change, const struct user_update_ops *ops,
+                      struct operation *operation, const struct user_tag *owner)
 {
-    *change = (struct change){
+    *change = (struct user_update){
         .ops = ops,
         .operation = operation,
         .codec = operation_codec(operation, owner),
     };
 }
 
-void change_begin(struct change *change)
+void user_update_begin(struct user_update *change)
 {
     assert(change->ops && change->operation->tenancy);
     assert(change->operation->out.err == ERR_OK);
@@ -490,7 +491,7 @@ void change_begin(struct change *change)
     change->run.rounds = 0;
     change->run.attempts = (struct attempts){0};
     change->run.successor = change->run.last = NULL;
-    struct change *rival = find_rival(change);
+    struct user_update *rival = find_rival(change);
     if (rival) {
         queue_behind(rival, change);
         return;
@@ -514,8 +515,8 @@ static void touch_done(struct store_call *call, enum err err, const struct store
     free(call);
 }
 
-void change_touch(struct operation *operation, const struct user_tag *owner,
-                  const uint8_t session_id[SESSION_ID], int64_t seen_s, int64_t expire_ms)
+void user_update_touch(struct operation *operation, const struct user_tag *owner,
+                       const uint8_t session_id[SESSION_ID], int64_t seen_s, int64_t expire_ms)
 {
     assert(expire_ms > seen_s * 1000);
     struct touch *touch = xcalloc(1, sizeof(*touch));

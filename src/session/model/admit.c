@@ -71,7 +71,7 @@ static enum err make_room(struct user_state *state, const struct counted *counte
     return ERR_OK;
 }
 
-enum err rules_admit(struct user_state *state, const struct device *device,
+enum err admit_login(struct user_state *state, const struct device *device,
                      const struct policy *policy, int64_t now_ms)
 {
     bool alive[1 + state->session_count];
@@ -89,7 +89,7 @@ enum err rules_admit(struct user_state *state, const struct device *device,
     return err == ERR_OK ? make_room(state, &all, policy->max_devices, policy, now_ms / 1000) : err;
 }
 
-bool rules_device_is_new(const struct user_state *state, struct text device_id)
+bool admit_device_is_new(const struct user_state *state, struct text device_id)
 {
     if (device_id.length == 0)
         return true;

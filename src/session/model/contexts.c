@@ -7,8 +7,8 @@
 
 #define DAY_SECONDS 86400
 
-void context_hash(const struct keyring *keyring, const struct user_tag *owner,
-                  enum context_kind kind, struct text what, uint8_t ret[CONTEXT_HASH])
+void contexts_hash(const struct keyring *keyring, const struct user_tag *owner,
+                   enum context_kind kind, struct text what, uint8_t ret[CONTEXT_HASH])
 {
     const char letter = (char)kind;
     const struct text parts[] = {{(const char *)owner, sizeof(*owner)}, {&letter, 1}, what};

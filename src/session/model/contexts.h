@@ -30,10 +30,10 @@ struct contexts {
     size_t count;
 };
 
-enum context_kind { CONTEXT_DEVICE = 'd', CONTEXT_FINGERPRINT = 'f', CONTEXT_PLACE = 'p' };
-/* The hash of a device's id, its fingerprint, or a place_key(), for this user alone. */
-void context_hash(const struct keyring *keyring, const struct user_tag *owner,
-                  enum context_kind kind, struct text what, uint8_t ret[CONTEXT_HASH]);
+enum context_kind { CONTEXT_DEVICE = 'd', CONTEXT_FINGERPRINT = 'f', CONTEXT_LOCATION = 'p' };
+/* The hash of a device's id, its fingerprint, or a location_key(), for this user alone. */
+void contexts_hash(const struct keyring *keyring, const struct user_tag *owner,
+                   enum context_kind kind, struct text what, uint8_t ret[CONTEXT_HASH]);
 
 /* False, with *ret empty, for bytes that contexts_write() did not write. */
 bool contexts_read(struct text bytes, struct contexts *ret);

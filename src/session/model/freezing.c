@@ -22,7 +22,7 @@ const struct revocation *freezing_last(const struct revocation *list, size_t cou
 /* In favour of freezing. */
 static bool overtakes(const struct user_record *user, const struct revocation *last, int64_t now_ms)
 {
-    return last->kind == REVOKE_FREEZE && !last->settled &&
+    return last->kind == REVOKE_FREEZE && !last->confirmed &&
            rules_is_ahead(user->decided_ms, now_ms) && !rules_is_ahead(last->before_ms, now_ms);
 }
 

@@ -13,8 +13,8 @@
 struct traits {
     bool has_device, has_place;
     uint8_t device[CONTEXT_HASH], place[CONTEXT_HASH];
-    char key[PLACE_KEY_MAX];
-    struct text place_key;
+    char key[LOCATION_KEY_MAX];
+    struct text location_key;
 };
 
 static void read_traits(const struct login *login, struct traits *ret)
@@ -26,15 +26,15 @@ static void read_traits(const struct login *login, struct traits *ret)
     token_tag_user(context->keyring, login->tenant, login->user_id, &owner);
     *ret = (struct traits){.has_device = device->id.length > 0 || device->fingerprint.length > 0};
     if (device->id.length > 0)
-        context_hash(context->keyring, &owner, CONTEXT_DEVICE, device->id, ret->device);
+        contexts_hash(context->keyring, &owner, CONTEXT_DEVICE, device->id, ret->device);
     else if (ret->has_device)
-        context_hash(context->keyring, &owner, CONTEXT_FINGERPRINT, device->fingerprint,
-                     ret->device);
+        contexts_hash(context->keyring, &owner, CONTEXT_FINGERPRINT, device->fingerprint,
+                      ret->device);
     ret->has_place = ip_parse(login->ip, &address);
     if (!ret->has_place)
         return;
-    ret->place_key = place_key(context->places, login->base.conf, &address, ret->key);
-    context_hash(context->keyring, &owner, CONTEXT_PLACE, ret->place_key, ret->place);
+    ret->location_key = location_key(context->locations, login->base.conf, &address, ret->key);
+    contexts_hash(context->keyring, &owner, CONTEXT_LOCATION, ret->location_key, ret->place);
 }
 
 static bool has_fingerprint(const struct user_state *state, const struct traits *traits)
@@ -52,7 +52,7 @@ static bool is_new_device(const struct login *login, const struct user_state *st
         return true;
     if (contexts_have(&state->contexts, traits->device))
         return false;
-    return login->device.id.length > 0 ? rules_device_is_new(state, login->device.id)
+    return login->device.id.length > 0 ? admit_device_is_new(state, login->device.id)
                                        : !has_fingerprint(state, traits);
 }
 
@@ -60,13 +60,13 @@ static bool is_of_place(const struct login *login, const struct session *session
                         const struct traits *traits)
 {
     struct ip_address address;
-    char key[PLACE_KEY_MAX];
+    char key[LOCATION_KEY_MAX];
     return ip_parse(session->record.ip, &address) &&
-           text_equal(place_key(login->base.context->places, login->base.conf, &address, key),
-                      traits->place_key);
+           text_equal(location_key(login->base.context->locations, login->base.conf, &address, key),
+                      traits->location_key);
 }
 
-void novelty_judge(struct login *login, const struct user_state *state)
+void login_risk_judge(struct login *login, const struct user_state *state)
 {
     struct traits traits;
     read_traits(login, &traits);
@@ -81,8 +81,8 @@ void novelty_judge(struct login *login, const struct user_state *state)
     }
 }
 
-bool novelty_stops(struct login *login, const struct user_state *state, const struct policy *policy,
-                   int64_t cutoff_ms)
+bool login_risk_stops(struct login *login, const struct user_state *state,
+                      const struct policy *policy, int64_t cutoff_ms)
 {
     assert(login->base.out.err == ERR_OK);
     bool asked = (login->new_device && policy->verify_on & VERIFY_NEW_DEVICE) ||
@@ -100,8 +100,8 @@ bool novelty_stops(struct login *login, const struct user_state *state, const st
     return true;
 }
 
-void novelty_remember(const struct login *login, struct user_state *state,
-                      const struct policy *policy, struct edit *edit)
+void login_risk_remember(const struct login *login, struct user_state *state,
+                         const struct policy *policy, struct edit *edit)
 {
     int64_t now_s = login->base.now_ms / 1000;
     struct traits traits;

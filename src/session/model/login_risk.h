@@ -11,14 +11,14 @@
 #include "state.h"
 
 /* Sets new_device, new_location and first_location. */
-void novelty_judge(struct login *login, const struct user_state *state);
+void login_risk_judge(struct login *login, const struct user_state *state);
 /* True if the login may not go on: refused with ERR_VERIFICATION_REQUIRED, since the policy wants a
  * second verification of what is new and the login brings none; or with ERR_CHALLENGE_OVER, since
  * the user was logged out everywhere (cutoff_ms) while it was pending; or, where a code would
  * decide, with ERR_TOO_MANY_GUESSES. */
-bool novelty_stops(struct login *login, const struct user_state *state, const struct policy *policy,
-                   int64_t cutoff_ms);
+bool login_risk_stops(struct login *login, const struct user_state *state,
+                      const struct policy *policy, int64_t cutoff_ms);
 /* Remembers device and place, if the policy will ask for them; over contexts that are foreign only
  * with a second factor. */
-void novelty_remember(const struct login *login, struct user_state *state,
-                      const struct policy *policy, struct edit *edit);
+void login_risk_remember(const struct login *login, struct user_state *state,
+                         const struct policy *policy, struct edit *edit);

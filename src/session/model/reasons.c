@@ -3,7 +3,7 @@
 
 #include "rules.h"
 
-struct text death_reason(enum death death)
+struct text reasons_of_death(enum death death)
 {
     static const char *const words[] = {
         [DEATH_NONE] = NULL,

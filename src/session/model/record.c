@@ -52,7 +52,7 @@ struct additional_data {
 static_assert(sizeof(struct additional_data) == HEAD + TENANT_TAG + USER_TAG + SESSION_ID,
               "additional data have no gaps");
 
-static struct additional_data bind_to(struct record_place place, uint8_t key_id)
+static struct additional_data bind_to(struct record_position place, uint8_t key_id)
 {
     struct additional_data binding = {.head = {FORMAT_SEALED, key_id}, .owner = *place.owner};
     memcpy(binding.session_id, place.session_id, SESSION_ID);
@@ -64,7 +64,7 @@ static struct text additional(const struct additional_data *binding)
     return (struct text){(const char *)binding, sizeof(*binding)};
 }
 
-static struct text subject(struct record_place place)
+static struct text subject(struct record_position place)
 {
     return (struct text){(const char *)place.owner, sizeof(*place.owner)};
 }
@@ -107,7 +107,7 @@ static void put_words(struct buffer *out, bool pack, struct text text)
 }
 
 /* Appends the content with its head, sealed or in clear; wipes and frees it. */
-static void put_record(const struct keyring *keyring, bool encrypt, struct record_place place,
+static void put_record(const struct keyring *keyring, bool encrypt, struct record_position place,
                        struct buffer *content, struct buffer *out)
 {
     struct text plain = buffer_text(content);
@@ -138,12 +138,12 @@ static struct buffer start_content(char kind, size_t texts)
     return content;
 }
 
-void record_write(const struct keyring *keyring, bool encrypt, struct record_place place,
+void record_write(const struct keyring *keyring, bool encrypt, struct record_position place,
                   const struct record *record, struct buffer *out)
 {
-    assert(record->shown.length <= RECORD_SHOWN_MAX);
+    assert(record->session_json.length <= RECORD_JSON_MAX);
     struct buffer content =
-        start_content(KIND_SESSION, record->shown.length + record->ip.length +
+        start_content(KIND_SESSION, record->session_json.length + record->ip.length +
                                         record->user_agent.length + record->contexts.length);
     put_int(&content, FLAGS,
             (record->remember ? SESSION_REMEMBER : 0) |
@@ -162,7 +162,7 @@ void record_write(const struct keyring *keyring, bool encrypt, struct record_pla
         buffer_add(&content, record->previous_access_hash, SECRET_HASH);
         buffer_add(&content, record->previous_refresh_hash, SECRET_HASH);
     }
-    put_words(&content, encrypt, record->shown);
+    put_words(&content, encrypt, record->session_json);
     put_text(&content, SHORT, record->ip);
     put_words(&content, encrypt, record->user_agent);
     if (record->contexts.length > 0)
@@ -172,8 +172,9 @@ void record_write(const struct keyring *keyring, bool encrypt, struct record_pla
     put_record(keyring, encrypt, place, &content, out);
 }
 
-void tombstone_write(const struct keyring *keyring, bool encrypt, struct record_place place,
-                     const struct tombstone *tombstone, struct buffer *out)
+void record_write_tombstone(const struct keyring *keyring, bool encrypt,
+                            struct record_position place, const struct tombstone *tombstone,
+                            struct buffer *out)
 {
     struct buffer content =
         start_content(KIND_TOMBSTONE, tombstone->reason.length + tombstone->actor.length);
@@ -184,7 +185,7 @@ void tombstone_write(const struct keyring *keyring, bool encrypt, struct record_
     put_record(keyring, encrypt, place, &content, out);
 }
 
-void user_record_write(const struct keyring *keyring, bool encrypt, const struct user_tag *owner,
+void record_write_user(const struct keyring *keyring, bool encrypt, const struct user_tag *owner,
                        const struct user_record *user, struct buffer *out)
 {
     struct buffer content = start_content(KIND_USER, user->frozen_reason.length);
@@ -198,10 +199,10 @@ void user_record_write(const struct keyring *keyring, bool encrypt, const struct
     if (user->decided_ms > 0)
         put_int(&content, MILLISECONDS, user->decided_ms);
     put_text(&content, SHORT, user->frozen_reason);
-    put_record(keyring, encrypt, (struct record_place){owner, user_place}, &content, out);
+    put_record(keyring, encrypt, (struct record_position){owner, user_place}, &content, out);
 }
 
-void tenant_record_write(const struct keyring *keyring, bool encrypt, struct record_place place,
+void record_write_tenant(const struct keyring *keyring, bool encrypt, struct record_position place,
                          const struct tenant_record *tenant, struct buffer *out)
 {
     struct buffer content = start_content(
@@ -215,16 +216,16 @@ void tenant_record_write(const struct keyring *keyring, bool encrypt, struct rec
     put_record(keyring, encrypt, place, &content, out);
 }
 
-void names_write(const struct keyring *keyring, bool encrypt, const struct user_tag *owner,
-                 const struct names *names, struct buffer *out)
+void record_write_names(const struct keyring *keyring, bool encrypt, const struct user_tag *owner,
+                        const struct names *names, struct buffer *out)
 {
     struct buffer content = start_content(KIND_NAMES, names->tenant.length + names->user_id.length);
     put_text(&content, SHORT, names->tenant);
     put_text(&content, SHORT, names->user_id);
-    put_record(keyring, encrypt, (struct record_place){owner, user_place}, &content, out);
+    put_record(keyring, encrypt, (struct record_position){owner, user_place}, &content, out);
 }
 
-void record_write_bytes(const struct keyring *keyring, bool encrypt, struct record_place place,
+void record_write_bytes(const struct keyring *keyring, bool encrypt, struct record_position place,
                         enum record_kind kind, struct text bytes, struct buffer *out)
 {
     assert(kind == RECORD_CONTEXTS || kind == RECORD_CHALLENGE);
@@ -244,7 +245,7 @@ struct reader {
 
 static int64_t take_int(struct reader *reader, unsigned width)
 {
-    return (int64_t)cursor_number(&reader->content, width);
+    return (int64_t)bytes_number(&reader->content, width);
 }
 
 /* Flags of which only `known` may be set. */
@@ -258,7 +259,7 @@ static int64_t take_flags(struct reader *reader, int64_t known)
 
 static struct text take_run(struct reader *reader, unsigned width)
 {
-    struct text taken = cursor_take(&reader->content, (size_t)take_int(reader, width));
+    struct text taken = bytes_take(&reader->content, (size_t)take_int(reader, width));
     return taken.length > 0 ? taken : (struct text){0};
 }
 
@@ -274,7 +275,7 @@ static struct text take_words(struct reader *reader)
 {
     struct text taken = take_run(reader, LONG);
     struct text words = taken;
-    if (reader->packed && !dictionary_unpack(reader->arena, taken, RECORD_SHOWN_MAX, &words))
+    if (reader->packed && !dictionary_unpack(reader->arena, taken, RECORD_JSON_MAX, &words))
         reader->content.broken = true;
     return words;
 }
@@ -290,13 +291,13 @@ static void take_session(struct reader *reader, struct record *ret)
     ret->generation = (uint32_t)take_int(reader, GENERATION);
     ret->issued_ms = take_int(reader, MILLISECONDS);
     ret->absolute_s = take_int(reader, SECONDS);
-    cursor_copy(&reader->content, ret->access_hash, SECRET_HASH);
-    cursor_copy(&reader->content, ret->refresh_hash, SECRET_HASH);
+    bytes_copy(&reader->content, ret->access_hash, SECRET_HASH);
+    bytes_copy(&reader->content, ret->refresh_hash, SECRET_HASH);
     if (ret->has_previous) {
-        cursor_copy(&reader->content, ret->previous_access_hash, SECRET_HASH);
-        cursor_copy(&reader->content, ret->previous_refresh_hash, SECRET_HASH);
+        bytes_copy(&reader->content, ret->previous_access_hash, SECRET_HASH);
+        bytes_copy(&reader->content, ret->previous_refresh_hash, SECRET_HASH);
     }
-    ret->shown = take_words(reader);
+    ret->session_json = take_words(reader);
     ret->ip = take_text(reader, SHORT);
     ret->user_agent = take_words(reader);
     if (flags & SESSION_CONTEXTS)
@@ -305,7 +306,7 @@ static void take_session(struct reader *reader, struct record *ret)
         ret->began_s = take_int(reader, SECONDS);
     if (!reader->packed && !reader->content.broken)
         reader->content.broken =
-            !text_is_clean_utf8(ret->user_agent) || !shown_is_whole(ret->shown);
+            !text_is_clean_utf8(ret->user_agent) || !session_json_is_whole(ret->session_json);
 }
 
 static void take_tombstone(struct reader *reader, struct tombstone *ret)
@@ -324,7 +325,7 @@ static void take_user(struct reader *reader, struct user_record *ret)
     ret->not_before_ms = token_order_ms(take_int(reader, MILLISECONDS));
     ret->frozen_until_s = take_int(reader, SECONDS);
     if (ret->has_exempt)
-        cursor_copy(&reader->content, ret->exempt, SESSION_ID);
+        bytes_copy(&reader->content, ret->exempt, SESSION_ID);
     if (flags & USER_DECIDED)
         ret->decided_ms = take_int(reader, MILLISECONDS);
     ret->frozen_reason = take_text(reader, SHORT);
@@ -346,12 +347,12 @@ static void take_names(struct reader *reader, struct names *ret)
     ret->user_id = take_text(reader, SHORT);
 }
 
-static bool is_user_place(struct record_place place)
+static bool is_user_place(struct record_position place)
 {
     return memcmp(place.session_id, user_place, SESSION_ID) == 0;
 }
 
-static enum record_kind take_content(struct reader *reader, struct record_place place,
+static enum record_kind take_content(struct reader *reader, struct record_position place,
                                      struct record_content *ret)
 {
     switch (take_int(reader, 1)) {
@@ -365,10 +366,10 @@ static enum record_kind take_content(struct reader *reader, struct record_place 
         take_user(reader, &ret->user);
         return is_user_place(place) ? RECORD_USER : RECORD_UNREADABLE;
     case KIND_CONTEXTS:
-        ret->bytes = cursor_take(&reader->content, reader->content.left);
+        ret->bytes = bytes_take(&reader->content, reader->content.left);
         return is_user_place(place) ? RECORD_CONTEXTS : RECORD_UNREADABLE;
     case KIND_CHALLENGE:
-        ret->bytes = cursor_take(&reader->content, reader->content.left);
+        ret->bytes = bytes_take(&reader->content, reader->content.left);
         return RECORD_CHALLENGE;
     case KIND_TENANT:
         take_tenant(reader, &ret->tenant);
@@ -382,7 +383,7 @@ static enum record_kind take_content(struct reader *reader, struct record_place 
 }
 
 /* The content in clear, in the arena; an absent text if it cannot be had. */
-static struct text unseal(const struct keyring *keyring, bool encrypt, struct record_place place,
+static struct text unseal(const struct keyring *keyring, bool encrypt, struct record_position place,
                           struct text stored, struct arena *arena)
 {
     if (stored.length < HEAD)
@@ -416,8 +417,9 @@ bool record_is_outdated(const struct keyring *keyring, struct text stored)
            (uint8_t)stored.data[1] != keyring_newest(keyring);
 }
 
-enum record_kind record_read(const struct keyring *keyring, bool encrypt, struct record_place place,
-                             struct text stored, struct arena *arena, struct record_content *ret)
+enum record_kind record_read(const struct keyring *keyring, bool encrypt,
+                             struct record_position place, struct text stored, struct arena *arena,
+                             struct record_content *ret)
 {
     memset(ret, 0, sizeof(*ret));
     struct text content = unseal(keyring, encrypt, place, stored, arena);

@@ -108,11 +108,11 @@ static bool scan_string(struct scan *scan, struct arena *arena, struct text *ret
     return false;
 }
 
-struct names record_identity(struct text shown, struct arena *arena)
+struct names record_identity(struct text session_json, struct arena *arena)
 {
     struct names names;
-    struct scan scan = {shown.data, shown.data + shown.length};
-    bool found = shown.length > 0 && skip(&scan, TEXT("\"tenant\":\"")) &&
+    struct scan scan = {session_json.data, session_json.data + session_json.length};
+    bool found = session_json.length > 0 && skip(&scan, TEXT("\"tenant\":\"")) &&
                  scan_string(&scan, arena, &names.tenant) && skip(&scan, TEXT(",\"user_id\":\"")) &&
                  scan_string(&scan, arena, &names.user_id);
     return found ? names : (struct names){0};

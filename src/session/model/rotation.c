@@ -45,7 +45,7 @@ static void issue(const struct rotation *rotation, const struct policy *policy,
     token_print(keyring, TOKEN_REFRESH, &next->refresh, ret->refresh_token);
     crypto_wipe(next, sizeof(*next));
     rotation_note_times(session, policy, rotation->operation->now_ms, ret);
-    ret->device_json = shown_device(session->record.shown);
+    ret->device_json = session_json_device(session->record.session_json);
     ret->remember = session->record.remember;
 }
 
@@ -77,7 +77,7 @@ void rotation_advance(const struct rotation *rotation, struct user_state *state,
     bool wrong = edit->trust == CLOCK_AGREED && rules_is_ahead(record->issued_ms, now_ms);
     record->issued_ms = now_ms > record->issued_ms || wrong ? now_ms : record->issued_ms + 1;
     edit_set_session(edit, session->id, record);
-    edit->raises_epoch = true;
+    edit->invalidates = true;
     rules_settle(edit, state, session, policy, now_ms);
     issue(rotation, policy, &next, ret);
 }

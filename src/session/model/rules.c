@@ -8,7 +8,7 @@
 #include "freezing.h"
 
 /* Tombstones of one user that are kept; the ids sort by age. */
-#define GRAVES_KEPT 100
+#define TOMBSTONES_KEPT 100
 
 static int64_t lesser(int64_t a, int64_t b)
 {
@@ -225,8 +225,8 @@ static int64_t behind_all_ms(const struct user_state *state, int64_t ms)
 {
     for (size_t i = 0; i < state->session_count; i++)
         ms = greater(ms, token_session_created_ms(state->sessions[i].id) + 1);
-    for (size_t i = 0; i < state->grave_count; i++)
-        ms = greater(ms, token_session_created_ms(state->graves[i].id) + 1);
+    for (size_t i = 0; i < state->tombstone_count; i++)
+        ms = greater(ms, token_session_created_ms(state->tombstones[i].id) + 1);
     for (size_t i = 0; i < state->foreign_count; i++)
         ms = greater(ms, token_session_created_ms(state->foreign[i]) + 1);
     return ms;
@@ -304,39 +304,40 @@ static void settle_session(struct edit *edit, struct user_state *state, struct s
         edit_delete_session(edit, session->id);
     } else {
         const struct tombstone tombstone =
-            tombstone_of(session, death_reason(dead), (struct text){0}, policy, now_ms);
+            tombstone_of(session, reasons_of_death(dead), (struct text){0}, policy, now_ms);
         edit_set_grave(edit, session->id, &tombstone);
     }
     session->ended = true;
 }
 
 /* Tombstones only explain, so a user who logs in in a loop may not pile them up. */
-static void settle_graves(struct edit *edit, const struct user_state *state, int64_t now_s)
+static void settle_tombstones(struct edit *edit, const struct user_state *state, int64_t now_s)
 {
-    size_t surplus = state->grave_count > GRAVES_KEPT ? state->grave_count - GRAVES_KEPT : 0;
-    for (size_t i = 0; i < state->grave_count; i++) {
-        const struct grave *grave = &state->graves[i];
+    size_t surplus =
+        state->tombstone_count > TOMBSTONES_KEPT ? state->tombstone_count - TOMBSTONES_KEPT : 0;
+    for (size_t i = 0; i < state->tombstone_count; i++) {
+        const struct tombstone_entry *tombstone = &state->tombstones[i];
         size_t older = 0;
-        for (size_t j = 0; j < state->grave_count && surplus > 0; j++)
-            older += memcmp(state->graves[j].id, grave->id, SESSION_ID) < 0;
-        if (grave->tombstone.forget_s <= now_s || older < surplus)
-            edit_delete_session(edit, grave->id);
+        for (size_t j = 0; j < state->tombstone_count && surplus > 0; j++)
+            older += memcmp(state->tombstones[j].id, tombstone->id, SESSION_ID) < 0;
+        if (tombstone->tombstone.forget_s <= now_s || older < surplus)
+            edit_delete_session(edit, tombstone->id);
     }
 }
 
-/* Until when the edited hash matters: its sessions, its graves, and the cutoff, which must outlive
- * every session that it kills, in case Redis brings one back. A freeze matters until it is lifted,
- * and who was frozen or not as long as somebody may come with an older word. */
-static int64_t settled_expiry_s(const struct user_state *state, const struct session *fresh,
-                                const struct policy *policy, int64_t now_s)
+/* Until when the edited hash matters: its sessions, its tombstones, and the cutoff, which must
+ * outlive every session that it kills, in case Redis brings one back. A freeze matters until it is
+ * lifted, and who was frozen or not as long as somebody may come with an older word. */
+static int64_t confirmed_expiry_s(const struct user_state *state, const struct session *fresh,
+                                  const struct policy *policy, int64_t now_s)
 {
     int64_t expiry_s = now_s + 1;
     if (fresh)
         expiry_s = greater(expiry_s, rules_lifetimes(fresh, policy, now_s).session_s);
     for (size_t i = 0; i < state->session_count; i++)
         expiry_s = greater(expiry_s, rules_lifetimes(&state->sessions[i], policy, now_s).session_s);
-    for (size_t i = 0; i < state->grave_count; i++)
-        expiry_s = greater(expiry_s, state->graves[i].tombstone.forget_s);
+    for (size_t i = 0; i < state->tombstone_count; i++)
+        expiry_s = greater(expiry_s, state->tombstones[i].tombstone.forget_s);
     if (state->user.not_before_ms > 0)
         expiry_s = greater(expiry_s, lesser(state->user.not_before_ms / 1000, now_s + 1) +
                                          policy->refresh_ttl);
@@ -361,6 +362,6 @@ void rules_settle(struct edit *edit, struct user_state *state, const struct sess
     for (size_t i = 0; i < state->session_count; i++)
         if (!state->sessions[i].ended)
             settle_session(edit, state, &state->sessions[i], policy, now_ms);
-    settle_graves(edit, state, edit->age_ms / 1000);
-    edit->expire_ms = settled_expiry_s(state, fresh, policy, now_s) * 1000;
+    settle_tombstones(edit, state, edit->age_ms / 1000);
+    edit->expire_ms = confirmed_expiry_s(state, fresh, policy, now_s) * 1000;
 }

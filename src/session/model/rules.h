@@ -45,7 +45,7 @@ enum death {
     DEATH_UNKNOWN    /* Redis knows no such session */
 };
 /* The word of api.md; absent for DEATH_NONE and DEATH_OF_TENANT. (reasons.c) */
-struct text death_reason(enum death death);
+struct text reasons_of_death(enum death death);
 
 struct lifetimes {
     int64_t access_s;  /* end of the access token */
@@ -139,11 +139,11 @@ bool rules_touch_due(const struct session *session, const struct policy *policy,
  * that `exclusive` forbids, and what `overflow` gives up for max_devices and, among those of the
  * same device type, for max_devices_of_type. ERR_DEVICE_LIMIT if overflow is reject. The policy is
  * the login's. */
-enum err rules_admit(struct user_state *state, const struct device *device,
+enum err admit_login(struct user_state *state, const struct device *device,
                      const struct policy *policy, int64_t now_ms) MUST_CHECK;
 
 /* True if no session that Redis remembers was of this device id. */
-bool rules_device_is_new(const struct user_state *state, struct text device_id);
+bool admit_device_is_new(const struct user_state *state, struct text device_id);
 
 /* Until when a tombstone is kept of a session of which no token lives longer than this. */
 int64_t rules_forget_s(int64_t alive_until_s, int64_t now_s);

@@ -23,7 +23,7 @@ static void write_device(struct json_writer *writer, const struct device *device
     json_close_object(writer);
 }
 
-void shown_write(struct buffer *out, const struct login *login)
+void session_json_write(struct buffer *out, const struct login *login)
 {
     struct json_writer writer = {.out = out};
     json_member_string(&writer, "tenant", login->tenant);
@@ -62,14 +62,14 @@ static size_t value_end(struct text json, size_t start)
     return json.length;
 }
 
-struct text shown_roles(struct text shown)
+struct text session_json_roles(struct text session_json)
 {
     static const char mark[] = ",\"roles\":";
-    const char *found = memmem(shown.data, shown.length, mark, sizeof(mark) - 1);
+    const char *found = memmem(session_json.data, session_json.length, mark, sizeof(mark) - 1);
     if (!found)
         return (struct text){0};
     const char *start = found + sizeof(mark) - 1;
-    const char *last = shown.data + shown.length;
+    const char *last = session_json.data + session_json.length;
     const char *at = start;
     for (bool in_string = false; at < last && (in_string || *at != ']'); at++) {
         at += in_string && *at == '\\';
@@ -78,57 +78,59 @@ struct text shown_roles(struct text shown)
     return at < last ? (struct text){start, (size_t)(at - start) + 1} : (struct text){0};
 }
 
-static bool find_device(struct text shown, struct text *ret)
+static bool find_device(struct text session_json, struct text *ret)
 {
     static const char mark[] = ",\"device\":";
-    const char *found = memmem(shown.data, shown.length, mark, sizeof(mark) - 1);
+    const char *found = memmem(session_json.data, session_json.length, mark, sizeof(mark) - 1);
     if (!found)
         return false;
-    size_t start = (size_t)(found - shown.data) + sizeof(mark) - 1;
-    *ret = (struct text){shown.data + start, value_end(shown, start) - start};
+    size_t start = (size_t)(found - session_json.data) + sizeof(mark) - 1;
+    *ret = (struct text){session_json.data + start, value_end(session_json, start) - start};
     return true;
 }
 
-struct text shown_device(struct text shown)
+struct text session_json_device(struct text session_json)
 {
     struct text device;
-    return find_device(shown, &device) ? device : TEXT("{}");
+    return find_device(session_json, &device) ? device : TEXT("{}");
 }
 
 /* Position behind the device; the end, if there is none. */
-static size_t device_end(struct text shown)
+static size_t device_end(struct text session_json)
 {
     struct text device;
-    return find_device(shown, &device) ? (size_t)(device.data + device.length - shown.data)
-                                       : shown.length;
+    return find_device(session_json, &device)
+               ? (size_t)(device.data + device.length - session_json.data)
+               : session_json.length;
 }
 
 /* Where the attributes' member begins with its comma, or the members end. */
-static size_t attributes_start(struct text shown)
+static size_t attributes_start(struct text session_json)
 {
-    size_t from = device_end(shown);
-    const char *found = memmem(shown.data + from, shown.length - from, attributes_mark,
-                               sizeof(attributes_mark) - 1);
-    return found ? (size_t)(found - shown.data) : shown.length;
+    size_t from = device_end(session_json);
+    const char *found = memmem(session_json.data + from, session_json.length - from,
+                               attributes_mark, sizeof(attributes_mark) - 1);
+    return found ? (size_t)(found - session_json.data) : session_json.length;
 }
 
-struct text shown_attributes(struct text shown)
+struct text session_json_attributes(struct text session_json)
 {
-    size_t start = attributes_start(shown) + sizeof(attributes_mark) - 1;
-    if (start >= shown.length)
+    size_t start = attributes_start(session_json) + sizeof(attributes_mark) - 1;
+    if (start >= session_json.length)
         return TEXT("{}");
-    return (struct text){shown.data + start, shown.length - start};
+    return (struct text){session_json.data + start, session_json.length - start};
 }
 
-bool shown_fits(struct arena *arena, struct text shown, int64_t most, struct text *detail)
+bool session_json_fits(struct arena *arena, struct text session_json, int64_t most,
+                       struct text *detail)
 {
     const struct {
         const char *name;
         size_t length;
     } parts[] = {
-        {"roles", shown_roles(shown).length},
-        {"device", shown_device(shown).length},
-        {"attributes", shown_attributes(shown).length},
+        {"roles", session_json_roles(session_json).length},
+        {"device", session_json_device(session_json).length},
+        {"attributes", session_json_attributes(session_json).length},
     };
     size_t total = 0, largest = 0;
     for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
@@ -146,12 +148,13 @@ bool shown_fits(struct arena *arena, struct text shown, int64_t most, struct tex
     return false;
 }
 
-struct text shown_with_attributes(struct arena *arena, struct text shown, struct text attributes)
+struct text session_json_with_attributes(struct arena *arena, struct text session_json,
+                                         struct text attributes)
 {
     const size_t mark = sizeof(attributes_mark) - 1;
-    size_t kept = attributes_start(shown);
+    size_t kept = attributes_start(session_json);
     char *text = arena_alloc(arena, kept + mark + attributes.length);
-    char *end = mempcpy(text, shown.data, kept);
+    char *end = mempcpy(text, session_json.data, kept);
     /* As at login: no attributes, no member. */
     if (attributes.length > 2)
         end = mempcpy(mempcpy(end, attributes_mark, mark), attributes.data, attributes.length);
@@ -206,11 +209,11 @@ static bool skip_device(struct text *rest)
     return skip(rest, TEXT("}"));
 }
 
-static bool is_json(struct text shown)
+static bool is_json(struct text session_json)
 {
     SCOPED(buffer_free) struct buffer object = {0}, error = {0};
     buffer_add_char(&object, '{');
-    buffer_add_text(&object, shown);
+    buffer_add_text(&object, session_json);
     buffer_add_char(&object, '}');
     SCOPED(json_view_close) struct json_view *view = json_view_open(buffer_text(&object), &error);
     return view != NULL;
@@ -222,10 +225,10 @@ static bool is_last(struct text rest)
            value_end(rest, 0) == rest.length;
 }
 
-bool shown_is_whole(struct text shown)
+bool session_json_is_whole(struct text session_json)
 {
-    struct text rest = shown;
-    return shown.length > 0 && is_json(shown) && skip(&rest, TEXT("\"tenant\":")) &&
+    struct text rest = session_json;
+    return session_json.length > 0 && is_json(session_json) && skip(&rest, TEXT("\"tenant\":")) &&
            skip_string(&rest) && skip(&rest, TEXT(",\"user_id\":")) && skip_string(&rest) &&
            skip(&rest, TEXT(",\"roles\":[")) && skip_roles(&rest) &&
            skip(&rest, TEXT(",\"device\":{")) && skip_device(&rest) &&
@@ -234,8 +237,8 @@ bool shown_is_whole(struct text shown)
 
 /* --- completing --- */
 
-struct text shown_complete(struct arena *arena, struct text stored,
-                           const uint8_t session_id[SESSION_ID], int64_t began_s)
+struct text session_json_complete(struct arena *arena, struct text stored,
+                                  const uint8_t session_id[SESSION_ID], int64_t began_s)
 {
     static const char id_mark[] = ",\"session_id\":\"", created_mark[] = "\",\"created_at\":";
     static const char no_attributes[] = ",\"attributes\":{}";
@@ -256,7 +259,7 @@ struct text shown_complete(struct arena *arena, struct text stored,
     return (struct text){text, (size_t)(end - text)};
 }
 
-struct text shown_device_member(struct arena *arena, struct text device, const char *name)
+struct text session_json_device_member(struct arena *arena, struct text device, const char *name)
 {
     char mark[16] = "\"";
     char *mark_end = stpcpy(stpcpy(mark + 1, name), "\":\"");

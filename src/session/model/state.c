@@ -20,11 +20,11 @@ struct state_reader {
 void session_open(struct session *ret, const uint8_t id[SESSION_ID], const struct record *record,
                   struct arena *arena)
 {
-    struct text device = shown_device(record->shown);
+    struct text device = session_json_device(record->session_json);
     *ret = (struct session){
         .record = *record,
-        .device_id = shown_device_member(arena, device, "id"),
-        .device_type = shown_device_member(arena, device, "type"),
+        .device_id = session_json_device_member(arena, device, "id"),
+        .device_type = session_json_device_member(arena, device, "type"),
         .last_seen_s = record->issued_ms / 1000,
     };
     memcpy(ret->id, id, SESSION_ID);
@@ -45,18 +45,18 @@ static void read_record(struct state_reader *reader, struct text field, struct t
     struct user_state *state = reader->state;
     struct record_content content;
     const uint8_t *id = (const uint8_t *)field.data;
-    struct record_place place = {&reader->codec->owner, id};
+    struct record_position place = {&reader->codec->owner, id};
     enum record_kind kind = record_read(reader->codec->keyring, reader->codec->encrypt, place,
                                         value, reader->arena, &content);
     if (kind == RECORD_SESSION) {
         session_open(&state->sessions[state->session_count++], id, &content.session, reader->arena);
-        state->shown = content.session.shown;
+        state->session_json = content.session.session_json;
         return;
     }
     if (kind == RECORD_TOMBSTONE) {
-        struct grave *grave = &state->graves[state->grave_count++];
-        memcpy(grave->id, id, SESSION_ID);
-        grave->tombstone = content.tombstone;
+        struct tombstone_entry *tombstone = &state->tombstones[state->tombstone_count++];
+        memcpy(tombstone->id, id, SESSION_ID);
+        tombstone->tombstone = content.tombstone;
         return;
     }
     state->unreadable_count++;
@@ -69,7 +69,7 @@ bool state_read_user(const struct state_codec *codec, struct text stored, struct
                      struct user_record *ret)
 {
     struct record_content content;
-    struct record_place place = {&codec->owner, no_session};
+    struct record_position place = {&codec->owner, no_session};
     *ret = (struct user_record){0};
     if (!stored.data)
         return true;
@@ -83,7 +83,7 @@ struct names state_read_names(const struct state_codec *codec, struct text store
                               struct arena *arena)
 {
     struct record_content content;
-    struct record_place place = {&codec->owner, no_session};
+    struct record_position place = {&codec->owner, no_session};
     if (!stored.data ||
         record_read(codec->keyring, codec->encrypt, place, stored, arena, &content) != RECORD_NAMES)
         return (struct names){0};
@@ -92,7 +92,7 @@ struct names state_read_names(const struct state_codec *codec, struct text store
 
 struct names state_names(const struct user_state *state, struct arena *arena)
 {
-    return state->names.user_id.data ? state->names : record_identity(state->shown, arena);
+    return state->names.user_id.data ? state->names : record_identity(state->session_json, arena);
 }
 
 static void read_user(struct state_reader *reader, struct text value)
@@ -114,7 +114,7 @@ static void read_names(struct state_reader *reader, struct text value)
 static void read_contexts(struct state_reader *reader, struct text value)
 {
     const struct state_codec *codec = reader->codec;
-    struct record_place place = {&codec->owner, no_session};
+    struct record_position place = {&codec->owner, no_session};
     struct record_content content;
     reader->state->contexts_foreign = record_is_foreign(codec->keyring, value);
     if (record_read(codec->keyring, codec->encrypt, place, value, reader->arena, &content) !=
@@ -196,7 +196,7 @@ enum err state_read(const struct state_codec *codec, const struct store_reply *r
     size_t fields = store_reply_count(reply) / 2;
     *ret = (struct user_state){.stamp = TEXT("0")};
     ret->sessions = arena_alloc(arena, (fields + 1) * sizeof(*ret->sessions));
-    ret->graves = arena_alloc(arena, (fields + 1) * sizeof(*ret->graves));
+    ret->tombstones = arena_alloc(arena, (fields + 1) * sizeof(*ret->tombstones));
     struct state_reader reader = {codec, arena, ret, reply};
     read_fields(&reader, false);
     read_fields(&reader, true);
@@ -211,11 +211,12 @@ struct session *state_find(const struct user_state *state, const uint8_t id[SESS
     return NULL;
 }
 
-const struct grave *state_find_grave(const struct user_state *state, const uint8_t id[SESSION_ID])
+const struct tombstone_entry *state_find_tombstone(const struct user_state *state,
+                                                   const uint8_t id[SESSION_ID])
 {
-    for (size_t i = 0; i < state->grave_count; i++)
-        if (memcmp(state->graves[i].id, id, SESSION_ID) == 0)
-            return &state->graves[i];
+    for (size_t i = 0; i < state->tombstone_count; i++)
+        if (memcmp(state->tombstones[i].id, id, SESSION_ID) == 0)
+            return &state->tombstones[i];
     return NULL;
 }
 
@@ -266,7 +267,7 @@ static struct text field_of(struct edit *edit, const uint8_t id[SESSION_ID])
 void edit_set_session(struct edit *edit, const uint8_t id[SESSION_ID], const struct record *record)
 {
     SCOPED(buffer_free) struct buffer value = {0};
-    struct record_place place = {&edit->codec->owner, id};
+    struct record_position place = {&edit->codec->owner, id};
     record_write(edit->codec->keyring, edit->codec->encrypt, place, record, &value);
     edit_set(edit, field_of(edit, id), &value);
 }
@@ -275,9 +276,9 @@ void edit_set_grave(struct edit *edit, const uint8_t id[SESSION_ID],
                     const struct tombstone *tombstone)
 {
     SCOPED(buffer_free) struct buffer value = {0};
-    struct record_place place = {&edit->codec->owner, id};
+    struct record_position place = {&edit->codec->owner, id};
     edit->gives_up = true;
-    tombstone_write(edit->codec->keyring, edit->codec->encrypt, place, tombstone, &value);
+    record_write_tombstone(edit->codec->keyring, edit->codec->encrypt, place, tombstone, &value);
     edit_set(edit, field_of(edit, id), &value);
     edit_delete_touch(edit, id);
 }
@@ -286,15 +287,15 @@ void edit_end_session(struct edit *edit, const uint8_t id[SESSION_ID],
                       const struct tombstone *tombstone)
 {
     edit_set_grave(edit, id, tombstone);
-    edit->raises_epoch = true;
+    edit->invalidates = true;
 }
 
 void state_bury_unseen(struct user_state *state, const uint8_t id[SESSION_ID],
                        const struct tombstone *tombstone, struct edit *edit)
 {
-    struct grave *grave = &state->graves[state->grave_count++];
-    memcpy(grave->id, id, SESSION_ID);
-    grave->tombstone = *tombstone;
+    struct tombstone_entry *entry = &state->tombstones[state->tombstone_count++];
+    memcpy(entry->id, id, SESSION_ID);
+    entry->tombstone = *tombstone;
     if (edit)
         edit_end_session(edit, id, tombstone);
 }
@@ -310,7 +311,7 @@ void state_bury(struct user_state *state, struct session *session,
 void edit_set_user(struct edit *edit, const struct user_record *user)
 {
     SCOPED(buffer_free) struct buffer value = {0};
-    user_record_write(edit->codec->keyring, edit->codec->encrypt, &edit->codec->owner, user,
+    record_write_user(edit->codec->keyring, edit->codec->encrypt, &edit->codec->owner, user,
                       &value);
     edit_set(edit, TEXT(STATE_FIELD_USER), &value);
 }
@@ -318,14 +319,15 @@ void edit_set_user(struct edit *edit, const struct user_record *user)
 void edit_set_names(struct edit *edit, const struct names *names)
 {
     SCOPED(buffer_free) struct buffer value = {0};
-    names_write(edit->codec->keyring, edit->codec->encrypt, &edit->codec->owner, names, &value);
+    record_write_names(edit->codec->keyring, edit->codec->encrypt, &edit->codec->owner, names,
+                       &value);
     edit_set(edit, TEXT(STATE_FIELD_NAMES), &value);
 }
 
 void edit_set_contexts(struct edit *edit, const struct contexts *contexts)
 {
     SCOPED(buffer_free) struct buffer value = {0}, bytes = {0};
-    struct record_place place = {&edit->codec->owner, no_session};
+    struct record_position place = {&edit->codec->owner, no_session};
     contexts_write(contexts, &bytes);
     record_write_bytes(edit->codec->keyring, edit->codec->encrypt, place, RECORD_CONTEXTS,
                        buffer_text(&bytes), &value);

@@ -31,10 +31,10 @@ struct session {
     struct text device_id, device_type; /* out of the record's shown members; absent if not there */
     int64_t last_seen_s;
     const struct policy *policy; /* that holds for it; NULL: the configuration's defaults */
-    bool ended; /* given up by the edit under way: rules_admit() and rules_bury() set it */
+    bool ended; /* given up by the edit under way: admit_login() and rules_bury() set it */
 };
 
-struct grave {
+struct tombstone_entry {
     uint8_t id[SESSION_ID];
     struct tombstone tombstone;
 };
@@ -44,20 +44,20 @@ struct user_state {
     int64_t version;   /* 0: nothing */
     int64_t epoch;     /* 0: no token was ever made invalid */
     struct user_record user;
-    bool user_unreadable; /* then every session counts as revoked, see change.c */
+    bool user_unreadable; /* then every session counts as revoked, see user_update.c */
     bool user_foreign;    /* sealed under a key that this node lacks: nothing can be said */
     bool user_outdated;   /* sealed under an older key: to be written again at the next change */
     struct session *sessions;
     size_t session_count;
-    struct grave *graves;
-    size_t grave_count;
+    struct tombstone_entry *tombstones;
+    size_t tombstone_count;
     struct contexts contexts;
     bool contexts_foreign; /* sealed under a key that this node lacks: `contexts` is empty */
     struct guesses guesses;
     struct names names; /* absent until they are kept */
     bool names_outdated;
-    struct text shown;       /* the members of a session that was read: they tell the names, too */
-    size_t unreadable_count; /* records that did not open: left alone */
+    struct text session_json; /* the members of a session that was read: they tell the names, too */
+    size_t unreadable_count;  /* records that did not open: left alone */
     /* Of those the ones that are sealed under a key that this node lacks: sessions, living or
      * ended, of which nothing can be said. */
     uint8_t (*foreign)[SESSION_ID];
@@ -93,9 +93,10 @@ struct names state_read_names(const struct state_codec *codec, struct text store
 enum err state_read(const struct state_codec *codec, const struct store_reply *reply,
                     struct arena *arena, struct user_state *ret) MUST_CHECK;
 
-/* The session or grave with this id, NULL if there is none. */
+/* The session or tombstone with this id, NULL if there is none. */
 struct session *state_find(const struct user_state *state, const uint8_t id[SESSION_ID]);
-const struct grave *state_find_grave(const struct user_state *state, const uint8_t id[SESSION_ID]);
+const struct tombstone_entry *state_find_tombstone(const struct user_state *state,
+                                                   const uint8_t id[SESSION_ID]);
 bool state_is_foreign(const struct user_state *state, const uint8_t id[SESSION_ID]);
 
 /* As they are kept, or as a session tells them; absent if nothing does. */
@@ -114,14 +115,14 @@ struct edit {
     struct revocation *revocations; /* for the journal (journal.h), once it is written */
     size_t revocation_count;
     int64_t expire_ms;      /* of the whole hash, wall clock; 0: never */
-    bool raises_epoch;      /* a token that was valid before may not be after */
+    bool invalidates;       /* a token that was valid before may not be after */
     bool gives_up;          /* a session's record: it told the names */
     enum clock_trust trust; /* is there a common time? */
     int64_t age_ms;         /* what is too old is so by this time: operation_age_ms() */
 };
 
-/* Takes the session out of the state and puts a grave in its place; in the edit too, unless that is
- * NULL. */
+/* Takes the session out of the state and puts a tombstone in its place; in the edit too, unless
+ * that is NULL. */
 void state_bury(struct user_state *state, struct session *session,
                 const struct tombstone *tombstone, struct edit *edit);
 /* The same for one that is not among the state's sessions: lost, or not to be opened here. At most

@@ -14,7 +14,7 @@
 #include "session/engine/tenant.h"
 
 struct attributes_change {
-    struct change change;
+    struct user_update change;
     struct attributes *attributes;
     struct waiter waiter;
     struct token token;
@@ -55,7 +55,7 @@ static bool make_next(struct attributes_change *work, struct text present, struc
     struct attributes *attributes = work->attributes;
     struct operation *operation = &attributes->base;
     /* The condition was judged when the write was sent that is now found. */
-    if (!change_wrote(&work->change, work->token.session_id) &&
+    if (!user_update_wrote(&work->change, work->token.session_id) &&
         !etag_holds(attributes->if_match, attributes->etag))
         return refuse_with(operation, ERR_PRECONDITION_FAILED, (struct text){0});
     *ret = attributes->given;
@@ -70,7 +70,7 @@ static bool make_next(struct attributes_change *work, struct text present, struc
     return true;
 }
 
-static enum verdict decide_attributes(struct change *change, struct user_state *state,
+static enum verdict decide_attributes(struct user_update *change, struct user_state *state,
                                       struct edit *edit)
 {
     struct attributes_change *work = container_of(change, struct attributes_change, change);
@@ -79,7 +79,7 @@ static enum verdict decide_attributes(struct change *change, struct user_state *
     struct session *session = operation_authenticate(operation, state, &work->token);
     if (!session)
         return CHANGE_DONE;
-    struct text present = shown_attributes(session->record.shown);
+    struct text present = session_json_attributes(session->record.session_json);
     note_result(work, present);
     if (work->attributes->action == ATTRIBUTES_GET || !make_next(work, present, &next))
         return CHANGE_DONE;
@@ -87,14 +87,16 @@ static enum verdict decide_attributes(struct change *change, struct user_state *
      */
     struct policy policy;
     operation_policy(operation, &policy);
-    struct text shown = shown_with_attributes(operation->arena, session->record.shown, next);
-    if (!shown_fits(operation->arena, shown, policy.limit_session_bytes, &operation->out.detail)) {
+    struct text session_json =
+        session_json_with_attributes(operation->arena, session->record.session_json, next);
+    if (!session_json_fits(operation->arena, session_json, policy.limit_session_bytes,
+                           &operation->out.detail)) {
         operation_refuse(operation, ERR_TOO_LARGE, (struct text){0});
         return CHANGE_DONE;
     }
-    session->record.shown = shown;
+    session->record.session_json = session_json;
     edit_set_session(edit, session->id, &session->record);
-    edit->raises_epoch = true;
+    edit->invalidates = true;
     rules_settle(edit, state, session, &policy, operation->now_ms);
     note_result(work, next);
     return CHANGE_WRITE;
@@ -103,15 +105,15 @@ static enum verdict decide_attributes(struct change *change, struct user_state *
 static void end_attributes(struct attributes_change *work)
 {
     crypto_wipe(&work->token, sizeof(work->token));
-    operation_done(&work->attributes->base);
+    naming_done(&work->attributes->base);
 }
 
-static void finish_attributes(struct change *change)
+static void finish_attributes(struct user_update *change)
 {
     end_attributes(container_of(change, struct attributes_change, change));
 }
 
-static const struct change_ops attributes_ops = {decide_attributes, finish_attributes};
+static const struct user_update_ops attributes_ops = {decide_attributes, finish_attributes};
 
 static void attributes_with_tenant(struct waiter *waiter)
 {
@@ -121,7 +123,7 @@ static void attributes_with_tenant(struct waiter *waiter)
         tenant_refuses(operation, work->token.session_id, ERR_TOKEN_INVALID))
         end_attributes(work);
     else
-        change_begin(&work->change);
+        user_update_begin(&work->change);
 }
 
 void session_attributes(struct attributes *attributes)
@@ -133,10 +135,10 @@ void session_attributes(struct attributes *attributes)
                               attributes->tenant_bound, ERR_TOKEN_INVALID, token) ||
         revocation_refuses(operation, token, ERR_TOKEN_INVALID)) {
         crypto_wipe(token, sizeof(*token));
-        operation_done(operation);
+        naming_done(operation);
         return;
     }
     work->attributes = attributes;
-    change_init(&work->change, &attributes_ops, operation, &token->owner);
+    user_update_init(&work->change, &attributes_ops, operation, &token->owner);
     tenant_enter(operation, token->owner.tenant, waiter_of(&work->waiter, attributes_with_tenant));
 }

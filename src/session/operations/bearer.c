@@ -20,10 +20,11 @@ void bearer_init(struct bearer *ret, struct operation *operation, const struct t
 bool bearer_open(const struct bearer *bearer, struct text value, struct known_session *ret)
 {
     const struct operation *operation = bearer->operation;
-    if (!cached_read_live(value, bearer->key.session, &ret->cached))
+    if (!cache_value_read_live(value, bearer->key.session, &ret->cache_value))
         return false;
-    operation_session_policy(operation, ret->cached.shown,
-                             cached_device_type(&ret->cached, operation->arena), &ret->policy);
+    operation_session_policy(operation, ret->cache_value.session_json,
+                             cache_value_device_type(&ret->cache_value, operation->arena),
+                             &ret->policy);
     return true;
 }
 
@@ -32,7 +33,7 @@ static enum death death_of(const struct bearer *bearer, const struct known_sessi
     static const struct user_record nothing_holds;
     const struct operation *operation = bearer->operation;
     const struct tenant *tenant = operation->tenancy;
-    const struct session *session = &known->cached.session;
+    const struct session *session = &known->cache_value.session;
     if (rules_ended_with_tenant(session, tenant->not_before_ms, tenant->ended_s, operation->now_ms))
         return DEATH_OF_TENANT;
     return rules_judge_access(&nothing_holds, session, bearer->hash, &known->policy,
@@ -46,11 +47,12 @@ static enum opinion bond_of(struct bearer *bearer, const struct known_session *k
     const struct policy *policy = &known->policy;
     if (!binding_counts(policy))
         return OPINION_GOOD;
-    if (!known->cached.has_items)
+    if (!known->cache_value.has_items)
         return OPINION_UNBOUND;
     binding_read(operation->context->keyring, &bearer->token->owner, &operation->presented,
                  &bearer->context);
-    bearer->breaches = binding_breaches(operation->conf, known->cached.items, &bearer->context);
+    bearer->breaches =
+        binding_breaches(operation->conf, known->cache_value.items, &bearer->context);
     binding_note(operation, policy, bearer->breaches);
     if (binding_verdict(policy, bearer->breaches) >= BINDING_VERIFY)
         return OPINION_ELSEWHERE;
@@ -66,13 +68,13 @@ enum opinion bearer_judge(struct bearer *bearer, const struct known_session *kno
 
 void bearer_note(struct bearer *bearer, const struct known_session *known)
 {
-    cached_note(bearer->operation, &known->cached);
+    cache_value_note(bearer->operation, &known->cache_value);
     (void)bond_of(bearer, known);
 }
 
 bool bearer_is_over(const struct bearer *bearer, const struct known_session *known)
 {
-    const struct session *session = &known->cached.session;
+    const struct session *session = &known->cache_value.session;
     int64_t now_s = bearer->operation->now_ms / 1000;
     return crypto_equal(bearer->hash, session->record.access_hash, SECRET_HASH) &&
            now_s >= rules_lifetimes(session, &known->policy, now_s).access_s;
@@ -88,8 +90,9 @@ bool bearer_vouch(struct bearer *bearer, struct known_session *known, int64_t *a
         !bearer_open(bearer, entry.value, known))
         return false;
     enum opinion opinion = bearer_judge(bearer, known);
-    *age_ms = clock_boot_ms() - cached_verified_ms(service, &entry, known->cached.head.slot);
+    *age_ms =
+        clock_boot_ms() - cache_value_verified_ms(service, &entry, known->cache_value.head.slot);
     return (opinion == OPINION_GOOD || opinion == OPINION_ADOPT) &&
            *age_ms <= known->policy.outage_grace * 1000 &&
-           freshness_is_last(service, &bearer->token->owner, known->cached.head.version);
+           freshness_is_last(service, &bearer->token->owner, known->cache_value.head.version);
 }

@@ -3,7 +3,7 @@
 #pragma once
 
 #include "binding.h"
-#include "session/engine/cache_entry.h"
+#include "session/engine/cache_value.h"
 #include "session/engine/operation.h"
 #include "session/model/rules.h"
 
@@ -15,14 +15,14 @@ struct bearer {
 
     /* Set by bearer_judge(). */
     enum death death;
-    struct shown_context context; /* where it comes from ... */
-    unsigned breaches;            /* ... and what of that the session is not bound to */
+    struct client_context context; /* where it comes from ... */
+    unsigned breaches;             /* ... and what of that the session is not bound to */
 };
 void bearer_init(struct bearer *ret, struct operation *operation, const struct token *token);
 
 /* A living session's value, opened, and the policy that holds for it. */
 struct known_session {
-    struct cached cached;
+    struct cache_value cache_value;
     struct policy policy;
 };
 /* False for a value that is no such thing, from which the result borrows. */

@@ -51,14 +51,15 @@ static struct ip_address address_of(const struct item *item)
 /* --- what is shown --- */
 
 void binding_read(const struct keyring *keyring, const struct user_tag *owner,
-                  const struct presented *presented, struct shown_context *ret)
+                  const struct presented *presented, struct client_context *ret)
 {
-    *ret = (struct shown_context){0};
+    *ret = (struct client_context){0};
     ret->has_address = ip_parse(presented->ip, &ret->address);
     ret->is_nowhere = presented->ip.data != NULL && !ret->has_address;
     ret->has_fingerprint = presented->fingerprint.data != NULL;
     if (ret->has_fingerprint)
-        context_hash(keyring, owner, CONTEXT_FINGERPRINT, presented->fingerprint, ret->fingerprint);
+        contexts_hash(keyring, owner, CONTEXT_FINGERPRINT, presented->fingerprint,
+                      ret->fingerprint);
 }
 
 /* --- comparing --- */
@@ -76,14 +77,14 @@ static unsigned compare_address(const struct conf *conf, struct text items,
             continue;
         }
         struct ip_address known = address_of(&item);
-        if (place_same_network(conf, &known, address))
+        if (location_same_network(conf, &known, address))
             return 0;
         breach = BREACH_IP;
     }
     return breach;
 }
 
-static unsigned compare_fingerprint(struct text items, const struct shown_context *context)
+static unsigned compare_fingerprint(struct text items, const struct client_context *context)
 {
     bool bound = false;
     struct item item;
@@ -96,7 +97,7 @@ static unsigned compare_fingerprint(struct text items, const struct shown_contex
 }
 
 unsigned binding_breaches(const struct conf *conf, struct text items,
-                          const struct shown_context *context)
+                          const struct client_context *context)
 {
     unsigned breaches = compare_fingerprint(items, context);
     if (context->has_address)
@@ -217,14 +218,14 @@ static void add_item(struct record *record, char kind, const void *bytes, struct
     record->contexts = arena_copy(arena, buffer_text(&items));
 }
 
-void binding_begin(struct record *record, const struct shown_context *context, struct arena *arena)
+void binding_begin(struct record *record, const struct client_context *context, struct arena *arena)
 {
     record->contexts = (struct text){0};
     if (context->has_fingerprint)
         add_item(record, ITEM_FINGERPRINT, context->fingerprint, arena);
 }
 
-void binding_print(const struct shown_context *context, unsigned breaches, struct buffer *items)
+void binding_print(const struct client_context *context, unsigned breaches, struct buffer *items)
 {
     if (breaches & (BREACH_IP | BREACH_FAMILY))
         append(items, kind_of(&context->address), context->address.bytes);

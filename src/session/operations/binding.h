@@ -11,7 +11,7 @@
  * that shows another one: it may be verified, and is remembered then by the hash of an empty one.
  *
  * The record keeps, beside `ip`, items without gaps: a letter and its bytes, '4' an IPv4 address 4,
- * '6' an IPv6 address 16, 'f' a fingerprint's context_hash() 8. Addresses are kept whole, so that
+ * '6' an IPv6 address 16, 'f' a fingerprint's contexts_hash() 8. Addresses are kept whole, so that
  * binding.ipv4_prefix and binding.ipv6_prefix hold for living sessions as they are now. */
 #pragma once
 
@@ -22,14 +22,14 @@
 #include "record.h"
 
 /* What a caller shows, read. */
-struct shown_context {
+struct client_context {
     bool has_address, has_fingerprint;
     bool is_nowhere; /* it must have an address, and none is known: a Unix socket */
     struct ip_address address;
     uint8_t fingerprint[CONTEXT_HASH];
 };
 void binding_read(const struct keyring *keyring, const struct user_tag *owner,
-                  const struct presented *presented, struct shown_context *ret);
+                  const struct presented *presented, struct client_context *ret);
 
 /* Bits. */
 enum breach {
@@ -41,7 +41,7 @@ enum breach {
 };
 /* Compares with the session's items, as binding_items() gives them. */
 unsigned binding_breaches(const struct conf *conf, struct text items,
-                          const struct shown_context *context);
+                          const struct client_context *context);
 /* True if the policy looks at what callers show. */
 bool binding_counts(const struct policy *policy);
 /* What the policy makes of breaches: the sternest of what it says to each. */
@@ -59,10 +59,11 @@ bool binding_adopts(const struct policy *policy, unsigned breaches);
 /* All items of the record, its `ip` among them; in the arena. */
 struct text binding_items(const struct record *record, struct arena *arena);
 /* At login: the fingerprint. */
-void binding_begin(struct record *record, const struct shown_context *context, struct arena *arena);
+void binding_begin(struct record *record, const struct client_context *context,
+                   struct arena *arena);
 /* Of what is shown what breaks the session's bounds (bits of enum breach), as items: what there is
  * to verify. */
-void binding_print(const struct shown_context *context, unsigned breaches, struct buffer *items);
+void binding_print(const struct client_context *context, unsigned breaches, struct buffer *items);
 /* The session may be used from there, too. Where there are many, the oldest of the kind goes. */
 void binding_add(const struct conf *conf, struct record *record, struct text items,
                  struct arena *arena);

@@ -115,7 +115,7 @@ static enum err open_stored(const struct operation *operation, const struct user
 {
     const struct keyring *keyring = operation->context->keyring;
     bool encrypt = operation->conf->keys_encryption != ENCRYPTION_NONE;
-    struct record_place place = {owner, id};
+    struct record_position place = {owner, id};
     struct record_content content;
     if (record_is_foreign(keyring, stored))
         return ERR_SEAL_KEY_UNKNOWN;
@@ -254,7 +254,7 @@ void challenge_offer(struct operation *operation, const struct user_tag *owner,
     print_hash(keyring, id, challenge->secret, hash);
     challenge_write(challenge, &bytes);
     record_write_bytes(keyring, operation->conf->keys_encryption != ENCRYPTION_NONE,
-                       (struct record_place){owner, offering->id}, RECORD_CHALLENGE,
+                       (struct record_position){owner, offering->id}, RECORD_CHALLENGE,
                        buffer_text(&bytes), &sealed);
     const struct text arguments[] = {
         buffer_text(&sealed),

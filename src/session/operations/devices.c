@@ -23,24 +23,24 @@ static void list_state(struct listing *listing, struct user_state *state)
     struct session *current = NULL;
     struct policy policy;
     operation_policy(operation, &policy);
-    living_prepare(operation, &listing->read.owner, state);
+    session_list_prepare(operation, &listing->read.owner, state);
     if (list->token.data) {
         current = operation_authenticate(operation, state, &listing->token);
         if (!current)
             return;
     }
-    list->count = living_list(operation, state, current, &list->sessions);
-    list->over_count = living_ended(operation, state, &list->over);
+    list->count = session_list_list(operation, state, current, &list->sessions);
+    list->over_count = session_list_ended(operation, state, &list->over);
     if (list->count > 0)
         index_note_state(operation, &listing->read.owner, state);
     list->limit = policy.max_devices;
-    list->user = living_user(&state->user, operation->now_ms / 1000);
+    list->user = session_list_user(&state->user, operation->now_ms / 1000);
 }
 
 static void end_listing(struct listing *listing)
 {
     crypto_wipe(&listing->token, sizeof(listing->token));
-    operation_done(&listing->list->base);
+    naming_done(&listing->list->base);
 }
 
 static void listing_read(struct user_read *read, enum err err, struct user_state *state)

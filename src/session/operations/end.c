@@ -20,7 +20,7 @@ enum {
 };
 
 struct end_change {
-    struct change change;
+    struct user_update change;
     struct end_sessions *end;
     struct waiter waiter;
     struct token token;
@@ -56,8 +56,8 @@ static void bury(struct end_change *work, struct session *session, const struct 
 static void revoke_one(const struct end_change *work, const uint8_t id[SESSION_ID],
                        int64_t alive_until_s, struct edit *edit)
 {
-    edit_revoke(edit, revocation_of_session(&work->end->base, &work->change.codec.owner, id,
-                                            work->end->why, alive_until_s));
+    revocation_add_to_edit(edit, revocation_of_session(&work->end->base, &work->change.codec.owner,
+                                                       id, work->end->why, alive_until_s));
 }
 
 static void bury_one(struct end_change *work, struct session *session, const struct policy *policy,
@@ -72,13 +72,13 @@ static void bury_one(struct end_change *work, struct session *session, const str
 static bool is_done(struct end_change *work, const struct user_state *state,
                     const uint8_t id[SESSION_ID], struct edit *edit)
 {
-    const struct grave *grave = state_find_grave(state, id);
-    if (!grave || !change_wrote(&work->change, id))
+    const struct tombstone_entry *tombstone = state_find_tombstone(state, id);
+    if (!tombstone || !user_update_wrote(&work->change, id))
         return false;
     note_ended(work, id);
     work->end->base.out.durability = DURABILITY_ACCEPTED;
-    revoke_one(work, id, grave->tombstone.forget_s, edit);
-    edit->raises_epoch = true;
+    revoke_one(work, id, tombstone->tombstone.forget_s, edit);
+    edit->invalidates = true;
     return true;
 }
 
@@ -109,8 +109,8 @@ static int64_t unseen_until_s(const struct operation *operation, const struct us
                                        : operation->now_ms / 1000 + policy.access_ttl;
 }
 
-/* A session that Redis has not, and has no grave of - over long ago, or lost -, or whose record
- * this node cannot open: it gets the grave that says that it was ended. */
+/* A session that Redis has not, and has no tombstone of - over long ago, or lost -, or whose record
+ * this node cannot open: it gets the tombstone that says that it was ended. */
 static enum verdict bury_unseen(struct end_change *work, struct user_state *state,
                                 const uint8_t id[SESSION_ID], struct edit *edit)
 {
@@ -140,7 +140,7 @@ static enum verdict end_one(struct end_change *work, struct user_state *state, s
         return bury_unseen(work, state, work->target, edit);
     if (!is_alive(work, state, session, policy)) {
         operation_refuse(&work->end->base, ERR_SESSION_NOT_FOUND, (struct text){0});
-        return change_ended(&work->change, state, work->target, edit);
+        return user_update_ended(&work->change, state, work->target, edit);
     }
     bury_one(work, session, policy, edit);
     return CHANGE_WRITE;
@@ -160,11 +160,11 @@ static enum verdict end_presented(struct end_change *work, struct user_state *st
         return CHANGE_RESOLVED;
     if (session)
         operation_note_session(operation, session);
-    if (!session && !state_find_grave(state, work->token.session_id) &&
+    if (!session && !state_find_tombstone(state, work->token.session_id) &&
         !operation_outlived(operation, work->token.session_id, operation_longest_life_s(operation)))
         return bury_unseen(work, state, work->token.session_id, edit);
     if (!is_alive(work, state, session, policy))
-        return change_ended(&work->change, state, work->token.session_id, edit);
+        return user_update_ended(&work->change, state, work->token.session_id, edit);
     bury_one(work, session, policy, edit);
     return CHANGE_WRITE;
 }
@@ -181,9 +181,9 @@ static enum verdict end_all(struct end_change *work, struct user_state *state, s
         keeps = text_from_hex(kept, SESSION_ID, work->end->keep);
     /* An exemption from the cutoff must not revive what an older cutoff has killed. */
     keeps = keeps && is_alive(work, state, state_find(state, kept), policy);
-    for (size_t i = 0; i < state->grave_count; i++)
-        if (change_wrote(&work->change, state->graves[i].id))
-            note_ended(work, state->graves[i].id);
+    for (size_t i = 0; i < state->tombstone_count; i++)
+        if (user_update_wrote(&work->change, state->tombstones[i].id))
+            note_ended(work, state->tombstones[i].id);
     for (size_t i = 0; i < state->session_count; i++) {
         struct session *session = &state->sessions[i];
         if (keeps && memcmp(session->id, kept, SESSION_ID) == 0)
@@ -197,10 +197,11 @@ static enum verdict end_all(struct end_change *work, struct user_state *state, s
         memcpy(state->user.exempt, kept, SESSION_ID);
     }
     edit_set_user(edit, &state->user);
-    edit->raises_epoch = true;
-    edit_revoke(edit, revocation_before(operation, &work->change.codec.owner,
-                                        state->user.not_before_ms, keeps ? kept : NULL,
-                                        work->end->why, operation_longest_life_s(operation)));
+    edit->invalidates = true;
+    revocation_add_to_edit(edit,
+                           revocation_before(operation, &work->change.codec.owner,
+                                             state->user.not_before_ms, keeps ? kept : NULL,
+                                             work->end->why, operation_longest_life_s(operation)));
     return CHANGE_WRITE;
 }
 
@@ -240,8 +241,8 @@ static bool may_end(struct end_change *work, const struct user_state *state,
 {
     struct operation *operation = &work->end->base;
     if (!work->end->token.data || work->end->scope == END_PRESENTED ||
-        (state_find_grave(state, work->token.session_id) &&
-         change_wrote(&work->change, work->token.session_id)) ||
+        (state_find_tombstone(state, work->token.session_id) &&
+         user_update_wrote(&work->change, work->token.session_id)) ||
         operation_authenticate(operation, state, &work->token))
         return true;
     if (!is_of_own(work) || !is_alive(work, state, state_find(state, work->target), policy))
@@ -250,13 +251,14 @@ static bool may_end(struct end_change *work, const struct user_state *state,
     return true;
 }
 
-static enum verdict decide_end(struct change *change, struct user_state *state, struct edit *edit)
+static enum verdict decide_end(struct user_update *change, struct user_state *state,
+                               struct edit *edit)
 {
     struct end_change *work = container_of(change, struct end_change, change);
     struct operation *operation = change->operation;
     struct policy policy;
     operation_policy(operation, &policy);
-    begin_ended(work, state->session_count + state->grave_count + 1);
+    begin_ended(work, state->session_count + state->tombstone_count + 1);
     if (!may_end(work, state, &policy))
         return CHANGE_DONE;
     enum verdict verdict = decide_by_scope(work, state, edit, &policy);
@@ -274,7 +276,7 @@ static bool is_presented_over(const struct end_change *work)
            (work->end->scope == END_ALL && work->end->token.data && !work->end->keep_presented);
 }
 
-static void answer_ended(struct end_change *work)
+static void api_answer_ended(struct end_change *work)
 {
     assert(work->end->base.out.err == ERR_OK);
     struct operation *operation = &work->end->base;
@@ -289,7 +291,7 @@ static void answer_ended(struct end_change *work)
 static void end_operation(struct end_change *work)
 {
     crypto_wipe(&work->token, sizeof(work->token));
-    operation_done(&work->end->base);
+    naming_done(&work->end->base);
 }
 
 /* --- without --- */
@@ -302,7 +304,7 @@ static void revocation_kept(struct commit_ticket *ticket, bool written)
         operation->out.err = ERR_OK;
         operation->out.durability = DURABILITY_PENDING;
         naming_keep(operation, &work->change.codec.owner);
-        answer_ended(work);
+        api_answer_ended(work);
     } else {
         operation->out.err = ERR_JOURNAL_UNAVAILABLE;
     }
@@ -341,12 +343,12 @@ static bool has_room(const struct end_change *work)
 {
     const struct operation *operation = &work->end->base;
     struct journal *journal = operation->context->worker->service->journal;
-    size_t count, unsettled = 0;
+    size_t count, unconfirmed = 0;
     struct revocation *list =
         journal_of_owner(journal, owner_bytes(&work->change.codec.owner), operation->arena, &count);
     for (size_t i = 0; i < count; i++)
-        unsettled += !list[i].settled;
-    return unsettled < BLIND_MOST;
+        unconfirmed += !list[i].confirmed;
+    return unconfirmed < BLIND_MOST;
 }
 
 static bool is_vouched_for(struct end_change *work)
@@ -357,7 +359,7 @@ static bool is_vouched_for(struct end_change *work)
     bearer_init(&bearer, &work->end->base, &work->token);
     if (!bearer_vouch(&bearer, &known, &age_ms))
         return false;
-    cached_note(&work->end->base, &known.cached);
+    cache_value_note(&work->end->base, &known.cache_value);
     return true;
 }
 
@@ -396,7 +398,7 @@ static void end_without_store(struct end_change *work)
     }
 }
 
-static void finish_end(struct change *change)
+static void finish_end(struct user_update *change)
 {
     struct end_change *work = container_of(change, struct end_change, change);
     struct operation *operation = change->operation;
@@ -405,13 +407,13 @@ static void finish_end(struct change *change)
         return;
     }
     if (operation->out.err == ERR_OK)
-        answer_ended(work);
+        api_answer_ended(work);
     if (operation->out.ended_count > 0)
         index_settle(operation, &change->codec.owner, INDEX_BUCKETS);
     end_operation(work);
 }
 
-static const struct change_ops end_ops = {decide_end, finish_end};
+static const struct user_update_ops end_ops = {decide_end, finish_end};
 
 /* Whose sessions: of the token's owner, or of the named user. False if the operation is over. */
 static bool find_owner(struct end_change *work, struct user_tag *owner)
@@ -454,7 +456,7 @@ static void end_with_tenant(struct waiter *waiter)
         operation->out.err = operation->tenancy_unknown;
         end_without_store(work);
     } else {
-        change_begin(&work->change);
+        user_update_begin(&work->change);
     }
 }
 
@@ -465,14 +467,14 @@ void session_end(struct end_sessions *end)
     struct user_tag owner;
     work->end = end;
     if (!find_owner(work, &owner)) {
-        operation_done(operation);
+        naming_done(operation);
         return;
     }
     if (end->scope == END_ONE && !text_from_hex(work->target, SESSION_ID, end->target)) {
         operation_refuse(operation, ERR_SESSION_NOT_FOUND, (struct text){0});
-        operation_done(operation);
+        naming_done(operation);
         return;
     }
-    change_init(&work->change, &end_ops, operation, &owner);
+    user_update_init(&work->change, &end_ops, operation, &owner);
     tenant_enter_blindly(operation, owner.tenant, waiter_of(&work->waiter, end_with_tenant));
 }

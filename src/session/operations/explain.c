@@ -3,7 +3,7 @@
 #include <assert.h>
 #include <string.h>
 
-#include "session/engine/cache_entry.h"
+#include "session/engine/cache_value.h"
 #include "clock.h"
 #include "session_list.h"
 #include "session/engine/operation.h"
@@ -30,7 +30,7 @@ static const struct statement nothing = {.says = SAYS_NOTHING};
 static void end_explanation(struct explanation *work)
 {
     crypto_wipe(&work->token, sizeof(work->token));
-    operation_done(&work->explain->base);
+    naming_done(&work->explain->base);
 }
 
 static struct statement dead(struct text reason)
@@ -83,11 +83,11 @@ static struct text pair_of(const struct explanation *work, const struct record *
 
 /* `shown` is complete, and in the arena. */
 static void describe(const struct explanation *work, const struct session *session,
-                     struct text shown, const struct policy *policy)
+                     struct text session_json, const struct policy *policy)
 {
     struct explain *explain = work->explain;
     struct lifetimes lifetimes = rules_lifetimes(session, policy, explain->base.now_ms / 1000);
-    explain->shown = shown;
+    explain->session_json = session_json;
     explain->created_s = rules_began_s(session);
     explain->pair = pair_of(work, &session->record);
     explain->remember = session->record.remember;
@@ -102,7 +102,7 @@ static struct statement word_on(const struct explanation *work, const struct use
                                 const struct session *session, const struct policy *policy)
 {
     enum death death = judge(work, user, session, policy);
-    return death ? dead(death_reason(death)) : (struct statement){.says = SAYS_ALIVE};
+    return death ? dead(reasons_of_death(death)) : (struct statement){.says = SAYS_ALIVE};
 }
 
 /* --- this node --- */
@@ -119,7 +119,7 @@ static void ask_journal(struct explanation *work)
     explain->journal = dead(revocation_reason(&found));
     explain->journal.actor = found.actor;
     explain->journal.at_s = found.at_ms / 1000;
-    explain->journal_pending = !found.settled;
+    explain->journal_pending = !found.confirmed;
 }
 
 static void ask_memory(struct explanation *work)
@@ -129,28 +129,28 @@ static void ask_memory(struct explanation *work)
     struct operation *operation = &explain->base;
     const struct session_service *service = operation->context->worker->service;
     struct cache_entry entry;
-    struct cached cached;
+    struct cache_value cache_value;
     struct tombstone tombstone;
     struct policy policy;
     if (!cache_get(service->cache, &work->name, operation->arena, &entry))
         return;
-    if (cached_kind(entry.value) == CACHED_DEAD) {
-        cached_read_dead(entry.value, &tombstone);
+    if (cache_value_kind(entry.value) == CACHE_VALUE_DEAD) {
+        cache_value_read_dead(entry.value, &tombstone);
         explain->memory = buried(operation->arena, &tombstone);
         explain->memory_fresh = true; /* that stays true */
         return;
     }
-    if (!cached_read_live(entry.value, work->name.session, &cached))
+    if (!cache_value_read_live(entry.value, work->name.session, &cache_value))
         return;
     int64_t now_ms = clock_boot_ms();
-    int64_t verified_ms = cached_verified_ms(service, &entry, cached.head.slot);
-    operation_session_policy(operation, cached.shown, cached_device_type(&cached, operation->arena),
-                             &policy);
-    explain->memory = word_on(work, &nothing_holds, &cached.session, &policy);
-    explain->memory_fresh = cached_is_fresh(service, &entry, cached.head.slot, now_ms);
+    int64_t verified_ms = cache_value_verified_ms(service, &entry, cache_value.head.slot);
+    operation_session_policy(operation, cache_value.session_json,
+                             cache_value_device_type(&cache_value, operation->arena), &policy);
+    explain->memory = word_on(work, &nothing_holds, &cache_value.session, &policy);
+    explain->memory_fresh = cache_value_is_fresh(service, &entry, cache_value.head.slot, now_ms);
     explain->memory_age_s = now_ms > verified_ms ? (now_ms - verified_ms) / 1000 : 0;
-    cached_note(operation, &cached);
-    describe(work, &cached.session, cached.shown, &policy);
+    cache_value_note(operation, &cache_value);
+    describe(work, &cache_value.session, cache_value.session_json, &policy);
 }
 
 /* --- Redis --- */
@@ -159,10 +159,10 @@ static struct statement word_of_state(const struct explanation *work,
                                       const struct user_state *state, const struct policy *policy)
 {
     const struct session *session = state_find(state, work->token.session_id);
-    const struct grave *grave = state_find_grave(state, work->token.session_id);
+    const struct tombstone_entry *tombstone = state_find_tombstone(state, work->token.session_id);
     if (session)
         return word_on(work, &state->user, session, policy);
-    return grave ? buried(work->explain->base.arena, &grave->tombstone) : nothing;
+    return tombstone ? buried(work->explain->base.arena, &tombstone->tombstone) : nothing;
 }
 
 static void explain_state(struct explanation *work, struct user_state *state)
@@ -178,14 +178,14 @@ static void explain_state(struct explanation *work, struct user_state *state)
     if (session) {
         operation_note_session(operation, session);
         describe(work, session,
-                 shown_complete(operation->arena, session->record.shown, session->id,
-                                rules_began_s(session)),
+                 session_json_complete(operation->arena, session->record.session_json, session->id,
+                                       rules_began_s(session)),
                  &policy);
     }
     (void)revocation_apply(operation, state, &work->token.owner, NULL, &policy);
     explain->verdict = word_of_state(work, state, &policy);
     explain->user_known = true;
-    explain->user = living_user(&state->user, operation->now_ms / 1000);
+    explain->user = session_list_user(&state->user, operation->now_ms / 1000);
 }
 
 /* Everybody of the tenant was logged out. */
@@ -214,8 +214,8 @@ static void conclude(struct explanation *work)
         explain->verdict = explain->memory;
     } else if (forgotten) {
         operation_policy(operation, &policy);
-        explain->verdict = dead(
-            death_reason(rules_judge_missing(work->token.session_id, &policy, operation->now_ms)));
+        explain->verdict = dead(reasons_of_death(
+            rules_judge_missing(work->token.session_id, &policy, operation->now_ms)));
     }
     end_explanation(work);
 }

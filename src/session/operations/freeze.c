@@ -16,7 +16,7 @@
 #include "session/engine/tenant.h"
 
 struct freeze_change {
-    struct change change;
+    struct user_update change;
     struct freeze *freeze;
     struct waiter waiter;
     struct text *ended;
@@ -31,7 +31,7 @@ static void end_operation(struct freeze_change *work)
     struct operation *operation = &work->freeze->base;
     operation->out.ended = work->ended;
     operation->out.ended_count = work->ended_count;
-    operation_done(operation);
+    naming_done(operation);
 }
 
 /* What the journal keeps of it. */
@@ -80,9 +80,9 @@ static void freeze_user(struct freeze_change *work, struct user_state *state, st
     assert(!work->freeze->lift);
     const struct freeze *freeze = work->freeze;
     struct user_record *user = &state->user;
-    for (size_t i = 0; i < state->grave_count; i++)
-        if (change_wrote(&work->change, state->graves[i].id))
-            note_ended(work, state->graves[i].id);
+    for (size_t i = 0; i < state->tombstone_count; i++)
+        if (user_update_wrote(&work->change, state->tombstones[i].id))
+            note_ended(work, state->tombstones[i].id);
     bury_living(work, state, edit, policy);
     rules_end_before_now(state, user, freeze->base.now_ms);
     user->decided_ms = freezing_next_stamp(user, user->not_before_ms);
@@ -90,7 +90,7 @@ static void freeze_user(struct freeze_change *work, struct user_state *state, st
     user->frozen = true;
     user->frozen_until_s = freeze->until_s;
     user->frozen_reason = freeze->why;
-    edit->raises_epoch = true;
+    edit->invalidates = true;
 }
 
 static void lift_freeze(const struct freeze_change *work, struct user_record *user)
@@ -124,14 +124,14 @@ static bool fits_quota(struct freeze_change *work, const struct user_state *stat
     return work->admitted;
 }
 
-static enum verdict decide_freeze(struct change *change, struct user_state *state,
+static enum verdict decide_freeze(struct user_update *change, struct user_state *state,
                                   struct edit *edit)
 {
     struct freeze_change *work = container_of(change, struct freeze_change, change);
     struct operation *operation = change->operation;
     struct policy policy;
     operation_policy(operation, &policy);
-    work->ended_room = state->session_count + state->grave_count;
+    work->ended_room = state->session_count + state->tombstone_count;
     work->ended = arena_alloc(operation->arena, (work->ended_room + 1) * sizeof(*work->ended));
     work->ended_count = 0;
     if (!fits_quota(work, state, &policy))
@@ -142,7 +142,7 @@ static enum verdict decide_freeze(struct change *change, struct user_state *stat
         freeze_user(work, state, edit, &policy);
     edit_set_user(edit, &state->user);
     rules_settle(edit, state, NULL, &policy, operation->now_ms);
-    edit_revoke(edit, decision(work, state->user.decided_ms));
+    revocation_add_to_edit(edit, decision(work, state->user.decided_ms));
     return CHANGE_WRITE;
 }
 
@@ -178,7 +178,7 @@ static void freeze_counted(struct waiter *waiter)
     assert(work->needs_counts && !work->counted);
     work->counted = true;
     work->needs_counts = false;
-    change_begin(&work->change);
+    user_update_begin(&work->change);
 }
 
 /* In the index the user gives the place of one with sessions for that of a frozen one. */
@@ -193,7 +193,7 @@ static void note_frozen(const struct freeze_change *work)
         index_settle(operation, owner, INDEX_BUCKETS);
 }
 
-static void finish_freeze(struct change *change)
+static void finish_freeze(struct user_update *change)
 {
     struct freeze_change *work = container_of(change, struct freeze_change, change);
     struct operation *operation = change->operation;
@@ -215,7 +215,7 @@ static void finish_freeze(struct change *change)
     }
 }
 
-static const struct change_ops freeze_ops = {decide_freeze, finish_freeze};
+static const struct user_update_ops freeze_ops = {decide_freeze, finish_freeze};
 
 static void freeze_with_tenant(struct waiter *waiter)
 {
@@ -225,7 +225,7 @@ static void freeze_with_tenant(struct waiter *waiter)
     if (operation->out.err == ERR_OK && operation->tenancy_unknown)
         operation->out.err = operation->tenancy_unknown;
     if (operation->out.err == ERR_OK)
-        change_begin(&work->change);
+        user_update_begin(&work->change);
     else if (operation->tenancy_unknown)
         finish_freeze(&work->change);
     else
@@ -241,6 +241,6 @@ void session_freeze(struct freeze *freeze)
     operation->facts.tenant = freeze->tenant;
     operation->facts.user_id = freeze->user_id;
     work->freeze = freeze;
-    change_init(&work->change, &freeze_ops, operation, &owner);
+    user_update_init(&work->change, &freeze_ops, operation, &owner);
     tenant_enter_blindly(operation, owner.tenant, waiter_of(&work->waiter, freeze_with_tenant));
 }

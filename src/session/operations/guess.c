@@ -7,11 +7,12 @@
 #include "session/model/rules.h"
 
 struct guess {
-    struct change change;
+    struct user_update change;
     struct waiter *waiter;
 };
 
-static enum verdict decide_guess(struct change *change, struct user_state *state, struct edit *edit)
+static enum verdict decide_guess(struct user_update *change, struct user_state *state,
+                                 struct edit *edit)
 {
     struct operation *operation = change->operation;
     struct policy policy;
@@ -22,20 +23,20 @@ static enum verdict decide_guess(struct change *change, struct user_state *state
     return CHANGE_WRITE;
 }
 
-static void finish_guess(struct change *change)
+static void finish_guess(struct user_update *change)
 {
     waiter_go_on(container_of(change, struct guess, change)->waiter);
 }
 
-static const struct change_ops guess_ops = {decide_guess, finish_guess};
+static const struct user_update_ops guess_ops = {decide_guess, finish_guess};
 
 void guess_note(struct operation *operation, const struct user_tag *owner, struct waiter *waiter)
 {
     assert(waiter->then && operation->tenancy);
     struct guess *work = arena_zalloc(operation->arena, sizeof(*work));
-    change_init(&work->change, &guess_ops, operation, owner);
+    user_update_init(&work->change, &guess_ops, operation, owner);
     work->waiter = waiter;
-    change_begin(&work->change);
+    user_update_begin(&work->change);
 }
 
 bool guess_refuses(struct operation *operation, const struct guesses *guesses,

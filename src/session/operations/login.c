@@ -18,10 +18,10 @@
 #include "session/engine/tenant.h"
 
 struct login_change {
-    struct change change;
+    struct user_update change;
     struct login *login;
     struct waiter waiter;
-    struct text shown;
+    struct text session_json;
     struct policy policy; /* for a session with these roles on this device */
     struct token access, refresh;
     struct session fresh;
@@ -47,7 +47,7 @@ static void make_tokens(struct login_change *work, const struct user_state *stat
     const struct keyring *keyring = work->login->base.context->keyring;
     const uint8_t *made = work->access.session_id;
     int64_t least_ms = cutoff_ms(work, state);
-    if (work->access.key_id != 0 && !state_find_grave(state, made) &&
+    if (work->access.key_id != 0 && !state_find_tombstone(state, made) &&
         token_session_created_ms(made) >= least_ms)
         return;
     struct token token = {.key_id = keyring_newest(keyring), .owner = work->change.codec.owner};
@@ -63,7 +63,7 @@ static void bind_session(const struct login_change *work, struct record *record)
 {
     struct operation *operation = &work->login->base;
     const struct presented presented = {.fingerprint = work->login->device.fingerprint};
-    struct shown_context context;
+    struct client_context context;
     binding_read(operation->context->keyring, &work->change.codec.owner, &presented, &context);
     binding_begin(record, &context, operation->arena);
 }
@@ -92,7 +92,7 @@ static void make_session(struct login_change *work)
     token_hash_secret(keyring, TOKEN_ACCESS, fresh->id, work->access.secret, record->access_hash);
     token_hash_secret(keyring, TOKEN_REFRESH, fresh->id, work->refresh.secret,
                       record->refresh_hash);
-    record->shown = work->shown;
+    record->session_json = work->session_json;
     record->ip = login->ip;
     record->user_agent = login->user_agent;
     bind_session(work, record);
@@ -105,7 +105,7 @@ static void revoke_replaced(const struct login_change *work, struct edit *edit)
 {
     assert(work->login->replaced_count == 0 || work->revoked);
     for (size_t i = 0; i < work->login->replaced_count; i++)
-        edit_revoke(edit, work->revoked[i]);
+        revocation_add_to_edit(edit, work->revoked[i]);
 }
 
 static void bury_replaced(struct login_change *work, struct user_state *state, struct edit *edit,
@@ -129,7 +129,7 @@ static void bury_replaced(struct login_change *work, struct user_state *state, s
         ended[login->replaced_count] = operation_session_id(&login->base, session->id);
         login->replaced[login->replaced_count] = (struct replaced_session){
             .session_id = ended[login->replaced_count],
-            .device_json = shown_device(session->record.shown),
+            .device_json = session_json_device(session->record.session_json),
             .reason = TEXT(REASON_REPLACED),
         };
         login->replaced_count++;
@@ -153,7 +153,7 @@ static void list_holders(struct login *login, const struct user_state *state,
             continue;
         login->replaced[login->replaced_count++] = (struct replaced_session){
             .session_id = operation_session_id(&login->base, session->id),
-            .device_json = shown_device(session->record.shown),
+            .device_json = session_json_device(session->record.session_json),
         };
     }
 }
@@ -176,15 +176,16 @@ static bool fits_quota(struct login_change *work, const struct user_state *state
     return work->admitted;
 }
 
-static enum verdict decide_login(struct change *change, struct user_state *state, struct edit *edit)
+static enum verdict decide_login(struct user_update *change, struct user_state *state,
+                                 struct edit *edit)
 {
     struct login_change *work = container_of(change, struct login_change, change);
     struct login *login = work->login;
     struct operation *operation = &login->base;
     const struct policy *policy = &work->policy;
     if (state_find(state, work->access.session_id) &&
-        change_wrote(change, work->access.session_id)) {
-        edit->raises_epoch = login->replaced_count > 0;
+        user_update_wrote(change, work->access.session_id)) {
+        edit->invalidates = login->replaced_count > 0;
         operation->out.durability = DURABILITY_ACCEPTED;
         revoke_replaced(work, edit);
         return CHANGE_RESOLVED;
@@ -193,15 +194,15 @@ static enum verdict decide_login(struct change *change, struct user_state *state
         operation_refuse(operation, ERR_ACCOUNT_FROZEN, state->user.frozen_reason);
         return CHANGE_DONE;
     }
-    novelty_judge(login, state);
-    enum err err = rules_admit(state, &login->device, policy, operation->now_ms);
+    login_risk_judge(login, state);
+    enum err err = admit_login(state, &login->device, policy, operation->now_ms);
     if (err != ERR_OK) {
         list_holders(login, state, policy);
         operation_refuse(operation, err, (struct text){0});
         return CHANGE_DONE;
     }
     work->cutoff_ms = cutoff_ms(work, state);
-    bool stops = novelty_stops(login, state, policy, work->cutoff_ms);
+    bool stops = login_risk_stops(login, state, policy, work->cutoff_ms);
     bool waits = operation->out.err == ERR_VERIFICATION_REQUIRED;
     if ((stops && !waits) || !fits_quota(work, state, waits) || waits)
         return CHANGE_DONE;
@@ -209,7 +210,7 @@ static enum verdict decide_login(struct change *change, struct user_state *state
     make_session(work);
     bury_replaced(work, state, edit, policy);
     edit_set_session(edit, work->fresh.id, &work->fresh.record);
-    novelty_remember(login, state, policy, edit);
+    login_risk_remember(login, state, policy, edit);
     rules_settle(edit, state, &work->fresh, policy, operation->now_ms);
     return CHANGE_WRITE;
 }
@@ -224,7 +225,7 @@ static void answer(struct login_change *work)
     token_print(operation->context->keyring, TOKEN_ACCESS, &work->access, pair->access_token);
     token_print(operation->context->keyring, TOKEN_REFRESH, &work->refresh, pair->refresh_token);
     rotation_note_times(&work->fresh, &work->policy, operation->now_ms, pair);
-    pair->device_json = shown_device(work->fresh.record.shown);
+    pair->device_json = session_json_device(work->fresh.record.session_json);
     pair->remember = login->remember;
     operation->facts.session_id = operation_session_id(operation, work->fresh.id);
     index_note(operation, &work->change.codec.owner, &work->fresh);
@@ -244,7 +245,7 @@ static void challenged(struct waiter *waiter)
                            operation->out.challenge->expires_s);
         operation->out.err = ERR_VERIFICATION_REQUIRED;
     }
-    operation_done(operation);
+    naming_done(operation);
 }
 
 /* The login as it was asked waits in the challenge; nothing of it happens before. */
@@ -268,7 +269,7 @@ static void ask_for_verification(struct login_change *work)
     crypto_wipe(challenge.secret, SECRET_LENGTH);
 }
 
-static void finish_login(struct change *change)
+static void api_finish_login(struct user_update *change)
 {
     struct login_change *work = container_of(change, struct login_change, change);
     struct operation *operation = change->operation;
@@ -279,14 +280,14 @@ static void finish_login(struct change *change)
     if (operation->out.err == ERR_VERIFICATION_REQUIRED)
         ask_for_verification(work);
     else
-        operation_done(operation);
+        naming_done(operation);
 }
 
-static const struct change_ops login_ops = {decide_login, finish_login};
+static const struct user_update_ops login_ops = {decide_login, api_finish_login};
 
 static void login_counted(struct waiter *waiter)
 {
-    change_begin(&container_of(waiter, struct login_change, waiter)->change);
+    user_update_begin(&container_of(waiter, struct login_change, waiter)->change);
 }
 
 static void login_with_tenant(struct waiter *waiter)
@@ -295,18 +296,18 @@ static void login_with_tenant(struct waiter *waiter)
     struct operation *operation = &work->login->base;
     struct login *login = work->login;
     if (operation->out.err != ERR_OK) {
-        finish_login(&work->change);
+        api_finish_login(&work->change);
         return;
     }
-    struct buffer shown = {0};
-    shown_write(&shown, login);
-    work->shown = arena_copy(operation->arena, buffer_text(&shown));
-    buffer_free(&shown);
-    operation_session_policy(operation, work->shown, login->device.type, &work->policy);
-    if (!shown_fits(operation->arena, work->shown, work->policy.limit_session_bytes,
-                    &operation->out.detail)) {
+    struct buffer session_json = {0};
+    session_json_write(&session_json, login);
+    work->session_json = arena_copy(operation->arena, buffer_text(&session_json));
+    buffer_free(&session_json);
+    operation_session_policy(operation, work->session_json, login->device.type, &work->policy);
+    if (!session_json_fits(operation->arena, work->session_json, work->policy.limit_session_bytes,
+                           &operation->out.detail)) {
         operation_refuse(operation, ERR_BODY_INVALID, (struct text){0});
-        finish_login(&work->change);
+        api_finish_login(&work->change);
         return;
     }
     quota_enter(operation, work->change.codec.owner.tenant, &work->policy,
@@ -324,6 +325,6 @@ void session_login(struct login *login)
     operation->facts.device_id = login->device.id;
     operation->facts.device_type = login->device.type;
     work->login = login;
-    change_init(&work->change, &login_ops, operation, &owner);
+    user_update_init(&work->change, &login_ops, operation, &owner);
     tenant_enter(operation, owner.tenant, waiter_of(&work->waiter, login_with_tenant));
 }

@@ -39,15 +39,15 @@ void login_request_write(const struct login *login, struct buffer *out)
 
 static struct text take_text(struct cursor *left)
 {
-    struct text taken = cursor_take(left, cursor_number(left, 2));
+    struct text taken = bytes_take(left, bytes_number(left, 2));
     return taken.length > 0 ? taken : (struct text){0};
 }
 
 bool login_request_read(struct text bytes, struct arena *arena, struct login *login)
 {
     struct cursor left = {bytes.data, bytes.length, false};
-    uint8_t flags = (uint8_t)cursor_number(&left, 1);
-    size_t role_count = cursor_number(&left, 1);
+    uint8_t flags = (uint8_t)bytes_number(&left, 1);
+    size_t role_count = bytes_number(&left, 1);
     if (left.broken || flags & ~FLAGS)
         return false;
     login->remember = flags & REMEMBER;

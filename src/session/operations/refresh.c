@@ -14,13 +14,13 @@
 #include "session/engine/tenant.h"
 
 struct refresh_change {
-    struct change change;
+    struct user_update change;
     struct refresh *refresh;
     struct waiter waiter;
     struct token presented;
     uint8_t hash[SECRET_HASH];
-    struct shown_context context; /* where it comes from ... */
-    unsigned breaches;            /* ... and what of that the session is not bound to */
+    struct client_context context; /* where it comes from ... */
+    unsigned breaches;             /* ... and what of that the session is not bound to */
     bool reused;
     const struct session *renewed; /* whose pair was printed */
 };
@@ -31,7 +31,7 @@ static void note_address(const struct refresh_change *work, struct record *recor
                          const struct policy *policy)
 {
     const struct operation *operation = &work->refresh->base;
-    struct shown_context old = {0};
+    struct client_context old = {0};
     SCOPED(buffer_free) struct buffer items = {0};
     if (policy->bind_ip == BINDING_OFF) {
         if (work->refresh->ip.data)
@@ -95,7 +95,7 @@ static bool repeat(struct refresh_change *work, struct session *session,
     assert(session->record.has_previous);
     struct operation *operation = &work->refresh->base;
     struct rotation rotation = rotation_of(work, session);
-    operation->out.repeated = !change_wrote(&work->change, session->id);
+    operation->out.repeated = !user_update_wrote(&work->change, session->id);
     look_around(work, session);
     operation->out.repeated_apart = operation->out.repeated && is_apart(work, policy);
     if (operation->out.repeated_apart && policy->refresh_repeat == REPEAT_REFUSE) {
@@ -109,9 +109,10 @@ static bool repeat(struct refresh_change *work, struct session *session,
 static void revoke_reused(const struct refresh_change *work, int64_t alive_until_s,
                           struct edit *edit)
 {
-    edit_revoke(edit, revocation_of_session(&work->refresh->base, &work->change.codec.owner,
-                                            work->presented.session_id, TEXT(REASON_REFRESH_REUSE),
-                                            alive_until_s));
+    revocation_add_to_edit(edit,
+                           revocation_of_session(&work->refresh->base, &work->change.codec.owner,
+                                                 work->presented.session_id,
+                                                 TEXT(REASON_REFRESH_REUSE), alive_until_s));
 }
 
 static void end_for_reuse(struct refresh_change *work, struct user_state *state,
@@ -160,7 +161,7 @@ static enum refresh_verdict judge(const struct refresh_change *work, const struc
     return verdict;
 }
 
-static enum verdict decide_refresh(struct change *change, struct user_state *state,
+static enum verdict decide_refresh(struct user_update *change, struct user_state *state,
                                    struct edit *edit)
 {
     struct refresh_change *work = container_of(change, struct refresh_change, change);
@@ -168,18 +169,19 @@ static enum verdict decide_refresh(struct change *change, struct user_state *sta
     struct session *session = state_find(state, work->presented.session_id);
     struct policy policy;
     enum death death;
-    const struct grave *grave = state_find_grave(state, work->presented.session_id);
-    work->reused = grave && change_wrote(change, grave->id);
+    const struct tombstone_entry *tombstone =
+        state_find_tombstone(state, work->presented.session_id);
+    work->reused = tombstone && user_update_wrote(change, tombstone->id);
     operation->out.repeated = operation->out.repeated_apart = false;
     if (work->reused) {
-        revoke_reused(work, grave->tombstone.forget_s, edit);
+        revoke_reused(work, tombstone->tombstone.forget_s, edit);
         operation->out.durability = DURABILITY_ACCEPTED;
-        edit->raises_epoch = true;
+        edit->invalidates = true;
         return CHANGE_RESOLVED;
     }
     if (!session) {
         operation_refuse_missing(operation, state, &work->presented, ERR_REFRESH_INVALID);
-        return change_ended(change, state, work->presented.session_id, edit);
+        return user_update_ended(change, state, work->presented.session_id, edit);
     }
     operation_note_session(operation, session);
     operation_policy(operation, &policy);
@@ -196,7 +198,7 @@ static enum verdict decide_refresh(struct change *change, struct user_state *sta
             return CHANGE_DONE;
         operation->out.durability = DURABILITY_ACCEPTED;
         /* It is asked again because something went wrong: maybe the epoch did not follow. */
-        edit->raises_epoch = true;
+        edit->invalidates = true;
         return CHANGE_RESOLVED;
     case REFRESH_REUSE:
         end_for_reuse(work, state, session, &policy, edit);
@@ -204,16 +206,16 @@ static enum verdict decide_refresh(struct change *change, struct user_state *sta
     case REFRESH_DEAD:
         break;
     }
-    operation_refuse(operation, ERR_REFRESH_INVALID, death_reason(death));
+    operation_refuse(operation, ERR_REFRESH_INVALID, reasons_of_death(death));
     return CHANGE_DONE;
 }
 
 static void offered(struct waiter *waiter)
 {
-    operation_done(&container_of(waiter, struct refresh_change, waiter)->refresh->base);
+    naming_done(&container_of(waiter, struct refresh_change, waiter)->refresh->base);
 }
 
-static void finish_refresh(struct change *change)
+static void finish_refresh(struct user_update *change)
 {
     struct refresh_change *work = container_of(change, struct refresh_change, change);
     struct operation *operation = change->operation;
@@ -232,7 +234,7 @@ static void finish_refresh(struct change *change)
     }
     crypto_wipe(work->presented.secret, SECRET_LENGTH);
     if (operation->out.err != ERR_STEP_UP_REQUIRED) {
-        operation_done(operation);
+        naming_done(operation);
         return;
     }
     operation->out.err = ERR_OK;
@@ -240,7 +242,7 @@ static void finish_refresh(struct change *change)
                   work->breaches, waiter_of(&work->waiter, offered));
 }
 
-static const struct change_ops refresh_ops = {decide_refresh, finish_refresh};
+static const struct user_update_ops refresh_ops = {decide_refresh, finish_refresh};
 
 static void refresh_with_tenant(struct waiter *waiter)
 {
@@ -254,7 +256,7 @@ static void refresh_with_tenant(struct waiter *waiter)
     }
     token_hash_secret(operation->context->keyring, TOKEN_REFRESH, presented->session_id,
                       presented->secret, work->hash);
-    change_begin(&work->change);
+    user_update_begin(&work->change);
 }
 
 void session_refresh(struct refresh *refresh)
@@ -266,10 +268,10 @@ void session_refresh(struct refresh *refresh)
                               refresh->tenant_bound, ERR_REFRESH_INVALID, presented) ||
         revocation_refuses(operation, presented, ERR_REFRESH_INVALID)) {
         crypto_wipe(presented, sizeof(*presented));
-        operation_done(operation);
+        naming_done(operation);
         return;
     }
     work->refresh = refresh;
-    change_init(&work->change, &refresh_ops, operation, &presented->owner);
+    user_update_init(&work->change, &refresh_ops, operation, &presented->owner);
     tenant_enter(operation, presented->owner.tenant, waiter_of(&work->waiter, refresh_with_tenant));
 }

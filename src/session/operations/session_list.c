@@ -11,8 +11,8 @@
 #include "session/model/rules.h"
 #include "session/model/session_json.h"
 
-void living_prepare(struct operation *operation, const struct user_tag *owner,
-                    struct user_state *state)
+void session_list_prepare(struct operation *operation, const struct user_tag *owner,
+                          struct user_state *state)
 {
     assert(operation->tenancy);
     struct policy policy;
@@ -37,7 +37,7 @@ static struct text location_of(const struct operation *operation, struct text ip
     struct ip_address address;
     if (!ip_parse(ip, &address))
         return (struct text){0};
-    return place_name(operation->context->places, &address, operation->arena);
+    return location_name(operation->context->locations, &address, operation->arena);
 }
 
 static struct listed_session list_session(struct operation *operation,
@@ -46,7 +46,7 @@ static struct listed_session list_session(struct operation *operation,
 {
     return (struct listed_session){
         .session_id = operation_session_id(operation, session->id),
-        .device_json = shown_device(session->record.shown),
+        .device_json = session_json_device(session->record.session_json),
         .ip = session->record.ip,
         .location = location_of(operation, session->record.ip),
         .user_agent = session->record.user_agent,
@@ -56,8 +56,8 @@ static struct listed_session list_session(struct operation *operation,
     };
 }
 
-size_t living_list(struct operation *operation, const struct user_state *state,
-                   const struct session *current, struct listed_session **ret)
+size_t session_list_list(struct operation *operation, const struct user_state *state,
+                         const struct session *current, struct listed_session **ret)
 {
     struct policy policy;
     size_t count = 0;
@@ -74,13 +74,14 @@ size_t living_list(struct operation *operation, const struct user_state *state,
     return count;
 }
 
-static struct ended_session list_grave(struct operation *operation, const struct grave *grave)
+static struct ended_session list_tombstone(struct operation *operation,
+                                           const struct tombstone_entry *entry)
 {
-    const struct tombstone *tombstone = &grave->tombstone;
-    int64_t created_s = token_session_created_ms(grave->id) / 1000;
+    const struct tombstone *tombstone = &entry->tombstone;
+    int64_t created_s = token_session_created_ms(entry->id) / 1000;
     bool ahead = created_s > tombstone->ended_s; /* an order, not a time (rules.h) */
     return (struct ended_session){
-        .session_id = operation_session_id(operation, grave->id),
+        .session_id = operation_session_id(operation, entry->id),
         .reason = tombstone->reason,
         .actor = tombstone->actor,
         .created_s = ahead ? tombstone->ended_s : created_s,
@@ -108,16 +109,16 @@ static int last_to_end_first(const void *a, const void *b)
     return memcmp(second->session_id.data, first->session_id.data, 2 * SESSION_ID);
 }
 
-size_t living_ended(struct operation *operation, const struct user_state *state,
-                    struct ended_session **ret)
+size_t session_list_ended(struct operation *operation, const struct user_state *state,
+                          struct ended_session **ret)
 {
     struct policy policy;
     size_t count = 0;
     operation_policy(operation, &policy);
     *ret = arena_alloc(operation->arena,
-                       (state->session_count + state->grave_count + 1) * sizeof(**ret));
-    for (size_t i = 0; i < state->grave_count; i++)
-        (*ret)[count++] = list_grave(operation, &state->graves[i]);
+                       (state->session_count + state->tombstone_count + 1) * sizeof(**ret));
+    for (size_t i = 0; i < state->tombstone_count; i++)
+        (*ret)[count++] = list_tombstone(operation, &state->tombstones[i]);
     for (size_t i = 0; i < state->session_count; i++) {
         const struct session *session = &state->sessions[i];
         enum death death = rules_dead(&state->user, session, &policy, operation->now_ms);
@@ -125,17 +126,17 @@ size_t living_ended(struct operation *operation, const struct user_state *state,
             continue;
         (*ret)[count++] = (struct ended_session){
             .session_id = operation_session_id(operation, session->id),
-            .reason = death_reason(death),
+            .reason = reasons_of_death(death),
             .created_s = rules_began_s(session),
             .ended_s = over_since_s(state, session, death, &policy, operation->now_ms / 1000),
-            .device_json = shown_device(session->record.shown),
+            .device_json = session_json_device(session->record.session_json),
         };
     }
     qsort(*ret, count, sizeof(**ret), last_to_end_first);
     return count;
 }
 
-struct told_user living_user(const struct user_record *user, int64_t now_s)
+struct told_user session_list_user(const struct user_record *user, int64_t now_s)
 {
     struct told_user told = {.not_before_s = user->not_before_ms / 1000};
     if (rules_frozen(user, now_s)) {

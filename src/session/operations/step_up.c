@@ -133,12 +133,12 @@ static void offer_new_if_none(struct waiter *waiter)
  * code, from whichever addresses of its network. */
 static void name_challenge(const struct operation *operation, const struct user_tag *owner,
                            const uint8_t session_id[SESSION_ID],
-                           const struct shown_context *context, unsigned breaches,
+                           const struct client_context *context, unsigned breaches,
                            uint8_t ret[SESSION_ID])
 {
-    struct shown_context place = *context;
+    struct client_context place = *context;
     SCOPED(buffer_free) struct buffer items = {0};
-    place.address = place_network(operation->conf, &context->address);
+    place.address = location_network(operation->conf, &context->address);
     binding_print(&place, breaches, &items);
     const struct text parts[] = {{(const char *)owner, sizeof(*owner)},
                                  {(const char *)session_id, SESSION_ID},
@@ -147,7 +147,7 @@ static void name_challenge(const struct operation *operation, const struct user_
 }
 
 void step_up_offer(struct operation *operation, const struct user_tag *owner,
-                   const uint8_t session_id[SESSION_ID], const struct shown_context *context,
+                   const uint8_t session_id[SESSION_ID], const struct client_context *context,
                    unsigned breaches, struct waiter *waiter)
 {
     assert(waiter->then && breaches != 0);
@@ -169,13 +169,13 @@ void step_up_offer(struct operation *operation, const struct user_tag *owner,
 /* --- widening --- */
 
 struct widening {
-    struct change change;
+    struct user_update change;
     struct waiter waiter;
     uint8_t session_id[SESSION_ID];
     struct text items;
 
     /* Of an adoption. */
-    struct shown_context context;
+    struct client_context context;
     struct adoption *adoption;
 
     /* Of a verification. */
@@ -207,24 +207,24 @@ static struct session *find_living(const struct widening *work, const struct use
         return session;
     if (work->adoption)
         work->adoption->death = dead;
-    operation_refuse(operation, err, death_reason(dead));
+    operation_refuse(operation, err, reasons_of_death(dead));
     return NULL;
 }
 
 static struct widening *begin_widening(struct operation *operation, const struct user_tag *owner,
                                        const uint8_t session_id[SESSION_ID],
-                                       const struct change_ops *ops)
+                                       const struct user_update_ops *ops)
 {
     assert(operation->out.err == ERR_OK);
     struct widening *work = arena_zalloc(operation->arena, sizeof(*work));
     memcpy(work->session_id, session_id, SESSION_ID);
-    change_init(&work->change, ops, operation, owner);
+    user_update_init(&work->change, ops, operation, owner);
     return work;
 }
 
 /* --- an address that is adopted --- */
 
-static enum verdict decide_adoption(struct change *change, struct user_state *state,
+static enum verdict decide_adoption(struct user_update *change, struct user_state *state,
                                     struct edit *edit)
 {
     const struct widening *work = container_of(change, struct widening, change);
@@ -243,15 +243,15 @@ static enum verdict decide_adoption(struct change *change, struct user_state *st
     return CHANGE_WRITE;
 }
 
-static void finish_adoption(struct change *change)
+static void finish_adoption(struct user_update *change)
 {
     waiter_go_on(&container_of(change, struct widening, change)->adoption->waiter);
 }
 
-static const struct change_ops adoption_ops = {decide_adoption, finish_adoption};
+static const struct user_update_ops adoption_ops = {decide_adoption, finish_adoption};
 
 void step_up_adopt(struct operation *operation, const struct user_tag *owner,
-                   const uint8_t session_id[SESSION_ID], const struct shown_context *context,
+                   const uint8_t session_id[SESSION_ID], const struct client_context *context,
                    struct adoption *adoption, void (*then)(struct waiter *waiter))
 {
     struct widening *work = begin_widening(operation, owner, session_id, &adoption_ops);
@@ -262,7 +262,7 @@ void step_up_adopt(struct operation *operation, const struct user_tag *owner,
     binding_print(context, BREACH_IP, &items);
     work->items = arena_copy(operation->arena, buffer_text(&items));
     buffer_free(&items);
-    change_begin(&work->change);
+    user_update_begin(&work->change);
 }
 
 /* --- a place that was verified --- */
@@ -278,7 +278,7 @@ static bool is_over(const struct widening *work, const struct user_state *state,
     return true;
 }
 
-static enum verdict decide_acceptance(struct change *change, struct user_state *state,
+static enum verdict decide_acceptance(struct user_update *change, struct user_state *state,
                                       struct edit *edit)
 {
     struct widening *work = container_of(change, struct widening, change);
@@ -290,10 +290,10 @@ static enum verdict decide_acceptance(struct change *change, struct user_state *
         return CHANGE_DONE;
     struct rotation rotation = {operation, &change->codec.owner, session, NULL};
     work->renewed = session;
-    if (change_wrote(change, session->id)) {
+    if (user_update_wrote(change, session->id)) {
         rotation_repeat(&rotation, &policy, work->pair);
         operation->out.durability = DURABILITY_ACCEPTED;
-        edit->raises_epoch = true;
+        edit->invalidates = true;
         return CHANGE_RESOLVED;
     }
     state_forget_guesses(state, edit);
@@ -302,16 +302,16 @@ static enum verdict decide_acceptance(struct change *change, struct user_state *
     return CHANGE_WRITE;
 }
 
-static void finish_acceptance(struct change *change)
+static void finish_acceptance(struct user_update *change)
 {
     const struct widening *work = container_of(change, struct widening, change);
     struct operation *operation = change->operation;
     if (operation->out.err == ERR_OK)
         index_note(operation, &change->codec.owner, work->renewed);
-    operation_done(operation);
+    naming_done(operation);
 }
 
-static const struct change_ops acceptance_ops = {decide_acceptance, finish_acceptance};
+static const struct user_update_ops acceptance_ops = {decide_acceptance, finish_acceptance};
 
 static void accept_with_tenant(struct waiter *waiter)
 {
@@ -319,9 +319,9 @@ static void accept_with_tenant(struct waiter *waiter)
     struct operation *operation = work->change.operation;
     if (operation->out.err != ERR_OK ||
         tenant_refuses(operation, work->session_id, ERR_CHALLENGE_OVER))
-        operation_done(operation);
+        naming_done(operation);
     else
-        change_begin(&work->change);
+        user_update_begin(&work->change);
 }
 
 void step_up_accept(struct operation *operation, const struct user_tag *owner, int64_t issued_ms,
@@ -330,7 +330,7 @@ void step_up_accept(struct operation *operation, const struct user_tag *owner, i
     struct body body;
     if (!read_body(bytes, &body)) {
         operation->out.err = ERR_CHALLENGE_OVER;
-        operation_done(operation);
+        naming_done(operation);
         return;
     }
     struct widening *work = begin_widening(operation, owner, body.session_id, &acceptance_ops);

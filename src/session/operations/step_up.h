@@ -15,7 +15,7 @@
  * to ERR_STEP_UP_REQUIRED, or to why none could be offered (ERR_TOO_MANY_CHALLENGES: the user has
  * as many as he may), then goes on. */
 void step_up_offer(struct operation *operation, const struct user_tag *owner,
-                   const uint8_t session_id[SESSION_ID], const struct shown_context *context,
+                   const uint8_t session_id[SESSION_ID], const struct client_context *context,
                    unsigned breaches, struct waiter *waiter);
 
 /* Notes tenant and user id of a challenge's body. */
@@ -34,5 +34,5 @@ struct adoption {
     enum death death; /* ERR_TOKEN_INVALID: of what the session died, if it did */
 };
 void step_up_adopt(struct operation *operation, const struct user_tag *owner,
-                   const uint8_t session_id[SESSION_ID], const struct shown_context *context,
+                   const uint8_t session_id[SESSION_ID], const struct client_context *context,
                    struct adoption *adoption, void (*then)(struct waiter *waiter));

@@ -37,7 +37,7 @@ struct bucket {
     char key[INDEX_KEY_LENGTH];
     int64_t from_low, from_sure; /* how many there are */
     size_t asked;                /* places asked for in this round */
-    struct place *places;
+    struct place *locations;
     size_t count;
     bool more; /* behind those */
 };
@@ -52,7 +52,7 @@ struct page {
     struct bucket buckets[INDEX_BUCKETS];
     size_t owed; /* answers under way */
     enum err err;
-    struct place *places; /* of this round */
+    struct place *locations; /* of this round */
     size_t place_count, looked_at;
 };
 
@@ -69,7 +69,7 @@ static bool is_last(struct page *page, enum err err)
     if (page->err == ERR_OK)
         return true;
     page->list->base.out.err = page->err;
-    operation_done(&page->list->base);
+    naming_done(&page->list->base);
     return false;
 }
 
@@ -102,10 +102,10 @@ static void end_page(struct page *page)
     assert(page->over || page->at.bucket < INDEX_BUCKETS);
     if (!page->over) {
         char *token = arena_alloc(operation->arena, PAGE_TOKEN_LENGTH);
-        page_token_print(operation->context->keyring, page->tenant, &page->at, token);
+        index_page_token_print(operation->context->keyring, page->tenant, &page->at, token);
         list->next_page_token = (struct text){token, PAGE_TOKEN_LENGTH};
     }
-    operation_done(operation);
+    naming_done(operation);
 }
 
 /* --- states --- */
@@ -115,8 +115,8 @@ static void take_state(struct place *place, struct user_state *state)
     struct operation *operation = &place->page->list->base;
     struct listed_user *user = &place->user;
     struct policy policy;
-    living_prepare(operation, &place->read.owner, state);
-    user->count = living_list(operation, state, NULL, &user->sessions);
+    session_list_prepare(operation, &place->read.owner, state);
+    user->count = session_list_list(operation, state, NULL, &user->sessions);
     if (user->count > 0)
         user->user_id = state_names(state, operation->arena).user_id;
     operation_policy(operation, &policy);
@@ -131,8 +131,8 @@ static void collect_users(struct page *page)
     assert(page->owed == 0);
     struct list_tenant *list = page->list;
     for (size_t i = 0; i < page->place_count; i++)
-        if (page->places[i].user.count > 0)
-            list->users[list->count++] = page->places[i].user;
+        if (page->locations[i].user.count > 0)
+            list->users[list->count++] = page->locations[i].user;
     page->looked_at += page->place_count;
     if (page->over || list->count == (size_t)list->page_size || page->looked_at >= LOOKED_AT_MOST)
         end_page(page);
@@ -152,7 +152,7 @@ static void place_read(struct user_read *read, enum err err, struct user_state *
 static void read_states(struct page *page)
 {
     for (size_t i = 0; i < page->place_count; i++) {
-        struct place *place = &page->places[i];
+        struct place *place = &page->locations[i];
         place->page = page;
         place->read.done = place_read;
         place->read.operation = &page->list->base;
@@ -178,7 +178,8 @@ static enum err take_places(struct bucket *bucket, unsigned number, const struct
     struct page *page = bucket->page;
     size_t found = store_reply_count(reply) / 2;
     assert(bucket->asked > 0);
-    bucket->places = arena_zalloc(page->list->base.arena, (found + 1) * sizeof(*bucket->places));
+    bucket->locations =
+        arena_zalloc(page->list->base.arena, (found + 1) * sizeof(*bucket->locations));
     bucket->count = 0;
     bucket->more = found >= bucket->asked;
     for (size_t i = 0; i < found; i++) {
@@ -189,7 +190,7 @@ static enum err take_places(struct bucket *bucket, unsigned number, const struct
             return ERR_STORE_PROTOCOL;
         memcpy(position.user, member.data, USER_TAG);
         if (is_ahead(page, &position))
-            bucket->places[bucket->count++].position = position;
+            bucket->locations[bucket->count++].position = position;
     }
     return ERR_OK;
 }
@@ -213,9 +214,10 @@ static bool take_bucket(struct page *page, unsigned number, size_t wanted)
     if (bucket->asked == 0)
         return bucket->from_low == 0;
     if (taken > 0) {
-        memcpy(page->places + page->place_count, bucket->places, taken * sizeof(struct place));
+        memcpy(page->locations + page->place_count, bucket->locations,
+               taken * sizeof(struct place));
         page->place_count += taken;
-        page->at = bucket->places[taken - 1].position;
+        page->at = bucket->locations[taken - 1].position;
     } else if (bucket->count == 0 && bucket->more) {
         page->at.score++; /* as many with one score as were asked for */
     }
@@ -228,7 +230,7 @@ static void gather(struct page *page)
     assert(page->owed == 0);
     size_t wanted = still_wanted(page);
     unsigned number = page->at.bucket;
-    page->places = arena_zalloc(page->list->base.arena, (wanted + 1) * sizeof(*page->places));
+    page->locations = arena_zalloc(page->list->base.arena, (wanted + 1) * sizeof(*page->locations));
     page->place_count = 0;
     while (number < INDEX_BUCKETS && take_bucket(page, number, wanted))
         page->at = (struct index_position){.bucket = (uint8_t)++number};
@@ -350,7 +352,7 @@ static void list_with_tenant(struct waiter *waiter)
     struct page *page = container_of(waiter, struct page, waiter);
     struct operation *operation = &page->list->base;
     if (operation->out.err != ERR_OK) {
-        operation_done(operation);
+        naming_done(operation);
         return;
     }
     page->window = index_window(operation);
@@ -366,10 +368,10 @@ void session_list_tenant(struct list_tenant *list)
     page->list = list;
     token_tag_tenant(keyring, list->tenant, page->tenant);
     if (list->page_token.data &&
-        !page_token_read(keyring, page->tenant, list->page_token, &page->at)) {
+        !index_page_token_read(keyring, page->tenant, list->page_token, &page->at)) {
         operation->out.err = ERR_QUERY_INVALID;
         operation->out.detail = TEXT("\"page_token\" is none that a page of this tenant has given");
-        operation_done(operation);
+        naming_done(operation);
         return;
     }
     list->users = arena_zalloc(operation->arena, (size_t)list->page_size * sizeof(*list->users));

@@ -71,26 +71,27 @@ static void note_use(struct validation *validation, const struct known_session *
                      struct lifetimes *lifetimes)
 {
     struct operation *operation = operation_of(validation);
-    const struct cached *cached = &known->cached;
+    const struct cache_value *cache_value = &known->cache_value;
     const struct user_tag *owner = &validation->validate->parsed.owner;
     int64_t now_s = operation->now_ms / 1000;
     bool away = validation->step == STEP_STALE;
-    bool owed = cached->head.touch_owed && !away;
-    bool behind = rules_is_ahead(cached->session.last_seen_s * 1000, operation->now_ms);
+    bool owed = cache_value->head.touch_owed && !away;
+    bool behind = rules_is_ahead(cache_value->session.last_seen_s * 1000, operation->now_ms);
     /* A clock that nobody agrees with takes no use back. */
     if (behind && clock_trust() != CLOCK_AGREED)
         return;
     if (!validation->validate->touch ||
-        (!owed && !rules_touch_due(&cached->session, &known->policy, now_s)))
+        (!owed && !rules_touch_due(&cache_value->session, &known->policy, now_s)))
         return;
-    struct session touched = cached->session;
+    struct session touched = cache_value->session;
     touched.last_seen_s = now_s;
     *lifetimes = rules_lifetimes(&touched, &known->policy, now_s);
-    cached_touch(operation->context->worker->service, &validation->bearer.key, cached, now_s, away);
+    cache_value_touch(operation->context->worker->service, &validation->bearer.key, cache_value,
+                      now_s, away);
     if (away)
         return;
-    change_touch(operation, owner, touched.id, now_s, lifetimes->session_s * 1000);
-    if (owed || index_is_due(cached->session.last_seen_s, now_s))
+    user_update_touch(operation, owner, touched.id, now_s, lifetimes->session_s * 1000);
+    if (owed || index_is_due(cache_value->session.last_seen_s, now_s))
         index_note(operation, owner, &touched);
 }
 
@@ -109,11 +110,11 @@ static void accept_session(struct validation *validation, const struct known_ses
 {
     struct validate *validate = validation->validate;
     struct lifetimes lifetimes =
-        rules_lifetimes(&known->cached.session, &known->policy, validate->base.now_ms / 1000);
-    assert(validate->base.out.err == ERR_OK && !validate->shown.data);
-    cached_note(&validate->base, &known->cached);
+        rules_lifetimes(&known->cache_value.session, &known->policy, validate->base.now_ms / 1000);
+    assert(validate->base.out.err == ERR_OK && !validate->session_json.data);
+    cache_value_note(&validate->base, &known->cache_value);
     note_use(validation, known, &lifetimes);
-    validate->shown = known->cached.shown;
+    validate->session_json = known->cache_value.session_json;
     validate->access_expires_s = lifetimes.access_s;
     validate->idle_expires_s = lifetimes.idle_s;
     validate->from_cache = validation->step == STEP_MEMORY || validation->step == STEP_STALE;
@@ -163,7 +164,7 @@ static enum step check_bounds(struct validation *validation)
     if (!operation_outlived(operation, id, longest_s))
         return STEP_MEMORY;
     operation->facts.session_id = operation_session_id(operation, id);
-    operation_refuse(operation, ERR_TOKEN_INVALID, death_reason(DEATH_EXPIRED));
+    operation_refuse(operation, ERR_TOKEN_INVALID, reasons_of_death(DEATH_EXPIRED));
     operation->own.names_sought = true;
     return STEP_DONE;
 }
@@ -172,7 +173,7 @@ static void refuse_dead(struct validation *validation, struct text value)
 {
     struct tombstone tombstone;
     struct operation *operation = operation_of(validation);
-    cached_read_dead(value, &tombstone);
+    cache_value_read_dead(value, &tombstone);
     operation->facts.session_id = operation_session_id(operation, validation->bearer.key.session);
     operation_refuse_buried(operation, ERR_TOKEN_INVALID, &tombstone);
 }
@@ -185,8 +186,9 @@ static bool answer_by_value(struct validation *validation, const struct known_se
     if (opinion == OPINION_GOOD) {
         accept_session(validation, known);
     } else if (opinion == OPINION_DEAD && bearer_is_over(&validation->bearer, known)) {
-        cached_note(operation_of(validation), &known->cached);
-        operation_refuse(operation_of(validation), ERR_TOKEN_INVALID, death_reason(DEATH_EXPIRED));
+        cache_value_note(operation_of(validation), &known->cache_value);
+        operation_refuse(operation_of(validation), ERR_TOKEN_INVALID,
+                         reasons_of_death(DEATH_EXPIRED));
     } else {
         return false;
     }
@@ -201,15 +203,15 @@ static bool answer_from_memory(struct validation *validation)
     struct known_session known;
     if (!cache_get(service->cache, &validation->bearer.key, operation->arena, &entry))
         return false;
-    if (cached_kind(entry.value) == CACHED_DEAD) {
+    if (cache_value_kind(entry.value) == CACHE_VALUE_DEAD) {
         refuse_dead(validation, entry.value);
         return true;
     }
     if (!bearer_open(&validation->bearer, entry.value, &known))
         return false;
-    validation->known_version = known.cached.head.version;
-    validation->known_seen_s = known.cached.head.last_seen_s;
-    return cached_is_fresh(service, &entry, known.cached.head.slot, clock_boot_ms()) &&
+    validation->known_version = known.cache_value.head.version;
+    validation->known_seen_s = known.cache_value.head.last_seen_s;
+    return cache_value_is_fresh(service, &entry, known.cache_value.head.slot, clock_boot_ms()) &&
            answer_by_value(validation, &known);
 }
 
@@ -284,7 +286,8 @@ static enum step refuse_judged(struct validation *validation)
     struct operation *operation = operation_of(validation);
     enum death death = validation->bearer.death;
     operation_refuse(operation, ERR_TOKEN_INVALID,
-                     death == DEATH_OF_TENANT ? operation->tenancy->reason : death_reason(death));
+                     death == DEATH_OF_TENANT ? operation->tenancy->reason
+                                              : reasons_of_death(death));
     return STEP_DONE;
 }
 
@@ -445,7 +448,7 @@ static enum step end_validation(struct validation *validation)
     assert(validation->step == STEP_DONE);
     struct validate *validate = validation->validate;
     crypto_wipe(&validate->parsed, sizeof(validate->parsed));
-    operation_done(&validate->base);
+    naming_done(&validate->base);
     return STEP_NONE;
 }
 
@@ -483,7 +486,7 @@ void session_validate(struct validate *validate)
     struct token *token = &validate->parsed;
     if (!operation_open_token(operation, TOKEN_ACCESS, validate->token, validate->tenant,
                               validate->tenant_bound, ERR_TOKEN_INVALID, token)) {
-        operation_done(operation);
+        naming_done(operation);
         return;
     }
     struct cache *cache = operation->context->worker->service->cache;

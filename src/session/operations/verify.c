@@ -21,7 +21,7 @@ static void end_verification(struct verification *work)
     struct operation *operation = &work->verify->login.base;
     crypto_wipe(work->attempt.challenge.secret, SECRET_LENGTH);
     crypto_wipe(&work->attempt.token, sizeof(work->attempt.token));
-    operation_done(operation);
+    naming_done(operation);
 }
 
 /* Names of what the challenge is about, for the audit line. */
@@ -161,5 +161,5 @@ void session_verify(struct verify *verify)
                              verify->tenant_bound, ERR_CHALLENGE_OVER, &work->attempt.token))
         challenge_look(&work->attempt);
     else
-        operation_done(operation);
+        naming_done(operation);
 }

@@ -56,7 +56,7 @@ struct text key_marks_name(const struct conf *conf, char ret[KEY_MARKS_NAME])
 
 /* --- reading --- */
 
-bool key_mark_read(struct text value, struct key_mark *ret)
+bool key_marks_read_one(struct text value, struct key_mark *ret)
 {
     *ret = (struct key_mark){0};
     struct text digits = text_take(&value, ' '), first = text_take(&value, ' ');
@@ -97,7 +97,7 @@ bool key_marks_read(const struct store_reply *reply, struct key_marks *ret)
         struct text value = store_reply_text(store_reply_element(reply, i + 1));
         size_t place = place_of(field);
         if (place < KEY_MARKS)
-            key_mark_read(value, &ret->of[place]);
+            key_marks_read_one(value, &ret->of[place]);
         else if (text_equal(field, TEXT("store")))
             read_store(value, ret->store);
     }

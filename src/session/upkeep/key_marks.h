@@ -36,7 +36,7 @@ enum { KEY_MARKS_NAME = 72 };
 struct text key_marks_name(const struct conf *conf, char ret[KEY_MARKS_NAME]);
 
 /* The text of one value; false, with an absent mark, for what is none. */
-bool key_mark_read(struct text value, struct key_mark *ret);
+bool key_marks_read_one(struct text value, struct key_mark *ret);
 /* HGETALL's answer, or the script's, which is the same: fields that are no marks are left out.
  * False if it is no such answer. */
 bool key_marks_read(const struct store_reply *reply, struct key_marks *ret);

@@ -1,5 +1,5 @@
 /* The comparison of this node's keys with the marks in Redis: at start, when keys are reloaded, and
- * every minute. A part of the keeper: on its loop, no request waits for it. */
+ * every minute. A part of the refresher: on its loop, no request waits for it. */
 #pragma once
 
 #include "session/engine/service.h"
@@ -9,8 +9,8 @@ struct key_watch;
 /* The context's keyring may be replaced by its owner, who then says key_watch_rekeyed(). Begins at
  * once. */
 struct key_watch *key_watch_create(const struct session_context *context, uv_loop_t *loop);
-void key_watch_rekeyed(struct key_watch *watch);
+void key_watch_rekeyed(struct key_watch *tracking);
 /* Begins no new comparison; the one under way ends with the worker's link. */
-void key_watch_stop(struct key_watch *watch);
+void key_watch_stop(struct key_watch *tracking);
 /* None may be under way. */
-void key_watch_destroy(struct key_watch **watch);
+void key_watch_destroy(struct key_watch **tracking);

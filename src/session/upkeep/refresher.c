@@ -1,4 +1,4 @@
-/* The keeper's thread, and the two ways in: owners to be read anew, slots in doubt. */
+/* The refresher's thread, and the two ways in: owners to be read anew, slots in doubt. */
 #include "refresher.h"
 
 #include <assert.h>
@@ -22,7 +22,7 @@ enum {
 /* One session to be read, which lives until it was. */
 struct reading {
     struct lookup_waiter waiter;
-    struct keeper *keeper;
+    struct refresher *refresher;
     struct keyring *keyring; /* a reference, once it is under way */
     struct reading *next;
     struct user_tag owner;
@@ -30,7 +30,7 @@ struct reading {
     unsigned reads;
 };
 
-struct keeper {
+struct refresher {
     struct session_service *service;
     uv_thread_t thread;
     uv_loop_t loop;
@@ -57,7 +57,7 @@ struct keeper {
 /* --- from other threads --- */
 
 struct batch {
-    struct keeper *keeper;
+    struct refresher *refresher;
     struct reading *first, **end;
     size_t count;
 };
@@ -65,7 +65,7 @@ struct batch {
 static void add_reading(struct batch *batch, const uint8_t *owner, const uint8_t *session)
 {
     struct reading *reading = xcalloc(1, sizeof(*reading));
-    reading->keeper = batch->keeper;
+    reading->refresher = batch->refresher;
     memcpy(&reading->owner, owner, sizeof(reading->owner));
     memcpy(reading->session, session, SESSION_ID);
     *batch->end = reading;
@@ -87,118 +87,119 @@ static void discard(struct reading *reading)
     }
 }
 
-static void enqueue(struct keeper *keeper, struct batch *batch)
+static void enqueue(struct refresher *refresher, struct batch *batch)
 {
-    pthread_mutex_lock(&keeper->lock);
-    bool taken = keeper->queued + batch->count <= QUEUE_MOST;
+    pthread_mutex_lock(&refresher->lock);
+    bool taken = refresher->queued + batch->count <= QUEUE_MOST;
     if (taken) {
-        *keeper->queue_end = batch->first;
-        keeper->queue_end = batch->end;
-        keeper->queued += batch->count;
+        *refresher->queue_end = batch->first;
+        refresher->queue_end = batch->end;
+        refresher->queued += batch->count;
     }
-    pthread_mutex_unlock(&keeper->lock);
+    pthread_mutex_unlock(&refresher->lock);
     if (taken)
-        uv_async_send(&keeper->wake);
+        uv_async_send(&refresher->wake);
     else
         discard(batch->first);
 }
 
-void keeper_forget(struct keeper *keeper, const struct user_tag *owner)
+void refresher_forget(struct refresher *refresher, const struct user_tag *owner)
 {
     static const uint8_t no_session[SESSION_ID];
-    struct batch batch = {.keeper = keeper};
+    struct batch batch = {.refresher = refresher};
     batch.end = &batch.first;
-    cache_forget(keeper->service->cache, owner_bytes(owner), add_forgotten, &batch);
+    cache_forget(refresher->service->cache, owner_bytes(owner), add_forgotten, &batch);
     /* Also without a session of theirs: their epoch is to be known. */
     if (batch.count == 0)
         add_reading(&batch, owner_bytes(owner), no_session);
-    enqueue(keeper, &batch);
+    enqueue(refresher, &batch);
 }
 
-void keeper_doubt(struct keeper *keeper, const uint8_t slots[SLOTS / 8], bool owner_changed)
+void refresher_doubt(struct refresher *refresher, const uint8_t slots[SLOTS / 8],
+                     bool owner_changed)
 {
-    pthread_mutex_lock(&keeper->lock);
-    keeper->doubted[owner_changed] = true;
+    pthread_mutex_lock(&refresher->lock);
+    refresher->doubted[owner_changed] = true;
     for (size_t i = 0; i < SLOTS / 8; i++)
-        keeper->doubts[owner_changed][i] |= slots[i];
-    pthread_mutex_unlock(&keeper->lock);
-    uv_async_send(&keeper->wake);
+        refresher->doubts[owner_changed][i] |= slots[i];
+    pthread_mutex_unlock(&refresher->lock);
+    uv_async_send(&refresher->wake);
 }
 
-void keeper_rekey(struct keeper *keeper, struct keyring *keyring)
+void refresher_rekey(struct refresher *refresher, struct keyring *keyring)
 {
     struct keyring *mine = keyring_ref(keyring);
-    pthread_mutex_lock(&keeper->lock);
-    struct keyring *unread = keeper->new_keyring;
-    keeper->new_keyring = mine;
-    pthread_mutex_unlock(&keeper->lock);
+    pthread_mutex_lock(&refresher->lock);
+    struct keyring *unread = refresher->new_keyring;
+    refresher->new_keyring = mine;
+    pthread_mutex_unlock(&refresher->lock);
     keyring_unref(&unread);
-    uv_async_send(&keeper->wake);
+    uv_async_send(&refresher->wake);
 }
 
 /* --- reading anew --- */
 
 static void wait_again(struct reading *reading)
 {
-    struct keeper *keeper = reading->keeper;
+    struct refresher *refresher = reading->refresher;
     reading->next = NULL;
-    *keeper->waiting_end = reading;
-    keeper->waiting_end = &reading->next;
+    *refresher->waiting_end = reading;
+    refresher->waiting_end = &reading->next;
 }
 
 static void forget_reading(struct reading *reading)
 {
     assert(!reading->keyring);
-    struct keeper *keeper = reading->keeper;
+    struct refresher *refresher = reading->refresher;
     free(reading);
-    pthread_mutex_lock(&keeper->lock);
-    assert(keeper->queued > 0);
-    keeper->queued--;
-    pthread_mutex_unlock(&keeper->lock);
+    pthread_mutex_lock(&refresher->lock);
+    assert(refresher->queued > 0);
+    refresher->queued--;
+    pthread_mutex_unlock(&refresher->lock);
 }
 
 static void reading_done(struct lookup_waiter *waiter, const struct found *found)
 {
     struct reading *reading = container_of(waiter, struct reading, waiter);
-    struct keeper *keeper = reading->keeper;
+    struct refresher *refresher = reading->refresher;
     keyring_unref(&reading->keyring);
-    assert(keeper->under_way > 0);
-    keeper->under_way--;
+    assert(refresher->under_way > 0);
+    refresher->under_way--;
     /* A change made here is told twice, by the change itself and by Redis. */
     if (found->err == ERR_OK && found->overtaken && reading->reads < READS_MOST)
         wait_again(reading);
     else
         forget_reading(reading); /* the lookup has stored it */
-    if (keeper->waiting)
-        uv_async_send(&keeper->wake);
+    if (refresher->waiting)
+        uv_async_send(&refresher->wake);
 }
 
 /* By what is known of the tenant, true or not: who validates asks again if it is not. */
-static void read_one(struct keeper *keeper, struct reading *reading)
+static void read_one(struct refresher *refresher, struct reading *reading)
 {
     assert(!reading->keyring);
     struct conf *conf = conf_current();
     struct policy policy;
-    reading->keyring = keyring_ref(keeper->context.keyring);
+    reading->keyring = keyring_ref(refresher->context.keyring);
     reading->reads++;
-    session_known_policy(keeper->context.worker, conf, reading->owner.tenant, &policy);
+    session_known_policy(refresher->context.worker, conf, reading->owner.tenant, &policy);
     const struct lookup_request request =
         lookup_request_of(&reading->owner, reading->session, reading->keyring, conf, &policy,
                           clock_monotonic_ms() + conf->redis_timeout);
     conf_unref(&conf);
     reading->waiter.done = reading_done;
-    keeper->under_way++;
-    lookup_begin(keeper->context.worker, &request, &reading->waiter);
+    refresher->under_way++;
+    lookup_begin(refresher->context.worker, &request, &reading->waiter);
 }
 
-static void read_waiting(struct keeper *keeper)
+static void read_waiting(struct refresher *refresher)
 {
-    while (keeper->waiting && keeper->under_way < UNDER_WAY_MOST) {
-        struct reading *reading = keeper->waiting;
-        keeper->waiting = reading->next;
-        if (!keeper->waiting)
-            keeper->waiting_end = &keeper->waiting;
-        read_one(keeper, reading);
+    while (refresher->waiting && refresher->under_way < UNDER_WAY_MOST) {
+        struct reading *reading = refresher->waiting;
+        refresher->waiting = reading->next;
+        if (!refresher->waiting)
+            refresher->waiting_end = &refresher->waiting;
+        read_one(refresher, reading);
     }
 }
 
@@ -206,117 +207,117 @@ static void read_waiting(struct keeper *keeper)
 
 static void on_flush(uv_prepare_t *flush)
 {
-    struct keeper *keeper = flush->data;
-    assert(keeper->context.worker);
-    session_worker_flush(keeper->context.worker);
+    struct refresher *refresher = flush->data;
+    assert(refresher->context.worker);
+    session_worker_flush(refresher->context.worker);
 }
 
-static void close_thread(struct keeper *keeper)
+static void close_thread(struct refresher *refresher)
 {
-    replay_stop(keeper->replay);
-    key_watch_stop(keeper->key_watch);
-    session_worker_close(&keeper->context.worker);
-    assert(keeper->under_way == 0);
-    discard(keeper->waiting);
-    keeper->waiting = NULL;
-    uv_close((uv_handle_t *)&keeper->wake, NULL);
-    uv_close((uv_handle_t *)&keeper->flush, NULL);
+    replay_stop(refresher->replay);
+    key_watch_stop(refresher->key_watch);
+    session_worker_close(&refresher->context.worker);
+    assert(refresher->under_way == 0);
+    discard(refresher->waiting);
+    refresher->waiting = NULL;
+    uv_close((uv_handle_t *)&refresher->wake, NULL);
+    uv_close((uv_handle_t *)&refresher->flush, NULL);
 }
 
-static void take_queue(struct keeper *keeper)
+static void take_queue(struct refresher *refresher)
 {
-    if (!keeper->queue)
+    if (!refresher->queue)
         return;
-    assert(keeper->waiting || keeper->waiting_end == &keeper->waiting);
-    *keeper->waiting_end = keeper->queue;
-    keeper->waiting_end = keeper->queue_end;
-    keeper->queue = NULL;
-    keeper->queue_end = &keeper->queue;
+    assert(refresher->waiting || refresher->waiting_end == &refresher->waiting);
+    *refresher->waiting_end = refresher->queue;
+    refresher->waiting_end = refresher->queue_end;
+    refresher->queue = NULL;
+    refresher->queue_end = &refresher->queue;
 }
 
-static void take_keyring(struct keeper *keeper)
+static void take_keyring(struct refresher *refresher)
 {
-    if (!keeper->new_keyring)
+    if (!refresher->new_keyring)
         return;
-    keyring_unref(&keeper->context.keyring);
-    keeper->context.keyring = keeper->new_keyring;
-    keeper->new_keyring = NULL;
-    keeper->rekeyed = true;
+    keyring_unref(&refresher->context.keyring);
+    refresher->context.keyring = refresher->new_keyring;
+    refresher->new_keyring = NULL;
+    refresher->rekeyed = true;
 }
 
-static void take_doubts(struct keeper *keeper, bool owner_changed)
+static void take_doubts(struct refresher *refresher, bool owner_changed)
 {
-    if (!keeper->doubted[owner_changed])
+    if (!refresher->doubted[owner_changed])
         return;
-    replay_doubt(keeper->replay, keeper->doubts[owner_changed], owner_changed);
-    keeper->doubted[owner_changed] = false;
-    memset(keeper->doubts[owner_changed], 0, SLOTS / 8);
+    replay_doubt(refresher->replay, refresher->doubts[owner_changed], owner_changed);
+    refresher->doubted[owner_changed] = false;
+    memset(refresher->doubts[owner_changed], 0, SLOTS / 8);
 }
 
 static void on_wake(uv_async_t *wake)
 {
-    struct keeper *keeper = wake->data;
-    pthread_mutex_lock(&keeper->lock);
-    take_queue(keeper);
-    take_keyring(keeper);
-    bool stopping = keeper->stopping;
+    struct refresher *refresher = wake->data;
+    pthread_mutex_lock(&refresher->lock);
+    take_queue(refresher);
+    take_keyring(refresher);
+    bool stopping = refresher->stopping;
     if (!stopping) {
-        take_doubts(keeper, true);
-        take_doubts(keeper, false);
+        take_doubts(refresher, true);
+        take_doubts(refresher, false);
     }
-    pthread_mutex_unlock(&keeper->lock);
+    pthread_mutex_unlock(&refresher->lock);
     if (stopping) {
-        close_thread(keeper);
+        close_thread(refresher);
         return;
     }
-    if (keeper->rekeyed)
-        key_watch_rekeyed(keeper->key_watch);
-    keeper->rekeyed = false;
-    read_waiting(keeper);
+    if (refresher->rekeyed)
+        key_watch_rekeyed(refresher->key_watch);
+    refresher->rekeyed = false;
+    read_waiting(refresher);
 }
 
 static void run(void *user)
 {
-    struct keeper *keeper = user;
+    struct refresher *refresher = user;
     sigset_t all;
     sigfillset(&all);
     pthread_sigmask(SIG_BLOCK, &all, NULL);
     pthread_setname_np(pthread_self(), "keeper");
     metrics_attach();
-    keeper->context.worker = session_worker_open(keeper->service, &keeper->loop);
-    keeper->replay = replay_create(&keeper->context, &keeper->loop);
-    keeper->key_watch = key_watch_create(&keeper->context, &keeper->loop);
-    uv_prepare_start(&keeper->flush, on_flush);
-    uv_run(&keeper->loop, UV_RUN_DEFAULT);
+    refresher->context.worker = session_worker_open(refresher->service, &refresher->loop);
+    refresher->replay = replay_create(&refresher->context, &refresher->loop);
+    refresher->key_watch = key_watch_create(&refresher->context, &refresher->loop);
+    uv_prepare_start(&refresher->flush, on_flush);
+    uv_run(&refresher->loop, UV_RUN_DEFAULT);
 }
 
-void keeper_start(struct session_service *service, struct keyring *keyring)
+void refresher_start(struct session_service *service, struct keyring *keyring)
 {
-    struct keeper *keeper = xcalloc(1, sizeof(*keeper));
-    service->keeper = keeper; /* before the thread, whose own writes forget users */
-    keeper->service = service;
-    keeper->context.keyring = keyring_ref(keyring);
-    keeper->queue_end = &keeper->queue;
-    keeper->waiting_end = &keeper->waiting;
-    pthread_mutex_init(&keeper->lock, NULL);
-    uv_loop_init(&keeper->loop);
-    uv_async_init(&keeper->loop, &keeper->wake, on_wake);
-    uv_prepare_init(&keeper->loop, &keeper->flush);
-    keeper->wake.data = keeper->flush.data = keeper;
-    int failure = uv_thread_create(&keeper->thread, run, keeper);
+    struct refresher *refresher = xcalloc(1, sizeof(*refresher));
+    service->refresher = refresher; /* before the thread, whose own writes forget users */
+    refresher->service = service;
+    refresher->context.keyring = keyring_ref(keyring);
+    refresher->queue_end = &refresher->queue;
+    refresher->waiting_end = &refresher->waiting;
+    pthread_mutex_init(&refresher->lock, NULL);
+    uv_loop_init(&refresher->loop);
+    uv_async_init(&refresher->loop, &refresher->wake, on_wake);
+    uv_prepare_init(&refresher->loop, &refresher->flush);
+    refresher->wake.data = refresher->flush.data = refresher;
+    int failure = uv_thread_create(&refresher->thread, run, refresher);
     assert(failure == 0);
     (void)failure;
 }
 
-void keeper_stop(struct session_service *service)
+void refresher_stop(struct session_service *service)
 {
-    struct keeper *gone = service->keeper;
+    struct refresher *gone = service->refresher;
     pthread_mutex_lock(&gone->lock);
     gone->stopping = true;
     pthread_mutex_unlock(&gone->lock);
     uv_async_send(&gone->wake);
     uv_thread_join(&gone->thread);
-    service->keeper = NULL;
+    service->refresher = NULL;
     int busy = uv_loop_close(&gone->loop);
     assert(busy == 0);
     (void)busy;

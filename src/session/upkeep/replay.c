@@ -17,16 +17,16 @@
 enum {
     LIST_AT_ONCE = 256,
     UNDER_WAY_MOST = 64,
-    COMPARED_AT_ONCE = 200,  /* settled ones, then a pause: 2,000 a second on a server that has */
+    COMPARED_AT_ONCE = 200,  /* confirmed ones, then a pause: 2,000 a second on a server that has */
     COMPARED_PAUSE_MS = 100, /* just come back are enough */
-    LOOKED_AT_ONCE = 2048,   /* the keeper's loop must not stand still, or its calls look slow */
+    LOOKED_AT_ONCE = 2048,   /* the refresher's loop must not stand still, or its calls look slow */
     FUTILE_MOST = 64,        /* replays in a row that brought nothing: then a pause */
     PAUSE_FIRST_MS = 500,
     PAUSE_MOST_MS = 5 * 1000,
     RECENT_MS = 10 * 60 * 1000 /* what a server that was away may have lost */
 };
 
-/* What a pass looks at, besides what is unsettled. */
+/* What a pass looks at, besides what is unconfirmed. */
 struct doubt {
     bool any;
     uint8_t all[SLOTS / 8], recent[SLOTS / 8];
@@ -45,9 +45,9 @@ struct replay {
     size_t list_count, list_at;
     size_t looked; /* in this turn of the loop */
     size_t under_way;
-    unsigned compared; /* settled ones since the last pause for them */
+    unsigned compared; /* confirmed ones since the last pause for them */
     unsigned futile;
-    bool fruitful; /* the pass has settled something */
+    bool fruitful; /* the pass has confirmed something */
     int64_t pause_ms;
     int64_t resting_until_ms;
 };
@@ -56,11 +56,11 @@ struct replay {
 struct item {
     struct operation operation;
     struct background background;
-    struct change change;
+    struct user_update change;
     struct waiter waiter;
     struct replay *replay;
-    struct revocation *unsettled;
-    size_t unsettled_count;
+    struct revocation *unconfirmed;
+    size_t unconfirmed_count;
 };
 
 /* --- one owner --- */
@@ -72,12 +72,12 @@ static unsigned slot_of(const struct user_tag *owner)
     return store_slot((struct text){key, USER_KEY_LENGTH});
 }
 
-static enum verdict decide_replay(struct change *change, struct user_state *state,
+static enum verdict decide_replay(struct user_update *change, struct user_state *state,
                                   struct edit *edit)
 {
     struct item *item = container_of(change, struct item, change);
     struct policy policy;
-    if (!change->applied && item->unsettled_count == 0)
+    if (!change->applied && item->unconfirmed_count == 0)
         return CHANGE_DONE;
     operation_policy(&item->operation, &policy);
     /* Where the tenant's policy is not known, nothing is tidied up. */
@@ -86,27 +86,27 @@ static enum verdict decide_replay(struct change *change, struct user_state *stat
             item->operation.now_ms + operation_longest_life_s(&item->operation) * 1000;
     else
         rules_settle(edit, state, NULL, &policy, item->operation.now_ms);
-    edit->raises_epoch = true;
+    edit->invalidates = true;
     return CHANGE_WRITE;
 }
 
-/* A server without a replica confirms nothing: what it took is settled when no token lives that it
- * kills, or it would never be. */
+/* A server without a replica confirms nothing: what it took is confirmed when no token lives that
+ * it kills, or it would never be. */
 static bool is_settled(const struct item *item, size_t i)
 {
     return operation_is_settled(&item->operation) ||
-           item->unsettled[i].forget_s < clock_deletion_ms() / 1000;
+           item->unconfirmed[i].forget_s < clock_deletion_ms() / 1000;
 }
 
-/* How many of the item's revocations are settled now. */
+/* How many of the item's revocations are confirmed now. */
 static size_t settle(const struct item *item)
 {
     struct journal *journal = item->background.context.worker->service->journal;
     size_t count = 0;
-    for (size_t i = 0; i < item->unsettled_count; i++) {
+    for (size_t i = 0; i < item->unconfirmed_count; i++) {
         if (!is_settled(item, i))
             continue;
-        journal_settle(journal, item->unsettled[i].number);
+        journal_settle(journal, item->unconfirmed[i].number);
         count++;
     }
     return count;
@@ -130,14 +130,14 @@ static void count_outcome(struct item *item)
         metrics_add(METRIC_JOURNAL_REPAIRS, 1);
     bool settles = operation->out.err == ERR_OK && settle(item) > 0;
     bool of_use = settles || (operation->out.err == ERR_OK &&
-                              (item->change.applied || item->unsettled_count == 0));
+                              (item->change.applied || item->unconfirmed_count == 0));
     if (operation->out.err != ERR_OK && replay->doubt.any)
         doubt_again(item);
     replay->futile = of_use ? 0 : replay->futile + 1;
     replay->fruitful = replay->fruitful || settles;
 }
 
-static void finish_replay(struct change *change)
+static void finish_replay(struct user_update *change)
 {
     struct item *item = container_of(change, struct item, change);
     struct replay *replay = item->replay;
@@ -150,7 +150,7 @@ static void finish_replay(struct change *change)
     free(item);
 }
 
-static const struct change_ops replay_ops = {decide_replay, finish_replay};
+static const struct user_update_ops replay_ops = {decide_replay, finish_replay};
 
 static void replay_with_tenant(struct waiter *waiter)
 {
@@ -158,7 +158,7 @@ static void replay_with_tenant(struct waiter *waiter)
     if (item->operation.out.err != ERR_OK)
         finish_replay(&item->change);
     else
-        change_begin(&item->change);
+        user_update_begin(&item->change);
 }
 
 static void begin_item(struct replay *replay, const struct revocation *revocation)
@@ -174,13 +174,13 @@ static void begin_item(struct replay *replay, const struct revocation *revocatio
     item->operation.actor = TEXT("journal");
     struct revocation *all =
         journal_of_owner(service->journal, revocation->owner, item->operation.arena, &count);
-    item->unsettled = arena_alloc(item->operation.arena, (count + 1) * sizeof(*all));
+    item->unconfirmed = arena_alloc(item->operation.arena, (count + 1) * sizeof(*all));
     for (size_t i = 0; i < count; i++)
-        if (!all[i].settled)
-            item->unsettled[item->unsettled_count++] = all[i];
+        if (!all[i].confirmed)
+            item->unconfirmed[item->unconfirmed_count++] = all[i];
     struct user_tag owner;
     memcpy(&owner, revocation->owner, sizeof(owner));
-    change_init(&item->change, &replay_ops, &item->operation, &owner);
+    user_update_init(&item->change, &replay_ops, &item->operation, &owner);
     item->change.repairs = true;
     replay->under_way++;
     tenant_enter_blindly(&item->operation, owner.tenant,
@@ -192,7 +192,7 @@ static void begin_item(struct replay *replay, const struct revocation *revocatio
 static bool is_doubted(const struct replay *replay, const struct revocation *revocation)
 {
     struct user_tag owner;
-    if (!revocation->settled)
+    if (!revocation->confirmed)
         return true;
     assert(replay->doubt.any); /* or none of these were listed */
     memcpy(&owner, revocation->owner, sizeof(owner));
@@ -263,8 +263,8 @@ static void end_pass(struct replay *replay)
     replay->passing = false;
     if (replay->doubt.any)
         log_info("journal_compared", "revocations=%zu unsettled=%zu", usage.records,
-                 usage.unsettled);
-    bool nothing_left = usage.unsettled == 0 && !replay->next_doubt.any;
+                 usage.unconfirmed);
+    bool nothing_left = usage.unconfirmed == 0 && !replay->next_doubt.any;
     pause_pass(replay, nothing_left || replay->fruitful);
 }
 
@@ -302,7 +302,7 @@ static void go_on(struct replay *replay)
             return;
         }
         begin_item(replay, revocation);
-        if (revocation->settled && ++replay->compared >= COMPARED_AT_ONCE) {
+        if (revocation->confirmed && ++replay->compared >= COMPARED_AT_ONCE) {
             rest(replay);
             return;
         }

@@ -41,11 +41,11 @@ START_TEST(a_cursor_takes_what_is_there)
                             "\x07",
                             6, false};
     char copy[3];
-    ck_assert_uint_eq(cursor_number(&cursor, 2), 0x0102);
-    ck_assert_uint_eq(cursor_take(&cursor, 0).length, 0);
-    cursor_copy(&cursor, copy, 3);
+    ck_assert_uint_eq(bytes_number(&cursor, 2), 0x0102);
+    ck_assert_uint_eq(bytes_take(&cursor, 0).length, 0);
+    bytes_copy(&cursor, copy, 3);
     ck_assert_mem_eq(copy, "abc", 3);
-    ck_assert_uint_eq(cursor_number(&cursor, 1), 7);
+    ck_assert_uint_eq(bytes_number(&cursor, 1), 7);
     ck_assert(!cursor.broken && cursor.left == 0);
 }
 END_TEST
@@ -54,12 +54,12 @@ START_TEST(a_cursor_that_asked_for_too_much_gives_nothing_more)
 {
     struct cursor cursor = {"abcdef", 6, false};
     char copy[8] = "same";
-    cursor_copy(&cursor, copy, 7);
+    bytes_copy(&cursor, copy, 7);
     ck_assert(cursor.broken);
     ck_assert_str_eq(copy, "same");
-    ck_assert_ptr_null(cursor_take(&cursor, 1).data);
-    ck_assert_uint_eq(cursor_number(&cursor, 1), 0);
-    cursor_copy(&cursor, copy, 1);
+    ck_assert_ptr_null(bytes_take(&cursor, 1).data);
+    ck_assert_uint_eq(bytes_number(&cursor, 1), 0);
+    bytes_copy(&cursor, copy, 1);
     ck_assert_str_eq(copy, "same");
     ck_assert_uint_eq(cursor.left, 6);
 }
@@ -68,7 +68,7 @@ END_TEST
 START_TEST(a_number_that_is_cut_off_is_none)
 {
     struct cursor cursor = {"\xff\xff\xff", 3, false};
-    ck_assert_uint_eq(cursor_number(&cursor, 4), 0);
+    ck_assert_uint_eq(bytes_number(&cursor, 4), 0);
     ck_assert(cursor.broken);
 }
 END_TEST

@@ -21,7 +21,7 @@ static void end_arena(void)
 
 static void assert_clean(struct text given, size_t most, struct text expected)
 {
-    struct text clean = text_clean(given, most, &arena);
+    struct text clean = clean_text(given, most, &arena);
     ck_assert_msg(text_equal(clean, expected), "\"%.*s\" became \"%.*s\", not \"%.*s\"",
                   (int)given.length, given.data, (int)clean.length, clean.data,
                   (int)expected.length, expected.data);
@@ -68,7 +68,7 @@ END_TEST
 START_TEST(what_is_good_is_not_copied)
 {
     struct text given = TEXT("plain");
-    ck_assert_ptr_eq(text_clean(given, 512, &arena).data, given.data);
+    ck_assert_ptr_eq(clean_text(given, 512, &arena).data, given.data);
 }
 END_TEST
 
@@ -89,14 +89,15 @@ END_TEST
 
 START_TEST(an_id_that_begins_with_a_credential_is_known)
 {
-    ck_assert(credential_leads(TEXT("sa_" DIGITS_60)));
-    ck_assert(credential_leads(TEXT("sk_" DIGITS_43 "...")));
-    ck_assert(!credential_leads(TEXT("visa_" DIGITS_60)));
-    ck_assert(!credential_leads(TEXT("Bearer sa_" DIGITS_60)));
-    ck_assert(!credential_leads(TEXT("sa_0123456789abcdef0123456789abcdef"))); /* a UUID */
-    ck_assert(!credential_leads(TEXT("_")));
-    ck_assert(!credential_leads(TEXT("a_" DIGITS_60)));
-    ck_assert(!credential_leads((struct text){0}));
+    ck_assert(clean_begins_with_credential(TEXT("sa_" DIGITS_60)));
+    ck_assert(clean_begins_with_credential(TEXT("sk_" DIGITS_43 "...")));
+    ck_assert(!clean_begins_with_credential(TEXT("visa_" DIGITS_60)));
+    ck_assert(!clean_begins_with_credential(TEXT("Bearer sa_" DIGITS_60)));
+    ck_assert(
+        !clean_begins_with_credential(TEXT("sa_0123456789abcdef0123456789abcdef"))); /* a UUID */
+    ck_assert(!clean_begins_with_credential(TEXT("_")));
+    ck_assert(!clean_begins_with_credential(TEXT("a_" DIGITS_60)));
+    ck_assert(!clean_begins_with_credential((struct text){0}));
 }
 END_TEST
 

@@ -37,7 +37,7 @@ START_TEST(common_time_is_the_middle_that_a_majority_is_near)
     const struct row *row = &rows[_i];
     int64_t readings[7], found;
     memcpy(readings, row->readings, sizeof(readings));
-    bool agreed = clocks_median(readings, row->count, &found);
+    bool agreed = server_clocks_median(readings, row->count, &found);
     ck_assert_int_eq(agreed, row->agreed);
     if (agreed)
         ck_assert_int_eq(found, row->median);

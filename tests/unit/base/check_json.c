@@ -127,7 +127,7 @@ struct sample {
     struct json_texts roles;
     struct sample_device device;
     struct text attributes;
-    struct text note, shown, token;
+    struct text note, session_json, token;
 };
 
 static const struct json_field device_fields[] = {
@@ -146,7 +146,7 @@ static const struct json_field fields[] = {
     {"attributes", JSON_ANY_OBJECT, false, offsetof(struct sample, attributes), 0, 64, NULL, 0,
      NULL},
     {"note", JSON_DECORATION, false, offsetof(struct sample, note), 1, 10, NULL, 0, NULL},
-    {"shown", JSON_DECORATION, false, offsetof(struct sample, shown), 0, 10, NULL, 0, NULL},
+    {"shown", JSON_DECORATION, false, offsetof(struct sample, session_json), 0, 10, NULL, 0, NULL},
     {"token", JSON_ANY_TEXT, false, offsetof(struct sample, token), 0, 0, NULL, 0, NULL},
 };
 
@@ -260,8 +260,8 @@ START_TEST(what_decorates_is_cleaned_not_refused)
     ck_assert(read_sample(TEXT("{\"user\":\"u\",\"note\":\"\"}")));
     ck_assert_ptr_null(sample.note.data);
     ck_assert(read_sample(TEXT("{\"user\":\"u\",\"shown\":\"\\n\"}")));
-    ck_assert_ptr_nonnull(sample.shown.data); /* told to be empty, which is not untold */
-    ck_assert_uint_eq(sample.shown.length, 0);
+    ck_assert_ptr_nonnull(sample.session_json.data); /* told to be empty, which is not untold */
+    ck_assert_uint_eq(sample.session_json.length, 0);
     assert_refused(TEXT("{\"user\":\"u\",\"note\":1}"), "\"note\" must be a string");
 }
 END_TEST

@@ -632,7 +632,7 @@ static void lose_slots(void)
 static void get_nothing_through(void)
 {
     http_health.serving = false;
-    strcpy(http_health.trouble, "192.0.2.1:6379: refused");
+    strcpy(http_health.problems, "192.0.2.1:6379: refused");
 }
 
 static void get_silence(void)

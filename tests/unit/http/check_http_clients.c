@@ -187,77 +187,77 @@ END_TEST
 
 START_TEST(an_address_has_only_its_own_places)
 {
-    struct limits *limits = limits_create();
+    struct connection_limits *limits = connection_limits_create();
     struct ip_address one = address_of("192.0.2.1");
     struct ip_address other = address_of("2001:db8::1");
-    limits_set(limits, 100, 2);
-    ck_assert(limits_take(limits, &one));
-    ck_assert(limits_take(limits, &one));
-    ck_assert(!limits_take(limits, &one));
-    ck_assert(limits_take(limits, &other));
-    limits_give_back(limits, &one);
-    ck_assert(limits_take(limits, &one));
-    limits_give_back(limits, &one);
-    limits_give_back(limits, &one);
-    limits_give_back(limits, &other);
-    limits_destroy(&limits);
+    connection_limits_set(limits, 100, 2);
+    ck_assert(connection_limits_take(limits, &one));
+    ck_assert(connection_limits_take(limits, &one));
+    ck_assert(!connection_limits_take(limits, &one));
+    ck_assert(connection_limits_take(limits, &other));
+    connection_limits_give_back(limits, &one);
+    ck_assert(connection_limits_take(limits, &one));
+    connection_limits_give_back(limits, &one);
+    connection_limits_give_back(limits, &one);
+    connection_limits_give_back(limits, &other);
+    connection_limits_destroy(&limits);
     ck_assert_ptr_null(limits);
 }
 END_TEST
 
 START_TEST(an_ipv6_client_has_the_places_of_its_network)
 {
-    struct limits *limits = limits_create();
+    struct connection_limits *limits = connection_limits_create();
     struct ip_address one = address_of("2001:db8::1");
     struct ip_address same = address_of("2001:db8::ffff:1:2:3");
     struct ip_address other = address_of("2001:db8:0:1::1");
-    limits_set(limits, 100, 1);
-    ck_assert(limits_take(limits, &one));
-    ck_assert(!limits_take(limits, &same));
-    ck_assert(limits_take(limits, &other));
-    limits_give_back(limits, &same);
-    ck_assert(limits_take(limits, &same));
-    limits_give_back(limits, &one);
-    limits_give_back(limits, &other);
-    limits_destroy(&limits);
+    connection_limits_set(limits, 100, 1);
+    ck_assert(connection_limits_take(limits, &one));
+    ck_assert(!connection_limits_take(limits, &same));
+    ck_assert(connection_limits_take(limits, &other));
+    connection_limits_give_back(limits, &same);
+    ck_assert(connection_limits_take(limits, &same));
+    connection_limits_give_back(limits, &one);
+    connection_limits_give_back(limits, &other);
+    connection_limits_destroy(&limits);
 }
 END_TEST
 
 START_TEST(the_total_bounds_all_addresses_and_unix_sockets_together)
 {
-    struct limits *limits = limits_create();
+    struct connection_limits *limits = connection_limits_create();
     struct ip_address one = address_of("192.0.2.1");
-    limits_set(limits, 2, 100);
-    ck_assert(limits_take(limits, &one));
-    ck_assert(limits_take(limits, NULL));
-    ck_assert(!limits_take(limits, NULL));
-    ck_assert(!limits_take(limits, &one));
-    limits_set(limits, 3, 100);
-    ck_assert(limits_take(limits, &one));
-    limits_give_back(limits, NULL);
-    limits_give_back(limits, &one);
-    limits_give_back(limits, &one);
-    limits_destroy(&limits);
+    connection_limits_set(limits, 2, 100);
+    ck_assert(connection_limits_take(limits, &one));
+    ck_assert(connection_limits_take(limits, NULL));
+    ck_assert(!connection_limits_take(limits, NULL));
+    ck_assert(!connection_limits_take(limits, &one));
+    connection_limits_set(limits, 3, 100);
+    ck_assert(connection_limits_take(limits, &one));
+    connection_limits_give_back(limits, NULL);
+    connection_limits_give_back(limits, &one);
+    connection_limits_give_back(limits, &one);
+    connection_limits_destroy(&limits);
 }
 END_TEST
 
 START_TEST(thousands_of_addresses_are_counted_each_for_itself)
 {
-    struct limits *limits = limits_create();
-    limits_set(limits, 20000, 1);
+    struct connection_limits *limits = connection_limits_create();
+    connection_limits_set(limits, 20000, 1);
     for (int round = 0; round < 2; round++) {
         for (unsigned i = 0; i < 10000; i++) {
             struct ip_address address = {.family = AF_INET,
                                          .bytes = {10, 1, (uint8_t)(i >> 8), (uint8_t)i}};
             if (round == 0) {
-                ck_assert(limits_take(limits, &address));
-                ck_assert(!limits_take(limits, &address));
+                ck_assert(connection_limits_take(limits, &address));
+                ck_assert(!connection_limits_take(limits, &address));
             } else {
-                limits_give_back(limits, &address);
+                connection_limits_give_back(limits, &address);
             }
         }
     }
-    limits_destroy(&limits);
+    connection_limits_destroy(&limits);
 }
 END_TEST
 

@@ -10,7 +10,7 @@
 static const struct {
     enum plane plane;
     const char *method, *path;
-    enum match_result result;
+    enum route_match_result result;
     const char *route; /* template of the row */
     const char *first, *second;
 } requests[] = {
@@ -63,10 +63,10 @@ static void assert_text(struct text found, const char *expected)
 
 START_TEST(a_request_means_exactly_one_row_or_none)
 {
-    match_prepare();
-    struct match match;
-    enum match_result result = match_route(requests[_i].plane, text_of(requests[_i].method),
-                                           text_of(requests[_i].path), &match);
+    router_prepare();
+    struct route_match match;
+    enum route_match_result result = router_route(requests[_i].plane, text_of(requests[_i].method),
+                                                  text_of(requests[_i].path), &match);
     ck_assert_msg(result == requests[_i].result, "%s %s", requests[_i].method, requests[_i].path);
     if (requests[_i].route == NULL) {
         ck_assert_ptr_null(match.route);
@@ -82,9 +82,9 @@ END_TEST
 
 START_TEST(a_wrong_method_learns_all_right_ones)
 {
-    match_prepare();
-    struct match match;
-    ck_assert_int_eq(match_route(PLANE_MAIN, TEXT("PUT"), TEXT("/v1/validate"), &match),
+    router_prepare();
+    struct route_match match;
+    ck_assert_int_eq(router_route(PLANE_MAIN, TEXT("PUT"), TEXT("/v1/validate"), &match),
                      MATCH_OTHER_METHOD);
     ck_assert_uint_eq(match.allowed_count, 3);
     ck_assert_str_eq(match.allowed[0], "GET");
@@ -116,7 +116,7 @@ static const struct {
 START_TEST(the_path_of_a_target_stands_behind_its_host)
 {
     struct text authority = TEXT("as it was");
-    assert_text(match_path(text_of(targets[_i].target), &authority), targets[_i].path);
+    assert_text(router_path(text_of(targets[_i].target), &authority), targets[_i].path);
     assert_text(authority, targets[_i].authority);
     ck_assert_int_eq(!authority.data, !targets[_i].authority);
 }
@@ -124,11 +124,11 @@ END_TEST
 
 START_TEST(no_two_rows_of_the_table_are_for_the_same_call)
 {
-    match_prepare();
+    router_prepare();
     for (size_t i = 0; i < route_count; i++) {
-        struct match match;
-        ck_assert_int_eq(match_route(routes[i].plane, text_of(routes[i].method),
-                                     text_of(routes[i].path), &match),
+        struct route_match match;
+        ck_assert_int_eq(router_route(routes[i].plane, text_of(routes[i].method),
+                                      text_of(routes[i].path), &match),
                          MATCH_FOUND);
         ck_assert_msg(match.route == &routes[i], "%s %s", routes[i].method, routes[i].path);
     }
@@ -141,7 +141,7 @@ static bool may_row_be(const struct route *route)
     bool ends = route->ends != ENDS_NOTHING;
     return (public || route->plane == PLANE_MAIN) && public == (route->scope == 0) &&
            public == (route->rate == RATED_NOBODY) && ends == (route->rate == RATED_ENDING) &&
-           (token || route->user_needs == DEMAND_NONE) &&
+           (token || route->user_needs == PERMISSION_NONE) &&
            (!ends || audit_event_durable(route->event));
 }
 
@@ -176,7 +176,7 @@ static const struct {
 START_TEST(percent_encoding_is_decoded_once_or_refused)
 {
     char out[64];
-    struct text decoded = match_decode(out, text_of(codings[_i].encoded), codings[_i].form);
+    struct text decoded = router_decode(out, text_of(codings[_i].encoded), codings[_i].form);
     if (codings[_i].decoded == NULL) {
         ck_assert_ptr_null(decoded.data);
         return;
@@ -214,7 +214,7 @@ START_TEST(a_query_has_known_parameters_once_each_with_a_value)
 {
     const struct query *row = &queries[_i];
     struct text odd;
-    ck_assert_int_eq(match_query(text_of(row->query), row->allowed, &odd), row->fault);
+    ck_assert_int_eq(router_query(text_of(row->query), row->allowed, &odd), row->fault);
     assert_text(odd, row->odd);
 }
 END_TEST

@@ -59,11 +59,11 @@ START_TEST(a_near_call_is_the_replicas_and_no_other_is)
                                              SEND("$7\r\nreplica\r\n"), EXPECT("GET c"),
                                              SEND("$7\r\nreplica\r\n")));
     redis_node_script(nodes[MASTER], SCRIPT(EXPECT("GET b"), SEND("$6\r\nmaster\r\n")));
-    rig_call(&rig, &probe, "GET a", STORE_NEAR, 2000);
+    rig_call(&rig, &probe, "GET a", STORE_REPLICA_READ, 2000);
     ck_assert_str_eq(probe.text, "replica");
     rig_call(&rig, &probe, "GET b", STORE_REPEATABLE, 2000);
     ck_assert_str_eq(probe.text, "master");
-    rig_call(&rig, &probe, "GET c", STORE_NEAR, 2000);
+    rig_call(&rig, &probe, "GET c", STORE_REPLICA_READ, 2000);
     ck_assert_str_eq(probe.text, "replica");
     stop();
 }
@@ -75,7 +75,7 @@ START_TEST(a_replica_outside_of_the_networks_is_not_asked)
 {
     start(far_rows[_i]);
     redis_node_script(nodes[MASTER], SCRIPT(EXPECT("GET a"), SEND("$6\r\nmaster\r\n")));
-    rig_call(&rig, &probe, "GET a", STORE_NEAR, 2000);
+    rig_call(&rig, &probe, "GET a", STORE_REPLICA_READ, 2000);
     ck_assert_str_eq(probe.text, "master");
     stop();
 }
@@ -103,7 +103,7 @@ START_TEST(the_master_answers_what_the_replica_does_not)
     start("127.0.0.0/8");
     redis_node_script(nodes[REPLICA], trouble_rows[_i].steps, trouble_rows[_i].count);
     redis_node_script(nodes[MASTER], SCRIPT(EXPECT("GET a"), SEND("$6\r\nmaster\r\n")));
-    rig_call(&rig, &probe, "GET a", STORE_NEAR, 2000);
+    rig_call(&rig, &probe, "GET a", STORE_REPLICA_READ, 2000);
     ck_assert_int_eq(probe.err, ERR_OK);
     ck_assert_str_eq(probe.text, "master");
     ck_assert_int_lt(probe.own_ms, 400);
@@ -118,10 +118,10 @@ START_TEST(a_replica_that_hangs_takes_a_part_of_the_time_alone)
                                              SLEEP(600), EXPECT("GET b")));
     for (int i = 0; i < 3; i++)
         redis_node_script(nodes[MASTER], SCRIPT(EXPECT("GET [abc]"), SEND("$6\r\nmaster\r\n")));
-    rig_send(&rig, &probes[0], "GET a", STORE_NEAR, 800);
+    rig_send(&rig, &probes[0], "GET a", STORE_REPLICA_READ, 800);
     rig_run(&rig, 20);
     /* One that waits behind it, and one whose deadline alone would be the first. */
-    rig_send(&rig, &probes[1], "GET b", STORE_NEAR, 2000);
+    rig_send(&rig, &probes[1], "GET b", STORE_REPLICA_READ, 2000);
     rig_wait(&rig, probes, 2);
     for (int i = 0; i < 2; i++) {
         ck_assert_int_eq(probes[i].err, ERR_OK);
@@ -130,7 +130,7 @@ START_TEST(a_replica_that_hangs_takes_a_part_of_the_time_alone)
         ck_assert_int_lt(probes[i].own_ms, 500);
     }
     /* While it pauses nobody waits for it. */
-    rig_call(&rig, &probe, "GET c", STORE_NEAR, 800);
+    rig_call(&rig, &probe, "GET c", STORE_REPLICA_READ, 800);
     ck_assert_str_eq(probe.text, "master");
     ck_assert_int_lt(probe.own_ms, 150);
     rig_run(&rig, 500);
@@ -144,7 +144,7 @@ START_TEST(calls_keep_their_deadline_on_the_way_to_the_master)
     redis_node_script(nodes[REPLICA],
                       SCRIPT(EXPECT("READONLY"), SEND("+OK\r\n"), EXPECT("GET a"), SLEEP(400)));
     redis_node_script(nodes[MASTER], SCRIPT(EXPECT("GET a"), SLEEP(700)));
-    rig_call(&rig, &probe, "GET a", STORE_NEAR, 400);
+    rig_call(&rig, &probe, "GET a", STORE_REPLICA_READ, 400);
     ck_assert_int_eq(probe.err, ERR_STORE_TIMEOUT);
     ck_assert_int_ge(probe.took_ms, 400);
     ck_assert_int_lt(probe.own_ms, 600);
@@ -161,7 +161,7 @@ START_TEST(a_replica_that_is_gone_costs_nothing_and_comes_back)
     for (int i = 0; i < 8; i++)
         redis_node_script(nodes[MASTER], SCRIPT(EXPECT("GET a"), SEND("$6\r\nmaster\r\n")));
     for (int i = 0; i < 8; i++) {
-        rig_call(&rig, &probe, "GET a", STORE_NEAR, 2000);
+        rig_call(&rig, &probe, "GET a", STORE_REPLICA_READ, 2000);
         ck_assert_str_eq(probe.text, "master");
         ck_assert_int_lt(probe.own_ms, 150);
     }
@@ -170,7 +170,7 @@ START_TEST(a_replica_that_is_gone_costs_nothing_and_comes_back)
     redis_node_script(nodes[REPLICA], SCRIPT(EXPECT("READONLY"), SEND("+OK\r\n"), EXPECT("GET b"),
                                              SEND("$7\r\nreplica\r\n")));
     rig_run(&rig, 1500);
-    rig_call(&rig, &probe, "GET b", STORE_NEAR, 2000);
+    rig_call(&rig, &probe, "GET b", STORE_REPLICA_READ, 2000);
     ck_assert_str_eq(probe.text, "replica");
     stop();
 }
@@ -181,14 +181,14 @@ START_TEST(a_reload_takes_the_networks_over)
     struct buffer error = {0};
     start("10.0.0.0/8");
     redis_node_script(nodes[MASTER], SCRIPT(EXPECT("GET a"), SEND("$6\r\nmaster\r\n")));
-    rig_call(&rig, &probe, "GET a", STORE_NEAR, 2000);
+    rig_call(&rig, &probe, "GET a", STORE_REPLICA_READ, 2000);
     ck_assert_str_eq(probe.text, "master");
     rig_set_text(&rig.conf->redis_near_replicas.items[0], "127.0.0.1");
     ck_assert(store_reload(rig.store, rig.conf, &error));
     rig_run(&rig, 50);
     redis_node_script(nodes[REPLICA], SCRIPT(EXPECT("READONLY"), SEND("+OK\r\n"), EXPECT("GET b"),
                                              SEND("$7\r\nreplica\r\n")));
-    rig_call(&rig, &probe, "GET b", STORE_NEAR, 2000);
+    rig_call(&rig, &probe, "GET b", STORE_REPLICA_READ, 2000);
     ck_assert_str_eq(probe.text, "replica");
     stop();
 }
@@ -199,9 +199,9 @@ START_TEST(closing_ends_near_calls_too)
     start("127.0.0.0/8");
     redis_node_script(nodes[REPLICA],
                       SCRIPT(EXPECT("READONLY"), SEND("+OK\r\n"), EXPECT("GET a"), SLEEP(200)));
-    rig_send(&rig, &probes[0], "GET a", STORE_NEAR, 4000);
+    rig_send(&rig, &probes[0], "GET a", STORE_REPLICA_READ, 4000);
     rig_run(&rig, 50);
-    rig_send(&rig, &probes[1], "GET b", STORE_NEAR, 4000);
+    rig_send(&rig, &probes[1], "GET b", STORE_REPLICA_READ, 4000);
     rig_close(&rig);
     ck_assert_int_eq(probes[0].err, ERR_SHUTTING_DOWN);
     ck_assert_int_eq(probes[1].err, ERR_SHUTTING_DOWN);

@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "redis/calls/reply.h"
-#include "redis/topology/slots.h"
+#include "redis/topology/slot_map.h"
 
 #include "support_run.h"
 

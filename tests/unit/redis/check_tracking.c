@@ -50,7 +50,7 @@ static void on_doubted(void *user, const uint8_t slots[16384 / 8], bool owner_ch
     pthread_mutex_unlock(&told.lock);
 }
 
-static const struct store_watcher watcher = {&told, on_changed, on_doubted};
+static const struct store_listener watcher = {&told, on_changed, on_doubted};
 
 static unsigned doubts(bool owner_changed, unsigned *slots)
 {
@@ -77,7 +77,7 @@ static void start(void)
     first = redis_node_start(0);
     redis_node_allow_watch(first);
     rig_open_standalone(&rig, first);
-    store_watch(rig.store, &watcher);
+    store_listen(rig.store, &watcher);
 }
 
 static void stop(void)
@@ -107,7 +107,7 @@ static void start_two(unsigned end)
     redis_node_allow_watch(second);
     set_owner(end, false);
     rig_open_cluster(&rig, (struct redis_node *[]){first, second}, 2);
-    store_watch(rig.store, &watcher);
+    store_listen(rig.store, &watcher);
 }
 
 static void stop_two(void)
@@ -172,7 +172,7 @@ static int64_t proof_age(uint32_t number)
 static void fetch_map(void)
 {
     int64_t before = metrics_read(METRIC_STORE_MAP_REFRESHES);
-    shared_want_refresh(rig.store);
+    store_want_refresh(rig.store);
     for (int i = 0; i < 500 && metrics_read(METRIC_STORE_MAP_REFRESHES) == before; i++)
         rig_run(&rig, 5);
     rig_run(&rig, 30);
@@ -235,12 +235,12 @@ START_TEST(who_is_told_no_more_is_told_no_more_and_nothing_passes_for_watched)
 {
     start();
     uint32_t before = wait_for_generation(0, 0);
-    store_watch(rig.store, NULL);
+    store_listen(rig.store, NULL);
     redis_node_publish(first, "*3\r\n$7\r\nmessage\r\n$20\r\n__redis__:invalidate\r\n"
                               "*1\r\n$8\r\nsd:e:{c}\r\n");
     wait_for_loss(0);
     ck_assert(was_told(""));
-    store_watch(rig.store, &watcher);
+    store_listen(rig.store, &watcher);
     wait_for_generation(0, before);
     expect_doubts(true, NULL, 2);
     stop();
@@ -396,7 +396,7 @@ START_TEST(a_server_that_refuses_is_used_without_a_watch)
     first = redis_node_start(0);
     redis_node_script(first, refusal_rows[_i].steps, refusal_rows[_i].count);
     rig_open_standalone(&rig, first);
-    store_watch(rig.store, &watcher);
+    store_listen(rig.store, &watcher);
     rig_run(&rig, 300);
     expect_generation(0, 0);
     redis_node_script(first, SCRIPT(EXPECT("GET foo"), SEND("+OK\r\n")));
@@ -662,31 +662,31 @@ END_TEST
 
 static TCase *watch_case(void)
 {
-    TCase *watches = tcase_create("watches");
-    tcase_set_timeout(watches, 30);
-    tcase_add_test(watches, a_watch_that_is_up_is_a_generation_whose_proof_stays_young);
-    tcase_add_test(watches, a_proof_is_as_old_as_the_host_has_slept);
-    tcase_add_test(watches, without_a_watcher_nothing_is_watched);
-    tcase_add_test(watches, who_is_told_no_more_is_told_no_more_and_nothing_passes_for_watched);
-    tcase_add_test(watches, changed_keys_are_told_one_by_one);
-    tcase_add_loop_test(watches, a_server_that_was_started_anew_is_doubted_as_another_one, 0, 3);
-    tcase_add_test(watches, a_server_that_was_emptied_begins_a_new_generation_and_is_doubted);
-    tcase_add_test(watches,
+    TCase *tracker = tcase_create("watches");
+    tcase_set_timeout(tracker, 30);
+    tcase_add_test(tracker, a_watch_that_is_up_is_a_generation_whose_proof_stays_young);
+    tcase_add_test(tracker, a_proof_is_as_old_as_the_host_has_slept);
+    tcase_add_test(tracker, without_a_watcher_nothing_is_watched);
+    tcase_add_test(tracker, who_is_told_no_more_is_told_no_more_and_nothing_passes_for_watched);
+    tcase_add_test(tracker, changed_keys_are_told_one_by_one);
+    tcase_add_loop_test(tracker, a_server_that_was_started_anew_is_doubted_as_another_one, 0, 3);
+    tcase_add_test(tracker, a_server_that_was_emptied_begins_a_new_generation_and_is_doubted);
+    tcase_add_test(tracker,
                    a_watch_that_is_cut_comes_back_with_a_new_generation_and_its_slots_are_doubted);
-    tcase_add_test(watches, a_silent_server_trips_its_breaker_and_then_loses_its_generation);
-    tcase_add_test(watches, a_late_answer_keeps_the_watch_and_gives_the_node_back);
-    tcase_add_test(watches, a_frozen_server_loses_its_generation_and_gets_it_back);
-    tcase_add_loop_test(watches, garbage_ends_a_watch, 0, 2);
-    tcase_add_loop_test(watches, a_server_that_refuses_is_used_without_a_watch, 0,
+    tcase_add_test(tracker, a_silent_server_trips_its_breaker_and_then_loses_its_generation);
+    tcase_add_test(tracker, a_late_answer_keeps_the_watch_and_gives_the_node_back);
+    tcase_add_test(tracker, a_frozen_server_loses_its_generation_and_gets_it_back);
+    tcase_add_loop_test(tracker, garbage_ends_a_watch, 0, 2);
+    tcase_add_loop_test(tracker, a_server_that_refuses_is_used_without_a_watch, 0,
                         ROWS(refusal_rows));
-    tcase_add_test(watches, each_master_has_a_generation_and_loses_only_its_own);
-    tcase_add_loop_test(watches, a_master_that_does_not_serve_has_no_generation, 0,
+    tcase_add_test(tracker, each_master_has_a_generation_and_loses_only_its_own);
+    tcase_add_loop_test(tracker, a_master_that_does_not_serve_has_no_generation, 0,
                         ROWS(unfit_rows));
-    tcase_add_test(watches, slots_that_a_master_does_not_claim_have_no_generation);
-    tcase_add_test(watches, slots_that_move_get_a_generation_that_they_never_had);
-    tcase_add_test(watches, many_migrations_do_not_use_the_generations_up);
-    tcase_add_test(watches, a_master_that_owns_nothing_any_more_is_not_watched);
-    return watches;
+    tcase_add_test(tracker, slots_that_a_master_does_not_claim_have_no_generation);
+    tcase_add_test(tracker, slots_that_move_get_a_generation_that_they_never_had);
+    tcase_add_test(tracker, many_migrations_do_not_use_the_generations_up);
+    tcase_add_test(tracker, a_master_that_owns_nothing_any_more_is_not_watched);
+    return tracker;
 }
 
 int main(void)

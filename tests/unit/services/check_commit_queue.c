@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "services/commit_queue.h"
+#include "services/commit/commit_queue.h"
 #include "memory.h"
 
 #include "support_run.h"

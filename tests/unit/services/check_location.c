@@ -47,11 +47,12 @@ START_TEST(networks_are_what_the_prefixes_say)
 {
     const struct pair *pair = &pairs[_i];
     struct ip_address a = address_of(pair->a), b = address_of(pair->b);
-    char key_a[PLACE_KEY_MAX], key_b[PLACE_KEY_MAX];
-    ck_assert_int_eq(place_same_network(conf, &a, &b), pair->same);
-    ck_assert_int_eq(place_same_network(conf, &b, &a), pair->same);
-    ck_assert_int_eq(text_equal(place_key(NULL, conf, &a, key_a), place_key(NULL, conf, &b, key_b)),
-                     pair->same);
+    char key_a[LOCATION_KEY_MAX], key_b[LOCATION_KEY_MAX];
+    ck_assert_int_eq(location_same_network(conf, &a, &b), pair->same);
+    ck_assert_int_eq(location_same_network(conf, &b, &a), pair->same);
+    ck_assert_int_eq(
+        text_equal(location_key(NULL, conf, &a, key_a), location_key(NULL, conf, &b, key_b)),
+        pair->same);
 }
 END_TEST
 
@@ -59,13 +60,13 @@ START_TEST(the_prefixes_may_be_others)
 {
     struct ip_address a = address_of("10.1.2.3"), b = address_of("10.9.9.9");
     struct ip_address c = address_of("2001:db8::1"), d = address_of("2001:db8::2");
-    char key[PLACE_KEY_MAX], other[PLACE_KEY_MAX];
+    char key[LOCATION_KEY_MAX], other[LOCATION_KEY_MAX];
     conf->binding_ipv4_prefix = 8;
     conf->binding_ipv6_prefix = 128;
-    ck_assert(place_same_network(conf, &a, &b));
-    ck_assert(text_equal(place_key(NULL, conf, &a, key), place_key(NULL, conf, &b, other)));
-    ck_assert(!place_same_network(conf, &c, &d));
-    ck_assert(!text_equal(place_key(NULL, conf, &c, key), place_key(NULL, conf, &d, other)));
+    ck_assert(location_same_network(conf, &a, &b));
+    ck_assert(text_equal(location_key(NULL, conf, &a, key), location_key(NULL, conf, &b, other)));
+    ck_assert(!location_same_network(conf, &c, &d));
+    ck_assert(!text_equal(location_key(NULL, conf, &c, key), location_key(NULL, conf, &d, other)));
 }
 END_TEST
 
@@ -74,12 +75,12 @@ START_TEST(without_a_database_places_have_no_names)
     struct buffer error = {0};
     struct arena arena = {0};
     struct ip_address address = address_of("203.0.113.7");
-    struct places *places = places_open(conf, &error);
-    ck_assert_ptr_nonnull(places);
-    ck_assert_ptr_null(place_name(places, &address, &arena).data);
-    ck_assert_ptr_null(place_name(NULL, &address, &arena).data);
-    places_unref(&places);
-    ck_assert_ptr_null(places);
+    struct locations *locations = locations_open(conf, &error);
+    ck_assert_ptr_nonnull(locations);
+    ck_assert_ptr_null(location_name(locations, &address, &arena).data);
+    ck_assert_ptr_null(location_name(NULL, &address, &arena).data);
+    locations_unref(&locations);
+    ck_assert_ptr_null(locations);
     arena_free(&arena);
 }
 END_TEST
@@ -89,7 +90,7 @@ static void assert_unusable(const char *path)
     struct buffer error = {0};
     free(conf->geoip_database);
     conf->geoip_database = xstrdup(path);
-    ck_assert_ptr_null(places_open(conf, &error));
+    ck_assert_ptr_null(locations_open(conf, &error));
     buffer_add_char(&error, '\0');
     ck_assert_msg(strstr(error.data, "geoip.database") && strstr(error.data, path), "%s",
                   error.data);
@@ -112,13 +113,13 @@ END_TEST
 START_TEST(who_holds_the_published_places_keeps_them)
 {
     struct buffer error = {0};
-    ck_assert_ptr_null(places_current());
-    places_publish(places_open(conf, &error));
-    struct places *held = places_current();
+    ck_assert_ptr_null(locations_current());
+    locations_publish(locations_open(conf, &error));
+    struct locations *held = locations_current();
     ck_assert_ptr_nonnull(held);
-    places_publish(NULL);
-    ck_assert_ptr_null(places_current());
-    places_unref(&held);
+    locations_publish(NULL);
+    ck_assert_ptr_null(locations_current());
+    locations_unref(&held);
 }
 END_TEST
 

@@ -142,14 +142,14 @@ END_TEST
 
 START_TEST(the_largest_rates_do_not_overflow)
 {
-    static const struct rate rates[] = {
+    static const struct rate throttle[] = {
         {.count = 1, .per_ms = INT64_MAX, .burst = INT64_MAX},
         {.count = INT64_MAX, .per_ms = INT64_MAX, .burst = INT64_MAX},
         {.count = INT64_MAX, .per_ms = 1, .burst = 1},
         {.count = 1, .per_ms = INT64_MAX, .burst = 1},
     };
-    ck_assert(take("a", rates[_i], START).allowed);
-    struct rate_verdict verdict = take("a", rates[_i], START);
+    ck_assert(take("a", throttle[_i], START).allowed);
+    struct rate_verdict verdict = take("a", throttle[_i], START);
     ck_assert_int_ge(verdict.remaining, 0);
     ck_assert_int_ge(verdict.retry_ms, 0);
     ck_assert_int_ge(verdict.reset_ms, 0);
@@ -178,14 +178,14 @@ static bool model_take(struct model *model, struct rate rate, int64_t now_ns)
 START_TEST(a_leaky_bucket_decides_the_same)
 {
     /* Intervals are whole nanoseconds, so that the model does not drift away. */
-    static const struct rate rates[] = {
+    static const struct rate throttle[] = {
         {.count = 100, .per_ms = 1000, .burst = 20},
         {.count = 6, .per_ms = 60000, .burst = 3},
         {.count = 4000, .per_ms = 1000, .burst = 1},
     };
     enum { NAMES = 16, STEPS = 20000 };
     struct model models[NAMES] = {0};
-    struct rate rate = rates[_i];
+    struct rate rate = throttle[_i];
     int64_t now = START, mean = rate.per_ms * 1000000 / rate.count / NAMES;
     uint32_t state = 12345;
     size_t refused = 0;

@@ -53,7 +53,7 @@ static struct tag tag_of(uint32_t number)
 
 static struct tenant *tenant_of_version(int64_t version)
 {
-    return tenant_create(&(struct tenant){.version = version, .ended_s = 2 * version});
+    return tenant_state_create(&(struct tenant){.version = version, .ended_s = 2 * version});
 }
 
 /* Puts a state that is known to be true now. */
@@ -65,7 +65,7 @@ static bool put(uint32_t number, int64_t version, uint32_t generation)
     bool stored = tenants_put(tenants, tag.bytes, tenant, generation, clock_boot_ms(),
                               tenants_ticket(tenants, tag.bytes), &behind);
     ck_assert(stored != behind);
-    tenant_unref(&tenant);
+    tenant_state_unref(&tenant);
     return stored;
 }
 
@@ -100,27 +100,27 @@ START_TEST(a_state_has_its_own_copies)
     char word[] = "incident", who[] = "alice";
     struct tenant content = {
         .version = 5, .reason = text_of(word), .actor = text_of(who), .ended_s = 7};
-    struct tenant *tenant = tenant_create(&content);
-    struct tenant *same = tenant_ref(tenant);
+    struct tenant *tenant = tenant_state_create(&content);
+    struct tenant *same = tenant_state_ref(tenant);
     memset(word, 'x', sizeof(word) - 1);
     memset(who, 'x', sizeof(who) - 1);
-    tenant_unref(&tenant);
+    tenant_state_unref(&tenant);
     ck_assert_ptr_null(tenant);
     ck_assert(text_equal(same->reason, TEXT("incident")));
     ck_assert(text_equal(same->actor, TEXT("alice")));
     ck_assert_int_eq(same->ended_s, 7);
-    tenant_unref(&same);
-    tenant_unref(&same);
+    tenant_state_unref(&same);
+    tenant_state_unref(&same);
 }
 END_TEST
 
 START_TEST(nothing_is_never_freed)
 {
-    struct tenant *nothing = tenant_ref(tenant_nothing());
-    ck_assert_ptr_eq(nothing, tenant_nothing());
+    struct tenant *nothing = tenant_state_ref(tenant_state_nothing());
+    ck_assert_ptr_eq(nothing, tenant_state_nothing());
     for (int i = 0; i < 3; i++) {
-        struct tenant *given = tenant_nothing();
-        tenant_unref(&given);
+        struct tenant *given = tenant_state_nothing();
+        tenant_state_unref(&given);
         ck_assert_ptr_null(given);
     }
     ck_assert_int_eq(nothing->version, 0);
@@ -166,12 +166,12 @@ START_TEST(a_view_keeps_what_it_gave_until_its_next_call)
     struct tenant_row row;
     ck_assert(put(1, 1, 1));
     ck_assert(find(1, &row));
-    struct tenant *kept = tenant_ref(row.tenant);
+    struct tenant *kept = tenant_state_ref(row.tenant);
     ck_assert(put(1, 2, 1));
     ck_assert_int_eq(row.tenant->version, 1);
     assert_found(1, 2, 1);
     ck_assert_int_eq(kept->version, 1);
-    tenant_unref(&kept);
+    tenant_state_unref(&kept);
 }
 END_TEST
 
@@ -202,7 +202,7 @@ START_TEST(what_was_read_before_it_was_forgotten_is_not_stored)
     ck_assert(put(1, 9, 1));
     ck_assert(!tenants_put(tenants, tag.bytes, tenant, 1, 0, ticket, &behind));
     assert_found(1, 9, 1);
-    tenant_unref(&tenant);
+    tenant_state_unref(&tenant);
 }
 END_TEST
 
@@ -215,7 +215,7 @@ START_TEST(a_put_leaves_the_tickets_of_others_good)
     ck_assert(put(1, 10, 1));
     ck_assert(tenants_put(tenants, tag.bytes, tenant, 2, 0, ticket, &behind));
     assert_found(1, 10, 2);
-    tenant_unref(&tenant);
+    tenant_state_unref(&tenant);
 }
 END_TEST
 
@@ -239,8 +239,9 @@ START_TEST(a_lower_cutoff_is_behind_however_old_the_row)
 {
     struct tag tag = tag_of(1);
     bool behind;
-    struct tenant *ended = tenant_create(&(struct tenant){.version = 10, .not_before_ms = 5000});
-    struct tenant *restored = tenant_create(&(struct tenant){.version = 9});
+    struct tenant *ended =
+        tenant_state_create(&(struct tenant){.version = 10, .not_before_ms = 5000});
+    struct tenant *restored = tenant_state_create(&(struct tenant){.version = 9});
     clock_fake(1000000);
     ck_assert(tenants_put(tenants, tag.bytes, ended, 1, clock_boot_ms(),
                           tenants_ticket(tenants, tag.bytes), &behind));
@@ -248,8 +249,8 @@ START_TEST(a_lower_cutoff_is_behind_however_old_the_row)
     ck_assert(!tenants_put(tenants, tag.bytes, restored, 2, clock_boot_ms(),
                            tenants_ticket(tenants, tag.bytes), &behind));
     ck_assert(behind);
-    tenant_unref(&ended);
-    tenant_unref(&restored);
+    tenant_state_unref(&ended);
+    tenant_state_unref(&restored);
 }
 END_TEST
 
@@ -261,14 +262,14 @@ START_TEST(tenants_without_a_policy_cost_less_than_a_hundred_bytes)
     bool behind;
     for (uint32_t i = 0; i < MANY; i++) {
         struct tag tag = tag_of(i);
-        ck_assert(tenants_put(tenants, tag.bytes, tenant_nothing(), 1, 0,
+        ck_assert(tenants_put(tenants, tag.bytes, tenant_state_nothing(), 1, 0,
                               tenants_ticket(tenants, tag.bytes), &behind));
     }
     ck_assert_uint_eq(usage().rows, MANY);
     ck_assert_uint_lt(usage().bytes, 100 * MANY);
     for (uint32_t i = 0; i < MANY; i++) {
         ck_assert(find(i, &row));
-        ck_assert_ptr_eq(row.tenant, tenant_nothing());
+        ck_assert_ptr_eq(row.tenant, tenant_state_nothing());
     }
 }
 END_TEST
@@ -279,7 +280,7 @@ static struct tenant *tenant_with_policy(const char *json, int64_t version)
     struct policy_document *policy = policy_parse(conf, text_of(json), &error);
     ck_assert_msg(policy != NULL, "%.*s", (int)error.length, error.data);
     buffer_free(&error);
-    return tenant_create(&(struct tenant){.policy = policy, .version = version});
+    return tenant_state_create(&(struct tenant){.policy = policy, .version = version});
 }
 
 START_TEST(a_hundred_thousand_small_policies_fit)
@@ -292,7 +293,7 @@ START_TEST(a_hundred_thousand_small_policies_fit)
         struct tenant *tenant = tenant_with_policy(json, 1);
         ck_assert(tenants_put(tenants, tag.bytes, tenant, 1, 0, tenants_ticket(tenants, tag.bytes),
                               &behind));
-        tenant_unref(&tenant);
+        tenant_state_unref(&tenant);
     }
     ck_assert_uint_eq(usage().rows, MANY);
     ck_assert_uint_lt(usage().bytes, 64 << 20);
@@ -384,7 +385,7 @@ static void *put_and_find(void *user)
         struct tenant *tenant = tenant_of_version(i);
         bool behind;
         tenants_put(tenants, tag.bytes, tenant, 1, 0, tenants_ticket(tenants, tag.bytes), &behind);
-        tenant_unref(&tenant);
+        tenant_state_unref(&tenant);
         if (tenants_find(own, tag_of(number / 2).bytes, &row) && row.tenant->version % 16 == 0)
             tenants_forget(tenants, tag.bytes);
     }
@@ -467,7 +468,7 @@ static void put_state(uint32_t number, struct tenant *tenant, int64_t verified_m
     bool behind;
     ck_assert(tenants_put(tenants, tag.bytes, tenant, 5, verified_ms,
                           tenants_ticket(tenants, tag.bytes), &behind));
-    tenant_unref(&tenant);
+    tenant_state_unref(&tenant);
 }
 
 START_TEST(a_restart_finds_everything_again_and_nothing_true_for_sure)
@@ -475,13 +476,13 @@ START_TEST(a_restart_finds_everything_again_and_nothing_true_for_sure)
     struct tenant_row row;
     int64_t now_ms = INT64_C(1700000000000);
     clock_fake(now_ms);
-    put_state(1, tenant_nothing(), now_ms - 5000);
+    put_state(1, tenant_state_nothing(), now_ms - 5000);
     put_state(2,
-              tenant_create(&(struct tenant){.version = now_ms,
-                                             .not_before_ms = now_ms + 1,
-                                             .reason = TEXT("incident"),
-                                             .actor = TEXT("Алиса"),
-                                             .ended_s = now_ms / 1000}),
+              tenant_state_create(&(struct tenant){.version = now_ms,
+                                                   .not_before_ms = now_ms + 1,
+                                                   .reason = TEXT("incident"),
+                                                   .actor = TEXT("Алиса"),
+                                                   .ended_s = now_ms / 1000}),
               now_ms);
     put_state(3, tenant_with_policy("{\"idle_timeout\":7200}", 9), now_ms - 86400000);
     save();
@@ -489,7 +490,7 @@ START_TEST(a_restart_finds_everything_again_and_nothing_true_for_sure)
     ck_assert(load());
     ck_assert_uint_eq(loaded, 3);
     ck_assert(find(1, &row));
-    ck_assert_ptr_eq(row.tenant, tenant_nothing());
+    ck_assert_ptr_eq(row.tenant, tenant_state_nothing());
     ck_assert_uint_eq(row.generation, 0);
     ck_assert_int_eq(row.verified_ms, now_ms - 5000);
     ck_assert(find(2, &row));

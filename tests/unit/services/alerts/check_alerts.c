@@ -9,8 +9,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "services/alerts/alerts_message.h"
-#include "services/alerts/alerts_minutes.h"
+#include "services/alerts/alert.h"
+#include "services/alerts/minutes.h"
 
 #include "clock.h"
 #include "crypto.h"

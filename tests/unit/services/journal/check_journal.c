@@ -112,7 +112,7 @@ START_TEST(an_older_freeze_does_not_stand_for_a_newer_one)
     ck_assert_uint_eq(trial_add(trial_freeze(1, now_ms, 0), false), first);
     ck_assert_uint_gt(trial_add(trial_freeze(1, now_ms - 1, 0), false), first);
     ck_assert_uint_gt(trial_add(trial_freeze(1, now_ms, 1800000000), false), first);
-    ck_assert_uint_eq(trial_usage().unsettled, 3);
+    ck_assert_uint_eq(trial_usage().unconfirmed, 3);
     trial_stop();
 }
 END_TEST
@@ -134,7 +134,7 @@ START_TEST(what_was_found_is_told_with_its_texts)
     ck_assert(text_equal(got.reason, TEXT("kicked")));
     ck_assert(text_equal(got.actor, TEXT("alice")));
     ck_assert_uint_eq(got.number, number);
-    ck_assert(!got.settled);
+    ck_assert(!got.confirmed);
     trial_stop();
 }
 END_TEST
@@ -256,7 +256,7 @@ START_TEST(one_that_is_settled_does_not_stand_for_another)
     uint64_t number = trial_write(trial_session(1, 7));
     journal_settle(trial.journal, number);
     ck_assert_uint_gt(trial_write(trial_session(1, 7)), number);
-    ck_assert_uint_eq(trial_usage().unsettled, 1);
+    ck_assert_uint_eq(trial_usage().unconfirmed, 1);
     trial_stop();
 }
 END_TEST
@@ -293,13 +293,13 @@ START_TEST(settling_counts_once_and_unknown_numbers_are_ignored)
     trial_assert_gauges();
     for (int i = 0; i < 2; i++) {
         journal_settle(trial.journal, number);
-        ck_assert_uint_eq(trial_usage().unsettled, 1);
+        ck_assert_uint_eq(trial_usage().unconfirmed, 1);
         ck_assert_uint_eq(trial_usage().records, 2);
     }
     journal_settle(trial.journal, 0);
     journal_settle(trial.journal, 77);
     journal_settle(trial.journal, UINT64_MAX);
-    ck_assert_uint_eq(trial_usage().unsettled, 1);
+    ck_assert_uint_eq(trial_usage().unconfirmed, 1);
     ck_assert(trial_finds(1, 1, 0));
     trial_assert_gauges();
     trial_stop();
@@ -307,7 +307,7 @@ START_TEST(settling_counts_once_and_unknown_numbers_are_ignored)
     ck_assert_int_eq(metrics_read(METRIC_JOURNAL_UNSETTLED), 0);
     ck_assert_int_eq(metrics_read(METRIC_JOURNAL_BYTES), 0);
     trial_start();
-    ck_assert_uint_eq(trial_usage().unsettled, 1);
+    ck_assert_uint_eq(trial_usage().unconfirmed, 1);
     trial_assert_gauges();
     trial_stop();
 }
@@ -323,14 +323,14 @@ START_TEST(the_list_is_newest_first_and_goes_on_below_a_number)
     for (unsigned i = 1; i <= COUNT; i++)
         if (i % 10 != 0)
             journal_settle(trial.journal, i);
-    for (int unsettled_only = 0; unsettled_only < 2; unsettled_only++) {
-        uint64_t step = unsettled_only ? 10 : 1, expected = COUNT, before = UINT64_MAX;
+    for (int unconfirmed_only = 0; unconfirmed_only < 2; unconfirmed_only++) {
+        uint64_t step = unconfirmed_only ? 10 : 1, expected = COUNT, before = UINT64_MAX;
         size_t count;
-        while (
-            (count = journal_list(trial.journal, before, unsettled_only, &trial.arena, page, PAGE)))
+        while ((count = journal_list(trial.journal, before, unconfirmed_only, &trial.arena, page,
+                                     PAGE)))
             for (size_t i = 0; i < count; i++, expected -= step) {
                 ck_assert_uint_eq(page[i].number, expected);
-                ck_assert_int_eq(page[i].settled, expected % 10 != 0);
+                ck_assert_int_eq(page[i].confirmed, expected % 10 != 0);
                 before = page[i].number;
             }
         ck_assert_uint_eq(expected, 0);

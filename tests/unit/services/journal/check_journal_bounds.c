@@ -74,7 +74,7 @@ START_TEST(a_full_journal_refuses_and_forgets_nothing_unsettled)
     ck_assert_int_le(trial_usage().bytes, 65536);
     trial_stop();
     trial_start();
-    ck_assert_uint_eq(trial_usage().unsettled, taken);
+    ck_assert_uint_eq(trial_usage().unconfirmed, taken);
     ck_assert_uint_eq(fill(1, 100000), taken); /* those that are there, and no other */
     trial_stop();
 }
@@ -148,7 +148,7 @@ START_TEST(a_tenant_may_have_pending_what_is_left_for_the_others)
     ck_assert_uint_ge(third, first / 4 - 1);
     ck_assert_uint_le(third, first / 4 + 1);
     ck_assert_uint_gt(fill(4, 10), 0);
-    ck_assert_uint_eq(trial_usage().unsettled, first + second + third + 10);
+    ck_assert_uint_eq(trial_usage().unconfirmed, first + second + third + 10);
     trial_stop();
     trial_start();
     struct revocation more = of_tenant(1, trial_session(first + 1, 1));
@@ -161,7 +161,7 @@ START_TEST(a_tenant_may_have_pending_what_is_left_for_the_others)
 }
 END_TEST
 
-/* What one tenant has pending is not refused for what others have settled. */
+/* What one tenant has pending is not refused for what others have confirmed. */
 START_TEST(pending_ones_drive_out_settled_ones_of_whoever_has_most)
 {
     trial.conf.journal_max_bytes = 65536;
@@ -186,7 +186,7 @@ START_TEST(one_owner_keeps_the_newest_settled_ones)
 {
     trial_start();
     journal_settle(trial.journal, trial_add(trial_session(2, 1), false));
-    uint64_t unsettled = trial_add(trial_session(1, 1), false);
+    uint64_t unconfirmed = trial_add(trial_session(1, 1), false);
     for (unsigned session = 2; session <= 1001; session++)
         journal_settle(trial.journal, trial_add(trial_session(1, session), false));
     ck_assert(trial_finds(2, 1, 0));
@@ -195,8 +195,8 @@ START_TEST(one_owner_keeps_the_newest_settled_ones)
     ck_assert(trial_finds(1, 1001 - 255, 0));
     ck_assert(trial_finds(1, 1001, 0));
     ck_assert_uint_le(trial_usage().records, 2 + 256 + 1);
-    ck_assert_uint_eq(trial_usage().unsettled, 1);
-    journal_settle(trial.journal, unsettled);
+    ck_assert_uint_eq(trial_usage().unconfirmed, 1);
+    journal_settle(trial.journal, unconfirmed);
     trial_assert_gauges();
     trial_stop();
 }
@@ -240,7 +240,7 @@ START_TEST(a_bound_that_was_reloaded_holds_at_once)
     ck_assert(is_kicked(1, 0));
     trial_stop();
     trial_start();
-    ck_assert_uint_gt(trial_usage().unsettled, taken);
+    ck_assert_uint_gt(trial_usage().unconfirmed, taken);
     trial_stop();
 }
 END_TEST
@@ -312,7 +312,7 @@ START_TEST(what_is_unsettled_is_never_forgotten)
     trial_write(trial_session(2, 2));
     journal_settle(trial.journal, 2);
     clock_fake(now_ms + INT64_C(400) * 86400 * 1000);
-    /* It is settled: once it is forgotten, the other was looked at. */
+    /* It is confirmed: once it is forgotten, the other was looked at. */
     trial_wait_until(!trial_finds(2, 2, 0));
     ck_assert(trial_finds(1, 1, 0));
     trial_stop();
@@ -370,7 +370,7 @@ START_TEST(a_file_that_is_mostly_of_no_use_is_written_anew)
     trial_stop();
     trial_start();
     ck_assert_uint_eq(trial_usage().records, 201);
-    ck_assert_uint_eq(trial_usage().unsettled, 1);
+    ck_assert_uint_eq(trial_usage().unconfirmed, 1);
     for (unsigned i = 0; i < 2000; i++)
         ck_assert_int_eq(trial_finds(i, 1, 0), i % 10 == 0);
     ck_assert(trial_finds(5000, 1, 0));
@@ -422,11 +422,11 @@ static struct revocation added(unsigned number)
     return of_tenant(number / EACH, trial_session(number, number % EACH));
 }
 
-/* How many of those that the adders left unsettled are not there, or of all. */
-static unsigned count_missing(bool unsettled_only)
+/* How many of those that the adders left unconfirmed are not there, or of all. */
+static unsigned count_missing(bool unconfirmed_only)
 {
     unsigned missing = 0;
-    for (unsigned i = unsettled_only; i < LANES * EACH; i += 1 + unsettled_only) {
+    for (unsigned i = unconfirmed_only; i < LANES * EACH; i += 1 + unconfirmed_only) {
         struct revocation wanted = added(i);
         missing += !journal_find(trial.journal, wanted.owner, wanted.session, 0, NULL, NULL);
     }
@@ -494,14 +494,14 @@ START_TEST(many_lanes_share_few_syncs_and_lose_nothing)
     trial_stop();
     trial_start();
     ck_assert_uint_eq(trial_usage().records, LANES * EACH);
-    ck_assert_uint_eq(trial_usage().unsettled, LANES * EACH / 2);
+    ck_assert_uint_eq(trial_usage().unconfirmed, LANES * EACH / 2);
     ck_assert_uint_eq(count_missing(false), 0);
     trial_stop();
     printf("%d adds by %d lanes: %lld syncs\n", LANES * EACH, LANES, (long long)syncs);
 }
 END_TEST
 
-/* Half are settled, so that in a small journal they go, and the file is written anew again and
+/* Half are confirmed, so that in a small journal they go, and the file is written anew again and
  * again while four lanes add. */
 START_TEST(writing_anew_under_load_loses_nothing_unsettled)
 {
@@ -514,7 +514,7 @@ START_TEST(writing_anew_under_load_loses_nothing_unsettled)
     trial_assert_gauges();
     trial_stop();
     trial_start();
-    ck_assert_uint_eq(trial_usage().unsettled, LANES * EACH / 2);
+    ck_assert_uint_eq(trial_usage().unconfirmed, LANES * EACH / 2);
     ck_assert_uint_eq(count_missing(true), 0);
     trial_stop();
 }
@@ -537,7 +537,7 @@ START_TEST(a_hundred_thousand_unsettled_fit)
     trial_collect(1);
     double written = trial_seconds();
     ck_assert_int_eq(trial.written, 1);
-    ck_assert_uint_eq(trial_usage().unsettled, COUNT);
+    ck_assert_uint_eq(trial_usage().unconfirmed, COUNT);
     size_t memory = mallinfo2().uordblks;
     ck_assert_int_lt(trial_usage().bytes, 67108864);
     printf("%d adds in %.0f ms, on disk after %.0f ms; %lld bytes each on disk", COUNT,
@@ -551,7 +551,7 @@ START_TEST(a_hundred_thousand_unsettled_fit)
     begun = trial_seconds();
     trial_start();
     printf("; read in %.0f ms\n", 1000 * (trial_seconds() - begun));
-    ck_assert_uint_eq(trial_usage().unsettled, COUNT);
+    ck_assert_uint_eq(trial_usage().unconfirmed, COUNT);
     trial_stop();
 }
 END_TEST

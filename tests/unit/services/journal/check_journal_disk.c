@@ -121,7 +121,7 @@ START_TEST(a_full_disk_refuses_tickets_and_loses_nothing_when_there_is_room_agai
         add_refused(owner);
     ck_assert(!journal_healthy(trial.journal));
     assert_revoked(1, 9);
-    ck_assert_uint_eq(trial_usage().unsettled, FILLED + 9);
+    ck_assert_uint_eq(trial_usage().unconfirmed, FILLED + 9);
     limit_file_size(RLIM_INFINITY);
     trial_wait_until(journal_healthy(trial.journal));
     trial_write(trial_session(10, 10));
@@ -250,7 +250,7 @@ START_TEST(what_was_settled_in_an_outage_of_the_disk_stays_settled)
     trial_stop();
     trial_start();
     ck_assert_uint_eq(trial_usage().records, 2);
-    ck_assert_uint_eq(trial_usage().unsettled, 0);
+    ck_assert_uint_eq(trial_usage().unconfirmed, 0);
     trial_stop();
 }
 END_TEST

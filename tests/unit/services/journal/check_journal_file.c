@@ -48,7 +48,7 @@ START_TEST(a_revocation_is_the_same_after_a_restart)
         for (int i = 0; i < 3; i++) {
             assert_same(&got[2 - i], &put[i]);
             ck_assert_uint_eq(got[2 - i].number, (uint64_t)i + 1);
-            ck_assert(!got[2 - i].settled);
+            ck_assert(!got[2 - i].confirmed);
         }
         trial_stop();
     }
@@ -64,11 +64,11 @@ START_TEST(what_was_settled_stays_settled)
     trial_stop();
     trial_start();
     ck_assert_uint_eq(trial_usage().records, 2);
-    ck_assert_uint_eq(trial_usage().unsettled, 1);
+    ck_assert_uint_eq(trial_usage().unconfirmed, 1);
     struct revocation got[2];
     ck_assert_uint_eq(journal_list(trial.journal, UINT64_MAX, false, &trial.arena, got, 2), 2);
-    ck_assert(!got[0].settled);
-    ck_assert(got[1].settled);
+    ck_assert(!got[0].confirmed);
+    ck_assert(got[1].confirmed);
     ck_assert(trial_finds(1, 1, 0));
     trial_stop();
 }

@@ -97,7 +97,7 @@ START_TEST(a_reader_takes_no_word_of_a_server_that_is_behind)
 }
 END_TEST
 
-/* Whether its keeper has read what came of it or not. */
+/* Whether its refresher has read what came of it or not. */
 START_TEST(what_this_node_has_changed_it_has_seen)
 {
     struct redis_model *before = redis_model_copy(rig.redis);

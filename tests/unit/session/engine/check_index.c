@@ -146,24 +146,25 @@ START_TEST(a_page_token_reads_back_and_no_other_text_does)
     struct index_position found;
     char token[PAGE_TOKEN_LENGTH];
     memcpy(position.user, user, USER_TAG);
-    page_token_print(ring, tenant, &position, token);
+    index_page_token_print(ring, tenant, &position, token);
     struct text text = {token, PAGE_TOKEN_LENGTH};
-    ck_assert(page_token_read(rotated, tenant, text, &found));
+    ck_assert(index_page_token_read(rotated, tenant, text, &found));
     ck_assert_int_eq(found.bucket, position.bucket);
     ck_assert_int_eq(found.score, position.score);
     ck_assert_mem_eq(found.user, user, USER_TAG);
-    ck_assert(!page_token_read(ring, other_tenant, text, &found));
+    ck_assert(!index_page_token_read(ring, other_tenant, text, &found));
     for (size_t i = 0; i < PAGE_TOKEN_LENGTH; i++) {
         char kept = token[i];
         token[i] = kept == 'A' ? 'B' : 'A';
-        ck_assert(!page_token_read(ring, tenant, text, &found));
+        ck_assert(!index_page_token_read(ring, tenant, text, &found));
         token[i] = kept;
     }
-    ck_assert(!page_token_read(ring, tenant, (struct text){token, PAGE_TOKEN_LENGTH - 1}, &found));
-    ck_assert(!page_token_read(ring, tenant, (struct text){0}, &found));
+    ck_assert(
+        !index_page_token_read(ring, tenant, (struct text){token, PAGE_TOKEN_LENGTH - 1}, &found));
+    ck_assert(!index_page_token_read(ring, tenant, (struct text){0}, &found));
     position.bucket = INDEX_BUCKETS;
-    page_token_print(ring, tenant, &position, token);
-    ck_assert(!page_token_read(ring, tenant, text, &found));
+    index_page_token_print(ring, tenant, &position, token);
+    ck_assert(!index_page_token_read(ring, tenant, text, &found));
     keyring_unref(&ring);
     keyring_unref(&rotated);
 }

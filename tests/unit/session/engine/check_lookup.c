@@ -46,7 +46,7 @@ START_TEST(a_read_is_held_against_what_who_joined_it_knows)
     rig_plan("keeper:HMGET", FATE_HOLD_REPLY); /* of both nodes */
     rig_plan("keeper:HMGET", FATE_HOLD_REPLY);
     ck_assert_act(act_kick(other, "alice", rig_id(&second)), ERR_OK);
-    rig_watch(node, false); /* what the keeper reads is not fresh any more ... */
+    rig_watch(node, false); /* what the refresher reads is not fresh any more ... */
     rig_watch(node, true);
     rig_run();
     rig_plan("HMGET", FATE_HOLD);

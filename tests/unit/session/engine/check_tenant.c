@@ -28,7 +28,7 @@ static struct text key_of_tenant(void)
     static char key[TENANT_KEY_LENGTH];
     uint8_t tag[TENANT_TAG];
     token_tag_tenant(rig.keyring, RIG_TENANT, tag);
-    tenant_key(tag, key);
+    tenant_record_key(tag, key);
     return (struct text){key, TENANT_KEY_LENGTH};
 }
 
@@ -171,7 +171,7 @@ static struct act *list_own(void)
 {
     struct act *act = act_of(node);
     act->list.token = rig_access(&session);
-    act->base.demand = DEMAND_SELF_DEVICES;
+    act->base.permission = PERMISSION_SELF_DEVICES;
     session_list(&act->list);
     return act;
 }
@@ -562,23 +562,23 @@ START_TEST(what_waits_for_a_tenant_ends_with_its_worker)
 END_TEST
 
 static const struct {
-    enum demand demand;
+    enum permission permission;
     const char *policy;
-} demand_rows[] = {
-    {DEMAND_SELF_DEVICES, "{\"self_service\":{\"devices\":false}}"},
-    {DEMAND_SELF_KICK, "{\"self_service\":{\"kick\":false}}"},
-    {DEMAND_SELF_LOGOUT_ALL, "{\"self_service\":{\"logout_all\":false}}"},
-    {DEMAND_FORCE_LOGOUT, "{\"force_logout\":false}"},
+} permission_rows[] = {
+    {PERMISSION_SELF_DEVICES, "{\"self_service\":{\"devices\":false}}"},
+    {PERMISSION_SELF_KICK, "{\"self_service\":{\"kick\":false}}"},
+    {PERMISSION_SELF_LOGOUT_ALL, "{\"self_service\":{\"logout_all\":false}}"},
+    {PERMISSION_FORCE_LOGOUT, "{\"force_logout\":false}"},
 };
 
 START_TEST(what_the_policy_forbids_is_refused_with_a_sentence)
 {
     for (int forbids = 0; forbids < 2; forbids++) {
         if (forbids)
-            ck_assert_act(act_policy(node, demand_rows[_i].policy), ERR_OK);
+            ck_assert_act(act_policy(node, permission_rows[_i].policy), ERR_OK);
         struct act *act = act_of(node);
         act->list.token = rig_access(&session);
-        act->base.demand = demand_rows[_i].demand;
+        act->base.permission = permission_rows[_i].permission;
         session_list(&act->list);
         ck_assert_act(act, forbids ? ERR_FORBIDDEN : ERR_OK);
         ck_assert_int_eq(act->base.out.detail.length > 0, forbids);
@@ -637,7 +637,7 @@ static void add_known(Suite *suite)
     tcase_add_test(tcase, what_waits_for_a_tenant_ends_with_its_worker);
     tcase_add_test(tcase, what_is_known_of_a_policy_is_told_without_a_question);
     tcase_add_loop_test(tcase, what_the_policy_forbids_is_refused_with_a_sentence, 0,
-                        sizeof(demand_rows) / sizeof(demand_rows[0]));
+                        sizeof(permission_rows) / sizeof(permission_rows[0]));
     tcase_add_test(tcase, tenants_are_read_each_for_itself);
 }
 

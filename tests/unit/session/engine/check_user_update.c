@@ -44,7 +44,7 @@ START_TEST(a_change_is_read_decided_and_written)
     ck_assert_uint_eq(act->base.out.ended_count, 1);
     ck_assert_uint_eq(rig_served("write"), 1);
     ck_assert_uint_eq(rig_served("epoch"), 1);
-    ck_assert_uint_eq(rig_unsettled(node), 0);
+    ck_assert_uint_eq(rig_unconfirmed(node), 0);
     ck_assert(!is_alive(node, &session));
     ck_assert(!is_alive(other, &session));
 }
@@ -56,7 +56,7 @@ START_TEST(without_a_replica_the_journal_goes_on_keeping_it)
     struct act *act = kick();
     ck_assert_act(act, ERR_OK);
     ck_assert_int_eq(act->base.out.durability, DURABILITY_ACCEPTED);
-    ck_assert_uint_eq(rig_unsettled(node), 1);
+    ck_assert_uint_eq(rig_unconfirmed(node), 1);
 }
 END_TEST
 
@@ -66,7 +66,7 @@ START_TEST(where_no_replica_is_meant_to_be_the_master_is_enough)
     rig.conf->redis_wait_timeout = 0;
     struct act *act = kick();
     ck_assert_act(act, ERR_OK);
-    ck_assert_uint_eq(rig_unsettled(node), 0);
+    ck_assert_uint_eq(rig_unconfirmed(node), 0);
 }
 END_TEST
 
@@ -288,7 +288,7 @@ static const struct {
     const char *step;
     enum fate fate;
     enum durability durability;
-    size_t unsettled;
+    size_t unconfirmed;
     bool in_redis;
 } kick_rows[] = {
     {"GET", FATE_LATE_BEFORE, DURABILITY_PENDING, 1, false},
@@ -309,12 +309,12 @@ START_TEST(a_kick_holds_here_whatever_step_fails_and_in_redis_soon)
     struct act *act = kick();
     ck_assert_act(act, ERR_OK);
     ck_assert_int_eq(act->base.out.durability, kick_rows[_i].durability);
-    ck_assert_uint_eq(rig_unsettled(node), kick_rows[_i].unsettled);
+    ck_assert_uint_eq(rig_unconfirmed(node), kick_rows[_i].unconfirmed);
     ck_assert(!is_alive(node, &session));
     ck_assert_int_eq(is_alive(other, &session), !kick_rows[_i].in_redis);
     rig_pass(10000);
     rig_forget_plans();
-    ck_assert_uint_eq(rig_unsettled(node), 0);
+    ck_assert_uint_eq(rig_unconfirmed(node), 0);
     ck_assert(!is_alive(other, &session));
     ck_assert(redis_model_has(rig.redis, rig_user_key("alice", 'e')));
 }
@@ -443,7 +443,7 @@ START_TEST(contexts_that_make_no_sense_were_seen_by_nobody)
     struct user_tag owner;
     struct buffer stored = {0};
     token_tag_user(rig.keyring, RIG_TENANT, TEXT("alice"), &owner);
-    record_write_bytes(rig.keyring, true, (struct record_place){&owner, no_session},
+    record_write_bytes(rig.keyring, true, (struct record_position){&owner, no_session},
                        RECORD_CONTEXTS, TEXT("no contexts"), &stored);
     redis_model_set_field(rig.redis, rig_user_key("alice", 'u'), TEXT(STATE_FIELD_CONTEXTS),
                           buffer_text(&stored));

@@ -107,14 +107,14 @@ START_TEST(kinds_and_users_do_not_share_hashes)
     token_tag_user(ring, TEXT("default"), TEXT("alice"), &alice);
     token_tag_user(ring, TEXT("default"), TEXT("bob"), &bob);
     uint8_t hashes[4][CONTEXT_HASH], again[CONTEXT_HASH];
-    context_hash(ring, &alice, CONTEXT_DEVICE, TEXT("x"), hashes[0]);
-    context_hash(ring, &alice, CONTEXT_PLACE, TEXT("x"), hashes[1]);
-    context_hash(ring, &alice, CONTEXT_FINGERPRINT, TEXT("x"), hashes[2]);
-    context_hash(ring, &bob, CONTEXT_DEVICE, TEXT("x"), hashes[3]);
+    contexts_hash(ring, &alice, CONTEXT_DEVICE, TEXT("x"), hashes[0]);
+    contexts_hash(ring, &alice, CONTEXT_LOCATION, TEXT("x"), hashes[1]);
+    contexts_hash(ring, &alice, CONTEXT_FINGERPRINT, TEXT("x"), hashes[2]);
+    contexts_hash(ring, &bob, CONTEXT_DEVICE, TEXT("x"), hashes[3]);
     for (size_t i = 0; i < 4; i++)
         for (size_t j = 0; j < i; j++)
             ck_assert_mem_ne(hashes[i], hashes[j], CONTEXT_HASH);
-    context_hash(ring, &alice, CONTEXT_DEVICE, TEXT("x"), again);
+    contexts_hash(ring, &alice, CONTEXT_DEVICE, TEXT("x"), again);
     ck_assert_mem_eq(again, hashes[0], CONTEXT_HASH);
     keyring_unref(&ring);
 }

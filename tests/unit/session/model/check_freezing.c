@@ -81,9 +81,9 @@ START_TEST(a_freeze_that_redis_lacks_is_not_outdone_by_a_stamp_of_a_wrong_clock)
     struct user_record user = {.decided_ms = far_ms};
     struct revocation freeze = freeze_at(NOW_MS - 10, 0), lift = lift_at(NOW_MS - 10);
     ck_assert(!freezing_apply(&user, &lift, NOW_MS));
-    freeze.settled = true;
+    freeze.confirmed = true;
     ck_assert(!freezing_apply(&user, &freeze, NOW_MS));
-    freeze.settled = false;
+    freeze.confirmed = false;
     ck_assert(freezing_apply(&user, &freeze, NOW_MS));
     ck_assert(user.frozen);
     ck_assert_int_eq(user.decided_ms, far_ms + 1);

@@ -14,9 +14,9 @@ static struct buffer stored;
 static struct user_tag alice;
 static const uint8_t session_id[SESSION_ID] = {1, 2, 3, 4, 5, 6, 7, 8};
 static const uint8_t no_session[SESSION_ID];
-static struct record_place place;
+static struct record_position place;
 
-#define SHOWN \
+#define SESSION_JSON \
     "\"tenant\":\"acme\",\"user_id\":\"alice\",\"roles\":[\"admin\"],\"device\":{\"id\":\"d1\"}"
 
 static const struct tombstone kicked = {.reason = {"kicked", 6},
@@ -28,7 +28,7 @@ static void setup(void)
 {
     ring = support_keyring(SUPPORT_NAMES SUPPORT_KEY_1 SUPPORT_KEY_2);
     token_tag_user(ring, TEXT("acme"), TEXT("alice"), &alice);
-    place = (struct record_place){&alice, session_id};
+    place = (struct record_position){&alice, session_id};
 }
 
 static void teardown(void)
@@ -49,7 +49,7 @@ static struct record example(bool has_previous)
         .previous_access_over = has_previous,
         .from_hash = has_previous,
         .began_s = has_previous ? 1700000001 : 0,
-        .shown = TEXT(SHOWN),
+        .session_json = TEXT(SESSION_JSON),
         .ip = TEXT("2001:db8::17"),
         .user_agent = TEXT("Mozilla/5.0 (X11; Linux x86_64)"),
     };
@@ -84,7 +84,7 @@ static void assert_records(const struct record *a, const struct record *b)
     ck_assert_int_eq(a->began_s, b->began_s);
     ck_assert_mem_eq(a->previous_access_hash, b->previous_access_hash, SECRET_HASH);
     ck_assert_mem_eq(a->previous_refresh_hash, b->previous_refresh_hash, SECRET_HASH);
-    assert_texts(a->shown, b->shown);
+    assert_texts(a->session_json, b->session_json);
     assert_texts(a->ip, b->ip);
     assert_texts(a->user_agent, b->user_agent);
 }
@@ -94,7 +94,7 @@ static enum record_kind read_text(bool encrypt, struct text text, struct record_
     return record_read(ring, encrypt, place, text, &arena, content);
 }
 
-static void assert_unreadable(bool encrypt, struct record_place where, struct text text)
+static void assert_unreadable(bool encrypt, struct record_position where, struct text text)
 {
     static const struct record_content nothing;
     struct record_content content;
@@ -137,19 +137,19 @@ END_TEST
 START_TEST(an_empty_session_and_the_largest_read_back)
 {
     const bool encrypt = _i;
-    static const char most[] = SHOWN ",\"attributes\":{\"a\":\"";
-    struct record record = {.shown = encrypt ? (struct text){0} : TEXT(SHOWN)};
+    static const char most[] = SESSION_JSON ",\"attributes\":{\"a\":\"";
+    struct record record = {.session_json = encrypt ? (struct text){0} : TEXT(SESSION_JSON)};
     assert_round_trip(&record, encrypt);
 
-    char *letters = malloc(RECORD_SHOWN_MAX);
-    memset(letters, 'x', RECORD_SHOWN_MAX);
+    char *letters = malloc(RECORD_JSON_MAX);
+    memset(letters, 'x', RECORD_JSON_MAX);
     record.generation = UINT32_MAX;
     record.issued_ms = (INT64_C(1) << 48) - 1;
     record.absolute_s = (INT64_C(1) << 40) - 1;
-    record.shown = record.user_agent = (struct text){letters, RECORD_SHOWN_MAX};
+    record.session_json = record.user_agent = (struct text){letters, RECORD_JSON_MAX};
     record.ip = (struct text){letters, 255};
     memcpy(letters, most, sizeof(most) - 1);
-    memcpy(letters + RECORD_SHOWN_MAX - 2, "\"}", 2);
+    memcpy(letters + RECORD_JSON_MAX - 2, "\"}", 2);
     assert_round_trip(&record, encrypt);
     free(letters);
 }
@@ -159,7 +159,7 @@ START_TEST(a_tombstone_reads_back)
 {
     const bool encrypt = _i;
     struct record_content content;
-    tombstone_write(ring, encrypt, place, &kicked, &stored);
+    record_write_tombstone(ring, encrypt, place, &kicked, &stored);
     ck_assert_int_eq(read_text(encrypt, buffer_text(&stored), &content), RECORD_TOMBSTONE);
     assert_texts(content.tombstone.reason, kicked.reason);
     assert_texts(content.tombstone.actor, kicked.actor);
@@ -181,11 +181,11 @@ static const struct user_record users[] = {
 START_TEST(the_state_of_a_user_reads_back_under_session_id_zero_only)
 {
     const struct user_record *user = &users[_i];
-    const struct record_place user_place = {&alice, no_session};
+    const struct record_position user_place = {&alice, no_session};
     for (int encrypt = 0; encrypt < 2; encrypt++) {
         struct record_content content;
         stored.length = 0;
-        user_record_write(ring, encrypt, &alice, user, &stored);
+        record_write_user(ring, encrypt, &alice, user, &stored);
         ck_assert_int_eq(
             record_read(ring, encrypt, user_place, buffer_text(&stored), &arena, &content),
             RECORD_USER);
@@ -227,9 +227,9 @@ START_TEST(names_read_back_under_session_id_zero_only)
 {
     const bool encrypt = _i;
     const struct names names = {TEXT("acme"), TEXT("al\"ice")};
-    const struct record_place user_place = {&alice, no_session};
+    const struct record_position user_place = {&alice, no_session};
     struct record_content content;
-    names_write(ring, encrypt, &alice, &names, &stored);
+    record_write_names(ring, encrypt, &alice, &names, &stored);
     ck_assert_int_eq(record_read(ring, encrypt, user_place, buffer_text(&stored), &arena, &content),
                      RECORD_NAMES);
     assert_texts(content.names.tenant, names.tenant);
@@ -244,7 +244,7 @@ START_TEST(plain_layouts_are_known)
                                   .generation = 3,
                                   .issued_ms = 0x010203040506,
                                   .absolute_s = 0x1112131415,
-                                  .shown = TEXT("SS"),
+                                  .session_json = TEXT("SS"),
                                   .ip = TEXT("I"),
                                   .user_agent = TEXT("U")};
     record_write(ring, false, place, &record, &stored);
@@ -256,11 +256,11 @@ START_TEST(plain_layouts_are_known)
                                      "0149"
                                      "000155");
     stored.length = 0;
-    tombstone_write(ring, false, place, &kicked, &stored);
+    record_write_tombstone(ring, false, place, &kicked, &stored);
     assert_hex(buffer_text(&stored),
                "020074066b69636b656409616c696365406f7073006553f10000655d18c0");
     stored.length = 0;
-    user_record_write(ring, false, &alice, &users[4], &stored);
+    record_write_user(ring, false, &alice, &users[4], &stored);
     assert_hex(buffer_text(&stored), "0200"
                                      "7503000000000000"
                                      "0000000000"
@@ -308,7 +308,7 @@ START_TEST(a_text_too_long_is_cut_between_characters)
     struct tombstone tombstone = kicked;
     tombstone.reason = (struct text){long_text, sizeof(long_text)};
     struct record_content content;
-    tombstone_write(ring, true, place, &tombstone, &stored);
+    record_write_tombstone(ring, true, place, &tombstone, &stored);
     ck_assert_int_eq(read_text(true, buffer_text(&stored), &content), RECORD_TOMBSTONE);
     assert_texts(content.tombstone.reason, (struct text){long_text, 254});
     assert_texts(content.tombstone.actor, kicked.actor);
@@ -368,14 +368,14 @@ START_TEST(a_record_moved_to_another_place_is_unreadable)
     struct user_tag other_tenant = alice;
     other_tenant.tenant[5] ^= 1;
     static const uint8_t other_session[SESSION_ID] = {1, 2, 3, 4, 5, 6, 7, 9};
-    const struct record_place places[] = {{&bob, session_id},
-                                          {&alice_elsewhere, session_id},
-                                          {&other_tenant, session_id},
-                                          {&alice, other_session},
-                                          {&alice, no_session}};
+    const struct record_position locations[] = {{&bob, session_id},
+                                                {&alice_elsewhere, session_id},
+                                                {&other_tenant, session_id},
+                                                {&alice, other_session},
+                                                {&alice, no_session}};
     store_session(true);
-    for (size_t i = 0; i < sizeof(places) / sizeof(places[0]); i++)
-        assert_unreadable(true, places[i], buffer_text(&stored));
+    for (size_t i = 0; i < sizeof(locations) / sizeof(locations[0]); i++)
+        assert_unreadable(true, locations[i], buffer_text(&stored));
 }
 END_TEST
 
@@ -479,14 +479,14 @@ static const char *const odd_shown[] = {
 START_TEST(a_plain_session_with_other_members_is_unreadable)
 {
     struct record record = example(false);
-    record.shown = text_of(odd_shown[_i]);
+    record.session_json = text_of(odd_shown[_i]);
     record_write(ring, false, place, &record, &stored);
     assert_unreadable(false, place, buffer_text(&stored));
 }
 END_TEST
 
 static const char *const whole_shown[] = {
-    SHOWN,
+    SESSION_JSON,
     "\"tenant\":\"\",\"user_id\":\"\\\"\",\"roles\":[],\"device\":{}",
     "\"tenant\":\"a\",\"user_id\":\"b\",\"roles\":[\"r\",\"]\"],\"device\":{\"id\":\"}\",\"type\":"
     "\"t\","
@@ -496,7 +496,7 @@ static const char *const whole_shown[] = {
 START_TEST(a_plain_session_as_it_is_written_reads)
 {
     struct record record = example(false);
-    record.shown = text_of(whole_shown[_i]);
+    record.session_json = text_of(whole_shown[_i]);
     assert_round_trip(&record, false);
 }
 END_TEST
@@ -508,8 +508,8 @@ START_TEST(a_plain_record_with_control_characters_is_unreadable)
     record_write(ring, false, place, &record, &stored);
     assert_unreadable(false, place, buffer_text(&stored));
     stored.length = 0;
-    const struct tombstone grave = {.reason = {"k\xff", 2}, .actor = {"ops", 3}};
-    tombstone_write(ring, false, place, &grave, &stored);
+    const struct tombstone tombstone = {.reason = {"k\xff", 2}, .actor = {"ops", 3}};
+    record_write_tombstone(ring, false, place, &tombstone, &stored);
     assert_unreadable(false, place, buffer_text(&stored));
 }
 END_TEST
@@ -529,9 +529,10 @@ END_TEST
 START_TEST(a_length_that_leads_out_of_the_record_is_not_followed)
 {
     static char letters[8000];
-    const struct record record = {.shown = TEXT(SHOWN),
+    const struct record record = {.session_json = TEXT(SESSION_JSON),
                                   .user_agent = {memset(letters, 'x', sizeof(letters)), 8000}};
-    const size_t agent_length_at = 2 + 1 + 1 + 4 + 6 + 5 + 16 + 16 + 2 + sizeof(SHOWN) - 1 + 1;
+    const size_t agent_length_at =
+        2 + 1 + 1 + 4 + 6 + 5 + 16 + 16 + 2 + sizeof(SESSION_JSON) - 1 + 1;
     struct record_content content;
     record_write(ring, false, place, &record, &stored);
     ck_assert_mem_eq(stored.data + agent_length_at, "\x1f\x40", 2);
@@ -543,8 +544,8 @@ END_TEST
 
 START_TEST(unknown_flags_are_unreadable)
 {
-    const struct record_place user_place = {&alice, no_session};
-    const struct record record = {.shown = TEXT(SHOWN)};
+    const struct record_position user_place = {&alice, no_session};
+    const struct record record = {.session_json = TEXT(SESSION_JSON)};
     const struct user_record user = {0};
     struct record_content content;
     const size_t flags_at = 3;
@@ -558,7 +559,7 @@ START_TEST(unknown_flags_are_unreadable)
     ck_assert_int_eq(read_text(false, buffer_text(&stored), &content), RECORD_SESSION);
 
     stored.length = 0;
-    user_record_write(ring, false, &alice, &user, &stored);
+    record_write_user(ring, false, &alice, &user, &stored);
     for (int bit = 2; bit < 8; bit++) {
         stored.data[flags_at] = (char)(1 << bit);
         assert_unreadable(false, user_place, buffer_text(&stored));
@@ -617,7 +618,7 @@ START_TEST(mutations_never_read_as_sealed_and_never_break_the_reader)
         if (encrypt && kind != (same ? RECORD_SESSION : RECORD_UNREADABLE))
             ck_abort_msg("mutation %d reads as %d", i, kind);
         if (kind == RECORD_SESSION) {
-            assert_inside_arena(content.session.shown, text);
+            assert_inside_arena(content.session.session_json, text);
             assert_inside_arena(content.session.user_agent, text);
         }
         arena_reset(&arena);

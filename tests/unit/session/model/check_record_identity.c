@@ -7,7 +7,7 @@
 
 #include "support_run.h"
 
-#define SHOWN \
+#define SESSION_JSON \
     "\"tenant\":\"acme\",\"user_id\":\"alice\",\"roles\":[\"admin\"],\"device\":{\"id\":\"d1\"}"
 
 static void assert_texts(struct text a, struct text b)
@@ -22,7 +22,7 @@ static const struct {
     const char *tenant;
     const char *user_id;
 } identities[] = {
-    {SHOWN, "acme", "alice"},
+    {SESSION_JSON, "acme", "alice"},
     {"\"tenant\":\"a\",\"user_id\":\"b\"", "a", "b"},
     {"\"tenant\":\"a\",\"user_id\":\"q\\\"u\\\\o\\/te\"", "a", "q\"u\\o/te"},
     {"\"tenant\":\"a\",\"user_id\":\"\\b\\f\\n\\r\\t\"", "a", "\b\f\n\r\t"},

@@ -57,7 +57,7 @@ static const char *dead_at(const struct session *session, const struct policy *p
 {
     static const struct user_record nobody;
     static char word[40];
-    struct text reason = death_reason(rules_dead(&nobody, session, policy, (BASE + at) * 1000));
+    struct text reason = reasons_of_death(rules_dead(&nobody, session, policy, (BASE + at) * 1000));
     memcpy(word, reason.data ? reason.data : "", reason.length);
     word[reason.length] = '\0';
     return word;
@@ -65,7 +65,7 @@ static const char *dead_at(const struct session *session, const struct policy *p
 
 static void assert_word(enum death death, const char *expected)
 {
-    struct text found = death_reason(death);
+    struct text found = reasons_of_death(death);
     ck_assert_int_eq(death == DEATH_NONE, !found.data);
     if (!expected)
         ck_assert_ptr_null(found.data);
@@ -79,10 +79,10 @@ static void assert_word(enum death death, const char *expected)
 START_TEST(a_session_lives_to_the_end_of_the_second_that_is_shown_as_its_idle_end)
 {
     struct session session = make(0, 100);
-    int64_t shown = rules_lifetimes(&session, &usual, BASE + 100).idle_s - BASE;
-    ck_assert_int_eq(shown, 100 + 1800 + 60);
-    ck_assert_str_eq(dead_at(&session, &usual, shown), "");
-    ck_assert_str_eq(dead_at(&session, &usual, shown + 1), "idle");
+    int64_t session_json = rules_lifetimes(&session, &usual, BASE + 100).idle_s - BASE;
+    ck_assert_int_eq(session_json, 100 + 1800 + 60);
+    ck_assert_str_eq(dead_at(&session, &usual, session_json), "");
+    ck_assert_str_eq(dead_at(&session, &usual, session_json + 1), "idle");
 }
 END_TEST
 
@@ -94,18 +94,18 @@ START_TEST(a_session_is_idle_for_its_whole_timeout_before_it_ends_for_it)
     policy.idle_timeout = timeouts[_i];
     for (int64_t used = 0; used <= 200; used++) {
         struct session session = make(0, 0);
-        int64_t shown = 0;
+        int64_t session_json = 0;
         for (int64_t at = used % 7; at <= used; at += 7) {
             if (rules_touch_due(&session, &policy, BASE + at))
                 session.last_seen_s = BASE + at;
-            int64_t before = shown;
-            shown = rules_lifetimes(&session, &policy, BASE + at).idle_s - BASE;
-            ck_assert_int_ge(shown, before);
+            int64_t before = session_json;
+            session_json = rules_lifetimes(&session, &policy, BASE + at).idle_s - BASE;
+            ck_assert_int_ge(session_json, before);
         }
-        ck_assert_int_gt(shown, used + policy.idle_timeout);
-        ck_assert_str_eq(dead_at(&session, &policy, shown), "");
-        ck_assert_str_eq(dead_at(&session, &policy, shown + 1), "idle");
-        ck_assert_int_le(shown, used + policy.idle_timeout + 60);
+        ck_assert_int_gt(session_json, used + policy.idle_timeout);
+        ck_assert_str_eq(dead_at(&session, &policy, session_json), "");
+        ck_assert_str_eq(dead_at(&session, &policy, session_json + 1), "idle");
+        ck_assert_int_le(session_json, used + policy.idle_timeout + 60);
     }
 }
 END_TEST
@@ -525,7 +525,7 @@ START_TEST(a_login_takes_the_place_of_the_sessions_that_the_policy_names)
     policy.max_devices = row->max_devices;
     policy.overflow = row->overflow;
     policy.exclusive = row->exclusive;
-    ck_assert_int_eq(rules_admit(&state, &device, &policy, (BASE + 100) * 1000), row->err);
+    ck_assert_int_eq(admit_login(&state, &device, &policy, (BASE + 100) * 1000), row->err);
     for (int i = 0; i < 4; i++)
         if (four[i].ended)
             strcat(ended, (char[]){(char)('0' + i), '\0'});
@@ -546,7 +546,7 @@ START_TEST(the_idlest_is_the_one_that_cannot_have_been_used_as_recently_as_the_o
     two[1].policy = &often;
     policy.max_devices = 2;
     policy.overflow = OVERFLOW_EVICT_IDLEST;
-    ck_assert_int_eq(rules_admit(&state, &device, &policy, (BASE + 150) * 1000), ERR_OK);
+    ck_assert_int_eq(admit_login(&state, &device, &policy, (BASE + 150) * 1000), ERR_OK);
     ck_assert(!two[0].ended && two[1].ended);
 }
 END_TEST
@@ -559,7 +559,7 @@ START_TEST(dead_sessions_take_no_place)
     make_four(four, &state);
     for (int i = 0; i < 4; i++)
         four[i].last_seen_s = BASE - 10000, four[i].record.issued_ms = (BASE - 10000) * 1000;
-    ck_assert_int_eq(rules_admit(&state, &device, &usual, (BASE + 100) * 1000), ERR_OK);
+    ck_assert_int_eq(admit_login(&state, &device, &usual, (BASE + 100) * 1000), ERR_OK);
     for (int i = 0; i < 4; i++)
         ck_assert(!four[i].ended);
 }
@@ -570,9 +570,9 @@ START_TEST(devices_without_an_id_do_not_replace_each_other)
     struct session one = make(0, 0);
     struct user_state state = {.sessions = &one, .session_count = 1};
     struct device device = {0};
-    ck_assert_int_eq(rules_admit(&state, &device, &usual, (BASE + 1) * 1000), ERR_OK);
+    ck_assert_int_eq(admit_login(&state, &device, &usual, (BASE + 1) * 1000), ERR_OK);
     ck_assert(!one.ended);
-    ck_assert(rules_device_is_new(&state, device.id));
+    ck_assert(admit_device_is_new(&state, device.id));
 }
 END_TEST
 
@@ -639,9 +639,10 @@ END_TEST
 START_TEST(while_clocks_disagree_nothing_is_tidied_away_that_one_of_them_says_is_alive)
 {
     struct session one = make(0, 0);
-    struct grave grave = {.tombstone = {.reason = TEXT("kicked"), .forget_s = BASE + 50}};
+    struct tombstone_entry tombstone = {
+        .tombstone = {.reason = TEXT("kicked"), .forget_s = BASE + 50}};
     struct user_state state = {
-        .sessions = &one, .session_count = 1, .graves = &grave, .grave_count = 1};
+        .sessions = &one, .session_count = 1, .tombstones = &tombstone, .tombstone_count = 1};
     struct edit edit = settle_with(&state, TEN_YEARS, CLOCK_DISPUTED, 10);
     ck_assert_uint_eq(edit.set_count + edit.delete_count, 0);
     ck_assert(!one.ended);
@@ -669,7 +670,7 @@ START_TEST(settling_buries_the_idle_forgets_the_expired_and_spares_the_living)
     ck_assert(three[0].ended && three[1].ended && !three[2].ended);
     ck_assert_uint_eq(edit.set_count, 2); /* one tombstone */
     ck_assert_mem_eq(edit.sets[0].data, three[0].id, SESSION_ID);
-    ck_assert(!edit.raises_epoch);
+    ck_assert(!edit.invalidates);
     ck_assert_int_eq(edit.expire_ms, (BASE + 1000 + usual.refresh_ttl) * 1000);
 }
 END_TEST
@@ -721,16 +722,16 @@ END_TEST
 START_TEST(tombstones_are_forgotten_in_time_and_do_not_pile_up)
 {
     enum { MANY = 150 };
-    struct grave *graves = calloc(MANY, sizeof(*graves));
-    struct user_state state = {.graves = graves, .grave_count = MANY};
+    struct tombstone_entry *tombstones = calloc(MANY, sizeof(*tombstones));
+    struct user_state state = {.tombstones = tombstones, .tombstone_count = MANY};
     for (int i = 0; i < MANY; i++) {
-        token_new_session_id((BASE + i) * 1000, graves[i].id);
-        graves[i].tombstone.forget_s = BASE + (i == 149 ? 200 : 100000);
+        token_new_session_id((BASE + i) * 1000, tombstones[i].id);
+        tombstones[i].tombstone.forget_s = BASE + (i == 149 ? 200 : 100000);
     }
     struct edit edit = settle(&state, 300);
     ck_assert_uint_eq(edit.delete_count, 2 * (50 + 1)); /* record and touch of each */
-    ck_assert_mem_eq(edit.deletes[0].data, graves[0].id, SESSION_ID);
-    free(graves);
+    ck_assert_mem_eq(edit.deletes[0].data, tombstones[0].id, SESSION_ID);
+    free(tombstones);
 }
 END_TEST
 
@@ -746,15 +747,15 @@ START_TEST(the_device_is_cut_out_of_any_text_that_callers_can_send)
                           .role_count = 1,
                           .device = {.id = text_of(hostile), .name = TEXT("}{\"")},
                           .attributes = TEXT("{\"device\":{\"id\":\"forged\"}}")};
-    struct buffer shown = {0};
-    shown_write(&shown, &login);
-    struct text device = shown_device(buffer_text(&shown));
-    struct text id = shown_device_member(&arena, device, "id");
-    struct text name = shown_device_member(&arena, device, "name");
+    struct buffer session_json = {0};
+    session_json_write(&session_json, &login);
+    struct text device = session_json_device(buffer_text(&session_json));
+    struct text id = session_json_device_member(&arena, device, "id");
+    struct text name = session_json_device_member(&arena, device, "name");
     ck_assert(text_equal(id, text_of(hostile)));
     ck_assert(text_equal(name, TEXT("}{\"")));
-    ck_assert_ptr_null(shown_device_member(&arena, device, "type").data);
-    buffer_free(&shown);
+    ck_assert_ptr_null(session_json_device_member(&arena, device, "type").data);
+    buffer_free(&session_json);
 }
 END_TEST
 
@@ -762,17 +763,18 @@ START_TEST(shown_members_are_completed_from_the_session_id)
 {
     struct session session = make(0, 0);
     struct login login = {.tenant = TEXT("acme"), .user_id = TEXT("u")};
-    struct buffer shown = {0};
+    struct buffer session_json = {0};
     char expected[300], id[17] = "";
-    shown_write(&shown, &login);
+    session_json_write(&session_json, &login);
     text_to_hex(id, session.id, SESSION_ID);
-    struct text complete = shown_complete(&arena, buffer_text(&shown), session.id, BASE);
+    struct text complete =
+        session_json_complete(&arena, buffer_text(&session_json), session.id, BASE);
     snprintf(expected, sizeof(expected),
              "\"tenant\":\"acme\",\"user_id\":\"u\",\"roles\":[],\"device\":{},\"attributes\":{},"
              "\"session_id\":\"%s\",\"created_at\":1800000000",
              id);
     ck_assert(text_equal(complete, text_of(expected)));
-    buffer_free(&shown);
+    buffer_free(&session_json);
 }
 END_TEST
 

@@ -38,8 +38,8 @@ START_TEST(what_was_put_is_shown_and_patches_are_merged)
     ck_assert_text_eq(show()->attributes.json, "{\"b\":2,\"c\":3}");
     struct act *act = act_validate(other, rig_access(&session));
     ck_assert_act(act, ERR_OK);
-    ck_assert_ptr_nonnull(
-        memmem(act->validate.shown.data, act->validate.shown.length, "{\"b\":2,\"c\":3}", 13));
+    ck_assert_ptr_nonnull(memmem(act->validate.session_json.data, act->validate.session_json.length,
+                                 "{\"b\":2,\"c\":3}", 13));
 }
 END_TEST
 

@@ -27,10 +27,10 @@ static void teardown(void)
     conf_unref(&conf);
 }
 
-static struct shown_context show(const char *ip, const char *fingerprint)
+static struct client_context show(const char *ip, const char *fingerprint)
 {
     const struct presented presented = {text_of(ip), text_of(fingerprint)};
-    struct shown_context context;
+    struct client_context context;
     binding_read(ring, &owner, &presented, &context);
     return context;
 }
@@ -38,12 +38,12 @@ static struct shown_context show(const char *ip, const char *fingerprint)
 static struct record login(const char *ip, const char *fingerprint)
 {
     struct record record = {.ip = text_of(ip)};
-    struct shown_context context = show(NULL, fingerprint);
+    struct client_context context = show(NULL, fingerprint);
     binding_begin(&record, &context, &arena);
     return record;
 }
 
-static unsigned breaches_of(const struct record *record, struct shown_context context)
+static unsigned breaches_of(const struct record *record, struct client_context context)
 {
     return binding_breaches(conf, binding_items(record, &arena), &context);
 }
@@ -51,7 +51,7 @@ static unsigned breaches_of(const struct record *record, struct shown_context co
 /* By verification, or adoption. */
 static void widen(struct record *record, const char *ip, const char *fingerprint)
 {
-    struct shown_context context = show(ip, fingerprint);
+    struct client_context context = show(ip, fingerprint);
     struct buffer items = {0};
     unsigned breaches = breaches_of(record, context);
     binding_print(&context, breaches & BREACH_FIRST ? breaches | BREACH_IP : breaches, &items);
@@ -136,7 +136,7 @@ END_TEST
 
 START_TEST(only_what_differs_is_to_be_verified)
 {
-    struct shown_context context = show("203.0.113.1", "g");
+    struct client_context context = show("203.0.113.1", "g");
     struct buffer items = {0};
     binding_print(&context, BREACH_DEVICE, &items);
     ck_assert_uint_eq(items.length, 1 + CONTEXT_HASH);
@@ -223,7 +223,7 @@ END_TEST
 START_TEST(items_that_are_none_end_the_list)
 {
     static const char *const broken[] = {"4", "41", "4123", "x1234", "f1234567", "6"};
-    struct shown_context context = show("198.51.100.7", "f");
+    struct client_context context = show("198.51.100.7", "f");
     ck_assert_uint_eq(binding_breaches(conf, text_of(broken[_i]), &context), BREACH_FIRST);
 }
 END_TEST

@@ -57,7 +57,7 @@ static void get_redis_back(void)
 {
     rig.fate = FATE_ANSWER;
     rig_pass(12000);
-    ck_assert_uint_eq(rig_unsettled(node), 0);
+    ck_assert_uint_eq(rig_unconfirmed(node), 0);
 }
 
 static struct revocation only_revocation(struct arena *arena)
@@ -201,11 +201,11 @@ START_TEST(an_unknown_end_that_others_do_not_hear_of_is_kept_in_the_journal)
         _i / 2 ? act_logout_all(node, "alice") : act_logout(node, rig_access(&session));
     ck_assert_act(act, ERR_OK);
     ck_assert_int_eq(act->base.out.durability, DURABILITY_PENDING);
-    ck_assert_uint_eq(rig_unsettled(node), 1);
+    ck_assert_uint_eq(rig_unconfirmed(node), 1);
 }
 END_TEST
 
-START_TEST(a_session_that_redis_lost_gets_a_grave)
+START_TEST(a_session_that_redis_lost_gets_a_tombstone)
 {
     struct redis_model *before = redis_model_copy(rig.redis);
     redis_model_flush(rig.redis);
@@ -220,7 +220,7 @@ START_TEST(a_policy_may_keep_users_from_it)
 {
     ck_assert_act(act_policy(node, "{\"self_service\":{\"kick\":false}}"), ERR_OK);
     struct act *act = end_with(&session, END_ONE);
-    act->base.demand = DEMAND_SELF_KICK;
+    act->base.permission = PERMISSION_SELF_KICK;
     act->end.target = rig_id(&second);
     session_end(&act->end);
     ck_assert_act(act, ERR_FORBIDDEN);
@@ -265,7 +265,7 @@ START_TEST(what_is_ended_in_an_outage_holds_here_at_once_and_elsewhere_when_redi
     struct act *act = end_by_service(_i);
     ck_assert_act(act, ERR_OK);
     ck_assert_int_eq(act->base.out.durability, DURABILITY_PENDING);
-    ck_assert_uint_eq(rig_unsettled(node), 1);
+    ck_assert_uint_eq(rig_unconfirmed(node), 1);
     ck_assert_int_eq(rig_validate(node, &session), ERR_TOKEN_INVALID);
     get_redis_back();
     ck_assert_int_eq(validate(&session), ERR_TOKEN_INVALID);
@@ -310,7 +310,7 @@ START_TEST(a_user_ends_his_sessions_in_an_outage_if_memory_vouches_for_him)
     lose_redis();
     struct act *act = kick_by(&session, rig_id(&second));
     ck_assert_act(act, vouched ? ERR_OK : ERR_STORE_UNAVAILABLE);
-    ck_assert_uint_eq(rig_unsettled(node), vouched);
+    ck_assert_uint_eq(rig_unconfirmed(node), vouched);
     struct act *own = kick_by(&session, rig_id(&session));
     ck_assert_act(own, ERR_OK);
     if (vouched)
@@ -370,7 +370,7 @@ START_TEST(of_a_tenant_that_is_not_known_sessions_end_in_an_outage_too)
     ck_assert_int_eq(rig_validate(other, &session), ERR_TOKEN_INVALID);
     rig.fate = FATE_ANSWER;
     rig_pass(12000);
-    ck_assert_uint_eq(rig_unsettled(other), 0);
+    ck_assert_uint_eq(rig_unconfirmed(other), 0);
     ck_assert_int_eq(rig_validate(node, &session), ERR_TOKEN_INVALID);
 }
 END_TEST
@@ -395,8 +395,8 @@ END_TEST
 /* The row of absolute_timeout lets sessions live so long; each test has a process of its own. */
 static void let_sessions_live(int64_t seconds)
 {
-    struct option_row *row = (struct option_row *)option_find(TEXT("policy"), //
-                                                              TEXT("absolute_timeout"));
+    struct option_row *row = (struct option_row *)conf_option_find(TEXT("policy"), //
+                                                                   TEXT("absolute_timeout"));
     uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), first = (uintptr_t)row / page * page;
     ck_assert_int_eq(mprotect((void *)first, (uintptr_t)(row + 1) - first, PROT_READ | PROT_WRITE),
                      0);
@@ -421,7 +421,7 @@ static void end_unknown(bool all, struct redis_model **before)
     rig.fate = FATE_ANSWER;
     rig_plan("keeper:GET", FATE_AWAY);
     rig_pass(12000);
-    ck_assert_uint_eq(rig_unsettled(other), 0);
+    ck_assert_uint_eq(rig_unconfirmed(other), 0);
 }
 
 /* Whatever the longest life is that a policy may give: Redis may lose it again all the time. */
@@ -465,7 +465,7 @@ static void login_elsewhere(void)
     second = rig_login(other, "alice");
 }
 
-START_TEST(a_keeper_in_conflict_with_a_login_ends_what_was_ended_and_nothing_else)
+START_TEST(a_refresher_in_conflict_with_a_login_ends_what_was_ended_and_nothing_else)
 {
     lose_redis();
     ck_assert_act(act_kick(node, "alice", rig_id(&session)), ERR_OK);
@@ -505,7 +505,7 @@ START_TEST(without_a_replica_a_replay_is_not_the_last)
     rig.fate = FATE_ANSWER;
     rig.replicas = 0;
     rig_pass(12000);
-    ck_assert_uint_eq(rig_unsettled(node), 1);
+    ck_assert_uint_eq(rig_unconfirmed(node), 1);
     ck_assert_int_eq(validate(&session), ERR_TOKEN_INVALID);
     rig.replicas = 1;
     get_redis_back();
@@ -519,7 +519,7 @@ START_TEST(what_redis_lost_is_ended_again_when_its_watch_comes_back)
     int64_t repairs = metrics_read(METRIC_JOURNAL_REPAIRS);
     rig_watch(node, true);
     ck_assert_act(act_kick(node, "alice", rig_id(&session)), ERR_OK);
-    ck_assert_uint_eq(rig_unsettled(node), 0);
+    ck_assert_uint_eq(rig_unconfirmed(node), 0);
     rig_watch(node, false);
     redis_model_restore(rig.redis, before);
     ck_assert_int_eq(validate(&session), ERR_OK); /* the node that has not heard of it */
@@ -640,7 +640,7 @@ START_TEST(what_cannot_be_opened_here_is_ended_by_the_replay_of_an_outage)
     struct rig_node *newer = seal_both();
     rig_plan("HGETALL", FATE_AWAY);
     ck_assert_act(act_kick(node, "alice", rig_id(&session)), ERR_OK);
-    ck_assert_uint_eq(rig_unsettled(node), 1);
+    ck_assert_uint_eq(rig_unconfirmed(node), 1);
     get_redis_back();
     ck_assert_int_eq(rig_validate(newer, &session), ERR_TOKEN_INVALID);
     ck_assert_int_eq(rig_validate(newer, &second), ERR_OK);
@@ -661,7 +661,7 @@ static void add_ends(Suite *suite)
     tcase_add_loop_test(tcase, an_unknown_end_is_told_once_whether_it_took_effect_or_not, 0, 6);
     tcase_add_loop_test(tcase, an_unknown_end_that_others_do_not_hear_of_is_kept_in_the_journal, 0,
                         4);
-    tcase_add_test(tcase, a_session_that_redis_lost_gets_a_grave);
+    tcase_add_test(tcase, a_session_that_redis_lost_gets_a_tombstone);
     tcase_add_test(tcase, a_policy_may_keep_users_from_it);
     tcase_add_test(tcase, a_tenant_that_ended_all_lets_its_users_end_nothing_but_their_own);
     tcase_add_test(tcase, another_tenants_token_is_refused);
@@ -701,7 +701,8 @@ static void add_replays(Suite *suite)
 {
     TCase *tcase = rig_case(suite, "replays", set_up);
     tcase_add_test(tcase, a_replay_that_loses_to_a_change_is_decided_anew);
-    tcase_add_test(tcase, a_keeper_in_conflict_with_a_login_ends_what_was_ended_and_nothing_else);
+    tcase_add_test(tcase,
+                   a_refresher_in_conflict_with_a_login_ends_what_was_ended_and_nothing_else);
     tcase_add_loop_test(tcase, a_replay_that_fails_at_any_step_is_done_again, 0,
                         sizeof(replay_rows) / sizeof(replay_rows[0]));
     tcase_add_test(tcase, without_a_replica_a_replay_is_not_the_last);

@@ -51,7 +51,7 @@ static void get_redis_back(void)
 {
     rig.fate = FATE_ANSWER;
     rig_pass(12000);
-    ck_assert_uint_eq(rig_unsettled(node), 0);
+    ck_assert_uint_eq(rig_unconfirmed(node), 0);
 }
 
 START_TEST(a_freeze_ends_the_sessions_and_keeps_the_user_out_until_it_is_lifted)
@@ -181,7 +181,7 @@ START_TEST(a_freeze_in_an_outage_holds_here_at_once_and_elsewhere_when_redis_is_
     ck_assert_text_eq(refused->base.out.reason, REASON_FROZEN);
     rig.fate = FATE_ANSWER;
     rig_pass(12000);
-    ck_assert_uint_eq(rig_unsettled(where), 0);
+    ck_assert_uint_eq(rig_unconfirmed(where), 0);
     assert_frozen();
 }
 END_TEST

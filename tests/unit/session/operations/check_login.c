@@ -134,7 +134,7 @@ START_TEST(what_an_unknown_login_ended_unheard_is_kept_in_the_journal)
     rig_plan("write", _i ? FATE_CUT_AFTER : FATE_CUT_BEFORE);
     rig_plan("epoch", FATE_AWAY);
     ck_assert_act(login("alice", "b", "phone"), ERR_OK);
-    ck_assert_uint_eq(rig_unsettled(node), 1);
+    ck_assert_uint_eq(rig_unconfirmed(node), 1);
 }
 END_TEST
 

@@ -200,7 +200,7 @@ START_TEST(a_used_token_that_comes_back_ends_the_session)
     int64_t reuses = metrics_read(METRIC_REFRESH_REUSES);
     use_up(&next);
     assert_reused(refresh(), next);
-    ck_assert_uint_eq(rig_unsettled(node), 0);
+    ck_assert_uint_eq(rig_unconfirmed(node), 0);
     ck_assert_int_eq(metrics_read(METRIC_REFRESH_REUSES) - reuses, 1);
     struct act *act =
         act_refresh(node, (struct text){next->refresh.pair.refresh_token, TOKEN_LENGTH});
@@ -235,7 +235,7 @@ START_TEST(an_unknown_reuse_that_others_do_not_hear_of_is_kept_in_the_journal)
     rig_plan("write", _i ? FATE_CUT_AFTER : FATE_CUT_BEFORE);
     rig_plan("epoch", FATE_AWAY);
     assert_reused(refresh(), next);
-    ck_assert_uint_eq(rig_unsettled(node), 1);
+    ck_assert_uint_eq(rig_unconfirmed(node), 1);
 }
 END_TEST
 

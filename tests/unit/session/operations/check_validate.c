@@ -94,7 +94,7 @@ START_TEST(what_was_read_under_a_watch_is_answered_from_memory)
     struct act *second = validate_from_memory(ERR_OK);
     ck_assert(second->validate.from_cache && !second->validate.stale);
     ck_assert_int_eq(metrics_read(METRIC_CACHE_HITS) - hits, 1);
-    ck_assert(text_equal(first->validate.shown, second->validate.shown));
+    ck_assert(text_equal(first->validate.session_json, second->validate.session_json));
     ck_assert_int_eq(first->validate.access_expires_s, second->validate.access_expires_s);
     ck_assert_text_eq(second->base.facts.user_id, "alice");
 }
@@ -391,7 +391,7 @@ START_TEST(memory_counts_again_only_after_a_new_look)
 }
 END_TEST
 
-START_TEST(what_a_keeper_read_before_another_change_it_reads_again)
+START_TEST(what_a_refresher_read_before_another_change_it_reads_again)
 {
     warm();
     rig_plan("keeper:HMGET", FATE_ANSWER); /* the other node's */
@@ -1114,7 +1114,7 @@ static void add_races(Suite *suite)
     tcase_add_test(tcase,
                    a_tenant_that_ended_all_meanwhile_refuses_who_went_on_with_what_was_known);
     tcase_add_test(tcase, memory_counts_again_only_after_a_new_look);
-    tcase_add_test(tcase, what_a_keeper_read_before_another_change_it_reads_again);
+    tcase_add_test(tcase, what_a_refresher_read_before_another_change_it_reads_again);
     tcase_add_test(tcase, a_deaf_watch_is_believed_and_what_it_missed_counts_when_it_is_told);
 }
 

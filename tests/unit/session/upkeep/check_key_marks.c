@@ -197,7 +197,7 @@ static const struct {
 START_TEST(a_value_is_a_mark_and_two_times_or_nothing)
 {
     struct key_mark mark;
-    ck_assert_int_eq(key_mark_read(text_of(values[_i].value), &mark), values[_i].good);
+    ck_assert_int_eq(key_marks_read_one(text_of(values[_i].value), &mark), values[_i].good);
     ck_assert_int_eq(mark.present, values[_i].good);
     if (values[_i].good)
         ck_assert(mark.mark[0] == 1 && mark.first_s == 10 && mark.last_s == 20);

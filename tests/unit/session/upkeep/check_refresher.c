@@ -1,5 +1,5 @@
-/* What a node does with what it hears: which keys mean whom, and the reads that the keeper does for
- * it. */
+/* What a node does with what it hears: which keys mean whom, and the reads that the refresher does
+ * for it. */
 #include <check.h>
 #include <stdio.h>
 #include <string.h>
@@ -37,7 +37,7 @@ static unsigned asked(void)
 
 /* --- keys --- */
 
-START_TEST(of_a_user_who_changed_the_keeper_reads_what_memory_has)
+START_TEST(of_a_user_who_changed_the_refresher_reads_what_memory_has)
 {
     rig_tell(node, rig_user_key("alice", 'e'));
     rig_run();
@@ -48,7 +48,7 @@ START_TEST(of_a_user_who_changed_the_keeper_reads_what_memory_has)
 END_TEST
 
 /* Nobody tells it: it has no watch. */
-START_TEST(of_a_change_of_its_own_the_keeper_reads_what_came_of_it)
+START_TEST(of_a_change_of_its_own_the_refresher_reads_what_came_of_it)
 {
     rig_watch(node, false);
     ck_assert_act(act_logout_all(node, "alice"), ERR_OK);
@@ -63,10 +63,10 @@ START_TEST(a_key_that_names_nobody_is_not_heard)
 {
     char key[USER_KEY_LENGTH];
     struct text told = {key, sizeof(key)};
-    static const size_t places[] = {3, 6, 15}; /* the kind, the tenant, the user */
-    for (size_t i = 0; i < sizeof(places) / sizeof(places[0]); i++) {
+    static const size_t locations[] = {3, 6, 15}; /* the kind, the tenant, the user */
+    for (size_t i = 0; i < sizeof(locations) / sizeof(locations[0]); i++) {
         memcpy(key, rig_user_key("alice", 'e').data, sizeof(key));
-        key[places[i]] = '*';
+        key[locations[i]] = '*';
         rig_tell(node, told);
     }
     rig_tell(node, TEXT("sd:e:"));
@@ -80,7 +80,7 @@ END_TEST
 
 /* --- reads --- */
 
-/* As the watch does it, but that the keeper is not asked. */
+/* As the watch does it, but that the refresher is not asked. */
 static void forget(const char *user)
 {
     struct user_tag owner;
@@ -175,8 +175,8 @@ int main(void)
 {
     Suite *suite = suite_create("keeper");
     TCase *tcase = rig_case(suite, "keeper", set_up);
-    tcase_add_test(tcase, of_a_user_who_changed_the_keeper_reads_what_memory_has);
-    tcase_add_test(tcase, of_a_change_of_its_own_the_keeper_reads_what_came_of_it);
+    tcase_add_test(tcase, of_a_user_who_changed_the_refresher_reads_what_memory_has);
+    tcase_add_test(tcase, of_a_change_of_its_own_the_refresher_reads_what_came_of_it);
     tcase_add_test(tcase, a_key_that_names_nobody_is_not_heard);
     tcase_add_test(tcase, whoever_changes_all_the_time_is_not_read_for_ever);
     tcase_add_test(tcase, no_more_reads_are_under_way_than_so_many_and_the_others_wait);

@@ -32,16 +32,16 @@ static void end_users_in_an_outage(unsigned count)
 {
     rig.fate = FATE_AWAY;
     end_users(count);
-    ck_assert_uint_eq(rig_unsettled(node), count);
+    ck_assert_uint_eq(rig_unconfirmed(node), count);
 }
 
-/* Whose state the keeper has asked for. */
+/* Whose state the refresher has asked for. */
 static unsigned looked_at(void)
 {
     return rig_served("keeper:HGETALL");
 }
 
-/* --- what is unsettled --- */
+/* --- what is unconfirmed --- */
 
 enum { FUTILE_MOST = 64, UNDER_WAY_MOST = 64, PAUSE_MOST_MS = 5000 };
 
@@ -59,7 +59,7 @@ START_TEST(a_pass_that_brings_nothing_pauses_and_goes_on_with_the_others)
     ck_assert_uint_eq(looked_at(), 3 * FUTILE_MOST);
     rig.fate = FATE_ANSWER;
     rig_pass(2 * PAUSE_MOST_MS);
-    ck_assert_uint_eq(rig_unsettled(node), 0);
+    ck_assert_uint_eq(rig_unconfirmed(node), 0);
 }
 END_TEST
 
@@ -87,7 +87,7 @@ START_TEST(no_more_replays_are_under_way_than_so_many)
     ck_assert_uint_eq(looked_at(), UNDER_WAY_MOST);
     rig_release();
     rig_pass(100);
-    ck_assert_uint_eq(rig_unsettled(node), 0);
+    ck_assert_uint_eq(rig_unconfirmed(node), 0);
 }
 END_TEST
 
@@ -96,12 +96,12 @@ START_TEST(a_pass_that_settled_something_is_soon_followed_by_another)
     end_users_in_an_outage(2);
     rig.fate = FATE_ANSWER;
     rig_plan("keeper:HGETALL", FATE_AWAY);
-    while (rig_unsettled(node) == 2)
+    while (rig_unconfirmed(node) == 2)
         rig_pass(10);
     rig_recount();
     rig_pass(500);
     ck_assert_uint_eq(looked_at(), 1);
-    ck_assert_uint_eq(rig_unsettled(node), 0);
+    ck_assert_uint_eq(rig_unconfirmed(node), 0);
 }
 END_TEST
 
@@ -110,10 +110,10 @@ START_TEST(without_a_replica_it_is_over_when_no_token_lives_that_was_ended)
     rig.replicas = 0;
     end_users(1);
     rig_pass(PAUSE_MOST_MS);
-    ck_assert_uint_eq(rig_unsettled(node), 1);
+    ck_assert_uint_eq(rig_unconfirmed(node), 1);
     clock_fake_pass(rig.conf->policy_absolute_timeout * 1000 + 3600 * 1000);
     rig_pass(2 * PAUSE_MOST_MS);
-    ck_assert_uint_eq(rig_unsettled(node), 0);
+    ck_assert_uint_eq(rig_unconfirmed(node), 0);
 }
 END_TEST
 
@@ -132,7 +132,7 @@ END_TEST
 START_TEST(what_redis_has_is_compared_and_not_written_again)
 {
     end_users(1);
-    ck_assert_uint_eq(rig_unsettled(node), 0);
+    ck_assert_uint_eq(rig_unconfirmed(node), 0);
     rig_recount();
     rig_doubt(node, "user-0", _i);
     rig_run();
@@ -148,7 +148,7 @@ START_TEST(of_a_server_that_was_away_what_is_recent_is_compared_of_another_one_a
     bool owner_changed = _i;
     end_users(1);
     clock_fake_pass(11 * 60 * 1000);
-    rig_pass(1000); /* what the keeper has to do besides */
+    rig_pass(1000); /* what the refresher has to do besides */
     rig_recount();
     rig_doubt(node, "user-0", owner_changed);
     rig_run();

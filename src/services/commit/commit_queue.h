@@ -105,7 +105,7 @@ struct commit_lane {
     size_t outstanding; /* tickets whose `done` was not called yet */
 
     pthread_mutex_t lock;
-    pthread_cond_t settled; /* `decided` grew: for destroy */
+    pthread_cond_t confirmed; /* `decided` grew: for destroy */
     struct buffer handed;
     size_t handed_tickets;
     struct commit_tickets decided;

@@ -1,5 +1,5 @@
 /* The kinds of alerts and how they are told. */
-#include "alerts_message.h"
+#include "alert.h"
 
 #include <assert.h>
 #include <string.h>

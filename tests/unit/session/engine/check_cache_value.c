@@ -1,5 +1,5 @@
 /* What the cache holds of sessions, and the stamp of a user's state. */
-#include "session/engine/cache_entry.h"
+#include "session/engine/cache_value.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -33,14 +33,14 @@ static struct session example(void)
     return session;
 }
 
-static struct operation note(const char *shown)
+static struct operation note(const char *session_json)
 {
     struct session session = example();
-    struct cached cached;
+    struct cache_value cache_value;
     struct operation operation = {.arena = &arena};
-    cached_write_live(&value, &session, 1, 2, text_of(shown), NULL);
-    ck_assert(cached_read_live(buffer_text(&value), id, &cached));
-    cached_note(&operation, &cached);
+    cache_value_write_live(&value, &session, 1, 2, text_of(session_json), NULL);
+    ck_assert(cache_value_read_live(buffer_text(&value), id, &cache_value));
+    cache_value_note(&operation, &cache_value);
     return operation;
 }
 
@@ -57,17 +57,17 @@ static void assert_text(struct text text, const char *expected)
 START_TEST(a_living_session_comes_back_as_it_was)
 {
     struct session session = example();
-    struct cached cached;
+    struct cache_value cache_value;
     session.record.has_previous = true;
     session.record.previous_access_over = true;
     session.record.began_s = 1799999999;
     memset(session.record.previous_access_hash, 'p', SECRET_HASH);
-    cached_write_live(&value, &session, 16383, 42, text_of(usual), NULL);
-    ck_assert_int_eq(cached_kind(buffer_text(&value)), CACHED_LIVE);
-    ck_assert(cached_read_live(buffer_text(&value), id, &cached));
-    const struct record *record = &cached.session.record;
-    ck_assert_mem_eq(cached.session.id, id, SESSION_ID);
-    ck_assert_int_eq(cached.session.last_seen_s, 1800000123);
+    cache_value_write_live(&value, &session, 16383, 42, text_of(usual), NULL);
+    ck_assert_int_eq(cache_value_kind(buffer_text(&value)), CACHE_VALUE_LIVE);
+    ck_assert(cache_value_read_live(buffer_text(&value), id, &cache_value));
+    const struct record *record = &cache_value.session.record;
+    ck_assert_mem_eq(cache_value.session.id, id, SESSION_ID);
+    ck_assert_int_eq(cache_value.session.last_seen_s, 1800000123);
     ck_assert_int_eq(record->issued_ms, 1800000000456);
     ck_assert_int_eq(record->absolute_s, 1802592000);
     ck_assert_int_eq(record->began_s, 1799999999);
@@ -75,45 +75,45 @@ START_TEST(a_living_session_comes_back_as_it_was)
     ck_assert_mem_eq(record->access_hash, session.record.access_hash, SECRET_HASH);
     ck_assert_mem_eq(record->previous_access_hash, session.record.previous_access_hash,
                      SECRET_HASH);
-    ck_assert_uint_eq(cached.head.slot, 16383);
-    ck_assert_int_eq(cached.head.version, 42);
-    assert_text(cached.shown, usual);
+    ck_assert_uint_eq(cache_value.head.slot, 16383);
+    ck_assert_int_eq(cache_value.head.version, 42);
+    assert_text(cache_value.session_json, usual);
 }
 END_TEST
 
 START_TEST(without_a_previous_pair_nothing_lies_between_head_and_text)
 {
     struct session session = example();
-    struct cached cached;
-    cached_write_live(&value, &session, 1, 2, text_of(usual), NULL);
-    ck_assert(cached_read_live(buffer_text(&value), id, &cached));
-    ck_assert(!cached.session.record.has_previous);
-    ck_assert_int_eq(cached.session.record.began_s, 0);
-    assert_text(cached.shown, usual);
+    struct cache_value cache_value;
+    cache_value_write_live(&value, &session, 1, 2, text_of(usual), NULL);
+    ck_assert(cache_value_read_live(buffer_text(&value), id, &cache_value));
+    ck_assert(!cache_value.session.record.has_previous);
+    ck_assert_int_eq(cache_value.session.record.began_s, 0);
+    assert_text(cache_value.session_json, usual);
 }
 END_TEST
 
 START_TEST(what_the_session_is_bound_to_lies_between_them_if_it_is_asked_for)
 {
     struct session session = example();
-    struct cached cached;
+    struct cache_value cache_value;
     const struct text items = TEXT("4abcd"), none = {0};
     session.record.has_previous = true;
-    cached_write_live(&value, &session, 1, 2, text_of(usual), &items);
-    ck_assert(cached_read_live(buffer_text(&value), id, &cached));
-    ck_assert(cached.has_items);
-    assert_text(cached.items, "4abcd");
-    assert_text(cached.shown, usual);
+    cache_value_write_live(&value, &session, 1, 2, text_of(usual), &items);
+    ck_assert(cache_value_read_live(buffer_text(&value), id, &cache_value));
+    ck_assert(cache_value.has_items);
+    assert_text(cache_value.items, "4abcd");
+    assert_text(cache_value.session_json, usual);
     for (size_t length = 0; length < value.length - strlen(usual); length++)
-        ck_assert(!cached_read_live((struct text){value.data, length}, id, &cached));
+        ck_assert(!cache_value_read_live((struct text){value.data, length}, id, &cache_value));
     value.length = 0;
-    cached_write_live(&value, &session, 1, 2, text_of(usual), &none);
-    ck_assert(cached_read_live(buffer_text(&value), id, &cached));
-    ck_assert(cached.has_items && cached.items.length == 0);
+    cache_value_write_live(&value, &session, 1, 2, text_of(usual), &none);
+    ck_assert(cache_value_read_live(buffer_text(&value), id, &cache_value));
+    ck_assert(cache_value.has_items && cache_value.items.length == 0);
     value.length = 0;
-    cached_write_live(&value, &session, 1, 2, text_of(usual), NULL);
-    ck_assert(cached_read_live(buffer_text(&value), id, &cached));
-    ck_assert(!cached.has_items);
+    cache_value_write_live(&value, &session, 1, 2, text_of(usual), NULL);
+    ck_assert(cache_value_read_live(buffer_text(&value), id, &cache_value));
+    ck_assert(!cache_value.has_items);
 }
 END_TEST
 
@@ -151,9 +151,9 @@ END_TEST
 START_TEST(a_dead_session_comes_back_with_reason_actor_and_time)
 {
     struct tombstone tombstone = {TEXT("kicked"), TEXT("alice@example.com"), 1800000001, 0}, read;
-    cached_write_dead(&value, &tombstone);
-    ck_assert_int_eq(cached_kind(buffer_text(&value)), CACHED_DEAD);
-    cached_read_dead(buffer_text(&value), &read);
+    cache_value_write_dead(&value, &tombstone);
+    ck_assert_int_eq(cache_value_kind(buffer_text(&value)), CACHE_VALUE_DEAD);
+    cache_value_read_dead(buffer_text(&value), &read);
     assert_text(read.reason, "kicked");
     assert_text(read.actor, "alice@example.com");
     ck_assert_int_eq(read.ended_s, 1800000001);
@@ -163,8 +163,8 @@ END_TEST
 START_TEST(a_dead_session_needs_no_actor)
 {
     struct tombstone tombstone = {.reason = TEXT("revoked")}, read;
-    cached_write_dead(&value, &tombstone);
-    cached_read_dead(buffer_text(&value), &read);
+    cache_value_write_dead(&value, &tombstone);
+    cache_value_read_dead(buffer_text(&value), &read);
     assert_text(read.reason, "revoked");
     assert_text(read.actor, NULL);
 }
@@ -174,15 +174,15 @@ START_TEST(names_come_back_or_that_nobody_knows_them)
 {
     const struct names names = {TEXT("acme"), TEXT("bob")}, nobody = {0};
     struct names read;
-    cached_write_names(&value, &names);
-    ck_assert(cached_read_names(buffer_text(&value), &read));
+    cache_value_write_names(&value, &names);
+    ck_assert(cache_value_read_names(buffer_text(&value), &read));
     assert_text(read.tenant, "acme");
     assert_text(read.user_id, "bob");
     for (size_t length = 0; length < value.length; length++)
-        ck_assert(!cached_read_names((struct text){value.data, length}, &read));
+        ck_assert(!cache_value_read_names((struct text){value.data, length}, &read));
     value.length = 0;
-    cached_write_names(&value, &nobody);
-    ck_assert(cached_read_names(buffer_text(&value), &read));
+    cache_value_write_names(&value, &nobody);
+    ck_assert(cache_value_read_names(buffer_text(&value), &read));
     assert_text(read.tenant, NULL);
     assert_text(read.user_id, NULL);
 }
@@ -194,36 +194,36 @@ START_TEST(names_and_sessions_are_not_taken_for_each_other)
                                 TEXT("a user id that is as long as a head is, and more")};
     const struct tombstone tombstone = {.reason = TEXT("kicked")};
     struct session session = example();
-    struct cached cached;
+    struct cache_value cache_value;
     struct names read;
-    cached_write_names(&value, &names);
-    ck_assert_int_eq(cached_kind(buffer_text(&value)), CACHED_NAMES);
-    ck_assert(!cached_read_live(buffer_text(&value), id, &cached));
+    cache_value_write_names(&value, &names);
+    ck_assert_int_eq(cache_value_kind(buffer_text(&value)), CACHE_VALUE_NAMES);
+    ck_assert(!cache_value_read_live(buffer_text(&value), id, &cache_value));
     value.length = 0;
-    cached_write_dead(&value, &tombstone);
-    ck_assert(!cached_read_names(buffer_text(&value), &read));
+    cache_value_write_dead(&value, &tombstone);
+    ck_assert(!cache_value_read_names(buffer_text(&value), &read));
     value.length = 0;
-    cached_write_live(&value, &session, 1, 2, text_of(usual), NULL);
-    ck_assert(!cached_read_names(buffer_text(&value), &read));
+    cache_value_write_live(&value, &session, 1, 2, text_of(usual), NULL);
+    ck_assert(!cache_value_read_names(buffer_text(&value), &read));
 }
 END_TEST
 
 START_TEST(values_cut_at_any_length_are_refused_or_shorter)
 {
     struct session session = example();
-    struct cached cached;
+    struct cache_value cache_value;
     session.record.has_previous = true;
-    cached_write_live(&value, &session, 1, 2, text_of(usual), NULL);
-    size_t head = sizeof(struct cached_live) + SECRET_HASH;
+    cache_value_write_live(&value, &session, 1, 2, text_of(usual), NULL);
+    size_t head = sizeof(struct cache_value_live) + SECRET_HASH;
     for (size_t length = 0; length < value.length; length++) {
         char *cut = malloc(length + 1); /* of its own, so that reading past it is seen */
         memcpy(cut, value.data, length);
         struct text text = {cut, length};
         struct operation operation = {.arena = &arena};
-        bool read = cached_read_live(text, id, &cached);
+        bool read = cache_value_read_live(text, id, &cache_value);
         ck_assert(read == (length >= head));
         if (read)
-            cached_note(&operation, &cached);
+            cache_value_note(&operation, &cache_value);
         free(cut);
     }
 }

@@ -26,11 +26,12 @@ struct store_link {
     bool closing;
 
     struct settings *settings;
-    struct slot_map *map;     /* NULL until the first is known */
-    struct node **map_nodes;  /* of map->nodes[i], masters only */
-    struct node **near_nodes; /* of map->nodes[i], its near replica or NULL; NULL: nobody has one */
+    struct slot_map *map;    /* NULL until the first is known */
+    struct node **map_nodes; /* of map->nodes[i], masters only */
+    struct node *
+        *replica_nodes; /* of map->nodes[i], its near replica or NULL; NULL: nobody has one */
     struct node *nodes;
-    struct endpoint_table index, near_index; /* of nodes, by their endpoints */
+    struct endpoint_table index, replica_index; /* of nodes, by their endpoints */
 
     struct call_list parked, ending;
     struct store_call_state *free_states;
@@ -50,13 +51,13 @@ struct store_link {
 };
 
 /* The timer fires at this time at the latest. */
-void link_schedule(struct store_link *link, int64_t due_ms);
+void timing_schedule(struct store_link *link, int64_t due_ms);
 /* The node, made if it is new. */
 struct node *link_node(struct store_link *link, const struct endpoint *endpoint);
 /* The node that is a sentinel. */
 struct node *link_sentinel_node(struct store_link *link, const struct endpoint *endpoint);
-/* The node that has replicas' answers (near.h) from this endpoint. */
-struct node *link_near_node(struct store_link *link, const struct endpoint *endpoint);
+/* The node that has replicas' answers (replica_read.h) from this endpoint. */
+struct node *link_replica_node(struct store_link *link, const struct endpoint *endpoint);
 /* True if the node of this endpoint has a connection that is up. */
 bool link_is_up(const struct store_link *link, const struct endpoint *endpoint);
 /* Frees the node, which is not in link->nodes any more and has no calls. */

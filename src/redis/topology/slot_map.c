@@ -1,5 +1,5 @@
 /* Slots of keys and owners of slots. */
-#include "slots.h"
+#include "slot_map.h"
 
 #include <stdatomic.h>
 #include <stdlib.h>

@@ -94,7 +94,7 @@ void *commit_lane_create(struct commit_queue *queue, size_t size, void (*wake)(v
     lane->wake = wake;
     lane->user = user;
     pthread_mutex_init(&lane->lock, NULL);
-    pthread_cond_init(&lane->settled, NULL);
+    pthread_cond_init(&lane->confirmed, NULL);
     pthread_mutex_lock(&queue->lock);
     lane->next = queue->lanes;
     queue->lanes = lane;
@@ -106,7 +106,7 @@ static void lane_free(struct commit_lane *lane)
 {
     assert(lane->outstanding == 0 && !lane->decided.first && !lane->deciding.first);
     pthread_mutex_destroy(&lane->lock);
-    pthread_cond_destroy(&lane->settled);
+    pthread_cond_destroy(&lane->confirmed);
     buffer_free(&lane->batch);
     buffer_free(&lane->handed);
     buffer_free(&lane->spare);
@@ -136,7 +136,7 @@ static void wait_for_decision(struct commit_lane *lane)
 {
     pthread_mutex_lock(&lane->lock);
     while (!lane->decided.first)
-        pthread_cond_wait(&lane->settled, &lane->lock);
+        pthread_cond_wait(&lane->confirmed, &lane->lock);
     pthread_mutex_unlock(&lane->lock);
 }
 
@@ -250,7 +250,7 @@ static void tell(struct commit_lane *lane)
         return;
     pthread_mutex_lock(&lane->lock);
     splice(&lane->decided, &lane->deciding);
-    pthread_cond_signal(&lane->settled);
+    pthread_cond_signal(&lane->confirmed);
     if (lane->wake)
         lane->wake(lane->user);
     pthread_mutex_unlock(&lane->lock);

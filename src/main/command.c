@@ -1,5 +1,5 @@
 /* The commands beside the service itself. */
-#include "commands.h"
+#include "command.h"
 
 #include <stdio.h>
 #include <stdlib.h>

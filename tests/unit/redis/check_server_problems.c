@@ -5,13 +5,13 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "redis/topology/connect_log.h"
+#include "redis/topology/server_problems.h"
 #include "clock.h"
 #include "support_run.h"
 
 enum { SERVERS = 200, BEGIN_MS = 1000000, INTERVAL_MS = 10000 };
 
-static struct trouble trouble;
+static struct server_problems problems;
 static int reading_end;
 
 /* The test's process ends with the test. */
@@ -23,7 +23,7 @@ static void prepare(void)
     ck_assert_int_ge(dup2(ends[1], STDERR_FILENO), 0);
     reading_end = ends[0];
     clock_fake(BEGIN_MS);
-    trouble_init(&trouble, TROUBLE_FOREIGN);
+    server_problems_init(&problems, PROBLEM_FOREIGN);
 }
 
 static unsigned lines(void)
@@ -40,7 +40,7 @@ static void tell(unsigned server, const char *why)
 {
     struct endpoint endpoint;
     ck_assert(endpoint_set(&endpoint, TEXT("redis.example"), 1 + server));
-    trouble_tell(&trouble, &endpoint, why);
+    server_problems_tell(&problems, &endpoint, why);
 }
 
 START_TEST(a_reason_is_told_once_and_another_one_later)
@@ -63,7 +63,7 @@ START_TEST(a_server_that_was_up_is_told_of_again_later)
     prepare();
     ck_assert(endpoint_set(&endpoint, TEXT("redis.example"), 1));
     tell(0, "one");
-    trouble_over(&trouble, &endpoint);
+    server_problems_over(&problems, &endpoint);
     tell(0, "one");
     ck_assert_uint_eq(lines(), 1);
     clock_fake(BEGIN_MS + INTERVAL_MS);
@@ -80,16 +80,16 @@ START_TEST(more_servers_than_there_is_room_for_flood_no_log)
     for (unsigned round = 0; round < 2; round++)
         for (unsigned server = 0; server < SERVERS; server++)
             tell(server, "another one");
-    ck_assert_uint_le(lines(), TROUBLE_SERVERS);
+    ck_assert_uint_le(lines(), PROBLEM_SERVERS);
     char described[256];
-    ck_assert(trouble_describe(&trouble, INT64_MAX, described, sizeof(described)));
+    ck_assert(server_problems_describe(&problems, INT64_MAX, described, sizeof(described)));
     ck_assert_msg(strstr(described, "(and 15 more servers)"), "%s", described);
     clock_fake(BEGIN_MS + INTERVAL_MS);
     for (unsigned server = 0; server < SERVERS; server++)
         tell(server, "another one");
     unsigned later = lines();
     ck_assert_uint_ge(later, 1);
-    ck_assert_uint_le(later, TROUBLE_SERVERS);
+    ck_assert_uint_le(later, PROBLEM_SERVERS);
 }
 END_TEST
 

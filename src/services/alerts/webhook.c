@@ -1,6 +1,6 @@
 /* The door to libcurl. Its multi interface is used for one transfer only, because it can be woken:
  * what is raised while a receiver keeps us waiting goes to disk at once. */
-#include "alerts_webhook.h"
+#include "webhook.h"
 
 #include <assert.h>
 #include <curl/curl.h>

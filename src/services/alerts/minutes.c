@@ -1,5 +1,5 @@
 /* The table of minutes: names are hashes already, so their low bits choose among sets of cells. */
-#include "alerts_minutes.h"
+#include "minutes.h"
 
 #include <assert.h>
 #include <stdlib.h>
@@ -27,7 +27,7 @@ void minutes_destroy(struct minutes **minutes)
     *minutes = NULL;
 }
 
-bool minute_is_over(const struct minute *minute, int64_t now_ms)
+bool minutes_is_over(const struct minute *minute, int64_t now_ms)
 {
     return now_ms - minute->began_ms >= MINUTE_MS;
 }
@@ -42,7 +42,7 @@ struct minute *minutes_running(struct minutes *minutes, uint64_t name, int64_t n
 {
     struct minute *set = set_of(minutes, name);
     for (struct minute *at = set; at < set + WAYS; at++)
-        if (at->used && at->name == name && !minute_is_over(at, now_ms))
+        if (at->used && at->name == name && !minutes_is_over(at, now_ms))
             return at;
     return NULL;
 }
@@ -86,7 +86,7 @@ int64_t minutes_count(struct minutes *minutes, uint64_t name, int64_t more, int6
 {
     struct minute displaced;
     struct minute *minute = minutes_find(minutes, name, now_ms, &displaced);
-    if (minute_is_over(minute, now_ms)) {
+    if (minutes_is_over(minute, now_ms)) {
         minute->began_ms = now_ms;
         minute->count = 0;
     }

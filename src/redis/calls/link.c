@@ -1,6 +1,6 @@
 /* A worker's end of the store: opening, sending, flushing, closing, and following the map. What
  * time does to calls is in timing.c. */
-#include "worker_link.h"
+#include "link.h"
 
 #include <assert.h>
 #include <stdlib.h>
@@ -19,7 +19,7 @@ static struct node *find_node(const struct store_link *link, const struct endpoi
                               bool near)
 {
     const struct endpoint *found =
-        endpoint_table_find(near ? &link->near_index : &link->index, endpoint);
+        endpoint_table_find(near ? &link->replica_index : &link->index, endpoint);
     return found ? container_of(found, struct node, endpoint) : NULL;
 }
 
@@ -37,7 +37,7 @@ static struct node *find_or_make_node(struct store_link *link, const struct endp
     node->data.breaker = node->breaker;
     node->durable.breaker = node->breaker;
     node->data.near = near;
-    endpoint_table_add(near ? &link->near_index : &link->index, &node->endpoint);
+    endpoint_table_add(near ? &link->replica_index : &link->index, &node->endpoint);
     node->next = link->nodes;
     link->nodes = node;
     timing_sweep_later(link);
@@ -56,7 +56,7 @@ struct node *link_sentinel_node(struct store_link *link, const struct endpoint *
     return node;
 }
 
-struct node *link_near_node(struct store_link *link, const struct endpoint *endpoint)
+struct node *link_replica_node(struct store_link *link, const struct endpoint *endpoint)
 {
     return find_or_make_node(link, endpoint, true);
 }
@@ -70,7 +70,7 @@ bool link_is_up(const struct store_link *link, const struct endpoint *endpoint)
 void link_free_node(struct store_link *link, struct node *node)
 {
     assert(!node->in_map || link->closing);
-    endpoint_table_remove(node->data.near ? &link->near_index : &link->index, &node->endpoint);
+    endpoint_table_remove(node->data.near ? &link->replica_index : &link->index, &node->endpoint);
     connection_free(&node->data);
     connection_free(&node->durable);
     breakers_give(link->store, &node->breaker);
@@ -158,7 +158,7 @@ static void follow_map(struct store_link *link)
         link->map_nodes[i] = link_node(link, &map->nodes[i]);
         link->map_nodes[i]->in_map = true;
     }
-    near_choose(link);
+    replica_read_choose(link);
     for (struct node *node = link->nodes; node; node = node->next) {
         judge_again(&node->data);
         judge_again(&node->durable);
@@ -169,7 +169,7 @@ static void follow_map(struct store_link *link)
 
 static void take_map(struct store_link *link)
 {
-    struct slot_map *map = shared_map(link->store);
+    struct slot_map *map = store_ref_map(link->store);
     if (map && map != link->map) {
         slot_map_unref(&link->map);
         link->map = map;
@@ -182,7 +182,7 @@ static void take_map(struct store_link *link)
 
 static void take_settings(struct store_link *link)
 {
-    struct settings *settings = shared_settings(link->store);
+    struct settings *settings = store_settings(link->store);
     if (settings != link->settings) {
         for (struct node *node = link->nodes; node; node = node->next) {
             connection_end_pause(&node->data);
@@ -193,7 +193,7 @@ static void take_settings(struct store_link *link)
     settings_unref(&link->settings);
     link->settings = settings;
     if (changed)
-        near_choose(link);
+        replica_read_choose(link);
 }
 
 static void on_wake(uv_async_t *wake)
@@ -221,8 +221,8 @@ struct store_link *store_link_open(struct store *store, uv_loop_t *loop)
     link->input = xmalloc(LINK_INPUT_BYTES);
     crypto_random(&link->seed, sizeof(link->seed));
     link->seed |= 1;
-    link->settings = shared_settings(store);
-    shared_add_link(store, link);
+    link->settings = store_settings(store);
+    store_add_link(store, link);
     take_map(link);
     return link;
 }
@@ -245,11 +245,11 @@ void link_handle_closed(struct store_link *link)
         return;
     free_states(link);
     endpoint_table_free(&link->index);
-    endpoint_table_free(&link->near_index);
+    endpoint_table_free(&link->replica_index);
     slot_map_unref(&link->map);
     settings_unref(&link->settings);
     free(link->map_nodes);
-    free(link->near_nodes);
+    free(link->replica_nodes);
     free(link->input);
     free(link);
 }
@@ -283,7 +283,7 @@ void store_link_close(struct store_link **link)
     if (!gone)
         return;
     gone->closing = true;
-    shared_remove_link(gone->store, gone);
+    store_remove_link(gone->store, gone);
     end_all(gone);
     assert(gone->pending == 0);
     while (gone->nodes) {
@@ -344,7 +344,7 @@ void store_flush(struct store_link *link)
         }
     }
     if (link->dirty)
-        link_schedule(link, 0);
+        timing_schedule(link, 0);
 }
 
 uint32_t store_link_generation(const struct store_link *link, unsigned slot)

@@ -14,7 +14,7 @@ struct counted {
 
 static struct tenant nothing;
 
-struct tenant *tenant_nothing(void)
+struct tenant *tenant_state_nothing(void)
 {
     return &nothing;
 }
@@ -30,7 +30,7 @@ static struct text place(char **at, struct text text)
     return placed;
 }
 
-struct tenant *tenant_create(const struct tenant *content)
+struct tenant *tenant_state_create(const struct tenant *content)
 {
     struct counted *counted =
         xmalloc(sizeof(*counted) + content->reason.length + content->actor.length);
@@ -42,14 +42,14 @@ struct tenant *tenant_create(const struct tenant *content)
     return &counted->tenant;
 }
 
-struct tenant *tenant_ref(struct tenant *tenant)
+struct tenant *tenant_state_ref(struct tenant *tenant)
 {
     if (tenant != &nothing)
         atomic_fetch_add_explicit(&((struct counted *)tenant)->references, 1, memory_order_relaxed);
     return tenant;
 }
 
-void tenant_unref(struct tenant **given)
+void tenant_state_unref(struct tenant **given)
 {
     struct counted *counted = (struct counted *)*given;
     bool is_counted = *given && *given != &nothing;
@@ -60,7 +60,7 @@ void tenant_unref(struct tenant **given)
     free(counted);
 }
 
-size_t tenant_bytes(struct tenant *tenant)
+size_t tenant_state_bytes(struct tenant *tenant)
 {
     if (tenant == &nothing)
         return 0;

@@ -32,7 +32,7 @@ struct minute *minutes_running(struct minutes *minutes, uint64_t name, int64_t n
  * what was there before, or is not used. */
 struct minute *minutes_find(struct minutes *minutes, uint64_t name, int64_t now_ms,
                             struct minute *displaced);
-bool minute_is_over(const struct minute *minute, int64_t now_ms);
+bool minutes_is_over(const struct minute *minute, int64_t now_ms);
 /* The next used cell from *at on, NULL behind the last; *at is moved behind it. Begin with 0. */
 struct minute *minutes_next(struct minutes *minutes, size_t *at);
 
