@@ -37,7 +37,7 @@ DOORS = [
     (r"ini\.h", r"src/base/conf/conf_load\.c"),
     (r"maxminddb\.h", r"src/services/location\.c"),
     (r"systemd/.*", r"src/main/|src/http/"),
-    (r"curl/.*", r"src/services/alerts/alerts_webhook\.c"),
+    (r"curl/.*", r"src/services/alerts/webhook\.c"),
 ]
 
 INCLUDE = re.compile(r'^\s*#\s*include\s+(?:"([^"]+)"|<([^>]+)>)')
