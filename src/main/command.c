@@ -13,14 +13,14 @@
 #include "store.h"
 #include "token.h"
 
-static int print(const struct buffer *out)
+static int write_stdout(const struct buffer *out)
 {
     bool written = fwrite(out->data, 1, out->length, stdout) == out->length;
     return written && fflush(stdout) == 0 ? EXIT_DONE : EXIT_RUNTIME;
 }
 
 /* Says what an option must be, and what it is instead. */
-static int refuse(const char *wanted, const char *value)
+static int refuse_option(const char *wanted, const char *value)
 {
     char quoted[160];
     fprintf(stderr, "sessiond: %s, not '%s'\n", wanted,
@@ -68,7 +68,7 @@ static int dump(const struct arguments *arguments, bool commented)
         return EXIT_USAGE;
     SCOPED(buffer_free) struct buffer out = {0};
     conf_dump(conf, commented, &out);
-    return print(&out);
+    return write_stdout(&out);
 }
 
 int command_dump_config(const struct arguments *arguments)
@@ -110,7 +110,7 @@ static int print_new_key(struct service_key *described)
     buffer_add(&out, key, sizeof(key));
     buffer_add_literal(&out, "\n\n");
     conf_dump_key(described, &out);
-    int result = print(&out);
+    int result = write_stdout(&out);
     crypto_wipe(key, sizeof(key));
     crypto_wipe(out.data, out.length);
     return result;
@@ -120,16 +120,17 @@ int command_keygen(const struct arguments *arguments)
 {
     unsigned bits = 0;
     if (!conf_is_name(text_of(arguments->name)))
-        return refuse("--name must be [a-z0-9][a-z0-9._-]{0,62}", arguments->name);
+        return refuse_option("--name must be [a-z0-9][a-z0-9._-]{0,62}", arguments->name);
     if (strcmp(arguments->tenant, "*") != 0 && !conf_is_name(text_of(arguments->tenant)))
-        return refuse("--tenant must be '*' or [a-z0-9][a-z0-9._-]{0,62}", arguments->tenant);
+        return refuse_option("--tenant must be '*' or [a-z0-9][a-z0-9._-]{0,62}",
+                             arguments->tenant);
     if (!conf_parse_scopes(text_of(arguments->scopes), &bits) || bits == 0) {
-        return refuse("--scopes must be one or more of:"
+        return refuse_option("--scopes must be one or more of:"
 #define SCOPE(id, name, help) " " name
 #include "tbl/scopes.h"
 #undef SCOPE
-                      ,
-                      arguments->scopes);
+                             ,
+                             arguments->scopes);
     }
     struct service_key described = {
         .name = xstrdup(arguments->name), .tenant = xstrdup(arguments->tenant), .scopes = bits};
@@ -194,10 +195,10 @@ int command_keys(const struct arguments *arguments)
 {
     struct text user = text_of(arguments->user);
     if (!conf_is_name(text_of(arguments->tenant)))
-        return refuse("--tenant must be [a-z0-9][a-z0-9._-]{0,62}", arguments->tenant);
+        return refuse_option("--tenant must be [a-z0-9][a-z0-9._-]{0,62}", arguments->tenant);
     if (user.data != NULL && (user.length > USER_ID_MAX || !text_is_clean_utf8(user)))
-        return refuse("--user must be 1 to 255 bytes of UTF-8 without control characters",
-                      arguments->user);
+        return refuse_option("--user must be 1 to 255 bytes of UTF-8 without control characters",
+                             arguments->user);
     SCOPED(conf_unref)
     struct conf *conf = command_load_config(arguments->config ? arguments->config : DEFAULT_CONFIG);
     if (conf == NULL)

@@ -5,7 +5,7 @@
 
 #include "clock.h"
 
-static void put(struct audit_lane *lane, struct audit_notice *notice)
+static void write_notice(struct audit_lane *lane, struct audit_notice *notice)
 {
     SCOPED(buffer_free) struct buffer line = {0};
     notice->wall_ms = clock_wall_ms();
@@ -17,16 +17,17 @@ static void put(struct audit_lane *lane, struct audit_notice *notice)
 
 void lifecycle_record_start(struct audit_lane *lane, struct text failed_step)
 {
-    put(lane, &(struct audit_notice){.event = AUDIT_START,
-                                     .failed = failed_step.data != NULL,
-                                     .reason = failed_step,
-                                     .version = TEXT(SESSIOND_VERSION)});
+    write_notice(lane, &(struct audit_notice){.event = AUDIT_START,
+                                              .failed = failed_step.data != NULL,
+                                              .reason = failed_step,
+                                              .version = TEXT(SESSIOND_VERSION)});
 }
 
 void lifecycle_record_stop(struct audit_lane *lane, bool by_force)
 {
-    put(lane, &(struct audit_notice){
-                  .event = AUDIT_STOP, .failed = by_force, .version = TEXT(SESSIOND_VERSION)});
+    write_notice(lane, &(struct audit_notice){.event = AUDIT_STOP,
+                                              .failed = by_force,
+                                              .version = TEXT(SESSIOND_VERSION)});
 }
 
 void lifecycle_record_reload(struct audit_lane *lane, const char *path, const struct conf *before,
@@ -37,14 +38,14 @@ void lifecycle_record_reload(struct audit_lane *lane, const char *path, const st
     if (after)
         conf_differences(before, after, &changes);
     changes_end(&changes);
-    put(lane, &(struct audit_notice){.event = AUDIT_RELOAD,
-                                     .failed = after == NULL,
-                                     .reason = reason,
-                                     .file = text_of(path),
-                                     .changes = buffer_text(&list)});
+    write_notice(lane, &(struct audit_notice){.event = AUDIT_RELOAD,
+                                              .failed = after == NULL,
+                                              .reason = reason,
+                                              .file = text_of(path),
+                                              .changes = buffer_text(&list)});
 }
 
-static void add_key(struct changes *changes, unsigned id, bool before, bool after)
+static void list_key_change(struct changes *changes, unsigned id, bool before, bool after)
 {
     char name[16];
     int length = snprintf(name, sizeof(name), "key %u", id);
@@ -61,11 +62,12 @@ void lifecycle_record_keys(struct audit_lane *lane, const struct keyring *before
     struct changes changes = {.out = &list};
     const struct audit_number newest = {"sessiond.newest_key", keyring_newest(after)};
     for (unsigned id = 0; id <= KEY_ID_MAX; id++)
-        add_key(&changes, id, keyring_has(before, (uint8_t)id), keyring_has(after, (uint8_t)id));
+        list_key_change(&changes, id, keyring_has(before, (uint8_t)id),
+                        keyring_has(after, (uint8_t)id));
     changes_end(&changes);
     if (changes.count > 0 || keyring_newest(before) != keyring_newest(after))
-        put(lane, &(struct audit_notice){.event = AUDIT_KEYS,
-                                         .changes = buffer_text(&list),
-                                         .numbers = &newest,
-                                         .number_count = 1});
+        write_notice(lane, &(struct audit_notice){.event = AUDIT_KEYS,
+                                                  .changes = buffer_text(&list),
+                                                  .numbers = &newest,
+                                                  .number_count = 1});
 }

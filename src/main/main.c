@@ -69,7 +69,7 @@ static const struct command {
     {"-h", command_help, 0, 0, NULL},
 };
 
-static int refuse(const char *argument, const char *why)
+static int refuse_argument(const char *argument, const char *why)
 {
     fprintf(stderr, "sessiond: '%s' %s; see sessiond --help\n", argument, why);
     return EXIT_USAGE;
@@ -102,26 +102,26 @@ struct parsed {
 };
 
 /* Takes the option at argv[*at], and its value from there or from the word behind it. */
-static int take_option(struct parsed *parsed, size_t index, int argc, char **argv, int *at)
+static int parse_option(struct parsed *parsed, size_t index, int argc, char **argv, int *at)
 {
     const char *name = options[index].name;
     const char *value = strchr(argv[*at], '=');
     if ((parsed->given & (1u << index)) != 0)
-        return refuse(name, "is given twice");
+        return refuse_argument(name, "is given twice");
     if (value != NULL)
         value++;
     else if (*at + 1 < argc)
         value = argv[++*at];
     else
-        return refuse(name, "needs a value");
+        return refuse_argument(name, "needs a value");
     if (value[0] == '\0')
-        return refuse(name, "needs a value");
+        return refuse_argument(name, "needs a value");
     parsed->given |= 1u << index;
     memcpy((char *)&parsed->arguments + options[index].offset, &value, sizeof(value));
     return EXIT_DONE;
 }
 
-static int take_word(struct parsed *parsed, const char *word)
+static int parse_word(struct parsed *parsed, const char *word)
 {
     const struct command *command = word[0] != '\0' ? find_command(word) : NULL;
     bool wanted = parsed->command != NULL && parsed->command->operand != NULL;
@@ -130,11 +130,11 @@ static int take_word(struct parsed *parsed, const char *word)
     else if (command != NULL && (parsed->command == NULL || command->run == command_help))
         parsed->command = command;
     else
-        return refuse(word, "is not understood");
+        return refuse_argument(word, "is not understood");
     return EXIT_DONE;
 }
 
-static int check(const struct parsed *parsed)
+static int check_options(const struct parsed *parsed)
 {
     const struct command *command = parsed->command;
     if (command->run == command_help) /* behind whatever it was that somebody was not sure of */
@@ -142,9 +142,9 @@ static int check(const struct parsed *parsed)
     for (size_t i = 0; i < OPTIONS; i++) {
         unsigned bit = 1u << i;
         if ((command->needed & bit) != 0 && (parsed->given & bit) == 0)
-            return refuse(options[i].name, "is missing");
+            return refuse_argument(options[i].name, "is missing");
         if (((command->needed | command->allowed) & bit) == 0 && (parsed->given & bit) != 0)
-            return refuse(options[i].name, "has no meaning here");
+            return refuse_argument(options[i].name, "has no meaning here");
     }
     if (command->operand != NULL && parsed->arguments.operand == NULL) {
         fprintf(stderr, "sessiond: '%s' needs %s; see sessiond --help\n", command->word,
@@ -159,14 +159,14 @@ int main(int argc, char **argv)
     struct parsed parsed = {0};
     for (int at = 1; at < argc; at++) {
         size_t index = find_option(argv[at]);
-        int refused = index < OPTIONS ? take_option(&parsed, index, argc, argv, &at)
-                                      : take_word(&parsed, argv[at]);
+        int refused = index < OPTIONS ? parse_option(&parsed, index, argc, argv, &at)
+                                      : parse_word(&parsed, argv[at]);
         if (refused != EXIT_DONE)
             return refused;
     }
     if (parsed.command == NULL)
         parsed.command = find_command("");
-    int refused = check(&parsed);
+    int refused = check_options(&parsed);
     if (refused != EXIT_DONE)
         return refused;
     crypto_init();

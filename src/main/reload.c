@@ -59,7 +59,7 @@ static int await(pid_t pid, const sigset_t *answers)
     return 0;
 }
 
-static int complain(const char *whom, const char *why)
+static int report_failure(const char *whom, const char *why)
 {
     fprintf(stderr, "sessiond: process %s %s\n", whom, why);
     return EXIT_RUNTIME;
@@ -80,12 +80,13 @@ int command_reload(const struct arguments *arguments)
     sigprocmask(SIG_BLOCK, &answers, NULL);
     if (!become(user_of(pid)) ||
         sigqueue((pid_t)pid, SIGHUP, (union sigval){.sival_int = ASKED}) != 0)
-        return complain(arguments->operand, strerrordesc_np(errno));
+        return report_failure(arguments->operand, strerrordesc_np(errno));
     int verdict = await((pid_t)pid, &answers);
     if (verdict == REFUSED)
-        return complain(arguments->operand,
-                        "refuses the reload: config_refused in its log tells why");
+        return report_failure(arguments->operand,
+                              "refuses the reload: config_refused in its log tells why");
     if (verdict != TAKEN)
-        return complain(arguments->operand, "has not said whether it reloaded; its log tells");
+        return report_failure(arguments->operand,
+                              "has not said whether it reloaded; its log tells");
     return EXIT_DONE;
 }

@@ -925,7 +925,7 @@ struct act *act_attributes(struct rig_node *node, struct text token, enum attrib
     return act;
 }
 
-static struct rig_session api_finish_login(struct act *act)
+static struct rig_session rig_finish_login(struct act *act)
 {
     struct rig_session session;
     ck_assert_act(act, ERR_OK);
@@ -941,7 +941,7 @@ struct rig_session rig_login(struct rig_node *node, const char *user)
     static unsigned devices;
     char device[32];
     snprintf(device, sizeof(device), "device-%u", ++devices);
-    return api_finish_login(act_login(node, user, device));
+    return rig_finish_login(act_login(node, user, device));
 }
 
 struct rig_session rig_login_from(struct rig_node *node, const char *user, const char *ip,
@@ -956,7 +956,7 @@ struct rig_session rig_login_from(struct rig_node *node, const char *user, const
     act->base.presented =
         (struct presented){.ip = text_of(ip), .fingerprint = text_of(fingerprint)};
     session_login(&act->login);
-    return api_finish_login(act);
+    return rig_finish_login(act);
 }
 
 struct act *act_validate_from(struct rig_node *node, const struct rig_session *session,

@@ -31,7 +31,7 @@ void epoch_floor_destroy(struct epoch_floor **epoch_floor)
 }
 
 /* The user tag is a keyed hash: any of its bits will do. */
-static uint64_t name_of(const struct user_tag *owner, size_t *place)
+static uint64_t floor_name_of(const struct user_tag *owner, size_t *place)
 {
     uint64_t bits;
     memcpy(&bits, owner->user, sizeof(bits));
@@ -48,7 +48,7 @@ void epoch_floor_raise(struct epoch_floor *epoch_floor, const struct user_tag *o
                        int64_t epoch_ms, int64_t now_ms)
 {
     size_t place;
-    uint64_t name = name_of(owner, &place);
+    uint64_t name = floor_name_of(owner, &place);
     if (!epoch_floor_remembers(epoch_ms, now_ms))
         return;
     uint64_t wanted = (uint64_t)epoch_ms << NAME_BITS | name;
@@ -62,7 +62,7 @@ int64_t epoch_floor_of(const struct epoch_floor *epoch_floor, const struct user_
                        int64_t now_ms)
 {
     size_t place;
-    uint64_t name = name_of(owner, &place);
+    uint64_t name = floor_name_of(owner, &place);
     uint64_t present = atomic_load_explicit(&epoch_floor->locations[place], memory_order_relaxed);
     int64_t epoch_ms = (int64_t)(present >> NAME_BITS);
     bool same = (present & ((1u << NAME_BITS) - 1)) == name;

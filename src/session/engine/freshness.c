@@ -9,7 +9,7 @@
 /* --- one read --- */
 
 /* The ticket comes first: a change after it is not missed by either. */
-static struct read_guard begin(struct session_worker *worker, uint32_t ticket, unsigned slot)
+static struct read_guard guard_begin(struct session_worker *worker, uint32_t ticket, unsigned slot)
 {
     assert(slot < SLOTS);
     return (struct read_guard){
@@ -23,7 +23,8 @@ struct read_guard freshness_begin(struct session_worker *worker, const struct us
                                   unsigned slot)
 {
     const struct session_service *service = worker->service;
-    struct read_guard guard = begin(worker, cache_ticket(service->cache, owner_bytes(owner)), slot);
+    struct read_guard guard =
+        guard_begin(worker, cache_ticket(service->cache, owner_bytes(owner)), slot);
     guard.floor_ms = epoch_floor_of(service->epoch_floor, owner, clock_common_ms());
     return guard;
 }
@@ -31,7 +32,7 @@ struct read_guard freshness_begin(struct session_worker *worker, const struct us
 struct read_guard freshness_begin_tenant(struct session_worker *worker,
                                          const uint8_t tag[TENANT_TAG], unsigned slot)
 {
-    return begin(worker, tenants_ticket(worker->service->tenants, tag), slot);
+    return guard_begin(worker, tenants_ticket(worker->service->tenants, tag), slot);
 }
 
 enum err freshness_check(struct session_service *service, const struct read_guard *guard,

@@ -113,7 +113,7 @@ static void free_write(struct index_write *write)
     free(write);
 }
 
-static void write_done(struct store_call *call, enum err err, const struct store_reply *reply)
+static void index_written(struct store_call *call, enum err err, const struct store_reply *reply)
 {
     (void)err;
     (void)reply;
@@ -154,12 +154,12 @@ static struct text member_of(const struct index_write *write, char out[USER_TAG 
     return (struct text){out, of_user ? USER_TAG : USER_TAG + SESSION_ID};
 }
 
-static void print_key(struct index_write *write, unsigned bucket)
+static void print_index_key(struct index_write *write, unsigned bucket)
 {
     index_key(write->kind, write->owner.tenant, bucket, write->key);
 }
 
-static struct text print_number(char out[NUMBER], int64_t value)
+static struct text print_index_number(char out[NUMBER], int64_t value)
 {
     return (struct text){out, (size_t)snprintf(out, NUMBER, "%" PRId64, value)};
 }
@@ -170,15 +170,15 @@ static void send_add(struct index_write *write, unsigned bucket, int64_t score, 
     assert(score >= 0); /* below lies the mark alone */
     char below[NUMBER], expire[EXPIRY_TEXT], digits[NUMBER], member[USER_TAG + SESSION_ID];
     const struct text arguments[] = {
-        print_number(below, write->below),
+        print_index_number(below, write->below),
         expiry_print(expire, write->expire_ms, write->now_ms),
-        print_number(digits, score),
+        print_index_number(digits, score),
         member_of(write, member),
         write->kind == INDEX_FROZEN ? TEXT("ch") : TEXT("gt"),
     };
     write->bucket = bucket;
     write->score = score;
-    print_key(write, bucket);
+    print_index_key(write, bucket);
     metrics_add(METRIC_INDEX_WRITES, 1);
     send_command(write, INDEX_KEY_LENGTH, &add_script, arguments, 5, done);
 }
@@ -187,7 +187,7 @@ static void send_remove(struct index_write *write, unsigned bucket, written *don
 {
     assert(bucket < INDEX_BUCKETS);
     char member[USER_TAG + SESSION_ID];
-    print_key(write, bucket);
+    print_index_key(write, bucket);
     const struct text arguments[] = {
         TEXT("ZREM"), {write->key, INDEX_KEY_LENGTH}, member_of(write, member)};
     send_command(write, INDEX_KEY_LENGTH, NULL, arguments, 3, done);
@@ -200,7 +200,7 @@ static void member_moved(struct store_call *call, enum err err, const struct sto
     (void)reply;
     struct index_write *write = (struct index_write *)call;
     if (goes_on(write, err))
-        send_remove(write, 0, write_done);
+        send_remove(write, 0, index_written);
 }
 
 /* Into its bucket first: who lists meanwhile sees the user twice rather than not at all. */
@@ -239,7 +239,7 @@ static void root_marked(struct store_call *call, enum err err, const struct stor
     const struct text arguments[] = {TEXT("ZRANGE"),
                                      {write->key, INDEX_KEY_LENGTH},
                                      TEXT("0"),
-                                     print_number(last, MOVED_AT_ONCE),
+                                     print_index_number(last, MOVED_AT_ONCE),
                                      TEXT("WITHSCORES")};
     send_command(write, INDEX_KEY_LENGTH, NULL, arguments, 5, root_read);
 }
@@ -266,7 +266,7 @@ static void noted(struct store_call *call, enum err err, const struct store_repl
     (void)store_reply_int(reply, -1, UINT32_MAX, &members);
     if (write->bucket == 0 && members < 0) {
         note_crowded(service, write->owner.tenant);
-        send_add(write, index_bucket(write->owner.user), write->score, write_done);
+        send_add(write, index_bucket(write->owner.user), write->score, index_written);
     } else if (write->bucket == 0 && members > INDEX_ROOT_MOST &&
                note_crowded(service, write->owner.tenant)) {
         give_root_up(write);
@@ -284,7 +284,7 @@ static void send_note(struct index_write *write, int64_t moment_s)
 
 static void add_counted(struct index_write *write, int64_t score)
 {
-    send_add(write, index_bucket(write->owner.user), score, write_done);
+    send_add(write, index_bucket(write->owner.user), score, index_written);
 }
 
 static struct index_write *make_counted(const struct operation *operation,
@@ -319,7 +319,7 @@ void index_forget_pending(struct operation *operation, const struct user_tag *ow
 {
     if (counts_sessions(operation))
         send_remove(make_counted(operation, owner, INDEX_PENDING, challenge),
-                    index_bucket(owner->user), write_done);
+                    index_bucket(owner->user), index_written);
 }
 
 void index_note_frozen(struct operation *operation, const struct user_tag *owner, int64_t until_s)
@@ -361,7 +361,7 @@ void index_note_ended(struct operation *operation)
     for (size_t i = 0; i < operation->out.ended_count; i++)
         if (text_from_hex(id, SESSION_ID, operation->out.ended[i]))
             send_remove(make_counted(operation, &owner, INDEX_SESSIONS, id),
-                        index_bucket(owner.user), write_done);
+                        index_bucket(owner.user), index_written);
 }
 
 void index_note_state(struct operation *operation, const struct user_tag *owner,

@@ -39,7 +39,7 @@ struct lookup {
 
 /* --- life --- */
 
-static struct lookup **row_of(struct session_worker *worker, const uint8_t id[SESSION_ID])
+static struct lookup **lookup_row(struct session_worker *worker, const uint8_t id[SESSION_ID])
 {
     uint64_t bits;
     memcpy(&bits, id, sizeof(bits));
@@ -79,10 +79,10 @@ void lookup_free_idle(struct session_worker *worker)
     }
 }
 
-static void leave_row(struct lookup *lookup)
+static void leave_lookup_row(struct lookup *lookup)
 {
     assert(lookup->waiters);
-    struct lookup **at = row_of(lookup->worker, lookup->key.session);
+    struct lookup **at = lookup_row(lookup->worker, lookup->key.session);
     while (*at != lookup)
         at = &(*at)->next;
     *at = lookup->next;
@@ -90,7 +90,7 @@ static void leave_row(struct lookup *lookup)
 
 /* --- what the reply says --- */
 
-static struct text field_of(const struct store_reply *reply, size_t index)
+static struct text reply_field(const struct store_reply *reply, size_t index)
 {
     return store_reply_text(store_reply_element(reply, index));
 }
@@ -108,18 +108,19 @@ static bool is_lookup_reply(const struct store_reply *reply)
     return true;
 }
 
-static struct found refused(const char *reason)
+static struct found found_refused(const char *reason)
 {
     return (struct found){.kind = FOUND_REFUSED, .tombstone = {.reason = text_of(reason)}};
 }
 
-static struct found unreadable(void)
+static struct found found_unreadable(void)
 {
     metrics_add(METRIC_RECORDS_UNREADABLE, 1);
-    return refused(REASON_UNKNOWN);
+    return found_refused(REASON_UNKNOWN);
 }
 
-static void put(struct lookup *lookup, const struct cache_key *key, struct text value, bool final)
+static void cache_found(struct lookup *lookup, const struct cache_key *key, struct text value,
+                        bool final)
 {
     struct cache_entry entry = {
         .value = value,
@@ -135,10 +136,10 @@ static void store_value(struct lookup *lookup, bool final)
 {
     assert(cache_value_kind(buffer_text(&lookup->value)) ==
            (final ? CACHE_VALUE_DEAD : CACHE_VALUE_LIVE));
-    put(lookup, &lookup->key, buffer_text(&lookup->value), final);
+    cache_found(lookup, &lookup->key, buffer_text(&lookup->value), final);
 }
 
-static struct found found_dead(struct lookup *lookup, const struct tombstone *tombstone)
+static struct found found_ended(struct lookup *lookup, const struct tombstone *tombstone)
 {
     cache_value_write_dead(&lookup->value, tombstone);
     store_value(lookup, true);
@@ -146,7 +147,7 @@ static struct found found_dead(struct lookup *lookup, const struct tombstone *to
 }
 
 /* A use that Redis was not told of, being away, counts all the same, and is still to be told. */
-static struct found found_live(struct lookup *lookup, struct session *session, int64_t version)
+static struct found found_active(struct lookup *lookup, struct session *session, int64_t version)
 {
     assert(lookup->slot < SLOTS);
     struct text session_json = session_json_complete(&lookup->arena, session->record.session_json,
@@ -166,7 +167,7 @@ static struct found found_live(struct lookup *lookup, struct session *session, i
 }
 
 /* A freeze of this node may not have reached Redis yet. */
-static void apply_freezing(struct lookup *lookup, struct user_record *user)
+static void apply_journal_freeze(struct lookup *lookup, struct user_record *user)
 {
     struct journal *journal = lookup->worker->service->journal;
     size_t count;
@@ -183,46 +184,46 @@ static struct found with_names(struct lookup *lookup, struct found found,
     return found;
 }
 
-static struct found judge_session(struct lookup *lookup, const struct record *record,
-                                  const struct store_reply *reply, int64_t version)
+static struct found judge_found_session(struct lookup *lookup, const struct record *record,
+                                        const struct store_reply *reply, int64_t version)
 {
     struct user_record user;
     struct session session = {.record = *record, .last_seen_s = record->issued_ms / 1000};
     int64_t seen_s;
     memcpy(session.id, lookup->key.session, SESSION_ID);
-    if (!state_read_user(&lookup->codec, field_of(reply, FIELD_USER), &lookup->arena, &user))
-        return unreadable();
-    apply_freezing(lookup, &user);
+    if (!state_read_user(&lookup->codec, reply_field(reply, FIELD_USER), &lookup->arena, &user))
+        return found_unreadable();
+    apply_journal_freeze(lookup, &user);
     enum death revoked = rules_revoked(&user, &session, clock_common_ms());
     if (revoked == DEATH_FROZEN)
-        return with_names(lookup, refused(REASON_FROZEN), record);
+        return with_names(lookup, found_refused(REASON_FROZEN), record);
     if (revoked)
         return with_names(
-            lookup, found_dead(lookup, &(struct tombstone){.reason = reasons_of_death(revoked)}),
+            lookup, found_ended(lookup, &(struct tombstone){.reason = reasons_of_death(revoked)}),
             record);
     if (store_reply_int(store_reply_element(reply, FIELD_TOUCH), 0, STORED_S_MAX, &seen_s) &&
         seen_s > session.last_seen_s)
         session.last_seen_s = seen_s;
-    return found_live(lookup, &session, version);
+    return found_active(lookup, &session, version);
 }
 
-static struct found judge_record(struct lookup *lookup, const struct store_reply *reply,
-                                 int64_t version)
+static struct found judge_found_record(struct lookup *lookup, const struct store_reply *reply,
+                                       int64_t version)
 {
     const struct state_codec *codec = &lookup->codec;
-    struct text stored = field_of(reply, FIELD_RECORD);
+    struct text stored = reply_field(reply, FIELD_RECORD);
     struct record_position place = {&codec->owner, lookup->key.session};
     struct record_content content;
     if (!stored.data)
         return (struct found){.kind = FOUND_MISSING};
     if (record_is_foreign(codec->keyring, stored) ||
-        record_is_foreign(codec->keyring, field_of(reply, FIELD_USER)))
+        record_is_foreign(codec->keyring, reply_field(reply, FIELD_USER)))
         return (struct found){.err = ERR_SEAL_KEY_UNKNOWN};
     switch (record_read(codec->keyring, codec->encrypt, place, stored, &lookup->arena, &content)) {
     case RECORD_SESSION:
-        return judge_session(lookup, &content.session, reply, version);
+        return judge_found_session(lookup, &content.session, reply, version);
     case RECORD_TOMBSTONE:
-        return found_dead(lookup, &content.tombstone);
+        return found_ended(lookup, &content.tombstone);
     case RECORD_USER:
     case RECORD_CONTEXTS:
     case RECORD_CHALLENGE:
@@ -231,7 +232,7 @@ static struct found judge_record(struct lookup *lookup, const struct store_reply
     case RECORD_UNREADABLE:
         break;
     }
-    return unreadable();
+    return found_unreadable();
 }
 
 /* Kept in memory until the cache needs the room; that nobody knows them, until something of the
@@ -245,7 +246,7 @@ static void store_names(struct lookup *lookup, const struct names *names)
     memset(key.session, 0, SESSION_ID);
     struct buffer value = {0};
     cache_value_write_names(&value, names);
-    put(lookup, &key, buffer_text(&value), names->user_id.data != NULL);
+    cache_found(lookup, &key, buffer_text(&value), names->user_id.data != NULL);
     buffer_free(&value);
 }
 
@@ -255,21 +256,21 @@ static void find_names(struct lookup *lookup, const struct store_reply *reply, s
         return;
     if (!found->names.user_id.data)
         found->names =
-            state_read_names(&lookup->codec, field_of(reply, FIELD_NAMES), &lookup->arena);
+            state_read_names(&lookup->codec, reply_field(reply, FIELD_NAMES), &lookup->arena);
     store_names(lookup, &found->names);
 }
 
-static struct found judge_reply(struct lookup *lookup, const struct store_reply *reply)
+static struct found judge_lookup_reply(struct lookup *lookup, const struct store_reply *reply)
 {
     struct session_service *service = lookup->worker->service;
     int64_t version, epoch;
     if (!is_lookup_reply(reply))
         return (struct found){.err = ERR_STORE_PROTOCOL};
-    state_read_stamp(field_of(reply, FIELD_STAMP), &version, &epoch);
+    state_read_stamp(reply_field(reply, FIELD_STAMP), &version, &epoch);
     enum err err = freshness_check(service, &lookup->guard, &lookup->codec.owner, version, epoch);
     if (err != ERR_OK)
         return (struct found){.err = err};
-    struct found found = judge_record(lookup, reply, version);
+    struct found found = judge_found_record(lookup, reply, version);
     found.epoch = epoch;
     found.overtaken = freshness_is_overtaken(service, &lookup->guard, &lookup->codec.owner);
     find_names(lookup, reply, &found);
@@ -279,8 +280,9 @@ static struct found judge_reply(struct lookup *lookup, const struct store_reply 
 static void lookup_done(struct store_call *call, enum err err, const struct store_reply *reply)
 {
     struct lookup *lookup = (struct lookup *)call;
-    leave_row(lookup);
-    struct found found = err == ERR_OK ? judge_reply(lookup, reply) : (struct found){.err = err};
+    leave_lookup_row(lookup);
+    struct found found =
+        err == ERR_OK ? judge_lookup_reply(lookup, reply) : (struct found){.err = err};
     struct lookup_waiter *next;
     for (struct lookup_waiter *waiter = lookup->waiters; waiter; waiter = next) {
         next = waiter->next;
@@ -312,10 +314,10 @@ static void send_lookup(struct lookup *lookup, int64_t deadline_ms)
     store_send(lookup->worker->link, &lookup->call);
 }
 
-static bool join(struct session_worker *worker, const struct cache_key *key,
-                 const struct lookup_request *request, struct lookup_waiter *waiter)
+static bool join_lookup(struct session_worker *worker, const struct cache_key *key,
+                        const struct lookup_request *request, struct lookup_waiter *waiter)
 {
-    struct lookup *lookup = request->alone ? NULL : *row_of(worker, key->session);
+    struct lookup *lookup = request->alone ? NULL : *lookup_row(worker, key->session);
     while (lookup && memcmp(&lookup->key, key, sizeof(*key)) != 0)
         lookup = lookup->next;
     if (!lookup || freshness_is_overtaken(worker->service, &lookup->guard, request->owner) ||
@@ -355,10 +357,10 @@ void lookup_begin(struct session_worker *worker, const struct lookup_request *re
     struct cache_key key;
     memcpy(key.owner, request->owner, CACHE_OWNER);
     memcpy(key.session, request->session_id, CACHE_SESSION);
-    if (join(worker, &key, request, waiter))
+    if (join_lookup(worker, &key, request, waiter))
         return;
     struct lookup *lookup = take_idle(worker);
-    struct lookup **row = row_of(worker, key.session);
+    struct lookup **row = lookup_row(worker, key.session);
     lookup->next = *row;
     *row = lookup;
     lookup->worker = worker;

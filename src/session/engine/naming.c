@@ -17,7 +17,7 @@ struct naming {
 };
 
 /* `done` may free the operation. */
-static void end(struct operation *operation)
+static void finish_operation(struct operation *operation)
 {
     assert(operation->done);
     assert(operation->out.ended_count == 0 || operation->out.ended);
@@ -46,7 +46,7 @@ void naming_note(struct operation *operation, const struct names *names)
 
 /* --- memory --- */
 
-static bool note_living(struct operation *operation, struct text value)
+static bool note_cached_names(struct operation *operation, struct text value)
 {
     struct cache_value cache_value;
     if (!cache_value_read_live(value, operation->own.bearer_session, &cache_value))
@@ -57,7 +57,7 @@ static bool note_living(struct operation *operation, struct text value)
 
 /* True if memory knows, or knows that nobody does. A session that is dead may live on in memory:
  * what ended it was another thing than its record. */
-static bool ask_memory(struct operation *operation)
+static bool find_names_in_memory(struct operation *operation)
 {
     struct cache *cache = operation->context->worker->service->cache;
     struct cache_entry entry;
@@ -65,7 +65,8 @@ static bool ask_memory(struct operation *operation)
     struct cache_key key = {0};
     memcpy(key.owner, &operation->own.bearer, CACHE_OWNER);
     memcpy(key.session, operation->own.bearer_session, CACHE_SESSION);
-    if (cache_get(cache, &key, operation->arena, &entry) && note_living(operation, entry.value))
+    if (cache_get(cache, &key, operation->arena, &entry) &&
+        note_cached_names(operation, entry.value))
         return true;
     memset(key.session, 0, CACHE_SESSION);
     if (!cache_get(cache, &key, operation->arena, &entry) ||
@@ -102,14 +103,14 @@ static void found_names(struct lookup_waiter *waiter, const struct found *found)
 {
     struct operation *operation = container_of(waiter, struct naming, waiter)->operation;
     if (found->err == ERR_OK && found->kind == FOUND_LIVE)
-        (void)note_living(operation, arena_copy(operation->arena, found->value));
+        (void)note_cached_names(operation, arena_copy(operation->arena, found->value));
     else if (found->err == ERR_OK)
         naming_note(operation, &found->names);
-    end(operation);
+    finish_operation(operation);
 }
 
 /* False if there is nobody to be asked, or no time. */
-static bool ask_redis(struct operation *operation)
+static bool look_names_up(struct operation *operation)
 {
     struct session_worker *worker = operation->context->worker;
     int64_t now_ms = clock_monotonic_ms();
@@ -132,6 +133,6 @@ static bool ask_redis(struct operation *operation)
 
 void naming_done(struct operation *operation)
 {
-    if (!is_nameless(operation) || ask_memory(operation) || !ask_redis(operation))
-        end(operation);
+    if (!is_nameless(operation) || find_names_in_memory(operation) || !look_names_up(operation))
+        finish_operation(operation);
 }

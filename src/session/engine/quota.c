@@ -83,7 +83,7 @@ static struct quotas *quotas_of(const struct operation *operation)
 }
 
 /* The tenant's row, under the lock. */
-static struct row *row_of(struct quotas *quotas, const uint8_t tag[TENANT_TAG])
+static struct row *quota_row(struct quotas *quotas, const uint8_t tag[TENANT_TAG])
 {
     uint64_t number = 0;
     memcpy(&number, tag, TENANT_TAG);
@@ -100,7 +100,7 @@ static bool is_due(struct quotas *quotas, const uint8_t tag[TENANT_TAG], struct 
 {
     int64_t now_ms = clock_boot_ms();
     pthread_mutex_lock(&quotas->lock);
-    struct row *row = row_of(quotas, tag);
+    struct row *row = quota_row(quotas, tag);
     bool due = !row->known || now_ms - row->asked_ms >= QUOTA_FRESH_MS;
     if (due) {
         row->asked_ms = now_ms;
@@ -112,12 +112,12 @@ static bool is_due(struct quotas *quotas, const uint8_t tag[TENANT_TAG], struct 
 }
 
 /* The counts have what was let in before the read was begun; later ones are added to them. */
-static void keep(const struct reading *reading)
+static void keep_counts(const struct reading *reading)
 {
     assert(reading->owed == 0 && reading->err == ERR_OK);
     struct quotas *quotas = quotas_of(reading->operation);
     pthread_mutex_lock(&quotas->lock);
-    struct row *row = row_of(quotas, reading->tag);
+    struct row *row = quota_row(quotas, reading->tag);
     if (reading->begun.number > row->kept) {
         row->known = true;
         row->kept = reading->begun.number;
@@ -141,7 +141,7 @@ static void key_counted(struct store_call *call, enum err err, const struct stor
     if (--reading->owed > 0)
         return;
     if (reading->err == ERR_OK)
-        keep(reading);
+        keep_counts(reading);
     waiter_go_on(reading->waiter);
 }
 
@@ -175,7 +175,7 @@ static void count_key(struct reading *reading, struct count_call *counted,
     operation_ask(reading->operation, &counted->call, arguments, 4, STORE_REPEATABLE, key_counted);
 }
 
-static void count_buckets(struct reading *reading, enum counted kind)
+static void count_quota_sets(struct reading *reading, enum counted kind)
 {
     static const enum index_kind sets[COUNTED] = {INDEX_USERS, INDEX_FROZEN, INDEX_FROZEN,
                                                   INDEX_SESSIONS, INDEX_PENDING};
@@ -208,7 +208,7 @@ void quota_enter(struct operation *operation, const uint8_t tenant[TENANT_TAG],
     memcpy(reading->tag, tenant, TENANT_TAG);
     reading->owed = (size_t)(end - first) * INDEX_BUCKETS;
     for (unsigned kind = first; kind < end; kind++)
-        count_buckets(reading, (enum counted)kind);
+        count_quota_sets(reading, (enum counted)kind);
 }
 
 /* --- what is let in --- */
@@ -225,8 +225,8 @@ struct refusal {
     enum metric metric;
 };
 
-static struct refusal judge(const struct row *row, const struct policy *policy,
-                            struct quota_wish wish)
+static struct refusal judge_quota(const struct row *row, const struct policy *policy,
+                                  struct quota_wish wish)
 {
     const int64_t users = sum_of(row, USERS) + sum_of(row, FROZEN);
     const int64_t remembered = sum_of(row, REMEMBERED);
@@ -245,7 +245,7 @@ static struct refusal judge(const struct row *row, const struct policy *policy,
     return (struct refusal){0};
 }
 
-static void refuse(struct operation *operation, const struct refusal *refusal)
+static void refuse_quota(struct operation *operation, const struct refusal *refusal)
 {
     metrics_add(refusal->metric, 1);
     operation_refuse(operation, ERR_TENANT_QUOTA, (struct text){0});
@@ -261,8 +261,8 @@ bool quota_admits(struct operation *operation, const uint8_t tenant[TENANT_TAG],
     if (policy->quota_users == 0 && policy->quota_sessions == 0)
         return true;
     pthread_mutex_lock(&quotas->lock);
-    struct row *row = row_of(quotas, tenant);
-    struct refusal refusal = judge(row, policy, wish);
+    struct row *row = quota_row(quotas, tenant);
+    struct refusal refusal = judge_quota(row, policy, wish);
     if (!refusal.what) {
         row->let_in[USERS] += wish.user;
         row->let_in[SESSIONS] += wish.session;
@@ -270,6 +270,6 @@ bool quota_admits(struct operation *operation, const uint8_t tenant[TENANT_TAG],
     }
     pthread_mutex_unlock(&quotas->lock);
     if (refusal.what)
-        refuse(operation, &refusal);
+        refuse_quota(operation, &refusal);
     return !refusal.what;
 }

@@ -36,7 +36,7 @@ static bool has_cutoff(const struct revocation *revocation)
     return revocation->kind == REVOKE_BEFORE || revocation->kind == REVOKE_FREEZE;
 }
 
-static bool kills(const struct revocation *revocation, const uint8_t id[SESSION_ID])
+static bool revokes(const struct revocation *revocation, const uint8_t id[SESSION_ID])
 {
     bool named = memcmp(revocation->session, id, SESSION_ID) == 0;
     if (revocation->kind == REVOKE_SESSION)
@@ -46,8 +46,9 @@ static bool kills(const struct revocation *revocation, const uint8_t id[SESSION_
            !(revocation->has_exempt && named);
 }
 
-static void bury(struct user_state *state, struct session *session, struct edit *edit,
-                 const struct revocation *revocation, const struct policy *policy, int64_t now_ms)
+static void end_by_revocation(struct user_state *state, struct session *session, struct edit *edit,
+                              const struct revocation *revocation, const struct policy *policy,
+                              int64_t now_ms)
 {
     int64_t now_s = now_ms / 1000;
     struct tombstone tombstone = {
@@ -61,8 +62,8 @@ static void bury(struct user_state *state, struct session *session, struct edit 
 
 /* A record that does not open for want of a key is known by its id, and that is enough to end it.
  * What is said of all sessions needs no such thing: the cutoff kills them. */
-static bool bury_foreign(struct user_state *state, struct edit *edit,
-                         const struct revocation *revocation, int64_t now_ms)
+static bool end_foreign(struct user_state *state, struct edit *edit,
+                        const struct revocation *revocation, int64_t now_ms)
 {
     const uint8_t *id = revocation->session;
     if (revocation->kind != REVOKE_SESSION || !state_is_foreign(state, id) ||
@@ -78,22 +79,22 @@ static bool bury_foreign(struct user_state *state, struct edit *edit,
     return true;
 }
 
-static bool bury_killed(struct user_state *state, struct edit *edit,
+static bool end_revoked(struct user_state *state, struct edit *edit,
                         const struct revocation *revocation, const struct policy *policy,
                         int64_t now_ms)
 {
     bool any = false;
     for (size_t i = state->session_count; i > 0; i--) {
         struct session *session = &state->sessions[i - 1];
-        if (!kills(revocation, session->id))
+        if (!revokes(revocation, session->id))
             continue;
-        bury(state, session, edit, revocation, policy, now_ms);
+        end_by_revocation(state, session, edit, revocation, policy, now_ms);
         any = true;
     }
     return any;
 }
 
-static bool raise_cutoff(struct user_state *state, struct edit *edit,
+static bool apply_cutoff(struct user_state *state, struct edit *edit,
                          const struct revocation *revocation)
 {
     int64_t before_ms = token_order_ms(revocation->before_ms);
@@ -112,16 +113,16 @@ static bool raise_cutoff(struct user_state *state, struct edit *edit,
 
 /* Who is frozen is so since then: also sessions that were made meanwhile, where nobody knew, end,
  * and for good. */
-static bool apply_freezing(struct user_state *state, struct edit *edit,
-                           const struct revocation *last, const struct policy *policy,
-                           int64_t now_ms)
+static bool apply_freeze(struct user_state *state, struct edit *edit, const struct revocation *last,
+                         const struct policy *policy, int64_t now_ms)
 {
     if (!freezing_apply(&state->user, last, now_ms))
         return false;
     if (rules_frozen(&state->user, now_ms / 1000)) {
         rules_end_before_now(state, &state->user, now_ms);
         while (state->session_count > 0)
-            bury(state, &state->sessions[state->session_count - 1], edit, last, policy, now_ms);
+            end_by_revocation(state, &state->sessions[state->session_count - 1], edit, last, policy,
+                              now_ms);
     }
     if (edit) {
         edit_set_user(edit, &state->user);
@@ -131,8 +132,8 @@ static bool apply_freezing(struct user_state *state, struct edit *edit,
 }
 
 /* What was said of the whole tenant. */
-static void bury_of_tenant(const struct operation *operation, struct user_state *state,
-                           struct edit *edit, const struct policy *policy)
+static void end_by_tenant_cutoff(const struct operation *operation, struct user_state *state,
+                                 struct edit *edit, const struct policy *policy)
 {
     const struct tenant *tenant = operation->tenancy;
     if (!tenant || tenant->not_before_ms == 0)
@@ -147,7 +148,7 @@ static void bury_of_tenant(const struct operation *operation, struct user_state 
         struct session *session = &state->sessions[i - 1];
         if (rules_ended_with_tenant(session, tenant->not_before_ms, tenant->ended_s,
                                     operation->now_ms))
-            bury(state, session, edit, &revocation, policy, operation->now_ms);
+            end_by_revocation(state, session, edit, &revocation, policy, operation->now_ms);
     }
 }
 
@@ -160,13 +161,13 @@ bool revocation_apply(struct operation *operation, struct user_state *state,
     struct revocation *list =
         journal_of_owner(journal, owner_bytes(owner), operation->arena, &count);
     for (size_t i = 0; i < count; i++) {
-        any = bury_killed(state, edit, &list[i], policy, operation->now_ms) || any;
-        any = bury_foreign(state, edit, &list[i], operation->now_ms) || any;
-        any = raise_cutoff(state, edit, &list[i]) || any;
+        any = end_revoked(state, edit, &list[i], policy, operation->now_ms) || any;
+        any = end_foreign(state, edit, &list[i], operation->now_ms) || any;
+        any = apply_cutoff(state, edit, &list[i]) || any;
     }
-    bury_of_tenant(operation, state, edit, policy);
+    end_by_tenant_cutoff(operation, state, edit, policy);
     const struct revocation *last = freezing_last(list, count);
-    return apply_freezing(state, edit, last, policy, operation->now_ms) || any;
+    return apply_freeze(state, edit, last, policy, operation->now_ms) || any;
 }
 
 /* Few are more than one: a login that replaces several sessions. */
@@ -184,8 +185,9 @@ void revocation_add_to_edit(struct edit *edit, struct revocation revocation)
     edit->revocations[edit->revocation_count++] = revocation;
 }
 
-static struct revocation begin(const struct operation *operation, const struct user_tag *owner,
-                               enum revocation_kind kind, struct text reason)
+static struct revocation make_revocation(const struct operation *operation,
+                                         const struct user_tag *owner, enum revocation_kind kind,
+                                         struct text reason)
 {
     struct revocation revocation = {
         .kind = kind,
@@ -203,7 +205,7 @@ struct revocation revocation_of_session(const struct operation *operation,
                                         int64_t alive_until_s)
 {
     assert(alive_until_s > 0);
-    struct revocation revocation = begin(operation, owner, REVOKE_SESSION, reason);
+    struct revocation revocation = make_revocation(operation, owner, REVOKE_SESSION, reason);
     memcpy(revocation.session, session_id, JOURNAL_SESSION);
     revocation.forget_s = alive_until_s;
     return revocation;
@@ -214,7 +216,7 @@ struct revocation revocation_before(const struct operation *operation, const str
                                     int64_t longest_life_s)
 {
     assert(before_ms > 0 && longest_life_s > 0);
-    struct revocation revocation = begin(operation, owner, REVOKE_BEFORE, reason);
+    struct revocation revocation = make_revocation(operation, owner, REVOKE_BEFORE, reason);
     revocation.before_ms = before_ms;
     /* A cutoff is an order (rules.h): no login that it kills is later than now. */
     bool ahead = rules_is_ahead(before_ms, operation->now_ms);

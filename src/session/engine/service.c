@@ -103,7 +103,7 @@ static void wake_worker(void *user)
     uv_async_send(&worker->wake);
 }
 
-static void on_wake(uv_async_t *wake)
+static void on_journal_wake(uv_async_t *wake)
 {
     struct session_worker *worker = wake->data;
     journal_collect(worker->lane);
@@ -114,7 +114,7 @@ struct session_worker *session_worker_open(struct session_service *service, uv_l
     struct session_worker *worker = xcalloc(1, sizeof(*worker));
     worker->service = service;
     worker->link = store_link_open(service->store, loop);
-    uv_async_init(loop, &worker->wake, on_wake);
+    uv_async_init(loop, &worker->wake, on_journal_wake);
     worker->wake.data = worker;
     uv_timer_init(loop, &worker->patience);
     worker->patience.data = worker;

@@ -43,14 +43,14 @@ struct tenant_read {
 /* --- the table --- */
 
 /* Tags are keyed hashes: any bits are as good as others. */
-static size_t row_of(const uint8_t tag[TENANT_TAG])
+static size_t tenant_row_of(const uint8_t tag[TENANT_TAG])
 {
     return ((size_t)tag[0] << 8 | tag[1]) % TENANT_ROWS;
 }
 
 static struct tenant_slot *kept_slot(struct session_worker *worker, const uint8_t tag[TENANT_TAG])
 {
-    struct tenant_slot *kept = &worker->tenant_slots[row_of(tag)];
+    struct tenant_slot *kept = &worker->tenant_slots[tenant_row_of(tag)];
     if (kept->slot == 0 || memcmp(kept->tag, tag, TENANT_TAG) != 0) {
         char key[TENANT_KEY_LENGTH];
         tenant_record_key(tag, key);
@@ -61,7 +61,7 @@ static struct tenant_slot *kept_slot(struct session_worker *worker, const uint8_
     return kept;
 }
 
-static unsigned slot_of(struct session_worker *worker, const uint8_t tag[TENANT_TAG])
+static unsigned tenant_slot_of(struct session_worker *worker, const uint8_t tag[TENANT_TAG])
 {
     return kept_slot(worker, tag)->slot - 1u;
 }
@@ -69,8 +69,8 @@ static unsigned slot_of(struct session_worker *worker, const uint8_t tag[TENANT_
 static bool is_fresh(struct session_worker *worker, const struct tenant_row *row,
                      const uint8_t tag[TENANT_TAG])
 {
-    return row->generation != 0 &&
-           freshness_holds(worker->service, row->generation, slot_of(worker, tag), clock_boot_ms());
+    return row->generation != 0 && freshness_holds(worker->service, row->generation,
+                                                   tenant_slot_of(worker, tag), clock_boot_ms());
 }
 
 bool tenant_borrow(struct operation *operation, const uint8_t tag[TENANT_TAG])
@@ -157,7 +157,7 @@ static void check_permission(struct operation *operation)
     operation->out.detail = text_of(row->refusal);
 }
 
-static void go_on(struct operation *operation, struct waiter *waiter)
+static void enter_done(struct operation *operation, struct waiter *waiter)
 {
     assert(operation->own.tenancy_held || operation->tenancy_unknown || operation->out.err);
     if (operation->context->worker->closing)
@@ -173,7 +173,7 @@ static int64_t age_of(struct session_worker *worker, const struct tenant_row *ro
 {
     int64_t age_ms =
         clock_boot_ms() - freshness_verified_ms(worker->service, row->generation, row->verified_ms,
-                                                slot_of(worker, tag));
+                                                tenant_slot_of(worker, tag));
     return age_ms > 0 ? age_ms : 1;
 }
 
@@ -191,7 +191,7 @@ static bool is_known(struct operation *operation, const uint8_t tag[TENANT_TAG])
 }
 
 /* What is known holds while Redis cannot be asked. */
-static void go_on_without(const struct tenant_waiter *waiter, enum err err)
+static void enter_with_known(const struct tenant_waiter *waiter, enum err err)
 {
     assert(err != ERR_OK);
     struct operation *operation = waiter->operation;
@@ -208,15 +208,15 @@ static void go_on_without(const struct tenant_waiter *waiter, enum err err)
     } else {
         operation->out.err = err;
     }
-    go_on(operation, waiter->waiter);
+    enter_done(operation, waiter->waiter);
 }
 
-static void go_on_all(struct tenant_waiter *waiters, enum err err)
+static void enter_all_with_known(struct tenant_waiter *waiters, enum err err)
 {
     struct tenant_waiter *next;
     for (struct tenant_waiter *waiter = waiters; waiter; waiter = next) {
         next = waiter->next;
-        go_on_without(waiter, err);
+        enter_with_known(waiter, err);
     }
 }
 
@@ -274,7 +274,7 @@ static void on_patience(uv_timer_t *patience)
         }
     watch_patience(worker, next_ms);
     /* Last, since whoever goes on may begin reads, or be the end of some. */
-    go_on_all(impatient, ERR_STORE_TIMEOUT);
+    enter_all_with_known(impatient, ERR_STORE_TIMEOUT);
 }
 
 /* All wait about as long: one who comes later is seldom due before the first. */
@@ -290,8 +290,8 @@ static void watch_patience(struct session_worker *worker, int64_t until_ms)
 
 /* --- reading --- */
 
-static enum err open_state(const struct tenant_read *read, const struct store_reply *reply,
-                           struct tenant **ret)
+static enum err open_tenant_reply(const struct tenant_read *read, const struct store_reply *reply,
+                                  struct tenant **ret)
 {
     struct arena arena = {0};
     struct text stored;
@@ -322,7 +322,7 @@ static void restore_known(const struct tenant_read *read)
 
 /* Stores what was read; with a change meanwhile, or a state older than one seen before, it is good
  * for those who asked before only. */
-static void hand_out(struct tenant_read *read, struct tenant *tenant)
+static void give_to_waiters(struct tenant_read *read, struct tenant *tenant)
 {
     bool behind = false;
     tenants_put(read->worker->service->tenants, read->tag, tenant, read->guard.generation,
@@ -338,13 +338,13 @@ static void hand_out(struct tenant_read *read, struct tenant *tenant)
             operation->tenancy = tenant;
             tenant_hold(operation);
         }
-        go_on(operation, waiter->waiter);
+        enter_done(operation, waiter->waiter);
     }
 }
 
-static void leave_list(struct tenant_read *read)
+static void remove_tenant_read(struct tenant_read *read)
 {
-    struct tenant_read **at = &read->worker->tenant_reads[row_of(read->tag)];
+    struct tenant_read **at = &read->worker->tenant_reads[tenant_row_of(read->tag)];
     while (*at != read)
         at = &(*at)->next;
     *at = read->next;
@@ -352,36 +352,38 @@ static void leave_list(struct tenant_read *read)
     read->worker->tenant_read_count--;
 }
 
-static void read_done(struct store_call *call, enum err err, const struct store_reply *reply)
+static void tenant_read_done(struct store_call *call, enum err err, const struct store_reply *reply)
 {
     struct tenant_read *read = (struct tenant_read *)call;
     struct tenant *tenant = NULL;
-    leave_list(read);
+    remove_tenant_read(read);
     if (err == ERR_OK)
-        err = open_state(read, reply, &tenant);
+        err = open_tenant_reply(read, reply, &tenant);
     if (err == ERR_OK) {
         kept_slot(read->worker, read->tag)->silent_until_ms = 0;
-        hand_out(read, tenant);
+        give_to_waiters(read, tenant);
         tenant_state_unref(&tenant);
     } else {
         note_silence(read);
-        go_on_all(read->waiters, err);
+        enter_all_with_known(read->waiters, err);
     }
     keyring_unref(&read->keyring);
     free(read);
 }
 
 /* Who asks now may not be given what was read before a change that it must see. */
-static struct tenant_read *find_read(struct session_worker *worker, const uint8_t tag[TENANT_TAG])
+static struct tenant_read *find_tenant_read(struct session_worker *worker,
+                                            const uint8_t tag[TENANT_TAG])
 {
-    struct tenant_read *read = worker->tenant_reads[row_of(tag)];
+    struct tenant_read *read = worker->tenant_reads[tenant_row_of(tag)];
     while (read && (memcmp(read->tag, tag, TENANT_TAG) != 0 ||
                     read->guard.ticket != tenants_ticket(worker->service->tenants, tag)))
         read = read->next;
     return read;
 }
 
-static struct tenant_read *begin_read(struct operation *operation, const uint8_t tag[TENANT_TAG])
+static struct tenant_read *begin_tenant_read(struct operation *operation,
+                                             const uint8_t tag[TENANT_TAG])
 {
     struct session_worker *worker = operation->context->worker;
     struct tenant_read *read = xcalloc(1, sizeof(*read));
@@ -391,8 +393,8 @@ static struct tenant_read *begin_read(struct operation *operation, const uint8_t
     read->waiters_end = &read->waiters;
     memcpy(read->tag, tag, TENANT_TAG);
     tenant_record_key(tag, read->key);
-    read->next = worker->tenant_reads[row_of(tag)];
-    worker->tenant_reads[row_of(tag)] = read;
+    read->next = worker->tenant_reads[tenant_row_of(tag)];
+    worker->tenant_reads[tenant_row_of(tag)] = read;
     worker->tenant_read_count++;
     read->arguments[0] = TEXT("GET");
     read->arguments[1] = (struct text){read->key, TENANT_KEY_LENGTH};
@@ -404,13 +406,13 @@ static struct tenant_read *begin_read(struct operation *operation, const uint8_t
         .argument_count = 2,
         .flags = STORE_REPEATABLE,
         .deadline_ms = operation->deadline_ms,
-        .done = read_done,
+        .done = tenant_read_done,
     };
     store_send(worker->link, &read->call);
     return read;
 }
 
-static void wait_for(struct tenant_read *read, struct tenant_waiter *waiter)
+static void join_tenant_read(struct tenant_read *read, struct tenant_waiter *waiter)
 {
     assert(!waiter->next && !*read->waiters_end);
     *read->waiters_end = waiter;
@@ -418,14 +420,14 @@ static void wait_for(struct tenant_read *read, struct tenant_waiter *waiter)
     watch_patience(read->worker, waiter->patience_ms);
 }
 
-static void enter(struct operation *operation, const uint8_t tag[TENANT_TAG],
-                  struct waiter *entered, bool blindly)
+static void enter_tenant_as(struct operation *operation, const uint8_t tag[TENANT_TAG],
+                            struct waiter *entered, bool blindly)
 {
     assert(!operation->tenancy && entered->then);
     struct session_worker *worker = operation->context->worker;
     if (tenant_borrow(operation, tag)) {
         tenant_hold(operation);
-        go_on(operation, entered);
+        enter_done(operation, entered);
         return;
     }
     struct tenant_waiter *waiter = arena_alloc(operation->arena, sizeof(*waiter));
@@ -438,14 +440,14 @@ static void enter(struct operation *operation, const uint8_t tag[TENANT_TAG],
         .patience_ms = known ? store_patience_ms(now_ms, operation->deadline_ms) : INT64_MAX,
     };
     memcpy(waiter->tag, tag, TENANT_TAG);
-    struct tenant_read *read = find_read(worker, tag);
+    struct tenant_read *read = find_tenant_read(worker, tag);
     if (!read)
-        read = begin_read(operation, tag);
+        read = begin_tenant_read(operation, tag);
     waiter->asked_ms = read->guard.sent_ms;
     if (known && is_silent(worker, tag))
-        go_on_without(waiter, ERR_STORE_TIMEOUT);
+        enter_with_known(waiter, ERR_STORE_TIMEOUT);
     else
-        wait_for(read, waiter);
+        join_tenant_read(read, waiter);
 }
 
 bool tenant_renew(struct operation *operation, const uint8_t tag[TENANT_TAG])
@@ -465,13 +467,13 @@ bool tenant_renew(struct operation *operation, const uint8_t tag[TENANT_TAG])
 
 void tenant_enter(struct operation *operation, const uint8_t tag[TENANT_TAG], struct waiter *waiter)
 {
-    enter(operation, tag, waiter, false);
+    enter_tenant_as(operation, tag, waiter, false);
 }
 
 void tenant_enter_blindly(struct operation *operation, const uint8_t tag[TENANT_TAG],
                           struct waiter *waiter)
 {
-    enter(operation, tag, waiter, true);
+    enter_tenant_as(operation, tag, waiter, true);
 }
 
 /* --- the cutoff --- */

@@ -51,7 +51,7 @@ struct tenant_change {
     unsigned rounds;
 };
 
-static struct tenant_change *change_of(struct store_call *store)
+static struct tenant_change *tenant_update_of(struct store_call *store)
 {
     return (struct tenant_change *)store;
 }
@@ -79,7 +79,7 @@ static void note_changes(struct tenant_call *call, const struct policy_document 
     call->changes = arena_copy(call->base.arena, buffer_text(&list));
 }
 
-static void end_change(struct tenant_change *work, enum err err)
+static void end_tenant_update(struct tenant_change *work, enum err err)
 {
     tenant_state_unref(&work->next);
     tenant_state_unref(&work->known);
@@ -88,7 +88,7 @@ static void end_change(struct tenant_change *work, enum err err)
     naming_done(&work->call->base);
 }
 
-static void refuse_with(struct operation *operation, enum err err, const struct buffer *sentence)
+static void refuse_policy(struct operation *operation, enum err err, const struct buffer *sentence)
 {
     operation_refuse(operation, err, (struct text){0});
     operation->out.detail = arena_copy(operation->arena, buffer_text(sentence));
@@ -97,8 +97,8 @@ static void refuse_with(struct operation *operation, enum err err, const struct 
 /* --- deciding --- */
 
 /* The policy that is asked for as it stands, NULL for none or with a sentence in *error. */
-static struct policy_document *read_policy(const struct tenant_call *call,
-                                           const struct tenant *present, struct buffer *error)
+static struct policy_document *read_given_policy(const struct tenant_call *call,
+                                                 const struct tenant *present, struct buffer *error)
 {
     const struct conf *conf = call->base.conf;
     switch (call->action) {
@@ -120,7 +120,7 @@ static bool make_policy(struct tenant_call *call, const struct tenant *present,
     SCOPED(buffer_free) struct buffer error = {0};
     enum err err = ERR_OK;
     bool whole = call->action != TENANT_PATCH;
-    *ret = read_policy(call, present, &error);
+    *ret = read_given_policy(call, present, &error);
     if (error.length > 0) {
         err = ERR_BODY_INVALID;
     } else if (call->bound &&
@@ -133,7 +133,7 @@ static bool make_policy(struct tenant_call *call, const struct tenant *present,
     }
     if (err != ERR_OK) {
         policy_unref(ret);
-        refuse_with(&call->base, err, &error);
+        refuse_policy(&call->base, err, &error);
     }
     return err == ERR_OK;
 }
@@ -167,7 +167,7 @@ static bool is_changed(const struct tenant_call *call, const struct tenant *pres
 }
 
 /* Sets work->next if there is something to write; false if the operation was refused. */
-static bool decide(struct tenant_change *work, const struct tenant *present)
+static bool decide_tenant(struct tenant_change *work, const struct tenant *present)
 {
     assert(!work->next);
     struct tenant_call *call = work->call;
@@ -192,11 +192,11 @@ static bool decide(struct tenant_change *work, const struct tenant *present)
 
 /* --- writing --- */
 
-static void read_again(struct tenant_change *work);
-static void decide_and_write(struct tenant_change *work, struct text present);
+static void send_tenant_read(struct tenant_change *work);
+static void decide_and_write_tenant(struct tenant_change *work, struct text present);
 
 /* This node knows at once, the others hear of the change of the key. */
-static void know(struct tenant_change *work)
+static void remember_written(struct tenant_change *work)
 {
     assert(work->next);
     struct session_service *service = work->call->base.context->worker->service;
@@ -206,29 +206,30 @@ static void know(struct tenant_change *work)
     tenants_put(service->tenants, work->tag, work->next, 0, clock_boot_ms(), ticket, &behind);
 }
 
-static void write_done(struct store_call *store, enum err err, const struct store_reply *reply)
+static void tenant_written(struct store_call *store, enum err err, const struct store_reply *reply)
 {
-    struct tenant_change *work = change_of(store);
+    struct tenant_change *work = tenant_update_of(store);
     struct operation *operation = &work->call->base;
     if (err == ERR_STORE_UNAVAILABLE && clock_monotonic_ms() < operation->deadline_ms) {
         attempts_add(&work->attempts, operation->arena, work->written, 2);
-        read_again(work);
+        send_tenant_read(work);
     } else if (err != ERR_OK) {
-        end_change(work, err);
+        end_tenant_update(work, err);
     } else if (store_reply_type(reply) == STORE_ARRAY) {
         metrics_add(METRIC_STORE_CONFLICTS, 1);
-        decide_and_write(work, store_reply_text(store_reply_element(reply, 0)));
+        decide_and_write_tenant(work, store_reply_text(store_reply_element(reply, 0)));
     } else {
         bool replicated = store->replicas > 0;
         operation->out.durability = replicated ? DURABILITY_REPLICATED : DURABILITY_ACCEPTED;
         metrics_add(METRIC_WRITES_UNREPLICATED, !replicated);
-        know(work);
-        end_change(work, ERR_OK);
+        remember_written(work);
+        end_tenant_update(work, ERR_OK);
     }
 }
 
-static void send_call(struct tenant_change *work, const struct store_script *script, unsigned flags,
-                      void (*done)(struct store_call *, enum err, const struct store_reply *))
+static void
+send_tenant_call(struct tenant_change *work, const struct store_script *script, unsigned flags,
+                 void (*done)(struct store_call *, enum err, const struct store_reply *))
 {
     const struct operation *operation = &work->call->base;
     work->store = (struct store_call){
@@ -243,7 +244,7 @@ static void send_call(struct tenant_change *work, const struct store_script *scr
     store_send(operation->context->worker->link, &work->store);
 }
 
-static void write_next(struct tenant_change *work)
+static void write_next_tenant(struct tenant_change *work)
 {
     assert(work->next);
     const struct operation *operation = &work->call->base;
@@ -257,12 +258,12 @@ static void write_next(struct tenant_change *work)
     buffer_free(&bytes);
     work->arguments[0] = work->present;
     work->arguments[1] = work->written[1];
-    send_call(work, &write_script, STORE_DURABLE, write_done);
+    send_tenant_call(work, &write_script, STORE_DURABLE, tenant_written);
 }
 
 /* The state in these bytes, a reference; NULL with *err if they cannot be told. */
-static struct tenant *open_state(const struct tenant_change *work, struct text stored,
-                                 enum err *err)
+static struct tenant *open_stored_tenant(const struct tenant_change *work, struct text stored,
+                                         enum err *err)
 {
     const struct operation *operation = &work->call->base;
     const struct keyring *keyring = operation->context->keyring;
@@ -282,7 +283,7 @@ static struct tenant *open_state(const struct tenant_change *work, struct text s
     return NULL;
 }
 
-static void decide_and_write(struct tenant_change *work, struct text present)
+static void decide_and_write_tenant(struct tenant_change *work, struct text present)
 {
     struct operation *operation = &work->call->base;
     enum err err = ++work->rounds > ROUNDS_MAX ? ERR_STORE_CONTENDED : ERR_OK;
@@ -290,41 +291,42 @@ static void decide_and_write(struct tenant_change *work, struct text present)
     if (attempts_have(&work->attempts, (struct text){work->key, TENANT_KEY_LENGTH},
                       work->present)) {
         operation->out.durability = DURABILITY_ACCEPTED;
-        know(work);
-        end_change(work, ERR_OK);
+        remember_written(work);
+        end_tenant_update(work, ERR_OK);
         return;
     }
-    struct tenant *state = err == ERR_OK ? open_state(work, work->present, &err) : NULL;
+    struct tenant *state = err == ERR_OK ? open_stored_tenant(work, work->present, &err) : NULL;
     if (!state) {
-        end_change(work, err);
+        end_tenant_update(work, err);
         return;
     }
     tenant_state_unref(&work->next);
-    bool agreed = decide(work, state);
+    bool agreed = decide_tenant(work, state);
     tenant_state_unref(&state);
     if (agreed && work->next)
-        write_next(work);
+        write_next_tenant(work);
     else
-        end_change(work, ERR_OK);
+        end_tenant_update(work, ERR_OK);
 }
 
-static void read_done(struct store_call *store, enum err err, const struct store_reply *reply)
+static void tenant_state_read(struct store_call *store, enum err err,
+                              const struct store_reply *reply)
 {
-    struct tenant_change *work = change_of(store);
+    struct tenant_change *work = tenant_update_of(store);
     if (err == ERR_OK && store_reply_type(reply) != STORE_NIL &&
         store_reply_type(reply) != STORE_STRING)
         err = ERR_STORE_PROTOCOL;
     if (err != ERR_OK)
-        end_change(work, err);
+        end_tenant_update(work, err);
     else
-        decide_and_write(work, store_reply_text(reply));
+        decide_and_write_tenant(work, store_reply_text(reply));
 }
 
-static void read_again(struct tenant_change *work)
+static void send_tenant_read(struct tenant_change *work)
 {
     work->arguments[0] = TEXT("GET");
     work->arguments[1] = (struct text){work->key, TENANT_KEY_LENGTH};
-    send_call(work, NULL, STORE_REPEATABLE, read_done);
+    send_tenant_call(work, NULL, STORE_REPEATABLE, tenant_state_read);
 }
 
 /* --- restoring --- */
@@ -358,12 +360,12 @@ void tenant_update_restore(struct session_worker *worker, struct keyring *keyrin
     restoring->change.known = tenant_state_ref(known);
     memcpy(restoring->change.tag, tag, TENANT_TAG);
     tenant_record_key(tag, restoring->change.key);
-    read_again(&restoring->change);
+    send_tenant_read(&restoring->change);
 }
 
 /* --- the call --- */
 
-static void begin(struct waiter *waiter)
+static void tenant_entered_for_update(struct waiter *waiter)
 {
     struct tenant_change *work = container_of(waiter, struct tenant_change, waiter);
     struct tenant_call *call = work->call;
@@ -371,9 +373,9 @@ static void begin(struct waiter *waiter)
     if (operation->out.err == ERR_OK && call->action == TENANT_SHOW)
         note_policy(call, operation->tenancy->policy);
     if (operation->out.err != ERR_OK || call->action == TENANT_SHOW)
-        end_change(work, ERR_OK);
+        end_tenant_update(work, ERR_OK);
     else
-        read_again(work);
+        send_tenant_read(work);
 }
 
 void session_tenant(struct tenant_call *call)
@@ -385,5 +387,5 @@ void session_tenant(struct tenant_call *call)
                       TENANT_TAG);
     tenant_record_key(work->tag, work->key);
     operation->facts.tenant = call->tenant;
-    tenant_enter(operation, work->tag, waiter_of(&work->waiter, begin));
+    tenant_enter(operation, work->tag, waiter_of(&work->waiter, tenant_entered_for_update));
 }

@@ -6,7 +6,7 @@
 #include "container_of.h"
 #include "operation.h"
 
-static void read_done(struct store_call *call, enum err err, const struct store_reply *reply)
+static void user_read_done(struct store_call *call, enum err err, const struct store_reply *reply)
 {
     struct user_read *read = container_of(call, struct user_read, call);
     struct operation *operation = read->operation;
@@ -33,5 +33,5 @@ void user_read_begin(struct user_read *read, bool near)
     read->arguments[1] = (struct text){read->key, USER_KEY_LENGTH};
     read->guard = freshness_begin(worker, &read->owner, store_slot(read->arguments[1]));
     operation_ask(operation, &read->call, read->arguments, 2,
-                  STORE_REPEATABLE | (near ? STORE_REPLICA_READ : 0), read_done);
+                  STORE_REPEATABLE | (near ? STORE_REPLICA_READ : 0), user_read_done);
 }

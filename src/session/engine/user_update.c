@@ -72,24 +72,24 @@ void session_prepare(void)
     key_marks_prepare();
 }
 
-static struct text print_expiry(struct user_update *change, size_t slot, int64_t at_ms)
+static struct text print_expiry_argument(struct user_update *change, size_t slot, int64_t at_ms)
 {
     return expiry_print(change->run.numbers[slot], at_ms, change->operation->now_ms);
 }
 
-static struct user_update *change_of(struct store_call *call)
+static struct user_update *user_update_of(struct store_call *call)
 {
     return container_of(call, struct user_update, run.call);
 }
 
-static struct text print_number(struct user_update *change, size_t slot, int64_t value)
+static struct text print_argument(struct user_update *change, size_t slot, int64_t value)
 {
     char *digits = change->run.numbers[slot];
     int length = snprintf(digits, sizeof(change->run.numbers[slot]), "%" PRId64, value);
     return (struct text){digits, (size_t)length};
 }
 
-static void read_again(struct user_update *change);
+static void send_user_read(struct user_update *change);
 
 /* The change of the same user that is under way, NULL if there is none. */
 static struct user_update *find_rival(const struct user_update *change)
@@ -127,7 +127,7 @@ static struct user_update *replace_by_successor(struct user_update *change)
 
 /* Starts the successor before the change is gone. One whose deadline has passed while it waited
  * ends in the same loop: a hung store may have left a long row of them. */
-static void change_finish(struct user_update *change, enum err err)
+static void finish_update(struct user_update *change, enum err err)
 {
     while (change) {
         assert(change->run.owed == 0);
@@ -136,7 +136,7 @@ static void change_finish(struct user_update *change, enum err err)
         bool late =
             successor && (closing || clock_monotonic_ms() >= successor->operation->deadline_ms);
         if (successor && !late)
-            read_again(successor);
+            send_user_read(successor);
         if (err != ERR_OK)
             change->operation->out.err = err;
         change->ops->finish(change);
@@ -145,10 +145,10 @@ static void change_finish(struct user_update *change, enum err err)
     }
 }
 
-static void send_call(struct user_update *change, struct text key,
-                      const struct store_script *script, const struct text *arguments, size_t count,
-                      unsigned flags,
-                      void (*done)(struct store_call *, enum err, const struct store_reply *))
+static void send_user_call(struct user_update *change, struct text key,
+                           const struct store_script *script, const struct text *arguments,
+                           size_t count, unsigned flags,
+                           void (*done)(struct store_call *, enum err, const struct store_reply *))
 {
     struct session_worker *worker = change->operation->context->worker;
     change->run.guard = freshness_begin(worker, &change->codec.owner, store_slot(key));
@@ -166,7 +166,7 @@ static void send_call(struct user_update *change, struct text key,
 
 /* --- behind the write --- */
 
-static void settle(struct user_update *change)
+static void confirm_revocations(struct user_update *change)
 {
     assert(change->run.numbers_journaled);
     struct journal *journal = change->operation->context->worker->service->journal;
@@ -177,7 +177,7 @@ static void settle(struct user_update *change)
 /* Durability tells the truth: with the epoch not raised other nodes may not know yet; with nothing
  * on this node's disk only a replica's word counts. A refusal stands, though the news of what ended
  * the session (user_update_ended()) could not be told again. */
-static void conclude(struct user_update *change)
+static void conclude_update(struct user_update *change)
 {
     assert(change->run.owed == 0);
     struct operation *operation = change->operation;
@@ -188,25 +188,25 @@ static void conclude(struct user_update *change)
     if (keeps && !safe)
         err = ERR_JOURNAL_UNAVAILABLE;
     else if (keeps && heard && operation_is_settled(operation))
-        settle(change);
+        confirm_revocations(change);
     else if (keeps && !heard)
         operation->out.durability = DURABILITY_PENDING;
     else if (operation->out.err == ERR_OK)
         err = change->run.epoch_err;
-    change_finish(change, err);
+    finish_update(change, err);
 }
 
 static void part_done(struct user_update *change)
 {
     assert(change->run.owed > 0);
     if (--change->run.owed == 0)
-        conclude(change);
+        conclude_update(change);
 }
 
 static void epoch_raised(struct store_call *call, enum err err, const struct store_reply *reply)
 {
     (void)reply;
-    struct user_update *change = change_of(call);
+    struct user_update *change = user_update_of(call);
     change->run.epoch_err = err;
     part_done(change);
 }
@@ -219,10 +219,10 @@ static void raise_epoch(struct user_update *change)
     int64_t longest_s = operation_longest_life_s(operation);
     int64_t expire_ms = operation->now_ms + (longest_s + 60) * 1000;
     change->run.arguments = arena_alloc(operation->arena, 2 * sizeof(struct text));
-    change->run.arguments[0] = print_number(change, 0, operation->now_ms);
-    change->run.arguments[1] = print_expiry(change, 1, expire_ms);
-    send_call(change, (struct text){change->run.epoch_key, USER_KEY_LENGTH}, &epoch_script,
-              change->run.arguments, 2, STORE_REPEATABLE | STORE_DURABLE, epoch_raised);
+    change->run.arguments[0] = print_argument(change, 0, operation->now_ms);
+    change->run.arguments[1] = print_expiry_argument(change, 1, expire_ms);
+    send_user_call(change, (struct text){change->run.epoch_key, USER_KEY_LENGTH}, &epoch_script,
+                   change->run.arguments, 2, STORE_REPEATABLE | STORE_DURABLE, epoch_raised);
 }
 
 static void journal_written(struct commit_ticket *ticket, bool written)
@@ -275,7 +275,7 @@ static void follow_write(struct user_update *change)
     part_done(change);
 }
 
-static void decide_and_write(struct user_update *change, const struct store_reply *reply);
+static void decide_and_write_user(struct user_update *change, const struct store_reply *reply);
 
 static void note_durability(struct user_update *change)
 {
@@ -286,22 +286,22 @@ static void note_durability(struct user_update *change)
         metrics_add(METRIC_WRITES_UNREPLICATED, 1);
 }
 
-static void write_done(struct store_call *call, enum err err, const struct store_reply *reply)
+static void user_written(struct store_call *call, enum err err, const struct store_reply *reply)
 {
-    struct user_update *change = change_of(call);
+    struct user_update *change = user_update_of(call);
     if (err == ERR_STORE_UNAVAILABLE && clock_monotonic_ms() < change->operation->deadline_ms) {
         attempts_add(&change->run.attempts, change->operation->arena, change->run.edit.sets,
                      change->run.edit.set_count);
-        read_again(change);
+        send_user_read(change);
         return;
     }
     if (err != ERR_OK) {
-        change_finish(change, err);
+        finish_update(change, err);
         return;
     }
     if (store_reply_type(reply) == STORE_ARRAY) {
         metrics_add(METRIC_STORE_CONFLICTS, 1);
-        decide_and_write(change, reply);
+        decide_and_write_user(change, reply);
         return;
     }
     note_durability(change);
@@ -346,19 +346,20 @@ static void send_edit(struct user_update *change, const struct user_state *state
     struct text *arguments = arena_alloc(edit->arena, count * sizeof(*arguments));
     arguments[0] = state->stamp;
     arguments[1] = next_stamp(change, state);
-    arguments[2] = edit->expire_ms == 0 ? TEXT("0") : print_expiry(change, 2, edit->expire_ms);
-    arguments[3] = print_number(change, 3, (int64_t)edit->set_count);
+    arguments[2] =
+        edit->expire_ms == 0 ? TEXT("0") : print_expiry_argument(change, 2, edit->expire_ms);
+    arguments[3] = print_argument(change, 3, (int64_t)edit->set_count);
     if (edit->set_count > 0)
         memcpy(arguments + 4, edit->sets, edit->set_count * sizeof(*arguments));
     if (edit->delete_count > 0)
         memcpy(arguments + 4 + edit->set_count, edit->deletes,
                edit->delete_count * sizeof(*arguments));
-    send_call(change, (struct text){change->run.key, USER_KEY_LENGTH}, &write_script, arguments,
-              count, STORE_DURABLE, write_done);
+    send_user_call(change, (struct text){change->run.key, USER_KEY_LENGTH}, &write_script,
+                   arguments, count, STORE_DURABLE, user_written);
 }
 
 /* A user record that does not open may have said that older sessions are dead: then they are. */
-static void distrust(struct user_update *change, struct user_state *state)
+static void distrust_old_sessions(struct user_update *change, struct user_state *state)
 {
     metrics_add(METRIC_RECORDS_UNREADABLE, 1);
     rules_end_before_now(state, &state->user, change->operation->now_ms);
@@ -374,8 +375,8 @@ static enum err check_freshness(struct user_update *change, const struct user_st
     return change->repairs ? ERR_OK : err;
 }
 
-static enum err read_state(struct user_update *change, const struct store_reply *reply,
-                           struct user_state *state)
+static enum err open_user_reply(struct user_update *change, const struct store_reply *reply,
+                                struct user_state *state)
 {
     struct operation *operation = change->operation;
     enum err err = state_read(&change->codec, reply, operation->arena, state);
@@ -396,7 +397,7 @@ static void begin_edit(struct user_update *change, struct user_state *state)
                                      .trust = clock_trust(),
                                      .age_ms = operation_age_ms(operation)};
     if (state->user_unreadable)
-        distrust(change, state);
+        distrust_old_sessions(change, state);
     else if (state->user_outdated)
         edit_set_user(&change->run.edit, &state->user);
     operation_apply_policies(operation, state);
@@ -429,12 +430,12 @@ enum verdict user_update_ended(struct user_update *change, const struct user_sta
     return CHANGE_RESOLVED;
 }
 
-static void decide_and_write(struct user_update *change, const struct store_reply *reply)
+static void decide_and_write_user(struct user_update *change, const struct store_reply *reply)
 {
     struct user_state state;
-    enum err err = read_state(change, reply, &state);
+    enum err err = open_user_reply(change, reply, &state);
     if (err != ERR_OK) {
-        change_finish(change, err);
+        finish_update(change, err);
         return;
     }
     begin_edit(change, &state);
@@ -448,28 +449,28 @@ static void decide_and_write(struct user_update *change, const struct store_repl
         follow_write(change);
         break;
     case CHANGE_DONE:
-        change_finish(change, ERR_OK);
+        finish_update(change, ERR_OK);
         break;
     }
 }
 
-static void read_done(struct store_call *call, enum err err, const struct store_reply *reply)
+static void user_state_read(struct store_call *call, enum err err, const struct store_reply *reply)
 {
-    struct user_update *change = change_of(call);
+    struct user_update *change = user_update_of(call);
     if (err == ERR_OK)
-        decide_and_write(change, reply);
+        decide_and_write_user(change, reply);
     else
-        change_finish(change, err);
+        finish_update(change, err);
 }
 
-static void read_again(struct user_update *change)
+static void send_user_read(struct user_update *change)
 {
     static const struct text command = {"HGETALL", 7};
     change->run.arguments = arena_alloc(change->operation->arena, 2 * sizeof(struct text));
     change->run.arguments[0] = command;
     change->run.arguments[1] = (struct text){change->run.key, USER_KEY_LENGTH};
-    send_call(change, change->run.arguments[1], NULL, change->run.arguments, 2, STORE_REPEATABLE,
-              read_done);
+    send_user_call(change, change->run.arguments[1], NULL, change->run.arguments, 2,
+                   STORE_REPEATABLE, user_state_read);
 }
 
 void user_update_init(struct user_update *change, const struct user_update_ops *ops,
@@ -498,7 +499,7 @@ void user_update_begin(struct user_update *change)
     }
     change->run.next = change->operation->context->worker->changes;
     change->operation->context->worker->changes = change;
-    read_again(change);
+    send_user_read(change);
 }
 
 /* A touch outlives the request that caused it: it is an object of its own. */

@@ -35,7 +35,8 @@ static bool is_displaced(const struct session *session, const struct device *dev
 }
 
 /* What decides who goes first, the least: the login, or how recently it may have been used. */
-static int64_t rank_of(const struct session *session, const struct policy *policy, int64_t now_s)
+static int64_t eviction_rank(const struct session *session, const struct policy *policy,
+                             int64_t now_s)
 {
     return policy->overflow == OVERFLOW_EVICT_IDLEST ? rules_maybe_used_s(session, policy, now_s)
                                                      : token_session_created_ms(session->id);
@@ -48,7 +49,7 @@ static struct session *next_victim(struct user_state *state, const struct counte
     int64_t lowest = INT64_MAX;
     for (size_t i = 0; i < state->session_count; i++) {
         struct session *session = &state->sessions[i];
-        int64_t rank = rank_of(session, policy, now_s);
+        int64_t rank = eviction_rank(session, policy, now_s);
         if (!counts(counted, state, i) || rank >= lowest)
             continue;
         lowest = rank;
@@ -57,8 +58,8 @@ static struct session *next_victim(struct user_state *state, const struct counte
     return victim;
 }
 
-static enum err make_room(struct user_state *state, const struct counted *counted, int64_t most,
-                          const struct policy *policy, int64_t now_s)
+static enum err make_room_for_login(struct user_state *state, const struct counted *counted,
+                                    int64_t most, const struct policy *policy, int64_t now_s)
 {
     size_t allowed = (size_t)most;
     if (count_remaining(state, counted) < allowed)
@@ -85,8 +86,11 @@ enum err admit_login(struct user_state *state, const struct device *device,
     struct counted all = {alive, NULL}, of_type = {alive, &device->type};
     enum err err = ERR_OK;
     if (policy->max_devices_of_type > 0)
-        err = make_room(state, &of_type, policy->max_devices_of_type, policy, now_ms / 1000);
-    return err == ERR_OK ? make_room(state, &all, policy->max_devices, policy, now_ms / 1000) : err;
+        err = make_room_for_login(state, &of_type, policy->max_devices_of_type, policy,
+                                  now_ms / 1000);
+    return err == ERR_OK
+               ? make_room_for_login(state, &all, policy->max_devices, policy, now_ms / 1000)
+               : err;
 }
 
 bool admit_device_is_new(const struct user_state *state, struct text device_id)

@@ -84,7 +84,7 @@ static void put_int(struct buffer *out, unsigned width, int64_t value)
 }
 
 /* Length and bytes; a text too long for its length field is cut between two characters. */
-static void put_text(struct buffer *out, unsigned width, struct text text)
+static void put_record_text(struct buffer *out, unsigned width, struct text text)
 {
     size_t length = text.length;
     if (length > largest(width)) {
@@ -103,7 +103,7 @@ static void put_words(struct buffer *out, bool pack, struct text text)
     SCOPED(buffer_free) struct buffer packed = {0};
     if (pack)
         dictionary_pack(&packed, text);
-    put_text(out, LONG, pack ? buffer_text(&packed) : text);
+    put_record_text(out, LONG, pack ? buffer_text(&packed) : text);
 }
 
 /* Appends the content with its head, sealed or in clear; wipes and frees it. */
@@ -163,10 +163,10 @@ void record_write(const struct keyring *keyring, bool encrypt, struct record_pos
         buffer_add(&content, record->previous_refresh_hash, SECRET_HASH);
     }
     put_words(&content, encrypt, record->session_json);
-    put_text(&content, SHORT, record->ip);
+    put_record_text(&content, SHORT, record->ip);
     put_words(&content, encrypt, record->user_agent);
     if (record->contexts.length > 0)
-        put_text(&content, SHORT, record->contexts);
+        put_record_text(&content, SHORT, record->contexts);
     if (record->began_s > 0)
         put_int(&content, SECONDS, record->began_s);
     put_record(keyring, encrypt, place, &content, out);
@@ -178,8 +178,8 @@ void record_write_tombstone(const struct keyring *keyring, bool encrypt,
 {
     struct buffer content =
         start_content(KIND_TOMBSTONE, tombstone->reason.length + tombstone->actor.length);
-    put_text(&content, SHORT, tombstone->reason);
-    put_text(&content, SHORT, tombstone->actor);
+    put_record_text(&content, SHORT, tombstone->reason);
+    put_record_text(&content, SHORT, tombstone->actor);
     put_int(&content, SECONDS, tombstone->ended_s);
     put_int(&content, SECONDS, tombstone->forget_s);
     put_record(keyring, encrypt, place, &content, out);
@@ -198,7 +198,7 @@ void record_write_user(const struct keyring *keyring, bool encrypt, const struct
         buffer_add(&content, user->exempt, SESSION_ID);
     if (user->decided_ms > 0)
         put_int(&content, MILLISECONDS, user->decided_ms);
-    put_text(&content, SHORT, user->frozen_reason);
+    put_record_text(&content, SHORT, user->frozen_reason);
     put_record(keyring, encrypt, (struct record_position){owner, user_place}, &content, out);
 }
 
@@ -210,9 +210,9 @@ void record_write_tenant(const struct keyring *keyring, bool encrypt, struct rec
     put_int(&content, MILLISECONDS, tenant->version);
     put_int(&content, MILLISECONDS, tenant->not_before_ms);
     put_int(&content, SECONDS, tenant->ended_s);
-    put_text(&content, SHORT, tenant->reason);
-    put_text(&content, SHORT, tenant->actor);
-    put_text(&content, LONG, tenant->policy);
+    put_record_text(&content, SHORT, tenant->reason);
+    put_record_text(&content, SHORT, tenant->actor);
+    put_record_text(&content, LONG, tenant->policy);
     put_record(keyring, encrypt, place, &content, out);
 }
 
@@ -220,8 +220,8 @@ void record_write_names(const struct keyring *keyring, bool encrypt, const struc
                         const struct names *names, struct buffer *out)
 {
     struct buffer content = start_content(KIND_NAMES, names->tenant.length + names->user_id.length);
-    put_text(&content, SHORT, names->tenant);
-    put_text(&content, SHORT, names->user_id);
+    put_record_text(&content, SHORT, names->tenant);
+    put_record_text(&content, SHORT, names->user_id);
     put_record(keyring, encrypt, (struct record_position){owner, user_place}, &content, out);
 }
 
@@ -263,7 +263,7 @@ static struct text take_run(struct reader *reader, unsigned width)
     return taken.length > 0 ? taken : (struct text){0};
 }
 
-static struct text take_text(struct reader *reader, unsigned width)
+static struct text take_record_text(struct reader *reader, unsigned width)
 {
     struct text taken = take_run(reader, width);
     if (!reader->packed && !text_is_clean_utf8(taken))
@@ -298,7 +298,7 @@ static void take_session(struct reader *reader, struct record *ret)
         bytes_copy(&reader->content, ret->previous_refresh_hash, SECRET_HASH);
     }
     ret->session_json = take_words(reader);
-    ret->ip = take_text(reader, SHORT);
+    ret->ip = take_record_text(reader, SHORT);
     ret->user_agent = take_words(reader);
     if (flags & SESSION_CONTEXTS)
         ret->contexts = take_run(reader, SHORT);
@@ -311,8 +311,8 @@ static void take_session(struct reader *reader, struct record *ret)
 
 static void take_tombstone(struct reader *reader, struct tombstone *ret)
 {
-    ret->reason = take_text(reader, SHORT);
-    ret->actor = take_text(reader, SHORT);
+    ret->reason = take_record_text(reader, SHORT);
+    ret->actor = take_record_text(reader, SHORT);
     ret->ended_s = take_int(reader, SECONDS);
     ret->forget_s = take_int(reader, SECONDS);
 }
@@ -328,7 +328,7 @@ static void take_user(struct reader *reader, struct user_record *ret)
         bytes_copy(&reader->content, ret->exempt, SESSION_ID);
     if (flags & USER_DECIDED)
         ret->decided_ms = take_int(reader, MILLISECONDS);
-    ret->frozen_reason = take_text(reader, SHORT);
+    ret->frozen_reason = take_record_text(reader, SHORT);
 }
 
 static void take_tenant(struct reader *reader, struct tenant_record *ret)
@@ -336,15 +336,15 @@ static void take_tenant(struct reader *reader, struct tenant_record *ret)
     ret->version = take_int(reader, MILLISECONDS);
     ret->not_before_ms = token_order_ms(take_int(reader, MILLISECONDS));
     ret->ended_s = take_int(reader, SECONDS);
-    ret->reason = take_text(reader, SHORT);
-    ret->actor = take_text(reader, SHORT);
+    ret->reason = take_record_text(reader, SHORT);
+    ret->actor = take_record_text(reader, SHORT);
     ret->policy = take_run(reader, LONG);
 }
 
-static void take_names(struct reader *reader, struct names *ret)
+static void take_record_names(struct reader *reader, struct names *ret)
 {
-    ret->tenant = take_text(reader, SHORT);
-    ret->user_id = take_text(reader, SHORT);
+    ret->tenant = take_record_text(reader, SHORT);
+    ret->user_id = take_record_text(reader, SHORT);
 }
 
 static bool is_user_place(struct record_position place)
@@ -375,7 +375,7 @@ static enum record_kind take_content(struct reader *reader, struct record_positi
         take_tenant(reader, &ret->tenant);
         return is_user_place(place) ? RECORD_TENANT : RECORD_UNREADABLE;
     case KIND_NAMES:
-        take_names(reader, &ret->names);
+        take_record_names(reader, &ret->names);
         return is_user_place(place) ? RECORD_NAMES : RECORD_UNREADABLE;
     default:
         return RECORD_UNREADABLE;

@@ -29,7 +29,7 @@ static void note_result(struct attributes_change *work, struct text json)
     etag_print(attributes->base.context->keyring, parts, 2, attributes->etag);
 }
 
-static bool refuse_with(struct operation *operation, enum err err, struct text detail)
+static bool refuse_attributes(struct operation *operation, enum err err, struct text detail)
 {
     operation_refuse(operation, err, (struct text){0});
     operation->out.detail = detail;
@@ -44,7 +44,8 @@ static bool apply_patch(struct attributes_change *work, struct text present, str
     if (good)
         *ret = arena_copy(operation->arena, buffer_text(&patched));
     else
-        refuse_with(operation, ERR_BODY_INVALID, arena_copy(operation->arena, buffer_text(&error)));
+        refuse_attributes(operation, ERR_BODY_INVALID,
+                          arena_copy(operation->arena, buffer_text(&error)));
     return good;
 }
 
@@ -57,16 +58,17 @@ static bool make_next(struct attributes_change *work, struct text present, struc
     /* The condition was judged when the write was sent that is now found. */
     if (!user_update_wrote(&work->change, work->token.session_id) &&
         !etag_holds(attributes->if_match, attributes->etag))
-        return refuse_with(operation, ERR_PRECONDITION_FAILED, (struct text){0});
+        return refuse_attributes(operation, ERR_PRECONDITION_FAILED, (struct text){0});
     *ret = attributes->given;
     if (attributes->action == ATTRIBUTES_PATCH && !apply_patch(work, present, ret))
         return false;
     if (ret->length > ATTRIBUTES_MAX)
-        return refuse_with(operation, ERR_TOO_LARGE,
-                           arena_format(operation->arena,
-                                        "The attributes of a session take at most %d bytes of "
-                                        "compact JSON, these would take %zu",
-                                        ATTRIBUTES_MAX, ret->length));
+        return refuse_attributes(
+            operation, ERR_TOO_LARGE,
+            arena_format(operation->arena,
+                         "The attributes of a session take at most %d bytes of "
+                         "compact JSON, these would take %zu",
+                         ATTRIBUTES_MAX, ret->length));
     return true;
 }
 
@@ -108,12 +110,12 @@ static void end_attributes(struct attributes_change *work)
     naming_done(&work->attributes->base);
 }
 
-static void finish_attributes(struct user_update *change)
+static void attributes_update_done(struct user_update *change)
 {
     end_attributes(container_of(change, struct attributes_change, change));
 }
 
-static const struct user_update_ops attributes_ops = {decide_attributes, finish_attributes};
+static const struct user_update_ops attributes_ops = {decide_attributes, attributes_update_done};
 
 static void attributes_with_tenant(struct waiter *waiter)
 {

@@ -170,7 +170,7 @@ bool binding_adopts(const struct policy *policy, unsigned breaches)
 
 /* --- the record --- */
 
-static void append(struct buffer *out, char kind, const void *bytes)
+static void append_item(struct buffer *out, char kind, const void *bytes)
 {
     buffer_add_char(out, kind);
     buffer_add(out, bytes, length_of(kind));
@@ -182,7 +182,7 @@ struct text binding_items(const struct record *record, struct arena *arena)
     SCOPED(buffer_free) struct buffer items = {0};
     buffer_add_text(&items, record->contexts);
     if (ip_parse(record->ip, &address))
-        append(&items, kind_of(&address), address.bytes);
+        append_item(&items, kind_of(&address), address.bytes);
     return arena_copy(arena, buffer_text(&items));
 }
 
@@ -196,7 +196,7 @@ static struct text without_oldest(struct text items, char kind, struct arena *ar
         if (item.kind == kind && !dropped)
             dropped = true;
         else
-            append(&kept, item.kind, item.bytes);
+            append_item(&kept, item.kind, item.bytes);
     return arena_copy(arena, buffer_text(&kept));
 }
 
@@ -214,7 +214,7 @@ static void add_item(struct record *record, char kind, const void *bytes, struct
         record->contexts = without_oldest(record->contexts, kind, arena);
     SCOPED(buffer_free) struct buffer items = {0};
     buffer_add_text(&items, record->contexts);
-    append(&items, kind, bytes);
+    append_item(&items, kind, bytes);
     record->contexts = arena_copy(arena, buffer_text(&items));
 }
 
@@ -228,9 +228,9 @@ void binding_begin(struct record *record, const struct client_context *context, 
 void binding_print(const struct client_context *context, unsigned breaches, struct buffer *items)
 {
     if (breaches & (BREACH_IP | BREACH_FAMILY))
-        append(items, kind_of(&context->address), context->address.bytes);
+        append_item(items, kind_of(&context->address), context->address.bytes);
     if (breaches & BREACH_DEVICE)
-        append(items, ITEM_FINGERPRINT, context->fingerprint);
+        append_item(items, ITEM_FINGERPRINT, context->fingerprint);
 }
 
 bool binding_has_fingerprint(struct text items, const uint8_t hash[CONTEXT_HASH])

@@ -94,7 +94,8 @@ bool challenge_is_solved(const struct keyring *keyring, const struct user_tag *o
 
 /* --- Redis --- */
 
-static void print_key(const struct user_tag *owner, const uint8_t id[SESSION_ID], char *ret)
+static void print_challenge_key(const struct user_tag *owner, const uint8_t id[SESSION_ID],
+                                char *ret)
 {
     token_user_key(owner, 'c', ret);
     ret[USER_KEY_LENGTH] = ':';
@@ -158,7 +159,7 @@ struct offering {
     char key[USER_KEY_LENGTH + 1 + 2 * SESSION_ID];
 };
 
-static void tell(struct offering *offering, int64_t attempts)
+static void set_offered_challenge(struct offering *offering, int64_t attempts)
 {
     assert(!offering->operation->out.challenge);
     struct operation *operation = offering->operation;
@@ -188,14 +189,14 @@ static struct offering *begin_offering(struct operation *operation, const struct
     struct offering *offering = arena_zalloc(operation->arena, sizeof(*offering));
     *offering = (struct offering){.operation = operation, .waiter = waiter, .owner = *owner};
     memcpy(offering->id, id, SESSION_ID);
-    print_key(owner, id, offering->key);
+    print_challenge_key(owner, id, offering->key);
     return offering;
 }
 
 static void end_offering(struct offering *offering, enum err err, int64_t attempts)
 {
     if (err == ERR_OK)
-        tell(offering, attempts);
+        set_offered_challenge(offering, attempts);
     else
         offering->operation->out.err = err;
     crypto_wipe(offering->challenge.secret, SECRET_LENGTH);
@@ -302,7 +303,7 @@ void challenge_look(struct challenge_try *attempt)
     assert(attempt->operation && attempt->then);
     const struct token *token = &attempt->token;
     struct operation *operation = attempt->operation;
-    print_key(&token->owner, token->session_id, attempt->key);
+    print_challenge_key(&token->owner, token->session_id, attempt->key);
     send_look(operation, &attempt->call, (struct text){attempt->key, sizeof(attempt->key)},
               try_read);
 }
@@ -313,7 +314,7 @@ void challenge_take(struct challenge_try *attempt)
     assert(attempt->then && attempt->operation->out.err == ERR_OK);
     const struct token *token = &attempt->token;
     struct operation *operation = attempt->operation;
-    print_key(&token->owner, token->session_id, attempt->key);
+    print_challenge_key(&token->owner, token->session_id, attempt->key);
     print_hash(operation->context->keyring, token->session_id, token->secret, attempt->hash);
     const struct text argument = {attempt->hash, sizeof(attempt->hash)};
     attempt->call = (struct store_call){

@@ -53,7 +53,7 @@ static void listing_read(struct user_read *read, enum err err, struct user_state
     end_listing(listing);
 }
 
-static void list_with_tenant(struct waiter *waiter)
+static void list_devices_in_tenant(struct waiter *waiter)
 {
     struct listing *listing = container_of(waiter, struct listing, waiter);
     struct operation *operation = &listing->list->base;
@@ -88,5 +88,5 @@ void session_list(struct list_devices *list)
     listing->read.done = listing_read;
     listing->read.operation = operation;
     tenant_enter(operation, listing->read.owner.tenant,
-                 waiter_of(&listing->waiter, list_with_tenant));
+                 waiter_of(&listing->waiter, list_devices_in_tenant));
 }

@@ -37,15 +37,15 @@ static void note_ended(struct end_change *work, const uint8_t id[SESSION_ID])
 }
 
 /* Forgets what an earlier round has noted. */
-static void begin_ended(struct end_change *work, size_t room)
+static void reset_ended(struct end_change *work, size_t room)
 {
     work->ended = arena_alloc(work->end->base.arena, room * sizeof(*work->ended));
     work->ended_room = room;
     work->ended_count = 0;
 }
 
-static void bury(struct end_change *work, struct session *session, const struct policy *policy,
-                 struct edit *edit)
+static void end_session_in_edit(struct end_change *work, struct session *session,
+                                const struct policy *policy, struct edit *edit)
 {
     assert(!session->ended);
     const struct operation *operation = &work->end->base;
@@ -53,38 +53,39 @@ static void bury(struct end_change *work, struct session *session, const struct 
     note_ended(work, session->id);
 }
 
-static void revoke_one(const struct end_change *work, const uint8_t id[SESSION_ID],
-                       int64_t alive_until_s, struct edit *edit)
+static void add_session_revocation(const struct end_change *work, const uint8_t id[SESSION_ID],
+                                   int64_t alive_until_s, struct edit *edit)
 {
     revocation_add_to_edit(edit, revocation_of_session(&work->end->base, &work->change.codec.owner,
                                                        id, work->end->why, alive_until_s));
 }
 
-static void bury_one(struct end_change *work, struct session *session, const struct policy *policy,
-                     struct edit *edit)
+static void end_and_revoke(struct end_change *work, struct session *session,
+                           const struct policy *policy, struct edit *edit)
 {
-    bury(work, session, policy, edit);
-    revoke_one(work, session->id,
-               rules_lifetimes(session, policy, work->end->base.now_ms / 1000).session_s, edit);
+    end_session_in_edit(work, session, policy, edit);
+    add_session_revocation(
+        work, session->id,
+        rules_lifetimes(session, policy, work->end->base.now_ms / 1000).session_s, edit);
 }
 
 /* The one session is buried already, by this very call. */
-static bool is_done(struct end_change *work, const struct user_state *state,
-                    const uint8_t id[SESSION_ID], struct edit *edit)
+static bool was_ended_by_this_call(struct end_change *work, const struct user_state *state,
+                                   const uint8_t id[SESSION_ID], struct edit *edit)
 {
     const struct tombstone_entry *tombstone = state_find_tombstone(state, id);
     if (!tombstone || !user_update_wrote(&work->change, id))
         return false;
     note_ended(work, id);
     work->end->base.out.durability = DURABILITY_ACCEPTED;
-    revoke_one(work, id, tombstone->tombstone.forget_s, edit);
+    add_session_revocation(work, id, tombstone->tombstone.forget_s, edit);
     edit->invalidates = true;
     return true;
 }
 
 /* A session that a wrong clock finds over is to be ended all the same. */
-static bool is_alive(struct end_change *work, const struct user_state *state,
-                     const struct session *session, const struct policy *policy)
+static bool is_active(struct end_change *work, const struct user_state *state,
+                      const struct session *session, const struct policy *policy)
 {
     int64_t age_ms = operation_age_ms(&work->end->base);
     return session && !rules_dead(&state->user, session, policy, age_ms);
@@ -111,8 +112,8 @@ static int64_t unseen_until_s(const struct operation *operation, const struct us
 
 /* A session that Redis has not, and has no tombstone of - over long ago, or lost -, or whose record
  * this node cannot open: it gets the tombstone that says that it was ended. */
-static enum verdict bury_unseen(struct end_change *work, struct user_state *state,
-                                const uint8_t id[SESSION_ID], struct edit *edit)
+static enum verdict decide_end_unseen(struct end_change *work, struct user_state *state,
+                                      const uint8_t id[SESSION_ID], struct edit *edit)
 {
     const struct operation *operation = &work->end->base;
     int64_t now_s = operation->now_ms / 1000;
@@ -125,52 +126,52 @@ static enum verdict bury_unseen(struct end_change *work, struct user_state *stat
     if (state_is_foreign(state, id))
         note_ended(work, id);
     state_bury_unseen(state, id, &tombstone, edit);
-    revoke_one(work, id, tombstone.forget_s, edit);
+    add_session_revocation(work, id, tombstone.forget_s, edit);
     return CHANGE_WRITE;
 }
 
-static enum verdict end_one(struct end_change *work, struct user_state *state, struct edit *edit,
-                            const struct policy *policy)
+static enum verdict decide_end_one(struct end_change *work, struct user_state *state,
+                                   struct edit *edit, const struct policy *policy)
 {
     assert(work->end->scope == END_ONE);
     struct session *session = state_find(state, work->target);
-    if (is_done(work, state, work->target, edit))
+    if (was_ended_by_this_call(work, state, work->target, edit))
         return CHANGE_RESOLVED;
     if (state_is_foreign(state, work->target))
-        return bury_unseen(work, state, work->target, edit);
-    if (!is_alive(work, state, session, policy)) {
+        return decide_end_unseen(work, state, work->target, edit);
+    if (!is_active(work, state, session, policy)) {
         operation_refuse(&work->end->base, ERR_SESSION_NOT_FOUND, (struct text){0});
         return user_update_ended(&work->change, state, work->target, edit);
     }
-    bury_one(work, session, policy, edit);
+    end_and_revoke(work, session, policy, edit);
     return CHANGE_WRITE;
 }
 
 /* Logout asks for the session to be gone; where it is gone already, nothing is left to do. Any
  * token that was issued for the session will do, whatever its generation and age: who comes with an
  * old one means the session that a refresh would continue, and a thief ends no other with it. */
-static enum verdict end_presented(struct end_change *work, struct user_state *state,
-                                  struct edit *edit, const struct policy *policy)
+static enum verdict decide_end_own(struct end_change *work, struct user_state *state,
+                                   struct edit *edit, const struct policy *policy)
 {
     assert(work->end->scope == END_PRESENTED && work->end->token.data);
     struct operation *operation = &work->end->base;
     struct session *session = state_find(state, work->token.session_id);
     operation->facts.session_id = operation_session_id(operation, work->token.session_id);
-    if (is_done(work, state, work->token.session_id, edit))
+    if (was_ended_by_this_call(work, state, work->token.session_id, edit))
         return CHANGE_RESOLVED;
     if (session)
         operation_note_session(operation, session);
     if (!session && !state_find_tombstone(state, work->token.session_id) &&
         !operation_outlived(operation, work->token.session_id, operation_longest_life_s(operation)))
-        return bury_unseen(work, state, work->token.session_id, edit);
-    if (!is_alive(work, state, session, policy))
+        return decide_end_unseen(work, state, work->token.session_id, edit);
+    if (!is_active(work, state, session, policy))
         return user_update_ended(&work->change, state, work->token.session_id, edit);
-    bury_one(work, session, policy, edit);
+    end_and_revoke(work, session, policy, edit);
     return CHANGE_WRITE;
 }
 
-static enum verdict end_all(struct end_change *work, struct user_state *state, struct edit *edit,
-                            const struct policy *policy)
+static enum verdict decide_end_all(struct end_change *work, struct user_state *state,
+                                   struct edit *edit, const struct policy *policy)
 {
     assert(work->end->scope == END_ALL);
     struct operation *operation = &work->end->base;
@@ -180,7 +181,7 @@ static enum verdict end_all(struct end_change *work, struct user_state *state, s
     if (work->end->keep.data)
         keeps = text_from_hex(kept, SESSION_ID, work->end->keep);
     /* An exemption from the cutoff must not revive what an older cutoff has killed. */
-    keeps = keeps && is_alive(work, state, state_find(state, kept), policy);
+    keeps = keeps && is_active(work, state, state_find(state, kept), policy);
     for (size_t i = 0; i < state->tombstone_count; i++)
         if (user_update_wrote(&work->change, state->tombstones[i].id))
             note_ended(work, state->tombstones[i].id);
@@ -188,8 +189,8 @@ static enum verdict end_all(struct end_change *work, struct user_state *state, s
         struct session *session = &state->sessions[i];
         if (keeps && memcmp(session->id, kept, SESSION_ID) == 0)
             continue;
-        if (is_alive(work, state, session, policy))
-            bury(work, session, policy, edit);
+        if (is_active(work, state, session, policy))
+            end_session_in_edit(work, session, policy, edit);
     }
     rules_end_before_now(state, &state->user, operation->now_ms);
     if (keeps) {
@@ -205,22 +206,22 @@ static enum verdict end_all(struct end_change *work, struct user_state *state, s
     return CHANGE_WRITE;
 }
 
-static enum verdict decide_by_scope(struct end_change *work, struct user_state *state,
-                                    struct edit *edit, const struct policy *policy)
+static enum verdict decide_end_by_scope(struct end_change *work, struct user_state *state,
+                                        struct edit *edit, const struct policy *policy)
 {
     switch (work->end->scope) {
     case END_ONE:
-        return end_one(work, state, edit, policy);
+        return decide_end_one(work, state, edit, policy);
     case END_PRESENTED:
-        return end_presented(work, state, edit, policy);
+        return decide_end_own(work, state, edit, policy);
     case END_ALL:
         break;
     }
-    return end_all(work, state, edit, policy);
+    return decide_end_all(work, state, edit, policy);
 }
 
 /* True if the token asks for the end of its own session and of no other. */
-static bool is_of_own(const struct end_change *work)
+static bool is_own_session(const struct end_change *work)
 {
     const struct end_sessions *end = work->end;
     return end->scope == END_PRESENTED ||
@@ -229,9 +230,9 @@ static bool is_of_own(const struct end_change *work)
 }
 
 /* His token must be good, then. Any that we issued may end its own session. */
-static bool is_by_user(const struct end_change *work)
+static bool needs_good_token(const struct end_change *work)
 {
-    return work->end->token.data && !is_of_own(work);
+    return work->end->token.data && !is_own_session(work);
 }
 
 /* True if the token is good for what is asked; the operation is refused otherwise. A dead session
@@ -245,7 +246,7 @@ static bool may_end(struct end_change *work, const struct user_state *state,
          user_update_wrote(&work->change, work->token.session_id)) ||
         operation_authenticate(operation, state, &work->token))
         return true;
-    if (!is_of_own(work) || !is_alive(work, state, state_find(state, work->target), policy))
+    if (!is_own_session(work) || !is_active(work, state, state_find(state, work->target), policy))
         return false;
     operation_refuse(operation, ERR_OK, (struct text){0});
     return true;
@@ -258,10 +259,10 @@ static enum verdict decide_end(struct user_update *change, struct user_state *st
     struct operation *operation = change->operation;
     struct policy policy;
     operation_policy(operation, &policy);
-    begin_ended(work, state->session_count + state->tombstone_count + 1);
+    reset_ended(work, state->session_count + state->tombstone_count + 1);
     if (!may_end(work, state, &policy))
         return CHANGE_DONE;
-    enum verdict verdict = decide_by_scope(work, state, edit, &policy);
+    enum verdict verdict = decide_end_by_scope(work, state, edit, &policy);
     if (verdict == CHANGE_WRITE)
         rules_settle(edit, state, NULL, &policy, operation->now_ms);
     return verdict;
@@ -270,17 +271,17 @@ static enum verdict decide_end(struct user_update *change, struct user_state *st
 /* --- with Redis --- */
 
 /* A session that was asked to stay may have been over before, which its next use finds out. */
-static bool is_presented_over(const struct end_change *work)
+static bool is_own_over(const struct end_change *work)
 {
-    return is_of_own(work) ||
+    return is_own_session(work) ||
            (work->end->scope == END_ALL && work->end->token.data && !work->end->keep_presented);
 }
 
-static void api_answer_ended(struct end_change *work)
+static void report_ended(struct end_change *work)
 {
     assert(work->end->base.out.err == ERR_OK);
     struct operation *operation = &work->end->base;
-    work->end->presented_over = is_presented_over(work);
+    work->end->presented_over = is_own_over(work);
     operation->out.ended = work->ended;
     operation->out.ended_count = work->ended_count;
     if (operation->out.durability == DURABILITY_NONE)
@@ -288,7 +289,7 @@ static void api_answer_ended(struct end_change *work)
     metrics_add(METRIC_SESSIONS_ENDED, work->ended_count);
 }
 
-static void end_operation(struct end_change *work)
+static void complete_end(struct end_change *work)
 {
     crypto_wipe(&work->token, sizeof(work->token));
     naming_done(&work->end->base);
@@ -296,7 +297,7 @@ static void end_operation(struct end_change *work)
 
 /* --- without --- */
 
-static void revocation_kept(struct commit_ticket *ticket, bool written)
+static void blind_revocation_journaled(struct commit_ticket *ticket, bool written)
 {
     struct end_change *work = container_of(ticket, struct end_change, ticket);
     struct operation *operation = &work->end->base;
@@ -304,14 +305,14 @@ static void revocation_kept(struct commit_ticket *ticket, bool written)
         operation->out.err = ERR_OK;
         operation->out.durability = DURABILITY_PENDING;
         naming_keep(operation, &work->change.codec.owner);
-        api_answer_ended(work);
+        report_ended(work);
     } else {
         operation->out.err = ERR_JOURNAL_UNAVAILABLE;
     }
-    end_operation(work);
+    complete_end(work);
 }
 
-static struct revocation revoke_blindly(struct end_change *work)
+static struct revocation make_blind_revocation(struct end_change *work)
 {
     struct end_sessions *end = work->end;
     const struct operation *operation = &end->base;
@@ -333,13 +334,13 @@ static struct revocation revoke_blindly(struct end_change *work)
 }
 
 /* Could there be a living session of this name? Behind a cutoff that lies ahead ids do, too. */
-static bool is_conceivable(const struct end_change *work)
+static bool may_exist(const struct end_change *work)
 {
     const struct operation *operation = &work->end->base;
     return !operation_outlived(operation, work->target, operation_longest_life_s(operation));
 }
 
-static bool has_room(const struct end_change *work)
+static bool has_blind_room(const struct end_change *work)
 {
     const struct operation *operation = &work->end->base;
     struct journal *journal = operation->context->worker->service->journal;
@@ -368,55 +369,55 @@ static bool is_vouched_for(struct end_change *work)
 static bool may_end_blindly(struct end_change *work)
 {
     const struct end_sessions *end = work->end;
-    if (end->scope == END_ONE && !is_conceivable(work)) {
+    if (end->scope == END_ONE && !may_exist(work)) {
         operation_refuse(&work->end->base, ERR_SESSION_NOT_FOUND, (struct text){0});
         return false;
     }
-    if (!is_by_user(work))
+    if (!needs_good_token(work))
         return true;
-    if (end->scope == END_ONE && !has_room(work))
+    if (end->scope == END_ONE && !has_blind_room(work))
         return false;
     return !revocation_refuses(&work->end->base, &work->token, ERR_TOKEN_INVALID) &&
            is_vouched_for(work);
 }
 
-static void end_without_store(struct end_change *work)
+static void end_blindly(struct end_change *work)
 {
     assert(work->end->base.out.err != ERR_OK);
     struct operation *operation = &work->end->base;
     struct session_worker *worker = operation->context->worker;
     if (!may_end_blindly(work)) {
-        end_operation(work);
+        complete_end(work);
         return;
     }
-    begin_ended(work, 1);
-    const struct revocation revocation = revoke_blindly(work);
-    work->ticket.done = revocation_kept;
+    reset_ended(work, 1);
+    const struct revocation revocation = make_blind_revocation(work);
+    work->ticket.done = blind_revocation_journaled;
     if (!journal_add(worker->lane, &revocation, &work->ticket, NULL)) {
         operation->out.err = ERR_JOURNAL_UNAVAILABLE;
-        end_operation(work);
+        complete_end(work);
     }
 }
 
-static void finish_end(struct user_update *change)
+static void end_update_done(struct user_update *change)
 {
     struct end_change *work = container_of(change, struct end_change, change);
     struct operation *operation = change->operation;
     if (err_is_undecided(operation->out.err)) {
-        end_without_store(work);
+        end_blindly(work);
         return;
     }
     if (operation->out.err == ERR_OK)
-        api_answer_ended(work);
+        report_ended(work);
     if (operation->out.ended_count > 0)
         index_settle(operation, &change->codec.owner, INDEX_BUCKETS);
-    end_operation(work);
+    complete_end(work);
 }
 
-static const struct user_update_ops end_ops = {decide_end, finish_end};
+static const struct user_update_ops end_ops = {decide_end, end_update_done};
 
 /* Whose sessions: of the token's owner, or of the named user. False if the operation is over. */
-static bool find_owner(struct end_change *work, struct user_tag *owner)
+static bool find_end_owner(struct end_change *work, struct user_tag *owner)
 {
     struct end_sessions *end = work->end;
     struct operation *operation = &end->base;
@@ -442,19 +443,19 @@ static bool find_owner(struct end_change *work, struct user_tag *owner)
     return false;
 }
 
-static void end_with_tenant(struct waiter *waiter)
+static void end_in_tenant(struct waiter *waiter)
 {
     struct end_change *work = container_of(waiter, struct end_change, waiter);
     struct operation *operation = &work->end->base;
     if (operation->out.err != ERR_OK ||
-        (is_by_user(work) &&
+        (needs_good_token(work) &&
          tenant_refuses(operation, work->token.session_id, ERR_TOKEN_INVALID))) {
-        end_operation(work);
+        complete_end(work);
     } else if (operation->tenancy_unknown) {
         /* Redis may answer for the user. But nobody knows how long his other sessions live: a
          * change would tidy them up by the defaults. */
         operation->out.err = operation->tenancy_unknown;
-        end_without_store(work);
+        end_blindly(work);
     } else {
         user_update_begin(&work->change);
     }
@@ -466,7 +467,7 @@ void session_end(struct end_sessions *end)
     struct end_change *work = arena_zalloc(operation->arena, sizeof(*work));
     struct user_tag owner;
     work->end = end;
-    if (!find_owner(work, &owner)) {
+    if (!find_end_owner(work, &owner)) {
         naming_done(operation);
         return;
     }
@@ -476,5 +477,5 @@ void session_end(struct end_sessions *end)
         return;
     }
     user_update_init(&work->change, &end_ops, operation, &owner);
-    tenant_enter_blindly(operation, owner.tenant, waiter_of(&work->waiter, end_with_tenant));
+    tenant_enter_blindly(operation, owner.tenant, waiter_of(&work->waiter, end_in_tenant));
 }

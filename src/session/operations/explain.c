@@ -51,8 +51,8 @@ static struct statement buried(struct arena *arena, const struct tombstone *tomb
 /* --- the token against a record --- */
 
 /* Is the token no good, or the session dead? */
-static enum death judge(const struct explanation *work, const struct user_record *user,
-                        const struct session *session, const struct policy *policy)
+static enum death judge_explained(const struct explanation *work, const struct user_record *user,
+                                  const struct session *session, const struct policy *policy)
 {
     int64_t now_ms = work->explain->base.now_ms;
     enum death death;
@@ -82,8 +82,8 @@ static struct text pair_of(const struct explanation *work, const struct record *
 }
 
 /* `shown` is complete, and in the arena. */
-static void describe(const struct explanation *work, const struct session *session,
-                     struct text session_json, const struct policy *policy)
+static void describe_session(const struct explanation *work, const struct session *session,
+                             struct text session_json, const struct policy *policy)
 {
     struct explain *explain = work->explain;
     struct lifetimes lifetimes = rules_lifetimes(session, policy, explain->base.now_ms / 1000);
@@ -101,13 +101,13 @@ static void describe(const struct explanation *work, const struct session *sessi
 static struct statement word_on(const struct explanation *work, const struct user_record *user,
                                 const struct session *session, const struct policy *policy)
 {
-    enum death death = judge(work, user, session, policy);
+    enum death death = judge_explained(work, user, session, policy);
     return death ? dead(reasons_of_death(death)) : (struct statement){.says = SAYS_ALIVE};
 }
 
 /* --- this node --- */
 
-static void ask_journal(struct explanation *work)
+static void explain_from_journal(struct explanation *work)
 {
     assert(work->explain->issued);
     struct explain *explain = work->explain;
@@ -122,7 +122,7 @@ static void ask_journal(struct explanation *work)
     explain->journal_pending = !found.confirmed;
 }
 
-static void ask_memory(struct explanation *work)
+static void explain_from_memory(struct explanation *work)
 {
     static const struct user_record nothing_holds;
     struct explain *explain = work->explain;
@@ -150,7 +150,7 @@ static void ask_memory(struct explanation *work)
     explain->memory_fresh = cache_value_is_fresh(service, &entry, cache_value.head.slot, now_ms);
     explain->memory_age_s = now_ms > verified_ms ? (now_ms - verified_ms) / 1000 : 0;
     cache_value_note(operation, &cache_value);
-    describe(work, &cache_value.session, cache_value.session_json, &policy);
+    describe_session(work, &cache_value.session, cache_value.session_json, &policy);
 }
 
 /* --- Redis --- */
@@ -177,10 +177,10 @@ static void explain_state(struct explanation *work, struct user_state *state)
     explain->redis = word_of_state(work, state, &policy);
     if (session) {
         operation_note_session(operation, session);
-        describe(work, session,
-                 session_json_complete(operation->arena, session->record.session_json, session->id,
-                                       rules_began_s(session)),
-                 &policy);
+        describe_session(work, session,
+                         session_json_complete(operation->arena, session->record.session_json,
+                                               session->id, rules_began_s(session)),
+                         &policy);
     }
     (void)revocation_apply(operation, state, &work->token.owner, NULL, &policy);
     explain->verdict = word_of_state(work, state, &policy);
@@ -197,7 +197,7 @@ static struct statement word_of_tenant(const struct operation *operation)
 }
 
 /* Who knows it is dead is right. Else Redis' word counts; without it memory's, if there is one. */
-static void conclude(struct explanation *work)
+static void conclude_verdict(struct explanation *work)
 {
     assert(work->explain->base.tenancy);
     struct explain *explain = work->explain;
@@ -229,7 +229,7 @@ static void state_read_for(struct user_read *read, enum err err, struct user_sta
         work->explain->redis.says = SAYS_UNAVAILABLE;
         work->explain->redis_err = err;
     }
-    conclude(work);
+    conclude_verdict(work);
 }
 
 /* --- what it is --- */
@@ -256,7 +256,7 @@ static void name_session(struct explanation *work)
 }
 
 /* The first three characters tell what it claims to be. */
-static bool claims(struct text token, const char *prefix)
+static bool claims_kind(struct text token, const char *prefix)
 {
     return token.length >= 3 && memcmp(token.data, prefix, 3) == 0;
 }
@@ -264,7 +264,7 @@ static bool claims(struct text token, const char *prefix)
 static bool open_token(struct explanation *work)
 {
     struct explain *explain = work->explain;
-    work->kind = claims(explain->token, "sr_") ? TOKEN_REFRESH : TOKEN_ACCESS;
+    work->kind = claims_kind(explain->token, "sr_") ? TOKEN_REFRESH : TOKEN_ACCESS;
     bool open = operation_open_token(&explain->base, work->kind, explain->token, explain->tenant,
                                      explain->tenant_bound, ERR_TOKEN_INVALID, &work->token);
     bool shaped = open || token_is_shaped(work->kind, explain->token);
@@ -300,8 +300,8 @@ static void ask_with_tenant(struct waiter *waiter)
         end_explanation(work);
         return;
     }
-    ask_journal(work);
-    ask_memory(work);
+    explain_from_journal(work);
+    explain_from_memory(work);
     work->read = (struct user_read){
         .done = state_read_for, .operation = operation, .owner = work->token.owner};
     user_read_begin(&work->read, false);

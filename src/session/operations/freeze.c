@@ -26,7 +26,7 @@ struct freeze_change {
     bool admitted;
 };
 
-static void end_operation(struct freeze_change *work)
+static void complete_freeze(struct freeze_change *work)
 {
     struct operation *operation = &work->freeze->base;
     operation->out.ended = work->ended;
@@ -55,14 +55,14 @@ static struct revocation decision(const struct freeze_change *work, int64_t stam
 
 /* --- with Redis --- */
 
-static void note_ended(struct freeze_change *work, const uint8_t id[SESSION_ID])
+static void note_ended_by_freeze(struct freeze_change *work, const uint8_t id[SESSION_ID])
 {
     assert(work->ended_count < work->ended_room);
     work->ended[work->ended_count++] = operation_session_id(&work->freeze->base, id);
 }
 
-static void bury_living(struct freeze_change *work, struct user_state *state, struct edit *edit,
-                        const struct policy *policy)
+static void end_active_sessions(struct freeze_change *work, struct user_state *state,
+                                struct edit *edit, const struct policy *policy)
 {
     const struct operation *operation = &work->freeze->base;
     for (size_t i = 0; i < state->session_count; i++) {
@@ -70,7 +70,7 @@ static void bury_living(struct freeze_change *work, struct user_state *state, st
         if (rules_dead(&state->user, session, policy, operation->now_ms))
             continue;
         rules_bury(edit, session, TEXT(REASON_FROZEN), operation->actor, policy, operation->now_ms);
-        note_ended(work, session->id);
+        note_ended_by_freeze(work, session->id);
     }
 }
 
@@ -82,8 +82,8 @@ static void freeze_user(struct freeze_change *work, struct user_state *state, st
     struct user_record *user = &state->user;
     for (size_t i = 0; i < state->tombstone_count; i++)
         if (user_update_wrote(&work->change, state->tombstones[i].id))
-            note_ended(work, state->tombstones[i].id);
-    bury_living(work, state, edit, policy);
+            note_ended_by_freeze(work, state->tombstones[i].id);
+    end_active_sessions(work, state, edit, policy);
     rules_end_before_now(state, user, freeze->base.now_ms);
     user->decided_ms = freezing_next_stamp(user, user->not_before_ms);
     user->not_before_ms = token_order_ms(user->decided_ms);
@@ -104,8 +104,8 @@ static void lift_freeze(const struct freeze_change *work, struct user_record *us
 
 /* A user who has a session gives its place for that of a frozen one, and one who is remembered has
  * a place. So counts are read for made-up users alone, in a second round. */
-static bool fits_quota(struct freeze_change *work, const struct user_state *state,
-                       const struct policy *policy)
+static bool freeze_fits_quota(struct freeze_change *work, const struct user_state *state,
+                              const struct policy *policy)
 {
     struct operation *operation = &work->freeze->base;
     bool lift = work->freeze->lift, alone = state->unreadable_count == 0;
@@ -134,7 +134,7 @@ static enum verdict decide_freeze(struct user_update *change, struct user_state 
     work->ended_room = state->session_count + state->tombstone_count;
     work->ended = arena_alloc(operation->arena, (work->ended_room + 1) * sizeof(*work->ended));
     work->ended_count = 0;
-    if (!fits_quota(work, state, &policy))
+    if (!freeze_fits_quota(work, state, &policy))
         return CHANGE_DONE;
     if (work->freeze->lift)
         lift_freeze(work, &state->user);
@@ -155,7 +155,7 @@ static void freeze_kept(struct commit_ticket *ticket, bool written)
     operation->out.err = written ? ERR_OK : ERR_JOURNAL_UNAVAILABLE;
     naming_keep(operation, &work->change.codec.owner);
     operation->out.durability = written ? DURABILITY_PENDING : DURABILITY_NONE;
-    end_operation(work);
+    complete_freeze(work);
 }
 
 static void freeze_without_store(struct freeze_change *work)
@@ -168,7 +168,7 @@ static void freeze_without_store(struct freeze_change *work)
     work->ticket.done = freeze_kept;
     if (!journal_add(lane, &revocation, &work->ticket, NULL)) {
         operation->out.err = ERR_JOURNAL_UNAVAILABLE;
-        end_operation(work);
+        complete_freeze(work);
     }
 }
 
@@ -211,7 +211,7 @@ static void finish_freeze(struct user_update *change)
         } else {
             work->ended_count = 0;
         }
-        end_operation(work);
+        complete_freeze(work);
     }
 }
 
@@ -229,7 +229,7 @@ static void freeze_with_tenant(struct waiter *waiter)
     else if (operation->tenancy_unknown)
         finish_freeze(&work->change);
     else
-        end_operation(work);
+        complete_freeze(work);
 }
 
 void session_freeze(struct freeze *freeze)

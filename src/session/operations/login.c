@@ -160,7 +160,7 @@ static void list_holders(struct login *login, const struct user_state *state,
 
 /* A login in place of a session of the same user adds nothing, nor does one whose second
  * verification has had its place; but every one that begins to wait for it takes a place. */
-static bool fits_quota(struct login_change *work, const struct user_state *state, bool waits)
+static bool login_fits_quota(struct login_change *work, const struct user_state *state, bool waits)
 {
     struct operation *operation = &work->login->base;
     bool first = true, grows = true;
@@ -204,7 +204,7 @@ static enum verdict decide_login(struct user_update *change, struct user_state *
     work->cutoff_ms = cutoff_ms(work, state);
     bool stops = login_risk_stops(login, state, policy, work->cutoff_ms);
     bool waits = operation->out.err == ERR_VERIFICATION_REQUIRED;
-    if ((stops && !waits) || !fits_quota(work, state, waits) || waits)
+    if ((stops && !waits) || !login_fits_quota(work, state, waits) || waits)
         return CHANGE_DONE;
     make_tokens(work, state);
     make_session(work);
@@ -269,7 +269,7 @@ static void ask_for_verification(struct login_change *work)
     crypto_wipe(challenge.secret, SECRET_LENGTH);
 }
 
-static void api_finish_login(struct user_update *change)
+static void login_update_done(struct user_update *change)
 {
     struct login_change *work = container_of(change, struct login_change, change);
     struct operation *operation = change->operation;
@@ -283,7 +283,7 @@ static void api_finish_login(struct user_update *change)
         naming_done(operation);
 }
 
-static const struct user_update_ops login_ops = {decide_login, api_finish_login};
+static const struct user_update_ops login_ops = {decide_login, login_update_done};
 
 static void login_counted(struct waiter *waiter)
 {
@@ -296,7 +296,7 @@ static void login_with_tenant(struct waiter *waiter)
     struct operation *operation = &work->login->base;
     struct login *login = work->login;
     if (operation->out.err != ERR_OK) {
-        api_finish_login(&work->change);
+        login_update_done(&work->change);
         return;
     }
     struct buffer session_json = {0};
@@ -307,7 +307,7 @@ static void login_with_tenant(struct waiter *waiter)
     if (!session_json_fits(operation->arena, work->session_json, work->policy.limit_session_bytes,
                            &operation->out.detail)) {
         operation_refuse(operation, ERR_BODY_INVALID, (struct text){0});
-        api_finish_login(&work->change);
+        login_update_done(&work->change);
         return;
     }
     quota_enter(operation, work->change.codec.owner.tenant, &work->policy,

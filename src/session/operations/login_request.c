@@ -17,7 +17,7 @@ static const size_t members[] = {
 };
 enum { MEMBERS = sizeof(members) / sizeof(members[0]) };
 
-static void put_text(struct buffer *out, struct text text)
+static void put_request_text(struct buffer *out, struct text text)
 {
     assert(text.length <= UINT16_MAX);
     bytes_add(out, text.length, 2);
@@ -32,12 +32,12 @@ void login_request_write(const struct login *login, struct buffer *out)
                                 (login->cookie ? COOKIE : 0)));
     buffer_add_char(out, (char)login->role_count);
     for (size_t i = 0; i < MEMBERS; i++)
-        put_text(out, *(const struct text *)((const char *)login + members[i]));
+        put_request_text(out, *(const struct text *)((const char *)login + members[i]));
     for (size_t i = 0; i < login->role_count; i++)
-        put_text(out, login->roles[i]);
+        put_request_text(out, login->roles[i]);
 }
 
-static struct text take_text(struct cursor *left)
+static struct text take_request_text(struct cursor *left)
 {
     struct text taken = bytes_take(left, bytes_number(left, 2));
     return taken.length > 0 ? taken : (struct text){0};
@@ -55,10 +55,10 @@ bool login_request_read(struct text bytes, struct arena *arena, struct login *lo
     login->cookie = flags & COOKIE;
     login->role_count = role_count;
     for (size_t i = 0; i < MEMBERS; i++)
-        *(struct text *)((char *)login + members[i]) = take_text(&left);
+        *(struct text *)((char *)login + members[i]) = take_request_text(&left);
     struct text *roles = arena_zalloc(arena, (role_count + 1) * sizeof(*roles));
     for (size_t i = 0; i < role_count; i++)
-        roles[i] = take_text(&left);
+        roles[i] = take_request_text(&left);
     login->roles = roles;
     return !left.broken && left.left == 0 && login->tenant.data && login->user_id.data;
 }

@@ -147,9 +147,10 @@ static bool is_elsewhere(struct refresh_change *work, const struct session *sess
 }
 
 /* A clock that is ahead makes a repetition look late: that alone must not end the session. */
-static enum refresh_verdict judge(const struct refresh_change *work, const struct user_state *state,
-                                  const struct session *session, const struct policy *policy,
-                                  enum death *death)
+static enum refresh_verdict judge_refresh_token(const struct refresh_change *work,
+                                                const struct user_state *state,
+                                                const struct session *session,
+                                                const struct policy *policy, enum death *death)
 {
     const struct operation *operation = work->change.operation;
     int64_t now_ms = operation->now_ms;
@@ -185,7 +186,7 @@ static enum verdict decide_refresh(struct user_update *change, struct user_state
     }
     operation_note_session(operation, session);
     operation_policy(operation, &policy);
-    enum refresh_verdict verdict = judge(work, state, session, &policy, &death);
+    enum refresh_verdict verdict = judge_refresh_token(work, state, session, &policy, &death);
     bool good = verdict == REFRESH_ROTATE || verdict == REFRESH_REPEAT;
     if (good && is_elsewhere(work, session, &policy))
         return CHANGE_DONE;
@@ -210,12 +211,12 @@ static enum verdict decide_refresh(struct user_update *change, struct user_state
     return CHANGE_DONE;
 }
 
-static void offered(struct waiter *waiter)
+static void refresh_step_up_offered(struct waiter *waiter)
 {
     naming_done(&container_of(waiter, struct refresh_change, waiter)->refresh->base);
 }
 
-static void finish_refresh(struct user_update *change)
+static void refresh_update_done(struct user_update *change)
 {
     struct refresh_change *work = container_of(change, struct refresh_change, change);
     struct operation *operation = change->operation;
@@ -239,10 +240,10 @@ static void finish_refresh(struct user_update *change)
     }
     operation->out.err = ERR_OK;
     step_up_offer(operation, &work->change.codec.owner, work->presented.session_id, &work->context,
-                  work->breaches, waiter_of(&work->waiter, offered));
+                  work->breaches, waiter_of(&work->waiter, refresh_step_up_offered));
 }
 
-static const struct user_update_ops refresh_ops = {decide_refresh, finish_refresh};
+static const struct user_update_ops refresh_ops = {decide_refresh, refresh_update_done};
 
 static void refresh_with_tenant(struct waiter *waiter)
 {
@@ -251,7 +252,7 @@ static void refresh_with_tenant(struct waiter *waiter)
     const struct token *presented = &work->presented;
     if (operation->out.err != ERR_OK ||
         tenant_refuses(operation, presented->session_id, ERR_REFRESH_INVALID)) {
-        finish_refresh(&work->change);
+        refresh_update_done(&work->change);
         return;
     }
     token_hash_secret(operation->context->keyring, TOKEN_REFRESH, presented->session_id,

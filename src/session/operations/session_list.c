@@ -26,7 +26,7 @@ void session_list_prepare(struct operation *operation, const struct user_tag *ow
     }
 }
 
-static int newest_first(const void *a, const void *b)
+static int compare_sessions_by_age(const void *a, const void *b)
 {
     const struct listed_session *first = a, *second = b;
     return memcmp(second->session_id.data, first->session_id.data, 2 * SESSION_ID);
@@ -70,7 +70,7 @@ size_t session_list_list(struct operation *operation, const struct user_state *s
         (*ret)[count] = list_session(operation, session, &policy);
         (*ret)[count++].current = session == current;
     }
-    qsort(*ret, count, sizeof(**ret), newest_first);
+    qsort(*ret, count, sizeof(**ret), compare_sessions_by_age);
     return count;
 }
 

@@ -74,7 +74,7 @@ struct step_up {
     struct text body;
 };
 
-static void offered(struct waiter *waiter)
+static void step_up_offered(struct waiter *waiter)
 {
     const struct step_up *work = container_of(waiter, struct step_up, waiter);
     if (work->operation->out.err == ERR_OK)
@@ -111,7 +111,7 @@ static void offer_new(struct step_up *work)
                                   .body = work->body};
     crypto_random(challenge.secret, SECRET_LENGTH);
     challenge_offer(operation, &work->owner, work->id, &challenge,
-                    waiter_of(&work->waiter, offered));
+                    waiter_of(&work->waiter, step_up_offered));
     crypto_wipe(challenge.secret, SECRET_LENGTH);
 }
 
@@ -126,7 +126,7 @@ static void offer_new_if_none(struct waiter *waiter)
     if (none && may_begin(operation, &work->owner))
         offer_new(work);
     else
-        offered(waiter);
+        step_up_offered(waiter);
 }
 
 /* One id for each session and place, so that a client that asks a hundred times is asked for one
@@ -184,14 +184,14 @@ struct widening {
     const struct session *renewed;
 };
 
-static enum verdict refuse(struct operation *operation, enum err err, struct text reason)
+static enum verdict refuse_widening(struct operation *operation, enum err err, struct text reason)
 {
     operation_refuse(operation, err, reason);
     return CHANGE_DONE;
 }
 
 /* The session, if it lives; else NULL, with the operation refused. */
-static struct session *find_living(const struct widening *work, const struct user_state *state,
+static struct session *find_active(const struct widening *work, const struct user_state *state,
                                    const struct policy *policy, enum err err)
 {
     struct operation *operation = work->change.operation;
@@ -231,12 +231,12 @@ static enum verdict decide_adoption(struct user_update *change, struct user_stat
     struct operation *operation = change->operation;
     struct policy policy;
     operation_policy(operation, &policy);
-    struct session *session = find_living(work, state, &policy, ERR_TOKEN_INVALID);
+    struct session *session = find_active(work, state, &policy, ERR_TOKEN_INVALID);
     if (!session)
         return CHANGE_DONE;
     struct text items = binding_items(&session->record, operation->arena);
     if (binding_breaches(operation->conf, items, &work->context) & (BREACH_IP | BREACH_FAMILY))
-        return refuse(operation, ERR_TOKEN_INVALID, TEXT(REASON_BINDING));
+        return refuse_widening(operation, ERR_TOKEN_INVALID, TEXT(REASON_BINDING));
     binding_add(operation->conf, &session->record, work->items, operation->arena);
     edit_set_session(edit, session->id, &session->record);
     rules_settle(edit, state, NULL, &policy, operation->now_ms);
@@ -285,7 +285,7 @@ static enum verdict decide_acceptance(struct user_update *change, struct user_st
     struct operation *operation = change->operation;
     struct policy policy;
     operation_policy(operation, &policy);
-    struct session *session = find_living(work, state, &policy, ERR_CHALLENGE_OVER);
+    struct session *session = find_active(work, state, &policy, ERR_CHALLENGE_OVER);
     if (!session || is_over(work, state, &policy))
         return CHANGE_DONE;
     struct rotation rotation = {operation, &change->codec.owner, session, NULL};

@@ -59,7 +59,7 @@ struct page {
 static void next_round(struct page *page);
 
 /* Counts an answer; true if it was the last, and all went well. */
-static bool is_last(struct page *page, enum err err)
+static bool was_last_answer(struct page *page, enum err err)
 {
     assert(page->owed > 0);
     if (err != ERR_OK && page->err == ERR_OK)
@@ -80,7 +80,7 @@ static struct text print_score(char out[NUMBER], int64_t score)
 
 /* --- the end --- */
 
-static int newest_first(const void *a, const void *b)
+static int compare_users_by_login(const void *a, const void *b)
 {
     const struct listed_user *first = a, *second = b;
     return memcmp(second->sessions[0].session_id.data, first->sessions[0].session_id.data,
@@ -98,7 +98,7 @@ static void end_page(struct page *page)
         if (bucket->from_low > bucket->from_sure)
             list->total_error += bucket->from_low - bucket->from_sure;
     }
-    qsort(list->users, list->count, sizeof(*list->users), newest_first);
+    qsort(list->users, list->count, sizeof(*list->users), compare_users_by_login);
     assert(page->over || page->at.bucket < INDEX_BUCKETS);
     if (!page->over) {
         char *token = arena_alloc(operation->arena, PAGE_TOKEN_LENGTH);
@@ -110,7 +110,7 @@ static void end_page(struct page *page)
 
 /* --- states --- */
 
-static void take_state(struct place *place, struct user_state *state)
+static void take_user_state(struct place *place, struct user_state *state)
 {
     struct operation *operation = &place->page->list->base;
     struct listed_user *user = &place->user;
@@ -144,8 +144,8 @@ static void place_read(struct user_read *read, enum err err, struct user_state *
 {
     struct place *place = container_of(read, struct place, read);
     if (err == ERR_OK)
-        take_state(place, state);
-    if (is_last(place->page, err))
+        take_user_state(place, state);
+    if (was_last_answer(place->page, err))
         collect_users(place->page);
 }
 
@@ -240,7 +240,7 @@ static void gather(struct page *page)
 /* What was asked together is there. */
 static void end_round(struct page *page, enum err err)
 {
-    if (!is_last(page, err))
+    if (!was_last_answer(page, err))
         return;
     gather(page);
     if (page->place_count > 0)
@@ -329,7 +329,7 @@ static void ask_count(struct page *page, struct bucket *bucket, size_t which, in
 static void low_counted(struct store_call *call, enum err err, const struct store_reply *reply)
 {
     struct page *page = ((struct bucket *)call)->page;
-    if (!is_last(page, read_count(err, reply, &((struct bucket *)call)->from_low)))
+    if (!was_last_answer(page, read_count(err, reply, &((struct bucket *)call)->from_low)))
         return;
     for (unsigned i = 0; i < INDEX_BUCKETS; i++)
         if (page->buckets[i].from_low > 0)
@@ -337,7 +337,7 @@ static void low_counted(struct store_call *call, enum err err, const struct stor
     next_round(page);
 }
 
-static void count_buckets(struct page *page)
+static void count_users(struct page *page)
 {
     for (unsigned i = 0; i < INDEX_BUCKETS; i++) {
         struct bucket *bucket = &page->buckets[i];
@@ -347,7 +347,7 @@ static void count_buckets(struct page *page)
     }
 }
 
-static void list_with_tenant(struct waiter *waiter)
+static void list_users_in_tenant(struct waiter *waiter)
 {
     struct page *page = container_of(waiter, struct page, waiter);
     struct operation *operation = &page->list->base;
@@ -356,7 +356,7 @@ static void list_with_tenant(struct waiter *waiter)
         return;
     }
     page->window = index_window(operation);
-    count_buckets(page);
+    count_users(page);
 }
 
 void session_list_tenant(struct list_tenant *list)
@@ -375,5 +375,5 @@ void session_list_tenant(struct list_tenant *list)
         return;
     }
     list->users = arena_zalloc(operation->arena, (size_t)list->page_size * sizeof(*list->users));
-    tenant_enter(operation, page->tenant, waiter_of(&page->waiter, list_with_tenant));
+    tenant_enter(operation, page->tenant, waiter_of(&page->waiter, list_users_in_tenant));
 }

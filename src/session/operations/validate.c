@@ -25,11 +25,11 @@ enum step {
     STEP_TENANT,  /* waits for tenant_entered(), unless the tenant is known */
     STEP_BOUNDS,  /* the tenant's cutoff, and the longest life: at once */
     STEP_MEMORY,  /* at once */
-    STEP_ASK,     /* waits for asked(): the read of the session */
+    STEP_ASK,     /* waits for session_looked_up(): the read of the session */
     STEP_FOUND,   /* judges what Redis said, while it lies there: at once */
     STEP_STALE,   /* memory's word and its age, Redis being no help: at once */
-    STEP_ADOPT,   /* waits for adopted(): the write of an address */
-    STEP_OFFER,   /* waits for offered(): the challenge */
+    STEP_ADOPT,   /* waits for address_adopted(): the write of an address */
+    STEP_OFFER,   /* waits for validation_offered(): the challenge */
     STEP_DONE,    /* ends the operation */
     STEPS,
     STEP_NONE = STEPS /* nothing more to do until what is waited for */
@@ -51,13 +51,13 @@ struct validation {
     struct known_session *adopting; /* STEP_ADOPT */
 };
 
-static void run(struct validation *validation, enum step step);
+static void run_validation(struct validation *validation, enum step step);
 
 /* What the step waited for is there. */
-static void go_on(struct validation *validation, enum step waiting, enum step next)
+static void resume_validation(struct validation *validation, enum step waiting, enum step next)
 {
     assert(validation->step == waiting);
-    run(validation, next);
+    run_validation(validation, next);
 }
 
 static struct operation *operation_of(const struct validation *validation)
@@ -130,7 +130,7 @@ static bool is_revoked_here(struct validation *validation)
                               ERR_TOKEN_INVALID);
 }
 
-static enum step ask_journal(struct validation *validation)
+static enum step check_own_journal(struct validation *validation)
 {
     return is_revoked_here(validation) ? STEP_DONE : STEP_TENANT;
 }
@@ -139,7 +139,7 @@ static void tenant_entered(struct waiter *waiter)
 {
     struct validation *validation = container_of(waiter, struct validation, waiter);
     bool known = operation_of(validation)->out.err == ERR_OK;
-    go_on(validation, STEP_TENANT, known ? STEP_BOUNDS : STEP_DONE);
+    resume_validation(validation, STEP_TENANT, known ? STEP_BOUNDS : STEP_DONE);
 }
 
 static enum step enter_tenant(struct validation *validation)
@@ -169,7 +169,7 @@ static enum step check_bounds(struct validation *validation)
     return STEP_DONE;
 }
 
-static void refuse_dead(struct validation *validation, struct text value)
+static void refuse_ended(struct validation *validation, struct text value)
 {
     struct tombstone tombstone;
     struct operation *operation = operation_of(validation);
@@ -204,7 +204,7 @@ static bool answer_from_memory(struct validation *validation)
     if (!cache_get(service->cache, &validation->bearer.key, operation->arena, &entry))
         return false;
     if (cache_value_kind(entry.value) == CACHE_VALUE_DEAD) {
-        refuse_dead(validation, entry.value);
+        refuse_ended(validation, entry.value);
         return true;
     }
     if (!bearer_open(&validation->bearer, entry.value, &known))
@@ -215,7 +215,7 @@ static bool answer_from_memory(struct validation *validation)
            answer_by_value(validation, &known);
 }
 
-static enum step ask_memory(struct validation *validation)
+static enum step try_memory(struct validation *validation)
 {
     if (!answer_from_memory(validation))
         return STEP_ASK;
@@ -225,15 +225,15 @@ static enum step ask_memory(struct validation *validation)
 
 /* --- Redis --- */
 
-static void asked(struct lookup_waiter *waiter, const struct found *found)
+static void session_looked_up(struct lookup_waiter *waiter, const struct found *found)
 {
     struct validation *validation = container_of(waiter, struct validation, lookup);
     assert(!validation->alone || !waiter->joined);
     validation->found = found;
-    go_on(validation, STEP_ASK, STEP_FOUND);
+    resume_validation(validation, STEP_ASK, STEP_FOUND);
 }
 
-static enum step ask_redis(struct validation *validation)
+static enum step send_session_lookup(struct validation *validation)
 {
     struct operation *operation = operation_of(validation);
     const struct token *token = &validation->validate->parsed;
@@ -248,13 +248,13 @@ static enum step ask_redis(struct validation *validation)
     request.known_seen_s = validation->known_seen_s;
     request.alone = validation->alone;
     validation->bound = request.bound;
-    validation->lookup.done = asked;
+    validation->lookup.done = session_looked_up;
     metrics_add(METRIC_CACHE_MISSES, 1);
     lookup_begin(operation->context->worker, &request, &validation->lookup);
     return STEP_NONE;
 }
 
-static enum step ask_alone(struct validation *validation)
+static enum step look_up_alone(struct validation *validation)
 {
     validation->alone = true;
     return STEP_ASK;
@@ -291,7 +291,7 @@ static enum step refuse_judged(struct validation *validation)
     return STEP_DONE;
 }
 
-static enum step judge_live(struct validation *validation)
+static enum step judge_active(struct validation *validation)
 {
     struct operation *operation = operation_of(validation);
     struct text value = arena_copy(operation->arena, validation->found->value);
@@ -306,7 +306,7 @@ static enum step judge_live(struct validation *validation)
         return STEP_DONE;
     }
     if (is_no_last_word(validation, opinion))
-        return ask_alone(validation);
+        return look_up_alone(validation);
     bearer_note(&validation->bearer, &known);
     if (opinion == OPINION_DEAD)
         return refuse_judged(validation);
@@ -346,7 +346,7 @@ static enum step judge_found(struct validation *validation)
 {
     switch (validation->found->kind) {
     case FOUND_LIVE:
-        return judge_live(validation);
+        return judge_active(validation);
     case FOUND_MISSING:
         return is_lost(validation) ? STEP_STALE : refuse_missing(validation);
     case FOUND_DEAD:
@@ -380,7 +380,7 @@ static enum step use_found(struct validation *validation)
 
 /* --- while Redis is away --- */
 
-static enum step ask_stale_memory(struct validation *validation)
+static enum step try_stale_memory(struct validation *validation)
 {
     struct known_session known;
     int64_t age_ms;
@@ -398,21 +398,22 @@ static enum step ask_stale_memory(struct validation *validation)
 
 /* --- used from elsewhere --- */
 
-static void offered(struct waiter *waiter)
+static void validation_offered(struct waiter *waiter)
 {
-    go_on(container_of(waiter, struct validation, waiter), STEP_OFFER, STEP_DONE);
+    resume_validation(container_of(waiter, struct validation, waiter), STEP_OFFER, STEP_DONE);
 }
 
 static enum step offer_challenge(struct validation *validation)
 {
     const struct bearer *bearer = &validation->bearer;
     step_up_offer(operation_of(validation), &bearer->token->owner, bearer->key.session,
-                  &bearer->context, bearer->breaches, waiter_of(&validation->waiter, offered));
+                  &bearer->context, bearer->breaches,
+                  waiter_of(&validation->waiter, validation_offered));
     return STEP_NONE;
 }
 
 /* Another address of its family may have been faster. */
-static void adopted(struct waiter *waiter)
+static void address_adopted(struct waiter *waiter)
 {
     struct validation *validation = container_of(waiter, struct validation, adoption.waiter);
     struct operation *operation = operation_of(validation);
@@ -421,7 +422,7 @@ static void adopted(struct waiter *waiter)
     if (operation->out.err == ERR_TOKEN_INVALID && !idle && !validation->readopts) {
         validation->readopts = true;
         operation_refuse(operation, ERR_OK, (struct text){0});
-        go_on(validation, STEP_ADOPT, ask_alone(validation));
+        resume_validation(validation, STEP_ADOPT, look_up_alone(validation));
         return;
     }
     /* A write that Redis does not take, or a use that it was not told of yet, is no reason to
@@ -430,14 +431,14 @@ static void adopted(struct waiter *waiter)
         operation_refuse(operation, ERR_OK, (struct text){0});
     if (operation->out.err == ERR_OK)
         accept_session(validation, validation->adopting);
-    go_on(validation, STEP_ADOPT, STEP_DONE);
+    resume_validation(validation, STEP_ADOPT, STEP_DONE);
 }
 
 static enum step adopt_address(struct validation *validation)
 {
     const struct bearer *bearer = &validation->bearer;
     step_up_adopt(operation_of(validation), &bearer->token->owner, bearer->key.session,
-                  &bearer->context, &validation->adoption, adopted);
+                  &bearer->context, &validation->adoption, address_adopted);
     return STEP_NONE;
 }
 
@@ -453,14 +454,14 @@ static enum step end_validation(struct validation *validation)
 }
 
 /* A step that waits may be over, and the validation with it, before it returns. */
-static void run(struct validation *validation, enum step step)
+static void run_validation(struct validation *validation, enum step step)
 {
     static enum step (*const steps[STEPS])(struct validation * validation) = {
-        [STEP_JOURNAL] = ask_journal,    [STEP_TENANT] = enter_tenant,
-        [STEP_BOUNDS] = check_bounds,    [STEP_MEMORY] = ask_memory,
-        [STEP_ASK] = ask_redis,          [STEP_FOUND] = use_found,
-        [STEP_STALE] = ask_stale_memory, [STEP_ADOPT] = adopt_address,
-        [STEP_OFFER] = offer_challenge,  [STEP_DONE] = end_validation,
+        [STEP_JOURNAL] = check_own_journal, [STEP_TENANT] = enter_tenant,
+        [STEP_BOUNDS] = check_bounds,       [STEP_MEMORY] = try_memory,
+        [STEP_ASK] = send_session_lookup,   [STEP_FOUND] = use_found,
+        [STEP_STALE] = try_stale_memory,    [STEP_ADOPT] = adopt_address,
+        [STEP_OFFER] = offer_challenge,     [STEP_DONE] = end_validation,
     };
     while (step != STEP_NONE) {
         assert(step < STEPS);
@@ -494,5 +495,5 @@ void session_validate(struct validate *validate)
     struct validation *validation = arena_zalloc(operation->arena, sizeof(*validation));
     validation->validate = validate;
     bearer_init(&validation->bearer, operation, token);
-    run(validation, STEP_JOURNAL);
+    run_validation(validation, STEP_JOURNAL);
 }

@@ -45,7 +45,7 @@ static bool open_body(struct verification *work)
 }
 
 /* The secrets are not needed any more; what follows ends the operation itself. */
-static void go_on(struct challenge_try *attempt)
+static void continue_verified(struct challenge_try *attempt)
 {
     struct verification *work = container_of(attempt, struct verification, attempt);
     struct verify *verify = work->verify;
@@ -90,7 +90,7 @@ static void count_with_tenant(struct waiter *waiter)
 
 /* A wrong code is counted for the user, too. That it could not be is no reason to tell another
  * outcome: the try is gone. */
-static void fail(struct verification *work)
+static void fail_attempt(struct verification *work)
 {
     assert(work->verify->login.base.out.err == ERR_OK);
     struct verify *verify = work->verify;
@@ -114,10 +114,10 @@ static void judge_try(struct challenge_try *attempt)
     }
     if (!challenge_is_solved(operation->context->keyring, &attempt->token.owner,
                              &attempt->challenge, verify->code, verify->verified)) {
-        fail(work);
+        fail_attempt(work);
         return;
     }
-    attempt->then = go_on;
+    attempt->then = continue_verified;
     challenge_claim(attempt);
 }
 

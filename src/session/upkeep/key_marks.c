@@ -72,7 +72,7 @@ bool key_marks_read_one(struct text value, struct key_mark *ret)
 }
 
 /* The place of a field; KEY_MARKS for one that is not known here. */
-static size_t place_of(struct text field)
+static size_t mark_index(struct text field)
 {
     int64_t id;
     if (text_equal(field, TEXT("names")))
@@ -95,7 +95,7 @@ bool key_marks_read(const struct store_reply *reply, struct key_marks *ret)
     for (size_t i = 0; i + 1 < store_reply_count(reply); i += 2) {
         struct text field = store_reply_text(store_reply_element(reply, i));
         struct text value = store_reply_text(store_reply_element(reply, i + 1));
-        size_t place = place_of(field);
+        size_t place = mark_index(field);
         if (place < KEY_MARKS)
             key_marks_read_one(value, &ret->of[place]);
         else if (text_equal(field, TEXT("store")))
@@ -107,7 +107,7 @@ bool key_marks_read(const struct store_reply *reply, struct key_marks *ret)
 /* --- judging --- */
 
 /* The earliest mark of the ring's numbered keys. */
-static int64_t first_of(const struct key_marks *marks, const struct keyring *keyring)
+static int64_t earliest_mark_s(const struct key_marks *marks, const struct keyring *keyring)
 {
     int64_t first_s = INT64_MAX;
     for (unsigned id = 1; id < KEY_MARKS; id++)
@@ -132,7 +132,7 @@ void key_marks_judge(const struct key_marks *marks, const struct keyring *keyrin
                      struct key_verdict *ret)
 {
     *ret = (struct key_verdict){0};
-    int64_t oldest_s = first_of(marks, keyring);
+    int64_t oldest_s = earliest_mark_s(marks, keyring);
     for (unsigned id = 0; id < KEY_MARKS; id++) {
         const uint8_t *own = keyring_mark(keyring, (uint8_t)id);
         const struct key_mark *mark = &marks->of[id];

@@ -36,17 +36,17 @@ struct key_watch {
     int64_t lost_ms; /* since when a foreign node finds no marks, clock_monotonic_ms(); 0: not so */
 };
 
-static void compare(struct key_watch *tracking);
+static void compare_keys(struct key_watch *watch);
 
-static void on_timer(uv_timer_t *timer)
+static void on_compare_timer(uv_timer_t *timer)
 {
-    compare(timer->data);
+    compare_keys(timer->data);
 }
 
-static void wait_for(struct key_watch *tracking, uint64_t pause_ms)
+static void schedule_comparison(struct key_watch *watch, uint64_t pause_ms)
 {
-    if (!tracking->stopped)
-        uv_timer_start(&tracking->timer, on_timer, pause_ms, 0);
+    if (!watch->stopped)
+        uv_timer_start(&watch->timer, on_compare_timer, pause_ms, 0);
 }
 
 /* --- telling --- */
@@ -70,7 +70,7 @@ void session_keys_name(uint64_t ids, char *out, size_t size)
     }
 }
 
-static void tell(enum session_keys state, uint64_t ids)
+static void log_keys(enum session_keys state, uint64_t ids)
 {
     char names[SESSION_KEYS_NAMES];
     session_keys_name(ids, names, sizeof(names));
@@ -85,9 +85,9 @@ static void tell(enum session_keys state, uint64_t ids)
         log_info("keys_agree", "hint=\"as the other nodes on this Redis\"");
 }
 
-static void publish(struct key_watch *tracking, enum session_keys state, uint64_t ids)
+static void publish_keys(struct key_watch *watch, enum session_keys state, uint64_t ids)
 {
-    struct session_service *service = tracking->context->worker->service;
+    struct session_service *service = watch->context->worker->service;
     enum session_keys before = atomic_load(&service->keys_state);
     bool changed = before != state || atomic_load(&service->keys_ids) != ids;
     atomic_store(&service->keys_ids, ids);
@@ -95,7 +95,7 @@ static void publish(struct key_watch *tracking, enum session_keys state, uint64_
     bool well = state == SESSION_KEYS_AGREE || state == SESSION_KEYS_UNKNOWN;
     bool was_well = before <= SESSION_KEYS_AGREE;
     if (changed && !(well && was_well))
-        tell(state, ids);
+        log_keys(state, ids);
     metrics_gauge_set(METRIC_KEYS_FOREIGN, state == SESSION_KEYS_FOREIGN);
     metrics_gauge_set(METRIC_KEYS_MISSING, state == SESSION_KEYS_MISSING ? count_bits(ids) : 0);
 }
@@ -104,126 +104,126 @@ static void publish(struct key_watch *tracking, enum session_keys state, uint64_
 
 static void on_answer(struct store_call *call, enum err err, const struct store_reply *reply);
 
-static void ask(struct key_watch *tracking, bool write)
+static void ask_marks(struct key_watch *watch, bool write)
 {
-    const struct session_context *context = tracking->context;
+    const struct session_context *context = watch->context;
     struct key_marks_write marks;
     struct conf *conf = conf_current();
-    struct text name = key_marks_name(conf, tracking->name);
-    tracking->call = (struct store_call){
+    struct text name = key_marks_name(conf, watch->name);
+    watch->call = (struct store_call){
         .key = name,
         .flags = STORE_REPEATABLE,
         .deadline_ms = clock_monotonic_ms() + conf->redis_timeout,
         .done = on_answer,
     };
     conf_unref(&conf);
-    tracking->wrote = write;
-    tracking->under_way = true;
+    watch->wrote = write;
+    watch->under_way = true;
     const struct text read[] = {TEXT("HGETALL"), name};
     if (write) {
-        key_marks_write(context->keyring, clock_common_ms() / 1000, tracking->store, &marks,
-                        &tracking->call);
+        key_marks_write(context->keyring, clock_common_ms() / 1000, watch->store, &marks,
+                        &watch->call);
     } else {
-        tracking->call.arguments = read;
-        tracking->call.argument_count = 2;
+        watch->call.arguments = read;
+        watch->call.argument_count = 2;
     }
-    store_send(context->worker->link, &tracking->call);
+    store_send(context->worker->link, &watch->call);
 }
 
-static void compare(struct key_watch *tracking)
+static void compare_keys(struct key_watch *watch)
 {
-    if (tracking->under_way)
+    if (watch->under_way)
         return;
-    struct session_service *service = tracking->context->worker->service;
+    struct session_service *service = watch->context->worker->service;
     bool foreign = atomic_load(&service->keys_state) == SESSION_KEYS_FOREIGN;
-    bool confirms = tracking->comparisons % CONFIRM_EVERY == 0 && !(foreign && tracking->answered);
-    ask(tracking, confirms);
+    bool confirms = watch->comparisons % CONFIRM_EVERY == 0 && !(foreign && watch->answered);
+    ask_marks(watch, confirms);
 }
 
 /* A node that was told that its keys are foreign does not write them because Redis has lost the
  * right ones: a right node will be there within a minute. */
-static bool yields(struct key_watch *tracking)
+static bool yields(struct key_watch *watch)
 {
-    struct session_service *service = tracking->context->worker->service;
+    struct session_service *service = watch->context->worker->service;
     int64_t now_ms = clock_monotonic_ms();
-    if (atomic_load(&service->keys_state) != SESSION_KEYS_FOREIGN || !tracking->answered)
+    if (atomic_load(&service->keys_state) != SESSION_KEYS_FOREIGN || !watch->answered)
         return false;
-    if (tracking->lost_ms == 0)
-        tracking->lost_ms = now_ms;
-    return now_ms - tracking->lost_ms < YIELD_MS;
+    if (watch->lost_ms == 0)
+        watch->lost_ms = now_ms;
+    return now_ms - watch->lost_ms < YIELD_MS;
 }
 
 /* A cluster that a node of ours found empty gets digits of its own. Without cluster the names
  * secret has to do: an emptied server cannot be told from another one. */
-static void remember_store(struct key_watch *tracking, const struct key_marks *marks)
+static void remember_store(struct key_watch *watch, const struct key_marks *marks)
 {
     struct store_mark mark = {.field = "store"};
     struct conf *conf = conf_current();
-    snprintf(mark.key, sizeof(mark.key), "%s", tracking->name);
-    memcpy(tracking->store, marks->store, sizeof(tracking->store));
+    snprintf(mark.key, sizeof(mark.key), "%s", watch->name);
+    memcpy(watch->store, marks->store, sizeof(watch->store));
     memcpy(mark.digits, marks->store, sizeof(marks->store));
     if (conf->redis_mode != REDIS_CLUSTER) {
         snprintf(mark.field, sizeof(mark.field), "names");
-        text_to_hex(mark.digits, keyring_mark(tracking->context->keyring, 0), KEY_MARK);
+        text_to_hex(mark.digits, keyring_mark(watch->context->keyring, 0), KEY_MARK);
         mark.digits[2 * KEY_MARK] = '\0';
     }
     conf_unref(&conf);
-    store_set_mark(tracking->context->worker->service->store, &mark);
+    store_set_mark(watch->context->worker->service->store, &mark);
 }
 
-static void judge(struct key_watch *tracking, const struct key_marks *marks)
+static void judge_marks(struct key_watch *watch, const struct key_marks *marks)
 {
     struct key_verdict verdict;
-    key_marks_judge(marks, tracking->context->keyring, &verdict);
+    key_marks_judge(marks, watch->context->keyring, &verdict);
     bool unmarked = verdict.unmarked || !marks->store[0];
     if (verdict.foreign) {
-        tracking->lost_ms = 0;
-        publish(tracking, SESSION_KEYS_FOREIGN, verdict.foreign);
-        wait_for(tracking, FOREIGN_PAUSE_MS);
-    } else if (unmarked && !tracking->wrote && yields(tracking)) {
-        wait_for(tracking, FOREIGN_PAUSE_MS);
+        watch->lost_ms = 0;
+        publish_keys(watch, SESSION_KEYS_FOREIGN, verdict.foreign);
+        schedule_comparison(watch, FOREIGN_PAUSE_MS);
+    } else if (unmarked && !watch->wrote && yields(watch)) {
+        schedule_comparison(watch, FOREIGN_PAUSE_MS);
         return;
-    } else if (unmarked && !tracking->wrote) {
-        ask(tracking, true);
+    } else if (unmarked && !watch->wrote) {
+        ask_marks(watch, true);
         return;
     } else if (verdict.missing) {
-        publish(tracking, SESSION_KEYS_MISSING, verdict.missing);
-        wait_for(tracking, MISSING_PAUSE_MS);
+        publish_keys(watch, SESSION_KEYS_MISSING, verdict.missing);
+        schedule_comparison(watch, MISSING_PAUSE_MS);
     } else {
-        publish(tracking, SESSION_KEYS_AGREE, 0);
-        wait_for(tracking, PAUSE_MS);
+        publish_keys(watch, SESSION_KEYS_AGREE, 0);
+        schedule_comparison(watch, PAUSE_MS);
     }
     if (!verdict.foreign && marks->store[0])
-        remember_store(tracking, marks);
-    tracking->answered = true;
-    tracking->comparisons++;
+        remember_store(watch, marks);
+    watch->answered = true;
+    watch->comparisons++;
 }
 
 /* What Redis said of these keys holds while it says nothing. New keys may be right: nobody knows.
  */
-static void leave_open(struct key_watch *tracking)
+static void leave_open(struct key_watch *watch)
 {
-    struct session_service *service = tracking->context->worker->service;
-    if (!tracking->answered || atomic_load(&service->keys_state) == SESSION_KEYS_UNASKED)
-        publish(tracking, SESSION_KEYS_UNKNOWN, 0);
-    wait_for(tracking, tracking->answered ? PAUSE_MS : UNANSWERED_PAUSE_MS);
+    struct session_service *service = watch->context->worker->service;
+    if (!watch->answered || atomic_load(&service->keys_state) == SESSION_KEYS_UNASKED)
+        publish_keys(watch, SESSION_KEYS_UNKNOWN, 0);
+    schedule_comparison(watch, watch->answered ? PAUSE_MS : UNANSWERED_PAUSE_MS);
 }
 
 static void on_answer(struct store_call *call, enum err err, const struct store_reply *reply)
 {
-    struct key_watch *tracking = container_of(call, struct key_watch, call);
+    struct key_watch *watch = container_of(call, struct key_watch, call);
     struct key_marks marks;
-    tracking->under_way = false;
-    if (tracking->stopped)
+    watch->under_way = false;
+    if (watch->stopped)
         return;
-    if (tracking->again) {
-        tracking->again = false;
-        compare(tracking);
+    if (watch->again) {
+        watch->again = false;
+        compare_keys(watch);
     } else if (err == ERR_OK && key_marks_read(reply, &marks)) {
-        judge(tracking, &marks);
+        judge_marks(watch, &marks);
     } else {
         log_debug("keys_not_compared", "reason=%s", err_code(err));
-        leave_open(tracking);
+        leave_open(watch);
     }
 }
 
@@ -231,32 +231,32 @@ static void on_answer(struct store_call *call, enum err err, const struct store_
 
 struct key_watch *key_watch_create(const struct session_context *context, uv_loop_t *loop)
 {
-    struct key_watch *tracking = xcalloc(1, sizeof(*tracking));
-    tracking->context = context;
-    uv_timer_init(loop, &tracking->timer);
-    tracking->timer.data = tracking;
-    compare(tracking);
-    return tracking;
+    struct key_watch *watch = xcalloc(1, sizeof(*watch));
+    watch->context = context;
+    uv_timer_init(loop, &watch->timer);
+    watch->timer.data = watch;
+    compare_keys(watch);
+    return watch;
 }
 
-void key_watch_rekeyed(struct key_watch *tracking)
+void key_watch_rekeyed(struct key_watch *watch)
 {
-    tracking->answered = false;
-    tracking->comparisons = 0;
-    tracking->lost_ms = 0;
-    tracking->again = tracking->under_way;
-    if (!tracking->under_way && !tracking->stopped)
-        compare(tracking);
+    watch->answered = false;
+    watch->comparisons = 0;
+    watch->lost_ms = 0;
+    watch->again = watch->under_way;
+    if (!watch->under_way && !watch->stopped)
+        compare_keys(watch);
 }
 
-void key_watch_stop(struct key_watch *tracking)
+void key_watch_stop(struct key_watch *watch)
 {
-    tracking->stopped = true;
-    uv_close((uv_handle_t *)&tracking->timer, NULL);
+    watch->stopped = true;
+    uv_close((uv_handle_t *)&watch->timer, NULL);
 }
 
-void key_watch_destroy(struct key_watch **tracking)
+void key_watch_destroy(struct key_watch **watch)
 {
-    free(*tracking);
-    *tracking = NULL;
+    free(*watch);
+    *watch = NULL;
 }

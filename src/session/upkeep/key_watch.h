@@ -9,8 +9,8 @@ struct key_watch;
 /* The context's keyring may be replaced by its owner, who then says key_watch_rekeyed(). Begins at
  * once. */
 struct key_watch *key_watch_create(const struct session_context *context, uv_loop_t *loop);
-void key_watch_rekeyed(struct key_watch *tracking);
+void key_watch_rekeyed(struct key_watch *watch);
 /* Begins no new comparison; the one under way ends with the worker's link. */
-void key_watch_stop(struct key_watch *tracking);
+void key_watch_stop(struct key_watch *watch);
 /* None may be under way. */
-void key_watch_destroy(struct key_watch **tracking);
+void key_watch_destroy(struct key_watch **watch);

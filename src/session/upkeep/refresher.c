@@ -78,7 +78,7 @@ static void add_forgotten(void *user, const struct cache_key *key)
     add_reading(user, key->owner, key->session);
 }
 
-static void discard(struct reading *reading)
+static void free_readings(struct reading *reading)
 {
     while (reading) {
         struct reading *next = reading->next;
@@ -100,7 +100,7 @@ static void enqueue(struct refresher *refresher, struct batch *batch)
     if (taken)
         uv_async_send(&refresher->wake);
     else
-        discard(batch->first);
+        free_readings(batch->first);
 }
 
 void refresher_forget(struct refresher *refresher, const struct user_tag *owner)
@@ -205,7 +205,7 @@ static void read_waiting(struct refresher *refresher)
 
 /* --- the thread --- */
 
-static void on_flush(uv_prepare_t *flush)
+static void on_refresher_flush(uv_prepare_t *flush)
 {
     struct refresher *refresher = flush->data;
     assert(refresher->context.worker);
@@ -218,7 +218,7 @@ static void close_thread(struct refresher *refresher)
     key_watch_stop(refresher->key_watch);
     session_worker_close(&refresher->context.worker);
     assert(refresher->under_way == 0);
-    discard(refresher->waiting);
+    free_readings(refresher->waiting);
     refresher->waiting = NULL;
     uv_close((uv_handle_t *)&refresher->wake, NULL);
     uv_close((uv_handle_t *)&refresher->flush, NULL);
@@ -235,7 +235,7 @@ static void take_queue(struct refresher *refresher)
     refresher->queue_end = &refresher->queue;
 }
 
-static void take_keyring(struct refresher *refresher)
+static void take_new_keyring(struct refresher *refresher)
 {
     if (!refresher->new_keyring)
         return;
@@ -254,12 +254,12 @@ static void take_doubts(struct refresher *refresher, bool owner_changed)
     memset(refresher->doubts[owner_changed], 0, SLOTS / 8);
 }
 
-static void on_wake(uv_async_t *wake)
+static void on_refresher_wake(uv_async_t *wake)
 {
     struct refresher *refresher = wake->data;
     pthread_mutex_lock(&refresher->lock);
     take_queue(refresher);
-    take_keyring(refresher);
+    take_new_keyring(refresher);
     bool stopping = refresher->stopping;
     if (!stopping) {
         take_doubts(refresher, true);
@@ -276,7 +276,7 @@ static void on_wake(uv_async_t *wake)
     read_waiting(refresher);
 }
 
-static void run(void *user)
+static void run_refresher(void *user)
 {
     struct refresher *refresher = user;
     sigset_t all;
@@ -287,7 +287,7 @@ static void run(void *user)
     refresher->context.worker = session_worker_open(refresher->service, &refresher->loop);
     refresher->replay = replay_create(&refresher->context, &refresher->loop);
     refresher->key_watch = key_watch_create(&refresher->context, &refresher->loop);
-    uv_prepare_start(&refresher->flush, on_flush);
+    uv_prepare_start(&refresher->flush, on_refresher_flush);
     uv_run(&refresher->loop, UV_RUN_DEFAULT);
 }
 
@@ -301,10 +301,10 @@ void refresher_start(struct session_service *service, struct keyring *keyring)
     refresher->waiting_end = &refresher->waiting;
     pthread_mutex_init(&refresher->lock, NULL);
     uv_loop_init(&refresher->loop);
-    uv_async_init(&refresher->loop, &refresher->wake, on_wake);
+    uv_async_init(&refresher->loop, &refresher->wake, on_refresher_wake);
     uv_prepare_init(&refresher->loop, &refresher->flush);
     refresher->wake.data = refresher->flush.data = refresher;
-    int failure = uv_thread_create(&refresher->thread, run, refresher);
+    int failure = uv_thread_create(&refresher->thread, run_refresher, refresher);
     assert(failure == 0);
     (void)failure;
 }
@@ -321,7 +321,7 @@ void refresher_stop(struct session_service *service)
     int busy = uv_loop_close(&gone->loop);
     assert(busy == 0);
     (void)busy;
-    discard(gone->queue);
+    free_readings(gone->queue);
     replay_destroy(&gone->replay);
     key_watch_destroy(&gone->key_watch);
     keyring_unref(&gone->context.keyring);

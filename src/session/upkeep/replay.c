@@ -65,7 +65,7 @@ struct item {
 
 /* --- one owner --- */
 
-static unsigned slot_of(const struct user_tag *owner)
+static unsigned replay_slot_of(const struct user_tag *owner)
 {
     char key[USER_KEY_LENGTH];
     token_user_key(owner, 'u', key);
@@ -99,7 +99,7 @@ static bool is_settled(const struct item *item, size_t i)
 }
 
 /* How many of the item's revocations are confirmed now. */
-static size_t settle(const struct item *item)
+static size_t count_confirmed(const struct item *item)
 {
     struct journal *journal = item->background.context.worker->service->journal;
     size_t count = 0;
@@ -116,7 +116,7 @@ static size_t settle(const struct item *item)
 static void doubt_again(struct item *item)
 {
     struct doubt *doubt = &item->replay->next_doubt;
-    unsigned slot = slot_of(&item->change.codec.owner);
+    unsigned slot = replay_slot_of(&item->change.codec.owner);
     doubt->any = true;
     doubt->all[slot / 8] |= (uint8_t)(1u << slot % 8);
 }
@@ -128,7 +128,7 @@ static void count_outcome(struct item *item)
     metrics_add(METRIC_JOURNAL_REPLAYS, 1);
     if (operation->out.err == ERR_OK && item->change.applied)
         metrics_add(METRIC_JOURNAL_REPAIRS, 1);
-    bool settles = operation->out.err == ERR_OK && settle(item) > 0;
+    bool settles = operation->out.err == ERR_OK && count_confirmed(item) > 0;
     bool of_use = settles || (operation->out.err == ERR_OK &&
                               (item->change.applied || item->unconfirmed_count == 0));
     if (operation->out.err != ERR_OK && replay->doubt.any)
@@ -196,7 +196,7 @@ static bool is_doubted(const struct replay *replay, const struct revocation *rev
         return true;
     assert(replay->doubt.any); /* or none of these were listed */
     memcpy(&owner, revocation->owner, sizeof(owner));
-    unsigned slot = slot_of(&owner);
+    unsigned slot = replay_slot_of(&owner);
     uint8_t bit = (uint8_t)(1u << slot % 8);
     bool recent = revocation->at_ms > clock_deletion_ms() - RECENT_MS;
     return (replay->doubt.all[slot / 8] & bit) ||
@@ -284,7 +284,7 @@ static bool is_resting(struct replay *replay)
     return left_ms > 0;
 }
 
-static void go_on(struct replay *replay)
+static void continue_pass(struct replay *replay)
 {
     if (!replay->passing)
         begin_pass(replay);
@@ -313,13 +313,13 @@ static void go_on(struct replay *replay)
     }
 }
 
-static void on_timer(uv_timer_t *timer)
+static void on_replay_timer(uv_timer_t *timer)
 {
     struct replay *replay = timer->data;
     assert(!replay->stopped);
     replay->looked = 0;
     if (!is_resting(replay))
-        go_on(replay);
+        continue_pass(replay);
 }
 
 /* --- life --- */
@@ -331,7 +331,7 @@ struct replay *replay_create(const struct session_context *context, uv_loop_t *l
     replay->pause_ms = PAUSE_FIRST_MS;
     uv_timer_init(loop, &replay->timer);
     replay->timer.data = replay;
-    uv_timer_start(&replay->timer, on_timer, PAUSE_FIRST_MS, 0);
+    uv_timer_start(&replay->timer, on_replay_timer, PAUSE_FIRST_MS, 0);
     return replay;
 }
 
@@ -355,7 +355,7 @@ void replay_doubt(struct replay *replay, const uint8_t slots[SLOTS / 8], bool ow
     replay->passing = false;
     replay->pause_ms = PAUSE_FIRST_MS;
     replay->resting_until_ms = 0;
-    uv_timer_start(&replay->timer, on_timer, 0, 0);
+    uv_timer_start(&replay->timer, on_replay_timer, 0, 0);
 }
 
 void replay_stop(struct replay *replay)
