@@ -108,7 +108,7 @@ enum permission {
 
 /* Where the caller says the user is: what sessions may be bound to. Absent texts are not told; an
  * empty fingerprint says that the device has none, an ip that is no address that none is known. */
-struct presented {
+struct client_claims {
     struct text ip, fingerprint;
 };
 
@@ -163,7 +163,7 @@ struct operation {
     void *owner;       /* the caller's own pointer, untouched */
     struct text actor; /* who acts: X-Operator, name of the key, or "self" */
     enum permission permission;
-    struct presented presented;
+    struct client_claims claims;
 
     struct outcome out;
     struct facts facts;
@@ -291,7 +291,7 @@ struct ended_session {
 };
 
 /* What holds for a user, whoever found it out. */
-struct told_user {
+struct user_status {
     bool frozen;
     struct text frozen_reason;
     int64_t frozen_until_s; /* 0: until it is lifted */
@@ -308,7 +308,7 @@ struct list_devices {
     struct listed_session *sessions; /* newest first */
     size_t count;
     int64_t limit;
-    struct told_user user;
+    struct user_status user;
     struct ended_session *over; /* the last to end first, as far as the user's state knows them */
     size_t over_count;
 };
@@ -357,22 +357,22 @@ struct attributes {
 void session_attributes(struct attributes *attributes);
 
 /* Ends sessions: kick, logout and logout-all in one. */
-enum end_scope { END_ONE, END_PRESENTED, END_ALL };
+enum end_scope { END_ONE, END_OWN, END_ALL };
 struct end_sessions {
     struct operation base;
     struct text token; /* as in list_devices; but any token that was issued for a session may end
-                          that one: END_PRESENTED (a refresh token, too; 0 ended if it is dead), and
+                          that one: END_OWN (a refresh token, too; 0 ended if it is dead), and
                           END_ONE with it for a target */
     struct text tenant;
     bool tenant_bound;
     struct text user_id;
     enum end_scope scope;
-    struct text target;  /* END_ONE: session id in hex; unknown ones give ERR_SESSION_NOT_FOUND */
-    struct text keep;    /* END_ALL: session id in hex to leave alive, or absent */
-    bool keep_presented; /* END_ALL: leave the session of `token` alive */
-    struct text why;     /* reason for the tombstones */
+    struct text target; /* END_ONE: session id in hex; unknown ones give ERR_SESSION_NOT_FOUND */
+    struct text keep;   /* END_ALL: session id in hex to leave alive, or absent */
+    bool keep_own;      /* END_ALL: leave the session of `token` alive */
+    struct text why;    /* reason for the tombstones */
 
-    bool presented_over; /* ERR_OK: the session of `token` lives no longer */
+    bool own_ended; /* ERR_OK: the session of `token` lives no longer */
 };
 void session_end(struct end_sessions *end);
 
@@ -391,15 +391,15 @@ struct freeze {
 void session_freeze(struct freeze *freeze);
 
 /* What somebody says of a session, or all together of a token. */
-enum says {
-    SAYS_NOTHING, /* it knows none */
-    SAYS_ALIVE,
-    SAYS_DEAD,
-    SAYS_UNAVAILABLE /* it cannot be asked */
+enum source_state {
+    SOURCE_UNKNOWN, /* it knows none */
+    SOURCE_ACTIVE,
+    SOURCE_ENDED,
+    SOURCE_UNAVAILABLE /* it cannot be asked */
 };
-struct statement {
-    enum says says;
-    struct text reason, actor; /* SAYS_DEAD: why and by whom, as far as known */
+struct source_verdict {
+    enum source_state state;
+    struct text reason, actor; /* SOURCE_ENDED: why and by whom, as far as known */
     int64_t at_s;              /* since when; 0: unknown */
 };
 
@@ -422,15 +422,15 @@ struct explain {
                           but `verdict` is known */
     bool from_cache;   /* Redis was no help: the verdict is memory's or nobody's */
 
-    struct statement verdict;                /* SAYS_NOTHING: nobody who could be asked knows */
-    struct statement memory, journal, redis; /* each by itself */
-    int64_t memory_age_s;                    /* memory was known to be true so long ago ... */
-    enum err redis_err;                      /* why Redis is unavailable */
-    bool memory_fresh;                       /* ... or is so now */
-    bool journal_pending;                    /* Redis is not known to have it */
+    struct source_verdict verdict; /* SOURCE_UNKNOWN: nobody who could be asked knows */
+    struct source_verdict memory, journal, redis; /* each by itself */
+    int64_t memory_age_s;                         /* memory was known to be true so long ago ... */
+    enum err redis_err;                           /* why Redis is unavailable */
+    bool memory_fresh;                            /* ... or is so now */
+    bool journal_pending;                         /* Redis is not known to have it */
 
     bool user_known; /* Redis was asked */
-    struct told_user user;
+    struct user_status user;
 
     /* The session, if its record is known; `shown` is absent otherwise. */
     struct text session_json; /* members of *session* */

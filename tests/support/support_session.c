@@ -827,7 +827,7 @@ struct act *act_logout(struct rig_node *node, struct text token)
 {
     struct act *act = act_of(node);
     act->end.token = arena_copy(&act->arena, token);
-    act->end.scope = END_PRESENTED;
+    act->end.scope = END_OWN;
     act->end.why = TEXT(REASON_LOGGED_OUT);
     session_end(&act->end);
     return act;
@@ -953,8 +953,8 @@ struct rig_session rig_login_from(struct rig_node *node, const char *user, const
     act->login.device = (struct device){
         .id = TEXT("d"), .type = TEXT("phone"), .fingerprint = text_of(fingerprint)};
     act->login.ip = text_of(ip);
-    act->base.presented =
-        (struct presented){.ip = text_of(ip), .fingerprint = text_of(fingerprint)};
+    act->base.claims =
+        (struct client_claims){.ip = text_of(ip), .fingerprint = text_of(fingerprint)};
     session_login(&act->login);
     return rig_finish_login(act);
 }
@@ -964,8 +964,8 @@ struct act *act_validate_from(struct rig_node *node, const struct rig_session *s
 {
     struct act *act = act_of(node);
     act->validate.token = arena_copy(&act->arena, rig_access(session));
-    act->base.presented =
-        (struct presented){.ip = text_of(ip), .fingerprint = text_of(fingerprint)};
+    act->base.claims =
+        (struct client_claims){.ip = text_of(ip), .fingerprint = text_of(fingerprint)};
     session_validate(&act->validate);
     return act;
 }

@@ -16,7 +16,7 @@ static const struct json_field explain_fields[] = {
     FIELD_TEXT(struct explain_body, tenant, "tenant", 1, 63, TENANT_MEANING),
 };
 
-static void write_reason(struct json_writer *writer, const struct statement *word)
+static void write_reason(struct json_writer *writer, const struct source_verdict *word)
 {
     json_member_string(writer, "reason", word->reason);
     if (word->at_s > 0)
@@ -25,34 +25,35 @@ static void write_reason(struct json_writer *writer, const struct statement *wor
         json_member_string(writer, "actor", word->actor);
 }
 
-static void open_word(struct json_writer *writer, const char *name, const struct statement *word)
+static void open_word(struct json_writer *writer, const char *name,
+                      const struct source_verdict *word)
 {
     static const struct text names[] = {
-        [SAYS_NOTHING] = {"nothing", 7},
-        [SAYS_ALIVE] = {"alive", 5},
-        [SAYS_DEAD] = {"dead", 4},
-        [SAYS_UNAVAILABLE] = {"unavailable", 11},
+        [SOURCE_UNKNOWN] = {"nothing", 7},
+        [SOURCE_ACTIVE] = {"alive", 5},
+        [SOURCE_ENDED] = {"dead", 4},
+        [SOURCE_UNAVAILABLE] = {"unavailable", 11},
     };
     json_member_object(writer, name);
-    json_member_string(writer, "says", names[word->says]);
-    if (word->says == SAYS_DEAD)
+    json_member_string(writer, "says", names[word->state]);
+    if (word->state == SOURCE_ENDED)
         write_reason(writer, word);
 }
 
 static void write_sources(struct json_writer *writer, const struct explain *explain)
 {
     open_word(writer, "memory", &explain->memory);
-    if (explain->memory.says != SAYS_NOTHING) {
+    if (explain->memory.state != SOURCE_UNKNOWN) {
         json_member_bool(writer, "fresh", explain->memory_fresh);
         json_member_int(writer, "age", explain->memory_age_s);
     }
     json_close_object(writer);
     open_word(writer, "journal", &explain->journal);
-    if (explain->journal.says != SAYS_NOTHING)
+    if (explain->journal.state != SOURCE_UNKNOWN)
         json_member_bool(writer, "pending", explain->journal_pending);
     json_close_object(writer);
     open_word(writer, "redis", &explain->redis);
-    if (explain->redis.says == SAYS_UNAVAILABLE)
+    if (explain->redis.state == SOURCE_UNAVAILABLE)
         json_member_string(writer, "code", text_of(err_code(explain->redis_err)));
     json_close_object(writer);
 }
@@ -90,7 +91,7 @@ static void write_session(struct json_writer *writer, const struct explain *expl
     json_close_object(writer);
 }
 
-static void write_user(struct json_writer *writer, const struct told_user *user)
+static void write_user(struct json_writer *writer, const struct user_status *user)
 {
     json_member_object(writer, "user");
     json_member_bool(writer, "frozen", user->frozen);
@@ -103,15 +104,15 @@ static void write_user(struct json_writer *writer, const struct told_user *user)
 
 static void write_verdict(struct json_writer *writer, const struct explain *explain)
 {
-    const struct statement *verdict = &explain->verdict;
+    const struct source_verdict *verdict = &explain->verdict;
     json_member_string(writer, "kind", explain->kind);
-    if (verdict->says == SAYS_NOTHING) {
+    if (verdict->state == SOURCE_UNKNOWN) {
         json_name(writer, "active"); /* unknown is never invalid */
         json_none(writer);
     } else {
-        json_member_bool(writer, "active", verdict->says == SAYS_ALIVE);
+        json_member_bool(writer, "active", verdict->state == SOURCE_ACTIVE);
     }
-    if (verdict->says == SAYS_DEAD)
+    if (verdict->state == SOURCE_ENDED)
         write_reason(writer, verdict);
 }
 

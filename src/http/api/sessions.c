@@ -173,7 +173,7 @@ enum handled api_service_validate(struct request *request)
     struct text ip = api_given_address(request, body.ip);
     request->audit.source_ip = ip;
     request_begin_any(request, &validate->base, finish_service_validate);
-    validate->base.presented = (struct presented){ip, body.device_fingerprint};
+    validate->base.claims = (struct client_claims){ip, body.device_fingerprint};
     session_validate(validate);
     return PENDING;
 }
@@ -218,12 +218,12 @@ static enum handled check_gift(struct request *request, bool cookie)
 /* Where a service says the user is; who shows no key is where the connection comes from, whatever
  * the body says. */
 static void present_refresh(const struct request *request, const struct refresh_body *body,
-                            struct presented *presented)
+                            struct client_claims *claims)
 {
     if (body->device_fingerprint.data)
-        presented->fingerprint = body->device_fingerprint;
+        claims->fingerprint = body->device_fingerprint;
     if (request->caller.kind == CALLER_SERVICE)
-        presented->ip = body->ip;
+        claims->ip = body->ip;
 }
 
 enum handled api_refresh(struct request *request)
@@ -244,7 +244,7 @@ enum handled api_refresh(struct request *request)
         request->audit.source_ip = body.ip;
     }
     request_begin(request, &refresh->base, finish_refresh);
-    present_refresh(request, &body, &refresh->base.presented);
+    present_refresh(request, &body, &refresh->base.claims);
     session_refresh(refresh);
     return PENDING;
 }
@@ -256,7 +256,7 @@ enum handled api_finish_own_ended(struct request *request, struct operation *ope
     const struct end_sessions *end = (const struct end_sessions *)operation;
     if (operation->out.forged && throttle_note_forged_token(request, request->audit.source_ip))
         return ANSWERED;
-    if (end->presented_over)
+    if (end->own_ended)
         cookies_take_back(request);
     return api_answer_ended(request, operation);
 }
@@ -268,7 +268,7 @@ enum handled api_logout(struct request *request)
         api_token_tenant(request, &end->tenant, &end->tenant_bound))
         return ANSWERED;
     end->token = request->caller.token;
-    end->scope = END_PRESENTED;
+    end->scope = END_OWN;
     end->why = TEXT(REASON_LOGGED_OUT);
     request_begin(request, &end->base, api_finish_own_ended);
     session_end(end);
@@ -292,7 +292,7 @@ enum handled api_logout_all(struct request *request)
         return ANSWERED;
     end->token = request->caller.token;
     end->scope = END_ALL;
-    end->keep_presented = body.keep_current;
+    end->keep_own = body.keep_current;
     end->why = TEXT(REASON_LOGGED_OUT);
     request_begin(request, &end->base, api_finish_own_ended);
     session_end(end);

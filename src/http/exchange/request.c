@@ -234,17 +234,17 @@ static struct text actor_of(const struct caller *caller)
 
 /* A user is where the connection comes from, and what he does not show he does not have; of a
  * service only the user's device may be told in a header, the rest in its body. */
-static struct presented presented_by(const struct request *request)
+static struct client_claims claims_of(const struct request *request)
 {
-    struct presented presented = {
+    struct client_claims claims = {
         .fingerprint = request->private->headers.values[HEADER_FINGERPRINT],
     };
     if (request->caller.kind == CALLER_SERVICE)
-        return presented;
-    presented.ip = request->caller.address;
-    if (!presented.fingerprint.data)
-        presented.fingerprint = TEXT("");
-    return presented;
+        return claims;
+    claims.ip = request->caller.address;
+    if (!claims.fingerprint.data)
+        claims.fingerprint = TEXT("");
+    return claims;
 }
 
 static enum permission permission_of(const struct request *request)
@@ -324,7 +324,7 @@ void request_begin_any(struct request *request, struct operation *operation, fin
     operation->owner = request;
     operation->actor = actor_of(&request->caller);
     operation->permission = permission_of(request);
-    operation->presented = presented_by(request);
+    operation->claims = claims_of(request);
     request->operation = operation;
 }
 

@@ -36,7 +36,7 @@ static struct cache_value_piece find_string(struct text session_json, size_t fro
     return piece;
 }
 
-static void find_pieces(struct cache_value_live *head, struct text session_json)
+static void find_pieces(struct cache_value_active *head, struct text session_json)
 {
     struct text device = session_json_device(session_json);
     size_t device_at = device.length > 2 ? (size_t)(device.data - session_json.data) : 0;
@@ -54,12 +54,12 @@ static uint32_t in_32_bits(int64_t seconds)
     return seconds < 0 ? 0 : seconds > UINT32_MAX ? UINT32_MAX : (uint32_t)seconds;
 }
 
-void cache_value_write_live(struct buffer *out, const struct session *session, unsigned slot,
-                            int64_t version, struct text session_json, const struct text *items)
+void cache_value_write_active(struct buffer *out, const struct session *session, unsigned slot,
+                              int64_t version, struct text session_json, const struct text *items)
 {
     const struct record *record = &session->record;
-    struct cache_value_live head = {
-        .kind = CACHE_VALUE_LIVE,
+    struct cache_value_active head = {
+        .kind = CACHE_VALUE_ACTIVE,
         .slot = (uint16_t)slot,
         .version = version,
         .issued_ms = record->issued_ms,
@@ -89,15 +89,15 @@ void cache_value_write_live(struct buffer *out, const struct session *session, u
 
 void cache_value_owe_touch(struct buffer *value)
 {
-    assert(cache_value_kind(buffer_text(value)) == CACHE_VALUE_LIVE);
+    assert(cache_value_kind(buffer_text(value)) == CACHE_VALUE_ACTIVE);
     const bool owed = true;
-    memcpy(value->data + offsetof(struct cache_value_live, touch_owed), &owed, sizeof(owed));
+    memcpy(value->data + offsetof(struct cache_value_active, touch_owed), &owed, sizeof(owed));
 }
 
-void cache_value_write_dead(struct buffer *out, const struct tombstone *tombstone)
+void cache_value_write_ended(struct buffer *out, const struct tombstone *tombstone)
 {
-    struct cache_value_dead head = {
-        .kind = CACHE_VALUE_DEAD,
+    struct cache_value_ended head = {
+        .kind = CACHE_VALUE_ENDED,
         .reason_length = (uint8_t)tombstone->reason.length,
         .actor_length = (uint8_t)tombstone->actor.length,
         .ended_s = tombstone->ended_s,
@@ -123,19 +123,19 @@ void cache_value_write_names(struct buffer *out, const struct names *names)
 
 enum cache_value_kind cache_value_kind(struct text value)
 {
-    if (value.length >= sizeof(struct cache_value_live) && value.data[0] == CACHE_VALUE_LIVE)
-        return CACHE_VALUE_LIVE;
-    if (value.length >= sizeof(struct cache_value_dead) && value.data[0] == CACHE_VALUE_DEAD)
-        return CACHE_VALUE_DEAD;
+    if (value.length >= sizeof(struct cache_value_active) && value.data[0] == CACHE_VALUE_ACTIVE)
+        return CACHE_VALUE_ACTIVE;
+    if (value.length >= sizeof(struct cache_value_ended) && value.data[0] == CACHE_VALUE_ENDED)
+        return CACHE_VALUE_ENDED;
     if (value.length >= sizeof(struct cache_value_names) && value.data[0] == CACHE_VALUE_NAMES)
         return CACHE_VALUE_NAMES;
     return 0;
 }
 
-void cache_value_read_dead(struct text value, struct tombstone *ret)
+void cache_value_read_ended(struct text value, struct tombstone *ret)
 {
-    assert(cache_value_kind(value) == CACHE_VALUE_DEAD);
-    struct cache_value_dead head;
+    assert(cache_value_kind(value) == CACHE_VALUE_ENDED);
+    struct cache_value_ended head;
     memcpy(&head, value.data, sizeof(head));
     const char *words = value.data + sizeof(head);
     size_t length = value.length - sizeof(head);
@@ -183,11 +183,11 @@ static bool read_items(struct text value, size_t *at, struct cache_value *ret)
     return true;
 }
 
-bool cache_value_read_live(struct text value, const uint8_t session_id[SESSION_ID],
-                           struct cache_value *ret)
+bool cache_value_read_active(struct text value, const uint8_t session_id[SESSION_ID],
+                             struct cache_value *ret)
 {
-    const struct cache_value_live *head = &ret->head;
-    if (cache_value_kind(value) != CACHE_VALUE_LIVE)
+    const struct cache_value_active *head = &ret->head;
+    if (cache_value_kind(value) != CACHE_VALUE_ACTIVE)
         return false;
     memcpy(&ret->head, value.data, sizeof(ret->head));
     size_t at = sizeof(ret->head);
@@ -237,7 +237,7 @@ struct text cache_value_device_type(const struct cache_value *cache_value, struc
 
 void cache_value_note(struct operation *operation, const struct cache_value *cache_value)
 {
-    const struct cache_value_live *head = &cache_value->head;
+    const struct cache_value_active *head = &cache_value->head;
     operation->facts.session_id = operation_session_id(operation, cache_value->session.id);
     if (head->tenant.length == CACHE_VALUE_ESCAPED || head->user_id.length == CACHE_VALUE_ESCAPED ||
         head->device_id.length == CACHE_VALUE_ESCAPED ||
@@ -270,8 +270,8 @@ int64_t cache_value_verified_ms(const struct session_service *service,
 
 int64_t session_entry_verified(void *service, const struct cache_entry *entry)
 {
-    struct cache_value_live head;
-    if (cache_value_kind(entry->value) != CACHE_VALUE_LIVE)
+    struct cache_value_active head;
+    if (cache_value_kind(entry->value) != CACHE_VALUE_ACTIVE)
         return entry->final ? clock_boot_ms() : entry->verified_ms;
     memcpy(&head, entry->value.data, sizeof(head));
     return cache_value_verified_ms(service, entry, head.slot % SLOTS);
@@ -281,9 +281,9 @@ void cache_value_touch(struct session_service *service, const struct cache_key *
                        const struct cache_value *cache_value, int64_t seen_s, bool owed)
 {
     uint32_t seen = in_32_bits(seen_s);
-    cache_patch(service->cache, key, offsetof(struct cache_value_live, last_seen_s), &seen,
+    cache_patch(service->cache, key, offsetof(struct cache_value_active, last_seen_s), &seen,
                 sizeof(seen));
     if (owed != cache_value->head.touch_owed)
-        cache_patch(service->cache, key, offsetof(struct cache_value_live, touch_owed), &owed,
+        cache_patch(service->cache, key, offsetof(struct cache_value_active, touch_owed), &owed,
                     sizeof(owed));
 }

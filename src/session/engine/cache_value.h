@@ -10,7 +10,7 @@
 #include "session/model/rules.h"
 #include "service.h"
 
-enum cache_value_kind { CACHE_VALUE_LIVE = 1, CACHE_VALUE_DEAD = 2, CACHE_VALUE_NAMES = 3 };
+enum cache_value_kind { CACHE_VALUE_ACTIVE = 1, CACHE_VALUE_ENDED = 2, CACHE_VALUE_NAMES = 3 };
 
 /* Where a text lies in `shown`, whose escapes are left as they are. */
 struct cache_value_piece {
@@ -27,7 +27,7 @@ enum cache_value_flags {
     CACHE_VALUE_BEGAN = 16, /* record.began_s lies before both, 4 bytes */
 };
 
-struct cache_value_live {
+struct cache_value_active {
     uint8_t kind;
     uint8_t flags;
     uint16_t slot;
@@ -42,7 +42,7 @@ struct cache_value_live {
      * CACHE_VALUE_BOUND 2 bytes of length and binding.h's items; then the text. */
 };
 
-struct cache_value_dead {
+struct cache_value_ended {
     uint8_t kind;
     uint8_t reason_length, actor_length;
     int64_t ended_s;
@@ -57,9 +57,9 @@ struct cache_value_names {
 
 /* Appends the value for a session that lives, with its text as session_json_complete() makes it,
  * and what it is bound to, if the policy looks at that, else NULL. */
-void cache_value_write_live(struct buffer *out, const struct session *session, unsigned slot,
-                            int64_t version, struct text session_json, const struct text *items);
-void cache_value_write_dead(struct buffer *out, const struct tombstone *tombstone);
+void cache_value_write_active(struct buffer *out, const struct session *session, unsigned slot,
+                              int64_t version, struct text session_json, const struct text *items);
+void cache_value_write_ended(struct buffer *out, const struct tombstone *tombstone);
 void cache_value_write_names(struct buffer *out, const struct names *names);
 /* Notes in a living one's value that Redis is still to be told of the last use. */
 void cache_value_owe_touch(struct buffer *value);
@@ -67,7 +67,7 @@ void cache_value_owe_touch(struct buffer *value);
 /* The kind of a value; 0 if it is none of ours. */
 enum cache_value_kind cache_value_kind(struct text value);
 /* A dead one's words, borrowed from the value. */
-void cache_value_read_dead(struct text value, struct tombstone *ret);
+void cache_value_read_ended(struct text value, struct tombstone *ret);
 
 /* Names, borrowed from the value; absent if nobody knows them. False if the value is no such thing.
  */
@@ -75,14 +75,14 @@ bool cache_value_read_names(struct text value, struct names *ret);
 
 /* A living one, opened: borrowed from the value. */
 struct cache_value {
-    struct cache_value_live head;
+    struct cache_value_active head;
     struct session session; /* what rules_judge_access() needs; the record's texts are absent */
     struct text session_json;
     bool has_items; /* what it is bound to is known */
     struct text items;
 };
-bool cache_value_read_live(struct text value, const uint8_t session_id[SESSION_ID],
-                           struct cache_value *ret);
+bool cache_value_read_active(struct text value, const uint8_t session_id[SESSION_ID],
+                             struct cache_value *ret);
 
 /* The type of its device; absent if it has none. */
 struct text cache_value_device_type(const struct cache_value *cache_value, struct arena *arena);

@@ -135,15 +135,15 @@ static void cache_found(struct lookup *lookup, const struct cache_key *key, stru
 static void store_value(struct lookup *lookup, bool final)
 {
     assert(cache_value_kind(buffer_text(&lookup->value)) ==
-           (final ? CACHE_VALUE_DEAD : CACHE_VALUE_LIVE));
+           (final ? CACHE_VALUE_ENDED : CACHE_VALUE_ACTIVE));
     cache_found(lookup, &lookup->key, buffer_text(&lookup->value), final);
 }
 
 static struct found found_ended(struct lookup *lookup, const struct tombstone *tombstone)
 {
-    cache_value_write_dead(&lookup->value, tombstone);
+    cache_value_write_ended(&lookup->value, tombstone);
     store_value(lookup, true);
-    return (struct found){.kind = FOUND_DEAD, .tombstone = *tombstone};
+    return (struct found){.kind = FOUND_ENDED, .tombstone = *tombstone};
 }
 
 /* A use that Redis was not told of, being away, counts all the same, and is still to be told. */
@@ -158,12 +158,12 @@ static struct found found_active(struct lookup *lookup, struct session *session,
     struct text items = {0};
     if (lookup->bound)
         items = binding_items(&session->record, &lookup->arena);
-    cache_value_write_live(&lookup->value, session, lookup->slot, version, session_json,
-                           lookup->bound ? &items : NULL);
+    cache_value_write_active(&lookup->value, session, lookup->slot, version, session_json,
+                             lookup->bound ? &items : NULL);
     if (owed)
         cache_value_owe_touch(&lookup->value);
     store_value(lookup, false);
-    return (struct found){.kind = FOUND_LIVE, .value = buffer_text(&lookup->value)};
+    return (struct found){.kind = FOUND_ACTIVE, .value = buffer_text(&lookup->value)};
 }
 
 /* A freeze of this node may not have reached Redis yet. */
@@ -194,12 +194,12 @@ static struct found judge_found_session(struct lookup *lookup, const struct reco
     if (!state_read_user(&lookup->codec, reply_field(reply, FIELD_USER), &lookup->arena, &user))
         return found_unreadable();
     apply_journal_freeze(lookup, &user);
-    enum death revoked = rules_revoked(&user, &session, clock_common_ms());
-    if (revoked == DEATH_FROZEN)
+    enum end_cause revoked = rules_revoked(&user, &session, clock_common_ms());
+    if (revoked == CAUSE_FROZEN)
         return with_names(lookup, found_refused(REASON_FROZEN), record);
     if (revoked)
         return with_names(
-            lookup, found_ended(lookup, &(struct tombstone){.reason = reasons_of_death(revoked)}),
+            lookup, found_ended(lookup, &(struct tombstone){.reason = reasons_of_cause(revoked)}),
             record);
     if (store_reply_int(store_reply_element(reply, FIELD_TOUCH), 0, STORED_S_MAX, &seen_s) &&
         seen_s > session.last_seen_s)
@@ -252,7 +252,7 @@ static void store_names(struct lookup *lookup, const struct names *names)
 
 static void find_names(struct lookup *lookup, const struct store_reply *reply, struct found *found)
 {
-    if (found->err != ERR_OK || found->kind == FOUND_LIVE)
+    if (found->err != ERR_OK || found->kind == FOUND_ACTIVE)
         return;
     if (!found->names.user_id.data)
         found->names =

@@ -7,8 +7,8 @@
 
 enum found_kind {
     FOUND_MISSING, /* Redis has nothing under this id */
-    FOUND_LIVE,    /* not ended, whatever the time */
-    FOUND_DEAD,    /* ended for ever */
+    FOUND_ACTIVE,  /* not ended, whatever the time */
+    FOUND_ENDED,   /* ended for ever */
     FOUND_REFUSED  /* frozen, or does not open */
 };
 
@@ -18,9 +18,9 @@ struct found {
     enum found_kind kind;
     int64_t epoch;              /* of the user's state, unless err */
     bool overtaken;             /* the user was changed meanwhile: the cache has not stored it */
-    struct text value;          /* FOUND_LIVE: as the cache holds it */
-    struct tombstone tombstone; /* FOUND_DEAD, FOUND_REFUSED: why */
-    struct names names;         /* unless FOUND_LIVE; absent if nothing tells them */
+    struct text value;          /* FOUND_ACTIVE: as the cache holds it */
+    struct tombstone tombstone; /* FOUND_ENDED, FOUND_REFUSED: why */
+    struct names names;         /* unless FOUND_ACTIVE; absent if nothing tells them */
 };
 
 /* Lives in the caller's memory until `done`. */

@@ -49,7 +49,7 @@ void naming_note(struct operation *operation, const struct names *names)
 static bool note_cached_names(struct operation *operation, struct text value)
 {
     struct cache_value cache_value;
-    if (!cache_value_read_live(value, operation->own.bearer_session, &cache_value))
+    if (!cache_value_read_active(value, operation->own.bearer_session, &cache_value))
         return false;
     cache_value_note(operation, &cache_value);
     return true;
@@ -102,7 +102,7 @@ void naming_keep(struct operation *operation, const struct user_tag *owner)
 static void found_names(struct lookup_waiter *waiter, const struct found *found)
 {
     struct operation *operation = container_of(waiter, struct naming, waiter)->operation;
-    if (found->err == ERR_OK && found->kind == FOUND_LIVE)
+    if (found->err == ERR_OK && found->kind == FOUND_ACTIVE)
         (void)note_cached_names(operation, arena_copy(operation->arena, found->value));
     else if (found->err == ERR_OK)
         naming_note(operation, &found->names);

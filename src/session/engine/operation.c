@@ -90,8 +90,8 @@ void operation_refuse(struct operation *operation, enum err err, struct text rea
     operation->out.reason = reason;
 }
 
-void operation_refuse_buried(struct operation *operation, enum err err,
-                             const struct tombstone *tombstone)
+void operation_refuse_ended(struct operation *operation, enum err err,
+                            const struct tombstone *tombstone)
 {
     assert(err != ERR_OK);
     operation_refuse(operation, err, tombstone->reason);
@@ -182,13 +182,13 @@ void operation_refuse_missing(struct operation *operation, const struct user_sta
     operation_note_names(operation, state);
     operation_policy(operation, &policy);
     if (tombstone)
-        operation_refuse_buried(operation, err, &tombstone->tombstone);
+        operation_refuse_ended(operation, err, &tombstone->tombstone);
     else if (state_is_foreign(state, token->session_id))
         operation_refuse(operation, ERR_SEAL_KEY_UNKNOWN, (struct text){0});
     else
         operation_refuse(
             operation, err,
-            reasons_of_death(rules_judge_missing(token->session_id, &policy, operation->now_ms)));
+            reasons_of_cause(rules_judge_missing(token->session_id, &policy, operation->now_ms)));
 }
 
 /* May the session be used from where the caller says the user is? */
@@ -198,7 +198,7 @@ static bool is_bound_elsewhere(struct operation *operation, const struct session
     struct client_context context;
     if (!binding_counts(policy))
         return false;
-    binding_read(operation->context->keyring, owner, &operation->presented, &context);
+    binding_read(operation->context->keyring, owner, &operation->claims, &context);
     struct text items = binding_items(&session->record, operation->arena);
     unsigned breaches = binding_breaches(operation->conf, items, &context);
     return binding_refuses(operation, policy, breaches, ERR_TOKEN_INVALID);
@@ -219,9 +219,10 @@ struct session *operation_authenticate(struct operation *operation, const struct
     token_hash_secret(operation->context->keyring, TOKEN_ACCESS, token->session_id, token->secret,
                       hash);
     operation_note_session(operation, session);
-    enum death death = rules_judge_access(&state->user, session, hash, &policy, operation->now_ms);
-    if (death) {
-        operation_refuse(operation, ERR_TOKEN_INVALID, reasons_of_death(death));
+    enum end_cause cause =
+        rules_judge_access(&state->user, session, hash, &policy, operation->now_ms);
+    if (cause) {
+        operation_refuse(operation, ERR_TOKEN_INVALID, reasons_of_cause(cause));
         return NULL;
     }
     if (is_bound_elsewhere(operation, session, &token->owner, &policy))

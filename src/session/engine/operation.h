@@ -25,8 +25,8 @@ void naming_done(struct operation *operation);
 /* Sets the error and the reason code; the caller then calls naming_done(). */
 void operation_refuse(struct operation *operation, enum err err, struct text reason);
 /* The same for a session that lies in a tombstone: reason, actor and time are its tombstone's. */
-void operation_refuse_buried(struct operation *operation, enum err err,
-                             const struct tombstone *tombstone);
+void operation_refuse_ended(struct operation *operation, enum err err,
+                            const struct tombstone *tombstone);
 
 /* No session of the operation's tenant lives longer from its login; where the tenant's policy is
  * not known here, as long as any policy allows. */

@@ -27,7 +27,7 @@ bool revocation_refuses(struct operation *operation, const struct token *token, 
         .ended_s = found.at_ms / 1000,
     };
     operation->facts.session_id = operation_session_id(operation, token->session_id);
-    operation_refuse_buried(operation, err, &tombstone);
+    operation_refuse_ended(operation, err, &tombstone);
     return true;
 }
 

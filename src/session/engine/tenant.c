@@ -503,6 +503,6 @@ bool tenant_refuses(struct operation *operation, const uint8_t session_id[SESSIO
         .ended_s = tenant->ended_s,
     };
     operation->facts.session_id = operation_session_id(operation, session_id);
-    operation_refuse_buried(operation, err, &tombstone);
+    operation_refuse_ended(operation, err, &tombstone);
     return true;
 }

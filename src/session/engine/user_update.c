@@ -417,17 +417,17 @@ bool user_update_wrote(const struct user_update *change, const uint8_t session_i
     return false;
 }
 
-enum verdict user_update_ended(struct user_update *change, const struct user_state *state,
-                               const uint8_t session_id[SESSION_ID], struct edit *edit)
+enum update_decision user_update_ended(struct user_update *change, const struct user_state *state,
+                                       const uint8_t session_id[SESSION_ID], struct edit *edit)
 {
     const struct operation *operation = change->operation;
     const struct tombstone_entry *tombstone = state_find_tombstone(state, session_id);
     struct policy policy;
     operation_policy(operation, &policy);
     if (!tombstone || tombstone->tombstone.ended_s + policy.access_ttl < operation->now_ms / 1000)
-        return CHANGE_DONE;
+        return UPDATE_DONE;
     edit->invalidates = true;
-    return CHANGE_RESOLVED;
+    return UPDATE_RESOLVED;
 }
 
 static void decide_and_write_user(struct user_update *change, const struct store_reply *reply)
@@ -441,14 +441,14 @@ static void decide_and_write_user(struct user_update *change, const struct store
     begin_edit(change, &state);
     change->run.reply = reply;
     switch (change->ops->decide(change, &state, &change->run.edit)) {
-    case CHANGE_WRITE:
+    case UPDATE_WRITE:
         send_edit(change, &state);
         break;
-    case CHANGE_RESOLVED:
+    case UPDATE_RESOLVED:
         change->run.epoch = state.epoch;
         follow_write(change);
         break;
-    case CHANGE_DONE:
+    case UPDATE_DONE:
         finish_update(change, ERR_OK);
         break;
     }

@@ -21,10 +21,10 @@
 #include "session/model/state.h"
 #include "waiter.h"
 
-enum verdict {
-    CHANGE_WRITE,    /* commit the edit */
-    CHANGE_DONE,     /* nothing to write; operation->out.err says how it went */
-    CHANGE_RESOLVED, /* the write of an earlier round is in Redis; what follows it is to be done */
+enum update_decision {
+    UPDATE_WRITE,    /* commit the edit */
+    UPDATE_DONE,     /* nothing to write; operation->out.err says how it went */
+    UPDATE_RESOLVED, /* the write of an earlier round is in Redis; what follows it is to be done */
 };
 
 struct user_update;
@@ -32,7 +32,8 @@ struct user_update;
 struct user_update_ops {
     /* Fills *edit from *state, and says in it what the journal must know once the write is in Redis
      * (revocation_add_to_edit()). May be called several times, each time with a fresh edit. */
-    enum verdict (*decide)(struct user_update *change, struct user_state *state, struct edit *edit);
+    enum update_decision (*decide)(struct user_update *change, struct user_state *state,
+                                   struct edit *edit);
     /* Called once; operation->out.err and durability are set. */
     void (*finish)(struct user_update *change);
 };
@@ -83,8 +84,8 @@ bool user_update_wrote(const struct user_update *change, const uint8_t session_i
 /* The verdict on a session that has ended already, or was never there. The node that ended it may
  * have died, or lost its connection, before the news was out: as long as a token of it could be
  * held for alive somewhere the news is told (again). */
-enum verdict user_update_ended(struct user_update *change, const struct user_state *state,
-                               const uint8_t session_id[SESSION_ID], struct edit *edit);
+enum update_decision user_update_ended(struct user_update *change, const struct user_state *state,
+                                       const uint8_t session_id[SESSION_ID], struct edit *edit);
 
 /* Starts with the read. */
 void user_update_begin(struct user_update *change);

@@ -5,14 +5,14 @@
 
 /* The sessions that a limit counts: all, or those of one device type. */
 struct counted {
-    const bool *alive;
+    const bool *active;
     const struct text *type; /* NULL: all */
 };
 
 static bool counts(const struct counted *counted, const struct user_state *state, size_t i)
 {
     const struct session *session = &state->sessions[i];
-    return counted->alive[i] && !session->ended &&
+    return counted->active[i] && !session->ended &&
            (!counted->type || text_equal(session->device_type, *counted->type));
 }
 
@@ -75,15 +75,15 @@ static enum err make_room_for_login(struct user_state *state, const struct count
 enum err admit_login(struct user_state *state, const struct device *device,
                      const struct policy *policy, int64_t now_ms)
 {
-    bool alive[1 + state->session_count];
-    memset(alive, 0, sizeof(alive));
+    bool active[1 + state->session_count];
+    memset(active, 0, sizeof(active));
     for (size_t i = 0; i < state->session_count; i++) {
         struct session *session = &state->sessions[i];
-        alive[i] = !rules_dead(&state->user, session, policy, now_ms);
-        if (alive[i] && is_displaced(session, device, (enum exclusive)policy->exclusive))
+        active[i] = !rules_end_cause(&state->user, session, policy, now_ms);
+        if (active[i] && is_displaced(session, device, (enum exclusive)policy->exclusive))
             session->ended = true;
     }
-    struct counted all = {alive, NULL}, of_type = {alive, &device->type};
+    struct counted all = {active, NULL}, of_type = {active, &device->type};
     enum err err = ERR_OK;
     if (policy->max_devices_of_type > 0)
         err = make_room_for_login(state, &of_type, policy->max_devices_of_type, policy,

@@ -3,20 +3,20 @@
 
 #include "rules.h"
 
-struct text reasons_of_death(enum death death)
+struct text reasons_of_cause(enum end_cause cause)
 {
     static const char *const words[] = {
-        [DEATH_NONE] = NULL,
-        [DEATH_EXPIRED] = REASON_EXPIRED,
-        [DEATH_IDLE] = REASON_IDLE,
-        [DEATH_FROZEN] = REASON_FROZEN,
-        [DEATH_REVOKED] = REASON_REVOKED,
-        [DEATH_OF_TENANT] = NULL,
-        [DEATH_REUSE] = REASON_REUSE,
-        [DEATH_UNKNOWN] = REASON_UNKNOWN,
+        [CAUSE_NONE] = NULL,
+        [CAUSE_EXPIRED] = REASON_EXPIRED,
+        [CAUSE_IDLE] = REASON_IDLE,
+        [CAUSE_FROZEN] = REASON_FROZEN,
+        [CAUSE_REVOKED] = REASON_REVOKED,
+        [CAUSE_TENANT_CUTOFF] = NULL,
+        [CAUSE_REUSE] = REASON_REUSE,
+        [CAUSE_UNKNOWN] = REASON_UNKNOWN,
     };
-    assert((size_t)death < sizeof(words) / sizeof(words[0]));
-    return words[death] ? text_of(words[death]) : (struct text){0};
+    assert((size_t)cause < sizeof(words) / sizeof(words[0]));
+    return words[cause] ? text_of(words[cause]) : (struct text){0};
 }
 
 bool session_owns_reason(struct text word)

@@ -106,12 +106,12 @@ bool rules_frozen(const struct user_record *user, int64_t now_s)
     return user->frozen && (user->frozen_until_s == 0 || now_s < user->frozen_until_s);
 }
 
-enum death rules_revoked(const struct user_record *user, const struct session *session,
-                         int64_t now_ms)
+enum end_cause rules_revoked(const struct user_record *user, const struct session *session,
+                             int64_t now_ms)
 {
     if (rules_frozen(user, now_ms / 1000))
-        return DEATH_FROZEN;
-    return is_before_cutoff(user, session) ? DEATH_REVOKED : DEATH_NONE;
+        return CAUSE_FROZEN;
+    return is_before_cutoff(user, session) ? CAUSE_REVOKED : CAUSE_NONE;
 }
 
 bool rules_ended_with_tenant(const struct session *session, int64_t not_before_ms, int64_t ended_s,
@@ -132,17 +132,17 @@ int64_t rules_began_after_s(int64_t ended_s, int64_t now_ms)
                                                   : greater(now_ms / 1000, ended_s + 1);
 }
 
-enum death rules_dead(const struct user_record *user, const struct session *session,
-                      const struct policy *policy, int64_t now_ms)
+enum end_cause rules_end_cause(const struct user_record *user, const struct session *session,
+                               const struct policy *policy, int64_t now_ms)
 {
     int64_t now_s = now_ms / 1000;
     struct lifetimes lifetimes = rules_lifetimes(session, policy, now_s);
-    enum death revoked = rules_revoked(user, session, now_ms);
+    enum end_cause revoked = rules_revoked(user, session, now_ms);
     if (revoked)
         return revoked;
     if (now_s >= lifetimes.session_s)
-        return DEATH_EXPIRED;
-    return now_s > lifetimes.idle_s ? DEATH_IDLE : DEATH_NONE;
+        return CAUSE_EXPIRED;
+    return now_s > lifetimes.idle_s ? CAUSE_IDLE : CAUSE_NONE;
 }
 
 /* `age_ms`: no earlier than this is it over. Without a grace there is none, whatever the clocks. */
@@ -153,24 +153,24 @@ static bool in_grace(const struct record *record, const struct policy *policy, i
            age_ms < record->issued_ms + policy->refresh_grace * 1000;
 }
 
-enum death rules_judge_access(const struct user_record *user, const struct session *session,
-                              const uint8_t hash[SECRET_HASH], const struct policy *policy,
-                              int64_t now_ms)
+enum end_cause rules_judge_access(const struct user_record *user, const struct session *session,
+                                  const uint8_t hash[SECRET_HASH], const struct policy *policy,
+                                  int64_t now_ms)
 {
     const struct record *record = &session->record;
-    enum death dead = rules_dead(user, session, policy, now_ms);
-    if (dead)
-        return dead;
+    enum end_cause cause = rules_end_cause(user, session, policy, now_ms);
+    if (cause)
+        return cause;
     if (now_ms / 1000 >= rules_lifetimes(session, policy, now_ms / 1000).access_s)
-        return DEATH_EXPIRED;
+        return CAUSE_EXPIRED;
     if (crypto_equal(hash, record->access_hash, SECRET_HASH))
-        return DEATH_NONE;
+        return CAUSE_NONE;
     if (record->has_previous && !record->previous_access_over &&
         crypto_equal(hash, record->previous_access_hash, SECRET_HASH) &&
         in_grace(record, policy, now_ms, now_ms))
-        return DEATH_NONE;
+        return CAUSE_NONE;
     /* The MAC says that we issued it: an access token of an earlier pair. */
-    return DEATH_EXPIRED;
+    return CAUSE_EXPIRED;
 }
 
 bool rules_outlived(const uint8_t session_id[SESSION_ID], int64_t longest_life_s, int64_t now_ms)
@@ -179,23 +179,23 @@ bool rules_outlived(const uint8_t session_id[SESSION_ID], int64_t longest_life_s
     return now_ms / 1000 >= created_s + longest_life_s;
 }
 
-enum death rules_judge_missing(const uint8_t session_id[SESSION_ID], const struct policy *policy,
-                               int64_t now_ms)
+enum end_cause rules_judge_missing(const uint8_t session_id[SESSION_ID],
+                                   const struct policy *policy, int64_t now_ms)
 {
     int64_t age_s = (now_ms - token_session_created_ms(session_id)) / 1000;
-    return age_s >= policy->access_ttl ? DEATH_EXPIRED : DEATH_UNKNOWN;
+    return age_s >= policy->access_ttl ? CAUSE_EXPIRED : CAUSE_UNKNOWN;
 }
 
 enum refresh_verdict rules_judge_refresh(const struct user_record *user,
                                          const struct session *session,
                                          const uint8_t hash[SECRET_HASH],
                                          const struct policy *policy, int64_t now_ms,
-                                         enum death *death)
+                                         enum end_cause *cause)
 {
     const struct record *record = &session->record;
-    *death = rules_dead(user, session, policy, now_ms);
-    if (*death)
-        return REFRESH_DEAD;
+    *cause = rules_end_cause(user, session, policy, now_ms);
+    if (*cause)
+        return REFRESH_ENDED;
     if (crypto_equal(hash, record->refresh_hash, SECRET_HASH))
         return REFRESH_ROTATE;
     return rules_is_repeat(session, hash, policy, now_ms, now_ms) ? REFRESH_REPEAT : REFRESH_REUSE;
@@ -262,8 +262,8 @@ static struct tombstone tombstone_of(const struct session *session, struct text 
     };
 }
 
-void rules_bury(struct edit *edit, struct session *session, struct text reason, struct text actor,
-                const struct policy *policy, int64_t now_ms)
+void rules_end_session(struct edit *edit, struct session *session, struct text reason,
+                       struct text actor, const struct policy *policy, int64_t now_ms)
 {
     const struct tombstone tombstone = tombstone_of(session, reason, actor, policy, now_ms);
     edit_end_session(edit, session->id, &tombstone);
@@ -295,16 +295,16 @@ static void bring_down(struct edit *edit, struct session *session, const struct 
 static void settle_session(struct edit *edit, struct user_state *state, struct session *session,
                            const struct policy *policy, int64_t now_ms)
 {
-    enum death dead = rules_dead(&state->user, session, policy, edit->age_ms);
-    if (dead == DEATH_NONE && edit->trust == CLOCK_AGREED)
+    enum end_cause cause = rules_end_cause(&state->user, session, policy, edit->age_ms);
+    if (cause == CAUSE_NONE && edit->trust == CLOCK_AGREED)
         bring_down(edit, session, policy, now_ms);
-    if (dead == DEATH_NONE || dead == DEATH_FROZEN)
+    if (cause == CAUSE_NONE || cause == CAUSE_FROZEN)
         return;
-    if (dead == DEATH_EXPIRED) {
+    if (cause == CAUSE_EXPIRED) {
         edit_delete_session(edit, session->id);
     } else {
         const struct tombstone tombstone =
-            tombstone_of(session, reasons_of_death(dead), (struct text){0}, policy, now_ms);
+            tombstone_of(session, reasons_of_cause(cause), (struct text){0}, policy, now_ms);
         edit_set_grave(edit, session->id, &tombstone);
     }
     session->ended = true;

@@ -34,18 +34,18 @@
 #include "state.h"
 
 /* Why a session, or a token of it, is no good. */
-enum death {
-    DEATH_NONE, /* it lives */
-    DEATH_EXPIRED,
-    DEATH_IDLE,
-    DEATH_FROZEN,
-    DEATH_REVOKED,   /* older than the user's cutoff */
-    DEATH_OF_TENANT, /* older than the tenant's: the word is that of whoever set it */
-    DEATH_REUSE,     /* the refresh token was used before */
-    DEATH_UNKNOWN    /* Redis knows no such session */
+enum end_cause {
+    CAUSE_NONE, /* it lives */
+    CAUSE_EXPIRED,
+    CAUSE_IDLE,
+    CAUSE_FROZEN,
+    CAUSE_REVOKED,       /* older than the user's cutoff */
+    CAUSE_TENANT_CUTOFF, /* older than the tenant's: the word is that of whoever set it */
+    CAUSE_REUSE,         /* the refresh token was used before */
+    CAUSE_UNKNOWN        /* Redis knows no such session */
 };
-/* The word of api.md; absent for DEATH_NONE and DEATH_OF_TENANT. (reasons.c) */
-struct text reasons_of_death(enum death death);
+/* The word of api.md; absent for CAUSE_NONE and CAUSE_TENANT_CUTOFF. (reasons.c) */
+struct text reasons_of_cause(enum end_cause cause);
 
 struct lifetimes {
     int64_t access_s;  /* end of the access token */
@@ -85,8 +85,8 @@ int64_t rules_maybe_used_s(const struct session *session, const struct policy *p
 bool rules_frozen(const struct user_record *user, int64_t now_s);
 
 /* Is the session dead for what holds for its user: frozen, or older than the cutoff? */
-enum death rules_revoked(const struct user_record *user, const struct session *session,
-                         int64_t now_ms);
+enum end_cause rules_revoked(const struct user_record *user, const struct session *session,
+                             int64_t now_ms);
 
 /* True if the end of all of the tenant's sessions, at ended_s with this cutoff (0: there was none),
  * has ended the session. */
@@ -97,35 +97,35 @@ bool rules_ended_with_tenant(const struct session *session, int64_t not_before_m
 int64_t rules_began_after_s(int64_t ended_s, int64_t now_ms);
 
 /* Is the session dead at this time: frozen, revoked, expired or idle? */
-enum death rules_dead(const struct user_record *user, const struct session *session,
-                      const struct policy *policy, int64_t now_ms);
+enum end_cause rules_end_cause(const struct user_record *user, const struct session *session,
+                               const struct policy *policy, int64_t now_ms);
 
 /* The same for its access token. The secret's hash is compared in constant time with the present
  * one, and with the one before it, which lives for refresh_grace more seconds; any other is that of
  * an expired token. */
-enum death rules_judge_access(const struct user_record *user, const struct session *session,
-                              const uint8_t hash[SECRET_HASH], const struct policy *policy,
-                              int64_t now_ms);
+enum end_cause rules_judge_access(const struct user_record *user, const struct session *session,
+                                  const uint8_t hash[SECRET_HASH], const struct policy *policy,
+                                  int64_t now_ms);
 
 /* True if no session of this age can be alive, whatever Redis says; policy_longest_life(). */
 bool rules_outlived(const uint8_t session_id[SESSION_ID], int64_t longest_life_s, int64_t now_ms);
 
 /* Why a token is dead whose session Redis no longer knows: expired if it was so old that it may
  * have been forgotten, else unknown. */
-enum death rules_judge_missing(const uint8_t session_id[SESSION_ID], const struct policy *policy,
-                               int64_t now_ms);
+enum end_cause rules_judge_missing(const uint8_t session_id[SESSION_ID],
+                                   const struct policy *policy, int64_t now_ms);
 
 enum refresh_verdict {
     REFRESH_ROTATE, /* the present refresh token: issue the next pair */
     REFRESH_REPEAT, /* the one before, inside the grace window: the same pair again */
     REFRESH_REUSE,  /* any older one, or the one before after the window: end the session */
-    REFRESH_DEAD    /* the session is dead anyway; *death tells of what */
+    REFRESH_ENDED   /* the session is dead anyway; *cause tells of what */
 };
 enum refresh_verdict rules_judge_refresh(const struct user_record *user,
                                          const struct session *session,
                                          const uint8_t hash[SECRET_HASH],
                                          const struct policy *policy, int64_t now_ms,
-                                         enum death *death);
+                                         enum end_cause *cause);
 
 /* Is this refresh token the one before, asked for again within the grace window? What is over is so
  * by age_ms, which may be earlier than now. */
@@ -149,8 +149,8 @@ bool admit_device_is_new(const struct user_state *state, struct text device_id);
 int64_t rules_forget_s(int64_t alive_until_s, int64_t now_s);
 /* Ends a session in the edit: a tombstone in its place, kept until none of its tokens could be
  * alive. */
-void rules_bury(struct edit *edit, struct session *session, struct text reason, struct text actor,
-                const struct policy *policy, int64_t now_ms);
+void rules_end_session(struct edit *edit, struct session *session, struct text reason,
+                       struct text actor, const struct policy *policy, int64_t now_ms);
 
 /* Tidies up: sessions that died of age or idleness, and tombstones that nobody can ask for any
  * more; by edit->earliest_ms while edit->trust is CLOCK_DISPUTED, since then it may be this

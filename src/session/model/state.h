@@ -31,7 +31,7 @@ struct session {
     struct text device_id, device_type; /* out of the record's shown members; absent if not there */
     int64_t last_seen_s;
     const struct policy *policy; /* that holds for it; NULL: the configuration's defaults */
-    bool ended; /* given up by the edit under way: admit_login() and rules_bury() set it */
+    bool ended; /* given up by the edit under way: admit_login() and rules_end_session() set it */
 };
 
 struct tombstone_entry {

@@ -72,19 +72,19 @@ static bool make_next(struct attributes_change *work, struct text present, struc
     return true;
 }
 
-static enum verdict decide_attributes(struct user_update *change, struct user_state *state,
-                                      struct edit *edit)
+static enum update_decision decide_attributes(struct user_update *change, struct user_state *state,
+                                              struct edit *edit)
 {
     struct attributes_change *work = container_of(change, struct attributes_change, change);
     struct operation *operation = change->operation;
     struct text next;
     struct session *session = operation_authenticate(operation, state, &work->token);
     if (!session)
-        return CHANGE_DONE;
+        return UPDATE_DONE;
     struct text present = session_json_attributes(session->record.session_json);
     note_result(work, present);
     if (work->attributes->action == ATTRIBUTES_GET || !make_next(work, present, &next))
-        return CHANGE_DONE;
+        return UPDATE_DONE;
     /* Written even if nothing differs: who asks again may do so because the epoch did not follow.
      */
     struct policy policy;
@@ -94,14 +94,14 @@ static enum verdict decide_attributes(struct user_update *change, struct user_st
     if (!session_json_fits(operation->arena, session_json, policy.limit_session_bytes,
                            &operation->out.detail)) {
         operation_refuse(operation, ERR_TOO_LARGE, (struct text){0});
-        return CHANGE_DONE;
+        return UPDATE_DONE;
     }
     session->record.session_json = session_json;
     edit_set_session(edit, session->id, &session->record);
     edit->invalidates = true;
     rules_settle(edit, state, session, &policy, operation->now_ms);
     note_result(work, next);
-    return CHANGE_WRITE;
+    return UPDATE_WRITE;
 }
 
 static void end_attributes(struct attributes_change *work)

@@ -20,7 +20,7 @@ void bearer_init(struct bearer *ret, struct operation *operation, const struct t
 bool bearer_open(const struct bearer *bearer, struct text value, struct known_session *ret)
 {
     const struct operation *operation = bearer->operation;
-    if (!cache_value_read_live(value, bearer->key.session, &ret->cache_value))
+    if (!cache_value_read_active(value, bearer->key.session, &ret->cache_value))
         return false;
     operation_session_policy(operation, ret->cache_value.session_json,
                              cache_value_device_type(&ret->cache_value, operation->arena),
@@ -28,14 +28,14 @@ bool bearer_open(const struct bearer *bearer, struct text value, struct known_se
     return true;
 }
 
-static enum death death_of(const struct bearer *bearer, const struct known_session *known)
+static enum end_cause death_of(const struct bearer *bearer, const struct known_session *known)
 {
     static const struct user_record nothing_holds;
     const struct operation *operation = bearer->operation;
     const struct tenant *tenant = operation->tenancy;
     const struct session *session = &known->cache_value.session;
     if (rules_ended_with_tenant(session, tenant->not_before_ms, tenant->ended_s, operation->now_ms))
-        return DEATH_OF_TENANT;
+        return CAUSE_TENANT_CUTOFF;
     return rules_judge_access(&nothing_holds, session, bearer->hash, &known->policy,
                               operation->now_ms);
 }
@@ -49,7 +49,7 @@ static enum opinion bond_of(struct bearer *bearer, const struct known_session *k
         return OPINION_GOOD;
     if (!known->cache_value.has_items)
         return OPINION_UNBOUND;
-    binding_read(operation->context->keyring, &bearer->token->owner, &operation->presented,
+    binding_read(operation->context->keyring, &bearer->token->owner, &operation->claims,
                  &bearer->context);
     bearer->breaches =
         binding_breaches(operation->conf, known->cache_value.items, &bearer->context);
@@ -62,8 +62,8 @@ static enum opinion bond_of(struct bearer *bearer, const struct known_session *k
 enum opinion bearer_judge(struct bearer *bearer, const struct known_session *known)
 {
     assert(bearer->operation->tenancy);
-    bearer->death = death_of(bearer, known);
-    return bearer->death == DEATH_NONE ? bond_of(bearer, known) : OPINION_DEAD;
+    bearer->cause = death_of(bearer, known);
+    return bearer->cause == CAUSE_NONE ? bond_of(bearer, known) : OPINION_ENDED;
 }
 
 void bearer_note(struct bearer *bearer, const struct known_session *known)

@@ -14,7 +14,7 @@ struct bearer {
     uint8_t hash[SECRET_HASH]; /* of its secret */
 
     /* Set by bearer_judge(). */
-    enum death death;
+    enum end_cause cause;
     struct client_context context; /* where it comes from ... */
     unsigned breaches;             /* ... and what of that the session is not bound to */
 };
@@ -33,7 +33,7 @@ enum opinion {
     OPINION_ADOPT,     /* good, if the session takes the address that is shown for its own */
     OPINION_ELSEWHERE, /* alive, but not bound to where it is used */
     OPINION_UNBOUND,   /* alive, but what it is bound to is not known */
-    OPINION_DEAD       /* no good, of bearer->death */
+    OPINION_ENDED      /* no good, of bearer->cause */
 };
 /* Of one that is not dead the breaches are noted for the audit line. */
 enum opinion bearer_judge(struct bearer *bearer, const struct known_session *known);

@@ -51,15 +51,14 @@ static struct ip_address address_of(const struct item *item)
 /* --- what is shown --- */
 
 void binding_read(const struct keyring *keyring, const struct user_tag *owner,
-                  const struct presented *presented, struct client_context *ret)
+                  const struct client_claims *claims, struct client_context *ret)
 {
     *ret = (struct client_context){0};
-    ret->has_address = ip_parse(presented->ip, &ret->address);
-    ret->is_nowhere = presented->ip.data != NULL && !ret->has_address;
-    ret->has_fingerprint = presented->fingerprint.data != NULL;
+    ret->has_address = ip_parse(claims->ip, &ret->address);
+    ret->is_nowhere = claims->ip.data != NULL && !ret->has_address;
+    ret->has_fingerprint = claims->fingerprint.data != NULL;
     if (ret->has_fingerprint)
-        contexts_hash(keyring, owner, CONTEXT_FINGERPRINT, presented->fingerprint,
-                      ret->fingerprint);
+        contexts_hash(keyring, owner, CONTEXT_FINGERPRINT, claims->fingerprint, ret->fingerprint);
 }
 
 /* --- comparing --- */

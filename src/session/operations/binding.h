@@ -29,7 +29,7 @@ struct client_context {
     uint8_t fingerprint[CONTEXT_HASH];
 };
 void binding_read(const struct keyring *keyring, const struct user_tag *owner,
-                  const struct presented *presented, struct client_context *ret);
+                  const struct client_claims *claims, struct client_context *ret);
 
 /* Bits. */
 enum breach {

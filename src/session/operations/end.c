@@ -49,7 +49,7 @@ static void end_session_in_edit(struct end_change *work, struct session *session
 {
     assert(!session->ended);
     const struct operation *operation = &work->end->base;
-    rules_bury(edit, session, work->end->why, operation->actor, policy, operation->now_ms);
+    rules_end_session(edit, session, work->end->why, operation->actor, policy, operation->now_ms);
     note_ended(work, session->id);
 }
 
@@ -88,7 +88,7 @@ static bool is_active(struct end_change *work, const struct user_state *state,
                       const struct session *session, const struct policy *policy)
 {
     int64_t age_ms = operation_age_ms(&work->end->base);
-    return session && !rules_dead(&state->user, session, policy, age_ms);
+    return session && !rules_end_cause(&state->user, session, policy, age_ms);
 }
 
 /* No login was later than now, whatever the id says (rules.h). */
@@ -112,8 +112,8 @@ static int64_t unseen_until_s(const struct operation *operation, const struct us
 
 /* A session that Redis has not, and has no tombstone of - over long ago, or lost -, or whose record
  * this node cannot open: it gets the tombstone that says that it was ended. */
-static enum verdict decide_end_unseen(struct end_change *work, struct user_state *state,
-                                      const uint8_t id[SESSION_ID], struct edit *edit)
+static enum update_decision decide_end_unseen(struct end_change *work, struct user_state *state,
+                                              const uint8_t id[SESSION_ID], struct edit *edit)
 {
     const struct operation *operation = &work->end->base;
     int64_t now_s = operation->now_ms / 1000;
@@ -127,16 +127,16 @@ static enum verdict decide_end_unseen(struct end_change *work, struct user_state
         note_ended(work, id);
     state_bury_unseen(state, id, &tombstone, edit);
     add_session_revocation(work, id, tombstone.forget_s, edit);
-    return CHANGE_WRITE;
+    return UPDATE_WRITE;
 }
 
-static enum verdict decide_end_one(struct end_change *work, struct user_state *state,
-                                   struct edit *edit, const struct policy *policy)
+static enum update_decision decide_end_one(struct end_change *work, struct user_state *state,
+                                           struct edit *edit, const struct policy *policy)
 {
     assert(work->end->scope == END_ONE);
     struct session *session = state_find(state, work->target);
     if (was_ended_by_this_call(work, state, work->target, edit))
-        return CHANGE_RESOLVED;
+        return UPDATE_RESOLVED;
     if (state_is_foreign(state, work->target))
         return decide_end_unseen(work, state, work->target, edit);
     if (!is_active(work, state, session, policy)) {
@@ -144,21 +144,21 @@ static enum verdict decide_end_one(struct end_change *work, struct user_state *s
         return user_update_ended(&work->change, state, work->target, edit);
     }
     end_and_revoke(work, session, policy, edit);
-    return CHANGE_WRITE;
+    return UPDATE_WRITE;
 }
 
 /* Logout asks for the session to be gone; where it is gone already, nothing is left to do. Any
  * token that was issued for the session will do, whatever its generation and age: who comes with an
  * old one means the session that a refresh would continue, and a thief ends no other with it. */
-static enum verdict decide_end_own(struct end_change *work, struct user_state *state,
-                                   struct edit *edit, const struct policy *policy)
+static enum update_decision decide_end_own(struct end_change *work, struct user_state *state,
+                                           struct edit *edit, const struct policy *policy)
 {
-    assert(work->end->scope == END_PRESENTED && work->end->token.data);
+    assert(work->end->scope == END_OWN && work->end->token.data);
     struct operation *operation = &work->end->base;
     struct session *session = state_find(state, work->token.session_id);
     operation->facts.session_id = operation_session_id(operation, work->token.session_id);
     if (was_ended_by_this_call(work, state, work->token.session_id, edit))
-        return CHANGE_RESOLVED;
+        return UPDATE_RESOLVED;
     if (session)
         operation_note_session(operation, session);
     if (!session && !state_find_tombstone(state, work->token.session_id) &&
@@ -167,16 +167,16 @@ static enum verdict decide_end_own(struct end_change *work, struct user_state *s
     if (!is_active(work, state, session, policy))
         return user_update_ended(&work->change, state, work->token.session_id, edit);
     end_and_revoke(work, session, policy, edit);
-    return CHANGE_WRITE;
+    return UPDATE_WRITE;
 }
 
-static enum verdict decide_end_all(struct end_change *work, struct user_state *state,
-                                   struct edit *edit, const struct policy *policy)
+static enum update_decision decide_end_all(struct end_change *work, struct user_state *state,
+                                           struct edit *edit, const struct policy *policy)
 {
     assert(work->end->scope == END_ALL);
     struct operation *operation = &work->end->base;
     uint8_t kept[SESSION_ID];
-    bool keeps = work->end->keep_presented;
+    bool keeps = work->end->keep_own;
     memcpy(kept, work->token.session_id, SESSION_ID);
     if (work->end->keep.data)
         keeps = text_from_hex(kept, SESSION_ID, work->end->keep);
@@ -203,16 +203,16 @@ static enum verdict decide_end_all(struct end_change *work, struct user_state *s
                            revocation_before(operation, &work->change.codec.owner,
                                              state->user.not_before_ms, keeps ? kept : NULL,
                                              work->end->why, operation_longest_life_s(operation)));
-    return CHANGE_WRITE;
+    return UPDATE_WRITE;
 }
 
-static enum verdict decide_end_by_scope(struct end_change *work, struct user_state *state,
-                                        struct edit *edit, const struct policy *policy)
+static enum update_decision decide_end_by_scope(struct end_change *work, struct user_state *state,
+                                                struct edit *edit, const struct policy *policy)
 {
     switch (work->end->scope) {
     case END_ONE:
         return decide_end_one(work, state, edit, policy);
-    case END_PRESENTED:
+    case END_OWN:
         return decide_end_own(work, state, edit, policy);
     case END_ALL:
         break;
@@ -224,9 +224,8 @@ static enum verdict decide_end_by_scope(struct end_change *work, struct user_sta
 static bool is_own_session(const struct end_change *work)
 {
     const struct end_sessions *end = work->end;
-    return end->scope == END_PRESENTED ||
-           (end->scope == END_ONE && end->token.data &&
-            memcmp(work->target, work->token.session_id, SESSION_ID) == 0);
+    return end->scope == END_OWN || (end->scope == END_ONE && end->token.data &&
+                                     memcmp(work->target, work->token.session_id, SESSION_ID) == 0);
 }
 
 /* His token must be good, then. Any that we issued may end its own session. */
@@ -241,7 +240,7 @@ static bool may_end(struct end_change *work, const struct user_state *state,
                     const struct policy *policy)
 {
     struct operation *operation = &work->end->base;
-    if (!work->end->token.data || work->end->scope == END_PRESENTED ||
+    if (!work->end->token.data || work->end->scope == END_OWN ||
         (state_find_tombstone(state, work->token.session_id) &&
          user_update_wrote(&work->change, work->token.session_id)) ||
         operation_authenticate(operation, state, &work->token))
@@ -252,8 +251,8 @@ static bool may_end(struct end_change *work, const struct user_state *state,
     return true;
 }
 
-static enum verdict decide_end(struct user_update *change, struct user_state *state,
-                               struct edit *edit)
+static enum update_decision decide_end(struct user_update *change, struct user_state *state,
+                                       struct edit *edit)
 {
     struct end_change *work = container_of(change, struct end_change, change);
     struct operation *operation = change->operation;
@@ -261,9 +260,9 @@ static enum verdict decide_end(struct user_update *change, struct user_state *st
     operation_policy(operation, &policy);
     reset_ended(work, state->session_count + state->tombstone_count + 1);
     if (!may_end(work, state, &policy))
-        return CHANGE_DONE;
-    enum verdict verdict = decide_end_by_scope(work, state, edit, &policy);
-    if (verdict == CHANGE_WRITE)
+        return UPDATE_DONE;
+    enum update_decision verdict = decide_end_by_scope(work, state, edit, &policy);
+    if (verdict == UPDATE_WRITE)
         rules_settle(edit, state, NULL, &policy, operation->now_ms);
     return verdict;
 }
@@ -274,14 +273,14 @@ static enum verdict decide_end(struct user_update *change, struct user_state *st
 static bool is_own_over(const struct end_change *work)
 {
     return is_own_session(work) ||
-           (work->end->scope == END_ALL && work->end->token.data && !work->end->keep_presented);
+           (work->end->scope == END_ALL && work->end->token.data && !work->end->keep_own);
 }
 
 static void report_ended(struct end_change *work)
 {
     assert(work->end->base.out.err == ERR_OK);
     struct operation *operation = &work->end->base;
-    work->end->presented_over = is_own_over(work);
+    work->end->own_ended = is_own_over(work);
     operation->out.ended = work->ended;
     operation->out.ended_count = work->ended_count;
     if (operation->out.durability == DURABILITY_NONE)
@@ -318,7 +317,7 @@ static struct revocation make_blind_revocation(struct end_change *work)
     const struct operation *operation = &end->base;
     const struct user_tag *owner = &work->change.codec.owner;
     uint8_t *kept = work->token.session_id;
-    bool keeps = end->keep_presented;
+    bool keeps = end->keep_own;
     if (end->scope == END_ALL) {
         if (end->keep.data && text_from_hex(work->target, SESSION_ID, end->keep)) {
             kept = work->target;
@@ -428,17 +427,17 @@ static bool find_end_owner(struct end_change *work, struct user_tag *owner)
         return true;
     }
     /* A logout is as good with the refresh token (RFC 7009 revokes either). */
-    bool refresh = end->scope == END_PRESENTED && token_is_shaped(TOKEN_REFRESH, end->token);
+    bool refresh = end->scope == END_OWN && token_is_shaped(TOKEN_REFRESH, end->token);
     if (operation_open_token(operation, refresh ? TOKEN_REFRESH : TOKEN_ACCESS, end->token,
                              end->tenant, end->tenant_bound, ERR_TOKEN_INVALID, &work->token)) {
         *owner = work->token.owner;
         return true;
     }
-    if (end->scope == END_PRESENTED && operation->out.err == ERR_TOKEN_INVALID) {
+    if (end->scope == END_OWN && operation->out.err == ERR_TOKEN_INVALID) {
         operation->out.err = ERR_OK;
         operation->out.reason = (struct text){0};
         operation->out.durability = DURABILITY_ACCEPTED;
-        end->presented_over = true;
+        end->own_ended = true;
     }
     return false;
 }

@@ -25,7 +25,7 @@ struct explanation {
     struct user_read read;
 };
 
-static const struct statement nothing = {.says = SAYS_NOTHING};
+static const struct source_verdict nothing = {.state = SOURCE_UNKNOWN};
 
 static void end_explanation(struct explanation *work)
 {
@@ -33,15 +33,15 @@ static void end_explanation(struct explanation *work)
     naming_done(&work->explain->base);
 }
 
-static struct statement dead(struct text reason)
+static struct source_verdict ended_for(struct text reason)
 {
-    return (struct statement){.says = SAYS_DEAD, .reason = reason};
+    return (struct source_verdict){.state = SOURCE_ENDED, .reason = reason};
 }
 
-static struct statement buried(struct arena *arena, const struct tombstone *tombstone)
+static struct source_verdict ended_with(struct arena *arena, const struct tombstone *tombstone)
 {
-    return (struct statement){
-        .says = SAYS_DEAD,
+    return (struct source_verdict){
+        .state = SOURCE_ENDED,
         .reason = arena_copy(arena, tombstone->reason),
         .actor = arena_copy(arena, tombstone->actor),
         .at_s = tombstone->ended_s,
@@ -51,20 +51,21 @@ static struct statement buried(struct arena *arena, const struct tombstone *tomb
 /* --- the token against a record --- */
 
 /* Is the token no good, or the session dead? */
-static enum death judge_explained(const struct explanation *work, const struct user_record *user,
-                                  const struct session *session, const struct policy *policy)
+static enum end_cause judge_explained(const struct explanation *work,
+                                      const struct user_record *user, const struct session *session,
+                                      const struct policy *policy)
 {
     int64_t now_ms = work->explain->base.now_ms;
-    enum death death;
+    enum end_cause cause;
     if (work->named)
-        return rules_dead(user, session, policy, now_ms);
+        return rules_end_cause(user, session, policy, now_ms);
     if (work->kind == TOKEN_ACCESS)
         return rules_judge_access(user, session, work->hash, policy, now_ms);
     if (!work->whole)
-        return rules_dead(user, session, policy, now_ms);
-    if (rules_judge_refresh(user, session, work->hash, policy, now_ms, &death) == REFRESH_REUSE)
-        return DEATH_REUSE;
-    return death;
+        return rules_end_cause(user, session, policy, now_ms);
+    if (rules_judge_refresh(user, session, work->hash, policy, now_ms, &cause) == REFRESH_REUSE)
+        return CAUSE_REUSE;
+    return cause;
 }
 
 static struct text pair_of(const struct explanation *work, const struct record *record)
@@ -98,11 +99,13 @@ static void describe_session(const struct explanation *work, const struct sessio
     explain->session_expires_s = lifetimes.session_s;
 }
 
-static struct statement word_on(const struct explanation *work, const struct user_record *user,
-                                const struct session *session, const struct policy *policy)
+static struct source_verdict verdict_on(const struct explanation *work,
+                                        const struct user_record *user,
+                                        const struct session *session, const struct policy *policy)
 {
-    enum death death = judge_explained(work, user, session, policy);
-    return death ? dead(reasons_of_death(death)) : (struct statement){.says = SAYS_ALIVE};
+    enum end_cause cause = judge_explained(work, user, session, policy);
+    return cause ? ended_for(reasons_of_cause(cause))
+                 : (struct source_verdict){.state = SOURCE_ACTIVE};
 }
 
 /* --- this node --- */
@@ -116,7 +119,7 @@ static void explain_from_journal(struct explanation *work)
     if (!journal_find(journal, work->name.owner, work->name.session,
                       token_session_created_ms(work->name.session), explain->base.arena, &found))
         return;
-    explain->journal = dead(revocation_reason(&found));
+    explain->journal = ended_for(revocation_reason(&found));
     explain->journal.actor = found.actor;
     explain->journal.at_s = found.at_ms / 1000;
     explain->journal_pending = !found.confirmed;
@@ -134,19 +137,19 @@ static void explain_from_memory(struct explanation *work)
     struct policy policy;
     if (!cache_get(service->cache, &work->name, operation->arena, &entry))
         return;
-    if (cache_value_kind(entry.value) == CACHE_VALUE_DEAD) {
-        cache_value_read_dead(entry.value, &tombstone);
-        explain->memory = buried(operation->arena, &tombstone);
+    if (cache_value_kind(entry.value) == CACHE_VALUE_ENDED) {
+        cache_value_read_ended(entry.value, &tombstone);
+        explain->memory = ended_with(operation->arena, &tombstone);
         explain->memory_fresh = true; /* that stays true */
         return;
     }
-    if (!cache_value_read_live(entry.value, work->name.session, &cache_value))
+    if (!cache_value_read_active(entry.value, work->name.session, &cache_value))
         return;
     int64_t now_ms = clock_boot_ms();
     int64_t verified_ms = cache_value_verified_ms(service, &entry, cache_value.head.slot);
     operation_session_policy(operation, cache_value.session_json,
                              cache_value_device_type(&cache_value, operation->arena), &policy);
-    explain->memory = word_on(work, &nothing_holds, &cache_value.session, &policy);
+    explain->memory = verdict_on(work, &nothing_holds, &cache_value.session, &policy);
     explain->memory_fresh = cache_value_is_fresh(service, &entry, cache_value.head.slot, now_ms);
     explain->memory_age_s = now_ms > verified_ms ? (now_ms - verified_ms) / 1000 : 0;
     cache_value_note(operation, &cache_value);
@@ -155,14 +158,15 @@ static void explain_from_memory(struct explanation *work)
 
 /* --- Redis --- */
 
-static struct statement word_of_state(const struct explanation *work,
-                                      const struct user_state *state, const struct policy *policy)
+static struct source_verdict verdict_of_state(const struct explanation *work,
+                                              const struct user_state *state,
+                                              const struct policy *policy)
 {
     const struct session *session = state_find(state, work->token.session_id);
     const struct tombstone_entry *tombstone = state_find_tombstone(state, work->token.session_id);
     if (session)
-        return word_on(work, &state->user, session, policy);
-    return tombstone ? buried(work->explain->base.arena, &tombstone->tombstone) : nothing;
+        return verdict_on(work, &state->user, session, policy);
+    return tombstone ? ended_with(work->explain->base.arena, &tombstone->tombstone) : nothing;
 }
 
 static void explain_state(struct explanation *work, struct user_state *state)
@@ -174,7 +178,7 @@ static void explain_state(struct explanation *work, struct user_state *state)
     operation_policy(operation, &policy);
     operation_apply_policies(operation, state);
     work->whole = true;
-    explain->redis = word_of_state(work, state, &policy);
+    explain->redis = verdict_of_state(work, state, &policy);
     if (session) {
         operation_note_session(operation, session);
         describe_session(work, session,
@@ -183,17 +187,17 @@ static void explain_state(struct explanation *work, struct user_state *state)
                          &policy);
     }
     (void)revocation_apply(operation, state, &work->token.owner, NULL, &policy);
-    explain->verdict = word_of_state(work, state, &policy);
+    explain->verdict = verdict_of_state(work, state, &policy);
     explain->user_known = true;
     explain->user = session_list_user(&state->user, operation->now_ms / 1000);
 }
 
 /* Everybody of the tenant was logged out. */
-static struct statement word_of_tenant(const struct operation *operation)
+static struct source_verdict verdict_of_tenant(const struct operation *operation)
 {
     const struct tenant *tenant = operation->tenancy;
     struct tombstone tombstone = {tenant->reason, tenant->actor, tenant->ended_s, 0};
-    return buried(operation->arena, &tombstone);
+    return ended_with(operation->arena, &tombstone);
 }
 
 /* Who knows it is dead is right. Else Redis' word counts; without it memory's, if there is one. */
@@ -203,18 +207,18 @@ static void conclude_verdict(struct explanation *work)
     struct explain *explain = work->explain;
     struct operation *operation = &explain->base;
     struct policy policy;
-    bool forgotten = explain->redis.says == SAYS_NOTHING;
-    explain->from_cache = explain->redis.says == SAYS_UNAVAILABLE;
-    if (explain->journal.says == SAYS_DEAD) {
+    bool forgotten = explain->redis.state == SOURCE_UNKNOWN;
+    explain->from_cache = explain->redis.state == SOURCE_UNAVAILABLE;
+    if (explain->journal.state == SOURCE_ENDED) {
         explain->verdict = explain->journal;
     } else if (token_session_created_ms(work->token.session_id) <
                operation->tenancy->not_before_ms) {
-        explain->verdict = word_of_tenant(operation);
-    } else if (explain->from_cache || (forgotten && explain->memory.says == SAYS_DEAD)) {
+        explain->verdict = verdict_of_tenant(operation);
+    } else if (explain->from_cache || (forgotten && explain->memory.state == SOURCE_ENDED)) {
         explain->verdict = explain->memory;
     } else if (forgotten) {
         operation_policy(operation, &policy);
-        explain->verdict = dead(reasons_of_death(
+        explain->verdict = ended_for(reasons_of_cause(
             rules_judge_missing(work->token.session_id, &policy, operation->now_ms)));
     }
     end_explanation(work);
@@ -226,7 +230,7 @@ static void state_read_for(struct user_read *read, enum err err, struct user_sta
     if (err == ERR_OK) {
         explain_state(work, state);
     } else {
-        work->explain->redis.says = SAYS_UNAVAILABLE;
+        work->explain->redis.state = SOURCE_UNAVAILABLE;
         work->explain->redis_err = err;
     }
     conclude_verdict(work);
@@ -314,7 +318,7 @@ void session_explain(struct explain *explain)
     work->explain = explain;
     if (!(explain->token.data ? open_token(work) : open_name(work))) {
         if (operation->out.err == ERR_TOKEN_INVALID) {
-            explain->verdict = dead(operation->out.reason);
+            explain->verdict = ended_for(operation->out.reason);
             operation->out.err = ERR_OK;
             operation->out.reason = (struct text){0};
         }

@@ -67,9 +67,10 @@ static void end_active_sessions(struct freeze_change *work, struct user_state *s
     const struct operation *operation = &work->freeze->base;
     for (size_t i = 0; i < state->session_count; i++) {
         struct session *session = &state->sessions[i];
-        if (rules_dead(&state->user, session, policy, operation->now_ms))
+        if (rules_end_cause(&state->user, session, policy, operation->now_ms))
             continue;
-        rules_bury(edit, session, TEXT(REASON_FROZEN), operation->actor, policy, operation->now_ms);
+        rules_end_session(edit, session, TEXT(REASON_FROZEN), operation->actor, policy,
+                          operation->now_ms);
         note_ended_by_freeze(work, session->id);
     }
 }
@@ -110,8 +111,8 @@ static bool freeze_fits_quota(struct freeze_change *work, const struct user_stat
     struct operation *operation = &work->freeze->base;
     bool lift = work->freeze->lift, alone = state->unreadable_count == 0;
     for (size_t i = 0; i < state->session_count; i++)
-        alone &=
-            rules_dead(&state->user, &state->sessions[i], policy, operation->now_ms) != DEATH_NONE;
+        alone &= rules_end_cause(&state->user, &state->sessions[i], policy, operation->now_ms) !=
+                 CAUSE_NONE;
     struct quota_wish wish = {
         .user = alone && !lift && !rules_frozen(&state->user, operation->now_ms / 1000),
         .remembered = alone && state->user.decided_ms == 0,
@@ -124,8 +125,8 @@ static bool freeze_fits_quota(struct freeze_change *work, const struct user_stat
     return work->admitted;
 }
 
-static enum verdict decide_freeze(struct user_update *change, struct user_state *state,
-                                  struct edit *edit)
+static enum update_decision decide_freeze(struct user_update *change, struct user_state *state,
+                                          struct edit *edit)
 {
     struct freeze_change *work = container_of(change, struct freeze_change, change);
     struct operation *operation = change->operation;
@@ -135,7 +136,7 @@ static enum verdict decide_freeze(struct user_update *change, struct user_state 
     work->ended = arena_alloc(operation->arena, (work->ended_room + 1) * sizeof(*work->ended));
     work->ended_count = 0;
     if (!freeze_fits_quota(work, state, &policy))
-        return CHANGE_DONE;
+        return UPDATE_DONE;
     if (work->freeze->lift)
         lift_freeze(work, &state->user);
     else
@@ -143,7 +144,7 @@ static enum verdict decide_freeze(struct user_update *change, struct user_state 
     edit_set_user(edit, &state->user);
     rules_settle(edit, state, NULL, &policy, operation->now_ms);
     revocation_add_to_edit(edit, decision(work, state->user.decided_ms));
-    return CHANGE_WRITE;
+    return UPDATE_WRITE;
 }
 
 /* --- without --- */

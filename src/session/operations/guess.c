@@ -11,8 +11,8 @@ struct guess {
     struct waiter *waiter;
 };
 
-static enum verdict decide_guess(struct user_update *change, struct user_state *state,
-                                 struct edit *edit)
+static enum update_decision decide_guess(struct user_update *change, struct user_state *state,
+                                         struct edit *edit)
 {
     struct operation *operation = change->operation;
     struct policy policy;
@@ -20,7 +20,7 @@ static enum verdict decide_guess(struct user_update *change, struct user_state *
     guesses_note(&state->guesses, operation->now_ms / 1000);
     edit_set_guesses(edit, &state->guesses);
     rules_settle(edit, state, NULL, &policy, operation->now_ms);
-    return CHANGE_WRITE;
+    return UPDATE_WRITE;
 }
 
 static void finish_guess(struct user_update *change)

@@ -62,9 +62,9 @@ static void make_tokens(struct login_change *work, const struct user_state *stat
 static void bind_session(const struct login_change *work, struct record *record)
 {
     struct operation *operation = &work->login->base;
-    const struct presented presented = {.fingerprint = work->login->device.fingerprint};
+    const struct client_claims claims = {.fingerprint = work->login->device.fingerprint};
     struct client_context context;
-    binding_read(operation->context->keyring, &work->change.codec.owner, &presented, &context);
+    binding_read(operation->context->keyring, &work->change.codec.owner, &claims, &context);
     binding_begin(record, &context, operation->arena);
 }
 
@@ -108,8 +108,8 @@ static void revoke_replaced(const struct login_change *work, struct edit *edit)
         revocation_add_to_edit(edit, work->revoked[i]);
 }
 
-static void bury_replaced(struct login_change *work, struct user_state *state, struct edit *edit,
-                          const struct policy *policy)
+static void end_replaced(struct login_change *work, struct user_state *state, struct edit *edit,
+                         const struct policy *policy)
 {
     struct login *login = work->login;
     struct arena *arena = login->base.arena;
@@ -121,8 +121,8 @@ static void bury_replaced(struct login_change *work, struct user_state *state, s
         struct session *session = &state->sessions[i];
         if (!session->ended)
             continue;
-        rules_bury(edit, session, TEXT(REASON_REPLACED), login->base.actor, policy,
-                   login->base.now_ms);
+        rules_end_session(edit, session, TEXT(REASON_REPLACED), login->base.actor, policy,
+                          login->base.now_ms);
         work->revoked[login->replaced_count] = revocation_of_session(
             &login->base, &work->change.codec.owner, session->id, TEXT(REASON_REPLACED),
             rules_lifetimes(session, policy, login->base.now_ms / 1000).session_s);
@@ -149,7 +149,7 @@ static void list_holders(struct login *login, const struct user_state *state,
     login->limit = policy->max_devices;
     for (size_t i = 0; i < state->session_count; i++) {
         const struct session *session = &state->sessions[i];
-        if (rules_dead(&state->user, session, policy, login->base.now_ms))
+        if (rules_end_cause(&state->user, session, policy, login->base.now_ms))
             continue;
         login->replaced[login->replaced_count++] = (struct replaced_session){
             .session_id = operation_session_id(&login->base, session->id),
@@ -167,7 +167,8 @@ static bool login_fits_quota(struct login_change *work, const struct user_state 
     for (size_t i = 0; i < state->session_count; i++) {
         const struct session *session = &state->sessions[i];
         grows &= !session->ended;
-        first &= rules_dead(&state->user, session, &work->policy, operation->now_ms) != DEATH_NONE;
+        first &=
+            rules_end_cause(&state->user, session, &work->policy, operation->now_ms) != CAUSE_NONE;
     }
     struct quota_wish wish = {.user = first,
                               .session = waits || (grows && work->login->verified_ms == 0)};
@@ -176,8 +177,8 @@ static bool login_fits_quota(struct login_change *work, const struct user_state 
     return work->admitted;
 }
 
-static enum verdict decide_login(struct user_update *change, struct user_state *state,
-                                 struct edit *edit)
+static enum update_decision decide_login(struct user_update *change, struct user_state *state,
+                                         struct edit *edit)
 {
     struct login_change *work = container_of(change, struct login_change, change);
     struct login *login = work->login;
@@ -188,31 +189,31 @@ static enum verdict decide_login(struct user_update *change, struct user_state *
         edit->invalidates = login->replaced_count > 0;
         operation->out.durability = DURABILITY_ACCEPTED;
         revoke_replaced(work, edit);
-        return CHANGE_RESOLVED;
+        return UPDATE_RESOLVED;
     }
     if (rules_frozen(&state->user, operation->now_ms / 1000)) {
         operation_refuse(operation, ERR_ACCOUNT_FROZEN, state->user.frozen_reason);
-        return CHANGE_DONE;
+        return UPDATE_DONE;
     }
     login_risk_judge(login, state);
     enum err err = admit_login(state, &login->device, policy, operation->now_ms);
     if (err != ERR_OK) {
         list_holders(login, state, policy);
         operation_refuse(operation, err, (struct text){0});
-        return CHANGE_DONE;
+        return UPDATE_DONE;
     }
     work->cutoff_ms = cutoff_ms(work, state);
     bool stops = login_risk_stops(login, state, policy, work->cutoff_ms);
     bool waits = operation->out.err == ERR_VERIFICATION_REQUIRED;
     if ((stops && !waits) || !login_fits_quota(work, state, waits) || waits)
-        return CHANGE_DONE;
+        return UPDATE_DONE;
     make_tokens(work, state);
     make_session(work);
-    bury_replaced(work, state, edit, policy);
+    end_replaced(work, state, edit, policy);
     edit_set_session(edit, work->fresh.id, &work->fresh.record);
     login_risk_remember(login, state, policy, edit);
     rules_settle(edit, state, &work->fresh, policy, operation->now_ms);
-    return CHANGE_WRITE;
+    return UPDATE_WRITE;
 }
 
 static void answer(struct login_change *work)

@@ -42,7 +42,7 @@ static void note_address(const struct refresh_change *work, struct record *recor
         return;
     old.has_address = ip_parse(record->ip, &old.address);
     binding_print(&old, old.has_address ? BREACH_IP : 0, &items);
-    record->ip = operation->presented.ip;
+    record->ip = operation->claims.ip;
     binding_add(operation->conf, record, buffer_text(&items), operation->arena);
 }
 
@@ -69,7 +69,7 @@ static void rotate(struct refresh_change *work, struct user_state *state, struct
 static void look_around(struct refresh_change *work, const struct session *session)
 {
     const struct operation *operation = &work->refresh->base;
-    binding_read(operation->context->keyring, &work->change.codec.owner, &operation->presented,
+    binding_read(operation->context->keyring, &work->change.codec.owner, &operation->claims,
                  &work->context);
     work->breaches = binding_breaches(
         operation->conf, binding_items(&session->record, operation->arena), &work->context);
@@ -83,7 +83,7 @@ static bool is_apart(const struct refresh_change *work, const struct policy *pol
 {
     const struct refresh *refresh = work->refresh;
     bool has_networks = policy->bind_ip != BINDING_OFF || refresh->ip.data;
-    bool has_fingerprint = refresh->base.presented.fingerprint.length > 0;
+    bool has_fingerprint = refresh->base.claims.fingerprint.length > 0;
     return (has_networks && work->breaches & BREACH_IP) ||
            (has_fingerprint && work->breaches & BREACH_DEVICE);
 }
@@ -126,8 +126,8 @@ static void end_for_reuse(struct refresh_change *work, struct user_state *state,
     operation->out.ended_count = 1;
     work->reused = true;
     revoke_reused(work, rules_lifetimes(session, policy, operation->now_ms / 1000).session_s, edit);
-    rules_bury(edit, session, TEXT(REASON_REFRESH_REUSE), operation->actor, policy,
-               operation->now_ms);
+    rules_end_session(edit, session, TEXT(REASON_REFRESH_REUSE), operation->actor, policy,
+                      operation->now_ms);
     rules_settle(edit, state, NULL, policy, operation->now_ms);
 }
 
@@ -150,26 +150,26 @@ static bool is_elsewhere(struct refresh_change *work, const struct session *sess
 static enum refresh_verdict judge_refresh_token(const struct refresh_change *work,
                                                 const struct user_state *state,
                                                 const struct session *session,
-                                                const struct policy *policy, enum death *death)
+                                                const struct policy *policy, enum end_cause *cause)
 {
     const struct operation *operation = work->change.operation;
     int64_t now_ms = operation->now_ms;
     enum refresh_verdict verdict =
-        rules_judge_refresh(&state->user, session, work->hash, policy, now_ms, death);
+        rules_judge_refresh(&state->user, session, work->hash, policy, now_ms, cause);
     if (verdict == REFRESH_REUSE &&
         rules_is_repeat(session, work->hash, policy, now_ms, operation_age_ms(operation)))
         verdict = REFRESH_REPEAT;
     return verdict;
 }
 
-static enum verdict decide_refresh(struct user_update *change, struct user_state *state,
-                                   struct edit *edit)
+static enum update_decision decide_refresh(struct user_update *change, struct user_state *state,
+                                           struct edit *edit)
 {
     struct refresh_change *work = container_of(change, struct refresh_change, change);
     struct operation *operation = change->operation;
     struct session *session = state_find(state, work->presented.session_id);
     struct policy policy;
-    enum death death;
+    enum end_cause cause;
     const struct tombstone_entry *tombstone =
         state_find_tombstone(state, work->presented.session_id);
     work->reused = tombstone && user_update_wrote(change, tombstone->id);
@@ -178,7 +178,7 @@ static enum verdict decide_refresh(struct user_update *change, struct user_state
         revoke_reused(work, tombstone->tombstone.forget_s, edit);
         operation->out.durability = DURABILITY_ACCEPTED;
         edit->invalidates = true;
-        return CHANGE_RESOLVED;
+        return UPDATE_RESOLVED;
     }
     if (!session) {
         operation_refuse_missing(operation, state, &work->presented, ERR_REFRESH_INVALID);
@@ -186,29 +186,29 @@ static enum verdict decide_refresh(struct user_update *change, struct user_state
     }
     operation_note_session(operation, session);
     operation_policy(operation, &policy);
-    enum refresh_verdict verdict = judge_refresh_token(work, state, session, &policy, &death);
+    enum refresh_verdict verdict = judge_refresh_token(work, state, session, &policy, &cause);
     bool good = verdict == REFRESH_ROTATE || verdict == REFRESH_REPEAT;
     if (good && is_elsewhere(work, session, &policy))
-        return CHANGE_DONE;
+        return UPDATE_DONE;
     switch (verdict) {
     case REFRESH_ROTATE:
         rotate(work, state, session, &policy, edit);
-        return CHANGE_WRITE;
+        return UPDATE_WRITE;
     case REFRESH_REPEAT:
         if (!repeat(work, session, &policy))
-            return CHANGE_DONE;
+            return UPDATE_DONE;
         operation->out.durability = DURABILITY_ACCEPTED;
         /* It is asked again because something went wrong: maybe the epoch did not follow. */
         edit->invalidates = true;
-        return CHANGE_RESOLVED;
+        return UPDATE_RESOLVED;
     case REFRESH_REUSE:
         end_for_reuse(work, state, session, &policy, edit);
-        return CHANGE_WRITE;
-    case REFRESH_DEAD:
+        return UPDATE_WRITE;
+    case REFRESH_ENDED:
         break;
     }
-    operation_refuse(operation, ERR_REFRESH_INVALID, reasons_of_death(death));
-    return CHANGE_DONE;
+    operation_refuse(operation, ERR_REFRESH_INVALID, reasons_of_cause(cause));
+    return UPDATE_DONE;
 }
 
 static void refresh_step_up_offered(struct waiter *waiter)

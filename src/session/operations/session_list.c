@@ -65,7 +65,7 @@ size_t session_list_list(struct operation *operation, const struct user_state *s
     *ret = arena_alloc(operation->arena, (state->session_count + 1) * sizeof(**ret));
     for (size_t i = 0; i < state->session_count; i++) {
         const struct session *session = &state->sessions[i];
-        if (rules_dead(&state->user, session, &policy, operation->now_ms))
+        if (rules_end_cause(&state->user, session, &policy, operation->now_ms))
             continue;
         (*ret)[count] = list_session(operation, session, &policy);
         (*ret)[count++].current = session == current;
@@ -90,12 +90,12 @@ static struct ended_session list_tombstone(struct operation *operation,
 }
 
 static int64_t over_since_s(const struct user_state *state, const struct session *session,
-                            enum death death, const struct policy *policy, int64_t now_s)
+                            enum end_cause cause, const struct policy *policy, int64_t now_s)
 {
     struct lifetimes lifetimes = rules_lifetimes(session, policy, now_s);
-    if (death == DEATH_IDLE)
+    if (cause == CAUSE_IDLE)
         return lifetimes.idle_s;
-    if (death == DEATH_EXPIRED)
+    if (cause == CAUSE_EXPIRED)
         return lifetimes.session_s;
     int64_t cutoff_s = state->user.not_before_ms / 1000;
     return cutoff_s < now_s ? cutoff_s : now_s;
@@ -121,14 +121,14 @@ size_t session_list_ended(struct operation *operation, const struct user_state *
         (*ret)[count++] = list_tombstone(operation, &state->tombstones[i]);
     for (size_t i = 0; i < state->session_count; i++) {
         const struct session *session = &state->sessions[i];
-        enum death death = rules_dead(&state->user, session, &policy, operation->now_ms);
-        if (death == DEATH_NONE)
+        enum end_cause cause = rules_end_cause(&state->user, session, &policy, operation->now_ms);
+        if (cause == CAUSE_NONE)
             continue;
         (*ret)[count++] = (struct ended_session){
             .session_id = operation_session_id(operation, session->id),
-            .reason = reasons_of_death(death),
+            .reason = reasons_of_cause(cause),
             .created_s = rules_began_s(session),
-            .ended_s = over_since_s(state, session, death, &policy, operation->now_ms / 1000),
+            .ended_s = over_since_s(state, session, cause, &policy, operation->now_ms / 1000),
             .device_json = session_json_device(session->record.session_json),
         };
     }
@@ -136,9 +136,9 @@ size_t session_list_ended(struct operation *operation, const struct user_state *
     return count;
 }
 
-struct told_user session_list_user(const struct user_record *user, int64_t now_s)
+struct user_status session_list_user(const struct user_record *user, int64_t now_s)
 {
-    struct told_user told = {.not_before_s = user->not_before_ms / 1000};
+    struct user_status told = {.not_before_s = user->not_before_ms / 1000};
     if (rules_frozen(user, now_s)) {
         told.frozen = true;
         told.frozen_reason = user->frozen_reason;

@@ -15,4 +15,4 @@ size_t session_list_ended(struct operation *operation, const struct user_state *
 size_t session_list_list(struct operation *operation, const struct user_state *state,
                          const struct session *current, struct listed_session **ret);
 /* What holds for the user; texts are the record's. */
-struct told_user session_list_user(const struct user_record *user, int64_t now_s);
+struct user_status session_list_user(const struct user_record *user, int64_t now_s);

@@ -184,10 +184,11 @@ struct widening {
     const struct session *renewed;
 };
 
-static enum verdict refuse_widening(struct operation *operation, enum err err, struct text reason)
+static enum update_decision refuse_widening(struct operation *operation, enum err err,
+                                            struct text reason)
 {
     operation_refuse(operation, err, reason);
-    return CHANGE_DONE;
+    return UPDATE_DONE;
 }
 
 /* The session, if it lives; else NULL, with the operation refused. */
@@ -202,12 +203,12 @@ static struct session *find_active(const struct widening *work, const struct use
         return NULL;
     }
     operation_note_session(operation, session);
-    enum death dead = rules_dead(&state->user, session, policy, operation->now_ms);
-    if (dead == DEATH_NONE)
+    enum end_cause cause = rules_end_cause(&state->user, session, policy, operation->now_ms);
+    if (cause == CAUSE_NONE)
         return session;
     if (work->adoption)
-        work->adoption->death = dead;
-    operation_refuse(operation, err, reasons_of_death(dead));
+        work->adoption->cause = cause;
+    operation_refuse(operation, err, reasons_of_cause(cause));
     return NULL;
 }
 
@@ -224,8 +225,8 @@ static struct widening *begin_widening(struct operation *operation, const struct
 
 /* --- an address that is adopted --- */
 
-static enum verdict decide_adoption(struct user_update *change, struct user_state *state,
-                                    struct edit *edit)
+static enum update_decision decide_adoption(struct user_update *change, struct user_state *state,
+                                            struct edit *edit)
 {
     const struct widening *work = container_of(change, struct widening, change);
     struct operation *operation = change->operation;
@@ -233,14 +234,14 @@ static enum verdict decide_adoption(struct user_update *change, struct user_stat
     operation_policy(operation, &policy);
     struct session *session = find_active(work, state, &policy, ERR_TOKEN_INVALID);
     if (!session)
-        return CHANGE_DONE;
+        return UPDATE_DONE;
     struct text items = binding_items(&session->record, operation->arena);
     if (binding_breaches(operation->conf, items, &work->context) & (BREACH_IP | BREACH_FAMILY))
         return refuse_widening(operation, ERR_TOKEN_INVALID, TEXT(REASON_BINDING));
     binding_add(operation->conf, &session->record, work->items, operation->arena);
     edit_set_session(edit, session->id, &session->record);
     rules_settle(edit, state, NULL, &policy, operation->now_ms);
-    return CHANGE_WRITE;
+    return UPDATE_WRITE;
 }
 
 static void finish_adoption(struct user_update *change)
@@ -278,8 +279,8 @@ static bool is_over(const struct widening *work, const struct user_state *state,
     return true;
 }
 
-static enum verdict decide_acceptance(struct user_update *change, struct user_state *state,
-                                      struct edit *edit)
+static enum update_decision decide_acceptance(struct user_update *change, struct user_state *state,
+                                              struct edit *edit)
 {
     struct widening *work = container_of(change, struct widening, change);
     struct operation *operation = change->operation;
@@ -287,19 +288,19 @@ static enum verdict decide_acceptance(struct user_update *change, struct user_st
     operation_policy(operation, &policy);
     struct session *session = find_active(work, state, &policy, ERR_CHALLENGE_OVER);
     if (!session || is_over(work, state, &policy))
-        return CHANGE_DONE;
+        return UPDATE_DONE;
     struct rotation rotation = {operation, &change->codec.owner, session, NULL};
     work->renewed = session;
     if (user_update_wrote(change, session->id)) {
         rotation_repeat(&rotation, &policy, work->pair);
         operation->out.durability = DURABILITY_ACCEPTED;
         edit->invalidates = true;
-        return CHANGE_RESOLVED;
+        return UPDATE_RESOLVED;
     }
     state_forget_guesses(state, edit);
     binding_add(operation->conf, &session->record, work->items, operation->arena);
     rotation_advance(&rotation, state, &policy, edit, work->pair);
-    return CHANGE_WRITE;
+    return UPDATE_WRITE;
 }
 
 static void finish_acceptance(struct user_update *change)

@@ -31,7 +31,7 @@ void step_up_accept(struct operation *operation, const struct user_tag *owner, i
  */
 struct adoption {
     struct waiter waiter;
-    enum death death; /* ERR_TOKEN_INVALID: of what the session died, if it did */
+    enum end_cause cause; /* ERR_TOKEN_INVALID: of what the session died, if it did */
 };
 void step_up_adopt(struct operation *operation, const struct user_tag *owner,
                    const uint8_t session_id[SESSION_ID], const struct client_context *context,

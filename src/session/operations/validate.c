@@ -164,7 +164,7 @@ static enum step check_bounds(struct validation *validation)
     if (!operation_outlived(operation, id, longest_s))
         return STEP_MEMORY;
     operation->facts.session_id = operation_session_id(operation, id);
-    operation_refuse(operation, ERR_TOKEN_INVALID, reasons_of_death(DEATH_EXPIRED));
+    operation_refuse(operation, ERR_TOKEN_INVALID, reasons_of_cause(CAUSE_EXPIRED));
     operation->own.names_sought = true;
     return STEP_DONE;
 }
@@ -173,9 +173,9 @@ static void refuse_ended(struct validation *validation, struct text value)
 {
     struct tombstone tombstone;
     struct operation *operation = operation_of(validation);
-    cache_value_read_dead(value, &tombstone);
+    cache_value_read_ended(value, &tombstone);
     operation->facts.session_id = operation_session_id(operation, validation->bearer.key.session);
-    operation_refuse_buried(operation, ERR_TOKEN_INVALID, &tombstone);
+    operation_refuse_ended(operation, ERR_TOKEN_INVALID, &tombstone);
 }
 
 /* Memory may have missed a refresh or a use elsewhere, and the session may be bound to more by now:
@@ -185,10 +185,10 @@ static bool answer_by_value(struct validation *validation, const struct known_se
     enum opinion opinion = bearer_judge(&validation->bearer, known);
     if (opinion == OPINION_GOOD) {
         accept_session(validation, known);
-    } else if (opinion == OPINION_DEAD && bearer_is_over(&validation->bearer, known)) {
+    } else if (opinion == OPINION_ENDED && bearer_is_over(&validation->bearer, known)) {
         cache_value_note(operation_of(validation), &known->cache_value);
         operation_refuse(operation_of(validation), ERR_TOKEN_INVALID,
-                         reasons_of_death(DEATH_EXPIRED));
+                         reasons_of_cause(CAUSE_EXPIRED));
     } else {
         return false;
     }
@@ -203,7 +203,7 @@ static bool answer_from_memory(struct validation *validation)
     struct known_session known;
     if (!cache_get(service->cache, &validation->bearer.key, operation->arena, &entry))
         return false;
-    if (cache_value_kind(entry.value) == CACHE_VALUE_DEAD) {
+    if (cache_value_kind(entry.value) == CACHE_VALUE_ENDED) {
         refuse_ended(validation, entry.value);
         return true;
     }
@@ -282,12 +282,12 @@ static enum step refuse_elsewhere(struct validation *validation, const struct po
 
 static enum step refuse_judged(struct validation *validation)
 {
-    assert(validation->bearer.death != DEATH_NONE);
+    assert(validation->bearer.cause != CAUSE_NONE);
     struct operation *operation = operation_of(validation);
-    enum death death = validation->bearer.death;
+    enum end_cause cause = validation->bearer.cause;
     operation_refuse(operation, ERR_TOKEN_INVALID,
-                     death == DEATH_OF_TENANT ? operation->tenancy->reason
-                                              : reasons_of_death(death));
+                     cause == CAUSE_TENANT_CUTOFF ? operation->tenancy->reason
+                                                  : reasons_of_cause(cause));
     return STEP_DONE;
 }
 
@@ -308,7 +308,7 @@ static enum step judge_active(struct validation *validation)
     if (is_no_last_word(validation, opinion))
         return look_up_alone(validation);
     bearer_note(&validation->bearer, &known);
-    if (opinion == OPINION_DEAD)
+    if (opinion == OPINION_ENDED)
         return refuse_judged(validation);
     if (opinion != OPINION_ADOPT)
         return refuse_elsewhere(validation, &known.policy);
@@ -322,7 +322,7 @@ static enum step refuse_found(struct operation *operation, const struct found *f
     struct tombstone tombstone = found->tombstone;
     tombstone.reason = arena_copy(operation->arena, tombstone.reason);
     tombstone.actor = arena_copy(operation->arena, tombstone.actor);
-    operation_refuse_buried(operation, ERR_TOKEN_INVALID, &tombstone);
+    operation_refuse_ended(operation, ERR_TOKEN_INVALID, &tombstone);
     return STEP_DONE;
 }
 
@@ -345,11 +345,11 @@ static enum step refuse_missing(struct validation *validation)
 static enum step judge_found(struct validation *validation)
 {
     switch (validation->found->kind) {
-    case FOUND_LIVE:
+    case FOUND_ACTIVE:
         return judge_active(validation);
     case FOUND_MISSING:
         return is_lost(validation) ? STEP_STALE : refuse_missing(validation);
-    case FOUND_DEAD:
+    case FOUND_ENDED:
     case FOUND_REFUSED:
         break;
     }
@@ -363,7 +363,7 @@ static enum step use_found(struct validation *validation)
     const struct found *found = validation->found;
     const struct cache_key *key = &validation->bearer.key;
     operation->facts.session_id = operation_session_id(operation, key->session);
-    if (found->err == ERR_OK && found->kind != FOUND_LIVE)
+    if (found->err == ERR_OK && found->kind != FOUND_ACTIVE)
         naming_note(operation, &found->names);
     /* It may have been revoked here while Redis was asked, and Redis may have told of the tenant.
      */
@@ -384,7 +384,7 @@ static enum step try_stale_memory(struct validation *validation)
 {
     struct known_session known;
     int64_t age_ms;
-    assert(validation->found && validation->found->kind != FOUND_LIVE);
+    assert(validation->found && validation->found->kind != FOUND_ACTIVE);
     if (bearer_vouch(&validation->bearer, &known, &age_ms)) {
         accept_session(validation, &known);
         mark_stale(validation->validate, age_ms);
@@ -417,7 +417,7 @@ static void address_adopted(struct waiter *waiter)
 {
     struct validation *validation = container_of(waiter, struct validation, adoption.waiter);
     struct operation *operation = operation_of(validation);
-    bool idle = validation->adoption.death == DEATH_IDLE;
+    bool idle = validation->adoption.cause == CAUSE_IDLE;
     operation->out.durability = DURABILITY_NONE;
     if (operation->out.err == ERR_TOKEN_INVALID && !idle && !validation->readopts) {
         validation->readopts = true;

@@ -72,13 +72,13 @@ static unsigned replay_slot_of(const struct user_tag *owner)
     return store_slot((struct text){key, USER_KEY_LENGTH});
 }
 
-static enum verdict decide_replay(struct user_update *change, struct user_state *state,
-                                  struct edit *edit)
+static enum update_decision decide_replay(struct user_update *change, struct user_state *state,
+                                          struct edit *edit)
 {
     struct item *item = container_of(change, struct item, change);
     struct policy policy;
     if (!change->applied && item->unconfirmed_count == 0)
-        return CHANGE_DONE;
+        return UPDATE_DONE;
     operation_policy(&item->operation, &policy);
     /* Where the tenant's policy is not known, nothing is tidied up. */
     if (item->operation.tenancy_unknown)
@@ -87,7 +87,7 @@ static enum verdict decide_replay(struct user_update *change, struct user_state 
     else
         rules_settle(edit, state, NULL, &policy, item->operation.now_ms);
     edit->invalidates = true;
-    return CHANGE_WRITE;
+    return UPDATE_WRITE;
 }
 
 /* A server without a replica confirms nothing: what it took is confirmed when no token lives that

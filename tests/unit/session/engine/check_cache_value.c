@@ -38,8 +38,8 @@ static struct operation note(const char *session_json)
     struct session session = example();
     struct cache_value cache_value;
     struct operation operation = {.arena = &arena};
-    cache_value_write_live(&value, &session, 1, 2, text_of(session_json), NULL);
-    ck_assert(cache_value_read_live(buffer_text(&value), id, &cache_value));
+    cache_value_write_active(&value, &session, 1, 2, text_of(session_json), NULL);
+    ck_assert(cache_value_read_active(buffer_text(&value), id, &cache_value));
     cache_value_note(&operation, &cache_value);
     return operation;
 }
@@ -62,9 +62,9 @@ START_TEST(a_living_session_comes_back_as_it_was)
     session.record.previous_access_over = true;
     session.record.began_s = 1799999999;
     memset(session.record.previous_access_hash, 'p', SECRET_HASH);
-    cache_value_write_live(&value, &session, 16383, 42, text_of(usual), NULL);
-    ck_assert_int_eq(cache_value_kind(buffer_text(&value)), CACHE_VALUE_LIVE);
-    ck_assert(cache_value_read_live(buffer_text(&value), id, &cache_value));
+    cache_value_write_active(&value, &session, 16383, 42, text_of(usual), NULL);
+    ck_assert_int_eq(cache_value_kind(buffer_text(&value)), CACHE_VALUE_ACTIVE);
+    ck_assert(cache_value_read_active(buffer_text(&value), id, &cache_value));
     const struct record *record = &cache_value.session.record;
     ck_assert_mem_eq(cache_value.session.id, id, SESSION_ID);
     ck_assert_int_eq(cache_value.session.last_seen_s, 1800000123);
@@ -85,8 +85,8 @@ START_TEST(without_a_previous_pair_nothing_lies_between_head_and_text)
 {
     struct session session = example();
     struct cache_value cache_value;
-    cache_value_write_live(&value, &session, 1, 2, text_of(usual), NULL);
-    ck_assert(cache_value_read_live(buffer_text(&value), id, &cache_value));
+    cache_value_write_active(&value, &session, 1, 2, text_of(usual), NULL);
+    ck_assert(cache_value_read_active(buffer_text(&value), id, &cache_value));
     ck_assert(!cache_value.session.record.has_previous);
     ck_assert_int_eq(cache_value.session.record.began_s, 0);
     assert_text(cache_value.session_json, usual);
@@ -99,20 +99,20 @@ START_TEST(what_the_session_is_bound_to_lies_between_them_if_it_is_asked_for)
     struct cache_value cache_value;
     const struct text items = TEXT("4abcd"), none = {0};
     session.record.has_previous = true;
-    cache_value_write_live(&value, &session, 1, 2, text_of(usual), &items);
-    ck_assert(cache_value_read_live(buffer_text(&value), id, &cache_value));
+    cache_value_write_active(&value, &session, 1, 2, text_of(usual), &items);
+    ck_assert(cache_value_read_active(buffer_text(&value), id, &cache_value));
     ck_assert(cache_value.has_items);
     assert_text(cache_value.items, "4abcd");
     assert_text(cache_value.session_json, usual);
     for (size_t length = 0; length < value.length - strlen(usual); length++)
-        ck_assert(!cache_value_read_live((struct text){value.data, length}, id, &cache_value));
+        ck_assert(!cache_value_read_active((struct text){value.data, length}, id, &cache_value));
     value.length = 0;
-    cache_value_write_live(&value, &session, 1, 2, text_of(usual), &none);
-    ck_assert(cache_value_read_live(buffer_text(&value), id, &cache_value));
+    cache_value_write_active(&value, &session, 1, 2, text_of(usual), &none);
+    ck_assert(cache_value_read_active(buffer_text(&value), id, &cache_value));
     ck_assert(cache_value.has_items && cache_value.items.length == 0);
     value.length = 0;
-    cache_value_write_live(&value, &session, 1, 2, text_of(usual), NULL);
-    ck_assert(cache_value_read_live(buffer_text(&value), id, &cache_value));
+    cache_value_write_active(&value, &session, 1, 2, text_of(usual), NULL);
+    ck_assert(cache_value_read_active(buffer_text(&value), id, &cache_value));
     ck_assert(!cache_value.has_items);
 }
 END_TEST
@@ -151,9 +151,9 @@ END_TEST
 START_TEST(a_dead_session_comes_back_with_reason_actor_and_time)
 {
     struct tombstone tombstone = {TEXT("kicked"), TEXT("alice@example.com"), 1800000001, 0}, read;
-    cache_value_write_dead(&value, &tombstone);
-    ck_assert_int_eq(cache_value_kind(buffer_text(&value)), CACHE_VALUE_DEAD);
-    cache_value_read_dead(buffer_text(&value), &read);
+    cache_value_write_ended(&value, &tombstone);
+    ck_assert_int_eq(cache_value_kind(buffer_text(&value)), CACHE_VALUE_ENDED);
+    cache_value_read_ended(buffer_text(&value), &read);
     assert_text(read.reason, "kicked");
     assert_text(read.actor, "alice@example.com");
     ck_assert_int_eq(read.ended_s, 1800000001);
@@ -163,8 +163,8 @@ END_TEST
 START_TEST(a_dead_session_needs_no_actor)
 {
     struct tombstone tombstone = {.reason = TEXT("revoked")}, read;
-    cache_value_write_dead(&value, &tombstone);
-    cache_value_read_dead(buffer_text(&value), &read);
+    cache_value_write_ended(&value, &tombstone);
+    cache_value_read_ended(buffer_text(&value), &read);
     assert_text(read.reason, "revoked");
     assert_text(read.actor, NULL);
 }
@@ -198,12 +198,12 @@ START_TEST(names_and_sessions_are_not_taken_for_each_other)
     struct names read;
     cache_value_write_names(&value, &names);
     ck_assert_int_eq(cache_value_kind(buffer_text(&value)), CACHE_VALUE_NAMES);
-    ck_assert(!cache_value_read_live(buffer_text(&value), id, &cache_value));
+    ck_assert(!cache_value_read_active(buffer_text(&value), id, &cache_value));
     value.length = 0;
-    cache_value_write_dead(&value, &tombstone);
+    cache_value_write_ended(&value, &tombstone);
     ck_assert(!cache_value_read_names(buffer_text(&value), &read));
     value.length = 0;
-    cache_value_write_live(&value, &session, 1, 2, text_of(usual), NULL);
+    cache_value_write_active(&value, &session, 1, 2, text_of(usual), NULL);
     ck_assert(!cache_value_read_names(buffer_text(&value), &read));
 }
 END_TEST
@@ -213,14 +213,14 @@ START_TEST(values_cut_at_any_length_are_refused_or_shorter)
     struct session session = example();
     struct cache_value cache_value;
     session.record.has_previous = true;
-    cache_value_write_live(&value, &session, 1, 2, text_of(usual), NULL);
-    size_t head = sizeof(struct cache_value_live) + SECRET_HASH;
+    cache_value_write_active(&value, &session, 1, 2, text_of(usual), NULL);
+    size_t head = sizeof(struct cache_value_active) + SECRET_HASH;
     for (size_t length = 0; length < value.length; length++) {
         char *cut = malloc(length + 1); /* of its own, so that reading past it is seen */
         memcpy(cut, value.data, length);
         struct text text = {cut, length};
         struct operation operation = {.arena = &arena};
-        bool read = cache_value_read_live(text, id, &cache_value);
+        bool read = cache_value_read_active(text, id, &cache_value);
         ck_assert(read == (length >= head));
         if (read)
             cache_value_note(&operation, &cache_value);

@@ -74,7 +74,7 @@ static struct act *refresh_from(struct rig_node *where, const char *ip)
 {
     struct act *act = act_of(where);
     act->refresh.refresh_token = rig_refresh(&session);
-    act->refresh.ip = act->base.presented.ip = text_of(ip);
+    act->refresh.ip = act->base.claims.ip = text_of(ip);
     session_refresh(&act->refresh);
     return act;
 }

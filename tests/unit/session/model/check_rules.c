@@ -57,16 +57,17 @@ static const char *dead_at(const struct session *session, const struct policy *p
 {
     static const struct user_record nobody;
     static char word[40];
-    struct text reason = reasons_of_death(rules_dead(&nobody, session, policy, (BASE + at) * 1000));
+    struct text reason =
+        reasons_of_cause(rules_end_cause(&nobody, session, policy, (BASE + at) * 1000));
     memcpy(word, reason.data ? reason.data : "", reason.length);
     word[reason.length] = '\0';
     return word;
 }
 
-static void assert_word(enum death death, const char *expected)
+static void assert_word(enum end_cause cause, const char *expected)
 {
-    struct text found = reasons_of_death(death);
-    ck_assert_int_eq(death == DEATH_NONE, !found.data);
+    struct text found = reasons_of_cause(cause);
+    ck_assert_int_eq(cause == CAUSE_NONE, !found.data);
     if (!expected)
         ck_assert_ptr_null(found.data);
     else
@@ -157,9 +158,9 @@ START_TEST(sessions_older_than_not_before_are_revoked_but_for_the_exempt_one)
     struct session old = make(0, 0), kept = make(0, 0), young = make(10, 10);
     struct user_record user = {.not_before_ms = (BASE + 5) * 1000, .has_exempt = true};
     memcpy(user.exempt, kept.id, SESSION_ID);
-    assert_word(rules_dead(&user, &old, &usual, (BASE + 20) * 1000), "revoked");
-    assert_word(rules_dead(&user, &kept, &usual, (BASE + 20) * 1000), NULL);
-    assert_word(rules_dead(&user, &young, &usual, (BASE + 20) * 1000), NULL);
+    assert_word(rules_end_cause(&user, &old, &usual, (BASE + 20) * 1000), "revoked");
+    assert_word(rules_end_cause(&user, &kept, &usual, (BASE + 20) * 1000), NULL);
+    assert_word(rules_end_cause(&user, &young, &usual, (BASE + 20) * 1000), NULL);
 }
 END_TEST
 
@@ -167,16 +168,16 @@ START_TEST(a_freeze_holds_until_its_end_or_for_ever)
 {
     struct session session = make(0, 0);
     struct user_record user = {.frozen = true, .frozen_until_s = BASE + 100};
-    assert_word(rules_dead(&user, &session, &usual, (BASE + 99) * 1000), "frozen");
-    assert_word(rules_dead(&user, &session, &usual, (BASE + 100) * 1000), NULL);
+    assert_word(rules_end_cause(&user, &session, &usual, (BASE + 99) * 1000), "frozen");
+    assert_word(rules_end_cause(&user, &session, &usual, (BASE + 100) * 1000), NULL);
     user.frozen_until_s = 0;
-    assert_word(rules_dead(&user, &session, &usual, (BASE + 1000) * 1000), "frozen");
+    assert_word(rules_end_cause(&user, &session, &usual, (BASE + 1000) * 1000), "frozen");
 }
 END_TEST
 
 /* --- Tokens ---------------------------------------------------------------------------------- */
 
-static enum death judge_access(const struct session *session, char filler, int64_t at_ms)
+static enum end_cause judge_access(const struct session *session, char filler, int64_t at_ms)
 {
     static const struct user_record nobody;
     uint8_t hash[SECRET_HASH];
@@ -227,23 +228,23 @@ struct refresh_case {
 };
 
 static const struct refresh_case refresh_cases[] = {
-    {'r', 0, REFRESH_ROTATE}, {'r', 1860999, REFRESH_ROTATE}, {'r', 1861000, REFRESH_DEAD},
+    {'r', 0, REFRESH_ROTATE}, {'r', 1860999, REFRESH_ROTATE}, {'r', 1861000, REFRESH_ENDED},
     {'p', 0, REFRESH_REPEAT}, {'p', 29999, REFRESH_REPEAT},   {'p', 30000, REFRESH_REUSE},
-    {'o', 0, REFRESH_REUSE},  {'a', 0, REFRESH_REUSE},        {'p', 1861000, REFRESH_DEAD},
+    {'o', 0, REFRESH_REUSE},  {'a', 0, REFRESH_REUSE},        {'p', 1861000, REFRESH_ENDED},
 };
 
 START_TEST(without_a_grace_window_no_refresh_is_a_repetition_not_even_in_the_same_millisecond)
 {
     struct session session = make(0, 0);
     struct policy strict = usual;
-    enum death death;
+    enum end_cause cause;
     const struct user_record nobody = {0};
     uint8_t hash[SECRET_HASH];
     strict.refresh_grace = 0;
     session.record.has_previous = true;
     memset(session.record.previous_refresh_hash, 'p', SECRET_HASH);
     memset(hash, 'p', SECRET_HASH);
-    ck_assert_int_eq(rules_judge_refresh(&nobody, &session, hash, &strict, BASE * 1000, &death),
+    ck_assert_int_eq(rules_judge_refresh(&nobody, &session, hash, &strict, BASE * 1000, &cause),
                      REFRESH_REUSE);
     ck_assert_msg(!rules_is_repeat(&session, hash, &strict, BASE * 1000 + 5, 0),
                   "nor by a clock that is behind");
@@ -255,13 +256,13 @@ START_TEST(a_refresh_token_rotates_repeats_or_betrays_its_session)
     static const struct user_record nobody;
     const struct refresh_case *row = &refresh_cases[_i];
     struct session session = make(0, 0);
-    enum death death;
+    enum end_cause cause;
     uint8_t hash[SECRET_HASH];
     session.record.has_previous = true;
     memset(session.record.previous_refresh_hash, 'p', SECRET_HASH);
     memset(hash, row->filler, sizeof(hash));
     ck_assert_int_eq(
-        rules_judge_refresh(&nobody, &session, hash, &usual, BASE * 1000 + row->at_ms, &death),
+        rules_judge_refresh(&nobody, &session, hash, &usual, BASE * 1000 + row->at_ms, &cause),
         row->verdict);
 }
 END_TEST
@@ -326,7 +327,7 @@ START_TEST(a_login_on_a_node_whose_clock_is_behind_is_not_killed_by_the_logout_b
     session.record.issued_ms = token_session_created_ms(session.id);
     session.record.absolute_s = BASE + 1000000;
     session.last_seen_s = BASE;
-    assert_word(rules_dead(&user, &session, &usual, BASE * 1000 - 700), NULL);
+    assert_word(rules_end_cause(&user, &session, &usual, BASE * 1000 - 700), NULL);
 }
 END_TEST
 
@@ -336,7 +337,7 @@ START_TEST(logout_all_ends_sessions_that_a_node_ahead_of_us_created)
     struct user_state state = {.sessions = &ahead, .session_count = 1};
     struct user_record user = {0};
     rules_end_before_now(&state, &user, BASE * 1000);
-    assert_word(rules_dead(&user, &ahead, &usual, (BASE + 2) * 1000), "revoked");
+    assert_word(rules_end_cause(&user, &ahead, &usual, (BASE + 2) * 1000), "revoked");
 }
 END_TEST
 
@@ -370,12 +371,12 @@ START_TEST(a_login_behind_a_cutoff_of_a_wrong_clock_lives_as_long_as_any_other)
     ck_assert_int_eq(lifetimes.session_s, BASE + 100 + usual.refresh_ttl);
     ck_assert_int_eq(lifetimes.idle_s, BASE + 100 + usual.idle_timeout + 60);
     ck_assert_int_eq(rules_began_s(&later), BASE + 100);
-    assert_word(rules_dead(&user, &later, &usual, (BASE + 100) * 1000), NULL);
+    assert_word(rules_end_cause(&user, &later, &usual, (BASE + 100) * 1000), NULL);
     later.record.remember = true;
-    assert_word(rules_dead(&user, &later, &usual, (BASE + 100 + usual.refresh_ttl) * 1000),
+    assert_word(rules_end_cause(&user, &later, &usual, (BASE + 100 + usual.refresh_ttl) * 1000),
                 "expired");
     for (int i = 0; i < 2; i++)
-        assert_word(rules_dead(&user, &before[i], &usual, (BASE + 100) * 1000), "revoked");
+        assert_word(rules_end_cause(&user, &before[i], &usual, (BASE + 100) * 1000), "revoked");
 }
 END_TEST
 
@@ -395,9 +396,9 @@ START_TEST(behind_a_cutoff_of_a_wrong_clock_logouts_and_logins_go_on_in_their_or
         struct user_state known = {.sessions = sessions, .session_count = (size_t)i};
         rules_end_before_now(&known, &user, (BASE + i) * 1000);
         for (int j = 0; j < i; j++)
-            assert_word(rules_dead(&user, &sessions[j], &usual, (BASE + i) * 1000), "revoked");
+            assert_word(rules_end_cause(&user, &sessions[j], &usual, (BASE + i) * 1000), "revoked");
         struct session next = log_in(&state, user.not_before_ms, i);
-        assert_word(rules_dead(&user, &next, &usual, (BASE + i) * 1000), NULL);
+        assert_word(rules_end_cause(&user, &next, &usual, (BASE + i) * 1000), NULL);
     }
 }
 END_TEST
@@ -408,7 +409,7 @@ START_TEST(a_session_that_redis_lost_at_the_order_of_the_cutoff_is_ended_by_the_
     struct user_record user = {.not_before_ms = (BASE + TEN_YEARS) * 1000};
     struct session lost = log_in(&nobody, user.not_before_ms, 0);
     rules_end_before_now(&nobody, &user, BASE * 1000);
-    assert_word(rules_dead(&user, &lost, &usual, BASE * 1000), "revoked");
+    assert_word(rules_end_cause(&user, &lost, &usual, BASE * 1000), "revoked");
 }
 END_TEST
 
@@ -419,8 +420,8 @@ START_TEST(a_cutoff_that_no_id_can_hold_kills_no_later_login)
     int64_t cutoff_ms = token_order_ms(INT64_C(4900000000) * 1000); /* in 2125 */
     struct user_record user = {.not_before_ms = cutoff_ms};
     struct session later = log_in(&nobody, user.not_before_ms, 5);
-    assert_word(rules_dead(&user, &later, &usual, (BASE + 5) * 1000), NULL);
-    assert_word(rules_dead(&user, &old, &usual, (BASE + 5) * 1000), "revoked");
+    assert_word(rules_end_cause(&user, &later, &usual, (BASE + 5) * 1000), NULL);
+    assert_word(rules_end_cause(&user, &old, &usual, (BASE + 5) * 1000), "revoked");
     ck_assert_int_eq(token_order_ms(BASE * 1000), BASE * 1000);
 }
 END_TEST

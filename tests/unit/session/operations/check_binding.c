@@ -29,9 +29,9 @@ static void teardown(void)
 
 static struct client_context show(const char *ip, const char *fingerprint)
 {
-    const struct presented presented = {text_of(ip), text_of(fingerprint)};
+    const struct client_claims claims = {text_of(ip), text_of(fingerprint)};
     struct client_context context;
-    binding_read(ring, &owner, &presented, &context);
+    binding_read(ring, &owner, &claims, &context);
     return context;
 }
 

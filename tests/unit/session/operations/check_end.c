@@ -78,13 +78,13 @@ START_TEST(a_logout_ends_the_session_of_the_token)
     struct text token = _i ? rig_refresh(&session) : rig_access(&session);
     struct act *act = act_logout(node, token);
     ck_assert_act(act, ERR_OK);
-    ck_assert(act->end.presented_over);
+    ck_assert(act->end.own_ended);
     ck_assert_uint_eq(act->base.out.ended_count, 1);
     ck_assert_int_eq(validate(&session), ERR_TOKEN_INVALID);
     ck_assert_int_eq(validate(&second), ERR_OK);
     struct act *again = act_logout(node, token);
     ck_assert_act(again, ERR_OK);
-    ck_assert(again->end.presented_over);
+    ck_assert(again->end.own_ended);
     ck_assert_uint_eq(again->base.out.ended_count, 0);
 }
 END_TEST
@@ -93,7 +93,7 @@ START_TEST(a_logout_with_what_is_no_token_finds_it_over)
 {
     struct act *act = act_logout(node, TEXT("sa_nothing"));
     ck_assert_act(act, ERR_OK);
-    ck_assert(act->end.presented_over);
+    ck_assert(act->end.own_ended);
     ck_assert_uint_eq(rig_served("HGETALL"), 0);
 }
 END_TEST
@@ -145,7 +145,7 @@ START_TEST(all_are_ended_but_the_one_that_is_kept)
 {
     static const bool keeps[] = {false, true, true};
     struct act *act = end_with(&session, END_ALL);
-    act->end.keep_presented = _i == 1;
+    act->end.keep_own = _i == 1;
     if (_i == 2)
         act->end.keep = rig_id(&session);
     session_end(&act->end);
@@ -161,7 +161,7 @@ END_TEST
 START_TEST(a_kept_session_is_not_kept_by_the_next_end_of_all)
 {
     struct act *act = end_with(&session, END_ALL);
-    act->end.keep_presented = true;
+    act->end.keep_own = true;
     session_end(&act->end);
     ck_assert_act(act, ERR_OK);
     clock_fake_pass(5);
@@ -323,12 +323,12 @@ START_TEST(in_an_outage_a_user_may_keep_a_session)
     ck_assert_int_eq(rig_validate(node, &session), ERR_OK);
     lose_redis();
     struct act *act = end_with(&session, END_ALL);
-    act->end.keep_presented = _i == 0;
+    act->end.keep_own = _i == 0;
     if (_i == 1)
         act->end.keep = rig_id(&session);
     session_end(&act->end);
     ck_assert_act(act, ERR_OK);
-    ck_assert(!act->end.presented_over || _i == 1);
+    ck_assert(!act->end.own_ended || _i == 1);
     get_redis_back();
     ck_assert_int_eq(validate(&session), ERR_OK);
     ck_assert_int_eq(validate(&second), ERR_TOKEN_INVALID);

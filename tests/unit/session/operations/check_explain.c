@@ -47,10 +47,10 @@ static const struct explain *explain_name(const char *session_id)
 START_TEST(of_a_token_that_is_good_everybody_who_knows_it_says_so)
 {
     const struct explain *told = explain_access();
-    ck_assert_int_eq(told->verdict.says, SAYS_ALIVE);
-    ck_assert_int_eq(told->redis.says, SAYS_ALIVE);
-    ck_assert_int_eq(told->memory.says, SAYS_NOTHING);
-    ck_assert_int_eq(told->journal.says, SAYS_NOTHING);
+    ck_assert_int_eq(told->verdict.state, SOURCE_ACTIVE);
+    ck_assert_int_eq(told->redis.state, SOURCE_ACTIVE);
+    ck_assert_int_eq(told->memory.state, SOURCE_UNKNOWN);
+    ck_assert_int_eq(told->journal.state, SOURCE_UNKNOWN);
     ck_assert_text_eq(told->kind, "access");
     ck_assert_text_eq(told->pair, "present");
     ck_assert_text_eq(told->base.facts.user_id, "alice");
@@ -58,15 +58,15 @@ START_TEST(of_a_token_that_is_good_everybody_who_knows_it_says_so)
     ck_assert_int_eq(told->created_s, RIG_NOW / 1000);
     ck_assert_int_eq(rig_validate(node, &session), ERR_OK);
     told = explain_access();
-    ck_assert_int_eq(told->memory.says, SAYS_ALIVE);
-    ck_assert_int_eq(told->verdict.says, SAYS_ALIVE);
+    ck_assert_int_eq(told->memory.state, SOURCE_ACTIVE);
+    ck_assert_int_eq(told->verdict.state, SOURCE_ACTIVE);
 }
 END_TEST
 
 START_TEST(a_refresh_token_is_explained_as_one)
 {
     const struct explain *told = explain(rig_refresh(&session));
-    ck_assert_int_eq(told->verdict.says, SAYS_ALIVE);
+    ck_assert_int_eq(told->verdict.state, SOURCE_ACTIVE);
     ck_assert_text_eq(told->kind, "refresh");
     ck_assert_text_eq(told->pair, "present");
 }
@@ -77,14 +77,14 @@ START_TEST(a_session_is_explained_by_its_name)
     char id[2 * SESSION_ID + 1] = "";
     memcpy(id, session.id, 2 * SESSION_ID);
     const struct explain *told = explain_name(id);
-    ck_assert_int_eq(told->verdict.says, SAYS_ALIVE);
+    ck_assert_int_eq(told->verdict.state, SOURCE_ACTIVE);
     ck_assert_text_eq(told->kind, "session");
     ck_assert_ptr_null(told->pair.data);
     told = explain_name("0123456789abcdef");
-    ck_assert_int_eq(told->redis.says, SAYS_NOTHING);
-    ck_assert_int_eq(told->verdict.says, SAYS_DEAD);
+    ck_assert_int_eq(told->redis.state, SOURCE_UNKNOWN);
+    ck_assert_int_eq(told->verdict.state, SOURCE_ENDED);
     told = explain_name("no session's name");
-    ck_assert_int_eq(told->verdict.says, SAYS_NOTHING);
+    ck_assert_int_eq(told->verdict.state, SOURCE_UNKNOWN);
 }
 END_TEST
 
@@ -126,7 +126,7 @@ START_TEST(it_is_told_of_which_pair_a_token_is)
     ck_assert_act(act, ERR_OK);
     const struct explain *told = explain(rig_access(&old));
     ck_assert_text_eq(told->pair, "previous");
-    ck_assert_int_eq(told->verdict.says, SAYS_ALIVE); /* within the grace */
+    ck_assert_int_eq(told->verdict.state, SOURCE_ACTIVE); /* within the grace */
     clock_fake_pass(600000);
     told = explain(rig_access(&old));
     ck_assert_text_eq(told->verdict.reason, REASON_EXPIRED);
@@ -147,13 +147,13 @@ START_TEST(of_a_session_that_was_ended_is_told_why_and_by_whom)
     struct act *act = act_kick(other, "alice", rig_id(&session));
     ck_assert_act(act, ERR_OK);
     const struct explain *told = explain_access();
-    ck_assert_int_eq(told->redis.says, SAYS_DEAD);
+    ck_assert_int_eq(told->redis.state, SOURCE_ENDED);
     ck_assert_text_eq(told->redis.reason, REASON_KICKED);
-    ck_assert_int_eq(told->verdict.says, SAYS_DEAD);
+    ck_assert_int_eq(told->verdict.state, SOURCE_ENDED);
     ck_assert_int_eq(told->verdict.at_s, RIG_NOW / 1000);
     ck_assert_int_eq(rig_validate(node, &session), ERR_TOKEN_INVALID);
     told = explain_access();
-    ck_assert_int_eq(told->memory.says, SAYS_DEAD);
+    ck_assert_int_eq(told->memory.state, SOURCE_ENDED);
     ck_assert(told->memory_fresh);
 }
 END_TEST
@@ -163,9 +163,9 @@ START_TEST(what_is_known_dead_here_is_so_though_redis_cannot_be_asked)
     rig.fate = FATE_AWAY;
     ck_assert_act(act_kick(node, "alice", rig_id(&session)), ERR_OK);
     const struct explain *told = explain_access();
-    ck_assert_int_eq(told->journal.says, SAYS_DEAD);
+    ck_assert_int_eq(told->journal.state, SOURCE_ENDED);
     ck_assert(told->journal_pending);
-    ck_assert_int_eq(told->redis.says, SAYS_UNAVAILABLE);
+    ck_assert_int_eq(told->redis.state, SOURCE_UNAVAILABLE);
     ck_assert_int_eq(told->redis_err, ERR_STORE_UNAVAILABLE);
     ck_assert_text_eq(told->verdict.reason, REASON_KICKED);
 }
@@ -178,8 +178,8 @@ START_TEST(what_the_journal_knows_wins_over_redis)
     ck_assert_act(act_kick(node, "alice", rig_id(&session)), ERR_OK);
     rig.fate = FATE_ANSWER;
     const struct explain *told = explain_access();
-    ck_assert_int_eq(told->redis.says, SAYS_ALIVE);
-    ck_assert_int_eq(told->verdict.says, SAYS_DEAD);
+    ck_assert_int_eq(told->redis.state, SOURCE_ACTIVE);
+    ck_assert_int_eq(told->verdict.state, SOURCE_ENDED);
 }
 END_TEST
 
@@ -187,7 +187,7 @@ START_TEST(of_a_tenant_that_ended_all_that_is_the_reason)
 {
     ck_assert_act(act_end_tenant(other), ERR_OK);
     const struct explain *told = explain_access();
-    ck_assert_int_eq(told->verdict.says, SAYS_DEAD);
+    ck_assert_int_eq(told->verdict.state, SOURCE_ENDED);
     ck_assert_text_eq(told->verdict.reason, REASON_REVOKED);
 }
 END_TEST
@@ -229,11 +229,11 @@ START_TEST(without_redis_memory_says_what_it_knows_and_since_when)
     rig.fate = FATE_AWAY;
     const struct explain *told = explain_access();
     ck_assert(told->from_cache && !told->memory_fresh && !told->user_known);
-    ck_assert_int_eq(told->verdict.says, SAYS_ALIVE);
+    ck_assert_int_eq(told->verdict.state, SOURCE_ACTIVE);
     ck_assert_int_eq(told->memory_age_s, 7);
     /* Memory has no hash of the refresh token. */
     told = explain(rig_refresh(&session));
-    ck_assert_int_eq(told->verdict.says, SAYS_ALIVE);
+    ck_assert_int_eq(told->verdict.state, SOURCE_ACTIVE);
     ck_assert_ptr_null(told->pair.data);
 }
 END_TEST
@@ -242,7 +242,7 @@ START_TEST(without_redis_and_memory_nobody_says_anything)
 {
     rig.fate = FATE_AWAY;
     const struct explain *told = explain_access();
-    ck_assert_int_eq(told->verdict.says, SAYS_NOTHING);
+    ck_assert_int_eq(told->verdict.state, SOURCE_UNKNOWN);
     ck_assert(told->issued && told->from_cache);
 }
 END_TEST

@@ -317,7 +317,7 @@ static struct act *refresh_from(struct text refresh_token, struct text ip, struc
     struct act *act = act_of(node);
     act->refresh.refresh_token = arena_copy(&act->arena, refresh_token);
     act->refresh.ip = ip;
-    act->base.presented = (struct presented){.ip = ip, .fingerprint = fingerprint};
+    act->base.claims = (struct client_claims){.ip = ip, .fingerprint = fingerprint};
     session_refresh(&act->refresh);
     return act;
 }

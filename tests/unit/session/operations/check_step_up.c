@@ -195,7 +195,7 @@ static void refresh_meanwhile(void)
 {
     struct act *act = act_of(other);
     act->refresh.refresh_token = rig_refresh(&session);
-    act->base.presented = (struct presented){.ip = TEXT(HOME)};
+    act->base.claims = (struct client_claims){.ip = TEXT(HOME)};
     session_refresh(&act->refresh);
     ck_assert_act(act, ERR_OK);
 }

@@ -1049,7 +1049,7 @@ START_TEST(a_user_under_a_key_that_is_missing_here_is_not_judged)
     struct act *act = act_of(newer);
     act->end.token = rig_access(&second);
     act->end.scope = END_ALL;
-    act->end.keep_presented = true;
+    act->end.keep_own = true;
     act->end.why = TEXT(REASON_REVOKED);
     session_end(&act->end);
     ck_assert_act(act, ERR_OK);
