@@ -183,7 +183,7 @@ coverage: deps ## Builds and runs the unit tests with gcov's counters; prints th
 
 TIMES ?= 20
 
-repeat: deps ## Runs the tests that have to do with time TIMES=20 times, or those that TESTS="test_news check_clocks" names
+repeat: deps ## Runs the tests that have to do with time TIMES=20 times, or those that TESTS="test_invalidation check_common_time" names
 	@tests/support/deps.sh browser sandbox
 	$(AGAIN) check-parts PARTS='unit system' CHECK='--times $(TIMES) $(if $(TESTS),--tests $(TESTS),--timed)'
 

@@ -9,6 +9,9 @@ ACCESS_TOKEN = re.compile(r"sa_[A-Za-z0-9_-]{60}")
 REFRESH_TOKEN = re.compile(r"sr_[A-Za-z0-9_-]{60}")
 # Not within a random text of the same letters, such as the id of a challenge.
 ANY_TOKEN = re.compile(r"(?<![A-Za-z0-9_-])s[ark]_[A-Za-z0-9_-]{20,}")
+LOGIN_MEMBERS = {"tenant", "user_id", "session_id", "access_token", "token_type", "expires_in",
+                 "refresh_token", "refresh_expires_in", "idle_expires_in", "device", "new_device", "new_location",
+                 "replaced"}
 
 
 def check_problem(answer, status, code):

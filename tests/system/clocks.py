@@ -7,6 +7,8 @@ from daemon import Daemon
 from faults import BrokenCalls
 from redis_servers import SingleRedis, wait_until
 
+WRONG, RIGHT = 1, (0, 2)  # of three nodes: the one whose clock is wrong, and the others
+
 
 class WrongClock:
     """The clocks of processes: the wall clock `seconds` ahead from now on, and time that passes at once."""

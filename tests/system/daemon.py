@@ -62,6 +62,12 @@ def write_key_file(path, lines=None):
     return lines
 
 
+def password_file(path, text):
+    path.write_text(text)
+    path.chmod(0o600)
+    return path
+
+
 def render(options, keys):
     """The INI text of {"section.name": value} and of service keys."""
     sections = {}
@@ -219,6 +225,12 @@ class Node:
                 if all(f'{key}="{value}"' in (match[2] or "") for key, value in labels.items()):
                     total += float(match[3])
         return total
+
+
+def reload(node, counter="sessiond_config_reloads_total"):
+    before = node.metric(counter)
+    node.signal(signal.SIGHUP)
+    wait_until(lambda: node.metric(counter) > before, 5, f"{counter} grows")
 
 
 def is_owned_up_piece(line, following):

@@ -17,8 +17,8 @@ from client import Redis, RedisError
 from daemon import BINARY, SERVICE, Daemon, unique
 from machine import clock
 from redis_servers import ROOT, SLOW, ProxiedCluster, process_id, wait_until
-from test_migration import slot_of
-from test_validate import never_issued
+from redis_view import slot_of
+from tokens import never_issued
 
 # What one request may take when the store does not answer: redis.timeout, and a margin for Python.
 BUDGET = 0.5 + 0.25 * SLOW

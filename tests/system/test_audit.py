@@ -3,17 +3,17 @@
 import json
 import os
 import re
-import resource
 import signal
 import socket
 import time
 
 import pytest
 
-from checks import ANY_TOKEN, check_problem
+from broken_disks import break_by_directory, break_by_limit, mend_directory, mend_limit
+from checks import check_problem
 from daemon import ACME, ADMIN, SERVICE, unique
+from raw_http import FRAMING
 from redis_servers import ROOT, SLOW, wait_until
-from test_http import FRAMING
 
 TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
@@ -222,28 +222,6 @@ def test_a_torn_last_line_is_repaired_loudly(start):
     assert actions[:2] == ["login", "recovered"]
     assert sorted(actions[2:]) == ["login", "start"], "the start is told once it serves"
     assert "audit_torn_line" in daemon.node.log_text()
-
-
-def break_by_directory(node):
-    """The file's name becomes a directory: it cannot be opened, whoever we are."""
-    node.audit.rename(node.directory / "kept.log")
-    node.audit.mkdir()
-    node.signal(signal.SIGUSR1)
-
-
-def mend_directory(node):
-    node.audit.rmdir()
-
-
-def break_by_limit(node):
-    """No file of the process may grow: every write fails, as on a full disk."""
-    size = node.audit.stat().st_size
-    resource.prlimit(node.process.pid, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
-
-
-def mend_limit(node):
-    resource.prlimit(node.process.pid, resource.RLIMIT_FSIZE,
-                     (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 
 
 @pytest.mark.parametrize("harm,mend", [(break_by_directory, mend_directory),

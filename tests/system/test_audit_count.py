@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from daemon import ACME, SERVICE, unique
 from redis_servers import wait_until
-from test_validate import never_issued
+from tokens import never_issued
 
 CALLS, THREADS = 10000, 8
 NOTICES = {"recovered", "lines-lost", "strangers-counted", "delete-audit-file", "alert", "start", "stop", "reload",

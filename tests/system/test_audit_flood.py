@@ -3,11 +3,11 @@ and no kick, on a disk of 64 MB, on a slow one; and no call is left without its 
 a number."""
 
 import json
-import subprocess
 import time
 
 import pytest
 
+from broken_disks import fill, small_disk  # noqa: F401 (fixtures)
 from checks import check_problem
 from daemon import SERVICE, unique
 from faults import BrokenCalls
@@ -15,21 +15,7 @@ from flood import Flood, forged
 from probes import FULL
 from redis_servers import SLOW, wait_until
 
-DISK = 64 << 20
 CALLS = 200_000 if FULL else int(40_000 / SLOW)
-
-
-@pytest.fixture
-def small_disk(tmp_path):
-    """A disk of 64 MB; needs root."""
-    path = tmp_path / "disk"
-    path.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={DISK}", "none", path],
-                             stderr=subprocess.DEVNULL, check=False)
-    if mounted.returncode != 0:
-        pytest.skip("no file system can be mounted")
-    yield path
-    subprocess.run(["umount", "-l", path], check=True)
 
 
 @pytest.fixture
@@ -54,16 +40,6 @@ def disk_daemon(start, small_disk):
         daemon.node.write_config(audit__file=daemon.node.audit, **options)
         return daemon.start()
     return begin
-
-
-def fill(disk, leave):
-    """Leaves so many bytes of the disk free."""
-    ballast = disk / "ballast"
-    ballast.unlink(missing_ok=True)
-    used = sum(path.stat().st_size for path in disk.iterdir())
-    with open(ballast, "wb") as file:
-        for _ in range((DISK - used - leave) >> 16):
-            file.write(bytes(1 << 16))
 
 
 def lines_of(node):

@@ -9,19 +9,9 @@ from checks import check_problem
 from client import Client
 from daemon import ADMIN, SERVICE, Daemon, unique
 from redis_servers import SingleRedis, wait_until
+from verification import (CAFE, HOME, HOME6, NEIGHBOUR, NEIGHBOUR6, OFFICE, OFFICE6, bound_daemon, seen_from,
+                          step_up, verify)
 
-HOME, NEIGHBOUR, OFFICE, CAFE = "198.51.100.7", "198.51.100.200", "203.0.113.9", "192.0.2.1"
-HOME6, NEIGHBOUR6, OFFICE6 = "2001:db8:1::7", "2001:db8:1:ffff::8", "2001:db8:2::9"
-
-
-def bound_daemon(workspace, cluster, name, count, **options):
-    """Nodes that believe X-Forwarded-For of the tests."""
-    daemon = Daemon(workspace / name, cluster, count, server__trusted_proxies="127.0.0.0/8", **options)
-    try:
-        yield daemon.start()
-        daemon.stop()
-    finally:
-        daemon.kill()
 
 
 @pytest.fixture(scope="module")
@@ -40,14 +30,6 @@ def stepup(workspace, cluster):
 def logging(workspace, cluster):
     yield from bound_daemon(workspace, cluster, "logging", 1, policy__bind_ip="log",
                             policy__bind_device="log")
-
-
-def seen_from(daemon, token, ip, fingerprint=None, node=0):
-    """GET /v1/validate by a user at this address."""
-    headers = {"X-Forwarded-For": ip}
-    if fingerprint:
-        headers["X-Device-Fingerprint"] = fingerprint
-    return daemon.validate(token, node=node, headers=headers)
 
 
 def assert_bound(answer, reason="binding"):
@@ -184,19 +166,6 @@ def test_a_refresh_is_bound_and_widens_nothing(strict):
     assert seen_from(strict, token, NEIGHBOUR6).status == 200
     assert seen_from(strict, token, HOME).status == 200
     assert_bound(seen_from(strict, token, OFFICE))
-
-
-def verify(daemon, challenge_id, code, node=0):
-    return daemon.call("POST", "/v1/login/verify", {"challenge_id": challenge_id, "code": code},
-                       SERVICE, node=node)
-
-
-def step_up(daemon, token, node=0, **fields):
-    """What a service is told; a code for it to deliver."""
-    told = daemon.check(token, node=node, **fields).json
-    assert told["active"] is False and told["reason"] == "verification_required", told
-    assert told["method"] == "otp" and len(told["otp"]) == 6
-    return told
 
 
 def test_another_network_needs_a_verification_and_the_old_one_goes_on(stepup):

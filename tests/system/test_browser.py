@@ -10,7 +10,7 @@ from checks import ACCESS_TOKEN, check_dead, check_ended, check_problem
 from client import RawSocket
 from daemon import ACME, ADMIN, SERVICE, Daemon, unique
 from redis_servers import wait_until
-from test_commands import quiet
+from redis_view import quiet
 
 NAME = "__Host-session"
 SHOP, APP = "https://shop.example", "https://app.example:8443"

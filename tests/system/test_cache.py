@@ -13,9 +13,9 @@ from clocks import DrivenTime
 from daemon import ACME, Daemon, unique
 from faults import frozen
 from machine import clock
+from parallel import at_once
 from probes import ask_all, log_in_all, request, validate_all, validation
 from redis_servers import SLOW, SingleRedis, for_a_while, wait_until
-from test_parallel import at_once
 
 READS = ("hmget", "hget", "hgetall", "get")
 

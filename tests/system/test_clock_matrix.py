@@ -10,10 +10,10 @@ import time
 
 import pytest
 
+from clocks import WRONG, WrongClock
 from daemon import Daemon, unique
 from probes import FULL
 from redis_servers import ProxiedCluster, comes_true, wait_until
-from test_clocks import WRONG, WrongClock
 
 NODES = (0, 1, 2)
 DAY = 86400

@@ -7,12 +7,11 @@ import pytest
 
 from checks import check_dead, check_ended
 from client import Redis
-from clocks import WrongClock
+from clocks import RIGHT, WRONG, WrongClock
 from daemon import ADMIN, SERVICE, Daemon, now, unique
 from redis_servers import SingleRedis, wait_until
 
 TEN_YEARS = 3653 * 86400
-WRONG, RIGHT = 1, (0, 2)
 
 
 def start_nodes(directory, redis, ahead, **options):

@@ -8,7 +8,7 @@ import pytest
 
 from checks import check_problem
 from client import RawSocket, statuses
-from daemon import BINARY, KEYS, SERVICE, key_digest, new_key, render, unique
+from daemon import BINARY, KEYS, SERVICE, key_digest, new_key, reload, render, unique
 from redis_servers import ROOT, wait_until
 
 
@@ -182,10 +182,6 @@ def test_a_value_that_the_command_line_refuses_is_told(arguments, words):
 
 # Reload.
 
-def reload(node, counter="sessiond_config_reloads_total"):
-    before = node.metric(counter)
-    node.signal(signal.SIGHUP)
-    wait_until(lambda: node.metric(counter) > before, 5, f"{counter} grows")
 
 
 FAILED = "sessiond_config_reload_errors_total"

@@ -5,8 +5,7 @@ import pytest
 from checks import ANY_TOKEN, check_dead, check_ended, check_problem
 from clocks import DrivenTime
 from daemon import ACME, ADMIN, KEYS, SERVICE, now, unique
-from redis_servers import wait_until
-from test_validate import never_issued
+from tokens import never_issued
 
 ENTRY_MEMBERS = {"session_id", "current", "device", "ip", "user_agent", "created_at",
                  "last_seen_at", "expires_at"}

@@ -8,7 +8,7 @@ from checks import ANY_TOKEN, check_problem
 from daemon import ACME, ADMIN, KEYS, SERVICE, new_key, now, unique
 from machine import clock
 from redis_servers import SingleRedis, wait_until
-from test_validate import never_issued
+from tokens import never_issued
 
 
 def explain(daemon, token, key=SERVICE, node=0, query=""):
@@ -24,7 +24,7 @@ def explained(daemon, token, **options):
 
 
 @pytest.mark.parametrize("text", ["", "x", "sa_", "sa_x", "sr_" + "a" * 59, "sa_" + "a" * 61,
-                                  "sa_" + "ü" * 30, new_key(), "ey.J.x", "x" * 9000, "{}",
+                                  "sa_" + "ü" * 30, pytest.param(new_key(), id="a service key"), "ey.J.x", "x" * 9000, "{}",
                                   "\t", "a\r\nb", "\x01\x7f\x85", "sa_\x1b[31m", "\ufeff"])
 def test_a_malformed_token_is_said_to_be_one(shared, text):
     assert explained(shared, text) == {"kind": "unknown", "active": False, "reason": "malformed"}
@@ -140,8 +140,8 @@ def test_a_key_explains_tokens_of_its_own_tenant_only(shared):
 
 
 @pytest.mark.parametrize("key,status", [(None, 401), ("sk_" + "w" * 43, 401),
-                                        (KEYS["only-validate"][0], 403),
-                                        (KEYS["only-login"][0], 403)])
+                                        (KEYS["only-validate"][0], 403), (KEYS["only-login"][0], 403)],
+                         ids=["none", "unknown", "only-validate", "only-login"])
 def test_only_services_that_manage_may_ask(shared, key, status):
     login = shared.login()
     assert explain(shared, login["access_token"], key=key).status == status

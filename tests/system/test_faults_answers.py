@@ -10,15 +10,14 @@ import time
 import pytest
 
 from bounds import at_most
-from client import Redis, RedisError, key_slot
-from daemon import BINARY, SERVICE, unique
+from client import Redis, RedisError
+from daemon import BINARY, SERVICE, password_file, unique
 from faults import AT_ONCE, BUDGET, TIMES, Trial, readiness
+from parallel import at_once
 from proxy import ProxyLoop
 from redis_servers import SingleRedis, free_port, wait_until
+from redis_view import slot_of, tenant_slot
 from scripted_redis import ScriptedRedis, array, bulk, slot_map
-from test_migration import slot_of
-from test_outage import password_file
-from test_parallel import at_once
 
 ALONE = dict(TIMES, redis__mode="standalone", redis__wait_timeout=0)
 READS = {b"HMGET", b"HGETALL"}
@@ -102,13 +101,6 @@ def test_f11_moved_in_every_spelling(start, single, scripted, host):
         daemon.stop()
     finally:
         loop.stop()
-
-
-def tenant_slot(daemon):
-    text = subprocess.run([BINARY, "keys", "--tenant", "default", "--config",
-                           str(daemon.node.config)], stdout=subprocess.PIPE, timeout=30,
-                          check=True).stdout
-    return next(key_slot(word) for word in text.split() if word.startswith(b"sd:p:"))
 
 
 def test_f13_slots_without_a_server(start, single, scripted):

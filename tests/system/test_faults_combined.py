@@ -6,14 +6,13 @@ import os
 import signal
 import threading
 
+from alert_receiver import begin, guess, raw, secret  # noqa: F401 (fixtures)
 from bounds import at_most
+from broken_disks import fill, full_pipe, small_disk  # noqa: F401
 from daemon import unique
 from machine import clock
 from probes import FULL
 from redis_servers import SLOW, SingleRedis, for_a_while, wait_until
-from test_alerts import begin, guess, raw, secret  # noqa: F401 (fixtures)
-from test_audit_flood import fill, small_disk  # noqa: F401
-from test_service import full_pipe
 
 SECONDS = 60 if FULL else 4
 FLAP = 0.7  # seconds that Redis is there, and is frozen

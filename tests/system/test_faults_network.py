@@ -16,11 +16,11 @@ from daemon import SERVICE, Daemon, unique
 from faults import (AT_ONCE, BUDGET, PATIENCE, TIMES, BrokenCalls, Trial, is_well, proxied_service,
                     trial_on, users_on)
 from machine import clock
+from parallel import at_once
 from probes import percentile
+from raw_http import head
 from redis_servers import SLOW, wait_until
-from test_faults_answers import tenant_slot
-from test_http import head
-from test_parallel import at_once
+from redis_view import tenant_slot
 
 OURS = ("client", "watch")
 

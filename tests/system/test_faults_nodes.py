@@ -8,14 +8,15 @@ import pytest
 
 from bounds import at_most
 from client import Redis, RedisError
+from cluster_changes import fail_over, go_on, migrate, without_failover
+from daemon import reload
 from faults import (AT_ONCE, BUDGET, breakers, cpu_seconds, failover_held, frozen, is_down, kill_9, pid_in,
                     proxied_service, readiness, trial_on, users_on, with_lives)
 from machine import clock
+from parallel import at_once
+from probes import percentile
 from redis_servers import SLOW, for_a_while, wait_until
-from test_config import reload
-from test_faults_answers import tenant_slot
-from test_migration import fail_over, go_on, migrate, percentile, slot_of, without_failover
-from test_parallel import at_once
+from redis_view import slot_of, tenant_slot
 
 # cluster-node-timeout of conf/redis.conf, the election, and what sessiond needs to see it
 NODE_TIMEOUT = 2.0

@@ -13,15 +13,15 @@ import time
 
 import pytest
 
+from alert_receiver import Receiver, addresses, guess
 from bounds import at_most
+from broken_disks import break_by_directory, break_by_limit, mend_directory, mend_limit
 from checks import check_problem
 from client import Client, RawSocket
 from daemon import BINARY, LARGE_STATE, SERVICE, is_instrumented, unique, write_key_file
 from faults import (AT_ONCE, BUDGET, TIMES, BrokenCalls, Trial, count_of, cpu_seconds, is_well,
                     open_files, proxied_service, readiness, trial_on)
 from redis_servers import SLOW, SingleRedis, for_a_while, wait_until
-from test_alerts import Receiver, addresses, guess
-from test_audit import break_by_directory, break_by_limit, mend_directory, mend_limit
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import pytest
 from checks import check_problem
 from daemon import SERVICE, unique, write_key_file
 from redis_servers import wait_until
-from test_verify import answer_with, challenge, solve, wrong
+from verification import answer_with, challenge, solve, wrong
 
 OPTIONS = dict(policy__verify_on="new_device", policy__verify_method="otp")
 

@@ -7,11 +7,10 @@ import pytest
 
 from checks import check_dead, check_ended, check_problem
 from client import Redis
-from daemon import ACME, ADMIN, KEYS, SERVICE, Daemon, now, unique
+from daemon import ACME, ADMIN, KEYS, SERVICE, Daemon, now, password_file, unique
 from faults import is_well, kill_9, readiness
+from parallel import at_once
 from redis_servers import Cluster, SingleRedis, wait_until
-from test_outage import password_file
-from test_parallel import at_once
 
 NEWS = 1     # seconds for the other nodes to hear of a change
 HEALED = 10  # seconds for all nodes to know, once Redis is back
@@ -176,7 +175,8 @@ def test_unfreeze_has_no_end(shared):
 
 @pytest.mark.parametrize("key,code", [(None, "credentials_missing"), ("sk_" + "w" * 43, "key_invalid"),
                                       (KEYS["only-validate"][0], "scope_missing"),
-                                      (KEYS["only-login"][0], "scope_missing")])
+                                      (KEYS["only-login"][0], "scope_missing")],
+                         ids=["none", "unknown", "only-validate", "only-login"])
 def test_only_services_that_manage_freeze(shared, key, code):
     user = unique()
     for call in (freeze, unfreeze):

@@ -10,11 +10,10 @@ import pytest
 
 from client import Redis
 from clocks import WrongClock
-from daemon import ADMIN, Daemon, unique
+from daemon import ADMIN, Daemon, reload, unique
 from faults import breakers
 from proxy import ProxyLoop
 from redis_servers import SLOW, SingleRedis, free_port, wait_until
-from test_config import reload
 
 IDLE = 10  # seconds, the least there is
 TIMEOUT = 2 * SLOW       # seconds: redis.timeout

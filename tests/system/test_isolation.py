@@ -9,15 +9,15 @@ import re
 
 import pytest
 
-from daemon import Daemon, new_key, unique
+from daemon import ALL_SCOPES, Daemon, new_key, unique
 from redis_servers import ROOT
+from route_table import ROUTES
 
-ALL = "login validate manage policy introspect ops"
 SCOPES = {"login", "validate", "manage", "policy"}
 KEYS = {
-    "platform": (new_key(), ALL, "*"),
-    "acme": (new_key(), ALL, "acme"),
-    "globex": (new_key(), ALL, "globex"),
+    "platform": (new_key(), ALL_SCOPES, "*"),
+    "acme": (new_key(), ALL_SCOPES, "acme"),
+    "globex": (new_key(), ALL_SCOPES, "globex"),
     **{f"acme-no-{scope}": (new_key(), " ".join(sorted(SCOPES - {scope})), "acme")
        for scope in sorted(SCOPES)},
 }
@@ -83,48 +83,6 @@ class Scene:
         return sessions, user.json, policy.json, attributes.json, alive
 
 
-def token_body(scene):
-    return {"token": scene.first["access_token"]}
-
-
-# (method, path) -> (whose credential it takes, scope, body, status of the own tenant's key,
-#                    status of the user's own token)
-#   service: a service key; the tenant is the key's, or named by ?tenant= or in the path
-#   token:   a user's token, or a service key with X-Session-Token
-#   refresh: the token in the body
-#   public:  anybody
-ROUTES = {
-    ("POST", "/v1/login"): ("service", "login", lambda s: {"user_id": s.user}, 201, 403),
-    ("POST", "/v1/login/verify"):
-        ("service", "login", lambda s: {"challenge_id": s.challenge, "code": "123456"}, 410, 403),
-    ("GET", "/v1/validate"): ("token", "validate", None, 200, 200),
-    ("POST", "/v1/validate"): ("service", "validate", token_body, 200, 403),
-    ("POST", "/v1/refresh"):
-        ("refresh", "login", lambda s: {"refresh_token": s.first["refresh_token"]}, 200, 403),
-    ("POST", "/v1/logout"): ("token", "manage", None, 200, 200),
-    ("POST", "/v1/logout-all"): ("token", "manage", lambda s: {}, 200, 200),
-    ("GET", "/v1/devices"): ("token", "manage", None, 200, 200),
-    ("DELETE", "/v1/devices/{session_id}"): ("token", "manage", None, 200, 200),
-    ("GET", "/v1/users/{user_id}"): ("service", "manage", None, 200, 403),
-    ("GET", "/v1/users/{user_id}/devices"): ("service", "manage", None, 200, 403),
-    ("GET", "/v1/users/{user_id}/history"): ("service", "manage", None, 200, 403),
-    ("DELETE", "/v1/users/{user_id}/devices/{session_id}"): ("service", "manage", None, 200, 403),
-    ("POST", "/v1/users/{user_id}/freeze"): ("service", "manage", lambda s: {}, 200, 403),
-    ("POST", "/v1/users/{user_id}/unfreeze"): ("service", "manage", lambda s: {}, 200, 403),
-    ("POST", "/v1/users/{user_id}/logout-all"): ("service", "manage", lambda s: {}, 200, 403),
-    ("GET", "/v1/session/attributes"): ("token", "manage", None, 200, 200),
-    ("PUT", "/v1/session/attributes"): ("token", "manage", lambda s: {"note": "new"}, 200, 200),
-    ("PATCH", "/v1/session/attributes"): ("token", "manage", lambda s: {"note": "new"}, 200, 200),
-    ("GET", "/v1/tenants/{tenant}/policy"): ("service", "policy", None, 200, 403),
-    ("PUT", "/v1/tenants/{tenant}/policy"): ("service", "policy", lambda s: {}, 200, 403),
-    ("PATCH", "/v1/tenants/{tenant}/policy"): ("service", "policy", lambda s: {}, 200, 403),
-    ("DELETE", "/v1/tenants/{tenant}/policy"): ("service", "policy", None, 200, 403),
-    ("GET", "/v1/tenants/{tenant}/sessions"): ("service", "manage", None, 200, 403),
-    ("POST", "/v1/tenants/{tenant}/logout-all"): ("service", "policy", lambda s: {}, 200, 403),
-    ("POST", "/v1/explain"): ("service", "manage", token_body, 200, 403),
-    ("GET", "/problems/{code}"): ("public", None, None, 200, 200),
-    ("OPTIONS", "*"): ("public", None, None, 403, 403),  # of a foreign origin
-}
 # Where a foreign key speaks of its own user of the same name, or of an id of its own that is none:
 # what it is answered. Elsewhere a foreign key is refused with 403.
 OWN_NAMESPACE = {

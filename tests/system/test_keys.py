@@ -13,16 +13,7 @@ from checks import check_dead, check_ended, check_problem
 from client import Redis, key_slot
 from daemon import ACME, ADMIN, BINARY, SERVICE, unique, write_key_file
 from redis_servers import SingleRedis, wait_until
-
-
-def stored(cluster, daemon, user, tenant="default"):
-    """(node to ask, key of the user's hash) by the daemon's own command."""
-    result = subprocess.run([BINARY, "keys", "--tenant", tenant, "--user", user, "--config",
-                             str(daemon.node.config)], stdout=subprocess.PIPE, text=True,
-                            timeout=30, check=True)
-    key = result.stdout.split()[0]
-    port, _ = cluster.owner(key_slot(key.encode()))
-    return Redis(port), key
+from redis_view import stored
 
 
 def printed_keys(daemon, *arguments):

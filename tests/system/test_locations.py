@@ -4,27 +4,27 @@ import signal
 
 import pytest
 
-import places_file
+import location_file
 from daemon import unique
 from redis_servers import wait_until
-from test_verify import challenge
+from verification import challenge
 
 # Three networks of Bavaria, one of them IPv6; one of Berlin; a country without parts.
 MUNICH, NUREMBERG, MUNICH6 = "198.51.100.7", "203.0.113.9", "2001:db8:1::7"
 BERLIN, SINGAPORE, NOWHERE = "192.0.2.1", "192.0.2.129", "10.1.2.3"
 PLACES = {
-    "198.51.100.0/24": places_file.place("DE", "Germany", "BY", "Bavaria", "Munich"),
-    "203.0.113.0/24": places_file.place("DE", "Germany", "BY", "Bavaria", "Nuremberg"),
-    "2001:db8:1::/48": places_file.place("DE", "Germany", "BY", "Bavaria", "Munich"),
-    "192.0.2.0/25": places_file.place("DE", "Germany", "BE", "Berlin", "Berlin"),
-    "192.0.2.128/25": places_file.place("SG", "Singapore"),
+    "198.51.100.0/24": location_file.place("DE", "Germany", "BY", "Bavaria", "Munich"),
+    "203.0.113.0/24": location_file.place("DE", "Germany", "BY", "Bavaria", "Nuremberg"),
+    "2001:db8:1::/48": location_file.place("DE", "Germany", "BY", "Bavaria", "Munich"),
+    "192.0.2.0/25": location_file.place("DE", "Germany", "BE", "Berlin", "Berlin"),
+    "192.0.2.128/25": location_file.place("SG", "Singapore"),
 }
 
 
 @pytest.fixture
 def database(tmp_path):
     path = tmp_path / "places.mmdb"
-    places_file.write(path, PLACES)
+    location_file.write(path, PLACES)
     return path
 
 
@@ -58,7 +58,7 @@ def test_a_database_that_was_replaced_is_seen_after_a_reload(start, database, tm
     user = unique()
     daemon.login(user, ip=SINGAPORE)
     renewed = tmp_path / "new.mmdb"
-    places_file.write(renewed, {"192.0.2.128/25": places_file.place("MY", "Malaysia")})
+    location_file.write(renewed, {"192.0.2.128/25": location_file.place("MY", "Malaysia")})
     renewed.replace(database)
     daemon.node.signal(signal.SIGHUP)
     wait_until(lambda: locations(daemon, user)[SINGAPORE] == "Malaysia", 5, "the new database")

@@ -4,12 +4,9 @@ from urllib.parse import quote
 
 import pytest
 
-from checks import ACCESS_TOKEN, REFRESH_TOKEN, SESSION_ID, check_problem
+from checks import ACCESS_TOKEN, LOGIN_MEMBERS, REFRESH_TOKEN, SESSION_ID, check_problem
 from daemon import ADMIN, SERVICE, now, unique
 
-LOGIN_MEMBERS = {"tenant", "user_id", "session_id", "access_token", "token_type", "expires_in",
-                 "refresh_token", "refresh_expires_in", "idle_expires_in", "device", "new_device", "new_location",
-                 "replaced"}
 
 
 def test_a_wrong_tenant_is_told_where_it_stood(shared):

@@ -1,21 +1,21 @@
 """M7: slots that migrate, masters that change or freeze, under load of validate, login and kick."""
 
 import collections
-import contextlib
 import os
 import re
 import signal
-import subprocess
 import threading
 import time
 
 import pytest
 
 from bounds import at_most
-from client import Redis, RedisError, key_slot
-from daemon import BINARY, SERVICE, Daemon, unique
+from client import Redis
+from cluster_changes import fail_over, go_on, migrate, without_failover
+from daemon import SERVICE, Daemon, unique
 from machine import clock
-from redis_servers import SLOW, Cluster, SingleRedis, comes_true, free_cluster_ports, process_id, wait_until
+from redis_servers import SLOW, Cluster, SingleRedis, free_cluster_ports, process_id, wait_until
+from redis_view import slot_of
 
 
 @pytest.fixture(scope="module")
@@ -37,13 +37,6 @@ def loaded(workspace, own_cluster):
         daemon.stop()
     finally:
         daemon.kill()
-
-
-def slot_of(daemon, user):
-    text = subprocess.run([BINARY, "keys", "--tenant", "default", "--user", user, "--config",
-                           str(daemon.node.config)], stdout=subprocess.PIPE, text=True,
-                          timeout=30, check=True).stdout
-    return key_slot(text.split()[0].encode())
 
 
 NEWS_BOUND = 1.2  # seconds for a kick to be known to every node, also if it cannot be heard of
@@ -162,53 +155,10 @@ def check_loads(loads):
     at_most(longest, 2.0 * SLOW, "errors in a row")
 
 
-def go_on(loads, calls=10):
-    """Returns when each load has had answers to so many calls more; what is wrong with one ends its thread."""
-    before = [load.calls for load in loads]
-    wait_until(lambda: all(load.calls >= count + calls or not load.is_alive()
-                           for load, count in zip(loads, before)), 20, "the calls go on")
-
-
 def live_on(load, lives):
     """The same for whole lives."""
     before = load.lives
     wait_until(lambda: load.lives >= before + lives or not load.is_alive(), 20, "lives go on")
-
-
-def migrate(cluster, slot, between, half_way=None, added=None):
-    """Moves one slot to the next master, key by key, as redis-cli --cluster reshard does; with
-    `added` to or from the master at this port, which the cluster's own list does not have.
-
-    It calls between() from step to step, and half_way() instead when the keys have moved but the slot has
-    not: then only ASK leads to them."""
-    masters = {node.port: node for node in cluster.masters()}
-    source_port, source_id = cluster.owner(slot)
-    ports = sorted(masters)
-    if added:
-        masters[added] = Redis(added)
-    target_port = (added if added and source_port != added else
-                   ports[(ports.index(source_port) + 1) % len(ports)] if source_port in ports
-                   else ports[0])
-    source, target = masters[source_port], masters[target_port]
-    target_id = target.call("CLUSTER", "MYID").decode()
-    target.call("CLUSTER", "SETSLOT", slot, "IMPORTING", source_id)
-    source.call("CLUSTER", "SETSLOT", slot, "MIGRATING", target_id)
-    between()
-    while True:
-        keys = source.call("CLUSTER", "GETKEYSINSLOT", slot, 10)
-        if not keys:
-            break
-        for key in keys:
-            try:
-                source.call("MIGRATE", "127.0.0.1", target_port, key, 0, 2000)
-            except RedisError as error:
-                assert "NOKEY" in str(error), error
-            between()
-    (half_way or between)()
-    for node in [target, source] + [n for n in masters.values() if n not in (source, target)]:
-        node.call("CLUSTER", "SETSLOT", slot, "NODE", target_id)
-    for node in masters.values():
-        node.close()
 
 
 def test_slots_migrate_under_load_without_a_wrong_answer(loaded, own_cluster):
@@ -235,19 +185,6 @@ def replicas_of_masters(cluster):
     return wait_until(known, 10, "every master has a replica")
 
 
-def fail_over(port, how=None):
-    """Makes a replica the master, by hand, and waits until it is. To ask again begins it anew."""
-    def is_master():
-        with Redis(port) as node:
-            return node.info("replication")["role"] == "master"
-
-    def asked():
-        with Redis(port) as node, contextlib.suppress(RedisError):
-            node.call("CLUSTER", "FAILOVER", *([how] if how else []))
-        return comes_true(is_master, 1)
-    wait_until(asked, 15, f"{port} has become a master")
-
-
 def test_manual_failovers_under_load_without_a_wrong_answer(loaded, own_cluster):
     def action(loads):
         for replica in replicas_of_masters(own_cluster).values():
@@ -270,23 +207,6 @@ def users_by_master(daemon, cluster, wanted):
 
 def percentile(times, share):
     return sorted(times)[min(len(times) - 1, int(len(times) * share))]
-
-
-@contextlib.contextmanager
-def without_failover(cluster):
-    """A master may hang for as long as the test wants."""
-    def set_timeout(node, milliseconds):
-        before = node.call("CONFIG", "GET", "cluster-node-timeout")[1]
-        node.call("CONFIG", "SET", "cluster-node-timeout", milliseconds)
-        return before
-    nodes = [Redis(port) for port in cluster.ports]
-    before = [set_timeout(node, 60000) for node in nodes]
-    try:
-        yield
-    finally:
-        for node, milliseconds in zip(nodes, before):
-            set_timeout(node, milliseconds)
-            node.close()
 
 
 def thousand_times(loads, seconds):

@@ -12,14 +12,14 @@ import pytest
 from bounds import at_most
 from checks import check_dead, check_ended, check_problem
 from client import RawSocket, Redis
-from daemon import SERVICE, Daemon, unique
+from daemon import SERVICE, Daemon, password_file, unique
 from faults import frozen
 from machine import clock
+from parallel import at_once
+from raw_http import head
 from redis_servers import SLOW, FakeRedis, SingleRedis, process_id, comes_true, wait_until
 from scripted_redis import ScriptedRedis
-from test_http import head
-from test_parallel import at_once
-from test_validate import never_issued
+from tokens import never_issued
 
 
 @pytest.fixture(scope="module")
@@ -153,12 +153,6 @@ def guarded(workspace):
         yield server.start()
     finally:
         server.stop()
-
-
-def password_file(path, text):
-    path.write_text(text)
-    path.chmod(0o600)
-    return path
 
 
 def test_the_right_password_opens_the_door(start, guarded, tmp_path):

@@ -16,7 +16,7 @@ from faults import breakers, kill_9, readiness, users_on
 from probes import (Probe, ask_all, in_ms, kick_of, log_in_all, percentile, quiet_times,
                     validate_all, validation)
 from redis_servers import SLOW, Cluster, for_a_while, wait_until
-from test_validate import never_issued
+from tokens import never_issued
 
 TOKENS = 10000 if SLOW == 1 else 2000
 SAMPLE = 2000

@@ -1,12 +1,12 @@
 """M3: many at once - the device limit and the rotation of one refresh token."""
 
 import threading
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from checks import check_dead, check_problem
 from daemon import SERVICE, Daemon, unique
+from parallel import at_once
 from redis_servers import SLOW, wait_until
 
 
@@ -19,18 +19,6 @@ def three(workspace, cluster):
         daemon.stop()
     finally:
         daemon.kill()
-
-
-def at_once(count, function, just_before=None):
-    """Calls function(n) in as many threads, all released at the same moment, just before which all
-    stand ready and one of them calls just_before()."""
-    gate = threading.Barrier(count, just_before)
-
-    def run(n):
-        gate.wait()
-        return function(n)
-    with ThreadPoolExecutor(count) as pool:
-        return list(pool.map(run, range(count)))
 
 
 def test_a_hundred_parallel_logins_never_leave_more_than_three_alive(three):

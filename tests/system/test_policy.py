@@ -12,56 +12,14 @@ from bounds import at_most
 from checks import check_dead, check_ended, check_problem
 from client import Redis
 from clocks import DrivenTime
-from daemon import KEYS, Daemon, new_key, unique
+from daemon import ALL_SCOPES, KEYS, Daemon, new_key, unique
 from machine import clock
+from parallel import at_once
 from probes import FULL
 from redis_servers import SLOW, SingleRedis, wait_until
-from test_parallel import at_once
+from tenants import MERGE, Tenant
 
-MERGE = {"Content-Type": "application/merge-patch+json"}
-ALL = "login validate manage policy introspect ops"
 ETAG = re.compile(r'"[A-Za-z0-9_-]{16}"')
-
-
-class Tenant:
-    """A tenant of the test's own, driven with a platform key."""
-
-    def __init__(self, daemon, name=None, key=KEYS["admin"][0]):
-        self.daemon = daemon
-        self.name = name or unique("tenant")
-        self.key = key
-        self.path = f"/v1/tenants/{self.name}/policy"
-
-    def call(self, method, body=None, node=0, key=None, **headers):
-        headers = {name.replace("_", "-"): value for name, value in headers.items()}
-        if method == "PATCH":
-            headers = {**MERGE, **headers}
-        return self.daemon.call(method, self.path, body, key or self.key, headers, node)
-
-    def get(self, node=0):
-        answer = self.call("GET", node=node)
-        assert answer.status == 200, answer
-        return answer.json
-
-    def put(self, node=0, **members):
-        answer = self.call("PUT", members, node)
-        assert answer.status == 200, answer
-        return answer
-
-    def patch(self, node=0, **members):
-        answer = self.call("PATCH", members, node)
-        assert answer.status == 200, answer
-        return answer
-
-    def login(self, user=None, node=0, **fields):
-        answer = self.daemon.try_login(user or unique(), self.key, node, tenant=self.name, **fields)
-        assert answer.status == 201, answer
-        return answer.json
-
-    def end_all(self, body=None, node=0, key=None, **headers):
-        headers = {name.replace("_", "-"): value for name, value in headers.items()}
-        return self.daemon.call("POST", f"/v1/tenants/{self.name}/logout-all", body,
-                                key or self.key, headers, node)
 
 
 @pytest.fixture
@@ -455,7 +413,7 @@ def test_a_wrong_logout_all_is_refused(tenant):
 
 
 def test_keys_of_a_tenant_that_may_not_force_logouts(start):
-    keys = {"platform": (new_key(), ALL, "*"), "own": (new_key(), ALL, "shop")}
+    keys = {"platform": (new_key(), ALL_SCOPES, "*"), "own": (new_key(), ALL_SCOPES, "shop")}
     daemon = start(keys=keys)
     platform = Tenant(daemon, "shop", keys["platform"][0])
     own = Tenant(daemon, "shop", keys["own"][0])
@@ -481,7 +439,7 @@ def test_keys_of_a_tenant_that_may_not_force_logouts(start):
 def test_a_key_of_a_tenant_leaves_alone_what_belongs_to_the_platform(start):
     """Limits that protect the other tenants, and the right to end sessions: repeated, left out or
     deleted by the tenant's own key they stay as the platform has set them; another value is 403."""
-    keys = {"platform": (new_key(), ALL, "*"), "own": (new_key(), ALL, "shop")}
+    keys = {"platform": (new_key(), ALL_SCOPES, "*"), "own": (new_key(), ALL_SCOPES, "shop")}
     daemon = start(keys=keys, policy__logins_per_user_per_minute=50)
     platform, own = (Tenant(daemon, "shop", keys[name][0]) for name in ("platform", "own"))
     limits = {"rate": {"requests_per_second": 900, "burst": 950, "logins_per_user_per_minute": 50},
@@ -536,7 +494,7 @@ def test_a_key_of_a_tenant_leaves_alone_what_belongs_to_the_platform(start):
 
 
 def test_whoever_repeats_the_platforms_default_gets_tomorrows(start):
-    keys = {"platform": (new_key(), ALL, "*"), "own": (new_key(), ALL, "shop")}
+    keys = {"platform": (new_key(), ALL_SCOPES, "*"), "own": (new_key(), ALL_SCOPES, "shop")}
     daemon = start(keys=keys)
     own = Tenant(daemon, "shop", keys["own"][0])
     assert own.put(**own.get()).json["rate"]["requests_per_second"] == 0

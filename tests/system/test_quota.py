@@ -6,10 +6,10 @@ import pytest
 
 from checks import check_problem
 from clocks import DrivenTime
-from daemon import new_key, unique
+from daemon import ALL_SCOPES, new_key, unique
+from parallel import at_once
 from redis_servers import wait_until
-from test_parallel import at_once
-from test_policy import ALL, Tenant
+from tenants import Tenant
 
 @pytest.fixture(scope="module")
 def platform(shared):
@@ -131,7 +131,7 @@ def test_another_tenant_s_quota_is_its_own(platform):
 
 
 def test_a_tenant_s_own_key_sets_neither_quotas_nor_limits_but_lives_within_them(start):
-    keys = {"platform": (new_key(), ALL, "*"), "own": (new_key(), ALL, "shop")}
+    keys = {"platform": (new_key(), ALL_SCOPES, "*"), "own": (new_key(), ALL_SCOPES, "shop")}
     daemon = start(keys=keys)
     platform, own = (Tenant(daemon, "shop", keys[name][0]) for name in ("platform", "own"))
     platform.put(quota={"users": 5, "sessions": 9},

@@ -14,9 +14,9 @@ import pytest
 from checks import check_problem
 from daemon import ADMIN, SERVICE, Daemon, unique
 from machine import clock
+from parallel import at_once
 from probes import FULL, ask_all, percentile, validation
 from redis_servers import SLOW
-from test_parallel import at_once
 
 ROUNDS = 1000 if FULL else 30
 CROWD = 100

@@ -9,9 +9,9 @@ import pytest
 from checks import check_problem
 from client import Client
 from daemon import ACME, ADMIN, SERVICE, new_key, unique
+from parallel import at_once
 from redis_servers import wait_until
-from test_parallel import at_once
-from test_validate import flip_bit, never_issued
+from tokens import flip_bit, never_issued
 
 LAST_BIT = 45 * 8 - 1  # of the MAC
 FIELD = re.compile(r'"([a-z-]+)";([a-z])=(\d+);([a-z])=(\d+)')

@@ -1,6 +1,5 @@
 """The Redis user of conf/redis-acl.conf: enough for everything that sessiond does, and no more."""
 
-import hashlib
 import pathlib
 import re
 import subprocess
@@ -9,21 +8,10 @@ import pytest
 
 from checks import check_dead, check_ended
 from client import Redis, RedisError
-from daemon import SERVICE, unique
-from redis_servers import ROOT, SingleRedis, wait_until
-from test_outage import password_file
+from daemon import SERVICE, password_file, unique
+from redis_servers import wait_until
+from secured_redis import ACL, PASSWORD, GuardedRedis, user_line
 
-ACL = ROOT / "conf" / "redis-acl.conf"
-PASSWORD = "correct horse battery staple"
-DIGEST = hashlib.sha256(PASSWORD.encode()).hexdigest()
-
-
-def user_line(digest=DIGEST):
-    """The words behind `user sessiond`, with a password as the file says to give one."""
-    line, = [line for line in ACL.read_text().splitlines() if line.startswith("user ")]
-    words = line.split()
-    assert words[:3] == ["user", "sessiond", "on"]
-    return ["on", "#" + digest, *words[3:]]
 
 
 def granted():
@@ -36,39 +24,6 @@ class UserClient(Redis):
     def __init__(self, port):
         super().__init__(port)
         self.call("AUTH", "sessiond", PASSWORD)
-
-
-class GuardedRedis(SingleRedis):
-    """A server that includes the file; the default user is off, another one is the test's own."""
-
-    def __init__(self, directory, digest=DIGEST):
-        super().__init__(directory)
-        self.digest = digest
-
-    def start(self):
-        text = re.sub(r"^user sessiond .*$", "user sessiond " + " ".join(user_line(self.digest)),
-                      ACL.read_text(), flags=re.M)
-        included = self.directory / "redis-acl.conf"
-        included.write_text(text)
-        config = self.directory / "redis.conf"
-        config.write_text(f"include {included}\nuser default off\nuser test on >test +@all ~* &*\n"
-                          f"port {self.port}\nbind 127.0.0.1\nsave \"\"\n"
-                          f"dir {self.directory}\nlogfile redis.log\n")
-        self.process = subprocess.Popen(["redis-server", str(config)])
-        wait_until(self.answers, 10, "redis-server answers")
-        return self
-
-    def connect(self):
-        node = Redis(self.port)
-        node.call("AUTH", "test", "test")
-        return node
-
-    def answers(self):
-        try:
-            with self.connect() as node:
-                return node.call("PING") == "PONG"
-        except (OSError, ConnectionError, RedisError):
-            return False
 
 
 @pytest.fixture(scope="module")

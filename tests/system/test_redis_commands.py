@@ -2,27 +2,9 @@
 
 
 from daemon import SERVICE, unique
-from redis_servers import wait_until
-from test_validate import MALFORMED, flip_bit, never_issued
+from redis_view import commands, quiet
+from tokens import MALFORMED, flip_bit, never_issued
 
-# What connections and the control thread send without any call: GET is its look whether a master
-# serves, calls never send it; and what a watch hears and asks for.
-BACKGROUND = ("cluster", "ping", "info", "config", "client", "hello", "auth", "replconf", "command",
-              "readonly", "select", "psync", "role", "get", "subscribe", "time")
-
-
-def commands(cluster):
-    return {name: count for name, count in cluster.command_counts().items()
-            if not name.startswith(BACKGROUND) and count}
-
-
-def quiet(cluster, *daemons):
-    """Waits until what was begun before, and is finished behind its answer, is over; the commands."""
-    def is_over():
-        return all(node.metric(name) == 0 for daemon in daemons for node in daemon.nodes
-                   for name in ("sessiond_store_pending", "sessiond_journal_unsettled"))
-    wait_until(is_over, 10, "nothing is under way")
-    return commands(cluster)
 
 
 def test_tokens_never_issued_or_altered_cause_no_command(start, cluster, shared):

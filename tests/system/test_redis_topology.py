@@ -9,11 +9,10 @@ import time
 
 import pytest
 
-from daemon import Daemon, unique
+from daemon import Daemon, password_file, unique
 from faults import TIMES
 from redis_servers import SingleRedis, wait_until
 from scripted_redis import ScriptedRedis, array, slot_map
-from test_outage import password_file
 
 PASSWORD = "not-for-strangers"
 CALLS = 120

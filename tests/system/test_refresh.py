@@ -5,13 +5,12 @@ import time
 
 import pytest
 
-from checks import ACCESS_TOKEN, REFRESH_TOKEN, check_dead, check_problem, first_refusal
+from checks import ACCESS_TOKEN, LOGIN_MEMBERS, REFRESH_TOKEN, check_dead, check_problem, first_refusal
 from daemon import ACME, SERVICE, Daemon, unique
 from redis_servers import SingleRedis, wait_until
 from scripted_redis import ScriptedRedis
-from test_binding import CAFE, HOME, HOME6, NEIGHBOUR, OFFICE
-from test_login import LOGIN_MEMBERS
-from test_validate import flip_bit, never_issued
+from tokens import flip_bit, never_issued
+from verification import CAFE, HOME, HOME6, NEIGHBOUR, OFFICE
 
 PAIR = ("access_token", "refresh_token")
 

@@ -3,7 +3,7 @@
 systemd does not run here. `Host` stands for it: LoadCredential= lines are read from the drop-ins that
 a recipe leaves (or from the unit), and the files handed over as systemd shows them: root's, with an
 access list for the user, in a directory that is closed to others (systemd.exec(5), "Credentials").
-What all lines of the unit do together is for test_unit.py.
+What all lines of the unit do together is for test_systemd_unit.py.
 """
 
 import os
@@ -18,11 +18,10 @@ import tempfile
 import pytest
 
 import daemon as daemons
+from alert_receiver import Receiver, guess
 from daemon import Daemon, write_key_file
 from redis_servers import ROOT, SLOW, wait_until
-from test_alerts import Receiver, guess
-from test_redis_acl import ACL, GuardedRedis
-from test_redis_tls import TlsRedis, certificates  # noqa: F401 (a fixture)
+from secured_redis import ACL, GuardedRedis, TlsRedis, certificates  # noqa: F401 (a fixture)
 from unit import hand_over_credentials
 from unit_file import CREDENTIAL, UNIT
 

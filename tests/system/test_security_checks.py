@@ -34,13 +34,13 @@ import pytest
 from bounds import at_most
 from checks import ANY_TOKEN, check_dead, check_problem
 from client import Redis, RawSocket, key_slot
+from cluster_changes import fail_over
 from daemon import ADMIN, BINARY, SERVICE, is_instrumented, unique, write_key_file
 from probes import Probe, ask_all, log_in_all, request, validation
 from redis_servers import ROOT, SingleRedis, wait_until
-from test_isolation import ROUTES
-from test_keys import stored
-from test_migration import fail_over
-from test_validate import flip_bit, never_issued
+from redis_view import stored
+from route_table import ROUTES
+from tokens import flip_bit, never_issued
 
 NODES = range(3)
 NEWS = 1  # seconds for the other nodes to hear of a change
@@ -385,10 +385,10 @@ def test_c25_whatever_is_wrong_with_a_record_looks_the_same(start, cluster, tmp_
 
 
 def test_c26_secrets_are_compared_by_crypto_equal_alone():
-    """How long that takes is measured in check_timing.c."""
+    """How long that takes is measured in check_constant_time.c."""
     for test in ("crypto_equal_tells_nothing", "reading_a_token_tells_nothing_of_its_mac",
                  "the_record_finds_what_leaks"):
-        assert has_test(f"check_timing.c::{test}")
+        assert has_test(f"check_constant_time.c::{test}")
     crypto = (ROOT / "src/base/crypto.c").read_text()
     body = crypto.split("\nbool crypto_equal(", 1)[1].split("\n}\n", 1)[0]
     assert "sodium_memcmp" in body

@@ -13,12 +13,13 @@ import time
 import pytest
 
 from bounds import at_most
+from broken_disks import full_pipe
 from checks import check_problem
 from client import Client, RawSocket
 from daemon import BINARY, SERVICE, unique
 from machine import clock
+from raw_http import head
 from redis_servers import ROOT, SLOW, SingleRedis, wait_until
-from test_http import head
 
 
 def test_livez_and_readyz_answer_200(shared):
@@ -224,20 +225,6 @@ def test_the_drain_delay_ends_by_itself(start):
     node.signal(signal.SIGTERM)
     assert node.process.wait(10 * SLOW) == 0
     assert time.monotonic() - begun >= 1
-
-
-def full_pipe():
-    """The ends of a pipe that takes no byte more."""
-    reading, writing = os.pipe()
-    os.set_blocking(writing, False)
-    for size in 4096, 1:
-        try:
-            while True:
-                os.write(writing, b"." * size)
-        except BlockingIOError:
-            pass
-    os.set_blocking(writing, True)
-    return reading, writing
 
 
 def test_a_stderr_that_nobody_reads_holds_up_nothing(start, tmp_path):

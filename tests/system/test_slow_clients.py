@@ -11,8 +11,8 @@ from checks import check_problem
 from client import RawSocket, statuses
 from daemon import SERVICE, Daemon, is_instrumented
 from machine import clock
+from raw_http import head
 from redis_servers import SLOW, wait_until
-from test_http import head
 
 
 @pytest.fixture(scope="module")

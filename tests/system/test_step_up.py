@@ -6,13 +6,12 @@ import time
 
 import pytest
 
-from checks import ACCESS_TOKEN, REFRESH_TOKEN, check_dead, check_problem, first_refusal
+from checks import ACCESS_TOKEN, LOGIN_MEMBERS, REFRESH_TOKEN, check_dead, check_problem, first_refusal
 from clocks import DrivenTime
 from daemon import ADMIN, SERVICE, unique
 from redis_servers import SingleRedis
 from scripted_redis import ScriptedRedis
-from test_binding import CAFE, HOME, OFFICE, bound_daemon, seen_from, step_up, verify
-from test_login import LOGIN_MEMBERS
+from verification import CAFE, HOME, OFFICE, bound_daemon, seen_from, step_up, verify
 
 PAIR = ("access_token", "refresh_token")
 

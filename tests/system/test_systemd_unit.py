@@ -12,13 +12,13 @@ import tempfile
 import pytest
 
 import daemon as daemons
+from alert_receiver import Receiver, guess
 from client import Client
 from daemon import LARGE_STATE, is_instrumented, unique, write_key_file
-import places_file
+import location_file
 from probes import FULL
 from redis_servers import ROOT, SingleRedis, wait_until
-from test_alerts import Receiver, guess
-from test_redis_tls import TlsRedis, certificates  # noqa: F401 (a fixture)
+from secured_redis import TlsRedis, certificates  # noqa: F401 (a fixture)
 from unit import Machine, Service
 from unit_file import APPLIED, NOT_APPLIED, UNIT, Unit
 
@@ -313,7 +313,7 @@ def test_credentials_tls_places_and_a_webhook_under_the_unit(serve, certificates
                               "redis-key.pem": certificates.node[1].read_text()}.items():
             (etc / name).write_text(content)
             (etc / name).chmod(0o600)
-        places_file.write(etc / "places.mmdb", {"81.2.69.0/24": places_file.place("GB", "United Kingdom")})
+        location_file.write(etc / "places.mmdb", {"81.2.69.0/24": location_file.place("GB", "United Kingdom")})
         service.node.start()
         login = service.login(ip="81.2.69.142")
         assert service.is_alive(login["access_token"])

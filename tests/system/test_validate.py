@@ -1,27 +1,15 @@
 """GET and POST /v1/validate: living, dead, foreign and made-up tokens."""
 
-import base64
-import secrets
 
 import pytest
 
 from checks import check_dead, check_problem
 from daemon import ACME, ADMIN, SERVICE, now, unique
 from redis_servers import wait_until
+from tokens import MALFORMED, flip_bit, never_issued
 
 SESSION_MEMBERS = {"active", "tenant", "user_id", "session_id", "roles", "device", "attributes",
                    "created_at", "expires_at", "idle_expires_at", "source", "stale"}
-
-
-def flip_bit(token, bit):
-    """The token with one bit of its 45 bytes changed."""
-    raw = bytearray(base64.urlsafe_b64decode(token[3:]))
-    raw[bit // 8] ^= 1 << bit % 8
-    return token[:3] + base64.urlsafe_b64encode(raw).decode()
-
-
-def never_issued(prefix="sa_"):
-    return prefix + base64.urlsafe_b64encode(bytes([1]) + secrets.token_bytes(44)).decode()
 
 
 def check_session(session, login):
@@ -68,10 +56,6 @@ def test_the_answer_never_shows_a_token(shared):
     for answer in (shared.validate(login["access_token"]), shared.check(login["access_token"])):
         assert login["access_token"].encode() not in answer.body
         assert login["refresh_token"].encode() not in answer.body
-
-
-MALFORMED = ["x", "sa_", "sa_" + "A" * 59, "sa_" + "A" * 61, "sk_" + "A" * 60, "sb_" + "A" * 60,
-             "sa_" + "A" * 59 + "!", "sa_" + "A" * 59 + "+", "SA_" + "A" * 60, "sa_" + "A" * 4000]
 
 
 @pytest.mark.parametrize("token", MALFORMED, ids=range(len(MALFORMED)))

@@ -8,8 +8,7 @@ import pytest
 from checks import check_problem
 from daemon import ACME, ADMIN, SERVICE, unique
 from redis_servers import wait_until
-
-HOME, OFFICE = "198.51.100.7", "203.0.113.9"
+from verification import HOME, OFFICE, answer_with, challenge, solve, wrong
 
 
 @pytest.fixture(scope="module")
@@ -34,27 +33,6 @@ def external(workspace, cluster):
         daemon.stop()
     finally:
         daemon.kill()
-
-
-def challenge(daemon, user, node=0, **fields):
-    """A login that is asked for more; the problem's members."""
-    answer = daemon.try_login(user, node=node, **fields)
-    return check_problem(answer, 403, "verification_required")
-
-
-def answer_with(daemon, body, key=SERVICE, node=0):
-    return daemon.call("POST", "/v1/login/verify", body, key, node=node)
-
-
-def solve(daemon, problem, node=0):
-    answer = answer_with(daemon, {"challenge_id": problem["challenge_id"], "code": problem["otp"]},
-                         node=node)
-    assert answer.status == 201, answer
-    return answer.json
-
-
-def wrong(code):
-    return f"{(int(code) + 1) % 1000000:06d}"
 
 
 def test_a_new_device_gets_a_session_by_its_code(otp):

@@ -337,7 +337,7 @@ END_TEST
 
 int main(void)
 {
-    Suite *suite = suite_create("clocks");
+    Suite *suite = suite_create("common_time");
     TCase *tests = tcase_create("clocks");
     tcase_set_timeout(tests, 60);
     tcase_add_loop_test(tests, common_time_is_the_middle_that_a_majority_is_near, 0,

@@ -154,7 +154,7 @@ END_TEST
 
 int main(void)
 {
-    Suite *suite = suite_create("own_writes");
+    Suite *suite = suite_create("attempts");
     TCase *tcase = rig_case(suite, "unknown", set_up);
     tcase_add_test(tcase, another_ones_end_of_the_same_session_is_not_ours);
     tcase_add_test(tcase, what_another_one_ended_is_not_in_our_list);

@@ -237,7 +237,7 @@ static const bool plain = true;
 
 static Suite *suite(void)
 {
-    Suite *suite = suite_create("timing");
+    Suite *suite = suite_create("constant_time");
     TCase *cases = tcase_create("timing");
     tcase_add_checked_fixture(cases, set_up, tear_down);
     tcase_set_timeout(cases, 60);

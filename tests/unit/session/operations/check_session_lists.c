@@ -306,7 +306,7 @@ END_TEST
 
 int main(void)
 {
-    Suite *suite = suite_create("lists");
+    Suite *suite = suite_create("session_lists");
     TCase *tcase = rig_case(suite, "user", set_up);
     tcase_add_test(tcase, living_sessions_are_listed_newest_first);
     tcase_add_test(tcase, a_user_is_shown_which_one_is_his_own);
