@@ -233,7 +233,7 @@ def test_a_service_that_passes_forged_tokens_on_does_not_guess(begin, receiver):
     alert_lines(daemon.node, 1)
 
 
-def test_m8_none_is_lost_while_the_receiver_is_down(begin, receiver, secret):
+def test_none_is_lost_while_the_receiver_is_down(begin, receiver, secret):
     """The receiver is away, sessiond is killed, starts, stops, starts: then all come, once, in order."""
     receiver.down()
     daemon = begin(receiver, alerts__guesses_per_minute=1)

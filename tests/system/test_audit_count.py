@@ -1,4 +1,4 @@
-"""M9: exactly one audit line a call over 10,000 mixed calls, and none lost by kill -9."""
+"""Exactly one audit line a call over 10,000 mixed calls, and none lost by kill -9."""
 
 import collections
 import os
@@ -23,11 +23,11 @@ class Caller:
         self.random = random.Random(number)
         self.number = number
         self.sent = {}
-        self.user = unique(f"m9-{number}")
+        self.user = unique(f"mixed-{number}")
         self.login = None
 
     def call(self, method, path, body=None, bearer=None, headers=None):
-        name = f"m9-{self.number}-{len(self.sent)}"
+        name = f"mixed-{self.number}-{len(self.sent)}"
         answer = self.daemon.call(method, path, body, bearer,
                                   {"X-Request-Id": name, **(headers or {})})
         assert answer.status < 500, answer

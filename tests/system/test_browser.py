@@ -284,7 +284,7 @@ def test_no_foreign_page_hands_a_browser_a_cookie_by_a_refresh(site):
     assert answer.status == 200 and answer.header("Set-Cookie"), answer
 
 
-def test_c03_a_login_never_continues_the_session_that_it_came_with(site):
+def test_a_login_never_continues_the_session_that_it_came_with(site):
     """An attacker who planted a token, in a cookie or otherwise, gains nothing by the login."""
     planted, user = site.login(cookie=True), unique()
     for headers in ({"Cookie": f"{NAME}={planted['access_token']}"},

@@ -1,4 +1,4 @@
-"""F11, F13-F18, F29: Redis answers, but not what one would like to hear."""
+"""Redis answers with errors, with replies of others, or with nonsense."""
 
 import os
 import signal
@@ -11,7 +11,7 @@ import pytest
 
 from bounds import at_most
 from client import Redis, RedisError
-from daemon import BINARY, SERVICE, password_file, unique
+from daemon import SERVICE, password_file, unique
 from faults import AT_ONCE, BUDGET, TIMES, Trial, readiness
 from parallel import at_once
 from proxy import ProxyLoop
@@ -71,7 +71,7 @@ def is_ipv6_there():
 
 
 @pytest.mark.parametrize("host", ["", "localhost", "::1"])
-def test_f11_moved_in_every_spelling(start, single, scripted, host):
+def test_moved_in_every_spelling(start, single, scripted, host):
     if host == "::1" and not is_ipv6_there():
         pytest.skip("no IPv6 here")
     loop = ProxyLoop()
@@ -103,7 +103,7 @@ def test_f11_moved_in_every_spelling(start, single, scripted, host):
         loop.stop()
 
 
-def test_f13_slots_without_a_server(start, single, scripted):
+def test_slots_without_a_server(start, single, scripted):
     known = {"map": b"*0\r\n"}
 
     def script(words, _):
@@ -133,7 +133,7 @@ def test_f13_slots_without_a_server(start, single, scripted):
     trial.aftermath()
 
 
-# --- F14 ------------------------------------------------------------------------------------------
+# --- credentials and permissions ------------------------------------------------------------------
 def kick_out(node):
     """Ends every connection but our own, so that sessiond has to log in again."""
     node.call("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
@@ -141,7 +141,7 @@ def kick_out(node):
 
 
 @pytest.mark.parametrize("error", ["NOAUTH", "WRONGPASS"])
-def test_f14_the_password_is_not_right_any_more(start, single, tmp_path, error):
+def test_the_password_is_not_right_any_more(start, single, tmp_path, error):
     path = password_file(tmp_path / "password", "first")
     if error == "WRONGPASS":
         with Redis(single.port) as node:
@@ -181,7 +181,7 @@ def test_f14_the_password_is_not_right_any_more(start, single, tmp_path, error):
     trial.aftermath()
 
 
-def test_f14_a_command_is_not_permitted(start, single):
+def test_a_command_is_not_permitted(start, single):
     daemon = start(redis=single, **ALONE)
     trial = Trial(daemon)
     login = trial.login()
@@ -200,7 +200,7 @@ def test_f14_a_command_is_not_permitted(start, single):
     trial.aftermath()
 
 
-# --- F15 ------------------------------------------------------------------------------------------
+# --- no writes ------------------------------------------------------------------------------------
 def out_of_memory(server, node):
     node.call("CONFIG", "SET", "maxmemory-policy", "noeviction")
     node.call("CONFIG", "SET", "maxmemory", "1mb")
@@ -225,7 +225,7 @@ REFUSALS = {"OOM": (out_of_memory, ("maxmemory", "0")), "MISCONF": (cannot_save,
 
 
 @pytest.mark.parametrize("error", REFUSALS)
-def test_f15_redis_takes_no_writes(start, single, error):
+def test_redis_takes_no_writes(start, single, error):
     harm, mend = REFUSALS[error]
     daemon = start(redis=single, cache__bytes=0, **ALONE)
     trial = Trial(daemon)
@@ -253,7 +253,7 @@ def test_f15_redis_takes_no_writes(start, single, error):
     trial.aftermath()
 
 
-def test_f16_the_master_has_become_a_replica(start, single, scripted, tmp_path):
+def test_the_master_has_become_a_replica(start, single, scripted, tmp_path):
     other = SingleRedis(tmp_path / "other").start()
     known = {"map": b"", "new": None}
 
@@ -289,7 +289,7 @@ def test_f16_the_master_has_become_a_replica(start, single, scripted, tmp_path):
         other.stop()
 
 
-# --- F17 ------------------------------------------------------------------------------------------
+# --- loading, busy, without a master --------------------------------------------------------------
 def error_word(port):
     """The first word of what the server answers to a harmless read."""
     try:
@@ -325,7 +325,7 @@ def check_unwell(trial, single, error, seen, unseen, seconds=1.0):
     trial.nobody_gets_in()
 
 
-def test_f17_loading(start, single):
+def test_loading(start, single):
     _, trial, seen, unseen = unwell(start, single)
     with Redis(single.port) as node:
         node.call("EVAL", "for i = 1, 60000 do redis.call('set', 'k' .. i, i) end", 0)
@@ -343,7 +343,7 @@ def test_f17_loading(start, single):
     trial.aftermath()
 
 
-def test_f17_busy(start, single):
+def test_busy(start, single):
     daemon, trial, seen, unseen = unwell(start, single)
 
     def loop_for_ever():
@@ -366,7 +366,7 @@ def test_f17_busy(start, single):
     trial.aftermath()
 
 
-def test_f17_masterdown(start, single):
+def test_masterdown(start, single):
     _, trial, seen, unseen = unwell(start, single)
     with Redis(single.port) as node:
         node.call("CONFIG", "SET", "replica-serve-stale-data", "no")
@@ -377,7 +377,7 @@ def test_f17_masterdown(start, single):
     trial.aftermath()
 
 
-def test_f18_scripts_are_forgotten_under_load(start, single):
+def test_scripts_are_forgotten_under_load(start, single):
     trial = Trial(start(redis=single, **ALONE))
     stop = threading.Event()
 
@@ -407,16 +407,9 @@ def test_f18_scripts_are_forgotten_under_load(start, single):
     trial.aftermath()
 
 
-# --- F29 ------------------------------------------------------------------------------------------
-def user_key(daemon, user):
-    text = subprocess.run([BINARY, "keys", "--tenant", "default", "--user", user, "--config",
-                           str(daemon.node.config)], stdout=subprocess.PIPE, timeout=30,
-                          check=True).stdout
-    return text.split()[0]
-
-
+# --- replies of others, of other types, too many --------------------------------------------------
 @pytest.mark.parametrize("encryption", ["aes-128-gcm", "none"])
-def test_f29_replies_of_two_users_are_swapped(start, single, scripted, encryption):
+def test_replies_of_two_users_are_swapped(start, single, scripted, encryption):
     last, swapped = {}, threading.Event()
     count = {"swaps": 0}
 
@@ -461,7 +454,7 @@ WRONG_REPLIES = {
 
 
 @pytest.mark.parametrize("what", WRONG_REPLIES)
-def test_f29_replies_are_of_the_wrong_type(start, single, scripted, what):
+def test_replies_are_of_the_wrong_type(start, single, scripted, what):
     wrong = threading.Event()
     count = {"replies": 0}
 
@@ -493,7 +486,7 @@ def look(trial, login):
     return trial.call("GET", "/v1/validate", None, login["access_token"])
 
 
-def test_f29_a_reply_too_many_shifts_all_that_follow(start, single, scripted):
+def test_a_reply_too_many_shifts_all_that_follow(start, single, scripted):
     """The classic: a reply comes twice, so the next question gets the answer of the last."""
     twice = threading.Event()
     count = {"twice": 0}

@@ -1,4 +1,4 @@
-"""F04-F07, F31, F32: the network to Redis is slow, torn, silent or gone, and comes back."""
+"""The network to Redis is slow, torn, silent or gone, and comes back."""
 
 import json
 import os
@@ -42,7 +42,7 @@ def commands_of(daemon):
 
 
 @pytest.mark.parametrize("ms", [300, 499, 501])
-def test_f04_redis_answers_late(trial, service, ms):
+def test_redis_answers_late(trial, service, ms):
     port = sorted(trial.cluster.shards())[0]
     users = users_on(service, trial.cluster, port, 2)
     seen = [trial.login(users[0]) for _ in range(2)]
@@ -96,7 +96,7 @@ def all_reads(trial, logins, user):
     return answer.status
 
 
-def test_f05_replies_arrive_in_slices_or_are_cut(trial, service):
+def test_replies_arrive_in_slices_or_are_cut(trial, service):
     user = unique("slices")
     logins = [trial.login(user, device={"id": f"device {n}", "name": "x" * 40}) for n in range(8)]
     victim = trial.login()
@@ -137,7 +137,7 @@ def connections_to(pid, port):
     return found
 
 
-def test_f06_a_connection_is_half_open(trial, service):
+def test_a_connection_is_half_open(trial, service):
     shards = sorted(trial.cluster.shards())
     users = users_on(service, trial.cluster, shards[0], 2)
     seen = [trial.login(user) for user in users]
@@ -174,7 +174,7 @@ def test_f06_a_connection_is_half_open(trial, service):
     begun = clock()
     wait_until(lambda: all(trial.validate(login, 1).status == 200 for login in unseen), 4,
                "the server serves again")
-    print(f"F06: serves again after {clock() - begun:.2f} s")
+    print(f"serves again after {clock() - begun:.2f} s")
     trial.aftermath()
 
 
@@ -184,7 +184,7 @@ def ignores_sigpipe(pid):
     return bool(int(masks["SigIgn"], 16) & 1 << 12)
 
 
-def test_f07_a_storm_of_resets(trial, service):
+def test_a_storm_of_resets(trial, service):
     seen = [trial.login() for _ in range(4)]
     trial.know_everywhere()
     unseen = [trial.login() for _ in range(4)]
@@ -202,7 +202,7 @@ def test_f07_a_storm_of_resets(trial, service):
         # Links connect again by themselves, too, in pauses: 67 a second.
         by_themselves = 67 * (time.monotonic() - begun)
         assert 0 < trial.cluster.hits("reset") <= 3 * calls + by_themselves, (trial.cluster.hits("reset"), calls)
-        print(f"F07: {trial.cluster.hits('reset')} resets, {calls} calls")
+        print(f"{trial.cluster.hits('reset')} resets, {calls} calls")
     wait_until(lambda: trial.validate(unseen[0], 1).status == 200, 5, "reads work again")
     storm(trial)
     trial.aftermath()
@@ -235,14 +235,14 @@ def storm(trial):
         thread.join()
 
 
-# --- F31 ------------------------------------------------------------------------------------------
+# --- seeds ----------------------------------------------------------------------------------------
 DEAD_NAMES = ["no-such-host.invalid", "nowhere.example.invalid", "gone.example.invalid",
               "lost.example.invalid"]
 DEAD_SEEDS = " ".join([*(f"{name}:7001" for name in DEAD_NAMES), "127.0.0.1:9"])
 
 
 @pytest.mark.parametrize("resolver", ["refuses", "hangs"])
-def test_f31_seeds_are_gone(service, tmp_path, resolver):
+def test_seeds_are_gone(service, tmp_path, resolver):
     cluster, broken, hangs = service.cluster, BrokenCalls(tmp_path), resolver == "hangs"
     options = dict(TIMES, redis__map_refresh="1s",
                    redis__nodes=f"{DEAD_SEEDS} {cluster.nodes()[3]} {cluster.nodes()[5]}")
@@ -278,7 +278,7 @@ def test_f31_seeds_are_gone(service, tmp_path, resolver):
         daemon.kill()
 
 
-# --- F32 ------------------------------------------------------------------------------------------
+# --- a herd of clients ----------------------------------------------------------------------------
 class Herd:
     """Many clients of one node, each on its own connection with its own token, that ask until they
     are answered with 200. One thread; every request is on the trial's record."""
@@ -345,7 +345,7 @@ def reads_of(cluster):
     return cluster.command_counts().get("hmget", 0)
 
 
-def test_f32_a_herd_waits_for_the_recovery(trial, service):
+def test_a_herd_waits_for_the_recovery(trial, service):
     users = [unique("herd") for _ in range(100)]
     logins = sum(at_once(4, lambda n: [trial.login(user) for user in users[n::4]
                                        for _ in range(5)]), [])
@@ -369,7 +369,7 @@ def test_f32_a_herd_waits_for_the_recovery(trial, service):
     reads = reads_of(trial.cluster)
     connects = sum(proxy.accepted - accepted[port]
                    for port, proxy in trial.cluster.proxies.items())
-    print(f"F32: {herd.turns} requests of 500 clients; all served {took:.2f} s after the recovery "
+    print(f"{herd.turns} requests of 500 clients; all served {took:.2f} s after the recovery "
           f"with {reads} reads and {connects} new connections")
     at_most(took, 4 * SLOW, "all are served again")
     assert reads < 2 * 500 + 100, reads
@@ -389,7 +389,7 @@ def check_single_flight(trial):
     finally:
         herd.close()
     reads = reads_of(trial.cluster)
-    print(f"F32: {herd.turns} validations of one session, {reads} reads")
+    print(f"{herd.turns} validations of one session, {reads} reads")
     assert herd.turns == 200 and reads <= 10, (herd.turns, reads)
     with Redis(trial.cluster.ports[0]) as node:
         assert node.call("PING") == "PONG"

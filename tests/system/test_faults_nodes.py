@@ -1,4 +1,4 @@
-"""F01-F03, F08-F12: nodes of the Redis Cluster die, hang, wake up, move slots and change roles."""
+"""Nodes of the Redis Cluster die, hang, wake up, move slots and change roles."""
 
 import contextlib
 import threading
@@ -109,7 +109,7 @@ def with_replicas(cluster):
     return shards if len(shards) == 3 and all(shards.values()) else None
 
 
-def test_f01_kill_9_of_a_master(trial, service):
+def test_kill_9_of_a_master(trial, service):
     scene = Scene(trial)
     before = [node.metric("sessiond_journal_replays_total") for node in service.nodes]
     with failover_held(trial.cluster, scene.port) as let_go:
@@ -126,12 +126,12 @@ def test_f01_kill_9_of_a_master(trial, service):
         took = clock() - begun - held_up
     assert is_down(scene.port) and scene.port not in trial.cluster.shards()
     at_most(took, FAILOVER + 2 * SLOW, "normal again after the kill")
-    print(f"F01: normal again {took:.2f} s after the kill")
+    print(f"normal again {took:.2f} s after the kill")
     trial.aftermath()
     assert service.node.metric("sessiond_journal_replays_total") > before[0]
 
 
-def test_f02_a_frozen_master(trial, service):
+def test_a_frozen_master(trial, service):
     scene = Scene(trial)
     opened = [node.metric("sessiond_breaker_opened_total") for node in service.nodes]
     rejected = service.nodes[1].metric("sessiond_store_rejected_total")
@@ -151,7 +151,7 @@ def test_f02_a_frozen_master(trial, service):
     trial.aftermath()
 
 
-def test_f02_users_of_other_masters_do_not_wait_for_the_state_of_their_tenant(trial, service):
+def test_users_of_other_masters_do_not_wait_for_the_state_of_their_tenant(trial, service):
     port, _ = trial.cluster.owner(tenant_slot(service))
     logins = [trial.login(name) for other in trial.cluster.shards() if other != port
               for name in users_on(service, trial.cluster, other, 2)]
@@ -197,7 +197,7 @@ def with_option(nodes, option, value):
         take(before)
 
 
-def test_f02_whose_tenant_may_have_ended_all_sessions_does_nothing_with_a_token(trial, service):
+def test_whose_tenant_may_have_ended_all_sessions_does_nothing_with_a_token(trial, service):
     """But a service may end sessions, and everybody his own."""
     port, _ = trial.cluster.owner(tenant_slot(service))
     other = next(other for other in trial.cluster.shards() if other != port)
@@ -220,7 +220,7 @@ def test_f02_whose_tenant_may_have_ended_all_sessions_does_nothing_with_a_token(
     trial.aftermath()
 
 
-def test_f03_a_frozen_master_wakes_up_after_the_failover(trial, service):
+def test_a_frozen_master_wakes_up_after_the_failover(trial, service):
     scene = Scene(trial)
     victims = [trial.login(scene.unseen[0]["user_id"]) for _ in range(6)]
     trial.know_everywhere(victims)
@@ -313,7 +313,7 @@ def everywhere(trial, count=2):
     return seen, unseen
 
 
-def test_f08_all_of_redis_is_killed(trial, service):
+def test_all_of_redis_is_killed(trial, service):
     seen, unseen = everywhere(trial)
     opened = service.nodes[1].metric("sessiond_breaker_opened_total")
     for port in trial.cluster.ports:
@@ -351,7 +351,7 @@ def check_pace(node, most_per_second, count=40):
     at_most(busy / seconds, 0.1 * SLOW, "share of a processor while nobody calls")
 
 
-def test_f09_the_majority_of_the_masters_is_killed(trial, service):
+def test_the_majority_of_the_masters_is_killed(trial, service):
     seen, unseen = everywhere(trial)
     masters = sorted(trial.cluster.shards())
     for port in masters[:2]:
@@ -368,7 +368,7 @@ def test_f09_the_majority_of_the_masters_is_killed(trial, service):
     trial.aftermath(seconds=15)
 
 
-def test_f10_slots_move_under_load_and_no_client_sees_it(trial, service):
+def test_slots_move_under_load_and_no_client_sees_it(trial, service):
     redirects = service.node.metric("sessiond_store_redirects_total")
     refreshes = sum(node.metric("sessiond_store_map_refreshes_total") for node in service.nodes)
     begun = time.monotonic()
@@ -386,14 +386,14 @@ def test_f10_slots_move_under_load_and_no_client_sees_it(trial, service):
     followed = service.node.metric("sessiond_store_redirects_total") - redirects
     fetched = sum(n.metric("sessiond_store_map_refreshes_total") for n in service.nodes) - refreshes
     seconds = time.monotonic() - begun
-    print(f"F10: {followed} redirects, {fetched} maps fetched in {seconds:.1f} s")
+    print(f"{followed} redirects, {fetched} maps fetched in {seconds:.1f} s")
     assert followed > 0, "no redirect was seen"
     assert fetched < 2 * (10 * seconds), "the map is fetched no more often than ten times a second"
     trial.aftermath()
 
 
 @pytest.mark.parametrize("moved", ["half-way", "whole"])
-def test_f10_a_kick_is_heard_when_its_slot_has_moved(trial, service, moved):
+def test_a_kick_is_heard_when_its_slot_has_moved(trial, service, moved):
     """Node 1 answers from memory and has no reason to ask the old owner of the slot."""
     user = users_on(service, trial.cluster, sorted(trial.cluster.shards())[0], 1)[0]
     login = trial.login(user)
@@ -441,7 +441,7 @@ class HalfMoved:
             node.close()
 
 
-def test_f11_a_slot_is_half_way(trial, service):
+def test_a_slot_is_half_way(trial, service):
     user = users_on(service, trial.cluster, sorted(trial.cluster.shards())[0], 1)[0]
     login = trial.login(user)
     trial.kick(trial.login(user))
@@ -484,7 +484,7 @@ def has_moved(port):
         return node.info("replication")["role"] == "slave"
 
 
-def test_f12_a_kick_is_heard_when_its_master_was_replaced(trial, service):
+def test_a_kick_is_heard_when_its_master_was_replaced(trial, service):
     """Node 1 answers from memory, and the replaced master still answers its pings."""
     port = sorted(wait_until(lambda: with_replicas(trial.cluster), 10, "replicas"))[0]
     login = trial.login(users_on(service, trial.cluster, port, 1)[0])
@@ -498,7 +498,7 @@ def test_f12_a_kick_is_heard_when_its_master_was_replaced(trial, service):
     trial.aftermath()
 
 
-def test_f12_replicas_take_over_by_hand_under_load(trial, service):
+def test_replicas_take_over_by_hand_under_load(trial, service):
     shards = wait_until(lambda: with_replicas(trial.cluster), 10, "replicas")
 
     def take_over(lives):
@@ -512,7 +512,7 @@ def test_f12_replicas_take_over_by_hand_under_load(trial, service):
         assert trial.kick(login).json["durability"] == "replicated"
     lives = with_lives(trial, users, take_over)
     longest = max(life.longest for life in lives)
-    print(f"F12: {sum(life.lives for life in lives)} lives, errors lasted {longest:.2f} s at most")
+    print(f"{sum(life.lives for life in lives)} lives, errors lasted {longest:.2f} s at most")
     at_most(longest, 1.0 * SLOW, "errors in a row")
     assert not set(shards) & set(trial.cluster.shards()), "every master has changed"
     trial.aftermath()

@@ -1,5 +1,4 @@
-"""F20-F22, F26, F27, F30: what happens to the process itself: full disks, no files, no memory,
-restarts, reloads, a damaged journal."""
+"""Faults of the process itself: full disks, no files, no memory, restarts, reloads, a damaged journal."""
 
 import contextlib
 import http.client
@@ -36,7 +35,7 @@ def trial(service):
         yield trial
 
 
-# --- F20 ------------------------------------------------------------------------------------------
+# --- disks ----------------------------------------------------------------------------------------
 @pytest.fixture
 def broken(tmp_path):
     return BrokenCalls(tmp_path)
@@ -67,7 +66,7 @@ def failing_sync(node, broken):
 
 
 @pytest.mark.parametrize("harm", [full, gone, failing_write, failing_sync])
-def test_f20_the_audit_disk_is_full_or_fails(start, broken, harm):
+def test_the_audit_disk_is_full_or_fails(start, broken, harm):
     daemon = start(begin_now=False, **TIMES)
     node = daemon.node.start(environment=broken.environment)
     trial = Trial(daemon)
@@ -102,7 +101,7 @@ def test_f20_the_audit_disk_is_full_or_fails(start, broken, harm):
     trial.aftermath()
 
 
-def test_f20_the_audit_disk_is_slow(start, broken):
+def test_the_audit_disk_is_slow(start, broken):
     daemon = start(begin_now=False, **TIMES)
     node = daemon.node.start(environment=broken.environment)
     trial = Trial(daemon)
@@ -129,7 +128,7 @@ def test_f20_the_audit_disk_is_slow(start, broken):
 
 
 @pytest.mark.parametrize("call", ["write", "sync"])
-def test_f20_the_journals_disk_fails(trial, service, broken, call):
+def test_the_journals_disk_fails(trial, service, broken, call):
     node = service.node
     node.stop()
     node.start(environment=broken.environment)
@@ -155,7 +154,7 @@ def test_f20_the_journals_disk_fails(trial, service, broken, call):
 
 
 @pytest.mark.parametrize("call", ["write", "sync"])
-def test_f20_the_disk_of_alerts_and_snapshots_fails(start, broken, tmp_path, call):
+def test_the_disk_of_alerts_and_snapshots_fails(start, broken, tmp_path, call):
     receiver = Receiver().up()
     secret = tmp_path / "webhook-secret"
     secret.write_text("x" * 32)
@@ -196,14 +195,14 @@ def test_f20_the_disk_of_alerts_and_snapshots_fails(start, broken, tmp_path, cal
         receiver.down()
 
 
-# --- F21 ------------------------------------------------------------------------------------------
+# --- open files -----------------------------------------------------------------------------------
 def few_files(count):
     def limit():
         resource.setrlimit(resource.RLIMIT_NOFILE, (count, count))
     return limit
 
 
-def test_f21_no_file_is_left(start, workspace):
+def test_no_file_is_left(start, workspace):
     files = 256
     daemon = start(begin_now=False, **TIMES)
     node = daemon.node
@@ -246,14 +245,14 @@ def refused(node):
     return node.metric("sessiond_connections_refused_total") > 0
 
 
-# --- F22 ------------------------------------------------------------------------------------------
+# --- memory ---------------------------------------------------------------------------------------
 def data_bytes(pid):
     with open(f"/proc/{pid}/status") as file:
         return next(int(line.split()[1]) * 1024 for line in file if line.startswith("VmData:"))
 
 
 @pytest.mark.skipif(is_instrumented(), reason="sanitizers have their own memory")
-def test_f22_no_memory_is_left(start):
+def test_no_memory_is_left(start):
     daemon = start(**TIMES)
     node = daemon.node
     trial = Trial(daemon)
@@ -278,7 +277,7 @@ def test_f22_no_memory_is_left(start):
     trial.check_no_lie()
     for raw in crowd:
         raw.socket.close()
-    print(f"F22: {len(crowd)} connections, answers {answers}, exit {node.process.poll()}")
+    print(f"{len(crowd)} connections, answers {answers}, exit {node.process.poll()}")
     code = node.process.wait(5 * SLOW)
     assert code == -signal.SIGABRT, code
     assert "memory" in node.log_text()[-2000:], node.log_text()[-2000:]
@@ -288,7 +287,7 @@ def test_f22_no_memory_is_left(start):
     trial.aftermath(restarted=True)
 
 
-# --- F26 ------------------------------------------------------------------------------------------
+# --- restarts -------------------------------------------------------------------------------------
 class Inherited:
     """A node whose listening socket belongs to us, as it belongs to systemd."""
 
@@ -367,7 +366,7 @@ class Visitors:
             thread.join()
 
 
-def test_f26_restarts_under_load(start):
+def test_restarts_under_load(start):
     daemon = start(begin_now=False, **TIMES)
     inherited = Inherited(daemon.node)
     inherited.start()
@@ -387,7 +386,7 @@ def test_f26_restarts_under_load(start):
         wait_until(lambda: is_well(daemon.node), 10, "ready")
     finally:
         visitors.stop()
-    print(f"F26: 10 restarts, {visitors.done} answers, {visitors.again} asked again on a connection "
+    print(f"10 restarts, {visitors.done} answers, {visitors.again} asked again on a connection "
           "that had ended")
     assert not visitors.wrong, (len(visitors.wrong), visitors.wrong[:5])
     assert len(pids) == 11 and visitors.done > 200
@@ -396,12 +395,12 @@ def test_f26_restarts_under_load(start):
     inherited.listener.close()
 
 
-# --- F27 ------------------------------------------------------------------------------------------
+# --- reloads --------------------------------------------------------------------------------------
 BAD = ["[policy]\nmax_devices = many\n", "[server]\nno_such_option = 1\n", "[redis]\ntimeout = -1\n",
        "garbage\n", "[key:broken]\nhash = 12\nscopes = all\n"]
 
 
-def test_f27_a_hundred_reloads_under_load(start):
+def test_a_hundred_reloads_under_load(start):
     daemon = start(policy__max_devices=7, **TIMES)
     node = daemon.node
     trial = Trial(daemon)
@@ -441,12 +440,12 @@ def test_f27_a_hundred_reloads_under_load(start):
         trial.login(user)
     assert daemon.devices(user)["limit"] == 7
     trial.living = trial.living[-3:]
-    print(f"F27: 100 reloads, {visitors.done} answers")
+    print(f"100 reloads, {visitors.done} answers")
     trial.sent[0].update(visitors.sent)
     trial.aftermath()
 
 
-# --- F30 ------------------------------------------------------------------------------------------
+# --- the journal ----------------------------------------------------------------------------------
 @contextlib.contextmanager
 def away(cluster):
     """Redis cannot be reached by anybody."""
@@ -513,7 +512,7 @@ KINDS = ["torn tail", "flipped bit", "cut in the middle", "empty"]
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_f30_the_journal_is_damaged(trial, service, kind):
+def test_the_journal_is_damaged(trial, service, kind):
     node = service.node
     path = journal_of(node)
     # Nothing that is settled stands before the records of this test.
@@ -551,7 +550,7 @@ def test_f30_the_journal_is_damaged(trial, service, kind):
     trial.aftermath(restarted=True)
 
 
-def test_f30_a_journal_with_a_damaged_head_is_not_touched(trial, service):
+def test_a_journal_with_a_damaged_head_is_not_touched(trial, service):
     node = service.node
     path = journal_of(node)
     node.stop()
@@ -570,7 +569,7 @@ def test_f30_a_journal_with_a_damaged_head_is_not_touched(trial, service):
     trial.aftermath(restarted=True)
 
 
-def test_f30_a_crash_loop_loses_no_kick(trial, service):
+def test_a_crash_loop_loses_no_kick(trial, service):
     node = service.node
     logins = [trial.login(node=1) for _ in range(40)]
     trial.know_everywhere()
@@ -596,7 +595,7 @@ def test_f30_a_crash_loop_loses_no_kick(trial, service):
             for login in trial.dead:
                 assert trial.validate(login, 0).status == 401, "at once, without Redis"
         acknowledged = len(trial.dead)
-    print(f"F30: {acknowledged} of 40 kicks were acknowledged over 5 crashes")
+    print(f"{acknowledged} of 40 kicks were acknowledged over 5 crashes")
     assert acknowledged >= 5
     for login in trial.unknown:
         assert trial.call("GET", "/v1/validate", None, login["access_token"], 0) is not None

@@ -81,7 +81,7 @@ def test_a_freeze_ends_all_sessions_and_refuses_logins_everywhere(shared):
         assert shared.is_alive(other["access_token"], number)
 
 
-def test_c10_a_disabled_account_has_no_session_left_and_the_operator_is_on_record(shared):
+def test_a_disabled_account_has_no_session_left_and_the_operator_is_on_record(shared):
     user = unique()
     logins = [shared.login(user, node=number) for number in range(3)]
     answer = freeze(shared, user, headers={"X-Operator": "carol@example.com"}, reason="dismissed")

@@ -1,4 +1,4 @@
-"""M5: how long until the other nodes refuse a token that was kicked on one."""
+"""How long it takes until the other nodes refuse a token that was kicked on one."""
 
 import contextlib
 import time
@@ -75,13 +75,13 @@ class Times:
         return answer.json
 
 
-def test_m5_a_kick_is_heard_within_milliseconds(near):
+def test_a_kick_is_heard_within_milliseconds(near):
     times, durabilities = Times(), set()
     logins = prepared(near, KICKS)
     with probes_of(near) as probes:
         for login in logins:
             durabilities.add(times.kick(probes, login, 2 * SLOW)["durability"])
-    print(f"M5: {KICKS} kicks ({', '.join(sorted(durabilities))}), first refusal on 2 other nodes:"
+    print(f"{KICKS} kicks ({', '.join(sorted(durabilities))}), first refusal on 2 other nodes:"
           f" from the answer {in_ms(times.from_answer)};"
           f" from the sending {in_ms(times.from_sending)}")
     at_most(times.pending / KICKS, 0.02, "share of kicks that were not answered in time")
@@ -90,7 +90,7 @@ def test_m5_a_kick_is_heard_within_milliseconds(near):
     at_most(percentile(times.from_answer, 0.99), 0.025 * SLOW, "p99 of the news")
 
 
-def test_m5_the_kick_is_heard_and_not_merely_looked_up(near):
+def test_the_kick_is_heard_and_not_merely_looked_up(near):
     """The control: entries are fresh, so that without the news they would have been believed."""
     login = prepared(near, 1)[0]
     news = [node.metric("sessiond_cache_invalidations_total") for node in near.nodes]
@@ -105,7 +105,7 @@ def test_m5_the_kick_is_heard_and_not_merely_looked_up(near):
         assert node.metric("sessiond_cache_misses_total") - misses[number] <= 2
 
 
-def test_m5_with_the_links_of_the_news_blackholed_it_is_known_within_the_bound(service):
+def test_with_the_links_of_the_news_blackholed_it_is_known_within_the_bound(service):
     """Nothing is closed and nothing comes through; data connections work."""
     times, believed = Times(), []
     cluster = service.cluster
@@ -118,7 +118,7 @@ def test_m5_with_the_links_of_the_news_blackholed_it_is_known_within_the_bound(s
             believed.append(time.monotonic() - begun)
         assert cluster.hits("blackhole") > hits
         all_is_well(service)
-    print(f"M5: {DEAF_KICKS} kicks that cannot be heard: from the answer"
+    print(f"{DEAF_KICKS} kicks that cannot be heard: from the answer"
           f" {in_ms(times.from_answer)}; from the sending {in_ms(times.from_sending)}")
     at_most(times.pending / DEAF_KICKS, 0, "share of kicks that cannot be heard and were not answered in time")
     at_most(max(times.from_answer), HEARD, "a kick that cannot be heard")
@@ -126,7 +126,7 @@ def test_m5_with_the_links_of_the_news_blackholed_it_is_known_within_the_bound(s
     assert max(believed) > 0.3, believed
 
 
-def test_m5_a_node_that_has_been_deaf_for_long_asks_and_does_not_believe_itself(service):
+def test_a_node_that_has_been_deaf_for_long_asks_and_does_not_believe_itself(service):
     """The watch is gone, data connections work: Redis can be asked, whatever a watch that does not
     come up tells the breaker."""
     times, cluster = Times(), service.cluster
@@ -141,7 +141,7 @@ def test_m5_a_node_that_has_been_deaf_for_long_asks_and_does_not_believe_itself(
                 times.kick(probes, logins[number], 4 * SLOW, pause=0.002)
     rejected = [node.metric("sessiond_store_rejected_total") - before
                 for node, before in zip(service.nodes, rejected)]
-    print(f"M5: {len(logins)} kicks for nodes that are deaf already: from the answer"
+    print(f"{len(logins)} kicks for nodes that are deaf already: from the answer"
           f" {in_ms(times.from_answer)}; {times.pending} pending; calls rejected {rejected}")
     at_most(times.pending / len(logins), 0.05, "share of kicks for deaf nodes that were not answered in time")
     at_most(max(times.from_answer), 0.3 * SLOW, "a kick for nodes that are deaf already")

@@ -1,4 +1,4 @@
-"""M1 of tenants: every route with every kind of credential, against a table of expected answers.
+"""Tenants are isolated: every route with every kind of credential, against a table of expected answers.
 
 The tenants are acme, whose user alice is the victim, and globex. Each cell has users of its own, so
 that it can be destructive. Whatever a cell is refused must have changed nothing of the victim's,
@@ -271,7 +271,7 @@ def may_change(route, column, answer):
 
 
 @pytest.mark.parametrize("route", sorted(ROUTES), ids=lambda route: " ".join(route))
-def test_m1_route_by_credential(daemon, route):
+def test_route_by_credential(daemon, route):
     wrong, cells = [], 0
     for column in COLUMNS:
         scene = Scene(daemon)
@@ -289,5 +289,5 @@ def test_m1_route_by_credential(daemon, route):
                 wrong.append((column.__name__, "changed something", before, after))
         if "foreign" in column.__name__ and f"{SECRET}-acme" in answer.body.decode():
             wrong.append((column.__name__, "told something of acme's", answer))
-    print(f"M1: {' '.join(route)}: {cells} cells")
+    print(f"{' '.join(route)}: {cells} cells")
     assert not wrong, "\n".join(map(str, wrong))

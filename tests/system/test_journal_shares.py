@@ -1,4 +1,4 @@
-"""M1 and M5 of the journal: the `manage` key of one tenant, freezing users that it makes up, neither
+"""Shares of the journal: the `manage` key of one tenant, freezing users that it makes up, neither
 empties the journal of the others nor shuts them out of it."""
 
 from checks import check_dead, check_ended, check_problem
@@ -28,7 +28,7 @@ def freeze_until_refused(daemon, key):
     raise AssertionError(f"{FLOOD} freezes were taken")
 
 
-def test_m1_a_flood_of_one_tenant_leaves_the_records_of_another(start):
+def test_a_flood_of_one_tenant_leaves_the_records_of_another(start):
     daemon = start(**SMALL)
     victim = daemon.login()
     assert daemon.kick(victim["user_id"], victim["session_id"]).status == 200
@@ -41,7 +41,7 @@ def test_m1_a_flood_of_one_tenant_leaves_the_records_of_another(start):
     assert daemon.node.metric("sessiond_journal_refused_total") == 0
 
 
-def test_m5_in_an_outage_one_tenant_leaves_room_for_another(start, tmp_path):
+def test_in_an_outage_one_tenant_leaves_room_for_another(start, tmp_path):
     redis = SingleRedis(tmp_path / "redis").start()
     try:
         daemon = start(redis=redis, redis__mode="standalone", redis__wait_timeout="0", **SMALL)

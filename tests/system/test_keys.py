@@ -585,7 +585,7 @@ def test_redis_holds_only_the_keys_of_the_design(shared, cluster):
 
 
 def test_nothing_issued_and_nothing_personal_is_found_in_redis_audit_or_log(start, cluster):
-    """M5. The audit file holds user ids, devices and addresses by design, but no token."""
+    """The audit file holds user ids, devices and addresses by design, but no token."""
     daemon = start()
     tokens, people = [], []
     for n in range(20):

@@ -1,4 +1,4 @@
-"""M4: Redis acknowledges a kick and forgets it: the master dies before its replica had it, or wakes
+"""Redis acknowledges a kick and forgets it: the master dies before its replica had it, or wakes
 up after it was replaced. The token is dead on all nodes all the same."""
 
 import os
@@ -202,7 +202,7 @@ def lose_kicks(service, port):
     return took, longest, scene
 
 
-def test_m4_a_kick_that_the_promoted_replica_never_had(service):
+def test_a_kick_that_the_promoted_replica_never_had(service):
     print()
     repairs = sum(node.metric("sessiond_journal_repairs_total") for node in service.nodes)
     done = 0
@@ -211,7 +211,7 @@ def test_m4_a_kick_that_the_promoted_replica_never_had(service):
         for port in sorted(service.cluster.shards())[:ROUNDS - done]:
             took, longest, scene = lose_kicks(service, port)
             done += 1
-            print(f"M4: round {done}: 6 kicks, all {set(scene.durabilities)}, dead on all nodes"
+            print(f"round {done}: 6 kicks, all {set(scene.durabilities)}, dead on all nodes"
                   f" {took:.2f} s after the failover, last believed {1000 * longest:.0f} ms after"
                   f" the kick; {dict(sorted(scene.watcher.statuses.items()))}")
         mend(service)
@@ -219,12 +219,12 @@ def test_m4_a_kick_that_the_promoted_replica_never_had(service):
         wait_until(lambda: node.metric("sessiond_journal_unsettled") == 0, 10, "settled")
     repairs = sum(node.metric("sessiond_journal_repairs_total") for node in service.nodes) - repairs
     # Both of a user come back in one repair.
-    print(f"M4: {6 * done} kicks of {3 * done} users in {done} rounds; Redis had lost those of"
+    print(f"{6 * done} kicks of {3 * done} users in {done} rounds; Redis had lost those of"
           f" {repairs:.0f} users, which were repaired")
     assert repairs >= 2 * done, "Redis had really lost them"
 
 
-def test_m4_a_frozen_master_wakes_up_after_it_was_replaced(service):
+def test_a_frozen_master_wakes_up_after_it_was_replaced(service):
     """One kick before the freeze, which the replica does not get; one that the frozen master never
     answers; one after the failover."""
     cluster = service.cluster
@@ -254,7 +254,7 @@ def test_m4_a_frozen_master_wakes_up_after_it_was_replaced(service):
             scene.check_end(dead)
         longest = scene.check_watcher(dead + 0.1)
         assert "replicated" not in scene.durabilities[:4], scene.durabilities
-        print(f"M4: frozen, round {count + 1}: {scene.durabilities[::2]}, dead on all nodes"
+        print(f"frozen, round {count + 1}: {scene.durabilities[::2]}, dead on all nodes"
               f" {dead - failed_over:.2f} s after the failover, and still when the old master woke"
               f" up; last believed {longest:.2f} s after the kick (a pending one)")
         mend(service)

@@ -1,4 +1,4 @@
-"""M7: slots that migrate, masters that change or freeze, under load of validate, login and kick."""
+"""Slots migrate, masters change or freeze, under load of validate, login and kick."""
 
 import collections
 import os

@@ -1,5 +1,5 @@
-"""M1, M2: all of Redis is killed. What was validated before goes on, marked stale; what was revoked
-stays dead; what is not known is 503, never 401. Then Redis comes back, and all is as it was.
+"""All of Redis is killed. Tokens that were validated before go on, marked stale; revoked ones stay dead;
+unknown ones are 503, never 401. Then Redis comes back, and all is as it was.
 
 One story in three acts, told by the fixtures `before`, `outage` and `recovered`."""
 
@@ -146,7 +146,7 @@ def watch_the_impatient(story):
                                             reply.json.get("stale_for") if is_served else None))
 
 
-# --- M1: without Redis ----------------------------------------------------------------------------
+# --- without Redis --------------------------------------------------------------------------------
 def check_stale(answer):
     assert answer.status == 200, answer
     body = answer.json
@@ -156,13 +156,13 @@ def check_stale(answer):
     return body
 
 
-def test_m1_all_known_tokens_go_on_and_say_that_they_are_stale(outage):
+def test_all_known_tokens_go_on_and_say_that_they_are_stale(outage):
     for number, node in enumerate(outage.nodes):
         for reply in validate_all(node, outage.known):
             check_stale(reply)
         count = node.metric("sessiond_cache_stale_total") - outage.stale_before[number]
         assert count >= TOKENS, count
-    print(f"M1: {TOKENS} known tokens, each 200 stale on each of 3 nodes")
+    print(f"{TOKENS} known tokens, each 200 stale on each of 3 nodes")
 
 
 def audit_line(node, request_id):
@@ -175,7 +175,7 @@ def audit_line(node, request_id):
     return flatten(json.loads(lines[0], object_pairs_hook=merge))
 
 
-def test_m1_a_stale_answer_is_marked_for_services_and_in_the_audit_too(outage):
+def test_a_stale_answer_is_marked_for_services_and_in_the_audit_too(outage):
     login = outage.known[1]
     for number, node in enumerate(outage.nodes):
         answer = outage.daemon.check(login["access_token"], node=number)
@@ -188,10 +188,10 @@ def test_m1_a_stale_answer_is_marked_for_services_and_in_the_audit_too(outage):
     wait_until(lambda: outage.validate(login, 0).json["stale_for"] > old, 3, "the age grows")
 
 
-def test_m1_stale_answers_are_as_quick_as_fresh_ones_were(outage):
+def test_stale_answers_are_as_quick_as_fresh_ones_were(outage):
     for number, node in enumerate(outage.nodes):
         fresh, stale = outage.times[number], quiet_times(node, outage.known[:SAMPLE])
-        print(f"M1: node {number}: before {in_ms(fresh)}; in the outage {in_ms(stale)}")
+        print(f"node {number}: before {in_ms(fresh)}; in the outage {in_ms(stale)}")
         # The rest is for a machine that others use too; a wait for Redis would be far above it.
         at_most(percentile(stale, 0.5) - 1.5 * percentile(fresh, 0.5), 0.001 * SLOW,
                 "median of stale answers beyond one and a half of fresh ones")
@@ -199,7 +199,7 @@ def test_m1_stale_answers_are_as_quick_as_fresh_ones_were(outage):
                 "p99 of stale answers beyond one and a half of fresh ones")
 
 
-def test_m1_tokens_that_a_node_never_saw_are_503_at_once(outage):
+def test_tokens_that_a_node_never_saw_are_503_at_once(outage):
     for number in (1, 2):
         times = []
         with Probe(outage.nodes[number]) as probe:
@@ -209,14 +209,14 @@ def test_m1_tokens_that_a_node_never_saw_are_503_at_once(outage):
                 assert reply.json["code"] == "store_unavailable", reply
                 assert int(reply.header("Retry-After")) >= 1, reply
                 times.append(seconds)
-        print(f"M1: never seen, 503: node {number}: {in_ms(times)}")
+        print(f"never seen, 503: node {number}: {in_ms(times)}")
         at_most(percentile(times, 0.5), 0.005 * SLOW, "median of refusals without Redis")
         at_most(percentile(times, 0.98), 0.02 * SLOW, "p98 of refusals without Redis")
     for number in range(3):
         assert outage.validate({"access_token": never_issued()}, number).status == 401
 
 
-def test_m1_what_needs_redis_is_503_at_once(outage):
+def test_what_needs_redis_is_503_at_once(outage):
     login = outage.known[2]
     calls = [("POST", "/v1/login", {"user_id": unique()}, SERVICE),
              ("POST", "/v1/refresh", {"refresh_token": login["refresh_token"]}, None),
@@ -228,14 +228,14 @@ def test_m1_what_needs_redis_is_503_at_once(outage):
             check_problem(answer, 503, "store_unavailable")
 
 
-def test_m1_what_was_kicked_before_is_dead_on_every_node(outage):
+def test_what_was_kicked_before_is_dead_on_every_node(outage):
     for node in outage.nodes:
         for reply in validate_all(node, outage.kicked):
             assert reply.status == 401 and reply.json["reason"] == "kicked", reply
-    print(f"M1: {len(outage.kicked)} kicked right before the end: 401 on each of 3 nodes")
+    print(f"{len(outage.kicked)} kicked right before the end: 401 on each of 3 nodes")
 
 
-def test_m1_the_kick_of_one_device_leaves_the_others_alone(outage):
+def test_the_kick_of_one_device_leaves_the_others_alone(outage):
     """The kick made all nodes forget the user; they have read the living sessions anew."""
     for number in range(3):
         for login in outage.devices[1:]:
@@ -243,7 +243,7 @@ def test_m1_the_kick_of_one_device_leaves_the_others_alone(outage):
         check_dead(outage.validate(outage.devices[0], number), "kicked", "service")
 
 
-def test_m1_a_kick_during_the_outage_holds_on_its_node_at_once(outage):
+def test_a_kick_during_the_outage_holds_on_its_node_at_once(outage):
     for number, login in enumerate(outage.to_kick):
         check_stale(outage.validate(login, number))
         answer = outage.daemon.kick(login["user_id"], login["session_id"], node=number)
@@ -254,7 +254,7 @@ def test_m1_a_kick_during_the_outage_holds_on_its_node_at_once(outage):
         assert outage.nodes[number].metric("sessiond_journal_unsettled") >= 1
 
 
-def test_m1_readiness_warns_and_shows_open_breakers(outage):
+def test_readiness_warns_and_shows_open_breakers(outage):
     for node in outage.nodes:
         status, body = readiness(node)
         assert status == 200 and body["status"] == "warn", body
@@ -265,13 +265,13 @@ def test_m1_readiness_warns_and_shows_open_breakers(outage):
         assert "store_breaker_open" in node.log_text()
 
 
-def test_m1_beyond_outage_grace_it_is_503_and_never_401(outage):
+def test_beyond_outage_grace_it_is_503_and_never_401(outage):
     outage.impatience.join()
     saw = outage.impatient_saw
     assert {status for _, status, _ in saw} == {200, 503}, saw
     served = [since for since, status, _ in saw if status == 200]
     refused = [since for since, status, _ in saw if status == 503]
-    print(f"M1: grace {GRACE} s: last 200 {max(served):.2f} s after the kill, first 503"
+    print(f"grace {GRACE} s: last 200 {max(served):.2f} s after the kill, first 503"
           f" {min(refused):.2f} s")
     # Asked before its end each is served, asked after it none.
     assert min(refused) > GRACE - 1.5, min(refused)
@@ -279,7 +279,7 @@ def test_m1_beyond_outage_grace_it_is_503_and_never_401(outage):
     assert max(stale or 0 for _, _, stale in saw) <= GRACE
 
 
-# --- M2: sessiond restarts meanwhile --------------------------------------------------------------
+# --- sessiond restarts meanwhile ------------------------------------------------------------------
 def check_all_go_on(story, number):
     for reply in validate_all(story.nodes[number], story.known):
         check_stale(reply)
@@ -297,18 +297,18 @@ def check_kicks_hold(story):
         check_dead(story.validate(login, number), "kicked", "service")
 
 
-def test_m2_a_node_that_stops_and_starts_in_the_outage_serves_the_same_tokens(outage):
+def test_a_node_that_stops_and_starts_in_the_outage_serves_the_same_tokens(outage):
     check_kicks_hold(outage)
     node = outage.nodes[1]
     node.stop()
     begun = time.monotonic()
     node.start("/livez")
-    print(f"M2: stopped and started again in {time.monotonic() - begun:.2f} s")
+    print(f"stopped and started again in {time.monotonic() - begun:.2f} s")
     check_all_go_on(outage, 1)
     check_dead(outage.validate(outage.to_kick[1], 1), "kicked", "service")
 
 
-def test_m2_a_node_that_is_killed_serves_what_its_snapshot_has(outage):
+def test_a_node_that_is_killed_serves_what_its_snapshot_has(outage):
     node = outage.nodes[2]
     saves = node.metric("sessiond_snapshot_saves_total")
     # The sessions' and the tenants' take turns.
@@ -337,7 +337,7 @@ def told_of_snapshot(node):
     return [line for line in node.log_text().splitlines() if "snapshot_ignored" in line]
 
 
-def test_m2_a_snapshot_of_other_keys_is_ignored_and_told(outage):
+def test_a_snapshot_of_other_keys_is_ignored_and_told(outage):
     daemon = start_on_snapshot(outage, "foreign", fresh_snapshot(outage))
     try:
         daemon.start("/livez")
@@ -351,7 +351,7 @@ def test_m2_a_snapshot_of_other_keys_is_ignored_and_told(outage):
 
 
 @pytest.mark.parametrize("where", ["head", "middle", "end"])
-def test_m2_a_damaged_snapshot_is_told_and_nothing_wrong_is_believed(outage, where):
+def test_a_damaged_snapshot_is_told_and_nothing_wrong_is_believed(outage, where):
     snapshot = bytearray(fresh_snapshot(outage))
     at = {"head": 20, "middle": len(snapshot) // 2, "end": len(snapshot) - 10}[where]
     snapshot[at] ^= 0x40
@@ -374,7 +374,7 @@ def test_m2_a_damaged_snapshot_is_told_and_nothing_wrong_is_believed(outage, whe
         daemon.kill()
 
 
-def test_m2_an_intact_snapshot_serves_another_node_of_the_same_keys(outage):
+def test_an_intact_snapshot_serves_another_node_of_the_same_keys(outage):
     """The control of the two before: it is the damage that made the difference."""
     daemon = start_on_snapshot(outage, "intact", fresh_snapshot(outage), outage.key_file)
     try:
@@ -390,7 +390,7 @@ def test_m2_an_intact_snapshot_serves_another_node_of_the_same_keys(outage):
         daemon.kill()
 
 
-# --- M1: Redis is back ----------------------------------------------------------------------------
+# --- Redis is back --------------------------------------------------------------------------------
 @pytest.fixture(scope="module")
 def recovered(outage):
     outage.pids = [node.process.pid for node in outage.nodes]
@@ -414,11 +414,11 @@ def all_from_memory(node, logins):
     return {reply.json["source"] for reply in replies} == {"cache"}
 
 
-def test_m1_after_the_restart_of_redis_everything_is_fresh_again(recovered):
+def test_after_the_restart_of_redis_everything_is_fresh_again(recovered):
     sample = recovered.known[:200:10]
     for node in recovered.nodes:
         wait_until(lambda: all_fresh(node, sample), 5, "answers are fresh")
-    print(f"M1: fresh everywhere {time.monotonic() - recovered.back_at:.2f} s after Redis was back")
+    print(f"fresh everywhere {time.monotonic() - recovered.back_at:.2f} s after Redis was back")
     for node in recovered.nodes:
         wait_until(lambda: all_fresh(node, recovered.known), 8, "all answers are fresh")
         wait_until(lambda: all_from_memory(node, recovered.known), 5, "memory is believed again")
@@ -427,7 +427,7 @@ def test_m1_after_the_restart_of_redis_everything_is_fresh_again(recovered):
     assert all(node.process.poll() is None for node in recovered.nodes)
 
 
-def test_m1_after_the_restart_the_dead_are_dead_on_every_node(recovered):
+def test_after_the_restart_the_dead_are_dead_on_every_node(recovered):
     wait_until(recovered.is_settled, 8, "every pending kick has reached a replica")
     for number, node in enumerate(recovered.nodes):
         for login in recovered.to_kick:
@@ -437,7 +437,7 @@ def test_m1_after_the_restart_the_dead_are_dead_on_every_node(recovered):
             assert reply.status == 401, reply
 
 
-def test_m1_after_the_restart_breakers_close_and_the_node_is_ready(recovered):
+def test_after_the_restart_breakers_close_and_the_node_is_ready(recovered):
     for node in recovered.nodes:
         wait_until(lambda: readiness(node)[1]["status"] == "pass", 5, "ready")
         wait_until(lambda: set(breakers(node).values()) == {"closed"}, 8, "breakers are closed")
@@ -445,7 +445,7 @@ def test_m1_after_the_restart_breakers_close_and_the_node_is_ready(recovered):
         assert readiness(node)[1]["journal"]["unsettled"] == 0
 
 
-def test_m1_logins_and_refreshes_work_again(recovered):
+def test_logins_and_refreshes_work_again(recovered):
     for number in range(3):
         login = recovered.daemon.login(node=number)
         assert recovered.validate(login, (number + 1) % 3).status == 200

@@ -1,5 +1,5 @@
-"""M3: what is revoked while Redis is away is on this node's disk: it survives kill -9, and all
-nodes learn of it when Redis is back. What cannot be kept is refused."""
+"""Revocations while Redis is away are on this node's disk: they survive kill -9, and all nodes learn of
+them when Redis is back. A revocation that cannot be kept is refused."""
 
 import os
 
@@ -113,46 +113,46 @@ def revoke_and_crash(story, answer, sessions, logins, reason, kept=()):
     story.check_here(logins, reason, kept)
 
 
-def test_m3_a_kick_by_a_service(outage):
+def test_a_kick_by_a_service(outage):
     victim, other = outage.kick
     answer = outage.daemon.kick(victim["user_id"], victim["session_id"])
     revoke_and_crash(outage, answer, [victim["session_id"]], [victim], "kicked", [other])
 
 
-def test_m3_a_kick_of_another_device_by_a_user(outage):
+def test_a_kick_of_another_device_by_a_user(outage):
     own, victim = outage.own_kick
     answer = outage.daemon.call("DELETE", f"/v1/devices/{victim['session_id']}", None,
                                 own["access_token"])
     revoke_and_crash(outage, answer, [victim["session_id"]], [victim], "kicked", [own])
 
 
-def test_m3_a_logout(outage):
+def test_a_logout(outage):
     victim, other = outage.logout
     answer = outage.daemon.call("POST", "/v1/logout", None, victim["access_token"])
     revoke_and_crash(outage, answer, [victim["session_id"]], [victim], "logged_out", [other])
 
 
-def test_m3_a_logout_all_that_keeps_one_session(outage):
+def test_a_logout_all_that_keeps_one_session(outage):
     kept, *victims = outage.all_keep
     answer = outage.daemon.call("POST", f"/v1/users/{kept['user_id']}/logout-all",
                                 {"keep_session": kept["session_id"]}, SERVICE)
     revoke_and_crash(outage, answer, [], victims, "logged_out", [kept])
 
 
-def test_m3_a_logout_all_with_a_reason(outage):
+def test_a_logout_all_with_a_reason(outage):
     answer = outage.daemon.call("POST", f"/v1/users/{outage.all_reason[0]['user_id']}/logout-all",
                                 {"reason": "password_changed"}, SERVICE)
     revoke_and_crash(outage, answer, [], outage.all_reason, "password_changed")
 
 
-def test_m3_a_logout_all_by_a_user_that_keeps_the_current_session(outage):
+def test_a_logout_all_by_a_user_that_keeps_the_current_session(outage):
     own, *victims = outage.own_all
     answer = outage.daemon.call("POST", "/v1/logout-all", {"keep_current": True},
                                 own["access_token"])
     revoke_and_crash(outage, answer, [], victims, "logged_out", [own])
 
 
-def test_m3_a_user_whose_token_this_node_does_not_know_is_503(outage):
+def test_a_user_whose_token_this_node_does_not_know_is_503(outage):
     """Nobody can vouch for it here; the node that was asked for the login does not matter."""
     login = outage.uncached[0]
     for path, body in (("/v1/logout-all", {}), ("/v1/logout-all", {"keep_current": True})):
@@ -164,7 +164,7 @@ def test_m3_a_user_whose_token_this_node_does_not_know_is_503(outage):
     check_problem(answer, 503, "store_unavailable")
 
 
-def test_m3_an_own_session_is_kicked_with_any_token_of_it(outage):
+def test_an_own_session_is_kicked_with_any_token_of_it(outage):
     """As it is logged out: the token says whose it is, and no other session is at stake."""
     victim = outage.refreshed
     answer = outage.daemon.call("DELETE", f"/v1/devices/{victim['session_id']}", None,
@@ -172,14 +172,14 @@ def test_m3_an_own_session_is_kicked_with_any_token_of_it(outage):
     revoke_and_crash(outage, answer, [victim["session_id"]], [victim], "kicked")
 
 
-def test_m3_a_user_that_was_revoked_here_can_revoke_nothing(outage):
+def test_a_user_that_was_revoked_here_can_revoke_nothing(outage):
     victim, other = outage.kick
     answer = outage.daemon.call("POST", "/v1/logout-all", {}, victim["access_token"])
     assert answer.status == 401, answer
     outage.check_here([], None, [other])
 
 
-def test_m3_a_revocation_through_another_node_holds_there_at_once(outage):
+def test_a_revocation_through_another_node_holds_there_at_once(outage):
     victim = outage.other_node[0]
     answer = outage.daemon.kick(victim["user_id"], victim["session_id"], node=1)
     check_ended(answer, [victim["session_id"]], durability="pending")
@@ -189,7 +189,7 @@ def test_m3_a_revocation_through_another_node_holds_there_at_once(outage):
     assert answer.status == 200 and answer.json["stale"] is True, "it cannot know yet"
 
 
-def test_m3_a_revocation_that_cannot_be_kept_is_refused(outage):
+def test_a_revocation_that_cannot_be_kept_is_refused(outage):
     """The directory of the journal is gone; service returns by itself when it is back."""
     daemon, logins = outage.fragile, outage.fragile_logins
 
@@ -219,7 +219,7 @@ def test_m3_a_revocation_that_cannot_be_kept_is_refused(outage):
     outage.note(logins[:2], "kicked", [logins[2]])
 
 
-def test_m3_redis_is_back_and_all_nodes_know(outage):
+def test_redis_is_back_and_all_nodes_know(outage):
     unsettled = outage.daemon.node.metric("sessiond_journal_unsettled")
     assert unsettled >= 6, unsettled
     outage.cluster.start()
@@ -231,7 +231,7 @@ def test_m3_redis_is_back_and_all_nodes_know(outage):
         for login, _ in outage.ended:
             wait_until(lambda: knows(number, login), HEALED - (clock() - back),
                        f"node {number} knows of {login['session_id']}")
-    print(f"M3: {len(outage.ended)} sessions are dead on 3 nodes {clock() - back:.2f} s"
+    print(f"{len(outage.ended)} sessions are dead on 3 nodes {clock() - back:.2f} s"
           " after Redis was back")
     for number, node in enumerate(outage.daemon.nodes):
         wait_until(lambda: readiness(node)[1]["journal"]["unsettled"] == 0, HEALED, "settled")
@@ -243,10 +243,10 @@ def test_m3_redis_is_back_and_all_nodes_know(outage):
             wait_until(lambda: outage.daemon.validate(login["access_token"],
                                                       number).json.get("stale") is False, 3,
                        "kept sessions are fresh")
-    print(f"M3: journals are empty {clock() - back:.2f} s after Redis was back")
+    print(f"journals are empty {clock() - back:.2f} s after Redis was back")
 
 
-def test_m3_redis_itself_has_it(outage):
+def test_redis_itself_has_it(outage):
     """A node that starts with nothing of its own hears the same."""
     clean = Daemon(outage.daemon.node.directory.parent / "clean", outage.cluster,
                    key_file=outage.daemon.node.key_file)
@@ -261,7 +261,7 @@ def test_m3_redis_itself_has_it(outage):
         clean.kill()
 
 
-def test_m3_logins_after_a_blind_logout_all_live(outage):
+def test_logins_after_a_blind_logout_all_live(outage):
     """It allows for clocks a second apart, no more."""
     user = outage.all_reason[0]["user_id"]
     login = outage.daemon.login(user)

@@ -1,4 +1,4 @@
-"""M3: many at once - the device limit and the rotation of one refresh token."""
+"""Many calls at once: the device limit and the rotation of one refresh token."""
 
 import threading
 

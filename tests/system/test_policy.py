@@ -330,7 +330,7 @@ def test_limits_of_devices_are_of_the_tenant(tenant):
     tenant.login(user, device={"id": "two"})
 
 
-def test_m2_a_change_is_in_force_on_the_other_nodes_within_a_second(tenant):
+def test_a_change_is_in_force_on_the_other_nodes_within_a_second(tenant):
     """200 changes with SESSIOND_TEST_FULL=1, else 20."""
     daemon, times = tenant.daemon, []
     token = tenant.login()["access_token"]

@@ -129,7 +129,7 @@ def end_all(daemon, user, node):
     return daemon.call("POST", f"/v1/users/{user}/logout-all", {}, SERVICE, node=node)
 
 
-# --- M5: login and logout-all ---
+# --- login and logout-all -------
 
 
 def judge_logout_all(daemon, tally, user, before, logins, end):
@@ -158,7 +158,7 @@ def judge_logout_all(daemon, tally, user, before, logins, end):
     return alive
 
 
-def test_m5_a_login_that_races_a_logout_all_is_dead_or_was_made_after_it(three):
+def test_a_login_that_races_a_logout_all_is_dead_or_was_made_after_it(three):
     tally = Tally("login and logout-all")
     with Racers(3) as racers:
         for number in range(ROUNDS):
@@ -172,7 +172,7 @@ def test_m5_a_login_that_races_a_logout_all_is_dead_or_was_made_after_it(three):
     tally.finish(three)
 
 
-# --- M5: refresh and kick ---
+# --- refresh and kick -------
 
 
 def pair_of(run):
@@ -183,7 +183,7 @@ def pair_of(run):
     return None
 
 
-def test_m5_a_session_that_was_kicked_while_it_was_refreshed_is_dead_with_all_its_pairs(three):
+def test_a_session_that_was_kicked_while_it_was_refreshed_is_dead_with_all_its_pairs(three):
     tally = Tally("refresh and kick")
     with Racers(3) as racers:
         for number in range(ROUNDS):
@@ -205,14 +205,14 @@ def test_m5_a_session_that_was_kicked_while_it_was_refreshed_is_dead_with_all_it
     tally.finish(three)
 
 
-# --- M5: login and freeze ---
+# --- login and freeze -------
 
 
 def freeze(daemon, user, node, word="freeze"):
     return daemon.call("POST", f"/v1/users/{user}/{word}", {}, SERVICE, node=node)
 
 
-def test_m5_a_login_that_races_a_freeze_is_dead_or_refused(three):
+def test_a_login_that_races_a_freeze_is_dead_or_refused(three):
     tally = Tally("login and freeze")
     with Racers(3) as racers:
         for number in range(ROUNDS):
@@ -310,7 +310,7 @@ def check_successions(made, listed):
 
 @pytest.mark.parametrize("limited", LIMITED)
 @pytest.mark.parametrize("rule", RULES)
-def test_m5_a_crowd_of_logins_never_exceeds_its_limits(three, rule, limited):
+def test_a_crowd_of_logins_never_exceeds_its_limits(three, rule, limited):
     policy, fields, limits = LIMITED[limited]
     crowd = Crowd(three, {**policy, "overflow": rule})
     count = CROWD if limited == "tenant" else SMALL_CROWD

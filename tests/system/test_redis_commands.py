@@ -1,5 +1,4 @@
-"""M4: what costs Redis nothing, and what a call costs."""
-
+"""The commands that a call costs Redis, and the calls that cost none."""
 
 from daemon import SERVICE, unique
 from redis_view import commands, quiet
