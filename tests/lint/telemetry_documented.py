@@ -14,7 +14,7 @@ LOGS = ROOT / "docs/logs.md"
 
 STRING = r'"(?:[^"\\]|\\.)*"'
 STRINGS = rf"{STRING}(?:\s*(?:PRI\w+|{STRING}))*"
-CALL = re.compile(rf"\blog_(?P<name>debug|info|warning|error|write|messages)\((?P<rest>.*?)\);", re.DOTALL)
+CALL = re.compile(rf"\b(?:boot_)?log_(?P<name>debug|info|warning|error|write|messages)\((?P<rest>.*?)\);", re.DOTALL)
 CONVERSION = re.compile(r"%[-+ #0]*[\d.*]*(?:hh|h|ll|l|z|j|t)?[a-zA-Z]")
 
 
