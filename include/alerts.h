@@ -10,16 +10,16 @@
 #include "memory.h"
 
 enum alert_kind {
-    ALERT_NEW_LOCATION,     /* a login from a place where the user was never seen */
-    ALERT_REFRESH_REUSE,    /* a refresh token was used twice: it may have been stolen */
-    ALERT_REFRESH_REPEATED, /* ... within its grace, from elsewhere */
-    ALERT_FORCED_LOGOUTS,   /* one operator ends many users' sessions */
-    ALERT_KEY_GUESSING,     /* many wrong keys or forged tokens from one address */
-    ALERT_TENANT_RATE,      /* a tenant is over its rate */
-    ALERT_TENANT_QUOTA,     /* a tenant is at its quota */
-    ALERT_AUDIT_SPACE,      /* the disk of the audit file is nearly full */
-    ALERT_AUDIT_STRANGERS,  /* more calls of strangers than their budget of lines */
-    ALERT_CLOCK_JUMP,       /* this host's clock, or common time, was set */
+    ALERT_NEW_LOCATION,          /* a login from a place where the user was never seen */
+    ALERT_REFRESH_REUSE,         /* a refresh token was used twice: it may have been stolen */
+    ALERT_REFRESH_REPEATED,      /* ... within its grace, from elsewhere */
+    ALERT_FORCED_LOGOUTS,        /* one operator ends many users' sessions */
+    ALERT_KEY_GUESSING,          /* many wrong keys or forged tokens from one address */
+    ALERT_TENANT_RATE,           /* a tenant is over its rate */
+    ALERT_TENANT_QUOTA,          /* a tenant is at its quota */
+    ALERT_AUDIT_SPACE,           /* the disk of the audit file is nearly full */
+    ALERT_AUDIT_UNAUTHENTICATED, /* more calls of strangers than their budget of lines */
+    ALERT_CLOCK_JUMP,            /* this host's clock, or common time, was set */
     ALERT_KINDS
 };
 

@@ -117,10 +117,10 @@ struct audit *audit_start(const struct conf *conf, const char *node, struct buff
 void audit_reload(struct audit *audit, const struct conf *conf);
 /* Warnings for operators, before the disk is full or the record flooded. */
 struct audit_pressure {
-    bool space_low;     /* less than twice the reserve is free, or less than before */
-    int64_t free_bytes; /* of the disk, then */
-    int64_t strangers;  /* calls of strangers that were counted within a minute, if those are more
-                           than the budget of the node; else 0 */
+    bool space_low;          /* less than twice the reserve is free, or less than before */
+    int64_t free_bytes;      /* of the disk, then */
+    int64_t unauthenticated; /* calls of strangers that were counted within a minute, if those are
+                          more than the budget of the node; else 0 */
 };
 /* Takes the warnings since the last call; false if there are none. Any thread. */
 bool audit_take_pressure(struct audit *audit, struct audit_pressure *ret);
@@ -144,7 +144,7 @@ void audit_lane_destroy(struct audit_lane **lane);
 enum audit_class {
     AUDIT_CLASS_CHANGES, /* lines with a ticket, and those that sessiond writes about itself */
     AUDIT_CLASS_READS,
-    AUDIT_CLASS_STRANGERS, /* of at most a quarter of the queue */
+    AUDIT_CLASS_UNAUTHENTICATED, /* of at most a quarter of the queue */
     AUDIT_CLASSES
 };
 /* Adds a line (from audit_format) to the batch. Without a ticket the line is queued only and false
@@ -156,9 +156,9 @@ bool audit_write(struct audit_lane *lane, enum audit_class class, struct text li
 void audit_count_lost(struct audit_lane *lane);
 /* May the call of a stranger at the address (NULL: there is none, a Unix socket) have a line of its
  * own? If not it is to be counted. IPv6 addresses share the budget of their /64. No lock. */
-bool audit_admits_stranger(struct audit_lane *lane, const struct ip_address *address);
+bool audit_admits_unauthenticated(struct audit_lane *lane, const struct ip_address *address);
 /* Counts the call of a stranger that gets no line; a later line carries the number. */
-void audit_count_stranger(struct audit_lane *lane, int64_t wall_ms);
+void audit_count_unauthenticated(struct audit_lane *lane, int64_t wall_ms);
 /* Hands the batch over; once at the end of each loop turn. Cheap when the batch is empty. */
 void audit_flush(struct audit_lane *lane);
 /* Calls `done` of the tickets that are decided. */

@@ -8,7 +8,7 @@
  * itself. A user has at most 1024 entries; one more drives out the oldest.
  *
  * A value read from Redis may be out of date before it is stored. So whoever reads takes a ticket
- * first (cache_ticket) and stores with it: if the owner was forgotten meanwhile, nothing is stored.
+ * first (cache_lease) and stores with it: if the owner was forgotten meanwhile, nothing is stored.
  * Tickets are an array of counters by hash of the owner; a collision refuses a store, never more.
  */
 #pragma once
@@ -58,12 +58,12 @@ void cache_prefetch(struct cache *cache, const uint8_t owner[CACHE_OWNER],
                     enum cache_prefetch what);
 
 /* To be taken before the read whose result is to be stored. */
-uint32_t cache_ticket(const struct cache *cache, const uint8_t owner[CACHE_OWNER]);
+uint32_t cache_lease(const struct cache *cache, const uint8_t owner[CACHE_OWNER]);
 /* Stores or replaces. False if it was not stored: the owner was forgotten since the ticket, the
  * value is too long, or there is no room for this tenant. A final entry is only replaced by a final
  * one. */
 bool cache_put(struct cache *cache, const struct cache_key *key, const struct cache_entry *entry,
-               uint32_t ticket);
+               uint32_t lease);
 /* Overwrites bytes within the value of an entry that is there, not final, and long enough; else
  * does nothing. */
 void cache_patch(struct cache *cache, const struct cache_key *key, size_t offset, const void *bytes,

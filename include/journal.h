@@ -5,7 +5,7 @@
  * A revocation holds on this node from journal_add() on, before it is on disk (journal_find). The
  * journal's thread writes what all lanes gave it in one go and syncs it (fdatasync, group
  * commit); then the tickets are done. A revocation is *unconfirmed* until somebody says that Redis
- * has it, on a replica too (journal_settle); after a start all of them are to be looked at again,
+ * has it, on a replica too (journal_confirm); after a start all of them are to be looked at again,
  * but those that were confirmed stay so.
  *
  * File (mode 0600): a head, then records: length, kind, fields, and a checksum keyed with the names
@@ -103,7 +103,7 @@ struct revocation *journal_of_owner(struct journal *journal, const uint8_t owner
                                     struct arena *arena, size_t *count);
 
 /* Redis has it, on a replica too. Numbers that are not there are ignored. */
-void journal_settle(struct journal *journal, uint64_t number);
+void journal_confirm(struct journal *journal, uint64_t number);
 /* Up to `most` revocations with numbers below `before`, newest first, texts in the arena. */
 size_t journal_list(struct journal *journal, uint64_t before, bool unconfirmed_only,
                     struct arena *arena, struct revocation *ret, size_t most);

@@ -46,12 +46,12 @@ struct tenant_row {
 bool tenants_find(struct tenants_view *view, const uint8_t tag[TENANT_TAG], struct tenant_row *ret);
 
 /* Any thread, as the next three. */
-uint32_t tenants_ticket(const struct tenants *tenants, const uint8_t tag[TENANT_TAG]);
+uint32_t tenants_lease(const struct tenants *tenants, const uint8_t tag[TENANT_TAG]);
 /* Stores or replaces. False if the tenant was forgotten since the ticket. A state whose version is
  * lower than that of the row is not stored while the row is younger than a minute (Redis has lost a
  * change that this node has seen): false, and *behind. A reference is taken. */
 bool tenants_put(struct tenants *tenants, const uint8_t tag[TENANT_TAG], struct tenant *tenant,
-                 uint32_t generation, int64_t verified_ms, uint32_t ticket, bool *behind);
+                 uint32_t generation, int64_t verified_ms, uint32_t lease, bool *behind);
 /* It has changed: the row stays as what was last known, with generation 0; tickets are void. */
 void tenants_forget(struct tenants *tenants, const uint8_t tag[TENANT_TAG]);
 

@@ -36,6 +36,6 @@ AUDIT_EVENT(KEYS, "change-keys", "\"configuration\"", "\"change\"", "key file ch
 /* Recorded by the audit writer itself, about the file. */
 AUDIT_EVENT(RECOVERED, "recovered", "\"file\"", "\"change\"", "audit file recovered", "audit file recovered", false)
 AUDIT_EVENT(LINES_LOST, "lines-lost", "\"file\"", "\"info\"", "audit lines were lost", "audit lines were lost", false)
-AUDIT_EVENT(STRANGERS, "strangers-counted", "\"web\"", "\"info\"", "calls of strangers were only counted", "calls of strangers were only counted", false)
+AUDIT_EVENT(UNAUTHENTICATED, "strangers-counted", "\"web\"", "\"info\"", "calls of strangers were only counted", "calls of strangers were only counted", false)
 AUDIT_EVENT(FILE_DELETED, "delete-audit-file", "\"file\"", "\"deletion\"", "audit file deleted", "audit file not deleted", false)
 #undef AUDIT_ALERT

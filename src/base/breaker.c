@@ -114,7 +114,7 @@ static bool note_half_open_success(struct breaker *breaker, int64_t now_ms)
 /* --- closed --- */
 
 /* The one that begins a new second clears the counts; what others count meanwhile may be lost. */
-static void count(struct breaker *breaker, int64_t now_ms, bool success)
+static void count_result(struct breaker *breaker, int64_t now_ms, bool success)
 {
     int64_t began_ms = atomic_load_explicit(&breaker->window_ms, memory_order_relaxed);
     if (now_ms - began_ms >= WINDOW_MS &&
@@ -129,7 +129,7 @@ static void count(struct breaker *breaker, int64_t now_ms, bool success)
 
 static bool note_closed(struct breaker *breaker, int64_t now_ms, bool success)
 {
-    count(breaker, now_ms, success);
+    count_result(breaker, now_ms, success);
     if (success) {
         /* Read first: while all is well the line is not written for it. */
         if (atomic_load_explicit(&breaker->failures_in_a_row, memory_order_relaxed) > 0)

@@ -22,7 +22,7 @@ static _Atomic int64_t earliest_ahead_ms = UNKNOWN; /* disputed, the same of the
 static _Atomic int trust = CLOCK_ALONE;
 static _Atomic bool untold;
 
-static int64_t now_ns(clockid_t id)
+static int64_t read_clock_ns(clockid_t id)
 {
     struct timespec now;
     int failed = clock_gettime(id, &now);
@@ -40,7 +40,7 @@ int64_t clock_wall_ms(void)
 {
     int64_t fake = fake_ms();
     return fake ? fake + atomic_load_explicit(&fake_ahead_ms, memory_order_relaxed)
-                : now_ns(CLOCK_REALTIME) / 1000000;
+                : read_clock_ns(CLOCK_REALTIME) / 1000000;
 }
 
 static void put_digits(char *out, int count, int64_t value)
@@ -83,7 +83,7 @@ void clock_text(char out[CLOCK_TEXT], int64_t wall_ms)
 int64_t clock_monotonic_ns(void)
 {
     int64_t fake = fake_ms();
-    return fake ? fake * 1000000 : now_ns(CLOCK_MONOTONIC);
+    return fake ? fake * 1000000 : read_clock_ns(CLOCK_MONOTONIC);
 }
 
 int64_t clock_monotonic_ms(void)
@@ -96,7 +96,7 @@ int64_t clock_boot_ms(void)
     int64_t fake = fake_ms();
     int64_t slept_ms = atomic_load_explicit(&fake_slept_ms, memory_order_relaxed);
     if (!fake)
-        return now_ns(CLOCK_BOOTTIME) / 1000000 + slept_ms;
+        return read_clock_ns(CLOCK_BOOTTIME) / 1000000 + slept_ms;
     clock_fake_pass(atomic_exchange_explicit(&fake_stall_ms, 0, memory_order_relaxed));
     return fake + slept_ms;
 }
@@ -128,7 +128,7 @@ int64_t clock_host_ahead_ms(void)
     return distance_ms(clock_wall_ms, clock_boot_ms);
 }
 
-static bool is_replica_read(int64_t skew_ms)
+static bool is_close(int64_t skew_ms)
 {
     return llabs(skew_ms) <= CLOCKS_APART_MS / 2;
 }
@@ -144,7 +144,7 @@ int64_t clock_common_ms(void)
 {
     int64_t wall_ms = clock_wall_ms();
     int64_t skew_ms = skew_of(wall_ms);
-    return is_replica_read(skew_ms) ? wall_ms : wall_ms - skew_ms;
+    return is_close(skew_ms) ? wall_ms : wall_ms - skew_ms;
 }
 
 enum clock_trust clock_trust(void)
@@ -175,7 +175,7 @@ static struct {
           .deletion_ms = UNKNOWN};
 
 /* Under the lock, so that deletion sees all three or none. */
-static void publish(int64_t common_ms, int64_t earliest_ms, enum clock_trust state)
+static void publish_common_time(int64_t common_ms, int64_t earliest_ms, enum clock_trust state)
 {
     pthread_mutex_lock(&seen.lock);
     atomic_store_explicit(&common_ahead_ms, common_ms, memory_order_relaxed);
@@ -186,12 +186,12 @@ static void publish(int64_t common_ms, int64_t earliest_ms, enum clock_trust sta
 
 void clock_agree(int64_t ahead_of_boot_ms)
 {
-    publish(ahead_of_boot_ms, UNKNOWN, CLOCK_AGREED);
+    publish_common_time(ahead_of_boot_ms, UNKNOWN, CLOCK_AGREED);
 }
 
 void clock_dispute(int64_t ahead_of_boot_ms)
 {
-    publish(UNKNOWN, ahead_of_boot_ms, CLOCK_DISPUTED);
+    publish_common_time(UNKNOWN, ahead_of_boot_ms, CLOCK_DISPUTED);
 }
 
 static int64_t earlier(int64_t a, int64_t b)
@@ -204,7 +204,7 @@ static int64_t deletion_ahead_ms(int64_t wall_ms, int64_t common_ms)
 {
     switch (clock_trust()) {
     case CLOCK_AGREED:
-        return common_ms == UNKNOWN || is_replica_read(wall_ms - common_ms) ? wall_ms : common_ms;
+        return common_ms == UNKNOWN || is_close(wall_ms - common_ms) ? wall_ms : common_ms;
     case CLOCK_DISPUTED:
         return earlier(atomic_load_explicit(&earliest_ahead_ms, memory_order_relaxed), wall_ms);
     case CLOCK_ALONE:
@@ -224,7 +224,7 @@ static void note_jump(int64_t before_ms, int64_t now_ms)
 }
 
 /* Under the lock. */
-static void look(int64_t boot_ms)
+static void observe_clocks(int64_t boot_ms)
 {
     int64_t wall_ms = clock_host_ahead_ms(), before = seen.jumps.count;
     int64_t common_ms = atomic_load_explicit(&common_ahead_ms, memory_order_relaxed);
@@ -244,7 +244,7 @@ static void look(int64_t boot_ms)
 void clock_look(void)
 {
     pthread_mutex_lock(&seen.lock);
-    look(clock_boot_ms());
+    observe_clocks(clock_boot_ms());
     pthread_mutex_unlock(&seen.lock);
 }
 
@@ -252,7 +252,7 @@ int64_t clock_deletion_ms(void)
 {
     pthread_mutex_lock(&seen.lock);
     int64_t boot_ms = clock_boot_ms();
-    look(boot_ms);
+    observe_clocks(boot_ms);
     int64_t ahead_ms =
         boot_ms < seen.held_until_ms ? earlier(seen.held_ms, seen.deletion_ms) : seen.deletion_ms;
     pthread_mutex_unlock(&seen.lock);
@@ -312,7 +312,7 @@ static void forget_seen(void)
 void clock_fake(int64_t wall_ms)
 {
     bool was_real = fake_ms() == 0;
-    publish(UNKNOWN, UNKNOWN, wall_ms != 0 ? CLOCK_AGREED : CLOCK_ALONE);
+    publish_common_time(UNKNOWN, UNKNOWN, wall_ms != 0 ? CLOCK_AGREED : CLOCK_ALONE);
     atomic_store_explicit(&fake_ahead_ms, 0, memory_order_relaxed);
     atomic_store_explicit(&fake_wall_ms, wall_ms, memory_order_relaxed);
     atomic_store_explicit(&fake_slept_ms, 0, memory_order_relaxed);
@@ -332,7 +332,7 @@ void clock_fake_host(int64_t ahead_ms)
 
 void clock_fake_boot(int64_t ahead_ms)
 {
-    publish(UNKNOWN, UNKNOWN, CLOCK_ALONE);
+    publish_common_time(UNKNOWN, UNKNOWN, CLOCK_ALONE);
     clock_fake_host(ahead_ms);
     forget_seen();
 }

@@ -20,7 +20,7 @@ static bool is_separator(char c)
     return c == ' ' || c == '\t' || c == ',';
 }
 
-static void skip(struct text *rest, size_t length)
+static void skip_bytes(struct text *rest, size_t length)
 {
     rest->data += length;
     rest->length -= length;
@@ -31,7 +31,7 @@ static bool take_tag(struct text *rest, struct text *tag, bool *weak)
 {
     *weak = rest->length >= 2 && memcmp(rest->data, "W/", 2) == 0;
     if (*weak)
-        skip(rest, 2);
+        skip_bytes(rest, 2);
     if (rest->length < 2 || rest->data[0] != '"')
         return false;
     const char *close = memchr(rest->data + 1, '"', rest->length - 1);
@@ -41,7 +41,7 @@ static bool take_tag(struct text *rest, struct text *tag, bool *weak)
     for (size_t i = 1; i + 1 < tag->length; i++)
         if ((unsigned char)tag->data[i] <= 0x20 || tag->data[i] == 0x7f)
             return false;
-    skip(rest, tag->length);
+    skip_bytes(rest, tag->length);
     return true;
 }
 
@@ -49,7 +49,7 @@ static bool take_tag(struct text *rest, struct text *tag, bool *weak)
 static void skip_separators(struct text *rest)
 {
     while (rest->length > 0 && is_separator(rest->data[0]))
-        skip(rest, 1);
+        skip_bytes(rest, 1);
 }
 
 bool etag_is_condition(struct text tags)

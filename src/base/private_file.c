@@ -53,7 +53,7 @@ static bool is_among_credentials(const char *path)
 
 /* --- Who may read it ------------------------------------------------------------------------- */
 
-static bool check(int fd, const char *option, const char *path, struct buffer *error)
+static bool check_is_private(int fd, const char *option, const char *path, struct buffer *error)
 {
     struct stat status;
     if (fstat(fd, &status) != 0)
@@ -98,7 +98,7 @@ int private_file_open(const char *option, const char *value, struct buffer *erro
         refuse_opening(option, path, error);
         return -1;
     }
-    if (!check(fd, option, path, error)) {
+    if (!check_is_private(fd, option, path, error)) {
         close(fd);
         return -1;
     }
@@ -108,7 +108,7 @@ int private_file_open(const char *option, const char *value, struct buffer *erro
 /* --- What is in it --------------------------------------------------------------------------- */
 
 /* Reads until the end, or until `size` bytes are there. */
-static bool read_all(int fd, char *out, size_t size, size_t *length)
+static bool read_to_end(int fd, char *out, size_t size, size_t *length)
 {
     *length = 0;
     while (*length < size) {
@@ -141,7 +141,7 @@ bool private_file_read(const char *option, const char *value, char *out, size_t 
         private_file_find(option, value, path, error) ? private_file_open(option, path, error) : -1;
     if (fd < 0)
         return false;
-    bool good = read_all(fd, out, size, length)
+    bool good = read_to_end(fd, out, size, length)
                     ? check_end(fd, option, path, *length, size, error)
                     : private_file_refuse(error, option, path, strerrordesc_np(errno));
     close(fd);

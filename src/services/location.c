@@ -149,7 +149,7 @@ void locations_publish(struct locations *locations)
 
 /* --- networks --- */
 
-static struct ip_network network_of(const struct conf *conf, const struct ip_address *address)
+static struct ip_network network_around(const struct conf *conf, const struct ip_address *address)
 {
     bool is_ipv4 = address->family == AF_INET;
     struct ip_network network = {
@@ -161,21 +161,21 @@ static struct ip_network network_of(const struct conf *conf, const struct ip_add
 
 struct ip_address location_network(const struct conf *conf, const struct ip_address *address)
 {
-    return network_of(conf, address).address;
+    return network_around(conf, address).address;
 }
 
 bool location_same_network(const struct conf *conf, const struct ip_address *a,
                            const struct ip_address *b)
 {
-    struct ip_network network = network_of(conf, a);
+    struct ip_network network = network_around(conf, a);
     return ip_network_contains(&network, b);
 }
 
 /* --- the database --- */
 
 /* What the database has on an address. False if nothing. */
-static bool look_up(const struct locations *locations, const struct ip_address *address,
-                    MMDB_entry_s *ret)
+static bool find_in_database(const struct locations *locations, const struct ip_address *address,
+                             MMDB_entry_s *ret)
 {
     union {
         struct sockaddr any;
@@ -196,7 +196,7 @@ static bool look_up(const struct locations *locations, const struct ip_address *
 }
 
 /* The string at a path of names and indices; absent if there is none. */
-static struct text string_at(MMDB_entry_s *entry, const char *const path[])
+static struct text string_at_path(MMDB_entry_s *entry, const char *const path[])
 {
     MMDB_entry_data_s data;
     if (MMDB_aget_value(entry, &data, path) != MMDB_SUCCESS || !data.has_data ||
@@ -229,14 +229,14 @@ struct text location_key(const struct locations *locations, const struct conf *c
     enum { CODE_MAX = 16 };
     MMDB_entry_s entry;
     struct text country = {0}, part = {0};
-    if (look_up(locations, address, &entry)) {
-        country = string_at(&entry, country_code);
+    if (find_in_database(locations, address, &entry)) {
+        country = string_at_path(&entry, country_code);
         if (!country.data)
-            country = string_at(&entry, registered_code);
-        part = string_at(&entry, subdivision_code);
+            country = string_at_path(&entry, registered_code);
+        part = string_at_path(&entry, subdivision_code);
     }
     if (!country.data || country.length > CODE_MAX || part.length > CODE_MAX) {
-        struct ip_network network = network_of(conf, address);
+        struct ip_network network = network_around(conf, address);
         return print_network(&network, out);
     }
     char *end = mempcpy(stpcpy(out, "g:"), country.data, country.length);
@@ -250,12 +250,12 @@ struct text location_name(const struct locations *locations, const struct ip_add
                           struct arena *arena)
 {
     MMDB_entry_s entry;
-    if (!look_up(locations, address, &entry))
+    if (!find_in_database(locations, address, &entry))
         return (struct text){0};
     const struct text names[] = {
-        string_at(&entry, city_name),
-        string_at(&entry, subdivision_name),
-        string_at(&entry, country_name),
+        string_at_path(&entry, city_name),
+        string_at_path(&entry, subdivision_name),
+        string_at_path(&entry, country_name),
     };
     enum { NAMES = sizeof(names) / sizeof(names[0]), NAME_LONGEST = 128 };
     char *out = arena_alloc(arena, NAMES * (NAME_LONGEST + 2));

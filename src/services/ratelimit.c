@@ -113,7 +113,7 @@ static struct rate_verdict verdict_of(const struct pace *pace, int64_t debt, boo
     };
 }
 
-static bool has_room(const struct pace *pace, int64_t debt)
+static bool is_within_burst(const struct pace *pace, int64_t debt)
 {
     return debt + pace->interval <= pace->capacity;
 }
@@ -126,12 +126,12 @@ static uint64_t hash_name(const struct ratelimit *limit, const void *name, size_
     return hash ? hash : 1;
 }
 
-static struct cell *bucket_of(const struct ratelimit *limit, uint64_t hash)
+static struct cell *bucket_at(const struct ratelimit *limit, uint64_t hash)
 {
     return &limit->cells[(hash & (limit->buckets - 1)) * WAYS];
 }
 
-static uint64_t name_of(struct cell *cell)
+static uint64_t cell_name(struct cell *cell)
 {
     return atomic_load_explicit(&cell->name, memory_order_acquire);
 }
@@ -141,10 +141,10 @@ static int64_t due_of(struct cell *cell)
     return atomic_load_explicit(&cell->due, memory_order_acquire);
 }
 
-static struct cell *find(struct cell *bucket, uint64_t hash)
+static struct cell *find_cell(struct cell *bucket, uint64_t hash)
 {
     for (size_t i = 0; i < WAYS; i++)
-        if (name_of(&bucket[i]) == hash)
+        if (cell_name(&bucket[i]) == hash)
             return &bucket[i];
     return NULL;
 }
@@ -158,12 +158,12 @@ struct seen {
 
 /* The cell to give to a name: that which another thread has given it meanwhile, an empty one, or
  * that which has been idle for longest. */
-static struct seen look_for_place(struct cell *bucket, uint64_t hash)
+static struct seen choose_cell(struct cell *bucket, uint64_t hash)
 {
     struct seen victim = {NULL, 0, INT64_MAX};
     for (size_t i = 0; i < WAYS; i++) {
         int64_t due = due_of(&bucket[i]);
-        struct seen seen = {&bucket[i], name_of(&bucket[i]), due};
+        struct seen seen = {&bucket[i], cell_name(&bucket[i]), due};
         if (seen.name == 0 || seen.name == hash)
             return seen;
         if (due < victim.due)
@@ -175,13 +175,15 @@ static struct seen look_for_place(struct cell *bucket, uint64_t hash)
 /* Gives a name a cell. NULL if another thread was quicker. */
 static struct cell *claim(struct cell *bucket, uint64_t hash, int64_t now_ns)
 {
-    struct seen place = look_for_place(bucket, hash);
-    if (place.name == hash)
-        return place.cell;
+    struct seen choice = choose_cell(bucket, hash);
+    if (choice.name == hash)
+        return choice.cell;
     /* The newcomer does not inherit. */
-    if (place.due > now_ns && !atomic_compare_exchange_strong(&place.cell->due, &place.due, now_ns))
+    if (choice.due > now_ns &&
+        !atomic_compare_exchange_strong(&choice.cell->due, &choice.due, now_ns))
         return NULL;
-    return atomic_compare_exchange_strong(&place.cell->name, &place.name, hash) ? place.cell : NULL;
+    return atomic_compare_exchange_strong(&choice.cell->name, &choice.name, hash) ? choice.cell
+                                                                                  : NULL;
 }
 
 /* Counts one event if it may happen. False if the cell has become another's. */
@@ -190,10 +192,10 @@ static bool charge(struct cell *cell, uint64_t hash, const struct pace *pace, in
 {
     for (;;) {
         int64_t due = due_of(cell);
-        if (name_of(cell) != hash)
+        if (cell_name(cell) != hash)
             return false;
         int64_t debt = debt_of(pace, due, now_ns);
-        bool allowed = has_room(pace, debt);
+        bool allowed = is_within_burst(pace, debt);
         int64_t next = now_ns + debt + (allowed ? pace->interval : 0);
         /* A refusal changes nothing, but for a debt from before the rate was changed. */
         if ((!allowed && next >= due) || atomic_compare_exchange_weak(&cell->due, &due, next)) {
@@ -212,10 +214,10 @@ struct rate_verdict ratelimit_take(struct ratelimit *limit, const void *name, si
         return unlimited;
     struct pace pace = pace_of(&rate);
     uint64_t hash = hash_name(limit, name, length);
-    struct cell *bucket = bucket_of(limit, hash);
+    struct cell *bucket = bucket_at(limit, hash);
     struct rate_verdict verdict;
     for (int attempt = 0; attempt < ATTEMPTS; attempt++) {
-        struct cell *cell = find(bucket, hash);
+        struct cell *cell = find_cell(bucket, hash);
         if (!cell)
             cell = claim(bucket, hash, now_ns);
         if (cell && charge(cell, hash, &pace, now_ns, &verdict))
@@ -231,7 +233,7 @@ struct rate_verdict ratelimit_peek(struct ratelimit *limit, const void *name, si
         return unlimited;
     struct pace pace = pace_of(&rate);
     uint64_t hash = hash_name(limit, name, length);
-    struct cell *cell = find(bucket_of(limit, hash), hash);
+    struct cell *cell = find_cell(bucket_at(limit, hash), hash);
     int64_t debt = cell ? debt_of(&pace, due_of(cell), now_ns) : 0;
-    return verdict_of(&pace, debt, has_room(&pace, debt));
+    return verdict_of(&pace, debt, is_within_burst(&pace, debt));
 }

@@ -33,7 +33,7 @@ static void write_snapshot(struct keyring *keyring, const char *path, uint32_t e
         struct cache_key key = support_cache_key(i % TENANTS, i, i);
         struct cache_entry entry = {
             .value = {value, VALUE_BYTES}, .generation = 1, .verified_ms = clock_boot_ms()};
-        ck_assert(cache_put(cache, &key, &entry, cache_ticket(cache, key.owner)));
+        ck_assert(cache_put(cache, &key, &entry, cache_lease(cache, key.owner)));
     }
     ck_assert_msg(cache_save(cache, keyring, path, NULL, NULL, &error), "%.*s", (int)error.length,
                   error.data);

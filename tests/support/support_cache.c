@@ -38,7 +38,7 @@ bool support_cache_put_within(struct cache *cache, const struct cache_key *key, 
     char value[CACHE_VALUE_MAX + 1];
     struct cache_entry entry = {
         .value = make_value(key, length, value), .generation = 1, .quota = quota};
-    return cache_put(cache, key, &entry, cache_ticket(cache, key->owner));
+    return cache_put(cache, key, &entry, cache_lease(cache, key->owner));
 }
 
 bool support_cache_put(struct cache *cache, const struct cache_key *key, size_t length)

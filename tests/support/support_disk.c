@@ -86,7 +86,7 @@ void support_disk_fill(void)
                                     .verified_ms = clock_boot_ms() - i,
                                     .final = i % 5 == 0};
         memset(value, (int)(i % 251), DISK_LENGTH);
-        ck_assert(cache_put(disk.cache, &key, &entry, cache_ticket(disk.cache, key.owner)));
+        ck_assert(cache_put(disk.cache, &key, &entry, cache_lease(disk.cache, key.owner)));
     }
 }
 

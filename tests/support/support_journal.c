@@ -162,7 +162,7 @@ void trial_assert_gauges(void)
 {
     struct journal_usage usage = trial_usage();
     trial_wait_until(metrics_read(METRIC_JOURNAL_RECORDS) == (int64_t)usage.records);
-    trial_wait_until(metrics_read(METRIC_JOURNAL_UNSETTLED) == (int64_t)usage.unconfirmed);
+    trial_wait_until(metrics_read(METRIC_JOURNAL_UNCONFIRMED) == (int64_t)usage.unconfirmed);
 }
 
 void trial_nap(void)

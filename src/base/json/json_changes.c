@@ -16,7 +16,7 @@ static bool begin_string(struct changes *changes, struct text name)
     return true;
 }
 
-static void add_value(struct changes *changes, struct text value)
+static void add_changed_value(struct changes *changes, struct text value)
 {
     json_escape(changes->out, value.data ? text_cut(value, VALUE_SHOWN) : TEXT("none"));
 }
@@ -26,9 +26,9 @@ void changes_add(struct changes *changes, struct text name, struct text before, 
     if (!begin_string(changes, name))
         return;
     buffer_add_literal(changes->out, ": ");
-    add_value(changes, before);
+    add_changed_value(changes, before);
     buffer_add_literal(changes->out, " -> ");
-    add_value(changes, after);
+    add_changed_value(changes, after);
     buffer_add_char(changes->out, '"');
 }
 
@@ -46,8 +46,8 @@ void changes_end(struct changes *changes)
 
 /* --- members of JSON objects --- */
 
-static void compare(struct changes *changes, struct buffer *path, const json_t *before,
-                    const json_t *after);
+static void compare_values(struct changes *changes, struct buffer *path, const json_t *before,
+                           const json_t *after);
 
 static void compare_member(struct changes *changes, struct buffer *path, const char *name,
                            const json_t *before, const json_t *after)
@@ -56,7 +56,7 @@ static void compare_member(struct changes *changes, struct buffer *path, const c
     if (length > 0)
         buffer_add_char(path, '.');
     buffer_add_text(path, text_of(name));
-    compare(changes, path, before, after);
+    compare_values(changes, path, before, after);
     path->length = length;
 }
 
@@ -76,7 +76,7 @@ static void compare_objects(struct changes *changes, struct buffer *path, const 
     }
 }
 
-static struct text print(const json_t *value, struct buffer *out)
+static struct text print_value(const json_t *value, struct buffer *out)
 {
     struct json_writer writer = {.out = out};
     if (!value)
@@ -86,8 +86,8 @@ static struct text print(const json_t *value, struct buffer *out)
 }
 
 /* Nesting is bounded where the text is read. */
-static void compare(struct changes *changes, struct buffer *path, const json_t *before,
-                    const json_t *after)
+static void compare_values(struct changes *changes, struct buffer *path, const json_t *before,
+                           const json_t *after)
 {
     if (json_equal(before, after))
         return;
@@ -96,7 +96,8 @@ static void compare(struct changes *changes, struct buffer *path, const json_t *
         return;
     }
     struct buffer printed[2] = {{0}, {0}};
-    changes_add(changes, buffer_text(path), print(before, &printed[0]), print(after, &printed[1]));
+    changes_add(changes, buffer_text(path), print_value(before, &printed[0]),
+                print_value(after, &printed[1]));
     buffer_free(&printed[0]);
     buffer_free(&printed[1]);
 }
@@ -106,7 +107,7 @@ void changes_add_json(struct changes *changes, struct text before, struct text a
     SCOPED(buffer_free) struct buffer path = {0}, ignored = {0};
     json_t *left = json_parse_object(before, &ignored);
     json_t *right = json_parse_object(after, &ignored);
-    compare(changes, &path, left, right);
+    compare_values(changes, &path, left, right);
     json_decref(left);
     json_decref(right);
 }

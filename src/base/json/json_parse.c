@@ -140,7 +140,7 @@ struct place {
 };
 
 /* The string that begins at the quote at `from`, without its quotes; ends with the text. */
-static struct text string_at(struct text text, size_t from)
+static struct text string_from_quote(struct text text, size_t from)
 {
     size_t end = from + 1;
     while (end < text.length && text.data[end] != '"')
@@ -167,7 +167,7 @@ static void find_place(struct text text, struct place *ret)
         } else if (c == ',') {
             name_due = in_object[ret->depth];
         } else if (c == '"') {
-            struct text string = string_at(text, i);
+            struct text string = string_from_quote(text, i);
             if (name_due)
                 ret->names[ret->depth] = string;
             name_due = false;

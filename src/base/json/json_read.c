@@ -17,8 +17,8 @@ struct reader {
 /* --- messages --- */
 
 /* Says what is wrong with one member; always false, so that a check can return it. */
-static bool complain(const struct reader *reader, const char *prefix, const char *name,
-                     struct text what)
+static bool complain_member(const struct reader *reader, const char *prefix, const char *name,
+                            struct text what)
 {
     *reader->detail =
         arena_format(reader->arena, "\"%s%s\" %.*s", prefix, name, (int)what.length, what.data);
@@ -35,7 +35,7 @@ static bool complain_unknown(const struct reader *reader, const char *prefix, co
                    ? arena_format(reader->arena, "is not known here; known are: %s", fields[i].name)
                    : arena_format(reader->arena, "%s, %s", what.data, fields[i].name);
     }
-    return complain(reader, prefix, json_quote_name(quoted, name), what);
+    return complain_member(reader, prefix, json_quote_name(quoted, name), what);
 }
 
 /* --- one function for each kind of member --- */
@@ -78,11 +78,13 @@ static bool read_text(const struct reader *reader, const char *prefix,
 {
     struct text text;
     if (!text_fits(value, field->minimum, field->maximum, &text)) {
-        return complain(reader, prefix, field->name,
-                        arena_format(reader->arena, "must be %s", text_words(reader, field).data));
+        return complain_member(
+            reader, prefix, field->name,
+            arena_format(reader->arena, "must be %s", text_words(reader, field).data));
     }
     if (field->kind == JSON_ID && clean_begins_with_credential(text))
-        return complain(reader, prefix, field->name, TEXT("must be an id, not a credential"));
+        return complain_member(reader, prefix, field->name,
+                               TEXT("must be an id, not a credential"));
     *(struct text *)target = arena_copy(reader->arena, text);
     return true;
 }
@@ -93,8 +95,8 @@ static bool read_any_text(const struct reader *reader, const char *prefix,
     struct text text;
     if (!is_text(value, &text)) {
         struct text words = text_of(field->meaning ? field->meaning : "a string");
-        return complain(reader, prefix, field->name,
-                        arena_format(reader->arena, "must be %s", words.data));
+        return complain_member(reader, prefix, field->name,
+                               arena_format(reader->arena, "must be %s", words.data));
     }
     *(struct text *)target = arena_copy(reader->arena, text);
     return true;
@@ -116,7 +118,7 @@ static bool is_boolean(const struct reader *reader, const char *prefix,
                        const struct json_field *field, const json_t *value)
 {
     return json_is_boolean(value) ||
-           complain(reader, prefix, field->name, TEXT("must be true or false"));
+           complain_member(reader, prefix, field->name, TEXT("must be true or false"));
 }
 
 static bool read_boolean(const struct reader *reader, const char *prefix,
@@ -144,9 +146,9 @@ static bool read_int(const struct reader *reader, const char *prefix,
         json_integer_value(value) > field->maximum) {
         struct text bounds = arena_format(reader->arena, "an integer from %" PRId64 " to %" PRId64,
                                           field->minimum, field->maximum);
-        return complain(reader, prefix, field->name,
-                        arena_format(reader->arena, "must be %s",
-                                     field->meaning ? field->meaning : bounds.data));
+        return complain_member(reader, prefix, field->name,
+                               arena_format(reader->arena, "must be %s",
+                                            field->meaning ? field->meaning : bounds.data));
     }
     *(int64_t *)target = json_integer_value(value);
     return true;
@@ -163,26 +165,28 @@ static bool read_text_array(const struct reader *reader, const char *prefix,
         items[i] = fits ? arena_copy(reader->arena, items[i]) : (struct text){0};
     }
     if (!fits) {
-        return complain(reader, prefix, field->name,
-                        arena_format(reader->arena,
-                                     "must be an array of at most %" PRId64
-                                     " strings of 1 to %d bytes without control characters",
-                                     field->maximum, LONGEST_ITEM));
+        return complain_member(reader, prefix, field->name,
+                               arena_format(reader->arena,
+                                            "must be an array of at most %" PRId64
+                                            " strings of 1 to %d bytes without control characters",
+                                            field->maximum, LONGEST_ITEM));
     }
     *(struct json_texts *)target = (struct json_texts){items, count};
     return true;
 }
 
-static bool read_object(const struct reader *reader, const char *prefix, const json_t *object,
-                        const struct json_field *fields, size_t count, void *target);
+static bool read_known_members(const struct reader *reader, const char *prefix,
+                               const json_t *object, const struct json_field *fields, size_t count,
+                               void *target);
 
 static bool read_members(const struct reader *reader, const char *prefix,
                          const struct json_field *field, const json_t *value, void *target)
 {
     if (!json_is_object(value))
-        return complain(reader, prefix, field->name, TEXT("must be an object"));
+        return complain_member(reader, prefix, field->name, TEXT("must be an object"));
     struct text inner = arena_format(reader->arena, "%s%s.", prefix, field->name);
-    return read_object(reader, inner.data, value, field->members, field->member_count, target);
+    return read_known_members(reader, inner.data, value, field->members, field->member_count,
+                              target);
 }
 
 static bool read_any_object(const struct reader *reader, const char *prefix,
@@ -194,10 +198,11 @@ static bool read_any_object(const struct reader *reader, const char *prefix,
     bool fits = json_is_object(value) && (int64_t)printed.length <= field->maximum;
     if (fits)
         *(struct text *)target = arena_copy(reader->arena, buffer_text(&printed));
-    return fits || complain(reader, prefix, field->name,
-                            arena_format(reader->arena,
-                                         "must be an object of at most %" PRId64 " bytes of JSON",
-                                         field->maximum));
+    return fits ||
+           complain_member(reader, prefix, field->name,
+                           arena_format(reader->arena,
+                                        "must be an object of at most %" PRId64 " bytes of JSON",
+                                        field->maximum));
 }
 
 static member_reader *const readers[] = {
@@ -232,8 +237,9 @@ static bool knows_all_members(const struct reader *reader, const char *prefix, c
     return true;
 }
 
-static bool read_object(const struct reader *reader, const char *prefix, const json_t *object,
-                        const struct json_field *fields, size_t count, void *target)
+static bool read_known_members(const struct reader *reader, const char *prefix,
+                               const json_t *object, const struct json_field *fields, size_t count,
+                               void *target)
 {
     if (!knows_all_members(reader, prefix, object, fields, count))
         return false;
@@ -243,7 +249,7 @@ static bool read_object(const struct reader *reader, const char *prefix, const j
         if (json_is_null(value) && !field->required)
             value = NULL;
         if (!value && field->required)
-            return complain(reader, prefix, field->name, TEXT("is missing"));
+            return complain_member(reader, prefix, field->name, TEXT("is missing"));
         if (value &&
             !readers[field->kind](reader, prefix, field, value, (char *)target + field->offset))
             return false;
@@ -284,7 +290,7 @@ bool json_read(struct text body, const struct json_field *fields, size_t count, 
     json_auto_t *root =
         json_parse_object(says_nothing(body, fields, count) ? TEXT("{}") : body, &error);
     if (root)
-        return read_object(&reader, "", root, fields, count, target);
+        return read_known_members(&reader, "", root, fields, count, target);
     *detail = arena_copy(arena, buffer_text(&error));
     return false;
 }

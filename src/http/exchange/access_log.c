@@ -72,9 +72,9 @@ static void record_stranger(struct request *request)
     struct audit_lane *lane = request->worker->lane;
     struct ip_address address;
     bool known = ip_parse(request->audit.source_ip, &address);
-    if (!audit_admits_stranger(lane, known ? &address : NULL) ||
-        !write_line(request, AUDIT_CLASS_STRANGERS, NULL))
-        audit_count_stranger(lane, request->audit.wall_ms);
+    if (!audit_admits_unauthenticated(lane, known ? &address : NULL) ||
+        !write_line(request, AUDIT_CLASS_UNAUTHENTICATED, NULL))
+        audit_count_unauthenticated(lane, request->audit.wall_ms);
 }
 
 /* What was refused before its operation began, or for a token that was never issued, has changed

@@ -32,9 +32,10 @@ static const struct kind {
     [ALERT_TENANT_RATE] = {"tenant_rate", OF_TENANT, "A tenant is over its rate"},
     [ALERT_TENANT_QUOTA] = {"tenant_quota", OF_TENANT, "A tenant is at its quota"},
     [ALERT_AUDIT_SPACE] = {"audit_space", OF_NODE, "The disk of the audit file is nearly full"},
-    [ALERT_AUDIT_STRANGERS] = {"audit_strangers", OF_NODE,
-                               "More calls without a genuine credential than the audit file takes "
-                               "lines of; the others are counted"},
+    [ALERT_AUDIT_UNAUTHENTICATED] =
+        {"audit_strangers", OF_NODE,
+         "More calls without a genuine credential than the audit file takes "
+         "lines of; the others are counted"},
     [ALERT_CLOCK_JUMP] = {"clock_jump", OF_NODE, "A clock jumped"},
 };
 
@@ -113,7 +114,7 @@ size_t alert_subject(const struct alert *alert, struct text parts[ALERT_SUBJECT_
 
 /* --- told --- */
 
-static struct text detail_of(const struct alert *alert)
+static struct text detail_or_default(const struct alert *alert)
 {
     return alert->detail.length > 0 ? alert->detail : text_of(kinds[alert->kind].detail);
 }
@@ -132,7 +133,7 @@ static void add_data(struct json_writer *writer, const struct alert *alert)
     for (size_t i = 0; i < TEXTS; i++) {
         struct text text = text_in(alert, i);
         if (members[i].offset == offsetof(struct alert, detail))
-            text = detail_of(alert);
+            text = detail_or_default(alert);
         if (text.length > 0)
             json_member_string(writer, members[i].name, text);
     }
@@ -172,7 +173,7 @@ void alert_record(struct buffer *line, const struct raised_alert *raised, struct
                                         .source_ip = alert->address};
     const struct audit_rule rule = {.name = text_of(kinds[alert->kind].name),
                                     .id = id,
-                                    .detail = detail_of(alert),
+                                    .detail = detail_or_default(alert),
                                     .count = alert->count};
     audit_format_alert(line, &record, &rule);
 }

@@ -14,11 +14,11 @@
 
 #define REFUSED_SUFFIX ".refused"
 
-#define CROWD_DETAIL \
+#define SUPPRESSED_DETAIL \
     "More alerts of this kind came up for the tenant within a minute than are told one by one"
 
 /* Crowds have a table of their own, so that no flood of addresses or users drives a tenant out. */
-enum { REPEATS = 1024, COUNTS = 16384, CROWDS = 4096, NAME_PARTS = 4, NAME_PART_MAX = 255 };
+enum { REPEATS = 1024, COUNTS = 16384, GROUPS = 4096, NAME_PARTS = 4, NAME_PART_MAX = 255 };
 
 /* --- names --- */
 
@@ -41,7 +41,7 @@ uint64_t alerts_name(const struct alerts *alerts, char purpose, const struct tex
 
 /* --- handing over --- */
 
-static void drop(struct alerts *alerts, int64_t count)
+static void count_dropped(struct alerts *alerts, int64_t count)
 {
     atomic_fetch_add(&alerts->lost, count);
     metrics_add(METRIC_ALERTS_DROPPED, (uint64_t)count);
@@ -53,7 +53,7 @@ bool alerts_hand_over(struct alerts *alerts, const struct alert *alert)
     bool first = alerts->handed.length == 0;
     metrics_add(METRIC_ALERTS_RAISED, 1);
     if (atomic_load(&alerts->waiting) > ALERTS_WAITING_MAX) {
-        drop(alerts, 1);
+        count_dropped(alerts, 1);
         return false;
     }
     size_t length = alert_pack(&alerts->handed, &raised);
@@ -65,28 +65,28 @@ bool alerts_hand_over(struct alerts *alerts, const struct alert *alert)
 
 /* The queue is everybody's, and whoever may log in makes as many users as he likes: of one kind
  * each tenant has so many places in a minute, and one more for the number of the others. */
-static uint64_t crowd_of(const struct alerts *alerts, const struct alert *alert)
+static uint64_t group_of(const struct alerts *alerts, const struct alert *alert)
 {
     return alerts_name(alerts, (char)('A' + alert->kind), &alert->tenant, 1);
 }
 
 /* Counts one that would be told by itself. */
-static bool is_one_too_many(struct alerts *alerts, uint64_t crowd, int64_t now_ms)
+static bool is_beyond_limit(struct alerts *alerts, uint64_t group, int64_t now_ms)
 {
     int64_t limit = atomic_load(&alerts->one_by_one);
-    return limit > 0 && minutes_count(alerts->crowds, crowd, 1, now_ms) > limit;
+    return limit > 0 && minutes_count(alerts->groups, group, 1, now_ms) > limit;
 }
 
 /* May it be told now? What stands for a crowd always may. */
-static bool has_place(struct alerts *alerts, const struct minute *minute, int64_t now_ms)
+static bool may_hand_over(struct alerts *alerts, const struct minute *minute, int64_t now_ms)
 {
     struct raised_alert raised;
     const struct buffer *kept = minute->kept;
     if (!kept)
         return true;
     alert_unpack(kept->data, &raised);
-    uint64_t crowd = crowd_of(alerts, &raised.alert);
-    return minute->name == crowd || !is_one_too_many(alerts, crowd, now_ms);
+    uint64_t group = group_of(alerts, &raised.alert);
+    return minute->name == group || !is_beyond_limit(alerts, group, now_ms);
 }
 
 /* --- what repeats --- */
@@ -122,13 +122,13 @@ void alerts_tell_repeats(struct alerts *alerts, bool all)
         /* What goes on has another minute before it is told again. */
         minute->used = minute->kept != NULL && !all;
         minute->began_ms = now_ms;
-        if (all || has_place(alerts, minute, now_ms))
+        if (all || may_hand_over(alerts, minute, now_ms))
             tell_repeats(alerts, minute);
     }
     pthread_mutex_unlock(&alerts->lock);
 }
 
-static void keep(struct minute *minute, const struct alert *alert)
+static void keep_repeat(struct minute *minute, const struct alert *alert)
 {
     assert(minute->used && alert->count > 0);
     minute->count += alert->count;
@@ -148,7 +148,7 @@ static bool raise_or_keep(struct alerts *alerts, const struct alert *alert, uint
     struct minute *minute = minutes_find(alerts->repeats, name, now_ms, &displaced);
     bool wake = displaced.used && tell_repeats(alerts, &displaced);
     if (minute->used && !minutes_is_over(minute, now_ms)) {
-        keep(minute, alert);
+        keep_repeat(minute, alert);
         return wake;
     }
     wake = tell_repeats(alerts, minute) || wake;
@@ -159,18 +159,18 @@ static bool raise_or_keep(struct alerts *alerts, const struct alert *alert, uint
 
 /* Where there is no place left it is one of the tenant's crowd, which is a subject like another.
  * The lock is held. */
-static bool raise_within_crowd(struct alerts *alerts, const struct alert *alert, uint64_t name)
+static bool raise_or_suppress(struct alerts *alerts, const struct alert *alert, uint64_t name)
 {
     int64_t now_ms = clock_monotonic_ms();
-    uint64_t crowd = crowd_of(alerts, alert);
-    if (minutes_running(alerts->repeats, name, now_ms) || !is_one_too_many(alerts, crowd, now_ms))
+    uint64_t group = group_of(alerts, alert);
+    if (minutes_running(alerts->repeats, name, now_ms) || !is_beyond_limit(alerts, group, now_ms))
         return raise_or_keep(alerts, alert, name);
     const struct alert more = {.kind = alert->kind,
                                .tenant = alert->tenant,
-                               .detail = TEXT(CROWD_DETAIL),
+                               .detail = TEXT(SUPPRESSED_DETAIL),
                                .count = alert->count};
-    metrics_add(METRIC_ALERTS_CROWDED, 1);
-    return raise_or_keep(alerts, &more, crowd);
+    metrics_add(METRIC_ALERTS_SUPPRESSED, 1);
+    return raise_or_keep(alerts, &more, group);
 }
 
 void alerts_raise(struct alerts *alerts, const struct alert *alert)
@@ -183,7 +183,7 @@ void alerts_raise(struct alerts *alerts, const struct alert *alert)
     size_t parts = alert_subject(alert, subject);
     uint64_t name = alerts_name(alerts, (char)('0' + alert->kind), subject, parts);
     pthread_mutex_lock(&alerts->lock);
-    bool wake = raise_within_crowd(alerts, &counted, name);
+    bool wake = raise_or_suppress(alerts, &counted, name);
     pthread_mutex_unlock(&alerts->lock);
     if (wake)
         webhook_wake(alerts->webhook);
@@ -216,13 +216,13 @@ static void name_files(struct alerts *alerts, const char *path)
     alerts_file_init(&alerts->refused, refused.data);
 }
 
-static struct alerts *create(const struct conf *conf, const char *node)
+static struct alerts *create_alerts(const struct conf *conf, const char *node)
 {
     struct alerts *alerts = xcalloc(1, sizeof(*alerts));
     pthread_mutex_init(&alerts->lock, NULL);
     alerts->repeats = minutes_create(REPEATS);
     alerts->counts = minutes_create(COUNTS);
-    alerts->crowds = minutes_create(CROWDS);
+    alerts->groups = minutes_create(GROUPS);
     alerts->node = xstrdup(node);
     crypto_random(alerts->hash_key, sizeof(alerts->hash_key));
     crypto_random(&alerts->seed, sizeof(alerts->seed));
@@ -234,7 +234,7 @@ static struct alerts *create(const struct conf *conf, const char *node)
     return alerts;
 }
 
-static void destroy(struct alerts *alerts)
+static void destroy_alerts(struct alerts *alerts)
 {
     if (alerts->lane)
         audit_lane_destroy(&alerts->lane);
@@ -245,7 +245,7 @@ static void destroy(struct alerts *alerts)
     alerts_target_free(&alerts->new_target);
     minutes_destroy(&alerts->repeats);
     minutes_destroy(&alerts->counts);
-    minutes_destroy(&alerts->crowds);
+    minutes_destroy(&alerts->groups);
     pthread_mutex_destroy(&alerts->lock);
     struct buffer *const buffers[] = {&alerts->handed,  &alerts->taken,      &alerts->backlog,
                                       &alerts->scratch, &alerts->sending.id, &alerts->sending.json};
@@ -271,7 +271,7 @@ static bool open_file(struct alerts_file *file, struct buffer *error)
     return true;
 }
 
-static bool start_thread(struct alerts *alerts, struct buffer *error)
+static bool start_alerts_thread(struct alerts *alerts, struct buffer *error)
 {
     int cause = thread_start(&alerts->thread, alerts_thread_run, alerts);
     if (cause != 0)
@@ -279,8 +279,8 @@ static bool start_thread(struct alerts *alerts, struct buffer *error)
     return cause == 0;
 }
 
-static bool set_up(struct alerts *alerts, const struct conf *conf, struct audit *audit,
-                   struct buffer *error)
+static bool open_parts(struct alerts *alerts, const struct conf *conf, struct audit *audit,
+                       struct buffer *error)
 {
     alerts->target = alerts_target_load(conf, error);
     if (!alerts->target || !open_file(&alerts->file, error) || !open_file(&alerts->refused, error))
@@ -293,16 +293,16 @@ static bool set_up(struct alerts *alerts, const struct conf *conf, struct audit 
     webhook_trust(alerts->webhook, buffer_text(&alerts->target->authorities));
     alerts->audit = audit;
     alerts->lane = audit_lane_create(audit, NULL, NULL);
-    return start_thread(alerts, error);
+    return start_alerts_thread(alerts, error);
 }
 
 struct alerts *alerts_start(const struct conf *conf, struct audit *audit, const char *node,
                             struct buffer *error)
 {
-    struct alerts *alerts = create(conf, node);
-    if (set_up(alerts, conf, audit, error))
+    struct alerts *alerts = create_alerts(conf, node);
+    if (open_parts(alerts, conf, audit, error))
         return alerts;
-    destroy(alerts);
+    destroy_alerts(alerts);
     return NULL;
 }
 
@@ -340,5 +340,5 @@ void alerts_stop(struct alerts **given)
     atomic_store(&alerts->stopping, true);
     webhook_wake(alerts->webhook);
     pthread_join(alerts->thread, NULL);
-    destroy(alerts);
+    destroy_alerts(alerts);
 }

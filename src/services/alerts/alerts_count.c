@@ -22,7 +22,7 @@ static bool is_too_much(struct alerts *alerts, uint64_t name, int64_t limit, int
 }
 
 /* Whoever has one IPv6 address has all of its /64, so that is what counts, and what is told. */
-static struct text network_of(struct text address, char out[NETWORK_MAX])
+static struct text network_text(struct text address, char out[NETWORK_MAX])
 {
     struct ip_address parsed;
     if (!ip_parse(address, &parsed) || parsed.family != AF_INET6)
@@ -36,7 +36,7 @@ static struct text network_of(struct text address, char out[NETWORK_MAX])
 void alerts_count_guess(struct alerts *alerts, struct text client)
 {
     char network[NETWORK_MAX];
-    struct text address = network_of(client, network);
+    struct text address = network_text(client, network);
     struct alert alert = {.kind = ALERT_KEY_GUESSING, .address = address};
     int64_t limit = alerts ? atomic_load(&alerts->guesses) : 0;
     if (limit > 0 &&

@@ -30,7 +30,7 @@ static void pause_sending(struct alerts *alerts, int64_t retry_after_s)
 }
 
 /* The next one of the queue is tried at once. */
-static void go_on(struct alerts *alerts)
+static void resume_sending(struct alerts *alerts)
 {
     alerts->send_at_ms = alerts->pause_ms = alerts->refusals = 0;
 }
@@ -72,7 +72,7 @@ static void note_refusal(struct alerts *alerts, const char *why)
     log_warning("alert_set_aside", "id=%.*s reason=\"%s\"", (int)alerts->sending.id.length,
                 alerts->sending.id.data, why);
     pause_refused(alerts);
-    go_on(alerts);
+    resume_sending(alerts);
 }
 
 /* --- attempts --- */
@@ -85,7 +85,7 @@ static void note_delivery(struct alerts *alerts)
     if (!atomic_exchange(&alerts->delivered, true))
         log_info("alerts_delivered_again", "queued=%lld", (long long)alerts->file.queued);
     if (alerts->source == &alerts->file)
-        go_on(alerts);
+        resume_sending(alerts);
 }
 
 static void note_failure(struct alerts *alerts, enum webhook_state state,
@@ -161,5 +161,5 @@ void alerts_take_target(struct alerts *alerts)
     alerts_target_free(&alerts->target);
     alerts->target = target;
     alerts->retry_refused_at_ms = 0;
-    go_on(alerts);
+    resume_sending(alerts);
 }

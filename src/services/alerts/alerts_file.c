@@ -31,15 +31,15 @@ void alerts_file_fini(struct alerts_file *file)
 
 /* --- lines --- */
 
-static void sum(struct text rest, char out[SUM])
+static void line_checksum(struct text rest, char out[SUM])
 {
     uint8_t digest[32];
     crypto_digest(digest, rest);
     text_to_hex(out, digest, SUM / 2);
 }
 
-/* Begins a line in `out`; its content follows, then end_line(). */
-static size_t begin_line(struct buffer *out)
+/* Begins a line in `out`; its content follows, then end_checked_line(). */
+static size_t begin_checked_line(struct buffer *out)
 {
     size_t at = out->length;
     memset(buffer_reserve(out, SUM + 1), ' ', SUM + 1);
@@ -47,19 +47,19 @@ static size_t begin_line(struct buffer *out)
     return at;
 }
 
-static void end_line(struct buffer *out, size_t at)
+static void end_checked_line(struct buffer *out, size_t at)
 {
     size_t rest = at + SUM + 1;
-    sum((struct text){out->data + rest, out->length - rest}, out->data + at);
+    line_checksum((struct text){out->data + rest, out->length - rest}, out->data + at);
     buffer_add_char(out, '\n');
 }
 
 static void add_numbered(struct buffer *out, struct text word, uint64_t number)
 {
-    size_t at = begin_line(out);
+    size_t at = begin_checked_line(out);
     buffer_add_text(out, word);
     buffer_add_int(out, (int64_t)number);
-    end_line(out, at);
+    end_checked_line(out, at);
 }
 
 enum line_kind { LINE_HEAD, LINE_ALERT, LINE_DELIVERED, LINE_BAD };
@@ -71,7 +71,7 @@ struct line {
     struct text id, json;
 };
 
-static bool take_word(struct text *rest, struct text word)
+static bool skip_keyword(struct text *rest, struct text word)
 {
     if (rest->length < word.length || memcmp(rest->data, word.data, word.length) != 0)
         return false;
@@ -99,24 +99,24 @@ static bool take_number(struct text *rest, uint64_t *ret)
     return true;
 }
 
-static enum line_kind read_content(struct text rest, struct line *line)
+static enum line_kind read_line_content(struct text rest, struct line *line)
 {
-    if (take_word(&rest, TEXT(ALERT))) {
+    if (skip_keyword(&rest, TEXT(ALERT))) {
         if (!take_number(&rest, &line->number))
             return LINE_BAD;
         line->id = take_field(&rest);
         line->json = rest;
         return line->id.length > 0 && rest.length > 0 ? LINE_ALERT : LINE_BAD;
     }
-    if (take_word(&rest, TEXT(DELIVERED)))
+    if (skip_keyword(&rest, TEXT(DELIVERED)))
         return take_number(&rest, &line->number) ? LINE_DELIVERED : LINE_BAD;
-    if (take_word(&rest, TEXT(HEAD)))
+    if (skip_keyword(&rest, TEXT(HEAD)))
         return take_number(&rest, &line->number) ? LINE_HEAD : LINE_BAD;
     return LINE_BAD;
 }
 
 /* Reads the first line of `bytes`; of one that is too long, and so bad, what is there. */
-static enum record_reading read_line(struct text bytes, struct line *line)
+static enum record_reading read_queue_line(struct text bytes, struct line *line)
 {
     const char *end = memchr(bytes.data, '\n', bytes.length);
     if (!end && bytes.length < LINE_MAX)
@@ -126,9 +126,9 @@ static enum record_reading read_line(struct text bytes, struct line *line)
     if (end && line->length > SUM + 2) {
         char expected[SUM];
         struct text rest = {bytes.data + SUM + 1, line->length - SUM - 2};
-        sum(rest, expected);
+        line_checksum(rest, expected);
         if (memcmp(expected, bytes.data, SUM) == 0 && bytes.data[SUM] == ' ')
-            line->kind = read_content(rest, line);
+            line->kind = read_line_content(rest, line);
     }
     return line->kind == LINE_BAD ? RECORD_SKIPPED : RECORD_GOOD;
 }
@@ -150,7 +150,7 @@ static enum record_reading copy_alert(void *user, int64_t position, struct text 
 {
     struct record_file *fresh = user;
     struct line line;
-    enum record_reading reading = read_line(bytes, &line);
+    enum record_reading reading = read_queue_line(bytes, &line);
     (void)position;
     if (reading == RECORD_TORN)
         return reading;
@@ -170,7 +170,7 @@ static bool copy_queued(const struct alerts_file *file, struct record_file *fres
 }
 
 /* False with errno; the old file is then as it was, but if only the name may not be durable. */
-static bool write_anew(struct alerts_file *file)
+static bool rewrite_queue(struct alerts_file *file)
 {
     struct record_file fresh;
     if (!record_file_begin(&file->records, &fresh))
@@ -193,7 +193,7 @@ static bool write_anew(struct alerts_file *file)
 /* --- start --- */
 
 /* Where an alert lies. */
-struct place {
+struct alert_position {
     uint64_t number;
     int64_t at;
 };
@@ -210,7 +210,7 @@ static enum record_reading survey_line(void *user, int64_t position, struct text
 {
     struct survey *survey = user;
     struct line line;
-    enum record_reading reading = read_line(bytes, &line);
+    enum record_reading reading = read_queue_line(bytes, &line);
     if (reading == RECORD_TORN)
         return reading;
     *length = line.length;
@@ -220,8 +220,8 @@ static enum record_reading survey_line(void *user, int64_t position, struct text
     if (line.kind == LINE_DELIVERED && line.number > survey->delivered)
         survey->delivered = line.number;
     if (line.kind == LINE_ALERT) {
-        const struct place place = {line.number, position};
-        buffer_add(&survey->alerts, &place, sizeof(place));
+        const struct alert_position alert_position = {line.number, position};
+        buffer_add(&survey->alerts, &alert_position, sizeof(alert_position));
         if (line.number >= survey->next_number)
             survey->next_number = line.number + 1;
     }
@@ -231,12 +231,13 @@ static enum record_reading survey_line(void *user, int64_t position, struct text
 /* Marks stand behind what they cover, so that it is known only now which alerts still wait. */
 static void note_queued(struct alerts_file *file, const struct survey *survey, int64_t end)
 {
-    const struct place *locations = (const struct place *)(const void *)survey->alerts.data;
-    size_t count = survey->alerts.length / sizeof(*locations);
+    const struct alert_position *positions =
+        (const struct alert_position *)(const void *)survey->alerts.data;
+    size_t count = survey->alerts.length / sizeof(*positions);
     file->first = end;
     for (size_t i = 0; i < count; i++)
-        if (locations[i].number > survey->delivered && file->queued++ == 0)
-            file->first = locations[i].at;
+        if (positions[i].number > survey->delivered && file->queued++ == 0)
+            file->first = positions[i].at;
     file->next_number =
         survey->next_number > survey->delivered ? survey->next_number : survey->delivered + 1;
 }
@@ -258,12 +259,12 @@ static bool read_present(struct alerts_file *file, struct survey *survey,
     if (!record_file_mend(&file->records, name.kind, &found, NULL, error))
         return false;
     file->synced = file->records.size;
-    return findings->damaged == 0 || write_anew(file) ||
+    return findings->damaged == 0 || rewrite_queue(file) ||
            owned_file_explain_errno(error, name, "cannot be mended");
 }
 
-static bool open_present(struct alerts_file *file, struct alerts_file_findings *findings,
-                         struct buffer *error)
+static bool read_and_mend(struct alerts_file *file, struct alerts_file_findings *findings,
+                          struct buffer *error)
 {
     struct survey survey = {.next_number = 1};
     bool opened = read_present(file, &survey, findings, error);
@@ -282,14 +283,14 @@ bool alerts_file_open(struct alerts_file *file, struct alerts_file_findings *fin
         return false;
     file->records.size = size > 0 ? size : 0;
     if (size > 0)
-        return open_present(file, findings, error);
-    return write_anew(file) || owned_file_explain_errno(error, name, "cannot be written");
+        return read_and_mend(file, findings, error);
+    return rewrite_queue(file) || owned_file_explain_errno(error, name, "cannot be written");
 }
 
 /* --- queueing --- */
 
 /* A piece of a line that is left behind would spoil the next one. */
-static bool append(struct alerts_file *file)
+static bool append_lines(struct alerts_file *file)
 {
     int64_t before = file->records.size;
     assert(file->records.fd >= 0 && file->first <= before);
@@ -305,12 +306,12 @@ static bool append(struct alerts_file *file)
 
 /* Room is made only where it is worth it, so that a full queue is not written anew for each alert
  * that leaves it. */
-static bool make_room(struct alerts_file *file, int64_t more, int64_t max_bytes)
+static bool reclaim_delivered(struct alerts_file *file, int64_t more, int64_t max_bytes)
 {
-    if (file->broken && !write_anew(file))
+    if (file->broken && !rewrite_queue(file))
         return false;
     if (file->records.size + more > max_bytes && file->first > max_bytes / 8)
-        return write_anew(file);
+        return rewrite_queue(file);
     return true;
 }
 
@@ -320,20 +321,20 @@ enum alerts_added alerts_file_add(struct alerts_file *file, struct text id, stru
     assert(id.length + json.length < LINE_MAX - 256);
     int64_t more = (int64_t)(SUM + sizeof(ALERT) + 24 + id.length + json.length);
     assert(file->records.out.length == 0);
-    if (!make_room(file, more, max_bytes))
+    if (!reclaim_delivered(file, more, max_bytes))
         return ALERTS_FAILED;
     if (file->records.size + more > max_bytes)
         return ALERTS_FULL;
     struct buffer *line = &file->records.out;
-    size_t at = begin_line(line);
+    size_t at = begin_checked_line(line);
     buffer_add_literal(line, ALERT);
     buffer_add_int(line, (int64_t)file->next_number);
     buffer_add_char(line, ' ');
     buffer_add_text(line, id);
     buffer_add_char(line, ' ');
     buffer_add_text(line, json);
-    end_line(line, at);
-    if (!append(file))
+    end_checked_line(line, at);
+    if (!append_lines(file))
         return ALERTS_FAILED;
     file->next_number++;
     file->queued++;
@@ -369,7 +370,7 @@ static enum record_reading take_alert(void *user, int64_t position, struct text 
 {
     struct queued_alert *alert = user;
     struct line line;
-    enum record_reading reading = read_line(bytes, &line);
+    enum record_reading reading = read_queue_line(bytes, &line);
     (void)position;
     if (reading == RECORD_TORN)
         return reading;
@@ -403,7 +404,7 @@ bool alerts_file_first(struct alerts_file *file, struct queued_alert *ret)
 static void forget(struct alerts_file *file)
 {
     if (file->first > WASTE_MIN && file->first > file->records.size / 2)
-        write_anew(file);
+        rewrite_queue(file);
 }
 
 bool alerts_file_delivered(struct alerts_file *file, const struct queued_alert *alert)
@@ -412,9 +413,9 @@ bool alerts_file_delivered(struct alerts_file *file, const struct queued_alert *
     file->first += (int64_t)alert->length;
     file->queued--;
     if (file->broken)
-        return write_anew(file);
+        return rewrite_queue(file);
     add_numbered(&file->records.out, TEXT(DELIVERED), alert->number);
-    if (!append(file))
+    if (!append_lines(file))
         return false;
     if (file->queued == 0)
         file->first = file->records.size;

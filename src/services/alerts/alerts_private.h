@@ -45,7 +45,7 @@ struct alerts {
     struct buffer handed;
     struct minutes *repeats;          /* raised within a minute; what came meanwhile is kept */
     struct minutes *counts;           /* of what is an alert only if there is much of it */
-    struct minutes *crowds;           /* alerts told one by one, by tenant and kind */
+    struct minutes *groups;           /* alerts told one by one, by tenant and kind */
     struct alerts_target *new_target; /* NULL: as it was */
 
     _Atomic size_t waiting; /* bytes in `handed` and in the backlog */

@@ -54,7 +54,7 @@ static bool read_secret(char *line, struct text secret, const char *path,
 }
 
 /* Reads all of the file, as far as it is larger than it may be. 0, or an error number. */
-static int read_all(const char *path, struct buffer *out)
+static int read_ca_file(const char *path, struct buffer *out)
 {
     char part[PART];
     ssize_t length = 0;
@@ -76,7 +76,7 @@ static bool read_authorities(const char *value, struct buffer *out, struct buffe
         return true;
     if (!private_file_find(CA_OPTION, value, path, error))
         return false;
-    int cause = read_all(path, out);
+    int cause = read_ca_file(path, out);
     if (cause != 0)
         return private_file_refuse(error, CA_OPTION, path, strerrordesc_np(cause));
     if (out->length > AUTHORITIES_MAX)

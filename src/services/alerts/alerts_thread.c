@@ -149,9 +149,9 @@ static void look_at_audit(struct alerts *alerts)
         alerts_raise(
             alerts, &(struct alert){.kind = ALERT_AUDIT_SPACE, .detail = {detail, (size_t)length}});
     }
-    if (pressure.strangers > 0)
-        alerts_raise(alerts,
-                     &(struct alert){.kind = ALERT_AUDIT_STRANGERS, .count = pressure.strangers});
+    if (pressure.unauthenticated > 0)
+        alerts_raise(alerts, &(struct alert){.kind = ALERT_AUDIT_UNAUTHENTICATED,
+                                             .count = pressure.unauthenticated});
 }
 
 /* Nobody else is told of what the clocks see. */
@@ -202,7 +202,7 @@ static int64_t pause_of(const struct alerts *alerts, bool sending)
 }
 
 /* One attempt for each alert, until one fails or the time is over. */
-static void finish(struct alerts *alerts)
+static void deliver_last(struct alerts *alerts)
 {
     int64_t until_ms = clock_monotonic_ms() + LAST_MS;
     alerts->write_at_ms = 0;
@@ -225,6 +225,6 @@ void *alerts_thread_run(void *user)
     metrics_attach();
     while (!atomic_load(&alerts->stopping))
         webhook_wait(alerts->webhook, pause_of(alerts, turn(alerts, false)));
-    finish(alerts);
+    deliver_last(alerts);
     return NULL;
 }

@@ -34,7 +34,7 @@ struct webhook {
 
 /* --- set up --- */
 
-static size_t discard(char *data, size_t size, size_t count, void *user)
+static size_t discard_body(char *data, size_t size, size_t count, void *user)
 {
     struct webhook *webhook = user;
     (void)data;
@@ -56,7 +56,7 @@ static size_t take_line(char *line, size_t size, size_t count, void *user)
     return size * count;
 }
 
-static bool set_up(struct webhook *webhook)
+static bool set_transfer_options(struct webhook *webhook)
 {
     CURL *transfer = webhook->transfer;
     return curl_easy_setopt(transfer, CURLOPT_WRITEDATA, webhook) == CURLE_OK &&
@@ -74,7 +74,7 @@ static bool set_up(struct webhook *webhook)
            curl_easy_setopt(transfer, CURLOPT_TIMEOUT_MS, (long)TIMEOUT_MS) == CURLE_OK &&
            curl_easy_setopt(transfer, CURLOPT_USERAGENT, "sessiond/" SESSIOND_VERSION) ==
                CURLE_OK &&
-           curl_easy_setopt(transfer, CURLOPT_WRITEFUNCTION, discard) == CURLE_OK &&
+           curl_easy_setopt(transfer, CURLOPT_WRITEFUNCTION, discard_body) == CURLE_OK &&
            curl_easy_setopt(transfer, CURLOPT_POST, 1L) == CURLE_OK;
 }
 
@@ -85,7 +85,7 @@ struct webhook *webhook_create(void)
         webhook->multi = curl_multi_init();
         webhook->transfer = curl_easy_init();
     }
-    if (webhook->multi && webhook->transfer && set_up(webhook))
+    if (webhook->multi && webhook->transfer && set_transfer_options(webhook))
         return webhook;
     webhook_destroy(&webhook);
     return NULL;
@@ -109,7 +109,7 @@ void webhook_trust(struct webhook *webhook, struct text authorities)
     struct curl_blob blob = {(void *)authorities.data, authorities.length, CURL_BLOB_NOCOPY};
     assert(!webhook->sending);
     curl_easy_reset(webhook->transfer);
-    bool good = set_up(webhook);
+    bool good = set_transfer_options(webhook);
     if (authorities.length > 0)
         good = good &&
                curl_easy_setopt(webhook->transfer, CURLOPT_CAINFO_BLOB, &blob) == CURLE_OK &&
@@ -138,7 +138,7 @@ static void sign(const struct webhook_message *message, struct text stamp, char 
     text_to_base64(out + 3, mac, sizeof(mac));
 }
 
-static void add_headers(struct webhook *webhook, const struct webhook_message *message)
+static void add_message_headers(struct webhook *webhook, const struct webhook_message *message)
 {
     char stamp[24], signature[3 + MAC_BASE64];
     int length = snprintf(stamp, sizeof(stamp), "%lld", (long long)message->now_s);
@@ -152,7 +152,7 @@ static void add_headers(struct webhook *webhook, const struct webhook_message *m
     webhook->headers = curl_slist_append(webhook->headers, "Expect:");
 }
 
-static void end(struct webhook *webhook)
+static void end_attempt(struct webhook *webhook)
 {
     curl_multi_remove_handle(webhook->multi, webhook->transfer);
     curl_slist_free_all(webhook->headers);
@@ -167,7 +167,7 @@ void webhook_send(struct webhook *webhook, const struct webhook_message *message
     webhook->status = 0;
     webhook->body_bytes = 0;
     webhook->error[0] = '\0';
-    add_headers(webhook, message);
+    add_message_headers(webhook, message);
     curl_easy_setopt(transfer, CURLOPT_URL, message->url);
     curl_easy_setopt(transfer, CURLOPT_HTTPHEADER, webhook->headers);
     curl_easy_setopt(transfer, CURLOPT_POSTFIELDS, message->body.data);
@@ -179,7 +179,7 @@ void webhook_send(struct webhook *webhook, const struct webhook_message *message
 void webhook_cancel(struct webhook *webhook)
 {
     if (webhook->sending)
-        end(webhook);
+        end_attempt(webhook);
 }
 
 static bool is_refusal(long status)
@@ -194,8 +194,8 @@ static int64_t retry_after(struct webhook *webhook)
     return seconds;
 }
 
-static enum webhook_state judge(struct webhook *webhook, CURLcode result,
-                                struct webhook_outcome *outcome)
+static enum webhook_state judge_response(struct webhook *webhook, CURLcode result,
+                                         struct webhook_outcome *outcome)
 {
     *outcome = (struct webhook_outcome){.retry_after_s = retry_after(webhook)};
     long status = webhook->status;
@@ -226,8 +226,9 @@ enum webhook_state webhook_turn(struct webhook *webhook, struct webhook_outcome 
     bool done = message && message->msg == CURLMSG_DONE;
     if (!done && !is_enough(webhook))
         return WEBHOOK_SENDING;
-    enum webhook_state state = judge(webhook, done ? message->data.result : CURLE_OK, outcome);
-    end(webhook);
+    enum webhook_state state =
+        judge_response(webhook, done ? message->data.result : CURLE_OK, outcome);
+    end_attempt(webhook);
     return state;
 }
 

@@ -10,15 +10,15 @@
 #include "memory.h"
 #include "metrics.h"
 
-enum { STRANGERS_PART = 4 }; /* of the queue, which they may fill */
+enum { UNAUTHENTICATED_PART = 4 }; /* of the queue, which they may fill */
 
 /* --- start and stop --- */
 
-static void destroy(struct audit *audit)
+static void destroy_audit(struct audit *audit)
 {
     commit_queue_fini(&audit->queue);
     audit_file_fini(&audit->file);
-    audit_strangers_fini(audit);
+    audit_unauthenticated_fini(audit);
     buffer_free(&audit->tail_prefix);
     for (size_t i = 0; i < AUDIT_CLASSES; i++)
         buffer_free(&audit->backlog[i].frames);
@@ -37,12 +37,12 @@ void audit_reload(struct audit *audit, const struct conf *conf)
     atomic_store(&audit->strangers_per_address, conf->audit_strangers_per_address);
 }
 
-static struct audit *create(const struct conf *conf, const char *node)
+static struct audit *create_audit(const struct conf *conf, const char *node)
 {
     struct audit *audit = xcalloc(1, sizeof(*audit));
     commit_queue_init(&audit->queue, &audit_writer, audit);
     audit_file_init(&audit->file, conf->audit_file);
-    audit_strangers_init(audit);
+    audit_unauthenticated_init(audit);
     audit_format_tail_prefix(&audit->tail_prefix, text_of(node));
     audit_reload(audit, conf);
     return audit;
@@ -50,14 +50,14 @@ static struct audit *create(const struct conf *conf, const char *node)
 
 struct audit *audit_start(const struct conf *conf, const char *node, struct buffer *error)
 {
-    struct audit *audit = create(conf, node);
+    struct audit *audit = create_audit(conf, node);
     int cause = audit_writer_prepare(audit) ? commit_queue_start(&audit->queue) : errno;
     if (cause == 0)
         return audit;
     buffer_addf(error, "audit file %s cannot be written: %s", conf->audit_file,
                 audit_file_explain(&audit->file, cause));
     audit_file_close(&audit->file);
-    destroy(audit);
+    destroy_audit(audit);
     return NULL;
 }
 
@@ -77,7 +77,7 @@ void audit_stop(struct audit **audit)
     struct audit *stopped = *audit;
     *audit = NULL;
     commit_queue_stop(&stopped->queue);
-    destroy(stopped);
+    destroy_audit(stopped);
 }
 
 /* --- lanes --- */
@@ -96,13 +96,13 @@ void audit_lane_destroy(struct audit_lane **lane)
     if (!closing)
         return;
     if (commit_lane_is_open(&closing->commit))
-        audit_strangers_flush(closing);
+        audit_unauthenticated_flush(closing);
     commit_lane_destroy(&closing->commit);
 }
 
 void audit_flush(struct audit_lane *lane)
 {
-    audit_strangers_flush(lane);
+    audit_unauthenticated_flush(lane);
     commit_lane_flush(&lane->commit);
 }
 
@@ -114,15 +114,15 @@ void audit_collect(struct audit_lane *lane)
 /* --- lines --- */
 
 /* Of the queue and of the disk; lines of changes are bounded by the queue alone, if at all. */
-static bool has_room(struct audit *audit, enum audit_class class, size_t queued)
+static bool fits_class(struct audit *audit, enum audit_class class, size_t queued)
 {
     size_t limit = (size_t)atomic_load_explicit(&audit->queue_bytes, memory_order_relaxed);
-    int room = atomic_load_explicit(&audit->room, memory_order_relaxed);
+    int stage = atomic_load_explicit(&audit->reserve_stage, memory_order_relaxed);
     switch (class) {
     case AUDIT_CLASS_READS:
-        return queued <= limit && room < ROOM_CHANGES;
-    case AUDIT_CLASS_STRANGERS:
-        return queued <= limit / STRANGERS_PART && room < ROOM_RESERVE;
+        return queued <= limit && stage < RESERVE_HALVED;
+    case AUDIT_CLASS_UNAUTHENTICATED:
+        return queued <= limit / UNAUTHENTICATED_PART && stage < RESERVE_REACHED;
     default:
         return queued <= limit;
     }
@@ -135,7 +135,7 @@ bool audit_write(struct audit_lane *lane, enum audit_class class, struct text li
     size_t size = sizeof(struct commit_frame) + line.length;
     size_t before = atomic_fetch_add_explicit(&audit->queued, size, memory_order_relaxed);
     assert(class < AUDIT_CLASSES && (!ticket || class == AUDIT_CLASS_CHANGES));
-    if (!ticket && !has_room(audit, class, before + size)) {
+    if (!ticket && !fits_class(audit, class, before + size)) {
         atomic_fetch_sub_explicit(&audit->queued, size, memory_order_relaxed);
         return false;
     }

@@ -22,9 +22,9 @@ size_t audit_backlog_bytes(const struct audit *audit)
 /* While little waits nothing is gained by another order than that in which it came. */
 static bool keeps_order(const struct audit *audit, size_t more)
 {
-    return atomic_load(&audit->room) < ROOM_RESERVE &&
+    return atomic_load(&audit->reserve_stage) < RESERVE_REACHED &&
            audit_queue_is_empty(&audit->backlog[AUDIT_CLASS_READS]) &&
-           audit_queue_is_empty(&audit->backlog[AUDIT_CLASS_STRANGERS]) &&
+           audit_queue_is_empty(&audit->backlog[AUDIT_CLASS_UNAUTHENTICATED]) &&
            audit_backlog_bytes(audit) + more <= AUDIT_CHUNK_BYTES;
 }
 
@@ -69,7 +69,7 @@ static void tidy(struct queue *queue)
     queue->start = 0;
 }
 
-static void decide(struct audit *audit, struct commit_frame frame, bool written)
+static void decide_frame(struct audit *audit, struct commit_frame frame, bool written)
 {
     commit_decide(frame, written);
     audit->refused += frame.ticket && !written;
@@ -80,7 +80,7 @@ void audit_queue_drop(struct audit *audit, struct queue *queue, size_t end, bool
     assert(queue->start <= end && end <= queue->frames.length);
     for (size_t at = queue->start; at < end;) {
         struct commit_frame frame = commit_frame_at(&queue->frames, at);
-        decide(audit, frame, written);
+        decide_frame(audit, frame, written);
         at += commit_frame_size(frame);
     }
     atomic_fetch_sub(&audit->queued, end - queue->start);
@@ -102,7 +102,7 @@ void audit_backlog_refuse(struct audit *audit)
         } else {
             atomic_fetch_sub(&audit->queued, size);
         }
-        decide(audit, frame, false);
+        decide_frame(audit, frame, false);
         at += size;
     }
     frames->length = kept;
@@ -110,7 +110,7 @@ void audit_backlog_refuse(struct audit *audit)
     tidy(queue);
 }
 
-int64_t audit_queue_give_up(struct audit *audit, struct queue *queue)
+int64_t audit_queue_discard(struct audit *audit, struct queue *queue)
 {
     int64_t lines = 0;
     for (size_t at = queue->start; at < queue->frames.length; lines++) {

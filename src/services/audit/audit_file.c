@@ -84,7 +84,7 @@ static const char *find_last(const char *data, size_t length, struct text needle
     return found;
 }
 
-static int64_t read_digits(const char *at, const char *end)
+static int64_t leading_number(const char *at, const char *end)
 {
     int64_t value = 0;
     for (; at < end && *at >= '0' && *at <= '9'; at++)
@@ -120,7 +120,7 @@ static int64_t sequence_in_file(const struct audit_file *file)
 {
     struct text lines = read_last_lines(file);
     const char *found = find_member(lines, TEXT(AUDIT_SEQUENCE_MEMBER));
-    int64_t sequence = found ? read_digits(found, lines.data + lines.length) : 0;
+    int64_t sequence = found ? leading_number(found, lines.data + lines.length) : 0;
     free((char *)lines.data);
     return sequence;
 }
@@ -174,7 +174,7 @@ static bool read_rotated_name(const char *base, const char *name, struct rotated
     if (end == digits || (*end != '\0' && *end != '.'))
         return false;
     ret->wall_ms = (int64_t)timegm(&tm) * 1000;
-    ret->sequence = read_digits(digits, end);
+    ret->sequence = leading_number(digits, end);
     return true;
 }
 
@@ -239,7 +239,7 @@ void audit_file_expire(const struct audit_file *file, int64_t before_ms,
 /* --- open and close --- */
 
 /* A torn line in a pipe is remembered from the write that tore it. */
-static bool examine(struct audit_file *file)
+static bool examine_open_file(struct audit_file *file)
 {
     struct stat status;
     if (fstat(file->fd, &status) != 0)
@@ -260,7 +260,7 @@ static bool examine(struct audit_file *file)
 }
 
 /* The mode is part of the contract with log shippers, whatever the umask. */
-static bool create(struct audit_file *file)
+static bool create_synced(struct audit_file *file)
 {
     file->fd = open(file->path, O_RDWR | O_APPEND | O_CREAT | O_EXCL | O_CLOEXEC, 0640);
     return file->fd >= 0 && fchmod(file->fd, 0640) == 0 && owned_file_sync_name(file->path);
@@ -268,7 +268,7 @@ static bool create(struct audit_file *file)
 
 /* A pipe is opened for writing alone, so that it breaks when nobody reads it. O_NONBLOCK means
  * nothing to regular files. */
-static int open_present(const char *path)
+static int open_existing(const char *path)
 {
     struct stat status;
     bool readable = stat(path, &status) != 0 || S_ISREG(status.st_mode);
@@ -279,9 +279,9 @@ static int open_present(const char *path)
 bool audit_file_open(struct audit_file *file)
 {
     assert(file->fd < 0);
-    file->fd = open_present(file->path);
-    bool opened = file->fd >= 0 || (errno == ENOENT && create(file));
-    if (!opened || !examine(file)) {
+    file->fd = open_existing(file->path);
+    bool opened = file->fd >= 0 || (errno == ENOENT && create_synced(file));
+    if (!opened || !examine_open_file(file)) {
         int saved = errno;
         audit_file_close(file);
         errno = saved;

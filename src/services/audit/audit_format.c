@@ -71,7 +71,7 @@ static void add_string(struct buffer *line, struct text value)
     buffer_add_char(line, '"');
 }
 
-static void add_member(struct buffer *line, struct text name, struct text value)
+static void add_text_member(struct buffer *line, struct text name, struct text value)
 {
     if (value.length > 0) {
         buffer_add_text(line, name);
@@ -81,7 +81,7 @@ static void add_member(struct buffer *line, struct text name, struct text value)
 }
 
 /* A text member that is left out if the text is absent. */
-#define ADD(line, name, value) add_member((line), TEXT(",\"" name "\":\""), (value))
+#define ADD(line, name, value) add_text_member((line), TEXT(",\"" name "\":\""), (value))
 #define ADD_NUMBER(line, name, value)                 \
     do {                                              \
         buffer_add_literal((line), ",\"" name "\":"); \

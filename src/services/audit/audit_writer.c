@@ -25,7 +25,7 @@ static const int64_t idle_low_ns = 1000000000;
 
 /* --- failure and recovery --- */
 
-static void fail(struct audit *audit, const char *operation, int error)
+static void note_file_failure(struct audit *audit, const char *operation, int error)
 {
     assert(error != 0);
     audit_file_close(&audit->file);
@@ -36,7 +36,7 @@ static void fail(struct audit *audit, const char *operation, int error)
     }
 }
 
-static bool sync_file(struct audit *audit)
+static bool sync_audit_file(struct audit *audit)
 {
     int64_t begun = commit_now_ns();
     bool synced = audit_file_sync(&audit->file);
@@ -53,7 +53,8 @@ static void count_written(size_t lines, size_t bytes)
     metrics_add(METRIC_AUDIT_BYTES, bytes);
 }
 
-static void end_line(const struct audit *audit, struct buffer *out, int64_t sequence, bool doubted)
+static void end_audit_line(const struct audit *audit, struct buffer *out, int64_t sequence,
+                           bool doubted)
 {
     if (doubted)
         audit_format_doubt(out);
@@ -69,7 +70,7 @@ static bool append_notice(struct audit *audit, const struct audit_notice *notice
     assert(audit->file.fd >= 0);
     buffer_add_text(&out, text_of(before));
     audit_format_notice(&out, notice);
-    end_line(audit, &out, audit->next_sequence, clock_is_doubted());
+    end_audit_line(audit, &out, audit->next_sequence, clock_is_doubted());
     size_t length = out.length;
     bool written = audit_file_append(&audit->file, buffer_text(&out), clock_file_ms()) == length;
     int error = errno;
@@ -91,7 +92,7 @@ static bool write_recovered(struct audit *audit)
                                         .wall_ms = clock_wall_ms(),
                                         .numbers = numbers,
                                         .number_count = 2};
-    if (!append_notice(audit, &notice, audit->file.torn > 0 ? "\n" : "") || !sync_file(audit))
+    if (!append_notice(audit, &notice, audit->file.torn > 0 ? "\n" : "") || !sync_audit_file(audit))
         return false;
     audit->refused = 0;
     audit->file.torn = 0;
@@ -101,11 +102,11 @@ static bool write_recovered(struct audit *audit)
 static void try_recovery(struct audit *audit)
 {
     if (!audit_file_open(&audit->file)) {
-        fail(audit, "open", errno);
+        note_file_failure(audit, "open", errno);
         return;
     }
     if (!write_recovered(audit)) {
-        fail(audit, "write", errno);
+        note_file_failure(audit, "write", errno);
         return;
     }
     commit_queue_recover(&audit->queue);
@@ -156,7 +157,7 @@ static void assemble(struct audit *audit, const struct queue *queue)
     while (at < queue->frames.length && chunk->out.length < AUDIT_CHUNK_BYTES) {
         struct commit_frame frame = commit_frame_at(&queue->frames, at);
         buffer_add_text(&chunk->out, commit_frame_bytes(&queue->frames, at));
-        end_line(audit, &chunk->out, audit->next_sequence + (int64_t)chunk->lines, doubted);
+        end_audit_line(audit, &chunk->out, audit->next_sequence + (int64_t)chunk->lines, doubted);
         chunk_add_end(chunk);
         chunk->tickets += frame.ticket != NULL;
         at += commit_frame_size(frame);
@@ -181,19 +182,19 @@ static void settle_short_write(struct audit *audit, struct queue *queue, size_t 
 
 /* After a failed sync nobody knows which lines the disk has: those without tickets are written
  * again under new numbers. */
-static void write_chunk(struct audit *audit, struct queue *queue)
+static void write_lines(struct audit *audit, struct queue *queue)
 {
     struct chunk *chunk = &audit->chunk;
     assemble(audit, queue);
     size_t written = audit_file_append(&audit->file, buffer_text(&chunk->out), clock_file_ms());
     if (written < chunk->out.length) {
-        fail(audit, "write", errno);
+        note_file_failure(audit, "write", errno);
         settle_short_write(audit, queue, written);
         return;
     }
     audit->next_sequence += (int64_t)chunk->lines;
-    if (chunk->tickets > 0 && !sync_file(audit)) {
-        fail(audit, "sync", errno);
+    if (chunk->tickets > 0 && !sync_audit_file(audit)) {
+        note_file_failure(audit, "sync", errno);
         return;
     }
     audit_queue_drop(audit, queue, chunk->end, true);
@@ -202,7 +203,7 @@ static void write_chunk(struct audit *audit, struct queue *queue)
 
 /* --- rotation and retention --- */
 
-static void tell_deleted(void *user, const char *path, int error)
+static void report_deleted(void *user, const char *path, int error)
 {
     struct audit *audit = user;
     const struct audit_number number = {"sessiond.errno", error};
@@ -218,36 +219,36 @@ static void tell_deleted(void *user, const char *path, int error)
                                                    .number_count = error != 0});
 }
 
-static void expire(struct audit *audit)
+static void expire_files(struct audit *audit)
 {
     assert(audit->file.fd >= 0);
     audit->expired_alone = clock_trust() == CLOCK_ALONE;
     audit->expire_at_ms = clock_monotonic_ms() + expire_every_ms;
     audit_file_expire(&audit->file, clock_deletion_ms() - atomic_load(&audit->retention_ms),
-                      tell_deleted, audit);
+                      report_deleted, audit);
 }
 
 /* Again as soon as a server has told its time. */
-static void expire_if_due(struct audit *audit)
+static void expire_files_if_due(struct audit *audit)
 {
     bool told = audit->expired_alone && clock_trust() != CLOCK_ALONE;
     if (told || clock_monotonic_ms() >= audit->expire_at_ms)
-        expire(audit);
+        expire_files(audit);
 }
 
 /* Says how many calls of strangers were only counted. False if the file broke. */
-static bool tell_strangers(struct audit *audit)
+static bool report_unauthenticated(struct audit *audit)
 {
     struct audit_notice notice;
     struct audit_number number;
-    if (audit->strangers.calls == 0)
+    if (audit->unauthenticated.calls == 0)
         return true;
-    audit_strangers_notice(audit, &notice, &number);
+    audit_unauthenticated_notice(audit, &notice, &number);
     if (!append_notice(audit, &notice, "")) {
-        fail(audit, "write", errno);
+        note_file_failure(audit, "write", errno);
         return false;
     }
-    audit_strangers_told(audit);
+    audit_unauthenticated_reported(audit);
     return true;
 }
 
@@ -257,12 +258,12 @@ static void rotate_if_due(struct audit *audit)
 {
     int64_t now = clock_file_ms();
     if (!audit_file_is_due(&audit->file, atomic_load(&audit->max_bytes), now) ||
-        commit_now_ns() < audit->rotate_at_ns || !tell_strangers(audit))
+        commit_now_ns() < audit->rotate_at_ns || !report_unauthenticated(audit))
         return;
     if (audit_file_rotate(&audit->file, audit->next_sequence - 1, now)) {
-        expire(audit);
+        expire_files(audit);
     } else if (audit->file.fd < 0) {
-        fail(audit, "rotate", errno);
+        note_file_failure(audit, "rotate", errno);
     } else {
         log_error("audit_rotate_failed", "file=%s error=%s", audit->file.path,
                   strerrorname_np(errno));
@@ -272,17 +273,17 @@ static void rotate_if_due(struct audit *audit)
 
 static void reopen(struct audit *audit)
 {
-    if (!tell_strangers(audit))
+    if (!report_unauthenticated(audit))
         return;
-    if (audit->file.unsynced && !sync_file(audit)) {
-        fail(audit, "sync", errno);
+    if (audit->file.unsynced && !sync_audit_file(audit)) {
+        note_file_failure(audit, "sync", errno);
         return;
     }
     audit_file_close(&audit->file);
     if (!audit_file_open(&audit->file))
-        fail(audit, "open", errno);
+        note_file_failure(audit, "open", errno);
     else if (audit->file.torn > 0 && !write_recovered(audit))
-        fail(audit, "write", errno);
+        note_file_failure(audit, "write", errno);
     else
         log_info("audit_reopened", "file=%s", audit->file.path);
 }
@@ -290,37 +291,37 @@ static void reopen(struct audit *audit)
 /* --- the turn --- */
 
 /* Writes the next chunk, or finds the file broken. */
-static void write_next(struct audit *audit, struct queue *queue)
+static void write_next_chunk(struct audit *audit, struct queue *queue)
 {
     rotate_if_due(audit);
     if (audit->file.fd >= 0)
-        write_chunk(audit, queue);
+        write_lines(audit, queue);
 }
 
 /* Whose queue behind that of changes is next, if the disk has room for it; else AUDIT_CLASSES. */
 static enum audit_class next_class(const struct audit *audit)
 {
-    int room = atomic_load(&audit->room);
-    if (!audit_queue_is_empty(&audit->backlog[AUDIT_CLASS_READS]) && room < ROOM_CHANGES)
+    int stage = atomic_load(&audit->reserve_stage);
+    if (!audit_queue_is_empty(&audit->backlog[AUDIT_CLASS_READS]) && stage < RESERVE_HALVED)
         return AUDIT_CLASS_READS;
-    bool waits = !audit_queue_is_empty(&audit->backlog[AUDIT_CLASS_STRANGERS]);
-    return waits && room < ROOM_RESERVE ? AUDIT_CLASS_STRANGERS : AUDIT_CLASSES;
+    bool waits = !audit_queue_is_empty(&audit->backlog[AUDIT_CLASS_UNAUTHENTICATED]);
+    return waits && stage < RESERVE_REACHED ? AUDIT_CLASS_UNAUTHENTICATED : AUDIT_CLASSES;
 }
 
 /* Lines of strangers that were admitted, for which there is no place any more, are counted. */
 static void spare_reserve(struct audit *audit)
 {
-    struct queue *queue = &audit->backlog[AUDIT_CLASS_STRANGERS];
+    struct queue *queue = &audit->backlog[AUDIT_CLASS_UNAUTHENTICATED];
     int64_t now = clock_wall_ms();
-    if (atomic_load(&audit->room) < ROOM_RESERVE || audit_queue_is_empty(queue))
+    if (atomic_load(&audit->reserve_stage) < RESERVE_REACHED || audit_queue_is_empty(queue))
         return;
-    struct stranger_count count = {audit_queue_give_up(audit, queue), now, now};
-    metrics_add(METRIC_AUDIT_STRANGERS, (uint64_t)count.calls);
-    audit_strangers_merge(&audit->strangers, &count);
+    struct unauthenticated_count count = {audit_queue_discard(audit, queue), now, now};
+    metrics_add(METRIC_AUDIT_UNAUTHENTICATED, (uint64_t)count.calls);
+    audit_unauthenticated_merge(&audit->unauthenticated, &count);
 }
 
 /* While the disk refuses, the number grows instead of lines that tell it. */
-static void tell_lost(struct audit *audit)
+static void report_lost(struct audit *audit)
 {
     int64_t lost = atomic_exchange(&audit->lost, 0);
     const struct audit_number number = {"sessiond.lines_lost", lost};
@@ -330,7 +331,7 @@ static void tell_lost(struct audit *audit)
                                         .number_count = 1};
     if (lost == 0 || append_notice(audit, &notice, ""))
         return;
-    fail(audit, "write", errno);
+    note_file_failure(audit, "write", errno);
     atomic_fetch_add(&audit->lost, lost);
 }
 
@@ -347,22 +348,22 @@ static void recover_or_reopen(struct audit *audit)
 
 /* Recovers, reopens, rotates and expires as is due, writes the queue of changes; every ticket is
  * decided afterwards. */
-static void write_batch(void *owner)
+static void write_audit_batch(void *owner)
 {
     struct audit *audit = owner;
     struct queue *changes = &audit->backlog[AUDIT_CLASS_CHANGES];
-    audit_strangers_look(audit);
+    audit_unauthenticated_gather(audit);
     recover_or_reopen(audit);
     if (commit_queue_works(&audit->queue))
-        expire_if_due(audit);
+        expire_files_if_due(audit);
     if (commit_queue_works(&audit->queue) && atomic_load(&audit->lost) > 0)
         rotate_if_due(audit);
     if (commit_queue_works(&audit->queue))
-        tell_lost(audit);
-    audit_room_look(audit);
+        report_lost(audit);
+    audit_reserve_check(audit);
     spare_reserve(audit);
     while (commit_queue_works(&audit->queue) && !audit_queue_is_empty(changes))
-        write_next(audit, changes);
+        write_next_chunk(audit, changes);
     if (!commit_queue_works(&audit->queue))
         audit_backlog_refuse(audit);
     assert(!commit_queue_works(&audit->queue) || audit_queue_is_empty(changes));
@@ -370,50 +371,51 @@ static void write_batch(void *owner)
 
 /* Writes a chunk of what else waits, and the number of strangers if that is due. True if there is
  * more to write. */
-static bool write_rest(void *owner)
+static bool write_other_classes(void *owner)
 {
     struct audit *audit = owner;
     enum audit_class class = next_class(audit);
     if (class < AUDIT_CLASSES && commit_queue_works(&audit->queue))
-        write_next(audit, &audit->backlog[class]);
-    if (commit_queue_works(&audit->queue) && audit_strangers_due(audit))
-        tell_strangers(audit);
-    audit->queue.idle_ns = atomic_load(&audit->room) == ROOM_AMPLE ? idle_ns : idle_low_ns;
+        write_next_chunk(audit, &audit->backlog[class]);
+    if (commit_queue_works(&audit->queue) && audit_unauthenticated_due(audit))
+        report_unauthenticated(audit);
+    audit->queue.idle_ns =
+        atomic_load(&audit->reserve_stage) == RESERVE_AMPLE ? idle_ns : idle_low_ns;
     metrics_gauge_set(METRIC_AUDIT_QUEUE_BYTES, (int64_t)atomic_load(&audit->queued));
     bool changes = !audit_queue_is_empty(&audit->backlog[AUDIT_CLASS_CHANGES]);
     return commit_queue_works(&audit->queue) && (changes || next_class(audit) < AUDIT_CLASSES);
 }
 
 /* Lines of reads for which the disk has no room to the end are told as lost. */
-static void tell_last(struct audit *audit)
+static void report_unwritten(struct audit *audit)
 {
-    int64_t waiting = audit_queue_give_up(audit, &audit->backlog[AUDIT_CLASS_READS]);
+    int64_t waiting = audit_queue_discard(audit, &audit->backlog[AUDIT_CLASS_READS]);
     atomic_fetch_add(&audit->lost, waiting);
     metrics_add(METRIC_AUDIT_LOST, (uint64_t)waiting);
-    tell_lost(audit);
+    report_lost(audit);
 }
 
 /* Puts on record what could not be written, syncs and closes. */
-static void finish(void *owner)
+static void finish_audit(void *owner)
 {
     struct audit *audit = owner;
-    if (commit_queue_works(&audit->queue) && tell_strangers(audit))
-        tell_last(audit);
-    if (audit->file.fd >= 0 && audit->file.unsynced && !sync_file(audit))
-        fail(audit, "sync", errno);
+    if (commit_queue_works(&audit->queue) && report_unauthenticated(audit))
+        report_unwritten(audit);
+    if (audit->file.fd >= 0 && audit->file.unsynced && !sync_audit_file(audit))
+        note_file_failure(audit, "sync", errno);
     audit_file_close(&audit->file);
     size_t bytes = audit_backlog_bytes(audit);
-    if (bytes > 0 || audit->strangers.calls > 0)
+    if (bytes > 0 || audit->unauthenticated.calls > 0)
         log_error("audit_lines_lost", "file=%s bytes=%zu strangers=%lld", audit->file.path, bytes,
-                  (long long)audit->strangers.calls);
+                  (long long)audit->unauthenticated.calls);
 }
 
 const struct commit_writer audit_writer = {
     .name = "audit",
     .join = audit_backlog_join,
-    .write_batch = write_batch,
-    .write_rest = write_rest,
-    .finish = finish,
+    .write_batch = write_audit_batch,
+    .write_rest = write_other_classes,
+    .finish = finish_audit,
     .gather_ns = 5 * 1000000,
     .gather_bytes = AUDIT_CHUNK_BYTES,
 };

@@ -13,14 +13,14 @@
 #include "cache_shard.h"
 #include "metrics.h"
 
-#define TICKETS 65536
+#define LEASE_COUNTERS 65536
 
 struct cache {
     struct cache_shard shards[CACHE_SHARDS];
     struct cache_ledger ledger;
     struct hash_seed seed;
     atomic_bool off; /* nothing is stored, nothing is found */
-    _Atomic uint32_t tickets[TICKETS];
+    _Atomic uint32_t lease_counters[LEASE_COUNTERS];
 };
 
 /* --- life --- */
@@ -54,26 +54,26 @@ static struct cache_shard *shard_of(struct cache *cache, const uint8_t *owner, u
     return &cache->shards[*hash >> 58];
 }
 
-static size_t ticket_of(uint64_t hash)
+static size_t lease_counter(uint64_t hash)
 {
-    return (hash >> 32) % TICKETS;
+    return (hash >> 32) % LEASE_COUNTERS;
 }
 
-static void drop(struct cache *cache, struct cache_item *item)
+static void release_item(struct cache *cache, struct cache_item *item)
 {
     cache_ledger_release(&cache->ledger, item->tenant, cache_item_bytes(item));
     cache_item_free(item);
 }
 
 /* Books what an operation did, releases and frees what it took out. */
-static void settle(struct cache *cache, struct cache_removed *removed)
+static void book_removed(struct cache *cache, struct cache_removed *removed)
 {
     if (removed->growth != 0)
         cache_ledger_book(&cache->ledger, removed->growth);
     while (removed->first) {
         struct cache_item *item = removed->first;
         removed->first = (struct cache_item *)item->node.next;
-        drop(cache, item);
+        release_item(cache, item);
     }
 }
 
@@ -85,7 +85,7 @@ void cache_destroy(struct cache **given)
         struct cache_removed removed = {0};
         while (cache_shard_evict(&cache->shards[i], NULL, &removed))
             continue;
-        settle(cache, &removed);
+        book_removed(cache, &removed);
         cache_shard_fini(&cache->shards[i]);
     }
     cache_ledger_fini(&cache->ledger);
@@ -95,28 +95,28 @@ void cache_destroy(struct cache **given)
 /* --- room --- */
 
 /* Gives up one entry, from the caller's own shard (may be NULL) if it can; returns the bytes. */
-static size_t give_up(struct cache *cache, struct cache_shard *own, const struct cache_debt *debt)
+static size_t evict_one(struct cache *cache, struct cache_shard *own, const struct cache_debt *debt)
 {
     struct cache_removed removed = {0};
     if (!(own && cache_shard_evict(own, debt->tenant, &removed)) &&
         !cache_shard_evict(&cache->shards[debt->shard], debt->tenant, &removed))
         return 0;
     size_t bytes = cache_item_bytes(removed.first);
-    settle(cache, &removed);
+    book_removed(cache, &removed);
     metrics_add(METRIC_CACHE_EVICTIONS, 1);
     return bytes;
 }
 
 /* Gives up entries until nobody owes, or until twice `need` came free: after the bounds were
  * lowered much is owed, and no single call is to pay it all. False if there is nothing to give. */
-static bool make_room(struct cache *cache, struct cache_shard *own, struct cache_tenant *tenant,
-                      size_t need)
+static bool evict_owed(struct cache *cache, struct cache_shard *own, struct cache_tenant *tenant,
+                       size_t need)
 {
     size_t freed = 0;
     unsigned in_vain = 0;
     struct cache_debt debt;
     while (freed < 2 * need && cache_ledger_owes(&cache->ledger, tenant, &debt)) {
-        size_t given = give_up(cache, own, &debt);
+        size_t given = evict_one(cache, own, &debt);
         in_vain = given > 0 ? 0 : in_vain + 1;
         if (in_vain > CACHE_SHARDS)
             return false;
@@ -127,32 +127,33 @@ static bool make_room(struct cache *cache, struct cache_shard *own, struct cache
 
 /* --- storing --- */
 
-uint32_t cache_ticket(const struct cache *cache, const uint8_t owner[CACHE_OWNER])
+uint32_t cache_lease(const struct cache *cache, const uint8_t owner[CACHE_OWNER])
 {
     uint64_t hash = hash_of_owner(&cache->seed, owner, owner + CACHE_TENANT);
-    return atomic_load_explicit(&cache->tickets[ticket_of(hash)], memory_order_acquire);
+    return atomic_load_explicit(&cache->lease_counters[lease_counter(hash)], memory_order_acquire);
 }
 
 /* Links in the item, which is charged. */
 static bool link_in(struct cache *cache, struct cache_shard *shard, struct cache_item *item,
-                    const struct cache_key *key, uint64_t hash, uint32_t ticket, bool replace)
+                    const struct cache_key *key, uint64_t hash, uint32_t lease, bool replace)
 {
-    struct cache_condition condition = {&cache->tickets[ticket_of(hash)], ticket, replace};
+    struct cache_condition condition = {&cache->lease_counters[lease_counter(hash)], lease,
+                                        replace};
     struct cache_removed removed = {0};
     size_t need = cache_item_bytes(item);
     /* Asked once more under the lock; here it spares others their entries. */
-    bool stored = atomic_load(condition.counter) == ticket &&
-                  make_room(cache, shard, item->tenant, need) &&
+    bool stored = atomic_load(condition.counter) == lease &&
+                  evict_owed(cache, shard, item->tenant, need) &&
                   cache_shard_put(shard, item, key, hash, &condition, &removed);
     int64_t growth = removed.growth;
-    settle(cache, &removed);
+    book_removed(cache, &removed);
     if (growth > 0)
-        make_room(cache, NULL, NULL, (size_t)growth);
+        evict_owed(cache, NULL, NULL, (size_t)growth);
     return stored;
 }
 
-static bool store(struct cache *cache, const struct cache_key *key, const struct cache_entry *entry,
-                  uint32_t ticket, bool replace)
+static bool store_item(struct cache *cache, const struct cache_key *key,
+                       const struct cache_entry *entry, uint32_t lease, bool replace)
 {
     if (entry->value.length > CACHE_VALUE_MAX)
         return false;
@@ -164,34 +165,34 @@ static bool store(struct cache *cache, const struct cache_key *key, const struct
     item->tenant =
         cache_ledger_charge(&cache->ledger, key->owner, bytes, replace ? &entry->quota : NULL);
     if (!item->tenant) {
-        make_room(cache, shard, NULL, bytes);
+        evict_owed(cache, shard, NULL, bytes);
         cache_item_free(item);
         return false;
     }
-    if (link_in(cache, shard, item, key, hash, ticket, replace))
+    if (link_in(cache, shard, item, key, hash, lease, replace))
         return true;
-    drop(cache, item);
+    release_item(cache, item);
     return false;
 }
 
 static bool store_and_count(struct cache *cache, const struct cache_key *key,
-                            const struct cache_entry *entry, uint32_t ticket, bool replace)
+                            const struct cache_entry *entry, uint32_t lease, bool replace)
 {
-    bool stored = store(cache, key, entry, ticket, replace);
+    bool stored = store_item(cache, key, entry, lease, replace);
     metrics_add(stored ? METRIC_CACHE_STORES : METRIC_CACHE_STORES_REFUSED, 1);
     return stored;
 }
 
 bool cache_put(struct cache *cache, const struct cache_key *key, const struct cache_entry *entry,
-               uint32_t ticket)
+               uint32_t lease)
 {
-    return store_and_count(cache, key, entry, ticket, true);
+    return store_and_count(cache, key, entry, lease, true);
 }
 
 bool cache_put_absent(struct cache *cache, const struct cache_key *key,
-                      const struct cache_entry *entry, uint32_t ticket)
+                      const struct cache_entry *entry, uint32_t lease)
 {
-    return store_and_count(cache, key, entry, ticket, false);
+    return store_and_count(cache, key, entry, lease, false);
 }
 
 /* --- the rest --- */
@@ -228,7 +229,7 @@ void cache_forget(struct cache *cache, const uint8_t owner[CACHE_OWNER],
     struct cache_shard *shard = shard_of(cache, owner, &hash);
     struct cache_removed removed = {0};
     /* Before the lock is taken: see cache_shard_put(). */
-    atomic_fetch_add_explicit(&cache->tickets[ticket_of(hash)], 1, memory_order_acq_rel);
+    atomic_fetch_add_explicit(&cache->lease_counters[lease_counter(hash)], 1, memory_order_acq_rel);
     cache_shard_forget(shard, owner, hash, &removed);
     struct cache_key key;
     memcpy(key.owner, owner, CACHE_OWNER);
@@ -237,7 +238,7 @@ void cache_forget(struct cache *cache, const uint8_t owner[CACHE_OWNER],
         memcpy(key.session, item->session, CACHE_SESSION);
         gone(user, &key);
     }
-    settle(cache, &removed);
+    book_removed(cache, &removed);
 }
 
 void cache_usage(struct cache *cache, struct cache_usage *ret)

@@ -73,8 +73,8 @@ struct loading {
 
 /* What the file holds is older than this cache, whose tickets began at 0: of an owner that was
  * forgotten since, nothing is stored. */
-static void store_entry(struct loading *loading, const struct cache_key *key, int64_t verified_ms,
-                        bool final, struct text value)
+static void load_entry(struct loading *loading, const struct cache_key *key, int64_t verified_ms,
+                       bool final, struct text value)
 {
     int64_t age_ms;
     if (!sealed_file_age_ms(verified_ms, &age_ms) || age_ms > loading->max_age_ms)
@@ -84,7 +84,7 @@ static void store_entry(struct loading *loading, const struct cache_key *key, in
     loading->stored += cache_put_absent(loading->cache, key, &entry, 0);
 }
 
-static bool store_entries(void *user, struct text entries)
+static bool load_entries(void *user, struct text entries)
 {
     struct loading *loading = user;
     struct cursor left = {entries.data, entries.length, false};
@@ -98,7 +98,7 @@ static bool store_entries(void *user, struct text entries)
         struct text value = bytes_take(&left, length);
         if (left.broken || length > CACHE_VALUE_MAX)
             return false;
-        store_entry(loading, &key, verified_ms, final, value);
+        load_entry(loading, &key, verified_ms, final, value);
     }
     return true;
 }
@@ -107,7 +107,7 @@ bool cache_load(struct cache *cache, const struct keyring *keyring, const char *
                 int64_t max_age_ms, size_t *loaded, struct buffer *error)
 {
     struct loading loading = {.cache = cache, .now_ms = clock_boot_ms(), .max_age_ms = max_age_ms};
-    bool whole = sealed_file_load(&kind, keyring, path, store_entries, &loading, error);
+    bool whole = sealed_file_load(&kind, keyring, path, load_entries, &loading, error);
     *loaded = loading.stored;
     return whole;
 }

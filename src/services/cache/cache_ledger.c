@@ -32,7 +32,7 @@ void cache_ledger_set_bounds(struct cache_ledger *ledger, size_t bound, size_t q
 
 /* --- under the lock --- */
 
-static size_t sum(const struct cache_ledger *ledger)
+static size_t ledger_bytes(const struct cache_ledger *ledger)
 {
     int64_t bytes = (int64_t)(ledger->bytes + ledger->tenants.chains.bytes) + ledger->tables;
     return bytes > 0 ? (size_t)bytes : 0;
@@ -60,10 +60,10 @@ static void remove_tenant(struct cache_ledger *ledger, struct cache_tenant *tena
     free(tenant);
 }
 
-/* Ends what a caller of sum() began; the gauge follows in whatever thread it was. */
+/* Ends what a caller of ledger_bytes() began; the gauge follows in whatever thread it was. */
 static void unlock_and_count(struct cache_ledger *ledger, size_t before, int64_t entries)
 {
-    int64_t change = (int64_t)sum(ledger) - (int64_t)before;
+    int64_t change = (int64_t)ledger_bytes(ledger) - (int64_t)before;
     pthread_mutex_unlock(&ledger->lock);
     metrics_gauge_add(METRIC_CACHE_BYTES, change);
     if (entries != 0)
@@ -101,7 +101,7 @@ struct cache_tenant *cache_ledger_charge(struct cache_ledger *ledger,
         pthread_mutex_unlock(&ledger->lock);
         return NULL;
     }
-    size_t before = sum(ledger);
+    size_t before = ledger_bytes(ledger);
     if (!tenant) {
         tenant = add_tenant(ledger, tag, hash);
         tenant->quota = own_quota;
@@ -117,7 +117,7 @@ struct cache_tenant *cache_ledger_charge(struct cache_ledger *ledger,
 void cache_ledger_release(struct cache_ledger *ledger, struct cache_tenant *tenant, size_t bytes)
 {
     pthread_mutex_lock(&ledger->lock);
-    size_t before = sum(ledger);
+    size_t before = ledger_bytes(ledger);
     assert(tenant->entries > 0 && ledger->entries > 0);
     assert(tenant->bytes >= bytes + CACHE_PLACES && ledger->bytes >= bytes);
     tenant->bytes -= bytes + CACHE_PLACES;
@@ -131,7 +131,7 @@ void cache_ledger_release(struct cache_ledger *ledger, struct cache_tenant *tena
 void cache_ledger_book(struct cache_ledger *ledger, int64_t bytes)
 {
     pthread_mutex_lock(&ledger->lock);
-    size_t before = sum(ledger);
+    size_t before = ledger_bytes(ledger);
     ledger->tables += bytes;
     unlock_and_count(ledger, before, 0);
 }
@@ -143,7 +143,7 @@ bool cache_ledger_owes(struct cache_ledger *ledger, struct cache_tenant *tenant,
     pthread_mutex_lock(&ledger->lock);
     if (tenant && tenant->bytes > quota_of(ledger, tenant->quota))
         *ret = (struct cache_debt){tenant, tenant->turn++ % CACHE_SHARDS};
-    else if (sum(ledger) > ledger->bound)
+    else if (ledger_bytes(ledger) > ledger->bound)
         *ret = (struct cache_debt){NULL, ledger->turn++ % CACHE_SHARDS};
     else
         owes = false;
@@ -154,6 +154,7 @@ bool cache_ledger_owes(struct cache_ledger *ledger, struct cache_tenant *tenant,
 void cache_ledger_usage(struct cache_ledger *ledger, struct cache_usage *ret)
 {
     pthread_mutex_lock(&ledger->lock);
-    *ret = (struct cache_usage){ledger->entries, sum(ledger), ledger->tenants.chains.count};
+    *ret =
+        (struct cache_usage){ledger->entries, ledger_bytes(ledger), ledger->tenants.chains.count};
     pthread_mutex_unlock(&ledger->lock);
 }

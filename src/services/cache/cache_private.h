@@ -5,4 +5,4 @@
 
 /* cache_put() that leaves an entry alone that is there: what comes from a file is older. */
 bool cache_put_absent(struct cache *cache, const struct cache_key *key,
-                      const struct cache_entry *entry, uint32_t ticket);
+                      const struct cache_entry *entry, uint32_t lease);

@@ -29,7 +29,7 @@ struct cache_saver {
 };
 
 /* The clock of the condition; tests may have stopped the other one. */
-static int64_t now_ns(void)
+static int64_t saver_clock_ns(void)
 {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
@@ -44,7 +44,7 @@ static int64_t interval_ns(void)
 }
 
 /* False if the saver is to stop. */
-static bool sleep_until(struct cache_saver *saver, int64_t until_ns)
+static bool sleep_unless_stopping(struct cache_saver *saver, int64_t until_ns)
 {
     const struct timespec until = {.tv_sec = until_ns / second_ns, .tv_nsec = until_ns % second_ns};
     pthread_mutex_lock(&saver->lock);
@@ -58,20 +58,20 @@ static bool sleep_until(struct cache_saver *saver, int64_t until_ns)
 
 static bool wait_for_turn(struct cache_saver *saver)
 {
-    int64_t began = now_ns();
+    int64_t began = saver_clock_ns();
     for (;;) {
-        int64_t now = now_ns();
+        int64_t now = saver_clock_ns();
         int64_t due = began + interval_ns();
         if (now >= due)
             return true;
         int64_t look = now + LOOK_SECONDS * second_ns;
-        if (!sleep_until(saver, due < look ? due : look))
+        if (!sleep_unless_stopping(saver, due < look ? due : look))
             return false;
     }
 }
 
 /* One line when saving begins to fail and one when it works again. */
-static void note(struct cache_saver *saver, bool saved, const struct buffer *error)
+static void report_outcome(struct cache_saver *saver, bool saved, const struct buffer *error)
 {
     if (!saved && !saver->failing)
         log_error("snapshot_failed", "error=\"%.*s\"", (int)error->length, error->data);
@@ -93,10 +93,10 @@ static void save(struct cache_saver *saver)
         saved =
             tenants_save(saver->tenants, keyring, saver->tenants_path, saved ? &error : &second) &&
             saved;
-    note(saver, saved, &error);
+    report_outcome(saver, saved, &error);
 }
 
-static void *run(void *user)
+static void *run_saver(void *user)
 {
     struct cache_saver *saver = user;
     pthread_setname_np(pthread_self(), "snapshot");
@@ -107,7 +107,7 @@ static void *run(void *user)
     return NULL;
 }
 
-static void release(struct cache_saver *saver)
+static void free_saver(struct cache_saver *saver)
 {
     keyring_unref(&saver->keyring);
     pthread_cond_destroy(&saver->wake);
@@ -117,8 +117,8 @@ static void release(struct cache_saver *saver)
     free(saver);
 }
 
-static struct cache_saver *create(struct cache *cache, struct tenants *tenants,
-                                  struct keyring *keyring, const char *path)
+static struct cache_saver *create_saver(struct cache *cache, struct tenants *tenants,
+                                        struct keyring *keyring, const char *path)
 {
     struct cache_saver *saver = xcalloc(1, sizeof(*saver));
     pthread_condattr_t attributes;
@@ -141,18 +141,19 @@ cache_saver_start(struct cache *cache, struct tenants *tenants, struct keyring *
                   int64_t (*verified)(void *user, const struct cache_entry *entry), void *user)
 {
     struct conf *conf = conf_current();
-    struct cache_saver *saver =
-        conf->cache_snapshot[0] ? create(cache, tenants, keyring, conf->cache_snapshot) : NULL;
+    struct cache_saver *saver = conf->cache_snapshot[0]
+                                    ? create_saver(cache, tenants, keyring, conf->cache_snapshot)
+                                    : NULL;
     conf_unref(&conf);
     if (!saver)
         return NULL;
     saver->verified = verified;
     saver->user = user;
-    int error = thread_start(&saver->thread, run, saver);
+    int error = thread_start(&saver->thread, run_saver, saver);
     if (error == 0)
         return saver;
     log_error("snapshot_failed", "error=\"no thread: %s\"", strerrordesc_np(error));
-    release(saver);
+    free_saver(saver);
     return NULL;
 }
 
@@ -178,5 +179,5 @@ void cache_saver_stop(struct cache_saver **given)
     pthread_cond_signal(&saver->wake);
     pthread_mutex_unlock(&saver->lock);
     pthread_join(saver->thread, NULL);
-    release(saver);
+    free_saver(saver);
 }

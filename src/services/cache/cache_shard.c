@@ -67,7 +67,7 @@ static struct cache_entry entry_of(const struct cache_item *item, struct text va
 
 static struct cache_item *item_at(const struct cache_shard *shard, uint32_t index)
 {
-    return *hash_array_at(&shard->locations, index);
+    return *hash_array_at(&shard->positions, index);
 }
 
 static uint32_t *hand_of(const struct cache_shard *shard, struct cache_tenant *tenant)
@@ -80,7 +80,7 @@ static void move(struct cache_shard *shard, struct cache_item *item, uint32_t to
 {
     uint32_t from = item->index;
     uint32_t *hand = hand_of(shard, item->tenant);
-    assert(from != to && to < shard->locations.count);
+    assert(from != to && to < shard->positions.count);
     if (item->after == from) {
         item->before = item->after = to;
     } else {
@@ -90,29 +90,29 @@ static void move(struct cache_shard *shard, struct cache_item *item, uint32_t to
     if (*hand == from)
         *hand = to;
     item->index = to;
-    *hash_array_at(&shard->locations, to) = item;
+    *hash_array_at(&shard->positions, to) = item;
 }
 
-static void take_place(struct cache_shard *shard, struct cache_item *item)
+static void take_position(struct cache_shard *shard, struct cache_item *item)
 {
-    item->index = shard->locations.count;
-    hash_array_push(&shard->locations, item);
+    item->index = shard->positions.count;
+    hash_array_push(&shard->positions, item);
     if (shard->hand > 0 && shard->hand <= item->index) {
         struct cache_item *behind = item_at(shard, shard->hand - 1);
         uint32_t end = item->index;
         item->index = behind->index;
         move(shard, behind, end);
-        *hash_array_at(&shard->locations, item->index) = item;
+        *hash_array_at(&shard->positions, item->index) = item;
     }
 }
 
-static void leave_place(struct cache_shard *shard, const struct cache_item *item)
+static void leave_position(struct cache_shard *shard, const struct cache_item *item)
 {
-    assert(shard->locations.count > 0 && item->index < shard->locations.count);
-    struct cache_item *last = item_at(shard, shard->locations.count - 1);
+    assert(shard->positions.count > 0 && item->index < shard->positions.count);
+    struct cache_item *last = item_at(shard, shard->positions.count - 1);
     if (last != item)
         move(shard, last, item->index);
-    hash_array_pop(&shard->locations);
+    hash_array_pop(&shard->positions);
 }
 
 /* Just behind the hand: the clock comes to it last. */
@@ -148,14 +148,14 @@ static void leave_ring(struct cache_shard *shard, const struct cache_item *item)
 
 /* --- chains --- */
 
-static uint64_t hash_of_node(const struct hash_seed *seed, const struct hash_node *node)
+static uint64_t hash_of_item(const struct hash_seed *seed, const struct hash_node *node)
 {
     const struct cache_item *item = (const struct cache_item *)node;
     return hash_of_owner(seed, item->tenant->by_tag.tag, item->user);
 }
 
-static struct cache_item *find(const struct cache_shard *shard, const struct cache_key *key,
-                               uint64_t hash)
+static struct cache_item *find_item(const struct cache_shard *shard, const struct cache_key *key,
+                                    uint64_t hash)
 {
     struct hash_node **link = hash_table_chain(&shard->table, hash);
     for (struct hash_node *node = link ? *link : NULL; node; node = node->next) {
@@ -168,12 +168,12 @@ static struct cache_item *find(const struct cache_shard *shard, const struct cac
 }
 
 /* What is out of the table leaves the rest. */
-static void hand_out(struct cache_shard *shard, struct cache_item *item,
-                     struct cache_removed *removed)
+static void unlink_item(struct cache_shard *shard, struct cache_item *item,
+                        struct cache_removed *removed)
 {
     assert(item_at(shard, item->index) == item);
     leave_ring(shard, item);
-    leave_place(shard, item);
+    leave_position(shard, item);
     item->node.next = removed->first ? &removed->first->node : NULL;
     removed->first = item;
 }
@@ -184,7 +184,7 @@ static void detach(struct cache_shard *shard, struct hash_node **link,
 {
     struct cache_item *item = (struct cache_item *)*link;
     *link = item->node.next;
-    hand_out(shard, item, removed);
+    unlink_item(shard, item, removed);
 }
 
 static void take_out(struct cache_shard *shard, struct hash_node **link,
@@ -196,33 +196,33 @@ static void take_out(struct cache_shard *shard, struct hash_node **link,
 
 /* --- locking --- */
 
-static size_t size_of_tables(const struct cache_shard *shard)
+static size_t shard_tables_bytes(const struct cache_shard *shard)
 {
-    return shard->table.chains.bytes + shard->locations.bytes;
+    return shard->table.chains.bytes + shard->positions.bytes;
 }
 
 static size_t lock_to_change(struct cache_shard *shard)
 {
     pthread_mutex_lock(&shard->lock);
-    return size_of_tables(shard);
+    return shard_tables_bytes(shard);
 }
 
 static void unlock_changed(struct cache_shard *shard, size_t before, struct cache_removed *removed)
 {
-    removed->growth += (int64_t)size_of_tables(shard) - (int64_t)before;
+    removed->growth += (int64_t)shard_tables_bytes(shard) - (int64_t)before;
     pthread_mutex_unlock(&shard->lock);
 }
 
 void cache_shard_init(struct cache_shard *shard, const struct hash_seed *seed, uint32_t number)
 {
     pthread_mutex_init(&shard->lock, NULL);
-    shard->table = (struct hash_table){.seed = seed, .hash = hash_of_node};
+    shard->table = (struct hash_table){.seed = seed, .hash = hash_of_item};
     shard->number = number;
 }
 
 void cache_shard_fini(struct cache_shard *shard)
 {
-    assert(shard->locations.count == 0 && size_of_tables(shard) == 0);
+    assert(shard->positions.count == 0 && shard_tables_bytes(shard) == 0);
     pthread_mutex_destroy(&shard->lock);
 }
 
@@ -232,7 +232,7 @@ bool cache_shard_get(struct cache_shard *shard, const struct cache_key *key, uin
                      struct arena *arena, struct cache_entry *ret)
 {
     pthread_mutex_lock(&shard->lock);
-    struct cache_item *item = find(shard, key, hash);
+    struct cache_item *item = find_item(shard, key, hash);
     if (item) {
         item->used = true;
         *ret = entry_of(item, arena_copy(arena, (struct text){item->value, item->length}));
@@ -259,7 +259,7 @@ void cache_shard_patch(struct cache_shard *shard, const struct cache_key *key, u
                        size_t offset, const void *bytes, size_t length)
 {
     pthread_mutex_lock(&shard->lock);
-    struct cache_item *item = find(shard, key, hash);
+    struct cache_item *item = find_item(shard, key, hash);
     if (item && !item->final && offset <= item->length && length <= item->length - offset &&
         length > 0)
         memcpy(item->value + offset, bytes, length);
@@ -306,10 +306,10 @@ bool cache_shard_put(struct cache_shard *shard, struct cache_item *item,
 {
     size_t before = lock_to_change(shard);
     bool stored =
-        atomic_load_explicit(condition->counter, memory_order_relaxed) == condition->ticket &&
+        atomic_load_explicit(condition->counter, memory_order_relaxed) == condition->lease &&
         prepare_chain(shard, item, key, hash, condition->replace, removed);
     if (stored) {
-        take_place(shard, item);
+        take_position(shard, item);
         join_ring(shard, item);
         hash_table_add(&shard->table, &item->node, hash);
     }
@@ -342,8 +342,8 @@ void cache_shard_forget(struct cache_shard *shard, const uint8_t owner[CACHE_OWN
 static struct cache_item *victim_of_all(struct cache_shard *shard)
 {
     struct cache_item *item = NULL;
-    for (int chances = 0; shard->locations.count > 0 && chances <= HASH_SECOND_CHANCES; chances++) {
-        if (shard->hand >= shard->locations.count)
+    for (int chances = 0; shard->positions.count > 0 && chances <= HASH_SECOND_CHANCES; chances++) {
+        if (shard->hand >= shard->positions.count)
             shard->hand = 0;
         item = item_at(shard, shard->hand++);
         if (!item->used)
@@ -374,9 +374,9 @@ bool cache_shard_evict(struct cache_shard *shard, struct cache_tenant *tenant,
     size_t before = lock_to_change(shard);
     struct cache_item *victim = tenant ? victim_of_tenant(shard, tenant) : victim_of_all(shard);
     if (victim) {
-        uint64_t hash = hash_of_node(shard->table.seed, &victim->node);
+        uint64_t hash = hash_of_item(shard->table.seed, &victim->node);
         hash_table_remove(&shard->table, &victim->node, hash);
-        hand_out(shard, victim, removed);
+        unlink_item(shard, victim, removed);
     }
     unlock_changed(shard, before, removed);
     return victim != NULL;
@@ -406,8 +406,8 @@ bool cache_shard_copy(struct cache_shard *shard, uint32_t *at, struct cache_step
     step->count = 0;
     step->used = 0;
     pthread_mutex_lock(&shard->lock);
-    if (*at > shard->locations.count)
-        *at = shard->locations.count;
+    if (*at > shard->positions.count)
+        *at = shard->positions.count;
     while (*at > 0 && add_copy(step, item_at(shard, *at - 1)))
         --*at;
     pthread_mutex_unlock(&shard->lock);

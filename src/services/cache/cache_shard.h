@@ -32,7 +32,7 @@ struct cache_item {
 struct cache_shard {
     _Alignas(64) pthread_mutex_t lock;
     struct hash_table table;
-    struct hash_array locations; /* every item once, without gaps */
+    struct hash_array positions; /* every item once, without gaps */
     uint32_t hand;               /* place where the clock goes on */
     uint32_t number;             /* of this shard */
 };
@@ -47,7 +47,7 @@ struct cache_removed {
 /* When an entry may be stored. */
 struct cache_condition {
     const _Atomic uint32_t *counter;
-    uint32_t ticket;
+    uint32_t lease;
     bool replace; /* what is there for this session */
 };
 

@@ -224,7 +224,7 @@ static struct commit_lane *first_lane(struct commit_queue *queue)
     return first;
 }
 
-static void take(struct commit_queue *queue, struct commit_lane *lane)
+static void take_lane(struct commit_queue *queue, struct commit_lane *lane)
 {
     assert(lane->spare.length == 0);
     pthread_mutex_lock(&lane->lock);
@@ -244,7 +244,7 @@ static void take(struct commit_queue *queue, struct commit_lane *lane)
 }
 
 /* The worker is woken under the lock, so that its lane, and its loop, are still there. */
-static void tell(struct commit_lane *lane)
+static void return_tickets(struct commit_lane *lane)
 {
     if (!lane->deciding.first)
         return;
@@ -257,7 +257,7 @@ static void tell(struct commit_lane *lane)
 }
 
 /* True if the worker has left and everything it handed over was taken. */
-static bool is_done(struct commit_lane *lane)
+static bool is_lane_done(struct commit_lane *lane)
 {
     pthread_mutex_lock(&lane->lock);
     bool done = lane->left && lane->handed.length == 0;
@@ -272,7 +272,7 @@ static void remove_lanes(struct commit_queue *queue, bool all)
     struct commit_lane **link = &queue->lanes;
     while (*link) {
         struct commit_lane *at = *link;
-        if (all || is_done(at)) {
+        if (all || is_lane_done(at)) {
             *link = at->next;
             at->next = removed;
             removed = at;
@@ -296,7 +296,7 @@ static bool is_called(struct commit_queue *queue)
 }
 
 /* Sleeps until woken or until `until_ns`; false if the time is over. */
-static bool sleep_until(struct commit_queue *queue, int64_t until_ns)
+static bool sleep_until_woken(struct commit_queue *queue, int64_t until_ns)
 {
     const struct timespec until = {.tv_sec = until_ns / second_ns, .tv_nsec = until_ns % second_ns};
     return pthread_cond_timedwait(&queue->work, &queue->lock, &until) != ETIMEDOUT;
@@ -313,13 +313,13 @@ static void wait_for_work(struct commit_queue *queue)
     assert(atomic_load(&queue->state) == COMMIT_BUSY);
     atomic_store(&queue->state, COMMIT_IDLE);
     while (!is_called(queue) && atomic_load(&queue->pending) == 0)
-        if (!sleep_until(queue, until_ns))
+        if (!sleep_until_woken(queue, until_ns))
             break;
     atomic_store(&queue->state, COMMIT_GATHERING);
     until_ns = commit_now_ns() + writer->gather_ns;
     while (!is_called(queue) && atomic_load(&queue->urgent) == 0 &&
            atomic_load(&queue->pending) > 0 && atomic_load(&queue->pending) < writer->gather_bytes)
-        if (!sleep_until(queue, until_ns))
+        if (!sleep_until_woken(queue, until_ns))
             break;
     atomic_store(&queue->state, COMMIT_BUSY);
     pthread_mutex_unlock(&queue->lock);
@@ -331,11 +331,11 @@ static bool run_round(struct commit_queue *queue)
     const struct commit_writer *writer = queue->writer;
     atomic_store(&queue->called, false);
     for (struct commit_lane *at = first_lane(queue); at; at = at->next)
-        take(queue, at);
+        take_lane(queue, at);
     atomic_store(&queue->turn_began_ns, commit_now_ns());
     writer->write_batch(queue->owner);
     for (struct commit_lane *at = first_lane(queue); at; at = at->next)
-        tell(at);
+        return_tickets(at);
     atomic_store(&queue->turn_began_ns, commit_now_ns());
     bool more = writer->write_rest && writer->write_rest(queue->owner);
     atomic_store(&queue->turn_began_ns, 0);
@@ -343,7 +343,7 @@ static bool run_round(struct commit_queue *queue)
     return more;
 }
 
-static void *run(void *user)
+static void *run_writer(void *user)
 {
     struct commit_queue *queue = user;
     bool stopping = false, more = false;
@@ -384,7 +384,7 @@ void commit_queue_fini(struct commit_queue *queue)
 
 int commit_queue_start(struct commit_queue *queue)
 {
-    return thread_start(&queue->thread, run, queue);
+    return thread_start(&queue->thread, run_writer, queue);
 }
 
 void commit_queue_stop(struct commit_queue *queue)

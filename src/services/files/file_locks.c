@@ -56,7 +56,7 @@ static bool lock_file(int fd, pid_t *holder)
     }
 }
 
-static bool refuse(struct buffer *error, struct owned_file_name name, pid_t holder)
+static bool refuse_in_use(struct buffer *error, struct owned_file_name name, pid_t holder)
 {
     buffer_addf(error, "%s file %s is in use by ", name.kind, name.path);
     if (holder > 0)
@@ -90,7 +90,7 @@ static bool hold(struct file_locks *locks, int fd, struct owned_file_name name,
     return true;
 }
 
-static bool take(struct file_locks *locks, struct owned_file_name name, struct buffer *error)
+static bool lock_named(struct file_locks *locks, struct owned_file_name name, struct buffer *error)
 {
     struct stat status;
     pid_t holder = 0;
@@ -104,7 +104,7 @@ static bool take(struct file_locks *locks, struct owned_file_name name, struct b
     if (fd >= 0)
         close(fd);
     if (fd >= 0 && cause == EAGAIN)
-        return refuse(error, name, holder);
+        return refuse_in_use(error, name, holder);
     log_warning("file_not_locked", "file=%s error=%s effect=\"another node on it is not noticed\"",
                 name.path, strerrorname_np(cause));
     return true;
@@ -119,7 +119,7 @@ struct file_locks *file_locks_take(const struct conf *conf, struct buffer *error
     struct file_locks *locks = xcalloc(1, sizeof(*locks));
     bool taken = true;
     for (size_t i = 0; i < FILES; i++)
-        taken = take(locks, names[i], error) && taken;
+        taken = lock_named(locks, names[i], error) && taken;
     if (!taken)
         file_locks_release(&locks);
     return locks;

@@ -43,7 +43,7 @@ bool owned_file_is_named(int fd, const char *path)
            open_one.st_dev == named_one.st_dev && open_one.st_ino == named_one.st_ino;
 }
 
-static bool examine(int fd, struct owned_file_name name, int64_t *size, struct buffer *error)
+static bool make_private(int fd, struct owned_file_name name, int64_t *size, struct buffer *error)
 {
     struct stat status;
     if (fstat(fd, &status) != 0)
@@ -63,7 +63,7 @@ int owned_file_open(struct owned_file_name name, int64_t *size, struct buffer *e
     *size = fd < 0 && errno == ENOENT ? -1 : 0;
     if (fd < 0 && *size == 0)
         owned_file_explain_errno(error, name, "cannot be opened");
-    if (fd < 0 || examine(fd, name, size, error))
+    if (fd < 0 || make_private(fd, name, size, error))
         return fd;
     close(fd);
     return -1;

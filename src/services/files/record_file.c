@@ -63,8 +63,8 @@ struct window {
 
 /* The bytes from `offset` on: a whole record of them unless the file ends before. None if it has
  * been cut since its size was asked; data is NULL if it cannot be read. */
-static struct text look(const struct record_file *file, struct window *window, int64_t offset,
-                        size_t longest)
+static struct text read_window(const struct record_file *file, struct window *window,
+                               int64_t offset, size_t longest)
 {
     size_t skipped = (size_t)(offset - window->start);
     bool at_end = window->start + (int64_t)window->length == file->size;
@@ -93,7 +93,7 @@ bool record_file_scan(const struct record_file *file, int64_t from,
     *ret = (struct record_scan){.end = from};
     while (ret->end < file->size && reading != RECORD_LAST) {
         size_t length = 0;
-        bytes = look(file, &window, ret->end, reader->longest);
+        bytes = read_window(file, &window, ret->end, reader->longest);
         if (!bytes.data)
             break;
         reading =

@@ -42,7 +42,7 @@ static void bind(const struct sealed_file *file, const uint8_t frame[FRAME], uin
     memcpy(out + HEAD + sizeof(file->number), frame, FRAME);
 }
 
-static struct text bytes_of(const void *data, size_t length)
+static struct text text_of_bytes(const void *data, size_t length)
 {
     return (struct text){data, length};
 }
@@ -55,7 +55,7 @@ struct sealed_writer {
     int error; /* errno of the first failure; nothing is written after it */
 };
 
-static void write_head(struct sealed_writer *writer)
+static void add_sealed_head(struct sealed_writer *writer)
 {
     uint8_t *head = writer->file.head;
     assert(strlen(writer->file.kind->magic) == MAGIC);
@@ -66,7 +66,7 @@ static void write_head(struct sealed_writer *writer)
     buffer_add(&writer->fresh.out, head, HEAD);
 }
 
-static void write_chunk(struct sealed_writer *writer, bool last)
+static void seal_chunk(struct sealed_writer *writer, bool last)
 {
     struct sealed_file *file = &writer->file;
     size_t length = file->plain.length + CRYPTO_SEAL_OVERHEAD;
@@ -78,7 +78,7 @@ static void write_chunk(struct sealed_writer *writer, bool last)
     buffer_add(to, frame, FRAME);
     char *out = buffer_reserve(to, length);
     bool sealed = crypto_seal(file->keyring, file->head[HEAD_KEY], file->kind->subject,
-                              bytes_of(binding, BINDING), buffer_text(&file->plain), out);
+                              text_of_bytes(binding, BINDING), buffer_text(&file->plain), out);
     assert(sealed); /* with the newest key of the ring */
     (void)sealed;
     to->length += length;
@@ -92,21 +92,21 @@ struct buffer *sealed_file_entry(struct sealed_writer *writer, size_t length)
     struct buffer *plain = &writer->file.plain;
     assert(length <= SEALED_CHUNK);
     if (writer->error == 0 && plain->length + length > SEALED_CHUNK)
-        write_chunk(writer, false);
+        seal_chunk(writer, false);
     return writer->error == 0 ? plain : NULL;
 }
 
 /* Returns errno. */
-static int write_anew(struct sealed_writer *writer, struct record_file *present,
-                      void (*fill)(void *user, struct sealed_writer *writer), void *user)
+static int write_sealed(struct sealed_writer *writer, struct record_file *present,
+                        void (*fill)(void *user, struct sealed_writer *writer), void *user)
 {
     if (!record_file_begin(present, &writer->fresh))
         return errno;
     buffer_reserve(&writer->file.plain, SEALED_CHUNK);
-    write_head(writer);
+    add_sealed_head(writer);
     fill(user, writer);
     if (writer->error == 0)
-        write_chunk(writer, true);
+        seal_chunk(writer, true);
     if (writer->error != 0) {
         record_file_abandon(&writer->fresh);
         return writer->error;
@@ -122,7 +122,7 @@ bool sealed_file_save(const struct sealed_kind *kind, const struct keyring *keyr
     struct sealed_writer writer = {.file = {.kind = kind, .keyring = keyring}};
     struct record_file present;
     record_file_init(&present, path);
-    int cause = write_anew(&writer, &present, fill, user);
+    int cause = write_sealed(&writer, &present, fill, user);
     record_file_fini(&present);
     buffer_free(&writer.file.plain);
     if (cause != 0)
@@ -146,7 +146,7 @@ struct reader {
 };
 
 static bool __attribute__((format(printf, 2, 3)))
-refuse(struct reader *reader, const char *format, ...)
+refuse_snapshot(struct reader *reader, const char *format, ...)
 {
     char why[128];
     va_list arguments;
@@ -159,8 +159,8 @@ refuse(struct reader *reader, const char *format, ...)
 
 static bool refuse_damaged(struct reader *reader)
 {
-    return refuse(reader, "is damaged or of another installation, at chunk %u",
-                  reader->file.number);
+    return refuse_snapshot(reader, "is damaged or of another installation, at chunk %u",
+                           reader->file.number);
 }
 
 /* Reads so many bytes, or fewer at the end of the file. False if reading fails. */
@@ -168,7 +168,7 @@ static bool read_some(struct reader *reader, void *out, size_t length, size_t *r
 {
     ssize_t count = owned_file_read(reader->fd, out, length, reader->at);
     if (count < 0)
-        return refuse(reader, "cannot be read: %s", strerrordesc_np(errno));
+        return refuse_snapshot(reader, "cannot be read: %s", strerrordesc_np(errno));
     reader->at += count;
     *ret = (size_t)count;
     return true;
@@ -179,10 +179,11 @@ static bool read_exactly(struct reader *reader, void *out, size_t length)
     size_t count = 0;
     if (!read_some(reader, out, length, &count))
         return false;
-    return count == length || refuse(reader, "is cut off in chunk %u", reader->file.number);
+    return count == length ||
+           refuse_snapshot(reader, "is cut off in chunk %u", reader->file.number);
 }
 
-static bool read_head(struct reader *reader)
+static bool read_sealed_head(struct reader *reader)
 {
     const struct sealed_kind *kind = reader->file.kind;
     uint8_t *head = reader->file.head;
@@ -190,12 +191,12 @@ static bool read_head(struct reader *reader)
     if (!read_some(reader, head, HEAD, &count))
         return false;
     if (count < HEAD || memcmp(head, kind->magic, MAGIC) != 0)
-        return refuse(reader, "is not a snapshot of %s", kind->of);
+        return refuse_snapshot(reader, "is not a snapshot of %s", kind->of);
     if (head[HEAD_VERSION] != kind->version)
-        return refuse(reader, "is of the unknown version %u", head[HEAD_VERSION]);
+        return refuse_snapshot(reader, "is of the unknown version %u", head[HEAD_VERSION]);
     if (!keyring_has(reader->file.keyring, head[HEAD_KEY]))
-        return refuse(reader, "is sealed with key %u, which the keyring does not have",
-                      head[HEAD_KEY]);
+        return refuse_snapshot(reader, "is sealed with key %u, which the keyring does not have",
+                               head[HEAD_KEY]);
     return true;
 }
 
@@ -218,16 +219,17 @@ static bool read_chunk(struct reader *reader)
     file->plain.length = 0;
     char *out = buffer_reserve(&file->plain, SEALED_CHUNK);
     if (!crypto_open(file->keyring, file->head[HEAD_KEY], file->kind->subject,
-                     bytes_of(binding, BINDING), bytes_of(reader->sealed.data, length), out))
+                     text_of_bytes(binding, BINDING), text_of_bytes(reader->sealed.data, length),
+                     out))
         return refuse_damaged(reader);
     file->plain.length = length - CRYPTO_SEAL_OVERHEAD;
     reader->last = (number & last_bit) != 0;
     return true;
 }
 
-static bool read_content(struct reader *reader)
+static bool read_chunks(struct reader *reader)
 {
-    if (!read_head(reader))
+    if (!read_sealed_head(reader))
         return false;
     while (!reader->last) {
         if (!read_chunk(reader))
@@ -240,10 +242,10 @@ static bool read_content(struct reader *reader)
     size_t count = 0;
     if (!read_some(reader, &more, 1, &count))
         return false;
-    return count == 0 || refuse(reader, "goes on behind its end");
+    return count == 0 || refuse_snapshot(reader, "goes on behind its end");
 }
 
-static bool load(struct reader *reader)
+static bool read_if_present(struct reader *reader)
 {
     /* O_NONBLOCK is for pipes, which would hold the start up for ever. */
     reader->fd = open(reader->path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
@@ -251,8 +253,9 @@ static bool load(struct reader *reader)
         return true;
     struct stat status;
     if (reader->fd < 0 || fstat(reader->fd, &status) != 0)
-        return refuse(reader, "cannot be read: %s", strerrordesc_np(errno));
-    return S_ISREG(status.st_mode) ? read_content(reader) : refuse(reader, "is not a regular file");
+        return refuse_snapshot(reader, "cannot be read: %s", strerrordesc_np(errno));
+    return S_ISREG(status.st_mode) ? read_chunks(reader)
+                                   : refuse_snapshot(reader, "is not a regular file");
 }
 
 bool sealed_file_load(const struct sealed_kind *kind, const struct keyring *keyring,
@@ -264,7 +267,7 @@ bool sealed_file_load(const struct sealed_kind *kind, const struct keyring *keyr
                             .user = user,
                             .path = path,
                             .error = error};
-    bool whole = load(&reader);
+    bool whole = read_if_present(&reader);
     if (reader.fd >= 0)
         close(reader.fd);
     buffer_free(&reader.file.plain);

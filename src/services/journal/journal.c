@@ -23,7 +23,7 @@ void journal_rekey(struct journal *journal, struct keyring *keyring)
     keyring_unref(&untaken);
 }
 
-static struct journal *create(const struct conf *conf, struct keyring *keyring)
+static struct journal *create_journal(const struct conf *conf, struct keyring *keyring)
 {
     struct journal *journal = xcalloc(1, sizeof(*journal));
     commit_queue_init(&journal->queue, &journal_writer, journal);
@@ -33,7 +33,7 @@ static struct journal *create(const struct conf *conf, struct keyring *keyring)
     return journal;
 }
 
-static void destroy(struct journal *journal)
+static void destroy_journal(struct journal *journal)
 {
     metrics_gauge_add(METRIC_JOURNAL_BYTES, -atomic_load(&journal->file_bytes));
     struct keyring *untaken = atomic_load(&journal->new_keyring);
@@ -47,7 +47,7 @@ static void destroy(struct journal *journal)
     free(journal);
 }
 
-static bool start_thread(struct journal *journal, struct buffer *error)
+static bool start_journal_thread(struct journal *journal, struct buffer *error)
 {
     int cause = commit_queue_start(&journal->queue);
     if (cause != 0)
@@ -57,10 +57,10 @@ static bool start_thread(struct journal *journal, struct buffer *error)
 
 struct journal *journal_open(const struct conf *conf, struct keyring *keyring, struct buffer *error)
 {
-    struct journal *journal = create(conf, keyring);
-    if (journal_writer_prepare(journal, error) && start_thread(journal, error))
+    struct journal *journal = create_journal(conf, keyring);
+    if (journal_writer_prepare(journal, error) && start_journal_thread(journal, error))
         return journal;
-    destroy(journal);
+    destroy_journal(journal);
     return NULL;
 }
 
@@ -71,7 +71,7 @@ void journal_close(struct journal **journal)
     if (!closing)
         return;
     commit_queue_stop(&closing->queue);
-    destroy(closing);
+    destroy_journal(closing);
 }
 
 bool journal_healthy(const struct journal *journal)
@@ -154,9 +154,9 @@ struct revocation *journal_of_owner(struct journal *journal, const uint8_t owner
     return journal_index_of_owner(&journal->index, owner, arena, count);
 }
 
-void journal_settle(struct journal *journal, uint64_t number)
+void journal_confirm(struct journal *journal, uint64_t number)
 {
-    journal_index_settle(&journal->index, number);
+    journal_index_confirm(&journal->index, number);
 }
 
 size_t journal_list(struct journal *journal, uint64_t before, bool unconfirmed_only,

@@ -36,26 +36,25 @@ struct journal_entry *journal_entry_new(const struct revocation *from)
     return entry;
 }
 
-struct revocation journal_entry_show(const struct journal_entry *entry)
+struct revocation journal_entry_view(const struct journal_entry *entry)
 {
-    struct revocation session_json = {
-        .kind = (enum revocation_kind)entry->kind,
-        .has_exempt = entry->has_exempt,
-        .before_ms = entry->before_ms,
-        .at_ms = entry->at_ms,
-        .forget_s = entry->forget_s,
-        .reason = {entry->texts, entry->reason_length},
-        .actor = {entry->texts + entry->reason_length, entry->actor_length},
-        .number = entry->number,
-        .confirmed = entry->confirmed};
-    memcpy(session_json.owner, entry->owner, JOURNAL_OWNER);
-    memcpy(session_json.session, entry->session, JOURNAL_SESSION);
-    return session_json;
+    struct revocation fields = {.kind = (enum revocation_kind)entry->kind,
+                                .has_exempt = entry->has_exempt,
+                                .before_ms = entry->before_ms,
+                                .at_ms = entry->at_ms,
+                                .forget_s = entry->forget_s,
+                                .reason = {entry->texts, entry->reason_length},
+                                .actor = {entry->texts + entry->reason_length, entry->actor_length},
+                                .number = entry->number,
+                                .confirmed = entry->confirmed};
+    memcpy(fields.owner, entry->owner, JOURNAL_OWNER);
+    memcpy(fields.session, entry->session, JOURNAL_SESSION);
+    return fields;
 }
 
 struct revocation journal_entry_copy(const struct journal_entry *entry, struct arena *arena)
 {
-    struct revocation copy = journal_entry_show(entry);
+    struct revocation copy = journal_entry_view(entry);
     copy.reason = arena_copy(arena, copy.reason);
     copy.actor = arena_copy(arena, copy.actor);
     return copy;
@@ -63,8 +62,8 @@ struct revocation journal_entry_copy(const struct journal_entry *entry, struct a
 
 int64_t journal_entry_size(const struct journal_entry *entry)
 {
-    struct revocation session_json = journal_entry_show(entry);
-    return (int64_t)journal_record_size(&session_json);
+    struct revocation fields = journal_entry_view(entry);
+    return (int64_t)journal_record_size(&fields);
 }
 
 bool journal_entry_is_of(const struct journal_entry *entry, const uint8_t owner[JOURNAL_OWNER])

@@ -27,7 +27,7 @@ struct journal_entry {
 /* A copy, freed with free(). */
 struct journal_entry *journal_entry_new(const struct revocation *from);
 /* With texts borrowed from the entry. */
-struct revocation journal_entry_show(const struct journal_entry *entry);
+struct revocation journal_entry_view(const struct journal_entry *entry);
 /* With texts in the arena. */
 struct revocation journal_entry_copy(const struct journal_entry *entry, struct arena *arena);
 /* Bytes of its record. */

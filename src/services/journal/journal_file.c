@@ -67,7 +67,7 @@ bool journal_file_commit(struct journal_file *file, struct journal_file *fresh)
 
 /* --- at start --- */
 
-static struct owned_file_name name_of(const struct journal_file *file)
+static struct owned_file_name journal_name(const struct journal_file *file)
 {
     return (struct owned_file_name){"journal", file->records.path};
 }
@@ -78,7 +78,8 @@ struct reading {
     void *user;
 };
 
-static enum record_reading take(void *user, int64_t position, struct text bytes, size_t *length)
+static enum record_reading take_record(void *user, int64_t position, struct text bytes,
+                                       size_t *length)
 {
     const struct reading *reading = user;
     struct journal_record record;
@@ -90,7 +91,8 @@ static enum record_reading take(void *user, int64_t position, struct text bytes,
     return found;
 }
 
-static bool read_head(struct journal_file *file, uint64_t *next_number, struct buffer *error)
+static bool read_journal_head(struct journal_file *file, uint64_t *next_number,
+                              struct buffer *error)
 {
     static const char *const complaints[] = {
         [JOURNAL_HEAD_BAD] = "is not a journal of sessiond, or its head is damaged; nothing of it "
@@ -105,12 +107,12 @@ static bool read_head(struct journal_file *file, uint64_t *next_number, struct b
     struct journal_head head;
     ssize_t count = owned_file_read(file->records.fd, (char *)bytes, sizeof(bytes), 0);
     if (count < 0)
-        return owned_file_explain_errno(error, name_of(file), "cannot be read");
+        return owned_file_explain_errno(error, journal_name(file), "cannot be read");
     enum journal_head_reading reading = JOURNAL_HEAD_BAD;
     if (count == JOURNAL_HEAD)
         reading = journal_head_read(bytes, file->seal.keyring, &head);
     if (reading != JOURNAL_HEAD_GOOD)
-        return owned_file_explain(error, name_of(file), complaints[reading]);
+        return owned_file_explain(error, journal_name(file), complaints[reading]);
     *next_number = head.next_number;
     memcpy(file->seal.nonce, head.nonce, JOURNAL_NONCE);
     return true;
@@ -124,7 +126,7 @@ static bool start_new(struct journal_file *file, struct journal_file_scan *scan,
     file->records.size = 0;
     return (journal_file_begin(file, 1, &fresh) && journal_file_commit(file, &fresh) &&
             record_file_sync_name(&file->records)) ||
-           owned_file_explain_errno(error, name_of(file), "cannot be written");
+           owned_file_explain_errno(error, journal_name(file), "cannot be written");
 }
 
 bool journal_file_open(struct journal_file *file,
@@ -133,18 +135,18 @@ bool journal_file_open(struct journal_file *file,
 {
     struct record_file *records = &file->records;
     struct reading reading = {&file->seal, visit, user};
-    const struct record_reader reader = {JOURNAL_RECORD_MAX, take, &reading};
+    const struct record_reader reader = {JOURNAL_RECORD_MAX, take_record, &reading};
     *scan = (struct journal_file_scan){0};
-    records->fd = owned_file_open(name_of(file), &records->size, error);
+    records->fd = owned_file_open(journal_name(file), &records->size, error);
     if (records->fd < 0)
         return records->size < 0 && start_new(file, scan, error);
     if (records->size == 0) { /* somebody made it, since this code never leaves one */
         log_warning("journal_empty", "file=%s", records->path);
         return start_new(file, scan, error);
     }
-    if (!read_head(file, &scan->next_number, error))
+    if (!read_journal_head(file, &scan->next_number, error))
         return false;
     if (!record_file_scan(records, JOURNAL_HEAD, &reader, &scan->records))
-        return owned_file_explain_errno(error, name_of(file), "cannot be read");
+        return owned_file_explain_errno(error, journal_name(file), "cannot be read");
     return record_file_mend(records, "journal", &scan->records, &scan->aside, error);
 }

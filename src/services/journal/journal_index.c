@@ -11,8 +11,8 @@
 
 enum {
     SLICE = 512,
-    OWNER_SETTLED = 256, /* of one owner that are kept */
-    GIVEN_UP_AT_ONCE = 8
+    OWNER_CONFIRMED = 256, /* of one owner that are kept */
+    DROPPED_AT_ONCE = 8
 };
 
 /* --- owners --- */
@@ -27,7 +27,7 @@ static uint64_t hash_of(const uint8_t owner[JOURNAL_OWNER])
     return mixed ^ mixed >> 32;
 }
 
-static uint64_t hash_of_node(const struct hash_seed *seed, const struct hash_node *node)
+static uint64_t hash_of_entry(const struct hash_seed *seed, const struct hash_node *node)
 {
     (void)seed;
     return hash_of(((const struct journal_entry *)node)->owner);
@@ -51,13 +51,13 @@ static struct journal_entry *of_owner(struct hash_node *node, const uint8_t *own
     return (struct journal_entry *)node;
 }
 
-static struct journal_entry *first_of(const struct journal_index *index, const uint8_t *owner)
+static struct journal_entry *first_of_owner(const struct journal_index *index, const uint8_t *owner)
 {
     struct hash_node **chain = hash_table_chain(&index->owners, hash_of(owner));
     return chain ? of_owner(*chain, owner) : NULL;
 }
 
-static struct journal_entry *next_of(const struct journal_entry *entry)
+static struct journal_entry *next_of_owner(const struct journal_entry *entry)
 {
     return of_owner(entry->node.next, entry->owner);
 }
@@ -66,7 +66,7 @@ void journal_index_init(struct journal_index *index)
 {
     *index = (struct journal_index){.next_number = 1, .next_forget_s = INT64_MAX};
     index->counts = xcalloc(JOURNAL_COUNTS, sizeof(*index->counts));
-    index->owners = (struct hash_table){.hash = hash_of_node};
+    index->owners = (struct hash_table){.hash = hash_of_entry};
     journal_shares_init(&index->shares);
     pthread_mutex_init(&index->lock, NULL);
 }
@@ -77,14 +77,14 @@ struct totals {
     size_t records, unconfirmed;
 };
 
-static struct totals begin_change(struct journal_index *index)
+static struct totals lock_index(struct journal_index *index)
 {
     pthread_mutex_lock(&index->lock);
     return (struct totals){index->records, index->unconfirmed};
 }
 
 /* Unlocks, and tells the gauges what has changed since the beginning. */
-static void end_change(struct journal_index *index, struct totals before)
+static void unlock_index(struct journal_index *index, struct totals before)
 {
     struct totals now = {index->records, index->unconfirmed};
     assert(now.unconfirmed <= now.records);
@@ -92,7 +92,7 @@ static void end_change(struct journal_index *index, struct totals before)
     if (now.records != before.records)
         metrics_gauge_add(METRIC_JOURNAL_RECORDS, (int64_t)now.records - (int64_t)before.records);
     if (now.unconfirmed != before.unconfirmed)
-        metrics_gauge_add(METRIC_JOURNAL_UNSETTLED,
+        metrics_gauge_add(METRIC_JOURNAL_UNCONFIRMED,
                           (int64_t)now.unconfirmed - (int64_t)before.unconfirmed);
 }
 
@@ -132,10 +132,10 @@ static void remove_slot(struct journal_index *index, struct journal_slot *slot)
     free(entry);
 }
 
-static void settle(struct journal_index *index, struct journal_entry *entry)
+static void confirm_entry(struct journal_index *index, struct journal_entry *entry)
 {
     assert(!entry->confirmed && index->unconfirmed > 0);
-    journal_shares_settle(&index->shares, entry->share, journal_entry_size(entry));
+    journal_shares_confirm(&index->shares, entry->share, journal_entry_size(entry));
     entry->confirmed = true;
     index->unconfirmed--;
     note_forgetting(&index->next_forget_s, entry);
@@ -143,11 +143,11 @@ static void settle(struct journal_index *index, struct journal_entry *entry)
 
 void journal_index_fini(struct journal_index *index)
 {
-    struct totals before = begin_change(index);
+    struct totals before = lock_index(index);
     for (size_t i = 0; i < index->slots.count; i++)
         if (index->slots.first[i].entry)
             remove_slot(index, &index->slots.first[i]);
-    end_change(index, before);
+    unlock_index(index, before);
     assert(index->records == 0 && index->unconfirmed == 0 && index->owners.chains.count == 0);
     pthread_mutex_destroy(&index->lock);
     journal_slots_free(&index->slots);
@@ -158,16 +158,16 @@ void journal_index_fini(struct journal_index *index)
 
 void journal_index_load(struct journal_index *index, const struct journal_record *record)
 {
-    struct totals before = begin_change(index);
+    struct totals before = lock_index(index);
     struct journal_entry *known = journal_slots_find(&index->slots, record->revocation.number);
     if (!record->is_mark && !known) {
         insert(index, journal_entry_new(&record->revocation));
         if (record->revocation.number >= index->next_number)
             index->next_number = record->revocation.number + 1;
     } else if (record->is_mark && known && !known->confirmed) {
-        settle(index, known);
+        confirm_entry(index, known);
     }
-    end_change(index, before);
+    unlock_index(index, before);
 }
 
 void journal_index_loaded(struct journal_index *index, uint64_t next_number)
@@ -184,15 +184,15 @@ void journal_index_loaded(struct journal_index *index, uint64_t next_number)
 static struct journal_entry *known_like(const struct journal_index *index,
                                         const struct revocation *revocation)
 {
-    struct journal_entry *at = first_of(index, revocation->owner);
+    struct journal_entry *at = first_of_owner(index, revocation->owner);
     while (at && !journal_entry_says_as_much(at, revocation))
-        at = next_of(at);
+        at = next_of_owner(at);
     return at;
 }
 
 /* Gives up confirmed ones of the tenants that have most, oldest first; more than needed, so that it
  * is not done for every one that comes, but not much, since workers wait meanwhile. */
-static void make_room(struct journal_index *index, int64_t needed, int64_t limit)
+static void drop_confirmed(struct journal_index *index, int64_t needed, int64_t limit)
 {
     struct journal_shares *shares = &index->shares;
     if (shares->bytes + needed <= limit)
@@ -214,13 +214,13 @@ static void forget_surplus(struct journal_index *index, const uint8_t owner[JOUR
 {
     size_t confirmed = 0;
     struct journal_entry *next;
-    for (struct journal_entry *at = first_of(index, owner); at; at = next) {
-        next = next_of(at);
+    for (struct journal_entry *at = first_of_owner(index, owner); at; at = next) {
+        next = next_of_owner(at);
         confirmed += at->confirmed;
-        if (confirmed <= OWNER_SETTLED || !at->confirmed)
+        if (confirmed <= OWNER_CONFIRMED || !at->confirmed)
             continue;
         remove_slot(index, &index->slots.first[journal_slots_at(&index->slots, at->number)]);
-        if (confirmed == OWNER_SETTLED + GIVEN_UP_AT_ONCE)
+        if (confirmed == OWNER_CONFIRMED + DROPPED_AT_ONCE)
             break;
     }
     journal_slots_tidy(&index->slots, index->records);
@@ -231,8 +231,9 @@ static bool is_written(const struct journal_index *index, const struct journal_e
     return entry->written || entry->number <= index->covered;
 }
 
-static enum journal_added add(struct journal_index *index, const struct revocation *revocation,
-                              int64_t limit, struct journal_entry **ret)
+static enum journal_added add_unless_known(struct journal_index *index,
+                                           const struct revocation *revocation, int64_t limit,
+                                           struct journal_entry **ret)
 {
     struct revocation taken = *revocation;
     taken.reason = journal_text_cut(revocation->reason);
@@ -243,7 +244,7 @@ static enum journal_added add(struct journal_index *index, const struct revocati
     int64_t size = (int64_t)journal_record_size(&taken);
     if (!journal_shares_allow(&index->shares, taken.owner, size, limit))
         return JOURNAL_FULL;
-    make_room(index, size, limit);
+    drop_confirmed(index, size, limit);
     taken.number = index->next_number++;
     taken.confirmed = false;
     *ret = journal_entry_new(&taken);
@@ -257,15 +258,15 @@ enum journal_added journal_index_add(struct journal_index *index,
                                      struct buffer *record, uint64_t *number)
 {
     struct journal_entry *entry;
-    struct totals before = begin_change(index);
-    enum journal_added added = add(index, revocation, limit, &entry);
+    struct totals before = lock_index(index);
+    enum journal_added added = add_unless_known(index, revocation, limit, &entry);
     if (entry) {
-        struct revocation session_json = journal_entry_show(entry);
+        struct revocation fields = journal_entry_view(entry);
         *number = entry->number;
         if (!is_written(index, entry))
-            journal_record_add(record, &session_json);
+            journal_record_add(record, &fields);
     }
-    end_change(index, before);
+    unlock_index(index, before);
     return added;
 }
 
@@ -279,7 +280,7 @@ bool journal_index_find(struct journal_index *index, const uint8_t owner[JOURNAL
         return false;
     pthread_mutex_lock(&index->lock);
     const struct journal_entry *first = NULL;
-    for (const struct journal_entry *at = first_of(index, owner); at; at = next_of(at))
+    for (const struct journal_entry *at = first_of_owner(index, owner); at; at = next_of_owner(at))
         if (journal_entry_kills(at, session, created_ms) && (!first || at->number < first->number))
             first = at;
     if (first && ret)
@@ -303,27 +304,27 @@ struct revocation *journal_index_of_owner(struct journal_index *index,
     if (!may_have(index, owner))
         return NULL;
     pthread_mutex_lock(&index->lock);
-    for (const struct journal_entry *at = first_of(index, owner); at; at = next_of(at))
+    for (const struct journal_entry *at = first_of_owner(index, owner); at; at = next_of_owner(at))
         ++*count;
     if (*count > 0)
         found = arena_alloc(arena, *count * sizeof(*found));
-    for (const struct journal_entry *at = found ? first_of(index, owner) : NULL; at;
-         at = next_of(at))
+    for (const struct journal_entry *at = found ? first_of_owner(index, owner) : NULL; at;
+         at = next_of_owner(at))
         found[*count - ++filled] = journal_entry_copy(at, arena);
     assert(filled == *count);
     pthread_mutex_unlock(&index->lock);
     return found;
 }
 
-void journal_index_settle(struct journal_index *index, uint64_t number)
+void journal_index_confirm(struct journal_index *index, uint64_t number)
 {
-    struct totals before = begin_change(index);
+    struct totals before = lock_index(index);
     struct journal_entry *entry = journal_slots_find(&index->slots, number);
     if (entry && !entry->confirmed) {
-        settle(index, entry);
+        confirm_entry(index, entry);
         buffer_add(&index->unmarked, &number, sizeof(number));
     }
-    end_change(index, before);
+    unlock_index(index, before);
 }
 
 size_t journal_index_list(struct journal_index *index, uint64_t before, bool unconfirmed_only,
@@ -381,9 +382,9 @@ size_t journal_index_expire(struct journal_index *index, int64_t now_s)
     uint64_t last = 0;
     bool first = true;
     do {
-        struct totals before = begin_change(index);
+        struct totals before = lock_index(index);
         if (first && index->next_forget_s >= now_s) {
-            end_change(index, before);
+            unlock_index(index, before);
             return 0;
         }
         if (first) /* what is added while this walks lowers it again */
@@ -396,7 +397,7 @@ size_t journal_index_expire(struct journal_index *index, int64_t now_s)
             if (next_forget_s < index->next_forget_s)
                 index->next_forget_s = next_forget_s;
         }
-        end_change(index, before);
+        unlock_index(index, before);
     } while (last > 0);
     return expired;
 }
@@ -441,8 +442,8 @@ uint64_t journal_index_copy(struct journal_index *index, uint64_t after, struct 
     for (size_t i = 0; i < SLICE && at < index->slots.count; i++, at++) {
         last = index->slots.first[at].number;
         if (index->slots.first[at].entry) {
-            struct revocation session_json = journal_entry_show(index->slots.first[at].entry);
-            journal_record_add(records, &session_json);
+            struct revocation fields = journal_entry_view(index->slots.first[at].entry);
+            journal_record_add(records, &fields);
         }
     }
     pthread_mutex_unlock(&index->lock);

@@ -54,7 +54,7 @@ void journal_index_prefetch(struct journal_index *index, const uint8_t owner[JOU
 struct revocation *journal_index_of_owner(struct journal_index *index,
                                           const uint8_t owner[JOURNAL_OWNER], struct arena *arena,
                                           size_t *count);
-void journal_index_settle(struct journal_index *index, uint64_t number);
+void journal_index_confirm(struct journal_index *index, uint64_t number);
 size_t journal_index_list(struct journal_index *index, uint64_t before, bool unconfirmed_only,
                           struct arena *arena, struct revocation *ret, size_t most);
 void journal_index_usage(struct journal_index *index, struct journal_usage *ret);

@@ -139,8 +139,8 @@ size_t journal_record_length(const char *data)
     return (size_t)bytes_get(data, 2);
 }
 
-static void sum(const struct journal_seal *seal, int64_t position, const char *record,
-                size_t length, uint8_t out[CHECKSUM])
+static void record_checksum(const struct journal_seal *seal, int64_t position, const char *record,
+                            size_t length, uint8_t out[CHECKSUM])
 {
     char place[8];
     bytes_put(place, (uint64_t)position, sizeof(place));
@@ -153,7 +153,7 @@ static void sum(const struct journal_seal *seal, int64_t position, const char *r
 void journal_record_seal(const struct journal_seal *seal, int64_t position, char *record)
 {
     size_t length = journal_record_length(record);
-    sum(seal, position, record, length, (uint8_t *)record + length - CHECKSUM);
+    record_checksum(seal, position, record, length, (uint8_t *)record + length - CHECKSUM);
 }
 
 /* --- reading records --- */
@@ -182,7 +182,7 @@ static bool is_plausible(struct text bytes)
                          (uint8_t)bytes.data[AT_ACTOR_LENGTH];
 }
 
-static void read_fields(const char *data, struct journal_record *ret)
+static void read_record_fields(const char *data, struct journal_record *ret)
 {
     unsigned kind = (uint8_t)data[AT_KIND];
     *ret = (struct journal_record){.is_mark = kind == KIND_MARK};
@@ -216,9 +216,9 @@ enum record_reading journal_record_read(const struct journal_seal *seal, int64_t
     size_t length = bytes.length >= 2 ? journal_record_length(bytes.data) : SHORTEST;
     if (bytes.length < length)
         return RECORD_TORN;
-    sum(seal, position, bytes.data, length, expected);
+    record_checksum(seal, position, bytes.data, length, expected);
     if (!crypto_equal(expected, bytes.data + length - CHECKSUM, CHECKSUM))
         return RECORD_BAD;
-    read_fields(bytes.data, ret);
+    read_record_fields(bytes.data, ret);
     return RECORD_GOOD;
 }

@@ -24,7 +24,7 @@ void journal_shares_fini(struct journal_shares *shares)
 /* --- in and out --- */
 
 /* NULL if the tenant has none. */
-static struct journal_share *find(const struct journal_shares *shares, const uint8_t *tag)
+static struct journal_share *find_share(const struct journal_shares *shares, const uint8_t *tag)
 {
     return (struct journal_share *)hash_tagged_find(&shares->tenants, tag,
                                                     hash_of_tenant(&no_seed, tag));
@@ -50,7 +50,7 @@ struct journal_share *journal_shares_put(struct journal_shares *shares,
                                          const uint8_t owner[JOURNAL_OWNER], int64_t size,
                                          bool confirmed)
 {
-    struct journal_share *share = find(shares, owner);
+    struct journal_share *share = find_share(shares, owner);
     if (!share)
         share = add_share(shares, owner);
     int64_t unconfirmed = confirmed ? 0 : size;
@@ -61,7 +61,8 @@ struct journal_share *journal_shares_put(struct journal_shares *shares,
     return share;
 }
 
-void journal_shares_settle(struct journal_shares *shares, struct journal_share *share, int64_t size)
+void journal_shares_confirm(struct journal_shares *shares, struct journal_share *share,
+                            int64_t size)
 {
     assert(size > 0 && share->unconfirmed >= size && shares->unconfirmed >= share->unconfirmed);
     share->unconfirmed -= size;
@@ -72,7 +73,7 @@ void journal_shares_take(struct journal_shares *shares, struct journal_share *sh
                          bool confirmed)
 {
     if (!confirmed)
-        journal_shares_settle(shares, share, size);
+        journal_shares_confirm(shares, share, size);
     assert(size > 0 && share->bytes >= size && shares->bytes >= share->bytes);
     share->bytes -= size;
     shares->bytes -= size;
@@ -85,7 +86,7 @@ void journal_shares_take(struct journal_shares *shares, struct journal_share *sh
 bool journal_shares_allow(const struct journal_shares *shares, const uint8_t owner[JOURNAL_OWNER],
                           int64_t size, int64_t limit)
 {
-    const struct journal_share *share = find(shares, owner);
+    const struct journal_share *share = find_share(shares, owner);
     int64_t own = share ? share->unconfirmed : 0;
     return own + size <= limit - (shares->unconfirmed + size);
 }

@@ -28,8 +28,8 @@ void journal_shares_fini(struct journal_shares *shares);
 struct journal_share *journal_shares_put(struct journal_shares *shares,
                                          const uint8_t owner[JOURNAL_OWNER], int64_t size,
                                          bool confirmed);
-void journal_shares_settle(struct journal_shares *shares, struct journal_share *share,
-                           int64_t size);
+void journal_shares_confirm(struct journal_shares *shares, struct journal_share *share,
+                            int64_t size);
 void journal_shares_take(struct journal_shares *shares, struct journal_share *share, int64_t size,
                          bool confirmed);
 

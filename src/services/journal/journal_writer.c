@@ -19,7 +19,7 @@ static const int64_t renew_retry_ns = 10 * 1000000000LL;
 
 enum { SMALLEST_WASTE = 16384 };
 
-static void tell_size(struct journal *journal)
+static void report_size(struct journal *journal)
 {
     int64_t before = atomic_exchange(&journal->file_bytes, journal->file.records.size);
     if (before != journal->file.records.size)
@@ -28,7 +28,7 @@ static void tell_size(struct journal *journal)
 
 /* --- failure --- */
 
-static void fail(struct journal *journal, const char *operation, int error)
+static void note_journal_failure(struct journal *journal, const char *operation, int error)
 {
     assert(error != 0);
     metrics_add(METRIC_JOURNAL_ERRORS, 1);
@@ -37,7 +37,7 @@ static void fail(struct journal *journal, const char *operation, int error)
                   operation, strerrorname_np(error));
 }
 
-static bool sync_file(struct journal *journal)
+static bool sync_journal(struct journal *journal)
 {
     int64_t begun = commit_now_ns();
     bool synced = record_file_sync(&journal->file.records);
@@ -73,7 +73,7 @@ enum renewal {
     HALF_RENEWED /* errno tells why; after a crash the name may be that of the old file */
 };
 
-static enum renewal write_anew(struct journal *journal)
+static enum renewal rewrite_journal(struct journal *journal)
 {
     struct journal_file fresh;
     uint64_t end = 0;
@@ -95,8 +95,8 @@ static enum renewal write_anew(struct journal *journal)
 
 static void recover(struct journal *journal)
 {
-    if (write_anew(journal) != RENEWED) {
-        fail(journal, "write_anew", errno);
+    if (rewrite_journal(journal) != RENEWED) {
+        note_journal_failure(journal, "write_anew", errno);
         return;
     }
     commit_queue_recover(&journal->queue);
@@ -105,7 +105,7 @@ static void recover(struct journal *journal)
 }
 
 /* Before anything is appended: a file of two names secrets could not be read by either. */
-static void take_keyring(struct journal *journal)
+static void take_new_keyring(struct journal *journal)
 {
     struct keyring *taken = atomic_exchange(&journal->new_keyring, NULL);
     if (!taken)
@@ -114,8 +114,8 @@ static void take_keyring(struct journal *journal)
     journal->file.seal.keyring = taken;
     bool same = memcmp(keyring_mark(before, 0), keyring_mark(taken, 0), KEY_MARK) == 0;
     keyring_unref(&before);
-    if (!same && write_anew(journal) != RENEWED)
-        fail(journal, "write_anew", errno);
+    if (!same && rewrite_journal(journal) != RENEWED)
+        note_journal_failure(journal, "write_anew", errno);
 }
 
 /* True if more than half of the file is of no use, or if it will be too large and much of it is. */
@@ -130,7 +130,7 @@ static bool is_wasteful(struct journal *journal, int64_t more)
 
 /* --- the backlog --- */
 
-static void join(void *owner, struct buffer *taken)
+static void join_backlog(void *owner, struct buffer *taken)
 {
     struct journal *journal = owner;
     commit_frames_join(&journal->backlog, taken);
@@ -156,7 +156,7 @@ static void decide_all(struct journal *journal, bool written)
 }
 
 /* Appends records and marks; notes the numbers of the records. */
-static bool append(struct journal *journal)
+static bool append_backlog(struct journal *journal)
 {
     struct buffer *backlog = &journal->backlog;
     uint64_t covered = journal_index_covered(&journal->index);
@@ -178,15 +178,15 @@ static bool append(struct journal *journal)
 static bool append_and_sync(struct journal *journal)
 {
     assert(commit_queue_works(&journal->queue));
-    if (!append(journal)) {
-        fail(journal, "write", errno);
+    if (!append_backlog(journal)) {
+        note_journal_failure(journal, "write", errno);
         return false;
     }
     journal->marks.length = 0;
     if (journal->written.length == 0)
         return true;
-    if (!sync_file(journal)) {
-        fail(journal, "sync", errno);
+    if (!sync_journal(journal)) {
+        note_journal_failure(journal, "sync", errno);
         return false;
     }
     journal_index_written(&journal->index, (const uint64_t *)(const void *)journal->written.data,
@@ -197,7 +197,7 @@ static bool append_and_sync(struct journal *journal)
 /* --- the turn --- */
 
 /* Once a minute, since there may be some every second. */
-static void tell_expired(struct journal *journal, int64_t now_ns)
+static void report_expired(struct journal *journal, int64_t now_ns)
 {
     static const int64_t minute_ns = 60 * 1000000000LL;
     if (journal->expired == 0 || now_ns < journal->tell_expired_at_ns)
@@ -209,19 +209,19 @@ static void tell_expired(struct journal *journal, int64_t now_ns)
     journal->tell_expired_at_ns = now_ns + minute_ns;
 }
 
-static void expire(struct journal *journal)
+static void expire_revocations(struct journal *journal)
 {
     journal->expired += journal_index_expire(&journal->index, clock_deletion_ms() / 1000);
-    tell_expired(journal, commit_now_ns());
+    report_expired(journal, commit_now_ns());
 }
 
-static void expire_if_due(struct journal *journal)
+static void expire_revocations_if_due(struct journal *journal)
 {
     int64_t now_ns = commit_now_ns();
     if (now_ns < journal->expire_at_ns)
         return;
     journal->expire_at_ns = now_ns + second_ns;
-    expire(journal);
+    expire_revocations(journal);
 }
 
 /* Bytes that the turn will append. */
@@ -247,10 +247,10 @@ static void renew_if_due(struct journal *journal)
         log_warning("journal_moved", "file=%s", journal->file.records.path);
     else if (!wasteful)
         return;
-    enum renewal renewal = write_anew(journal);
+    enum renewal renewal = rewrite_journal(journal);
     int error = errno;
     if (renewal == HALF_RENEWED || (renewal == NOT_RENEWED && !named)) {
-        fail(journal, "write_anew", error);
+        note_journal_failure(journal, "write_anew", error);
     } else if (renewal == NOT_RENEWED) {
         metrics_add(METRIC_JOURNAL_ERRORS, 1);
         log_error("journal_rewrite_failed", "file=%s error=%s", journal->file.records.path,
@@ -261,13 +261,13 @@ static void renew_if_due(struct journal *journal)
 
 /* Forgets, recovers, writes the file anew as is due, writes the backlog; every ticket of it is
  * decided afterwards. */
-static void write_batch(void *owner)
+static void write_journal_batch(void *owner)
 {
     struct journal *journal = owner;
     bool written = false;
     journal_index_take_marks(&journal->index, &journal->marks); /* of what may be forgotten next */
-    expire_if_due(journal);
-    take_keyring(journal);
+    expire_revocations_if_due(journal);
+    take_new_keyring(journal);
     if (commit_queue_works(&journal->queue))
         renew_if_due(journal);
     else if (commit_queue_is_retry_due(&journal->queue))
@@ -277,36 +277,38 @@ static void write_batch(void *owner)
     decide_all(journal, written);
     if (!commit_queue_works(&journal->queue))
         journal->marks.length = 0; /* a fresh file says it in the records */
-    tell_size(journal);
+    report_size(journal);
 }
 
 /* Syncs what is left; tells what could not be brought to disk. */
-static void finish(void *owner)
+static void finish_journal(void *owner)
 {
     struct journal *journal = owner;
     assert(journal->backlog.length == 0);
-    tell_expired(journal, INT64_MAX);
+    report_expired(journal, INT64_MAX);
     journal_index_take_marks(&journal->index, &journal->marks);
     if (commit_queue_works(&journal->queue) && append_and_sync(journal) &&
         !record_file_sync(&journal->file.records))
-        fail(journal, "sync", errno);
+        note_journal_failure(journal, "sync", errno);
     size_t unwritten = journal_index_unwritten(&journal->index);
     if (unwritten > 0)
         log_error("journal_revocations_lost", "file=%s revocations=%zu", journal->file.records.path,
                   unwritten);
 }
 
-const struct commit_writer journal_writer = {
-    .name = "journal", .join = join, .write_batch = write_batch, .finish = finish};
+const struct commit_writer journal_writer = {.name = "journal",
+                                             .join = join_backlog,
+                                             .write_batch = write_journal_batch,
+                                             .finish = finish_journal};
 
 /* --- start --- */
 
-static void load(void *user, const struct journal_record *record)
+static void load_record(void *user, const struct journal_record *record)
 {
     journal_index_load(user, record);
 }
 
-static void tell_findings(const struct journal *journal, const struct journal_file_scan *scan)
+static void report_findings(const struct journal *journal, const struct journal_file_scan *scan)
 {
     if (scan->records.torn > 0)
         log_warning("journal_torn_record", "file=%s offset=%lld bytes=%lld",
@@ -324,12 +326,12 @@ bool journal_writer_prepare(struct journal *journal, struct buffer *error)
 {
     struct journal_file_scan scan;
     struct journal_usage used;
-    bool opened = journal_file_open(&journal->file, load, &journal->index, &scan, error);
+    bool opened = journal_file_open(&journal->file, load_record, &journal->index, &scan, error);
     if (opened) {
-        tell_findings(journal, &scan);
+        report_findings(journal, &scan);
         journal_index_loaded(&journal->index, scan.next_number);
-        expire(journal);
-        tell_size(journal);
+        expire_revocations(journal);
+        report_size(journal);
         journal_usage(journal, &used);
         log_info("journal_opened", "file=%s revocations=%zu unsettled=%zu bytes=%lld",
                  journal->file.records.path, used.records, used.unconfirmed, (long long)used.bytes);

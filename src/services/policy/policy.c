@@ -17,16 +17,16 @@ static const uint32_t of_platform = 0
 /* --- packing --- */
 
 /* Where the next thing goes in the memory of a document. */
-static void *take(char **free_space, size_t size)
+static void *take_space(char **free_space, size_t size)
 {
     char *taken = *free_space;
     *free_space += size;
     return taken;
 }
 
-static struct text take_text(char **free_space, struct text text)
+static struct text pack_text(char **free_space, struct text text)
 {
-    char *copy = take(free_space, text.length);
+    char *copy = take_space(free_space, text.length);
     memcpy(copy, text.data, text.length);
     return (struct text){copy, text.length};
 }
@@ -45,10 +45,10 @@ static int compare_overrides(const void *a, const void *b)
     return policy_compare_names(left->name, right->name);
 }
 
-static struct policy_named take_named(char **free_space, const struct policy_named *named)
+static struct policy_named pack_named(char **free_space, const struct policy_named *named)
 {
     size_t size = named->count * sizeof(named->items[0]);
-    struct policy_named taken = {take(free_space, size), named->count, 0};
+    struct policy_named taken = {take_space(free_space, size), named->count, 0};
     if (named->count > 0) {
         memcpy(taken.items, named->items, size);
         qsort(taken.items, taken.count, sizeof(taken.items[0]), compare_overrides);
@@ -56,10 +56,10 @@ static struct policy_named take_named(char **free_space, const struct policy_nam
     return taken;
 }
 
-static void take_names(char **free_space, struct policy_named *named)
+static void pack_names(char **free_space, struct policy_named *named)
 {
     for (size_t i = 0; i < named->count; i++) {
-        named->items[i].name = take_text(free_space, named->items[i].name);
+        named->items[i].name = pack_text(free_space, named->items[i].name);
         named->hints |= policy_name_hint(named->items[i].name);
     }
 }
@@ -72,18 +72,18 @@ static struct policy_document *pack(const struct policy_draft *draft, struct tex
                    names_length(&draft->roles) + names_length(&draft->types) + json.length;
     struct policy_document *document = xmalloc(bytes);
     char *free_space = (char *)(document + 1);
-    int64_t *values = take(&free_space, value_count * sizeof(int64_t));
+    int64_t *values = take_space(&free_space, value_count * sizeof(int64_t));
     *document =
         (struct policy_document){.set = draft->tenant.set, .values = values, .bytes = bytes};
     atomic_init(&document->references, 1);
     for (uint32_t left = draft->tenant.set; left != 0; left &= left - 1)
         *values++ = draft->tenant.values[__builtin_ctz(left)];
     /* Everything that needs alignment goes before the texts. */
-    document->roles = take_named(&free_space, &draft->roles);
-    document->types = take_named(&free_space, &draft->types);
-    take_names(&free_space, &document->roles);
-    take_names(&free_space, &document->types);
-    document->json = take_text(&free_space, json);
+    document->roles = pack_named(&free_space, &draft->roles);
+    document->types = pack_named(&free_space, &draft->types);
+    pack_names(&free_space, &document->roles);
+    pack_names(&free_space, &document->types);
+    document->json = pack_text(&free_space, json);
     assert(free_space == (char *)document + bytes);
     return document;
 }
@@ -109,8 +109,8 @@ static struct policy_document *make(const struct policy_draft *draft, const stru
 }
 
 /* `conf` NULL: a text as it was stored, whose contradictions nobody is asked about. */
-static struct policy_document *parse(const struct conf *conf, struct text json,
-                                     struct buffer *error)
+static struct policy_document *parse_policy(const struct conf *conf, struct text json,
+                                            struct buffer *error)
 {
     struct policy_document *document = NULL;
     SCOPED(arena_free) struct arena arena = {0};
@@ -127,12 +127,12 @@ struct policy_document *policy_parse(const struct conf *conf, struct text json,
                                      struct buffer *error)
 {
     assert(conf != NULL);
-    return parse(conf, json, error);
+    return parse_policy(conf, json, error);
 }
 
 struct policy_document *policy_restore(struct text json, struct buffer *error)
 {
-    return parse(NULL, json, error);
+    return parse_policy(NULL, json, error);
 }
 
 /* What a patch takes away leaves no trace in the result: that its names are known is seen only
@@ -154,7 +154,7 @@ struct policy_document *policy_patch(const struct conf *conf, const struct polic
     SCOPED(buffer_free) struct buffer patched = {0};
     if (is_patch(policy_json(present), patch, error) &&
         json_merge_patch(policy_json(present), patch, &patched, error))
-        document = parse(conf, buffer_text(&patched), error);
+        document = parse_policy(conf, buffer_text(&patched), error);
     return document;
 }
 
@@ -279,8 +279,8 @@ static void refuse_change(enum policy_member member, struct policy *now, struct 
 }
 
 /* A document with these members set, and the roles and device types of another. */
-static struct policy_document *make_anew(const struct policy_document *other, uint32_t set,
-                                         struct policy *policy)
+static struct policy_document *make_with_members(const struct policy_document *other, uint32_t set,
+                                                 struct policy *policy)
 {
     static const struct policy_named none;
     struct policy_draft draft = {.tenant.set = set,
@@ -320,7 +320,7 @@ bool policy_keep_platform(const struct conf *conf, const struct policy_document 
     }
     if ((set & of_platform) == kept)
         return true;
-    struct policy_document *made = make_anew(*wanted, (set & ~of_platform) | kept, &then);
+    struct policy_document *made = make_with_members(*wanted, (set & ~of_platform) | kept, &then);
     policy_unref(wanted);
     *wanted = made;
     return true;

@@ -47,7 +47,8 @@ static bool is_set(const struct view *view, enum policy_member member)
 }
 
 /* "roles.admin.idle_timeout" (7200), "idle_timeout" (1800), "idle_timeout" (1800, the default) */
-static void add_member(struct buffer *out, const struct view *view, enum policy_member member)
+static void add_value_and_origin(struct buffer *out, const struct view *view,
+                                 enum policy_member member)
 {
     char name[41];
     buffer_add_char(out, '"');
@@ -59,7 +60,8 @@ static void add_member(struct buffer *out, const struct view *view, enum policy_
 }
 
 /* Two defaults fit each other, but for what a bound of the platform has made of the longer one. */
-static bool check_order(const struct view *view, const struct order *order, struct buffer *error)
+static bool check_policy_order(const struct view *view, const struct order *order,
+                               struct buffer *error)
 {
     int64_t shorter = *policy_value(view->policy, order->shorter);
     int64_t longer = *policy_value(view->policy, order->longer);
@@ -70,9 +72,9 @@ static bool check_order(const struct view *view, const struct order *order, stru
         *policy_value(view->policy, order->shorter) = longer - order->strictly;
         return true;
     }
-    add_member(error, view, order->shorter);
+    add_value_and_origin(error, view, order->shorter);
     buffer_addf(error, " must be %s than ", order->strictly ? "shorter" : "no longer");
-    add_member(error, view, order->longer);
+    add_value_and_origin(error, view, order->longer);
     return false;
 }
 
@@ -87,18 +89,19 @@ static bool check_limit(const struct view *view, const struct limit *limit, stru
         *value = most;
         return true;
     }
-    add_member(error, view, limit->member);
+    add_value_and_origin(error, view, limit->member);
     buffer_addf(error, " must be no longer than \"%s\" (%" PRId64 "), which is the platform's",
                 policy_rows[limit->most].path, most);
     return false;
 }
 
-static bool check_need(const struct view *view, const struct need *need, struct buffer *error)
+static bool check_policy_need(const struct view *view, const struct need *need,
+                              struct buffer *error)
 {
     if (*policy_value(view->policy, need->member) == 0 ||
         *policy_value(view->policy, need->other) != 0 || !is_own(view, need->member))
         return true;
-    add_member(error, view, need->member);
+    add_value_and_origin(error, view, need->member);
     buffer_addf(error, " needs \"%s\", which is 0", policy_rows[need->other].path);
     return false;
 }
@@ -109,9 +112,9 @@ static bool check_view(const struct view *view, struct buffer *error)
     for (size_t i = 0; good && i < sizeof(limits) / sizeof(limits[0]); i++)
         good = check_limit(view, &limits[i], error);
     for (size_t i = 0; good && i < sizeof(orders) / sizeof(orders[0]); i++)
-        good = check_order(view, &orders[i], error);
+        good = check_policy_order(view, &orders[i], error);
     for (size_t i = 0; good && i < sizeof(needs) / sizeof(needs[0]); i++)
-        good = check_need(view, &needs[i], error);
+        good = check_policy_need(view, &needs[i], error);
     return good;
 }
 

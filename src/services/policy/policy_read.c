@@ -36,7 +36,7 @@ static const char *quoted(const struct reader *reader, const char *name)
 }
 
 /* ", not 17", the value cut at the end of a character if it is long. */
-static void add_value(struct buffer *out, const struct json_view *value)
+static void add_refused_value(struct buffer *out, const struct json_view *value)
 {
     SCOPED(buffer_free) struct buffer printed = {0};
     json_view_print(value, &printed);
@@ -78,8 +78,9 @@ static void add_allowed(struct buffer *out, const struct policy_row *row)
 
 /* Each says what is wrong, and returns whether to go on all the same. */
 
-static bool refuse_value(const struct reader *reader, const struct level *level, const char *name,
-                         const struct policy_row *row, const struct json_view *value)
+static bool refuse_policy_value(const struct reader *reader, const struct level *level,
+                                const char *name, const struct policy_row *row,
+                                const struct json_view *value)
 {
     bool takes_away = reader->care == POLICY_AS_PATCH && json_view_is_null(value);
     if (reader->care == POLICY_AS_STORED || takes_away)
@@ -89,7 +90,7 @@ static bool refuse_value(const struct reader *reader, const struct level *level,
         add_allowed(reader->error, row);
     else
         buffer_add_literal(reader->error, "an object");
-    add_value(reader->error, value);
+    add_refused_value(reader->error, value);
     return false;
 }
 
@@ -174,7 +175,8 @@ static bool read_value(const struct policy_row *row, const struct json_view *vie
 
 /* The row of a member; with `group`, the first of those that lie in the object of this name. A dot
  * in a name would be taken for the way into an object. */
-static const struct policy_row *find_row(const struct level *level, const char *name, bool group)
+static const struct policy_row *find_member_row(const struct level *level, const char *name,
+                                                bool group)
 {
     size_t prefix = strlen(level->path), length = strlen(name);
     if (strchr(name, '.'))
@@ -191,7 +193,7 @@ static bool read_leaf(const struct reader *reader, const struct level *level,
 {
     int64_t value;
     if (!read_value(row, member->value, &value))
-        return refuse_value(reader, level, member->name, row, member->value);
+        return refuse_policy_value(reader, level, member->name, row, member->value);
     level->values[row - policy_rows] = value;
     *level->set |= 1u << (row - policy_rows);
     return true;
@@ -204,7 +206,7 @@ static bool read_leaves(const struct reader *reader, const struct level *level,
     struct json_member member = {0};
     bool good = true;
     while (good && json_view_next(object, &member)) {
-        const struct policy_row *row = find_row(level, member.name, false);
+        const struct policy_row *row = find_member_row(level, member.name, false);
         good = row ? read_leaf(reader, level, &member, row) : refuse_name(reader, level, &member);
     }
     return good;
@@ -214,7 +216,7 @@ static bool read_group(const struct reader *reader, const struct level *outer,
                        const struct json_member *member)
 {
     if (!json_view_is_object(member->value))
-        return refuse_value(reader, outer, member->name, NULL, member->value);
+        return refuse_policy_value(reader, outer, member->name, NULL, member->value);
     const char *path = arena_format(reader->arena, "%s.", member->name).data;
     const struct level level = {.shown = path,
                                 .path = path,
@@ -231,7 +233,8 @@ static bool read_named_one(const struct reader *reader, const struct level *pare
 {
     struct text name = text_of(member->name);
     if (!json_view_is_object(member->value))
-        return refuse_value(reader, parent, quoted(reader, member->name), NULL, member->value);
+        return refuse_policy_value(reader, parent, quoted(reader, member->name), NULL,
+                                   member->value);
     if (name.length < 1 || name.length > POLICY_NAME_MAX || !text_is_clean_utf8(name)) {
         if (reader->care == POLICY_AS_STORED)
             return true;
@@ -256,7 +259,7 @@ static bool read_named(const struct reader *reader, const struct level *level,
                        const struct json_member *member, struct policy_named *named)
 {
     if (!json_view_is_object(member->value))
-        return refuse_value(reader, level, member->name, NULL, member->value);
+        return refuse_policy_value(reader, level, member->name, NULL, member->value);
     size_t count = json_view_count(member->value);
     if (count > POLICY_NAMED_MAX) {
         buffer_addf(reader->error, "\"%s\" must have at most %d members, not %zu", member->name,
@@ -287,10 +290,10 @@ bool policy_read(const struct json_view *root, const struct json_view *stored,
     struct json_member member = {0};
     bool good = true;
     while (good && json_view_next(root, &member)) {
-        const struct policy_row *row = find_row(&level, member.name, false);
+        const struct policy_row *row = find_member_row(&level, member.name, false);
         if (row)
             good = read_leaf(&reader, &level, &member, row);
-        else if (find_row(&level, member.name, true))
+        else if (find_member_row(&level, member.name, true))
             good = read_group(&reader, &level, &member);
         else if (strcmp(member.name, "roles") == 0)
             good = read_named(&reader, &level, &member, &draft->roles);

@@ -22,7 +22,7 @@ static void take_defaults(const struct conf *conf, struct policy *ret)
     ret->max_devices_of_type = 0;
 }
 
-static void take_settings(const struct policy_document *document, struct policy *ret)
+static void apply_settings(const struct policy_document *document, struct policy *ret)
 {
     const int64_t *value = document->values;
     for (uint32_t left = document->set; left != 0; left &= left - 1)
@@ -48,7 +48,7 @@ static void resolve_tenant(const struct conf *conf, const struct policy_document
 {
     take_defaults(conf, ret);
     if (document)
-        take_settings(document, ret);
+        apply_settings(document, ret);
 }
 
 void policy_of_tenant(const struct conf *conf, const struct policy_document *document,

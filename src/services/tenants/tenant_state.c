@@ -19,7 +19,7 @@ struct tenant *tenant_state_nothing(void)
     return &nothing;
 }
 
-static struct text place(char **at, struct text text)
+static struct text pack_copied(char **at, struct text text)
 {
     if (!text.data)
         return text;
@@ -36,8 +36,8 @@ struct tenant *tenant_state_create(const struct tenant *content)
         xmalloc(sizeof(*counted) + content->reason.length + content->actor.length);
     char *at = counted->texts;
     counted->tenant = *content;
-    counted->tenant.reason = place(&at, content->reason);
-    counted->tenant.actor = place(&at, content->actor);
+    counted->tenant.reason = pack_copied(&at, content->reason);
+    counted->tenant.actor = pack_copied(&at, content->actor);
     atomic_init(&counted->references, 1);
     return &counted->tenant;
 }

@@ -43,8 +43,8 @@ static_assert(sizeof(struct row) == 40, "a tenant without a policy costs little"
 struct shard {
     _Alignas(64) pthread_mutex_t lock;
     struct hash_table table;
-    struct hash_array locations; /* every row once, without gaps */
-    uint32_t hand;               /* place where the clock goes on */
+    struct hash_array rows_by_index; /* every row once, without gaps */
+    uint32_t hand;                   /* place where the clock goes on */
 };
 
 struct counter {
@@ -76,17 +76,17 @@ struct tenants_view {
 };
 
 /* Which place in the structures a tenant has; each takes other bits of the hash. */
-struct place {
+struct position {
     uint64_t hash;
     struct shard *shard;
     struct counter *counter;
 };
 
-static struct place place_of(struct tenants *tenants, const uint8_t *tag)
+static struct position locate_tenant(struct tenants *tenants, const uint8_t *tag)
 {
     uint64_t hash = hash_of_tenant(&tenants->seed, tag);
-    return (struct place){hash, &tenants->shards[hash >> 58],
-                          &tenants->counters[(hash >> 32) % COUNTERS]};
+    return (struct position){hash, &tenants->shards[hash >> 58],
+                             &tenants->counters[(hash >> 32) % COUNTERS]};
 }
 
 static void book(struct tenants *tenants, int64_t rows, int64_t bytes)
@@ -121,7 +121,7 @@ static void free_row(struct row *row)
     free(row);
 }
 
-static size_t bytes_of(struct row *row)
+static size_t row_bytes(struct row *row)
 {
     return memory_taken(row) + tenant_state_bytes(row->tenant);
 }
@@ -132,9 +132,9 @@ void tenants_destroy(struct tenants **given)
     *given = NULL;
     for (size_t i = 0; i < SHARDS; i++) {
         struct shard *shard = &tenants->shards[i];
-        while (shard->locations.count > 0) {
-            free_row(*hash_array_at(&shard->locations, shard->locations.count - 1));
-            hash_array_pop(&shard->locations);
+        while (shard->rows_by_index.count > 0) {
+            free_row(*hash_array_at(&shard->rows_by_index, shard->rows_by_index.count - 1));
+            hash_array_pop(&shard->rows_by_index);
             hash_array_pop(&shard->table.chains);
         }
         pthread_mutex_destroy(&shard->lock);
@@ -145,52 +145,53 @@ void tenants_destroy(struct tenants **given)
 
 /* --- within a shard; its lock is held --- */
 
-static size_t size_of_tables(const struct shard *shard)
+static size_t tables_bytes(const struct shard *shard)
 {
-    return shard->table.chains.bytes + shard->locations.bytes;
+    return shard->table.chains.bytes + shard->rows_by_index.bytes;
 }
 
-static struct row *find_row(const struct place *place, const uint8_t *tag)
+static struct row *find_tenant_row(const struct position *position, const uint8_t *tag)
 {
-    return (struct row *)hash_tagged_find(&place->shard->table, tag, place->hash);
+    return (struct row *)hash_tagged_find(&position->shard->table, tag, position->hash);
 }
 
 static void stand_at(struct shard *shard, struct row *row, uint32_t index)
 {
-    assert(index < shard->locations.count);
-    *hash_array_at(&shard->locations, index) = row;
+    assert(index < shard->rows_by_index.count);
+    *hash_array_at(&shard->rows_by_index, index) = row;
     row->index = index;
 }
 
-static void add_row(const struct place *place, struct row *row)
+static void add_row(const struct position *position, struct row *row)
 {
-    struct shard *shard = place->shard;
-    hash_array_push(&shard->locations, row);
-    stand_at(shard, row, shard->locations.count - 1);
-    hash_table_add(&shard->table, &row->by_tag.node, place->hash);
+    struct shard *shard = position->shard;
+    hash_array_push(&shard->rows_by_index, row);
+    stand_at(shard, row, shard->rows_by_index.count - 1);
+    hash_table_add(&shard->table, &row->by_tag.node, position->hash);
 }
 
 static void remove_row(struct shard *shard, struct row *row, uint64_t hash)
 {
-    assert(*hash_array_at(&shard->locations, row->index) == row);
-    assert(shard->locations.count == shard->table.chains.count);
+    assert(*hash_array_at(&shard->rows_by_index, row->index) == row);
+    assert(shard->rows_by_index.count == shard->table.chains.count);
     hash_table_remove(&shard->table, &row->by_tag.node, hash);
-    stand_at(shard, *hash_array_at(&shard->locations, shard->locations.count - 1), row->index);
-    hash_array_pop(&shard->locations);
+    stand_at(shard, *hash_array_at(&shard->rows_by_index, shard->rows_by_index.count - 1),
+             row->index);
+    hash_array_pop(&shard->rows_by_index);
 }
 
 static void turn_hand(struct shard *shard, uint32_t to)
 {
-    shard->hand = to < shard->locations.count ? to : 0;
+    shard->hand = to < shard->rows_by_index.count ? to : 0;
 }
 
 /* The row whose turn it is, taken out; NULL if the shard is empty. The last row stands in its place
  * then, behind the hand. Of rows that are all in use the hand passes some and takes the next. */
 static struct row *take_victim(struct tenants *tenants, struct shard *shard)
 {
-    for (int passed = 0; shard->locations.count > 0; passed++) {
-        assert(shard->hand < shard->locations.count);
-        struct row *row = *hash_array_at(&shard->locations, shard->hand);
+    for (int passed = 0; shard->rows_by_index.count > 0; passed++) {
+        assert(shard->hand < shard->rows_by_index.count);
+        struct row *row = *hash_array_at(&shard->rows_by_index, shard->hand);
         if (!row->by_tag.used || passed >= HASH_SECOND_CHANCES) {
             remove_row(shard, row, hash_of_tenant(&tenants->seed, row->by_tag.tag));
             turn_hand(shard, shard->hand + 1);
@@ -210,16 +211,16 @@ static void raise_changed(struct counter *counter)
 /* --- room --- */
 
 /* Gives up one row of the shard, if it has one. */
-static bool give_up(struct tenants *tenants, struct shard *shard)
+static bool evict_row(struct tenants *tenants, struct shard *shard)
 {
     pthread_mutex_lock(&shard->lock);
-    int64_t before = (int64_t)size_of_tables(shard);
+    int64_t before = (int64_t)tables_bytes(shard);
     struct row *row = take_victim(tenants, shard);
-    int64_t growth = (int64_t)size_of_tables(shard) - before;
+    int64_t growth = (int64_t)tables_bytes(shard) - before;
     pthread_mutex_unlock(&shard->lock);
     if (!row)
         return false;
-    book(tenants, -1, growth - (int64_t)bytes_of(row));
+    book(tenants, -1, growth - (int64_t)row_bytes(row));
     free_row(row);
     return true;
 }
@@ -231,20 +232,20 @@ static bool is_full(const struct tenants *tenants)
 }
 
 /* The shard that grew pays first, so that all stay about equally large; the others in turn. */
-static void make_room(struct tenants *tenants, struct shard *own)
+static void evict_surplus(struct tenants *tenants, struct shard *own)
 {
     unsigned in_vain = 0;
     if (is_full(tenants))
-        give_up(tenants, own);
+        evict_row(tenants, own);
     while (in_vain < SHARDS && is_full(tenants)) {
         uint32_t turn = atomic_fetch_add_explicit(&tenants->turn, 1, memory_order_relaxed);
-        in_vain = give_up(tenants, &tenants->shards[turn % SHARDS]) ? 0 : in_vain + 1;
+        in_vain = evict_row(tenants, &tenants->shards[turn % SHARDS]) ? 0 : in_vain + 1;
     }
 }
 
 /* --- storing --- */
 
-uint32_t tenants_ticket(const struct tenants *tenants, const uint8_t tag[TENANT_TAG])
+uint32_t tenants_lease(const struct tenants *tenants, const uint8_t tag[TENANT_TAG])
 {
     uint64_t hash = hash_of_tenant(&tenants->seed, tag);
     return atomic_load_explicit(&tenants->counters[(hash >> 32) % COUNTERS].forgotten,
@@ -253,9 +254,9 @@ uint32_t tenants_ticket(const struct tenants *tenants, const uint8_t tag[TENANT_
 
 /* What is to be stored, and on which conditions. */
 struct storing {
-    struct place place;
+    struct position position;
     struct row *fresh; /* linked in, or with what it replaced: to be freed; NULL: nothing is */
-    uint32_t ticket;
+    uint32_t lease;
     bool replace;
     bool behind;
 };
@@ -278,12 +279,12 @@ static bool store_locked(struct storing *storing)
 {
     struct row *fresh = storing->fresh;
     assert(fresh && fresh->tenant);
-    if (atomic_load_explicit(&storing->place.counter->forgotten, memory_order_relaxed) !=
-        storing->ticket)
+    if (atomic_load_explicit(&storing->position.counter->forgotten, memory_order_relaxed) !=
+        storing->lease)
         return false;
-    struct row *present = find_row(&storing->place, fresh->by_tag.tag);
+    struct row *present = find_tenant_row(&storing->position, fresh->by_tag.tag);
     if (!present) {
-        add_row(&storing->place, fresh);
+        add_row(&storing->position, fresh);
         storing->fresh = NULL;
         return true;
     }
@@ -299,24 +300,24 @@ static bool store_locked(struct storing *storing)
     return true;
 }
 
-static bool store(struct tenants *tenants, struct storing *storing)
+static bool store_row(struct tenants *tenants, struct storing *storing)
 {
-    struct shard *shard = storing->place.shard;
-    int64_t growth = (int64_t)bytes_of(storing->fresh);
+    struct shard *shard = storing->position.shard;
+    int64_t growth = (int64_t)row_bytes(storing->fresh);
     pthread_mutex_lock(&shard->lock);
-    int64_t before = (int64_t)size_of_tables(shard);
+    int64_t before = (int64_t)tables_bytes(shard);
     bool stored = store_locked(storing);
     if (stored)
-        raise_changed(storing->place.counter);
-    growth += (int64_t)size_of_tables(shard) - before;
+        raise_changed(storing->position.counter);
+    growth += (int64_t)tables_bytes(shard) - before;
     pthread_mutex_unlock(&shard->lock);
     bool added = !storing->fresh;
     if (!added) {
-        growth -= (int64_t)bytes_of(storing->fresh);
+        growth -= (int64_t)row_bytes(storing->fresh);
         free_row(storing->fresh);
     }
     book(tenants, added, growth);
-    make_room(tenants, shard);
+    evict_surplus(tenants, shard);
     return stored;
 }
 
@@ -331,13 +332,13 @@ static struct row *create_row(const uint8_t *tag, struct tenant *tenant, uint32_
 }
 
 bool tenants_put(struct tenants *tenants, const uint8_t tag[TENANT_TAG], struct tenant *tenant,
-                 uint32_t generation, int64_t verified_ms, uint32_t ticket, bool *behind)
+                 uint32_t generation, int64_t verified_ms, uint32_t lease, bool *behind)
 {
-    struct storing storing = {.place = place_of(tenants, tag),
+    struct storing storing = {.position = locate_tenant(tenants, tag),
                               .fresh = create_row(tag, tenant, generation, verified_ms),
-                              .ticket = ticket,
+                              .lease = lease,
                               .replace = true};
-    bool stored = store(tenants, &storing);
+    bool stored = store_row(tenants, &storing);
     *behind = storing.behind;
     return stored;
 }
@@ -345,21 +346,21 @@ bool tenants_put(struct tenants *tenants, const uint8_t tag[TENANT_TAG], struct 
 bool tenants_put_absent(struct tenants *tenants, const uint8_t tag[TENANT_TAG],
                         struct tenant *tenant, int64_t verified_ms)
 {
-    struct storing storing = {.place = place_of(tenants, tag),
+    struct storing storing = {.position = locate_tenant(tenants, tag),
                               .fresh = create_row(tag, tenant, 0, verified_ms)};
-    return store(tenants, &storing);
+    return store_row(tenants, &storing);
 }
 
 void tenants_forget(struct tenants *tenants, const uint8_t tag[TENANT_TAG])
 {
-    struct place place = place_of(tenants, tag);
-    atomic_fetch_add_explicit(&place.counter->forgotten, 1, memory_order_acq_rel);
-    pthread_mutex_lock(&place.shard->lock);
-    struct row *row = find_row(&place, tag);
+    struct position position = locate_tenant(tenants, tag);
+    atomic_fetch_add_explicit(&position.counter->forgotten, 1, memory_order_acq_rel);
+    pthread_mutex_lock(&position.shard->lock);
+    struct row *row = find_tenant_row(&position, tag);
     if (row)
         row->generation = 0;
-    raise_changed(place.counter);
-    pthread_mutex_unlock(&place.shard->lock);
+    raise_changed(position.counter);
+    pthread_mutex_unlock(&position.shard->lock);
 }
 
 /* --- finding --- */
@@ -381,33 +382,33 @@ void tenants_view_destroy(struct tenants_view **given)
 }
 
 /* Copies the row into the slot, which is left empty if there is none. */
-static bool look_up(const struct place *place, const uint8_t *tag, struct slot *slot)
+static bool refresh_slot(const struct position *position, const uint8_t *tag, struct slot *slot)
 {
     struct tenant *old = slot->tenant;
-    *slot = (struct slot){.changed =
-                              atomic_load_explicit(&place->counter->changed, memory_order_acquire)};
+    *slot = (struct slot){
+        .changed = atomic_load_explicit(&position->counter->changed, memory_order_acquire)};
     memcpy(slot->tag, tag, TENANT_TAG);
-    pthread_mutex_lock(&place->shard->lock);
-    struct row *row = find_row(place, tag);
+    pthread_mutex_lock(&position->shard->lock);
+    struct row *row = find_tenant_row(position, tag);
     if (row) {
         row->by_tag.used = true;
         slot->tenant = tenant_state_ref(row->tenant);
         slot->generation = row->generation;
         slot->verified_ms = row->verified_ms;
     }
-    pthread_mutex_unlock(&place->shard->lock);
+    pthread_mutex_unlock(&position->shard->lock);
     tenant_state_unref(&old);
     return slot->tenant != NULL;
 }
 
 bool tenants_find(struct tenants_view *view, const uint8_t tag[TENANT_TAG], struct tenant_row *ret)
 {
-    struct place place = place_of(view->tenants, tag);
-    struct slot *slot = &view->slots[(place.hash >> 48) % SLOTS];
+    struct position position = locate_tenant(view->tenants, tag);
+    struct slot *slot = &view->slots[(position.hash >> 48) % SLOTS];
     bool known =
         slot->tenant && memcmp(slot->tag, tag, TENANT_TAG) == 0 && ++slot->uses < USES &&
-        slot->changed == atomic_load_explicit(&place.counter->changed, memory_order_acquire);
-    if (!known && !look_up(&place, tag, slot))
+        slot->changed == atomic_load_explicit(&position.counter->changed, memory_order_acquire);
+    if (!known && !refresh_slot(&position, tag, slot))
         return false;
     *ret = (struct tenant_row){slot->tenant, slot->generation, slot->verified_ms};
     return true;
@@ -429,10 +430,10 @@ static bool copy_rows(struct shard *shard, uint32_t *at, struct step *step)
 {
     step->count = 0;
     pthread_mutex_lock(&shard->lock);
-    if (*at > shard->locations.count)
-        *at = shard->locations.count;
+    if (*at > shard->rows_by_index.count)
+        *at = shard->rows_by_index.count;
     while (*at > 0 && step->count < STEP) {
-        const struct row *row = *hash_array_at(&shard->locations, --*at);
+        const struct row *row = *hash_array_at(&shard->rows_by_index, --*at);
         memcpy(step->rows[step->count].tag, row->by_tag.tag, TENANT_TAG);
         step->rows[step->count++].row =
             (struct tenant_row){tenant_state_ref(row->tenant), row->generation, row->verified_ms};

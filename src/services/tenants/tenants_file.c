@@ -98,7 +98,7 @@ static bool read_entry(struct cursor *entries, struct entry *ret)
 }
 
 /* False if what should be a policy is none. */
-static bool read_policy(struct entry *entry)
+static bool restore_policy(struct entry *entry)
 {
     struct buffer error = {0};
     if (entry->policy.length == 0)
@@ -108,7 +108,7 @@ static bool read_policy(struct entry *entry)
     return entry->tenant.policy != NULL;
 }
 
-static void store_entry(struct loading *loading, const struct entry *entry)
+static void load_row(struct loading *loading, const struct entry *entry)
 {
     int64_t age_ms;
     if (!sealed_file_age_ms(entry->verified_ms, &age_ms))
@@ -121,15 +121,15 @@ static void store_entry(struct loading *loading, const struct entry *entry)
     tenant_state_unref(&tenant);
 }
 
-static bool store_entries(void *user, struct text entries)
+static bool load_rows(void *user, struct text entries)
 {
     struct loading *loading = user;
     struct cursor left = {entries.data, entries.length, false};
     while (left.left > 0) {
         struct entry entry;
-        if (!read_entry(&left, &entry) || !read_policy(&entry))
+        if (!read_entry(&left, &entry) || !restore_policy(&entry))
             return false;
-        store_entry(loading, &entry);
+        load_row(loading, &entry);
     }
     return true;
 }
@@ -138,7 +138,7 @@ bool tenants_load(struct tenants *tenants, const struct keyring *keyring, const 
                   size_t *loaded, struct buffer *error)
 {
     struct loading loading = {.tenants = tenants, .now_ms = clock_boot_ms()};
-    bool whole = sealed_file_load(&kind, keyring, path, store_entries, &loading, error);
+    bool whole = sealed_file_load(&kind, keyring, path, load_rows, &loading, error);
     *loaded = loading.stored;
     return whole;
 }

@@ -8,12 +8,12 @@
 
 /* --- one read --- */
 
-/* The ticket comes first: a change after it is not missed by either. */
-static struct read_guard guard_begin(struct session_worker *worker, uint32_t ticket, unsigned slot)
+/* The lease comes first: a change after it is not missed by either. */
+static struct read_guard guard_begin(struct session_worker *worker, uint32_t lease, unsigned slot)
 {
     assert(slot < SLOTS);
     return (struct read_guard){
-        .ticket = ticket,
+        .lease = lease,
         .generation = store_link_generation(worker->link, slot),
         .sent_ms = clock_boot_ms(),
     };
@@ -24,7 +24,7 @@ struct read_guard freshness_begin(struct session_worker *worker, const struct us
 {
     const struct session_service *service = worker->service;
     struct read_guard guard =
-        guard_begin(worker, cache_ticket(service->cache, owner_bytes(owner)), slot);
+        guard_begin(worker, cache_lease(service->cache, owner_bytes(owner)), slot);
     guard.floor_ms = epoch_floor_of(service->epoch_floor, owner, clock_common_ms());
     return guard;
 }
@@ -32,7 +32,7 @@ struct read_guard freshness_begin(struct session_worker *worker, const struct us
 struct read_guard freshness_begin_tenant(struct session_worker *worker,
                                          const uint8_t tag[TENANT_TAG], unsigned slot)
 {
-    return guard_begin(worker, tenants_ticket(worker->service->tenants, tag), slot);
+    return guard_begin(worker, tenants_lease(worker->service->tenants, tag), slot);
 }
 
 enum err freshness_check(struct session_service *service, const struct read_guard *guard,
@@ -55,7 +55,7 @@ enum err freshness_check(struct session_service *service, const struct read_guar
 bool freshness_is_overtaken(const struct session_service *service, const struct read_guard *guard,
                             const struct user_tag *owner)
 {
-    return guard->ticket != cache_ticket(service->cache, owner_bytes(owner));
+    return guard->lease != cache_lease(service->cache, owner_bytes(owner));
 }
 
 /* --- a user --- */

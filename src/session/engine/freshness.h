@@ -11,7 +11,7 @@
 #include "service.h"
 
 struct read_guard {
-    uint32_t ticket;       /* of the cache (cache.h), or of the tenants (tenants.h) */
+    uint32_t lease;        /* of the cache (cache.h), or of the tenants (tenants.h) */
     uint32_t generation;   /* of the watch of the key's slot, 0: none */
     int64_t sent_ms;       /* clock_boot_ms(): what is read holds from then */
     int64_t floor_ms;      /* the highest epoch seen, 0: none */

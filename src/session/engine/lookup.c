@@ -129,7 +129,7 @@ static void cache_found(struct lookup *lookup, const struct cache_key *key, stru
         .final = final,
         .quota = lookup->cache_quota,
     };
-    (void)cache_put(lookup->worker->service->cache, key, &entry, lookup->guard.ticket);
+    (void)cache_put(lookup->worker->service->cache, key, &entry, lookup->guard.lease);
 }
 
 static void store_value(struct lookup *lookup, bool final)

@@ -94,7 +94,7 @@ void naming_keep(struct operation *operation, const struct user_tag *owner)
         .final = true,
         .quota = lookup_quota(&policy),
     };
-    (void)cache_put(cache, &key, &entry, cache_ticket(cache, key.owner));
+    (void)cache_put(cache, &key, &entry, cache_lease(cache, key.owner));
 }
 
 /* --- Redis --- */

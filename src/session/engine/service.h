@@ -43,7 +43,7 @@ struct session_service {
 struct tenant_slot {
     uint8_t tag[TENANT_TAG];
     uint16_t slot;           /* counted from 1; 0: none is kept here */
-    uint32_t silent_ticket;  /* of the read that was in vain (tenants.h) */
+    uint32_t silent_lease;   /* of the read that was in vain (tenants.h) */
     int64_t silent_until_ms; /* clock_monotonic_ms() */
 };
 

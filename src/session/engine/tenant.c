@@ -228,7 +228,7 @@ static void note_silence(const struct tenant_read *read)
 {
     struct tenant_slot *kept = kept_slot(read->worker, read->tag);
     kept->silent_until_ms = clock_monotonic_ms() + 2 * read->timeout_ms;
-    kept->silent_ticket = read->guard.ticket;
+    kept->silent_lease = read->guard.lease;
 }
 
 /* Not if the tenant was changed since: then more is to be had than is known. */
@@ -236,7 +236,7 @@ static bool is_silent(struct session_worker *worker, const uint8_t tag[TENANT_TA
 {
     const struct tenant_slot *kept = kept_slot(worker, tag);
     return clock_monotonic_ms() < kept->silent_until_ms &&
-           kept->silent_ticket == tenants_ticket(worker->service->tenants, tag);
+           kept->silent_lease == tenants_lease(worker->service->tenants, tag);
 }
 
 /* Moves those who have waited long enough to *ret; returns when the next has. */
@@ -326,7 +326,7 @@ static void give_to_waiters(struct tenant_read *read, struct tenant *tenant)
 {
     bool behind = false;
     tenants_put(read->worker->service->tenants, read->tag, tenant, read->guard.generation,
-                read->guard.sent_ms, read->guard.ticket, &behind);
+                read->guard.sent_ms, read->guard.lease, &behind);
     if (behind)
         restore_known(read);
     struct tenant_waiter *next;
@@ -377,7 +377,7 @@ static struct tenant_read *find_tenant_read(struct session_worker *worker,
 {
     struct tenant_read *read = worker->tenant_reads[tenant_row_of(tag)];
     while (read && (memcmp(read->tag, tag, TENANT_TAG) != 0 ||
-                    read->guard.ticket != tenants_ticket(worker->service->tenants, tag)))
+                    read->guard.lease != tenants_lease(worker->service->tenants, tag)))
         read = read->next;
     return read;
 }

@@ -202,8 +202,8 @@ static void remember_written(struct tenant_change *work)
     struct session_service *service = work->call->base.context->worker->service;
     bool behind;
     tenant_forget(service, work->tag);
-    uint32_t ticket = tenants_ticket(service->tenants, work->tag);
-    tenants_put(service->tenants, work->tag, work->next, 0, clock_boot_ms(), ticket, &behind);
+    uint32_t lease = tenants_lease(service->tenants, work->tag);
+    tenants_put(service->tenants, work->tag, work->next, 0, clock_boot_ms(), lease, &behind);
 }
 
 static void tenant_written(struct store_call *store, enum err err, const struct store_reply *reply)

@@ -171,7 +171,7 @@ static void confirm_revocations(struct user_update *change)
     assert(change->run.numbers_journaled);
     struct journal *journal = change->operation->context->worker->service->journal;
     for (size_t i = 0; i < change->run.edit.revocation_count; i++)
-        journal_settle(journal, change->run.numbers_journaled[i]);
+        journal_confirm(journal, change->run.numbers_journaled[i]);
 }
 
 /* Durability tells the truth: with the epoch not raised other nodes may not know yet; with nothing

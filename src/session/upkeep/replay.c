@@ -106,7 +106,7 @@ static size_t count_confirmed(const struct item *item)
     for (size_t i = 0; i < item->unconfirmed_count; i++) {
         if (!is_settled(item, i))
             continue;
-        journal_settle(journal, item->unconfirmed[i].number);
+        journal_confirm(journal, item->unconfirmed[i].number);
         count++;
     }
     return count;

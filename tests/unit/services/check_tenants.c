@@ -63,7 +63,7 @@ static bool put(uint32_t number, int64_t version, uint32_t generation)
     struct tenant *tenant = tenant_of_version(version);
     bool behind;
     bool stored = tenants_put(tenants, tag.bytes, tenant, generation, clock_boot_ms(),
-                              tenants_ticket(tenants, tag.bytes), &behind);
+                              tenants_lease(tenants, tag.bytes), &behind);
     ck_assert(stored != behind);
     tenant_state_unref(&tenant);
     return stored;
@@ -194,13 +194,13 @@ START_TEST(what_was_read_before_it_was_forgotten_is_not_stored)
     struct tenant *tenant = tenant_of_version(10);
     struct tenant_row row;
     bool behind = true;
-    uint32_t ticket = tenants_ticket(tenants, tag.bytes);
+    uint32_t lease = tenants_lease(tenants, tag.bytes);
     tenants_forget(tenants, tag.bytes);
-    ck_assert(!tenants_put(tenants, tag.bytes, tenant, 1, 0, ticket, &behind));
+    ck_assert(!tenants_put(tenants, tag.bytes, tenant, 1, 0, lease, &behind));
     ck_assert(!behind);
     ck_assert(!find(1, &row));
     ck_assert(put(1, 9, 1));
-    ck_assert(!tenants_put(tenants, tag.bytes, tenant, 1, 0, ticket, &behind));
+    ck_assert(!tenants_put(tenants, tag.bytes, tenant, 1, 0, lease, &behind));
     assert_found(1, 9, 1);
     tenant_state_unref(&tenant);
 }
@@ -211,9 +211,9 @@ START_TEST(a_put_leaves_the_tickets_of_others_good)
     struct tag tag = tag_of(1);
     struct tenant *tenant = tenant_of_version(10);
     bool behind;
-    uint32_t ticket = tenants_ticket(tenants, tag.bytes);
+    uint32_t lease = tenants_lease(tenants, tag.bytes);
     ck_assert(put(1, 10, 1));
-    ck_assert(tenants_put(tenants, tag.bytes, tenant, 2, 0, ticket, &behind));
+    ck_assert(tenants_put(tenants, tag.bytes, tenant, 2, 0, lease, &behind));
     assert_found(1, 10, 2);
     tenant_state_unref(&tenant);
 }
@@ -244,10 +244,10 @@ START_TEST(a_lower_cutoff_is_behind_however_old_the_row)
     struct tenant *restored = tenant_state_create(&(struct tenant){.version = 9});
     clock_fake(1000000);
     ck_assert(tenants_put(tenants, tag.bytes, ended, 1, clock_boot_ms(),
-                          tenants_ticket(tenants, tag.bytes), &behind));
+                          tenants_lease(tenants, tag.bytes), &behind));
     clock_fake(1000000000);
     ck_assert(!tenants_put(tenants, tag.bytes, restored, 2, clock_boot_ms(),
-                           tenants_ticket(tenants, tag.bytes), &behind));
+                           tenants_lease(tenants, tag.bytes), &behind));
     ck_assert(behind);
     tenant_state_unref(&ended);
     tenant_state_unref(&restored);
@@ -263,7 +263,7 @@ START_TEST(tenants_without_a_policy_cost_less_than_a_hundred_bytes)
     for (uint32_t i = 0; i < MANY; i++) {
         struct tag tag = tag_of(i);
         ck_assert(tenants_put(tenants, tag.bytes, tenant_state_nothing(), 1, 0,
-                              tenants_ticket(tenants, tag.bytes), &behind));
+                              tenants_lease(tenants, tag.bytes), &behind));
     }
     ck_assert_uint_eq(usage().rows, MANY);
     ck_assert_uint_lt(usage().bytes, 100 * MANY);
@@ -291,7 +291,7 @@ START_TEST(a_hundred_thousand_small_policies_fit)
         bool behind;
         snprintf(json, sizeof(json), "{\"idle_timeout\":%u,\"max_devices\":3}", 600 + i % 3000);
         struct tenant *tenant = tenant_with_policy(json, 1);
-        ck_assert(tenants_put(tenants, tag.bytes, tenant, 1, 0, tenants_ticket(tenants, tag.bytes),
+        ck_assert(tenants_put(tenants, tag.bytes, tenant, 1, 0, tenants_lease(tenants, tag.bytes),
                               &behind));
         tenant_state_unref(&tenant);
     }
@@ -384,7 +384,7 @@ static void *put_and_find(void *user)
         struct tag tag = tag_of(number);
         struct tenant *tenant = tenant_of_version(i);
         bool behind;
-        tenants_put(tenants, tag.bytes, tenant, 1, 0, tenants_ticket(tenants, tag.bytes), &behind);
+        tenants_put(tenants, tag.bytes, tenant, 1, 0, tenants_lease(tenants, tag.bytes), &behind);
         tenant_state_unref(&tenant);
         if (tenants_find(own, tag_of(number / 2).bytes, &row) && row.tenant->version % 16 == 0)
             tenants_forget(tenants, tag.bytes);
@@ -467,7 +467,7 @@ static void put_state(uint32_t number, struct tenant *tenant, int64_t verified_m
     struct tag tag = tag_of(number);
     bool behind;
     ck_assert(tenants_put(tenants, tag.bytes, tenant, 5, verified_ms,
-                          tenants_ticket(tenants, tag.bytes), &behind));
+                          tenants_lease(tenants, tag.bytes), &behind));
     tenant_state_unref(&tenant);
 }
 

@@ -413,13 +413,13 @@ static void tell_one_by_one(int64_t most)
 
 START_TEST(what_a_tenant_has_too_much_of_is_told_as_a_number)
 {
-    int64_t before = metrics_read(METRIC_ALERTS_CROWDED);
+    int64_t before = metrics_read(METRIC_ALERTS_SUPPRESSED);
     tell_one_by_one(2);
     for (int i = 0; i < 2000; i++)
         new_place_of("acme", i);
     reuse_of("alice", 0); /* another kind */
     new_place_of("other", 7);
-    ck_assert_int_eq(metrics_read(METRIC_ALERTS_CROWDED) - before, 1998);
+    ck_assert_int_eq(metrics_read(METRIC_ALERTS_SUPPRESSED) - before, 1998);
     assert_told("new_location:u0:1 new_location:u1:1 new_location:-:1 refresh_reuse:alice:1 "
                 "new_location:u7:1 new_location:-:1997 ");
 }

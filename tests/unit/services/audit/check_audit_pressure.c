@@ -55,11 +55,11 @@ static bool call_from(const char *address)
                                         .source_ip = text_of(address)};
     struct buffer line = {0};
     audit_format(&line, &record);
-    bool taken = audit_admits_stranger(trail.lane, known ? &parsed : NULL) &&
-                 audit_write(trail.lane, AUDIT_CLASS_STRANGERS, buffer_text(&line), NULL);
+    bool taken = audit_admits_unauthenticated(trail.lane, known ? &parsed : NULL) &&
+                 audit_write(trail.lane, AUDIT_CLASS_UNAUTHENTICATED, buffer_text(&line), NULL);
     buffer_free(&line);
     if (!taken)
-        audit_count_stranger(trail.lane, record.wall_ms);
+        audit_count_unauthenticated(trail.lane, record.wall_ms);
     return taken;
 }
 
@@ -144,7 +144,7 @@ START_TEST(lines_and_numbers_together_are_the_calls)
     int written = trail_count_of(lines, "event.action", "refused-request");
     ck_assert_int_ge(written, 5000);
     ck_assert_int_eq(written + counted_in(lines), 7000);
-    ck_assert_int_eq(metrics_read(METRIC_AUDIT_STRANGERS), 7000 - written);
+    ck_assert_int_eq(metrics_read(METRIC_AUDIT_UNAUTHENTICATED), 7000 - written);
     ck_assert_int_eq(trail_count_of(lines, "event.action", "strangers-counted"), 1);
     trail_assert_sequence(lines, 1);
     json_decref(lines);
@@ -212,7 +212,7 @@ START_TEST(more_strangers_than_the_node_has_lines_for_are_told_of_once)
     lines_of("192.0.2.1", 1);
     trail_put_barrier();
     ck_assert(audit_take_pressure(trail.audit, &pressure));
-    ck_assert_int_eq(pressure.strangers, 11);
+    ck_assert_int_eq(pressure.unauthenticated, 11);
     ck_assert(!pressure.space_low);
     lines_of("192.0.2.1", 100);
     trail_put_barrier();

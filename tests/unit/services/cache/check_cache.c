@@ -34,7 +34,7 @@ static void tear_down(void)
 static bool put(const struct cache_key *key, const char *value, bool final)
 {
     struct cache_entry entry = {.value = text_of(value), .final = final};
-    return cache_put(cache, key, &entry, cache_ticket(cache, key->owner));
+    return cache_put(cache, key, &entry, cache_lease(cache, key->owner));
 }
 
 static void assert_holds(const struct cache_key *key, const char *value)
@@ -57,7 +57,7 @@ START_TEST(an_entry_comes_back_as_it_was_stored)
     struct cache_key key = support_cache_key(1, 2, 3);
     struct cache_entry entry = {.value = TEXT("value"), .generation = 77, .verified_ms = -12345};
     struct cache_entry found;
-    ck_assert(cache_put(cache, &key, &entry, cache_ticket(cache, key.owner)));
+    ck_assert(cache_put(cache, &key, &entry, cache_lease(cache, key.owner)));
     ck_assert(cache_get(cache, &key, &arena, &found));
     ck_assert(text_equal(found.value, TEXT("value")));
     ck_assert_uint_eq(found.generation, 77);
@@ -212,14 +212,14 @@ START_TEST(a_ticket_is_void_once_its_owner_was_forgotten)
     struct cache_key key = support_cache_key(1, 2, 3);
     struct cache_key other = support_cache_key(1, 4, 3);
     struct cache_entry entry = {.value = TEXT("old"), .final = true};
-    uint32_t before = cache_ticket(cache, key.owner);
-    uint32_t others = cache_ticket(cache, other.owner);
+    uint32_t before = cache_lease(cache, key.owner);
+    uint32_t others = cache_lease(cache, other.owner);
     cache_forget(cache, key.owner, NULL, NULL);
     int64_t refused = metrics_read(METRIC_CACHE_STORES_REFUSED);
     ck_assert(!cache_put(cache, &key, &entry, before));
     ck_assert_int_eq(metrics_read(METRIC_CACHE_STORES_REFUSED), refused + 1);
     assert_misses(&key);
-    ck_assert(cache_put(cache, &key, &entry, cache_ticket(cache, key.owner)));
+    ck_assert(cache_put(cache, &key, &entry, cache_lease(cache, key.owner)));
     ck_assert(cache_put(cache, &other, &entry, others));
 }
 END_TEST
@@ -263,7 +263,7 @@ struct modelled {
 };
 
 static struct modelled model[USERS][SESSIONS];
-static uint32_t tickets[USERS]; /* of some time ago */
+static uint32_t leases[USERS]; /* of some time ago */
 static bool is_void[USERS];
 
 static void model_put(uint32_t user, uint32_t session, uint64_t random)
@@ -277,10 +277,10 @@ static void model_put(uint32_t user, uint32_t session, uint64_t random)
                                 .generation = new.generation,
                                 .verified_ms = (int64_t)random,
                                 .final = new.final};
-    bool old_ticket = random >> 16 & 1;
-    uint32_t ticket = old_ticket ? tickets[user] : cache_ticket(cache, key.owner);
-    bool stored = cache_put(cache, &key, &entry, ticket);
-    if (!old_ticket) {
+    bool old_lease = random >> 16 & 1;
+    uint32_t lease = old_lease ? leases[user] : cache_lease(cache, key.owner);
+    bool stored = cache_put(cache, &key, &entry, lease);
+    if (!old_lease) {
         ck_assert_int_eq(stored, !modelled->final || new.final);
     } else if (is_void[user]) {
         ck_assert(!stored);
@@ -338,7 +338,7 @@ static void model_step(uint64_t random)
     else if (action < 97)
         model_forget(user);
     else {
-        tickets[user] = cache_ticket(cache, key.owner);
+        leases[user] = cache_lease(cache, key.owner);
         is_void[user] = false;
     }
 }
@@ -371,7 +371,7 @@ START_TEST(a_long_random_history_ends_as_in_a_naive_table)
 {
     uint64_t state = 20;
     for (uint32_t user = 0; user < USERS; user++)
-        tickets[user] = cache_ticket(cache, support_cache_key(user % 3, user, 0).owner);
+        leases[user] = cache_lease(cache, support_cache_key(user % 3, user, 0).owner);
     for (int i = 0; i < STEPS; i++) {
         model_step(support_next(&state) >> 1);
         if (i % 1000 == 0)

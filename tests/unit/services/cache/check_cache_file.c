@@ -31,7 +31,7 @@ static void put(const struct cache_key *key, int64_t verified_ms, bool final)
 {
     struct cache_entry entry = {
         .value = TEXT("value"), .generation = 7, .verified_ms = verified_ms, .final = final};
-    ck_assert(cache_put(disk.cache, key, &entry, cache_ticket(disk.cache, key->owner)));
+    ck_assert(cache_put(disk.cache, key, &entry, cache_lease(disk.cache, key->owner)));
 }
 
 /* --- there and back --- */
@@ -170,7 +170,7 @@ START_TEST(a_file_does_not_replace_what_is_there)
     struct cache_entry entry = {.value = TEXT("newer"), .generation = 9};
     put(&key, clock_boot_ms(), true);
     support_disk_save();
-    ck_assert(cache_put(disk.restarted, &key, &entry, cache_ticket(disk.restarted, key.owner)));
+    ck_assert(cache_put(disk.restarted, &key, &entry, cache_lease(disk.restarted, key.owner)));
     ck_assert(cache_load(disk.restarted, disk.keyring, disk.path, DISK_HOUR_MS, &disk.loaded,
                          &disk.error));
     ck_assert_uint_eq(disk.loaded, 0);

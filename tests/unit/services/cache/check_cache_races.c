@@ -63,14 +63,14 @@ static void change(const struct cache_key *key)
 
 static void read_through(const struct cache_key *key, uint64_t random)
 {
-    uint32_t ticket = cache_ticket(cache, key->owner);
+    uint32_t lease = cache_lease(cache, key->owner);
     uint32_t words[LONGEST / 4];
     uint32_t read = atomic_load(&truth[user_of(key)]);
     size_t count = 1 + random % (LONGEST / 4);
     for (size_t i = 0; i < count; i++)
         words[i] = read;
     struct cache_entry entry = {.value = {(char *)words, 4 * count}, .generation = read};
-    atomic_fetch_add(&stored, cache_put(cache, key, &entry, ticket));
+    atomic_fetch_add(&stored, cache_put(cache, key, &entry, lease));
 }
 
 static void find(const struct cache_key *key, struct arena *arena)

@@ -100,7 +100,7 @@ static bool put(uint32_t user)
 {
     struct cache_key key = support_cache_key(1, user, 0);
     struct cache_entry entry = {.value = TEXT("value"), .verified_ms = clock_boot_ms()};
-    return cache_put(cache, &key, &entry, cache_ticket(cache, key.owner));
+    return cache_put(cache, &key, &entry, cache_lease(cache, key.owner));
 }
 
 static size_t load(void)

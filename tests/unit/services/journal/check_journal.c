@@ -254,7 +254,7 @@ START_TEST(one_that_is_settled_does_not_stand_for_another)
 {
     trial_start();
     uint64_t number = trial_write(trial_session(1, 7));
-    journal_settle(trial.journal, number);
+    journal_confirm(trial.journal, number);
     ck_assert_uint_gt(trial_write(trial_session(1, 7)), number);
     ck_assert_uint_eq(trial_usage().unconfirmed, 1);
     trial_stop();
@@ -292,19 +292,19 @@ START_TEST(settling_counts_once_and_unknown_numbers_are_ignored)
     trial_write(trial_session(1, 2));
     trial_assert_gauges();
     for (int i = 0; i < 2; i++) {
-        journal_settle(trial.journal, number);
+        journal_confirm(trial.journal, number);
         ck_assert_uint_eq(trial_usage().unconfirmed, 1);
         ck_assert_uint_eq(trial_usage().records, 2);
     }
-    journal_settle(trial.journal, 0);
-    journal_settle(trial.journal, 77);
-    journal_settle(trial.journal, UINT64_MAX);
+    journal_confirm(trial.journal, 0);
+    journal_confirm(trial.journal, 77);
+    journal_confirm(trial.journal, UINT64_MAX);
     ck_assert_uint_eq(trial_usage().unconfirmed, 1);
     ck_assert(trial_finds(1, 1, 0));
     trial_assert_gauges();
     trial_stop();
     ck_assert_int_eq(metrics_read(METRIC_JOURNAL_RECORDS), 0);
-    ck_assert_int_eq(metrics_read(METRIC_JOURNAL_UNSETTLED), 0);
+    ck_assert_int_eq(metrics_read(METRIC_JOURNAL_UNCONFIRMED), 0);
     ck_assert_int_eq(metrics_read(METRIC_JOURNAL_BYTES), 0);
     trial_start();
     ck_assert_uint_eq(trial_usage().unconfirmed, 1);
@@ -322,7 +322,7 @@ START_TEST(the_list_is_newest_first_and_goes_on_below_a_number)
         trial_add(trial_session(i, 1), false);
     for (unsigned i = 1; i <= COUNT; i++)
         if (i % 10 != 0)
-            journal_settle(trial.journal, i);
+            journal_confirm(trial.journal, i);
     for (int unconfirmed_only = 0; unconfirmed_only < 2; unconfirmed_only++) {
         uint64_t step = unconfirmed_only ? 10 : 1, expected = COUNT, before = UINT64_MAX;
         size_t count;
@@ -394,7 +394,7 @@ START_TEST(marks_are_written_soon_and_without_a_sync)
     trial_start();
     uint64_t number = trial_write(trial_session(1, 1));
     int64_t bytes = trial_usage().bytes;
-    journal_settle(trial.journal, number);
+    journal_confirm(trial.journal, number);
     trial_wait_until(trial_usage().bytes > bytes);
     ck_assert_int_eq(metrics_read(METRIC_JOURNAL_SYNCS), 1);
     trial_stop();

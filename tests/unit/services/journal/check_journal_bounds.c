@@ -38,7 +38,7 @@ static unsigned fill(unsigned tenant, unsigned most)
 static void settle_all(uint64_t first, uint64_t last)
 {
     for (uint64_t number = first; number <= last; number++)
-        journal_settle(trial.journal, number);
+        journal_confirm(trial.journal, number);
 }
 
 static bool is_kicked(unsigned tenant, unsigned user)
@@ -87,7 +87,7 @@ START_TEST(settled_ones_make_room_oldest_first)
     ck_assert_uint_eq(fill(0, 300), 300);
     settle_all(11, 210);
     for (unsigned user = 300; is_kicked(0, 10); user++)
-        journal_settle(trial.journal, trial_add(trial_session(user, 1), false));
+        journal_confirm(trial.journal, trial_add(trial_session(user, 1), false));
     unsigned gone = 300 - count_kicked(0, 300);
     ck_assert_uint_gt(gone, 0);
     ck_assert_uint_lt(gone, 200);
@@ -108,7 +108,7 @@ START_TEST(a_tenant_that_floods_drives_out_only_its_own)
     ck_assert_uint_eq(fill(2, 50), 50);
     settle_all(1, 50);
     for (unsigned user = 0; user < 5000; user++)
-        journal_settle(trial.journal, trial_add(of_tenant(1, trial_session(user, 1)), false));
+        journal_confirm(trial.journal, trial_add(of_tenant(1, trial_session(user, 1)), false));
     ck_assert_uint_eq(count_kicked(2, 50), 50);
     ck_assert(!is_kicked(1, 0));
     ck_assert(is_kicked(1, 4999));
@@ -125,9 +125,9 @@ START_TEST(two_tenants_that_flood_come_down_to_the_same)
     ck_assert_uint_eq(fill(2, 50), 50);
     settle_all(1, 50);
     for (unsigned user = 0; user < 500; user++)
-        journal_settle(trial.journal, trial_add(of_tenant(1, trial_session(user, 1)), false));
+        journal_confirm(trial.journal, trial_add(of_tenant(1, trial_session(user, 1)), false));
     for (unsigned user = 0; user < 5000; user++)
-        journal_settle(trial.journal, trial_add(of_tenant(3, trial_session(user, 1)), false));
+        journal_confirm(trial.journal, trial_add(of_tenant(3, trial_session(user, 1)), false));
     unsigned first = count_kicked(1, 500), second = count_kicked(3, 5000);
     ck_assert_uint_eq(count_kicked(2, 50), 50);
     ck_assert_uint_gt(first, 250);
@@ -169,7 +169,7 @@ START_TEST(pending_ones_drive_out_settled_ones_of_whoever_has_most)
     ck_assert_uint_eq(fill(2, 100), 100);
     settle_all(1, 100);
     for (unsigned user = 0; user < 2000; user++)
-        journal_settle(trial.journal, trial_add(of_tenant(3, trial_session(user, 1)), false));
+        journal_confirm(trial.journal, trial_add(of_tenant(3, trial_session(user, 1)), false));
     unsigned before = count_kicked(3, 2000), pending = fill(1, 100000);
     ck_assert_uint_gt(pending, 65536 / 2 / 100);
     ck_assert_uint_eq(count_kicked(1, pending), pending);
@@ -185,10 +185,10 @@ END_TEST
 START_TEST(one_owner_keeps_the_newest_settled_ones)
 {
     trial_start();
-    journal_settle(trial.journal, trial_add(trial_session(2, 1), false));
+    journal_confirm(trial.journal, trial_add(trial_session(2, 1), false));
     uint64_t unconfirmed = trial_add(trial_session(1, 1), false);
     for (unsigned session = 2; session <= 1001; session++)
-        journal_settle(trial.journal, trial_add(trial_session(1, session), false));
+        journal_confirm(trial.journal, trial_add(trial_session(1, session), false));
     ck_assert(trial_finds(2, 1, 0));
     ck_assert(trial_finds(1, 1, 0));
     ck_assert(!trial_finds(1, 2, 0));
@@ -196,7 +196,7 @@ START_TEST(one_owner_keeps_the_newest_settled_ones)
     ck_assert(trial_finds(1, 1001, 0));
     ck_assert_uint_le(trial_usage().records, 2 + 256 + 1);
     ck_assert_uint_eq(trial_usage().unconfirmed, 1);
-    journal_settle(trial.journal, unconfirmed);
+    journal_confirm(trial.journal, unconfirmed);
     trial_assert_gauges();
     trial_stop();
 }
@@ -213,7 +213,7 @@ START_TEST(the_file_never_grows_beyond_its_bound)
         if (i % 16 == 15)
             trial_write(of_tenant(1 + i / 16 % 8, trial_session(i, 2)));
         if (i % 3 != 0 || i > 300)
-            journal_settle(trial.journal, number);
+            journal_confirm(trial.journal, number);
         largest = trial_usage().bytes > largest ? trial_usage().bytes : largest;
     }
     ck_assert_int_le(largest, 65536);
@@ -250,7 +250,7 @@ END_TEST
 static void settle_up_to(uint64_t last)
 {
     for (uint64_t number = 1; number <= last; number++)
-        journal_settle(trial.journal, number);
+        journal_confirm(trial.journal, number);
 }
 
 START_TEST(what_can_kill_nothing_any_more_is_forgotten)
@@ -310,7 +310,7 @@ START_TEST(what_is_unsettled_is_never_forgotten)
     trial_start();
     trial_write(trial_session(1, 1));
     trial_write(trial_session(2, 2));
-    journal_settle(trial.journal, 2);
+    journal_confirm(trial.journal, 2);
     clock_fake(now_ms + INT64_C(400) * 86400 * 1000);
     /* It is confirmed: once it is forgotten, the other was looked at. */
     trial_wait_until(!trial_finds(2, 2, 0));
@@ -449,7 +449,7 @@ static void *add_many(void *user)
         if (!journal_find(trial.journal, revocation.owner, revocation.session, 0, &arena, &got))
             self->wrong++;
         if (i % 2 == 0)
-            journal_settle(trial.journal, number);
+            journal_confirm(trial.journal, number);
         if (i % 10 == 9) {
             journal_flush(own);
             journal_collect(own);

@@ -242,8 +242,8 @@ START_TEST(what_was_settled_in_an_outage_of_the_disk_stays_settled)
     uint64_t number = trial_write(trial_session(1, 1));
     atomic_store(&sync_error, EIO);
     add_refused(2);
-    journal_settle(trial.journal, number);
-    journal_settle(trial.journal, number + 1);
+    journal_confirm(trial.journal, number);
+    journal_confirm(trial.journal, number + 1);
     trial_wait_until(metrics_read(METRIC_JOURNAL_ERRORS) >= 3);
     atomic_store(&sync_error, 0);
     trial_wait_until(journal_healthy(trial.journal));
@@ -349,7 +349,7 @@ START_TEST(a_rewriting_that_fails_does_not_stop_the_journal)
         trial_add(trial_session(1000 + i, i), false);
     trial_write(trial_session(1000, 0));
     for (uint64_t number = 1; number <= 1000; number++)
-        journal_settle(trial.journal, number);
+        journal_confirm(trial.journal, number);
     ck_assert_int_eq(mkdir(fresh, 0700), 0);
     clock_fake(1795340109000 + 3601 * 1000);
     trial_wait_until(metrics_read(METRIC_JOURNAL_ERRORS) == 1);

@@ -60,7 +60,7 @@ START_TEST(what_was_settled_stays_settled)
     trial_start();
     uint64_t first = trial_write(trial_session(1, 1));
     trial_write(trial_session(1, 2));
-    journal_settle(trial.journal, first);
+    journal_confirm(trial.journal, first);
     trial_stop();
     trial_start();
     ck_assert_uint_eq(trial_usage().records, 2);
@@ -82,7 +82,7 @@ START_TEST(numbers_grow_over_restarts_even_when_all_are_forgotten)
         trial_add(trial_session(1, i), false);
     uint64_t last = trial_write(trial_session(1, 999));
     for (uint64_t number = 1; number <= last; number++)
-        journal_settle(trial.journal, number);
+        journal_confirm(trial.journal, number);
     clock_fake(1795340109000 + 3601 * 1000);
     trial_wait_until(trial_usage().records == 0);
     trial_stop();
@@ -135,7 +135,7 @@ static void make_file(void)
     trial_start();
     for (unsigned i = 0; i < RECORDS; i++)
         trial_write(trial_session(1, i));
-    journal_settle(trial.journal, 2);
+    journal_confirm(trial.journal, 2);
     trial_stop();
     made = trial_read(trial.path);
     size_t at = HEAD;
@@ -452,7 +452,7 @@ static void add_for_ever(int pipe_end, unsigned round)
     for (unsigned i = 0;; i++) {
         last = trial_add(trial_session(round, i), true);
         if (i % 3 == 0)
-            journal_settle(trial.journal, last - i % 7);
+            journal_confirm(trial.journal, last - i % 7);
         trial_collect(trial.written + trial.refused + 1);
         told = trial.refused == 0 ? i + 1 : told;
         if (write(pipe_end, &told, sizeof(told)) != sizeof(told))

@@ -16,15 +16,15 @@
 enum { NETWORKS = 16384, NODES = 1 };
 enum { MINUTE_MS = 60000, BURST_MINUTES = 5 };
 
-void audit_strangers_init(struct audit *audit)
+void audit_unauthenticated_init(struct audit *audit)
 {
     audit->networks = ratelimit_create(NETWORKS);
     audit->node = ratelimit_create(NODES);
     pthread_mutex_init(&audit->counted_lock, NULL);
-    atomic_store(&audit->told_free, -1);
+    atomic_store(&audit->reported_free, -1);
 }
 
-void audit_strangers_fini(struct audit *audit)
+void audit_unauthenticated_fini(struct audit *audit)
 {
     ratelimit_destroy(&audit->networks);
     ratelimit_destroy(&audit->node);
@@ -52,7 +52,7 @@ static bool is_network_within(struct audit *audit, const struct ip_address *addr
 }
 
 /* The network is asked first, so that one that has spent its own takes nothing of the others'. */
-bool audit_admits_stranger(struct audit_lane *lane, const struct ip_address *address)
+bool audit_admits_unauthenticated(struct audit_lane *lane, const struct ip_address *address)
 {
     struct audit *audit = lane->audit;
     return (!address || is_network_within(audit, address)) &&
@@ -60,13 +60,15 @@ bool audit_admits_stranger(struct audit_lane *lane, const struct ip_address *add
                      atomic_load_explicit(&audit->strangers_per_minute, memory_order_relaxed));
 }
 
-void audit_count_stranger(struct audit_lane *lane, int64_t wall_ms)
+void audit_count_unauthenticated(struct audit_lane *lane, int64_t wall_ms)
 {
-    audit_strangers_merge(&lane->strangers, &(struct stranger_count){1, wall_ms, wall_ms});
-    metrics_add(METRIC_AUDIT_STRANGERS, 1);
+    audit_unauthenticated_merge(&lane->unauthenticated,
+                                &(struct unauthenticated_count){1, wall_ms, wall_ms});
+    metrics_add(METRIC_AUDIT_UNAUTHENTICATED, 1);
 }
 
-void audit_strangers_merge(struct stranger_count *to, struct stranger_count *from)
+void audit_unauthenticated_merge(struct unauthenticated_count *to,
+                                 struct unauthenticated_count *from)
 {
     if (from->calls == 0)
         return;
@@ -76,60 +78,61 @@ void audit_strangers_merge(struct stranger_count *to, struct stranger_count *fro
     if (to->calls == 0 || from->last_ms > to->last_ms)
         to->last_ms = from->last_ms;
     to->calls += from->calls;
-    *from = (struct stranger_count){0};
+    *from = (struct unauthenticated_count){0};
 }
 
-void audit_strangers_flush(struct audit_lane *lane)
+void audit_unauthenticated_flush(struct audit_lane *lane)
 {
     struct audit *audit = lane->audit;
-    if (lane->strangers.calls == 0)
+    if (lane->unauthenticated.calls == 0)
         return;
     pthread_mutex_lock(&audit->counted_lock);
-    audit_strangers_merge(&audit->counted, &lane->strangers);
+    audit_unauthenticated_merge(&audit->counted, &lane->unauthenticated);
     pthread_mutex_unlock(&audit->counted_lock);
 }
 
 /* --- the thread's side --- */
 
-void audit_strangers_look(struct audit *audit)
+void audit_unauthenticated_gather(struct audit *audit)
 {
     int64_t budget = atomic_load(&audit->strangers_per_minute);
     pthread_mutex_lock(&audit->counted_lock);
-    audit_strangers_merge(&audit->strangers, &audit->counted);
+    audit_unauthenticated_merge(&audit->unauthenticated, &audit->counted);
     pthread_mutex_unlock(&audit->counted_lock);
-    if (audit->strangers.calls == 0)
+    if (audit->unauthenticated.calls == 0)
         return;
-    if (audit->strangers_due_ms == 0)
-        audit->strangers_due_ms = clock_monotonic_ms() + MINUTE_MS;
-    if (budget > 0 && audit->strangers.calls > budget && !audit->strangers_alerted) {
-        audit->strangers_alerted = true;
-        atomic_store(&audit->told_strangers, audit->strangers.calls);
+    if (audit->unauthenticated_due_ms == 0)
+        audit->unauthenticated_due_ms = clock_monotonic_ms() + MINUTE_MS;
+    if (budget > 0 && audit->unauthenticated.calls > budget && !audit->unauthenticated_alerted) {
+        audit->unauthenticated_alerted = true;
+        atomic_store(&audit->reported_unauthenticated, audit->unauthenticated.calls);
     }
 }
 
-bool audit_strangers_due(const struct audit *audit)
+bool audit_unauthenticated_due(const struct audit *audit)
 {
-    return audit->strangers.calls > 0 && clock_monotonic_ms() >= audit->strangers_due_ms;
+    return audit->unauthenticated.calls > 0 &&
+           clock_monotonic_ms() >= audit->unauthenticated_due_ms;
 }
 
-void audit_strangers_notice(const struct audit *audit, struct audit_notice *ret,
-                            struct audit_number *number)
+void audit_unauthenticated_notice(const struct audit *audit, struct audit_notice *ret,
+                                  struct audit_number *number)
 {
-    assert(audit->strangers.calls > 0);
-    *number = (struct audit_number){"sessiond.calls", audit->strangers.calls};
-    *ret = (struct audit_notice){.event = AUDIT_STRANGERS,
+    assert(audit->unauthenticated.calls > 0);
+    *number = (struct audit_number){"sessiond.calls", audit->unauthenticated.calls};
+    *ret = (struct audit_notice){.event = AUDIT_UNAUTHENTICATED,
                                  .wall_ms = clock_wall_ms(),
                                  .numbers = number,
                                  .number_count = 1,
-                                 .start_ms = audit->strangers.first_ms,
-                                 .end_ms = audit->strangers.last_ms};
+                                 .start_ms = audit->unauthenticated.first_ms,
+                                 .end_ms = audit->unauthenticated.last_ms};
 }
 
-void audit_strangers_told(struct audit *audit)
+void audit_unauthenticated_reported(struct audit *audit)
 {
-    assert(audit->strangers.calls > 0);
-    log_warning("audit_strangers_counted", "calls=%lld", (long long)audit->strangers.calls);
-    audit->strangers = (struct stranger_count){0};
-    audit->strangers_due_ms = 0;
-    audit->strangers_alerted = false;
+    assert(audit->unauthenticated.calls > 0);
+    log_warning("audit_strangers_counted", "calls=%lld", (long long)audit->unauthenticated.calls);
+    audit->unauthenticated = (struct unauthenticated_count){0};
+    audit->unauthenticated_due_ms = 0;
+    audit->unauthenticated_alerted = false;
 }
