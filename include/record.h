@@ -1,18 +1,19 @@
-/* A session's record and a tombstone, as they lie in Redis.
+/* Records of sessions, tombstones, users and tenants as stored in Redis.
  *
- * Head: byte 0 format (0x01 sealed, 0x02 plain for encryption = none), byte 1 key id (0 if plain).
- * Then the content, sealed or in clear. Subject of the subkey: the user tag. Additional data: the
- * head, the user tag, the session id - so a record copied to another user or session does not
- * open. Plain ones are bound to nothing.
+ * Head: byte 0 format (0x01 sealed, 0x02 plain for encryption = none), byte 1 key id (0 if
+ * plain). The content follows, sealed or plain. Subject of the subkey: the user tag. Additional
+ * data: head, user tag, session id; so a record copied to another user or session does not open.
+ * Plain records are bound to nothing.
  *
- * Content: a kind byte and its fields without gaps, all of it used; integers big-endian, unknown
- * flags refused. (n) is a text with its length in n bytes before it; an empty one reads as absent.
+ * Content: a kind byte and its fields without gaps, all of it used. Integers are big-endian;
+ * unknown flags are refused. (n) is a text after its length in n bytes; an empty one reads as
+ * absent.
  *   's' session    flags 1 (bit 0 remember, 1 second factor, 2 previous pair present, 3 its
  *                  access token was over, 4 contexts present, 5 derived from a hash, 6 began_s
  *                  present),
  *                  generation 4, issued_ms 6, absolute_s 5, access hash 16, refresh hash 16,
  *                  with bit 2: previous access hash 16, previous refresh hash 16;
- *                  shown (2), ip (1), user agent (2); with bit 4: contexts (1);
+ *                  session JSON (2), ip (1), user agent (2); with bit 4: contexts (1);
  *                  with bit 6: began_s 5
  *   't' tombstone  reason (1), actor (1), ended_s 5, forget_s 5
  *   'n' names      under session id 0 only: tenant (1), user id (1)
@@ -23,11 +24,12 @@
  *   'q' challenge  under the challenge's id: bytes, see src/session/operations/challenge.h
  *   'p' tenant     under session id 0 only: version 6, not_before_ms 6, ended_s 5, reason (1),
  *                  actor (1), policy (2)
- * In sealed records shown and user agent are in the spelling of src/session/model/dictionary.h.
- * shown: JSON members without braces, ready to send, beginning "tenant":"…","user_id":"…"
+ * Sealed records spell session JSON and user agent by src/session/model/dictionary.h. The
+ * session JSON is members without braces, ready to send, beginning "tenant":"…","user_id":"…"
  *
- * Times are not negative; one out of its field's range is stored as the nearest in it. A text too
- * long for its length field is cut between two characters; the callers' limits are far below. */
+ * Times are not negative. A time out of its field's range is stored as the nearest in it. A text
+ * too long for its length field is cut between two characters; the callers' limits are far
+ * below. */
 #pragma once
 
 #include "memory.h"
@@ -35,8 +37,8 @@
 
 #define RECORD_JSON_MAX 65535
 
-/* Nothing that is stored reaches further, in a record or in clear: a larger number in Redis was not
- * written by us, and sums of what is read do not overflow. */
+/* Largest stored times. A larger number in Redis was not written by us, and sums of stored times do
+ * not overflow. */
 #define STORED_MS_MAX ((INT64_C(1) << 48) - 1)
 #define STORED_S_MAX  ((INT64_C(1) << 40) - 1)
 
@@ -45,47 +47,47 @@ struct record {
     bool second_factor;
     uint32_t generation;
     int64_t issued_ms;  /* of the present pair */
-    int64_t absolute_s; /* the session ends then at the latest */
-    int64_t began_s;    /* when the login was, where the session id does not tell; 0: it does */
+    int64_t absolute_s; /* latest end of the session */
+    int64_t began_s;    /* time of the login, if the session id does not tell it; else 0 */
     uint8_t access_hash[SECRET_HASH];
     uint8_t refresh_hash[SECRET_HASH];
     bool has_previous;
-    bool previous_access_over; /* its time had ended before the refresh: no grace for it */
+    bool previous_access_over; /* its time was over before the refresh, so it gets no grace */
     uint8_t previous_access_hash[SECRET_HASH];
     uint8_t previous_refresh_hash[SECRET_HASH];
-    bool from_hash;           /* the present pair: token.h's ORIGIN_HASH */
+    bool from_hash;           /* the present pair is of ORIGIN_HASH (token.h) */
     struct text session_json; /* at most RECORD_JSON_MAX bytes */
     struct text ip;
     struct text user_agent;
-    struct text contexts; /* what the session is bound to: src/session/operations/binding.h */
+    struct text contexts; /* the session's bindings: src/session/operations/binding.h */
 };
 
 struct tombstone {
     struct text reason;
     struct text actor;
     int64_t ended_s;
-    int64_t forget_s; /* no token of the session could have lived longer */
+    int64_t forget_s; /* end of the longest possible lifetime of its tokens */
 };
 
-/* Who the user is, for when no session is left that tells. */
+/* The user's names, for when no session is left that holds them. */
 struct names {
     struct text tenant, user_id;
 };
 
-/* What holds for all sessions of a user. */
+/* State that holds for all sessions of a user. */
 struct user_record {
-    int64_t not_before_ms; /* sessions created before are dead ... */
+    int64_t not_before_ms; /* cutoff: sessions created before are revoked ... */
     bool has_exempt;
-    uint8_t exempt[SESSION_ID]; /* ... but for this one */
+    uint8_t exempt[SESSION_ID]; /* ... except this one */
     bool frozen;
     int64_t frozen_until_s; /* 0: until it is lifted */
     struct text frozen_reason;
-    int64_t decided_ms; /* stamp of the last freeze or unfreeze, by which they are ordered
-                           (src/session/model/freezing.h); 0: there was none */
+    int64_t decided_ms; /* stamp of the last freeze or unfreeze, which orders them
+                           (src/session/model/freezing.h); 0: none */
 };
 
-/* What holds for a tenant. Lies under a key of its own: the place is the tenant's tag with an empty
- * user's, and session id 0. */
+/* State of a tenant, under a key of its own. Its position is the tenant's tag with an empty user's,
+ * and session id 0. */
 struct tenant_record {
     int64_t version;
     int64_t not_before_ms, ended_s; /* of the tenant's cutoff; 0: none */
@@ -104,7 +106,7 @@ enum record_kind {
     RECORD_NAMES
 };
 
-/* Where record_read() puts what it found: the member of the kind it returns. */
+/* Result of record_read(): the member of the returned kind is set. */
 struct record_content {
     struct record session;
     struct tombstone tombstone;
@@ -114,13 +116,13 @@ struct record_content {
     struct text bytes; /* contexts, challenge */
 };
 
-/* What a record is bound to. */
+/* The key and session that a record is bound to. */
 struct record_position {
     const struct user_tag *owner;
     const uint8_t *session_id;
 };
 
-/* Seals with the newest key (or stores plainly) and appends the bytes. */
+/* Seals with the newest key (or stores plain) and appends the bytes. */
 void record_write(const struct keyring *keyring, bool encrypt, struct record_position place,
                   const struct record *record, struct buffer *out);
 void record_write_tombstone(const struct keyring *keyring, bool encrypt,
@@ -140,21 +142,23 @@ void record_write_names(const struct keyring *keyring, bool encrypt, const struc
 void record_write_bytes(const struct keyring *keyring, bool encrypt, struct record_position place,
                         enum record_kind kind, struct text bytes, struct buffer *out);
 
-/* Opens stored bytes; the texts lie in the arena. RECORD_UNREADABLE for everything that was not
- * written by these functions for this place with a key of the ring - one outcome, whatever the
- * cause, and *ret is zeroed. Plain records are read only if !encrypt, sealed ones always; whoever
- * can write to Redis can write plain ones, so their texts are checked: clean UTF-8, and `shown` as
- * src/session/model/session_json.h has it. */
+/* Opens stored bytes; the texts lie in the arena. RECORD_UNREADABLE, with *ret zeroed, for all
+ * bytes that these functions did not write for this position under a key of the ring, whatever the
+ * cause.
+ *
+ * Sealed records are always read, plain ones only if !encrypt. Whoever can write to Redis can write
+ * plain records. So their texts are checked: clean UTF-8, and session JSON in the form of
+ * src/session/model/session_json.h. */
 enum record_kind record_read(const struct keyring *keyring, bool encrypt,
                              struct record_position place, struct text stored, struct arena *arena,
                              struct record_content *ret);
 
-/* True if the bytes are sealed under a key that the ring does not have: then nothing is known about
- * them. Other nodes may mint with that key already, or it was dropped too early. */
+/* True if the bytes are sealed under a key that the ring lacks, so their content is unknown. Other
+ * nodes may use that key already, or it was dropped too early. */
 bool record_is_foreign(const struct keyring *keyring, struct text stored);
-/* True if they are sealed under an older key than the newest. */
+/* True if the bytes are sealed under an older key than the newest. */
 bool record_is_outdated(const struct keyring *keyring, struct text stored);
 
-/* Tenant and user id out of a record's shown members, unescaped into the arena; both absent if the
- * members do not begin with them. */
+/* Tenant and user id from a record's session JSON, unescaped into the arena. Both are absent if the
+ * JSON does not begin with them. */
 struct names record_identity(struct text session_json, struct arena *arena);

@@ -1,14 +1,14 @@
-/* Tokens: 63 characters, a prefix and 45 bytes in base64url. Three kinds: access (sa_), refresh
- * (sr_) and the ids of second verifications (sc_), whose session id is the challenge's own.
+/* Tokens: 63 characters, a prefix and 45 bytes in base64url. There are three kinds: access (sa_),
+ * refresh (sr_) and challenge ids (sc_), whose session id is that of the challenge.
  *
- * byte 0      format (2 bits, 0) and key id (6 bits)
- * byte 1..6   tenant tag: keyed hash of the tenant
- * byte 7..14  user tag: keyed hash of tenant and user
- * byte 15..22 session id: 42 bits of milliseconds since 1970, 22 bits that start at random in each
- *             millisecond and count on within it
- * byte 23..38 secret, 128 bits from the CSPRNG (or, after a rotation, derived from one)
- * byte 39..44 SipHash-2-4 of prefix and bytes 0..38 under the numbered key, truncated
- * A token whose MAC is wrong was never issued and is refused without a look at Redis. */
+ *   byte 0      format (2 bits, 0) and key id (6 bits)
+ *   byte 1..6   tenant tag: keyed hash of the tenant
+ *   byte 7..14  user tag: keyed hash of tenant and user
+ *   byte 15..22 session id: 42 bits of milliseconds since 1970, then 22 bits that start at random
+ *               in each millisecond and count on
+ *   byte 23..38 secret, 128 bits from the CSPRNG (or, after a rotation, derived from one)
+ *   byte 39..44 SipHash-2-4 of prefix and bytes 0..38 under the numbered key, truncated
+ * A token with a wrong MAC was never issued. It is refused without asking Redis. */
 #pragma once
 
 #include "crypto.h"
@@ -23,7 +23,7 @@
 
 enum token_kind { TOKEN_ACCESS, TOKEN_REFRESH, TOKEN_CHALLENGE };
 
-/* Who a user is in Redis: the 14 bytes that name the hash tag. */
+/* A user in Redis: the 14 bytes of the hash tag. */
 struct user_tag {
     uint8_t tenant[TENANT_TAG];
     uint8_t user[USER_TAG];
@@ -36,7 +36,7 @@ struct token {
     uint8_t secret[SECRET_LENGTH];
 };
 
-/* Bytes of a user id: as many as `sub` of OpenID Connect has characters. */
+/* Longest user id in bytes, as for `sub` of OpenID Connect. */
 #define USER_ID_MAX 255
 /* Tag of a tenant (CRYPTO_TENANT_TAG). */
 void token_tag_tenant(const struct keyring *keyring, struct text tenant, uint8_t ret[TENANT_TAG]);
@@ -47,52 +47,53 @@ void token_tag_user(const struct keyring *keyring, struct text tenant, struct te
 bool token_is_of_tenant(const struct keyring *keyring, const struct token *token,
                         struct text tenant);
 
-/* A new session id at this time. Those made one after the other in a millisecond count on and so
- * differ; processes keep apart by their random starts. */
+/* A new session id for this time. Ids of one millisecond count on and so differ; processes differ
+ * by their random starts. */
 void token_new_session_id(int64_t wall_ms, uint8_t ret[SESSION_ID]);
-/* The time in a session id, milliseconds since 1970, by which sessions are ordered: when the
- * session was created, as a rule (src/session/model/rules.h). */
+/* The time in a session id, milliseconds since 1970. Sessions are ordered by it; usually it is when
+ * the session was created (src/session/model/rules.h). */
 int64_t token_session_created_ms(const uint8_t session_id[SESSION_ID]);
-/* A cutoff as ids can be compared with it: one that no id could come behind counts as the time 12
- * days before the last that an id holds, in 2109. */
+/* A cutoff in the range of ids. Cutoffs beyond the last possible id count as 12 days before it, in
+ * 2109. */
 int64_t token_order_ms(int64_t ms);
 
 /* Writes the 63 characters. The token's key id must be in the ring. */
 void token_print(const struct keyring *keyring, enum token_kind kind, const struct token *token,
                  char ret[TOKEN_LENGTH]);
-/* Reads a token. False, with *ret zeroed, for every text that print did not make under a key of the
- * ring; constant in what it compares. The caller wipes *ret when it is done. */
+/* Reads a token. False, with *ret zeroed, unless token_print() made the text under a key of the
+ * ring. Compares in constant time. The caller wipes *ret. */
 bool token_read(const struct keyring *keyring, enum token_kind kind, struct text text,
                 struct token *ret);
 
-/* Whose a text claims to be if it is a token, genuine or not; false if it is none. */
+/* The owner that a text claims, if it is shaped like a token; the MAC is not checked. False if it
+ * is not. */
 bool token_claimed_owner(struct text text, struct user_tag *ret);
 
-/* What the record holds instead of the secret: CRYPTO_SECRET_HASH over kind (one byte), session id,
- * secret. */
+/* The hash that the record holds instead of the secret: CRYPTO_SECRET_HASH over kind (one byte),
+ * session id, secret. */
 void token_hash_secret(const struct keyring *keyring, enum token_kind kind,
                        const uint8_t session_id[SESSION_ID], const uint8_t secret[SECRET_LENGTH],
                        uint8_t ret[SECRET_HASH]);
-/* What a pair of secrets is derived from: the refresh secret of the pair before, which a refresh
- * shows; or, where a pair is due and nobody showed it (a living session that was verified), the
- * hash of it that the record holds.
+/* Origin of a derived pair. ORIGIN_SECRET: the refresh secret of the previous pair, which a refresh
+ * shows. ORIGIN_HASH: its hash from the record, when a pair is due and nobody showed the secret (an
+ * active session after step-up).
  *
- * Who lacks the names secret derives nothing from either. Who has it and a refresh token that was
- * used can follow the session in both ways. What sets them apart is somebody with the key file and
- * a dump of Redis: the dump has the hash of the refresh secret before, so it gives away present
- * pairs that came from a hash, but none that came from a secret. So only what cannot be had from
- * the secret comes from the hash, and the next refresh ends it. */
+ * Without the names secret neither can be derived. With it and a used refresh token, a session can
+ * be followed either way. They differ for an attacker with the key file and a dump of Redis. The
+ * dump has the hash of the previous refresh secret, so it reveals pairs derived from a hash, never
+ * those derived from a secret. So ORIGIN_HASH is used only when the secret is unavailable, and the
+ * next refresh ends it. */
 enum token_origin { ORIGIN_SECRET, ORIGIN_HASH };
-/* Secrets of generation `generation` + 1 from the refresh token of `generation`, whose `secret` is
- * the secret or, by `origin`, its hash: the same input always gives the same pair, so that one
- * which is asked for again needs nothing stored. Hashes under the names secret, which never
- * changes, of owner, session id, secret and generation, which tie a pair to its session. The caller
- * wipes the secrets. */
+/* Derives the secrets of generation `generation` + 1 from the refresh token of `generation`. Its
+ * `secret` is the secret or, by `origin`, its hash. The same input always gives the same pair, so a
+ * repeated answer needs nothing stored. Hashes owner, session id, secret and generation under the
+ * names secret, which never changes; so a pair belongs to one session. The caller wipes the
+ * secrets. */
 void token_succeed(const struct keyring *keyring, const struct token *refresh,
                    enum token_origin origin, uint32_t generation,
                    uint8_t access_secret[SECRET_LENGTH], uint8_t refresh_secret[SECRET_LENGTH]);
 
-/* True if the text looks like a token of this kind, genuine or not. */
+/* True if the text is shaped like a token of this kind; the MAC is not checked. */
 bool token_is_shaped(enum token_kind kind, struct text text);
 
 /* Key names in Redis: "sd:u:{T.U}" and "sd:e:{T.U}", T and U in base64url. */

@@ -1,4 +1,4 @@
-/* The commands beside the service itself. */
+/* The commands other than running the service. */
 #include "command.h"
 
 #include <stdio.h>
@@ -19,7 +19,7 @@ static int write_stdout(const struct buffer *out)
     return written && fflush(stdout) == 0 ? EXIT_DONE : EXIT_RUNTIME;
 }
 
-/* Says what an option must be, and what it is instead. */
+/* Reports what an option must be and what it is; returns EXIT_USAGE. */
 static int refuse_option(const char *wanted, const char *value)
 {
     char quoted[160];
@@ -100,13 +100,13 @@ static void make_key(char key[KEY_LENGTH], uint8_t digest[32])
     crypto_wipe(secret, sizeof(secret));
 }
 
-/* The key alone in the first line, then the section for the configuration. */
+/* Prints the key alone in the first line, then the section for the configuration. */
 static int print_new_key(struct service_key *described)
 {
     char key[KEY_LENGTH];
     make_key(key, described->digest);
     SCOPED(buffer_free) struct buffer out = {0};
-    buffer_reserve(&out, 4096); /* so that the key is not left in memory given back on the way */
+    buffer_reserve(&out, 4096); /* so growing leaves no copy of the key in freed memory */
     buffer_add(&out, key, sizeof(key));
     buffer_add_literal(&out, "\n\n");
     conf_dump_key(described, &out);
@@ -140,7 +140,7 @@ int command_keygen(const struct arguments *arguments)
     return result;
 }
 
-/* A key in Redis: what stands before and behind its hash tag. */
+/* A key in Redis: the text before and after its hash tag. */
 struct redis_key {
     const char *before, *behind;
     const char *type, *holds;
@@ -160,8 +160,8 @@ static const struct redis_key tenant_keys[] = {
     {"sd:f:{", ".*}", "zset", "users who are or were frozen, in buckets, if it has quota.users"},
 };
 
-/* Key, hash slot, type, what it holds: in columns, a line for each. A "*" stands for what differs;
- * within the hash tag it makes the slots differ. */
+/* Prints a line of columns for each key: name, hash slot, type, content. "*" stands for varying
+ * text; inside the hash tag it makes the slots vary too. */
 static void print_redis_keys(const struct redis_key *keys, size_t count, struct text tag)
 {
     for (const struct redis_key *key = keys; key < keys + count; key++) {

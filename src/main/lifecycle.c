@@ -1,4 +1,4 @@
-/* Lines about the service in its own audit. */
+/* Audit lines about the service itself. */
 #include "lifecycle.h"
 
 #include <stdio.h>

@@ -1,4 +1,4 @@
-/* Arguments: which command, with which options; everything unexpected is refused. */
+/* Reads the command line: one command and its options. Everything unexpected is refused. */
 #include <stddef.h>
 #include <stdio.h>
 #include <string.h>
@@ -37,7 +37,7 @@ static int command_help(const struct arguments *arguments)
     return EXIT_DONE;
 }
 
-/* Options that take a value, and where it goes. */
+/* Options with a value, and the member that gets it. */
 static const struct option {
     const char *name;
     size_t offset;
@@ -55,7 +55,7 @@ static const struct command {
     const char *word;
     int (*run)(const struct arguments *arguments);
     unsigned needed, allowed; /* options */
-    const char *operand;      /* what follows; NULL: nothing does */
+    const char *operand;      /* the word that follows; NULL: none */
 } commands[] = {
     {"", daemon_run, 0, CONFIG, NULL},
     {"check-config", command_check_config, 0, 0, "a file name"},
@@ -83,7 +83,7 @@ static const struct command *find_command(const char *word)
     return NULL;
 }
 
-/* Number of the option in "--name" or "--name=value"; OPTIONS if it is none. */
+/* Index of the option in "--name" or "--name=value"; OPTIONS if it is none. */
 static size_t find_option(const char *argument)
 {
     size_t length = strcspn(argument, "=");
@@ -94,14 +94,14 @@ static size_t find_option(const char *argument)
     return found;
 }
 
-/* What the words of the command line say so far. */
+/* The command line as read so far. */
 struct parsed {
     const struct command *command;
     struct arguments arguments;
     unsigned given; /* options */
 };
 
-/* Takes the option at argv[*at], and its value from there or from the word behind it. */
+/* Reads the option at argv[*at], and its value from there or from the next word. */
 static int parse_option(struct parsed *parsed, size_t index, int argc, char **argv, int *at)
 {
     const char *name = options[index].name;
@@ -137,7 +137,7 @@ static int parse_word(struct parsed *parsed, const char *word)
 static int check_options(const struct parsed *parsed)
 {
     const struct command *command = parsed->command;
-    if (command->run == command_help) /* behind whatever it was that somebody was not sure of */
+    if (command->run == command_help) /* --help may follow any other words */
         return EXIT_DONE;
     for (size_t i = 0; i < OPTIONS; i++) {
         unsigned bit = 1u << i;

@@ -14,7 +14,7 @@
 #include "clock.h"
 #include "command.h"
 
-/* A plain kill(1) sends none of these. */
+/* Values of the queued signals; a plain kill(1) sends none of these. */
 enum { ASKED = 0x5e55, TAKEN, REFUSED };
 enum { PATIENCE_MS = 30 * 1000 };
 
@@ -24,8 +24,8 @@ void reload_answer(const siginfo_t *asked, bool taken)
         sigqueue(asked->si_pid, SIGUSR1, (union sigval){.sival_int = taken ? TAKEN : REFUSED});
 }
 
-/* The effective user of the process (proc(5)); root if it cannot be told. The owner of /proc/PID is
- * root for a process whose memory is hidden. */
+/* The effective user of the process (proc(5)); root if unknown. /proc/PID itself belongs to root if
+ * the process hides its memory. */
 static uid_t user_of(intmax_t pid)
 {
     char path[48], line[256];
@@ -39,13 +39,13 @@ static uid_t user_of(intmax_t pid)
     return uid;
 }
 
-/* The service may send signals to its own user alone. */
+/* Drops to the service's user: the service may signal only processes of its own user. */
 static bool become(uid_t user)
 {
     return geteuid() != 0 || user == 0 || (setgroups(0, NULL) == 0 && setuid(user) == 0);
 }
 
-/* What the process has said of it; 0: nothing. */
+/* Waits for the verdict of the process; 0: none came. */
 static int await(pid_t pid, const sigset_t *answers)
 {
     int64_t end_ms = clock_monotonic_ms() + PATIENCE_MS, left_ms = PATIENCE_MS;

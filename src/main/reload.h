@@ -1,6 +1,7 @@
-/* A reload whose verdict is awaited, so that `systemctl reload` fails when it is refused: SIGHUP is
- * queued with a number of its own (sigqueue(3)), and the daemon queues SIGUSR1 back with the
- * verdict. Both run as the same user; anybody else's SIGHUP is taken and answered by nothing. */
+/* A reload that waits for its verdict, so that `systemctl reload` fails when the configuration
+ * is refused. It queues SIGHUP with a number of its own (sigqueue(3)); the daemon queues SIGUSR1
+ * back with the verdict. Both run as the same user. Any other SIGHUP also reloads, but gets no
+ * answer. */
 #pragma once
 
 #include <signal.h>
@@ -8,7 +9,8 @@
 
 struct arguments;
 
-/* Asks the process whose id is the operand; EXIT_RUNTIME if it refuses, or says nothing. */
+/* Asks the process whose id is the operand to reload. EXIT_RUNTIME if it refuses or does not
+ * answer. */
 int command_reload(const struct arguments *arguments);
-/* Tells whoever sent this SIGHUP, if that was command_reload(). */
+/* Sends the verdict to the sender of this SIGHUP, if that was command_reload(). */
 void reload_answer(const siginfo_t *asked, bool taken);

@@ -1,4 +1,4 @@
-/* Risks of a configuration: told at start, at each reload, and by check-config. */
+/* Risks of a configuration: logged at start, at each reload, and by check-config. */
 #include "risks.h"
 
 #include <string.h>

@@ -1,4 +1,4 @@
-/* A list, the last first. */
+/* A list, newest first. */
 #include "attempts.h"
 
 #include <assert.h>

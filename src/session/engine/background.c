@@ -1,4 +1,4 @@
-/* Operations of the node itself. */
+/* Operations that the node runs for itself. */
 #include "background.h"
 
 #include <assert.h>

@@ -1,4 +1,4 @@
-/* Values of the cache: written after a read of Redis, opened at each hit. */
+/* Cache values: written after a read of Redis, opened at each hit. */
 #include "cache_value.h"
 
 #include <assert.h>
@@ -17,7 +17,7 @@ static struct cache_value_piece piece_of(struct text session_json, struct text p
                                       (uint16_t)part.length};
 }
 
-/* The string that a member begins with its name as given: up to the quote that ends it. */
+/* Finds the string whose member begins with `name` as given: up to the quote that ends it. */
 static struct cache_value_piece find_string(struct text session_json, size_t from, const char *mark)
 {
     struct text rest = {session_json.data + from, session_json.length - from};
@@ -164,7 +164,7 @@ bool cache_value_read_names(struct text value, struct names *ret)
     return true;
 }
 
-/* What the session is bound to, if the entry knows. */
+/* Reads the session's bindings, if the entry has them. */
 static bool read_items(struct text value, size_t *at, struct cache_value *ret)
 {
     uint16_t length = 0;

@@ -1,5 +1,5 @@
-/* One 64-bit place for each user: 42 bits of the epoch (milliseconds since 1970) and 22 bits that
- * tell users in the same place apart. */
+/* One 64-bit entry for each user: 42 bits of the epoch (milliseconds since 1970) and 22 bits that
+ * tell users of the same entry apart. */
 #include "epoch_floor.h"
 
 #include <stdatomic.h>
@@ -12,7 +12,7 @@
 enum {
     PLACES = 1 << 16,
     NAME_BITS = 22,
-    BELIEVED_MS = 5 * CLOCKS_APART_MS /* an epoch further in the future is not taken for a time */
+    BELIEVED_MS = 5 * CLOCKS_APART_MS /* an epoch further in the future is not believed */
 };
 
 struct epoch_floor {
@@ -30,7 +30,7 @@ void epoch_floor_destroy(struct epoch_floor **epoch_floor)
     *epoch_floor = NULL;
 }
 
-/* The user tag is a keyed hash: any of its bits will do. */
+/* Uses any bits of the user tag: it is a keyed hash. */
 static uint64_t floor_name_of(const struct user_tag *owner, size_t *place)
 {
     uint64_t bits;

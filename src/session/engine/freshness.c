@@ -1,4 +1,4 @@
-/* Guards of reads; and what a watch proves. */
+/* Guards of reads, and what a tracking connection proves. */
 #include "freshness.h"
 
 #include <assert.h>
@@ -8,7 +8,7 @@
 
 /* --- one read --- */
 
-/* The lease comes first: a change after it is not missed by either. */
+/* The lease comes first, so neither lease nor generation misses a later change. */
 static struct read_guard guard_begin(struct session_worker *worker, uint32_t lease, unsigned slot)
 {
     assert(slot < SLOTS);
@@ -71,7 +71,7 @@ bool freshness_is_last(const struct session_service *service, const struct user_
     return epoch_floor_of(service->epoch_floor, owner, clock_common_ms()) <= version;
 }
 
-/* --- a watch --- */
+/* --- a tracked slot --- */
 
 bool freshness_holds(const struct session_service *service, uint32_t generation, unsigned slot,
                      int64_t now_ms)
@@ -87,7 +87,7 @@ int64_t freshness_verified_ms(const struct session_service *service, uint32_t ge
         return verified_ms;
     int64_t proof_ms = store_proof_ms(service->store, generation);
     int64_t moved_ms = atomic_load_explicit(&service->moved_ms[slot], memory_order_relaxed);
-    /* The watch may go on for other slots than this one. */
+    /* The tracking connection may go on for other slots than this one. */
     if (moved_ms > verified_ms && moved_ms < proof_ms)
         proof_ms = moved_ms;
     return proof_ms > verified_ms ? proof_ms : verified_ms;

@@ -1,4 +1,4 @@
-/* Names and numbers of the index. */
+/* Keys, scores and moments of the index. */
 #include "index.h"
 
 #include <assert.h>
@@ -32,7 +32,7 @@ int64_t index_floor(int64_t moment_s)
     return moment_s > 0 ? moment_s << INDEX_TIE_BITS : 0;
 }
 
-/* The bits are of other bytes than the bucket: within a bucket they differ. */
+/* Uses other bytes than the bucket, so the bits differ within a bucket. */
 int64_t index_score(int64_t moment_s, const uint8_t user[USER_TAG])
 {
     uint32_t bits;
@@ -45,7 +45,7 @@ int64_t index_moment_of_score(int64_t score)
     return score >> INDEX_TIE_BITS;
 }
 
-/* Redis before 7.2 writes digits, later ones may write an exponent. */
+/* Redis before 7.2 writes digits; later ones may write an exponent. */
 bool index_read_score(const struct store_reply *reply, int64_t *ret)
 {
     char digits[32], *end;
@@ -101,8 +101,8 @@ struct index_window index_window(const struct operation *operation)
     policy_idle_range(operation->conf, tenant->policy, &shortest_s, &longest_s);
     int64_t low_s = index_oldest(now_s, longest_s);
     int64_t sure_s = now_s - shortest_s;
-    /* Who logged in after the cutoff has been written since; but nobody knows when one was set that
-     * lies ahead. */
+    /* A user who logged in after the cutoff was written since. A cutoff ahead of now does not tell
+     * when it was set. */
     int64_t cutoff_s = tenant->not_before_ms / 1000;
     if (low_s < cutoff_s && !rules_is_ahead(tenant->not_before_ms, operation->now_ms))
         low_s = cutoff_s;

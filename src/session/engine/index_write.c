@@ -1,4 +1,4 @@
-/* Writes of the index: objects of their own, which outlive the request that caused them. */
+/* Writes of the index. Each is an object of its own, which outlives the request that caused it. */
 #include <assert.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -17,9 +17,9 @@ enum {
     MOVED_AT_ONCE = 1000 /* members of a crowded root */
 };
 
-/* KEYS[1] a bucket. ARGV: the score below which nobody matters any more, expiry, score, member,
- * "gt" if a score only grows, else "ch". Returns how many members there are, or -1 for a root that
- * is given up: its mark is the empty member, below all scores. */
+/* KEYS[1] a bucket. ARGV: the score below which members expire, expiry, score, member, "gt" if a
+ * score only grows, else "ch". Returns the number of members, or -1 for a root that is given up:
+ * its mark is the empty member, below all scores. */
 static struct store_script add_script = {
     .source =
         EXPIRY_LUA "redis.call('ZREMRANGEBYSCORE', KEYS[1], 0, ARGV[1])\n"
@@ -37,7 +37,7 @@ void index_prepare(void)
 struct index_write {
     struct store_call call;
     struct session_worker *worker;
-    struct keyring *keyring; /* a reference, where a state is to be read */
+    struct keyring *keyring; /* a reference, if a state is to be read */
     bool encrypt;
     struct user_tag owner;
     unsigned bucket;
@@ -46,12 +46,12 @@ struct index_write {
     int64_t below, expire_ms, score; /* of the script */
     char key[USER_KEY_LENGTH];
     enum index_kind kind;
-    uint8_t id[SESSION_ID]; /* of a session or challenge */
+    uint8_t id[SESSION_ID]; /* of the session or challenge */
 };
 
 typedef void written(struct store_call *call, enum err err, const struct store_reply *reply);
 
-/* --- which tenants are large, as far as this node remembers --- */
+/* --- large tenants, as far as this node remembers --- */
 
 static _Atomic uint64_t *crowded_place(struct session_service *service,
                                        const uint8_t tenant[TENANT_TAG], uint64_t *tag)
@@ -68,7 +68,7 @@ static bool is_crowded(struct session_service *service, const uint8_t tenant[TEN
     return atomic_load_explicit(place, memory_order_relaxed) == tag;
 }
 
-/* False if it was known. */
+/* False if it was known before. */
 static bool note_crowded(struct session_service *service, const uint8_t tenant[TENANT_TAG])
 {
     uint64_t tag;
@@ -76,14 +76,14 @@ static bool note_crowded(struct session_service *service, const uint8_t tenant[T
     return atomic_exchange_explicit(place, tag, memory_order_relaxed) != tag;
 }
 
-/* Where the user belongs. */
+/* The user's bucket. */
 static unsigned home_of(const struct index_write *write)
 {
     return is_crowded(write->worker->service, write->owner.tenant) ? index_bucket(write->owner.user)
                                                                    : 0;
 }
 
-/* --- life --- */
+/* --- lifetime of a write --- */
 
 static struct index_write *make_write(const struct operation *operation,
                                       const struct user_tag *owner)
@@ -120,7 +120,7 @@ static void index_written(struct store_call *call, enum err err, const struct st
     free_write((struct index_write *)call);
 }
 
-/* If it did not go well, nothing follows. */
+/* If the step failed, nothing follows. */
 static bool goes_on(struct index_write *write, enum err err)
 {
     if (err == ERR_OK && !write->worker->closing)
@@ -145,7 +145,7 @@ static void send_command(struct index_write *write, size_t key_length,
     store_send(write->worker->link, &write->call);
 }
 
-/* The user's tag; of a session or challenge, its id behind that. */
+/* The user's tag; for a session or challenge, followed by its id. */
 static struct text member_of(const struct index_write *write, char out[USER_TAG + SESSION_ID])
 {
     memcpy(out, write->owner.user, USER_TAG);
@@ -167,7 +167,7 @@ static struct text print_index_number(char out[NUMBER], int64_t value)
 static void send_add(struct index_write *write, unsigned bucket, int64_t score, written *done)
 {
     assert(bucket < INDEX_BUCKETS);
-    assert(score >= 0); /* below lies the mark alone */
+    assert(score >= 0); /* below lies only the mark */
     char below[NUMBER], expire[EXPIRY_TEXT], digits[NUMBER], member[USER_TAG + SESSION_ID];
     const struct text arguments[] = {
         print_index_number(below, write->below),
@@ -203,7 +203,7 @@ static void member_moved(struct store_call *call, enum err err, const struct sto
         send_remove(write, 0, index_written);
 }
 
-/* Into its bucket first: who lists meanwhile sees the user twice rather than not at all. */
+/* Adds to the bucket first: a list meanwhile sees the user twice rather than not at all. */
 static void move_member(const struct index_write *root, struct text member, int64_t score)
 {
     assert(root->bucket == 0 && root->kind == INDEX_USERS);
@@ -244,7 +244,7 @@ static void root_marked(struct store_call *call, enum err err, const struct stor
     send_command(write, INDEX_KEY_LENGTH, NULL, arguments, 5, root_read);
 }
 
-/* The mark comes first: from then on nobody adds to the root. */
+/* The mark comes first: after it no node adds to the root. */
 static void give_root_up(struct index_write *write)
 {
     assert(write->bucket == 0);
@@ -331,7 +331,7 @@ void index_note_frozen(struct operation *operation, const struct user_tag *owner
         return;
     struct index_write *write = make_counted(operation, owner, INDEX_FROZEN, none);
     write->below = write->now_ms / 1000 - FREEZING_REMEMBERED_S;
-    /* Longer than any freeze that ends is remembered. */
+    /* Longer than any temporary freeze is remembered. */
     write->expire_ms = write->now_ms + (FREEZE_MOST_S + FREEZING_REMEMBERED_S) * 1000;
     add_counted(write, until_s > 0 ? until_s : UINT32_MAX);
 }

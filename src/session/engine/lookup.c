@@ -12,7 +12,7 @@
 #include "metrics.h"
 #include "session/model/session_json.h"
 
-/* A read that is older may have missed a kick that this node cannot hear of. */
+/* An older read may have missed a kick whose invalidation cannot reach this node. */
 enum { JOINED_MOST_MS = 100 };
 
 enum { FIELD_RECORD, FIELD_TOUCH, FIELD_USER, FIELD_STAMP, FIELD_NAMES, FIELDS };
@@ -37,7 +37,7 @@ struct lookup {
     struct buffer value;
 };
 
-/* --- life --- */
+/* --- lifetime --- */
 
 static struct lookup **lookup_row(struct session_worker *worker, const uint8_t id[SESSION_ID])
 {
@@ -88,14 +88,14 @@ static void leave_lookup_row(struct lookup *lookup)
     *at = lookup->next;
 }
 
-/* --- what the reply says --- */
+/* --- judging the reply --- */
 
 static struct text reply_field(const struct store_reply *reply, size_t index)
 {
     return store_reply_text(store_reply_element(reply, index));
 }
 
-/* Strings or nils: anything else is another command's answer, and no word about this session. */
+/* True for strings and nils only: any other reply is of another command. */
 static bool is_lookup_reply(const struct store_reply *reply)
 {
     if (store_reply_type(reply) != STORE_ARRAY || store_reply_count(reply) != FIELDS)
@@ -146,7 +146,7 @@ static struct found found_ended(struct lookup *lookup, const struct tombstone *t
     return (struct found){.kind = FOUND_ENDED, .tombstone = *tombstone};
 }
 
-/* A use that Redis was not told of, being away, counts all the same, and is still to be told. */
+/* A use while Redis was away counts too, and Redis has yet to get it. */
 static struct found found_active(struct lookup *lookup, struct session *session, int64_t version)
 {
     assert(lookup->slot < SLOTS);
@@ -166,7 +166,7 @@ static struct found found_active(struct lookup *lookup, struct session *session,
     return (struct found){.kind = FOUND_ACTIVE, .value = buffer_text(&lookup->value)};
 }
 
-/* A freeze of this node may not have reached Redis yet. */
+/* Applies this node's freezes, which Redis may not have yet. */
 static void apply_journal_freeze(struct lookup *lookup, struct user_record *user)
 {
     struct journal *journal = lookup->worker->service->journal;
@@ -176,7 +176,7 @@ static void apply_journal_freeze(struct lookup *lookup, struct user_record *user
     (void)freezing_apply(user, freezing_last(list, count), clock_common_ms());
 }
 
-/* What the record of a session that is none tells of its user. */
+/* Adds the user's names, from the record of a session that is not active. */
 static struct found with_names(struct lookup *lookup, struct found found,
                                const struct record *record)
 {
@@ -235,8 +235,8 @@ static struct found judge_found_record(struct lookup *lookup, const struct store
     return found_unreadable();
 }
 
-/* Kept in memory until the cache needs the room; that nobody knows them, until something of the
- * user changes. The refresher asks for no session where it only wants the epoch. */
+/* Stores names until the cache needs the room. "No names" is stored until the user changes. The
+ * refresher passes no session if it only wants the epoch. */
 static void store_names(struct lookup *lookup, const struct names *names)
 {
     static const uint8_t no_session[SESSION_ID];
@@ -291,7 +291,7 @@ static void lookup_done(struct store_call *call, enum err err, const struct stor
     give_idle(lookup);
 }
 
-/* --- asking --- */
+/* --- sending --- */
 
 static void send_lookup(struct lookup *lookup, int64_t deadline_ms)
 {

@@ -1,5 +1,5 @@
-/* The end of every operation, and the names of whose dead token it refused. A tag tells no name. So
- * memory is asked, then Redis; what Redis says stays in memory. */
+/* Ends every operation, and finds the names of the bearer if a dead token was refused. A tag does
+ * not reveal names, so memory is asked, then Redis; Redis' answer stays in memory. */
 #include "naming.h"
 
 #include <assert.h>
@@ -55,8 +55,8 @@ static bool note_cached_names(struct operation *operation, struct text value)
     return true;
 }
 
-/* True if memory knows, or knows that nobody does. A session that is dead may live on in memory:
- * what ended it was another thing than its record. */
+/* True if memory has the names, or has that there are none. An ended session may still be active in
+ * memory, if something other than its record ended it. */
 static bool find_names_in_memory(struct operation *operation)
 {
     struct cache *cache = operation->context->worker->service->cache;
@@ -109,12 +109,12 @@ static void found_names(struct lookup_waiter *waiter, const struct found *found)
     finish_operation(operation);
 }
 
-/* False if there is nobody to be asked, or no time. */
+/* False if there is nothing to ask, or no time. */
 static bool look_names_up(struct operation *operation)
 {
     struct session_worker *worker = operation->context->worker;
     int64_t now_ms = clock_monotonic_ms();
-    /* The refusal itself stands already. */
+    /* The refusal stands; only the audit line waits for this. */
     int64_t until_ms = store_patience_ms(now_ms, operation->deadline_ms);
     struct policy policy;
     if (operation->own.names_sought || worker->closing || until_ms <= now_ms)

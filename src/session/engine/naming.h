@@ -1,11 +1,11 @@
-/* Whose token was refused: tenant and user, for the audit line alone. */
+/* The names of the user whose token was refused, for the audit line only. */
 #pragma once
 
 #include "operation.h"
 
-/* Notes what a lookup told of them. */
+/* Notes the names that a lookup found. */
 void naming_note(struct operation *operation, const struct names *names);
 
-/* Keeps the operation's names of this user in memory: what was revoked while Redis is away has no
- * other place. */
+/* Keeps the operation's names of this user in memory. A revocation in an outage has no other store
+ * for them. */
 void naming_keep(struct operation *operation, const struct user_tag *owner);

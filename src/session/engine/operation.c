@@ -1,4 +1,4 @@
-/* The common part of operations. */
+/* The common parts of operations. */
 #include "operation.h"
 
 #include <assert.h>
@@ -191,7 +191,7 @@ void operation_refuse_missing(struct operation *operation, const struct user_sta
             reasons_of_cause(rules_judge_missing(token->session_id, &policy, operation->now_ms)));
 }
 
-/* May the session be used from where the caller says the user is? */
+/* True if the session is bound to other addresses or devices than the caller states. */
 static bool is_bound_elsewhere(struct operation *operation, const struct session *session,
                                const struct user_tag *owner, const struct policy *policy)
 {
