@@ -17,32 +17,35 @@
 enum { ROWS = 1024, NUMBER = 24 };
 
 enum counted { USERS, FROZEN, REMEMBERED, SESSIONS, PENDING, COUNTED };
-enum { OF_USERS = SESSIONS, KEYS = COUNTED * INDEX_BUCKETS }; /* the first count by quota.users */
+enum {
+    OF_USERS = SESSIONS, /* number of counts by quota.users, which come first */
+    KEYS = COUNTED * INDEX_BUCKETS
+};
 
-/* A tenant's counts; a row is taken over by the next tenant that its tag leads to. */
+/* A tenant's counts. The next tenant with the same row replaces it. */
 struct row {
     uint8_t tag[TENANT_TAG];
     bool known;
     int64_t asked_ms;        /* clock_boot_ms() of the latest read; 0: none */
-    uint64_t kept;           /* number of the read that counts is from; later ones replace it */
+    uint64_t kept;           /* number of the read that made counts; later reads replace it */
     int64_t counts[COUNTED]; /* as that read found them ... */
     int64_t before[COUNTED]; /* ... when so many had been let in ... */
-    int64_t let_in[COUNTED]; /* ... of so many by now */
+    int64_t let_in[COUNTED]; /* ... and so many have been by now */
 };
 
 struct quotas {
-    pthread_mutex_t lock; /* held for copying a row; of calls of tenants with a quota alone */
+    pthread_mutex_t lock; /* held to copy a row; only for tenants with a quota */
     uint64_t begun;       /* reads */
     struct row rows[ROWS];
 };
 
-/* A read's number, and how many had been let in when it was begun. */
+/* A read's number, and how many had been let in when it began. */
 struct begun {
     uint64_t number;
     int64_t before[COUNTED];
 };
 
-/* A read of the counts: all keys at once. */
+/* One read of all counts of a tenant. */
 struct reading;
 struct count_call {
     struct store_call call;
@@ -82,7 +85,7 @@ static struct quotas *quotas_of(const struct operation *operation)
     return operation->context->worker->service->quotas;
 }
 
-/* The tenant's row, under the lock. */
+/* The tenant's row. Call with the lock held. */
 static struct row *quota_row(struct quotas *quotas, const uint8_t tag[TENANT_TAG])
 {
     uint64_t number = 0;
@@ -95,7 +98,7 @@ static struct row *quota_row(struct quotas *quotas, const uint8_t tag[TENANT_TAG
     return row;
 }
 
-/* True if the caller is to read: nobody has for a while, or nothing is known. */
+/* True if the caller is to read: the last read is old, or nothing is known. */
 static bool is_due(struct quotas *quotas, const uint8_t tag[TENANT_TAG], struct begun *ret)
 {
     int64_t now_ms = clock_boot_ms();
@@ -111,7 +114,7 @@ static bool is_due(struct quotas *quotas, const uint8_t tag[TENANT_TAG], struct 
     return due;
 }
 
-/* The counts have what was let in before the read was begun; later ones are added to them. */
+/* Stores the counts. They include users let in before the read began; later ones are added. */
 static void keep_counts(const struct reading *reading)
 {
     assert(reading->owed == 0 && reading->err == ERR_OK);
@@ -145,7 +148,7 @@ static void key_counted(struct store_call *call, enum err err, const struct stor
     waiter_go_on(reading->waiter);
 }
 
-/* Scores of what counts, as Redis takes them. */
+/* Score range of the members that count, as Redis takes it. */
 struct range {
     char least[NUMBER], most[NUMBER];
 };

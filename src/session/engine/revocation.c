@@ -1,4 +1,4 @@
-/* Between the journal's words and the domain's. */
+/* Applies revocations of the journal to tokens and states. */
 #include "revocation.h"
 
 #include <assert.h>
@@ -60,8 +60,8 @@ static void end_by_revocation(struct user_state *state, struct session *session,
     state_bury(state, session, &tombstone, edit);
 }
 
-/* A record that does not open for want of a key is known by its id, and that is enough to end it.
- * What is said of all sessions needs no such thing: the cutoff kills them. */
+/* Ends a session whose record does not open for want of a key: its id is enough. Revocations of all
+ * sessions do not need this, since the cutoff covers the session. */
 static bool end_foreign(struct user_state *state, struct edit *edit,
                         const struct revocation *revocation, int64_t now_ms)
 {
@@ -111,8 +111,8 @@ static bool apply_cutoff(struct user_state *state, struct edit *edit,
     return true;
 }
 
-/* Who is frozen is so since then: also sessions that were made meanwhile, where nobody knew, end,
- * and for good. */
+/* A freeze ends all sessions for good, including those created since by nodes that did not know of
+ * it. */
 static bool apply_freeze(struct user_state *state, struct edit *edit, const struct revocation *last,
                          const struct policy *policy, int64_t now_ms)
 {
@@ -131,7 +131,7 @@ static bool apply_freeze(struct user_state *state, struct edit *edit, const stru
     return true;
 }
 
-/* What was said of the whole tenant. */
+/* Applies the cutoff of the whole tenant. */
 static void end_by_tenant_cutoff(const struct operation *operation, struct user_state *state,
                                  struct edit *edit, const struct policy *policy)
 {
@@ -170,7 +170,7 @@ bool revocation_apply(struct operation *operation, struct user_state *state,
     return apply_freeze(state, edit, last, policy, operation->now_ms) || any;
 }
 
-/* Few are more than one: a login that replaces several sessions. */
+/* Edits rarely have more than one: a login that replaces several sessions. */
 void revocation_add_to_edit(struct edit *edit, struct revocation revocation)
 {
     assert(edit->arena && revocation.at_ms > 0);
@@ -218,7 +218,7 @@ struct revocation revocation_before(const struct operation *operation, const str
     assert(before_ms > 0 && longest_life_s > 0);
     struct revocation revocation = make_revocation(operation, owner, REVOKE_BEFORE, reason);
     revocation.before_ms = before_ms;
-    /* A cutoff is an order (rules.h): no login that it kills is later than now. */
+    /* A cutoff is an order (rules.h): no login that it revokes is later than now. */
     bool ahead = rules_is_ahead(before_ms, operation->now_ms);
     revocation.forget_s = (ahead ? operation->now_ms : before_ms) / 1000 + longest_life_s;
     if (exempt) {

@@ -1,4 +1,4 @@
-/* What the domain keeps for the process, what it hears from the store, and a thread's end of it. */
+/* The domain's state for the process, its callbacks from the store, and a worker's part. */
 #include "service.h"
 
 #include <assert.h>
@@ -14,9 +14,9 @@
 
 enum { OFFER_CELLS = 65536 };
 
-/* --- what the store tells, on its control thread --- */
+/* --- callbacks of the store, on its control thread --- */
 
-/* "sd:e:{T.U}": the user's tags out of the name of a key; false for any other. */
+/* Reads the user's tags from a key name "sd:e:{T.U}"; false for any other key. */
 static bool parse_epoch_key(struct text key, struct user_tag *owner)
 {
     enum { TENANT_DIGITS = 8, USER_DIGITS = 11, PREFIX = 6 };
@@ -95,7 +95,7 @@ void session_service_stop(struct session_service **service)
     free(gone);
 }
 
-/* --- a thread's end --- */
+/* --- a worker's part --- */
 
 static void wake_worker(void *user)
 {
@@ -140,7 +140,8 @@ static void wake_closed(uv_handle_t *wake)
     uv_close((uv_handle_t *)&worker->patience, worker_closed);
 }
 
-/* What waits for Redis ends first; what then still waits for the journal ends with its lane. */
+/* Operations that wait for Redis end first; those that then wait for the journal end with its
+ * lane. */
 void session_worker_close(struct session_worker **worker)
 {
     struct session_worker *gone = *worker;

@@ -1,4 +1,4 @@
-/* What the domain keeps for the process and for each thread. */
+/* The domain's state for the process and for each worker. */
 #pragma once
 
 #include <stdatomic.h>
@@ -21,29 +21,30 @@ struct session_service {
     struct journal *journal;
     struct epoch_floor *epoch_floor;
     struct refresher *refresher;
-    /* What Redis says of the keys of this node (key_watch.c), and of which, bits by id. */
+    /* The verdict of Redis on this node's keys (key_watch.c), and the keys it is about, bits by
+     * id. */
     _Atomic enum session_keys keys_state;
     _Atomic uint64_t keys_ids;
     struct quotas *quotas;
-    struct ratelimit *offers; /* challenges that were begun for living sessions, by user */
-    /* When each slot last got another server, clock_boot_ms(): what a watch proves, it proves
-     * of the slots that it had then. */
+    struct ratelimit *offers; /* step-up challenges begun, by user */
+    /* When each slot last moved to another server, clock_boot_ms(). A tracking connection proves
+     * only the slots that it had. */
     _Atomic int64_t moved_ms[SLOTS];
-    /* Tags of tenants whose index has outgrown its root, each at the place that its tag gives; 0:
+    /* Tags of tenants whose index has outgrown its root, each at the index that its tag gives. 0:
      * none is known (index.h). */
     _Atomic uint64_t crowded[CROWDED_ROWS];
 };
 
-/* Lookups under way, by session, so that many requests for one share a read. */
+/* Lookups in flight, by session, so requests for one session share a read. */
 #define LOOKUP_ROWS 256
 
-/* Slots of tenants' keys, by tag, so that they are not hashed for each request; and until when it
- * counts that Redis was asked for the tenant in vain. */
+/* Slots of tenants' keys, by tag, to avoid hashing per request; and until when a read without an
+ * answer counts as silence. */
 #define TENANT_ROWS 1024
 struct tenant_slot {
     uint8_t tag[TENANT_TAG];
-    uint16_t slot;           /* counted from 1; 0: none is kept here */
-    uint32_t silent_lease;   /* of the read that was in vain (tenants.h) */
+    uint16_t slot;           /* plus 1; 0: empty */
+    uint32_t silent_lease;   /* of the read without an answer (tenants.h) */
     int64_t silent_until_ms; /* clock_monotonic_ms() */
 };
 
@@ -52,19 +53,19 @@ struct session_worker {
     struct store_link *link;
     struct journal_lane *lane; /* its end of the journal */
     uv_async_t wake;           /* the journal has decided on tickets */
-    uv_timer_t patience;       /* with reads of tenants, see tenant.c */
+    uv_timer_t patience;       /* for waiters of tenant reads, see tenant.c */
     bool closing;
-    struct user_update *changes; /* under way, see user_update.h */
+    struct user_update *changes; /* in flight, see user_update.h */
     struct lookup *lookups[LOOKUP_ROWS];
     struct lookup *idle_lookups;
     struct tenants_view *tenants;
     struct tenant_slot tenant_slots[TENANT_ROWS];
-    struct tenant_read *tenant_reads[TENANT_ROWS]; /* under way, by tag, see tenant.c */
+    struct tenant_read *tenant_reads[TENANT_ROWS]; /* in flight, by tag, see tenant.c */
     size_t tenant_read_count;
-    bool restores_tenant; /* one is under way, see tenant_update.h */
+    bool restores_tenant; /* a restore is in flight, see tenant_update.h */
 };
 
-/* For the journal's counterpart of struct user_tag. */
+/* The owner as the journal and the cache take it. */
 static inline const uint8_t *owner_bytes(const struct user_tag *owner)
 {
     _Static_assert(sizeof(struct user_tag) == CACHE_OWNER && CACHE_OWNER == JOURNAL_OWNER,

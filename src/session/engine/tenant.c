@@ -1,8 +1,9 @@
-/* What is known of tenants: from the table, from Redis, or as it was known last.
+/* State of tenants: from memory, from Redis, or the last known.
  *
- * A tenant's state and its users' lie in slots of different servers. So one that does not answer
- * for the tenant must not take the time that the operation needs for its user: who waits goes on
- * with what is known after a part of it, and who comes later, until it answers, at once. */
+ * A tenant's state and its users' states lie in slots of different servers. A server that does not
+ * answer for the tenant must not use up the time that the operation needs for its user. So a waiter
+ * goes on with the last known state after part of its time. Later callers go on at once until the
+ * server answers. */
 #include "tenant.h"
 
 #include <assert.h>
@@ -21,11 +22,11 @@ struct tenant_waiter {
     uint8_t tag[TENANT_TAG];
     bool blindly;
     int64_t asked_ms;    /* clock_boot_ms() */
-    int64_t patience_ms; /* until when it waits for more than is known */
+    int64_t patience_ms; /* when it goes on with the last known state */
     struct tenant_waiter *next;
 };
 
-/* One read of a tenant's state, shared by the operations that wait for it. */
+/* A read of a tenant's state, shared by the operations that wait for it. */
 struct tenant_read {
     struct store_call call;
     struct tenant_read *next;
@@ -40,9 +41,9 @@ struct tenant_read {
     struct tenant_waiter *waiters, **waiters_end;
 };
 
-/* --- the table --- */
+/* --- the last known state --- */
 
-/* Tags are keyed hashes: any bits are as good as others. */
+/* Tags are keyed hashes: any bits will do. */
 static size_t tenant_row_of(const uint8_t tag[TENANT_TAG])
 {
     return ((size_t)tag[0] << 8 | tag[1]) % TENANT_ROWS;
@@ -99,7 +100,7 @@ void tenant_release(struct operation *operation)
     operation->own.tenancy_held = false;
 }
 
-/* Takes what is known of the tenant, true or not. */
+/* Uses the last known state, fresh or not. */
 static bool take_known(struct operation *operation, const uint8_t tag[TENANT_TAG])
 {
     struct tenant_row row;
@@ -123,7 +124,7 @@ void tenant_forget(struct session_service *service, const uint8_t tag[TENANT_TAG
     tenants_forget(service->tenants, tag);
 }
 
-/* --- going on --- */
+/* --- entering --- */
 
 static const struct permission_row {
     size_t member; /* of struct policy */
@@ -167,7 +168,7 @@ static void enter_done(struct operation *operation, struct waiter *waiter)
     waiter_go_on(waiter);
 }
 
-/* How long ago it was known to be true; 0 is for what is now. */
+/* How long ago the state was last fresh, at least 1; 0 means fresh. */
 static int64_t age_of(struct session_worker *worker, const struct tenant_row *row,
                       const uint8_t tag[TENANT_TAG])
 {
@@ -177,7 +178,7 @@ static int64_t age_of(struct session_worker *worker, const struct tenant_row *ro
     return age_ms > 0 ? age_ms : 1;
 }
 
-/* Is something known that may be used without asking? What is older than outage.grace is no reason
+/* True if the last known state may be used without asking. One older than outage.grace is no reason
  * to wait less for Redis. */
 static bool is_known(struct operation *operation, const uint8_t tag[TENANT_TAG])
 {
@@ -190,7 +191,7 @@ static bool is_known(struct operation *operation, const uint8_t tag[TENANT_TAG])
     return age_of(worker, &row, tag) <= policy.outage_grace * 1000;
 }
 
-/* What is known holds while Redis cannot be asked. */
+/* Goes on with the last known state, because Redis cannot be asked. */
 static void enter_with_known(const struct tenant_waiter *waiter, enum err err)
 {
     assert(err != ERR_OK);
@@ -222,8 +223,8 @@ static void enter_all_with_known(struct tenant_waiter *waiters, enum err err)
 
 /* --- a server that does not answer --- */
 
-/* Whoever comes while it counts has another read sent, if none is under way, and so learns soon
- * that the server is back. Later somebody has to wait for that again. */
+/* Starts or extends the silence. During it callers still send a read if none is in flight, so
+ * recovery is noticed soon. After it some caller has to wait again. */
 static void note_silence(const struct tenant_read *read)
 {
     struct tenant_slot *kept = kept_slot(read->worker, read->tag);
@@ -231,7 +232,7 @@ static void note_silence(const struct tenant_read *read)
     kept->silent_lease = read->guard.lease;
 }
 
-/* Not if the tenant was changed since: then more is to be had than is known. */
+/* False if the tenant changed since: then a newer state can be had. */
 static bool is_silent(struct session_worker *worker, const uint8_t tag[TENANT_TAG])
 {
     const struct tenant_slot *kept = kept_slot(worker, tag);
@@ -239,7 +240,7 @@ static bool is_silent(struct session_worker *worker, const uint8_t tag[TENANT_TA
            kept->silent_lease == tenants_lease(worker->service->tenants, tag);
 }
 
-/* Moves those who have waited long enough to *ret; returns when the next has. */
+/* Moves the waiters whose time is up to *ret. Returns when the next one's is. */
 static int64_t take_impatient(struct tenant_read *read, int64_t now_ms, struct tenant_waiter **ret)
 {
     int64_t next_ms = INT64_MAX;
@@ -273,11 +274,11 @@ static void on_patience(uv_timer_t *patience)
             next_ms = its_ms < next_ms ? its_ms : next_ms;
         }
     watch_patience(worker, next_ms);
-    /* Last, since whoever goes on may begin reads, or be the end of some. */
+    /* Last: an operation that goes on may begin or end reads. */
     enter_all_with_known(impatient, ERR_STORE_TIMEOUT);
 }
 
-/* All wait about as long: one who comes later is seldom due before the first. */
+/* All wait about equally long: a later waiter is rarely due before the first. */
 static void watch_patience(struct session_worker *worker, int64_t until_ms)
 {
     if (until_ms == INT64_MAX || worker->closing ||
@@ -320,8 +321,8 @@ static void restore_known(const struct tenant_read *read)
         tenant_update_restore(read->worker, read->keyring, read->tag, row.tenant);
 }
 
-/* Stores what was read; with a change meanwhile, or a state older than one seen before, it is good
- * for those who asked before only. */
+/* Stores the state and gives it to the waiters. If the tenant changed meanwhile, or the state is
+ * older than one seen before, only these waiters get it. */
 static void give_to_waiters(struct tenant_read *read, struct tenant *tenant)
 {
     bool behind = false;
@@ -371,7 +372,7 @@ static void tenant_read_done(struct store_call *call, enum err err, const struct
     free(read);
 }
 
-/* Who asks now may not be given what was read before a change that it must see. */
+/* A read in flight that began after the tenant's last known change, which the caller must see. */
 static struct tenant_read *find_tenant_read(struct session_worker *worker,
                                             const uint8_t tag[TENANT_TAG])
 {
@@ -478,7 +479,8 @@ void tenant_enter_blindly(struct operation *operation, const uint8_t tag[TENANT_
 
 /* --- the cutoff --- */
 
-/* Is too little known? All sessions of the tenant may have been ended since. */
+/* An error if too little is known: a cutoff since then may have ended all sessions of the
+ * tenant. */
 static enum err check_age(const struct operation *operation)
 {
     struct policy policy;

@@ -1,6 +1,6 @@
-/* The tenant that an operation is about: its policy, and since when none of its older sessions
- * counts. Known from memory while its slot is watched, else read from Redis (one read, shared by
- * all who ask on this worker meanwhile); with Redis away what was known last holds. */
+/* The operation's tenant: its policy and its cutoff. Served from memory while its slot is tracked,
+ * else read from Redis by one read that all waiters of this worker share. In an outage the last
+ * known state applies. */
 #pragma once
 
 #include "operation.h"
@@ -8,32 +8,32 @@
 #include "tenants.h"
 #include "waiter.h"
 
-/* Sets operation->tenancy, held until naming_done(), and goes on, maybe at once. Before,
- * operation->out.err is set if nothing is known of the tenant and Redis does not answer; and to
- * ERR_FORBIDDEN if the policy does not allow what operation->demand names. */
+/* Sets operation->tenancy, held until naming_done(), and goes on, maybe at once. Sets
+ * operation->out.err if nothing is known and Redis does not answer, or to ERR_FORBIDDEN if the
+ * policy does not allow operation->permission. */
 void tenant_enter(struct operation *operation, const uint8_t tag[TENANT_TAG],
                   struct waiter *waiter);
-/* The same for what must be done without Redis, too: goes on by the defaults, tenancy_unknown
- * telling why. */
+/* Like tenant_enter(), but if the policy is unknown it goes on with the defaults and sets
+ * tenancy_unknown to the reason. */
 void tenant_enter_blindly(struct operation *operation, const uint8_t tag[TENANT_TAG],
                           struct waiter *waiter);
 
-/* For an operation that went on with what was known: true if Redis has answered since, and the
- * operation has what it said. */
+/* For an operation that went on with the last known state. True if Redis has answered since: the
+ * operation then has that state. */
 bool tenant_renew(struct operation *operation, const uint8_t tag[TENANT_TAG]);
 
-/* For the hot path: sets operation->tenancy if it is known to be true now, without holding it: good
- * until the loop goes on. */
+/* For the hot path: sets operation->tenancy if its state is fresh, without holding it. It stays
+ * valid until the loop goes on. False if it is not fresh. */
 bool tenant_borrow(struct operation *operation, const uint8_t tag[TENANT_TAG]);
-/* Holds what was borrowed. */
+/* Holds the borrowed state. */
 void tenant_hold(struct operation *operation);
 void tenant_release(struct operation *operation);
 
-/* Refuses with `err` for a session that is older than the tenant's cutoff; with an error of the
- * store where what is known of the tenant is older than outage.grace, or nothing is. False if its
- * user may go on. */
+/* Refuses with `err` if the session is older than the tenant's cutoff. Refuses with an error of
+ * the store if the tenant's state is unknown, or older than outage.grace. False if the user may
+ * go on. */
 bool tenant_refuses(struct operation *operation, const uint8_t session_id[SESSION_ID],
                     enum err err);
 
-/* The tenant changed its state: what is known is to be read anew. Any thread. */
+/* The tenant's state has changed: re-read it at the next use. Any thread. */
 void tenant_forget(struct session_service *service, const uint8_t tag[TENANT_TAG]);

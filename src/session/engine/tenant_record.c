@@ -1,4 +1,4 @@
-/* Between the table's tenants and their records. */
+/* Converts between tenants and their records. */
 #include "tenant_record.h"
 
 #include <assert.h>

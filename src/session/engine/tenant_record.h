@@ -1,4 +1,4 @@
-/* The state of a tenant as it lies in Redis under `sd:p:{tag}`, a sealed record (record.h). */
+/* A tenant's state in Redis under `sd:p:{tag}`: a sealed record (record.h). */
 #pragma once
 
 #include "record.h"
@@ -7,15 +7,15 @@
 /* "sd:p:{" tag in 8 base64url digits "}" */
 #define TENANT_KEY_LENGTH 15
 void tenant_record_key(const uint8_t tag[TENANT_TAG], char ret[TENANT_KEY_LENGTH]);
-/* The tag out of the name of a key; false for any other key. */
+/* Reads the tag from a key name; false for any other key. */
 bool tenant_record_key_read(struct text key, uint8_t tag[TENANT_TAG]);
 
 /* Appends the stored bytes. */
 void tenant_record_write(const struct keyring *keyring, bool encrypt, const uint8_t tag[TENANT_TAG],
                          const struct tenant *tenant, struct buffer *out);
-/* Opens stored bytes: a new reference. NULL if they do not open, or hold a policy that is none. A
- * policy that contradicts today's defaults is taken as it was accepted. Plain records are read only
- * if !encrypt. */
+/* Opens stored bytes and returns a new reference. NULL if they do not open, or hold an invalid
+ * policy. A policy that contradicts today's defaults is used as it was accepted. Plain records are
+ * read only if !encrypt. */
 struct tenant *tenant_record_read(const struct keyring *keyring, bool encrypt,
                                   const uint8_t tag[TENANT_TAG], struct text stored,
                                   struct arena *arena);

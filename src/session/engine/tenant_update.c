@@ -1,10 +1,10 @@
-/* Reading, deciding, writing: session_tenant().
+/* Read, decide, write for session_tenant().
  *
- *   enter ──► read ──► decide ──► write ──► know ──► answer
+ *   enter ──► read ──► decide ──► write ──► remember ──► answer
  *                        ▲          └─ conflict: the script answers with the state it found
  *
- * The states compared are the stored bytes as a whole. They are sealed with a random nonce, so
- * after a write whose fate is unknown the bytes that a read finds tell whether it was ours. */
+ * States are compared as stored bytes. They are sealed with a random nonce, so after a write of
+ * unknown outcome the bytes of the next read tell whether that write happened. */
 #include "tenant_update.h"
 
 #include <assert.h>
@@ -22,8 +22,8 @@
 
 enum { ROUNDS_MAX = 100 };
 
-/* KEYS[1] the tenant's state. ARGV: the bytes that are expected there ("": none), the new bytes.
- * Returns 1, or on conflict a list of the bytes that are there. */
+/* KEYS[1] the tenant's state. ARGV: the expected bytes ("": none), the new bytes. Returns 1, or on
+ * conflict a list of the bytes found. */
 static struct store_script write_script = {
     .source = "local found = redis.call('GET', KEYS[1]) or ''\n"
               "if found ~= ARGV[1] then return {found} end\n"
@@ -44,10 +44,10 @@ struct tenant_change {
     char key[TENANT_KEY_LENGTH];
     struct text arguments[2];
     struct text present;      /* stored bytes, "" for none */
-    struct text *written;     /* the key, and the bytes that are sent */
-    struct attempts attempts; /* of those, whose fate is unknown */
-    struct tenant *next;      /* the state that is written; a reference */
-    struct tenant *known;     /* to be restored: a reference; NULL where a caller wants a change */
+    struct text *written;     /* the key, and the bytes sent */
+    struct attempts attempts; /* writes of unknown outcome */
+    struct tenant *next;      /* the state to write; a reference */
+    struct tenant *known;     /* a state to restore, a reference; NULL for a caller's change */
     unsigned rounds;
 };
 
@@ -96,7 +96,7 @@ static void refuse_policy(struct operation *operation, enum err err, const struc
 
 /* --- deciding --- */
 
-/* The policy that is asked for as it stands, NULL for none or with a sentence in *error. */
+/* The policy as the caller asks for it. NULL for none, or with a sentence in *error. */
 static struct policy_document *read_given_policy(const struct tenant_call *call,
                                                  const struct tenant *present, struct buffer *error)
 {
@@ -113,7 +113,7 @@ static struct policy_document *read_given_policy(const struct tenant_call *call,
     }
 }
 
-/* The policy that is to be, NULL for none; false with the operation refused. */
+/* The resulting policy, NULL for none. False with the operation refused. */
 static bool make_policy(struct tenant_call *call, const struct tenant *present,
                         struct policy_document **ret)
 {
@@ -166,7 +166,7 @@ static bool is_changed(const struct tenant_call *call, const struct tenant *pres
            !text_equal(policy_json(present->policy), policy_json(next->policy));
 }
 
-/* Sets work->next if there is something to write; false if the operation was refused. */
+/* Sets work->next if there is something to write. False if the operation was refused. */
 static bool decide_tenant(struct tenant_change *work, const struct tenant *present)
 {
     assert(!work->next);
@@ -195,7 +195,7 @@ static bool decide_tenant(struct tenant_change *work, const struct tenant *prese
 static void send_tenant_read(struct tenant_change *work);
 static void decide_and_write_tenant(struct tenant_change *work, struct text present);
 
-/* This node knows at once, the others hear of the change of the key. */
+/* This node knows at once; the others get an invalidation of the key. */
 static void remember_written(struct tenant_change *work)
 {
     assert(work->next);
@@ -261,7 +261,7 @@ static void write_next_tenant(struct tenant_change *work)
     send_tenant_call(work, &write_script, STORE_DURABLE, tenant_written);
 }
 
-/* The state in these bytes, a reference; NULL with *err if they cannot be told. */
+/* The state in these bytes, a new reference. NULL with *err if they do not open. */
 static struct tenant *open_stored_tenant(const struct tenant_change *work, struct text stored,
                                          enum err *err)
 {
@@ -331,7 +331,7 @@ static void send_tenant_read(struct tenant_change *work)
 
 /* --- restoring --- */
 
-/* Where a change happens that nobody waits for. */
+/* A change that no request waits for. */
 struct restoring {
     struct tenant_call call;
     struct tenant_change change;

@@ -1,15 +1,14 @@
-/* Changes of what holds for a tenant: its state is read, decided on, and written if it is still the
- * one that was read, all over again if somebody else was faster. Whoever watches the key hears of
- * it. */
+/* Changes a tenant's state: reads it, decides, and writes if the state is still the one read. On a
+ * conflict all is repeated. Nodes that track the key get an invalidation. */
 #pragma once
 
 #include "service.h"
 
-/* Once, before the first call. */
+/* Call once, before the first use. */
 void tenant_update_prepare(void);
 
-/* Redis has lost a change of the tenant that this node has seen, with a failover maybe: what is
- * known is written again, unless something newer is there by then. Sent and forgotten; one at a
- * time on a worker, since whoever reads the old state asks for it. */
+/* Writes the last known state again, because Redis has lost a change that this node saw, maybe in a
+ * failover. Writes nothing if Redis has something newer by then. Does not wait. One at a time on a
+ * worker, since each read of the old state asks for it. */
 void tenant_update_restore(struct session_worker *worker, struct keyring *keyring,
                            const uint8_t tag[TENANT_TAG], struct tenant *known);

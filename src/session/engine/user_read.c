@@ -1,4 +1,4 @@
-/* HGETALL of a user, for those who change nothing. */
+/* Reads a user with HGETALL, for operations that change nothing. */
 #include "user_read.h"
 
 #include <assert.h>

@@ -4,9 +4,9 @@
 #include "freshness.h"
 #include "session/model/state.h"
 
-/* Lives in the reader's memory until `done`. */
+/* Lies in the reader's memory until `done`. */
 struct user_read {
-    /* Set by the reader. `state` lies in the operation's arena, and is nothing if err. */
+    /* Set by the reader. `state` lies in the operation's arena; NULL if err. */
     void (*done)(struct user_read *read, enum err err, struct user_state *state);
     struct operation *operation;
     struct user_tag owner;
@@ -18,6 +18,6 @@ struct user_read {
     struct read_guard guard;
 };
 
-/* By the operation's deadline. With `near` a replica may answer, that may be a little late: if it
- * is behind what this node has seen the master is asked. */
+/* Reads by the operation's deadline. With `near` a replica may answer, maybe a little late. If it
+ * is behind what this node has seen, the master is asked. */
 void user_read_begin(struct user_read *read, bool near);

@@ -1,4 +1,4 @@
-/* The engine of read, decide, compare-and-set; and the three scripts. */
+/* Read, decide, compare-and-set; and the three scripts. */
 #include "user_update.h"
 
 #include <assert.h>
@@ -19,13 +19,13 @@
 #include "session/model/rules.h"
 #include "tenant_update.h"
 
-/* Rounds of one change. Every conflict means that another change of the user went through, so the
- * limit is reached only under absurd contention; the deadline usually comes first. */
+/* Most rounds of one update. Each conflict means that another update of the user succeeded, so the
+ * deadline usually comes first. */
 #define ROUNDS_MAX 500
 
 /* KEYS[1] the user's hash. ARGV: expected stamp ("0": no hash), new stamp, expiry ("0": none),
- * number of arguments that are fields and values to set; what follows those is deleted. Returns 1,
- * or on conflict the hash as it is. */
+ * number of arguments that are fields and values to set; all further arguments are fields to
+ * delete. Returns 1, or on conflict the whole hash. */
 static struct store_script write_script = {
     .source =
         EXPIRY_LUA "local found = redis.call('HGET', KEYS[1], '!') or '0'\n"
@@ -38,8 +38,8 @@ static struct store_script write_script = {
                    "return 1\n",
 };
 
-/* KEYS[1] the epoch. ARGV: least value, expiry. Never goes back, never expires earlier than
- * before; what is no number, or reaches further than STORED_MS_MAX, was not written by us. */
+/* KEYS[1] the epoch. ARGV: least value, expiry. The epoch never goes back and never expires earlier
+ * than before. A value that is no number, or exceeds STORED_MS_MAX, was not written by us. */
 static struct store_script epoch_script = {
     .source = EXPIRY_LUA "local present = redis.call('GET', KEYS[1])\n"
                          "local before = tonumber(present or '0') or 0\n"
@@ -91,7 +91,7 @@ static struct text print_argument(struct user_update *change, size_t slot, int64
 
 static void send_user_read(struct user_update *change);
 
-/* The change of the same user that is under way, NULL if there is none. */
+/* The update of the same user that is in flight, NULL if there is none. */
 static struct user_update *find_rival(const struct user_update *change)
 {
     struct user_update *rival = change->operation->context->worker->changes;
@@ -109,7 +109,7 @@ static void queue_behind(struct user_update *rival, struct user_update *change)
     rival->run.last = change;
 }
 
-/* Takes the change out of those under way and puts its successor, if there is one, in its place. */
+/* Removes the update from those in flight; its successor, if any, takes its position. */
 static struct user_update *replace_by_successor(struct user_update *change)
 {
     assert(find_rival(change) == change);
@@ -125,8 +125,8 @@ static struct user_update *replace_by_successor(struct user_update *change)
     return successor;
 }
 
-/* Starts the successor before the change is gone. One whose deadline has passed while it waited
- * ends in the same loop: a hung store may have left a long row of them. */
+/* Starts the successor before the update is gone. A successor whose deadline passed in the queue
+ * ends in the same loop: a hung store may have left many of them. */
 static void finish_update(struct user_update *change, enum err err)
 {
     while (change) {
@@ -164,7 +164,7 @@ static void send_user_call(struct user_update *change, struct text key,
     store_send(worker->link, &change->run.call);
 }
 
-/* --- behind the write --- */
+/* --- after the write --- */
 
 static void confirm_revocations(struct user_update *change)
 {
@@ -174,9 +174,9 @@ static void confirm_revocations(struct user_update *change)
         journal_confirm(journal, change->run.numbers_journaled[i]);
 }
 
-/* Durability tells the truth: with the epoch not raised other nodes may not know yet; with nothing
- * on this node's disk only a replica's word counts. A refusal stands, though the news of what ended
- * the session (user_update_ended()) could not be told again. */
+/* Reports PENDING unless the epoch was raised, since other nodes may not know yet. If the journal
+ * failed too, only WAIT >= 1 counts as durable. A refusal stands even if its repeated invalidation
+ * (user_update_ended()) failed. */
 static void conclude_update(struct user_update *change)
 {
     assert(change->run.owed == 0);
@@ -215,7 +215,7 @@ static void raise_epoch(struct user_update *change)
 {
     assert(change->run.edit.invalidates);
     struct operation *operation = change->operation;
-    /* Nobody asks for the epoch of a user of whom no token can be alive. */
+    /* Keeps the epoch as long as any token of the user may be valid. */
     int64_t longest_s = operation_longest_life_s(operation);
     int64_t expire_ms = operation->now_ms + (longest_s + 60) * 1000;
     change->run.arguments = arena_alloc(operation->arena, 2 * sizeof(struct text));
@@ -232,11 +232,11 @@ static void journal_written(struct commit_ticket *ticket, bool written)
     part_done(change);
 }
 
-/* The last one's ticket stands for all: the journal keeps their order. */
+/* The last ticket stands for all: the journal keeps their order. */
 static void journal_revocations(struct user_update *change)
 {
     assert(change->run.edit.revocation_count > 0);
-    /* What ends a token is told to the other nodes. */
+    /* A change that ends tokens must reach the other nodes. */
     assert(change->run.edit.invalidates || change->run.edit.revocations[0].kind == REVOKE_LIFT);
     struct operation *operation = change->operation;
     struct journal_lane *lane = operation->context->worker->lane;
@@ -255,7 +255,7 @@ static void journal_revocations(struct user_update *change)
     }
 }
 
-/* This node knows at once; the others hear of the epoch. */
+/* This node drops its entries at once; the others do when the epoch is raised. */
 static void follow_write(struct user_update *change)
 {
     struct session_service *service = change->operation->context->worker->service;
@@ -311,7 +311,7 @@ static void user_written(struct store_call *call, enum err err, const struct sto
 static struct text next_stamp(struct user_update *change, const struct user_state *state)
 {
     struct arena *arena = change->run.edit.arena;
-    /* What Redis has forgotten goes on where it ended, as far as this node remembers. */
+    /* A state that Redis lost continues from its last known epoch. */
     int64_t before = state->version > 0 ? state->version : change->run.guard.floor_ms;
     int64_t version = rules_next_version(before, change->operation->now_ms);
     assert(version > state->version);
@@ -323,7 +323,7 @@ static struct text next_stamp(struct user_update *change, const struct user_stat
     return arena_format(arena, "%" PRId64 " %" PRId64, version, change->run.epoch);
 }
 
-/* What gives up a session keeps who the user was, if nothing has yet. */
+/* An edit that removes a session's record keeps the user's names, if nothing else has them. */
 static void keep_names(struct user_update *change, const struct user_state *state)
 {
     struct operation *operation = change->operation;
@@ -335,8 +335,8 @@ static void keep_names(struct user_update *change, const struct user_state *stat
         edit_set_names(&change->run.edit, &names);
 }
 
-/* Lua's unpack takes what fits its stack: about 8000 values. A user has at most 1,000 sessions, so
- * that at most 2,000 are set and 3,000 deleted. */
+/* Lua's unpack is limited by its stack to about 8000 values. A user has at most 1,000 sessions, so
+ * at most 2,000 values are set and 3,000 fields deleted. */
 static void send_edit(struct user_update *change, const struct user_state *state)
 {
     assert(change->operation->out.err == ERR_OK);
@@ -358,7 +358,7 @@ static void send_edit(struct user_update *change, const struct user_state *state
                    arguments, count, STORE_DURABLE, user_written);
 }
 
-/* A user record that does not open may have said that older sessions are dead: then they are. */
+/* A user record that does not open may have held a cutoff, so older sessions count as revoked. */
 static void distrust_old_sessions(struct user_update *change, struct user_state *state)
 {
     metrics_add(METRIC_RECORDS_UNREADABLE, 1);
@@ -366,7 +366,7 @@ static void distrust_old_sessions(struct user_update *change, struct user_state 
     edit_set_user(&change->run.edit, &state->user);
 }
 
-/* What a replay comes to mend may be behind. */
+/* A replay accepts a state that is behind: it comes to repair it. */
 static enum err check_freshness(struct user_update *change, const struct user_state *state)
 {
     struct session_service *service = change->operation->context->worker->service;
@@ -502,7 +502,7 @@ void user_update_begin(struct user_update *change)
     send_user_read(change);
 }
 
-/* A touch outlives the request that caused it: it is an object of its own. */
+/* A touch outlives its request, so it is an object of its own. */
 struct touch {
     struct store_call call;
     char key[USER_KEY_LENGTH];

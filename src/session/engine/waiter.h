@@ -1,5 +1,5 @@
-/* Who waits for a step that ends later: embedded in the waiting one's memory, which its `then`
- * finds again with container_of(). */
+/* Waits for a step that ends later. Embedded in the waiter's own memory, which `then` finds with
+ * container_of(). */
 #pragma once
 
 #include <assert.h>
@@ -7,11 +7,11 @@
 #include "container_of.h"
 
 struct waiter {
-    void (*then)(struct waiter *waiter); /* NULL: it does not wait */
+    void (*then)(struct waiter *waiter); /* NULL: not waiting */
 };
 
-/* To be handed to the function that begins the step; that calls `then` once, maybe before it
- * returns. */
+/* Prepares a waiter for the function that begins the step. That function calls `then` once, maybe
+ * before it returns. */
 static inline struct waiter *waiter_of(struct waiter *waiter, void (*then)(struct waiter *waiter))
 {
     assert(!waiter->then);
@@ -19,7 +19,7 @@ static inline struct waiter *waiter_of(struct waiter *waiter, void (*then)(struc
     return waiter;
 }
 
-/* The step has ended. */
+/* Ends the step. */
 static inline void waiter_go_on(struct waiter *waiter)
 {
     void (*then)(struct waiter * waiter) = waiter->then;

@@ -1,4 +1,4 @@
-/* Rules of admission: which of a user's sessions a login gives up. */
+/* Admission: which of the user's sessions a login replaces. */
 #include <string.h>
 
 #include "rules.h"
@@ -16,7 +16,7 @@ static bool counts(const struct counted *counted, const struct user_state *state
            (!counted->type || text_equal(session->device_type, *counted->type));
 }
 
-/* Living sessions that this login has not ended. */
+/* Counts active sessions that this login has not ended. */
 static size_t count_remaining(const struct user_state *state, const struct counted *counted)
 {
     size_t count = 0;
@@ -34,7 +34,7 @@ static bool is_displaced(const struct session *session, const struct device *dev
            (exclusive == EXCLUSIVE_DEVICE_TYPE && text_equal(session->device_type, device->type));
 }
 
-/* What decides who goes first, the least: the login, or how recently it may have been used. */
+/* The lowest rank is evicted first: the oldest login, or the longest possible idleness. */
 static int64_t eviction_rank(const struct session *session, const struct policy *policy,
                              int64_t now_s)
 {

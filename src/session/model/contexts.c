@@ -1,4 +1,4 @@
-/* A short list: searched from its beginning. */
+/* A short list, searched linearly. */
 #include "contexts.h"
 
 #include <string.h>

@@ -1,7 +1,7 @@
-/* When Redis forgets a key: for its scripts, which are told the time by this node's clock and how
- * long that is from now. The later of the two holds, by the server's own clock, so that no key goes
- * before its time because this node's clock is wrong: one that is ahead finds others' sessions
- * over, and one that is behind names a time that is past. */
+/* When Redis forgets a key. Scripts get the time by this node's clock and how long that is from
+ * now. The later of the two holds, by the server's own clock, so a wrong clock of this node makes
+ * no key expire too early: neither one ahead, which sees others' sessions as over, nor one behind,
+ * which names a past time. */
 #pragma once
 
 #include <inttypes.h>
@@ -9,8 +9,8 @@
 
 #include "text.h"
 
-/* A function for scripts: the argument as expiry_print() made it -> milliseconds since 1970. Where
- * the user may not ask for TIME the node is believed. */
+/* A function for scripts: turns an argument made by expiry_print() into milliseconds since 1970. If
+ * the user may not ask for TIME, it trusts the node. */
 #define EXPIRY_LUA                                                                              \
     "local function expiry(text)\n"                                                             \
     "  local at, life = string.match(text, '^(%d+) (%d+)$')\n"                                  \

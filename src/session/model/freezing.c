@@ -1,4 +1,4 @@
-/* The order of freezes and lifts: pure, of records and revocations only. */
+/* Orders freezes and lifts. Pure: reads only records and revocations. */
 #include "freezing.h"
 
 #include <assert.h>
@@ -19,7 +19,7 @@ const struct revocation *freezing_last(const struct revocation *list, size_t cou
     return last;
 }
 
-/* In favour of freezing. */
+/* If a wrong clock hides the order, an unconfirmed freeze wins. */
 static bool overtakes(const struct user_record *user, const struct revocation *last, int64_t now_ms)
 {
     return last->kind == REVOKE_FREEZE && !last->confirmed &&

@@ -1,4 +1,4 @@
-/* A count and the hour that it holds for. */
+/* A count and the hour it covers. */
 #include "guesses.h"
 
 #include <inttypes.h>
@@ -25,7 +25,7 @@ struct text guesses_write(const struct guesses *guesses, struct arena *arena)
     return arena_format(arena, "%" PRId64 " %" PRId64, guesses->count, guesses->since_s);
 }
 
-/* One that begins later than an hour from now was not written by a clock. */
+/* A start more than an hour ahead of now was not written by a clock. */
 static bool is_hour_over(const struct guesses *guesses, int64_t now_s)
 {
     return now_s >= guesses->since_s + GUESSES_SECONDS ||

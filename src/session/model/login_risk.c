@@ -1,4 +1,4 @@
-/* Comparing a login with what is known of its user. */
+/* Compares a login with the user's known devices and locations. */
 #include "login_risk.h"
 
 #include <assert.h>
@@ -9,7 +9,7 @@
 #include "location.h"
 #include "rules.h"
 
-/* What a login is known by; the hashes that are there. */
+/* The hashes that identify a login, if present. */
 struct traits {
     bool has_device, has_place;
     uint8_t device[CONTEXT_HASH], place[CONTEXT_HASH];

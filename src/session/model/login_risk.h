@@ -1,10 +1,8 @@
-/* What is new about a login: is the device known, is the place; and what follows from it by policy
- * verify.on.
+/* Is a login's device or location new, and what does policy verify.on do about it?
  *
- * Known is what a session of the user that Redis still holds was seen with, and what the user's
- * contexts (contexts.h) remember. A device is known by its id, without one by its fingerprint,
- * without either not at all. To a service that has never met the user everything is new; a login
- * without an address is from no place, which is not a new one. */
+ * Known is what the user's sessions in Redis and contexts (contexts.h) have. A device is known by
+ * its id, else by its fingerprint, else not at all. For a user that the service has never met
+ * everything is new. A login without an address has no location, which is not a new one. */
 #pragma once
 
 #include "session.h"
@@ -12,13 +10,13 @@
 
 /* Sets new_device, new_location and first_location. */
 void login_risk_judge(struct login *login, const struct user_state *state);
-/* True if the login may not go on: refused with ERR_VERIFICATION_REQUIRED, since the policy wants a
- * second verification of what is new and the login brings none; or with ERR_CHALLENGE_OVER, since
- * the user was logged out everywhere (cutoff_ms) while it was pending; or, where a code would
- * decide, with ERR_TOO_MANY_GUESSES. */
+/* True if the login was refused: with ERR_VERIFICATION_REQUIRED, if the policy wants additional
+ * verification of something new and the login brings none; with ERR_CHALLENGE_OVER, if the user was
+ * logged out everywhere (cutoff_ms) while the challenge was pending; with ERR_TOO_MANY_GUESSES, if
+ * a code would be needed but is refused. */
 bool login_risk_stops(struct login *login, const struct user_state *state,
                       const struct policy *policy, int64_t cutoff_ms);
-/* Remembers device and place, if the policy will ask for them; over contexts that are foreign only
- * with a second factor. */
+/* Remembers device and location, if the policy will check them. Overwrites contexts of a foreign
+ * key only with a second factor. */
 void login_risk_remember(const struct login *login, struct user_state *state,
                          const struct policy *policy, struct edit *edit);

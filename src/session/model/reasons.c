@@ -1,4 +1,4 @@
-/* The words of why a session died, and which of them belong to the service. */
+/* The reason codes of end causes, and the codes reserved for the service. */
 #include <assert.h>
 
 #include "rules.h"
@@ -34,10 +34,10 @@ bool session_owns_reason(struct text word)
         REASON_REVOKED,
         REASON_BINDING,
         REASON_BINDING_FAMILY,
-        /* what a token is refused for although its session lives */
+        /* reasons of a refused token whose session is active */
         "verification_required",
         "insufficient_authentication",
-        /* what gives a policy cause to end sessions */
+        /* reasons of a policy to end sessions */
         "new_location",
         "new_device",
         "wrong_codes",

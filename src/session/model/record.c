@@ -1,5 +1,5 @@
 /* Records as bytes: written field by field, sealed, and read back through a cursor that cannot
- * leave its input. Whatever is wrong with stored bytes, the reader has one answer for it. */
+ * leave its input. Invalid bytes have one outcome, whatever is wrong. */
 #include "record.h"
 
 #include <assert.h>
@@ -34,13 +34,13 @@ enum {
 };
 enum { USER_FROZEN = 1, USER_EXEMPT = 2, USER_DECIDED = 4, USER_FLAGS = 7 };
 
-/* Widths of integers in bytes; those of the lengths of texts are SHORT and LONG. */
+/* Widths of integers in bytes; SHORT and LONG are for lengths of texts. */
 enum { FLAGS = 1, SHORT = 1, LONG = 2, GENERATION = 4, SECONDS = 5, MILLISECONDS = 6 };
 
 /* A user's record lies under this session id. */
 static const uint8_t user_place[SESSION_ID];
 
-/* --- What a record is bound to --------------------------------------------------------------- */
+/* --- Bindings of a record ------------------------------------------------------------------ */
 
 /* The additional data, without gaps. */
 struct additional_data {
@@ -76,7 +76,7 @@ static uint64_t largest(unsigned width)
     return (UINT64_C(1) << (8 * width)) - 1;
 }
 
-/* Big-endian; what does not fit is stored as the nearest that does. */
+/* Big-endian; a value out of range is stored as the nearest in it. */
 static void put_int(struct buffer *out, unsigned width, int64_t value)
 {
     uint64_t number = value > 0 ? (uint64_t)value : 0;
@@ -97,7 +97,7 @@ static void put_record_text(struct buffer *out, unsigned width, struct text text
         buffer_add(out, text.data, length);
 }
 
-/* Text that is worth a short spelling; debugging wants it as it is. */
+/* Text worth a short spelling; plain records keep it readable for debugging. */
 static void put_words(struct buffer *out, bool pack, struct text text)
 {
     SCOPED(buffer_free) struct buffer packed = {0};
@@ -128,7 +128,7 @@ static void put_record(const struct keyring *keyring, bool encrypt, struct recor
     buffer_free(content);
 }
 
-/* Content that will not grow beyond its room: growing would leave an unwiped copy behind. */
+/* Reserves room for the whole content: growing would leave an unwiped copy in memory. */
 static struct buffer start_content(char kind, size_t texts)
 {
     const size_t fixed = 256;
@@ -248,7 +248,7 @@ static int64_t take_int(struct reader *reader, unsigned width)
     return (int64_t)bytes_number(&reader->content, width);
 }
 
-/* Flags of which only `known` may be set. */
+/* Flags; only those in `known` may be set. */
 static int64_t take_flags(struct reader *reader, int64_t known)
 {
     int64_t flags = take_int(reader, FLAGS);
@@ -382,7 +382,7 @@ static enum record_kind take_content(struct reader *reader, struct record_positi
     }
 }
 
-/* The content in clear, in the arena; an absent text if it cannot be had. */
+/* The content in clear, in the arena; an absent text if it does not open. */
 static struct text unseal(const struct keyring *keyring, bool encrypt, struct record_position place,
                           struct text stored, struct arena *arena)
 {

@@ -1,7 +1,7 @@
-/* Who a session belongs to, read back out of its shown members.
+/* Tenant and user id, read back out of the session JSON.
  *
- * The members were written by this program, tenant and user id first; that makes it enough to read
- * two JSON strings in fixed places, without a parser. Text of any other shape gives nothing. */
+ * This program wrote the members, tenant and user id first. So it is enough to read two JSON
+ * strings at fixed positions, without a parser. Text of any other shape gives nothing. */
 #include "record.h"
 
 #include <string.h>
@@ -35,7 +35,7 @@ static bool is_surrogate(uint32_t unit, uint32_t first)
     return (unit & 0xFC00) == first;
 }
 
-/* What follows \u: one unit, or a pair of surrogates. */
+/* Reads after \u: one unit, or a pair of surrogates. */
 static bool scan_code_point(struct scan *scan, uint32_t *ret)
 {
     uint32_t high = 0, low = 0;
@@ -89,7 +89,7 @@ static bool scan_escape(struct scan *scan, char **out)
     return true;
 }
 
-/* The rest of a string behind its opening quote. */
+/* Reads the rest of a string, after its opening quote. */
 static bool scan_string(struct scan *scan, struct arena *arena, struct text *ret)
 {
     char *start = arena_alloc(arena, (size_t)(scan->end - scan->next) + 1);

@@ -1,4 +1,4 @@
-/* Deriving the next pair, writing it down, printing it. */
+/* Derives the next pair, records it, prints it. */
 #include "rotation.h"
 
 #include <assert.h>
@@ -11,7 +11,8 @@ struct successors {
     struct token access, refresh;
 };
 
-/* From the secret of the refresh token of that generation, or its hash, as the record says. */
+/* Derives from the secret of the refresh token of that generation, or from its hash, as the record
+ * says. */
 static void derive(const struct rotation *rotation, const uint8_t *secret, uint32_t generation,
                    struct successors *ret)
 {
