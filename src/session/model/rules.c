@@ -1,4 +1,4 @@
-/* Rules of life and death of one session. */
+/* Rules for the lifetime of one session. */
 #include "rules.h"
 
 #include <assert.h>
@@ -7,7 +7,7 @@
 #include "clock.h"
 #include "freezing.h"
 
-/* Tombstones of one user that are kept; the ids sort by age. */
+/* Most tombstones kept for one user; the ids sort by age. */
 #define TOMBSTONES_KEPT 100
 
 static int64_t lesser(int64_t a, int64_t b)
@@ -70,7 +70,7 @@ int64_t rules_maybe_used_s(const struct session *session, const struct policy *p
            rules_unwritten_s(in_force(session, policy)->idle_timeout);
 }
 
-/* Logins and refreshes are always written: with fixed renewal nothing is unknown. */
+/* Logins and refreshes are always written, so with fixed renewal no use is unknown. */
 static int64_t idle_end_s(const struct session *session, const struct policy *policy, int64_t now_s)
 {
     int64_t end_s = rules_used_s(session, policy, now_s) + policy->idle_timeout;
@@ -145,7 +145,8 @@ enum end_cause rules_end_cause(const struct user_record *user, const struct sess
     return now_s > lifetimes.idle_s ? CAUSE_IDLE : CAUSE_NONE;
 }
 
-/* `age_ms`: no earlier than this is it over. Without a grace there is none, whatever the clocks. */
+/* `age_ms`: the earliest time by which the grace may be over. Without a configured grace there is
+ * none, whatever the clocks. */
 static bool in_grace(const struct record *record, const struct policy *policy, int64_t now_ms,
                      int64_t age_ms)
 {
@@ -169,7 +170,7 @@ enum end_cause rules_judge_access(const struct user_record *user, const struct s
         crypto_equal(hash, record->previous_access_hash, SECRET_HASH) &&
         in_grace(record, policy, now_ms, now_ms))
         return CAUSE_NONE;
-    /* The MAC says that we issued it: an access token of an earlier pair. */
+    /* Its MAC holds, so we issued it: an access token of an earlier pair. */
     return CAUSE_EXPIRED;
 }
 
@@ -220,7 +221,7 @@ int64_t rules_next_version(int64_t version, int64_t now_ms)
     return greater(version + 1, now_ms);
 }
 
-/* Behind this order, and behind that of every id in the state, whatever lies there. */
+/* An order after this one and after every id in the state, whatever its kind. */
 static int64_t behind_all_ms(const struct user_state *state, int64_t ms)
 {
     for (size_t i = 0; i < state->session_count; i++)
@@ -237,7 +238,7 @@ int64_t rules_creation_ms(const struct user_state *state, int64_t not_before_ms,
     return now_ms >= not_before_ms ? now_ms : behind_all_ms(state, not_before_ms);
 }
 
-/* Behind a cutoff that lies ahead, sessions that Redis has lost since may have its very order. */
+/* Behind a cutoff ahead of now, sessions that Redis has lost since may have exactly its order. */
 void rules_end_before_now(const struct user_state *state, struct user_record *user, int64_t now_ms)
 {
     int64_t next_ms = user->not_before_ms > 0 ? user->not_before_ms + 1 : 0;
@@ -270,7 +271,7 @@ void rules_end_session(struct edit *edit, struct session *session, struct text r
     session->ended = true;
 }
 
-/* No login was later than now, whatever is written. What it was seen with comes down, too. */
+/* No login was later than now, whatever is recorded. Other times of the session are lowered too. */
 static void bring_down(struct edit *edit, struct session *session, const struct policy *policy,
                        int64_t now_ms)
 {
@@ -290,8 +291,8 @@ static void bring_down(struct edit *edit, struct session *session, const struct 
     edit_delete_touch(edit, session->id);
 }
 
-/* An idle session leaves a tombstone, so that its holder learns why; one that is too old needs
- * none. Neither raises the epoch: every node sees for itself that the time is over. */
+/* An idle session gets a tombstone, so that its holder learns why; an expired one needs none.
+ * Neither raises the epoch, since every node sees the time itself. */
 static void settle_session(struct edit *edit, struct user_state *state, struct session *session,
                            const struct policy *policy, int64_t now_ms)
 {
@@ -310,7 +311,7 @@ static void settle_session(struct edit *edit, struct user_state *state, struct s
     session->ended = true;
 }
 
-/* Tombstones only explain, so a user who logs in in a loop may not pile them up. */
+/* Tombstones only explain, so a login loop may not pile them up. */
 static void settle_tombstones(struct edit *edit, const struct user_state *state, int64_t now_s)
 {
     size_t surplus =
@@ -325,9 +326,9 @@ static void settle_tombstones(struct edit *edit, const struct user_state *state,
     }
 }
 
-/* Until when the edited hash matters: its sessions, its tombstones, and the cutoff, which must
- * outlive every session that it kills, in case Redis brings one back. A freeze matters until it is
- * lifted, and who was frozen or not as long as somebody may come with an older word. */
+/* Until when the edited hash matters: for its sessions, its tombstones and the cutoff. The cutoff
+ * must outlive every session that it revokes, in case Redis brings one back. A freeze matters until
+ * it is lifted, and a past decision as long as an older one may arrive. */
 static int64_t confirmed_expiry_s(const struct user_state *state, const struct session *fresh,
                                   const struct policy *policy, int64_t now_s)
 {

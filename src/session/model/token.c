@@ -1,4 +1,4 @@
-/* Minting and reading tokens: one layout, two prefixes, no allocation. */
+/* Mints and reads tokens: one layout, three prefixes, no allocation. */
 #include "token.h"
 
 #include <assert.h>
@@ -7,7 +7,7 @@
 
 #define PREFIX 3
 
-/* Where the parts lie in the 45 bytes. */
+/* Offsets of the parts in the 45 bytes. */
 enum {
     AT_KEY = 0,
     AT_OWNER = 1,
@@ -27,7 +27,7 @@ static const char prefixes[][PREFIX + 1] = {
     [TOKEN_CHALLENGE] = "sc_",
 };
 
-/* A token before base64url: what the MAC covers lies in one piece. */
+/* A token before base64url: the bytes under the MAC are contiguous. */
 struct spelled {
     char prefix[PREFIX];
     uint8_t raw[RAW];
@@ -89,8 +89,8 @@ void token_new_session_id(int64_t wall_ms, uint8_t ret[SESSION_ID])
     uint32_t random;
     crypto_random(&random, sizeof(random));
 
-    /* Within one millisecond ids count on from a random start: a burst of logins of one user on
-     * this node then never draws the same id twice. */
+    /* Ids of one millisecond count on from a random start, so a burst of logins of one user on this
+     * node never draws the same id twice. */
     uint64_t id;
     uint64_t previous = atomic_load(&latest);
     do {
@@ -155,7 +155,7 @@ bool token_is_shaped(enum token_kind kind, struct text text)
     return true;
 }
 
-/* The bytes of a text that is a token in all but, maybe, its MAC. */
+/* The bytes of a text that has a token's shape; the MAC is not checked. */
 static bool spell(enum token_kind kind, struct text text, struct spelled *ret)
 {
     if (text.length != TOKEN_LENGTH || memcmp(text.data, prefixes[kind], PREFIX) != 0)

@@ -1,8 +1,7 @@
-/* Attributes of a session: a member of what is shown of it, read, replaced or patched. A change is
- * a change of the user's state like any other, so of parallel patches none is lost; and like one
- * that ends tokens it raises the epoch, though none dies: that is what makes other nodes read the
- * session anew. They read what they hold of this user once more for each change, as after a
- * refresh. */
+/* Attributes of a session, a member of its session JSON: read, replaced or patched. A change is a
+ * user update like any other, so parallel patches are never lost. It raises the epoch though no
+ * token dies, so that other nodes re-read the session. Each change costs them one read per cached
+ * session of this user, as a refresh does. */
 #include <assert.h>
 
 #include "session/engine/user_update.h"
@@ -49,13 +48,13 @@ static bool apply_patch(struct attributes_change *work, struct text present, str
     return good;
 }
 
-/* What the attributes are to be. False if the operation was refused. */
+/* The new attributes. False if the operation was refused. */
 static bool make_next(struct attributes_change *work, struct text present, struct text *ret)
 {
     assert(work->attributes->action != ATTRIBUTES_GET);
     struct attributes *attributes = work->attributes;
     struct operation *operation = &attributes->base;
-    /* The condition was judged when the write was sent that is now found. */
+    /* The write found was already checked against the condition when it was sent. */
     if (!user_update_wrote(&work->change, work->token.session_id) &&
         !etag_holds(attributes->if_match, attributes->etag))
         return refuse_attributes(operation, ERR_PRECONDITION_FAILED, (struct text){0});
@@ -85,8 +84,8 @@ static enum update_decision decide_attributes(struct user_update *change, struct
     note_result(work, present);
     if (work->attributes->action == ATTRIBUTES_GET || !make_next(work, present, &next))
         return UPDATE_DONE;
-    /* Written even if nothing differs: who asks again may do so because the epoch did not follow.
-     */
+    /* Written even if nothing differs: the caller may repeat the call because the epoch was not
+     * raised. */
     struct policy policy;
     operation_policy(operation, &policy);
     struct text session_json =

@@ -1,4 +1,4 @@
-/* Judging a token by a cached value. */
+/* Judges a token by a cache value. */
 #include "bearer.h"
 
 #include <assert.h>
@@ -40,7 +40,7 @@ static enum end_cause death_of(const struct bearer *bearer, const struct known_s
                               operation->now_ms);
 }
 
-/* Does the session hold where it comes from? */
+/* Is the session bound to the address and device in use? */
 static enum opinion bond_of(struct bearer *bearer, const struct known_session *known)
 {
     struct operation *operation = bearer->operation;

@@ -1,5 +1,5 @@
-/* An access token, and what a cached value tells of its session: is it good, from there, now? No
- * I/O; the hot path. */
+/* Judges an access token by the cache value of its session: valid, from there, now? No I/O; the hot
+ * path. */
 #pragma once
 
 #include "binding.h"
@@ -15,34 +15,33 @@ struct bearer {
 
     /* Set by bearer_judge(). */
     enum end_cause cause;
-    struct client_context context; /* where it comes from ... */
-    unsigned breaches;             /* ... and what of that the session is not bound to */
+    struct client_context context; /* address and device in use ... */
+    unsigned breaches;             /* ... and how they break the session's bindings */
 };
 void bearer_init(struct bearer *ret, struct operation *operation, const struct token *token);
 
-/* A living session's value, opened, and the policy that holds for it. */
+/* An active session's value, opened, and its policy. */
 struct known_session {
     struct cache_value cache_value;
     struct policy policy;
 };
-/* False for a value that is no such thing, from which the result borrows. */
+/* Opens a value, which *ret borrows from. False if it is of another kind. */
 bool bearer_open(const struct bearer *bearer, struct text value, struct known_session *ret);
 
 enum opinion {
     OPINION_GOOD,
-    OPINION_ADOPT,     /* good, if the session takes the address that is shown for its own */
-    OPINION_ELSEWHERE, /* alive, but not bound to where it is used */
-    OPINION_UNBOUND,   /* alive, but what it is bound to is not known */
-    OPINION_ENDED      /* no good, of bearer->cause */
+    OPINION_ADOPT,     /* valid, if the session adopts the address */
+    OPINION_ELSEWHERE, /* active, but bound to other addresses or devices */
+    OPINION_UNBOUND,   /* active, but its bindings are not known */
+    OPINION_ENDED      /* not valid: see bearer->cause */
 };
-/* Of one that is not dead the breaches are noted for the audit line. */
+/* Judges the token. Notes breaches for the audit line, unless the token is dead. */
 enum opinion bearer_judge(struct bearer *bearer, const struct known_session *known);
-/* Notes for the audit line whose session it is, and the breaches. */
+/* Notes session and breaches for the audit line. */
 void bearer_note(struct bearer *bearer, const struct known_session *known);
-/* True for the present pair's token after its time: so it is whatever happened elsewhere. */
+/* True if the token is of the present pair and its time is over, which no other node can change. */
 bool bearer_is_over(const struct bearer *bearer, const struct known_session *known);
 
-/* While Redis is away: does memory alone vouch for the token, within outage.grace? Then *age_ms is
- * how long ago that was true. Not if the user was seen to be changed since: then the entry is older
- * than what is known. */
+/* In an outage: true if memory alone vouches for the token, within outage.grace. *age_ms is how
+ * long ago the entry was fresh. False if the user changed since: then the entry is outdated. */
 bool bearer_vouch(struct bearer *bearer, struct known_session *known, int64_t *age_ms);

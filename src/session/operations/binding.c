@@ -1,4 +1,4 @@
-/* Items of a session's contexts: walked, compared, added. */
+/* Items of a session's contexts: read, compared, added. */
 #include "binding.h"
 
 #include <string.h>
@@ -24,7 +24,7 @@ static size_t length_of(char kind)
                                       : 0;
 }
 
-/* The next item; false at the end, and at whatever is none of ours. */
+/* Reads the next item. False at the end, and at anything that is not ours. */
 static bool next_item(struct text *rest, struct item *ret)
 {
     if (rest->length == 0)
@@ -48,7 +48,7 @@ static struct ip_address address_of(const struct item *item)
     return address;
 }
 
-/* --- what is shown --- */
+/* --- the caller's claims --- */
 
 void binding_read(const struct keyring *keyring, const struct user_tag *owner,
                   const struct client_claims *claims, struct client_context *ret)
@@ -111,7 +111,7 @@ bool binding_counts(const struct policy *policy)
     return policy->bind_ip != BINDING_OFF || policy->bind_device != BINDING_OFF;
 }
 
-/* The breaches by address that the policy minds. Without an address there is nothing to verify. */
+/* The address breaches that the policy checks. Without an address there is nothing to verify. */
 static unsigned minded_address(const struct policy *policy, unsigned breaches)
 {
     unsigned minded = policy->bind_ip == BINDING_OFF ? 0 : BREACH_IP | BREACH_FAMILY;
@@ -126,7 +126,7 @@ enum binding binding_verdict(const struct policy *policy, unsigned breaches)
     return (enum binding)(of_ip > of_device ? of_ip : of_device);
 }
 
-/* The breaches that the policy minds, for the audit line. */
+/* The breaches that the policy checks, for the audit line. */
 static struct text word_of(const struct policy *policy, unsigned breaches)
 {
     unsigned address = minded_address(policy, breaches);
@@ -185,7 +185,7 @@ struct text binding_items(const struct record *record, struct arena *arena)
     return arena_copy(arena, buffer_text(&items));
 }
 
-/* The items without the oldest of the kind. */
+/* The items without the oldest of this kind. */
 static struct text without_oldest(struct text items, char kind, struct arena *arena)
 {
     SCOPED(buffer_free) struct buffer kept = {0};
@@ -199,8 +199,8 @@ static struct text without_oldest(struct text items, char kind, struct arena *ar
     return arena_copy(arena, buffer_text(&kept));
 }
 
-/* An item goes to make room for its own kind, so that neither networks nor fingerprints push the
- * other out: each has half of the room. */
+/* An item replaces one of its own kind, so neither networks nor fingerprints push out the other:
+ * each has half of the room. */
 static void add_item(struct record *record, char kind, const void *bytes, struct arena *arena)
 {
     struct text rest = record->contexts;

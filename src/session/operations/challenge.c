@@ -1,4 +1,4 @@
-/* What a challenge is made of, and its two scripts. */
+/* The bytes of a challenge, and its two scripts. */
 #include "challenge.h"
 
 #include <assert.h>
@@ -10,11 +10,11 @@
 #include "metrics.h"
 #include "session/engine/service.h"
 
-/* Where the parts lie. */
+/* Offsets of the parts. */
 enum { AT_KIND, AT_METHOD, AT_ISSUED, AT_SECRET = AT_ISSUED + 6, HEAD = AT_SECRET + SECRET_LENGTH };
 
-/* KEYS[1] the challenge. ARGV: sealed bytes, hash of the secret, tries, expiry. Returns 1, or
- * tries left and sealed bytes of the one that is there. */
+/* KEYS[1] the challenge. ARGV: sealed bytes, hash of the secret, attempts, expiry. Returns 1, or
+ * attempts left and sealed bytes of a challenge that exists already. */
 static struct store_script offer_script = {
     .source =
         EXPIRY_LUA "local found = redis.call('HGET', KEYS[1], 'r')\n"
@@ -24,7 +24,7 @@ static struct store_script offer_script = {
                    "return 1\n",
 };
 
-/* KEYS[1] the challenge. ARGV: hash of the secret. Returns 0 if it is over, else tries left and
+/* KEYS[1] the challenge. ARGV: hash of the secret. Returns 0 if it is over, else attempts left and
  * sealed bytes. */
 static struct store_script take_script = {
     .source = "local left = tonumber(redis.call('HGET', KEYS[1], 'n') or '0')\n"
@@ -39,7 +39,7 @@ void challenge_prepare(void)
     store_script_prepare(&take_script);
 }
 
-/* --- what it is made of --- */
+/* --- the bytes --- */
 
 void challenge_write(const struct challenge *challenge, struct buffer *out)
 {
@@ -110,7 +110,7 @@ static void print_hash(const struct keyring *keyring, const uint8_t id[SESSION_I
     text_to_hex(ret, hash, sizeof(hash));
 }
 
-/* Opens what was stored under this id; the body lies in the operation's arena. */
+/* Opens the bytes stored under this id; the body lies in the operation's arena. */
 static enum err open_stored(const struct operation *operation, const struct user_tag *owner,
                             const uint8_t id[SESSION_ID], struct text stored, struct challenge *ret)
 {
@@ -129,7 +129,7 @@ static enum err open_stored(const struct operation *operation, const struct user
     return ERR_OK;
 }
 
-/* Asks for tries left and sealed bytes, as the scripts answer them. */
+/* Asks for attempts left and sealed bytes, in the form that the scripts answer. */
 static void send_look(const struct operation *operation, struct store_call *call, struct text key,
                       store_done_fn *done)
 {
@@ -137,7 +137,7 @@ static void send_look(const struct operation *operation, struct store_call *call
     operation_ask(operation, call, arguments, 4, STORE_REPEATABLE, done);
 }
 
-/* Tries left and sealed bytes out of an answer. */
+/* Reads attempts left and sealed bytes from a reply. */
 static bool read_pair(const struct store_reply *reply, int64_t *left, struct text *stored)
 {
     if (store_reply_type(reply) != STORE_ARRAY || store_reply_count(reply) != 2)
@@ -173,7 +173,7 @@ static void set_offered_challenge(struct offering *offering, int64_t attempts)
     crypto_wipe(&token, sizeof(token));
     offered->method = challenge->method;
     offered->attempts = attempts;
-    /* Behind a cutoff that lies ahead it counts as issued later than it was. */
+    /* Behind a cutoff ahead of now it counts as issued later than it was. */
     int64_t issued_ms =
         challenge->issued_ms < operation->now_ms ? challenge->issued_ms : operation->now_ms;
     offered->expires_s = issued_ms / 1000 + CHALLENGE_SECONDS;
@@ -237,7 +237,7 @@ static void offer_done(struct store_call *call, enum err err, const struct store
         err = open_offered(offering, stored);
     else if (err == ERR_OK)
         metrics_add(METRIC_CHALLENGES, 1);
-    /* One that is over by this node's clock is over for the server in a moment. */
+    /* A challenge over by this node's clock is over for the server in a moment. */
     if (err == ERR_CHALLENGE_OVER)
         err = ERR_STORE_CONTENDED;
     end_offering(offering, err, attempts);
@@ -308,7 +308,7 @@ void challenge_look(struct challenge_try *attempt)
               try_read);
 }
 
-/* Not repeatable: a try that may have been taken is not taken again. */
+/* Not repeatable: an attempt that may have been counted is not counted twice. */
 void challenge_take(struct challenge_try *attempt)
 {
     assert(attempt->then && attempt->operation->out.err == ERR_OK);

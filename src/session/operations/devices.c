@@ -1,4 +1,4 @@
-/* Listing: the living sessions of a user, and what holds for the user. */
+/* Lists a user's active sessions and the user's status. */
 #include "session/engine/index.h"
 
 #include <assert.h>
@@ -62,7 +62,7 @@ static void list_devices_in_tenant(struct waiter *waiter)
         (!named && tenant_refuses(operation, listing->token.session_id, ERR_TOKEN_INVALID)))
         end_listing(listing);
     else
-        /* A replica may be a little late: good enough for a list, not for a token. */
+        /* A replica may be a little late: acceptable for a list, not for a token. */
         user_read_begin(&listing->read, named);
 }
 

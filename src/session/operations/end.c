@@ -1,5 +1,5 @@
-/* Kick, logout and logout-all: sessions become tombstones that say why and by whom. With Redis away
- * they are revocations in the journal, which holds on this node at once. */
+/* Kick, logout and logout-all: sessions become tombstones with reason and actor. In an outage they
+ * become revocations in the journal, which hold on this node at once. */
 #include <assert.h>
 #include <string.h>
 
@@ -14,8 +14,9 @@
 #include "session/engine/tenant.h"
 
 enum {
-    /* Sessions that a user may end without Redis, which knows which there are: names are cheap, and
-     * the journal's room is everybody's. Who has more can end all at once. */
+    /* Most unconfirmed revocations of a user who ends single sessions in an outage. Redis cannot
+     * check whether such sessions exist, and the journal's room is shared. A user with more can
+     * still end all sessions at once. */
     BLIND_MOST = 100
 };
 
@@ -27,7 +28,7 @@ struct end_change {
     uint8_t target[SESSION_ID];
     struct text *ended;
     size_t ended_count, ended_room;
-    struct commit_ticket ticket; /* of a revocation without Redis */
+    struct commit_ticket ticket; /* of a revocation in an outage */
 };
 
 static void note_ended(struct end_change *work, const uint8_t id[SESSION_ID])
@@ -36,7 +37,7 @@ static void note_ended(struct end_change *work, const uint8_t id[SESSION_ID])
     work->ended[work->ended_count++] = operation_session_id(&work->end->base, id);
 }
 
-/* Forgets what an earlier round has noted. */
+/* Drops the list of an earlier round. */
 static void reset_ended(struct end_change *work, size_t room)
 {
     work->ended = arena_alloc(work->end->base.arena, room * sizeof(*work->ended));
@@ -69,7 +70,7 @@ static void end_and_revoke(struct end_change *work, struct session *session,
         rules_lifetimes(session, policy, work->end->base.now_ms / 1000).session_s, edit);
 }
 
-/* The one session is buried already, by this very call. */
+/* True if an earlier round of this call has ended the session. */
 static bool was_ended_by_this_call(struct end_change *work, const struct user_state *state,
                                    const uint8_t id[SESSION_ID], struct edit *edit)
 {
@@ -83,7 +84,8 @@ static bool was_ended_by_this_call(struct end_change *work, const struct user_st
     return true;
 }
 
-/* A session that a wrong clock finds over is to be ended all the same. */
+/* Judges with the earliest possible time: a session that only a wrong clock sees as over is still
+ * ended. */
 static bool is_active(struct end_change *work, const struct user_state *state,
                       const struct session *session, const struct policy *policy)
 {
@@ -91,16 +93,16 @@ static bool is_active(struct end_change *work, const struct user_state *state,
     return session && !rules_end_cause(&state->user, session, policy, age_ms);
 }
 
-/* No login was later than now, whatever the id says (rules.h). */
+/* No login was later than now, whatever the id shows (rules.h). */
 static int64_t longest_until_s(const struct operation *operation, const uint8_t id[SESSION_ID])
 {
     int64_t now_s = operation->now_ms / 1000, began_s = token_session_created_ms(id) / 1000;
     return (began_s < now_s ? began_s : now_s) + operation_longest_life_s(operation);
 }
 
-/* Until when a token of a session that was not seen may be good: one that Redis has lost is vouched
- * for by memory alone, here or elsewhere, for which an access token is what it takes; one whose
- * record is foreign may be refreshed, too. */
+/* Until when tokens of an unseen session may be valid. One that Redis lost lives only in memory,
+ * here or on other nodes, so its access token is the limit. One with a foreign record may also be
+ * refreshed. */
 static int64_t unseen_until_s(const struct operation *operation, const struct user_state *state,
                               const uint8_t id[SESSION_ID])
 {
@@ -110,8 +112,8 @@ static int64_t unseen_until_s(const struct operation *operation, const struct us
                                        : operation->now_ms / 1000 + policy.access_ttl;
 }
 
-/* A session that Redis has not, and has no tombstone of - over long ago, or lost -, or whose record
- * this node cannot open: it gets the tombstone that says that it was ended. */
+/* Writes a tombstone for a session that is not in Redis, has no tombstone (over long ago, or lost),
+ * or whose record this node cannot open. */
 static enum update_decision decide_end_unseen(struct end_change *work, struct user_state *state,
                                               const uint8_t id[SESSION_ID], struct edit *edit)
 {
@@ -147,9 +149,9 @@ static enum update_decision decide_end_one(struct end_change *work, struct user_
     return UPDATE_WRITE;
 }
 
-/* Logout asks for the session to be gone; where it is gone already, nothing is left to do. Any
- * token that was issued for the session will do, whatever its generation and age: who comes with an
- * old one means the session that a refresh would continue, and a thief ends no other with it. */
+/* Logout wants the session gone; if it is, nothing is left to do. Any token ever issued for the
+ * session will do, whatever its generation and age. An old token means the session that a refresh
+ * would continue, and a thief can end no other session with it. */
 static enum update_decision decide_end_own(struct end_change *work, struct user_state *state,
                                            struct edit *edit, const struct policy *policy)
 {
@@ -180,7 +182,7 @@ static enum update_decision decide_end_all(struct end_change *work, struct user_
     memcpy(kept, work->token.session_id, SESSION_ID);
     if (work->end->keep.data)
         keeps = text_from_hex(kept, SESSION_ID, work->end->keep);
-    /* An exemption from the cutoff must not revive what an older cutoff has killed. */
+    /* An exemption must not revive a session that an older cutoff has ended. */
     keeps = keeps && is_active(work, state, state_find(state, kept), policy);
     for (size_t i = 0; i < state->tombstone_count; i++)
         if (user_update_wrote(&work->change, state->tombstones[i].id))
@@ -220,7 +222,7 @@ static enum update_decision decide_end_by_scope(struct end_change *work, struct 
     return decide_end_all(work, state, edit, policy);
 }
 
-/* True if the token asks for the end of its own session and of no other. */
+/* True if the token ends its own session and no other. */
 static bool is_own_session(const struct end_change *work)
 {
     const struct end_sessions *end = work->end;
@@ -228,14 +230,14 @@ static bool is_own_session(const struct end_change *work)
                                      memcmp(work->target, work->token.session_id, SESSION_ID) == 0);
 }
 
-/* His token must be good, then. Any that we issued may end its own session. */
+/* A user who ends other sessions needs a valid token. Any issued token may end its own session. */
 static bool needs_good_token(const struct end_change *work)
 {
     return work->end->token.data && !is_own_session(work);
 }
 
-/* True if the token is good for what is asked; the operation is refused otherwise. A dead session
- * says why it died, also to who wants it dead - unless this very call has ended it. */
+/* True if the token allows the call; otherwise the operation is refused. A dead token gets the end
+ * of its session as reason, even if it came to end it, unless this very call did so. */
 static bool may_end(struct end_change *work, const struct user_state *state,
                     const struct policy *policy)
 {
@@ -269,7 +271,7 @@ static enum update_decision decide_end(struct user_update *change, struct user_s
 
 /* --- with Redis --- */
 
-/* A session that was asked to stay may have been over before, which its next use finds out. */
+/* A spared session may have been over before, which its next use finds out. */
 static bool is_own_over(const struct end_change *work)
 {
     return is_own_session(work) ||
@@ -294,7 +296,7 @@ static void complete_end(struct end_change *work)
     naming_done(&work->end->base);
 }
 
-/* --- without --- */
+/* --- in an outage --- */
 
 static void blind_revocation_journaled(struct commit_ticket *ticket, bool written)
 {
@@ -332,7 +334,8 @@ static struct revocation make_blind_revocation(struct end_change *work)
     return revocation_of_session(operation, owner, id, end->why, longest_until_s(operation, id));
 }
 
-/* Could there be a living session of this name? Behind a cutoff that lies ahead ids do, too. */
+/* True if an active session with this id may exist. Behind a cutoff ahead of now, ids lie ahead
+ * too. */
 static bool may_exist(const struct end_change *work)
 {
     const struct operation *operation = &work->end->base;
@@ -363,8 +366,8 @@ static bool is_vouched_for(struct end_change *work)
     return true;
 }
 
-/* May it be done although nobody can be asked? Services may; users with a token that memory vouches
- * for; and every token that we issued may end its own session. */
+/* Is the call allowed without asking Redis? Yes for services, for users whose token memory vouches
+ * for, and for any issued token that ends its own session. */
 static bool may_end_blindly(struct end_change *work)
 {
     const struct end_sessions *end = work->end;
@@ -415,7 +418,7 @@ static void end_update_done(struct user_update *change)
 
 static const struct user_update_ops end_ops = {decide_end, end_update_done};
 
-/* Whose sessions: of the token's owner, or of the named user. False if the operation is over. */
+/* Sets the owner: the token's, or the named user. False if the operation is over. */
 static bool find_end_owner(struct end_change *work, struct user_tag *owner)
 {
     struct end_sessions *end = work->end;
@@ -426,7 +429,7 @@ static bool find_end_owner(struct end_change *work, struct user_tag *owner)
         operation->facts.user_id = end->user_id;
         return true;
     }
-    /* A logout is as good with the refresh token (RFC 7009 revokes either). */
+    /* A logout also accepts the refresh token (RFC 7009 revokes either). */
     bool refresh = end->scope == END_OWN && token_is_shaped(TOKEN_REFRESH, end->token);
     if (operation_open_token(operation, refresh ? TOKEN_REFRESH : TOKEN_ACCESS, end->token,
                              end->tenant, end->tenant_bound, ERR_TOKEN_INVALID, &work->token)) {
@@ -451,8 +454,8 @@ static void end_in_tenant(struct waiter *waiter)
          tenant_refuses(operation, work->token.session_id, ERR_TOKEN_INVALID))) {
         complete_end(work);
     } else if (operation->tenancy_unknown) {
-        /* Redis may answer for the user. But nobody knows how long his other sessions live: a
-         * change would tidy them up by the defaults. */
+        /* Redis may answer for the user. But the lifetimes of the user's other sessions are
+         * unknown, and an update would tidy them up by the defaults. */
         operation->out.err = operation->tenancy_unknown;
         end_blindly(work);
     } else {

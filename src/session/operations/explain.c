@@ -1,5 +1,5 @@
-/* Explaining a token: everybody who may know is asked and quoted, then judged as a validation
- * would. Nothing is changed: no touch, no repair. */
+/* Explains a token: asks memory, journal and Redis, reports each, then judges as a validation
+ * would. Changes nothing: no touch, no repair. */
 #include <assert.h>
 #include <string.h>
 
@@ -20,8 +20,8 @@ struct explanation {
     struct token token;
     struct cache_key name; /* of its session */
     uint8_t hash[SECRET_HASH];
-    bool named; /* no token, but a session by name */
-    bool whole; /* the record has the hashes of refresh tokens, too; memory has not */
+    bool named; /* a session by name, without a token */
+    bool whole; /* the record has the hashes of refresh tokens too; memory lacks them */
     struct user_read read;
 };
 
@@ -50,7 +50,7 @@ static struct source_verdict ended_with(struct arena *arena, const struct tombst
 
 /* --- the token against a record --- */
 
-/* Is the token no good, or the session dead? */
+/* Why the token is not valid, or the session over; else CAUSE_NONE. */
 static enum end_cause judge_explained(const struct explanation *work,
                                       const struct user_record *user, const struct session *session,
                                       const struct policy *policy)
@@ -82,7 +82,7 @@ static struct text pair_of(const struct explanation *work, const struct record *
     return TEXT("older");
 }
 
-/* `shown` is complete, and in the arena. */
+/* `session_json` is complete, and in the arena. */
 static void describe_session(const struct explanation *work, const struct session *session,
                              struct text session_json, const struct policy *policy)
 {
@@ -140,7 +140,7 @@ static void explain_from_memory(struct explanation *work)
     if (cache_value_kind(entry.value) == CACHE_VALUE_ENDED) {
         cache_value_read_ended(entry.value, &tombstone);
         explain->memory = ended_with(operation->arena, &tombstone);
-        explain->memory_fresh = true; /* that stays true */
+        explain->memory_fresh = true; /* an ended session stays ended */
         return;
     }
     if (!cache_value_read_active(entry.value, work->name.session, &cache_value))
@@ -192,7 +192,7 @@ static void explain_state(struct explanation *work, struct user_state *state)
     explain->user = session_list_user(&state->user, operation->now_ms / 1000);
 }
 
-/* Everybody of the tenant was logged out. */
+/* All sessions of the tenant were ended. */
 static struct source_verdict verdict_of_tenant(const struct operation *operation)
 {
     const struct tenant *tenant = operation->tenancy;
@@ -200,7 +200,8 @@ static struct source_verdict verdict_of_tenant(const struct operation *operation
     return ended_with(operation->arena, &tombstone);
 }
 
-/* Who knows it is dead is right. Else Redis' word counts; without it memory's, if there is one. */
+/* A source that has the session as ended is right. Otherwise Redis decides, or without it
+ * memory. */
 static void conclude_verdict(struct explanation *work)
 {
     assert(work->explain->base.tenancy);
@@ -236,7 +237,7 @@ static void state_read_for(struct user_read *read, enum err err, struct user_sta
     conclude_verdict(work);
 }
 
-/* --- what it is --- */
+/* --- the token itself --- */
 
 static struct text tag_text(struct arena *arena, const uint8_t *tag, size_t length)
 {
@@ -259,7 +260,7 @@ static void name_session(struct explanation *work)
     memcpy(work->name.session, token->session_id, CACHE_SESSION);
 }
 
-/* The first three characters tell what it claims to be. */
+/* The first three characters claim the kind. */
 static bool claims_kind(struct text token, const char *prefix)
 {
     return token.length >= 3 && memcmp(token.data, prefix, 3) == 0;
@@ -281,7 +282,7 @@ static bool open_token(struct explanation *work)
     return open;
 }
 
-/* There is nothing that could be wrong with a name: of one that nobody bears nothing is known. */
+/* A name cannot be invalid: an unused one is merely unknown. */
 static bool open_name(struct explanation *work)
 {
     struct explain *explain = work->explain;

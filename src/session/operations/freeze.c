@@ -1,6 +1,6 @@
-/* Freeze and unfreeze: all sessions of a user end, and until it is lifted or over nobody logs in.
- * With Redis away a freeze is a revocation in the journal, which holds on this node at once and is
- * replayed; a lift, which lets somebody in, is not to be had without Redis (freezing.h). */
+/* Freeze and unfreeze. A freeze ends all sessions of a user and refuses logins until it is lifted
+ * or over. In an outage a freeze is a revocation in the journal: it holds on this node at once and
+ * is replayed. A lift lets a user in, so it needs Redis (freezing.h). */
 #include <assert.h>
 #include <string.h>
 
@@ -21,8 +21,8 @@ struct freeze_change {
     struct waiter waiter;
     struct text *ended;
     size_t ended_count, ended_room;
-    struct commit_ticket ticket; /* of a freeze without Redis */
-    bool needs_counts, counted;  /* the tenant's, for its quota */
+    struct commit_ticket ticket; /* of a freeze in an outage */
+    bool needs_counts, counted;  /* the tenant's counts, for its quota */
     bool admitted;
 };
 
@@ -34,7 +34,7 @@ static void complete_freeze(struct freeze_change *work)
     naming_done(operation);
 }
 
-/* What the journal keeps of it. */
+/* The freeze or lift as the journal keeps it. */
 static struct revocation decision(const struct freeze_change *work, int64_t stamp_ms)
 {
     assert(stamp_ms > 0);
@@ -103,8 +103,8 @@ static void lift_freeze(const struct freeze_change *work, struct user_record *us
     user->frozen_reason = (struct text){0};
 }
 
-/* A user who has a session gives its place for that of a frozen one, and one who is remembered has
- * a place. So counts are read for made-up users alone, in a second round. */
+/* A user with a session exchanges its quota place for that of a frozen user, and a remembered user
+ * has one. So counts are read only for unknown users, in a second round. */
 static bool freeze_fits_quota(struct freeze_change *work, const struct user_state *state,
                               const struct policy *policy)
 {
@@ -147,7 +147,7 @@ static enum update_decision decide_freeze(struct user_update *change, struct use
     return UPDATE_WRITE;
 }
 
-/* --- without --- */
+/* --- in an outage --- */
 
 static void freeze_kept(struct commit_ticket *ticket, bool written)
 {
@@ -164,7 +164,7 @@ static void freeze_without_store(struct freeze_change *work)
     assert(!work->freeze->lift);
     struct operation *operation = &work->freeze->base;
     struct journal_lane *lane = operation->context->worker->lane;
-    work->ended_count = 0; /* nobody can say which there are */
+    work->ended_count = 0; /* the sessions are unknown */
     const struct revocation revocation = decision(work, operation_cutoff_ms(operation));
     work->ticket.done = freeze_kept;
     if (!journal_add(lane, &revocation, &work->ticket, NULL)) {
@@ -182,7 +182,7 @@ static void freeze_counted(struct waiter *waiter)
     user_update_begin(&work->change);
 }
 
-/* In the index the user gives the place of one with sessions for that of a frozen one. */
+/* Moves the user in the index from users with sessions to frozen users. */
 static void note_frozen(const struct freeze_change *work)
 {
     assert(work->freeze->base.out.err == ERR_OK);
@@ -222,7 +222,7 @@ static void freeze_with_tenant(struct waiter *waiter)
 {
     struct freeze_change *work = container_of(waiter, struct freeze_change, waiter);
     struct operation *operation = &work->freeze->base;
-    /* Without the tenant's policy nobody can tidy up behind the change: as if Redis were away. */
+    /* Without the tenant's policy nothing can be tidied up, so this counts as an outage. */
     if (operation->out.err == ERR_OK && operation->tenancy_unknown)
         operation->out.err = operation->tenancy_unknown;
     if (operation->out.err == ERR_OK)

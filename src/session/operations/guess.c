@@ -1,4 +1,4 @@
-/* A change of nothing but the count, and what follows from the count. */
+/* An update of the count only, and the refusal that follows from it. */
 #include "guess.h"
 
 #include <assert.h>

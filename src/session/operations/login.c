@@ -1,4 +1,4 @@
-/* Login: a new session in place of those that the policy gives up for it. */
+/* Login: creates a session, which replaces those that the policy gives up for it. */
 #include <assert.h>
 #include <string.h>
 
@@ -25,13 +25,13 @@ struct login_change {
     struct policy policy; /* for a session with these roles on this device */
     struct token access, refresh;
     struct session fresh;
-    uint8_t challenge[SESSION_ID]; /* that the login waits for ... */
-    int64_t cutoff_ms;             /* ... which is from after this */
+    uint8_t challenge[SESSION_ID]; /* the challenge that the login waits for ... */
+    int64_t cutoff_ms;             /* ... which is later than this cutoff */
     bool admitted;                 /* by the tenant's quota */
-    struct revocation *revoked;    /* those that it replaces, as many as login->replaced */
+    struct revocation *revoked;    /* the replaced sessions, as many as login->replaced */
 };
 
-/* Sessions from before are dead. */
+/* Sessions from before are revoked. */
 static int64_t cutoff_ms(const struct login_change *work, const struct user_state *state)
 {
     int64_t of_tenant_ms = work->login->base.tenancy->not_before_ms;
@@ -39,9 +39,9 @@ static int64_t cutoff_ms(const struct login_change *work, const struct user_stat
     return of_tenant_ms > of_user_ms ? of_tenant_ms : of_user_ms;
 }
 
-/* Both tokens of the first pair, with random secrets. Made once, so that a write of an earlier
- * round that lands late is still found as our own - unless somebody has ended that session
- * meanwhile, or all of the user's: what was ended must not come back under its id. */
+/* Makes both tokens of the first pair, with random secrets. Made once, so a late write of an
+ * earlier round is recognised as our own. But if that session or all of the user's were ended
+ * meanwhile, it gets a new id: an ended session must not come back. */
 static void make_tokens(struct login_change *work, const struct user_state *state)
 {
     const struct keyring *keyring = work->login->base.context->keyring;
@@ -77,8 +77,7 @@ static void make_session(struct login_change *work)
     struct record *record = &fresh->record;
     int64_t now_ms = login->base.now_ms;
     int64_t created_ms = token_session_created_ms(work->access.session_id);
-    /* Within what clocks may be apart, a login behind a cutoff of just now takes the cutoff's time.
-     */
+    /* A login right behind a cutoff, within what clocks may be apart, takes the cutoff's time. */
     bool ahead = rules_is_ahead(created_ms, now_ms);
     int64_t begun_ms = ahead ? now_ms : created_ms;
     *fresh = (struct session){.last_seen_s = begun_ms / 1000};
@@ -139,7 +138,7 @@ static void end_replaced(struct login_change *work, struct user_state *state, st
     revoke_replaced(work, edit);
 }
 
-/* For the caller who is told device_limit: what is logged in now. */
+/* Lists the active sessions for a caller refused with device_limit. */
 static void list_holders(struct login *login, const struct user_state *state,
                          const struct policy *policy)
 {
@@ -158,8 +157,8 @@ static void list_holders(struct login *login, const struct user_state *state,
     }
 }
 
-/* A login in place of a session of the same user adds nothing, nor does one whose second
- * verification has had its place; but every one that begins to wait for it takes a place. */
+/* A login that replaces a session of the user adds nothing, nor does one whose verification has
+ * been counted. Each login that starts to wait for verification is counted. */
 static bool login_fits_quota(struct login_change *work, const struct user_state *state, bool waits)
 {
     struct operation *operation = &work->login->base;
@@ -249,7 +248,7 @@ static void challenged(struct waiter *waiter)
     naming_done(operation);
 }
 
-/* The login as it was asked waits in the challenge; nothing of it happens before. */
+/* Stores the login as requested in the challenge; nothing happens before it is solved. */
 static void ask_for_verification(struct login_change *work)
 {
     assert(work->login->base.out.err == ERR_VERIFICATION_REQUIRED);

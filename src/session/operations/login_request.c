@@ -1,4 +1,4 @@
-/* Written and read by the same list of members. */
+/* One list of members serves writing and reading. */
 #include "login_request.h"
 
 #include <assert.h>
@@ -7,7 +7,7 @@
 
 enum { REMEMBER = 1, SECOND_FACTOR = 2, COOKIE = 4, FLAGS = 7 };
 
-/* The texts in their order. */
+/* The texts, in order. */
 static const size_t members[] = {
     offsetof(struct login, tenant),      offsetof(struct login, user_id),
     offsetof(struct login, device.id),   offsetof(struct login, device.type),

@@ -1,4 +1,4 @@
-/* Refresh: the next pair, the same pair again inside the grace window, or the end of a session
+/* Refresh: the next pair; the same pair again inside the grace window; or the end of a session
  * whose used token came back (RFC 9700 section 4.14.2). */
 #include <assert.h>
 
@@ -19,14 +19,14 @@ struct refresh_change {
     struct waiter waiter;
     struct token presented;
     uint8_t hash[SECRET_HASH];
-    struct client_context context; /* where it comes from ... */
-    unsigned breaches;             /* ... and what of that the session is not bound to */
+    struct client_context context; /* address and device in use ... */
+    unsigned breaches;             /* ... and how they break the session's bindings */
     bool reused;
-    const struct session *renewed; /* whose pair was printed */
+    const struct session *renewed; /* the session whose pair was printed */
 };
 
-/* Lists of devices show where the session was refreshed last. While the policy binds it to networks
- * it stays bound to those before, and is not moved to one that was merely let pass. */
+/* Lists show the address of the last refresh. A session bound to networks keeps those it has, and
+ * is not moved to one that was merely allowed. */
 static void note_address(const struct refresh_change *work, struct record *record,
                          const struct policy *policy)
 {
@@ -75,10 +75,10 @@ static void look_around(struct refresh_change *work, const struct session *sessi
         operation->conf, binding_items(&session->record, operation->arena), &work->context);
 }
 
-/* True if the same pair would go to another network or fingerprint than the session has. Unless the
- * policy binds it to networks it knows an address only if services tell it: those of connections
- * are not kept. A device of a dual-stack network may ask again by the other family. Whoever shows
- * no fingerprint is not known to be another device. */
+/* True if the same pair would go to another network or fingerprint than the session has. Unless
+ * bound to networks, the session knows an address only from services, since those of connections
+ * are not kept. A device of a dual-stack network may repeat by the other family. A caller without a
+ * fingerprint is not known to be another device. */
 static bool is_apart(const struct refresh_change *work, const struct policy *policy)
 {
     const struct refresh *refresh = work->refresh;
@@ -88,7 +88,7 @@ static bool is_apart(const struct refresh_change *work, const struct policy *pol
            (has_fingerprint && work->breaches & BREACH_DEVICE);
 }
 
-/* False, with the operation refused, if the policy does not give it there. */
+/* Gives the same pair again. False, with the operation refused, if the policy forbids it there. */
 static bool repeat(struct refresh_change *work, struct session *session,
                    const struct policy *policy)
 {
@@ -140,13 +140,13 @@ static bool is_elsewhere(struct refresh_change *work, const struct session *sess
     if (!binding_counts(policy))
         return false;
     look_around(work, session);
-    /* The refresh token has never been shown where the session is used: who has it may bring an
-     * address of the other family. */
+    /* The refresh token is never shown at ordinary use. So its holder may bring an address of the
+     * other family. */
     return binding_refuses(operation, policy, work->breaches & ~(unsigned)BREACH_FAMILY,
                            ERR_REFRESH_INVALID);
 }
 
-/* A clock that is ahead makes a repetition look late: that alone must not end the session. */
+/* A clock ahead makes a repetition look late; that alone must not end the session. */
 static enum refresh_verdict judge_refresh_token(const struct refresh_change *work,
                                                 const struct user_state *state,
                                                 const struct session *session,
@@ -198,7 +198,7 @@ static enum update_decision decide_refresh(struct user_update *change, struct us
         if (!repeat(work, session, &policy))
             return UPDATE_DONE;
         operation->out.durability = DURABILITY_ACCEPTED;
-        /* It is asked again because something went wrong: maybe the epoch did not follow. */
+        /* A repeated refresh means that something failed: maybe the epoch was not raised. */
         edit->invalidates = true;
         return UPDATE_RESOLVED;
     case REFRESH_REUSE:

@@ -1,4 +1,4 @@
-/* What lists show of a user. */
+/* The lists of a user's sessions. */
 #include "session_list.h"
 
 #include <assert.h>
@@ -19,7 +19,8 @@ void session_list_prepare(struct operation *operation, const struct user_tag *ow
     operation_policy(operation, &policy);
     operation_apply_policies(operation, state);
     (void)revocation_apply(operation, state, owner, NULL, &policy);
-    /* As in a change: what does not open may have said that these sessions are dead. */
+    /* As in an update: a user record that does not open may have held a cutoff for these
+     * sessions. */
     if (state->user_unreadable) {
         metrics_add(METRIC_RECORDS_UNREADABLE, 1);
         rules_end_before_now(state, &state->user, operation->now_ms);

@@ -1,4 +1,4 @@
-/* Challenges of living sessions, and the changes that widen what a session is bound to. */
+/* Challenges of active sessions, and the updates that widen a session's bindings. */
 #include "step_up.h"
 
 #include <assert.h>
@@ -66,8 +66,8 @@ void step_up_note(struct operation *operation, struct text bytes)
 /* --- offering --- */
 
 struct step_up {
-    struct waiter waiter; /* for what is offered ... */
-    struct waiter *after; /* ... and who waits for all of it */
+    struct waiter waiter; /* of the offer ... */
+    struct waiter *after; /* ... and the waiter for all of it */
     struct operation *operation;
     struct user_tag owner;
     uint8_t id[SESSION_ID];
@@ -82,8 +82,8 @@ static void step_up_offered(struct waiter *waiter)
     waiter_go_on(work->after);
 }
 
-/* Whoever has a token may say that he is at a thousand places. Half may begin at once and half
- * until those expire, so there are never more. */
+/* The holder of a token may claim a thousand locations, so challenges are limited. Half may begin
+ * at once and half until those expire, so there are never more. */
 static bool may_begin(struct operation *operation, const struct user_tag *owner)
 {
     static const struct rate rate = {CHALLENGES_PENDING / 2, CHALLENGE_SECONDS * 1000,
@@ -115,7 +115,7 @@ static void offer_new(struct step_up *work)
     crypto_wipe(challenge.secret, SECRET_LENGTH);
 }
 
-/* What is pending is looked for first: asking for it again begins nothing. */
+/* Offers a pending challenge if there is one: repeating the request begins nothing. */
 static void offer_new_if_none(struct waiter *waiter)
 {
     struct step_up *work = container_of(waiter, struct step_up, waiter);
@@ -129,8 +129,8 @@ static void offer_new_if_none(struct waiter *waiter)
         step_up_offered(waiter);
 }
 
-/* One id for each session and place, so that a client that asks a hundred times is asked for one
- * code, from whichever addresses of its network. */
+/* One id for each session and claimed context. So a client that asks a hundred times gets one
+ * challenge, from whichever addresses of its network. */
 static void name_challenge(const struct operation *operation, const struct user_tag *owner,
                            const uint8_t session_id[SESSION_ID],
                            const struct client_context *context, unsigned breaches,
@@ -174,11 +174,11 @@ struct widening {
     uint8_t session_id[SESSION_ID];
     struct text items;
 
-    /* Of an adoption. */
+    /* For an adoption. */
     struct client_context context;
     struct adoption *adoption;
 
-    /* Of a verification. */
+    /* For a verification. */
     int64_t issued_ms; /* of the challenge */
     struct issued_pair *pair;
     const struct session *renewed;
@@ -191,7 +191,7 @@ static enum update_decision refuse_widening(struct operation *operation, enum er
     return UPDATE_DONE;
 }
 
-/* The session, if it lives; else NULL, with the operation refused. */
+/* The session if it is active; else NULL, with the operation refused. */
 static struct session *find_active(const struct widening *work, const struct user_state *state,
                                    const struct policy *policy, enum err err)
 {
@@ -223,7 +223,7 @@ static struct widening *begin_widening(struct operation *operation, const struct
     return work;
 }
 
-/* --- an address that is adopted --- */
+/* --- adopting an address --- */
 
 static enum update_decision decide_adoption(struct user_update *change, struct user_state *state,
                                             struct edit *edit)
@@ -266,7 +266,7 @@ void step_up_adopt(struct operation *operation, const struct user_tag *owner,
     user_update_begin(&work->change);
 }
 
-/* --- a place that was verified --- */
+/* --- accepting a verified context --- */
 
 static bool is_over(const struct widening *work, const struct user_state *state,
                     const struct policy *policy)

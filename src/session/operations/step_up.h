@@ -1,8 +1,8 @@
-/* A living session that is used from elsewhere than it is bound to (binding.h), under a policy that
- * has it verified: the challenge, and the session that may be used from one place more.
+/* Step-up authentication of an active session that is used from elsewhere (binding.h), if the
+ * policy wants it: offers the challenge, then adds the new context to the session's bindings.
  *
- * Body of the challenge: session id 8, tenant and user id, each with its length in 1 byte before
- * it, then what is to be verified, as binding.h's items. */
+ * Body of the challenge: session id 8, tenant and user id, each after its length in 1 byte, then
+ * the context to verify, as binding.h's items. */
 #pragma once
 
 #include "binding.h"
@@ -10,28 +10,27 @@
 #include "session/model/rules.h"
 #include "session/engine/waiter.h"
 
-/* Offers a challenge for this session and what of that which is shown breaks its bounds: the same
- * one for as long as it is pending. Tenant and user id are the operation's. Sets operation->out.err
- * to ERR_STEP_UP_REQUIRED, or to why none could be offered (ERR_TOO_MANY_CHALLENGES: the user has
- * as many as he may), then goes on. */
+/* Offers a challenge for this session and the claims that break its bindings; the same one while it
+ * is pending. Tenant and user id are the operation's. Sets operation->out.err to
+ * ERR_STEP_UP_REQUIRED, or to the error of the offer (ERR_TOO_MANY_CHALLENGES: the user has the
+ * most allowed), then goes on. */
 void step_up_offer(struct operation *operation, const struct user_tag *owner,
                    const uint8_t session_id[SESSION_ID], const struct client_context *context,
                    unsigned breaches, struct waiter *waiter);
 
 /* Notes tenant and user id of a challenge's body. */
 void step_up_note(struct operation *operation, struct text body);
-/* The challenge was solved: the session may be used from there, and gets its next pair, since who
- * knew the one before is not known (rotation.h). Ends the operation; with ERR_CHALLENGE_OVER if the
- * session is dead, or the challenge older than a cutoff. */
+/* Ends the operation after the challenge was solved: the session may be used from there. It gets
+ * its next pair, since the holder of the previous pair is unknown (rotation.h). ERR_CHALLENGE_OVER
+ * if the session is over, or the challenge older than a cutoff. */
 void step_up_accept(struct operation *operation, const struct user_tag *owner, int64_t issued_ms,
                     struct text body, struct issued_pair *ret);
 
-/* The session takes the address that is shown for its own, if it still has none; sets
- * operation->out.err to ERR_TOKEN_INVALID if it got another one meanwhile, or died. Then goes on.
- */
+/* Makes the session adopt the caller's address, if it still has none, then goes on.
+ * operation->out.err is ERR_TOKEN_INVALID if it got another address meanwhile, or ended. */
 struct adoption {
     struct waiter waiter;
-    enum end_cause cause; /* ERR_TOKEN_INVALID: of what the session died, if it did */
+    enum end_cause cause; /* ERR_TOKEN_INVALID: why the session ended, if it did */
 };
 void step_up_adopt(struct operation *operation, const struct user_tag *owner,
                    const uint8_t session_id[SESSION_ID], const struct client_context *context,

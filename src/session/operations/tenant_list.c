@@ -1,12 +1,12 @@
-/* A page of a tenant's users with living sessions: out of the index, then out of each user's state.
+/* A page of a tenant's users with active sessions, from the index, then from each user's state.
  *
- *   count the buckets ──► read places behind the last page ──► read those users' states ─┬─► page
+ *   count the buckets ──► read positions after last page ────► read those users' states ─┬─► page
  *                              ▲                                                         │
- *                              └──────────── users without a living session ◄────────────┘
- * The walk goes through the buckets one after the other, upwards by score: a user whose score grows
- * meanwhile is ahead and not behind, so whoever is there all the time is seen at least once. What a
- * page costs depends on its size alone, and on how many it finds to be over, of which it looks at
- * so many at most and takes them out of the index. */
+ *                              └──────────── users without an active session ◄───────────┘
+ * The walk goes through the buckets in order, upwards by score. A user whose score grows meanwhile
+ * moves ahead of the walk, so a user active all the time is seen at least once. A page's cost
+ * depends on its size and on the idle users met. It removes these from the index, and looks at a
+ * limited number of them. */
 #include <assert.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -19,27 +19,27 @@
 #include "session/engine/user_read.h"
 
 enum {
-    LOOKED_AT_MOST = 300, /* users of a page, those without a session among them */
+    LOOKED_AT_MOST = 300, /* users read for a page, including those without a session */
     NUMBER = 24
 };
 
-/* A user's place in the index, and the state that was asked for. */
-struct place {
+/* A user's position in the index, and the state read for it. */
+struct candidate {
     struct index_position position;
     struct page *page;
     struct user_read read;
-    struct listed_user user; /* count is 0: no living session */
+    struct listed_user user; /* count is 0: no active session */
 };
 
 struct bucket {
-    struct store_call calls[2]; /* counts; then the places */
+    struct store_call calls[2]; /* for the counts; then for the positions */
     struct page *page;
     char key[INDEX_KEY_LENGTH];
-    int64_t from_low, from_sure; /* how many there are */
-    size_t asked;                /* places asked for in this round */
-    struct place *locations;
+    int64_t from_low, from_sure; /* number of users from there on */
+    size_t asked;                /* positions asked for in this round */
+    struct candidate *candidates;
     size_t count;
-    bool more; /* behind those */
+    bool more; /* there are more after those */
 };
 
 struct page {
@@ -47,18 +47,18 @@ struct page {
     struct waiter waiter;
     uint8_t tenant[TENANT_TAG];
     struct index_window window;
-    struct index_position at; /* what was looked at last; score 0: the bucket's start */
-    bool over;                /* nothing is behind it */
+    struct index_position at; /* the last position looked at; score 0: the bucket's start */
+    bool over;                /* nothing is after it */
     struct bucket buckets[INDEX_BUCKETS];
-    size_t owed; /* answers under way */
+    size_t owed; /* replies in flight */
     enum err err;
-    struct place *locations; /* of this round */
-    size_t place_count, looked_at;
+    struct candidate *candidates; /* of this round */
+    size_t candidate_count, looked_at;
 };
 
 static void next_round(struct page *page);
 
-/* Counts an answer; true if it was the last, and all went well. */
+/* Counts a reply. True if it was the last, and all succeeded. */
 static bool was_last_answer(struct page *page, enum err err)
 {
     assert(page->owed > 0);
@@ -110,62 +110,62 @@ static void end_page(struct page *page)
 
 /* --- states --- */
 
-static void take_user_state(struct place *place, struct user_state *state)
+static void take_user_state(struct candidate *candidate, struct user_state *state)
 {
-    struct operation *operation = &place->page->list->base;
-    struct listed_user *user = &place->user;
+    struct operation *operation = &candidate->page->list->base;
+    struct listed_user *user = &candidate->user;
     struct policy policy;
-    session_list_prepare(operation, &place->read.owner, state);
+    session_list_prepare(operation, &candidate->read.owner, state);
     user->count = session_list_list(operation, state, NULL, &user->sessions);
     if (user->count > 0)
         user->user_id = state_names(state, operation->arena).user_id;
     operation_policy(operation, &policy);
     int64_t moment_s =
         index_moment_of_state(state, &policy, operation->tenancy->not_before_ms, operation->now_ms);
-    if (index_moment_of_score(place->position.score) > moment_s)
-        index_settle(operation, &place->read.owner, place->position.bucket);
+    if (index_moment_of_score(candidate->position.score) > moment_s)
+        index_settle(operation, &candidate->read.owner, candidate->position.bucket);
 }
 
 static void collect_users(struct page *page)
 {
     assert(page->owed == 0);
     struct list_tenant *list = page->list;
-    for (size_t i = 0; i < page->place_count; i++)
-        if (page->locations[i].user.count > 0)
-            list->users[list->count++] = page->locations[i].user;
-    page->looked_at += page->place_count;
+    for (size_t i = 0; i < page->candidate_count; i++)
+        if (page->candidates[i].user.count > 0)
+            list->users[list->count++] = page->candidates[i].user;
+    page->looked_at += page->candidate_count;
     if (page->over || list->count == (size_t)list->page_size || page->looked_at >= LOOKED_AT_MOST)
         end_page(page);
     else
         next_round(page);
 }
 
-static void place_read(struct user_read *read, enum err err, struct user_state *state)
+static void candidate_read(struct user_read *read, enum err err, struct user_state *state)
 {
-    struct place *place = container_of(read, struct place, read);
+    struct candidate *candidate = container_of(read, struct candidate, read);
     if (err == ERR_OK)
-        take_user_state(place, state);
-    if (was_last_answer(place->page, err))
-        collect_users(place->page);
+        take_user_state(candidate, state);
+    if (was_last_answer(candidate->page, err))
+        collect_users(candidate->page);
 }
 
 static void read_states(struct page *page)
 {
-    for (size_t i = 0; i < page->place_count; i++) {
-        struct place *place = &page->locations[i];
-        place->page = page;
-        place->read.done = place_read;
-        place->read.operation = &page->list->base;
-        memcpy(place->read.owner.tenant, page->tenant, TENANT_TAG);
-        memcpy(place->read.owner.user, place->position.user, USER_TAG);
+    for (size_t i = 0; i < page->candidate_count; i++) {
+        struct candidate *candidate = &page->candidates[i];
+        candidate->page = page;
+        candidate->read.done = candidate_read;
+        candidate->read.operation = &page->list->base;
+        memcpy(candidate->read.owner.tenant, page->tenant, TENANT_TAG);
+        memcpy(candidate->read.owner.user, candidate->position.user, USER_TAG);
         page->owed++;
-        user_read_begin(&place->read, false);
+        user_read_begin(&candidate->read, false);
     }
 }
 
-/* --- places --- */
+/* --- candidates --- */
 
-/* Is this place still to be looked at? Equal scores go by member. */
+/* True if this position is still to be looked at. Equal scores are ordered by member. */
 static bool is_ahead(const struct page *page, const struct index_position *position)
 {
     if (position->bucket != page->at.bucket || position->score > page->at.score)
@@ -173,13 +173,14 @@ static bool is_ahead(const struct page *page, const struct index_position *posit
     return position->score == page->at.score && memcmp(position->user, page->at.user, USER_TAG) > 0;
 }
 
-static enum err take_places(struct bucket *bucket, unsigned number, const struct store_reply *reply)
+static enum err take_candidates(struct bucket *bucket, unsigned number,
+                                const struct store_reply *reply)
 {
     struct page *page = bucket->page;
     size_t found = store_reply_count(reply) / 2;
     assert(bucket->asked > 0);
-    bucket->locations =
-        arena_zalloc(page->list->base.arena, (found + 1) * sizeof(*bucket->locations));
+    bucket->candidates =
+        arena_zalloc(page->list->base.arena, (found + 1) * sizeof(*bucket->candidates));
     bucket->count = 0;
     bucket->more = found >= bucket->asked;
     for (size_t i = 0; i < found; i++) {
@@ -190,7 +191,7 @@ static enum err take_places(struct bucket *bucket, unsigned number, const struct
             return ERR_STORE_PROTOCOL;
         memcpy(position.user, member.data, USER_TAG);
         if (is_ahead(page, &position))
-            bucket->locations[bucket->count++].position = position;
+            bucket->candidates[bucket->count++].position = position;
     }
     return ERR_OK;
 }
@@ -204,61 +205,62 @@ static size_t still_wanted(const struct page *page)
     return wanted < left ? wanted : left;
 }
 
-/* Takes over what is wanted of a bucket; true if it is looked at to its end. */
+/* Takes a bucket's positions as far as wanted; true if its end was reached. */
 static bool take_bucket(struct page *page, unsigned number, size_t wanted)
 {
-    assert(page->place_count <= wanted);
+    assert(page->candidate_count <= wanted);
     const struct bucket *bucket = &page->buckets[number];
-    size_t room = wanted - page->place_count;
+    size_t room = wanted - page->candidate_count;
     size_t taken = bucket->count < room ? bucket->count : room;
     if (bucket->asked == 0)
         return bucket->from_low == 0;
     if (taken > 0) {
-        memcpy(page->locations + page->place_count, bucket->locations,
-               taken * sizeof(struct place));
-        page->place_count += taken;
-        page->at = bucket->locations[taken - 1].position;
+        memcpy(page->candidates + page->candidate_count, bucket->candidates,
+               taken * sizeof(struct candidate));
+        page->candidate_count += taken;
+        page->at = bucket->candidates[taken - 1].position;
     } else if (bucket->count == 0 && bucket->more) {
-        page->at.score++; /* as many with one score as were asked for */
+        page->at.score++; /* all those asked for had one score */
     }
     return taken == bucket->count && !bucket->more;
 }
 
-/* Puts together what this round looks at: in the order of the walk, as far as it has no gaps. */
+/* Collects the users of this round, in the order of the walk, up to the first gap. */
 static void gather(struct page *page)
 {
     assert(page->owed == 0);
     size_t wanted = still_wanted(page);
     unsigned number = page->at.bucket;
-    page->locations = arena_zalloc(page->list->base.arena, (wanted + 1) * sizeof(*page->locations));
-    page->place_count = 0;
+    page->candidates =
+        arena_zalloc(page->list->base.arena, (wanted + 1) * sizeof(*page->candidates));
+    page->candidate_count = 0;
     while (number < INDEX_BUCKETS && take_bucket(page, number, wanted))
         page->at = (struct index_position){.bucket = (uint8_t)++number};
     page->over = number == INDEX_BUCKETS;
 }
 
-/* What was asked together is there. */
+/* All replies of the round are there. */
 static void end_round(struct page *page, enum err err)
 {
     if (!was_last_answer(page, err))
         return;
     gather(page);
-    if (page->place_count > 0)
+    if (page->candidate_count > 0)
         read_states(page);
     else
         collect_users(page);
 }
 
-static void places_done(struct store_call *call, enum err err, const struct store_reply *reply)
+static void candidates_done(struct store_call *call, enum err err, const struct store_reply *reply)
 {
     struct bucket *bucket = (struct bucket *)call;
     if (err == ERR_OK)
-        err = take_places(bucket, (unsigned)(bucket - bucket->page->buckets), reply);
+        err = take_candidates(bucket, (unsigned)(bucket - bucket->page->buckets), reply);
     end_round(bucket->page, err);
 }
 
-/* One more than is wanted tells whether there is another page; what was looked at last comes again.
- */
+/* Asks for one more than wanted, to see whether there is another page. The last position comes
+ * again. */
 static void ask_bucket(struct page *page, struct bucket *bucket, int64_t from, size_t most)
 {
     char low[NUMBER], limit[NUMBER];
@@ -276,10 +278,10 @@ static void ask_bucket(struct page *page, struct bucket *bucket, int64_t from, s
     bucket->asked = most;
     page->owed++;
     operation_ask(&page->list->base, &bucket->calls[0], arguments,
-                  sizeof(arguments) / sizeof(arguments[0]), STORE_REPEATABLE, places_done);
+                  sizeof(arguments) / sizeof(arguments[0]), STORE_REPEATABLE, candidates_done);
 }
 
-/* Asks so many buckets as hold what is wanted, by their counts. */
+/* Asks as many buckets as hold the wanted number, by their counts. */
 static void next_round(struct page *page)
 {
     int64_t wanted = (int64_t)still_wanted(page) + 1;
@@ -296,7 +298,7 @@ static void next_round(struct page *page)
     }
     if (page->owed > 0)
         return;
-    page->over = true; /* nobody is left in what was counted */
+    page->over = true; /* no counted user is left */
     end_page(page);
 }
 
@@ -324,7 +326,7 @@ static void ask_count(struct page *page, struct bucket *bucket, size_t which, in
     operation_ask(&page->list->base, &bucket->calls[which], arguments, 4, STORE_REPEATABLE, done);
 }
 
-/* Those that may have been idle for too long are counted where there is anybody, with the first
+/* Users who may have been idle for too long are counted where there are users, with the first
  * round. */
 static void low_counted(struct store_call *call, enum err err, const struct store_reply *reply)
 {

@@ -1,11 +1,11 @@
-/* Validation, the hot path: from memory while it is known to be true, else from Redis, else - Redis
- * being away - from memory with a word on its age. No JSON is parsed or built here.
+/* Validation, the hot path: from memory while it is fresh, else from Redis. In an outage it answers
+ * from memory with the age of the entry. No JSON is parsed or built here.
  *
  *   JOURNAL ─► TENANT ─► BOUNDS ─► MEMORY ─► ASK ─► FOUND ─┬─► ADOPT ──┬─► DONE
  *                                             ▲      │     ├─► OFFER ──┤
  *                                             │      │     └─► STALE ──┤
  *                                             └──────┴─ alone          │
- * Each step names the next, and any may name DONE: the answer is there. */
+ * Each step names the next; any may name DONE once the answer is there. */
 #include <assert.h>
 
 #include "bearer.h"
@@ -19,20 +19,20 @@
 #include "step_up.h"
 #include "session/engine/tenant.h"
 
-/* What is being done, and what ends it. */
+/* The step being done, and how it ends. */
 enum step {
-    STEP_JOURNAL, /* was it revoked here? At once */
+    STEP_JOURNAL, /* at once: was the session revoked here? */
     STEP_TENANT,  /* waits for tenant_entered(), unless the tenant is known */
-    STEP_BOUNDS,  /* the tenant's cutoff, and the longest life: at once */
-    STEP_MEMORY,  /* at once */
-    STEP_ASK,     /* waits for session_looked_up(): the read of the session */
-    STEP_FOUND,   /* judges what Redis said, while it lies there: at once */
-    STEP_STALE,   /* memory's word and its age, Redis being no help: at once */
-    STEP_ADOPT,   /* waits for address_adopted(): the write of an address */
-    STEP_OFFER,   /* waits for validation_offered(): the challenge */
+    STEP_BOUNDS,  /* at once: the tenant's cutoff and the longest lifetime */
+    STEP_MEMORY,  /* at once: answers from a fresh entry */
+    STEP_ASK,     /* waits for session_looked_up(), the read of the session */
+    STEP_FOUND,   /* at once: judges the answer of Redis, valid during this step */
+    STEP_STALE,   /* at once: answers from memory with its age, Redis being no help */
+    STEP_ADOPT,   /* waits for address_adopted(), the write of an address */
+    STEP_OFFER,   /* waits for validation_offered(), the challenge */
     STEP_DONE,    /* ends the operation */
     STEPS,
-    STEP_NONE = STEPS /* nothing more to do until what is waited for */
+    STEP_NONE = STEPS /* nothing to do before the waited step is done */
 };
 
 struct validation {
@@ -42,18 +42,18 @@ struct validation {
     struct waiter waiter;
     struct lookup_waiter lookup;
     struct adoption adoption;
-    int64_t known_version; /* of what memory has; 0: nothing */
+    int64_t known_version; /* of the entry in memory; 0: none */
     int64_t known_seen_s;
-    bool alone;                /* Redis is asked again, and no other one's read is joined ... */
-    bool bound;                /* ... for what the session is bound to, too */
-    bool readopts;             /* another address was adopted meanwhile */
-    const struct found *found; /* STEP_FOUND and what follows it at once */
+    bool alone;                     /* Redis is asked again, joining no other read ... */
+    bool bound;                     /* ... and for the session's bindings too */
+    bool readopts;                  /* another address was adopted meanwhile */
+    const struct found *found;      /* valid in STEP_FOUND and the steps at once after it */
     struct known_session *adopting; /* STEP_ADOPT */
 };
 
 static void run_validation(struct validation *validation, enum step step);
 
-/* What the step waited for is there. */
+/* Continues after a step that waited. */
 static void resume_validation(struct validation *validation, enum step waiting, enum step next)
 {
     assert(validation->step == waiting);
@@ -77,7 +77,7 @@ static void note_use(struct validation *validation, const struct known_session *
     bool away = validation->step == STEP_STALE;
     bool owed = cache_value->head.touch_owed && !away;
     bool behind = rules_is_ahead(cache_value->session.last_seen_s * 1000, operation->now_ms);
-    /* A clock that nobody agrees with takes no use back. */
+    /* A clock that no other confirms moves no use back. */
     if (behind && clock_trust() != CLOCK_AGREED)
         return;
     if (!validation->validate->touch ||
@@ -105,7 +105,7 @@ static void mark_stale(struct validate *validate, int64_t age_ms)
         validate->stale_for_s = age_s;
 }
 
-/* The shown text must lie in the operation's arena. */
+/* The value's texts must lie in the operation's arena. */
 static void accept_session(struct validation *validation, const struct known_session *known)
 {
     struct validate *validate = validation->validate;
@@ -122,7 +122,7 @@ static void accept_session(struct validation *validation, const struct known_ses
         mark_stale(validate, validate->base.tenancy_age_ms);
 }
 
-/* --- by what this node knows --- */
+/* --- by this node's knowledge --- */
 
 static bool is_revoked_here(struct validation *validation)
 {
@@ -152,7 +152,8 @@ static enum step enter_tenant(struct validation *validation)
     return STEP_NONE;
 }
 
-/* Nobody needs to be asked about a token that is too old, whoever's clock is right. */
+/* A token older than any session can be is refused without asking Redis, whichever clock is
+ * right. */
 static enum step check_bounds(struct validation *validation)
 {
     assert(operation_of(validation)->tenancy);
@@ -178,8 +179,8 @@ static void refuse_ended(struct validation *validation, struct text value)
     operation_refuse_ended(operation, ERR_TOKEN_INVALID, &tombstone);
 }
 
-/* Memory may have missed a refresh or a use elsewhere, and the session may be bound to more by now:
- * it refuses a token that is known to be over, and no other. */
+/* Memory may have missed a refresh, a use elsewhere or a new binding. So it refuses only a token
+ * whose time is surely over. */
 static bool answer_by_value(struct validation *validation, const struct known_session *known)
 {
     enum opinion opinion = bearer_judge(&validation->bearer, known);
@@ -260,20 +261,19 @@ static enum step look_up_alone(struct validation *validation)
     return STEP_ASK;
 }
 
-/* Who joined another one's read may have the token of a refresh that came after it, or be bound to
- * more since; and a policy that was heard of meanwhile may look at bounds that were not asked for.
- */
+/* A joined read may be older than the token's refresh or a new binding. A policy that changed
+ * meanwhile may need bindings that were not read. Then the session is looked up again, alone. */
 static bool is_no_last_word(const struct validation *validation, enum opinion opinion)
 {
     return validation->lookup.joined || (opinion == OPINION_UNBOUND && !validation->bound);
 }
 
-/* The policy says whether it is refused, or may be verified. */
+/* The policy decides: refuse, or offer a step-up. */
 static enum step refuse_elsewhere(struct validation *validation, const struct policy *policy)
 {
     struct operation *operation = operation_of(validation);
     if (!binding_refuses(operation, policy, validation->bearer.breaches, ERR_TOKEN_INVALID))
-        operation->out.err = ERR_INTERNAL; /* an entry without what was asked for */
+        operation->out.err = ERR_INTERNAL; /* an entry without the bindings asked for */
     if (operation->out.err != ERR_STEP_UP_REQUIRED)
         return STEP_DONE;
     operation->out.err = ERR_OK;
@@ -326,9 +326,8 @@ static enum step refuse_found(struct operation *operation, const struct found *f
     return STEP_DONE;
 }
 
-/* A session that memory has and Redis does not: lost, if its time is not over. What Redis lost is
- * unknown to it, not invalid. But if tokens of the user died since, it may have been one of them,
- * whose tombstone was given up. */
+/* A session in memory but not in Redis is lost, if its time is not over: unknown to Redis, not
+ * invalid. But if tokens of the user died since, it may be one of them, and its tombstone gone. */
 static bool is_lost(const struct validation *validation)
 {
     return validation->found->epoch <= validation->known_version && validation->known_version > 0;
@@ -365,8 +364,7 @@ static enum step use_found(struct validation *validation)
     operation->facts.session_id = operation_session_id(operation, key->session);
     if (found->err == ERR_OK && found->kind != FOUND_ACTIVE)
         naming_note(operation, &found->names);
-    /* It may have been revoked here while Redis was asked, and Redis may have told of the tenant.
-     */
+    /* It may have been revoked here meanwhile, or Redis may have sent the tenant's state. */
     if (is_revoked_here(validation) || (tenant_renew(operation, key->owner) &&
                                         tenant_refuses(operation, key->session, ERR_TOKEN_INVALID)))
         return STEP_DONE;
@@ -378,7 +376,7 @@ static enum step use_found(struct validation *validation)
     return STEP_DONE;
 }
 
-/* --- while Redis is away --- */
+/* --- in an outage --- */
 
 static enum step try_stale_memory(struct validation *validation)
 {
@@ -396,7 +394,7 @@ static enum step try_stale_memory(struct validation *validation)
     return STEP_DONE;
 }
 
-/* --- used from elsewhere --- */
+/* --- use from elsewhere --- */
 
 static void validation_offered(struct waiter *waiter)
 {
@@ -412,7 +410,7 @@ static enum step offer_challenge(struct validation *validation)
     return STEP_NONE;
 }
 
-/* Another address of its family may have been faster. */
+/* Another address of the session's family may have been adopted first. */
 static void address_adopted(struct waiter *waiter)
 {
     struct validation *validation = container_of(waiter, struct validation, adoption.waiter);
@@ -425,8 +423,8 @@ static void address_adopted(struct waiter *waiter)
         resume_validation(validation, STEP_ADOPT, look_up_alone(validation));
         return;
     }
-    /* A write that Redis does not take, or a use that it was not told of yet, is no reason to
-     * refuse a session that was found alive: it is adopted another time. */
+    /* An active session is not refused because Redis does not accept a write, or lacks a use so
+     * far. It adopts the address another time. */
     if (err_is_undecided(operation->out.err) || idle)
         operation_refuse(operation, ERR_OK, (struct text){0});
     if (operation->out.err == ERR_OK)
@@ -442,7 +440,7 @@ static enum step adopt_address(struct validation *validation)
     return STEP_NONE;
 }
 
-/* --- the course --- */
+/* --- the steps --- */
 
 static enum step end_validation(struct validation *validation)
 {
@@ -453,7 +451,7 @@ static enum step end_validation(struct validation *validation)
     return STEP_NONE;
 }
 
-/* A step that waits may be over, and the validation with it, before it returns. */
+/* A step that waits may end the whole validation before it returns. */
 static void run_validation(struct validation *validation, enum step step)
 {
     static enum step (*const steps[STEPS])(struct validation * validation) = {

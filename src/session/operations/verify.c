@@ -1,4 +1,5 @@
-/* The answer to a second verification: is it of the right kind, a try, then what waits for it. */
+/* Answers a challenge: checks the kind, counts an attempt, continues the login or step-up behind
+ * it. */
 #include <assert.h>
 #include <string.h>
 
@@ -24,7 +25,7 @@ static void end_verification(struct verification *work)
     naming_done(operation);
 }
 
-/* Names of what the challenge is about, for the audit line. */
+/* Notes the names in the challenge's body for the audit line. */
 static bool open_body(struct verification *work)
 {
     struct verify *verify = work->verify;
@@ -44,7 +45,8 @@ static bool open_body(struct verification *work)
     return true;
 }
 
-/* The secrets are not needed any more; what follows ends the operation itself. */
+/* Wipes the secrets, which are no longer needed, and starts the operation behind the challenge,
+ * which ends this one. */
 static void continue_verified(struct challenge_try *attempt)
 {
     struct verification *work = container_of(attempt, struct verification, attempt);
@@ -88,8 +90,8 @@ static void count_with_tenant(struct waiter *waiter)
         failed(waiter);
 }
 
-/* A wrong code is counted for the user, too. That it could not be is no reason to tell another
- * outcome: the try is gone. */
+/* A wrong code also counts for the user. If that count cannot be written, the outcome stays: the
+ * attempt is used up. */
 static void fail_attempt(struct verification *work)
 {
     assert(work->verify->login.base.out.err == ERR_OK);
@@ -121,7 +123,7 @@ static void judge_try(struct challenge_try *attempt)
     challenge_claim(attempt);
 }
 
-/* A service that mistakes one method for the other does not guess. */
+/* An answer of the wrong method is a service's mistake, not a guess. */
 static bool is_right_kind(const struct verification *work)
 {
     struct operation *operation = &work->verify->login.base;

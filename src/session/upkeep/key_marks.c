@@ -1,4 +1,4 @@
-/* The hash's format, its script, and what it says. */
+/* The hash's format, its script, and the judgement of marks. */
 #include "key_marks.h"
 
 #include <inttypes.h>
@@ -8,7 +8,7 @@
 #include "record.h"
 
 enum {
-    RETIRED_S = 3600, /* a number that nobody confirmed for so long may be given to another key */
+    RETIRED_S = 3600, /* a number without confirmation for so long may be given to another key */
     RECENT_S = 900
 };
 
@@ -71,7 +71,7 @@ bool key_marks_read_one(struct text value, struct key_mark *ret)
     return true;
 }
 
-/* The place of a field; KEY_MARKS for one that is not known here. */
+/* Index of a field's key; KEY_MARKS for an unknown field. */
 static size_t mark_index(struct text field)
 {
     int64_t id;
@@ -106,7 +106,7 @@ bool key_marks_read(const struct store_reply *reply, struct key_marks *ret)
 
 /* --- judging --- */
 
-/* The earliest mark of the ring's numbered keys. */
+/* Seconds of the earliest mark of the ring's numbered keys. */
 static int64_t earliest_mark_s(const struct key_marks *marks, const struct keyring *keyring)
 {
     int64_t first_s = INT64_MAX;
@@ -117,8 +117,8 @@ static int64_t earliest_mark_s(const struct key_marks *marks, const struct keyri
     return first_s;
 }
 
-/* A key that is older than all of the ring was dropped, not missed. Marks that were written at once
- * are ordered by number. */
+/* A key older than all of the ring was dropped, so it is not missing. Marks written at once are
+ * ordered by number. */
 static bool is_missing(const struct key_marks *marks, const struct keyring *keyring, unsigned id,
                        int64_t oldest_s)
 {

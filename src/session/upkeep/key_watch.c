@@ -1,4 +1,4 @@
-/* When marks are read and written, and who is told what they say. */
+/* When marks are read and written, and how the verdict is published. */
 #include "key_watch.h"
 
 #include <stdio.h>
@@ -12,12 +12,12 @@
 #include "metrics.h"
 
 enum {
-    UNANSWERED_PAUSE_MS = 500, /* while Redis has not said anything of these keys */
+    UNANSWERED_PAUSE_MS = 500, /* while Redis has not answered about these keys */
     FOREIGN_PAUSE_MS = 5 * 1000,
     MISSING_PAUSE_MS = 10 * 1000,
     PAUSE_MS = 60 * 1000,
     CONFIRM_EVERY = 5, /* comparisons: the others only read */
-    /* So long a foreign node leaves it to the others to write marks that Redis has lost: each of
+    /* How long a foreign node leaves it to the others to write marks that Redis has lost. Each of
      * them looks within PAUSE_MS. */
     YIELD_MS = PAUSE_MS + FOREIGN_PAUSE_MS
 };
@@ -28,12 +28,13 @@ struct key_watch {
     struct store_call call;
     char name[KEY_MARKS_NAME];
     bool stopped, under_way;
-    bool again;    /* keys came while a comparison was under way */
-    bool answered; /* Redis has said something of these keys */
-    bool wrote;    /* the call under way writes */
+    bool again;    /* keys changed during a comparison */
+    bool answered; /* Redis has answered about these keys */
+    bool wrote;    /* the call in flight writes */
     unsigned comparisons;
-    char store[KEY_MARKS_STORE + 1]; /* the digits of this Redis; "": not known */
-    int64_t lost_ms; /* since when a foreign node finds no marks, clock_monotonic_ms(); 0: not so */
+    char store[KEY_MARKS_STORE + 1]; /* the digits of this Redis; "": unknown */
+    int64_t lost_ms; /* since when a foreign node finds no marks, clock_monotonic_ms(); 0: it finds
+                        them */
 };
 
 static void compare_keys(struct key_watch *watch);
@@ -49,7 +50,7 @@ static void schedule_comparison(struct key_watch *watch, uint64_t pause_ms)
         uv_timer_start(&watch->timer, on_compare_timer, pause_ms, 0);
 }
 
-/* --- telling --- */
+/* --- the verdict --- */
 
 static int count_bits(uint64_t ids)
 {
@@ -140,8 +141,8 @@ static void compare_keys(struct key_watch *watch)
     ask_marks(watch, confirms);
 }
 
-/* A node that was told that its keys are foreign does not write them because Redis has lost the
- * right ones: a right node will be there within a minute. */
+/* A foreign node does not write its keys when Redis has lost the right ones: a right node does so
+ * within a minute. */
 static bool yields(struct key_watch *watch)
 {
     struct session_service *service = watch->context->worker->service;
@@ -153,8 +154,8 @@ static bool yields(struct key_watch *watch)
     return now_ms - watch->lost_ms < YIELD_MS;
 }
 
-/* A cluster that a node of ours found empty gets digits of its own. Without cluster the names
- * secret has to do: an emptied server cannot be told from another one. */
+/* An empty cluster gets digits of its own from our node. Without cluster only the names secret is
+ * compared: an emptied server cannot be told from another one. */
 static void remember_store(struct key_watch *watch, const struct key_marks *marks)
 {
     struct store_mark mark = {.field = "store"};
@@ -199,8 +200,8 @@ static void judge_marks(struct key_watch *watch, const struct key_marks *marks)
     watch->comparisons++;
 }
 
-/* What Redis said of these keys holds while it says nothing. New keys may be right: nobody knows.
- */
+/* The last verdict holds while Redis does not answer. After a change of keys it is unknown, since
+ * they may be right. */
 static void leave_open(struct key_watch *watch)
 {
     struct session_service *service = watch->context->worker->service;
@@ -227,7 +228,7 @@ static void on_answer(struct store_call *call, enum err err, const struct store_
     }
 }
 
-/* --- life --- */
+/* --- lifetime --- */
 
 struct key_watch *key_watch_create(const struct session_context *context, uv_loop_t *loop)
 {

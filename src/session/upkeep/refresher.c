@@ -1,4 +1,4 @@
-/* The refresher's thread, and the two ways in: owners to be read anew, slots in doubt. */
+/* The refresher's thread, and its two inputs: users to re-read, and slots in doubt. */
 #include "refresher.h"
 
 #include <assert.h>
@@ -14,16 +14,16 @@
 #include "replay.h"
 
 enum {
-    QUEUE_MOST = 1 << 16, /* what more is forgotten is read when somebody asks for it */
+    QUEUE_MOST = 1 << 16, /* more are read when a request asks for them */
     UNDER_WAY_MOST = 256,
-    READS_MOST = 8 /* of one session, while changes of its user overtake them */
+    READS_MOST = 8 /* of one session, while updates of its user overtake them */
 };
 
-/* One session to be read, which lives until it was. */
+/* A session to read; exists until it was read. */
 struct reading {
     struct lookup_waiter waiter;
     struct refresher *refresher;
-    struct keyring *keyring; /* a reference, once it is under way */
+    struct keyring *keyring; /* a reference, while in flight */
     struct reading *next;
     struct user_tag owner;
     uint8_t session[SESSION_ID];
@@ -40,15 +40,15 @@ struct refresher {
     struct replay *replay;
     struct key_watch *key_watch;
 
-    pthread_mutex_t lock; /* of what other threads leave here */
+    pthread_mutex_t lock; /* protects what other threads leave here */
     struct reading *queue, **queue_end;
-    size_t queued; /* those waiting and under way included */
+    size_t queued; /* including those waiting and in flight */
     struct keyring *new_keyring;
     bool doubted[2]; /* by owner_changed */
     uint8_t doubts[2][SLOTS / 8];
     bool stopping;
 
-    /* The thread's own. */
+    /* Used by the thread only. */
     struct reading *waiting, **waiting_end;
     size_t under_way;
     bool rekeyed;
@@ -109,7 +109,7 @@ void refresher_forget(struct refresher *refresher, const struct user_tag *owner)
     struct batch batch = {.refresher = refresher};
     batch.end = &batch.first;
     cache_forget(refresher->service->cache, owner_bytes(owner), add_forgotten, &batch);
-    /* Also without a session of theirs: their epoch is to be known. */
+    /* A user without cached sessions is read too, for the epoch. */
     if (batch.count == 0)
         add_reading(&batch, owner_bytes(owner), no_session);
     enqueue(refresher, &batch);
@@ -137,7 +137,7 @@ void refresher_rekey(struct refresher *refresher, struct keyring *keyring)
     uv_async_send(&refresher->wake);
 }
 
-/* --- reading anew --- */
+/* --- re-reading --- */
 
 static void wait_again(struct reading *reading)
 {
@@ -165,16 +165,16 @@ static void reading_done(struct lookup_waiter *waiter, const struct found *found
     keyring_unref(&reading->keyring);
     assert(refresher->under_way > 0);
     refresher->under_way--;
-    /* A change made here is told twice, by the change itself and by Redis. */
+    /* A change made here is reported twice: by the update itself and by Redis. */
     if (found->err == ERR_OK && found->overtaken && reading->reads < READS_MOST)
         wait_again(reading);
     else
-        forget_reading(reading); /* the lookup has stored it */
+        forget_reading(reading); /* the lookup has cached it */
     if (refresher->waiting)
         uv_async_send(&refresher->wake);
 }
 
-/* By what is known of the tenant, true or not: who validates asks again if it is not. */
+/* Reads by the last known policy, fresh or not. A validation asks again if it is outdated. */
 static void read_one(struct refresher *refresher, struct reading *reading)
 {
     assert(!reading->keyring);
@@ -294,7 +294,7 @@ static void run_refresher(void *user)
 void refresher_start(struct session_service *service, struct keyring *keyring)
 {
     struct refresher *refresher = xcalloc(1, sizeof(*refresher));
-    service->refresher = refresher; /* before the thread, whose own writes forget users */
+    service->refresher = refresher; /* before the thread, since its own writes forget users */
     refresher->service = service;
     refresher->context.keyring = keyring_ref(keyring);
     refresher->queue_end = &refresher->queue;

@@ -1,7 +1,7 @@
-/* The refresher: a thread with a link of its own that does what no request waits for.
+/* The refresher: a thread with its own link to the store, for work that no request waits for.
  *
- * It reads anew what other nodes (or this one) have changed, so that this node knows dead sessions
- * as dead, and living ones again, before the next outage; and it holds the journal against Redis
+ * It re-reads users changed by other nodes (or this one). So before the next outage this node knows
+ * their ended sessions as ended and their active ones again. It also replays the journal
  * (replay.h). */
 #pragma once
 
@@ -9,14 +9,15 @@
 
 struct refresher;
 
-/* Sets service->refresher, which is there until its thread has ended. */
+/* Sets service->refresher, which exists until its thread has ended. */
 void refresher_start(struct session_service *service, struct keyring *keyring);
 void refresher_rekey(struct refresher *refresher, struct keyring *keyring);
 void refresher_stop(struct session_service *service);
 
-/* Something that can end tokens of the user has changed: forgets what the cache has and asks for it
- * to be read anew. Any thread; does not wait. */
+/* A change that can end tokens of the user: drops the user's cache entries and queues them to be
+ * re-read. Any thread; does not wait. */
 void refresher_forget(struct refresher *refresher, const struct user_tag *owner);
-/* These slots' server may have lost writes (store_listener.doubted). Any thread; does not wait. */
+/* The server of these slots may have lost writes (store_listener.doubted). Any thread; does not
+ * wait. */
 void refresher_doubt(struct refresher *refresher, const uint8_t slots[SLOTS / 8],
                      bool owner_changed);

@@ -17,16 +17,16 @@
 enum {
     LIST_AT_ONCE = 256,
     UNDER_WAY_MOST = 64,
-    COMPARED_AT_ONCE = 200,  /* confirmed ones, then a pause: 2,000 a second on a server that has */
-    COMPARED_PAUSE_MS = 100, /* just come back are enough */
-    LOOKED_AT_ONCE = 2048,   /* the refresher's loop must not stand still, or its calls look slow */
-    FUTILE_MOST = 64,        /* replays in a row that brought nothing: then a pause */
+    COMPARED_AT_ONCE = 200,  /* confirmed ones, then a pause: so a server that has just */
+    COMPARED_PAUSE_MS = 100, /* come back gets at most 2,000 a second */
+    LOOKED_AT_ONCE = 2048,   /* per loop turn: a longer turn would make calls look slow */
+    FUTILE_MOST = 64,        /* replays in a row without a result, then a pause */
     PAUSE_FIRST_MS = 500,
     PAUSE_MOST_MS = 5 * 1000,
-    RECENT_MS = 10 * 60 * 1000 /* what a server that was away may have lost */
+    RECENT_MS = 10 * 60 * 1000 /* age of writes that a server may have lost while away */
 };
 
-/* What a pass looks at, besides what is unconfirmed. */
+/* Slots in doubt: their confirmed revocations are compared too. */
 struct doubt {
     bool any;
     uint8_t all[SLOTS / 8], recent[SLOTS / 8];
@@ -37,7 +37,7 @@ struct replay {
     uv_timer_t timer;
     bool stopped;
 
-    struct doubt doubt, next_doubt; /* of the pass under way; of the one after */
+    struct doubt doubt, next_doubt; /* of the present pass; of the next one */
     bool passing;
     uint64_t before; /* the pass has come down to this number */
     struct arena arena;
@@ -52,7 +52,7 @@ struct replay {
     int64_t resting_until_ms;
 };
 
-/* One owner's revocations, held against Redis. */
+/* One owner's revocations, being replayed. */
 struct item {
     struct operation operation;
     struct background background;
@@ -80,7 +80,7 @@ static enum update_decision decide_replay(struct user_update *change, struct use
     if (!change->applied && item->unconfirmed_count == 0)
         return UPDATE_DONE;
     operation_policy(&item->operation, &policy);
-    /* Where the tenant's policy is not known, nothing is tidied up. */
+    /* If the tenant's policy is unknown, nothing may be tidied up. */
     if (item->operation.tenancy_unknown)
         edit->expire_ms =
             item->operation.now_ms + operation_longest_life_s(&item->operation) * 1000;
@@ -90,15 +90,15 @@ static enum update_decision decide_replay(struct user_update *change, struct use
     return UPDATE_WRITE;
 }
 
-/* A server without a replica confirms nothing: what it took is confirmed when no token lives that
- * it kills, or it would never be. */
+/* A server without a replica confirms nothing. There a revocation counts as confirmed when no token
+ * that it revokes can be valid, or it would never be. */
 static bool is_settled(const struct item *item, size_t i)
 {
     return operation_is_settled(&item->operation) ||
            item->unconfirmed[i].forget_s < clock_deletion_ms() / 1000;
 }
 
-/* How many of the item's revocations are confirmed now. */
+/* Counts the item's revocations that are confirmed now. */
 static size_t count_confirmed(const struct item *item)
 {
     struct journal *journal = item->background.context.worker->service->journal;
@@ -112,7 +112,7 @@ static size_t count_confirmed(const struct item *item)
     return count;
 }
 
-/* What could not be compared stays in doubt: the next pass looks at it. */
+/* Revocations that could not be compared stay in doubt for the next pass. */
 static void doubt_again(struct item *item)
 {
     struct doubt *doubt = &item->replay->next_doubt;
@@ -215,7 +215,7 @@ static bool fetch_list(struct replay *replay)
     return replay->list_count > 0;
 }
 
-/* The next one to be replayed, NULL at the end, or (*later) when others must have their turn. */
+/* The next revocation to replay. NULL at the end, or (*later) if other work must have its turn. */
 static const struct revocation *next_revocation(struct replay *replay, bool *later)
 {
     assert(replay->list_at <= replay->list_count);
@@ -243,7 +243,7 @@ static void begin_pass(struct replay *replay)
     replay->futile = 0;
 }
 
-/* The pauses grow while nothing comes of it. */
+/* The pauses grow while passes confirm nothing. */
 static void pause_pass(struct replay *replay, bool of_use)
 {
     int64_t longer_ms = replay->pause_ms * 2;
@@ -275,7 +275,7 @@ static void rest(struct replay *replay)
     uv_timer_start(&replay->timer, replay->timer.timer_cb, COMPARED_PAUSE_MS, 0);
 }
 
-/* What finishes meanwhile does not end the pause. */
+/* Replays that finish meanwhile do not end the pause. */
 static bool is_resting(struct replay *replay)
 {
     int64_t left_ms = replay->resting_until_ms - clock_monotonic_ms();
@@ -347,7 +347,7 @@ void replay_doubt(struct replay *replay, const uint8_t slots[SLOTS / 8], bool ow
     assert(!replay->stopped);
     doubt->any = true;
     add_slots(owner_changed ? doubt->all : doubt->recent, slots);
-    /* The pass begins anew: what is newest matters most now. */
+    /* Restarts the pass: the newest revocations matter most. */
     if (replay->passing) {
         add_slots(doubt->all, replay->doubt.all);
         add_slots(doubt->recent, replay->doubt.recent);
