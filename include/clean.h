@@ -15,10 +15,3 @@
  * boundary. Absent if nothing is left. A text that is good as it is comes back unchanged and still
  * belongs to its owner; any other lies in the arena. */
 struct text clean_text(struct text given, size_t most, struct arena *arena);
-
-/* The first piece of the text that looks like a credential of this service: a service key (sk_), a
- * token (sa_, sr_) or the id of a challenge (sc_), also if its end is missing. False if there is
- * none. */
-bool clean_find_credential(struct text text, struct text *ret);
-/* True if the text begins with such a piece: it is no id then, but a secret in the wrong place. */
-bool clean_begins_with_credential(struct text text);

@@ -13,18 +13,18 @@
 #include "conf.h"
 #include "memory.h"
 
-struct locations;
+struct location_db;
 /* Opens geoip.database; without one the places know networks only. NULL with *error, a sentence
  * that names option and file. Blocks: not for loop threads. One reference for the caller. */
-struct locations *locations_open(const struct conf *conf, struct buffer *error);
-struct locations *locations_ref(struct locations *locations);
-void locations_unref(struct locations **locations);
+struct location_db *location_db_open(const struct conf *conf, struct buffer *error);
+struct location_db *location_db_ref(struct location_db *locations);
+void location_db_unref(struct location_db **locations);
 
 /* The published ones, with a reference for the caller; NULL: nothing was published, which the
  * functions below take for "no database". */
-struct locations *locations_current(void);
+struct location_db *location_db_current(void);
 /* Publishes: takes over the caller's reference. */
-void locations_publish(struct locations *locations);
+void location_db_publish(struct location_db *locations);
 
 /* The first address of its network by binding.ipv4_prefix and binding.ipv6_prefix. */
 struct ip_address location_network(const struct conf *conf, const struct ip_address *address);
@@ -36,10 +36,10 @@ bool location_same_network(const struct conf *conf, const struct ip_address *a,
  * Addresses that the database does not know, private ones for instance, are placed by their
  * network. */
 #define LOCATION_KEY_MAX 64
-struct text location_key(const struct locations *locations, const struct conf *conf,
+struct text location_key(const struct location_db *locations, const struct conf *conf,
                          const struct ip_address *address, char out[LOCATION_KEY_MAX]);
 
 /* What people call it: "Springfield, Illinois, United States", or as much of that as the database
  * knows, in English. Absent if it knows nothing or there is none. Lies in the arena. */
-struct text location_name(const struct locations *locations, const struct ip_address *address,
+struct text location_name(const struct location_db *locations, const struct ip_address *address,
                           struct arena *arena);

@@ -10,6 +10,8 @@ void *xcalloc(size_t count, size_t size) __attribute__((malloc, returns_nonnull)
 void *xrealloc(void *memory, size_t size) __attribute__((returns_nonnull));
 char *xstrndup(const char *string, size_t length) __attribute__((malloc, returns_nonnull));
 char *xstrdup(const char *string) __attribute__((malloc, returns_nonnull));
+/* Bytes of an allocation, its overhead included; 0 for NULL. */
+size_t memory_taken(void *memory);
 
 /* Bump allocation with the life of a request: nothing is freed singly, arena_reset() frees all.
  * The first block is kept over resets, so a typical request allocates nothing. */

@@ -69,7 +69,7 @@ void session_known_policy(struct session_worker *worker, const struct conf *conf
 struct session_context {
     struct session_worker *worker;
     struct keyring *keyring;
-    struct locations *locations; /* NULL: no database */
+    struct location_db *locations; /* NULL: no database */
 };
 
 /* The reason codes of api.md. Callers may give reasons of their own. */

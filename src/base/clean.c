@@ -1,73 +1,23 @@
-/* Cleaning what decorates, and finding secrets where none should be. */
+/* Cleaning of decorating texts. */
 #include "clean.h"
+#include "credential.h"
 
 #include <string.h>
 
-/* Prefixes are three characters. Behind them keys have 43 digits of base64url, tokens 60; fewer
- * than those below are no secret any more, or a word of the caller's. */
-enum { PREFIX = 3, LEAST_DIGITS = 40 };
-
 #define REDACTED "[redacted]"
-
-/* --- credentials --- */
-
-static bool is_digit(char c)
-{
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' ||
-           c == '_';
-}
-
-static size_t count_digits(const char *data, const char *end)
-{
-    size_t count = 0;
-    while (data + count < end && is_digit(data[count]))
-        count++;
-    return count;
-}
-
-/* The length of the credential at the beginning of the text; 0 if there is none. */
-static size_t measure(struct text text)
-{
-    const char *data = text.data;
-    if (text.length < PREFIX || data[0] != 's' || !memchr("kacr", data[1], 4) || data[2] != '_')
-        return 0;
-    size_t digits = count_digits(data + PREFIX, data + text.length);
-    return digits >= LEAST_DIGITS ? PREFIX + digits : 0;
-}
-
-bool clean_find_credential(struct text text, struct text *ret)
-{
-    const char *end = text.data + text.length;
-    const char *at = text.length < PREFIX ? end : text.data + PREFIX - 1;
-    while (at < end && (at = memchr(at, '_', (size_t)(end - at))) != NULL) {
-        const char *begin = at - (PREFIX - 1);
-        size_t length = measure((struct text){begin, (size_t)(end - begin)});
-        if (length > 0) {
-            *ret = (struct text){begin, length};
-            return true;
-        }
-        at++;
-    }
-    return false;
-}
-
-bool clean_begins_with_credential(struct text text)
-{
-    return measure(text) > 0;
-}
 
 static struct text without_credentials(struct text text, struct arena *arena)
 {
     struct text found;
-    if (!clean_find_credential(text, &found))
+    if (!credential_find(text, &found))
         return text;
     SCOPED(buffer_free) struct buffer kept = {0};
     do {
-        buffer_add(&kept, text.data, (size_t)(found.data - text.data) + PREFIX);
+        buffer_add(&kept, text.data, (size_t)(found.data - text.data) + CREDENTIAL_PREFIX);
         buffer_add_literal(&kept, REDACTED);
         const char *behind = found.data + found.length;
         text = (struct text){behind, text.length - (size_t)(behind - text.data)};
-    } while (clean_find_credential(text, &found));
+    } while (credential_find(text, &found));
     buffer_add_text(&kept, text);
     return arena_copy(arena, buffer_text(&kept));
 }

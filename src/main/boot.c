@@ -195,15 +195,15 @@ static void journal_down(struct daemon *daemon)
 static bool places_up(struct daemon *daemon, const struct conf *conf, struct buffer *error)
 {
     (void)daemon;
-    struct locations *locations = locations_open(conf, error);
-    locations_publish(locations);
+    struct location_db *locations = location_db_open(conf, error);
+    location_db_publish(locations);
     return locations != NULL;
 }
 
 static void places_down(struct daemon *daemon)
 {
     (void)daemon;
-    locations_publish(NULL);
+    location_db_publish(NULL);
 }
 
 /* Starts without a foreign or damaged snapshot: the cache fills again. */

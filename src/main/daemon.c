@@ -90,9 +90,9 @@ static struct conf *load_new_conf(const struct daemon *daemon, struct buffer *er
 /* Publishes conf and locations, and hands conf and keys to the running parts. Consumes all three
  * references. */
 static void apply_reload(struct daemon *daemon, struct conf *conf, struct keyring *keyring,
-                         struct locations *locations)
+                         struct location_db *locations)
 {
-    locations_publish(locations);
+    location_db_publish(locations);
     log_set_level(conf->log_level);
     boot_warn_of_risks(conf);
     audit_reload(daemon->audit, conf);
@@ -116,10 +116,10 @@ static bool reload(struct daemon *daemon, struct buffer *error)
     if (conf == NULL)
         return false;
     struct keyring *keyring = load_new_keys(daemon, conf, error);
-    struct locations *locations = keyring != NULL ? locations_open(conf, error) : NULL;
+    struct location_db *locations = keyring != NULL ? location_db_open(conf, error) : NULL;
     if (locations == NULL || !alerts_check(conf, error) ||
         !store_reload(daemon->store, conf, error)) {
-        locations_unref(&locations);
+        location_db_unref(&locations);
         keyring_unref(&keyring);
         conf_unref(&conf);
         return false;

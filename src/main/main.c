@@ -59,7 +59,7 @@ static const struct command {
 } commands[] = {
     {"", daemon_run, 0, CONFIG, NULL},
     {"check-config", command_check_config, 0, 0, "a file name"},
-    {"reload", command_reload, 0, 0, "the id of a process"},
+    {"reload", reload_command, 0, 0, "the id of a process"},
     {"--dump-config", command_dump_config, 0, CONFIG, NULL},
     {"--dump-config=commented", command_dump_commented, 0, CONFIG, NULL},
     {"keygen", command_keygen, NAME | SCOPES | TENANT, 0, NULL},

@@ -65,7 +65,7 @@ static int report_failure(const char *whom, const char *why)
     return EXIT_RUNTIME;
 }
 
-int command_reload(const struct arguments *arguments)
+int reload_command(const struct arguments *arguments)
 {
     char *end;
     errno = 0;

@@ -11,6 +11,6 @@ struct arguments;
 
 /* Asks the process whose id is the operand to reload. EXIT_RUNTIME if it refuses or does not
  * answer. */
-int command_reload(const struct arguments *arguments);
-/* Sends the verdict to the sender of this SIGHUP, if that was command_reload(). */
+int reload_command(const struct arguments *arguments);
+/* Sends the verdict to the sender of this SIGHUP, if that was reload_command(). */
 void reload_answer(const siginfo_t *asked, bool taken);

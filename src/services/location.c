@@ -19,7 +19,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-struct locations {
+struct location_db {
     atomic_uint references;
     bool has_database;
     MMDB_s database;
@@ -92,9 +92,9 @@ static const char *open_copy(const char *path, MMDB_s *database)
 
 /* --- life --- */
 
-struct locations *locations_open(const struct conf *conf, struct buffer *error)
+struct location_db *location_db_open(const struct conf *conf, struct buffer *error)
 {
-    struct locations *locations = xcalloc(1, sizeof(*locations));
+    struct location_db *locations = xcalloc(1, sizeof(*locations));
     const char *path = conf->geoip_database;
     atomic_init(&locations->references, 1);
     if (path[0] == '\0')
@@ -109,15 +109,15 @@ struct locations *locations_open(const struct conf *conf, struct buffer *error)
     return locations;
 }
 
-struct locations *locations_ref(struct locations *locations)
+struct location_db *location_db_ref(struct location_db *locations)
 {
     atomic_fetch_add_explicit(&locations->references, 1, memory_order_relaxed);
     return locations;
 }
 
-void locations_unref(struct locations **locations)
+void location_db_unref(struct location_db **locations)
 {
-    struct locations *given = *locations;
+    struct location_db *given = *locations;
     *locations = NULL;
     if (!given || atomic_fetch_sub_explicit(&given->references, 1, memory_order_acq_rel) != 1)
         return;
@@ -128,23 +128,23 @@ void locations_unref(struct locations **locations)
 
 /* Guards the pointer only, as that of conf_current(). */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static struct locations *published;
+static struct location_db *published;
 
-struct locations *locations_current(void)
+struct location_db *location_db_current(void)
 {
     pthread_mutex_lock(&lock);
-    struct locations *current = published ? locations_ref(published) : NULL;
+    struct location_db *current = published ? location_db_ref(published) : NULL;
     pthread_mutex_unlock(&lock);
     return current;
 }
 
-void locations_publish(struct locations *locations)
+void location_db_publish(struct location_db *locations)
 {
     pthread_mutex_lock(&lock);
-    struct locations *old = published;
+    struct location_db *old = published;
     published = locations;
     pthread_mutex_unlock(&lock);
-    locations_unref(&old);
+    location_db_unref(&old);
 }
 
 /* --- networks --- */
@@ -174,7 +174,7 @@ bool location_same_network(const struct conf *conf, const struct ip_address *a,
 /* --- the database --- */
 
 /* What the database has on an address. False if nothing. */
-static bool find_in_database(const struct locations *locations, const struct ip_address *address,
+static bool find_in_database(const struct location_db *locations, const struct ip_address *address,
                              MMDB_entry_s *ret)
 {
     union {
@@ -223,7 +223,7 @@ static struct text print_network(const struct ip_network *network, char out[LOCA
     return (struct text){out, (size_t)(end - out)};
 }
 
-struct text location_key(const struct locations *locations, const struct conf *conf,
+struct text location_key(const struct location_db *locations, const struct conf *conf,
                          const struct ip_address *address, char out[LOCATION_KEY_MAX])
 {
     enum { CODE_MAX = 16 };
@@ -246,7 +246,7 @@ struct text location_key(const struct locations *locations, const struct conf *c
     return (struct text){out, (size_t)(end - out)};
 }
 
-struct text location_name(const struct locations *locations, const struct ip_address *address,
+struct text location_name(const struct location_db *locations, const struct ip_address *address,
                           struct arena *arena)
 {
     MMDB_entry_s entry;

@@ -3,7 +3,7 @@
 #include <inttypes.h>
 #include <string.h>
 
-#include "clean.h"
+#include "credential.h"
 #include "json_parse.h"
 
 enum { LONGEST_ITEM = 128 };
@@ -82,7 +82,7 @@ static bool read_text(const struct reader *reader, const char *prefix,
             reader, prefix, field->name,
             arena_format(reader->arena, "must be %s", text_words(reader, field).data));
     }
-    if (field->kind == JSON_ID && clean_begins_with_credential(text))
+    if (field->kind == JSON_ID && credential_begins(text))
         return complain_member(reader, prefix, field->name,
                                TEXT("must be an id, not a credential"));
     *(struct text *)target = arena_copy(reader->arena, text);

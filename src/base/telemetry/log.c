@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "clean.h"
+#include "credential.h"
 #include "clock.h"
 #include "log_queue.h"
 
@@ -123,13 +124,13 @@ const char *log_quote(char *out, size_t size, struct text text)
     assert(size > 0);
     size_t length = text.length < size ? text.length : size - 1;
     struct text rest = text, found = {0};
-    bool more = clean_find_credential(rest, &found);
+    bool more = credential_find(rest, &found);
     for (size_t i = 0; i < length; i++) {
         const char *at = text.data + i, *end = more ? found.data + found.length : NULL;
         out[i] = quotable(*at, more && at >= found.data + PREFIX && at < end);
         if (more && at + 1 == end) {
             rest = (struct text){end, text.length - i - 1};
-            more = clean_find_credential(rest, &found);
+            more = credential_find(rest, &found);
         }
     }
     out[length] = '\0';

@@ -7,6 +7,7 @@
 #include <strings.h>
 
 #include "clean.h"
+#include "credential.h"
 #include "clock.h"
 #include "cookies.h"
 #include "cors.h"
@@ -233,7 +234,7 @@ static bool is_for_others(struct text authorization)
     static const char ours[] = "Bearer";
     const char *blank = memchr(authorization.data, ' ', authorization.length);
     size_t length = blank != NULL ? (size_t)(blank - authorization.data) : authorization.length;
-    return length > 0 && !clean_begins_with_credential(authorization) &&
+    return length > 0 && !credential_begins(authorization) &&
            (length != strlen(ours) || strncasecmp(authorization.data, ours, length) != 0);
 }
 

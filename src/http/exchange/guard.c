@@ -5,6 +5,7 @@
 #include <strings.h>
 
 #include "clean.h"
+#include "credential.h"
 #include "crypto.h"
 
 static const struct known_header {
@@ -316,7 +317,7 @@ bool guard_request_id(struct text id)
 {
     struct text found;
     return id.length >= 1 && id.length <= 64 && all_of_class(id, CLASS_ID) &&
-           !clean_find_credential(id, &found);
+           !credential_find(id, &found);
 }
 
 /* Lower-case hexadecimal, and at least one digit not zero if `significant`. */

@@ -18,7 +18,7 @@ struct request_config *request_config_create(struct conf *conf, struct keyring *
     snapshot->conf = conf;
     snapshot->context.worker = sessions;
     snapshot->context.keyring = keyring;
-    snapshot->context.locations = locations_current();
+    snapshot->context.locations = location_db_current();
     snapshot->references = 1;
     snapshot->generation = atomic_fetch_add(&generations, 1) + 1;
     proxies_load(&snapshot->proxies, &conf->server_trusted_proxies);
@@ -42,6 +42,6 @@ void request_config_unref(struct request_config **snapshot)
     proxies_free(&last->proxies);
     conf_unref(&last->conf);
     keyring_unref(&last->context.keyring);
-    locations_unref(&last->context.locations);
+    location_db_unref(&last->context.locations);
     free(last);
 }

@@ -5,6 +5,7 @@
 
 #include "address.h"
 #include "clean.h"
+#include "credential.h"
 #include "http/access/cookies.h"
 #include "http/access/throttle.h"
 #include "request_private.h"
@@ -239,7 +240,7 @@ enum handled api_named_user(struct request *request, struct text *tenant, struct
                      : TEXT("\"user_id\" may be in the query only where the path has -"));
     *user_id = by_query ? in_query : request->parameters[0];
     if (user_id->length < 1 || user_id->length > USER_ID_MAX || !text_is_clean_utf8(*user_id) ||
-        clean_begins_with_credential(*user_id))
+        credential_begins(*user_id))
         return response_fail(
             request, by_query ? ERR_QUERY_INVALID : ERR_BAD_REQUEST,
             TEXT("\"user_id\" must be 1 to 255 bytes of clean UTF-8, and no credential"));

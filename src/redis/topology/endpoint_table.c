@@ -26,7 +26,7 @@ static size_t hash(const struct endpoint_table *table, const struct endpoint *en
 static size_t place_of(const struct endpoint_table *table, const struct endpoint *endpoint)
 {
     size_t at = hash(table, endpoint);
-    while (table->locations[at] && !endpoint_equal(table->locations[at], endpoint))
+    while (table->buckets[at] && !endpoint_equal(table->buckets[at], endpoint))
         at = (at + 1) & (table->capacity - 1);
     return at;
 }
@@ -34,7 +34,7 @@ static size_t place_of(const struct endpoint_table *table, const struct endpoint
 const struct endpoint *endpoint_table_find(const struct endpoint_table *table,
                                            const struct endpoint *endpoint)
 {
-    return table->count ? table->locations[place_of(table, endpoint)] : NULL;
+    return table->count ? table->buckets[place_of(table, endpoint)] : NULL;
 }
 
 static void grow(struct endpoint_table *table)
@@ -43,18 +43,18 @@ static void grow(struct endpoint_table *table)
         crypto_random(table->key, sizeof(table->key));
     struct endpoint_table old = *table;
     table->capacity = old.capacity ? old.capacity * 2 : CAPACITY_FIRST;
-    table->locations = xcalloc(table->capacity, sizeof(void *));
+    table->buckets = xcalloc(table->capacity, sizeof(void *));
     for (size_t i = 0; i < old.capacity; i++)
-        if (old.locations[i])
-            table->locations[place_of(table, old.locations[i])] = old.locations[i];
-    free(old.locations);
+        if (old.buckets[i])
+            table->buckets[place_of(table, old.buckets[i])] = old.buckets[i];
+    free(old.buckets);
 }
 
 void endpoint_table_add(struct endpoint_table *table, const struct endpoint *endpoint)
 {
     if (2 * (table->count + 1) > table->capacity)
         grow(table);
-    table->locations[place_of(table, endpoint)] = endpoint;
+    table->buckets[place_of(table, endpoint)] = endpoint;
     table->count++;
 }
 
@@ -64,17 +64,17 @@ void endpoint_table_remove(struct endpoint_table *table, const struct endpoint *
         return;
     size_t mask = table->capacity - 1;
     size_t hole = place_of(table, endpoint);
-    table->locations[hole] = NULL;
+    table->buckets[hole] = NULL;
     table->count--;
-    for (size_t at = (hole + 1) & mask; table->locations[at]; at = (at + 1) & mask) {
-        const struct endpoint *moved = table->locations[at];
-        table->locations[at] = NULL;
-        table->locations[place_of(table, moved)] = moved;
+    for (size_t at = (hole + 1) & mask; table->buckets[at]; at = (at + 1) & mask) {
+        const struct endpoint *moved = table->buckets[at];
+        table->buckets[at] = NULL;
+        table->buckets[place_of(table, moved)] = moved;
     }
 }
 
 void endpoint_table_free(struct endpoint_table *table)
 {
-    free(table->locations);
+    free(table->buckets);
     *table = (struct endpoint_table){0};
 }

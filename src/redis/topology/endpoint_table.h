@@ -7,8 +7,8 @@
 
 /* Starts from {0}. */
 struct endpoint_table {
-    const struct endpoint **locations; /* open addressing with linear probing; NULL: free */
-    size_t capacity;                   /* a power of two, at least twice the count */
+    const struct endpoint **buckets; /* open addressing with linear probing; NULL: free */
+    size_t capacity;                 /* a power of two, at least twice the count */
     size_t count;
     uint8_t key[CRYPTO_TABLE_KEY];
 };

@@ -18,7 +18,7 @@ struct generations {
         _Atomic uint32_t number; /* 0: being written, or never used */
         _Atomic int64_t proof_ms;
         bool live; /* the control thread's */
-    } locations[GENERATIONS_PLACES];
+    } entries[GENERATIONS_PLACES];
     uint32_t last; /* the control thread's */
 };
 

@@ -7,7 +7,7 @@
 #include <pthread.h>
 
 #include "cache.h"
-#include "hash_table.h"
+#include "hash.h"
 
 #define CACHE_SHARDS 64
 /* What a tenant is charged for an entry's places in the tables of its shard. */

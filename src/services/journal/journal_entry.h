@@ -2,7 +2,7 @@
  * allocation of about a hundred bytes. */
 #pragma once
 
-#include "hash_table.h"
+#include "hash.h"
 #include "journal_record.h"
 
 struct journal_share;

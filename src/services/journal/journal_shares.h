@@ -7,7 +7,7 @@
  * confirmed ones, of the tenants that have most, until they have no more than the others. */
 #pragma once
 
-#include "hash_table.h"
+#include "hash.h"
 #include "journal.h"
 
 struct journal_share {

@@ -18,7 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "hash_table.h"
+#include "hash.h"
 #include "clock.h"
 #include "metrics.h"
 #include "tenants_private.h"

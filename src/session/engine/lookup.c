@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "session/operations/binding.h"
+#include "binding.h"
 #include "cache_value.h"
 #include "clock.h"
 #include "session/model/freezing.h"

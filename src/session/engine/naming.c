@@ -7,7 +7,7 @@
 
 #include "cache_value.h"
 #include "clock.h"
-#include "index.h"
+#include "session/index/index.h"
 #include "lookup.h"
 #include "tenant.h"
 

@@ -4,7 +4,7 @@
 #include <assert.h>
 #include <string.h>
 
-#include "session/operations/binding.h"
+#include "binding.h"
 #include "clock.h"
 #include "metrics.h"
 #include "session/model/rules.h"

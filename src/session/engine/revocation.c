@@ -57,7 +57,7 @@ static void end_by_revocation(struct user_state *state, struct session *session,
         .ended_s = revocation->at_ms / 1000,
         .forget_s = rules_forget_s(rules_lifetimes(session, policy, now_s).session_s, now_s),
     };
-    state_bury(state, session, &tombstone, edit);
+    edit_end_in_state(state, session, &tombstone, edit);
 }
 
 /* Ends a session whose record does not open for want of a key: its id is enough. Revocations of all
@@ -75,7 +75,7 @@ static bool end_foreign(struct user_state *state, struct edit *edit,
         .ended_s = revocation->at_ms / 1000,
         .forget_s = rules_forget_s(revocation->forget_s, now_ms / 1000),
     };
-    state_bury_unseen(state, id, &tombstone, edit);
+    edit_add_tombstone(state, id, &tombstone, edit);
     return true;
 }
 

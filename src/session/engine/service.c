@@ -6,9 +6,14 @@
 #include <string.h>
 
 #include "clock.h"
+#include "session/index/index.h"
+#include "session/operations/challenge.h"
+#include "session/upkeep/key_marks.h"
 #include "session/upkeep/refresher.h"
+#include "tenant_update.h"
+#include "user_update.h"
 #include "lookup.h"
-#include "quota.h"
+#include "session/index/quota.h"
 #include "ratelimit.h"
 #include "tenant_record.h"
 
@@ -50,6 +55,15 @@ static void on_doubted(void *user, const uint8_t slots[SLOTS / 8], bool owner_ch
 }
 
 /* --- the process --- */
+
+void session_prepare(void)
+{
+    user_update_prepare();
+    index_prepare();
+    tenant_update_prepare();
+    challenge_prepare();
+    key_marks_prepare();
+}
 
 struct session_service *session_service_start(struct store *store, struct cache *cache,
                                               struct tenants *tenants, struct journal *journal,

@@ -7,17 +7,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "session/operations/challenge.h"
 #include "clock.h"
 #include "session/model/expiry.h"
-#include "index.h"
-#include "session/upkeep/key_marks.h"
 #include "session/upkeep/refresher.h"
 #include "metrics.h"
 #include "operation.h"
 #include "revocation.h"
 #include "session/model/rules.h"
-#include "tenant_update.h"
 
 /* Most rounds of one update. Each conflict means that another update of the user succeeded, so the
  * deadline usually comes first. */
@@ -61,15 +57,11 @@ static struct store_script touch_script = {
               "return 1\n",
 };
 
-void session_prepare(void)
+void user_update_prepare(void)
 {
     store_script_prepare(&write_script);
     store_script_prepare(&epoch_script);
     store_script_prepare(&touch_script);
-    index_prepare();
-    tenant_update_prepare();
-    challenge_prepare();
-    key_marks_prepare();
 }
 
 static struct text print_expiry_argument(struct user_update *change, size_t slot, int64_t at_ms)

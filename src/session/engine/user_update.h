@@ -18,7 +18,7 @@
 #include "attempts.h"
 #include "session/model/expiry.h"
 #include "freshness.h"
-#include "session/model/state.h"
+#include "session/model/edit.h"
 #include "waiter.h"
 
 enum update_decision {
@@ -74,6 +74,9 @@ struct user_update {
 
     struct user_update_run run;
 };
+/* Names the scripts once, before threads start. */
+void user_update_prepare(void);
+
 void user_update_init(struct user_update *change, const struct user_update_ops *ops,
                       struct operation *operation, const struct user_tag *owner);
 

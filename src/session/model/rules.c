@@ -306,7 +306,7 @@ static void settle_session(struct edit *edit, struct user_state *state, struct s
     } else {
         const struct tombstone tombstone =
             tombstone_of(session, reasons_of_cause(cause), (struct text){0}, policy, now_ms);
-        edit_set_grave(edit, session->id, &tombstone);
+        edit_set_tombstone(edit, session->id, &tombstone);
     }
     session->ended = true;
 }

@@ -32,7 +32,7 @@
 
 #include "policy.h"
 #include "session.h"
-#include "state.h"
+#include "edit.h"
 
 /* Why a session, or a token of it, is not valid. */
 enum end_cause {

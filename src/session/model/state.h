@@ -1,4 +1,4 @@
-/* All that Redis holds of one user, read from `sd:u:{T.U}`, and the edit that changes it.
+/* All that Redis holds of one user, read from `sd:u:{T.U}` (edit.h changes it).
  *
  * Fields of the hash: "!" the version (a decimal number, raised by every change) and, behind a
  * blank, the epoch (the version of the last change that could make a token invalid) if there was
@@ -24,6 +24,9 @@
 #define STATE_FIELD_GUESSES  "#"
 #define STATE_FIELD_NAMES    "@"
 #define TOUCH_FIELD          (SESSION_ID + 1)
+
+/* The id to which records are bound that hold for the user, not for a session. */
+extern const uint8_t state_no_session[SESSION_ID];
 
 struct session {
     uint8_t id[SESSION_ID];
@@ -101,48 +104,3 @@ bool state_is_foreign(const struct user_state *state, const uint8_t id[SESSION_I
 
 /* As they are kept, or as a session tells them; absent if nothing does. */
 struct names state_names(const struct user_state *state, struct arena *arena);
-
-/* Sets and deletes of hash fields that are applied together, or not at all. Lies in the arena. */
-struct edit {
-    struct arena *arena;
-    const struct state_codec *codec;
-    struct text *sets; /* field, value, field, value … */
-    size_t set_count;
-    size_t set_capacity;
-    struct text *deletes;
-    size_t delete_count;
-    size_t delete_capacity;
-    struct revocation *revocations; /* for the journal (journal.h), once it is written */
-    size_t revocation_count;
-    int64_t expire_ms;      /* of the whole hash, wall clock; 0: never */
-    bool invalidates;       /* a token that was valid before may not be after */
-    bool gives_up;          /* a session's record: it told the names */
-    enum clock_trust trust; /* is there a common time? */
-    int64_t age_ms;         /* what is too old is so by this time: operation_age_ms() */
-};
-
-/* Takes the session out of the state and puts a tombstone in its place; in the edit too, unless
- * that is NULL. */
-void state_bury(struct user_state *state, struct session *session,
-                const struct tombstone *tombstone, struct edit *edit);
-/* The same for one that is not among the state's sessions: lost, or not to be opened here. At most
- * one that is not foreign. */
-void state_bury_unseen(struct user_state *state, const uint8_t id[SESSION_ID],
-                       const struct tombstone *tombstone, struct edit *edit);
-
-void edit_set_session(struct edit *edit, const uint8_t id[SESSION_ID], const struct record *record);
-/* A tombstone in the place of the session's record, and the time of last use is gone ... */
-void edit_set_grave(struct edit *edit, const uint8_t id[SESSION_ID],
-                    const struct tombstone *tombstone);
-/* ... of a session whose tokens were good until now: every node is to hear of it. */
-void edit_end_session(struct edit *edit, const uint8_t id[SESSION_ID],
-                      const struct tombstone *tombstone);
-void edit_set_user(struct edit *edit, const struct user_record *user);
-void edit_set_contexts(struct edit *edit, const struct contexts *contexts);
-void edit_set_guesses(struct edit *edit, const struct guesses *guesses);
-void edit_set_names(struct edit *edit, const struct names *names);
-/* A code was right. */
-void state_forget_guesses(struct user_state *state, struct edit *edit);
-/* Deletes the record or tombstone and the time of last use. */
-void edit_delete_session(struct edit *edit, const uint8_t id[SESSION_ID]);
-void edit_delete_touch(struct edit *edit, const uint8_t id[SESSION_ID]);

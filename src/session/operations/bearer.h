@@ -2,7 +2,7 @@
  * path. */
 #pragma once
 
-#include "binding.h"
+#include "session/engine/binding.h"
 #include "session/engine/cache_value.h"
 #include "session/engine/operation.h"
 #include "session/model/rules.h"

@@ -1,5 +1,5 @@
 /* Lists a user's active sessions and the user's status. */
-#include "session/engine/index.h"
+#include "session/index/index.h"
 
 #include <assert.h>
 

@@ -5,7 +5,7 @@
 
 #include "bearer.h"
 #include "session/engine/user_update.h"
-#include "session/engine/index.h"
+#include "session/index/index.h"
 #include "metrics.h"
 #include "session/engine/naming.h"
 #include "session/engine/operation.h"
@@ -127,7 +127,7 @@ static enum update_decision decide_end_unseen(struct end_change *work, struct us
     };
     if (state_is_foreign(state, id))
         note_ended(work, id);
-    state_bury_unseen(state, id, &tombstone, edit);
+    edit_add_tombstone(state, id, &tombstone, edit);
     add_session_revocation(work, id, tombstone.forget_s, edit);
     return UPDATE_WRITE;
 }

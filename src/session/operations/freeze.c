@@ -6,11 +6,11 @@
 
 #include "session/engine/user_update.h"
 #include "session/model/freezing.h"
-#include "session/engine/index.h"
+#include "session/index/index.h"
 #include "metrics.h"
 #include "session/engine/naming.h"
 #include "session/engine/operation.h"
-#include "session/engine/quota.h"
+#include "session/index/quota.h"
 #include "session/engine/revocation.h"
 #include "session/model/rules.h"
 #include "session/engine/tenant.h"

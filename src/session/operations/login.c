@@ -2,17 +2,17 @@
 #include <assert.h>
 #include <string.h>
 
-#include "binding.h"
+#include "session/engine/binding.h"
 #include "challenge.h"
 #include "session/engine/user_update.h"
-#include "session/engine/index.h"
+#include "session/index/index.h"
 #include "login_request.h"
 #include "metrics.h"
-#include "session/model/login_risk.h"
+#include "login_risk.h"
 #include "session/engine/operation.h"
-#include "session/engine/quota.h"
+#include "session/index/quota.h"
 #include "session/engine/revocation.h"
-#include "session/model/rotation.h"
+#include "session/engine/rotation.h"
 #include "session/model/rules.h"
 #include "session/model/session_json.h"
 #include "session/engine/tenant.h"

@@ -2,13 +2,13 @@
  * whose used token came back (RFC 9700 section 4.14.2). */
 #include <assert.h>
 
-#include "binding.h"
+#include "session/engine/binding.h"
 #include "session/engine/user_update.h"
-#include "session/engine/index.h"
+#include "session/index/index.h"
 #include "metrics.h"
 #include "session/engine/operation.h"
 #include "session/engine/revocation.h"
-#include "session/model/rotation.h"
+#include "session/engine/rotation.h"
 #include "session/model/rules.h"
 #include "step_up.h"
 #include "session/engine/tenant.h"

@@ -8,11 +8,11 @@
 #include "session/engine/user_update.h"
 #include "clock.h"
 #include "guess.h"
-#include "session/engine/index.h"
+#include "session/index/index.h"
 #include "metrics.h"
 #include "location.h"
 #include "ratelimit.h"
-#include "session/model/rotation.h"
+#include "session/engine/rotation.h"
 #include "session/model/rules.h"
 #include "session/engine/service.h"
 #include "session/engine/tenant.h"
@@ -297,7 +297,7 @@ static enum update_decision decide_acceptance(struct user_update *change, struct
         edit->invalidates = true;
         return UPDATE_RESOLVED;
     }
-    state_forget_guesses(state, edit);
+    edit_forget_guesses(state, edit);
     binding_add(operation->conf, &session->record, work->items, operation->arena);
     rotation_advance(&rotation, state, &policy, edit, work->pair);
     return UPDATE_WRITE;

@@ -5,7 +5,7 @@
  * the context to verify, as binding.h's items. */
 #pragma once
 
-#include "binding.h"
+#include "session/engine/binding.h"
 #include "session/engine/operation.h"
 #include "session/model/rules.h"
 #include "session/engine/waiter.h"

@@ -13,7 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "session/engine/index.h"
+#include "session/index/index.h"
 #include "session_list.h"
 #include "session/engine/tenant.h"
 #include "session/engine/user_read.h"

@@ -11,7 +11,7 @@
 #include "bearer.h"
 #include "session/engine/user_update.h"
 #include "clock.h"
-#include "session/engine/index.h"
+#include "session/index/index.h"
 #include "session/engine/lookup.h"
 #include "metrics.h"
 #include "session/engine/naming.h"

@@ -1,5 +1,6 @@
 /* Texts that decorate: what is cleaned, and how; secrets where none should be. */
 #include "clean.h"
+#include "credential.h"
 
 #include <check.h>
 #include <stdlib.h>
@@ -89,15 +90,14 @@ END_TEST
 
 START_TEST(an_id_that_begins_with_a_credential_is_known)
 {
-    ck_assert(clean_begins_with_credential(TEXT("sa_" DIGITS_60)));
-    ck_assert(clean_begins_with_credential(TEXT("sk_" DIGITS_43 "...")));
-    ck_assert(!clean_begins_with_credential(TEXT("visa_" DIGITS_60)));
-    ck_assert(!clean_begins_with_credential(TEXT("Bearer sa_" DIGITS_60)));
-    ck_assert(
-        !clean_begins_with_credential(TEXT("sa_0123456789abcdef0123456789abcdef"))); /* a UUID */
-    ck_assert(!clean_begins_with_credential(TEXT("_")));
-    ck_assert(!clean_begins_with_credential(TEXT("a_" DIGITS_60)));
-    ck_assert(!clean_begins_with_credential((struct text){0}));
+    ck_assert(credential_begins(TEXT("sa_" DIGITS_60)));
+    ck_assert(credential_begins(TEXT("sk_" DIGITS_43 "...")));
+    ck_assert(!credential_begins(TEXT("visa_" DIGITS_60)));
+    ck_assert(!credential_begins(TEXT("Bearer sa_" DIGITS_60)));
+    ck_assert(!credential_begins(TEXT("sa_0123456789abcdef0123456789abcdef"))); /* a UUID */
+    ck_assert(!credential_begins(TEXT("_")));
+    ck_assert(!credential_begins(TEXT("a_" DIGITS_60)));
+    ck_assert(!credential_begins((struct text){0}));
 }
 END_TEST
 

@@ -12,7 +12,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "session/engine/index.h"
+#include "session/index/index.h"
 #include "record.h"
 #include "redis/calls/command.h"
 #include "redis/calls/reply.h"

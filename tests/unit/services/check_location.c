@@ -75,11 +75,11 @@ START_TEST(without_a_database_places_have_no_names)
     struct buffer error = {0};
     struct arena arena = {0};
     struct ip_address address = address_of("203.0.113.7");
-    struct locations *locations = locations_open(conf, &error);
+    struct location_db *locations = location_db_open(conf, &error);
     ck_assert_ptr_nonnull(locations);
     ck_assert_ptr_null(location_name(locations, &address, &arena).data);
     ck_assert_ptr_null(location_name(NULL, &address, &arena).data);
-    locations_unref(&locations);
+    location_db_unref(&locations);
     ck_assert_ptr_null(locations);
     arena_free(&arena);
 }
@@ -90,7 +90,7 @@ static void assert_unusable(const char *path)
     struct buffer error = {0};
     free(conf->geoip_database);
     conf->geoip_database = xstrdup(path);
-    ck_assert_ptr_null(locations_open(conf, &error));
+    ck_assert_ptr_null(location_db_open(conf, &error));
     buffer_add_char(&error, '\0');
     ck_assert_msg(strstr(error.data, "geoip.database") && strstr(error.data, path), "%s",
                   error.data);
@@ -113,13 +113,13 @@ END_TEST
 START_TEST(who_holds_the_published_places_keeps_them)
 {
     struct buffer error = {0};
-    ck_assert_ptr_null(locations_current());
-    locations_publish(locations_open(conf, &error));
-    struct locations *held = locations_current();
+    ck_assert_ptr_null(location_db_current());
+    location_db_publish(location_db_open(conf, &error));
+    struct location_db *held = location_db_current();
     ck_assert_ptr_nonnull(held);
-    locations_publish(NULL);
-    ck_assert_ptr_null(locations_current());
-    locations_unref(&held);
+    location_db_publish(NULL);
+    ck_assert_ptr_null(location_db_current());
+    location_db_unref(&held);
 }
 END_TEST
 

@@ -10,7 +10,7 @@
 #include "session/model/freezing.h"
 #include "index.h"
 #include "metrics.h"
-#include "service.h"
+#include "session/engine/service.h"
 
 enum {
     NUMBER = 24,

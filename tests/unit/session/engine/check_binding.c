@@ -1,5 +1,5 @@
 /* What sessions are bound to: items, breaches, and what policies make of them. */
-#include "session/operations/binding.h"
+#include "session/engine/binding.h"
 
 #include <check.h>
 #include <stdlib.h>

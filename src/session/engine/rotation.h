@@ -5,7 +5,8 @@
  * lost the answer, whether the pair came from a refresh or a step-up. */
 #pragma once
 
-#include "session/engine/operation.h"
+#include "operation.h"
+#include "session/model/edit.h"
 
 struct rotation {
     struct operation *operation;

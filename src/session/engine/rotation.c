@@ -4,8 +4,8 @@
 #include <assert.h>
 #include <string.h>
 
-#include "rules.h"
-#include "session_json.h"
+#include "session/model/rules.h"
+#include "session/model/session_json.h"
 
 struct successors {
     struct token access, refresh;

@@ -12,7 +12,7 @@
 #include "session/model/freezing.h"
 #include "index.h"
 #include "metrics.h"
-#include "service.h"
+#include "session/engine/service.h"
 
 enum { ROWS = 1024, NUMBER = 24 };
 

@@ -14,8 +14,8 @@
  * itself needs Redis. */
 #pragma once
 
-#include "operation.h"
-#include "waiter.h"
+#include "session/engine/operation.h"
+#include "session/engine/waiter.h"
 
 enum { QUOTA_FRESH_MS = 1000 };
 

@@ -26,8 +26,6 @@ static inline void **hash_array_at(const struct hash_array *array, uint32_t inde
 
 void hash_array_push(struct hash_array *array, void *pointer);
 void hash_array_pop(struct hash_array *array);
-/* Bytes of an allocation, its overhead included. */
-size_t memory_taken(void *memory);
 
 /* First member of what a table holds. */
 struct hash_node {

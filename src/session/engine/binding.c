@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-#include "session/engine/operation.h"
+#include "operation.h"
 #include "location.h"
 
 #define ITEMS_BYTES_MAX 240 /* a record's contexts have one byte for their length */

@@ -6,7 +6,7 @@
 #pragma once
 
 #include "session.h"
-#include "state.h"
+#include "session/model/edit.h"
 
 /* Sets new_device, new_location and first_location. */
 void login_risk_judge(struct login *login, const struct user_state *state);

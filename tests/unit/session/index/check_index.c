@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "session/engine/index.h"
+#include "session/index/index.h"
 #include "session/model/rules.h"
 
 #include "support_keys.h"

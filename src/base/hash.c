@@ -4,21 +4,15 @@
  * there are as many chains as nodes. To add a node is to add one chain, and to move to it what
  * belongs there from the one chain that held it, its buddy: the chain whose number lacks the
  * highest bit. Nodes of the same hash keep their order, newest first. */
-#include "hash_table.h"
+#include "hash.h"
 
 #include <assert.h>
-#include <malloc.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "memory.h"
 
 /* --- array --- */
-
-size_t memory_taken(void *memory)
-{
-    return memory ? malloc_usable_size(memory) + sizeof(size_t) : 0;
-}
 
 static void resize_directory(struct hash_array *array, uint32_t segments)
 {

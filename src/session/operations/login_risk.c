@@ -3,11 +3,11 @@
 
 #include <assert.h>
 
-#include "session/operations/binding.h"
-#include "session/operations/guess.h"
+#include "session/engine/binding.h"
+#include "guess.h"
 #include "session/engine/operation.h"
 #include "location.h"
-#include "rules.h"
+#include "session/model/rules.h"
 
 /* The hashes that identify a login, if present. */
 struct traits {
@@ -108,7 +108,7 @@ void login_risk_remember(const struct login *login, struct user_state *state,
     if (policy->verify_on == 0)
         return;
     if (login->verified_ms > 0)
-        state_forget_guesses(state, edit);
+        edit_forget_guesses(state, edit);
     if (state->contexts_foreign && !login->second_factor)
         return;
     read_traits(login, &traits);

@@ -18,7 +18,7 @@
  * it. */
 #pragma once
 
-#include "operation.h"
+#include "session/engine/operation.h"
 
 enum {
     INDEX_BUCKETS = 17, /* the root and sixteen */
