@@ -3,6 +3,7 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "clean.h"
 #include "credential.h"
 #include "json_parse.h"
 
