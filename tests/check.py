@@ -197,7 +197,7 @@ def run_all(build, arguments, environment):
         else:
             units = pool.submit(lambda: (0, 0))
         if files:
-            # What is measured is not disturbed by other tests.
+            # Other tests would disturb measurements.
             results.append(run_system(build, lay_out(files, arguments.order), options,
                                       1 if arguments.timing else LANES, environment, units))
             print("System tests: {} passed, {} failed".format(*results[-1]))

@@ -16,7 +16,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 
 def notes_of(build):
-    """What gcc noted of each object of the library, and of the helpers of the tests, one of which includes a source."""
+    """gcc's notes of each object of the library, and of the helpers of the tests, one of which includes a source."""
     return sorted([*(build / "src").rglob("*.gcno"), *(build / "tests/support").glob("support_*.gcno")])
 
 

@@ -2,8 +2,8 @@
 
 Both come by the clock (paced.c), so a tenant whose answers are late does not ask less. Rounds with and
 without the flood take turns; the table has their medians. The two clients share a core; that of the flood
-has the lowest priority there, since it is the server that is measured. What the flood costs the server, its
-audit lines too, is in the figures."""
+has the lowest priority there, since it is the server that is measured. The figures include the flood's cost to the
+server, its audit lines too."""
 import http.client
 import json
 import statistics

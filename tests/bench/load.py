@@ -48,7 +48,7 @@ def wrk(url, seconds, *arguments, connections=CONNECTIONS, tolerated=0):
 
 
 def cpu_of(contender, load):
-    """What `load` gives, and the contender's CPU per request in µs meanwhile."""
+    """The result of `load`, and the contender's CPU per request in µs meanwhile."""
     before = service.cpu_seconds(contender.pid)
     requests, rate, p50, p99 = load()
     return Result(rate, (service.cpu_seconds(contender.pid) - before) / requests * 1e6, p50, p99)

@@ -122,7 +122,7 @@ class Platform:
     # --- what is printed ---
 
     def print_rates(self, what, rows_of):
-        """Of both sides, the medians."""
+        """The medians of both sides."""
         rates, cpus = [], []
         for side in self.sides:
             rate, cpu_us, p50, p99 = map(statistics.median, zip(*rows_of(side)))

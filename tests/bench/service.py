@@ -1,4 +1,4 @@
-"""What the measurements share: a Redis Cluster and a sessiond of their own, ended whatever happens."""
+"""Shared by the measurements: a Redis Cluster and a sessiond of their own, ended whatever happens."""
 import argparse
 import contextlib
 import http.client
@@ -40,7 +40,7 @@ def scratch_directory(build):
 
 
 def unit_environment():
-    """What the systemd unit adds to the environment of the service."""
+    """Additions of the systemd unit to the environment of the service."""
     unit = (ROOT / "systemd/sessiond.service").read_text()
     return dict(re.findall(r"^Environment=(\w+)=(.*)$", unit, re.MULTILINE))
 

@@ -3,7 +3,7 @@
 
 On a fresh Redis Cluster users log in, a part of them in one tenant, the rest in tenants of a few users each. Then
 one client asks for pages, one after the other: a walk through the large tenant from its first page on, and the first
-page of random small ones. What is shown is what the client sees, over loopback, on a machine that Redis,
+page of random small ones. The figures are those of the client, over loopback, on a machine that Redis,
 sessiond and the client share. The walk must find every user of the large tenant.
 """
 import http.client

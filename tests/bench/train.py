@@ -1,8 +1,8 @@
 #!/usr/bin/python3
 """Runs an instrumented sessiond under load, for the profile by which it is compiled again (`make profiled`).
 
-The load is what a busy service gets: many validations from memory, some that ask Redis, a few logins. What
-does not occur here is compiled as without a profile.
+The load is what a busy service gets: many validations from memory, some that ask Redis, a few logins. Code that does
+not run here is compiled as without a profile.
 """
 import contextlib
 import sys

@@ -277,7 +277,7 @@ def main(words):
     arguments = parse(words)
     if arguments.binary:
         daemons.BINARY = str(pathlib.Path(arguments.binary).resolve())
-    # Whoever ends us ends what we started; also in the background, where Ctrl-C would be ignored.
+    # A signal that ends us ends our processes; also in the background, where Ctrl-C would be ignored.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda number, _: sys.exit(128 + number))
     print(f"Chaos: {arguments.seconds:.0f} s, seed {arguments.seed}", flush=True)

@@ -120,7 +120,7 @@ class Index:
         return own, poll.end + self.limits.others if poll else None
 
     def durabilities(self, operation):
-        """What the audit lines of a call say about its durability."""
+        """The durability of a call by its audit lines."""
         lines = self.audit.get(operation.node, {}).get(request_id(operation), ())
         return {durability for _, durability in lines}
 
@@ -132,7 +132,7 @@ class Death(NamedTuple):
 
 
 def deaths_by_session(index):
-    """What must be dead and since when: session -> deaths.
+    """Sessions that must have ended, and since when: session -> deaths.
 
     A kick kills its session. So does a logout, with whatever token of the session, also when its
     answer names none because it found nothing alive. A logout-all kills every session of the user

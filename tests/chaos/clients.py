@@ -1,5 +1,5 @@
 """The clients of a chaos run: threads that live the lives of sessions on all nodes, in a process of
-their own, and note every call. What they do is drawn from a seed; what comes of it is not."""
+their own, and note every call. Their calls are drawn from a seed; the outcomes are not."""
 
 import base64
 import collections
@@ -26,7 +26,7 @@ LATE = 0.8                  # share of a session's life after which it is left a
 
 @dataclass
 class Setting:
-    """What the clients need to know of the service."""
+    """The clients' view of the service."""
     ports: list
     ops_ports: list
     key: str
@@ -54,7 +54,7 @@ class Session:
 
 @dataclass
 class Crowd:
-    """What all threads share. The lists are changed by single operations, which are atomic."""
+    """Shared by all threads. The lists are changed by single operations, which are atomic."""
     users: list = field(default_factory=list)
     living: list = field(default_factory=list)
     recent: collections.deque = field(default_factory=lambda: collections.deque(maxlen=RECENT))

@@ -1,4 +1,4 @@
-"""What happened in a run: every call of every client, and every fault, with its times.
+"""The history of a run: every call of every client, and every fault, with its times.
 
 Times are time.monotonic() in seconds, which all processes of a machine share: `start` was taken
 before the first byte was sent, `end` after the last one was received. So if one operation's end is
@@ -62,7 +62,7 @@ class Operation(NamedTuple):
 
 
 class Fault(NamedTuple):
-    """What the nemesis did, from its injection to the end of its healing."""
+    """A fault of the nemesis, from its injection to the end of its healing."""
     kind: str
     target: str
     start: float

@@ -1,6 +1,6 @@
 """The nemesis of a chaos run: faults of the Redis cluster, its links, and the nodes of sessiond.
 
-What comes when is drawn from a seed before anything happens: two lanes, one of Redis and its links,
+The schedule is drawn from a seed before anything happens: two lanes, one of Redis and its links,
 one of the nodes of sessiond, each a sequence of pauses and faults with parameters of their own. The
 same seed gives the same schedule; how far a run gets in it depends on how fast things heal. Every
 fault heals what it did before the next one of its lane begins.
@@ -54,7 +54,7 @@ def schedule(lane, seed, pauses, only=()):
 
 
 class World:
-    """What there is to harm."""
+    """The targets of faults."""
 
     def __init__(self, cluster, nodes):
         self.cluster, self.nodes = cluster, nodes
@@ -87,7 +87,7 @@ class World:
             wait_until(replaced, FAILOVER_SECONDS, "the replica has taken over")
 
     def mend_redis(self):
-        """Whatever was done to Redis and its links is undone. A cluster that has not come to rest
+        """Undoes all faults of Redis and its links. A cluster that has not come to rest
         by itself is given another turn: starting it again does no harm."""
         for port in self.cluster.ports:
             with contextlib.suppress(OSError, ValueError):
@@ -115,7 +115,7 @@ class World:
 
 # --- whose connection it is -----------------------------------------------------------------------
 class Whose(NamedTuple):
-    """Whom a fault hits: connections of a kind, or data and watch ("all"), never replication; of
+    """The targets of a fault: connections of a kind, or data and watch ("all"), never replication; of
     one process, or of all (None)."""
     kind: str
     pid: Optional[int]

@@ -11,7 +11,7 @@ SOURCES = ("src/redis", "src/session")
 
 # Commands whose first argument is a command of its own.
 CONTAINERS = {"ACL", "CLIENT", "CLUSTER", "COMMAND", "CONFIG", "FUNCTION", "SCRIPT", "SENTINEL"}
-# What sentinels are asked; they have users of their own.
+# Commands for sentinels, which have users of their own.
 SENTINELS = {"sentinel"}
 # Literals that are no commands: arguments and answers.
 OTHERS = set("""BCAST BYSCORE DENIED LIMIT MOVED NO NOAUTH NOLOOP OFF OK ON ONE OPTIN PREFIX REDIRECT SKIPME WITHSCORES

@@ -40,7 +40,7 @@ static void write_snapshot(struct keyring *keyring, const char *path, uint32_t e
     cache_destroy(&cache);
 }
 
-/* Of several tenants, since one alone gets no more than half of the room. */
+/* Several tenants, since one alone gets no more than half of the room. */
 static void write_journal(struct keyring *keyring, char *path, unsigned revocations)
 {
     trial.conf.journal_file = path;

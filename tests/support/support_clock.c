@@ -11,7 +11,7 @@
 
 enum { THREADS = 256 };
 
-/* What each thread had waited when it was last looked at, by thread id; those that have ended stay.
+/* Waits of each thread when it was last looked at, by thread id; ended threads stay.
  */
 static struct {
     int64_t thread, waited_ns;

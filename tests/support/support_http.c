@@ -26,7 +26,7 @@ static int start_no_thread(pthread_t *thread, const pthread_attr_t *attributes,
 
 struct http_worker_rig served;
 
-/* What the ops plane asks the store, whose place support_session.c takes. */
+/* The ops plane's questions to the store, whose place support_session.c takes. */
 struct store_health http_health;
 struct store_node_health http_nodes[2];
 
@@ -194,8 +194,8 @@ const char *http_received(int client)
     return received;
 }
 
-/* What a slow disk holds up is tried again by the clock of the test, which therefore goes on a
- * little when nothing comes from the threads. */
+/* Requests that a slow disk holds up are tried again by the clock of the test, which therefore goes
+ * on a little when nothing comes from the threads. */
 static void wait_for_threads(int *looks_left)
 {
     enum { LOOK_MS = 200, STEP_MS = 10 };

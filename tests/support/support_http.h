@@ -14,7 +14,7 @@ extern struct http_worker_rig {
     bool up;
 } served;
 
-/* What the store says of itself; a store that is well in fixtures. */
+/* The store's report on itself; a store that is well in fixtures. */
 extern struct store_health http_health;
 extern struct store_node_health http_nodes[2];
 
@@ -36,7 +36,7 @@ void http_call(int client, const char *line, struct text token);
 void http_run(void);
 /* Time goes by, in steps. */
 void http_pass(int64_t ms);
-/* What the client has received since it was last asked, "" if nothing; static memory. */
+/* Bytes that the client has received since it was last asked, "" if nothing; static memory. */
 const char *http_received(int client);
 /* Runs until the client has received something: for what waits for the audit file. */
 const char *http_wait(int client);

@@ -21,7 +21,7 @@ void trial_set_up(void);
 void trial_tear_down(void);
 
 void trial_start(void);
-/* What journal_open() complains of, NUL-terminated; fails the test if it does not. */
+/* The complaint of journal_open(), NUL-terminated; fails the test if it does not. */
 const char *trial_start_refused(void);
 void trial_stop(void);
 

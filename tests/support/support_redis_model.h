@@ -9,7 +9,7 @@ struct redis_model;
 struct redis_model *redis_model_create(void);
 void redis_model_destroy(struct redis_model **model);
 
-/* What a call is called: "write", "epoch", "touch", "tenant-write", "offer", "take", "index",
+/* The name of a call: "write", "epoch", "touch", "tenant-write", "offer", "take", "index",
  * "marks" for the domain's scripts, else the command. */
 const char *redis_model_name(const struct store_script *script, const struct text *arguments);
 
@@ -21,7 +21,7 @@ void redis_model_run(struct redis_model *model, const struct store_script *scrip
 void redis_model_watch(struct redis_model *model, void (*changed)(void *user, struct text key),
                        void *user);
 
-/* What is there; absent if nothing is. Borrowed until the next change. */
+/* The value; absent if there is none. Borrowed until the next change. */
 struct text redis_model_field(struct redis_model *model, struct text key, struct text field);
 bool redis_model_has(struct redis_model *model, struct text key);
 /* Milliseconds since 1970; 0: does not expire, or is not there. */

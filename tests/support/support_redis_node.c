@@ -213,7 +213,7 @@ static bool take_command(struct redis_node *node, struct peer *peer, const char 
         send_time(peer);
         return false;
     }
-    /* Of a server that nothing is wrong with, in whatever mode. */
+    /* The reply of a healthy server, in any mode. */
     if (strcmp(command, "INFO") == 0) {
         send_bytes(peer, "$22\r\nredis_version:7.0.15\r\n\r\n");
         return false;

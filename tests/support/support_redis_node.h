@@ -62,7 +62,7 @@ struct redis_node *redis_node_start(uint16_t port);
 uint16_t redis_node_port(const struct redis_node *node);
 /* Appends steps; the texts are copied. */
 void redis_node_script(struct redis_node *node, const struct redis_step *steps, size_t count);
-/* What CLUSTER SLOTS gets from now on; NULL: an error, as from a server without cluster. */
+/* The reply to CLUSTER SLOTS from now on; NULL: an error, as from a server without cluster. */
 void redis_node_slots(struct redis_node *node, const char *reply);
 /* From now on this AUTH command is needed: others get WRONGPASS, commands on a connection without
  * it get NOAUTH. Neither takes a step. */

@@ -40,7 +40,7 @@ static void *of_libuv(const char *name)
     return found;
 }
 
-/* What it calls back asks for itself, and means the time by which other threads go. */
+/* Its callbacks ask for themselves, and mean the time by which other threads go. */
 static bool is_in_libuv(const void *code)
 {
     Dl_info libuv, info;
@@ -580,7 +580,7 @@ bool rig_step(void)
     return serve();
 }
 
-/* What turning brought about is served; what that left to do takes a turn more. */
+/* Serves what the turn brought about; the rest takes one more turn. */
 void rig_run(void)
 {
     for (int quiet = 0; quiet < 3;)

@@ -2,7 +2,7 @@
  * Redis in memory (support_redis_model.h) in the place of the store, on the fake clock.
  *
  * Calls of the domain lie in one row, in the order in which they were sent, and are served one
- * after the other when the test runs the rig. What becomes of a call is planned by its name
+ * after the other when the test runs the rig. The fate of a call is planned by its name
  * (redis_model_name(); "refresher:" before it if the node's refresher sends it). Nothing happens by
  * itself: the refresher has no thread here, timers fire when rig_pass() lets time go by. The
  * journal alone has its own thread; who waits for it waits for the fact. */
@@ -93,7 +93,7 @@ void rig_break_disk(bool broken);
 void rig_plan(const char *name, enum fate fate);
 /* The same, and before it is met `hook` runs, which may do anything, operations included. */
 void rig_plan_after(const char *name, enum fate fate, void (*hook)(void));
-/* Of what is planned and was not met yet. */
+/* Plans that were not met yet. */
 void rig_forget_plans(void);
 /* True if calls of this name are held. */
 bool rig_holds(const char *name);
@@ -171,7 +171,7 @@ struct act *act_validate_from(struct rig_node *node, const struct rig_session *s
                               const char *ip, const char *fingerprint);
 /* Validates: the error. */
 enum err rig_validate(struct rig_node *node, const struct rig_session *session);
-/* What the node's journal keeps that Redis is not known to have. */
+/* Revocations in the node's journal that Redis is not known to have. */
 size_t rig_unconfirmed(const struct rig_node *node);
 /* The keys of a user of acme: 'u' the state, 'e' the epoch. Static memory. */
 struct text rig_user_key(const char *user, char prefix);

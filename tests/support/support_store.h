@@ -28,7 +28,7 @@ struct store_probe {
     int64_t begun_ms; /* by support_clock_ms() */
 };
 
-/* What the options are before rig_open(): nodes at these ports, timeouts short enough for tests. */
+/* The options before rig_open(): nodes at these ports, timeouts short enough for tests. */
 void rig_configure(struct store_rig *rig, enum redis_mode mode, const uint16_t *ports,
                    size_t count);
 /* Replaces a text option. */

@@ -22,7 +22,7 @@ ALERT_ID = re.compile(r"alert_[0-9a-f]{32}")
 
 
 class Post:
-    """What the receiver got."""
+    """One alert as it was posted."""
 
     def __init__(self, headers, body):
         self.headers, self.body = headers, body

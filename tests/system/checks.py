@@ -1,4 +1,4 @@
-"""What several tests demand of an answer, said once."""
+"""Checks of answers that several tests share."""
 
 import re
 

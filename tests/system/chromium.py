@@ -81,7 +81,7 @@ class Chromium:
                          {"script": script, "args": list(arguments)})
 
     def fetch(self, url, method="GET", credentials="include", **options):
-        """What fetch() tells the page: status, body and headers that it may see, or an error."""
+        """The result of fetch() for the page: status, body and headers that it may see, or an error."""
         return self.call("POST", self.session + "/execute/async",
                          {"script": FETCH, "args": [url, {"method": method, **options,
                                                           "credentials": credentials}]})

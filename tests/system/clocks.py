@@ -38,7 +38,7 @@ def write_number(path, number):
 
 
 def clock_of(node):
-    """What the node thinks of its clock at this moment: "pass" or "warn"."""
+    """The node's judgement of its clock at this moment: "pass" or "warn"."""
     return node.ops.call("GET", "/readyz").json["checks"]["clock"]
 
 

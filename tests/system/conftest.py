@@ -122,9 +122,12 @@ def pytest_runtest_protocol(item, nextitem):
 # --- fixtures -------------------------------------------------------------------------------------
 @pytest.fixture(scope="session")
 def workspace():
-    path = pathlib.Path(tempfile.mkdtemp(prefix="sessiond-test-"))
+    """Removed after the run; made in the directory SESSIOND_TEST_KEEP and kept, if that is set."""
+    kept = os.environ.get("SESSIOND_TEST_KEEP") or None
+    path = pathlib.Path(tempfile.mkdtemp(prefix="sessiond-test-", dir=kept))
     yield path
-    shutil.rmtree(path, ignore_errors=True)
+    if not kept:
+        shutil.rmtree(path, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

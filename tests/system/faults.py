@@ -1,4 +1,4 @@
-"""What the fault tests share: a trial remembers its calls, and knows what must hold after a fault."""
+"""Shared by the fault tests: a trial remembers its calls, and checks what must hold after a fault."""
 
 import collections
 import contextlib
@@ -20,11 +20,11 @@ from redis_servers import ROOT, SLOW, ProxiedCluster, process_id, wait_until
 from redis_view import slot_of
 from tokens import never_issued
 
-# What one request may take when the store does not answer: redis.timeout, and a margin for Python.
+# The time of one request when the store does not answer: redis.timeout, and a margin for Python.
 BUDGET = 0.5 + 0.25 * SLOW
 # The same once a breaker is open; the contract is 5 ms, the rest is Python and a shared machine.
 AT_ONCE = 0.06 * SLOW
-# What a call waits for the state of its tenant while another server has the user.
+# A call's wait for the state of its tenant while another server has the user.
 PATIENCE = 0.5 / 4
 # Within so many seconds every node knows of a kick that was answered with 200, whatever the links do.
 HEARD = 1.2 * SLOW
@@ -112,7 +112,7 @@ def threads_of(pid):
 
 
 class BrokenCalls:
-    """What tests/support/broken_calls.c, loaded into a node, is told to break: lines of orders."""
+    """Orders to tests/support/broken_calls.c, loaded into a node, one a line."""
 
     def __init__(self, directory):
         build = pathlib.Path(BINARY).resolve().parent
@@ -214,7 +214,7 @@ class Trial:
         return self.living[-1]
 
     def validate(self, login, node=0):
-        """Whatever the answer, it must not contradict what is known."""
+        """No answer may contradict what is known."""
         dead = self.is_dead(login, node)
         answer = self.call("GET", "/v1/validate", None, login["access_token"], node)
         if answer is None:
@@ -280,7 +280,7 @@ class Trial:
     # --- afterwards ---
 
     def aftermath(self, seconds=12, restarted=False):
-        """What must hold after every fault, without a restart of sessiond."""
+        """Holds after every fault, without a restart of sessiond."""
         if self.cluster is not None:
             self.cluster.make_whole()
         for node in self.daemon.nodes:

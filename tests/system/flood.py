@@ -26,7 +26,7 @@ def request(method, path, *headers, body=""):
 
 
 def strangers():
-    """What calls without a genuine credential there are: no path, no method, no key, none that is
+    """Kinds of calls without a genuine credential: no path, no method, no key, none that is
     known, tokens that were never issued, a page that asks, a page about a problem."""
     refresh = json.dumps({"refresh_token": forged("sr_")})
     json_type = "Content-Type: application/json"

@@ -51,7 +51,7 @@ def bits_of(network):
 
 
 def place(code, country, part=None, part_name=None, city=None):
-    """What the database has on a network."""
+    """The database's entry for a network."""
     result = {"country": {"iso_code": code, "names": {"en": country}}}
     if part:
         result["subdivisions"] = [{"iso_code": part, "names": {"en": part_name}}]

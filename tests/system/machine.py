@@ -1,10 +1,9 @@
 """How long the machine kept a test waiting, so that bounds of time judge the service alone.
 
 Linux counts for each thread how long it ran and how long it stood ready and got no processor
-(/proc/PID/schedstat), and for the machine how long its processors were idle. What the threads of this
-test run waited is taken off the time that something took, as far as the processors were busy with others
-meanwhile: threads that wait for each other excuse nothing, nor do many that wait at once excuse more
-than passed."""
+(/proc/PID/schedstat), and for the machine how long its processors were idle. Waits of the threads of this test run
+are taken off the time that something took, as far as the processors were busy with others meanwhile: threads that
+wait for each other excuse nothing, nor do many that wait at once excuse more than passed."""
 
 import glob
 import os
@@ -33,7 +32,7 @@ def read(path):
 
 
 class Account:
-    """What was stolen from the threads of this test run since they were first seen, in seconds."""
+    """Time stolen from the threads of this test run since they were first seen, in seconds."""
 
     FRESH = 0.3  # seconds until new threads are looked for
     PAUSE = 0.005  # between readings, which cost more than a quick answer of the service
@@ -88,7 +87,7 @@ class Account:
 
 
 def stolen_of(passed, waited, others):
-    """Of each wait that part is stolen which others had of the processors that all waits were for."""
+    """The stolen part of each wait is the share that others had of the processors that all waits were for."""
     return min(passed, waited) * min(1, max(0, others) / waited) if waited > 0 else 0
 
 

@@ -154,7 +154,7 @@ def validate_all(node, logins):
 
 
 def times_of(node, logins):
-    """What each validation takes on an otherwise idle connection; all must be 200."""
+    """The time of each validation on an otherwise idle connection; all must be 200."""
     times = []
     with Probe(node) as probe:
         for login in logins:

@@ -223,7 +223,7 @@ class Proxy:
             self.close(connection)
             return
         if not data:
-            # What is still on its way arrives, then the other end hears of it.
+            # Bytes that are still on their way arrive, then the other end hears of it.
             channel.ended = True
             self.pause(channel)
             self.send_what_is_due(channel)

@@ -1,4 +1,4 @@
-"""What sessiond keeps in Redis, and the commands that it sends."""
+"""The keys of sessiond in Redis, and the commands that it sends."""
 
 import subprocess
 
@@ -33,7 +33,7 @@ def stored(cluster, daemon, user, tenant="default"):
     return Redis(port), key
 
 
-# What connections and the control thread send without any call: GET is its look whether a master
+# Commands of connections and of the control thread without any call: GET is its look whether a master
 # serves, calls never send it; and what a watch hears and asks for.
 BACKGROUND = ("cluster", "ping", "info", "config", "client", "hello", "auth", "replconf", "command",
               "readonly", "select", "psync", "role", "get", "subscribe", "time")

@@ -2,7 +2,7 @@
 
     sandbox.py UNIT MACHINE UID COMMAND...
 
-What a service manager does is done here with the same system calls (systemd.exec(5)), in its order:
+It makes the system calls of a service manager (systemd.exec(5)), in its order:
 limits, namespaces and mounts, the user, capabilities, system calls. MACHINE is a directory with the
 machine's etc, run, usr/local, var/lib and var/log, which take the place of the real ones.
 """
@@ -101,7 +101,7 @@ class Mounts:
         self.writable.append(path)
 
     def open_own_directories(self):
-        """Those of a dynamic user lie in a directory that others cannot enter, but where it sees them alone."""
+        """A dynamic user's lie in a directory that others cannot enter, but where it sees them alone."""
         for _, link, path in self.unit.directories():
             if link != path:
                 mount("tmpfs", os.path.dirname(path), "tmpfs", MS_NOSUID | MS_NODEV, "mode=755")
@@ -137,7 +137,7 @@ class Mounts:
 
 
 def limit(limits):
-    """Where the machine allows less, that is the limit."""
+    """If the machine allows less, that is the limit."""
     for name, value in limits.items():
         kind = getattr(resource, f"RLIMIT_{name}")
         try:

@@ -133,7 +133,7 @@ def array(*parts):
 
 
 def slot_map(*ranges):
-    """What CLUSTER SLOTS answers for (first, last, port) of masters without replicas."""
+    """The answer of CLUSTER SLOTS for (first, last, port) of masters without replicas."""
     parts = [bytearray(array(first, last, bytearray(array("127.0.0.1", port, "%040d" % port))))
              for first, last, port in ranges]
     return array(*parts)

@@ -93,7 +93,7 @@ def test_key_guessing_is_told_once_and_counted(begin, receiver):
         ("key_guessing", "198.51.100.1", 6)
     guess(daemon, "198.51.100.2", 1)
     assert receiver.wait(2)[1].data["address"] == "198.51.100.2"
-    # What came within the minute is counted; a stop does not wait for the minute's end.
+    # Events within the minute are counted; a stop does not wait for the minute's end.
     daemon.node.stop()
     more = receiver.wait(3)[2].data
     assert (more["address"], more["count"]) == ("198.51.100.1", 2)

@@ -418,7 +418,7 @@ def test_the_connection_is_the_source_unless_a_trusted_proxy_says_otherwise(star
 
 
 def own_lines(node):
-    """What sessiond says of itself, in order."""
+    """The lines about sessiond itself, in order."""
     return [line for line in node.audit_lines()
             if line["event.action"] in ("start", "stop", "reload", "change-keys")]
 

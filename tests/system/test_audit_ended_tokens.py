@@ -1,4 +1,4 @@
-"""Whoever comes with a dead token is named in the audit line, by tenant and user, and there alone."""
+"""The audit line of an ended token names its tenant and user, and nothing else does."""
 
 from urllib.parse import quote
 
@@ -125,7 +125,7 @@ def test_a_session_that_no_node_has_seen_since_its_login(daemon, way):
 
 
 def test_a_node_without_memory_is_told_by_redis(start):
-    """What ended the session was the journal, the tenant, a tombstone: no record is left."""
+    """The journal, the tenant or a tombstone ended the session: no record is left."""
     daemon = start(cache__bytes=0, cache__snapshot="")
     for way in (kick, log_out_tenant, freeze):
         login = log_in(daemon)

@@ -57,7 +57,7 @@ def bytes_of_changes(node):
 
 
 class Work:
-    """What must go on: users who log in and are kicked; each answer is timed."""
+    """Work that must go on: users log in and are kicked; each answer is timed."""
 
     def __init__(self, daemon):
         self.daemon = daemon
@@ -169,7 +169,7 @@ def test_the_reserve_of_a_disk_is_kept_for_changes(disk_daemon, small_disk, floo
 
 
 def test_on_a_slow_disk_changes_do_not_wait_behind_strangers(start, tmp_path, flood):
-    """What a login waits for is its own write and one that is under way."""
+    """A login waits for its own write and one that is in flight."""
     broken = BrokenCalls(tmp_path)
     daemon = start(begin_now=False, audit__strangers_per_minute=0, audit__strangers_per_address=0)
     daemon.node.start(environment=broken.environment)

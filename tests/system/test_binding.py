@@ -156,7 +156,7 @@ def test_a_refresh_is_bound_and_widens_nothing(strict):
     token = login["refresh_token"]
     away = strict.call("POST", "/v1/refresh", {"refresh_token": token, "ip": OFFICE}, SERVICE)
     assert check_problem(away, 401, "refresh_invalid")["reason"] == "binding"
-    # Who shows no key may claim what he likes: the connection counts.
+    # Without a key a claimed address does not count: the connection does.
     lie = strict.call("POST", "/v1/refresh", {"refresh_token": token, "ip": HOME}, None,
                       {"X-Forwarded-For": OFFICE})
     assert check_problem(lie, 401, "refresh_invalid")["reason"] == "binding"
@@ -297,7 +297,7 @@ def test_a_token_cannot_fill_redis_with_challenges(stepup, cluster):
             check_problem(answer, 429, "too_many_challenges")
             assert 1 <= int(answer.header("Retry-After")) <= 30, answer
     check_problem(stepup.check(token, ip=CAFE), 429, "too_many_challenges")
-    # What is pending goes on, and so do the old place, other users, and a node that has begun none.
+    # Challenges that exist go on, and so do the old location, other users, and a node that has begun none.
     again = step_up(stepup, token, ip=OFFICE, device_fingerprint="f")
     assert again["challenge_id"] == told["challenge_id"]
     assert seen_from(stepup, token, HOME, "f").status == 200

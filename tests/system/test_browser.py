@@ -1,4 +1,4 @@
-"""What browsers need: the session cookie, the check against forged calls, pages of other origins."""
+"""Browsers: the session cookie, the check against forged calls, pages of other origins."""
 
 import http.cookies
 import re

@@ -28,7 +28,7 @@ class World:
         self.login = None
 
     def log_in(self, same_site="SameSite=Lax"):
-        """What the shop's own server does: asks for the cookie, and hands it on."""
+        """The shop's own server: asks for the cookie, and hands it on."""
         self.login = self.daemon.login(unique(), cookie=True)
         cookies = [value.replace("SameSite=Lax", same_site) for value in self.login["set_cookie"]]
         return "", cookies

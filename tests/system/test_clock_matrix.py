@@ -187,7 +187,7 @@ def run_cell(daemon, place, span, name):
 
 
 def expected(place, span, name):
-    """What the log must say. A second may be too little for it."""
+    """Events that the log must have. A second may be too little for it."""
     if OFFSETS[name[1:]] == 1:
         return set()
     jumps = {"clock_jumped"} if span == "half a second" or place == "while running" else set()

@@ -507,7 +507,7 @@ def test_a_reply_too_many_shifts_all_that_follow(start, single, scripted):
     dropped = daemon.node.metric("sessiond_store_connects_total") - connects
     assert dropped >= len(logins) - 2, "a connection with a reply too many is dropped"
     for _ in range(5):
-        # Each on its own, and all at once: then they are pipelined. What is another's does not open.
+        # Each on its own, and all at once: then they are pipelined. A record of another user does not open.
         answers = at_once(8, lambda n: (logins[n], look(trial, logins[n])))
         for login, answer in answers + [(login, look(trial, login)) for login in logins]:
             assert answer.status != 200 or answer.json["session_id"] == login["session_id"], answer

@@ -42,7 +42,7 @@ class Flapping:
 
 
 class Calls:
-    """What callers saw: statuses by kind of call, and the slowest answer."""
+    """The callers' view: statuses by kind of call, and the slowest answer."""
 
     def __init__(self):
         self.statuses = collections.defaultdict(collections.Counter)

@@ -55,7 +55,7 @@ def test_redis_answers_late(trial, service, ms):
     commands, begun = commands_of(service), time.monotonic()
     with trial.cluster.fault("delay", whom=OURS, ms=ms, jitter=1):
         answers = at_once(len(unseen), lambda n: trial.validate(unseen[n], 1))
-        # Of 300 ms there is room for 200 more, if the machine does not need them.
+        # 300 ms leave room for 200 more, if the machine does not need them.
         late = [a for a in answers if a.status == 503 and (ms > 300 or a.passed - a.seconds > 0.1)]
         assert all(answer.status == 200 or answer in late for answer in answers), answers
         assert all(ms / 1000 - 0.1 < answer.passed for answer in answers), answers
@@ -147,7 +147,7 @@ def test_a_connection_is_half_open(trial, service):
     proxy = trial.cluster.proxies[shards[0]]
     node = service.nodes[1]
     before = connections_to(node.process.pid, proxy.port)
-    # Who asks first for the state of the tenant waits a little, if it lies there.
+    # The first caller for the state of the tenant waits a little, if it lies there.
     first_waits = int(trial.cluster.owner(tenant_slot(service))[0] == shards[0])
     times = []
     with proxy.fault("half_open", whom=OURS):
@@ -268,7 +268,7 @@ def test_seeds_are_gone(service, tmp_path, resolver):
                 times.append(answer.seconds)
         at_most(max(times), BUDGET, "an answer")
         at_most(percentile(times, 0.95), AT_ONCE, "p95 of the answers")
-        # What is known goes on being asked, names or not.
+        # Known servers go on being asked, names or not.
         assert node.metric("sessiond_store_map_refreshes_total") > maps
         if hangs:
             wait_until(lambda: broken.count() > 0, 10, "somebody asks for a name")

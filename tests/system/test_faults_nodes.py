@@ -42,7 +42,7 @@ class Scene:
         daemon, cluster = trial.daemon, trial.cluster
         self.trial = trial
         self.port = sorted(wait_until(lambda: with_replicas(cluster), 10, "replicas"))[0]
-        # Who asks first for the state of the tenant waits a little, if it lies there.
+        # The first caller for the state of the tenant waits a little, if it lies there.
         self.first_waits = int(cluster.owner(tenant_slot(daemon))[0] == self.port)
         names = users_on(daemon, cluster, self.port, 5)
         others = [port for port in cluster.shards() if port != self.port]

@@ -93,8 +93,8 @@ def test_the_audit_disk_is_full_or_fails(start, broken, harm):
         # The kernel may have dropped pages of it: it is kept, and not written to any more.
         assert node.audit.stat().st_ino != number
         assert number in [path.stat().st_ino for path in node.directory.glob("audit.log.*")]
-    # What was refused because it could not be recorded is, of course, not on record, or late, and a
-    # read may be there twice. What was changed and acknowledged is there, once.
+    # A call that was refused because it could not be recorded is not on record, or late, and a
+    # read may be there twice. Each acknowledged change is there, once.
     trial.sent = [{name: status for name, status in sent.items()
                    if status < 500 and name.startswith("trial-change-")} for sent in trial.sent]
     assert len(trial.sent[0]) >= 6
@@ -539,11 +539,11 @@ def test_the_journal_is_damaged(trial, service, kind):
             assert damaged_files(node), "the damaged part is kept"
             assert node.metric("sessiond_journal_errors_total") >= 1
             assert " error " in said, said
-        # What stood before the damage holds at once, Redis or not.
+        # Records before the damage hold at once, Redis or not.
         for login in logins[:kept]:
             assert trial.validate(login, 0).status == 401
         assert node.metric("sessiond_journal_unsettled") >= kept
-    # What a damaged disk has lost is not known by anybody any more.
+    # Records that a damaged disk has lost are lost.
     for login in logins[kept:]:
         trial.dead.remove(login)
         trial.acknowledged.pop(login["session_id"])
@@ -603,7 +603,7 @@ def test_a_crash_loop_loses_no_kick(trial, service):
 
 
 def test_a_stop_in_the_middle_of_a_replay(start, tmp_path, broken):
-    """What wakes threads is slow, so that replies come after the stop began."""
+    """Wake-ups of threads are slow, so that replies come after the stop began."""
     redis = SingleRedis(tmp_path / "redis")
     try:
         node = start(redis=redis.start(), begin_now=False, redis__mode="standalone", redis__wait_timeout=0).node

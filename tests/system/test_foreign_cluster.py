@@ -25,7 +25,7 @@ def clusters(tmp_path_factory):
 
 
 def lead_to(right, target, ports=None):
-    """Of the right cluster's addresses (of these nodes) those of `target` answer from now on."""
+    """From now on `target` answers at the addresses of the right cluster (of these nodes)."""
     for here, there in zip(right.ports, target.ports):
         if ports is None or here in ports:
             right.proxies[here].target = there

@@ -1,4 +1,4 @@
-"""What a user was seen with, under a key that a node does not have: not lost, and in nobody's way."""
+"""Contexts of a user under a key that a node does not have: they are not lost, and block no login."""
 
 import secrets
 import signal

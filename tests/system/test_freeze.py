@@ -1,5 +1,5 @@
 """Frozen users: their sessions end, nobody logs in until it is lifted or over, on every node - also
-if it was said while Redis was away. Of freeze and unfreeze the later one holds."""
+if it was said while Redis was away. The later of freeze and unfreeze holds."""
 
 import time
 
@@ -111,7 +111,8 @@ def test_unfreeze_lets_logins_in_and_revives_nothing(shared):
 
 
 def freeze_shortly(look, *who, **body):
-    """(until, answer, what look() returned) of a freeze that is not over yet when look() has returned, which may take longer than a
+    """(until, answer, what look() returned) of a freeze that is not over yet when look() has returned, which may take
+    longer than a
     short one on a slow machine: then a longer one is tried."""
     seconds = 2
     while True:

@@ -1,4 +1,4 @@
-"""What reviewers of the domain came up with: each a race or a loss that is rare, made certain here.
+"""A node's knowledge and Redis disagree: rare races and losses, each made certain here.
 
 Two nodes on one Redis; what the second one hears of it goes through a proxy."""
 

@@ -136,7 +136,7 @@ def request_of(call, size, mix, chunked):
 
 
 def ask(daemon, request, behind=b""):
-    """What comes back: the head of one answer, or all if the connection is to be closed."""
+    """The bytes that come back: the headers of one answer, or all if the connection is to be closed."""
     with RawSocket(daemon.node.port) as raw:
         raw.send(request + behind)
         if behind or b"Connection: close" in request:
@@ -209,7 +209,7 @@ def test_requests_behind_a_large_head_do_not_take_the_room_of_its_answer(daemons
 
 
 def test_answers_of_any_kind_are_whole_where_there_is_no_room_for_their_heads(daemons):
-    """What is sent past the library is what it would have sent, but for the end of the connection."""
+    """Answers that are sent past the library equal its own, but for the end of the connection."""
     daemon = daemons[8192]
     token = daemon.login(unique("heads"))["access_token"]
     assert daemon.validate(token).status == 200  # from now on from memory

@@ -1,8 +1,8 @@
 """Tenants are isolated: every route with every kind of credential, against a table of expected answers.
 
 The tenants are acme, whose user alice is the victim, and globex. Each cell has users of its own, so
-that it can be destructive. Whatever a cell is refused must have changed nothing of the victim's,
-and what is answered to globex must hold nothing of acme's.
+that it can be destructive. A refusal must have changed nothing of the victim's; an answer to globex must hold nothing
+of acme's.
 """
 
 import re
@@ -40,7 +40,7 @@ def key(name):
 
 
 class Scene:
-    """What one cell is about."""
+    """The users and sessions of one cell."""
 
     def __init__(self, daemon):
         self.daemon = daemon
@@ -83,8 +83,8 @@ class Scene:
         return sessions, user.json, policy.json, attributes.json, alive
 
 
-# Where a foreign key speaks of its own user of the same name, or of an id of its own that is none:
-# what it is answered. Elsewhere a foreign key is refused with 403.
+# The answers where a foreign key speaks of its own user of the same name, or of an id of its own that is none.
+# Elsewhere a foreign key is refused with 403.
 OWN_NAMESPACE = {
     ("POST", "/v1/login"): 201,
     ("POST", "/v1/login/verify"): 410,
@@ -133,7 +133,7 @@ def as_service(scene, route, name, query="", tenant="acme", token=None):
 
 
 def expect(route, service=None, token=None, refresh=None):
-    """What each kind of route answers; public ones are open to all."""
+    """The answers of each kind of route; public ones are open to all."""
     return {"service": service, "token": token, "refresh": refresh,
             "public": ROUTES[route][3]}[ROUTES[route][0]]
 
@@ -164,7 +164,7 @@ def column_own_key_names_another_tenant(scene, route):
 
 
 def column_own_key_lifts_its_limits(scene, route):
-    """What belongs to the platform, in a policy that the tenant may change otherwise."""
+    """Members of the platform, in a policy that the tenant may change otherwise."""
     if "/policy" not in route[1] or not ROUTES[route][2]:
         return None
     for limit in ({"force_logout": False}, {"rate": {"requests_per_second": 1000000}},
@@ -257,7 +257,7 @@ def column_frozen_user(scene, route):
 
 
 COLUMNS = [function for name, function in sorted(globals().items()) if name.startswith("column_")]
-# Who may touch the victim's state where the answer is a success.
+# Credentials that may touch the victim's state where the answer is a success.
 MAY_CHANGE = {column_own_key, column_own_key_names_its_tenant, column_platform_key,
               column_platform_key_forgets_the_tenant, column_own_user}
 

@@ -321,7 +321,7 @@ def test_a_node_with_another_key_file_answers_503_is_not_ready_and_says_which_ke
     for line in right + foreign.node.key_file.read_text().split("\n"):
         for word in line.split():
             assert len(word) < 64 or word not in foreign.node.log_text()
-    # What holds is what was there first.
+    # The first marks hold.
     assert first.is_alive(login["access_token"]) and keys_check(first)[:2] == (200, "pass")
 
 

@@ -59,7 +59,7 @@ def is_up(port):
 
 
 def records_of(port, logins):
-    """What a server has of sessions: the values of their fields."""
+    """The sessions on a server: the values of their fields."""
     with Redis(port) as node:
         node.call("READONLY")
         keys = [key for key in node.keys() if key.startswith(b"sd:u:")]

@@ -86,7 +86,7 @@ def local(tmp_path):
 # --- Ports ------------------------------------------------------------------------------------------
 
 def busy_ports(one):
-    """What is taken -> the option that moves it."""
+    """A port in use -> the option that moves it."""
     return {one.port: "PORT=", one.port + 3: "PORT=", one.redis_port + 5: "REDIS_PORT=",
             one.redis_port + 10000: "REDIS_PORT="}
 

@@ -210,7 +210,7 @@ def percentile(times, share):
 
 
 def thousand_times(loads, seconds):
-    """What the calls of the loads take in the next seconds, a thousand at least."""
+    """Times of the loads' calls in the next seconds, a thousand at least."""
     begun, end = [len(load.times) for load in loads], time.monotonic() + seconds
 
     def times():

@@ -38,8 +38,8 @@ def issued(workspace, standalone):
 
 
 def check_all_503(daemon, issued, code=None, deadline=0.5):
-    """What needs Redis answers 503 in time, whoever asks; what ends sessions is kept and answered
-    202; never-issued tokens are refused as ever."""
+    """Calls that need Redis get 503 in time, from any caller; revocations are kept and get 202; never-issued tokens
+    are refused as ever."""
     access, refresh = issued.good["access_token"], issued.good["refresh_token"]
     session, user = issued.good["session_id"], issued.user
     calls = [
@@ -336,7 +336,7 @@ def test_sigterm_while_redis_is_frozen_answers_503_and_ends_well(start, own_redi
     os.kill(own_redis.process.pid, signal.SIGSTOP)
     try:
         waiting = many_waiting(daemon, 20)
-        # Those that were sent so slowly that the first ones have their 503 by now are good for the rest.
+        # Logins that were sent so slowly that the first ones have their 503 by now are good for the rest.
         comes_true(lambda: daemon.node.metric("sessiond_store_pending") >= 20, 1)
         begun = clock()
         daemon.node.signal(signal.SIGTERM)

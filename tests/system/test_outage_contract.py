@@ -24,7 +24,7 @@ GRACE = 3  # seconds, of the impatient node
 
 
 class Story:
-    """What happened to whom."""
+    """The users of the story."""
 
     def __init__(self, directory):
         self.cluster = Cluster(directory / "cluster")
@@ -132,7 +132,7 @@ def outage(before):
 
 
 def watch_the_impatient(story):
-    """What the node with little grace answers: (seconds since the kill, status, stale_for), the
+    """Answers of the node with little grace: (seconds since the kill, status, stale_for), the
     seconds until it was asked if it is 200, until it had answered if not."""
     def since():
         return time.monotonic() - story.killed_at
@@ -290,7 +290,7 @@ def check_all_go_on(story, number):
 
 
 def check_kicks_hold(story):
-    """Those made in the outage, each through a node of its own."""
+    """Kicks in the outage, each through a node of its own."""
     for number, login in enumerate(story.to_kick):
         answer = story.daemon.kick(login["user_id"], login["session_id"], node=number)
         assert answer.status == 202, answer
@@ -329,7 +329,7 @@ def start_on_snapshot(story, name, snapshot, key_file=None):
 
 
 def fresh_snapshot(story):
-    """What node 0 has written last."""
+    """The last snapshot of node 0."""
     return (story.nodes[0].directory / "cache").read_bytes()
 
 
@@ -378,7 +378,7 @@ def test_an_intact_snapshot_serves_another_node_of_the_same_keys(outage):
     """The control of the two before: it is the damage that made the difference."""
     daemon = start_on_snapshot(outage, "intact", fresh_snapshot(outage), outage.key_file)
     try:
-        # What it knows of tenants lies beside it.
+        # The file of tenants lies beside it.
         path = daemon.node.directory / "cache.tenants"
         path.write_bytes((outage.nodes[0].directory / "cache.tenants").read_bytes())
         daemon.start("/livez")

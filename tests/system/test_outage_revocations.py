@@ -267,7 +267,7 @@ def test_logins_after_a_blind_logout_all_live(outage):
     login = outage.daemon.login(user)
     for number in range(3):
         assert outage.daemon.is_alive(login["access_token"], number)
-    # Whatever came of it, node 1 heard it before what is said of the same user now.
+    # Either way node 1 heard it before the present call about the same user.
     late = outage.daemon.login(user)
     assert outage.daemon.is_alive(late["access_token"], 1)
     assert outage.daemon.kick(user, late["session_id"]).status == 200

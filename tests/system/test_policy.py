@@ -28,7 +28,7 @@ def tenant(shared):
 
 
 def idles_after(daemon, token, wanted, node=0):
-    """Whether the session's idle time is this. What is shown counts the interval within which uses are not
+    """Whether the session's idle time is this. The idle end that is shown counts the interval within which uses are not
     written, a minute here, from the last use that was: the login, or one since."""
     answer = daemon.validate(token, node)
     assert answer.status == 200, answer
@@ -232,7 +232,7 @@ def test_who_has_what_is_in_force_is_told_304(tenant):
         assert "If-None-Match" in problem["detail"], problem
     labels = {"route": "/v1/tenants/{tenant}/policy", "method": "GET", "status": "304"}
     assert tenant.daemon.node.metric("sessiond_http_requests_total", **labels) >= 4, labels
-    # Of changes it is no condition.
+    # Changes take it for no condition.
     assert tenant.call("PUT", {"max_devices": 5}, If_None_Match="*").status == 200
 
 
@@ -471,11 +471,11 @@ def test_a_key_of_a_tenant_leaves_alone_what_belongs_to_the_platform(start):
                 assert line["event.outcome"] == "failure", line
     assert own.call("GET").header("ETag") == before
 
-    # What is shown can be edited and put back, with the condition too.
+    # A policy as shown can be edited and put back, with the condition too.
     shown = own.get()
     answer = own.call("PUT", {**shown, "max_devices": 4}, If_Match=before)
     assert answer.status == 200 and answer.json == {**shown, "max_devices": 4}, answer
-    # What is left out or deleted is the tenant's own alone.
+    # Only the tenant's own members are left out or deleted.
     for answer, wanted in [(own.put(max_devices=3), (3, 1800)),
                            (own.patch(idle_timeout=600, force_logout=False), (3, 600)),
                            (own.call("DELETE"), (10, 1800))]:

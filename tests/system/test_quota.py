@@ -1,4 +1,4 @@
-"""What one tenant may have at one time: users, sessions, bytes of a session, and how long they live."""
+"""Quotas of one tenant: users, sessions, bytes of a session, and how long they live."""
 
 import time
 
@@ -63,12 +63,12 @@ def test_a_user_more_than_quota_users_is_refused_with_the_number(platform):
     users = [unique() for _ in range(3)]
     sessions = [tenant.login(user)["session_id"] for user in users]
     refused(try_login(tenant, unique()), ["3 users", '"quota.users"', "allows 3"])
-    # Whoever is there may log in again; nobody was logged out for the one who was refused.
+    # Users who are there may log in again; none was logged out for the one who was refused.
     tenant.login(users[0])
     answers = [tenant.daemon.call("GET", f"/v1/users/{user}/devices?tenant={tenant.name}", None, tenant.key).json
                for user in users]
     assert [answer["total"] for answer in answers] == [2, 1, 1]
-    # Who goes makes room, as soon as the node counts again.
+    # A user who goes makes room, as soon as the node counts again.
     kick(tenant, users[1], sessions[1])
     wait_until(lambda: try_login(tenant, unique()).status == 201, 10, "there is room")
     wait_until(lambda: try_login(tenant, unique()).status == 409, 10, "it is used up again")
@@ -183,7 +183,7 @@ def test_freezes_of_made_up_users_count_as_users_until_they_are_lifted(platform)
     assert [decide(tenant, user).status for user in users] == [200] * 3
     refused(decide(tenant, unique()), ["3 users", "frozen", '"quota.users"', "allows 3"])
     refused(try_login(tenant, unique()), ["3 users"])
-    # Who is frozen may be so again, for as long as is said then.
+    # A frozen user may be frozen again, for as long as is said then.
     assert decide(tenant, users[0], reason="fraud", until=int(time.time()) + 3600).status == 200
     assert decide(tenant, users[1], "unfreeze").status == 200
     wait_until(lambda: decide(tenant, unique()).status == 200, 10, "there is room")

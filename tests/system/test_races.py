@@ -67,7 +67,7 @@ class Racers:
 
 
 class Tally:
-    """What the rounds of a race came to."""
+    """The results of the rounds of a race."""
 
     def __init__(self, name):
         self.name = name
@@ -118,7 +118,7 @@ def check_no_refresh(daemon, *tokens):
 
 
 def listed_by_all(daemon, user):
-    """What all nodes agree on."""
+    """The answer of all nodes, which must agree."""
     answers = [daemon.devices(user, node=node)["devices"] for node in NODES]
     lists = [{device["session_id"] for device in devices} for devices in answers]
     assert lists[0] == lists[1] == lists[2], lists
@@ -302,7 +302,7 @@ def check_refusals(answers, made, limits):
 
 
 def check_successions(made, listed):
-    """Who logged in was replaced once, or is listed."""
+    """Each session was replaced once, or is listed."""
     gone = [session["session_id"] for login in made for session in login["replaced"]]
     assert len(set(gone)) == len(gone), "one was replaced twice"
     assert {login["session_id"] for login in made} == set(gone) | listed and not set(gone) & listed

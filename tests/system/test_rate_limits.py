@@ -1,4 +1,4 @@
-"""Who calls too often gets 429: tenants, logins of a user, wrong keys and forged tokens."""
+"""Throttled callers get 429: tenants, logins of a user, wrong keys and forged tokens."""
 
 import re
 import signal
@@ -65,7 +65,7 @@ def test_a_tenant_has_its_burst_and_then_its_rate(start):
     answers = (ask(daemon)() for _ in range(100))
     limited = check_limited(next(a for a in answers if a.status == 429), "tenant", 1)
     assert fields(limited, "RateLimit-Policy") == {"tenant": {"q": 15, "w": 15}}
-    # What is refused costs nothing.
+    # Refusals cost nothing.
     answer = wait_until(lambda: (answer := ask(daemon)()).status == 200 and answer,
                         int(limited.header("Retry-After")) + 0.5, "Retry-After was true")
     seconds = int(time.monotonic() - begun)
@@ -348,7 +348,7 @@ def test_forged_tokens_are_slowed_by_address(start, forge):
     assert [daemon.validate(forged()).status for _ in range(4)] == [401] * 4
     check_limited(daemon.validate(forged()), "forged-tokens", 15)
     check_limited(daemon.refresh(never_issued("sr_")), "forged-tokens", 15)
-    # Whoever shares the address with the forger is served.
+    # Others at the forger's address are served.
     assert daemon.validate(login["access_token"]).status == 200
     assert daemon.refresh(login["refresh_token"]).status == 200
     there = client_from(daemon, "127.0.0.2")
@@ -398,5 +398,5 @@ def test_a_services_forged_tokens_count_against_the_address_it_names(start):
     assert daemon.check(never_issued(), ip="192.0.2.10").status == 200
     refresh = {"refresh_token": never_issued("sr_"), "ip": "192.0.2.9"}
     check_limited(daemon.call("POST", "/v1/refresh", refresh, SERVICE), "forged-tokens", 30)
-    # What a user says of his address is not believed: this counts against the loopback.
+    # A user's word about an address is not believed: this counts against the loopback.
     assert [daemon.call("POST", "/v1/refresh", refresh).status for _ in range(3)] == [401, 401, 429]

@@ -174,7 +174,7 @@ def test_without_a_password_nobody_is_this_user(guarded):
 
 
 def test_a_refused_command_is_told_as_denied(start, guarded, tmp_path):
-    """What an operator sees who grants less than the file."""
+    """The symptom for an operator who grants less than the file."""
     daemon = start(redis=guarded, **options_of(tmp_path, redis__mode="standalone"))
     with guarded.connect() as node:
         node.call("ACL", "SETUSER", "sessiond", "-evalsha", "-eval")

@@ -211,7 +211,7 @@ def repeat_alerts(node, session):
 
 
 def check_alerted_alone(daemon, node, token_and_fields, session):
-    """What was done before with the session raised no alert; this does. In order, so it is the first."""
+    """Earlier calls with the session raised no alert; this one does. In order, so it is the first."""
     token, fields = token_and_fields
     told(daemon, token, node, **fields)
     wait_until(lambda: repeat_alerts(daemon.nodes[node], session), 10, "an alert")

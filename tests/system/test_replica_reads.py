@@ -76,7 +76,7 @@ def test_lists_come_from_replicas_and_nothing_else_does(near, cluster):
         check_dead(near.validate(kicked["access_token"]), "kicked", "service")
     served = counts(asked)
     assert served["hgetall"] == USERS, served
-    # What is replicated are the commands in scripts, never scripts or reads.
+    # Redis replicates the commands in scripts, never scripts or reads.
     for name in ("hmget", "hget", "get", "eval", "evalsha"):
         assert name not in served, served
 

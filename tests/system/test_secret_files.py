@@ -3,7 +3,7 @@
 systemd does not run here. `Host` stands for it: LoadCredential= lines are read from the drop-ins that
 a recipe leaves (or from the unit), and the files handed over as systemd shows them: root's, with an
 access list for the user, in a directory that is closed to others (systemd.exec(5), "Credentials").
-What all lines of the unit do together is for test_systemd_unit.py.
+All lines of the unit together are tested by test_systemd_unit.py.
 """
 
 import os
@@ -84,7 +84,7 @@ class Host:
         (directory / "bin/systemctl").chmod(0o755)
 
     def run(self, script):
-        """What a recipe prints, typed by root."""
+        """The output of a recipe, typed by root."""
         script = script.replace(PATHS, f"{self.etc}/")
         environment = dict(os.environ, PATH=f"{self.directory}/bin:{os.environ['PATH']}")
         done = subprocess.run(["bash", "-euc", f"umask 022\n{script}"], env=environment, text=True,

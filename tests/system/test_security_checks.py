@@ -158,10 +158,10 @@ def has_test(name):
     file, _, test = name.rpartition("::")
     if file.endswith(".c"):
         return any(f"START_TEST({test})" in path.read_text() for path in (ROOT / "tests/unit").rglob(file))
-    return test in tests_in(ROOT / "tests/system" / file if file else pathlib.Path(__file__))
+    return test in names_in(ROOT / "tests/system" / file if file else pathlib.Path(__file__))
 
 
-def tests_in(path):
+def names_in(path):
     return re.findall(r"^def (test_\w+)\(", path.read_text(), re.M)
 
 
@@ -169,7 +169,7 @@ def test_every_property_has_a_test_that_exists():
     shown = [name for names in SHOWN.values() for name in names]
     missing = [name for name in shown if not has_test(name)]
     assert not missing, missing
-    here = set(tests_in(pathlib.Path(__file__))) - {"test_every_property_has_a_test_that_exists"}
+    here = set(names_in(pathlib.Path(__file__))) - {"test_every_property_has_a_test_that_exists"}
     assert here <= set(shown), here - set(shown)
 
 

@@ -334,7 +334,7 @@ def test_sigint_stops_as_sigterm_does(start):
 
 
 class NotifySocket:
-    """What systemd listens on: the messages of sd_notify(3)."""
+    """The socket of systemd: the messages of sd_notify(3)."""
 
     def __init__(self, path):
         self.path = str(path)
@@ -571,7 +571,7 @@ def test_problems_of_the_ops_listener_are_problems_too(shared):
 
 
 def test_every_metric_and_log_event_is_documented(start):
-    """What a node that runs shows is in the pages that are made from the code."""
+    """All that a running node shows is in the pages that are made from the code."""
     daemon = start()
     daemon.login()
     shown = re.findall(r"^# TYPE (\w+) (\w+)$", daemon.node.ops.call("GET", "/metrics").body.decode(),

@@ -44,7 +44,7 @@ def refresh(daemon, token, ip, node=0, **fields):
 
 
 def ask(daemon, token, ip=OFFICE, node=0):
-    """What a service answers a challenge with, once the user has typed the code."""
+    """A service's answer to a challenge, once the user has typed the code."""
     told = step_up(daemon, token, node=node, ip=ip)
     return told["challenge_id"], told["otp"]
 

@@ -66,7 +66,7 @@ def expect(expression, under_the_unit, control="alone"):
 
 
 OUTSIDE = "something else than outside"
-# What a line makes of an expression of unit_probe.py. The control is the unit without this line, if
+# The value of an expression of unit_probe.py under a line. The control is the unit without this line, if
 # that alone makes the difference, or a bare one without any, where several lines forbid the same; None
 # where the line says what holds anyway.
 BITES = {

@@ -96,7 +96,7 @@ def test_a_page_shows_users_and_their_sessions_and_no_token(shared, tenant):
     body = answer.json
     assert set(body) == MEMBERS
     assert body["next_page_token"] is None and body["total_size"] == 2 and body["total_error"] == 0
-    # Which login is the newest the nodes' clocks say, which are apart a little.
+    # The nodes' clocks, which are apart a little, say which login is the newest.
     newest = {other: last["session_id"], user: logins[-1]["session_id"]}
     assert [entry["user_id"] for entry in body["users"]] == sorted(newest, key=newest.get, reverse=True)
     first, second = sorted(body["users"], key=lambda entry: entry["user_id"] != other)

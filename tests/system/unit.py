@@ -66,7 +66,7 @@ class Machine:
         self.unit = Unit(self.unit_path)
 
     def path(self, inside):
-        """Where a path of the service's lies outside."""
+        """The path outside of a path of the service's."""
         for _, link, real in self.unit.directories():
             if inside.startswith(link + "/") or inside == link:
                 inside = real + inside[len(link):]
@@ -102,7 +102,7 @@ class Machine:
 
 
 class Journal:
-    """What systemd-journald is to a service: a stream socket for its output."""
+    """Stands for systemd-journald: a stream socket for the service's output."""
 
     def __init__(self, log):
         self.ours, self.theirs = socket.socketpair()

@@ -26,13 +26,13 @@ APPLIED = {
     "MemoryDenyWriteExecute": YES, "KeyringMode": "private", "SystemCallArchitectures": "native",
     "SystemCallFilter": r"~?@[\w-]+( @[\w-]+)*", "SystemCallErrorNumber": r"E\w+",
 }
-# Those that unit.Service, in the place of the service manager, keeps to.
+# Kept by unit.Service, in the place of the service manager.
 KEPT = {
     "Type": "notify", "NotifyAccess": "main", "ExecStart": r"/\S+( \S+)*", "ExecReload": r"/\S+( \S+)*",
     "Environment": r"\w+=\S+", "WatchdogSec": r"\d+s", "TimeoutStartSec": r"\d+s", "TimeoutStopSec": r"\d+s",
     "LoadCredential": r"[\w.-]+:/\S+",
 }
-# What takes a service manager, and what it would do.
+# Lines that need a service manager, and what it would do.
 NOT_APPLIED = {
     "Description": "a text", "Documentation": "a text",
     "Wants": "an order of units", "After": "an order of units", "WantedBy": "an order of units",
@@ -77,8 +77,8 @@ class Unit:
         return {name.removeprefix("Limit"): int(value) for name, value in self.lines if name.startswith("Limit")}
 
     def directories(self):
-        """(directive, path that the service uses, path where it is) of its directories. What a dynamic
-        user keeps over restarts lies where nobody else can get, behind a link."""
+        """(directive, path that the service uses, path where it is) of its directories. Files that a dynamic user
+        keeps over restarts lie where nobody else can get, behind a link."""
         for name, parent in {"StateDirectory": "/var/lib", "LogsDirectory": "/var/log",
                              "RuntimeDirectory": "/run"}.items():
             if self.one(name):

@@ -31,7 +31,7 @@ def verify(daemon, challenge_id, code, node=0):
 
 
 def step_up(daemon, token, node=0, **fields):
-    """What a service is told; a code for it to deliver."""
+    """The answer to a service, with a code for it to deliver."""
     told = daemon.check(token, node=node, **fields).json
     assert told["active"] is False and told["reason"] == "verification_required", told
     assert told["method"] == "otp" and len(told["otp"]) == 6

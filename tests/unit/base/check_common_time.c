@@ -99,7 +99,7 @@ START_TEST(alone_nothing_is_old_but_by_what_is_borne_out_and_the_own_clock)
 }
 END_TEST
 
-/* What it dates must not bear it out at the next start. */
+/* Dates that it wrote itself must not bear it out at the next start. */
 START_TEST(a_clock_is_doubted_that_is_a_day_later_than_deletion)
 {
     clock_fake(NOW);
@@ -126,7 +126,7 @@ static const int64_t jumps[] = {1001,       -1001,       90000,     -90000,
                                 2100000,    -2100000,    86400000,  -86400000,
                                 2678400000, -2678400000, TEN_YEARS, -TEN_YEARS};
 
-/* However far, and whichever way, even if all the clocks of Redis went along. */
+/* By any distance and either way, even if all the clocks of Redis went along. */
 START_TEST(a_jump_makes_nothing_old_for_a_day_and_is_told)
 {
     struct clock_jumps seen;

@@ -19,7 +19,7 @@
 
 static int reading_end;
 
-/* What systemd says of a journal whose end has this inode beside the pipe's own. */
+/* The word of systemd about a journal whose end has this inode beside the pipe's own. */
 static void announce_journal(int end, unsigned beside)
 {
     struct stat status;

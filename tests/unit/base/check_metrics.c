@@ -253,7 +253,7 @@ START_TEST(a_histogram_counts_each_bound_inclusively)
 }
 END_TEST
 
-/* What a bucket is called is what it holds: labels ascend, and so do counts. */
+/* A bucket holds what its label says: labels ascend, and so do counts. */
 START_TEST(buckets_ascend)
 {
     for (int64_t ns = 1000; ns < INT64_C(20000000000); ns *= 2)

@@ -1,4 +1,4 @@
-/* What each call says to whom: a row for each case, on one worker. */
+/* The answer of each call to each kind of caller: a row for each case, on one worker. */
 #include <check.h>
 #include <stdio.h>
 #include <stdlib.h>

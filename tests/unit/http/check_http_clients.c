@@ -1,4 +1,4 @@
-/* Where clients come from and how many may: trusted proxies, limits, deadlines of connections. */
+/* The origin and number of clients: trusted proxies, limits, deadlines of connections. */
 #include <check.h>
 #include <stdlib.h>
 #include <string.h>

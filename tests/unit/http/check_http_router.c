@@ -1,4 +1,4 @@
-/* Which row of the route table a request means, and percent-decoding. */
+/* The row of the route table that a request means, and percent-decoding. */
 #include <check.h>
 #include <stdlib.h>
 #include <string.h>

@@ -1,4 +1,4 @@
-/* What is wrong with a server by its INFO. */
+/* Faults of a server by its INFO. */
 #include "redis/topology/fitness.h"
 
 #include <check.h>
@@ -39,7 +39,7 @@ static const struct row {
      true},
     {SERVER("6\x1b[31m\"", "1", "noeviction", "1"), REDIS_CLUSTER, 100,
      "Redis 6?[31m? is older than 7.0", true},
-    /* What a server does not tell is not held against it. */
+    /* Lines that a server leaves out are no fault. */
     {"", REDIS_CLUSTER, 100, "", false},
     {"redis_version", REDIS_CLUSTER, 100, "", false},
     {"redis_version:", REDIS_CLUSTER, 100, "", false},

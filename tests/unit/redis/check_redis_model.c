@@ -184,7 +184,7 @@ static int64_t most_ahead(void)
     return most_ms;
 }
 
-/* What the server expires by its own clock it expires later by as much, and never earlier. */
+/* The server expires keys by its own clock: later by as much, and never earlier. */
 static void assert_same_expiry(const char *name, struct text key)
 {
     int64_t ours = redis_model_expiry(rig.redis, key), ahead_ms = most_ahead();

@@ -81,7 +81,7 @@ START_TEST(a_replica_outside_of_the_networks_is_not_asked)
 }
 END_TEST
 
-/* What a replica may do instead of answering. */
+/* Failures of a replica. */
 static const struct {
     struct redis_step steps[4];
     size_t count;

@@ -1,4 +1,4 @@
-/* What can happen to a connection: it breaks, hangs, is refused, comes back. */
+/* The life of a connection: it breaks, hangs, is refused, comes back. */
 #include <check.h>
 #include <arpa/inet.h>
 #include <fcntl.h>
@@ -42,7 +42,7 @@ static void stop(void)
 
 /* --- breaks --- */
 
-/* What a node may do instead of answering. */
+/* Failures of a node. */
 static const struct {
     struct redis_step steps[2];
     size_t count;

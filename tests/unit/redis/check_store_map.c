@@ -1,4 +1,4 @@
-/* Whose word is believed of the cluster, and where calls are never sent. */
+/* Servers that are believed about the cluster, and servers that never get calls. */
 #include <check.h>
 #include <stdio.h>
 #include <string.h>

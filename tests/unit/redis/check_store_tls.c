@@ -167,7 +167,7 @@ static void exchange(bool rekey)
         sent[i] = byte_at(i);
     for (int turn = 0; client_got < STREAM_BYTES || server_got < STREAM_BYTES; turn++) {
         ck_assert_int_lt(turn, 100000);
-        /* What is written again after EAGAIN may lie elsewhere. */
+        /* Bytes that are written again after EAGAIN may lie elsewhere. */
         unsigned char *moving = memcpy(xmalloc(STREAM_BYTES), sent, STREAM_BYTES);
         ssize_t taken = tls_write(client, moving + client_sent, STREAM_BYTES - client_sent);
         ck_assert(taken >= 0 || errno == EAGAIN);

@@ -292,7 +292,7 @@ START_TEST(a_watch_that_is_cut_comes_back_with_a_new_generation_and_its_slots_ar
     expect_doubts(false, &slots, 1);
     ck_assert_uint_eq(slots, 16384);
     expect_doubts(true, NULL, 1);
-    /* What ended has its last proof. */
+    /* An ended generation has its last proof. */
     ck_assert_int_ne(store_proof_ms(rig.store, before), INT64_MIN);
     ck_assert_int_lt(store_proof_ms(rig.store, before), store_proof_ms(rig.store, after));
     stop();

@@ -1,5 +1,5 @@
 /* The commit queue, with the writer thread held and let go by the test: no step is a matter of
- * time. What would be slept through hangs, and the test's time limit tells. */
+ * time. A lost wake-up hangs, and the test's time limit reports it. */
 #include <check.h>
 #include <sched.h>
 #include <semaphore.h>

@@ -50,7 +50,7 @@ static void take(void)
     ck_assert_msg(locks != NULL, "%.*s", (int)error.length, error.data);
 }
 
-/* What another process on the same files is told, "" if it may have them. */
+/* The error for another process on the same files, "" if it may have them. */
 static const char *tell_another(void)
 {
     static char told[1024];

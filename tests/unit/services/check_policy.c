@@ -298,7 +298,7 @@ START_TEST(a_refusal_names_the_member_its_value_and_what_is_allowed)
 }
 END_TEST
 
-/* What looks odd and is none the less no contradiction. */
+/* Policies that look odd and are no contradiction. */
 static const char *const allowed[] = {
     "{}",
     "{\"bind\":{},\"roles\":{},\"device_types\":{\"tv\":{}}}",
@@ -438,8 +438,7 @@ START_TEST(a_refused_patch_leaves_the_document_alone)
 }
 END_TEST
 
-/* Of what takes a member away nothing is left in the result; a typing error is told all the same.
- */
+/* A null that takes a member away leaves nothing in the result; typing errors are reported. */
 START_TEST(a_patch_that_takes_away_names_what_is_known)
 {
     static const struct {
@@ -464,7 +463,7 @@ START_TEST(a_patch_that_takes_away_names_what_is_known)
 }
 END_TEST
 
-/* What another version of sessiond left can be taken away, and nothing else that is not known. */
+/* Unknown members that another version of sessiond stored can be removed, and no others. */
 START_TEST(a_patch_takes_away_what_is_stored_even_if_it_is_not_known)
 {
     static const char stored[] = "{\"idle_timeout\":900,\"later\":{\"a\":1},"
@@ -498,14 +497,14 @@ END_TEST
 
 /* --- what belongs to the platform --- */
 
-/* Which keys of one tenant may write what: the policy that there is (NULL: none), what is wanted
- * (NULL: nothing, a DELETE), and what is in the end set, or the sentence of refusal. */
+/* Writes by keys of one tenant: the present policy (NULL: none), the one that is wanted (NULL: a
+ * DELETE), and the one that is then set, or the refusal. */
 static const struct kept {
     const char *present, *wanted;
     bool whole;
     const char *set, *error;
 } kepts[] = {
-    /* What is left out of a whole policy stays, set or not. */
+    /* Members that a whole policy leaves out stay, set or not. */
     {NULL, "{\"max_devices\":3}", true, "{\"max_devices\":3}", NULL},
     {"{\"cache_quota\":7,\"max_devices\":9}", "{\"roles\":{\"a\\\"b\":{\"max_devices\":1}}}", true,
      "{\"cache_quota\":7,\"roles\":{\"a\\\"b\":{\"max_devices\":1}}}", NULL},
@@ -517,7 +516,7 @@ static const struct kept {
     {"{\"force_logout\":false,\"max_devices\":9}", NULL, true, "{\"force_logout\":false}", NULL},
     {"{\"max_devices\":9}", NULL, true, "{}", NULL},
     {NULL, NULL, true, "{}", NULL},
-    /* What is in force may be said again; said by the tenant it does not become the tenant's. */
+    /* A value in force may be repeated; repeated by the tenant it does not become the tenant's. */
     {"{\"cache_quota\":7}", "{\"cache_quota\":7,\"force_logout\":true}", true,
      "{\"cache_quota\":7}", NULL},
     {NULL, "{\"force_logout\":true,\"rate\":{\"burst\":0}}", true, "{}", NULL},

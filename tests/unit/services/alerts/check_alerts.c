@@ -193,7 +193,7 @@ static void setup(void)
     start_alerts();
 }
 
-/* Of all that was told: one text "kind:subject:count " an alert. */
+/* All alerts so far: one text "kind:subject:count " each. */
 static void read_told(char *out, size_t size)
 {
     char line[8192];

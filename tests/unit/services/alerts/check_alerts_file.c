@@ -313,7 +313,7 @@ START_TEST(a_full_file_takes_no_more_and_loses_none)
     ck_assert_int_gt(count, 100);
     ck_assert_int_eq(add_up_to(count + 1, MAX), ALERTS_FULL);
     ck_assert_int_le(size_on_disk(), MAX);
-    /* What is delivered makes room, when there is enough of it. */
+    /* Delivered alerts make room, when there are enough of them. */
     deliver(1);
     ck_assert_int_eq(add_up_to(count + 1, MAX), ALERTS_FULL);
     deliver_many(2, count / 2);

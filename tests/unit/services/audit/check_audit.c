@@ -259,7 +259,7 @@ static void *write_many(void *user)
     return NULL;
 }
 
-/* Where the next line of a thread, durable or not, must go on. */
+/* The index at which the next line of a thread, durable or not, must go on. */
 static int index_behind(int index)
 {
     bool durable = index % 100 == 0;

@@ -1,4 +1,4 @@
-/* What an audit line looks like: members, order, cuts, and hostile texts. */
+/* The form of an audit line: members, order, cuts, and hostile texts. */
 #include <check.h>
 #include <jansson.h>
 #include <stdlib.h>

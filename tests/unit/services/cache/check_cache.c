@@ -1,4 +1,4 @@
-/* What the cache promises of entries: kept, replaced, patched, forgotten, visited. Room and clocks
+/* The cache's promises about entries: kept, replaced, patched, forgotten, visited. Room and clocks
  * are in check_cache_room.c, threads in check_cache_races.c. */
 #include <check.h>
 #include <stdlib.h>
@@ -21,7 +21,7 @@ static void set_up(void)
     cache = support_cache(PLENTY, 0);
 }
 
-/* Whatever a test did, nothing is left in the books. */
+/* After any test nothing is left in the books. */
 static void tear_down(void)
 {
     arena_free(&arena);

@@ -112,7 +112,7 @@ START_TEST(a_full_cache_gives_up_what_the_clock_says)
 }
 END_TEST
 
-/* What a tenant with so many entries is charged, and half an entry. */
+/* The charge for a tenant with so many entries, and half an entry. */
 static int64_t quota_for(size_t entries)
 {
     struct cache_item *item = xmalloc(offsetof(struct cache_item, value) + LENGTH);

@@ -161,7 +161,7 @@ START_TEST(a_tenant_may_have_pending_what_is_left_for_the_others)
 }
 END_TEST
 
-/* What one tenant has pending is not refused for what others have confirmed. */
+/* Pending entries of one tenant are not refused for confirmed ones of others. */
 START_TEST(pending_ones_drive_out_settled_ones_of_whoever_has_most)
 {
     trial.conf.journal_max_bytes = 65536;

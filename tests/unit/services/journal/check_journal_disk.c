@@ -274,7 +274,7 @@ START_TEST(a_disk_that_hangs_is_not_healthy_and_recovers_by_itself)
 }
 END_TEST
 
-/* What gathers while the disk is at work is one group. */
+/* Records that gather while the disk is at work are one group. */
 START_TEST(a_slow_disk_makes_larger_groups)
 {
     trial_start();

@@ -84,7 +84,7 @@ static void refresh_elsewhere(void)
     ck_assert_act(refresh_from(other, "198.51.100.1"), ERR_OK);
 }
 
-/* Whoever has a copy of the token is given the same pair only where the policy lets him. */
+/* The holder of a copy of the token gets the same pair only if the policy allows it. */
 START_TEST(another_ones_refresh_is_not_repeated_as_ours)
 {
     rig.conf->policy_refresh_repeat = _i ? REPEAT_REFUSE : REPEAT_ALERT;

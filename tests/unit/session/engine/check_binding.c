@@ -1,4 +1,4 @@
-/* What sessions are bound to: items, breaches, and what policies make of them. */
+/* Bindings of sessions: items, breaches, and what policies make of them. */
 #include "session/engine/binding.h"
 
 #include <check.h>

@@ -1,4 +1,4 @@
-/* What the cache holds of sessions, and the stamp of a user's state. */
+/* Sessions as the cache holds them, and the stamp of a user's state. */
 #include "session/engine/cache_value.h"
 
 #include <stdlib.h>

@@ -73,7 +73,7 @@ static enum err outcome(const struct reader *reader, struct act *act)
     return reader->explains ? act->explain.redis_err : err;
 }
 
-/* What died before must not be believed alive because the server that is asked next has lost it. */
+/* An ended session must not count as active because the next server asked has lost its end. */
 START_TEST(what_a_reader_has_seen_is_known_to_all)
 {
     struct redis_model *before = redis_model_copy(rig.redis);

@@ -9,7 +9,7 @@
 static struct rig_node *node, *other;
 static struct rig_session session, second;
 
-/* Of two nodes one has a watch, and in memory the first of alice's sessions. */
+/* One of two nodes has a tracking connection, and the first of alice's sessions in memory. */
 static void set_up(void)
 {
     rig_set_up();

@@ -1,4 +1,4 @@
-/* What is known of a tenant: read, joined, waited for, lost and restored; and its changes. */
+/* A node's knowledge of a tenant: read, joined, waited for, lost and restored; and its changes. */
 #include <check.h>
 #include <stdio.h>
 #include <string.h>
@@ -166,7 +166,7 @@ START_TEST(a_change_that_is_heard_of_ends_the_silence)
 }
 END_TEST
 
-/* What the tenant's users may do, by what is known of it now: no second look at the tenant. */
+/* Lists with the tenant as it is known now: there is no second look at the tenant. */
 static struct act *list_own(void)
 {
     struct act *act = act_of(node);

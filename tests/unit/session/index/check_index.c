@@ -68,7 +68,7 @@ START_TEST(one_use_in_each_step_is_due)
     ck_assert(!index_is_due(3 * INDEX_STEP, 4 * INDEX_STEP - 1));
     ck_assert(index_is_due(4 * INDEX_STEP - 1, 4 * INDEX_STEP));
     ck_assert(index_is_due(0, 1795000000));
-    /* However often somebody is seen, the index is never later than by a step. */
+    /* The index is never later than by a step, no matter how often a user is seen. */
     const int64_t begun = 1795000000;
     int64_t written = begun, seen = begun;
     for (int64_t now = begun; now < begun + 20 * INDEX_STEP; now += 61) {

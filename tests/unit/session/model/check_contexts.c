@@ -1,4 +1,4 @@
-/* What a user was seen with. */
+/* Contexts that a user was seen with. */
 #include "session/model/contexts.h"
 
 #include <check.h>

@@ -45,7 +45,7 @@ START_TEST(the_greatest_stamp_is_the_last_word_in_any_order)
 }
 END_TEST
 
-/* What the record says (its stamp, 0 is "never"), what the journal says, and who is right. */
+/* The record's word (its stamp, 0 is "never"), the journal's word, and which one holds. */
 static const struct row {
     bool frozen;
     int64_t decided_ms;

@@ -475,7 +475,7 @@ static const char *const odd_shown[] = {
     "\"tenant\":\"acme\",\"user_id\":\"\xff\",\"roles\":[],\"device\":{}",
 };
 
-/* Whoever can write to Redis can write plain records. */
+/* Anybody who can write to Redis can write plain records. */
 START_TEST(a_plain_session_with_other_members_is_unreadable)
 {
     struct record record = example(false);

@@ -424,7 +424,7 @@ static void end_unknown(bool all, struct redis_model **before)
     ck_assert_uint_eq(rig_unconfirmed(other), 0);
 }
 
-/* Whatever the longest life is that a policy may give: Redis may lose it again all the time. */
+/* For the longest lifetime that a policy may give Redis may lose the end again. */
 START_TEST(of_a_tenant_that_is_not_known_what_was_ended_is_kept_while_it_may_live)
 {
     struct redis_model *before;
@@ -438,7 +438,7 @@ START_TEST(of_a_tenant_that_is_not_known_what_was_ended_is_kept_while_it_may_liv
 }
 END_TEST
 
-/* What is told others, and what they read, lasts as long. */
+/* The invalidation, and the state that others then read, last as long. */
 START_TEST(a_replay_for_a_tenant_that_is_not_known_lets_nothing_expire_too_early)
 {
     struct redis_model *before;
@@ -582,8 +582,8 @@ START_TEST(what_cannot_be_opened_here_and_was_ended_here_is_listed_as_ended)
 }
 END_TEST
 
-/* What Redis has lost memory vouches for, with an access token; what cannot be opened here may be
- * refreshed. */
+/* Memory vouches, with an access token, for sessions that Redis has lost; records that cannot be
+ * opened here may be refreshed. */
 START_TEST(what_was_not_seen_is_kept_dead_while_a_token_of_it_may_be_good)
 {
     struct arena arena = {0};

@@ -1,4 +1,4 @@
-/* What is said of a token: by memory, the journal and Redis, each for itself, and by all of them.
+/* Explanations of a token: by memory, the journal and Redis, each for itself, and by all of them.
  */
 #include <check.h>
 #include <string.h>

@@ -257,7 +257,7 @@ static enum err lift_somebody(const char *user)
     return act_finish(act_freeze(node, user, true));
 }
 
-/* Who has a session gives its place for the frozen one's. */
+/* A user with a session gives its place in the quota for the frozen one's. */
 START_TEST(freezes_of_users_who_have_nothing_count_and_no_others)
 {
     ck_assert_act(act_policy(node, "{\"quota\":{\"users\":2}}"), ERR_OK);
@@ -270,7 +270,7 @@ START_TEST(freezes_of_users_who_have_nothing_count_and_no_others)
 }
 END_TEST
 
-/* By what is written of them. Who is frozen for the first time will be remembered, too. */
+/* It counts by their records. A user who is frozen for the first time will be remembered, too. */
 START_TEST(another_node_counts_the_frozen_and_the_lifted_too)
 {
     bool lifted = _i;

@@ -110,7 +110,7 @@ START_TEST(a_rule_of_a_type_leaves_others_alone)
 }
 END_TEST
 
-/* What it gave up must die everywhere, whatever becomes of the write. */
+/* Sessions that it replaced must end everywhere, whatever becomes of the write. */
 START_TEST(an_unknown_login_ends_those_in_its_way_once)
 {
     set_policy("{\"exclusive\":\"user\"}");
@@ -177,7 +177,7 @@ START_TEST(a_tenant_has_as_many_as_its_quota_allows)
 }
 END_TEST
 
-/* What was let in since the read before is in no count yet. */
+/* Users let in since the last read are in no count yet. */
 START_TEST(who_was_let_in_counts_while_the_tenant_is_counted_anew)
 {
     set_policy("{\"quota\":{\"users\":1}}");

@@ -162,7 +162,7 @@ static const struct {
     {"write", FATE_LATE_AFTER, ERR_STORE_TIMEOUT},
 };
 
-/* Whatever became of it: who asks again gets a pair that is good. */
+/* In any case a second request gets a pair that is good. */
 START_TEST(a_refresh_that_failed_can_be_asked_for_again)
 {
     rig_plan(step_rows[_i].step, step_rows[_i].fate);

@@ -58,7 +58,7 @@ static void end_elsewhere(void)
     ck_assert_act(act_kick(other, "alice", rig_id(&session)), ERR_OK);
 }
 
-/* Of the other node: the next pair in the place of the present. */
+/* The other node makes the next pair in the place of the present one. */
 static void refresh_elsewhere(void)
 {
     struct act *act = act_refresh(other, rig_refresh(&session));
@@ -549,7 +549,7 @@ START_TEST(a_session_that_redis_lost_is_vouched_for)
 }
 END_TEST
 
-/* What died last died before memory read of it. */
+/* The last session to end had ended before memory read of it. */
 START_TEST(a_session_alone_that_redis_lost_is_vouched_for)
 {
     struct rig_session second = rig_login(other, "alice");
@@ -640,7 +640,7 @@ START_TEST(a_state_older_than_an_epoch_that_was_seen_is_none)
 }
 END_TEST
 
-/* What was said of the user came back from a later state, his session from an earlier one. */
+/* The user's record came back from a later state, the session from an earlier one. */
 START_TEST(what_holds_for_the_user_holds_for_a_session_that_was_not_buried)
 {
     rig_watch(node, false);
@@ -1041,7 +1041,7 @@ START_TEST(a_record_under_a_key_that_is_missing_here_is_not_judged)
 }
 END_TEST
 
-/* What holds for the user is sealed so: nobody here knows whether he is frozen. */
+/* The user's record is sealed under it: this node cannot know whether the user is frozen. */
 START_TEST(a_user_under_a_key_that_is_missing_here_is_not_judged)
 {
     struct rig_node *newer = rig_start_newer(2);

@@ -1,4 +1,4 @@
-/* What the marks of keys in Redis say of a node's own key file. */
+/* Verdicts about a node's own key file by the marks of keys in Redis. */
 #include "session/upkeep/key_marks.h"
 
 #include <check.h>

@@ -1,4 +1,4 @@
-/* What a node makes of the marks that the others' keys have left in Redis. */
+/* A node and the marks that the others' keys have left in Redis. */
 #include <check.h>
 #include <string.h>
 
@@ -118,7 +118,7 @@ START_TEST(what_redis_said_holds_while_it_says_nothing)
 }
 END_TEST
 
-/* What is under way compares the old ones. */
+/* A comparison in flight compares the old ones. */
 START_TEST(keys_that_come_while_a_comparison_is_under_way_are_compared_after_it)
 {
     (void)rig_start(0);

@@ -1,5 +1,4 @@
-/* What a node does with what it hears: which keys mean whom, and the reads that the refresher does
- * for it. */
+/* A node's reaction to invalidations: which keys mean whom, and the refresher's reads. */
 #include <check.h>
 #include <stdio.h>
 #include <string.h>

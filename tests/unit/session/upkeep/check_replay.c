@@ -35,7 +35,7 @@ static void end_users_in_an_outage(unsigned count)
     ck_assert_uint_eq(rig_unconfirmed(node), count);
 }
 
-/* Whose state the refresher has asked for. */
+/* The number of users whose state the refresher has asked for. */
 static unsigned looked_at(void)
 {
     return rig_served("keeper:HGETALL");
