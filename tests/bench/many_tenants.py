@@ -19,7 +19,7 @@ import tenant_pages
 from load import CLIENT_CORE, CONNECTIONS, SERVER_CORE, Contender, cpu_of, measure as measure_validations, print_demand, wrk
 
 TENANTS, USERS = 100000, 10
-SLICES = 20  # of the logins of each side: Redis rewriting its log slows whichever is under way
+SLICES = 20  # of the logins of each side: Redis rewriting its log slows whichever is in flight
 VISITS, SECONDS = 2, 2  # how often each side has rounds of validations, and how long each takes
 PAGES = 2000
 OPTIONS = {"cache.bytes": "2G"}

@@ -24,7 +24,7 @@ enum { MOST_LINES = 1024, ANSWER_MAX = 4096, TOKEN_MAX = 256, SLOWEST_US = 10000
 
 static const int64_t second_ns = 1000000000;
 
-/* One connection; at most one request is under way on it. */
+/* One connection; at most one request is in flight on it. */
 struct line {
     int fd;
     bool waits;

@@ -1,4 +1,4 @@
-"""A small HTTP client that keeps many connections busy: one request under way on each."""
+"""A small HTTP client that keeps many connections busy: one request in flight on each."""
 import re
 import selectors
 import socket

@@ -92,7 +92,7 @@ class Run:
                                      + self.daemon.nodes[number].log_text()[-3000:])
 
     def heal(self):
-        """The faults under way heal, then the clients stop, then everything comes to rest."""
+        """Present faults heal, then the clients stop, then everything comes to rest."""
         for lane in self.lanes:
             lane.stopping.set()
         for lane in self.lanes:

@@ -30,7 +30,7 @@ class Limits:
     own: float = 0.05           # from an answer to its effect on the node that gave it
     others: float = 1.2         # to its effect on the others
     refresh_grace: float = 30.0
-    slack: float = 1.5          # lifetimes are told in whole seconds, rounded down
+    slack: float = 1.5          # lifetimes are reported in whole seconds, rounded down
     behind: float = 65.0        # how long Redis may be refused as behind what a node has seen
 
 
@@ -106,7 +106,7 @@ class Index:
         return [operation for operation in self.operations if operation.kind in kinds]
 
     def first_clean_poll(self, node, after):
-        """The first poll of a node that began after a time and found nothing unsettled."""
+        """The first poll of a node that began after a time and found nothing unconfirmed."""
         polls = self.clean_polls[node]
         place = bisect.bisect_left(polls, after, key=lambda poll: poll.start)
         return polls[place] if place < len(polls) else None

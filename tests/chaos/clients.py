@@ -341,7 +341,7 @@ def new_user():
 
 
 class Poller(threading.Thread):
-    """Asks a node again and again how many revocations its journal has not settled."""
+    """Asks a node again and again how many unconfirmed revocations its journal has."""
 
     def __init__(self, setting, node, crowd, recorder):
         super().__init__(name=f"poller {node}", daemon=True)

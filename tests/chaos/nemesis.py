@@ -115,7 +115,7 @@ class World:
 
 # --- whose connection it is -----------------------------------------------------------------------
 class Whose(NamedTuple):
-    """The targets of a fault: connections of a kind, or data and watch ("all"), never replication; of
+    """The targets of a fault: connections of a kind, or data and tracking ("all"), never replication; of
     one process, or of all (None)."""
     kind: str
     pid: Optional[int]

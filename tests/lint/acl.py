@@ -28,7 +28,7 @@ def line_of(text, position):
 
 
 def literals(text):
-    """(position, first, second) of each literal and the one behind it, which may be None."""
+    """(position, first, second) of each literal and the one after it, which may be None."""
     position = 0
     while found := PLAIN.search(text, position):
         first, other_first, second, other_second = found.groups()

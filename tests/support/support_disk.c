@@ -27,7 +27,7 @@ void support_disk_set_up(void)
     disk.restarted = support_cache(PLENTY, 0);
 }
 
-/* Nothing but the file is left behind. */
+/* Nothing but the file is left. */
 void support_disk_tear_down(void)
 {
     clock_fake(0);

@@ -215,7 +215,7 @@ static void reply_hash(struct buffer *out, const struct entry *entry)
 
 /* --- scripts --- */
 
-/* One call under way: what the script gets, ARGV from 1 as in Lua. */
+/* One call in flight: what the script gets, ARGV from 1 as in Lua. */
 struct call {
     struct redis_model *model;
     struct text key;

@@ -79,7 +79,7 @@ static void send_sliced(struct peer *peer, const char *bytes)
     }
 }
 
-/* The steps behind an EXPECT. A sleep lets go of the lock, so that the test can ask meanwhile. */
+/* The steps after an EXPECT. A sleep lets go of the lock, so that the test can ask meanwhile. */
 static void run_steps(struct redis_node *node, struct peer *peer)
 {
     while (node->next_step < node->step_count) {
@@ -136,7 +136,7 @@ static void take_auth(struct redis_node *node, struct peer *peer, const char *co
     send_bytes(peer, peer->authenticated ? "+OK\r\n" : "-WRONGPASS invalid password\r\n");
 }
 
-/* The commands of a watch, one after the other. */
+/* The commands of a tracking connection, one after the other. */
 static const struct {
     const char *command, *reply;
 } watch_rows[] = {
@@ -148,7 +148,7 @@ static const struct {
 };
 enum { WATCH_ROWS = sizeof(watch_rows) / sizeof(watch_rows[0]) };
 
-/* True if the command was one of a watch. */
+/* True if the command was one of a tracking connection. */
 static bool take_watch(struct redis_node *node, struct peer *peer, const char *command)
 {
     if (peer->subscribed && strcmp(command, "PING") == 0) {

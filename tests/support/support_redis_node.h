@@ -76,8 +76,8 @@ void redis_node_answer(struct redis_node *node, const char *pattern, const char 
 unsigned redis_node_answered(struct redis_node *node, const char *pattern);
 /* While it is frozen it neither reads, writes nor accepts; the kernel does for it what it can. */
 void redis_node_freeze(struct redis_node *node, bool frozen);
-/* From now on the commands of a watch are answered and take no step: CLIENT ID, CLIENT TRACKING as
- * store.h has it, SUBSCRIBE, and PING of a subscriber. */
+/* From now on the commands of a tracking connection are answered and take no step: CLIENT ID,
+ * CLIENT TRACKING as store.h has it, SUBSCRIBE, and PING of a subscriber. */
 void redis_node_allow_watch(struct redis_node *node);
 /* Sends these bytes to every subscriber. */
 void redis_node_publish(struct redis_node *node, const char *bytes);

@@ -127,7 +127,7 @@ int uv_thread_join(uv_thread_t *thread)
 
 struct store {
     struct store_listener watcher;
-    uint32_t generation; /* of all slots; 0: no watch */
+    uint32_t generation; /* of all slots; 0: not tracked */
     bool deaf;
     struct buffer unheard; /* lines of keys */
 };
@@ -286,7 +286,7 @@ uint32_t store_link_generation(const struct store_link *link, unsigned slot)
     return store_generation(link->store, slot);
 }
 
-/* A watch that is up was pinged just now. */
+/* A tracking connection that is up was pinged just now. */
 int64_t store_proof_ms(const struct store *store, uint32_t generation)
 {
     if (generation == store->generation && generation != 0)

@@ -66,7 +66,7 @@ void rig_set_up(void);
 void rig_tear_down(void);
 /* A case of the suite with this fixture, which calls rig_set_up(), and rig_tear_down(). */
 TCase *rig_case(Suite *suite, const char *name, void (*set_up)(void));
-/* Starts the node, without a watch. */
+/* Starts the node, without a tracking connection. */
 struct rig_node *rig_start(size_t number);
 /* One with other keys. */
 struct rig_node *rig_start_with(size_t number, struct keyring *keyring);
@@ -75,12 +75,12 @@ void rig_stop(struct rig_node *node);
 struct rig_node *rig_start_newer(size_t number);
 /* Has the session's record sealed by this node. */
 void rig_seal_anew(struct rig_node *node, struct text access_token);
-/* The node's watch of all slots comes up, under a new generation, with doubts; or goes down. */
+/* The node's tracking of all slots comes up, under a new generation, with doubts; or goes down. */
 void rig_watch(struct rig_node *node, bool up);
-/* The watch hears nothing, though it is up; what came meanwhile is told after that. */
+/* Tracking hears nothing, though it is up; what came meanwhile is heard after that. */
 void rig_deafen(struct rig_node *node, bool deaf);
 
-/* The node's watch tells of a key. */
+/* An invalidation of a key reaches the node. */
 void rig_tell(struct rig_node *node, struct text key);
 /* The node hears that what its server has of this user of acme may be behind; `owner_changed`:
  * another server has the slot now. */
@@ -89,7 +89,7 @@ void rig_doubt(struct rig_node *node, const char *user, bool owner_changed);
 /* Files can be written, or not: for the journal. */
 void rig_break_disk(bool broken);
 
-/* The fate of the next call of this name, behind those that are planned already. */
+/* The fate of the next call of this name, after those that are planned already. */
 void rig_plan(const char *name, enum fate fate);
 /* The same, and before it is met `hook` runs, which may do anything, operations included. */
 void rig_plan_after(const char *name, enum fate fate, void (*hook)(void));

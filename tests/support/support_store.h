@@ -44,7 +44,7 @@ void rig_wait_for_pings(struct store_rig *rig);
 /* A link alone, on a store that somebody else opened; and its end. */
 void rig_open_link(struct store_rig *rig, struct store *store);
 void rig_close_link(struct store_rig *rig);
-/* Closes everything; asserts that nothing is left behind on the loop. */
+/* Closes everything; asserts that nothing is left on the loop. */
 void rig_close(struct store_rig *rig);
 
 /* Sends a command, words separated by blanks; the second word is the key. */

@@ -50,7 +50,7 @@ def migrate(cluster, slot, between, half_way=None, added=None):
 
 
 def fail_over(port, how=None):
-    """Makes a replica the master, by hand, and waits until it is. To ask again begins it anew."""
+    """Makes a replica the master, by hand, and waits until it is. To ask again begins it again."""
     def is_master():
         with Redis(port) as node:
             return node.info("replication")["role"] == "master"

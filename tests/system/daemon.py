@@ -234,7 +234,7 @@ def reload(node, counter="sessiond_config_reloads_total"):
 
 
 def is_owned_up_piece(line, following):
-    """True if the line behind says that this one is so many bytes of a torn line."""
+    """True if the next line says that this one is so many bytes of a torn line."""
     return (not line.endswith(b"}") and following and b'"recovered"' in following[0]
             and json.loads(following[0])["sessiond.torn_bytes"] == len(line))
 

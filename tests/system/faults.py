@@ -154,7 +154,7 @@ class Footprint:
         assert after.pid == self.pid, "it is the same process"
         # libuv starts four threads for names when it first needs them.
         assert after.threads <= self.threads + 4, (self.threads, after.threads)
-        # Watches and the control thread's connections may not be among the counted links.
+        # Tracking connections and those of the control thread may not be among the counted links.
         assert after.files <= self.files + 12, (self.files, after.files)
 
 

@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 
-BATCH = 50  # requests that are under way on a connection
+BATCH = 50  # requests in flight on a connection
 END = b"HTTP/1.1 "
 
 

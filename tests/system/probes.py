@@ -128,7 +128,7 @@ class Probe:
 
 
 def ask_all(node, requests):
-    """The answers to many requests, in order, some of them under way at once."""
+    """The answers to many requests, in order, some of them in flight at once."""
     probes = [Probe(node) for _ in range(min(PACE, max(1, len(requests))))]
     replies = []
     try:

@@ -292,7 +292,7 @@ class Proxy:
             if sent == len(data):
                 channel.waiting.popleft()
             else:
-                # The next piece takes its turn behind the other connections.
+                # The next piece takes its turn after the other connections.
                 channel.waiting[0] = (due, data[sent:])
                 self.loop.later(now, lambda: self.send_what_is_due(channel))
                 return
@@ -302,7 +302,7 @@ class Proxy:
             self.resume(channel)
 
     def allowed(self, channel, size):
-        """How many bytes may go now, and whether the connection ends behind them."""
+        """How many bytes may go now, and whether the connection ends after them."""
         if not channel.is_reply:
             return size, False
         limit = self.fault_for("limit", channel.connection)

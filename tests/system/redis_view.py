@@ -34,7 +34,7 @@ def stored(cluster, daemon, user, tenant="default"):
 
 
 # Commands of connections and of the control thread without any call: GET is its look whether a master
-# serves, calls never send it; and what a watch hears and asks for.
+# serves, calls never send it; and the traffic of tracking connections.
 BACKGROUND = ("cluster", "ping", "info", "config", "client", "hello", "auth", "replconf", "command",
               "readonly", "select", "psync", "role", "get", "subscribe", "time")
 
@@ -45,7 +45,7 @@ def commands(cluster):
 
 
 def quiet(cluster, *daemons):
-    """Waits until what was begun before, and is finished behind its answer, is over; the commands."""
+    """Waits until calls in flight, and work that is done after an answer, are over; the commands."""
     def is_over():
         return all(node.metric(name) == 0 for daemon in daemons for node in daemon.nodes
                    for name in ("sessiond_store_pending", "sessiond_journal_unsettled"))

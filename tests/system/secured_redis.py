@@ -21,7 +21,7 @@ def openssl(*words):
 
 
 class Authority:
-    """A certificate authority in a directory, and the certificates it signs."""
+    """A CA in a directory, and the certificates it signs."""
 
     def __init__(self, directory, name):
         self.directory = directory
@@ -117,7 +117,7 @@ DIGEST = hashlib.sha256(PASSWORD.encode()).hexdigest()
 
 
 def user_line(digest=DIGEST):
-    """The words behind `user sessiond`, with a password as the file says to give one."""
+    """The words after `user sessiond`, with a password as the file says to give one."""
     line, = [line for line in ACL.read_text().splitlines() if line.startswith("user ")]
     words = line.split()
     assert words[:3] == ["user", "sessiond", "on"]

@@ -299,7 +299,7 @@ def test_what_the_receiver_refuses_for_good_holds_up_no_other_and_is_not_lost(be
     for end in (node.stop, node.kill):
         end()
         node.start()
-        # Killed between putting one behind the others and taking it out of its place, it has it twice.
+        # Killed between putting one after the others and taking it out of its place, it has it twice.
         wait_until(lambda: 2 <= metric("set_aside") <= 3, 3, "nothing is lost over a restart")
     receiver.refused.clear()
     wait_until(lambda: metric("set_aside") == 0, 10, "all are taken")

@@ -239,7 +239,8 @@ def test_the_deepest_object_can_be_patched(shared):
 
 def test_other_media_types_are_refused(shared):
     token = shared.login()["access_token"]
-    for content_type in ("application/json", "application/json-patch+json", "text/plain", "application/merge-patch+jsonx"):
+    for content_type in ("application/json", "application/json-patch+json", "text/plain",
+                         "application/merge-patch+jsonx"):
         answer = patch(shared, token, {"a": 1}, headers={"Content-Type": content_type})
         check_problem(answer, 415, "unsupported_media_type")
         assert answer.header("Accept-Patch") == PATCH_TYPE

@@ -39,7 +39,7 @@ def assert_bound(answer, reason="binding"):
 
 
 def wait_for_memory(ask):
-    """On a busy machine the watch that keeps memory fresh may be late."""
+    """On a busy machine the tracking that keeps memory fresh may be late."""
     wait_until(lambda: ask().json["source"] == "cache", 10, "memory answers")
 
 

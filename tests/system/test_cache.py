@@ -249,7 +249,7 @@ def test_a_reloaded_policy_acts_on_tokens_in_memory(aged):
 
 
 def test_a_kick_costs_the_users_other_devices_no_entry(three):
-    """All nodes forget the user, and read the living ones anew before anybody asks for them."""
+    """All nodes forget the user, and read the active sessions again before anybody asks for them."""
     users = [log_in_all(three.node, [unique()] * 3) for _ in range(40)]
     everyone = [login for logins in users for login in logins]
     for node in three.nodes:
@@ -405,7 +405,7 @@ def use_in_an_outage(driven, daemon, login, before):
         assert answer.json["stale"] is True and answer.json["idle_expires_at"] >= used + 29, answer
 
     def is_fresh():
-        # It is read anew, and has not been used until then as far as Redis knows.
+        # It is read again, and has not been used until then as far as Redis knows.
         answer = daemon.check(login["access_token"], touch=False)
         assert answer.status in (200, 503), answer
         return answer.status == 200 and answer.json["stale"] is False

@@ -161,7 +161,7 @@ def run_cell(daemon, place, span, name):
     idle = log_in(daemon, unique())
     for login in victims + others:
         assert all(judged(daemon, login["access_token"], number) for number in NODES)
-    # The one is settled long since, the other is pending.
+    # The one has long been confirmed, the other is pending.
     wait_until(lambda: kick(daemon, victims[0]).status in (200, 404), 8, "a kick")
 
     out, afterwards = go_wrong(daemon, place, span, seconds, victims[1], others)

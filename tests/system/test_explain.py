@@ -24,7 +24,8 @@ def explained(daemon, token, **options):
 
 
 @pytest.mark.parametrize("text", ["", "x", "sa_", "sa_x", "sr_" + "a" * 59, "sa_" + "a" * 61,
-                                  "sa_" + "ü" * 30, pytest.param(new_key(), id="a service key"), "ey.J.x", "x" * 9000, "{}",
+                                  "sa_" + "ü" * 30, pytest.param(new_key(), id="a service key"), "ey.J.x", "x" * 9000,
+                                  "{}",
                                   "\t", "a\r\nb", "\x01\x7f\x85", "sa_\x1b[31m", "\ufeff"])
 def test_a_malformed_token_is_said_to_be_one(shared, text):
     assert explained(shared, text) == {"kind": "unknown", "active": False, "reason": "malformed"}

@@ -169,7 +169,7 @@ def test_a_connection_is_half_open(trial, service):
         assert proxy.hits["half_open"] > 0
         now = connections_to(node.process.pid, proxy.port)
         assert now <= max(before, 6) + 2, f"{before} connections before, {now} now"
-        # At this moment calls to the other servers may be under way, too: they end within a deadline.
+        # At this moment calls to the other servers may be in flight, too: they end within a deadline.
         wait_until(lambda: node.metric("sessiond_store_pending") <= 3, 0.5, "no calls pile up")
     begun = clock()
     wait_until(lambda: all(trial.validate(login, 1).status == 200 for login in unseen), 4,
@@ -209,7 +209,7 @@ def test_a_storm_of_resets(trial, service):
 
 
 def storm(trial):
-    """Connections are reset at any moment while changes are under way."""
+    """Connections are reset at any moment while changes are in flight."""
     stop = threading.Event()
 
     def resets():

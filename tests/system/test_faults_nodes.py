@@ -258,7 +258,7 @@ def test_a_frozen_master_wakes_up_after_the_failover(trial, service):
 
 
 def is_alone(answer):
-    """The new master has no replica yet, so that nothing can be settled."""
+    """The new master has no replica yet, so that nothing can be confirmed."""
     return answer.json["durability"] == "accepted"
 
 

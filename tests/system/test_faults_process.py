@@ -515,7 +515,7 @@ KINDS = ["torn tail", "flipped bit", "cut in the middle", "empty"]
 def test_the_journal_is_damaged(trial, service, kind):
     node = service.node
     path = journal_of(node)
-    # Nothing that is settled stands before the records of this test.
+    # No confirmed record stands before the records of this test.
     node.stop()
     path.unlink()
     for old in node.directory.glob("journal.damaged*"):

@@ -121,7 +121,7 @@ def test_a_session_that_ended_unheard_is_dead_once_somebody_was_told(pair, how):
 
 
 def test_a_session_that_is_gone_since_others_ended_is_dead(pair):
-    """Its tombstone was given up for later ones, while this node did not listen."""
+    """Its tombstone was dropped for later ones, while this node did not listen."""
     login = pair.direct.login()
     token = login["access_token"]
     assert pair.behind.is_alive(token)
@@ -169,7 +169,7 @@ def test_a_use_during_an_outage_counts_when_it_is_over(pair):
 @contextlib.contextmanager
 def deaf(pair):
     """Nothing is proven any more, but calls are answered: the breaker that the silence opened is
-    closed again, and no watch that might trip it comes up."""
+    closed again, and no tracking connection that might trip it comes up."""
     node, token = pair.behind.node, pair.direct.login()["access_token"]
 
     def only_calls_are_answered():

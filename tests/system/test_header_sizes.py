@@ -114,7 +114,7 @@ KINDS = [name for name in vars(Calls) if name not in ("session",) and not name.s
 
 
 def request_of(call, size, mix, chunked):
-    """A whole request whose head has `size` bytes, or as near as its lines allow."""
+    """A whole request whose headers have `size` bytes, or as near as its lines allow."""
     method, path, bearer, body, _ = call
     data = json.dumps(body).encode() if body is not None else b""
     lines = ["Host: sessiond"] + ([f"Authorization: Bearer {bearer}"] if bearer else [])

@@ -127,8 +127,8 @@ def test_with_the_links_of_the_news_blackholed_it_is_known_within_the_bound(serv
 
 
 def test_a_node_that_has_been_deaf_for_long_asks_and_does_not_believe_itself(service):
-    """The watch is gone, data connections work: Redis can be asked, whatever a watch that does not
-    come up tells the breaker."""
+    """The tracking connection is gone, data connections work: Redis can be asked, whatever the missing one tells the
+    breaker."""
     times, cluster = Times(), service.cluster
     logins = prepared(service, 40)
     rejected = [node.metric("sessiond_store_rejected_total") for node in service.nodes]

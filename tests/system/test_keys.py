@@ -177,8 +177,8 @@ def get_ahead(ahead, old):
 
 @pytest.fixture
 def late(start):
-    """(a node with a new key, one without it, a user's sessions, whose records the first has
-    sealed anew: the tokens of before have the old key, and their grace)."""
+    """(a node with a new key, one without it, a user's sessions, whose records the first has sealed again: the tokens
+    of before have the old key, and their grace)."""
     ahead = start()
     old = ahead.node.key_file.read_text().split("\n")[:-1]
     behind = start(key_file=ahead.node.key_file)

@@ -236,7 +236,7 @@ def test_what_was_kicked_before_is_dead_on_every_node(outage):
 
 
 def test_the_kick_of_one_device_leaves_the_others_alone(outage):
-    """The kick made all nodes forget the user; they have read the living sessions anew."""
+    """The kick made all nodes forget the user; they have read the active sessions again."""
     for number in range(3):
         for login in outage.devices[1:]:
             check_stale(outage.validate(login, number))
@@ -259,7 +259,7 @@ def test_readiness_warns_and_shows_open_breakers(outage):
         status, body = readiness(node)
         assert status == 200 and body["status"] == "warn", body
         assert body["checks"]["store"] == "warn", body
-        # A probe may be under way at this very moment.
+        # A probe may be in flight at this very moment.
         assert breakers(node) and set(breakers(node).values()) <= {"open", "half_open"}, body
         assert node.ops.call("GET", "/livez").status == 200
         assert "store_breaker_open" in node.log_text()

@@ -142,7 +142,8 @@ def test_a_tenant_s_own_key_sets_neither_quotas_nor_limits_but_lives_within_them
                          ("limits.session_bytes", {"limits": {"session_bytes": 1000}})]:
         problem = check_problem(own.call("PATCH", body), 403, "forbidden")
         assert f'"{member}" belongs to the platform' in problem["detail"], problem
-    for name, value in [("access_ttl", 3601), ("refresh_ttl", 86401), ("idle_timeout", 901), ("absolute_timeout", 43201)]:
+    for name, value in [("access_ttl", 3601), ("refresh_ttl", 86401), ("idle_timeout", 901),
+                        ("absolute_timeout", 43201)]:
         for body in ({name: value}, {"roles": {"vip": {name: value}}}, {"device_types": {"tv": {name: value}}}):
             problem = check_problem(own.call("PATCH", body), 400, "body_invalid")
             assert f'must be no longer than "limits.{name}" ({value - 1})' in problem["detail"], problem

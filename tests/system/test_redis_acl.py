@@ -115,13 +115,15 @@ def test_changes_reach_the_other_nodes_with_this_user(start, with_user, tmp_path
 # A command with arguments that it takes, where none would not do.
 SAMPLES = {
     "asking": [], "auth": ["x"], "client|id": ["ID"], "client|tracking": ["TRACKING", "off"],
-    "cluster|myid": ["MYID"], "cluster|nodes": ["NODES"], "cluster|slots": ["SLOTS"], "eval": ["return 1", "1", "sd:e:{x}"], "evalsha": ["0" * 40, "1", "sd:e:{x}"],
+    "cluster|myid": ["MYID"], "cluster|nodes": ["NODES"], "cluster|slots": ["SLOTS"],
+    "eval": ["return 1", "1", "sd:e:{x}"], "evalsha": ["0" * 40, "1", "sd:e:{x}"],
     "get": ["sd:x"], "hdel": ["sd:x", "a"], "hexists": ["sd:x", "a"], "hget": ["sd:x", "a"],
     "hgetall": ["sd:x"], "hmget": ["sd:x", "a"], "hset": ["sd:x", "a", "b"], "info": ["server"], "persist": ["sd:x"],
     "pexpireat": ["sd:x", "1"], "ping": [], "readonly": [], "role": [], "set": ["sd:x", "a"],
     "time": [],
     "subscribe": ["__redis__:invalidate"], "time": [], "wait": ["0", "1"],
-    "zadd": ["sd:x", "1", "a"], "zcard": ["sd:x"], "zcount": ["sd:x", "0", "1"], "zrange": ["sd:x", "0", "1"], "zrem": ["sd:x", "a"],
+    "zadd": ["sd:x", "1", "a"], "zcard": ["sd:x"], "zcount": ["sd:x", "0", "1"], "zrange": ["sd:x", "0", "1"],
+    "zrem": ["sd:x", "a"],
     "zremrangebyscore": ["sd:x", "0", "1"], "zscore": ["sd:x", "a"],
 }
 
@@ -188,7 +190,7 @@ def test_a_refused_command_is_told_as_denied(start, guarded, tmp_path):
 
 
 def test_the_file_says_the_hash_that_redis_takes(tmp_path):
-    """The pipeline in the file's comment gives what is behind "#"."""
+    """The pipeline in the file's comment gives the text after "#"."""
     command = re.search(r"^#\s+(head -n 1 \S+ \| .*sha256sum)$", ACL.read_text(), re.M)[1]
     path = pathlib.Path(tmp_path / "password")
     path.write_text(PASSWORD + "\n")

@@ -1,4 +1,4 @@
-"""Redis is replaced under the service that runs: node by node, emptied, or made anew as a whole."""
+"""Redis is replaced under the service that runs: node by node, emptied, or created again as a whole."""
 
 import contextlib
 import json

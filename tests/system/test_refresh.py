@@ -227,7 +227,8 @@ def a_rotation(daemon, node=0, **fields):
 
 def test_a_repetition_is_marked_in_its_audit_line_and_alerted_from_elsewhere_alone(watched):
     login, given = a_rotation(watched, ip=HOME, device_fingerprint="f")
-    same = [{}, {"ip": HOME}, {"ip": HOME, "device_fingerprint": ""}, {"ip": NEIGHBOUR, "device_fingerprint": "f"}, {"ip": HOME6}]
+    same = [{}, {"ip": HOME}, {"ip": HOME, "device_fingerprint": ""},
+            {"ip": NEIGHBOUR, "device_fingerprint": "f"}, {"ip": HOME6}]
     for fields in same:
         answer, line = told(watched, login["refresh_token"], **fields)
         assert pair(answer) == given

@@ -79,7 +79,7 @@ class Host:
         self.daemons = []
         for path in (self.etc, directory / "bin", self.credentials):
             path.mkdir()
-        # Only the order to look at the drop-ins anew goes to systemd.
+        # Only the order to read the drop-ins again goes to systemd.
         (directory / "bin/systemctl").write_text(f'#!/bin/sh\necho "$@" >>{directory}/systemctl.log\n')
         (directory / "bin/systemctl").chmod(0o755)
 

@@ -171,7 +171,7 @@ def test_the_successor_of_a_dead_master_serves_and_the_kicked_stay_dead(daemon, 
     ended = daemon.call("DELETE", f"/v1/users/{user}/devices/{kicked['session_id']}", None, SERVICE)
     check_ended(ended, [kicked["session_id"]])
     check_dead(daemon.validate(kicked["access_token"]), "kicked", "service")
-    # The kick was heard, and what it made uncertain of the user's other sessions was read anew.
+    # The kick was heard, and the user's other sessions were read again.
     wait_until(lambda: daemon.validate(kept["access_token"]).json["source"] == "cache", 3,
                "the other session is in memory again")
 

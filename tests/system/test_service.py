@@ -521,7 +521,7 @@ def test_a_second_start_of_the_same_configuration_changes_nothing(start):
     node = start().node
     wait_until(lambda: b"service started" in node.audit.read_bytes(), 5, "its start is on record")
     before = {path.name: path.read_bytes() for path in node.directory.iterdir() if path != node.log}
-    piece = b'{"torn'  # as a write that is under way looks to others
+    piece = b'{"torn'  # as a write in flight looks to others
     with node.audit.open("ab") as audit:
         audit.write(piece)
     second = subprocess.run([BINARY, "--config", node.config], capture_output=True, text=True,

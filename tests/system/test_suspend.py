@@ -1,4 +1,4 @@
-"""A host that sleeps: what is known ages meanwhile, and calls that are under way do not."""
+"""A host that sleeps: what is known ages meanwhile, and calls in flight do not."""
 
 import pytest
 

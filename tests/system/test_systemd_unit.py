@@ -256,7 +256,8 @@ def reloads_are_taken_or_refused(node):
     assert "max_devices" in node.reload()
     node.write_config(policy__max_devices=3, geoip__database="/etc/sessiond/absent")
     assert "refuses the reload" in node.reload()
-    by_root = subprocess.run([daemons.BINARY, "reload", str(node.process.pid)], text=True, capture_output=True, timeout=60)
+    by_root = subprocess.run([daemons.BINARY, "reload", str(node.process.pid)], text=True, capture_output=True,
+                             timeout=60)
     assert by_root.returncode == 1 and "refuses the reload" in by_root.stderr, by_root
     del node.options["geoip.database"]
     node.write_config()
@@ -302,7 +303,8 @@ def test_credentials_tls_places_and_a_webhook_under_the_unit(serve, certificates
         service = serve(
             redis.start(), text, redis__mode="standalone", redis__tls="yes", redis__tls_ca_file="redis-ca.pem",
             redis__tls_cert_file="redis-cert.pem", redis__tls_key_file="redis-key.pem",
-            alerts__webhook_url=f"https://localhost:{receiver.up().port}/", alerts__webhook_secret_file="webhook-secret",
+            alerts__webhook_url=f"https://localhost:{receiver.up().port}/",
+            alerts__webhook_secret_file="webhook-secret",
             alerts__tls_ca_file="webhook-ca.pem", alerts__guesses_per_minute=1, server__trusted_proxies="127.0.0.0/8",
             geoip__database="/etc/sessiond/places.mmdb")
         etc = service.machine.path("/etc/sessiond")

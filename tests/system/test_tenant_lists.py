@@ -70,7 +70,7 @@ def buckets(cluster, daemon, tenant):
 
 
 def is_indexed(daemon, tenant, users):
-    """The index is written behind the logins, which do not wait for it."""
+    """The index is written after the logins, which do not wait for it."""
     wait_until(lambda: set(walk(daemon, tenant)[0]) >= set(users), 5, f"{len(users)} users in the index")
 
 

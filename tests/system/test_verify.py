@@ -1,4 +1,4 @@
-"""Second verification at login: new devices and places, codes, tries, one use."""
+"""Additional verification at login: new devices and locations, codes, tries, one use."""
 
 import concurrent.futures
 import re

@@ -8,7 +8,7 @@
 
 #include "support_run.h"
 
-/* As many as a token and a key have behind their prefix, and one less than is taken for either. */
+/* As many as a token and a key have after their prefix, and one less than is taken for either. */
 #define DIGITS_43 "AbCdEfGhIjKlMnOpQrStUvWxYz0123456789-_AbCdE"
 #define DIGITS_60 DIGITS_43 "fGhIjKlMnOpQrStUv"
 #define DIGITS_39 "AbCdEfGhIjKlMnOpQrStUvWxYz0123456789-_A"

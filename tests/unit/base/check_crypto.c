@@ -179,7 +179,7 @@ static void seal_fox(void)
         crypto_seal(ring, 1, TEXT("subject"), TEXT("additional"), TEXT(SECRET_TEXT), sealed_fox));
 }
 
-/* Refused, with the room for the text wiped and nothing behind it touched. */
+/* Refused, with the room for the text wiped and nothing after it touched. */
 static void assert_refused(uint8_t id, struct text subject, struct text additional,
                            struct text sealed)
 {

@@ -252,7 +252,8 @@ START_TEST(every_error_has_a_status_a_code_and_a_title)
                           strlen(err_code(err)));
         if (err_status(err) == 503 || err_status(err) == 429)
             ck_assert_uint_gt(err_retry_after(err), 0);
-        /* A session that needs a second verification is 401, a login that needs one 403. */
+        /* A session that needs step-up authentication is 401, a login that needs a verification
+         * 403. */
         for (int other = ERR_OK; other < i; other++)
             ck_assert(strcmp(err_code(err), err_code((enum err)other)) != 0 ||
                       (strcmp(err_code(err), "verification_required") == 0 &&

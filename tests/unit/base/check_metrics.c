@@ -67,7 +67,7 @@ static const char *parse_family(const char *line)
     return type_end + 1;
 }
 
-/* {name="value",…}: quotes and backslashes escaped, no line feed. Returns the place behind. */
+/* {name="value",…}: quotes and backslashes escaped, no line feed. Returns the position after it. */
 static const char *parse_labels(const char *at)
 {
     ck_assert_int_eq(*at, '{');

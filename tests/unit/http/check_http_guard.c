@@ -200,7 +200,7 @@ START_TEST(headers_that_do_not_lie_as_they_came_are_refused)
     ck_assert(!PLACES_PASS("A\0 1\0\0B\0 2\0x\0\0\0\0", 0, 3, 6, 9));
     ck_assert(!PLACES_PASS("A\0 1\0B\0 2\0\0\0\0", 0, 3, 5, 8));
     ck_assert(!PLACES_PASS("A\0 1\0\0B\0 2\0\0\0 x\0\0", 0, 3, 6, 9));
-    /* A lone LF behind the last, where nothing has come yet. */
+    /* A lone LF after the last, where nothing has come yet. */
     ck_assert(!places_pass("A\0 1\0\0B\0 2\0\0\0\0", 12, 0, 3, 6, 9));
 }
 END_TEST

@@ -136,7 +136,7 @@ static const struct store_reply *value_in(const struct store_reply *hash, struct
     return NULL;
 }
 
-/* Fields of a hash come in any order. Marks of keys tell the server's time behind a blank. */
+/* Fields of a hash come in any order. Marks of keys have the server's time after a blank. */
 static void assert_same_hash(const char *name, const struct store_reply *ours,
                              const struct store_reply *real, bool marks)
 {

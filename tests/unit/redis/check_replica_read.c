@@ -1,4 +1,4 @@
-/* Calls that a near replica may answer: it does, or the master does. */
+/* Calls that a replica of the own zone may answer: it does, or the master does. */
 #include <check.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,4 +1,4 @@
-/* Durable calls: the WAIT behind them, what it says, and when it does not come. */
+/* Durable calls: the WAIT after them, its reply, and when none comes. */
 #include <check.h>
 #include <stdlib.h>
 

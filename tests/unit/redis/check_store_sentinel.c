@@ -193,7 +193,7 @@ START_TEST(a_single_sentinel_is_believed_only_with_a_newer_epoch)
 }
 END_TEST
 
-/* Sentinels that were made anew begin with epoch 0; of those that are listed most are gone. */
+/* Sentinels that were created again begin with epoch 0; of those that are listed most are gone. */
 START_TEST(a_reload_forgets_the_epoch)
 {
     struct buffer error = {0};

@@ -1,4 +1,4 @@
-/* Watches: what they tell, which generations and proofs there are, and what ends them. */
+/* Tracking connections: their invalidations, generations and proofs, and what ends them. */
 #include <check.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -374,7 +374,7 @@ END_TEST
 
 /* --- servers that cannot be watched --- */
 
-/* That it does not tell its run is no reason not to watch it. */
+/* A server that does not tell its run is tracked all the same. */
 #define INTRODUCED EXPECT("INFO server"), SEND("-NOPERM no permissions\r\n")
 
 static const struct {

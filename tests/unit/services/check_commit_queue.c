@@ -562,7 +562,7 @@ static void count(struct commit_ticket *one, bool written)
     own->written += written;
 }
 
-/* One ticket under way at a time: a hand-over that is slept through ends the test. */
+/* One ticket in flight at a time: a hand-over that is slept through ends the test. */
 static void *work(void *user)
 {
     struct {

@@ -634,7 +634,7 @@ static const struct {
     {"[\"x\\\"\",\"q\\\"uo\\\\te\",\"\\\\\"]", "t\\\"v", 900, 7200, RENEW_SLIDING, 2, 0},
     {"[\"x\\\\\",\"admin\"]", NULL, 600, 7200, RENEW_FIXED, 5, 0},
     {"[\"x\\\",admin\"]", NULL, 900, 7200, RENEW_SLIDING, 5, 0},
-    /* nothing is read behind the end of what is no array */
+    /* nothing is read after the end of what is no array */
     {"[\"staff", "tv", 86400, 7200, RENEW_SLIDING, 5, 1},
     {"[\"staff\\", NULL, 900, 7200, RENEW_SLIDING, 5, 0},
     {"\"", NULL, 900, 7200, RENEW_SLIDING, 5, 0},

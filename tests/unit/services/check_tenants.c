@@ -429,7 +429,7 @@ static void set_up_file(void)
     keyring = support_keyring(SUPPORT_NAMES SUPPORT_KEY_1);
 }
 
-/* Nothing but the file is left behind. */
+/* Nothing but the file is left. */
 static void tear_down_file(void)
 {
     unlink(path);

@@ -1,5 +1,4 @@
-/* The journal as workers see it: what is revoked and what is not, numbers, settling, tickets, group
- * commit. */
+/* The journal as workers see it: revocations, numbers, confirming, tickets, group commit. */
 #include <check.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -250,7 +249,7 @@ START_TEST(the_same_session_is_taken_once_and_of_another_owner_again)
 }
 END_TEST
 
-START_TEST(one_that_is_settled_does_not_stand_for_another)
+START_TEST(one_that_is_confirmed_does_not_stand_for_another)
 {
     trial_start();
     uint64_t number = trial_write(trial_session(1, 7));
@@ -285,7 +284,7 @@ END_TEST
 
 /* --- settling, listing, counting --- */
 
-START_TEST(settling_counts_once_and_unknown_numbers_are_ignored)
+START_TEST(confirming_counts_once_and_unknown_numbers_are_ignored)
 {
     trial_start();
     uint64_t number = trial_write(trial_session(1, 1));
@@ -470,7 +469,7 @@ static void add_revoked(Suite *suite)
                         sizeof(known_cases) / sizeof(*known_cases));
     tcase_add_test(revoked, one_without_exemption_says_more_than_one_with);
     tcase_add_test(revoked, the_same_session_is_taken_once_and_of_another_owner_again);
-    tcase_add_test(revoked, one_that_is_settled_does_not_stand_for_another);
+    tcase_add_test(revoked, one_that_is_confirmed_does_not_stand_for_another);
     tcase_add_test(revoked, one_that_says_no_more_is_on_disk_when_its_ticket_says_so);
     suite_add_tcase(suite, revoked);
 }
@@ -479,7 +478,7 @@ static void add_work(Suite *suite)
 {
     TCase *work = tcase_create("work");
     tcase_add_checked_fixture(work, trial_set_up, trial_tear_down);
-    tcase_add_test(work, settling_counts_once_and_unknown_numbers_are_ignored);
+    tcase_add_test(work, confirming_counts_once_and_unknown_numbers_are_ignored);
     tcase_add_test(work, the_list_is_newest_first_and_goes_on_below_a_number);
     tcase_add_test(work, the_size_that_is_told_is_the_size_of_the_file);
     tcase_add_test(work, nothing_is_decided_before_the_batch_is_handed_over);

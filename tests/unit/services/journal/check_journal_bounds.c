@@ -1,5 +1,5 @@
-/* The journal under load and over time: its bound, forgetting, writing anew, many lanes, and what
- * a hundred thousand revocations take. */
+/* The journal under load and over time: its bound, forgetting, rewriting, many lanes, and the cost
+ * of a hundred thousand revocations. */
 #include <check.h>
 #include <malloc.h>
 #include <pthread.h>
@@ -55,7 +55,7 @@ static unsigned count_kicked(unsigned tenant, unsigned users)
     return count;
 }
 
-START_TEST(a_full_journal_refuses_and_forgets_nothing_unsettled)
+START_TEST(a_full_journal_refuses_and_forgets_nothing_unconfirmed)
 {
     clock_fake(now_ms); /* the same revocation a second later would live a second longer */
     trial.conf.journal_max_bytes = 65536;
@@ -80,7 +80,7 @@ START_TEST(a_full_journal_refuses_and_forgets_nothing_unsettled)
 }
 END_TEST
 
-START_TEST(settled_ones_make_room_oldest_first)
+START_TEST(confirmed_ones_make_room_oldest_first)
 {
     trial.conf.journal_max_bytes = 65536;
     trial_start();
@@ -162,7 +162,7 @@ START_TEST(a_tenant_may_have_pending_what_is_left_for_the_others)
 END_TEST
 
 /* Pending entries of one tenant are not refused for confirmed ones of others. */
-START_TEST(pending_ones_drive_out_settled_ones_of_whoever_has_most)
+START_TEST(pending_ones_drive_out_confirmed_ones_of_whoever_has_most)
 {
     trial.conf.journal_max_bytes = 65536;
     trial_start();
@@ -182,7 +182,7 @@ END_TEST
 
 /* --- the bound and the file --- */
 
-START_TEST(one_owner_keeps_the_newest_settled_ones)
+START_TEST(one_owner_keeps_the_newest_confirmed_ones)
 {
     trial_start();
     journal_confirm(trial.journal, trial_add(trial_session(2, 1), false));
@@ -304,7 +304,7 @@ START_TEST(what_expired_while_it_was_closed_is_forgotten_at_start)
 END_TEST
 
 /* Redis may have been away all the time: nobody else knows of it. */
-START_TEST(what_is_unsettled_is_never_forgotten)
+START_TEST(what_is_unconfirmed_is_never_forgotten)
 {
     clock_fake(now_ms);
     trial_start();
@@ -501,9 +501,9 @@ START_TEST(many_lanes_share_few_syncs_and_lose_nothing)
 }
 END_TEST
 
-/* Half are confirmed, so that in a small journal they go, and the file is written anew again and
- * again while four lanes add. */
-START_TEST(writing_anew_under_load_loses_nothing_unsettled)
+/* Half are confirmed, so that in a small journal they go, and the file is rewritten again and again
+ * while four lanes add. */
+START_TEST(rewriting_under_load_loses_nothing_unconfirmed)
 {
     struct adder adders[LANES] = {0};
     trial.conf.journal_max_bytes = 1200000;
@@ -522,7 +522,7 @@ END_TEST
 
 /* --- size --- */
 
-START_TEST(a_hundred_thousand_unsettled_fit)
+START_TEST(a_hundred_thousand_unconfirmed_fit)
 {
     enum { COUNT = 100000 };
     trial_start();
@@ -562,24 +562,24 @@ int main(void)
     TCase *bounds = tcase_create("bounds");
     tcase_add_checked_fixture(bounds, trial_set_up, trial_tear_down);
     tcase_set_timeout(bounds, 30);
-    tcase_add_test(bounds, a_full_journal_refuses_and_forgets_nothing_unsettled);
-    tcase_add_test(bounds, settled_ones_make_room_oldest_first);
+    tcase_add_test(bounds, a_full_journal_refuses_and_forgets_nothing_unconfirmed);
+    tcase_add_test(bounds, confirmed_ones_make_room_oldest_first);
     tcase_add_test(bounds, a_tenant_that_floods_drives_out_only_its_own);
     tcase_add_test(bounds, two_tenants_that_flood_come_down_to_the_same);
     tcase_add_test(bounds, a_tenant_may_have_pending_what_is_left_for_the_others);
-    tcase_add_test(bounds, pending_ones_drive_out_settled_ones_of_whoever_has_most);
-    tcase_add_test(bounds, one_owner_keeps_the_newest_settled_ones);
+    tcase_add_test(bounds, pending_ones_drive_out_confirmed_ones_of_whoever_has_most);
+    tcase_add_test(bounds, one_owner_keeps_the_newest_confirmed_ones);
     tcase_add_test(bounds, the_file_never_grows_beyond_its_bound);
     tcase_add_test(bounds, a_bound_that_was_reloaded_holds_at_once);
     tcase_add_test(bounds, what_can_kill_nothing_any_more_is_forgotten);
     tcase_add_test(bounds, what_expired_while_it_was_closed_is_forgotten_at_start);
-    tcase_add_test(bounds, what_is_unsettled_is_never_forgotten);
+    tcase_add_test(bounds, what_is_unconfirmed_is_never_forgotten);
     tcase_add_test(bounds, a_clock_that_nobody_bears_out_forgets_nothing);
     tcase_add_test(bounds, a_file_that_is_mostly_of_no_use_is_written_anew);
     tcase_add_test(bounds, a_start_writes_a_wasteful_file_anew);
     tcase_add_test(bounds, many_lanes_share_few_syncs_and_lose_nothing);
-    tcase_add_test(bounds, writing_anew_under_load_loses_nothing_unsettled);
-    tcase_add_test(bounds, a_hundred_thousand_unsettled_fit);
+    tcase_add_test(bounds, rewriting_under_load_loses_nothing_unconfirmed);
+    tcase_add_test(bounds, a_hundred_thousand_unconfirmed_fit);
     suite_add_tcase(suite, bounds);
     return support_run(suite);
 }

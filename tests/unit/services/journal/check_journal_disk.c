@@ -236,7 +236,7 @@ START_TEST(what_is_on_disk_already_is_told_so_even_when_the_disk_has_failed)
 }
 END_TEST
 
-START_TEST(what_was_settled_in_an_outage_of_the_disk_stays_settled)
+START_TEST(what_was_confirmed_in_an_outage_of_the_disk_stays_confirmed)
 {
     trial_start();
     uint64_t number = trial_write(trial_session(1, 1));
@@ -392,7 +392,7 @@ int main(void)
     tcase_add_test(disk, a_failed_sync_is_never_tried_again_on_the_same_file);
     tcase_add_test(disk, while_it_fails_it_is_tried_about_once_a_second);
     tcase_add_test(disk, what_is_on_disk_already_is_told_so_even_when_the_disk_has_failed);
-    tcase_add_test(disk, what_was_settled_in_an_outage_of_the_disk_stays_settled);
+    tcase_add_test(disk, what_was_confirmed_in_an_outage_of_the_disk_stays_confirmed);
     tcase_add_test(disk, a_disk_that_hangs_is_not_healthy_and_recovers_by_itself);
     tcase_add_test(disk, a_slow_disk_makes_larger_groups);
     tcase_add_loop_test(disk, a_file_that_was_removed_or_moved_is_written_anew, 0, 2);

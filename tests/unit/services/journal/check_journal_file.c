@@ -55,7 +55,7 @@ START_TEST(a_revocation_is_the_same_after_a_restart)
 }
 END_TEST
 
-START_TEST(what_was_settled_stays_settled)
+START_TEST(what_was_confirmed_stays_confirmed)
 {
     trial_start();
     uint64_t first = trial_write(trial_session(1, 1));
@@ -348,7 +348,7 @@ START_TEST(two_damages_in_one_second_are_both_kept)
 }
 END_TEST
 
-/* Any bytes behind a good head: never a crash, never a revocation that was not made. */
+/* Any bytes after a good header: never a crash, never a revocation that was not made. */
 START_TEST(random_changes_never_invent_a_revocation)
 {
     uint64_t random = 20261122;
@@ -496,7 +496,7 @@ int main(void)
     TCase *restart = tcase_create("restart");
     tcase_add_checked_fixture(restart, trial_set_up, trial_tear_down);
     tcase_add_test(restart, a_revocation_is_the_same_after_a_restart);
-    tcase_add_test(restart, what_was_settled_stays_settled);
+    tcase_add_test(restart, what_was_confirmed_stays_confirmed);
     tcase_add_test(restart, numbers_grow_over_restarts_even_when_all_are_forgotten);
     tcase_add_test(restart, the_file_is_readable_by_the_owner_only_whatever_the_umask);
     tcase_add_test(restart, an_empty_file_is_a_new_one);

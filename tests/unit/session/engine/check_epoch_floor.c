@@ -47,7 +47,7 @@ START_TEST(a_lower_epoch_changes_nothing)
 }
 END_TEST
 
-START_TEST(a_fence_lasts_a_minute)
+START_TEST(an_epoch_floor_lasts_a_minute)
 {
     struct user_tag alice = user(1);
     epoch_floor_raise(epoch_floor, &alice, NOW, NOW);
@@ -86,7 +86,7 @@ int main(void)
     tcase_add_checked_fixture(all, setup, teardown);
     tcase_add_test(all, an_epoch_that_was_seen_is_remembered);
     tcase_add_test(all, a_lower_epoch_changes_nothing);
-    tcase_add_test(all, a_fence_lasts_a_minute);
+    tcase_add_test(all, an_epoch_floor_lasts_a_minute);
     tcase_add_test(all, an_epoch_from_the_past_or_far_future_is_none);
     tcase_add_test(all, users_in_the_same_place_are_told_apart);
     suite_add_tcase(suite, all);

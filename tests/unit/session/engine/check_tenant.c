@@ -70,7 +70,7 @@ static bool shows(struct rig_node *where, const char *member)
 
 /* --- what is known --- */
 
-START_TEST(a_tenant_is_read_once_while_its_watch_is_up)
+START_TEST(a_tenant_is_read_once_while_its_slot_is_tracked)
 {
     rig_watch(node, true);
     warm();
@@ -129,7 +129,7 @@ START_TEST(whoever_knows_the_tenant_waits_for_it_for_a_while_only)
     ck_assert_act(act, ERR_OK);
     ck_assert(act->validate.stale);
     rig_recount();
-    warm(); /* at once, though another read is under way */
+    warm(); /* at once, though another read is in flight */
     ck_assert_uint_eq(rig_served("GET"), 0);
     rig_release();
     rig_run();
@@ -619,7 +619,7 @@ static void add_known(Suite *suite)
 {
     TCase *tcase = rig_case(suite, "known", set_up);
     tcase_add_test(tcase, a_policy_that_a_patch_makes_too_large_is_refused_as_such);
-    tcase_add_test(tcase, a_tenant_is_read_once_while_its_watch_is_up);
+    tcase_add_test(tcase, a_tenant_is_read_once_while_its_slot_is_tracked);
     tcase_add_test(tcase, who_asks_for_the_same_tenant_meanwhile_joins_the_read);
     tcase_add_test(tcase, nobody_joins_a_read_from_before_a_change_that_was_heard_of);
     tcase_add_test(tcase, whoever_knows_the_tenant_waits_for_it_for_a_while_only);

@@ -84,7 +84,7 @@ static struct way first, other;
  * wrong in the first byte; 0 if all go one way. */
 static size_t leak_at(const struct subject *subject)
 {
-    record(subject, 0, &first); /* what is done once only is behind us then */
+    record(subject, 0, &first); /* what is done once only is over then */
     record(subject, 0, &first);
     size_t stride = subject->length / SHORT | 1; /* odd, so that every place in a word is met */
     for (size_t at = subject->length - 1; at > 0; at = at > stride ? at - stride : 0) {

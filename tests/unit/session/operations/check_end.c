@@ -513,7 +513,7 @@ START_TEST(without_a_replica_a_replay_is_not_the_last)
 END_TEST
 
 /* A server that was away may have lost what is recent: the journal is held against it. */
-START_TEST(what_redis_lost_is_ended_again_when_its_watch_comes_back)
+START_TEST(what_redis_lost_is_ended_again_when_tracking_comes_back)
 {
     struct redis_model *before = redis_model_copy(rig.redis);
     int64_t repairs = metrics_read(METRIC_JOURNAL_REPAIRS);
@@ -706,7 +706,7 @@ static void add_replays(Suite *suite)
     tcase_add_loop_test(tcase, a_replay_that_fails_at_any_step_is_done_again, 0,
                         sizeof(replay_rows) / sizeof(replay_rows[0]));
     tcase_add_test(tcase, without_a_replica_a_replay_is_not_the_last);
-    tcase_add_test(tcase, what_redis_lost_is_ended_again_when_its_watch_comes_back);
+    tcase_add_test(tcase, what_redis_lost_is_ended_again_when_tracking_comes_back);
     tcase_add_loop_test(tcase, a_replay_ends_with_its_node, 0, 2);
 }
 

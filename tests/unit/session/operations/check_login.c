@@ -170,7 +170,7 @@ START_TEST(a_tenant_has_as_many_as_its_quota_allows)
 {
     set_policy(quota_rows[_i].policy);
     ck_assert_act(login("alice", "a", "phone"), quota_rows[_i].first);
-    clock_fake_pass(60000); /* what was counted is counted anew */
+    clock_fake_pass(60000); /* what was counted is counted again */
     ck_assert_act(login("alice", "b", "phone"), quota_rows[_i].same);
     ck_assert_act(login("bob", "a", "phone"), quota_rows[_i].another);
     ck_assert_act(login("alice", "a", "phone"), ERR_OK); /* in its own place */

@@ -12,7 +12,7 @@
 static struct rig_node *node, *other;
 static struct rig_session session;
 
-/* One node with a watch that is up, another without; a session that neither has met in a read. */
+/* One node that tracks, another that does not; a session that neither has met in a read. */
 static void set_up(void)
 {
     rig_set_up();
@@ -86,7 +86,7 @@ static void lose_session(const char *user)
 
 /* --- memory and Redis --- */
 
-START_TEST(what_was_read_under_a_watch_is_answered_from_memory)
+START_TEST(what_was_read_while_tracked_is_answered_from_memory)
 {
     int64_t hits = metrics_read(METRIC_CACHE_HITS);
     struct act *first = validate_from_redis(ERR_OK);
@@ -100,7 +100,7 @@ START_TEST(what_was_read_under_a_watch_is_answered_from_memory)
 }
 END_TEST
 
-START_TEST(without_a_watch_redis_is_asked_each_time)
+START_TEST(without_tracking_redis_is_asked_each_time)
 {
     rig_watch(node, false);
     validate_from_redis(ERR_OK);
@@ -119,7 +119,7 @@ START_TEST(an_end_that_is_heard_of_is_known_at_once)
 }
 END_TEST
 
-START_TEST(an_end_that_redis_tells_of_stays_known_without_a_watch)
+START_TEST(an_end_that_redis_reports_stays_known_without_tracking)
 {
     rig_watch(node, false);
     end_elsewhere();
@@ -314,7 +314,7 @@ START_TEST(a_session_that_was_ended_here_meanwhile_is_refused)
 }
 END_TEST
 
-START_TEST(what_was_read_under_a_watch_that_died_meanwhile_is_not_fresh)
+START_TEST(what_was_read_while_tracking_ended_is_not_fresh)
 {
     rig_plan("HMGET", FATE_HOLD_REPLY);
     struct act *act = validate();
@@ -329,7 +329,7 @@ START_TEST(what_was_read_under_a_watch_that_died_meanwhile_is_not_fresh)
 }
 END_TEST
 
-START_TEST(a_watch_that_dies_while_the_tenant_is_read_makes_nothing_fresh)
+START_TEST(tracking_that_ends_while_the_tenant_is_read_makes_nothing_fresh)
 {
     rig_watch(node, false);
     rig_watch(node, true);
@@ -346,7 +346,7 @@ START_TEST(a_watch_that_dies_while_the_tenant_is_read_makes_nothing_fresh)
 }
 END_TEST
 
-/* Heard of while the read is under way: the session that was read lives by another policy. */
+/* Heard while the read is in flight: the session that was read lives by another policy. */
 START_TEST(a_policy_that_is_heard_of_meanwhile_holds_for_the_next)
 {
     warm();
@@ -405,7 +405,7 @@ START_TEST(what_a_refresher_read_before_another_change_it_reads_again)
 }
 END_TEST
 
-START_TEST(a_deaf_watch_is_believed_and_what_it_missed_counts_when_it_is_told)
+START_TEST(deaf_tracking_is_believed_and_what_it_missed_counts_when_it_comes)
 {
     warm();
     rig_deafen(node, true);
@@ -484,7 +484,7 @@ START_TEST(memory_vouches_for_no_token_that_it_does_not_know)
 {
     warm();
     rig_watch(node, false);
-    refresh_elsewhere(); /* of which no watch tells */
+    refresh_elsewhere(); /* which no invalidation reports */
     struct rig_session bob = rig_login(other, "bob");
     lose_redis();
     ck_assert_act(validate(), ERR_STORE_UNAVAILABLE);
@@ -1086,10 +1086,10 @@ END_TEST
 static void add_answers(Suite *suite)
 {
     TCase *tcase = rig_case(suite, "answers", set_up);
-    tcase_add_test(tcase, what_was_read_under_a_watch_is_answered_from_memory);
-    tcase_add_test(tcase, without_a_watch_redis_is_asked_each_time);
+    tcase_add_test(tcase, what_was_read_while_tracked_is_answered_from_memory);
+    tcase_add_test(tcase, without_tracking_redis_is_asked_each_time);
     tcase_add_test(tcase, an_end_that_is_heard_of_is_known_at_once);
-    tcase_add_test(tcase, an_end_that_redis_tells_of_stays_known_without_a_watch);
+    tcase_add_test(tcase, an_end_that_redis_reports_stays_known_without_tracking);
     tcase_add_test(tcase, a_token_of_the_pair_before_is_good_for_the_grace_alone);
     tcase_add_test(tcase, memory_refuses_an_access_token_that_is_over);
     tcase_add_test(tcase, of_an_idle_session_redis_is_asked);
@@ -1108,14 +1108,14 @@ static void add_races(Suite *suite)
     tcase_add_test(tcase, nobody_joins_a_read_that_is_slow);
     tcase_add_test(tcase, what_was_read_before_a_change_is_not_kept);
     tcase_add_test(tcase, a_session_that_was_ended_here_meanwhile_is_refused);
-    tcase_add_test(tcase, what_was_read_under_a_watch_that_died_meanwhile_is_not_fresh);
-    tcase_add_test(tcase, a_watch_that_dies_while_the_tenant_is_read_makes_nothing_fresh);
+    tcase_add_test(tcase, what_was_read_while_tracking_ended_is_not_fresh);
+    tcase_add_test(tcase, tracking_that_ends_while_the_tenant_is_read_makes_nothing_fresh);
     tcase_add_test(tcase, a_policy_that_is_heard_of_meanwhile_holds_for_the_next);
     tcase_add_test(tcase,
                    a_tenant_that_ended_all_meanwhile_refuses_who_went_on_with_what_was_known);
     tcase_add_test(tcase, memory_counts_again_only_after_a_new_look);
     tcase_add_test(tcase, what_a_refresher_read_before_another_change_it_reads_again);
-    tcase_add_test(tcase, a_deaf_watch_is_believed_and_what_it_missed_counts_when_it_is_told);
+    tcase_add_test(tcase, deaf_tracking_is_believed_and_what_it_missed_counts_when_it_comes);
 }
 
 static void add_outages(Suite *suite)

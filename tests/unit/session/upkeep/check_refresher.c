@@ -10,7 +10,7 @@
 static struct rig_node *node, *other;
 static struct rig_session session;
 
-/* One node with a watch, in whose memory alice's session is. */
+/* One node that tracks, in whose memory alice's session is. */
 static void set_up(void)
 {
     rig_set_up();
@@ -46,7 +46,7 @@ START_TEST(of_a_user_who_changed_the_refresher_reads_what_memory_has)
 }
 END_TEST
 
-/* Nobody tells it: it has no watch. */
+/* It hears nothing: it has no tracking connection. */
 START_TEST(of_a_change_of_its_own_the_refresher_reads_what_came_of_it)
 {
     rig_watch(node, false);
@@ -79,7 +79,7 @@ END_TEST
 
 /* --- reads --- */
 
-/* As the watch does it, but that the refresher is not asked. */
+/* As the tracker does it, but the refresher is not asked. */
 static void forget(const char *user)
 {
     struct user_tag owner;

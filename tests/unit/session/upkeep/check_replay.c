@@ -91,7 +91,7 @@ START_TEST(no_more_replays_are_under_way_than_so_many)
 }
 END_TEST
 
-START_TEST(a_pass_that_settled_something_is_soon_followed_by_another)
+START_TEST(a_pass_that_confirmed_something_is_soon_followed_by_another)
 {
     end_users_in_an_outage(2);
     rig.fate = FATE_ANSWER;
@@ -220,7 +220,7 @@ START_TEST(after_so_many_that_were_compared_there_is_a_pause)
 }
 END_TEST
 
-/* The pass begins anew, and forgets nothing of what the one under way was to look at. */
+/* The pass begins again, and forgets nothing that the running one was to look at. */
 START_TEST(a_doubt_during_a_pass_begins_it_anew)
 {
     rig_watch(node, true);
@@ -259,7 +259,7 @@ int main(void)
     tcase_add_test(tcase, a_pass_that_brings_nothing_pauses_and_goes_on_with_the_others);
     tcase_add_test(tcase, the_pauses_of_a_long_outage_grow_to_five_seconds);
     tcase_add_test(tcase, no_more_replays_are_under_way_than_so_many);
-    tcase_add_test(tcase, a_pass_that_settled_something_is_soon_followed_by_another);
+    tcase_add_test(tcase, a_pass_that_confirmed_something_is_soon_followed_by_another);
     tcase_add_test(tcase, without_a_replica_it_is_over_when_no_token_lives_that_was_ended);
     tcase_add_test(tcase, a_replay_that_waits_for_its_tenant_ends_with_the_node);
     tcase = rig_case(suite, "doubts", set_up);
