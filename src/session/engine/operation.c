@@ -71,7 +71,7 @@ int64_t operation_cutoff_ms(const struct operation *operation)
     return rules_cutoff_ms(operation->tenancy->not_before_ms, operation->now_ms);
 }
 
-bool operation_is_settled(const struct operation *operation)
+bool operation_is_confirmed(const struct operation *operation)
 {
     return operation->out.durability == DURABILITY_REPLICATED ||
            operation->conf->redis_wait_timeout == 0;

@@ -35,7 +35,7 @@ int64_t operation_longest_life_s(const struct operation *operation);
 /* rules_cutoff_ms() for one user's sessions; may lie after the tenant's cutoff. */
 int64_t operation_cutoff_ms(const struct operation *operation);
 /* True if a replica has the write, or the operator expects none (redis.wait_timeout = 0). */
-bool operation_is_settled(const struct operation *operation);
+bool operation_is_confirmed(const struct operation *operation);
 
 /* Opens a token without asking Redis. On failure returns false and refuses with `bad` (reason
  * malformed or unknown), or with ERR_TENANT_FORBIDDEN for a bound key's foreign token. An absent

@@ -79,7 +79,7 @@ void rotation_advance(const struct rotation *rotation, struct user_state *state,
     record->issued_ms = now_ms > record->issued_ms || wrong ? now_ms : record->issued_ms + 1;
     edit_set_session(edit, session->id, record);
     edit->invalidates = true;
-    rules_settle(edit, state, session, policy, now_ms);
+    rules_tidy(edit, state, session, policy, now_ms);
     issue(rotation, policy, &next, ret);
 }
 

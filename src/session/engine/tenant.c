@@ -20,7 +20,7 @@ struct tenant_waiter {
     struct operation *operation;
     struct waiter *waiter;
     uint8_t tag[TENANT_TAG];
-    bool blindly;
+    bool accepts_defaults;
     int64_t asked_ms;    /* clock_boot_ms() */
     int64_t patience_ms; /* when it goes on with the last known state */
     struct tenant_waiter *next;
@@ -203,7 +203,7 @@ static void enter_with_known(const struct tenant_waiter *waiter, enum err err)
         operation->tenancy_age_ms = age_of(operation->context->worker, &row, waiter->tag);
         operation->own.tenancy_asked_ms = waiter->asked_ms;
         tenant_hold(operation);
-    } else if (waiter->blindly) {
+    } else if (waiter->accepts_defaults) {
         operation->tenancy = tenant_state_nothing();
         operation->tenancy_unknown = err;
     } else {
@@ -422,7 +422,7 @@ static void join_tenant_read(struct tenant_read *read, struct tenant_waiter *wai
 }
 
 static void enter_tenant_as(struct operation *operation, const uint8_t tag[TENANT_TAG],
-                            struct waiter *entered, bool blindly)
+                            struct waiter *entered, bool accepts_defaults)
 {
     assert(!operation->tenancy && entered->then);
     struct session_worker *worker = operation->context->worker;
@@ -437,7 +437,7 @@ static void enter_tenant_as(struct operation *operation, const uint8_t tag[TENAN
     *waiter = (struct tenant_waiter){
         .operation = operation,
         .waiter = entered,
-        .blindly = blindly,
+        .accepts_defaults = accepts_defaults,
         .patience_ms = known ? store_patience_ms(now_ms, operation->deadline_ms) : INT64_MAX,
     };
     memcpy(waiter->tag, tag, TENANT_TAG);
@@ -471,8 +471,8 @@ void tenant_enter(struct operation *operation, const uint8_t tag[TENANT_TAG], st
     enter_tenant_as(operation, tag, waiter, false);
 }
 
-void tenant_enter_blindly(struct operation *operation, const uint8_t tag[TENANT_TAG],
-                          struct waiter *waiter)
+void tenant_enter_or_defaults(struct operation *operation, const uint8_t tag[TENANT_TAG],
+                              struct waiter *waiter)
 {
     enter_tenant_as(operation, tag, waiter, true);
 }

@@ -15,8 +15,8 @@ void tenant_enter(struct operation *operation, const uint8_t tag[TENANT_TAG],
                   struct waiter *waiter);
 /* Like tenant_enter(), but if the policy is unknown it goes on with the defaults and sets
  * tenancy_unknown to the reason. */
-void tenant_enter_blindly(struct operation *operation, const uint8_t tag[TENANT_TAG],
-                          struct waiter *waiter);
+void tenant_enter_or_defaults(struct operation *operation, const uint8_t tag[TENANT_TAG],
+                              struct waiter *waiter);
 
 /* For an operation that went on with the last known state. True if Redis has answered since: the
  * operation then has that state. */

@@ -168,7 +168,7 @@ static void confirm_revocations(struct user_update *change)
 
 /* Reports PENDING unless the epoch was raised, since other nodes may not know yet. If the journal
  * failed too, only WAIT >= 1 counts as durable. A refusal stands even if its repeated invalidation
- * (user_update_ended()) failed. */
+ * (user_update_invalidate_again()) failed. */
 static void conclude_update(struct user_update *change)
 {
     assert(change->run.owed == 0);
@@ -179,7 +179,7 @@ static void conclude_update(struct user_update *change)
     bool safe = change->run.kept || (heard && operation->out.durability == DURABILITY_REPLICATED);
     if (keeps && !safe)
         err = ERR_JOURNAL_UNAVAILABLE;
-    else if (keeps && heard && operation_is_settled(operation))
+    else if (keeps && heard && operation_is_confirmed(operation))
         confirm_revocations(change);
     else if (keeps && !heard)
         operation->out.durability = DURABILITY_PENDING;
@@ -409,8 +409,10 @@ bool user_update_wrote(const struct user_update *change, const uint8_t session_i
     return false;
 }
 
-enum update_decision user_update_ended(struct user_update *change, const struct user_state *state,
-                                       const uint8_t session_id[SESSION_ID], struct edit *edit)
+enum update_decision user_update_invalidate_again(struct user_update *change,
+                                                  const struct user_state *state,
+                                                  const uint8_t session_id[SESSION_ID],
+                                                  struct edit *edit)
 {
     const struct operation *operation = change->operation;
     const struct tombstone_entry *tombstone = state_find_tombstone(state, session_id);

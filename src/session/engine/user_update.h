@@ -87,8 +87,10 @@ bool user_update_wrote(const struct user_update *change, const uint8_t session_i
 /* The decision for a session that has ended already or never existed. The node that ended it may
  * have failed before the invalidation was out. So while a token of it may count as valid somewhere,
  * the user is invalidated (again). */
-enum update_decision user_update_ended(struct user_update *change, const struct user_state *state,
-                                       const uint8_t session_id[SESSION_ID], struct edit *edit);
+enum update_decision user_update_invalidate_again(struct user_update *change,
+                                                  const struct user_state *state,
+                                                  const uint8_t session_id[SESSION_ID],
+                                                  struct edit *edit);
 
 /* Starts the update with its read. */
 void user_update_begin(struct user_update *change);

@@ -92,7 +92,7 @@ void index_note_state(struct operation *operation, const struct user_tag *owner,
 /* Re-reads the user's state and corrects the user's entry: removed first, then added again if there
  * is a session, so a simultaneous login is not lost. The bucket is where the user was found;
  * INDEX_BUCKETS if unknown. */
-void index_settle(struct operation *operation, const struct user_tag *owner, unsigned bucket);
+void index_correct(struct operation *operation, const struct user_tag *owner, unsigned bucket);
 
 /* Prepares the script that adds. Call once, before the first operation. */
 void index_prepare(void);

@@ -407,7 +407,7 @@ static void taken_out(struct store_call *call, enum err err, const struct store_
     send_command(write, USER_KEY_LENGTH, NULL, arguments, 2, state_seen);
 }
 
-void index_settle(struct operation *operation, const struct user_tag *owner, unsigned bucket)
+void index_correct(struct operation *operation, const struct user_tag *owner, unsigned bucket)
 {
     assert(bucket <= INDEX_BUCKETS);
     if (operation->context->worker->closing)

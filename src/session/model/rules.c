@@ -222,7 +222,7 @@ int64_t rules_next_version(int64_t version, int64_t now_ms)
 }
 
 /* An order after this one and after every id in the state, whatever its kind. */
-static int64_t behind_all_ms(const struct user_state *state, int64_t ms)
+static int64_t after_all_ms(const struct user_state *state, int64_t ms)
 {
     for (size_t i = 0; i < state->session_count; i++)
         ms = greater(ms, token_session_created_ms(state->sessions[i].id) + 1);
@@ -235,14 +235,14 @@ static int64_t behind_all_ms(const struct user_state *state, int64_t ms)
 
 int64_t rules_creation_ms(const struct user_state *state, int64_t not_before_ms, int64_t now_ms)
 {
-    return now_ms >= not_before_ms ? now_ms : behind_all_ms(state, not_before_ms);
+    return now_ms >= not_before_ms ? now_ms : after_all_ms(state, not_before_ms);
 }
 
 /* Behind a cutoff ahead of now, sessions that Redis has lost since may have exactly its order. */
 void rules_end_before_now(const struct user_state *state, struct user_record *user, int64_t now_ms)
 {
     int64_t next_ms = user->not_before_ms > 0 ? user->not_before_ms + 1 : 0;
-    user->not_before_ms = behind_all_ms(state, greater(now_ms, next_ms));
+    user->not_before_ms = after_all_ms(state, greater(now_ms, next_ms));
     user->has_exempt = false;
 }
 
@@ -272,8 +272,8 @@ void rules_end_session(struct edit *edit, struct session *session, struct text r
 }
 
 /* No login was later than now, whatever is recorded. Other times of the session are lowered too. */
-static void bring_down(struct edit *edit, struct session *session, const struct policy *policy,
-                       int64_t now_ms)
+static void lower_times(struct edit *edit, struct session *session, const struct policy *policy,
+                        int64_t now_ms)
 {
     struct record *record = &session->record;
     int64_t now_s = now_ms / 1000;
@@ -293,12 +293,12 @@ static void bring_down(struct edit *edit, struct session *session, const struct 
 
 /* An idle session gets a tombstone, so that its holder learns why; an expired one needs none.
  * Neither raises the epoch, since every node sees the time itself. */
-static void settle_session(struct edit *edit, struct user_state *state, struct session *session,
-                           const struct policy *policy, int64_t now_ms)
+static void tidy_session(struct edit *edit, struct user_state *state, struct session *session,
+                         const struct policy *policy, int64_t now_ms)
 {
     enum end_cause cause = rules_end_cause(&state->user, session, policy, edit->age_ms);
     if (cause == CAUSE_NONE && edit->trust == CLOCK_AGREED)
-        bring_down(edit, session, policy, now_ms);
+        lower_times(edit, session, policy, now_ms);
     if (cause == CAUSE_NONE || cause == CAUSE_FROZEN)
         return;
     if (cause == CAUSE_EXPIRED) {
@@ -312,7 +312,7 @@ static void settle_session(struct edit *edit, struct user_state *state, struct s
 }
 
 /* Tombstones only explain, so a login loop may not pile them up. */
-static void settle_tombstones(struct edit *edit, const struct user_state *state, int64_t now_s)
+static void tidy_tombstones(struct edit *edit, const struct user_state *state, int64_t now_s)
 {
     size_t surplus =
         state->tombstone_count > TOMBSTONES_KEPT ? state->tombstone_count - TOMBSTONES_KEPT : 0;
@@ -356,13 +356,13 @@ static int64_t confirmed_expiry_s(const struct user_state *state, const struct s
     return state->user.frozen_until_s > 0 ? greater(expiry_s, state->user.frozen_until_s) : 0;
 }
 
-void rules_settle(struct edit *edit, struct user_state *state, const struct session *fresh,
-                  const struct policy *policy, int64_t now_ms)
+void rules_tidy(struct edit *edit, struct user_state *state, const struct session *fresh,
+                const struct policy *policy, int64_t now_ms)
 {
     int64_t now_s = now_ms / 1000;
     for (size_t i = 0; i < state->session_count; i++)
         if (!state->sessions[i].ended)
-            settle_session(edit, state, &state->sessions[i], policy, now_ms);
-    settle_tombstones(edit, state, edit->age_ms / 1000);
+            tidy_session(edit, state, &state->sessions[i], policy, now_ms);
+    tidy_tombstones(edit, state, edit->age_ms / 1000);
     edit->expire_ms = confirmed_expiry_s(state, fresh, policy, now_s) * 1000;
 }

@@ -17,7 +17,7 @@
  * before common time existed, without a majority, or by an older version. So:
  * - A time ahead of now counts as now. No end is later than now + the policy, whatever is recorded.
  *   Times of a session further ahead than clocks may be apart are lowered at the next update of its
- *   user (rules_settle()), if there is common time.
+ *   user (rules_tidy()), if there is common time.
  * - The time in a session's id is an order number, not a time. Usually it is that of the login.
  *   Behind a cutoff ahead of now it exceeds the cutoff and every existing id, and the record has
  *   the time of the login (record.began_s).
@@ -154,8 +154,8 @@ void rules_end_session(struct edit *edit, struct session *session, struct text r
  * edit->age_ms, since this node's clock may be wrong. With CLOCK_AGREED it also lowers times ahead
  * of now. Then sets the edit's expiry to the latest time that anything in the hash matters. `fresh`
  * is a session that the edit adds, or NULL. */
-void rules_settle(struct edit *edit, struct user_state *state, const struct session *fresh,
-                  const struct policy *policy, int64_t now_ms);
+void rules_tidy(struct edit *edit, struct user_state *state, const struct session *fresh,
+                const struct policy *policy, int64_t now_ms);
 
 /* The next version: it grows, also if the hash had expired meanwhile. */
 int64_t rules_next_version(int64_t version, int64_t now_ms);

@@ -98,7 +98,7 @@ static enum update_decision decide_attributes(struct user_update *change, struct
     session->record.session_json = session_json;
     edit_set_session(edit, session->id, &session->record);
     edit->invalidates = true;
-    rules_settle(edit, state, session, &policy, operation->now_ms);
+    rules_tidy(edit, state, session, &policy, operation->now_ms);
     note_result(work, next);
     return UPDATE_WRITE;
 }

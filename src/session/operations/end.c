@@ -17,7 +17,7 @@ enum {
     /* Most unconfirmed revocations of a user who ends single sessions in an outage. Redis cannot
      * check whether such sessions exist, and the journal's room is shared. A user with more can
      * still end all sessions at once. */
-    BLIND_MOST = 100
+    OUTAGE_MOST = 100
 };
 
 struct end_change {
@@ -143,7 +143,7 @@ static enum update_decision decide_end_one(struct end_change *work, struct user_
         return decide_end_unseen(work, state, work->target, edit);
     if (!is_active(work, state, session, policy)) {
         operation_refuse(&work->end->base, ERR_SESSION_NOT_FOUND, (struct text){0});
-        return user_update_ended(&work->change, state, work->target, edit);
+        return user_update_invalidate_again(&work->change, state, work->target, edit);
     }
     end_and_revoke(work, session, policy, edit);
     return UPDATE_WRITE;
@@ -167,7 +167,7 @@ static enum update_decision decide_end_own(struct end_change *work, struct user_
         !operation_outlived(operation, work->token.session_id, operation_longest_life_s(operation)))
         return decide_end_unseen(work, state, work->token.session_id, edit);
     if (!is_active(work, state, session, policy))
-        return user_update_ended(&work->change, state, work->token.session_id, edit);
+        return user_update_invalidate_again(&work->change, state, work->token.session_id, edit);
     end_and_revoke(work, session, policy, edit);
     return UPDATE_WRITE;
 }
@@ -265,7 +265,7 @@ static enum update_decision decide_end(struct user_update *change, struct user_s
         return UPDATE_DONE;
     enum update_decision verdict = decide_end_by_scope(work, state, edit, &policy);
     if (verdict == UPDATE_WRITE)
-        rules_settle(edit, state, NULL, &policy, operation->now_ms);
+        rules_tidy(edit, state, NULL, &policy, operation->now_ms);
     return verdict;
 }
 
@@ -298,7 +298,7 @@ static void complete_end(struct end_change *work)
 
 /* --- in an outage --- */
 
-static void blind_revocation_journaled(struct commit_ticket *ticket, bool written)
+static void outage_revocation_journaled(struct commit_ticket *ticket, bool written)
 {
     struct end_change *work = container_of(ticket, struct end_change, ticket);
     struct operation *operation = &work->end->base;
@@ -313,7 +313,7 @@ static void blind_revocation_journaled(struct commit_ticket *ticket, bool writte
     complete_end(work);
 }
 
-static struct revocation make_blind_revocation(struct end_change *work)
+static struct revocation make_outage_revocation(struct end_change *work)
 {
     struct end_sessions *end = work->end;
     const struct operation *operation = &end->base;
@@ -342,7 +342,7 @@ static bool may_exist(const struct end_change *work)
     return !operation_outlived(operation, work->target, operation_longest_life_s(operation));
 }
 
-static bool has_blind_room(const struct end_change *work)
+static bool has_outage_room(const struct end_change *work)
 {
     const struct operation *operation = &work->end->base;
     struct journal *journal = operation->context->worker->service->journal;
@@ -351,7 +351,7 @@ static bool has_blind_room(const struct end_change *work)
         journal_of_owner(journal, owner_bytes(&work->change.codec.owner), operation->arena, &count);
     for (size_t i = 0; i < count; i++)
         unconfirmed += !list[i].confirmed;
-    return unconfirmed < BLIND_MOST;
+    return unconfirmed < OUTAGE_MOST;
 }
 
 static bool is_vouched_for(struct end_change *work)
@@ -368,7 +368,7 @@ static bool is_vouched_for(struct end_change *work)
 
 /* Is the call allowed without asking Redis? Yes for services, for users whose token memory vouches
  * for, and for any issued token that ends its own session. */
-static bool may_end_blindly(struct end_change *work)
+static bool may_end_in_outage(struct end_change *work)
 {
     const struct end_sessions *end = work->end;
     if (end->scope == END_ONE && !may_exist(work)) {
@@ -377,24 +377,24 @@ static bool may_end_blindly(struct end_change *work)
     }
     if (!needs_good_token(work))
         return true;
-    if (end->scope == END_ONE && !has_blind_room(work))
+    if (end->scope == END_ONE && !has_outage_room(work))
         return false;
     return !revocation_refuses(&work->end->base, &work->token, ERR_TOKEN_INVALID) &&
            is_vouched_for(work);
 }
 
-static void end_blindly(struct end_change *work)
+static void end_in_outage(struct end_change *work)
 {
     assert(work->end->base.out.err != ERR_OK);
     struct operation *operation = &work->end->base;
     struct session_worker *worker = operation->context->worker;
-    if (!may_end_blindly(work)) {
+    if (!may_end_in_outage(work)) {
         complete_end(work);
         return;
     }
     reset_ended(work, 1);
-    const struct revocation revocation = make_blind_revocation(work);
-    work->ticket.done = blind_revocation_journaled;
+    const struct revocation revocation = make_outage_revocation(work);
+    work->ticket.done = outage_revocation_journaled;
     if (!journal_add(worker->lane, &revocation, &work->ticket, NULL)) {
         operation->out.err = ERR_JOURNAL_UNAVAILABLE;
         complete_end(work);
@@ -406,13 +406,13 @@ static void end_update_done(struct user_update *change)
     struct end_change *work = container_of(change, struct end_change, change);
     struct operation *operation = change->operation;
     if (err_is_undecided(operation->out.err)) {
-        end_blindly(work);
+        end_in_outage(work);
         return;
     }
     if (operation->out.err == ERR_OK)
         report_ended(work);
     if (operation->out.ended_count > 0)
-        index_settle(operation, &change->codec.owner, INDEX_BUCKETS);
+        index_correct(operation, &change->codec.owner, INDEX_BUCKETS);
     complete_end(work);
 }
 
@@ -457,7 +457,7 @@ static void end_in_tenant(struct waiter *waiter)
         /* Redis may answer for the user. But the lifetimes of the user's other sessions are
          * unknown, and an update would tidy them up by the defaults. */
         operation->out.err = operation->tenancy_unknown;
-        end_blindly(work);
+        end_in_outage(work);
     } else {
         user_update_begin(&work->change);
     }
@@ -479,5 +479,5 @@ void session_end(struct end_sessions *end)
         return;
     }
     user_update_init(&work->change, &end_ops, operation, &owner);
-    tenant_enter_blindly(operation, owner.tenant, waiter_of(&work->waiter, end_in_tenant));
+    tenant_enter_or_defaults(operation, owner.tenant, waiter_of(&work->waiter, end_in_tenant));
 }

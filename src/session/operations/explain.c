@@ -327,6 +327,6 @@ void session_explain(struct explain *explain)
         return;
     }
     name_session(work);
-    tenant_enter_blindly(operation, work->token.owner.tenant,
-                         waiter_of(&work->waiter, ask_with_tenant));
+    tenant_enter_or_defaults(operation, work->token.owner.tenant,
+                             waiter_of(&work->waiter, ask_with_tenant));
 }

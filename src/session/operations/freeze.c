@@ -142,7 +142,7 @@ static enum update_decision decide_freeze(struct user_update *change, struct use
     else
         freeze_user(work, state, edit, &policy);
     edit_set_user(edit, &state->user);
-    rules_settle(edit, state, NULL, &policy, operation->now_ms);
+    rules_tidy(edit, state, NULL, &policy, operation->now_ms);
     revocation_add_to_edit(edit, decision(work, state->user.decided_ms));
     return UPDATE_WRITE;
 }
@@ -191,7 +191,7 @@ static void note_frozen(const struct freeze_change *work)
     index_note_frozen(operation, owner,
                       work->freeze->lift ? operation->now_ms / 1000 : work->freeze->until_s);
     if (work->ended_count > 0)
-        index_settle(operation, owner, INDEX_BUCKETS);
+        index_correct(operation, owner, INDEX_BUCKETS);
 }
 
 static void finish_freeze(struct user_update *change)
@@ -243,5 +243,5 @@ void session_freeze(struct freeze *freeze)
     operation->facts.user_id = freeze->user_id;
     work->freeze = freeze;
     user_update_init(&work->change, &freeze_ops, operation, &owner);
-    tenant_enter_blindly(operation, owner.tenant, waiter_of(&work->waiter, freeze_with_tenant));
+    tenant_enter_or_defaults(operation, owner.tenant, waiter_of(&work->waiter, freeze_with_tenant));
 }

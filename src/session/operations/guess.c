@@ -19,7 +19,7 @@ static enum update_decision decide_guess(struct user_update *change, struct user
     operation_policy(operation, &policy);
     guesses_note(&state->guesses, operation->now_ms / 1000);
     edit_set_guesses(edit, &state->guesses);
-    rules_settle(edit, state, NULL, &policy, operation->now_ms);
+    rules_tidy(edit, state, NULL, &policy, operation->now_ms);
     return UPDATE_WRITE;
 }
 

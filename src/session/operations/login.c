@@ -211,7 +211,7 @@ static enum update_decision decide_login(struct user_update *change, struct user
     end_replaced(work, state, edit, policy);
     edit_set_session(edit, work->fresh.id, &work->fresh.record);
     login_risk_remember(login, state, policy, edit);
-    rules_settle(edit, state, &work->fresh, policy, operation->now_ms);
+    rules_tidy(edit, state, &work->fresh, policy, operation->now_ms);
     return UPDATE_WRITE;
 }
 

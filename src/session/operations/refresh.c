@@ -128,7 +128,7 @@ static void end_for_reuse(struct refresh_change *work, struct user_state *state,
     revoke_reused(work, rules_lifetimes(session, policy, operation->now_ms / 1000).session_s, edit);
     rules_end_session(edit, session, TEXT(REASON_REFRESH_REUSE), operation->actor, policy,
                       operation->now_ms);
-    rules_settle(edit, state, NULL, policy, operation->now_ms);
+    rules_tidy(edit, state, NULL, policy, operation->now_ms);
 }
 
 /* True, with the operation refused, if the session may not be used from there. */
@@ -182,7 +182,7 @@ static enum update_decision decide_refresh(struct user_update *change, struct us
     }
     if (!session) {
         operation_refuse_missing(operation, state, &work->presented, ERR_REFRESH_INVALID);
-        return user_update_ended(change, state, work->presented.session_id, edit);
+        return user_update_invalidate_again(change, state, work->presented.session_id, edit);
     }
     operation_note_session(operation, session);
     operation_policy(operation, &policy);

@@ -240,7 +240,7 @@ static enum update_decision decide_adoption(struct user_update *change, struct u
         return refuse_widening(operation, ERR_TOKEN_INVALID, TEXT(REASON_BINDING));
     binding_add(operation->conf, &session->record, work->items, operation->arena);
     edit_set_session(edit, session->id, &session->record);
-    rules_settle(edit, state, NULL, &policy, operation->now_ms);
+    rules_tidy(edit, state, NULL, &policy, operation->now_ms);
     return UPDATE_WRITE;
 }
 

@@ -123,7 +123,7 @@ static void take_user_state(struct candidate *candidate, struct user_state *stat
     int64_t moment_s =
         index_moment_of_state(state, &policy, operation->tenancy->not_before_ms, operation->now_ms);
     if (index_moment_of_score(candidate->position.score) > moment_s)
-        index_settle(operation, &candidate->read.owner, candidate->position.bucket);
+        index_correct(operation, &candidate->read.owner, candidate->position.bucket);
 }
 
 static void collect_users(struct page *page)

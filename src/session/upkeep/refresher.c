@@ -235,7 +235,7 @@ static void take_queue(struct refresher *refresher)
     refresher->queue_end = &refresher->queue;
 }
 
-static void take_new_keyring(struct refresher *refresher)
+static void refresher_take_keyring(struct refresher *refresher)
 {
     if (!refresher->new_keyring)
         return;
@@ -259,7 +259,7 @@ static void on_refresher_wake(uv_async_t *wake)
     struct refresher *refresher = wake->data;
     pthread_mutex_lock(&refresher->lock);
     take_queue(refresher);
-    take_new_keyring(refresher);
+    refresher_take_keyring(refresher);
     bool stopping = refresher->stopping;
     if (!stopping) {
         take_doubts(refresher, true);

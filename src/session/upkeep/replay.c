@@ -85,16 +85,16 @@ static enum update_decision decide_replay(struct user_update *change, struct use
         edit->expire_ms =
             item->operation.now_ms + operation_longest_life_s(&item->operation) * 1000;
     else
-        rules_settle(edit, state, NULL, &policy, item->operation.now_ms);
+        rules_tidy(edit, state, NULL, &policy, item->operation.now_ms);
     edit->invalidates = true;
     return UPDATE_WRITE;
 }
 
 /* A server without a replica confirms nothing. There a revocation counts as confirmed when no token
  * that it revokes can be valid, or it would never be. */
-static bool is_settled(const struct item *item, size_t i)
+static bool is_confirmed(const struct item *item, size_t i)
 {
-    return operation_is_settled(&item->operation) ||
+    return operation_is_confirmed(&item->operation) ||
            item->unconfirmed[i].forget_s < clock_deletion_ms() / 1000;
 }
 
@@ -104,7 +104,7 @@ static size_t count_confirmed(const struct item *item)
     struct journal *journal = item->background.context.worker->service->journal;
     size_t count = 0;
     for (size_t i = 0; i < item->unconfirmed_count; i++) {
-        if (!is_settled(item, i))
+        if (!is_confirmed(item, i))
             continue;
         journal_confirm(journal, item->unconfirmed[i].number);
         count++;
@@ -128,13 +128,13 @@ static void count_outcome(struct item *item)
     metrics_add(METRIC_JOURNAL_REPLAYS, 1);
     if (operation->out.err == ERR_OK && item->change.applied)
         metrics_add(METRIC_JOURNAL_REPAIRS, 1);
-    bool settles = operation->out.err == ERR_OK && count_confirmed(item) > 0;
-    bool of_use = settles || (operation->out.err == ERR_OK &&
+    bool confirms = operation->out.err == ERR_OK && count_confirmed(item) > 0;
+    bool of_use = confirms || (operation->out.err == ERR_OK &&
                               (item->change.applied || item->unconfirmed_count == 0));
     if (operation->out.err != ERR_OK && replay->doubt.any)
         doubt_again(item);
     replay->futile = of_use ? 0 : replay->futile + 1;
-    replay->fruitful = replay->fruitful || settles;
+    replay->fruitful = replay->fruitful || confirms;
 }
 
 static void finish_replay(struct user_update *change)
@@ -183,8 +183,8 @@ static void begin_item(struct replay *replay, const struct revocation *revocatio
     user_update_init(&item->change, &replay_ops, &item->operation, &owner);
     item->change.repairs = true;
     replay->under_way++;
-    tenant_enter_blindly(&item->operation, owner.tenant,
-                         waiter_of(&item->waiter, replay_with_tenant));
+    tenant_enter_or_defaults(&item->operation, owner.tenant,
+                             waiter_of(&item->waiter, replay_with_tenant));
 }
 
 /* --- the pass --- */
@@ -322,7 +322,7 @@ static void on_replay_timer(uv_timer_t *timer)
         continue_pass(replay);
 }
 
-/* --- life --- */
+/* --- lifetime --- */
 
 struct replay *replay_create(const struct session_context *context, uv_loop_t *loop)
 {

@@ -586,7 +586,7 @@ static struct edit settle_with(struct user_state *state, int64_t at, enum clock_
     codec = (struct state_codec){.keyring = ring, .encrypt = true};
     struct edit edit = {
         .arena = &arena, .codec = &codec, .trust = trust, .age_ms = (BASE + age) * 1000};
-    rules_settle(&edit, state, NULL, &usual, (BASE + at) * 1000);
+    rules_tidy(&edit, state, NULL, &usual, (BASE + at) * 1000);
     return edit;
 }
 
