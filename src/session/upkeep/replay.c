@@ -130,7 +130,7 @@ static void count_outcome(struct item *item)
         metrics_add(METRIC_JOURNAL_REPAIRS, 1);
     bool confirms = operation->out.err == ERR_OK && count_confirmed(item) > 0;
     bool of_use = confirms || (operation->out.err == ERR_OK &&
-                              (item->change.applied || item->unconfirmed_count == 0));
+                               (item->change.applied || item->unconfirmed_count == 0));
     if (operation->out.err != ERR_OK && replay->doubt.any)
         doubt_again(item);
     replay->futile = of_use ? 0 : replay->futile + 1;
