@@ -182,7 +182,7 @@ def sanitizer_reports(prefix):
 
 
 def without_make(environment):
-    """A make that a test starts is nobody's child: BUILD=build/asan of `make asan` would override its own."""
+    """A make that a test starts is no sub-make: BUILD=build/asan of `make asan` would override its own."""
     return {name: value for name, value in environment.items()
             if name not in ("MAKEFLAGS", "MAKEOVERRIDES", "MAKELEVEL", "MFLAGS")}
 

@@ -3,7 +3,7 @@
 
 `make coverage` builds with gcov's counters under BUILD/coverage and runs the unit tests first. A
 branch is one way out of a condition as gcc sees it in unoptimised code; those of assertions do not
-count, since nobody means to take them.
+count, since they are not meant to be taken.
 """
 import argparse
 import collections

@@ -176,7 +176,7 @@ def changes_on_record(node):
                 try:
                     flat = daemons.flatten(json.loads(line, object_pairs_hook=daemons.merge))
                 except ValueError:
-                    continue        # the piece that a crash left; nobody got an answer for it
+                    continue        # the piece that a crash left; no caller got an answer for it
                 found[flat["http.request.id"]].append(
                     (flat["http.response.status_code"], flat.get("sessiond.durability")))
     return found

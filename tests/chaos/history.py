@@ -15,7 +15,7 @@ CHANGES = (LOGIN, REFRESH, *ENDINGS)
 
 
 class Operation(NamedTuple):
-    """One call. `status` is 0 if no whole answer came; then nobody knows whether it took effect.
+    """One call. `status` is 0 if no whole answer came; then it is not known whether it took effect.
 
     kind        subject                                     detail of a success
     login       user                                        access, refresh, expires_in
@@ -73,7 +73,7 @@ class Fault(NamedTuple):
 
 
 def request_id(operation):
-    """The X-Request-Id under which a call went out; those of changes are told from the others."""
+    """The X-Request-Id under which a call went out; those of changes differ from the others."""
     return f"{'change' if operation.kind in CHANGES else 'look'}-{operation.number}"
 
 

@@ -108,7 +108,7 @@ class World:
         node.wait_for("/livez", 20)
 
     def died_by_itself(self):
-        """Nodes that ended although nobody asked them to, with the status."""
+        """Nodes that ended without being asked to, with the status."""
         return {number: node.process.returncode for number, node in enumerate(self.nodes)
                 if number not in self.in_hand and node.process and node.process.poll() is not None}
 
@@ -401,7 +401,7 @@ def fill_disk(world, chance):
 
 # --- lanes ----------------------------------------------------------------------------------------
 class Lane(threading.Thread):
-    """Works through one schedule until it is told to stop; then the last fault has healed."""
+    """Works through one schedule until it is stopped; then the last fault has healed."""
 
     def __init__(self, world, lane, steps, report):
         super().__init__(name=f"nemesis {lane}", daemon=True)

@@ -2,7 +2,7 @@
 """Every option of include/tbl/options.h is in conf/sessiond.conf and, as that file says it, in
 docs/configuration.md. (That the file is what the program prints is checked by tests/unit/base/check_conf.c.)
 
-With --write, the tables of docs/configuration.md are made anew.
+With --write, the tables of docs/configuration.md are written again.
 """
 import pathlib
 import re

@@ -2,7 +2,7 @@
 """docs/metrics.md has every metric of include/tbl/metrics.h and src/base/telemetry/metrics_print.c, docs/logs.md
 every event that the program logs: as the code says them, and nothing else.
 
-With --write, the tables of both are made anew.
+With --write, the tables of both are written again.
 """
 import pathlib
 import re

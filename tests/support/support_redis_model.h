@@ -17,7 +17,7 @@ const char *redis_model_name(const struct store_script *script, const struct tex
 void redis_model_run(struct redis_model *model, const struct store_script *script, struct text key,
                      const struct text *arguments, size_t count, struct buffer *reply);
 
-/* Is told each key that was changed. */
+/* Is called for each key that was changed. */
 void redis_model_watch(struct redis_model *model, void (*changed)(void *user, struct text key),
                        void *user);
 
@@ -30,8 +30,8 @@ int64_t redis_model_expiry(struct redis_model *model, struct text key);
 void redis_model_set_field(struct redis_model *model, struct text key, struct text field,
                            struct text value);
 void redis_model_set(struct redis_model *model, struct text key, struct text value);
-/* Forgets all that was written, nobody being told: a server that came back empty. */
+/* Forgets all that was written, without invalidations: a server that came back empty. */
 void redis_model_flush(struct redis_model *model);
-/* A copy of all that is there; and back to it, nobody being told: a server that lost writes. */
+/* A copy of all that is there; and back to it, without invalidations: a server that lost writes. */
 struct redis_model *redis_model_copy(const struct redis_model *model);
 void redis_model_restore(struct redis_model *model, const struct redis_model *copy);

@@ -28,7 +28,7 @@ struct session_rig rig;
 
 enum { PATIENCE_S = 20 }; /* for the journal's thread, on a machine that is busy */
 
-/* True while libuv asks for the time, on the one thread that calls it here: then it is told that of
+/* True while libuv asks for the time, on the one thread that calls it here: then it gets that of
  * the fake clock. */
 static _Thread_local bool stepping;
 
@@ -619,7 +619,7 @@ static void set_text(char **option, const char *value)
     *option = xstrdup(value);
 }
 
-/* In memory, where there is such a place: nobody needs to wait for a disk. */
+/* In memory, if there is such a place: no wait for a disk. */
 static void make_directory(void)
 {
     const char *parent = access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp";

@@ -21,7 +21,7 @@ enum fate {
     FATE_CUT_AFTER,    /* ... and after it took effect. A repeatable call is sent again */
     FATE_LATE_BEFORE,  /* no answer by the deadline, to which time is moved; no effect ... */
     FATE_LATE_AFTER,   /* ... or one */
-    FATE_AWAY,         /* STORE_UNAVAILABLE at once: nobody can be asked */
+    FATE_AWAY,         /* STORE_UNAVAILABLE at once: no server can be asked */
     FATE_DENIED,       /* the same with STORE_DENIED ... */
     FATE_UNFIT,        /* ... STORE_UNFIT ... */
     FATE_REFUSED,      /* ... and STORE_REFUSED */
@@ -55,7 +55,7 @@ extern struct session_rig {
     struct rig_node nodes[RIG_NODES];
     int64_t replicas; /* that have what durable calls write: 1 to begin with */
     enum fate fate;   /* of calls that nothing else is planned for */
-    /* Unless NULL, is told each call that took effect, and the reply's bytes. */
+    /* Unless NULL, is called for each call that took effect, and the reply's bytes. */
     void (*mirror)(const struct store_script *script, struct text key, const struct text *arguments,
                    size_t count, const struct buffer *reply);
 } rig;
@@ -164,7 +164,7 @@ struct rig_session rig_login(struct rig_node *node, const char *user);
 struct text rig_access(const struct rig_session *session);
 struct text rig_refresh(const struct rig_session *session);
 struct text rig_id(const struct rig_session *session);
-/* The same, told an address and a fingerprint (NULL: not told). */
+/* The same, with an address and a fingerprint (NULL: none). */
 struct rig_session rig_login_from(struct rig_node *node, const char *user, const char *ip,
                                   const char *fingerprint);
 struct act *act_validate_from(struct rig_node *node, const struct rig_session *session,

@@ -39,7 +39,7 @@ void rig_open(struct store_rig *rig);
 void rig_open_standalone(struct store_rig *rig, struct redis_node *node);
 /* The same for a cluster of nodes. */
 void rig_open_cluster(struct store_rig *rig, struct redis_node *const *nodes, size_t count);
-/* Until the servers were pinged and told their time: for a second no ping will come between. */
+/* Until the servers were pinged and reported their time: for a second no ping will come between. */
 void rig_wait_for_pings(struct store_rig *rig);
 /* A link alone, on a store that somebody else opened; and its end. */
 void rig_open_link(struct store_rig *rig, struct store *store);

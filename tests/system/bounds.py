@@ -25,7 +25,7 @@ def at_most(value, most, what):
 
 
 def report():
-    """(lines that tell what was taken, whose bounds held, whose did not)."""
+    """(lines with the figures, the bounds that held, those that did not)."""
     lines, held = [], set()
     for what, values in taken.items():
         value, most = max(values, key=lambda pair: pair[0] - pair[1])

@@ -43,7 +43,8 @@ def check_dead(answer, reason, actor=None):
 
 
 def first_refusal(call, seconds, what):
-    """The first answer of the call that is not 200, within so many seconds: what was good for a time is over."""
+    """The first answer of the call that is not 200, within so many seconds: a validity that is limited in time is
+    over."""
     return wait_until(lambda: (answer := call()).status != 200 and answer, seconds, what)
 
 

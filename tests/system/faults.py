@@ -54,7 +54,7 @@ def kill_9(port):
 
 
 def is_down(port):
-    """Whether nobody listens there. The number of a process that is gone may be another's by now."""
+    """Whether no server listens there. The number of a process that is gone may be another's by now."""
     try:
         Redis(port, timeout=1).close()
     except ConnectionRefusedError:
@@ -160,8 +160,8 @@ class Footprint:
 
 # --- trials ---------------------------------------------------------------------------------------
 class Trial:
-    """Calls to a daemon under a fault. Every answer is held against what is known to be true: a
-    dead session is never accepted, a living one never refused as dead, nobody gets another's."""
+    """Calls to a daemon under a fault. Every answer is held against what is known to be true: an ended session is
+    never accepted, an active one never refused as ended, no answer is another's."""
 
     numbers = itertools.count()
 

@@ -1,4 +1,4 @@
-"""Attributes of a session: what is put stays, patches merge, conditions hold, nobody else sees them."""
+"""Attributes of a session: what is put stays, patches merge, conditions hold, no other caller sees them."""
 
 import concurrent.futures
 import json

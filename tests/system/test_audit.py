@@ -364,7 +364,7 @@ def test_standard_output_takes_the_lines_and_a_reader_who_sleeps_stops_changes_a
         lines = reader.read_until("user.id", user)
         assert [line["event.sequence"] for line in lines] == list(range(1, len(lines) + 1))
         assert {line["event.action"] for line in lines} <= {"start", "login"} and lines[-1].get("user.id") == user
-        # Nobody reads any more: validations fill the pipe, and go on.
+        # The reader has stopped: validations fill the pipe, and go on.
         names, refused = [], None
         while refused is None or refused.status != 503:
             names += [unique("v") for _ in range(100)]

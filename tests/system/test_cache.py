@@ -42,7 +42,7 @@ def own_redis(tmp_path):
 
 @pytest.fixture
 def alone(start, own_redis):
-    """Starts nodes on a Redis that nobody else uses; its counts tell what they ask it."""
+    """Starts nodes on a Redis of their own; its counts show what they ask it."""
     def begin(count=1, **options):
         return start(count, redis=own_redis, redis__mode="standalone", redis__wait_timeout=0,
                      **options)

@@ -112,7 +112,7 @@ def kick_pending(daemon, login):
 
 
 def refused(daemon, logins, seconds):
-    """How many the wrong node takes for over while nobody can be asked."""
+    """How many the wrong node takes for over while no server can be asked."""
     daemon.clock.set(seconds)
     return sum(daemon.validate(login["access_token"], WRONG).status == 401 for login in logins)
 

@@ -1,4 +1,4 @@
-"""A node whose clock is wrong: its skew is told, and what it writes harms no other.
+"""A node whose clock is wrong: its skew is reported, and its writes harm no other node.
 
 Node 1 is ten years ahead of the others. In a cluster the masters outvote its clock. With a single
 Redis they cannot: then it goes by its own, and the others live with what it has written."""
@@ -52,7 +52,7 @@ def disputed(workspace):
 
 @pytest.fixture
 def behind(tmp_path):
-    """Ten years behind, with nobody to outvote its clock."""
+    """Ten years behind, with no server to outvote its clock."""
     server = SingleRedis(tmp_path / "redis").start()
     daemon = start_nodes(tmp_path, server, -TEN_YEARS, redis__mode="standalone",
                          redis__wait_timeout=0)
@@ -183,7 +183,7 @@ def test_the_wrong_node_goes_by_common_time(ahead):
 
 
 def test_a_clock_that_is_set_in_the_middle_of_the_day_does_no_harm(cluster, tmp_path):
-    """From the first call on: nobody asks the servers in between."""
+    """From the first call on: no server is asked in between."""
     daemon = start_nodes(tmp_path, cluster, 0)
     try:
         user = unique()

@@ -214,7 +214,7 @@ def test_sighup_takes_over_the_body_limit_the_log_level_and_connection_limits(st
     assert statuses(data) == [503] and closed, data
     for raw in sockets:
         raw.socket.close()
-    # Connections to Redis are made as users need them; each is told of. Some of our connections may still count.
+    # Connections to Redis are made as users need them; each is logged. Some of our connections may still count.
     def logs_in():
         try:
             return daemon.try_login(unique()).status == 201

@@ -1,4 +1,4 @@
-"""Device lists, kick, logout, logout-all, and what the holder of a dead token is told."""
+"""Device lists, kick, logout, logout-all, and the answers to the holder of an ended session's token."""
 
 import pytest
 

@@ -112,7 +112,7 @@ def test_slots_without_a_server(start, single, scripted):
     daemon = start(redis=fake, ready="/livez", redis__map_refresh="1s",
                    **{**TIMES, "redis__wait_timeout": 0})
     trial = Trial(daemon)
-    # The half that knows the tenant: without its policy nobody of it can log in.
+    # The half that knows the tenant: without its policy none of its users can log in.
     half = range(0, 8192) if tenant_slot(daemon) < 8192 else range(8192, 16384)
     covered = next(user for user in iter(unique, None) if slot_of(daemon, user) in half)
     orphan = next(user for user in iter(unique, None) if slot_of(daemon, user) not in half)

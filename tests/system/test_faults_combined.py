@@ -1,5 +1,5 @@
-"""Everything at once: nobody reads stderr, the audit disk is full, the webhook hangs, Redis comes and
-goes. Calls are answered in time all the same, and nobody is refused for it."""
+"""Everything at once: stderr has no reader, the audit disk is full, the webhook hangs, Redis comes and
+goes. Calls are answered in time all the same, and none is refused for it."""
 
 import collections
 import os

@@ -380,7 +380,7 @@ def test_a_herd_waits_for_the_recovery(trial, service):
 
 
 def check_single_flight(trial):
-    """Many ask for one session that nobody here has seen: few reads."""
+    """Many ask for one session that no node has seen: few reads."""
     login = trial.login()
     trial.cluster.reset_statistics()
     herd = Herd(trial, 1, [login] * 200, pause=0.0)

@@ -72,7 +72,7 @@ class Scene:
         return times
 
     def look(self, seconds):
-        """Validates for a while: cached sessions live, sessions of other masters wait for nobody."""
+        """Validates for a while: cached sessions live, sessions of other masters do not wait."""
         quick, cached = [], []
         for _ in for_a_while(seconds, pause=0):
             for login in self.seen:
@@ -86,7 +86,7 @@ class Scene:
                 answer = self.trial.validate(login, 1)
                 assert answer.status == 503, answer
                 at_most(answer.seconds, BUDGET, "an answer")
-        # Nobody else waits for the frozen one: they take what they took before, on the same machine.
+        # No other call waits for the frozen one: they take what they took before, on the same machine.
         quick.sort()
         others = quick[:len(quick) - self.first_waits]
         usual = percentile(self.usual, 0.99)
@@ -333,7 +333,7 @@ def test_all_of_redis_is_killed(trial, service):
 
 
 def check_quiet(nodes):
-    """Nobody calls: no busy reconnecting, no spinning. At first pauses still double, from 10 ms to a
+    """Without calls: no busy reconnecting, no spinning. At first pauses still double, from 10 ms to a
     second (redis.reconnect_max): then there are more attempts than later on."""
     for most_per_second in (60, 40):
         for node in nodes:

@@ -1,4 +1,4 @@
-"""Frozen users: their sessions end, nobody logs in until it is lifted or over, on every node - also
+"""Frozen users: their sessions end, no login succeeds until it is lifted or over, on every node - also
 if it was said while Redis was away. The later of freeze and unfreeze holds."""
 
 import time
@@ -36,7 +36,7 @@ def check_locked(daemon, user, reason, node=0):
 
 
 def check_frozen(daemon, user, logins, reason="frozen"):
-    """No token of the user is good on any node, and nobody logs in. After an outage a node may say
+    """No token of the user is good on any node, and no login succeeds. After an outage a node may say
     for a moment more that it cannot know."""
     for number in range(len(daemon.nodes)):
         wait_until(lambda: daemon.try_login(user, node=number).status == 423, HEALED, "it knows")

@@ -197,7 +197,7 @@ def lose_kicks(service, port):
         assert cluster.hits("blackhole") > hits, "the fault was there"
         took = scene.check_end(failed_over)
     assert set(scene.durabilities) <= {"accepted", "pending"}, scene.durabilities
-    # From the death of the master on there is nobody who has not heard of them.
+    # From the death of the master on every node has heard of them.
     longest = scene.check_watcher(max(killed, max(scene.watcher.kicked.values()) + 0.1))
     return took, longest, scene
 

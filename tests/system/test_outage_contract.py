@@ -1,7 +1,7 @@
 """All of Redis is killed. Tokens that were validated before go on, marked stale; revoked ones stay dead;
 unknown ones are 503, never 401. Then Redis comes back, and all is as it was.
 
-One story in three acts, told by the fixtures `before`, `outage` and `recovered`."""
+One story in three acts, one act a fixture: `before`, `outage` and `recovered`."""
 
 import json
 import threading

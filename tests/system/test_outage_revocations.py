@@ -153,7 +153,7 @@ def test_a_logout_all_by_a_user_that_keeps_the_current_session(outage):
 
 
 def test_a_user_whose_token_this_node_does_not_know_is_503(outage):
-    """Nobody can vouch for it here; the node that was asked for the login does not matter."""
+    """No cache here can vouch for it; the node that was asked for the login does not matter."""
     login = outage.uncached[0]
     for path, body in (("/v1/logout-all", {}), ("/v1/logout-all", {"keep_current": True})):
         answer = outage.daemon.call("POST", path, body, login["access_token"], node=2)

@@ -1,5 +1,5 @@
-"""Rounds of calls that race each other on three nodes: what was ended stays dead, whoever came
-first; and a hundred logins of one user at once under every rule of overflow.
+"""Rounds of calls that race each other on three nodes: an ended session stays ended, whichever call came first; and a
+hundred logins of one user at once under every rule of overflow.
 
 30 rounds of each race, 1,000 with SESSIOND_TEST_FULL=1."""
 

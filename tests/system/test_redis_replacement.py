@@ -64,7 +64,7 @@ def end_process(port):
 
 
 def start_empty(cluster, port):
-    """A new node, whom nobody knows, at the address of one that has gone."""
+    """A new node, unknown to all, at the address of one that has gone."""
     home = cluster.directory / f"node-{cluster.ports.index(port) + 1}"
     shutil.rmtree(home)
     home.mkdir()
@@ -97,7 +97,7 @@ def replace(cluster, port):
     end_process(port)
     for other in cluster.ports:
         if other != port:
-            with contextlib.suppress(RedisError):  # the others have told it
+            with contextlib.suppress(RedisError):  # the others have introduced it
                 tell(other, "CLUSTER", "FORGET", old.decode())
     start_empty(cluster, port)
     tell(port, "CLUSTER", "MEET", "127.0.0.1", master)

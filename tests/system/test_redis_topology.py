@@ -22,7 +22,7 @@ KEYED = {b"GET", b"HMGET", b"HGETALL", b"EVALSHA", b"EVAL"}
 class Strangers:
     """Every address of 127.0.0.0/8 at one port: who was connected to, and what came.
 
-    With `silent` nobody accepts, so that connections neither come up nor fail."""
+    With `silent` no server accepts, so that connections neither come up nor fail."""
 
     def __init__(self, silent=False):
         self.listener = socket.create_server(("0.0.0.0", 0), backlog=1 if silent else 1024)
@@ -66,7 +66,7 @@ class Strangers:
 
 
 class Seed:
-    """The one configured node: masters of all slots, until it is told to lead astray."""
+    """The one configured node: masters of all slots, until it is set to lead astray."""
 
     def __init__(self, target):
         self.map = self.answer = None

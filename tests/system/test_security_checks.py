@@ -6,13 +6,13 @@ Met otherwise than the requirement says, and why:
   and a MAC of 48 that is checked before any look-up.
 - Devices, 7.5.2: sessiond never sees credentials, so it cannot ask for them again before a kick. A service
   asks for them and kicks, and `self_service` takes the call away from users' tokens.
-- Revocation: a service key is told 403 for a token of another tenant and 200 for one never issued; to ask,
-  one must have the token. Callers without a key are told the same of both.
+- Revocation: a service key gets 403 for a token of another tenant and 200 for one never issued; to ask,
+  one must have the token. Callers without a key get the same answer to both.
 - Sealed records: a record under a key that this node does not have is 503 and not 401. The node may have
   been forgotten when keys were rotated, and what it cannot know it must not call invalid. The number of the
   key lies open in the record, so this tells nothing. All else looks the same.
 - Memory: what libmicrohttpd frees unwiped may be found until the memory is used again: request headers that
-  never came to their end, and a Set-Cookie on a connection that ended with it. Nobody else can reach either.
+  never came to their end, and a Set-Cookie on a connection that ended with it. No other caller can reach either.
   The key that a service called with is kept as long as its connection, which saves hashing it.
 - Errors: JSON declares no charset, since it has none to declare (RFC 8259, section 11): it is UTF-8."""
 

@@ -413,7 +413,7 @@ def test_a_socket_from_systemd_is_used(start):
 
 
 def bound(kind):
-    """A socket with an address, on which nobody listens."""
+    """A socket with an address, without a listener."""
     made = socket.socket(socket.AF_INET, kind)
     made.bind(("127.0.0.1", 0))
     return [made]

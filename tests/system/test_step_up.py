@@ -113,7 +113,7 @@ def test_the_pair_before_ends_with_the_grace_and_is_reuse_then(short_grace):
 
 
 def test_without_a_grace_nothing_of_the_pair_before_is_left(no_grace):
-    """Nobody who knew the tokens before (session fixation) has a moment."""
+    """A holder of the tokens before (session fixation) has no moment."""
     login = no_grace.login(ip=HOME)
     body = verified(no_grace, login["access_token"])
     check_dead(seen_from(no_grace, login["access_token"], HOME), "expired")

@@ -226,7 +226,7 @@ def test_a_longer_idle_timeout_shows_who_was_idle(shared, cluster, tenant):
     is_indexed(shared, tenant, users)
     with buckets(cluster, shared, tenant) as found:
         [(node, key)] = found
-        # As if nobody had been seen for a quarter of an hour; what the states say is later.
+        # As if no user had been seen for a quarter of an hour; what the states say is later.
         members = node.call("ZRANGE", key, 0, -1)
         for member in members:
             node.call("ZADD", key, str((now() - 900) << 20), member)

@@ -331,7 +331,7 @@ static const struct refusal {
      ":2: [log] level is in quotes, which would be part of the value; write it without\n"},
     {"[redis]\nuser = 'u'\npassword_file = /a\n",
      ":2: [redis] user is in quotes, which would be part of the value; write it without\n"},
-    /* everything at once: all problems are told */
+    /* everything at once: all problems are reported */
     {"[server]\nworkers = x\nfoo = 1\n[bar]\n[log]\nlevel = x\n[redis]\nuser = u\n",
      ":2: [server] workers must be a number from 0 to 256, not 'x'\n"
      ":3: there is no option 'foo' in section [server]\n"

@@ -163,7 +163,7 @@ END_TEST
 
 enum { FLOOD = 5000 };
 
-/* More than the pipe and the queue take. Comes back, although nobody reads. */
+/* More than the pipe and the queue take. Comes back, although there is no reader. */
 static void flood_a_pipe_that_nobody_reads(void)
 {
     ck_assert_int_eq(log_start(), 0);

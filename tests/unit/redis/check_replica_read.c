@@ -129,7 +129,7 @@ START_TEST(a_replica_that_hangs_takes_a_part_of_the_time_alone)
         ck_assert_int_ge(probes[i].took_ms, 150);
         ck_assert_int_lt(probes[i].own_ms, 500);
     }
-    /* While it pauses nobody waits for it. */
+    /* While it pauses no call waits for it. */
     rig_call(&rig, &probe, "GET c", STORE_REPLICA_READ, 800);
     ck_assert_str_eq(probe.text, "master");
     ck_assert_int_lt(probe.own_ms, 150);

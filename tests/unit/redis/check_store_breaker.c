@@ -78,7 +78,7 @@ START_TEST(a_node_that_hangs_costs_a_few_deadlines_then_nothing)
     ck_assert_int_eq(metrics_read(METRIC_BREAKERS_OPEN), 1);
     ck_assert_int_ge(metrics_read(METRIC_BREAKER_OPENED), 1);
     rig_close(&rig);
-    _exit(0); /* the frozen node has commands that nobody expects */
+    _exit(0); /* the frozen node has unexpected commands */
 }
 END_TEST
 

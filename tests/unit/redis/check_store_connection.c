@@ -248,7 +248,7 @@ END_TEST
 
 START_TEST(a_node_that_never_answers_is_given_up_after_the_connect_timeout)
 {
-    /* The kernel accepts for a listener that nobody serves. */
+    /* The kernel accepts for a listener without a server. */
     int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     struct sockaddr_in address = {.sin_family = AF_INET};
     address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);

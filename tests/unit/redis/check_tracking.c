@@ -16,7 +16,7 @@
 static struct store_rig rig;
 static struct redis_node *first, *second;
 
-/* --- what the watcher was told --- */
+/* --- what the watcher heard --- */
 
 static struct {
     pthread_mutex_t lock;

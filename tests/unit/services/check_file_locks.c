@@ -1,4 +1,4 @@
-/* Locks of files: held against other processes over renames, told by their pids. */
+/* Locks of files: held against other processes over renames, reported with their pids. */
 #include "file_locks.h"
 
 #include <stdio.h>

@@ -1,4 +1,4 @@
-/* Alerts: what is told when, by the audit lines that come of it; minutes; how an alert looks. */
+/* Alerts: which are raised when, by their audit lines; minutes; the form of an alert. */
 #include "alerts.h"
 
 #include <jansson.h>
@@ -268,7 +268,7 @@ START_TEST(the_same_is_told_once_a_minute_and_the_rest_counted)
     wait_for_told("refresh_reuse:alice:1 refresh_reuse:bob:2 ");
     clock_fake(begin_ms + MINUTE_MS);
     wait_for_told("refresh_reuse:alice:1 refresh_reuse:bob:2 refresh_reuse:alice:7 ");
-    /* It goes on: another minute before it is told again. */
+    /* It goes on: another minute before it is raised again. */
     reuse_of("alice", 1);
     clock_fake(begin_ms + 2 * MINUTE_MS - 1);
     reuse_of("alice", 1);
@@ -452,7 +452,7 @@ START_TEST(what_repeats_takes_no_place_twice_and_waits_for_one)
     for (int i = 0; i < 3; i++)
         reuse_of("bob", 0);
     clock_fake(begin_ms + 2 * MINUTE_MS - 1); /* bob's minute is over, but there is no place */
-    new_place_of("other", 7);                 /* once this is told, bob was looked at */
+    new_place_of("other", 7);                 /* once this is raised, bob was looked at */
     wait_for_told("refresh_reuse:alice:1 refresh_reuse:bob:1 refresh_reuse:alice:4 "
                   "refresh_reuse:carol:1 new_location:u7:1 ");
     reuse_of("bob", 0);

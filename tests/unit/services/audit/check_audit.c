@@ -500,7 +500,7 @@ END_TEST
 
 static const int64_t days_400_ms = INT64_C(86400) * 400 * 1000;
 
-/* Before a server has told its time, and for a day after a jump. */
+/* Before a server has reported its time, and for a day after a jump. */
 START_TEST(a_wrong_clock_deletes_no_file)
 {
     char file[512];

@@ -118,7 +118,7 @@ static void count_entry(void *user, const struct cache_key *key, const struct ca
     ++*(size_t *)user;
 }
 
-/* One thread goes through everything, and lowers and raises the bounds, until it is told to stop.
+/* One thread goes through everything, and lowers and raises the bounds, until it is stopped.
  */
 static void *visit_and_resize(void *user)
 {

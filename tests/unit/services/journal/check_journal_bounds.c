@@ -245,7 +245,7 @@ START_TEST(a_bound_that_was_reloaded_holds_at_once)
 }
 END_TEST
 
-/* --- expiry and writing anew --- */
+/* --- expiry and rewriting --- */
 
 static void settle_up_to(uint64_t last)
 {
@@ -303,7 +303,7 @@ START_TEST(what_expired_while_it_was_closed_is_forgotten_at_start)
 }
 END_TEST
 
-/* Redis may have been away all the time: nobody else knows of it. */
+/* Redis may have been away all the time: no other node knows of it. */
 START_TEST(what_is_unconfirmed_is_never_forgotten)
 {
     clock_fake(now_ms);
@@ -327,7 +327,7 @@ START_TEST(what_is_unconfirmed_is_never_forgotten)
 }
 END_TEST
 
-/* As it boots, before a server has told its time: by the clock alone nothing is old. */
+/* As it boots, before a server has reported its time: by the clock alone nothing is old. */
 START_TEST(a_clock_that_nobody_bears_out_forgets_nothing)
 {
     clock_fake(now_ms);

@@ -109,7 +109,7 @@ START_TEST(what_this_node_has_changed_it_has_seen)
 }
 END_TEST
 
-/* No state at all shows nobody alive. */
+/* No state at all shows no session. */
 START_TEST(nothing_is_not_behind)
 {
     ck_assert_act(act_kick(node, "alice", rig_id(&second)), ERR_OK);

@@ -1,4 +1,4 @@
-/* The order of freezes and lifts: what was said last holds, however it comes together. */
+/* The order of freezes and unfreezes: the latest holds, in any order of arrival. */
 #include "session/model/freezing.h"
 
 #include <check.h>

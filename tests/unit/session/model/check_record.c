@@ -1,4 +1,4 @@
-/* Records: what was written reads back, in its place, under its key - and nothing else does. */
+/* Records: written ones read back, in their place, under their key - and nothing else does. */
 #include "record.h"
 
 #include <check.h>

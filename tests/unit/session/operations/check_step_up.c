@@ -246,7 +246,7 @@ START_TEST(an_answer_that_fails_before_the_challenge_is_used_up_can_be_given_aga
 }
 END_TEST
 
-/* Every place is a challenge of its own; nobody begins them without end. */
+/* Every place is a challenge of its own; their number is bounded. */
 START_TEST(whoever_is_everywhere_at_once_is_not_asked_everywhere)
 {
     char ip[32];

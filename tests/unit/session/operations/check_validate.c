@@ -492,7 +492,7 @@ START_TEST(memory_vouches_for_no_token_that_it_does_not_know)
 }
 END_TEST
 
-/* Another session of the user told that something had ended. */
+/* Another session of the user showed that something had ended. */
 START_TEST(memory_vouches_for_nothing_older_than_an_epoch_that_was_seen)
 {
     warm();
@@ -894,7 +894,7 @@ START_TEST(a_policy_that_binds_and_is_heard_of_meanwhile_has_redis_asked_again)
 }
 END_TEST
 
-/* A login that told no address: the first that is seen is the session's. */
+/* A login without an address: the first that is seen is the session's. */
 START_TEST(a_session_without_an_address_adopts_the_first)
 {
     set_policy("{\"bind\":{\"ip\":\"strict\"}}");
