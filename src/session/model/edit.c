@@ -1,4 +1,4 @@
-/* A user's edit: from what a change decides to fields of the hash. */
+/* A user's edit: turns what an update decides into hash fields. */
 #include "edit.h"
 
 #include <assert.h>

@@ -13,20 +13,20 @@ struct edit {
     struct text *deletes;
     size_t delete_count;
     size_t delete_capacity;
-    struct revocation *revocations; /* for the journal (journal.h), once it is written */
+    struct revocation *revocations; /* for the journal (journal.h), once the edit is written */
     size_t revocation_count;
     int64_t expire_ms;      /* of the whole hash, wall clock; 0: never */
-    bool invalidates;       /* a token that was valid before may not be after */
-    bool gives_up;          /* a session's record: it told the names */
-    enum clock_trust trust; /* is there a common time? */
-    int64_t age_ms;         /* what is too old is so by this time: operation_age_ms() */
+    bool invalidates;       /* a token valid before may not be valid after */
+    bool gives_up;          /* it removes a session's record, which held the names */
+    enum clock_trust trust; /* is there common time? */
+    int64_t age_ms;         /* entries old by this time are removed: operation_age_ms() */
 };
 
 void edit_set_session(struct edit *edit, const uint8_t id[SESSION_ID], const struct record *record);
-/* A tombstone in the place of the session's record, and the time of last use is gone ... */
+/* Replaces the session's record by a tombstone, and deletes the time of last use ... */
 void edit_set_tombstone(struct edit *edit, const uint8_t id[SESSION_ID],
                         const struct tombstone *tombstone);
-/* ... of a session whose tokens were good until now: every node is to hear of it. */
+/* ... of a session with valid tokens, so every node is to be invalidated. */
 void edit_end_session(struct edit *edit, const uint8_t id[SESSION_ID],
                       const struct tombstone *tombstone);
 void edit_set_user(struct edit *edit, const struct user_record *user);
@@ -37,14 +37,13 @@ void edit_set_names(struct edit *edit, const struct names *names);
 void edit_delete_session(struct edit *edit, const uint8_t id[SESSION_ID]);
 void edit_delete_touch(struct edit *edit, const uint8_t id[SESSION_ID]);
 
-/* Takes the session out of the state and puts a tombstone in its place; in the edit too, unless
- * that is NULL. */
+/* Replaces a session of the state by a tombstone; in the edit too, unless that is NULL. */
 void edit_end_in_state(struct user_state *state, struct session *session,
                        const struct tombstone *tombstone, struct edit *edit);
-/* The same for one that is not among the state's sessions: lost, or not to be opened here. At most
- * one that is not foreign. */
+/* The same for a session that is not in the state: lost, or not to be opened here. At most one that
+ * is not foreign. */
 void edit_add_tombstone(struct user_state *state, const uint8_t id[SESSION_ID],
                         const struct tombstone *tombstone, struct edit *edit);
 
-/* A code was right. */
+/* Clears the count of wrong codes: a code was right. */
 void edit_forget_guesses(struct user_state *state, struct edit *edit);

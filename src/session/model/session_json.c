@@ -37,7 +37,7 @@ void session_json_write(struct buffer *out, const struct login *login)
         json_member_raw(&writer, "attributes", login->attributes);
 }
 
-/* Position behind the object or string that starts at `start`. */
+/* Position after the object or string that starts at `start`. */
 static size_t value_end(struct text json, size_t start)
 {
     int depth = 0;
@@ -95,7 +95,7 @@ struct text session_json_device(struct text session_json)
     return find_device(session_json, &device) ? device : TEXT("{}");
 }
 
-/* Position behind the device; the end, if there is none. */
+/* Position after the device; the end, if there is none. */
 static size_t device_end(struct text session_json)
 {
     struct text device;
@@ -104,7 +104,7 @@ static size_t device_end(struct text session_json)
                : session_json.length;
 }
 
-/* Where the attributes' member begins with its comma, or the members end. */
+/* Start of the attributes' member, its comma included; the end if there is none. */
 static size_t attributes_start(struct text session_json)
 {
     size_t from = device_end(session_json);
@@ -171,7 +171,7 @@ static bool skip(struct text *rest, struct text literal)
     return true;
 }
 
-/* A string that is known to be well-formed. */
+/* Skips a string known to be well-formed. */
 static bool skip_string(struct text *rest)
 {
     if (rest->length == 0 || rest->data[0] != '"')
@@ -192,7 +192,7 @@ static bool skip_roles(struct text *rest)
     return skip(rest, TEXT("]"));
 }
 
-/* The members of a device, in their order. */
+/* Skips the members of a device, in their order. */
 static bool skip_device(struct text *rest)
 {
     static const struct text names[] = {{"\"id\":", 5}, {"\"type\":", 7}, {"\"name\":", 7}};

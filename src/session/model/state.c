@@ -109,7 +109,7 @@ static void read_names(struct state_reader *reader, struct text value)
     reader->state->names_outdated = record_is_outdated(reader->codec->keyring, value);
 }
 
-/* Contexts that do not open were seen by nobody: then everything is new. */
+/* Contexts that do not open count as empty: everything is new. */
 static void read_contexts(struct state_reader *reader, struct text value)
 {
     const struct state_codec *codec = reader->codec;

@@ -1,13 +1,14 @@
-/* All that Redis holds of one user, read from `sd:u:{T.U}` (edit.h changes it).
+/* All that Redis holds of one user, read from `sd:u:{T.U}` (edit.h changes it). Fields of the hash:
  *
- * Fields of the hash: "!" the version (a decimal number, raised by every change) and, behind a
- * blank, the epoch (the version of the last change that could make a token invalid) if there was
- * one; "=" the sealed user record, "~" what the user was seen with (contexts.h), "#" how often
- * codes were guessed wrongly (guesses.h), "@" who the user is, sealed, once a session was given up
- * whose record told it (a node that does not know the field leaves it alone), an 8-byte session
- * id for each session's sealed record or tombstone, the id with 't' behind it for the time of last
- * use in seconds. The last is absent until the first touch: the session was last used when its pair
- * was issued. */
+ *   "!"       version, a decimal number raised by every change; then, if there was one, a blank and
+ *             the epoch, the version of the last change that could make a token invalid
+ *   "="       sealed user record
+ *   "~"       known devices and locations (contexts.h)
+ *   "#"       count of wrong codes (guesses.h)
+ *   "@"       the user's sealed names, once a session record that held them was removed; a node
+ * that does not know the field leaves it alone id        8 bytes, a session: its sealed record or
+ * tombstone id 't'    time of the session's last use in seconds. Absent until the first touch: the
+ * session was last used when its pair was issued */
 #pragma once
 
 #include "clock.h"
@@ -25,16 +26,16 @@
 #define STATE_FIELD_NAMES    "@"
 #define TOUCH_FIELD          (SESSION_ID + 1)
 
-/* The id to which records are bound that hold for the user, not for a session. */
+/* Session id 0: records of the user, not of a session, are bound to it. */
 extern const uint8_t state_no_session[SESSION_ID];
 
 struct session {
     uint8_t id[SESSION_ID];
     struct record record;
-    struct text device_id, device_type; /* out of the record's shown members; absent if not there */
+    struct text device_id, device_type; /* from the session JSON; absent if missing there */
     int64_t last_seen_s;
-    const struct policy *policy; /* that holds for it; NULL: the configuration's defaults */
-    bool ended; /* given up by the edit under way: admit_login() and rules_end_session() set it */
+    const struct policy *policy; /* the session's own; NULL: the configuration's defaults */
+    bool ended; /* by the edit in progress: admit_login() and rules_end_session() set it */
 };
 
 struct tombstone_entry {
@@ -43,13 +44,13 @@ struct tombstone_entry {
 };
 
 struct user_state {
-    struct text stamp; /* the field "!" as it is, "0" if Redis has nothing of the user */
-    int64_t version;   /* 0: nothing */
+    struct text stamp; /* the field "!" as it is, "0" if Redis has no state of the user */
+    int64_t version;   /* 0: no state */
     int64_t epoch;     /* 0: no token was ever made invalid */
     struct user_record user;
     bool user_unreadable; /* then every session counts as revoked, see user_update.c */
-    bool user_foreign;    /* sealed under a key that this node lacks: nothing can be said */
-    bool user_outdated;   /* sealed under an older key: to be written again at the next change */
+    bool user_foreign;    /* sealed under a key that this node lacks: its content is unknown */
+    bool user_outdated;   /* sealed under an older key: rewritten at the next update */
     struct session *sessions;
     size_t session_count;
     struct tombstone_entry *tombstones;
@@ -59,40 +60,39 @@ struct user_state {
     struct guesses guesses;
     struct names names; /* absent until they are kept */
     bool names_outdated;
-    struct text session_json; /* the members of a session that was read: they tell the names, too */
+    struct text session_json; /* session JSON of a session that was read; it has the names too */
     size_t unreadable_count;  /* records that did not open: left alone */
-    /* Of those the ones that are sealed under a key that this node lacks: sessions, living or
-     * ended, of which nothing can be said. */
+    /* Those of them sealed under a key that this node lacks: sessions, active or ended, of unknown
+     * content. */
     uint8_t (*foreign)[SESSION_ID];
     size_t foreign_count;
 };
 
-/* A session as its record tells it, last used when its pair was issued. Texts lie in the arena. */
+/* Opens a session from its record, last used when its pair was issued. Texts lie in the arena. */
 void session_open(struct session *ret, const uint8_t id[SESSION_ID], const struct record *record,
                   struct arena *arena);
 
-/* What is needed to read and write records. */
+/* Keys to read and write a user's records. */
 struct state_codec {
     const struct keyring *keyring;
     bool encrypt;
     struct user_tag owner;
 };
 
-/* Reads the field "!"; both are 0 if the text is absent or nothing of the kind. */
+/* Reads the field "!". Both are 0 if the text is absent or invalid. */
 void state_read_stamp(struct text stamp, int64_t *version, int64_t *epoch);
 
-/* Reads the user record; an absent text means that nothing holds for the user. False if there is
- * one that does not open, which must not pass for "nothing holds". */
+/* Reads the user record. An absent text is an empty record: no freeze, no cutoff. False if the
+ * record does not open, which must not pass for an empty one. */
 bool state_read_user(const struct state_codec *codec, struct text stored, struct arena *arena,
                      struct user_record *ret) MUST_CHECK;
 
-/* The user's names; absent if they are not kept, or do not open. */
+/* The user's names; absent if not kept, or if they do not open. */
 struct names state_read_names(const struct state_codec *codec, struct text stored,
                               struct arena *arena);
 
-/* Reads HGETALL's reply; everything lies in the arena. ERR_STORE_PROTOCOL if the reply is not an
- * array of fields and values that are strings, ERR_SEAL_KEY_UNKNOWN if the user record is foreign.
- */
+/* Reads the reply of HGETALL; everything lies in the arena. ERR_STORE_PROTOCOL if it is not an
+ * array of fields and string values, ERR_SEAL_KEY_UNKNOWN if the user record is foreign. */
 enum err state_read(const struct state_codec *codec, const struct store_reply *reply,
                     struct arena *arena, struct user_state *ret) MUST_CHECK;
 
@@ -102,5 +102,5 @@ const struct tombstone_entry *state_find_tombstone(const struct user_state *stat
                                                    const uint8_t id[SESSION_ID]);
 bool state_is_foreign(const struct user_state *state, const uint8_t id[SESSION_ID]);
 
-/* As they are kept, or as a session tells them; absent if nothing does. */
+/* The names as kept, or from a session; absent if neither has them. */
 struct names state_names(const struct user_state *state, struct arena *arena);
