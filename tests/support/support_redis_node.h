@@ -1,8 +1,9 @@
-/* A scripted Redis node on an ephemeral port of loopback, in a thread of its own.  * PING, TIME and
- * CLUSTER SLOTS are answered on every connection without a script, because the control thread sends
- * them when it likes. Every other command takes the next EXPECT, whichever connection it comes
- * over; the steps behind it act on that connection up to the next EXPECT. A command without an
- * EXPECT to match is a failure, reported by redis_node_stop(). */
+/* A scripted Redis node on an ephemeral port of loopback, in a thread of its own.
+ *
+ * PING, TIME and CLUSTER SLOTS are answered on every connection without a script, because the
+ * control thread sends them when it likes. Every other command takes the next EXPECT, whichever
+ * connection it comes over; the steps after it act on that connection up to the next EXPECT. A
+ * command without an EXPECT to match is a failure, reported by redis_node_stop(). */
 #pragma once
 
 #include <stdbool.h>
