@@ -1,8 +1,8 @@
-/* Rates: how often something may happen under a name, by the generic cell rate algorithm (GCRA,
- * ITU-T I.371): one time a name, so a limiter is a table of 16-byte cells without locks.
+/* Rate limits: how often an event may happen under a name. The generic cell rate algorithm (GCRA,
+ * ITU-T I.371) keeps one time per name, so a limiter is a table of 16-byte cells without locks.
  *
- * Names are hashed with a key of this process, so that nobody can aim at another's cell. The table
- * is bounded; when it is full the cell that has been idle for longest is given up, which can only
+ * Names are hashed with a key of this process, so that no caller can aim at another's cell. The
+ * table is bounded. A full one evicts the cell that has been idle for longest, which can only
  * forgive. Any thread; neither locks nor allocates. */
 #pragma once
 
@@ -14,20 +14,20 @@ struct ratelimit;
 struct ratelimit *ratelimit_create(size_t cells);
 void ratelimit_destroy(struct ratelimit **limit);
 
-/* What the answer tells (RateLimit fields, Retry-After). */
+/* For the response (RateLimit fields, Retry-After). */
 struct rate_verdict {
     bool allowed;
     int64_t limit;     /* in a burst */
     int64_t remaining; /* of it, now */
-    int64_t reset_ms;  /* until all of it is there again */
+    int64_t reset_ms;  /* until all of it is available again */
     int64_t retry_ms;  /* until one is allowed; 0 if allowed */
 };
 struct rate {
-    int64_t count;  /* so many ... */
-    int64_t per_ms; /* ... in so long, evenly; count 0: no limit */
+    int64_t count;  /* events ... */
+    int64_t per_ms; /* ... per interval, evenly; count 0: no limit */
     int64_t burst;  /* at once; at least 1 */
 };
-/* May it happen now? If so it is counted. `now_ns`: clock_monotonic_ns(). */
+/* Decides about one event at `now_ns` (clock_monotonic_ns()) and counts it if allowed. */
 struct rate_verdict ratelimit_take(struct ratelimit *limit, const void *name, size_t length,
                                    struct rate rate, int64_t now_ns);
 /* The same question without counting. */

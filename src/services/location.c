@@ -1,8 +1,8 @@
-/* The only door to libmaxminddb. Look-ups read mapped memory and allocate nothing.
+/* The only user of libmaxminddb. Look-ups read mapped memory and allocate nothing.
  *
- * The library maps the file that it is given, and has no way to be given memory. Who truncates or
- * overwrites a mapped file in place kills the process with SIGBUS, or changes what was checked. So
- * the library gets a copy: a sealed file in memory (memfd_create(2)), by its name in /proc. */
+ * The library maps a file and cannot be given memory. Truncating or overwriting a mapped file in
+ * place would kill the process with SIGBUS or change checked data. So the library gets a copy: a
+ * sealed file in memory (memfd_create(2)), by its name in /proc. */
 #include "location.h"
 
 #include <errno.h>
@@ -29,7 +29,8 @@ struct location_db {
 
 enum { PIECE = 1 << 24 };
 
-/* True if `to` got as many bytes as the file had at the beginning, and nobody wrote meanwhile. */
+/* True if `to` has as many bytes as the file had at first, and the file did not change meanwhile.
+ */
 static bool copy_file(int from, int to, const char **why)
 {
     struct stat before, after;
@@ -56,7 +57,7 @@ static bool copy_file(int from, int to, const char **why)
     return still;
 }
 
-/* Descriptor of a copy that nobody can write any more; -1, with *why or, if that is NULL, errno. */
+/* The descriptor of a sealed copy; -1 with *why or, if that is NULL, errno. */
 static int make_copy(const char *path, const char **why)
 {
     *why = NULL;
@@ -76,7 +77,7 @@ static int make_copy(const char *path, const char **why)
     return copied ? to : -1;
 }
 
-/* What is wrong, or NULL. The mapping keeps the copy; its descriptor is needed no longer. */
+/* NULL or the reason of a failure. The mapping keeps the copy; its descriptor is closed. */
 static const char *open_copy(const char *path, MMDB_s *database)
 {
     const char *why;
@@ -90,7 +91,7 @@ static const char *open_copy(const char *path, MMDB_s *database)
     return status == MMDB_SUCCESS ? NULL : MMDB_strerror(status);
 }
 
-/* --- life --- */
+/* --- creation and end --- */
 
 struct location_db *location_db_open(const struct conf *conf, struct buffer *error)
 {
@@ -126,7 +127,7 @@ void location_db_unref(struct location_db **locations)
     free(given);
 }
 
-/* Guards the pointer only, as that of conf_current(). */
+/* Guards the pointer only, like conf_current()'s lock. */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct location_db *published;
 
@@ -173,7 +174,7 @@ bool location_same_network(const struct conf *conf, const struct ip_address *a,
 
 /* --- the database --- */
 
-/* What the database has on an address. False if nothing. */
+/* Finds the database's entry of an address. False if there is none. */
 static bool find_in_database(const struct location_db *locations, const struct ip_address *address,
                              MMDB_entry_s *ret)
 {
@@ -213,7 +214,7 @@ static const char *const country_name[] = {"country", "names", "en", NULL};
 static const char *const subdivision_name[] = {"subdivisions", "0", "names", "en", NULL};
 static const char *const city_name[] = {"city", "names", "en", NULL};
 
-/* --- places --- */
+/* --- locations --- */
 
 static struct text print_network(const struct ip_network *network, char out[LOCATION_KEY_MAX])
 {

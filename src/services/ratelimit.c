@@ -1,15 +1,14 @@
 /* GCRA over a table of cells, without locks.
  *
- * A cell is a name and a time: when all that was taken under the name is made up for, the
- * "theoretical arrival time" of I.371. A time that has passed says nothing any more, so that such a
- * cell is as good as an empty one. Names stand in buckets of two cache lines, chosen by their hash;
- * where a bucket is full, the cell whose time is the earliest is given up.
+ * A cell is a name and a time: the "theoretical arrival time" of I.371, when all events under the
+ * name are paid off. A cell whose time has passed is as good as an empty one. Names are in buckets
+ * of two cache lines, chosen by their hash; a full bucket evicts the cell with the earliest time.
  *
- * Races: a taker reads the time, then the name, and exchanges the time that it has read. If the
- * cell is given up in between, the exchange fails or, rarely, counts that event for the newcomer.
- * Two threads that meet a name for the first time choose the same cell: the first empty one, or
- * that which one of them was quicker to take. Only in a full bucket that changes meanwhile they may
- * choose two; the name is then found in the first, and what the other counted is lost. */
+ * Races: a thread reads the time, then the name, and exchanges the time that it read. If the cell
+ * is evicted in between, the exchange fails or, rarely, counts that event for the newcomer. Two
+ * threads with the same new name choose the same cell: the first empty one, or the one that the
+ * quicker thread took. Only in a full bucket that changes meanwhile may they choose two; the name
+ * is then found in the first, and the count of the other is lost. */
 #include "ratelimit.h"
 
 #include <assert.h>
@@ -43,7 +42,7 @@ struct ratelimit *ratelimit_create(size_t cells)
     limit->buckets = 1;
     while (limit->buckets * WAYS < cells)
         limit->buckets *= 2;
-    /* Cleared memory that nobody touches takes no page. */
+    /* Zeroed memory takes no page until it is used. */
     size_t spare = CACHE_LINE / sizeof(struct cell);
     limit->memory = xcalloc(limit->buckets * WAYS + spare, sizeof(struct cell));
     size_t beyond = (uintptr_t)limit->memory % CACHE_LINE;
@@ -63,7 +62,7 @@ void ratelimit_destroy(struct ratelimit **limit)
 
 /* --- the rule --- */
 
-/* A rate in nanoseconds: one event each interval, and how far ahead of time events may come. */
+/* A rate in nanoseconds: one event per interval, and how far ahead of time events may come. */
 struct pace {
     int64_t interval, capacity;
 };
@@ -77,7 +76,7 @@ static struct pace pace_of(const struct rate *rate)
     pace.interval /= rate->count;
     if (pace.interval < 1)
         pace.interval = 1;
-    /* Half the range is kept free, for sums with the time. */
+    /* Leaves half the range free for sums with the time. */
     if (__builtin_mul_overflow(pace.interval, burst, &pace.capacity) ||
         pace.capacity > INT64_MAX / 4)
         pace.capacity = INT64_MAX / 4;
@@ -87,8 +86,8 @@ static struct pace pace_of(const struct rate *rate)
     return pace;
 }
 
-/* How far the cell is ahead; never more than the pace allows, which matters only after the rate of
- * a name was changed. */
+/* How far the cell is ahead of time. Limited to the pace's capacity, which matters only after a
+ * change of the rate. */
 static int64_t debt_of(const struct pace *pace, int64_t due, int64_t now_ns)
 {
     if (due <= now_ns)
@@ -149,15 +148,15 @@ static struct cell *find_cell(struct cell *bucket, uint64_t hash)
     return NULL;
 }
 
-/* What a cell was when it was looked at. */
+/* A cell as it was when it was read. */
 struct seen {
     struct cell *cell;
     uint64_t name;
     int64_t due;
 };
 
-/* The cell to give to a name: that which another thread has given it meanwhile, an empty one, or
- * that which has been idle for longest. */
+/* The cell for a name: one that another thread has given it meanwhile, an empty one, or the one
+ * that has been idle for longest. */
 static struct seen choose_cell(struct cell *bucket, uint64_t hash)
 {
     struct seen victim = {NULL, 0, INT64_MAX};
@@ -186,7 +185,7 @@ static struct cell *claim(struct cell *bucket, uint64_t hash, int64_t now_ns)
                                                                                   : NULL;
 }
 
-/* Counts one event if it may happen. False if the cell has become another's. */
+/* Counts one event if allowed. False if the cell has another name now. */
 static bool charge(struct cell *cell, uint64_t hash, const struct pace *pace, int64_t now_ns,
                    struct rate_verdict *ret)
 {
@@ -197,7 +196,7 @@ static bool charge(struct cell *cell, uint64_t hash, const struct pace *pace, in
         int64_t debt = debt_of(pace, due, now_ns);
         bool allowed = is_within_burst(pace, debt);
         int64_t next = now_ns + debt + (allowed ? pace->interval : 0);
-        /* A refusal changes nothing, but for a debt from before the rate was changed. */
+        /* A refusal changes nothing, except a debt from before a change of the rate. */
         if ((!allowed && next >= due) || atomic_compare_exchange_weak(&cell->due, &due, next)) {
             *ret = verdict_of(pace, allowed ? debt + pace->interval : debt, allowed);
             return true;

@@ -1,4 +1,4 @@
-/* The kinds of alerts and how they are told. */
+/* The kinds of alerts and their texts. */
 #include "alert.h"
 
 #include <assert.h>
@@ -112,7 +112,7 @@ size_t alert_subject(const struct alert *alert, struct text parts[ALERT_SUBJECT_
     return subject == OF_NODE ? 0 : subject == OF_USER || subject == OF_ACTOR ? 2 : 1;
 }
 
-/* --- told --- */
+/* --- for the receiver and the audit --- */
 
 static struct text detail_or_default(const struct alert *alert)
 {

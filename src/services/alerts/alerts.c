@@ -1,5 +1,5 @@
-/* Raising alerts, from any thread: what repeats within a minute is counted, and so is what a tenant
- * has too much of; the rest is handed over to the thread. */
+/* Raising alerts, from any thread. Repetitions within a minute are counted, and so are alerts of a
+ * kind beyond a tenant's limit; the rest is handed to the thread. */
 #include "alerts.h"
 
 #include <assert.h>
@@ -17,7 +17,7 @@
 #define SUPPRESSED_DETAIL \
     "More alerts of this kind came up for the tenant within a minute than are told one by one"
 
-/* Crowds have a table of their own, so that no flood of addresses or users drives a tenant out. */
+/* Groups have a table of their own, so that no flood of addresses or users displaces a tenant. */
 enum { REPEATS = 1024, COUNTS = 16384, GROUPS = 4096, NAME_PARTS = 4, NAME_PART_MAX = 255 };
 
 /* --- names --- */
@@ -61,23 +61,23 @@ bool alerts_hand_over(struct alerts *alerts, const struct alert *alert)
     return first;
 }
 
-/* --- what a tenant has too much of --- */
+/* --- limits per tenant --- */
 
-/* The queue is everybody's, and whoever may log in makes as many users as he likes: of one kind
- * each tenant has so many places in a minute, and one more for the number of the others. */
+/* All share the queue, and anyone who may log in can create any number of users. So each group, a
+ * tenant and a kind, has a limit per minute, and one more alert for the number of the others. */
 static uint64_t group_of(const struct alerts *alerts, const struct alert *alert)
 {
     return alerts_name(alerts, (char)('A' + alert->kind), &alert->tenant, 1);
 }
 
-/* Counts one that would be told by itself. */
+/* Counts an alert that would be raised by itself. */
 static bool is_beyond_limit(struct alerts *alerts, uint64_t group, int64_t now_ms)
 {
     int64_t limit = atomic_load(&alerts->one_by_one);
     return limit > 0 && minutes_count(alerts->groups, group, 1, now_ms) > limit;
 }
 
-/* May it be told now? What stands for a crowd always may. */
+/* True if the kept repetitions may be raised now; the alert that stands for a group always may. */
 static bool may_hand_over(struct alerts *alerts, const struct minute *minute, int64_t now_ms)
 {
     struct raised_alert raised;
@@ -89,9 +89,9 @@ static bool may_hand_over(struct alerts *alerts, const struct minute *minute, in
     return minute->name == group || !is_beyond_limit(alerts, group, now_ms);
 }
 
-/* --- what repeats --- */
+/* --- repetitions --- */
 
-/* Hands over what a minute has kept of its repetitions, and forgets it. */
+/* Hands over the repetitions of a minute and clears them. */
 static bool tell_repeats(struct alerts *alerts, struct minute *minute)
 {
     bool wake = false;
@@ -119,7 +119,7 @@ void alerts_tell_repeats(struct alerts *alerts, bool all)
     while ((minute = minutes_next(alerts->repeats, &at))) {
         if (!all && !minutes_is_over(minute, now_ms))
             continue;
-        /* What goes on has another minute before it is told again. */
+        /* Continuing repetitions get another minute before the next report. */
         minute->used = minute->kept != NULL && !all;
         minute->began_ms = now_ms;
         if (all || may_hand_over(alerts, minute, now_ms))
@@ -157,8 +157,8 @@ static bool raise_or_keep(struct alerts *alerts, const struct alert *alert, uint
     return alerts_hand_over(alerts, alert) || wake;
 }
 
-/* Where there is no place left it is one of the tenant's crowd, which is a subject like another.
- * The lock is held. */
+/* Beyond the limit the alert counts for its group, which is a subject like any other. The lock is
+ * held. */
 static bool raise_or_suppress(struct alerts *alerts, const struct alert *alert, uint64_t name)
 {
     int64_t now_ms = clock_monotonic_ms();

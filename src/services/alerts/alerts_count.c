@@ -1,4 +1,4 @@
-/* What is an alert only when there is much of it within a minute. */
+/* Events that are an alert only when there are many within a minute. */
 #include <string.h>
 
 #include "address.h"
@@ -6,12 +6,11 @@
 #include "clock.h"
 
 enum { NETWORK_MAX = INET6_ADDRSTRLEN + 4 };
-/* Operators are what the service says, so its key is judged, too: as so many who do what one may.
- */
+/* A service key may name any operator, so the key has a limit too: that of this many operators. */
 enum { OPERATORS_OF_KEY = 3 };
 
-/* Counts under the name; the alert's count is what there is the first time that this is too much,
- * one from then on. */
+/* Counts under the name; true beyond the limit. *ret is the whole count the first time, 1 from then
+ * on. */
 static bool is_too_much(struct alerts *alerts, uint64_t name, int64_t limit, int64_t *ret)
 {
     pthread_mutex_lock(&alerts->lock);
@@ -21,7 +20,7 @@ static bool is_too_much(struct alerts *alerts, uint64_t name, int64_t limit, int
     return count > limit;
 }
 
-/* Whoever has one IPv6 address has all of its /64, so that is what counts, and what is told. */
+/* A client with one IPv6 address has all of its /64, so that is counted and reported. */
 static struct text network_text(struct text address, char out[NETWORK_MAX])
 {
     struct ip_address parsed;
@@ -44,7 +43,7 @@ void alerts_count_guess(struct alerts *alerts, struct text client)
         alerts_raise(alerts, &alert);
 }
 
-/* Whether so many different users were ended under the name (one or two texts). */
+/* True if more than `limit` different users were ended under the name (one or two texts). */
 static bool are_too_many_users(struct alerts *alerts, char kind, const struct text name[2],
                                const struct forced_logout *logout, int64_t limit, int64_t *ret)
 {

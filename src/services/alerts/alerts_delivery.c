@@ -1,9 +1,8 @@
-/* Posting alerts: the first of the queue, then the next.
+/* Delivery: posts the first alert of the queue, then the next.
  *
- * While the receiver fails the first is tried again and again, at growing pauses with jitter, and
- * the others wait behind it, so that they arrive in order. One that the receiver refuses for long,
- * and seems never to take, goes to a queue of its own, from where it is tried now and then: those
- * behind it go on, and it is not lost. */
+ * While the receiver fails the first alert is retried at growing pauses with jitter; the others
+ * wait, so that they arrive in order. An alert that the receiver keeps refusing goes to a queue of
+ * its own, from where it is retried now and then: the others go on, and it is not lost. */
 #include <assert.h>
 #include <errno.h>
 
@@ -16,7 +15,7 @@
 enum {
     PAUSE_MIN_MS = 500,
     PAUSE_MAX_MS = 30000,
-    RETRY_AFTER_MAX_S = 15 * 60, /* RFC 9110, 10.2.3: what the receiver asks for, within reason */
+    RETRY_AFTER_MAX_S = 15 * 60, /* RFC 9110, 10.2.3: the receiver's wish, within reason */
     REFUSALS_MIN = 5
 };
 
@@ -29,21 +28,21 @@ static void pause_sending(struct alerts *alerts, int64_t retry_after_s)
     alerts->pause_ms = pause_ms * 2 < PAUSE_MAX_MS ? pause_ms * 2 : PAUSE_MAX_MS;
 }
 
-/* The next one of the queue is tried at once. */
+/* The next alert of the queue is tried at once. */
 static void resume_sending(struct alerts *alerts)
 {
     alerts->send_at_ms = alerts->pause_ms = alerts->refusals = 0;
 }
 
-/* --- what was set aside --- */
+/* --- alerts set aside --- */
 
 static void pause_refused(struct alerts *alerts)
 {
     alerts->retry_refused_at_ms = clock_monotonic_ms() + atomic_load(&alerts->refused_after_ms);
 }
 
-/* Puts the alert behind those that were refused, and only then takes it out of where it was. False
- * if there is no room or the disk fails: it stays. */
+/* Appends the alert to the refused ones, then removes it from its queue. False if there is no room
+ * or the disk fails: it stays. */
 static bool set_aside(struct alerts *alerts)
 {
     assert(alerts->source == &alerts->file || alerts->refused.queued > 1);
@@ -58,7 +57,7 @@ static bool set_aside(struct alerts *alerts)
     return kept;
 }
 
-/* A misconfigured receiver refuses everything, and is mended: so not at once. */
+/* Not at once: a misconfigured receiver refuses everything until it is repaired. */
 static void note_refusal(struct alerts *alerts, const char *why)
 {
     int64_t now_ms = clock_monotonic_ms();
@@ -97,7 +96,7 @@ static void note_failure(struct alerts *alerts, enum webhook_state state,
     if (alerts->source == &alerts->refused) {
         pause_refused(alerts);
         if (alerts->refused.queued > 1)
-            set_aside(alerts); /* behind the others */
+            set_aside(alerts); /* after the others */
         return;
     }
     pause_sending(alerts, outcome->retry_after_s);
@@ -107,8 +106,8 @@ static void note_failure(struct alerts *alerts, enum webhook_state state,
         note_refusal(alerts, why);
 }
 
-/* What to try now, NULL if nothing is due. While the receiver fails, what it refused before is not
- * tried. */
+/* The queue to send from now, NULL if nothing is due. While the receiver fails, refused alerts are
+ * not retried. */
 static struct alerts_file *choose_source(struct alerts *alerts)
 {
     int64_t now_ms = clock_monotonic_ms();

@@ -11,7 +11,7 @@
 enum {
     SUM = 16,         /* digits of a checksum */
     LINE_MAX = 65536, /* far more than the longest alert */
-    WASTE_MIN = 65536 /* so many delivered bytes are not worth the rewriting */
+    WASTE_MIN = 65536 /* fewer delivered bytes are not worth rewriting */
 };
 
 #define HEAD      "sessiond-alerts 1 next "
@@ -38,7 +38,7 @@ static void line_checksum(struct text rest, char out[SUM])
     text_to_hex(out, digest, SUM / 2);
 }
 
-/* Begins a line in `out`; its content follows, then end_checked_line(). */
+/* Begins a line in `out`; content and end_checked_line() follow. */
 static size_t begin_checked_line(struct buffer *out)
 {
     size_t at = out->length;
@@ -79,7 +79,7 @@ static bool skip_keyword(struct text *rest, struct text word)
     return true;
 }
 
-/* Up to the next blank, which is taken too, or to the end. */
+/* Takes the text up to the next blank, which is skipped, or to the end. */
 static struct text take_field(struct text *rest)
 {
     const char *blank = memchr(rest->data, ' ', rest->length);
@@ -115,7 +115,7 @@ static enum line_kind read_line_content(struct text rest, struct line *line)
     return LINE_BAD;
 }
 
-/* Reads the first line of `bytes`; of one that is too long, and so bad, what is there. */
+/* Reads the first line of `bytes`. A line that is too long is bad; all bytes belong to it. */
 static enum record_reading read_queue_line(struct text bytes, struct line *line)
 {
     const char *end = memchr(bytes.data, '\n', bytes.length);
@@ -133,7 +133,7 @@ static enum record_reading read_queue_line(struct text bytes, struct line *line)
     return line->kind == LINE_BAD ? RECORD_SKIPPED : RECORD_GOOD;
 }
 
-/* Reads the lines from `from` on; false if the disk does not read. */
+/* Reads the lines from `from` on; false if reading fails. */
 static bool scan(const struct alerts_file *file, int64_t from,
                  enum record_reading (*take)(void *, int64_t, struct text, size_t *), void *user,
                  struct record_scan *ret)
@@ -142,9 +142,9 @@ static bool scan(const struct alerts_file *file, int64_t from,
     return record_file_scan(&file->records, from, &reader, ret);
 }
 
-/* --- writing anew --- */
+/* --- rewriting --- */
 
-/* Takes over an alert; what does not check is left out. */
+/* Copies an alert; lines that fail their check are left out. */
 static enum record_reading copy_alert(void *user, int64_t position, struct text bytes,
                                       size_t *length)
 {
@@ -160,7 +160,7 @@ static enum record_reading copy_alert(void *user, int64_t position, struct text 
     return record_file_spill(fresh) ? reading : RECORD_BAD;
 }
 
-/* Keeps the alerts that are not delivered. */
+/* Copies the undelivered alerts. */
 static bool copy_queued(const struct alerts_file *file, struct record_file *fresh)
 {
     struct record_scan found = {0};
@@ -169,7 +169,7 @@ static bool copy_queued(const struct alerts_file *file, struct record_file *fres
     return scan(file, file->first, copy_alert, fresh, &found) && found.damaged == 0;
 }
 
-/* False with errno; the old file is then as it was, but if only the name may not be durable. */
+/* False with errno; the old file is then unchanged, unless only its name may not be durable. */
 static bool rewrite_queue(struct alerts_file *file)
 {
     struct record_file fresh;
@@ -192,16 +192,16 @@ static bool rewrite_queue(struct alerts_file *file)
 
 /* --- start --- */
 
-/* Where an alert lies. */
+/* Position of an alert. */
 struct alert_position {
     uint64_t number;
     int64_t at;
 };
 
-/* What one look at all lines tells. */
+/* Findings of one pass over all lines. */
 struct survey {
     uint64_t delivered, next_number;
-    struct buffer alerts; /* their places */
+    struct buffer alerts; /* their positions */
     bool headed;
 };
 
@@ -228,7 +228,7 @@ static enum record_reading survey_line(void *user, int64_t position, struct text
     return reading;
 }
 
-/* Marks stand behind what they cover, so that it is known only now which alerts still wait. */
+/* Marks follow the alerts that they cover, so only now is it known which alerts still wait. */
 static void note_queued(struct alerts_file *file, const struct survey *survey, int64_t end)
 {
     const struct alert_position *positions =
@@ -250,7 +250,7 @@ static bool read_present(struct alerts_file *file, struct survey *survey,
     if (!scan(file, 0, survey_line, survey, &found))
         return owned_file_explain_errno(error, name, "cannot be read");
     note_queued(file, survey, found.end);
-    /* A file of others must not be taken for damage. */
+    /* A foreign file must not be taken for a damaged one. */
     if (!survey->headed && file->queued == 0 && survey->delivered == 0)
         return owned_file_explain(error, name,
                                   "is not a queue of alerts, or its head is damaged; move it away");
@@ -289,7 +289,7 @@ bool alerts_file_open(struct alerts_file *file, struct alerts_file_findings *fin
 
 /* --- queueing --- */
 
-/* A piece of a line that is left behind would spoil the next one. */
+/* A partial line would spoil the next one, so it is cut off. */
 static bool append_lines(struct alerts_file *file)
 {
     int64_t before = file->records.size;
@@ -304,8 +304,7 @@ static bool append_lines(struct alerts_file *file)
     return false;
 }
 
-/* Room is made only where it is worth it, so that a full queue is not written anew for each alert
- * that leaves it. */
+/* Only if it is worth it: a full queue is not rewritten for each alert that leaves it. */
 static bool reclaim_delivered(struct alerts_file *file, int64_t more, int64_t max_bytes)
 {
     if (file->broken && !rewrite_queue(file))
@@ -342,7 +341,7 @@ enum alerts_added alerts_file_add(struct alerts_file *file, struct text id, stru
     return ALERTS_ADDED;
 }
 
-/* What could not be brought to disk may be read back from memory today and be gone tomorrow. */
+/* Unsynced bytes may still be read from the page cache, but be gone tomorrow. */
 static void forget_unsynced(struct alerts_file *file)
 {
     file->records.size = file->synced;
@@ -392,7 +391,7 @@ bool alerts_file_first(struct alerts_file *file, struct queued_alert *ret)
         return false;
     scan(file, file->first, take_alert, ret, &found);
     if (ret->length == 0) {
-        file->queued = 0; /* the file is shorter than it was: nothing can be read any more */
+        file->queued = 0; /* the file was cut: nothing can be read any more */
         file->broken = true;
         return false;
     }
@@ -400,7 +399,7 @@ bool alerts_file_first(struct alerts_file *file, struct queued_alert *ret)
     return true;
 }
 
-/* Delivered alerts are forgotten when they are most of the file. */
+/* Drops delivered alerts when they are most of the file. */
 static void forget(struct alerts_file *file)
 {
     if (file->first > WASTE_MIN && file->first > file->records.size / 2)

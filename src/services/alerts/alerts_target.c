@@ -1,4 +1,4 @@
-/* Where alerts are posted to: the webhook's address, its secret, and who may vouch for it. */
+/* The receiver of alerts: the webhook's URL, its secret, and its CAs. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -15,7 +15,7 @@
 
 enum { AUTHORITIES_MAX = 1024 * 1024, PART = 16 * 1024 };
 
-/* base64 to base64url without padding; false if there is anything that is in neither. */
+/* Converts base64 to base64url without padding; false if a character belongs to base64url only. */
 static bool respell(char *digits, size_t *length)
 {
     while (*length > 0 && digits[*length - 1] == '=')
@@ -30,8 +30,8 @@ static bool respell(char *digits, size_t *length)
     return true;
 }
 
-/* The form of the Standard Webhooks' libraries is whsec_ and base64; anything else is the key as it
- * is. */
+/* whsec_ and base64, the form of the Standard Webhooks libraries, is decoded; anything else is the
+ * key itself. */
 static bool read_secret(char *line, struct text secret, const char *path,
                         struct alerts_target *target, struct buffer *error)
 {
@@ -53,7 +53,7 @@ static bool read_secret(char *line, struct text secret, const char *path,
     return true;
 }
 
-/* Reads all of the file, as far as it is larger than it may be. 0, or an error number. */
+/* Reads the file, little more than its limit if it is larger. 0 or an error number. */
 static int read_ca_file(const char *path, struct buffer *out)
 {
     char part[PART];
@@ -67,7 +67,7 @@ static int read_ca_file(const char *path, struct buffer *out)
     return cause;
 }
 
-/* Into memory: the file may be written anew while it is used. */
+/* Into memory: the file may be rewritten while it is in use. */
 static bool read_authorities(const char *value, struct buffer *out, struct buffer *error)
 {
     static const char begin[] = "-----BEGIN CERTIFICATE-----";

@@ -1,5 +1,5 @@
-/* The thread of alerts: brings them to the audit and to disk, and has them posted one after the
- * other. While the disk fails alerts wait in memory, bounded. */
+/* The thread of alerts writes them to the audit and to disk, and has them posted one after the
+ * other. While the disk fails they wait in memory, bounded. */
 #include <assert.h>
 #include <errno.h>
 #include <stdio.h>
@@ -12,10 +12,10 @@
 
 enum {
     DISK_PAUSE_MS = 1000,
-    /* The longest sleep: a minute of repetitions is known to be over so soon, and a clock that is
-     * wrong for half a second is seen. */
+    /* The longest sleep: the end of a minute of repetitions is noticed within it, and so is a clock
+     * that is wrong for half a second. */
     LOOK_MS = 200,
-    LAST_MS = 1000 /* for what is left when the service stops */
+    LAST_MS = 1000 /* for the rest at the stop */
 };
 
 /* --- to the audit and to disk --- */
@@ -35,7 +35,7 @@ static void leave_waiting(struct alerts *alerts, size_t bytes)
     (void)before;
 }
 
-/* Puts on record what was handed over, and behind the backlog, if it goes anywhere. */
+/* Audits the alerts handed over and, if there is a receiver, appends them to the backlog. */
 static void take_handed(struct alerts *alerts)
 {
     pthread_mutex_lock(&alerts->lock);
@@ -75,7 +75,7 @@ void alerts_note_disk(struct alerts *alerts, bool good, int error)
         log_info("alerts_recovered", "file=%s", alerts->file.records.path);
 }
 
-/* Brings the first of the backlog into the file; its length, 0 if the disk failed. */
+/* Writes the first alert of the backlog to the file; returns its length, 0 if the disk failed. */
 static size_t write_first(struct alerts *alerts, const char *data)
 {
     struct text id = {data, ALERT_ID};
@@ -98,7 +98,7 @@ static size_t write_first(struct alerts *alerts, const char *data)
     return added == ALERTS_FULL ? ALERT_ID + length : 0;
 }
 
-/* What could not be synced stays in the backlog, like what could not be written. */
+/* Unsynced alerts stay in the backlog, as unwritten ones do. */
 static void write_backlog(struct alerts *alerts)
 {
     struct buffer *backlog = &alerts->backlog;
@@ -134,7 +134,7 @@ static void tell_usage(struct alerts *alerts)
     metrics_gauge_set(METRIC_ALERTS_SET_ASIDE, alerts->refused.queued);
 }
 
-/* The audit does not know of alerts, so it is asked. */
+/* The audit knows nothing of alerts, so the thread polls it. */
 static void look_at_audit(struct alerts *alerts)
 {
     struct audit_pressure pressure;
@@ -154,7 +154,7 @@ static void look_at_audit(struct alerts *alerts)
                                              .count = pressure.unauthenticated});
 }
 
-/* Nobody else is told of what the clocks see. */
+/* No other thread takes the jumps of the clocks. */
 static void look_at_clocks(struct alerts *alerts)
 {
     struct clock_jumps jumps;
@@ -175,7 +175,7 @@ static void look_at_clocks(struct alerts *alerts)
                                          .count = jumps.count});
 }
 
-/* True while an attempt is under way. */
+/* True while an attempt is in flight. */
 static bool turn(struct alerts *alerts, bool last)
 {
     look_at_audit(alerts);
@@ -201,7 +201,7 @@ static int64_t pause_of(const struct alerts *alerts, bool sending)
     return pause_ms > 1 ? pause_ms : 1;
 }
 
-/* One attempt for each alert, until one fails or the time is over. */
+/* Makes one attempt for each alert, until one fails or the time is over. */
 static void deliver_last(struct alerts *alerts)
 {
     int64_t until_ms = clock_monotonic_ms() + LAST_MS;

@@ -1,4 +1,4 @@
-/* The table of minutes: names are hashes already, so their low bits choose among sets of cells. */
+/* The table of minutes. Names are hashes already, so their low bits choose a set of cells. */
 #include "minutes.h"
 
 #include <assert.h>
@@ -47,7 +47,7 @@ struct minute *minutes_running(struct minutes *minutes, uint64_t name, int64_t n
     return NULL;
 }
 
-/* What is given up first: a cell that is not used, then the one that began first. */
+/* The order of eviction: an unused cell, then the one that began first. */
 static bool goes_before(const struct minute *a, const struct minute *b)
 {
     if (!a->used || !b->used)

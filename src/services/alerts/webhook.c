@@ -1,5 +1,5 @@
 /* The door to libcurl. Its multi interface is used for one transfer only, because it can be woken:
- * what is raised while a receiver keeps us waiting goes to disk at once. */
+ * alerts raised during a slow attempt go to disk at once. */
 #include "webhook.h"
 
 #include <assert.h>
@@ -14,7 +14,7 @@
 
 enum {
     TIMEOUT_MS = 5000,
-    BODY_MS = 500, /* for a body, and its bytes, that we throw away */
+    BODY_MS = 500, /* limits of a body, which is discarded */
     BODY_BYTES = 64 * 1024,
     MAC = 32,
     MAC_BASE64 = 44,
@@ -23,10 +23,10 @@ enum {
 
 struct webhook {
     CURLM *multi;
-    CURL *transfer; /* kept, and with it the connection */
+    CURL *transfer; /* kept with its connection */
     struct curl_slist *headers;
     bool sending;
-    long status; /* of the answer, from the end of its head on; else 0 */
+    long status; /* of the response once its headers are complete; else 0 */
     int64_t answered_ms;
     size_t body_bytes;
     char error[CURL_ERROR_SIZE];
@@ -42,7 +42,7 @@ static size_t discard_body(char *data, size_t size, size_t count, void *user)
     return size * count;
 }
 
-/* The line that ends a head is empty. One of 1xx is followed by another. */
+/* An empty line ends the headers. Those of a 1xx are followed by others. */
 static size_t take_line(char *line, size_t size, size_t count, void *user)
 {
     struct webhook *webhook = user;
@@ -69,7 +69,7 @@ static bool set_transfer_options(struct webhook *webhook)
            curl_easy_setopt(transfer, CURLOPT_SSL_VERIFYHOST, 2L) == CURLE_OK &&
            curl_easy_setopt(transfer, CURLOPT_PROXY, "") == CURLE_OK &&
            curl_easy_setopt(transfer, CURLOPT_NOSIGNAL, 1L) == CURLE_OK &&
-           /* A stop does not wait for a resolver. */
+           /* A stop must not wait for a resolver. */
            curl_easy_setopt(transfer, CURLOPT_QUICK_EXIT, 1L) == CURLE_OK &&
            curl_easy_setopt(transfer, CURLOPT_TIMEOUT_MS, (long)TIMEOUT_MS) == CURLE_OK &&
            curl_easy_setopt(transfer, CURLOPT_USERAGENT, "sessiond/" SESSIOND_VERSION) ==
@@ -114,7 +114,7 @@ void webhook_trust(struct webhook *webhook, struct text authorities)
         good = good &&
                curl_easy_setopt(webhook->transfer, CURLOPT_CAINFO_BLOB, &blob) == CURLE_OK &&
                curl_easy_setopt(webhook->transfer, CURLOPT_CAPATH, NULL) == CURLE_OK;
-    assert(good); /* as in webhook_create() */
+    assert(good); /* as it did in webhook_create() */
     (void)good;
 }
 
@@ -148,7 +148,7 @@ static void add_message_headers(struct webhook *webhook, const struct webhook_me
     add_header(webhook, "webhook-id", message->id);
     add_header(webhook, "webhook-timestamp", stamped);
     add_header(webhook, "webhook-signature", (struct text){signature, sizeof(signature)});
-    /* A small body need not be asked for; a name without a value takes the header out. */
+    /* A small body needs no "Expect"; a name without a value removes the header. */
     webhook->headers = curl_slist_append(webhook->headers, "Expect:");
 }
 
@@ -209,7 +209,7 @@ static enum webhook_state judge_response(struct webhook *webhook, CURLcode resul
     return is_refusal(status) ? WEBHOOK_REFUSED : WEBHOOK_FAILED;
 }
 
-/* The rest of a body that is large or slow is worth less than the next alert. */
+/* The next alert is worth more than the rest of a large or slow body. */
 static bool is_enough(const struct webhook *webhook)
 {
     return webhook->status > 0 && (webhook->body_bytes > BODY_BYTES ||

@@ -1,5 +1,5 @@
-/* The workers' side of the audit service: which lines have room, and their hand-over to the
- * commit queue. */
+/* The workers' side of the audit service: admits lines by queue and disk space and hands them to
+ * the commit queue. */
 #include "audit.h"
 
 #include <assert.h>
@@ -10,7 +10,7 @@
 #include "memory.h"
 #include "metrics.h"
 
-enum { UNAUTHENTICATED_PART = 4 }; /* of the queue, which they may fill */
+enum { UNAUTHENTICATED_PART = 4 }; /* of the queue that they may fill */
 
 /* --- start and stop --- */
 
@@ -113,7 +113,7 @@ void audit_collect(struct audit_lane *lane)
 
 /* --- lines --- */
 
-/* Of the queue and of the disk; lines of changes are bounded by the queue alone, if at all. */
+/* True if queue and disk have room; lines of changes are bounded by the queue alone, if at all. */
 static bool fits_class(struct audit *audit, enum audit_class class, size_t queued)
 {
     size_t limit = (size_t)atomic_load_explicit(&audit->queue_bytes, memory_order_relaxed);

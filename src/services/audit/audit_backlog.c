@@ -1,4 +1,4 @@
-/* What waits to be written, by classes; and what becomes of its tickets. */
+/* Lines that wait to be written, by class, and the decision of their tickets. */
 #include <assert.h>
 #include <string.h>
 
@@ -19,7 +19,7 @@ size_t audit_backlog_bytes(const struct audit *audit)
 
 /* --- what comes in --- */
 
-/* While little waits nothing is gained by another order than that in which it came. */
+/* A small backlog keeps its order: sorting it would gain nothing. */
 static bool keeps_order(const struct audit *audit, size_t more)
 {
     return atomic_load(&audit->reserve_stage) < RESERVE_REACHED &&
@@ -60,7 +60,7 @@ void audit_add_notice(struct audit *audit, const struct audit_notice *notice)
 
 /* --- what goes out --- */
 
-/* An empty queue begins at the front again; a large one is given back after a burst. */
+/* Restarts an empty queue at the front; frees its memory if a burst has made it large. */
 static void tidy(struct queue *queue)
 {
     if (!audit_queue_is_empty(queue))

@@ -1,4 +1,4 @@
-/* The audit file on disk: append, sync, rotate, expire, and what a crash left behind. */
+/* The audit file on disk: append, sync, rotate, expire, repair after a crash. */
 #include "audit_file.h"
 
 #include <assert.h>
@@ -50,13 +50,13 @@ void audit_file_fini(struct audit_file *file)
 
 /* --- reading what is there --- */
 
-/* Reads exactly `length` bytes at `offset`; what cannot be read counts as not there. */
+/* Reads exactly `length` bytes at `offset`; unreadable bytes count as missing. */
 static bool read_at(int fd, char *out, size_t length, int64_t offset)
 {
     return owned_file_read(fd, out, length, offset) == (ssize_t)length;
 }
 
-/* Where the line ends that is the last whole one: behind the last newline, 0 if there is none. */
+/* The end of the last whole line, after its newline; 0 if there is none. */
 static int64_t end_of_lines(int fd, int64_t size)
 {
     char chunk[TAIL_CHUNK];
@@ -94,7 +94,7 @@ static int64_t leading_number(const char *at, const char *end)
     return value;
 }
 
-/* The end of the last whole line, as far as it lies in the last mebibyte; the caller frees it. */
+/* The whole lines within the last mebibyte; the caller frees them. */
 static struct text read_last_lines(const struct audit_file *file)
 {
     static const int64_t window = 1 << 20;
@@ -108,14 +108,14 @@ static struct text read_last_lines(const struct audit_file *file)
     return (struct text){tail, length};
 }
 
-/* What stands behind the last one of these members; NULL if it is not there. */
+/* The value of the last occurrence of this member; NULL if there is none. */
 static const char *find_member(struct text lines, struct text member)
 {
     const char *found = find_last(lines.data, lines.length, member);
     return found ? found + member.length : NULL;
 }
 
-/* The number in the last whole line. */
+/* The sequence number of the last whole line. */
 static int64_t sequence_in_file(const struct audit_file *file)
 {
     struct text lines = read_last_lines(file);
@@ -125,7 +125,7 @@ static int64_t sequence_in_file(const struct audit_file *file)
     return sequence;
 }
 
-/* The last line, taken off the others; empty if there is none. */
+/* Removes and returns the last line; empty if there is none. */
 static struct text take_last_line(struct text *lines)
 {
     size_t length = lines->length > 0 ? lines->length - 1 : 0;
@@ -159,7 +159,7 @@ struct rotated_name {
     int64_t sequence;
 };
 
-/* Takes <name>.<YYYYMMDDTHHMMSSZ>-<sequence>, with or without the suffix of a compressor. */
+/* Parses <name>.<YYYYMMDDTHHMMSSZ>-<sequence>, with or without the suffix of a compressor. */
 static bool read_rotated_name(const char *base, const char *name, struct rotated_name *ret)
 {
     size_t length = strlen(base);
@@ -238,7 +238,7 @@ void audit_file_expire(const struct audit_file *file, int64_t before_ms,
 
 /* --- open and close --- */
 
-/* A torn line in a pipe is remembered from the write that tore it. */
+/* For a pipe, `torn` stays as the write that tore a line has set it. */
 static bool examine_open_file(struct audit_file *file)
 {
     struct stat status;
@@ -259,15 +259,15 @@ static bool examine_open_file(struct audit_file *file)
     return true;
 }
 
-/* The mode is part of the contract with log shippers, whatever the umask. */
+/* The mode is part of the contract with log shippers. */
 static bool create_synced(struct audit_file *file)
 {
     file->fd = open(file->path, O_RDWR | O_APPEND | O_CREAT | O_EXCL | O_CLOEXEC, 0640);
     return file->fd >= 0 && fchmod(file->fd, 0640) == 0 && owned_file_sync_name(file->path);
 }
 
-/* A pipe is opened for writing alone, so that it breaks when nobody reads it. O_NONBLOCK means
- * nothing to regular files. */
+/* A pipe is opened for writing only, so that it breaks when its reader leaves. O_NONBLOCK does not
+ * affect regular files. */
 static int open_existing(const char *path)
 {
     struct stat status;
@@ -311,8 +311,8 @@ void audit_file_close(struct audit_file *file)
 
 /* --- writing --- */
 
-/* After a write that found no room. A reader gets some time to make some, and no more: others wait
- * for the thread. False with errno. */
+/* After a write to a full pipe. The reader gets only a second, since others wait for the thread.
+ * False with errno. */
 static bool wait_for_reader(int fd)
 {
     struct pollfd end = {.fd = fd, .events = POLLOUT};
@@ -322,7 +322,7 @@ static bool wait_for_reader(int fd)
     return count > 0 || errno == EINTR;
 }
 
-/* So many bytes of these are in a pipe, which took no more. */
+/* A pipe has accepted `done` of the bytes and no more. */
 static void note_torn(struct audit_file *file, struct text bytes, size_t done)
 {
     assert(!file->regular);
@@ -395,8 +395,8 @@ static void print_rotated_path(const struct audit_file *file, int64_t last_seque
 
 static bool rename_new(const char *from, const char *to)
 {
-    /* One writer a directory, so that looking first is enough; RENAME_NOREPLACE is not everywhere.
-     */
+    /* A directory has one writer, so checking first is enough; not all systems have
+     * RENAME_NOREPLACE. */
     if (access(to, F_OK) == 0) {
         errno = EEXIST;
         return false;
@@ -413,7 +413,7 @@ bool audit_file_rotate(struct audit_file *file, int64_t last_sequence, int64_t w
         errno = saved;
         return false;
     }
-    /* If somebody else has renamed or removed the file, the name is not ours to move. */
+    /* After another process renamed or removed the file, the name is not ours to move. */
     if (owned_file_is_named(file->fd, file->path)) {
         struct buffer rotated = {0};
         print_rotated_path(file, last_sequence, wall_ms, &rotated);

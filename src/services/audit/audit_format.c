@@ -1,6 +1,6 @@
-/* What an audit line looks like. This runs once a request: no printf, no JSON tree. Everything that
- * depends on the event alone is one literal, put together by the preprocessor; the date changes
- * once a second; texts go through json_escape(), which copies runs of plain bytes whole. */
+/* The format of an audit line. It runs once a request: no printf, no JSON tree. Members that depend
+ * on the event alone are one literal, built by the preprocessor; the date changes once a second;
+ * texts go through json_escape(), which copies runs of plain bytes whole. */
 #include "audit_format.h"
 
 #include <assert.h>
@@ -80,7 +80,7 @@ static void add_text_member(struct buffer *line, struct text name, struct text v
     }
 }
 
-/* A text member that is left out if the text is absent. */
+/* Adds a text member unless the text is absent. */
 #define ADD(line, name, value) add_text_member((line), TEXT(",\"" name "\":\""), (value))
 #define ADD_NUMBER(line, name, value)                 \
     do {                                              \
@@ -88,7 +88,7 @@ static void add_text_member(struct buffer *line, struct text name, struct text v
         buffer_add_int((line), (value));              \
     } while (0)
 
-/* Fields of type ip make Elasticsearch refuse the whole line if they hold anything else. */
+/* Elasticsearch refuses a whole line if a field of type ip holds anything else. */
 static bool is_ip_address(struct text text)
 {
     struct ip_address address;

@@ -1,4 +1,4 @@
-/* The reserve of the audit disk: for which lines there is room left. */
+/* The reserve of the audit disk decides which classes of lines may still be written. */
 #include <assert.h>
 
 #include "audit_private.h"
@@ -6,8 +6,8 @@
 #include "metrics.h"
 
 enum {
-    OF_DISK = 4, /* a reserve is at most so large a part of the disk */
-    BETTER = 8   /* a stage is left when there is so large a part more than it takes */
+    OF_DISK = 4, /* a reserve is at most this part of the disk */
+    BETTER = 8   /* a stage ends only with this part of the free space to spare */
 };
 
 static enum reserve_stage stage_of(int64_t free_bytes, int64_t reserve)
@@ -18,7 +18,7 @@ static enum reserve_stage stage_of(int64_t free_bytes, int64_t reserve)
                                        : RESERVE_HALVED;
 }
 
-/* Worse at once, better only with some to spare: the stage does not flap. */
+/* A worse stage begins at once, a better one only with space to spare: no flapping. */
 static enum reserve_stage next_stage(enum reserve_stage before, int64_t free_bytes, int64_t reserve)
 {
     assert(reserve > 0);

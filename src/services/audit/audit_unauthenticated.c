@@ -1,9 +1,9 @@
-/* Calls without a genuine credential, which anybody can make as fast as the network carries them:
- * who of them gets a line, and what is told of the others.
+/* Calls without a genuine credential, which anyone can make as fast as the network carries them:
+ * their budgets of lines, and the number of the others.
  *
- * Workers ask and count, each in its own lane; the thread adds the counts up and writes one line a
+ * Workers ask and count, each in its own lane; the thread adds up the counts and writes one line a
  * minute, at a rotation and at the stop. Lines and numbers together are the calls. A process that
- * is killed forgets what it has only counted. */
+ * is killed loses the counts it has not written. */
 #include <assert.h>
 #include <string.h>
 
@@ -40,7 +40,7 @@ static bool is_within(struct ratelimit *limit, const void *name, size_t length, 
            ratelimit_take(limit, name, length, rate, clock_monotonic_ns()).allowed;
 }
 
-/* Whoever has one IPv6 address has all of its /64. */
+/* A client with one IPv6 address has all of its /64. */
 static bool is_network_within(struct audit *audit, const struct ip_address *address)
 {
     struct {
@@ -51,7 +51,7 @@ static bool is_network_within(struct audit *audit, const struct ip_address *addr
                      atomic_load_explicit(&audit->strangers_per_address, memory_order_relaxed));
 }
 
-/* The network is asked first, so that one that has spent its own takes nothing of the others'. */
+/* The network's budget comes first: a network that has spent it takes nothing from the others. */
 bool audit_admits_unauthenticated(struct audit_lane *lane, const struct ip_address *address)
 {
     struct audit *audit = lane->audit;

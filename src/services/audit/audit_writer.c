@@ -1,11 +1,11 @@
-/* The audit's writer: numbers the lines of the backlog, writes a chunk with one write, syncs it
- * once if tickets are in it.
+/* The audit's writer numbers the lines of the backlog, writes a chunk with one write, and syncs it
+ * once if it has tickets.
  *
  * When a write or sync fails the file is closed and not synced again, since the kernel may have
- * dropped the pages. Tickets are answered false at once, then and until the file works again;
- * lines without tickets stay in the backlog. After a pause the file is opened anew, and a line
- * "recovered" is written and synced first: only that proves that the file takes lines again. A file
- * whose sync had failed is then rotated, so that nothing stands behind what it may lack. */
+ * dropped the pages. From then on tickets fail at once until the file works again; lines without
+ * tickets stay in the backlog. After a pause the file is reopened, and a line "recovered" is
+ * written and synced first: only that proves that the file works. A file whose sync had failed is
+ * then rotated, so that no line follows a possible gap. */
 #include <assert.h>
 #include <errno.h>
 #include <string.h>
@@ -19,7 +19,7 @@
 static const int64_t retry_ns = 250 * 1000000LL;
 static const int64_t rename_retry_ns = 60 * 1000000000LL;
 static const int64_t expire_every_ms = 3600 * 1000;
-/* How often the disk is looked at although no lines come: more often while there is little room. */
+/* How often an idle thread checks the disk: more often while space is low. */
 static const int64_t idle_ns = 10 * 1000000000LL;
 static const int64_t idle_low_ns = 1000000000;
 
@@ -61,8 +61,7 @@ static void end_audit_line(const struct audit *audit, struct buffer *out, int64_
     audit_format_tail(out, &audit->tail_prefix, sequence);
 }
 
-/* Appends a line of the thread's own, behind *out if that has something, at once. False with errno.
- */
+/* Writes a line of the thread's own at once, after the text `before`. False with errno. */
 static bool append_notice(struct audit *audit, const struct audit_notice *notice,
                           const char *before)
 {
@@ -82,8 +81,8 @@ static bool append_notice(struct audit *audit, const struct audit_notice *notice
     return written;
 }
 
-/* Writes and syncs the line that proves that the file takes lines. It ends the torn piece and says
- * how long that is, and how many durable lines were refused. False with errno. */
+/* Writes and syncs the line that proves that the file works. It ends a torn line and reports its
+ * length and the number of refused durable lines. False with errno. */
 static bool write_recovered(struct audit *audit)
 {
     const struct audit_number numbers[] = {{"sessiond.torn_bytes", audit->file.torn},
@@ -144,7 +143,7 @@ static void chunk_add_end(struct chunk *chunk)
     chunk->ends[chunk->lines++] = chunk->out.length;
 }
 
-/* Numbers the next lines of the queue and puts them side by side. */
+/* Numbers the next lines of the queue and joins them in the chunk. */
 static void assemble(struct audit *audit, const struct queue *queue)
 {
     struct chunk *chunk = &audit->chunk;
@@ -165,8 +164,7 @@ static void assemble(struct audit *audit, const struct queue *queue)
     chunk->end = at;
 }
 
-/* After a short write the lines that fit are in the file and their numbers are used. Nobody has
- * synced them. */
+/* After a short write the complete lines are in the file, unsynced, and their numbers are used. */
 static void settle_short_write(struct audit *audit, struct queue *queue, size_t written)
 {
     size_t complete = 0, end = queue->start;
@@ -180,7 +178,7 @@ static void settle_short_write(struct audit *audit, struct queue *queue, size_t 
     audit_queue_drop(audit, queue, end, false);
 }
 
-/* After a failed sync nobody knows which lines the disk has: those without tickets are written
+/* After a failed sync it is unknown which lines are on disk: those without tickets are written
  * again under new numbers. */
 static void write_lines(struct audit *audit, struct queue *queue)
 {
@@ -228,7 +226,7 @@ static void expire_files(struct audit *audit)
                       report_deleted, audit);
 }
 
-/* Again as soon as a server has told its time. */
+/* Runs again as soon as a server's time is known. */
 static void expire_files_if_due(struct audit *audit)
 {
     bool told = audit->expired_alone && clock_trust() != CLOCK_ALONE;
@@ -236,7 +234,7 @@ static void expire_files_if_due(struct audit *audit)
         expire_files(audit);
 }
 
-/* Says how many calls of strangers were only counted. False if the file broke. */
+/* Writes the number of unauthenticated calls that were only counted. False if that fails. */
 static bool report_unauthenticated(struct audit *audit)
 {
     struct audit_notice notice;
@@ -252,8 +250,8 @@ static bool report_unauthenticated(struct audit *audit)
     return true;
 }
 
-/* A file that cannot be renamed goes on being written: too large is better than lost. A number is
- * in the file of the lines that it belongs to. */
+/* A file that cannot be renamed is written on: too large is better than lost. The number of counted
+ * calls goes into the file of the lines it belongs to. */
 static void rotate_if_due(struct audit *audit)
 {
     int64_t now = clock_file_ms();
@@ -290,7 +288,7 @@ static void reopen(struct audit *audit)
 
 /* --- the turn --- */
 
-/* Writes the next chunk, or finds the file broken. */
+/* Writes the next chunk, unless the file breaks. */
 static void write_next_chunk(struct audit *audit, struct queue *queue)
 {
     rotate_if_due(audit);
@@ -298,7 +296,7 @@ static void write_next_chunk(struct audit *audit, struct queue *queue)
         write_lines(audit, queue);
 }
 
-/* Whose queue behind that of changes is next, if the disk has room for it; else AUDIT_CLASSES. */
+/* The class to write after changes, if the disk has room for it; else AUDIT_CLASSES. */
 static enum audit_class next_class(const struct audit *audit)
 {
     int stage = atomic_load(&audit->reserve_stage);
@@ -308,7 +306,7 @@ static enum audit_class next_class(const struct audit *audit)
     return waits && stage < RESERVE_REACHED ? AUDIT_CLASS_UNAUTHENTICATED : AUDIT_CLASSES;
 }
 
-/* Lines of strangers that were admitted, for which there is no place any more, are counted. */
+/* Turns admitted lines of unauthenticated calls into a number once the reserve is reached. */
 static void spare_reserve(struct audit *audit)
 {
     struct queue *queue = &audit->backlog[AUDIT_CLASS_UNAUTHENTICATED];
@@ -320,7 +318,7 @@ static void spare_reserve(struct audit *audit)
     audit_unauthenticated_merge(&audit->unauthenticated, &count);
 }
 
-/* While the disk refuses, the number grows instead of lines that tell it. */
+/* Reports lost lines. If that fails the number is kept and grows on. */
 static void report_lost(struct audit *audit)
 {
     int64_t lost = atomic_exchange(&audit->lost, 0);
@@ -346,8 +344,8 @@ static void recover_or_reopen(struct audit *audit)
     }
 }
 
-/* Recovers, reopens, rotates and expires as is due, writes the queue of changes; every ticket is
- * decided afterwards. */
+/* Recovers, reopens, rotates and expires as due, then writes the queue of changes. Decides every
+ * ticket. */
 static void write_audit_batch(void *owner)
 {
     struct audit *audit = owner;
@@ -369,8 +367,8 @@ static void write_audit_batch(void *owner)
     assert(!commit_queue_works(&audit->queue) || audit_queue_is_empty(changes));
 }
 
-/* Writes a chunk of what else waits, and the number of strangers if that is due. True if there is
- * more to write. */
+/* Writes a chunk of the other classes, and the number of counted calls if due. True if more waits.
+ */
 static bool write_other_classes(void *owner)
 {
     struct audit *audit = owner;
@@ -386,7 +384,7 @@ static bool write_other_classes(void *owner)
     return commit_queue_works(&audit->queue) && (changes || next_class(audit) < AUDIT_CLASSES);
 }
 
-/* Lines of reads for which the disk has no room to the end are told as lost. */
+/* Reports lines of reads that never found room on the disk as lost. */
 static void report_unwritten(struct audit *audit)
 {
     int64_t waiting = audit_queue_discard(audit, &audit->backlog[AUDIT_CLASS_READS]);
@@ -395,7 +393,7 @@ static void report_unwritten(struct audit *audit)
     report_lost(audit);
 }
 
-/* Puts on record what could not be written, syncs and closes. */
+/* Reports lines that could not be written, syncs and closes. */
 static void finish_audit(void *owner)
 {
     struct audit *audit = owner;

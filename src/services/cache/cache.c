@@ -1,8 +1,8 @@
-/* The cache as its callers see it: which shard, which ticket, and where room comes from.
+/* The cache as its callers see it: chooses shards and leases, and makes room.
  *
- * Locks: that of a shard and that of the ledger, never both at once. An entry is charged to the
- * ledger first; while somebody owes, entries are given up; then it is linked in. So the bound
- * holds at every moment, but for what the tables of a shard grow by for the last entry. */
+ * Locks: a shard's and the ledger's, never both at once. An entry is first charged to the ledger;
+ * then others are evicted while any bound is exceeded; then it is linked in. So the bound always
+ * holds, but for the growth of a shard's tables by the last entry. */
 #include "cache.h"
 
 #include <stdatomic.h>
@@ -23,7 +23,7 @@ struct cache {
     _Atomic uint32_t lease_counters[LEASE_COUNTERS];
 };
 
-/* --- life --- */
+/* --- creation and end --- */
 
 struct cache *cache_create(const struct conf *conf)
 {
@@ -65,7 +65,7 @@ static void release_item(struct cache *cache, struct cache_item *item)
     cache_item_free(item);
 }
 
-/* Books what an operation did, releases and frees what it took out. */
+/* Books the growth of tables; releases and frees the removed items. */
 static void book_removed(struct cache *cache, struct cache_removed *removed)
 {
     if (removed->growth != 0)
@@ -94,7 +94,7 @@ void cache_destroy(struct cache **given)
 
 /* --- room --- */
 
-/* Gives up one entry, from the caller's own shard (may be NULL) if it can; returns the bytes. */
+/* Evicts one entry, from the caller's own shard (may be NULL) if possible; returns its bytes. */
 static size_t evict_one(struct cache *cache, struct cache_shard *own, const struct cache_debt *debt)
 {
     struct cache_removed removed = {0};
@@ -107,8 +107,9 @@ static size_t evict_one(struct cache *cache, struct cache_shard *own, const stru
     return bytes;
 }
 
-/* Gives up entries until nobody owes, or until twice `need` came free: after the bounds were
- * lowered much is owed, and no single call is to pay it all. False if there is nothing to give. */
+/* Evicts entries until no bound is exceeded, or until twice `need` is free: after lowered bounds
+ * the surplus is large, and no single call should pay for it all. False if there is nothing to
+ * evict. */
 static bool evict_owed(struct cache *cache, struct cache_shard *own, struct cache_tenant *tenant,
                        size_t need)
 {
@@ -133,7 +134,7 @@ uint32_t cache_lease(const struct cache *cache, const uint8_t owner[CACHE_OWNER]
     return atomic_load_explicit(&cache->lease_counters[lease_counter(hash)], memory_order_acquire);
 }
 
-/* Links in the item, which is charged. */
+/* Links in a charged item. */
 static bool link_in(struct cache *cache, struct cache_shard *shard, struct cache_item *item,
                     const struct cache_key *key, uint64_t hash, uint32_t lease, bool replace)
 {
@@ -141,7 +142,7 @@ static bool link_in(struct cache *cache, struct cache_shard *shard, struct cache
                                         replace};
     struct cache_removed removed = {0};
     size_t need = cache_item_bytes(item);
-    /* Asked once more under the lock; here it spares others their entries. */
+    /* Compared again under the lock; here it saves a vain eviction. */
     bool stored = atomic_load(condition.counter) == lease &&
                   evict_owed(cache, shard, item->tenant, need) &&
                   cache_shard_put(shard, item, key, hash, &condition, &removed);
@@ -161,7 +162,7 @@ static bool store_item(struct cache *cache, const struct cache_key *key,
     struct cache_shard *shard = shard_of(cache, key->owner, &hash);
     struct cache_item *item = cache_item_create(key, entry);
     size_t bytes = cache_item_bytes(item);
-    /* What comes from a file says nothing of the quota. */
+    /* Entries of a file carry no quota. */
     item->tenant =
         cache_ledger_charge(&cache->ledger, key->owner, bytes, replace ? &entry->quota : NULL);
     if (!item->tenant) {

@@ -33,7 +33,7 @@ static void write_entry(void *user, const struct cache_key *key, const struct ca
     if (later_ms > verified_ms)
         verified_ms = later_ms;
     if (__builtin_add_overflow(verified_ms, saving->wall_offset_ms, &verified_ms))
-        return; /* never verified; nobody would load it */
+        return; /* never verified; no load would accept it */
     struct buffer *plain = sealed_file_entry(saving->writer, ENTRY_HEAD + entry->value.length);
     if (!plain)
         return;
@@ -71,8 +71,8 @@ struct loading {
     size_t stored;
 };
 
-/* What the file holds is older than this cache, whose tickets began at 0: of an owner that was
- * forgotten since, nothing is stored. */
+/* The file is older than this cache, whose leases began at 0: entries of an owner that was
+ * forgotten since are not stored. */
 static void load_entry(struct loading *loading, const struct cache_key *key, int64_t verified_ms,
                        bool final, struct text value)
 {

@@ -1,5 +1,4 @@
-/* The ledger: one short lock, taken twice for each entry that comes or goes, never for one that is
- * found. */
+/* The ledger has one short lock, taken twice for each entry that comes or goes, never for a hit. */
 #include "cache_ledger.h"
 
 #include <assert.h>
@@ -60,7 +59,7 @@ static void remove_tenant(struct cache_ledger *ledger, struct cache_tenant *tena
     free(tenant);
 }
 
-/* Ends what a caller of ledger_bytes() began; the gauge follows in whatever thread it was. */
+/* Ends a change that began with ledger_bytes(), and moves the gauges by it. */
 static void unlock_and_count(struct cache_ledger *ledger, size_t before, int64_t entries)
 {
     int64_t change = (int64_t)ledger_bytes(ledger) - (int64_t)before;
@@ -72,14 +71,14 @@ static void unlock_and_count(struct cache_ledger *ledger, size_t before, int64_t
 
 /* --- the books --- */
 
-/* What a tenant may have: its own quota or that of everybody; SIZE_MAX without any. */
+/* A tenant's quota: its own or the common one; SIZE_MAX without any. */
 static size_t quota_of(const struct cache_ledger *ledger, size_t own)
 {
     size_t quota = own > 0 ? own : ledger->quota;
     return quota > 0 ? quota : SIZE_MAX;
 }
 
-/* True if an entry of that size could stay if it were alone. */
+/* True if an entry of this size fits an empty cache. */
 static bool can_have_room(const struct cache_ledger *ledger, size_t own_quota, size_t bytes)
 {
     size_t least = bytes + CACHE_PLACES + sizeof(struct cache_tenant);

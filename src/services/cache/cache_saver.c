@@ -1,4 +1,4 @@
-/* The thread that saves the cache now and then, and once more when it is stopped. */
+/* The thread that saves the cache periodically, and once more at its stop. */
 #include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
@@ -28,7 +28,7 @@ struct cache_saver {
     struct keyring *keyring; /* guarded by lock */
 };
 
-/* The clock of the condition; tests may have stopped the other one. */
+/* The condition's clock; tests may have stopped that of clock.h. */
 static int64_t saver_clock_ns(void)
 {
     struct timespec now;
@@ -70,7 +70,7 @@ static bool wait_for_turn(struct cache_saver *saver)
     }
 }
 
-/* One line when saving begins to fail and one when it works again. */
+/* Logs one line when saving begins to fail and one when it works again. */
 static void report_outcome(struct cache_saver *saver, bool saved, const struct buffer *error)
 {
     if (!saved && !saver->failing)
@@ -80,7 +80,7 @@ static void report_outcome(struct cache_saver *saver, bool saved, const struct b
     saver->failing = !saved;
 }
 
-/* Of two errors the first is told. */
+/* Reports the first of two errors. */
 static void save(struct cache_saver *saver)
 {
     pthread_mutex_lock(&saver->lock);

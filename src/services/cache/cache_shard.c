@@ -1,9 +1,8 @@
-/* A shard: chains, places, rings and clocks.
+/* A shard: chains, positions, rings and clocks.
  *
- * The places are an array without gaps: what is last moves into the place of what is taken out, and
- * what is new takes the place just behind the hand, from where the former occupant moves to the
- * end. So when one goes and one comes, as ever in a full cache, the new one stands where the old
- * one stood and the hand comes to it last of all. */
+ * The positions are an array without gaps. The last item moves to the position of a removed one. A
+ * new item takes the position just behind the hand, whose occupant moves to the end. So in a full
+ * cache, where each new item replaces one, the hand reaches the new item last of all. */
 #include "cache_shard.h"
 
 #include <assert.h>
@@ -14,7 +13,7 @@
 #include "crypto.h"
 #include "metrics.h"
 
-/* What an entry of typical size takes. */
+/* The size of a typical entry. */
 enum { PREFETCHED_BYTES = 384, CACHE_LINE = 64 };
 
 static_assert(offsetof(struct cache_item, value) == 60, "an entry of 300 bytes fits in 368");
@@ -63,7 +62,7 @@ static struct cache_entry entry_of(const struct cache_item *item, struct text va
                                 .final = item->final};
 }
 
-/* --- places and rings --- */
+/* --- positions and rings --- */
 
 static struct cache_item *item_at(const struct cache_shard *shard, uint32_t index)
 {
@@ -75,7 +74,7 @@ static uint32_t *hand_of(const struct cache_shard *shard, struct cache_tenant *t
     return &tenant->hands[shard->number];
 }
 
-/* Moves an item to a place that nobody stands in; its neighbours in the ring learn of it. */
+/* Moves an item to a free position and updates its neighbours in the ring. */
 static void move(struct cache_shard *shard, struct cache_item *item, uint32_t to)
 {
     uint32_t from = item->index;
@@ -115,7 +114,7 @@ static void leave_position(struct cache_shard *shard, const struct cache_item *i
     hash_array_pop(&shard->positions);
 }
 
-/* Just behind the hand: the clock comes to it last. */
+/* Joins just behind the hand: the clock comes to it last. */
 static void join_ring(struct cache_shard *shard, struct cache_item *item)
 {
     uint32_t *hand = hand_of(shard, item->tenant);
@@ -167,7 +166,7 @@ static struct cache_item *find_item(const struct cache_shard *shard, const struc
     return NULL;
 }
 
-/* What is out of the table leaves the rest. */
+/* Removes an item that left the table from the other structures. */
 static void unlink_item(struct cache_shard *shard, struct cache_item *item,
                         struct cache_removed *removed)
 {
@@ -178,7 +177,7 @@ static void unlink_item(struct cache_shard *shard, struct cache_item *item,
     removed->first = item;
 }
 
-/* Takes the item behind the link out of everything; the table is to be shrunk once for it. */
+/* Removes the item at the link from all structures; the caller shrinks the table once for it. */
 static void detach(struct cache_shard *shard, struct hash_node **link,
                    struct cache_removed *removed)
 {
@@ -241,7 +240,7 @@ bool cache_shard_get(struct cache_shard *shard, const struct cache_key *key, uin
     return item != NULL;
 }
 
-/* The lock is for the table, which may grow. The entry may be gone before it is read: prefetching
+/* The lock protects the table, which may grow. The entry may be freed before the prefetch, which
  * never faults. */
 void cache_shard_prefetch(struct cache_shard *shard, uint64_t hash, enum cache_prefetch what)
 {
@@ -266,7 +265,7 @@ void cache_shard_patch(struct cache_shard *shard, const struct cache_key *key, u
     pthread_mutex_unlock(&shard->lock);
 }
 
-/* Makes room for the session among its owner's entries. False if what is there must stay. */
+/* Makes room for the session among its owner's entries. False if the present entry must stay. */
 static bool prepare_chain(struct cache_shard *shard, const struct cache_item *item,
                           const struct cache_key *key, uint64_t hash, bool replace,
                           struct cache_removed *removed)
@@ -298,8 +297,8 @@ static bool prepare_chain(struct cache_shard *shard, const struct cache_item *it
 /* No value that was read before its owner was forgotten is left in the cache. cache_forget() raises
  * the counter first and then enters this lock; here the counter is compared inside the lock. One of
  * the two is in the lock first. If that is cache_forget(), its raise happened before the compare,
- * which sees it and refuses. If it is this function, cache_forget() finds the entry and takes it
- * out. The lock orders the two, so that the load itself needs no order. */
+ * which sees it and refuses. If it is this function, cache_forget() finds and removes the entry.
+ * The lock orders the two, so that the load itself needs no order. */
 bool cache_shard_put(struct cache_shard *shard, struct cache_item *item,
                      const struct cache_key *key, uint64_t hash,
                      const struct cache_condition *condition, struct cache_removed *removed)

@@ -9,12 +9,12 @@
 
 #include "cache_ledger.h"
 
-/* Entries of one owner: one more drives out the oldest, so that a chain is walked quickly. */
+/* Entries of one owner; one more evicts the oldest, so that chains stay short. */
 #define CACHE_OWNER_ENTRIES 1024
 
-/* One entry. It stands in three structures: the chain of its owner (node), the places of the shard
+/* One entry. It is in three structures: the chain of its owner (node), the positions of the shard
  * (index), which the shard's clock goes through, and the ring of its tenant (before, after; also
- * indices of places), which the tenant's clock goes through. */
+ * positions), which the tenant's clock goes through. */
 struct cache_item {
     struct hash_node node;
     struct cache_tenant *tenant;
@@ -33,26 +33,26 @@ struct cache_shard {
     _Alignas(64) pthread_mutex_t lock;
     struct hash_table table;
     struct hash_array positions; /* every item once, without gaps */
-    uint32_t hand;               /* place where the clock goes on */
+    uint32_t hand;               /* next position of the clock */
     uint32_t number;             /* of this shard */
 };
 
-/* What an operation took out, for cache.c to release, wipe and free; and how much the tables of the
- * shard grew. */
+/* Items that an operation removed, for cache.c to release, wipe and free; and the growth of the
+ * shard's tables. */
 struct cache_removed {
     struct cache_item *first;
     int64_t growth;
 };
 
-/* When an entry may be stored. */
+/* The condition for storing an entry. */
 struct cache_condition {
     const _Atomic uint32_t *counter;
     uint32_t lease;
-    bool replace; /* what is there for this session */
+    bool replace; /* a present entry of this session */
 };
 
 struct cache_item *cache_item_create(const struct cache_key *key, const struct cache_entry *entry);
-/* What it takes of memory, the allocator's share included. */
+/* Its memory in bytes, the allocator's share included. */
 size_t cache_item_bytes(struct cache_item *item);
 void cache_item_free(struct cache_item *item);
 
@@ -64,14 +64,14 @@ bool cache_shard_get(struct cache_shard *shard, const struct cache_key *key, uin
 void cache_shard_prefetch(struct cache_shard *shard, uint64_t hash, enum cache_prefetch what);
 void cache_shard_patch(struct cache_shard *shard, const struct cache_key *key, uint64_t hash,
                        size_t offset, const void *bytes, size_t length);
-/* Links the item in, whose tenant is set. False leaves it with the caller. */
+/* Links in the item, whose tenant is set. False leaves it with the caller. */
 bool cache_shard_put(struct cache_shard *shard, struct cache_item *item,
                      const struct cache_key *key, uint64_t hash,
                      const struct cache_condition *condition, struct cache_removed *removed);
-/* Takes out the owner's entries that are not final. */
+/* Removes the owner's entries that are not final. */
 void cache_shard_forget(struct cache_shard *shard, const uint8_t owner[CACHE_OWNER], uint64_t hash,
                         struct cache_removed *removed);
-/* Takes out the entry whose turn it is, of this tenant or (NULL) of all. False if there is none. */
+/* Removes the next entry by the clock, of this tenant or (NULL) of all. False if there is none. */
 bool cache_shard_evict(struct cache_shard *shard, struct cache_tenant *tenant,
                        struct cache_removed *removed);
 
@@ -84,6 +84,6 @@ struct cache_step {
     size_t used;
     char values[CACHE_STEP_BYTES];
 };
-/* Copies what stands below the place *at (UINT32_MAX: the end) and moves it there; false if there
- * was nothing left. Going down, it meets what moves into a gap a second time rather than never. */
+/* Copies some entries below position *at (UINT32_MAX: the end) and moves *at down; false if none
+ * was left. Going down, it meets an entry that moves into a gap twice rather than never. */
 bool cache_shard_copy(struct cache_shard *shard, uint32_t *at, struct cache_step *step);

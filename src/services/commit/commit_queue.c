@@ -1,4 +1,4 @@
-/* Lanes in, batches out. The locks, the waking protocol and the stop are told in commit_queue.h. */
+/* Lanes in, batches out. commit_queue.h describes the locks, the waking protocol and the stop. */
 #include "commit_queue.h"
 
 #include <errno.h>
@@ -11,9 +11,9 @@
 #include "thread.h"
 
 static const int64_t second_ns = 1000000000;
-static const int64_t stall_ns = 1000000000; /* a disk that takes longer does not work */
+static const int64_t stall_ns = 1000000000; /* a disk that takes longer counts as stalled */
 
-enum { BUFFER_KEPT = 1 << 20 }; /* larger buffers are given back after a burst */
+enum { BUFFER_KEPT = 1 << 20 }; /* larger buffers are freed after a burst */
 
 int64_t commit_now_ns(void)
 {
@@ -94,7 +94,7 @@ void *commit_lane_create(struct commit_queue *queue, size_t size, void (*wake)(v
     lane->wake = wake;
     lane->user = user;
     pthread_mutex_init(&lane->lock, NULL);
-    pthread_cond_init(&lane->confirmed, NULL);
+    pthread_cond_init(&lane->decision, NULL);
     pthread_mutex_lock(&queue->lock);
     lane->next = queue->lanes;
     queue->lanes = lane;
@@ -106,14 +106,14 @@ static void lane_free(struct commit_lane *lane)
 {
     assert(lane->outstanding == 0 && !lane->decided.first && !lane->deciding.first);
     pthread_mutex_destroy(&lane->lock);
-    pthread_cond_destroy(&lane->confirmed);
+    pthread_cond_destroy(&lane->decision);
     buffer_free(&lane->batch);
     buffer_free(&lane->handed);
     buffer_free(&lane->spare);
     free(lane);
 }
 
-/* The worker or the thread has no more use for a lane. */
+/* For worker and thread: the second to leave frees the lane. */
 static void leave(struct commit_lane *lane)
 {
     pthread_mutex_lock(&lane->lock);
@@ -136,11 +136,11 @@ static void wait_for_decision(struct commit_lane *lane)
 {
     pthread_mutex_lock(&lane->lock);
     while (!lane->decided.first)
-        pthread_cond_wait(&lane->confirmed, &lane->lock);
+        pthread_cond_wait(&lane->decision, &lane->lock);
     pthread_mutex_unlock(&lane->lock);
 }
 
-/* Of a lane that the thread has left, its queue may be gone: nothing is handed over. */
+/* If the thread has left the lane, its queue may be gone: nothing is handed over. */
 void commit_lane_destroy(struct commit_lane *lane)
 {
     if (!lane)
@@ -170,7 +170,7 @@ static void wake_thread(struct commit_queue *queue)
     pthread_mutex_unlock(&queue->lock);
 }
 
-/* Swaps where it can, since the thread mostly has taken the batch before. */
+/* Mostly a swap, since the thread has usually taken the batch before. */
 static void hand_over(struct commit_lane *lane)
 {
     pthread_mutex_lock(&lane->lock);
@@ -187,7 +187,7 @@ void commit_lane_flush(struct commit_lane *lane)
     size_t bytes = lane->batch.length, tickets = lane->batch_tickets;
     if (bytes == 0)
         return;
-    /* Counted before the thread can take them, so that the counters never fall below zero. */
+    /* Counted before the thread can take them: the counters never fall below zero. */
     size_t pending = atomic_fetch_add(&queue->pending, bytes) + bytes;
     atomic_fetch_add(&queue->urgent, tickets);
     hand_over(lane);
@@ -243,20 +243,20 @@ static void take_lane(struct commit_queue *queue, struct commit_lane *lane)
     lane->spare = taken;
 }
 
-/* The worker is woken under the lock, so that its lane, and its loop, are still there. */
+/* Wakes the worker under the lock, so that its lane and its loop still exist. */
 static void return_tickets(struct commit_lane *lane)
 {
     if (!lane->deciding.first)
         return;
     pthread_mutex_lock(&lane->lock);
     splice(&lane->decided, &lane->deciding);
-    pthread_cond_signal(&lane->confirmed);
+    pthread_cond_signal(&lane->decision);
     if (lane->wake)
         lane->wake(lane->user);
     pthread_mutex_unlock(&lane->lock);
 }
 
-/* True if the worker has left and everything it handed over was taken. */
+/* True if the worker has left and all its frames were taken. */
 static bool is_lane_done(struct commit_lane *lane)
 {
     pthread_mutex_lock(&lane->lock);
@@ -295,14 +295,14 @@ static bool is_called(struct commit_queue *queue)
     return atomic_load(&queue->stopping) || atomic_load(&queue->called);
 }
 
-/* Sleeps until woken or until `until_ns`; false if the time is over. */
+/* Sleeps until woken or until `until_ns`; false if the time was reached. */
 static bool sleep_until_woken(struct commit_queue *queue, int64_t until_ns)
 {
     const struct timespec until = {.tv_sec = until_ns / second_ns, .tv_nsec = until_ns % second_ns};
     return pthread_cond_timedwait(&queue->work, &queue->lock, &until) != ETIMEDOUT;
 }
 
-/* Waits for the first frame, then a little for more, so that a write carries many; frames with
+/* Waits for the first frame, then briefly for more, so that a write carries many. Frames with
  * tickets go at once. */
 static void wait_for_work(struct commit_queue *queue)
 {
@@ -350,7 +350,7 @@ static void *run_writer(void *user)
     pthread_setname_np(pthread_self(), queue->writer->name);
     metrics_attach();
     while (!stopping || more) {
-        /* Read before the round, which then takes everything handed over before the stop. */
+        /* Read before the round, which so takes everything handed over before the stop. */
         stopping = atomic_load(&queue->stopping);
         more = run_round(queue);
         if (!stopping && !more)

@@ -1,4 +1,4 @@
-/* Locks of the files that one process has to itself. */
+/* Locks on files that belong to one process. */
 #include "file_locks.h"
 
 #include <assert.h>
@@ -39,7 +39,7 @@ static int open_lock(const char *file)
     return fd;
 }
 
-/* False with errno; EAGAIN: the process *holder has it, which is 0 if it is not seen from here. */
+/* False with errno; EAGAIN: process *holder has the lock, 0 if it is in another PID namespace. */
 static bool lock_file(int fd, pid_t *holder)
 {
     for (;;) {
@@ -49,7 +49,7 @@ static bool lock_file(int fd, pid_t *holder)
         if ((errno != EAGAIN && errno != EACCES) || fcntl(fd, F_GETLK, &lock) != 0)
             return false;
         if (lock.l_type == F_UNLCK)
-            continue; /* it has just ended */
+            continue; /* released meanwhile */
         *holder = lock.l_pid;
         errno = EAGAIN;
         return false;
@@ -74,7 +74,7 @@ static bool refuse_twice(struct buffer *error, struct owned_file_name name, cons
     return false;
 }
 
-/* Takes over the descriptor. */
+/* Keeps the descriptor. */
 static bool hold(struct file_locks *locks, int fd, struct owned_file_name name,
                  struct buffer *error)
 {

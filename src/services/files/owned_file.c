@@ -1,4 +1,4 @@
-/* Files that one process has to itself. */
+/* Files that belong to one process. */
 #include "owned_file.h"
 
 #include <assert.h>
@@ -58,7 +58,7 @@ static bool make_private(int fd, struct owned_file_name name, int64_t *size, str
 
 int owned_file_open(struct owned_file_name name, int64_t *size, struct buffer *error)
 {
-    /* O_NONBLOCK is for pipes, which are refused; it means nothing to regular files. */
+    /* O_NONBLOCK is for pipes, which are refused; it does not affect regular files. */
     int fd = open(name.path, O_RDWR | O_APPEND | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
     *size = fd < 0 && errno == ENOENT ? -1 : 0;
     if (fd < 0 && *size == 0)
@@ -94,7 +94,7 @@ bool owned_file_sync_name(const char *path)
     free(directory);
     if (fd < 0)
         return false;
-    /* Some file systems cannot sync a directory and say EINVAL; then there is nothing to do. */
+    /* File systems that cannot sync a directory return EINVAL; then there is nothing to do. */
     bool synced = fsync(fd) == 0 || errno == EINVAL;
     int saved = errno;
     close(fd);
@@ -108,7 +108,7 @@ void owned_file_stamp(char out[OWNED_FILE_STAMP], int64_t wall_ms)
     struct tm tm = {0};
     gmtime_r(&second, &tm);
     if (strftime(out, OWNED_FILE_STAMP, "%Y%m%dT%H%M%SZ", &tm) == 0)
-        memcpy(out, "99991231T235959Z", OWNED_FILE_STAMP); /* a clock that is beyond that */
+        memcpy(out, "99991231T235959Z", OWNED_FILE_STAMP); /* a clock beyond that */
 }
 
 /* --- bytes --- */

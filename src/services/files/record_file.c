@@ -1,5 +1,4 @@
-/* Files of records: appended to, read, mended where a crash or a disk left them torn or damaged,
- * written anew. */
+/* Files of records: append, read, mend after a crash or a damaged disk, rewrite. */
 #include "record_file.h"
 
 #include <assert.h>
@@ -53,7 +52,7 @@ bool record_file_sync(struct record_file *file)
 
 /* --- reading --- */
 
-/* A piece of the file in memory, wide enough for a record wherever it begins. */
+/* A piece of the file in memory, wide enough for any record. */
 struct window {
     char *data;
     size_t size;
@@ -61,8 +60,8 @@ struct window {
     size_t length;
 };
 
-/* The bytes from `offset` on: a whole record of them unless the file ends before. None if it has
- * been cut since its size was asked; data is NULL if it cannot be read. */
+/* The bytes from `offset` on, a whole record unless the file ends before. Empty if the file was cut
+ * since its size was read; data is NULL if reading fails. */
 static struct text read_window(const struct record_file *file, struct window *window,
                                int64_t offset, size_t longest)
 {
@@ -85,7 +84,7 @@ static struct text read_window(const struct record_file *file, struct window *wi
 bool record_file_scan(const struct record_file *file, int64_t from,
                       const struct record_reader *reader, struct record_scan *ret)
 {
-    /* Not mapped: a file that is cut meanwhile would kill the process. */
+    /* Not mapped: cutting a mapped file would kill the process. */
     size_t size = CHUNK + reader->longest;
     struct window window = {.data = xmalloc(size), .size = size, .start = from};
     enum record_reading reading = RECORD_GOOD;
@@ -116,7 +115,7 @@ bool record_file_scan(const struct record_file *file, int64_t from,
 
 /* --- mending --- */
 
-/* Makes FILE.damaged-TIME, with a number behind it if that is taken; -1 with errno. */
+/* Creates FILE.damaged-TIME, with a number appended if that name exists; -1 with errno. */
 static int create_aside(const struct record_file *file, struct buffer *path)
 {
     char stamp[OWNED_FILE_STAMP];
@@ -179,7 +178,7 @@ bool record_file_mend(struct record_file *file, const char *kind, const struct r
     return true;
 }
 
-/* --- writing anew --- */
+/* --- rewriting --- */
 
 bool record_file_begin(const struct record_file *file, struct record_file *fresh)
 {
@@ -198,7 +197,7 @@ void record_file_abandon(struct record_file *fresh)
 {
     int saved = errno;
     if (fresh->fd >= 0)
-        unlink(fresh->path); /* what it took of a full disk is given back */
+        unlink(fresh->path); /* frees its space on a full disk */
     record_file_fini(fresh);
     errno = saved;
 }

@@ -1,4 +1,4 @@
-/* Files of sealed chunks, written whole or not at all, read as far as they are whole. */
+/* Files of sealed chunks, written whole or not at all, read up to the first damage. */
 #include "sealed_file.h"
 
 #include <assert.h>
@@ -31,7 +31,7 @@ struct sealed_file {
     const struct sealed_kind *kind;
     const struct keyring *keyring;
     uint8_t head[HEAD];
-    uint32_t number;     /* of the chunk at hand */
+    uint32_t number;     /* of the current chunk */
     struct buffer plain; /* its entries */
 };
 
@@ -137,7 +137,7 @@ struct reader {
     struct sealed_file file;
     int fd;
     int64_t at;
-    struct buffer sealed; /* the chunk at hand */
+    struct buffer sealed; /* the current chunk */
     bool (*take)(void *user, struct text entries);
     void *user;
     bool last;
@@ -247,7 +247,7 @@ static bool read_chunks(struct reader *reader)
 
 static bool read_if_present(struct reader *reader)
 {
-    /* O_NONBLOCK is for pipes, which would hold the start up for ever. */
+    /* O_NONBLOCK is for pipes, which would block the start for ever. */
     reader->fd = open(reader->path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
     if (reader->fd < 0 && errno == ENOENT)
         return true;

@@ -1,6 +1,5 @@
-/* The workers' side of the journal: revocations in, and what is to be on disk into the commit
- * queue.
- */
+/* The workers' side of the journal: puts revocations into the index and their records into the
+ * commit queue. */
 #include "journal.h"
 
 #include <assert.h>

@@ -1,4 +1,4 @@
-/* One revocation in memory: made, shown, compared. */
+/* One revocation in memory: create, read, compare. */
 #include "journal_entry.h"
 
 #include <string.h>
@@ -71,8 +71,7 @@ bool journal_entry_is_of(const struct journal_entry *entry, const uint8_t owner[
     return memcmp(entry->owner, owner, JOURNAL_OWNER) == 0;
 }
 
-bool journal_entry_says_as_much(const struct journal_entry *entry,
-                                const struct revocation *revocation)
+bool journal_entry_covers(const struct journal_entry *entry, const struct revocation *revocation)
 {
     bool same_session = memcmp(entry->session, revocation->session, JOURNAL_SESSION) == 0;
     if (entry->confirmed || entry->kind != (uint8_t)revocation->kind ||
@@ -84,15 +83,15 @@ bool journal_entry_says_as_much(const struct journal_entry *entry,
     case REVOKE_BEFORE:
         return entry->before_ms >= revocation->before_ms &&
                (!entry->has_exempt || (revocation->has_exempt && same_session));
-    case REVOKE_FREEZE: /* these two say what holds since before_ms, and nothing before */
+    case REVOKE_FREEZE: /* these two hold from before_ms on only */
     case REVOKE_LIFT:
         return entry->before_ms == revocation->before_ms && same_session;
     }
     return false;
 }
 
-bool journal_entry_kills(const struct journal_entry *entry, const uint8_t session[JOURNAL_SESSION],
-                         int64_t created_ms)
+bool journal_entry_revokes(const struct journal_entry *entry,
+                           const uint8_t session[JOURNAL_SESSION], int64_t created_ms)
 {
     bool same_session = memcmp(entry->session, session, JOURNAL_SESSION) == 0;
     switch ((enum revocation_kind)entry->kind) {

@@ -1,5 +1,5 @@
-/* Private to the journal: one revocation in memory. Its texts lie behind it, so that it is one
- * allocation of about a hundred bytes. */
+/* Private to the journal: one revocation in memory, with its texts one allocation of about a
+ * hundred bytes. */
 #pragma once
 
 #include "hash.h"
@@ -8,7 +8,7 @@
 struct journal_share;
 
 struct journal_entry {
-    struct hash_node node;       /* among those of its owner, newest first */
+    struct hash_node node;       /* among its owner's, newest first */
     struct journal_share *share; /* its tenant's, while it is in the index */
     uint64_t number;
     int64_t before_ms;
@@ -20,7 +20,7 @@ struct journal_entry {
     uint8_t reason_length, actor_length;
     bool has_exempt : 1;
     bool confirmed : 1;
-    bool written : 1; /* in the file; others may be too: index->covered */
+    bool written : 1; /* in the file; so are numbers up to index->covered */
     char texts[];
 };
 
@@ -36,9 +36,8 @@ int64_t journal_entry_size(const struct journal_entry *entry);
 struct text journal_text_cut(struct text text);
 
 bool journal_entry_is_of(const struct journal_entry *entry, const uint8_t owner[JOURNAL_OWNER]);
-/* True if the entry kills whatever the revocation does, for as long, and is yet to be confirmed. */
-bool journal_entry_says_as_much(const struct journal_entry *entry,
-                                const struct revocation *revocation);
-/* True if it kills this session of its owner. */
-bool journal_entry_kills(const struct journal_entry *entry, const uint8_t session[JOURNAL_SESSION],
-                         int64_t created_ms);
+/* True if the entry revokes all that the revocation does, for as long, and is unconfirmed. */
+bool journal_entry_covers(const struct journal_entry *entry, const struct revocation *revocation);
+/* True if it revokes this session of its owner. */
+bool journal_entry_revokes(const struct journal_entry *entry,
+                           const uint8_t session[JOURNAL_SESSION], int64_t created_ms);

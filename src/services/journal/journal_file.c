@@ -1,4 +1,4 @@
-/* The journal's file on disk: its head and its sealed records. */
+/* The journal's file on disk: its header and its sealed records. */
 #include "journal_file.h"
 
 #include <assert.h>
@@ -33,7 +33,7 @@ bool journal_file_add(struct journal_file *file, struct text records)
     return record_file_spill(&file->records);
 }
 
-/* --- writing anew --- */
+/* --- rewriting --- */
 
 bool journal_file_begin(const struct journal_file *file, uint64_t next_number,
                         struct journal_file *fresh)
@@ -140,7 +140,7 @@ bool journal_file_open(struct journal_file *file,
     records->fd = owned_file_open(journal_name(file), &records->size, error);
     if (records->fd < 0)
         return records->size < 0 && start_new(file, scan, error);
-    if (records->size == 0) { /* somebody made it, since this code never leaves one */
+    if (records->size == 0) { /* made by another program: this code never leaves an empty one */
         log_warning("journal_empty", "file=%s", records->path);
         return start_new(file, scan, error);
     }

@@ -11,13 +11,13 @@
 
 enum {
     SLICE = 512,
-    OWNER_CONFIRMED = 256, /* of one owner that are kept */
+    OWNER_CONFIRMED = 256, /* kept of one owner */
     DROPPED_AT_ONCE = 8
 };
 
 /* --- owners --- */
 
-/* Owners are keyed hashes: any bits of them are as good as others, and nobody chooses them. */
+/* Owners are keyed hashes, which no caller can choose: all their bits are equally good. */
 static uint64_t hash_of(const uint8_t owner[JOURNAL_OWNER])
 {
     uint64_t first, last;
@@ -43,7 +43,7 @@ static bool may_have(const struct journal_index *index, const uint8_t *owner)
     return atomic_load_explicit(count_of(index, owner), memory_order_acquire) > 0;
 }
 
-/* The newest entry from here on that is the owner's; NULL if there is none. */
+/* The newest entry of the owner from here on; NULL if there is none. */
 static struct journal_entry *of_owner(struct hash_node *node, const uint8_t *owner)
 {
     while (node && !journal_entry_is_of((struct journal_entry *)node, owner))
@@ -83,7 +83,7 @@ static struct totals lock_index(struct journal_index *index)
     return (struct totals){index->records, index->unconfirmed};
 }
 
-/* Unlocks, and tells the gauges what has changed since the beginning. */
+/* Unlocks, and moves the gauges by the change since lock_index(). */
 static void unlock_index(struct journal_index *index, struct totals before)
 {
     struct totals now = {index->records, index->unconfirmed};
@@ -98,7 +98,7 @@ static void unlock_index(struct journal_index *index, struct totals before)
 
 /* --- in and out --- */
 
-/* An unconfirmed one is never to be forgotten: nobody but this journal may know of it. */
+/* An unconfirmed one is never forgotten: this journal may be its only copy. */
 static void note_forgetting(int64_t *next_forget_s, const struct journal_entry *entry)
 {
     if (entry->confirmed && entry->forget_s < *next_forget_s)
@@ -117,7 +117,7 @@ static void insert(struct journal_index *index, struct journal_entry *entry)
     atomic_fetch_add_explicit(count_of(index, entry->owner), 1, memory_order_release);
 }
 
-/* Leaves a gap in the slots: journal_slots_tidy() is to follow. */
+/* Leaves a gap in the slots: journal_slots_tidy() must follow. */
 static void remove_slot(struct journal_index *index, struct journal_slot *slot)
 {
     struct journal_entry *entry = slot->entry;
@@ -185,13 +185,13 @@ static struct journal_entry *known_like(const struct journal_index *index,
                                         const struct revocation *revocation)
 {
     struct journal_entry *at = first_of_owner(index, revocation->owner);
-    while (at && !journal_entry_says_as_much(at, revocation))
+    while (at && !journal_entry_covers(at, revocation))
         at = next_of_owner(at);
     return at;
 }
 
-/* Gives up confirmed ones of the tenants that have most, oldest first; more than needed, so that it
- * is not done for every one that comes, but not much, since workers wait meanwhile. */
+/* Drops confirmed ones of the tenants that have most, oldest first. It frees a little more than
+ * needed, so that not every new one causes a walk; not much, since workers wait meanwhile. */
 static void drop_confirmed(struct journal_index *index, int64_t needed, int64_t limit)
 {
     struct journal_shares *shares = &index->shares;
@@ -207,9 +207,8 @@ static void drop_confirmed(struct journal_index *index, int64_t needed, int64_t 
     journal_slots_tidy(&index->slots, index->records);
 }
 
-/* An owner's entries are walked, under the lock, by every look-up of that owner: one who logs in in
- * a loop may neither make them slow nor drive out what others have revoked. The newest stand first.
- */
+/* Every look-up of an owner walks its entries under the lock. A user who logs in in a loop must
+ * neither slow these down nor displace others' revocations. The newest are first. */
 static void forget_surplus(struct journal_index *index, const uint8_t owner[JOURNAL_OWNER])
 {
     size_t confirmed = 0;
@@ -281,7 +280,8 @@ bool journal_index_find(struct journal_index *index, const uint8_t owner[JOURNAL
     pthread_mutex_lock(&index->lock);
     const struct journal_entry *first = NULL;
     for (const struct journal_entry *at = first_of_owner(index, owner); at; at = next_of_owner(at))
-        if (journal_entry_kills(at, session, created_ms) && (!first || at->number < first->number))
+        if (journal_entry_revokes(at, session, created_ms) &&
+            (!first || at->number < first->number))
             first = at;
     if (first && ret)
         *ret = journal_entry_copy(first, arena);
@@ -358,7 +358,7 @@ void journal_index_usage(struct journal_index *index, struct journal_usage *ret)
 
 /* --- for the thread --- */
 
-/* Looks at one slice above `after`; returns the last number of it, 0 at the end. */
+/* Expires one slice above `after`; returns its last number, 0 at the end. */
 static uint64_t expire_slice(struct journal_index *index, uint64_t after, int64_t now_s,
                              int64_t *next_forget_s)
 {
@@ -387,7 +387,7 @@ size_t journal_index_expire(struct journal_index *index, int64_t now_s)
             unlock_index(index, before);
             return 0;
         }
-        if (first) /* what is added while this walks lowers it again */
+        if (first) /* entries added during the walk lower it again */
             index->next_forget_s = INT64_MAX;
         first = false;
         last = expire_slice(index, last, now_s, &next_forget_s);

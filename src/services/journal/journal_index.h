@@ -1,8 +1,8 @@
 /* Private to the journal: the revocations in memory, by owner and by number.
  *
- * One lock, held for a look-up, a change, or one slice of a long walk; never across I/O. Owners
- * without revocations are told by a counter for each hash of an owner, without the lock. The gauges
- * of the metrics are kept here, to be exact. */
+ * One lock, held for a look-up, a change, or one slice of a long walk; never across I/O. A counter
+ * per hash of an owner finds owners without revocations without the lock. The gauges are kept here,
+ * to be exact. */
 #pragma once
 
 #include <pthread.h>
@@ -22,28 +22,29 @@ struct journal_index {
     struct journal_slots slots;
     struct journal_shares shares; /* of tenants, in bytes of the records on disk */
     uint64_t next_number;
-    uint64_t covered; /* all up to here are in the file */
+    uint64_t covered; /* all numbers up to here are in the file */
     size_t records, unconfirmed;
-    int64_t next_forget_s;  /* no confirmed one is to be forgotten before */
-    struct buffer unmarked; /* numbers, confirmed but not yet marked in the file */
+    int64_t next_forget_s;  /* no confirmed one is due for forgetting before */
+    struct buffer unmarked; /* numbers confirmed but not yet marked in the file */
 };
 
 void journal_index_init(struct journal_index *index);
 void journal_index_fini(struct journal_index *index);
 
-/* What was read at start. */
+/* Adds a record read at start. */
 void journal_index_load(struct journal_index *index, const struct journal_record *record);
-/* Numbers begin at `next_number` at least; all there are so far are in the file. */
+/* After the last record: new numbers begin at `next_number` or higher, all present ones are in the
+ * file. */
 void journal_index_loaded(struct journal_index *index, uint64_t next_number);
 
 enum journal_added {
     JOURNAL_ADDED,
-    JOURNAL_KNOWN, /* says no more than an unconfirmed one that is there */
-    JOURNAL_FULL   /* the tenant has its share pending */
+    JOURNAL_KNOWN, /* covered by a present unconfirmed one */
+    JOURNAL_FULL   /* the tenant has used its share of unconfirmed ones */
 };
-/* Takes a revocation if the tenant has a share left of `limit` bytes (journal_shares.h); confirmed
- * ones make room. Appends to *record what is to be written, nothing if it is in the file already.
- */
+/* Adds a revocation if the tenant's share of `limit` bytes (journal_shares.h) allows it; confirmed
+ * ones make room. Appends the record to be written to *record, nothing if it is in the file
+ * already. */
 enum journal_added journal_index_add(struct journal_index *index,
                                      const struct revocation *revocation, int64_t limit,
                                      struct buffer *record, uint64_t *number);
@@ -61,21 +62,21 @@ void journal_index_usage(struct journal_index *index, struct journal_usage *ret)
 
 /* --- for the thread --- */
 
-/* Forgets the confirmed ones that can kill nothing any more at this time; how many. */
+/* Forgets confirmed ones whose tokens have all expired at this time; returns their number. */
 size_t journal_index_expire(struct journal_index *index, int64_t now_s);
-/* Appends the marks of what was confirmed since the last call; those of revocations that are not in
- * the file yet wait, since a mark before its record would say nothing. */
+/* Appends the marks of revocations confirmed since the last call. Marks of records not yet in the
+ * file wait, since a mark before its record has no effect. */
 void journal_index_take_marks(struct journal_index *index, struct buffer *records);
-/* Appends the records of some revocations with numbers above `after`; the last of these numbers, 0
- * if there were none. Then *end is the last number that was given. */
+/* Appends the records of some revocations with numbers above `after`. Returns the last of these
+ * numbers, 0 if there were none; then *end is the last number ever given. */
 uint64_t journal_index_copy(struct journal_index *index, uint64_t after, struct buffer *records,
                             uint64_t *end);
 /* These numbers are in the file. */
 void journal_index_written(struct journal_index *index, const uint64_t *numbers, size_t count);
-/* All up to this number are. */
+/* All numbers up to this one are in the file. */
 void journal_index_cover(struct journal_index *index, uint64_t number);
-/* The number that the next revocation gets; the last of those that are all in the file. */
+/* The number of the next revocation; the number up to which all are in the file. */
 uint64_t journal_index_next(struct journal_index *index);
 uint64_t journal_index_covered(struct journal_index *index);
-/* Revocations that are not in the file. */
+/* The number of revocations that are not in the file. */
 size_t journal_index_unwritten(struct journal_index *index);

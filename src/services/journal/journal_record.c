@@ -1,4 +1,4 @@
-/* The journal's format: head, records, checksums. Pure: bytes in, structs out. */
+/* The journal's format: header, records, checksums. Pure: bytes in, structs out. */
 #include "journal_record.h"
 
 #include <assert.h>
@@ -13,7 +13,7 @@ enum {
     FLAG_CONFIRMED = 1,
     FLAG_EXEMPT = 2,
 
-    /* Where the fields of a record are. */
+    /* Offsets of the fields of a record. */
     AT_KIND = 2,
     AT_FLAGS = 3,
     AT_NUMBER = 4,
@@ -28,7 +28,7 @@ enum {
     MARK_LENGTH = AT_WHEN + CHECKSUM,
     SHORTEST = AT_TEXTS + CHECKSUM,
 
-    /* Where the fields of the head are. */
+    /* Offsets of the fields of the header. */
     HEAD_VERSION = 16,
     HEAD_NEXT = 24,
     HEAD_NONCE = 32,
@@ -49,7 +49,7 @@ static void tag_keyring(const struct keyring *keyring, uint8_t out[CHECKSUM])
     crypto_keyed_hash(keyring, CRYPTO_JOURNAL, &part, 1, out, CHECKSUM);
 }
 
-/* Unkeyed, to tell a head of another keyring from one that is damaged. */
+/* Unkeyed, to tell a header of another keyring from a damaged one. */
 static void digest_head(const uint8_t head[JOURNAL_HEAD], uint8_t out[CHECKSUM])
 {
     uint8_t digest[32];
@@ -163,8 +163,8 @@ static bool is_revocation(unsigned kind)
     return kind >= REVOKE_SESSION && kind <= REVOKE_LIFT;
 }
 
-/* True if the bytes that are there can begin a record. The lengths are told twice, so that a
- * damaged one is not taken for a record that was torn. */
+/* True if the bytes can begin a record. Lengths are stored twice, so that a damaged length is not
+ * taken for a torn record. */
 static bool is_plausible(struct text bytes)
 {
     size_t length = bytes.length >= 2 ? journal_record_length(bytes.data) : SHORTEST;

@@ -1,10 +1,10 @@
 /* Private to the journal: its format on disk.
  *
- * Head, 64 bytes: magic, version, the number that the next revocation gets at least, a nonce of
- * this file, a tag of the names secret, and a digest of all before it. Then records: length (2
- * bytes, of the whole record), kind (1), flags (1), number (8), for a revocation its fields, and a
- * checksum (8). The checksum is keyed and covers nonce, position and record: one that was altered,
- * moved, left out, or comes from another journal is not taken. Numbers are big-endian. */
+ * Header, 64 bytes: magic, version, a lower bound of the next number, a nonce of this file, a tag
+ * of the names secret, and a digest of all before it. Then records: length (2 bytes, of the whole
+ * record), kind (1), flags (1), number (8), for a revocation its fields, and a checksum (8). The
+ * checksum is keyed and covers nonce, position and record: an altered, moved, missing or foreign
+ * record is detected. Numbers are big-endian. */
 #pragma once
 
 #include "journal.h"
@@ -12,9 +12,9 @@
 
 #define JOURNAL_HEAD       64
 #define JOURNAL_NONCE      16
-#define JOURNAL_RECORD_MAX 578 /* both texts as long as may be */
+#define JOURNAL_RECORD_MAX 578 /* with both texts of full length */
 
-/* What a file is made for; known from its head. */
+/* The secrets of a file, known from its header. */
 struct journal_seal {
     struct keyring *keyring;
     uint8_t nonce[JOURNAL_NONCE];
@@ -27,9 +27,9 @@ struct journal_head {
 
 enum journal_head_reading {
     JOURNAL_HEAD_GOOD,
-    JOURNAL_HEAD_BAD,    /* not a journal, or its head is damaged */
+    JOURNAL_HEAD_BAD,    /* not a journal, or its header is damaged */
     JOURNAL_HEAD_NEWER,  /* of another version */
-    JOURNAL_HEAD_FOREIGN /* made under another names secret */
+    JOURNAL_HEAD_FOREIGN /* written under another names secret */
 };
 
 void journal_head_write(uint8_t out[JOURNAL_HEAD], const struct journal_head *head,
@@ -38,24 +38,23 @@ enum journal_head_reading journal_head_read(const uint8_t in[JOURNAL_HEAD],
                                             const struct keyring *keyring,
                                             struct journal_head *ret);
 
-/* A revocation, or the mark that the one with this number is confirmed. */
+/* A revocation, or the mark that confirms the one with this number. */
 struct journal_record {
     bool is_mark;
     struct revocation revocation; /* of a mark: the number only */
 };
 
-/* Bytes of the revocation on disk; texts at most 255 bytes each. */
+/* Bytes of the revocation on disk; its texts have at most 255 bytes each. */
 size_t journal_record_size(const struct revocation *revocation);
-/* Append a record with room for its checksum, which journal_record_seal() fills in when its place
- * is known. */
+/* Append a record with room for its checksum, which journal_record_seal() fills in once its
+ * position is known. */
 void journal_record_add(struct buffer *out, const struct revocation *revocation);
 void journal_record_add_mark(struct buffer *out, uint64_t number);
-/* The length that the record at `data` tells. */
+/* The length given in the record at `data`. */
 size_t journal_record_length(const char *data);
 void journal_record_seal(const struct journal_seal *seal, int64_t position, char *record);
 
 /* Reads the first record of `bytes`, which lies at `position`: good, torn or bad. Its texts are
- * borrowed from there.
- */
+ * borrowed from `bytes`. */
 enum record_reading journal_record_read(const struct journal_seal *seal, int64_t position,
                                         struct text bytes, struct journal_record *ret);

@@ -1,4 +1,4 @@
-/* Each tenant's part of the journal. */
+/* Each tenant's share of the journal. */
 #include "journal_shares.h"
 
 #include <assert.h>
@@ -7,7 +7,7 @@
 
 #include "memory.h"
 
-/* Tags are keyed hashes, which nobody chooses: they need no seed. */
+/* Tags are keyed hashes, which no caller can choose: they need no seed. */
 static const struct hash_seed no_seed;
 
 void journal_shares_init(struct journal_shares *shares)
@@ -95,10 +95,10 @@ struct balance {
     int64_t bytes, confirmed;
 };
 
-/* Side by side, since finding the level reads them many times while workers wait. */
+/* An array, since finding the level reads them many times while workers wait. */
 static struct balance *list_balances(const struct journal_shares *shares, size_t *count)
 {
-    const struct hash_array *chains = &shares->tenants.chains; /* as many as tenants */
+    const struct hash_array *chains = &shares->tenants.chains; /* as many chains as tenants */
     struct balance *balances = xcalloc(chains->count, sizeof(*balances));
     *count = 0;
     for (uint32_t i = 0; i < chains->count; i++)
@@ -110,7 +110,7 @@ static struct balance *list_balances(const struct journal_shares *shares, size_t
     return balances;
 }
 
-/* What confirmed ones above the level come to. */
+/* Bytes of confirmed ones above the level. */
 static int64_t sum_above(const struct balance *balances, size_t count, int64_t level)
 {
     int64_t sum = 0;

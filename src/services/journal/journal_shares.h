@@ -1,10 +1,10 @@
-/* Private to the journal: what each tenant has in it, in bytes on disk, so that no tenant can drive
- * out or shut out the others. Under the index's lock; a look-up of revocations never comes here.
+/* Private to the journal: each tenant's share, in bytes on disk, so that no tenant can displace or
+ * shut out the others. Under the index's lock; look-ups of revocations never come here.
  *
- * Pending (unconfirmed) ones are never given up, so they are measured when they come: a tenant may
- * have as much pending as is left for all others together. One alone has half of the journal, the
- * next half of what is left, and so on: whoever has nothing pending gets in. What makes room are
- * confirmed ones, of the tenants that have most, until they have no more than the others. */
+ * Unconfirmed ones are never dropped, so they are limited when they arrive: a tenant may have as
+ * much unconfirmed as is left for all others together. One alone has half of the journal, the next
+ * half of the rest, and so on: a tenant without any always gets in. Room comes from confirmed ones,
+ * of the tenants that have most, until they have no more than the others. */
 #pragma once
 
 #include "hash.h"
@@ -21,10 +21,10 @@ struct journal_shares {
 };
 
 void journal_shares_init(struct journal_shares *shares);
-/* All records must have been taken out. */
+/* All records must have been removed. */
 void journal_shares_fini(struct journal_shares *shares);
 
-/* Puts a record in; the share is there until its last record is taken out. */
+/* Adds a record; the share lasts until its last record is removed. */
 struct journal_share *journal_shares_put(struct journal_shares *shares,
                                          const uint8_t owner[JOURNAL_OWNER], int64_t size,
                                          bool confirmed);
@@ -33,9 +33,9 @@ void journal_shares_confirm(struct journal_shares *shares, struct journal_share 
 void journal_shares_take(struct journal_shares *shares, struct journal_share *share, int64_t size,
                          bool confirmed);
 
-/* May the owner's tenant have `size` more pending, if all may have `limit`? */
+/* True if the owner's tenant may have `size` more bytes unconfirmed, of `limit` for all. */
 bool journal_shares_allow(const struct journal_shares *shares, const uint8_t owner[JOURNAL_OWNER],
                           int64_t size, int64_t limit);
-/* The bytes that a tenant may keep if confirmed ones of those that have more are to give up
- * `surplus` bytes together; 0 if all that is confirmed does not come to that. */
+/* The most bytes that a tenant may keep so that dropping confirmed ones above it frees `surplus`
+ * bytes; 0 if all confirmed ones together are less. */
 int64_t journal_shares_level(const struct journal_shares *shares, int64_t surplus);

@@ -1,4 +1,4 @@
-/* Revocations by number: an array in which those that are gone leave gaps. */
+/* Revocations by number: an array in which removed ones leave gaps. */
 #include "journal_slots.h"
 
 #include <assert.h>
@@ -43,7 +43,7 @@ static void resize(struct journal_slots *slots, size_t capacity)
     slots->capacity = capacity;
 }
 
-/* New numbers go to the end; only in a file are some a little out of order. */
+/* New numbers go to the end; only numbers read from a file may be slightly out of order. */
 void journal_slots_insert(struct journal_slots *slots, struct journal_entry *entry)
 {
     size_t at = journal_slots_at(slots, entry->number);

@@ -6,7 +6,7 @@
 
 struct journal_entry;
 
-/* Where an entry is by its number; the numbers grow. Without an entry: it is gone. */
+/* An entry by its number; numbers grow. NULL for a removed entry. */
 struct journal_slot {
     uint64_t number;
     struct journal_entry *entry;
@@ -23,5 +23,5 @@ size_t journal_slots_at(const struct journal_slots *slots, uint64_t number);
 /* NULL if it is not there. */
 struct journal_entry *journal_slots_find(const struct journal_slots *slots, uint64_t number);
 void journal_slots_insert(struct journal_slots *slots, struct journal_entry *entry);
-/* Closes the gaps when they are more than half; `entries` is how many slots are none. */
+/* Closes the gaps when they are more than half; `entries` is the number of slots in use. */
 void journal_slots_tidy(struct journal_slots *slots, size_t entries);

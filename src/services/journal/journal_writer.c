@@ -1,10 +1,10 @@
-/* The journal's writer: appends the backlog and syncs it once, writes the file anew when much of it
- * is of no use any more, or when it cannot be trusted.
+/* The journal's writer appends the backlog and syncs it once. It rewrites the file when much of it
+ * is obsolete or when it cannot be trusted.
  *
  * After a failed write or sync the file is not written or synced again, since the kernel may have
- * dropped the pages. Tickets are answered false at once, then and until a fresh file could be
- * written from memory, which is tried every second; it then holds all that was refused too, since a
- * revocation is in force whether it could be written or not. */
+ * dropped the pages. Tickets then fail at once, until a fresh file could be written from memory,
+ * which is tried every second. It also holds the refused revocations, since a revocation is in
+ * force whether it could be written or not. */
 #include <assert.h>
 #include <errno.h>
 #include <string.h>
@@ -48,9 +48,9 @@ static bool sync_journal(struct journal *journal)
     return synced;
 }
 
-/* --- writing anew --- */
+/* --- rewriting --- */
 
-/* The revocations in memory into `fresh`; *end is the last number that is covered by it. */
+/* Writes the revocations in memory to `fresh`; *end is the last number that it covers. */
 static bool copy_all(struct journal *journal, struct journal_file *fresh, uint64_t *end)
 {
     struct buffer records = {0};
@@ -69,8 +69,8 @@ static bool copy_all(struct journal *journal, struct journal_file *fresh, uint64
 
 enum renewal {
     RENEWED,
-    NOT_RENEWED, /* errno tells why; the file is as it was */
-    HALF_RENEWED /* errno tells why; after a crash the name may be that of the old file */
+    NOT_RENEWED, /* with errno; the file is unchanged */
+    HALF_RENEWED /* with errno; after a crash the name may lead to the old file */
 };
 
 static enum renewal rewrite_journal(struct journal *journal)
@@ -88,7 +88,7 @@ static enum renewal rewrite_journal(struct journal *journal)
     if (!record_file_sync_name(&journal->file.records))
         return HALF_RENEWED;
     journal_index_cover(&journal->index, end);
-    journal->marks.length = 0; /* what they say is in the records */
+    journal->marks.length = 0; /* the records contain them */
     metrics_add(METRIC_JOURNAL_COMPACTIONS, 1);
     return RENEWED;
 }
@@ -104,7 +104,7 @@ static void recover(struct journal *journal)
              (long long)journal->file.records.size);
 }
 
-/* Before anything is appended: a file of two names secrets could not be read by either. */
+/* Called before anything is appended: a file of two names secrets could be read with neither. */
 static void take_new_keyring(struct journal *journal)
 {
     struct keyring *taken = atomic_exchange(&journal->new_keyring, NULL);
@@ -118,7 +118,8 @@ static void take_new_keyring(struct journal *journal)
         note_journal_failure(journal, "write_anew", errno);
 }
 
-/* True if more than half of the file is of no use, or if it will be too large and much of it is. */
+/* True if more than half of the file is obsolete, or if it will be too large and much of it is
+ * obsolete. */
 static bool is_wasteful(struct journal *journal, int64_t more)
 {
     struct journal_usage used;
@@ -136,7 +137,7 @@ static void join_backlog(void *owner, struct buffer *taken)
     commit_frames_join(&journal->backlog, taken);
 }
 
-/* `covered`: all up to this number are in the file. */
+/* All numbers up to `covered` are in the file. */
 static bool needs_writing(struct commit_frame frame, uint64_t covered)
 {
     return frame.length > 0 && frame.mark > covered;
@@ -224,7 +225,7 @@ static void expire_revocations_if_due(struct journal *journal)
     expire_revocations(journal);
 }
 
-/* Bytes that the turn will append. */
+/* Bytes that the turn appends. */
 static int64_t backlog_size(const struct journal *journal)
 {
     size_t size = journal->marks.length;
@@ -236,8 +237,8 @@ static int64_t backlog_size(const struct journal *journal)
     return (int64_t)size;
 }
 
-/* A file that cannot be made smaller can still be appended to: too large is better than lost. One
- * that was moved or removed is not where the next start looks for it. */
+/* A file that cannot be made smaller can still be appended to: too large is better than lost. A
+ * moved or removed one would be missed by the next start. */
 static void renew_if_due(struct journal *journal)
 {
     bool named = owned_file_is_named(journal->file.records.fd, journal->file.records.path);
@@ -259,13 +260,13 @@ static void renew_if_due(struct journal *journal)
     }
 }
 
-/* Forgets, recovers, writes the file anew as is due, writes the backlog; every ticket of it is
- * decided afterwards. */
+/* Forgets, recovers and rewrites the file as due, writes the backlog, decides all its tickets. */
 static void write_journal_batch(void *owner)
 {
     struct journal *journal = owner;
     bool written = false;
-    journal_index_take_marks(&journal->index, &journal->marks); /* of what may be forgotten next */
+    journal_index_take_marks(&journal->index,
+                             &journal->marks); /* before their revocations are forgotten */
     expire_revocations_if_due(journal);
     take_new_keyring(journal);
     if (commit_queue_works(&journal->queue))
@@ -276,11 +277,11 @@ static void write_journal_batch(void *owner)
         written = append_and_sync(journal);
     decide_all(journal, written);
     if (!commit_queue_works(&journal->queue))
-        journal->marks.length = 0; /* a fresh file says it in the records */
+        journal->marks.length = 0; /* the records of a fresh file contain them */
     report_size(journal);
 }
 
-/* Syncs what is left; tells what could not be brought to disk. */
+/* Syncs the rest; logs the number of revocations that could not be written. */
 static void finish_journal(void *owner)
 {
     struct journal *journal = owner;

@@ -1,5 +1,5 @@
-/* Documents: made out of JSON, packed, counted, printed; and what of them a tenant's own keys may
- * not change. */
+/* Documents: parsed, packed, reference-counted, printed; and the members that a tenant's own keys
+ * may not change. */
 #include "policy_private.h"
 
 #include <assert.h>
@@ -16,7 +16,7 @@ static const uint32_t of_platform = 0
 
 /* --- packing --- */
 
-/* Where the next thing goes in the memory of a document. */
+/* Takes the next `size` bytes of a document's memory. */
 static void *take_space(char **free_space, size_t size)
 {
     char *taken = *free_space;
@@ -78,7 +78,7 @@ static struct policy_document *pack(const struct policy_draft *draft, struct tex
     atomic_init(&document->references, 1);
     for (uint32_t left = draft->tenant.set; left != 0; left &= left - 1)
         *values++ = draft->tenant.values[__builtin_ctz(left)];
-    /* Everything that needs alignment goes before the texts. */
+    /* Everything with alignment goes before the texts. */
     document->roles = pack_named(&free_space, &draft->roles);
     document->types = pack_named(&free_space, &draft->types);
     pack_names(&free_space, &document->roles);
@@ -88,7 +88,7 @@ static struct policy_document *pack(const struct policy_draft *draft, struct tex
     return document;
 }
 
-/* Roles of a session are looked up as its answer shows them, see policy_of_session(). */
+/* Roles are looked up as session objects have them, see policy_of_session(). */
 static void escape_names(struct arena *arena, const struct policy_named *named)
 {
     SCOPED(buffer_free) struct buffer escaped = {0};
@@ -108,7 +108,7 @@ static struct policy_document *make(const struct policy_draft *draft, const stru
     return pack(draft, buffer_text(&json));
 }
 
-/* `conf` NULL: a text as it was stored, whose contradictions nobody is asked about. */
+/* With `conf` NULL the text was stored before and contradictions are not checked. */
 static struct policy_document *parse_policy(const struct conf *conf, struct text json,
                                             struct buffer *error)
 {
@@ -135,8 +135,7 @@ struct policy_document *policy_restore(struct text json, struct buffer *error)
     return parse_policy(NULL, json, error);
 }
 
-/* What a patch takes away leaves no trace in the result: that its names are known is seen only
- * here. */
+/* Members that a patch removes leave no trace in the result, so their names are checked here. */
 static bool is_patch(struct text stored, struct text patch, struct buffer *error)
 {
     SCOPED(arena_free) struct arena arena = {0};
@@ -202,7 +201,7 @@ static void enter_group(struct json_writer *writer, const char *from, const char
     }
 }
 
-/* The members of these bits. */
+/* Prints the members of these bits. */
 static void print_members(struct json_writer *writer, struct policy *policy, uint32_t set)
 {
     const char *before = "";
@@ -217,7 +216,7 @@ static void print_members(struct json_writer *writer, struct policy *policy, uin
     enter_group(writer, before, NULL);
 }
 
-/* A name that is no literal; that of a role is escaped already. */
+/* A name that is no literal; a role's is escaped already. */
 static void print_name(struct json_writer *writer, struct text name, bool escaped)
 {
     SCOPED(buffer_free) struct buffer inside = {0};
@@ -263,7 +262,7 @@ void policy_print(const struct conf *conf, const struct policy_document *documen
     json_close_object(&writer);
 }
 
-/* --- what belongs to the platform --- */
+/* --- members of the platform --- */
 
 static void refuse_change(enum policy_member member, struct policy *now, struct policy *then,
                           struct buffer *error)

@@ -1,5 +1,5 @@
 /* Contradictions: times that must be shorter than others, limits that need others. The rows of
- * tbl/policy.h hold for the tenant as a whole, and for each of its roles and device types. */
+ * tbl/policy.h apply to the tenant as a whole, and to each of its roles and device types. */
 #include "policy_private.h"
 
 #include <inttypes.h>
@@ -26,12 +26,12 @@ static const struct need {
 #include "tbl/policy.h"
 };
 
-/* What one value is, and who has set it. */
+/* The values in force for one of these, and their origin. */
 struct view {
     const char *list; /* "roles" or "device_types"; NULL for the tenant as a whole */
     const struct policy_override *one;
     const struct policy_settings *tenant;
-    struct policy *policy; /* in force for these */
+    struct policy *policy; /* in force */
 };
 
 static bool is_own(const struct view *view, enum policy_member member)
@@ -59,7 +59,7 @@ static void add_value_and_origin(struct buffer *out, const struct view *view,
                 *policy_value(view->policy, member), set ? "" : ", the default");
 }
 
-/* Two defaults fit each other, but for what a bound of the platform has made of the longer one. */
+/* Two defaults fit each other, unless a bound of the platform has lowered the longer one. */
 static bool check_policy_order(const struct view *view, const struct order *order,
                                struct buffer *error)
 {
@@ -78,7 +78,7 @@ static bool check_policy_order(const struct view *view, const struct order *orde
     return false;
 }
 
-/* A default gives way to the platform's bound; what was said is refused. */
+/* A default gives way to the platform's bound; an explicit value is refused. */
 static bool check_limit(const struct view *view, const struct limit *limit, struct buffer *error)
 {
     int64_t *value = policy_value(view->policy, limit->member);

@@ -1,5 +1,4 @@
-/* What the policy*.c files share: the rows of tbl/policy.h as data, and how a document lies in
- * memory. */
+/* Shared by the policy*.c files: the rows of tbl/policy.h as data, and documents in memory. */
 #pragma once
 
 #include <stdatomic.h>
@@ -23,7 +22,8 @@ enum policy_kind {
     POLICY_FLAG
 };
 
-/* Who has a say besides the tenant, and which value wins; or that the platform alone has one. */
+/* Who sets a member: the tenant only, also roles and device types (the smallest or largest value
+ * wins), or the platform only. */
 enum policy_say { POLICY_SAY_TENANT, POLICY_SAY_SMALLEST, POLICY_SAY_LARGEST, POLICY_SAY_PLATFORM };
 
 struct policy_row {
@@ -35,7 +35,7 @@ struct policy_row {
 };
 extern const struct policy_row policy_rows[POLICY_MEMBERS];
 
-/* A value by its row. */
+/* The member of a policy by its row. */
 static inline int64_t *policy_value(struct policy *policy, enum policy_member member)
 {
     return (int64_t *)(void *)((char *)policy + policy_rows[member].offset);
@@ -44,64 +44,64 @@ static inline int64_t *policy_value(struct policy *policy, enum policy_member me
 /* Appends a value as JSON. */
 void policy_print_value(struct json_writer *writer, enum policy_member member, int64_t value);
 
-/* What stands in a document: one bit and one value for each member that is set. */
+/* The settings in a document: one bit and one value for each set member. */
 struct policy_settings {
     uint32_t set;
     int64_t values[POLICY_MEMBERS];
 };
 _Static_assert(POLICY_MEMBERS <= 32, "a bit for each member");
 
-/* Members that roles and device types may have, the first rows: those that say which value wins. */
+/* Members that roles and device types may have: the first rows, up to max_devices. */
 enum { POLICY_OVERRIDES = POLICY_ID_max_devices + 1, POLICY_NAMED_MAX = 64, POLICY_NAME_MAX = 128 };
 
 /* A role or a device type. */
 struct policy_override {
-    struct text name; /* packed, that of a role is escaped as json_text() does it: so it is found */
+    struct text name; /* in a document, a role's is escaped as by json_text() */
     uint32_t set;     /* bits by enum policy_member */
     int64_t values[POLICY_OVERRIDES];
 };
 
-/* All of a kind, sorted by policy_compare_names() so that a name is found quickly. */
+/* All roles or device types, sorted by policy_compare_names() for a binary search. */
 struct policy_named {
     struct policy_override *items;
     size_t count;
-    uint64_t hints; /* policy_name_hint() of all: most names that are not here are seen at once */
+    uint64_t hints; /* policy_name_hint() of all: rules out most unknown names at once */
 };
 
-/* One bit for a name, which is not empty. */
+/* One bit for a name that is not empty. */
 static inline uint64_t policy_name_hint(struct text name)
 {
     unsigned first = (unsigned char)name.data[0], last = (unsigned char)name.data[name.length - 1];
     return UINT64_C(1) << ((first * 5 + last + name.length) & 63);
 }
 
-/* A document on its way in. */
+/* A document while it is parsed. */
 struct policy_draft {
     struct policy_settings tenant;
     struct policy_named roles, types;
 };
 
-/* A document lies in one piece of memory, all that it points to behind it. */
+/* A document is one piece of memory; everything it points to follows it. */
 struct policy_document {
     atomic_uint references;
     uint32_t set;          /* bits by enum policy_member */
-    const int64_t *values; /* of the bits that are set, in their order */
+    const int64_t *values; /* of the set bits, in their order */
     struct policy_named roles, types;
     struct text json;
-    size_t bytes; /* of all */
+    size_t bytes; /* of the whole piece */
 };
 
 /* Shorter names first, then by their bytes. */
 int policy_compare_names(struct text a, struct text b);
 
-/* How much is asked of a text. */
+/* How strictly a text is read. */
 enum policy_care {
-    POLICY_AS_GIVEN, /* every fault is told */
-    POLICY_AS_PATCH, /* the same, but null is a value of every member, stored ones included */
-    POLICY_AS_STORED /* members that are not good any more are passed over */
+    POLICY_AS_GIVEN, /* every fault is an error */
+    POLICY_AS_PATCH, /* the same, but every member, also a stored one, may be null */
+    POLICY_AS_STORED /* members that are not valid any more are skipped */
 };
 /* Fills a zeroed draft, whose lists and names lie in the arena; false with a sentence in *error.
- * `stored`: what a patch is for, else NULL. */
+ * `stored` is the document that a patch is for, else NULL. */
 bool policy_read(const struct json_view *root, const struct json_view *stored,
                  enum policy_care care, struct arena *arena, struct policy_draft *draft,
                  struct buffer *error);

@@ -1,6 +1,6 @@
-/* A policy's JSON, member by member: each is known, of its type, within its bounds. What does not
- * fit is told in a sentence with name, value and what is allowed; in a text that was stored it is
- * passed over, since another version of sessiond may have written it. */
+/* Reads a policy's JSON member by member: each is known, of its type, within its bounds. A fault is
+ * a sentence with name, value and the allowed values. In a stored text it is skipped, since another
+ * version of sessiond may have written it. */
 #include "policy_private.h"
 
 #include <inttypes.h>
@@ -16,10 +16,10 @@ struct reader {
 
 /* An object that is being read. */
 struct level {
-    const char *shown; /* what stands before its members' names: "", "bind.", "roles.admin." */
-    const char *path;  /* the same in rows: "", "bind.", "" */
-    bool named;        /* of a role or device type: only what has a say besides the tenant */
-    const struct json_view *stored; /* the object that it is a patch for, or NULL */
+    const char *shown;              /* prefix of its members' names: "", "bind.", "roles.admin." */
+    const char *path;               /* the same in rows: "", "bind.", "" */
+    bool named;                     /* of a role or device type: only members that these may have */
+    const struct json_view *stored; /* the object that it patches, or NULL */
     uint32_t *set;
     int64_t *values;
 };
@@ -35,7 +35,7 @@ static const char *quoted(const struct reader *reader, const char *name)
     return out;
 }
 
-/* ", not 17", the value cut at the end of a character if it is long. */
+/* ", not 17"; a long value is cut between characters. */
 static void add_refused_value(struct buffer *out, const struct json_view *value)
 {
     SCOPED(buffer_free) struct buffer printed = {0};
@@ -76,7 +76,7 @@ static void add_allowed(struct buffer *out, const struct policy_row *row)
     }
 }
 
-/* Each says what is wrong, and returns whether to go on all the same. */
+/* Each adds the fault to the message; true if it is to be skipped instead. */
 
 static bool refuse_policy_value(const struct reader *reader, const struct level *level,
                                 const char *name, const struct policy_row *row,
@@ -100,7 +100,7 @@ static bool is_at(const struct level *level, const struct policy_row *row)
            (!level->named || row->say == POLICY_SAY_SMALLEST || row->say == POLICY_SAY_LARGEST);
 }
 
-/* A patch may take away what another version of sessiond has left. */
+/* A patch may remove members that another version of sessiond has left. */
 static bool refuse_name(const struct reader *reader, const struct level *level,
                         const struct json_member *member)
 {
@@ -173,8 +173,8 @@ static bool read_value(const struct policy_row *row, const struct json_view *vie
 
 /* --- objects --- */
 
-/* The row of a member; with `group`, the first of those that lie in the object of this name. A dot
- * in a name would be taken for the way into an object. */
+/* The row of a member; with `group`, the first row inside the object of this name. Names with a dot
+ * are refused: a dot would be read as a path. */
 static const struct policy_row *find_member_row(const struct level *level, const char *name,
                                                 bool group)
 {

@@ -1,11 +1,11 @@
-/* The policy in force: defaults, over them the tenant's own values, over them those of roles and
- * device type. Runs on every validation: straight loads for the defaults, one step for each value
- * that is set, and a walk through the roles only where the tenant has named some. */
+/* The policy in force: defaults, overridden by the tenant's values, overridden by those of roles
+ * and device type. It runs on every validation: straight loads for the defaults, one step for each
+ * set value, and a walk through the roles only if the tenant has named some. */
 #include "policy_private.h"
 
 #include <string.h>
 
-/* How a default of each kind is taken. */
+/* Reads a default of each kind. */
 #define DEFAULT_SECONDS(value, bit) (value)
 #define DEFAULT_INT(value, bit)     (value)
 #define DEFAULT_BYTES(value, bit)   (value)
@@ -29,9 +29,9 @@ static void apply_settings(const struct policy_document *document, struct policy
         *policy_value(ret, (enum policy_member)__builtin_ctz(left)) = *value++;
 }
 
-/* Documents are free of contradictions when they are set, but several roles together may not be,
- * nor the defaults of tomorrow. Then the longer time gives way; so does a default that is beyond a
- * bound of the platform. */
+/* Documents have no contradictions when they are set, but several roles together may, and so may
+ * later defaults. Then the time that must be shorter is lowered; so is a default beyond a bound of
+ * the platform. */
 static void keep_order(struct policy *policy)
 {
 #define POLICY_LIMIT(field, limit)     \
@@ -59,7 +59,7 @@ void policy_of_tenant(const struct conf *conf, const struct policy_document *doc
         keep_order(ret);
 }
 
-/* --- what roles and the device type say --- */
+/* --- overrides by roles and device type --- */
 
 static const struct policy_override *find_name(const struct policy_named *named, struct text name)
 {
@@ -79,7 +79,7 @@ static const struct policy_override *find_name(const struct policy_named *named,
     return NULL;
 }
 
-/* One more that has a say in these members. */
+/* Merges one more override of these members. */
 static void hear(struct policy_override *said, const struct policy_override *other,
                  uint32_t members)
 {
@@ -93,7 +93,7 @@ static void hear(struct policy_override *said, const struct policy_override *oth
     said->set |= other->set & members;
 }
 
-/* The next string of an array, between its quotes and escaped as it is; absent behind the last. */
+/* The next string of an array, without its quotes, still escaped; absent after the last. */
 static struct text next_string(struct text *rest)
 {
     const char *end = rest->data + rest->length;
@@ -118,7 +118,7 @@ static void hear_roles(const struct policy_named *roles, struct text json,
     }
 }
 
-/* A role's max_devices is that of the user, a device type's is of this type alone. */
+/* A role's max_devices is the user's; a device type's is for this type alone. */
 static void hear_type(const struct policy_named *types, struct text name,
                       struct policy_override *said, struct policy *ret)
 {
@@ -148,7 +148,7 @@ void policy_of_session(const struct conf *conf, const struct policy_document *do
     keep_order(ret);
 }
 
-/* Widens the range to what roles or device types say of a member. */
+/* Widens the range by the values of roles or device types for a member. */
 static void widen(const struct policy_named *named, enum policy_member at, int64_t *least,
                   int64_t *most)
 {

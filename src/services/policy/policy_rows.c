@@ -1,4 +1,4 @@
-/* The rows of tbl/policy.h as a table, and values as JSON. */
+/* The rows of tbl/policy.h as a table, and their values as JSON. */
 #include "policy_private.h"
 
 #include <string.h>

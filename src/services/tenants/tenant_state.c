@@ -1,4 +1,4 @@
-/* The state of one tenant: immutable, counted, in one piece of memory with its texts. */
+/* The state of one tenant: immutable, reference-counted, in one piece of memory with its texts. */
 #include <malloc.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -7,7 +7,7 @@
 #include "tenants_private.h"
 
 struct counted {
-    struct tenant tenant; /* first, since that is what the callers hold */
+    struct tenant tenant; /* first: callers hold a pointer to it */
     _Atomic uint32_t references;
     char texts[];
 };

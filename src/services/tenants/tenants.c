@@ -1,15 +1,15 @@
 /* The table of tenants: rows in shards, counters of changes, and the threads' views.
  *
- * A view is a small array of copies of rows, each with the counter of changes that stood when it
- * was copied. Counters are an array by hash of the tenant: a change makes void what the views have
- * of that tenant, and of the few that share its counter. A counter is raised within the lock after
- * the row was changed, and read before the row is copied; so a copy that is older than a change has
- * an older counter.
+ * A view is a small array of copies of rows, each with the counter of changes at the time of the
+ * copy. Counters are an array by hash of the tenant: a change voids the views' copies of that
+ * tenant, and of the few that share its counter. A counter is raised within the lock after the row
+ * was changed, and read before the row is copied; so a copy older than a change has an older
+ * counter.
  *
- * What was not used since the clock's hand came by last goes first (CLOCK). A view that answers by
- * itself notes a use in the row only now and then.
+ * Rows that were not used since the clock's hand last came by are evicted first (CLOCK). A view
+ * that answers from its copy notes a use in the row only now and then.
  *
- * Locks: that of a shard, never two at once; nothing is allocated for a row or freed under it. */
+ * Locks: a shard's, never two at once; no row is allocated or freed under it. */
 #include "tenants.h"
 
 #include <assert.h>
@@ -27,7 +27,7 @@ enum {
     SHARDS = 64,
     COUNTERS = 32768,
     SLOTS = 512, /* of a view */
-    USES = 64,   /* that a view answers before it notes one in the row */
+    USES = 64,   /* uses that a view serves before it notes one in the row */
     STEP = 64    /* rows copied under one lock */
 };
 
@@ -36,7 +36,7 @@ struct row {
     struct tenant *tenant;
     int64_t verified_ms;
     uint32_t generation;
-    uint32_t index; /* among the shard's places */
+    uint32_t index; /* in the shard's rows_by_index */
 };
 static_assert(sizeof(struct row) == 40, "a tenant without a policy costs little");
 
@@ -44,11 +44,11 @@ struct shard {
     _Alignas(64) pthread_mutex_t lock;
     struct hash_table table;
     struct hash_array rows_by_index; /* every row once, without gaps */
-    uint32_t hand;                   /* place where the clock goes on */
+    uint32_t hand;                   /* next index of the clock */
 };
 
 struct counter {
-    _Atomic uint32_t forgotten; /* tickets */
+    _Atomic uint32_t forgotten; /* for leases */
     _Atomic uint32_t changed;   /* for views */
 };
 
@@ -57,7 +57,7 @@ struct tenants {
     struct hash_seed seed;
     size_t most_bytes;
     _Atomic int64_t rows, bytes; /* bytes: rows, their tenants, and the tables */
-    _Atomic uint32_t turn;       /* the shard whose turn it is to give up a row */
+    _Atomic uint32_t turn;       /* the shard to evict from next */
     struct counter counters[COUNTERS];
 };
 
@@ -75,7 +75,7 @@ struct tenants_view {
     struct slot slots[SLOTS];
 };
 
-/* Which place in the structures a tenant has; each takes other bits of the hash. */
+/* A tenant's position in the structures, each by other bits of the hash. */
 struct position {
     uint64_t hash;
     struct shard *shard;
@@ -97,7 +97,7 @@ static void book(struct tenants *tenants, int64_t rows, int64_t bytes)
     metrics_gauge_add(METRIC_TENANTS_BYTES, bytes);
 }
 
-/* --- life --- */
+/* --- creation and end --- */
 
 struct tenants *tenants_create(size_t most_bytes)
 {
@@ -185,8 +185,8 @@ static void turn_hand(struct shard *shard, uint32_t to)
     shard->hand = to < shard->rows_by_index.count ? to : 0;
 }
 
-/* The row whose turn it is, taken out; NULL if the shard is empty. The last row stands in its place
- * then, behind the hand. Of rows that are all in use the hand passes some and takes the next. */
+/* Removes and returns the next row by the clock; NULL if the shard is empty. The last row moves to
+ * its index, behind the hand. If all rows are in use the hand passes some and takes the next. */
 static struct row *take_victim(struct tenants *tenants, struct shard *shard)
 {
     for (int passed = 0; shard->rows_by_index.count > 0; passed++) {
@@ -210,7 +210,7 @@ static void raise_changed(struct counter *counter)
 
 /* --- room --- */
 
-/* Gives up one row of the shard, if it has one. */
+/* Evicts one row of the shard, if it has one. */
 static bool evict_row(struct tenants *tenants, struct shard *shard)
 {
     pthread_mutex_lock(&shard->lock);
@@ -231,7 +231,8 @@ static bool is_full(const struct tenants *tenants)
            (int64_t)tenants->most_bytes;
 }
 
-/* The shard that grew pays first, so that all stay about equally large; the others in turn. */
+/* The shard that grew evicts first, so that all stay about equally large; the others follow in
+ * turn. */
 static void evict_surplus(struct tenants *tenants, struct shard *own)
 {
     unsigned in_vain = 0;
@@ -252,17 +253,18 @@ uint32_t tenants_lease(const struct tenants *tenants, const uint8_t tag[TENANT_T
                                 memory_order_acquire);
 }
 
-/* What is to be stored, and on which conditions. */
+/* A row to be stored, and the conditions. */
 struct storing {
     struct position position;
-    struct row *fresh; /* linked in, or with what it replaced: to be freed; NULL: nothing is */
+    struct row *fresh; /* afterwards NULL if linked in, else a row to be freed, maybe with the
+                          replaced state */
     uint32_t lease;
     bool replace;
     bool behind;
 };
 
-/* A policy may be older than one seen long ago: somebody may have wanted that, and restored it. But
- * what was revoked stays so, whatever comes back from a backup. */
+/* A policy may be older than one seen long ago: an operator may have restored it on purpose. A
+ * cutoff, though, never goes back, whatever a backup brings. */
 static bool is_behind(const struct row *present, const struct row *fresh)
 {
     int64_t age_ms;
@@ -273,8 +275,8 @@ static bool is_behind(const struct row *present, const struct row *fresh)
            age_ms < REMEMBERED_MS;
 }
 
-/* The lock is held. tenants_forget() raises the counter before it takes the lock: whichever comes
- * second sees the other. */
+/* The lock is held. tenants_forget() raises the counter before it takes the lock: the second of the
+ * two sees the first. */
 static bool store_locked(struct storing *storing)
 {
     struct row *fresh = storing->fresh;
@@ -381,7 +383,7 @@ void tenants_view_destroy(struct tenants_view **given)
     free(view);
 }
 
-/* Copies the row into the slot, which is left empty if there is none. */
+/* Copies the row into the slot; empties the slot if there is no row. */
 static bool refresh_slot(const struct position *position, const uint8_t *tag, struct slot *slot)
 {
     struct tenant *old = slot->tenant;
@@ -424,8 +426,8 @@ struct step {
     } rows[STEP];
 };
 
-/* Copies what stands below the place *at and moves it there; going down, it meets what moves into a
- * gap a second time rather than never. */
+/* Copies rows below index *at and moves *at down. Going down, it meets a row that moves into a gap
+ * twice rather than never. */
 static bool copy_rows(struct shard *shard, uint32_t *at, struct step *step)
 {
     step->count = 0;

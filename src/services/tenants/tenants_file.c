@@ -3,7 +3,7 @@
  *     entry  tag 6, wall-clock time of verification in ms 8, version 8, not before in ms 8, ended
  * in s 8, lengths of reason 1, actor 1 and policy 2, and these
  *
- * Numbers are big-endian. The policy is what the tenant has set, as JSON; of length 0: nothing. */
+ * Numbers are big-endian. The policy is the tenant's settings as JSON; length 0: none. */
 #include <assert.h>
 
 #include "bytes.h"
@@ -34,7 +34,7 @@ static void write_row(void *user, const uint8_t tag[TENANT_TAG], const struct te
     if (__builtin_add_overflow(row->verified_ms, saving->wall_offset_ms, &verified_ms) ||
         tenant->reason.length > UINT8_MAX || tenant->actor.length > UINT8_MAX ||
         policy.length > UINT16_MAX || length > SEALED_CHUNK)
-        return; /* nothing that this service ever stores */
+        return; /* this service never stores such a row */
     struct buffer *plain = sealed_file_entry(saving->writer, length);
     if (!plain)
         return;
@@ -97,7 +97,7 @@ static bool read_entry(struct cursor *entries, struct entry *ret)
     return !entries->broken;
 }
 
-/* False if what should be a policy is none. */
+/* False if the policy's text is none. */
 static bool restore_policy(struct entry *entry)
 {
     struct buffer error = {0};
@@ -112,7 +112,7 @@ static void load_row(struct loading *loading, const struct entry *entry)
 {
     int64_t age_ms;
     if (!sealed_file_age_ms(entry->verified_ms, &age_ms))
-        age_ms = INT32_MAX; /* of unknown age; better than none, since Redis is asked first */
+        age_ms = INT32_MAX; /* unknown age; better than none, since Redis is asked first */
     bool is_nothing = entry->tenant.version == 0 && !entry->tenant.policy;
     struct tenant *tenant =
         is_nothing ? tenant_state_nothing() : tenant_state_create(&entry->tenant);

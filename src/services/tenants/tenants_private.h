@@ -1,13 +1,12 @@
-/* Private to the table of tenants: what its file needs besides the contract. */
+/* Private to the table of tenants, for its file. */
 #pragma once
 
 #include "tenants.h"
 
-/* What an object takes, its policy with it; nothing for tenant_state_nothing(). */
+/* Memory of a state with its policy, in bytes; 0 for tenant_state_nothing(). */
 size_t tenant_state_bytes(struct tenant *tenant);
 
-/* tenants_put() of a row that is not known to be true now, for what comes from a file: it leaves
- * alone what is there. */
+/* tenants_put() of an unverified row from a file; does not replace a present one. */
 bool tenants_put_absent(struct tenants *tenants, const uint8_t tag[TENANT_TAG],
                         struct tenant *tenant, int64_t verified_ms);
 
