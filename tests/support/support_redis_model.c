@@ -64,7 +64,7 @@ static void remove_entry(struct redis_model *model, struct entry *entry)
     memmove(entry, entry + 1, (model->count - at) * sizeof(*entry));
 }
 
-/* NULL if nothing is there any more. */
+/* NULL if the key is gone. */
 static struct entry *find(struct redis_model *model, struct text key)
 {
     for (size_t i = 0; i < model->count; i++) {
@@ -136,7 +136,7 @@ static bool drop(struct entry *entry, struct text name)
     return true;
 }
 
-/* A key without fields or members is none. */
+/* A key without fields or members is deleted. */
 static void touch_key(struct redis_model *model, struct text key)
 {
     struct entry *entry = find(model, key);
@@ -224,7 +224,7 @@ struct call {
     struct buffer *out;
 };
 
-/* EXPIRY_LUA, the server's clock being the fake one. */
+/* EXPIRY_LUA, with the fake clock as the server's. */
 static int64_t expiry_of(struct text printed)
 {
     struct text at = text_take(&printed, ' ');
@@ -406,7 +406,7 @@ static void run_marks(const struct call *call)
     reply_hash(call->out, find(call->model, call->key));
 }
 
-/* Known by words that no other script has. */
+/* Each script is known by words that no other script has. */
 static const struct {
     const char *name, *words;
     void (*run)(const struct call *call);

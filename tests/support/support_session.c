@@ -26,10 +26,10 @@ struct session_rig rig;
 
 /* --- libuv --- */
 
-enum { PATIENCE_S = 20 }; /* for the journal's thread, on a machine that is busy */
+enum { PATIENCE_S = 20 }; /* for the journal's thread, on a busy machine */
 
-/* True while libuv asks for the time, on the one thread that calls it here: then it gets that of
- * the fake clock. */
+/* True while libuv asks for the time on the thread that calls it here: it then gets the fake
+ * clock's time. */
 static _Thread_local bool stepping;
 
 /* libuv's own function of this name. */
@@ -40,7 +40,7 @@ static void *of_libuv(const char *name)
     return found;
 }
 
-/* Its callbacks ask for themselves, and mean the time by which other threads go. */
+/* Callbacks of libuv ask for themselves, and get the time that other threads use. */
 static bool is_in_libuv(const void *code)
 {
     Dl_info libuv, info;
@@ -78,9 +78,9 @@ void uv_update_time(uv_loop_t *loop)
     stepping = inside;
 }
 
-/* The keepers' loops, at the number that stands for their thread. */
-static uv_loop_t *keepers[RIG_NODES];
-static uv_loop_t **opening; /* of the refresher that is being started */
+/* The refreshers' loops, at the number that stands for their thread. */
+static uv_loop_t *refresher_loops[RIG_NODES];
+static uv_loop_t **opening; /* of the refresher being started */
 
 static int run_loop(uv_loop_t *loop, uv_run_mode mode)
 {
@@ -93,8 +93,8 @@ static int run_loop(uv_loop_t *loop, uv_run_mode mode)
     return left;
 }
 
-/* The refresher's thread would stay in its loop: here that is remembered, and turned by the test.
- */
+/* The refresher's thread would stay in its loop. Here the loop is remembered, and the test turns
+ * it. */
 int uv_run(uv_loop_t *loop, uv_run_mode mode)
 {
     if (!opening)
@@ -107,10 +107,10 @@ int uv_run(uv_loop_t *loop, uv_run_mode mode)
 int uv_thread_create(uv_thread_t *thread, uv_thread_cb entry, void *argument)
 {
     size_t number = 0;
-    while (keepers[number])
+    while (refresher_loops[number])
         number++;
     ck_assert_uint_lt(number, RIG_NODES);
-    opening = &keepers[number];
+    opening = &refresher_loops[number];
     *thread = number;
     entry(argument);
     return 0;
@@ -118,8 +118,8 @@ int uv_thread_create(uv_thread_t *thread, uv_thread_cb entry, void *argument)
 
 int uv_thread_join(uv_thread_t *thread)
 {
-    run_loop(keepers[*thread], UV_RUN_DEFAULT);
-    keepers[*thread] = NULL;
+    run_loop(refresher_loops[*thread], UV_RUN_DEFAULT);
+    refresher_loops[*thread] = NULL;
     return 0;
 }
 
@@ -137,7 +137,7 @@ struct store_link {
     bool closing, of_refresher;
 };
 
-/* A call that was not done yet. */
+/* A call that is not done yet. */
 struct sent {
     struct sent *next;
     struct store_link *link;
@@ -191,7 +191,7 @@ static void append_sent(struct sent *sent)
     seam.end = &sent->next;
 }
 
-/* The call must be in no row any more: `done` may free it and send others. */
+/* The call must be in no list any more: `done` may free it and send others. */
 static void end_call(struct sent *sent, enum err err)
 {
     struct reply_reader reader = {0};
@@ -226,7 +226,7 @@ void store_send(struct store_link *link, struct store_call *call)
     sent->arguments = arena_alloc(&sent->arena, (call->argument_count + 1) * sizeof(struct text));
     for (size_t i = 0; i < call->argument_count; i++)
         sent->arguments[i] = arena_copy(&sent->arena, call->arguments[i]);
-    snprintf(sent->name, sizeof(sent->name), "%s%s", link->of_refresher ? "keeper:" : "",
+    snprintf(sent->name, sizeof(sent->name), "%s%s", link->of_refresher ? "refresher:" : "",
              redis_model_name(call->script, call->arguments));
     call->replicas = 0;
     append_sent(sent);
@@ -294,7 +294,7 @@ int64_t store_proof_ms(const struct store *store, uint32_t generation)
     return generation < 64 ? seam.proofs_ms[generation] : INT64_MIN;
 }
 
-/* --- watches --- */
+/* --- tracking --- */
 
 static void doubt_all(struct store *store)
 {
@@ -427,7 +427,7 @@ static void wait_for_deadline(const struct store_call *call)
         clock_fake_pass(left_ms);
 }
 
-/* As the store does it: sent again if that does no harm. */
+/* As in the store: sent again if it is repeatable. */
 static void cut(struct sent *sent)
 {
     if (!(sent->call->flags & STORE_REPEATABLE)) {
@@ -570,8 +570,8 @@ static void turn(void)
         run_loop(&node->loop, UV_RUN_NOWAIT);
     }
     for (size_t i = 0; i < RIG_NODES; i++)
-        if (keepers[i])
-            run_loop(keepers[i], UV_RUN_NOWAIT);
+        if (refresher_loops[i])
+            run_loop(refresher_loops[i], UV_RUN_NOWAIT);
 }
 
 bool rig_step(void)
@@ -580,14 +580,14 @@ bool rig_step(void)
     return serve();
 }
 
-/* Serves what the turn brought about; the rest takes one more turn. */
+/* Serves the calls that turning caused; what they leave to do takes another turn. */
 void rig_run(void)
 {
     for (int quiet = 0; quiet < 3;)
         quiet = rig_step() ? 0 : quiet + 1;
 }
 
-/* In steps, so that what time sets off happens in its order. */
+/* In steps, so that timers fire in order. */
 void rig_pass(int64_t ms)
 {
     while (ms > 0) {
@@ -605,13 +605,13 @@ static void wait_for_journal(void)
     for (size_t i = 0; i < RIG_NODES; i++) {
         if (rig.nodes[i].worker)
             loops[count++] = (struct pollfd){uv_backend_fd(&rig.nodes[i].loop), POLLIN, 0};
-        if (keepers[i])
-            loops[count++] = (struct pollfd){uv_backend_fd(keepers[i]), POLLIN, 0};
+        if (refresher_loops[i])
+            loops[count++] = (struct pollfd){uv_backend_fd(refresher_loops[i]), POLLIN, 0};
     }
     ck_assert_msg(poll(loops, count, PATIENCE_S * 1000) > 0, "nothing goes on");
 }
 
-/* --- life --- */
+/* --- lifetime --- */
 
 static void set_text(char **option, const char *value)
 {
@@ -619,7 +619,7 @@ static void set_text(char **option, const char *value)
     *option = xstrdup(value);
 }
 
-/* In memory, if there is such a place: no wait for a disk. */
+/* In memory if possible, so no test waits for a disk. */
 static void make_directory(void)
 {
     const char *parent = access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp";

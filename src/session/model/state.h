@@ -1,14 +1,15 @@
 /* All that Redis holds of one user, read from `sd:u:{T.U}` (edit.h changes it). Fields of the hash:
  *
- *   "!"       version, a decimal number raised by every change; then, if there was one, a blank and
- *             the epoch, the version of the last change that could make a token invalid
- *   "="       sealed user record
- *   "~"       known devices and locations (contexts.h)
- *   "#"       count of wrong codes (guesses.h)
- *   "@"       the user's sealed names, once a session record that held them was removed; a node
- * that does not know the field leaves it alone id        8 bytes, a session: its sealed record or
- * tombstone id 't'    time of the session's last use in seconds. Absent until the first touch: the
- * session was last used when its pair was issued */
+ *   "!"     version, a decimal number raised by every change; then, if there was one, a blank and
+ *           the epoch, the version of the last change that could make a token invalid
+ *   "="     sealed user record
+ *   "~"     known devices and locations (contexts.h)
+ *   "#"     count of wrong codes (guesses.h)
+ *   "@"     the user's sealed names, once a session record that held them was removed; a node
+ *           that does not know the field leaves it alone
+ *   id      8 bytes, a session: its sealed record or tombstone
+ *   id 't'  time of the session's last use in seconds. Absent until the first touch: the session
+ *           was last used when its pair was issued */
 #pragma once
 
 #include "clock.h"

@@ -282,7 +282,7 @@ static void run_refresher(void *user)
     sigset_t all;
     sigfillset(&all);
     pthread_sigmask(SIG_BLOCK, &all, NULL);
-    pthread_setname_np(pthread_self(), "keeper");
+    pthread_setname_np(pthread_self(), "refresher");
     metrics_attach();
     refresher->context.worker = session_worker_open(refresher->service, &refresher->loop);
     refresher->replay = replay_create(&refresher->context, &refresher->loop);

@@ -1,5 +1,5 @@
-/* A write whose fate is unknown, while another node does the very same: what of the state is this
- * change's own work, and what is another's? */
+/* A write of unknown outcome, while another node does the very same: which part of the state is
+ * this update's own work? */
 #include <check.h>
 
 #include "clock.h"
@@ -84,7 +84,7 @@ static void refresh_elsewhere(void)
     ck_assert_act(refresh_from(other, "198.51.100.1"), ERR_OK);
 }
 
-/* The holder of a copy of the token gets the same pair only if the policy allows it. */
+/* The holder of a copied token gets the same pair only where the policy allows it. */
 START_TEST(another_ones_refresh_is_not_repeated_as_ours)
 {
     rig.conf->policy_refresh_repeat = _i ? REPEAT_REFUSE : REPEAT_ALERT;
@@ -116,7 +116,7 @@ START_TEST(another_ones_attributes_do_not_meet_our_condition)
 }
 END_TEST
 
-/* --- what is ours, though it lands late --- */
+/* --- our own writes, even if they land late --- */
 
 static void nothing(void)
 {

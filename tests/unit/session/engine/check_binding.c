@@ -1,4 +1,4 @@
-/* Bindings of sessions: items, breaches, and what policies make of them. */
+/* Bindings of sessions: items, breaches, and policies' verdicts on them. */
 #include "session/engine/binding.h"
 
 #include <check.h>

@@ -1,4 +1,4 @@
-/* Sessions as the cache holds them, and the stamp of a user's state. */
+/* Cache values of sessions, and the stamp of a user's state. */
 #include "session/engine/cache_value.h"
 
 #include <stdlib.h>

@@ -1,4 +1,4 @@
-/* The memory of epochs that were seen. */
+/* The memory of epochs seen. */
 #include "session/engine/epoch_floor.h"
 
 #include <string.h>

@@ -1,4 +1,4 @@
-/* Every reader of a user's state against a Redis that has lost what this node has seen. */
+/* Every reader of a user's state against a Redis that has lost a state seen by this node. */
 #include <check.h>
 
 #include "clock.h"
@@ -73,7 +73,7 @@ static enum err outcome(const struct reader *reader, struct act *act)
     return reader->explains ? act->explain.redis_err : err;
 }
 
-/* An ended session must not count as active because the next server asked has lost its end. */
+/* A revoked session must not be believed active because the next server asked has lost that. */
 START_TEST(what_a_reader_has_seen_is_known_to_all)
 {
     struct redis_model *before = redis_model_copy(rig.redis);
@@ -101,7 +101,7 @@ END_TEST
 START_TEST(what_this_node_has_changed_it_has_seen)
 {
     struct redis_model *before = redis_model_copy(rig.redis);
-    rig_plan("keeper:HMGET", FATE_AWAY);
+    rig_plan("refresher:HMGET", FATE_AWAY);
     ck_assert_act(act_kick(node, "alice", rig_id(&second)), ERR_OK);
     redis_model_restore(rig.redis, before);
     ck_assert_int_eq(outcome(&readers[_i], readers[_i].read()), ERR_STORE_BEHIND);
@@ -109,7 +109,7 @@ START_TEST(what_this_node_has_changed_it_has_seen)
 }
 END_TEST
 
-/* No state at all shows no session. */
+/* A missing state shows no active session. */
 START_TEST(nothing_is_not_behind)
 {
     ck_assert_act(act_kick(node, "alice", rig_id(&second)), ERR_OK);

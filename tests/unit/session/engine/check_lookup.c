@@ -30,7 +30,7 @@ static struct act *validate(void)
 static struct redis_model *before;
 static struct act *joined;
 
-/* The keepers have read what came of the kick by now. */
+/* The refreshers have read the state after the kick by now. */
 static void join_and_lose_writes(void)
 {
     int64_t shared = metrics_read(METRIC_CACHE_SHARED);
@@ -43,8 +43,8 @@ static void join_and_lose_writes(void)
 START_TEST(a_read_is_held_against_what_who_joined_it_knows)
 {
     before = redis_model_copy(rig.redis);
-    rig_plan("keeper:HMGET", FATE_HOLD_REPLY); /* of both nodes */
-    rig_plan("keeper:HMGET", FATE_HOLD_REPLY);
+    rig_plan("refresher:HMGET", FATE_HOLD_REPLY); /* of both nodes */
+    rig_plan("refresher:HMGET", FATE_HOLD_REPLY);
     ck_assert_act(act_kick(other, "alice", rig_id(&second)), ERR_OK);
     rig_watch(node, false); /* what the refresher reads is not fresh any more ... */
     rig_watch(node, true);

@@ -305,7 +305,7 @@ static const struct {
 START_TEST(a_kick_holds_here_whatever_step_fails_and_in_redis_soon)
 {
     rig_plan(kick_rows[_i].step, kick_rows[_i].fate);
-    rig_plan("keeper:GET", FATE_HOLD);
+    rig_plan("refresher:GET", FATE_HOLD);
     struct act *act = kick();
     ck_assert_act(act, ERR_OK);
     ck_assert_int_eq(act->base.out.durability, kick_rows[_i].durability);

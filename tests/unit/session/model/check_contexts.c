@@ -1,4 +1,4 @@
-/* Contexts that a user was seen with. */
+/* Known devices and locations of a user. */
 #include "session/model/contexts.h"
 
 #include <check.h>

@@ -1,4 +1,4 @@
-/* Kick, logout and logout-all, with Redis and without; and what the journal then brings about. */
+/* Kick, logout and logout-all, with Redis and in an outage; and the replay of the journal. */
 #include <check.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -52,7 +52,7 @@ static void lose_redis(void)
     rig.fate = FATE_AWAY;
 }
 
-/* Redis is back, and the journal has been held against it. */
+/* Redis is back, and the journal was replayed. */
 static void get_redis_back(void)
 {
     rig.fate = FATE_ANSWER;
@@ -249,7 +249,7 @@ START_TEST(another_tenants_token_is_refused)
 }
 END_TEST
 
-/* --- without Redis --- */
+/* --- in an outage --- */
 
 static struct act *end_by_service(int scope)
 {
@@ -360,7 +360,7 @@ START_TEST(a_user_names_so_many_sessions_in_an_outage_and_no_more)
 }
 END_TEST
 
-/* The tenant is nobody's acquaintance here: how long its sessions live is not known. */
+/* This node does not know the tenant, so the lifetime of its sessions is unknown. */
 START_TEST(of_a_tenant_that_is_not_known_sessions_end_in_an_outage_too)
 {
     lose_redis();
@@ -419,7 +419,7 @@ static void end_unknown(bool all, struct redis_model **before)
     ck_assert_act(all ? act_logout_all(other, "alice") : act_kick(other, "alice", rig_id(&session)),
                   ERR_OK);
     rig.fate = FATE_ANSWER;
-    rig_plan("keeper:GET", FATE_AWAY);
+    rig_plan("refresher:GET", FATE_AWAY);
     rig_pass(12000);
     ck_assert_uint_eq(rig_unconfirmed(other), 0);
 }
@@ -454,7 +454,7 @@ START_TEST(a_replay_that_loses_to_a_change_is_decided_anew)
 {
     lose_redis();
     ck_assert_act(act_kick(node, "alice", rig_id(&session)), ERR_OK);
-    rig_plan("keeper:write", FATE_CUT_AFTER);
+    rig_plan("refresher:write", FATE_CUT_AFTER);
     get_redis_back();
     ck_assert_int_eq(validate(&session), ERR_TOKEN_INVALID);
 }
@@ -469,7 +469,7 @@ START_TEST(a_refresher_in_conflict_with_a_login_ends_what_was_ended_and_nothing_
 {
     lose_redis();
     ck_assert_act(act_kick(node, "alice", rig_id(&session)), ERR_OK);
-    rig_plan_after("keeper:write", FATE_ANSWER, login_elsewhere);
+    rig_plan_after("refresher:write", FATE_ANSWER, login_elsewhere);
     get_redis_back();
     ck_assert_int_eq(validate(&session), ERR_TOKEN_INVALID);
     ck_assert_int_eq(validate(&second), ERR_OK);
@@ -480,11 +480,11 @@ static const struct {
     const char *step;
     enum fate fate;
 } replay_rows[] = {
-    {"keeper:GET", FATE_LATE_BEFORE},  {"keeper:HGETALL", FATE_AWAY},
-    {"keeper:HGETALL", FATE_STRANGE},  {"keeper:HGETALL", FATE_LATE_AFTER},
-    {"keeper:write", FATE_CUT_BEFORE}, {"keeper:write", FATE_LATE_AFTER},
-    {"keeper:write", FATE_AWAY},       {"keeper:epoch", FATE_LATE_BEFORE},
-    {"keeper:epoch", FATE_CUT_AFTER},
+    {"refresher:GET", FATE_LATE_BEFORE},  {"refresher:HGETALL", FATE_AWAY},
+    {"refresher:HGETALL", FATE_STRANGE},  {"refresher:HGETALL", FATE_LATE_AFTER},
+    {"refresher:write", FATE_CUT_BEFORE}, {"refresher:write", FATE_LATE_AFTER},
+    {"refresher:write", FATE_AWAY},       {"refresher:epoch", FATE_LATE_BEFORE},
+    {"refresher:epoch", FATE_CUT_AFTER},
 };
 
 START_TEST(a_replay_that_fails_at_any_step_is_done_again)
@@ -533,7 +533,7 @@ END_TEST
 
 START_TEST(a_replay_ends_with_its_node)
 {
-    const char *step = _i ? "keeper:write" : "keeper:HGETALL";
+    const char *step = _i ? "refresher:write" : "refresher:HGETALL";
     lose_redis();
     ck_assert_act(act_kick(node, "alice", rig_id(&session)), ERR_OK);
     rig.fate = FATE_ANSWER;

@@ -1,5 +1,4 @@
-/* Explanations of a token: by memory, the journal and Redis, each for itself, and by all of them.
- */
+/* Explaining a token: by memory, journal and Redis, each alone, and by all together. */
 #include <check.h>
 #include <string.h>
 
@@ -42,7 +41,7 @@ static const struct explain *explain_name(const char *session_id)
     return &act->explain;
 }
 
-/* --- one that lives --- */
+/* --- an active session --- */
 
 START_TEST(of_a_token_that_is_good_everybody_who_knows_it_says_so)
 {
@@ -140,7 +139,7 @@ START_TEST(it_is_told_of_which_pair_a_token_is)
 }
 END_TEST
 
-/* --- dead ones --- */
+/* --- ended sessions --- */
 
 START_TEST(of_a_session_that_was_ended_is_told_why_and_by_whom)
 {
@@ -171,7 +170,7 @@ START_TEST(what_is_known_dead_here_is_so_though_redis_cannot_be_asked)
 }
 END_TEST
 
-/* Redis does not know it yet: a replay will tell it. */
+/* Redis does not know it yet: a replay will write it. */
 START_TEST(what_the_journal_knows_wins_over_redis)
 {
     rig.fate = FATE_AWAY;
@@ -220,7 +219,7 @@ START_TEST(what_redis_has_forgotten_and_memory_knows_dead_is_dead)
 }
 END_TEST
 
-/* --- without Redis --- */
+/* --- in an outage --- */
 
 START_TEST(without_redis_memory_says_what_it_knows_and_since_when)
 {

@@ -1,4 +1,4 @@
-/* Freezing and lifting: with Redis, without, in conflict, and against the tenant's quota. */
+/* Freezing and lifting: with Redis, in an outage, in conflict, and against the tenant's quota. */
 #include <check.h>
 #include <string.h>
 
@@ -203,7 +203,7 @@ START_TEST(a_lift_behind_a_freeze_in_an_outage_is_not_undone_by_its_replay)
     ck_assert_act(freeze(), ERR_OK);
     rig.fate = FATE_ANSWER;
     clock_fake_pass(2000);
-    rig_plan("keeper:GET", FATE_HOLD);
+    rig_plan("refresher:GET", FATE_HOLD);
     ck_assert_act(lift(), ERR_OK);
     rig_release();
     get_redis_back();
@@ -234,7 +234,7 @@ START_TEST(a_freeze_ends_with_its_worker)
 }
 END_TEST
 
-/* Redis cannot tell whose token it is. */
+/* Redis cannot name the token's owner. */
 START_TEST(in_an_outage_it_is_known_who_was_frozen)
 {
     rig.fate = FATE_AWAY;

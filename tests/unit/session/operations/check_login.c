@@ -1,4 +1,4 @@
-/* Logins: whom they give up, what they count against, and what they wait for. */
+/* Logins: which sessions they replace, what they count against, and what they wait for. */
 #include <check.h>
 #include <stdio.h>
 #include <string.h>
@@ -110,7 +110,7 @@ START_TEST(a_rule_of_a_type_leaves_others_alone)
 }
 END_TEST
 
-/* Sessions that it replaced must end everywhere, whatever becomes of the write. */
+/* Replaced sessions must end everywhere, whatever becomes of the write. */
 START_TEST(an_unknown_login_ends_those_in_its_way_once)
 {
     set_policy("{\"exclusive\":\"user\"}");
@@ -212,7 +212,7 @@ START_TEST(a_count_that_cannot_be_had_keeps_nobody_out)
 }
 END_TEST
 
-/* --- second verification --- */
+/* --- additional verification --- */
 
 static struct act *answer(struct act *asked, const char *code, bool verified)
 {

@@ -79,7 +79,7 @@ START_TEST(within_the_grace_the_same_pair_is_given_again)
 }
 END_TEST
 
-/* The others may not have heard of it. */
+/* The other nodes may have missed the invalidation. */
 START_TEST(a_repetition_tells_the_news_again)
 {
     rig_plan("epoch", FATE_AWAY);
@@ -132,7 +132,7 @@ START_TEST(two_nodes_at_once_give_the_same_pair)
 }
 END_TEST
 
-/* --- writes whose fate is unknown --- */
+/* --- writes of unknown outcome --- */
 
 START_TEST(after_an_unknown_write_there_is_one_next_pair)
 {
@@ -252,7 +252,7 @@ START_TEST(a_reuse_that_meets_another_end_is_told_that_one)
 }
 END_TEST
 
-/* --- what is dead --- */
+/* --- ended sessions --- */
 
 START_TEST(an_ended_session_tells_why)
 {
@@ -310,7 +310,7 @@ START_TEST(what_was_ended_here_in_an_outage_gets_no_pair)
 }
 END_TEST
 
-/* --- where it comes from --- */
+/* --- address and device --- */
 
 static struct act *refresh_from(struct text refresh_token, struct text ip, struct text fingerprint)
 {

@@ -1,5 +1,5 @@
-/* A living session that is used from elsewhere is verified: the challenge, its answer, and what
- * becomes of both when a step fails. */
+/* Step-up of an active session that is used from elsewhere: the challenge, its answer, and the
+ * outcome when a step fails. */
 #include <check.h>
 #include <stdio.h>
 #include <string.h>

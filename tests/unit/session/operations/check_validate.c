@@ -1,5 +1,5 @@
-/* Validation: from memory while it is known to be true, from Redis, in an outage; and what happens
- * between a read and its reply. */
+/* Validation: from fresh memory, from Redis, in an outage; and events between a read and its
+ * reply. */
 #include <check.h>
 #include <string.h>
 
@@ -12,7 +12,7 @@
 static struct rig_node *node, *other;
 static struct rig_session session;
 
-/* One node that tracks, another that does not; a session that neither has met in a read. */
+/* One node with tracking up, another without; a session that neither has read. */
 static void set_up(void)
 {
     rig_set_up();
@@ -28,7 +28,7 @@ static struct act *validate(void)
     return act_validate(node, rig_access(&session));
 }
 
-/* Validates without a look at Redis. */
+/* Validates without asking Redis. */
 static struct act *validate_from_memory(enum err expected)
 {
     unsigned before = rig_served("HMGET");
@@ -260,8 +260,8 @@ START_TEST(nobody_joins_a_read_from_before_a_change_that_was_heard_of)
     rig_watch(node, true);
     rig_run();
     rig_plan("HMGET", FATE_HOLD_REPLY);
-    rig_plan("keeper:HMGET", FATE_HOLD); /* of either node: it would make it known here */
-    rig_plan("keeper:HMGET", FATE_HOLD);
+    rig_plan("refresher:HMGET", FATE_HOLD); /* of either node: it would make it known here */
+    rig_plan("refresher:HMGET", FATE_HOLD);
     struct act *first = validate();
     rig_run();
     ck_assert(rig_holds("HMGET"));
@@ -377,7 +377,7 @@ START_TEST(a_tenant_that_ended_all_meanwhile_refuses_who_went_on_with_what_was_k
 }
 END_TEST
 
-/* --- the watch dies --- */
+/* --- tracking is lost --- */
 
 START_TEST(memory_counts_again_only_after_a_new_look)
 {
@@ -394,10 +394,10 @@ END_TEST
 START_TEST(what_a_refresher_read_before_another_change_it_reads_again)
 {
     warm();
-    rig_plan("keeper:HMGET", FATE_ANSWER); /* the other node's */
-    rig_plan("keeper:HMGET", FATE_HOLD_REPLY);
+    rig_plan("refresher:HMGET", FATE_ANSWER); /* the other node's */
+    rig_plan("refresher:HMGET", FATE_HOLD_REPLY);
     refresh_elsewhere();
-    ck_assert(rig_holds("keeper:HMGET"));
+    ck_assert(rig_holds("refresher:HMGET"));
     end_elsewhere();
     rig_release();
     rig_run();
@@ -767,7 +767,7 @@ START_TEST(a_use_that_redis_does_not_take_is_no_reason_to_refuse)
 }
 END_TEST
 
-/* --- where a token comes from --- */
+/* --- address and device --- */
 
 static struct act *validate_from(const char *ip, const char *fingerprint)
 {
@@ -1028,7 +1028,7 @@ START_TEST(a_session_that_ends_while_it_adopts_is_refused)
 }
 END_TEST
 
-/* --- what memory may say and what not --- */
+/* --- limits of memory --- */
 
 START_TEST(a_record_under_a_key_that_is_missing_here_is_not_judged)
 {

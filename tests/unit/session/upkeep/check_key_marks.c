@@ -1,4 +1,4 @@
-/* Verdicts about a node's own key file by the marks of keys in Redis. */
+/* Judging a node's own key file by the marks in Redis. */
 #include "session/upkeep/key_marks.h"
 
 #include <check.h>

@@ -1,4 +1,4 @@
-/* A node and the marks that the others' keys have left in Redis. */
+/* A node's verdict on the marks that other nodes' keys have left in Redis. */
 #include <check.h>
 #include <string.h>
 
@@ -123,8 +123,8 @@ START_TEST(keys_that_come_while_a_comparison_is_under_way_are_compared_after_it)
 {
     (void)rig_start(0);
     struct rig_node *foreign = start_foreign(1);
-    rig_plan("keeper:HGETALL", FATE_HOLD_REPLY);
-    while (!rig_holds("keeper:HGETALL"))
+    rig_plan("refresher:HGETALL", FATE_HOLD_REPLY);
+    while (!rig_holds("refresher:HGETALL"))
         rig_pass(1000);
     rekey(foreign, SUPPORT_NAMES SUPPORT_KEY_1);
     rig_release();
@@ -136,8 +136,8 @@ END_TEST
 START_TEST(a_comparison_ends_with_its_node)
 {
     struct rig_node *node = rig_start(0);
-    rig_plan("keeper:HGETALL", FATE_HOLD);
-    while (!rig_holds("keeper:HGETALL"))
+    rig_plan("refresher:HGETALL", FATE_HOLD);
+    while (!rig_holds("refresher:HGETALL"))
         rig_pass(1000);
     rig_stop(node);
 }

@@ -1,4 +1,4 @@
-/* A node's reaction to invalidations: which keys mean whom, and the refresher's reads. */
+/* Reactions of a node to invalidations: the keys' users, and the reads of the refresher. */
 #include <check.h>
 #include <stdio.h>
 #include <string.h>
@@ -26,7 +26,7 @@ static void set_up(void)
 
 static unsigned reads(void)
 {
-    return rig_served("keeper:HMGET");
+    return rig_served("refresher:HMGET");
 }
 
 static unsigned asked(void)
@@ -91,7 +91,7 @@ START_TEST(whoever_changes_all_the_time_is_not_read_for_ever)
 {
     enum { READS_MOST = 8, ROUNDS = READS_MOST + 2 };
     for (int i = 0; i < ROUNDS; i++)
-        rig_plan("keeper:HMGET", FATE_HOLD_REPLY);
+        rig_plan("refresher:HMGET", FATE_HOLD_REPLY);
     rig_tell(node, rig_user_key("alice", 'e'));
     for (int i = 0; i < ROUNDS; i++) {
         rig_run();
@@ -118,7 +118,7 @@ enum { UNDER_WAY_MOST = 256, MANY = UNDER_WAY_MOST + 44 };
 START_TEST(no_more_reads_are_under_way_than_so_many_and_the_others_wait)
 {
     for (unsigned i = 0; i < UNDER_WAY_MOST; i++)
-        rig_plan("keeper:HMGET", FATE_HOLD);
+        rig_plan("refresher:HMGET", FATE_HOLD);
     tell_of_users(MANY);
     rig_run();
     ck_assert_uint_eq(reads(), UNDER_WAY_MOST);
@@ -131,7 +131,7 @@ END_TEST
 START_TEST(what_waits_to_be_read_ends_with_the_node)
 {
     for (unsigned i = 0; i < UNDER_WAY_MOST; i++)
-        rig_plan("keeper:HMGET", FATE_HOLD);
+        rig_plan("refresher:HMGET", FATE_HOLD);
     tell_of_users(MANY);
     if (_i)
         rig_run();
@@ -172,8 +172,8 @@ END_TEST
 
 int main(void)
 {
-    Suite *suite = suite_create("keeper");
-    TCase *tcase = rig_case(suite, "keeper", set_up);
+    Suite *suite = suite_create("refresher");
+    TCase *tcase = rig_case(suite, "refresher", set_up);
     tcase_add_test(tcase, of_a_user_who_changed_the_refresher_reads_what_memory_has);
     tcase_add_test(tcase, of_a_change_of_its_own_the_refresher_reads_what_came_of_it);
     tcase_add_test(tcase, a_key_that_names_nobody_is_not_heard);

@@ -1,4 +1,4 @@
-/* Passes over the journal: whose turn it is, when a pass pauses, and what it takes to be of use. */
+/* Passes over the journal: order, pauses, and when a pass counts as fruitful. */
 #include <check.h>
 #include <stdio.h>
 #include <string.h>
@@ -9,7 +9,7 @@
 #include "support_session.h"
 
 static struct rig_node *node;
-static unsigned users; /* whose sessions this node has ended */
+static unsigned users; /* users whose sessions this node has ended */
 
 static void set_up(void)
 {
@@ -18,7 +18,7 @@ static void set_up(void)
     node = rig_start(0);
 }
 
-/* As many users more lose all their sessions. */
+/* As many further users lose all their sessions. */
 static void end_users(unsigned count)
 {
     char user[16];
@@ -38,7 +38,7 @@ static void end_users_in_an_outage(unsigned count)
 /* The number of users whose state the refresher has asked for. */
 static unsigned looked_at(void)
 {
-    return rig_served("keeper:HGETALL");
+    return rig_served("refresher:HGETALL");
 }
 
 /* --- what is unconfirmed --- */
@@ -79,7 +79,7 @@ START_TEST(no_more_replays_are_under_way_than_so_many)
     rig.fate = FATE_ANSWER;
     rig_pass(400); /* the journal is written */
     for (unsigned i = 0; i < UNDER_WAY_MOST; i++)
-        rig_plan("keeper:HGETALL", FATE_HOLD);
+        rig_plan("refresher:HGETALL", FATE_HOLD);
     rig_recount();
     while (looked_at() < UNDER_WAY_MOST)
         rig_pass(10);
@@ -95,7 +95,7 @@ START_TEST(a_pass_that_confirmed_something_is_soon_followed_by_another)
 {
     end_users_in_an_outage(2);
     rig.fate = FATE_ANSWER;
-    rig_plan("keeper:HGETALL", FATE_AWAY);
+    rig_plan("refresher:HGETALL", FATE_AWAY);
     while (rig_unconfirmed(node) == 2)
         rig_pass(10);
     rig_recount();
@@ -120,8 +120,8 @@ END_TEST
 START_TEST(a_replay_that_waits_for_its_tenant_ends_with_the_node)
 {
     end_users_in_an_outage(1);
-    rig_plan("keeper:GET", FATE_HOLD);
-    while (!rig_holds("keeper:GET"))
+    rig_plan("refresher:GET", FATE_HOLD);
+    while (!rig_holds("refresher:GET"))
         rig_pass(100);
     rig_stop(node);
 }
@@ -137,7 +137,7 @@ START_TEST(what_redis_has_is_compared_and_not_written_again)
     rig_doubt(node, "user-0", _i);
     rig_run();
     ck_assert_uint_eq(looked_at(), 1);
-    ck_assert_uint_eq(rig_served("keeper:write"), 0);
+    ck_assert_uint_eq(rig_served("refresher:write"), 0);
     rig_pass(3 * PAUSE_MOST_MS);
     ck_assert_uint_eq(looked_at(), 1);
 }
@@ -186,8 +186,8 @@ END_TEST
 START_TEST(what_could_not_be_compared_stays_in_doubt)
 {
     end_users(1);
-    rig_plan("keeper:HGETALL", FATE_AWAY);
-    rig_plan("keeper:HGETALL", FATE_AWAY);
+    rig_plan("refresher:HGETALL", FATE_AWAY);
+    rig_plan("refresher:HGETALL", FATE_AWAY);
     rig_recount();
     rig_doubt(node, "user-0", false);
     rig_pass(3 * PAUSE_MOST_MS);
