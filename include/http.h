@@ -20,6 +20,10 @@ struct http_services {
     const char *node_name;
 };
 
+/* The handlers of all calls, in the order of tbl/routes.h. */
+struct http_handlers;
+extern const struct http_handlers http_handlers;
+
 struct http_server;
 
 /* Names the routes to the metrics; once, before any thread is started. */
@@ -27,7 +31,7 @@ void http_prepare(void);
 /* Opens the listeners (systemd's sockets, LISTEN_FDS, named "http", "unix", "ops" first; else those
  * of the configuration), starts acceptor and workers. NULL with *error. */
 struct http_server *http_server_start(const struct conf *conf, const struct http_services *services,
-                                      struct buffer *error);
+                                      const struct http_handlers *handlers, struct buffer *error);
 /* Tells the workers that conf_current() has changed. Any thread. */
 void http_server_reload(struct http_server *server);
 /* Hands every worker a new keyring, of which the server takes references of its own; requests under

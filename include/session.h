@@ -351,8 +351,8 @@ struct attributes {
     struct text tenant;
     bool tenant_bound; /* as in struct validate */
     enum attributes_action action;
-    struct text given;    /* PUT: the object, compact JSON; PATCH: the merge patch (RFC 7396) */
-    struct text if_match; /* the condition of a change (etag.h), or absent */
+    struct text given; /* PUT: the object, compact JSON; PATCH: the merge patch (RFC 7396) */
+    struct etag_list if_match; /* the condition of a change */
 
     struct text json;       /* the attributes now: one object, compact */
     char etag[ETAG_LENGTH]; /* of this session with these attributes */
@@ -453,9 +453,9 @@ struct tenant_call {
     struct operation base;
     struct text tenant;
     enum tenant_action action;
-    struct text given;    /* PUT: the policy; PATCH: the merge patch (RFC 7396) */
-    struct text if_match; /* the condition of a change (etag.h), or absent */
-    struct text why;      /* END_ALL: the reason that dead tokens get */
+    struct text given;         /* PUT: the policy; PATCH: the merge patch (RFC 7396) */
+    struct etag_list if_match; /* the condition of a change */
+    struct text why;           /* END_ALL: the reason that dead tokens get */
     bool bound; /* the key is of this tenant, so it may not change members of the platform */
 
     struct text changes;    /* changes of the tenant's own policy, as JSON strings (changes.h) */

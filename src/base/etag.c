@@ -26,7 +26,7 @@ static void skip_bytes(struct text *rest, size_t length)
     rest->length -= length;
 }
 
-/* entity-tag = [ "W/" ] DQUOTE *etagc DQUOTE. Takes one off the list, its quotes with it. */
+/* entity-tag = [ "W/" ] DQUOTE *etagc DQUOTE. Cuts one off the list, with its quotes. */
 static bool take_tag(struct text *rest, struct text *tag, bool *weak)
 {
     *weak = rest->length >= 2 && memcmp(rest->data, "W/", 2) == 0;
@@ -52,52 +52,59 @@ static void skip_separators(struct text *rest)
         skip_bytes(rest, 1);
 }
 
-bool etag_is_condition(struct text tags)
+/* Counts the tags, and keeps them unless `tags` is NULL; 0 if one is malformed. */
+static size_t take_tags(struct text rest, struct etag *tags)
 {
-    struct text tag;
     size_t count = 0;
-    bool weak;
-    if (text_equal(tags, TEXT("*")))
+    for (skip_separators(&rest); rest.length > 0; skip_separators(&rest), count++) {
+        struct etag tag;
+        if (!take_tag(&rest, &tag.text, &tag.weak) ||
+            (rest.length > 0 && !is_separator(rest.data[0])))
+            return 0;
+        if (tags)
+            tags[count] = tag;
+    }
+    return count;
+}
+
+bool etag_read(struct text header, struct arena *arena, struct etag_list *ret)
+{
+    *ret = (struct etag_list){.given = header.data, .any = text_equal(header, TEXT("*"))};
+    if (!ret->given || ret->any)
         return true;
-    for (skip_separators(&tags); tags.length > 0; skip_separators(&tags), count++)
-        if (!take_tag(&tags, &tag, &weak) || (tags.length > 0 && !is_separator(tags.data[0])))
-            return false;
-    return count > 0;
+    ret->count = take_tags(header, NULL);
+    if (ret->count == 0)
+        return false;
+    struct etag *tags = arena_alloc(arena, ret->count * sizeof(*tags));
+    take_tags(header, tags);
+    ret->tags = tags;
+    return true;
 }
 
 /* True for "*", and if the tag is one of the list. */
-static bool is_among(struct text tags, const char *etag, bool weak_ones_too)
+static bool is_among(const struct etag_list *list, const char *etag, bool weak_ones_too)
 {
-    const struct text present = {etag, ETAG_LENGTH};
-    struct text tag;
-    bool weak;
-    if (text_equal(tags, TEXT("*")))
-        return true;
-    for (skip_separators(&tags); tags.length > 0; skip_separators(&tags)) {
-        if (!take_tag(&tags, &tag, &weak))
-            return false;
-        if ((!weak || weak_ones_too) && text_equal(tag, present))
-            return true;
-    }
-    return false;
+    bool found = list->any;
+    for (size_t i = 0; i < list->count && !found; i++)
+        found = (!list->tags[i].weak || weak_ones_too) &&
+                text_equal(list->tags[i].text, (struct text){etag, ETAG_LENGTH});
+    return found;
 }
 
-bool etag_holds(struct text if_match, const char etag[ETAG_LENGTH])
+bool etag_holds(const struct etag_list *if_match, const char etag[ETAG_LENGTH])
 {
-    return !if_match.data || is_among(if_match, etag, false);
+    return !if_match->given || is_among(if_match, etag, false);
 }
 
-bool etag_is_known(struct text if_none_match, const char etag[ETAG_LENGTH])
+bool etag_is_known(const struct etag_list *if_none_match, const char etag[ETAG_LENGTH])
 {
-    return if_none_match.data && is_among(if_none_match, etag, true);
+    return if_none_match->given && is_among(if_none_match, etag, true);
 }
 
-bool etag_has_weak(struct text tags)
+bool etag_has_weak(const struct etag_list *list)
 {
-    struct text tag;
     bool weak = false;
-    for (skip_separators(&tags); tags.length > 0 && !weak; skip_separators(&tags))
-        if (!take_tag(&tags, &tag, &weak))
-            return false;
+    for (size_t i = 0; i < list->count && !weak; i++)
+        weak = list->tags[i].weak;
     return weak;
 }

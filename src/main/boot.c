@@ -277,7 +277,7 @@ static bool http_up(struct daemon *daemon, const struct conf *conf, struct buffe
                                      .sessions = daemon->sessions,
                                      .keyring = daemon->keyring,
                                      .node_name = daemon->node_name};
-    daemon->server = http_server_start(conf, &services, error);
+    daemon->server = http_server_start(conf, &services, &http_handlers, error);
     return daemon->server != NULL;
 }
 

@@ -85,6 +85,7 @@ void http_set_up(void)
         .keyring = rig.keyring,
         .node_name = "node",
     };
+    served.server.handlers = &http_handlers;
     served.server.limits = connection_limits_create();
     connection_limits_set(served.server.limits, 1000, 1000);
     served.server.throttle = throttle_create();

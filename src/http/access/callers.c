@@ -13,7 +13,6 @@
 #include "cors.h"
 #include "log.h"
 #include "metrics.h"
-#include "http/exchange/response_objects.h"
 #include "throttle.h"
 
 #define KEY_PREFIX   "sk_"
@@ -193,6 +192,12 @@ static void tell_unreadable(const struct ip_address *proxy, struct text element)
                 log_quote(quoted, sizeof(quoted), element));
 }
 
+void callers_note_unreadable(struct request *request, struct text given)
+{
+    enum { MOST_NOTED = 64 };
+    request->audit.unreadable_ip = clean_text(given, MOST_NOTED, &request->arena);
+}
+
 void callers_locate(struct request *request)
 {
     const struct client *connection = request->private->client;
@@ -209,7 +214,7 @@ void callers_locate(struct request *request)
                        request->private->headers.values[HEADER_FORWARDED_FOR], &odd);
     if (odd.data != NULL) {
         tell_unreadable(&connection->address, odd);
-        api_note_unreadable_address(request, odd);
+        callers_note_unreadable(request, odd);
     }
     if (client.family != AF_UNSPEC)
         request->caller.address = ip_print(&client, arena_alloc(&request->arena, INET6_ADDRSTRLEN));

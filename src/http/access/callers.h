@@ -8,6 +8,8 @@
 void callers_locate(struct request *request);
 /* Fills request->caller as the route's row demands; ERR_OK, or the refusal with its *detail. */
 enum err callers_establish(struct request *request, struct text *detail);
+/* Notes for the audit line that an address which the caller gave could not be read. */
+void callers_note_unreadable(struct request *request, struct text given);
 /* Does the call show what strangers cannot make: a key that is known, or a token whose MAC holds,
  * whether it lives or not? Of a request with headers at all, answered or not. */
 bool callers_are_genuine(const struct request *request);

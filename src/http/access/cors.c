@@ -167,7 +167,7 @@ enum err cors_admit_cookie(struct request *request, struct text *detail)
     return admitted ? ERR_OK : refuse_page(request, detail);
 }
 
-enum err cors_admit_gift(struct request *request, struct text *detail)
+enum err cors_admit_new_cookie(struct request *request, struct text *detail)
 {
     return judge_page(request) == PAGE_FOREIGN ? refuse_page(request, detail) : ERR_OK;
 }

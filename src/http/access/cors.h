@@ -22,7 +22,7 @@ void cors_add_headers(struct MHD_Response *response, const struct request *reque
 enum err cors_admit_cookie(struct request *request, struct text *detail);
 /* The same for a call that hands a browser a new cookie and has a credential of its own: who is no
  * browser, and sends neither header, may. */
-enum err cors_admit_gift(struct request *request, struct text *detail);
+enum err cors_admit_new_cookie(struct request *request, struct text *detail);
 
 /* True if the origin is that of a service which the client knows under this Host. Pure. */
 bool cors_is_own(struct text origin, struct text host, const char *scheme);

@@ -90,18 +90,13 @@ static bool count(struct request *request, struct ratelimit *limit, enum rate_ki
     return counted->verdict.allowed;
 }
 
-/* What was counted last is what there was too much of. */
-static struct text refusal_of(const struct request *request)
+/* Only the last limit can be the exceeded one: after it nothing is counted. */
+struct text throttle_refusal(const struct request *request)
 {
     const struct request_private *private = request->private;
     assert(private->counted_count > 0);
     assert(!private->counted[private->counted_count - 1].verdict.allowed);
     return text_of(kinds[private->counted[private->counted_count - 1].kind].refusal);
-}
-
-static enum handled go_on_if(bool within, struct request *request)
-{
-    return within ? GO_ON : response_fail(request, ERR_RATE_LIMITED, refusal_of(request));
 }
 
 /* --- tenants --- */
@@ -228,7 +223,7 @@ enum err throttle_admit_caller(struct request *request, struct text *detail)
         within = is_tenant_within(request, text_of(caller->key->tenant));
     if (within)
         return ERR_OK;
-    *detail = refusal_of(request);
+    *detail = throttle_refusal(request);
     return ERR_RATE_LIMITED;
 }
 
@@ -240,17 +235,17 @@ static bool is_admitted(const struct request *request)
            request_caller_is_bound(&request->caller);
 }
 
-enum handled throttle_admit_tenant(struct request *request, struct text tenant)
+bool throttle_admit_tenant(struct request *request, struct text tenant)
 {
-    return go_on_if(is_admitted(request) || is_tenant_within(request, tenant), request);
+    return is_admitted(request) || is_tenant_within(request, tenant);
 }
 
-enum handled throttle_admit_token(struct request *request, enum token_kind kind, struct text token)
+bool throttle_admit_token(struct request *request, enum token_kind kind, struct text token)
 {
-    return go_on_if(is_admitted(request) || is_token_within(request, kind, token), request);
+    return is_admitted(request) || is_token_within(request, kind, token);
 }
 
-enum handled throttle_admit_login(struct request *request, struct text tenant, struct text user_id)
+bool throttle_admit_login(struct request *request, struct text tenant, struct text user_id)
 {
     assert(tenant.length > 0 && user_id.length > 0);
     struct policy policy;
@@ -258,13 +253,12 @@ enum handled throttle_admit_login(struct request *request, struct text tenant, s
     find_policy(request, tag, &policy);
     int64_t most = policy.logins_per_user_per_minute;
     if (most == 0)
-        return GO_ON;
+        return true;
     SCOPED(buffer_free) struct buffer name = {0};
     buffer_add(&name, tag, TENANT_TAG);
     buffer_add_text(&name, user_id);
     struct rate rate = {most, MINUTE_MS, most};
-    bool within = count(request, rates_of(request)->logins, RATE_LOGINS, buffer_text(&name), rate);
-    return go_on_if(within, request);
+    return count(request, rates_of(request)->logins, RATE_LOGINS, buffer_text(&name), rate);
 }
 
 /* --- addresses --- */
@@ -298,12 +292,11 @@ enum err throttle_note_wrong_key(struct request *request, struct text *detail)
     return ERR_RATE_LIMITED;
 }
 
-enum handled throttle_note_forged_token(struct request *request, struct text ip)
+bool throttle_note_forged_token(struct request *request, struct text ip)
 {
     struct text address = request->caller.kind == CALLER_SERVICE ? ip : request->caller.address;
-    return go_on_if(is_address_within(request, RATE_TOKENS, address,
-                                      request->conf->limits_forged_tokens_per_minute),
-                    request);
+    return is_address_within(request, RATE_TOKENS, address,
+                             request->conf->limits_forged_tokens_per_minute);
 }
 
 /* --- telling --- */

@@ -1,6 +1,9 @@
 /* Attributes of the presented token's session. */
 #include "handlers.h"
-#include "http/exchange/response_objects.h"
+#include "begin.h"
+#include "request_fields.h"
+#include "response_objects.h"
+#include "http/exchange/response.h"
 
 static enum handled finish_attributes(struct request *request, struct operation *operation)
 {
@@ -12,12 +15,12 @@ static enum handled begin(struct request *request, enum attributes_action action
 {
     struct attributes *attributes = arena_zalloc(&request->arena, sizeof(*attributes));
     if (api_token_tenant(request, &attributes->tenant, &attributes->tenant_bound) ||
-        request_condition(request, &attributes->if_match))
+        api_check_conditions(request, &attributes->if_match))
         return ANSWERED;
     attributes->token = request->caller.token;
     attributes->action = action;
     attributes->given = given;
-    request_begin(request, &attributes->base, finish_attributes);
+    api_begin(request, &attributes->base, finish_attributes);
     session_attributes(attributes);
     return PENDING;
 }
@@ -43,14 +46,14 @@ static enum handled read_object(struct request *request, struct text *given)
 enum handled api_put_attributes(struct request *request)
 {
     struct text given;
-    if (request_demand_type(request, "application/json") || read_object(request, &given))
+    if (api_check_type(request, "application/json") || read_object(request, &given))
         return ANSWERED;
     return begin(request, ATTRIBUTES_PUT, given);
 }
 
 enum handled api_patch_attributes(struct request *request)
 {
-    if (request_demand_type(request, MERGE_PATCH))
+    if (api_check_type(request, MERGE_PATCH))
         return ANSWERED;
     return begin(request, ATTRIBUTES_PATCH, request->body);
 }

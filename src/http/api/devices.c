@@ -1,5 +1,8 @@
 /* Devices: a user's own, and what services do with a user's. */
-#include "http/exchange/response_objects.h"
+#include "begin.h"
+#include "request_fields.h"
+#include "response_objects.h"
+#include "http/exchange/response.h"
 #include "handlers.h"
 
 enum handled api_devices(struct request *request)
@@ -8,7 +11,7 @@ enum handled api_devices(struct request *request)
     if (api_token_tenant(request, &list->tenant, &list->tenant_bound))
         return ANSWERED;
     list->token = request->caller.token;
-    request_begin(request, &list->base, api_answer_devices);
+    api_begin(request, &list->base, api_answer_devices);
     session_list(list);
     return PENDING;
 }
@@ -23,7 +26,7 @@ enum handled api_kick(struct request *request)
     end->token = request->caller.token;
     end->scope = END_ONE;
     end->target = request->parameters[0];
-    request_begin(request, &end->base, api_finish_own_ended);
+    api_begin(request, &end->base, api_finish_own_ended);
     session_end(end);
     return PENDING;
 }
@@ -33,7 +36,7 @@ enum handled api_user_devices(struct request *request)
     struct list_devices *list = arena_zalloc(&request->arena, sizeof(*list));
     if (api_named_user(request, &list->tenant, &list->user_id))
         return ANSWERED;
-    request_begin(request, &list->base, api_answer_devices);
+    api_begin(request, &list->base, api_answer_devices);
     session_list(list);
     return PENDING;
 }
@@ -47,7 +50,7 @@ enum handled api_user_kick(struct request *request)
         return ANSWERED;
     end->scope = END_ONE;
     end->target = request->parameters[1];
-    request_begin(request, &end->base, api_answer_ended);
+    api_begin(request, &end->base, api_answer_ended);
     session_end(end);
     return PENDING;
 }
@@ -67,7 +70,7 @@ enum handled api_user_logout_all(struct request *request)
     struct end_all_body body = {0};
     struct end_sessions *end = arena_zalloc(&request->arena, sizeof(*end));
     uint8_t kept[SESSION_ID];
-    if (request_read_body(request, end_all_fields, FIELD_COUNT(end_all_fields), &body) ||
+    if (api_read_body(request, end_all_fields, FIELD_COUNT(end_all_fields), &body) ||
         api_named_user(request, &end->tenant, &end->user_id) ||
         api_check_reason(request, body.reason, REASON_LOGGED_OUT, ERR_BODY_INVALID, &end->why))
         return ANSWERED;
@@ -76,7 +79,7 @@ enum handled api_user_logout_all(struct request *request)
                              TEXT("\"keep_session\" must be " SESSION_MEANING));
     end->scope = END_ALL;
     end->keep = body.keep_session;
-    request_begin(request, &end->base, api_answer_ended);
+    api_begin(request, &end->base, api_answer_ended);
     session_end(end);
     return PENDING;
 }

@@ -1,7 +1,10 @@
 /* What is the matter with a token: everything this node can find out, for the one who has to
  * explain it to a user. */
 #include "handlers.h"
-#include "http/exchange/response_objects.h"
+#include "begin.h"
+#include "request_fields.h"
+#include "response_objects.h"
+#include "http/exchange/response.h"
 
 struct explain_body {
     struct text token, user_id, session_id, tenant;
@@ -160,7 +163,7 @@ static enum handled explain_user(struct request *request, struct text tenant, st
     struct list_devices *list = arena_zalloc(&request->arena, sizeof(*list));
     list->tenant = tenant;
     list->user_id = user_id;
-    request_begin(request, &list->base, finish_user);
+    api_begin(request, &list->base, finish_user);
     session_list(list);
     return PENDING;
 }
@@ -190,14 +193,14 @@ static enum handled asked_tenant(struct request *request, const struct explain_b
     if (body->token.data && !named.data)
         return api_token_tenant(request, &explain->tenant, &explain->tenant_bound);
     explain->tenant_bound = request_caller_is_bound(&request->caller);
-    return request_tenant(request, named, &explain->tenant);
+    return api_tenant(request, named, &explain->tenant);
 }
 
 enum handled api_explain(struct request *request)
 {
     struct explain_body body = {0};
     struct explain *explain = arena_zalloc(&request->arena, sizeof(*explain));
-    if (request_read_body(request, explain_fields, FIELD_COUNT(explain_fields), &body) ||
+    if (api_read_body(request, explain_fields, FIELD_COUNT(explain_fields), &body) ||
         check_question(request, &body) || asked_tenant(request, &body, explain))
         return ANSWERED;
     if (body.user_id.data && !body.session_id.data)
@@ -205,7 +208,7 @@ enum handled api_explain(struct request *request)
     explain->token = body.token;
     explain->user_id = body.user_id;
     explain->session_id = body.session_id;
-    request_begin(request, &explain->base, finish_explain);
+    api_begin(request, &explain->base, finish_explain);
     session_explain(explain);
     return PENDING;
 }

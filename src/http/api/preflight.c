@@ -4,6 +4,7 @@
 
 #include "handlers.h"
 #include "http/exchange/request_private.h"
+#include "http/exchange/response.h"
 
 /* What pages may send beyond what the Fetch standard always lets them. */
 #define REQUEST_HEADERS                                                                          \

@@ -4,7 +4,10 @@
 #include "http/access/cors.h"
 #include "handlers.h"
 #include "http/access/throttle.h"
-#include "http/exchange/response_objects.h"
+#include "begin.h"
+#include "request_fields.h"
+#include "response_objects.h"
+#include "http/exchange/response.h"
 
 struct login_body {
     struct text tenant, user_id, ip, user_agent, attributes;
@@ -64,7 +67,7 @@ enum handled api_finish_login(struct request *request, struct operation *operati
         return api_answer_pair(request, 201, operation, &pair);
     if (operation->out.err == ERR_DEVICE_LIMIT)
         return fail_device_limit(request, login);
-    return response_fail_operation(request, operation);
+    return api_fail_operation(request, operation);
 }
 
 /* A platform that has no tenants need not know of them: its users log in to the default one. */
@@ -75,16 +78,16 @@ static enum handled login_tenant(struct request *request, struct text in_body, s
         return ANSWERED;
     if (named.data == NULL && !request_caller_is_bound(&request->caller))
         named = TEXT("default");
-    return request_tenant(request, named, ret);
+    return api_tenant(request, named, ret);
 }
 
 enum handled api_login(struct request *request)
 {
     struct login_body body = {0};
     struct text tenant;
-    if (request_read_body(request, login_fields, FIELD_COUNT(login_fields), &body) ||
+    if (api_read_body(request, login_fields, FIELD_COUNT(login_fields), &body) ||
         api_check_cookie(request, body.cookie) || login_tenant(request, body.tenant, &tenant) ||
-        throttle_admit_login(request, tenant, body.user_id))
+        api_check_rate(request, throttle_admit_login(request, tenant, body.user_id)))
         return ANSWERED;
     struct login *login = arena_zalloc(&request->arena, sizeof(*login));
     login->tenant = tenant;
@@ -100,7 +103,7 @@ enum handled api_login(struct request *request)
     login->second_factor = body.second_factor;
     request->audit.source_ip = login->ip;
     request->audit.user_agent = login->user_agent;
-    request_begin_any(request, &login->base, api_finish_login);
+    api_begin_any(request, &login->base, api_finish_login);
     session_login(login);
     return PENDING;
 }
@@ -109,7 +112,7 @@ enum handled api_login(struct request *request)
 static enum handled answer_inactive(struct request *request, const struct operation *operation)
 {
     struct json_writer writer = {.out = request_body(request)};
-    if (operation->out.forged && throttle_note_forged_token(request, request->audit.source_ip))
+    if (operation->out.forged && api_count_forged_token(request))
         return ANSWERED;
     json_open_object(&writer);
     json_member_bool(&writer, "active", false);
@@ -131,7 +134,7 @@ static enum handled finish_service_validate(struct request *request, struct oper
     if (operation->out.err == ERR_TOKEN_INVALID || operation->out.err == ERR_STEP_UP_REQUIRED)
         return answer_inactive(request, operation);
     if (operation->out.err != ERR_OK)
-        return response_fail_operation(request, operation);
+        return api_fail_operation(request, operation);
     return api_answer_session(request, operation);
 }
 
@@ -142,7 +145,7 @@ enum handled api_validate(struct request *request)
         return ANSWERED;
     validate->token = request->caller.token;
     validate->touch = true;
-    request_begin(request, &validate->base, api_answer_session);
+    api_begin(request, &validate->base, api_answer_session);
     session_validate(validate);
     return PENDING;
 }
@@ -164,15 +167,15 @@ enum handled api_service_validate(struct request *request)
 {
     struct validate_body body = {.touch = true};
     struct validate *validate = arena_zalloc(&request->arena, sizeof(*validate));
-    if (request_read_body(request, validate_fields, FIELD_COUNT(validate_fields), &body) ||
+    if (api_read_body(request, validate_fields, FIELD_COUNT(validate_fields), &body) ||
         api_token_tenant(request, &validate->tenant, &validate->tenant_bound) ||
-        throttle_admit_token(request, TOKEN_ACCESS, body.token))
+        api_check_rate(request, throttle_admit_token(request, TOKEN_ACCESS, body.token)))
         return ANSWERED;
     validate->token = body.token;
     validate->touch = body.touch;
     struct text ip = api_given_address(request, body.ip);
     request->audit.source_ip = ip;
-    request_begin_any(request, &validate->base, finish_service_validate);
+    api_begin_any(request, &validate->base, finish_service_validate);
     validate->base.claims = (struct client_claims){ip, body.device_fingerprint};
     session_validate(validate);
     return PENDING;
@@ -208,10 +211,10 @@ static enum handled finish_refresh(struct request *request, struct operation *op
 
 /* A page that could hand a browser the cookie of a session of its own would have its visitors act
  * in that session unawares. */
-static enum handled check_gift(struct request *request, bool cookie)
+static enum handled check_new_cookie(struct request *request, bool cookie)
 {
     struct text detail = {0};
-    enum err err = cookie ? cors_admit_gift(request, &detail) : ERR_OK;
+    enum err err = cookie ? cors_admit_new_cookie(request, &detail) : ERR_OK;
     return err != ERR_OK ? response_fail(request, err, detail) : GO_ON;
 }
 
@@ -231,10 +234,10 @@ enum handled api_refresh(struct request *request)
     struct refresh_body body = {0};
     struct cookie_refresh *work = arena_zalloc(&request->arena, sizeof(*work));
     struct refresh *refresh = &work->refresh;
-    if (request_read_body(request, refresh_fields, FIELD_COUNT(refresh_fields), &body) ||
-        api_check_cookie(request, body.cookie) || check_gift(request, body.cookie) ||
+    if (api_read_body(request, refresh_fields, FIELD_COUNT(refresh_fields), &body) ||
+        api_check_cookie(request, body.cookie) || check_new_cookie(request, body.cookie) ||
         api_token_tenant(request, &refresh->tenant, &refresh->tenant_bound) ||
-        throttle_admit_token(request, TOKEN_REFRESH, body.refresh_token))
+        api_check_rate(request, throttle_admit_token(request, TOKEN_REFRESH, body.refresh_token)))
         return ANSWERED;
     work->cookie = body.cookie;
     refresh->refresh_token = body.refresh_token;
@@ -243,7 +246,7 @@ enum handled api_refresh(struct request *request)
         refresh->ip = body.ip;
         request->audit.source_ip = body.ip;
     }
-    request_begin(request, &refresh->base, finish_refresh);
+    api_begin(request, &refresh->base, finish_refresh);
     present_refresh(request, &body, &refresh->base.claims);
     session_refresh(refresh);
     return PENDING;
@@ -254,7 +257,7 @@ enum handled api_refresh(struct request *request)
 enum handled api_finish_own_ended(struct request *request, struct operation *operation)
 {
     const struct end_sessions *end = (const struct end_sessions *)operation;
-    if (operation->out.forged && throttle_note_forged_token(request, request->audit.source_ip))
+    if (operation->out.forged && api_count_forged_token(request))
         return ANSWERED;
     if (end->own_ended)
         cookies_take_back(request);
@@ -264,13 +267,13 @@ enum handled api_finish_own_ended(struct request *request, struct operation *ope
 enum handled api_logout(struct request *request)
 {
     struct end_sessions *end = arena_zalloc(&request->arena, sizeof(*end));
-    if (request_read_body(request, NULL, 0, NULL) ||
+    if (api_read_body(request, NULL, 0, NULL) ||
         api_token_tenant(request, &end->tenant, &end->tenant_bound))
         return ANSWERED;
     end->token = request->caller.token;
     end->scope = END_OWN;
     end->why = TEXT(REASON_LOGGED_OUT);
-    request_begin(request, &end->base, api_finish_own_ended);
+    api_begin(request, &end->base, api_finish_own_ended);
     session_end(end);
     return PENDING;
 }
@@ -287,14 +290,14 @@ enum handled api_logout_all(struct request *request)
 {
     struct logout_all_body body = {0};
     struct end_sessions *end = arena_zalloc(&request->arena, sizeof(*end));
-    if (request_read_body(request, logout_all_fields, FIELD_COUNT(logout_all_fields), &body) ||
+    if (api_read_body(request, logout_all_fields, FIELD_COUNT(logout_all_fields), &body) ||
         api_token_tenant(request, &end->tenant, &end->tenant_bound))
         return ANSWERED;
     end->token = request->caller.token;
     end->scope = END_ALL;
     end->keep_own = body.keep_current;
     end->why = TEXT(REASON_LOGGED_OUT);
-    request_begin(request, &end->base, api_finish_own_ended);
+    api_begin(request, &end->base, api_finish_own_ended);
     session_end(end);
     return PENDING;
 }

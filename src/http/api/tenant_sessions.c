@@ -1,6 +1,9 @@
 /* The sessions of a tenant, page by page. */
 #include "handlers.h"
-#include "http/exchange/response_objects.h"
+#include "begin.h"
+#include "request_fields.h"
+#include "response_objects.h"
+#include "http/exchange/response.h"
 
 enum { PAGE_SIZE = 20, PAGE_SIZE_MAX = 100 };
 
@@ -49,7 +52,7 @@ enum handled api_tenant_sessions(struct request *request)
     if (api_path_tenant(request, &list->tenant) || read_page_size(request, &list->page_size))
         return ANSWERED;
     list->page_token = request_query(request, "page_token");
-    request_begin(request, &list->base, finish_page);
+    api_begin(request, &list->base, finish_page);
     session_list_tenant(list);
     return PENDING;
 }

@@ -1,6 +1,9 @@
 /* Tenants: their policies, and the end of all their sessions. */
 #include "handlers.h"
-#include "http/exchange/response_objects.h"
+#include "begin.h"
+#include "request_fields.h"
+#include "response_objects.h"
+#include "http/exchange/response.h"
 
 static enum handled finish_policy(struct request *request, struct operation *operation)
 {
@@ -9,26 +12,18 @@ static enum handled finish_policy(struct request *request, struct operation *ope
     return response_answer_tagged(request, call->policy, call->etag);
 }
 
-enum handled api_path_tenant(struct request *request, struct text *ret)
-{
-    if (conf_is_name(request->parameters[0]))
-        return request_tenant(request, request->parameters[0], ret);
-    return response_fail(request, ERR_BAD_REQUEST,
-                         TEXT("\"tenant\" must match [a-z0-9][a-z0-9._-]{0,62}"));
-}
-
 /* `why`: of TENANT_END_ALL. */
 static enum handled begin(struct request *request, enum tenant_action action, struct text why,
                           finish_fn *finish)
 {
     struct tenant_call *call = arena_zalloc(&request->arena, sizeof(*call));
-    if (api_path_tenant(request, &call->tenant) || request_condition(request, &call->if_match))
+    if (api_path_tenant(request, &call->tenant) || api_check_conditions(request, &call->if_match))
         return ANSWERED;
     call->action = action;
     call->given = request->body;
     call->bound = request_caller_is_bound(&request->caller);
     call->why = why;
-    request_begin(request, &call->base, finish);
+    api_begin(request, &call->base, finish);
     session_tenant(call);
     return PENDING;
 }
@@ -40,14 +35,14 @@ enum handled api_policy(struct request *request)
 
 enum handled api_set_policy(struct request *request)
 {
-    if (request_demand_type(request, "application/json"))
+    if (api_check_type(request, "application/json"))
         return ANSWERED;
     return begin(request, TENANT_PUT, (struct text){0}, finish_policy);
 }
 
 enum handled api_patch_policy(struct request *request)
 {
-    if (request_demand_type(request, MERGE_PATCH))
+    if (api_check_type(request, MERGE_PATCH))
         return ANSWERED;
     return begin(request, TENANT_PATCH, (struct text){0}, finish_policy);
 }
@@ -69,7 +64,7 @@ enum handled api_tenant_logout_all(struct request *request)
 {
     struct end_tenant_body body = {0};
     struct text why;
-    if (request_read_body(request, end_tenant_fields, FIELD_COUNT(end_tenant_fields), &body) ||
+    if (api_read_body(request, end_tenant_fields, FIELD_COUNT(end_tenant_fields), &body) ||
         api_check_reason(request, body.reason, REASON_LOGGED_OUT, ERR_BODY_INVALID, &why))
         return ANSWERED;
     return begin(request, TENANT_END_ALL, why, api_answer_ended);

@@ -1,7 +1,10 @@
 /* Users: what services learn of one, and the freezing of accounts. */
 #include "clock.h"
 #include "handlers.h"
-#include "http/exchange/response_objects.h"
+#include "begin.h"
+#include "request_fields.h"
+#include "response_objects.h"
+#include "http/exchange/response.h"
 
 /* FREEZE_MOST_S */
 #define UNTIL_MEANING "Unix seconds, an integer from now to ten years ahead"
@@ -28,7 +31,7 @@ enum handled api_user(struct request *request)
     struct list_devices *list = arena_zalloc(&request->arena, sizeof(*list));
     if (api_named_user(request, &list->tenant, &list->user_id))
         return ANSWERED;
-    request_begin(request, &list->base, finish_user);
+    api_begin(request, &list->base, finish_user);
     session_list(list);
     return PENDING;
 }
@@ -50,7 +53,7 @@ enum handled api_history(struct request *request)
     struct list_devices *list = arena_zalloc(&request->arena, sizeof(*list));
     if (api_named_user(request, &list->tenant, &list->user_id))
         return ANSWERED;
-    request_begin(request, &list->base, finish_history);
+    api_begin(request, &list->base, finish_history);
     session_list(list);
     return PENDING;
 }
@@ -86,13 +89,13 @@ enum handled api_freeze(struct request *request)
 {
     struct freeze_body body = {0};
     struct freeze *freeze = arena_zalloc(&request->arena, sizeof(*freeze));
-    if (request_read_body(request, freeze_fields, FIELD_COUNT(freeze_fields), &body) ||
+    if (api_read_body(request, freeze_fields, FIELD_COUNT(freeze_fields), &body) ||
         api_named_user(request, &freeze->tenant, &freeze->user_id) ||
         api_check_reason(request, body.reason, REASON_FROZEN, ERR_BODY_INVALID, &freeze->why) ||
         check_until(request, body.until))
         return ANSWERED;
     freeze->until_s = body.until;
-    request_begin(request, &freeze->base, api_answer_ended);
+    api_begin(request, &freeze->base, api_answer_ended);
     session_freeze(freeze);
     return PENDING;
 }
@@ -101,12 +104,12 @@ enum handled api_unfreeze(struct request *request)
 {
     struct freeze_body body = {0};
     struct freeze *freeze = arena_zalloc(&request->arena, sizeof(*freeze));
-    if (request_read_body(request, freeze_fields, 1, &body) ||
+    if (api_read_body(request, freeze_fields, 1, &body) ||
         api_named_user(request, &freeze->tenant, &freeze->user_id) ||
         api_check_reason(request, body.reason, "unfrozen", ERR_BODY_INVALID, &freeze->why))
         return ANSWERED;
     freeze->lift = true;
-    request_begin(request, &freeze->base, api_answer_ended);
+    api_begin(request, &freeze->base, api_answer_ended);
     session_freeze(freeze);
     return PENDING;
 }

@@ -1,6 +1,9 @@
 /* The answer to a second verification. */
 #include "handlers.h"
-#include "http/exchange/response_objects.h"
+#include "begin.h"
+#include "request_fields.h"
+#include "response_objects.h"
+#include "http/exchange/response.h"
 
 struct verify_body {
     struct text challenge_id, code;
@@ -70,7 +73,7 @@ enum handled api_verify(struct request *request)
     struct verify_body body = {0};
     struct cookie_verify *work = arena_zalloc(&request->arena, sizeof(*work));
     struct verify *verify = &work->verify;
-    if (request_read_body(request, verify_fields, FIELD_COUNT(verify_fields), &body) ||
+    if (api_read_body(request, verify_fields, FIELD_COUNT(verify_fields), &body) ||
         check_answer(request, &body) || api_check_cookie(request, body.cookie) ||
         api_token_tenant(request, &verify->tenant, &verify->tenant_bound))
         return ANSWERED;
@@ -78,7 +81,7 @@ enum handled api_verify(struct request *request)
     verify->code = body.code;
     verify->verified = body.verified == TRISTATE_TRUE;
     work->cookie = body.cookie;
-    request_begin_any(request, &verify->login.base, finish_verify);
+    api_begin_any(request, &verify->login.base, finish_verify);
     session_verify(verify);
     return PENDING;
 }

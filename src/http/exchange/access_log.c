@@ -4,7 +4,8 @@
 #include <assert.h>
 
 #include "http/access/alert_triggers.h"
-#include "response.h"
+#include "delivery.h"
+#include "problem.h"
 #include "http/access/callers.h"
 #include "clean.h"
 #include "clock.h"
@@ -89,7 +90,7 @@ static bool is_durable(const struct request *request)
 static void conclude(struct request *request, int64_t duration_ns)
 {
     metrics_request(metrics_row(request), request->private->status, duration_ns);
-    response_release(request);
+    delivery_release(request);
 }
 
 static void conclude_late(struct request *request)
@@ -100,7 +101,7 @@ static void conclude_late(struct request *request)
 static void refuse_unrecorded(struct request *request)
 {
     assert(request_is_answered(request));
-    response_problem(request, ERR_AUDIT_UNAVAILABLE, (struct text){0}, (struct text){0});
+    problem_write(request, ERR_AUDIT_UNAVAILABLE, (struct text){0}, (struct text){0});
 }
 
 static void on_ticket(struct commit_ticket *ticket, bool written)

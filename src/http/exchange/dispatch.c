@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "response.h"
+#include "delivery.h"
 #include "http/access/callers.h"
 #include "clock.h"
 #include "http/access/cors.h"
@@ -380,7 +381,14 @@ static void take_body(struct request *request, const char *data, size_t length)
         buffer_add(&private->received, data, length);
 }
 
-/* The handler is called, or what stands against it is told. */
+static enum handled call_handler(struct request *request)
+{
+    size_t row = (size_t)(request->route - routes);
+    assert(row < route_count);
+    return request->worker->server->handlers->of[row](request);
+}
+
+/* Calls the handler, or answers with the refusal. */
 static void run(struct request *request)
 {
     struct request_private *private = request->private;
@@ -392,8 +400,7 @@ static void run(struct request *request)
         request->body = buffer_text(&private->received);
         request->deadline_ms = clock_monotonic_ms() + request->conf->redis_timeout;
     }
-    enum handled handled =
-        private->refusal != ERR_OK ? refuse_now(request) : request->route->handle(request);
+    enum handled handled = private->refusal != ERR_OK ? refuse_now(request) : call_handler(request);
     assert(handled == ANSWERED ? request_is_answered(request)
                                : handled == PENDING && request->operation != NULL);
 }
@@ -412,7 +419,7 @@ static enum MHD_Result answer_or_wait(struct request *request)
     struct worker *worker = request->worker;
     if (private->state == REQUEST_READY) {
         worker->stirred = true;
-        return response_queue(request);
+        return delivery_queue(request);
     }
     if (private->state == REQUEST_CALLED && worker->in_state[REQUEST_LINGERS] < MOST_LINGERING) {
         request_set_state(request, REQUEST_LINGERS);
@@ -428,7 +435,7 @@ static enum MHD_Result answer_or_wait(struct request *request)
 static enum MHD_Result answer_or_sleep(struct request *request)
 {
     if (request->private->state == REQUEST_READY)
-        return response_queue(request);
+        return delivery_queue(request);
     suspend(request);
     return MHD_YES;
 }
@@ -490,7 +497,7 @@ void dispatch_refuse(struct worker *worker, unsigned status)
         if (kinds[i].status != status)
             continue;
         at->request->id = make_request_id(at->request);
-        response_past_library(at->request, kinds[i].err, text_of(kinds[i].detail));
+        delivery_refuse(at->request, kinds[i].err, text_of(kinds[i].detail));
         client_cut(at);
     }
 }

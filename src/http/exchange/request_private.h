@@ -1,22 +1,24 @@
-/* The part of a request that handlers do not see, and the pool that requests come from. */
+/* The part of a request that handlers do not see, its states, and the pool of requests. */
 #pragma once
 
+#include "etag.h"
 #include "http/server/client.h"
 #include "guard.h"
 #include "ratelimit.h"
 #include "request.h"
 #include "request_config.h"
 
-/* Where a request stands: who holds it, and what ends that. Only request_set_state() changes it. */
+/* The state of a request: the holder that it waits for, and the event that ends the state. Only
+ * request_set_state() changes it. */
 enum request_state {
-    REQUEST_POOLED,    /* the pool, or soon (request_collect()): until it is taken */
-    REQUEST_HEAD,      /* libmicrohttpd reads its head: the access handler's first call */
-    REQUEST_BODY,      /* libmicrohttpd reads its body: the call that says there is no more */
+    REQUEST_POOLED,    /* the pool, or soon (request_collect()): until it is used */
+    REQUEST_HEAD,      /* libmicrohttpd reads its headers: the access handler's first call */
+    REQUEST_BODY,      /* libmicrohttpd reads its body: the call that says that it is complete */
     REQUEST_CALLED,    /* the dispatcher, in a call of the access handler: the end of that call */
     REQUEST_LINGERS,   /* an operation or the audit file, and libmicrohttpd asks in each of its
-                          rounds:   the answer, LINGER_MS, the client's leaving */
+                          rounds: the answer, LINGER_MS, the client's leaving */
     REQUEST_SUSPENDED, /* the same, and libmicrohttpd has put the connection aside: the answer */
-    REQUEST_ALONE,     /* the same, and nobody waits for it any more: the last of what is awaited */
+    REQUEST_ALONE,     /* the same, and its client has left: the last awaited callback */
     REQUEST_READY,     /* libmicrohttpd, which gets the answer with its next call */
     REQUEST_QUEUED,    /* libmicrohttpd sends the answer: it is sent, or the client left */
     REQUEST_STATES
@@ -41,14 +43,14 @@ enum rate_kind {
 };
 struct counted {
     enum rate_kind kind;
-    int64_t window_s; /* in which as many as verdict.limit are taken, evenly */
+    int64_t window_s; /* in which verdict.limit calls are accepted, evenly */
     struct rate_verdict verdict;
 };
 
 enum { MOST_COUNTED = 3 };
 
 struct request_private {
-    struct request *request; /* whose private part this is */
+    struct request *request; /* that this is the private part of */
     struct request *next;    /* in the pool, among the ended, or waiting for the audit queue */
     enum request_state state;
     struct client *client;
@@ -56,18 +58,20 @@ struct request_private {
     struct headers headers;
     struct framing framing;
     size_t body_room; /* bytes into which parts of the body can be read (header_room.h) */
-    size_t room;      /* bytes that the head of the answer has for certain (header_room.h) */
+    size_t room;      /* bytes that are certain for the headers of the answer (header_room.h) */
 
-    /* A refusal that is answered once the body has been swallowed. */
+    /* A refusal, answered once the body has been read and dropped. */
     enum err refusal;
     struct text refusal_detail;
-    struct text allowed; /* 405, preflight: the methods that the path takes */
+    struct text allowed; /* 405, preflight: the methods of the path */
 
-    const char *known_origin; /* of the page that calls, if browser.origins has it, else NULL */
+    const char *known_origin; /* of the calling page, if browser.origins has it, else NULL */
 
     struct counted counted[MOST_COUNTED];
     size_t counted_count;
     bool tenant_counted;
+
+    struct etag_list if_match, if_none_match; /* read by api_check_conditions() */
 
     struct buffer received;        /* the body of the request */
     struct buffer answer;          /* the body of the answer */
@@ -78,7 +82,7 @@ struct request_private {
     unsigned status;
     bool no_store;
     bool close;   /* the connection ends with this answer */
-    bool by_hand; /* the answer was sent past libmicrohttpd (raw_response.h) */
+    bool by_hand; /* the answer was sent without libmicrohttpd (raw_response.h) */
 
     unsigned awaited; /* callbacks that will come: the operation's, the audit line's */
     int64_t lingers_since_ms;
@@ -87,30 +91,25 @@ struct request_private {
     int64_t audit_deadline_ms;
 };
 
-/* A request from the worker's pool, all fields fresh but for the memory it kept. */
+/* Takes a request out of the worker's pool; all its fields are fresh, the memory it kept aside. */
 struct request *request_take(struct worker *worker);
-/* May a request go from one state to another? */
+/* True if a request may go from one state to the other. */
 bool request_may_become(enum request_state from, enum request_state to);
-/* Changes the state, and with it what depends on it: the phase and deadline of the connection, and
- * how many requests of the worker are in which state. The step must be one that may be. */
+/* Changes the state, and with it the phase and deadline of the connection and the worker's count of
+ * requests by state. Asserts that the step is allowed. */
 void request_set_state(struct request *request, enum request_state state);
-/* Has it an answer, on its way or not? */
+/* True if it has an answer, on its way or not. */
 bool request_is_answered(const struct request *request);
-/* A callback will come for the request, and so its memory stays; and the callback has come. */
+/* Announces a callback for the request, which keeps its memory until request_awaited(). */
 void request_await(struct request *request);
+/* The announced callback has come. */
 void request_awaited(struct request *request);
-/* The client has waited for too long: a request that has no answer gets 500, and goes on record so.
- * What its operation comes to in the end is logged. */
-void request_give_up(struct request *request);
-/* libmicrohttpd is done with a request. If nothing is awaited it is wiped and given back to the
+/* libmicrohttpd is done with a request. If no callback is awaited it is wiped and returned to the
  * pool, else it goes on alone. */
 void request_leave(struct request *request);
-/* Gives those back that have ended. */
+/* Returns the requests that have ended to the pool. */
 void request_collect(struct worker *worker);
-/* Frees requests that were not needed since it was last called; call it now and then. */
+/* Frees requests that were not needed since its last call; call it now and then. */
 void request_pool_shrink(struct worker *worker);
 /* Frees the pool. */
 void request_pool_free(struct worker *worker);
-/* Answers with a body of another type than JSON, or without one. */
-MUST_CHECK enum handled response_answer_as(struct request *request, unsigned status,
-                                           const char *content_type);

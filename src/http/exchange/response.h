@@ -1,19 +1,24 @@
-/* From what a handler said to what libmicrohttpd sends. */
+/* The answers of a request. Each function answers it, once, puts it on record and returns ANSWERED
+ * for its caller to return. */
 #pragma once
 
-#include "request_private.h"
+#include "request.h"
 
-/* Writes a problem+json body for `err` into the answer, with the headers that go with it, in place
- * of whatever is there. */
-void response_problem(struct request *request, enum err err, struct text detail,
-                      struct text members);
-/* Sends a problem at once and by hand, for a request that libmicrohttpd has refused by itself. It
- * is on record when the request ends. */
-void response_past_library(struct request *request, enum err err, struct text detail);
-/* The answer may leave: when libmicrohttpd's call returns, at once, or by resuming the connection.
- */
-void response_release(struct request *request);
-/* Hands the answer to libmicrohttpd. */
-enum MHD_Result response_queue(struct request *request);
-/* The answer is through, or nobody waits for it any more. */
-void response_forget(struct request *request);
+/* With the body in request_body(), as application/json. Pass no_store if it has tokens. */
+MUST_CHECK enum handled response_answer(struct request *request, unsigned status, bool no_store);
+/* The same with another content type, or NULL without a body. */
+MUST_CHECK enum handled response_answer_as(struct request *request, unsigned status,
+                                           const char *content_type);
+/* With 200, `body` as response_answer() sends it with no_store, and its tag. A GET whose
+ * If-None-Match has this tag is answered with 304 and the tag alone. api_check_conditions() must
+ * have been called. */
+MUST_CHECK enum handled response_answer_tagged(struct request *request, struct text body,
+                                               const char etag[ETAG_LENGTH]);
+/* With a problem (problem_write()); `detail` may be absent. */
+MUST_CHECK enum handled response_fail(struct request *request, enum err err, struct text detail);
+/* The same with `members` appended, JSON members without braces. */
+MUST_CHECK enum handled response_fail_with(struct request *request, enum err err,
+                                           struct text detail, struct text members);
+/* The operation is overdue: a request without an answer gets 500, and is put on record so. The
+ * operation's outcome is logged when it comes. */
+void response_give_up(struct request *request);

@@ -9,7 +9,6 @@ const struct route routes[] = {
     {.plane = PLANE_##plane_,                                                                 \
      .method = (method_),                                                                     \
      .path = (path_),                                                                         \
-     .handle = api_##handler_,                                                                \
      .query = (query_),                                                                       \
      .access = ACCESS_##access_,                                                              \
      .scope = SCOPE_##scope_,                                                                 \

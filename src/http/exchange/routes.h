@@ -1,10 +1,11 @@
-/* The route table's types: one row a call (tbl/routes.h); the dispatcher applies all of it once. */
+/* The types of the route table: one row a call (tbl/routes.h). The dispatcher applies every column
+ * once; the handlers are a table of their own, so that nothing here links to them. */
 #pragma once
 
 #include "audit.h"
 #include "conf.h"
-#include "http/api/handlers.h"
 #include "session.h"
+#include "http/server/listeners.h"
 
 struct request;
 
@@ -17,30 +18,26 @@ enum access {
     ACCESS_SERVICE  /* a service key with the scope */
 };
 
-/* Which listener serves the route. Calls of the main one are on record (audit.h). */
-enum plane { PLANE_MAIN, PLANE_OPS };
-
-/* Whose rate a call counts against (throttle.h). */
+/* The rate that a call counts against (throttle.h). */
 enum rate_class {
-    RATED_TENANT,    /* the tenant's, the user's part of it included */
-    RATED_OPERATORS, /* the tenant's if its own key calls: who changes the tenant's policy, its rate
-                        perhaps, is not the tenant */
-    RATED_ENDING, /* that of one session's tokens: what was taken over must be ended, however busy
-                     whoever took it keeps the tenant */
+    RATED_TENANT,    /* the tenant's, with the user's part of it */
+    RATED_OPERATORS, /* the tenant's if its own key calls: the operator who changes its policy,
+                        perhaps its rate, is not the tenant */
+    RATED_ENDING, /* that of one session's tokens: an attacker must not be able to block the end of
+                     a stolen session by flooding the tenant */
     RATED_NOBODY  /* no caller is known */
 };
 
-/* Which sessions a call ends. */
+/* The sessions that a call ends. */
 enum ends {
     ENDS_NOTHING,
-    ENDS_FOUND, /* those that its audit line names; in an outage those that nobody could name */
+    ENDS_FOUND, /* those that its audit line names; in an outage also those that no node can name */
     ENDS_ALL    /* those that no node knows of, too */
 };
 
 struct route {
     const char *method;
     const char *path;
-    enum handled (*handle)(struct request *request);
     const char *query;
     int64_t body_limit;
     enum plane plane;
@@ -54,4 +51,20 @@ struct route {
 
 extern const struct route routes[];
 extern const size_t route_count;
-enum { MOST_ROUTES = 64 }; /* with one for what has no row */
+enum { MOST_ROUTES = 64 }; /* with one for requests that no row is for */
+
+/* The outcome of a step of a request. Handlers return one of the last two: a handler that forgets
+ * to answer does not compile, or fails the dispatcher's assert. Checks return one of the first two,
+ * so that `if (check() || another_check()) return ANSWERED;` goes on if both pass. */
+enum handled {
+    GO_ON,    /* no answer yet */
+    ANSWERED, /* response_answer() or response_fail() was called */
+    PENDING   /* an operation was begun; its end answers, or has answered */
+};
+
+typedef enum handled handler_fn(struct request *request);
+
+/* The handlers of all rows, by the row's index. */
+struct http_handlers {
+    handler_fn *of[MOST_ROUTES];
+};

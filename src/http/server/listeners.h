@@ -4,7 +4,9 @@
 #include <sys/types.h>
 
 #include "conf.h"
-#include "http/exchange/routes.h"
+
+/* Which listener a connection came over. Calls of the main one are on record (audit.h). */
+enum plane { PLANE_MAIN, PLANE_OPS };
 
 struct listener {
     int fd;

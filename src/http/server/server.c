@@ -70,11 +70,12 @@ static bool start_threads(struct http_server *server, const struct conf *conf, s
 }
 
 struct http_server *http_server_start(const struct conf *conf, const struct http_services *services,
-                                      struct buffer *error)
+                                      const struct http_handlers *handlers, struct buffer *error)
 {
     router_prepare();
     struct http_server *server = xcalloc(1, sizeof(*server));
     server->services = *services;
+    server->handlers = handlers;
     server->limits = connection_limits_create();
     server->throttle = throttle_create();
     server->drain_timeout_ms = 0;

@@ -12,6 +12,7 @@ struct throttle;
 
 struct http_server {
     struct http_services services;
+    const struct http_handlers *handlers;
     struct connection_limits *limits;
     struct throttle *throttle;
     struct acceptor *acceptor;

@@ -10,6 +10,7 @@
 #include "clock.h"
 #include "http/exchange/dispatch.h"
 #include "http/exchange/access_log.h"
+#include "http/exchange/response.h"
 #include "memory.h"
 #include "metrics.h"
 #include "http/exchange/header_room.h"
@@ -220,7 +221,7 @@ static void on_scan(uv_timer_t *timer)
         if (client_check(at, worker->snapshot->conf, now_ms))
             metrics_add(METRIC_CONNECTIONS_CUT, 1);
         else if (!was_held_up && client_is_overdue(at, now_ms))
-            request_give_up(at->request);
+            response_give_up(at->request);
     }
     request_pool_shrink(worker);
     if (worker->draining)

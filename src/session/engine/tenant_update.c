@@ -140,10 +140,10 @@ static bool make_policy(struct tenant_call *call, const struct tenant *present,
 
 static bool condition_holds(struct tenant_call *call, const struct tenant *present)
 {
-    if (!call->if_match.data)
+    if (!call->if_match.given)
         return true;
     note_policy(call, present->policy);
-    if (etag_holds(call->if_match, call->etag))
+    if (etag_holds(&call->if_match, call->etag))
         return true;
     operation_refuse(&call->base, ERR_PRECONDITION_FAILED, (struct text){0});
     return false;

@@ -56,7 +56,7 @@ static bool make_next(struct attributes_change *work, struct text present, struc
     struct operation *operation = &attributes->base;
     /* The write found was already checked against the condition when it was sent. */
     if (!user_update_wrote(&work->change, work->token.session_id) &&
-        !etag_holds(attributes->if_match, attributes->etag))
+        !etag_holds(&attributes->if_match, attributes->etag))
         return refuse_attributes(operation, ERR_PRECONDITION_FAILED, (struct text){0});
     *ret = attributes->given;
     if (attributes->action == ATTRIBUTES_PATCH && !apply_patch(work, present, ret))

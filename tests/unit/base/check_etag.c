@@ -46,20 +46,27 @@ static const struct condition {
 START_TEST(a_condition_is_read_as_the_standard_says)
 {
     const struct condition *row = &conditions[_i];
-    struct text tags = text_of(row->tags);
-    ck_assert_msg(etag_is_condition(tags) == row->well_formed, "%s", row->tags);
-    if (!row->well_formed)
-        return;
-    ck_assert_msg(etag_holds(tags, OURS) == row->holds, "%s", row->tags);
-    ck_assert_msg(etag_is_known(tags, OURS) == row->known, "%s", row->tags);
+    struct arena arena = {0};
+    struct etag_list list;
+    ck_assert_msg(etag_read(text_of(row->tags), &arena, &list) == row->well_formed, "%s",
+                  row->tags);
+    if (row->well_formed) {
+        ck_assert_msg(etag_holds(&list, OURS) == row->holds, "%s", row->tags);
+        ck_assert_msg(etag_is_known(&list, OURS) == row->known, "%s", row->tags);
+        ck_assert_msg(etag_has_weak(&list) == (strstr(row->tags, "W/") != NULL), "%s", row->tags);
+    }
+    arena_free(&arena);
 }
 END_TEST
 
 START_TEST(without_a_condition_anything_holds_and_nothing_is_known)
 {
-    ck_assert(etag_holds((struct text){0}, OURS));
-    ck_assert(!etag_is_known((struct text){0}, OURS));
-    ck_assert(!etag_is_condition((struct text){0}));
+    struct arena arena = {0};
+    struct etag_list list;
+    ck_assert(etag_read((struct text){0}, &arena, &list) && !list.given);
+    ck_assert(etag_holds(&list, OURS));
+    ck_assert(!etag_is_known(&list, OURS));
+    ck_assert(!etag_has_weak(&list));
 }
 END_TEST
 
@@ -75,10 +82,12 @@ START_TEST(a_tag_is_of_its_content_and_is_itself_a_condition)
     etag_print(ring, two, 2, other);
     ck_assert_mem_eq(tag, again, ETAG_LENGTH);
     ck_assert_mem_ne(tag, other, ETAG_LENGTH);
-    const struct text condition = {tag, ETAG_LENGTH};
-    ck_assert(etag_is_condition(condition));
-    ck_assert(etag_holds(condition, tag));
-    ck_assert(!etag_holds(condition, other));
+    struct arena arena = {0};
+    struct etag_list condition;
+    ck_assert(etag_read((struct text){tag, ETAG_LENGTH}, &arena, &condition));
+    ck_assert(etag_holds(&condition, tag));
+    ck_assert(!etag_holds(&condition, other));
+    arena_free(&arena);
     keyring_unref(&ring);
     keyring_unref(&rotated);
 }

@@ -108,8 +108,8 @@ START_TEST(another_ones_attributes_do_not_meet_our_condition)
     act->attributes.token = rig_access(&session);
     act->attributes.action = ATTRIBUTES_PUT;
     act->attributes.given = TEXT("{\"a\":1}");
-    act->attributes.if_match =
-        arena_format(&act->arena, "%.*s", ETAG_LENGTH, before->attributes.etag);
+    ck_assert(etag_read((struct text){before->attributes.etag, ETAG_LENGTH}, &act->arena,
+                        &act->attributes.if_match));
     lose_write_after(put_elsewhere);
     session_attributes(&act->attributes);
     ck_assert_act(act, ERR_PRECONDITION_FAILED);

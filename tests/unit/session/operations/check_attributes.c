@@ -49,7 +49,7 @@ static struct act *put_if(const char etag[ETAG_LENGTH])
     act->attributes.token = rig_access(&session);
     act->attributes.action = ATTRIBUTES_PUT;
     act->attributes.given = TEXT("{\"d\":4}");
-    act->attributes.if_match = arena_copy(&act->arena, (struct text){etag, ETAG_LENGTH});
+    ck_assert(etag_read((struct text){etag, ETAG_LENGTH}, &act->arena, &act->attributes.if_match));
     session_attributes(&act->attributes);
     return act;
 }

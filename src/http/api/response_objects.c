@@ -1,14 +1,12 @@
-/* Writing the objects that callers get, and the checks that handlers share. */
+/* Writing the objects that callers get. */
 #include "response_objects.h"
 
 #include <assert.h>
 
-#include "address.h"
-#include "clean.h"
-#include "credential.h"
+#include "request_fields.h"
 #include "http/access/cookies.h"
-#include "http/access/throttle.h"
-#include "request_private.h"
+#include "http/exchange/request_private.h"
+#include "http/exchange/response.h"
 
 /* Also where an answer has no body, the caller learns how old the word is. */
 static void note_staleness(struct request *request, const struct validate *validate)
@@ -199,93 +197,29 @@ enum handled api_answer_pair(struct request *request, unsigned status,
     return response_answer(request, status, true);
 }
 
-enum handled api_check_cookie(struct request *request, bool wanted)
+static struct text failure_detail(const struct request *request, const struct operation *operation)
 {
-    if (!wanted || request->conf->browser_cookie)
-        return GO_ON;
-    return response_fail(request, ERR_BODY_INVALID,
-                         TEXT("\"cookie\" must be false or absent, not true: the session cookie is "
-                              "off here (browser.cookie = no)"));
+    if (operation->out.err == ERR_PRECONDITION_FAILED && operation->out.detail.data == NULL &&
+        etag_has_weak(&request->private->if_match))
+        return TEXT(
+            "A weak entity tag (W/\"...\") in If-Match never holds: send the tag without W/");
+    return operation->out.detail;
 }
 
-enum handled api_token_tenant(struct request *request, struct text *tenant, bool *bound)
+enum handled api_fail_operation(struct request *request, struct operation *operation)
 {
-    *tenant = (struct text){0};
-    *bound = request_caller_is_bound(&request->caller);
-    if (request->caller.kind != CALLER_SERVICE)
-        return GO_ON;
-    struct text named = request_query(request, "tenant");
-    if (!*bound && !named.data)
-        return throttle_admit_token(request, TOKEN_ACCESS, request->caller.token);
-    return request_tenant(request, named, tenant);
-}
-
-enum handled api_body_tenant(struct request *request, struct text in_body, struct text *ret)
-{
-    struct text in_query = request_query(request, "tenant");
-    *ret = in_body.data != NULL ? in_body : in_query;
-    if (in_body.data == NULL || in_query.data == NULL || text_equal(in_body, in_query))
-        return GO_ON;
-    return response_fail(request, ERR_QUERY_INVALID, TEXT("The body names another \"tenant\""));
-}
-
-enum handled api_named_user(struct request *request, struct text *tenant, struct text *user_id)
-{
-    struct text in_query = request_query(request, "user_id");
-    bool by_query = text_equal(request->parameters[0], TEXT("-"));
-    if (by_query != (in_query.data != NULL))
-        return response_fail(
-            request, ERR_QUERY_INVALID,
-            by_query ? TEXT("\"user_id\" must be in the query where the path has -")
-                     : TEXT("\"user_id\" may be in the query only where the path has -"));
-    *user_id = by_query ? in_query : request->parameters[0];
-    if (user_id->length < 1 || user_id->length > USER_ID_MAX || !text_is_clean_utf8(*user_id) ||
-        credential_begins(*user_id))
-        return response_fail(
-            request, by_query ? ERR_QUERY_INVALID : ERR_BAD_REQUEST,
-            TEXT("\"user_id\" must be 1 to 255 bytes of clean UTF-8, and no credential"));
-    return request_tenant(request, request_query(request, "tenant"), tenant);
-}
-
-void api_note_unreadable_address(struct request *request, struct text told)
-{
-    enum { MOST_NOTED = 64 };
-    request->audit.unreadable_ip = clean_text(told, MOST_NOTED, &request->arena);
-}
-
-struct text api_given_address(struct request *request, struct text told)
-{
-    static const struct text absent;
-    struct ip_address address;
-    if (!told.data)
-        return absent;
-    if (proxies_read(&request->private->snapshot->proxies, told, &address))
-        return ip_print(&address, arena_alloc(&request->arena, INET6_ADDRSTRLEN));
-    api_note_unreadable_address(request, told);
-    return absent;
-}
-
-static bool is_word(struct text text)
-{
-    bool good = text.length >= 1 && text.length <= 32;
-    for (size_t i = 0; i < text.length && good; i++)
-        good = (text.data[i] >= 'a' && text.data[i] <= 'z') || text.data[i] == '_';
-    return good;
-}
-
-enum handled api_check_reason(struct request *request, struct text given, const char *otherwise,
-                              enum err refusal, struct text *ret)
-{
-    struct text fault = TEXT("\"reason\" must be " REASON_MEANING);
-    assert(refusal == ERR_QUERY_INVALID || refusal == ERR_BODY_INVALID);
-    *ret = given.data ? given : text_of(otherwise);
-    if (!given.data || (is_word(given) && !session_owns_reason(given)))
-        return GO_ON;
-    if (is_word(given))
-        fault = arena_format(&request->arena,
-                             "\"reason\" must not be \"%.*s\", which this service says of its own "
-                             "acts; say what you do: kicked, logged_out, password_changed or "
-                             "another word",
-                             (int)given.length, given.data);
-    return response_fail(request, refusal, fault);
+    assert(operation->out.err != ERR_OK && request->operation == operation);
+    SCOPED(buffer_free) struct buffer members = {0};
+    struct json_writer writer = {.out = &members};
+    if (operation->out.forged && api_count_forged_token(request))
+        return ANSWERED;
+    if (operation->out.reason.data != NULL)
+        json_member_string(&writer, "reason", operation->out.reason);
+    if (operation->out.ended_at_s != 0)
+        json_member_int(&writer, "ended_at", operation->out.ended_at_s);
+    if (operation->out.ended_actor.data != NULL)
+        json_member_string(&writer, "actor", operation->out.ended_actor);
+    api_write_challenge(&writer, request, operation);
+    return response_fail_with(request, operation->out.err, failure_detail(request, operation),
+                              buffer_text(&members));
 }

@@ -1,0 +1,77 @@
+/* Bodies and headers of problems. */
+#include "problem.h"
+
+#include <assert.h>
+
+#include "http/access/throttle.h"
+
+#define REALM "Bearer realm=\"sessiond\""
+
+/* RFC 6750, section 3: what stands in WWW-Authenticate; NULL for answers without it. */
+static const char *challenge_of(enum err err)
+{
+    if (err == ERR_KEY_MISSING)
+        return REALM;
+    if (err == ERR_SCOPE_MISSING)
+        return REALM ", error=\"insufficient_scope\"";
+    if (err == ERR_STEP_UP_REQUIRED) /* RFC 9470, section 3 */
+        return REALM ", error=\"insufficient_user_authentication\", "
+                     "error_description=\"A second verification is required\"";
+    return err_status(err) == MHD_HTTP_UNAUTHORIZED ? REALM ", error=\"invalid_token\"" : NULL;
+}
+
+static void write_problem_body(struct request *request, enum err err, struct text detail,
+                               struct text members)
+{
+    struct buffer *out = &request->private->answer;
+    struct json_writer writer = {.out = out};
+    json_open_object(&writer);
+    buffer_add_literal(out, "\"type\":\"/problems/");
+    buffer_add_text(out, text_of(err_code(err)));
+    buffer_add_char(out, '"');
+    writer.comma = true;
+    json_member_string(&writer, "title", text_of(err_title(err)));
+    json_member_int(&writer, "status", err_status(err));
+    json_member_string(&writer, "detail", detail.data == NULL ? text_of(err_title(err)) : detail);
+    json_member_string(&writer, "code", text_of(err_code(err)));
+    json_member_string(&writer, "request_id", request->id);
+    json_raw(&writer, members);
+    json_close_object(&writer);
+}
+
+/* Retry-After; 0: none. */
+static unsigned retry_after_s(const struct request *request, enum err err)
+{
+    const struct operation *operation = request->operation;
+    if (err == ERR_RATE_LIMITED)
+        return throttle_retry_after_s(request);
+    if (operation != NULL && operation->out.err == err && operation->out.retry_after_s > 0)
+        return (unsigned)operation->out.retry_after_s;
+    return err_retry_after(err);
+}
+
+void problem_write(struct request *request, enum err err, struct text detail, struct text members)
+{
+    struct request_private *private = request->private;
+    assert(err > ERR_OK && err < ERR_COUNT && request->id.data != NULL);
+    if (private->answer.length > 0)
+        crypto_wipe(private->answer.data, private->answer.length);
+    private->answer.length = 0;
+    private->extra_count = 0;
+    private->status = err_status(err);
+    private->content_type = "application/problem+json";
+    private->no_store = true;
+    write_problem_body(request, err, detail, members);
+
+    const char *challenge = challenge_of(err);
+    if (challenge != NULL)
+        request_header(request, "WWW-Authenticate", text_of(challenge));
+    unsigned seconds = retry_after_s(request, err);
+    if (seconds > 0)
+        request_header(request, "Retry-After", arena_format(&request->arena, "%u", seconds));
+    if (err == ERR_METHOD_NOT_ALLOWED)
+        request_header(request, "Allow", private->allowed);
+    /* RFC 5789, section 2.2. */
+    if (err == ERR_MEDIA_TYPE && text_equal(request->method, TEXT("PATCH")))
+        request_header(request, "Accept-Patch", TEXT(MERGE_PATCH));
+}
