@@ -13,40 +13,21 @@
 
 static struct cache_value_piece piece_of(struct text session_json, struct text part)
 {
+    if (!part.data)
+        return (struct cache_value_piece){0};
+    bool escaped = memchr(part.data, '\\', part.length) != NULL;
     return (struct cache_value_piece){(uint16_t)(part.data - session_json.data),
-                                      (uint16_t)part.length};
-}
-
-/* Finds the string whose member begins with `name` as given: up to the quote that ends it. */
-static struct cache_value_piece find_string(struct text session_json, size_t from, const char *mark)
-{
-    struct text rest = {session_json.data + from, session_json.length - from};
-    size_t mark_length = strlen(mark);
-    const char *found = memmem(rest.data, rest.length, mark, mark_length);
-    if (!found)
-        return (struct cache_value_piece){0};
-    const char *start = found + mark_length;
-    const char *end = memchr(start, '"', (size_t)(session_json.data + session_json.length - start));
-    if (!end)
-        return (struct cache_value_piece){0};
-    struct cache_value_piece piece =
-        piece_of(session_json, (struct text){start, (size_t)(end - start)});
-    if (memchr(start, '\\', (size_t)(end - start)))
-        piece.length = CACHE_VALUE_ESCAPED;
-    return piece;
+                                      escaped ? CACHE_VALUE_ESCAPED : (uint16_t)part.length};
 }
 
 static void find_pieces(struct cache_value_active *head, struct text session_json)
 {
-    struct text device = session_json_device(session_json);
-    size_t device_at = device.length > 2 ? (size_t)(device.data - session_json.data) : 0;
-    struct text until_device = {session_json.data, device_at + device.length};
-    head->tenant = find_string(session_json, 0, "\"tenant\":\"");
-    head->user_id = find_string(session_json, 0, ",\"user_id\":\"");
-    if (device_at == 0)
-        return;
-    head->device_id = find_string(until_device, device_at, "{\"id\":\"");
-    head->device_type = find_string(until_device, device_at, "\"type\":\"");
+    struct session_json_strings strings;
+    session_json_find_strings(session_json, &strings);
+    head->tenant = piece_of(session_json, strings.names.tenant);
+    head->user_id = piece_of(session_json, strings.names.user_id);
+    head->device_id = piece_of(session_json, strings.device_id);
+    head->device_type = piece_of(session_json, strings.device_type);
 }
 
 static uint32_t in_32_bits(int64_t seconds)

@@ -3,22 +3,24 @@
 
 #include <string.h>
 
+#include "session_json_marks.h"
+
 #define AS_IT_IS 31
 
 #define ENTRY(code, literal) [code] = {literal, sizeof(literal) - 1}
 
 static const struct text entries[AS_IT_IS + 1] = {
-    ENTRY(1, "\"tenant\":\""),
-    ENTRY(2, "\"tenant\":\"default\",\"user_id\":\""),
-    ENTRY(3, "\",\"user_id\":\""),
-    ENTRY(4, "\",\"roles\":[],\"device\":{"),
-    ENTRY(5, "\",\"roles\":[\""),
-    ENTRY(6, "\"],\"device\":{\"id\":\""),
-    ENTRY(7, "\"],\"device\":{"),
-    ENTRY(8, "\"id\":\""),
-    ENTRY(9, "\",\"type\":\""),
-    ENTRY(10, "\",\"name\":\""),
-    ENTRY(11, "\"},\"attributes\":{\""),
+    ENTRY(1, MARK_TENANT "\""),
+    ENTRY(2, MARK_TENANT "\"default\"" MARK_USER_ID "\""),
+    ENTRY(3, "\"" MARK_USER_ID "\""),
+    ENTRY(4, "\"" MARK_ROLES "[]" MARK_DEVICE "{"),
+    ENTRY(5, "\"" MARK_ROLES "[\""),
+    ENTRY(6, "\"]" MARK_DEVICE "{" MARK_DEVICE_ID "\""),
+    ENTRY(7, "\"]" MARK_DEVICE "{"),
+    ENTRY(8, MARK_DEVICE_ID "\""),
+    ENTRY(9, "\"," MARK_DEVICE_TYPE "\""),
+    ENTRY(10, "\"," MARK_DEVICE_NAME "\""),
+    ENTRY(11, "\"}" MARK_ATTRIBUTES "{\""),
     ENTRY(12, "\",\""),
     ENTRY(13, "\":\""),
     ENTRY(14, "\"}"),

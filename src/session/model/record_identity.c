@@ -1,10 +1,9 @@
-/* Tenant and user id, read back out of the session JSON.
- *
- * This program wrote the members, tenant and user id first. So it is enough to read two JSON
- * strings at fixed positions, without a parser. Text of any other shape gives nothing. */
+/* The names of a session's owner, read back out of its session_json and unescaped. */
 #include "record.h"
 
 #include <string.h>
+
+#include "session_json.h"
 
 struct scan {
     const char *next;
@@ -89,31 +88,27 @@ static bool scan_escape(struct scan *scan, char **out)
     return true;
 }
 
-/* Reads the rest of a string, after its opening quote. */
-static bool scan_string(struct scan *scan, struct arena *arena, struct text *ret)
+static bool unescape(struct text string, struct arena *arena, struct text *ret)
 {
-    char *start = arena_alloc(arena, (size_t)(scan->end - scan->next) + 1);
+    struct scan scan = {string.data, string.data + string.length};
+    char *start = arena_alloc(arena, string.length + 1);
     char *out = start;
-    while (scan->next < scan->end) {
-        char c = *scan->next++;
-        if (c == '"') {
-            *ret = (struct text){start, (size_t)(out - start)};
-            return true;
-        }
+    while (scan.next < scan.end) {
+        char c = *scan.next++;
         if (c != '\\')
             *out++ = c;
-        else if (!scan_escape(scan, &out))
+        else if (!scan_escape(&scan, &out))
             return false;
     }
-    return false;
+    *ret = (struct text){start, (size_t)(out - start)};
+    return true;
 }
 
 struct names record_identity(struct text session_json, struct arena *arena)
 {
-    struct names names;
-    struct scan scan = {session_json.data, session_json.data + session_json.length};
-    bool found = session_json.length > 0 && skip(&scan, TEXT("\"tenant\":\"")) &&
-                 scan_string(&scan, arena, &names.tenant) && skip(&scan, TEXT(",\"user_id\":\"")) &&
-                 scan_string(&scan, arena, &names.user_id);
+    struct names escaped, names;
+    bool found = session_json_find_names(session_json, &escaped) &&
+                 unescape(escaped.tenant, arena, &names.tenant) &&
+                 unescape(escaped.user_id, arena, &names.user_id);
     return found ? names : (struct names){0};
 }

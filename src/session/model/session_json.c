@@ -1,6 +1,6 @@
-/* The text of a session's static members: written at login, cut out of again by position.
+/* Writes the text of a session's static members at login, and finds its parts again.
  *
- * Cutting by search is exact because this file is the only writer: inside a string every quote is
+ * A search for a mark is exact because this file is the only writer: inside a string every quote is
  * escaped, so the unescaped sequence ,"device":{ occurs only where the writer put it, and
  * attributes, which may hold anything, come last. */
 #include "session_json.h"
@@ -8,8 +8,9 @@
 #include <string.h>
 
 #include "json.h"
+#include "session_json_marks.h"
 
-static const char attributes_mark[] = ",\"attributes\":";
+static const char attributes_mark[] = MARK_ATTRIBUTES;
 
 static void write_device(struct json_writer *writer, const struct device *device)
 {
@@ -64,7 +65,7 @@ static size_t value_end(struct text json, size_t start)
 
 struct text session_json_roles(struct text session_json)
 {
-    static const char mark[] = ",\"roles\":";
+    static const char mark[] = MARK_ROLES;
     const char *found = memmem(session_json.data, session_json.length, mark, sizeof(mark) - 1);
     if (!found)
         return (struct text){0};
@@ -80,7 +81,7 @@ struct text session_json_roles(struct text session_json)
 
 static bool find_device(struct text session_json, struct text *ret)
 {
-    static const char mark[] = ",\"device\":";
+    static const char mark[] = MARK_DEVICE;
     const char *found = memmem(session_json.data, session_json.length, mark, sizeof(mark) - 1);
     if (!found)
         return false;
@@ -171,14 +172,27 @@ static bool skip(struct text *rest, struct text literal)
     return true;
 }
 
-/* Skips a string known to be well-formed. */
-static bool skip_string(struct text *rest)
+/* Cuts the string off that the rest begins with, without its quotes; false if it does not end. */
+static bool take_string(struct text *rest, struct text *ret)
 {
     if (rest->length == 0 || rest->data[0] != '"')
         return false;
-    size_t length = value_end(*rest, 0);
-    *rest = (struct text){rest->data + length, rest->length - length};
-    return true;
+    for (size_t i = 1; i < rest->length; i++) {
+        if (rest->data[i] == '\\') {
+            i++;
+        } else if (rest->data[i] == '"') {
+            *ret = (struct text){rest->data + 1, i - 1};
+            *rest = (struct text){rest->data + i + 1, rest->length - i - 1};
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool skip_string(struct text *rest)
+{
+    struct text string;
+    return take_string(rest, &string);
 }
 
 static bool skip_roles(struct text *rest)
@@ -195,7 +209,11 @@ static bool skip_roles(struct text *rest)
 /* Skips the members of a device, in their order. */
 static bool skip_device(struct text *rest)
 {
-    static const struct text names[] = {{"\"id\":", 5}, {"\"type\":", 7}, {"\"name\":", 7}};
+    static const struct text names[] = {
+        {MARK_DEVICE_ID, sizeof(MARK_DEVICE_ID) - 1},
+        {MARK_DEVICE_TYPE, sizeof(MARK_DEVICE_TYPE) - 1},
+        {MARK_DEVICE_NAME, sizeof(MARK_DEVICE_NAME) - 1},
+    };
     bool first = true;
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
         struct text at = *rest;
@@ -228,10 +246,10 @@ static bool is_last(struct text rest)
 bool session_json_is_whole(struct text session_json)
 {
     struct text rest = session_json;
-    return session_json.length > 0 && is_json(session_json) && skip(&rest, TEXT("\"tenant\":")) &&
-           skip_string(&rest) && skip(&rest, TEXT(",\"user_id\":")) && skip_string(&rest) &&
-           skip(&rest, TEXT(",\"roles\":[")) && skip_roles(&rest) &&
-           skip(&rest, TEXT(",\"device\":{")) && skip_device(&rest) &&
+    return session_json.length > 0 && is_json(session_json) && skip(&rest, TEXT(MARK_TENANT)) &&
+           skip_string(&rest) && skip(&rest, TEXT(MARK_USER_ID)) && skip_string(&rest) &&
+           skip(&rest, TEXT(MARK_ROLES "[")) && skip_roles(&rest) &&
+           skip(&rest, TEXT(MARK_DEVICE "{")) && skip_device(&rest) &&
            (rest.length == 0 || is_last(rest));
 }
 
@@ -240,8 +258,8 @@ bool session_json_is_whole(struct text session_json)
 struct text session_json_complete(struct arena *arena, struct text stored,
                                   const uint8_t session_id[SESSION_ID], int64_t began_s)
 {
-    static const char id_mark[] = ",\"session_id\":\"", created_mark[] = "\",\"created_at\":";
-    static const char no_attributes[] = ",\"attributes\":{}";
+    static const char id_mark[] = MARK_SESSION_ID "\"", created_mark[] = "\"" MARK_CREATED_AT;
+    static const char no_attributes[] = MARK_ATTRIBUTES "{}";
     bool has_attributes = device_end(stored) < stored.length;
     char *text = arena_alloc(arena, stored.length + sizeof(id_mark) + sizeof(created_mark) +
                                         sizeof(no_attributes) + 2 * SESSION_ID + 24);
@@ -259,22 +277,51 @@ struct text session_json_complete(struct arena *arena, struct text stored,
     return (struct text){text, (size_t)(end - text)};
 }
 
-struct text session_json_device_member(struct arena *arena, struct text device, const char *name)
+/* --- single strings --- */
+
+/* The string of a member (its name at most 8 bytes) of a device object; absent if there is none. */
+static struct text find_device_string(struct text device, const char *name)
 {
     char mark[16] = "\"";
-    char *mark_end = stpcpy(stpcpy(mark + 1, name), "\":\"");
-    size_t mark_length = (size_t)(mark_end - mark);
-    const char *found = memmem(device.data, device.length, mark, mark_length);
+    size_t length = (size_t)(stpcpy(stpcpy(mark + 1, name), "\":\"") - mark);
+    struct text string = {0};
+    const char *found = memmem(device.data, device.length, mark, length);
     if (!found)
-        return (struct text){0};
-    size_t start = (size_t)(found - device.data) + mark_length;
-    size_t end = value_end(device, start - 1) - 1;
-    char *copy = arena_alloc(arena, end - start + 1);
+        return string;
+    const char *quote = found + length - 1;
+    struct text rest = {quote, (size_t)(device.data + device.length - quote)};
+    return take_string(&rest, &string) ? string : (struct text){0};
+}
+
+bool session_json_find_names(struct text session_json, struct names *ret)
+{
+    struct text rest = session_json;
+    return skip(&rest, TEXT(MARK_TENANT)) && take_string(&rest, &ret->tenant) &&
+           skip(&rest, TEXT(MARK_USER_ID)) && take_string(&rest, &ret->user_id);
+}
+
+void session_json_find_strings(struct text session_json, struct session_json_strings *ret)
+{
+    struct text device = session_json_device(session_json);
+    *ret = (struct session_json_strings){
+        .device_id = find_device_string(device, "id"),
+        .device_type = find_device_string(device, "type"),
+    };
+    if (!session_json_find_names(session_json, &ret->names))
+        ret->names = (struct names){0};
+}
+
+struct text session_json_device_member(struct arena *arena, struct text device, const char *name)
+{
+    struct text string = find_device_string(device, name);
+    if (!string.data)
+        return string;
+    char *copy = arena_alloc(arena, string.length + 1);
     size_t length = 0;
-    for (size_t i = start; i < end; i++) {
-        if (device.data[i] == '\\')
+    for (size_t i = 0; i < string.length; i++) {
+        if (string.data[i] == '\\')
             i++;
-        copy[length++] = device.data[i];
+        copy[length++] = string.data[i];
     }
     return (struct text){copy, length};
 }

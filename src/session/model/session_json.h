@@ -1,34 +1,48 @@
-/* The session JSON: members of a session that callers see, written once at login and stored ready
- * to send.
+/* The part of a session that its answers show: JSON members, written once at login and stored ready
+ * to send. This module alone writes and reads their layout (session_json_marks.h):
  *
- *   "tenant":"…","user_id":"…","roles":[…],"device":{…}[,"attributes":{…}]
- * Session id, time of the login and an empty "attributes" are added when the response is made,
- * since every stored byte costs memory in Redis for each session. */
+ *     "tenant":"…","user_id":"…","roles":[…],"device":{…}[,"attributes":{…}]
+ * The session id and the time of the login are added when the answer is made, and so is an empty
+ * "attributes": every byte here is paid for in Redis, for each session. */
 #pragma once
 
+#include "record.h"
 #include "session.h"
 
 /* Writes the members of a login. */
 void session_json_write(struct buffer *out, const struct login *login);
-/* Appends the session id, the time of the login and empty members; no braces. In the arena. */
+/* The members with session id, time of the login and empty attributes appended; no braces. In the
+ * arena. */
 struct text session_json_complete(struct arena *arena, struct text stored,
                                   const uint8_t session_id[SESSION_ID], int64_t began_s);
-/* True if the text has the form that session_json_write() makes; all functions below require it.
- * For text that other programs may have written. */
+/* The members with other attributes, a JSON object; in the arena. */
+struct text session_json_with_attributes(struct arena *arena, struct text session_json,
+                                         struct text attributes);
+
+/* True if the text is members as session_json_write() writes them: for text that others may have
+ * written. Everything below relies on it. */
 bool session_json_is_whole(struct text session_json);
 /* The value of "roles", a JSON array of strings. */
 struct text session_json_roles(struct text session_json);
 /* The value of "device", as JSON text. */
 struct text session_json_device(struct text session_json);
-/* The value of "attributes", "{}" if there is none. */
+/* The value of "attributes", "{}" if there are none. */
 struct text session_json_attributes(struct text session_json);
-/* The session JSON with other attributes, a JSON object; in the arena. */
-struct text session_json_with_attributes(struct arena *arena, struct text session_json,
-                                         struct text attributes);
-/* A member's string from a device object (member name at most 8 bytes), unescaped into the arena;
- * absent if missing. */
+/* A member's string (its name at most 8 bytes) out of a device object, unescaped into the arena;
+ * absent if it is not there. */
 struct text session_json_device_member(struct arena *arena, struct text device, const char *name);
-/* True if roles, device and attributes together take at most `most` bytes. Otherwise *detail is a
+/* Tenant and user id, borrowed and with their escapes; false if the text does not begin with them.
+ */
+bool session_json_find_names(struct text session_json, struct names *ret);
+/* The strings that audit lines show, borrowed and with their escapes; absent if they are not there.
+ */
+struct session_json_strings {
+    struct names names;
+    struct text device_id, device_type;
+};
+void session_json_find_strings(struct text session_json, struct session_json_strings *ret);
+
+/* True if roles, device and attributes together take at most `most` bytes. Else *detail is a
  * sentence with the largest of them, its size and the limit. */
 bool session_json_fits(struct arena *arena, struct text session_json, int64_t most,
                        struct text *detail);
