@@ -93,7 +93,7 @@ void http_set_up(void)
     served.worker.sessions = served.node->worker;
     served.worker.lane =
         audit_lane_create(served.server.services.audit, wake_from_audit, &served.worker);
-    served.worker.snapshot =
+    served.worker.config =
         request_config_create(conf_current(), keyring_ref(rig.keyring), served.node->worker);
 }
 

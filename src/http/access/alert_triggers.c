@@ -125,10 +125,10 @@ static void raise_quota(const struct request *request)
 
 /* --- all of them --- */
 
-static const struct alarm {
+static const struct trigger {
     bool (*applies)(const struct request *request);
-    void (*sound)(const struct request *request);
-} alarms[] = {
+    void (*raise)(const struct request *request);
+} triggers[] = {
     {is_reuse, raise_reuse},
     {is_repeated_apart, raise_repeated},
     {is_forced_logout, count_forced_logout},
@@ -139,9 +139,9 @@ static const struct alarm {
 void alert_triggers_look(const struct request *request)
 {
     assert(request_is_answered(request));
-    for (size_t i = 0; i < sizeof(alarms) / sizeof(alarms[0]); i++)
-        if (alarms[i].applies(request))
-            alarms[i].sound(request);
+    for (size_t i = 0; i < sizeof(triggers) / sizeof(triggers[0]); i++)
+        if (triggers[i].applies(request))
+            triggers[i].raise(request);
 }
 
 void alert_triggers_tenant_rate(const struct request *request, struct text tenant)

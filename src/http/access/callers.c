@@ -47,7 +47,7 @@ static struct text bearer_of(struct text authorization)
 static const struct service_key *recall_key(const struct request *request, struct text presented)
 {
     const struct key_memo *memo = &request->private->client->memo;
-    if (memo->generation != request->private->snapshot->generation ||
+    if (memo->generation != request->private->config->generation ||
         memo->length != presented.length ||
         !crypto_equal(memo->presented, presented.data, presented.length))
         return NULL;
@@ -65,12 +65,13 @@ static const struct service_key *look_key_up(struct request *request, struct tex
         memcpy(memo->presented, presented.data, presented.length);
         memo->length = presented.length;
         memo->key = key;
-        memo->generation = request->private->snapshot->generation;
+        memo->generation = request->private->config->generation;
     }
     return key;
 }
 
-static enum err find_key(struct request *request, struct text presented, struct text *detail)
+static enum err find_service_key(struct request *request, struct text presented,
+                                 struct text *detail)
 {
     const struct service_key *key = NULL;
     if (presented.length <= MOST_KEY) {
@@ -109,7 +110,7 @@ static enum err refuse_scope(struct request *request, struct text *detail)
 static enum err establish_service(struct request *request, struct text presented,
                                   struct text *detail)
 {
-    enum err err = find_key(request, presented, detail);
+    enum err err = find_service_key(request, presented, detail);
     if (err != ERR_OK)
         return err;
     unsigned scope = request->route->scope;
@@ -200,24 +201,24 @@ void callers_note_unreadable(struct request *request, struct text given)
 
 void callers_locate(struct request *request)
 {
-    const struct client *connection = request->private->client;
-    const struct proxies *proxies = &request->private->snapshot->proxies;
+    const struct client *client = request->private->client;
+    const struct proxies *proxies = &request->private->config->proxies;
     assert(request->caller.peer.data != NULL && request->caller.address.data == NULL);
     request->caller.address = request->caller.peer;
     request->caller.user_agent = clean_text(request->private->headers.values[HEADER_USER_AGENT],
                                             USER_AGENT_MAX, &request->arena);
-    if (connection->local ? !proxies->local : proxies->count == 0)
+    if (client->local ? !proxies->local : proxies->count == 0)
         return;
-    struct text odd;
-    struct ip_address client =
-        proxies_unwrap(proxies, &connection->address,
-                       request->private->headers.values[HEADER_FORWARDED_FOR], &odd);
-    if (odd.data != NULL) {
-        tell_unreadable(&connection->address, odd);
-        callers_note_unreadable(request, odd);
+    struct text unreadable;
+    struct ip_address origin =
+        proxies_unwrap(proxies, &client->address,
+                       request->private->headers.values[HEADER_FORWARDED_FOR], &unreadable);
+    if (unreadable.data != NULL) {
+        tell_unreadable(&client->address, unreadable);
+        callers_note_unreadable(request, unreadable);
     }
-    if (client.family != AF_UNSPEC)
-        request->caller.address = ip_print(&client, arena_alloc(&request->arena, INET6_ADDRSTRLEN));
+    if (origin.family != AF_UNSPEC)
+        request->caller.address = ip_print(&origin, arena_alloc(&request->arena, INET6_ADDRSTRLEN));
 }
 
 /* As bodies tell it, or it would be another device's; empty: the device has none. */
@@ -272,7 +273,7 @@ static bool is_issued(const struct request *request, enum token_kind kind, struc
 {
     struct token token;
     bool issued = text.data != NULL &&
-                  token_read(request->private->snapshot->context.keyring, kind, text, &token);
+                  token_read(request->private->config->context.keyring, kind, text, &token);
     crypto_wipe(token.secret, sizeof(token.secret));
     return issued;
 }

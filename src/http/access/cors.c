@@ -18,7 +18,7 @@ static struct text header_of(const struct request *request, enum header header)
 }
 
 /* The configuration's own text of a known origin, which ends in a NUL; NULL for others. */
-static const char *find_known(const struct conf_list *origins, struct text origin)
+static const char *find_origin(const struct conf_list *origins, struct text origin)
 {
     for (size_t i = 0; i < origins->count; i++)
         if (text_equal(text_of(origins->items[i]), origin))
@@ -31,7 +31,7 @@ void cors_note(struct request *request)
     assert(request->private->known_origin == NULL);
     struct text origin = header_of(request, HEADER_ORIGIN);
     if (origin.data != NULL && request->worker->plane == PLANE_MAIN)
-        request->private->known_origin = find_known(&request->conf->browser_origins, origin);
+        request->private->known_origin = find_origin(&request->conf->browser_origins, origin);
 }
 
 bool cors_is_preflight(const struct request *request)
@@ -112,11 +112,11 @@ static struct text first_element(struct text list)
  * is trusted can say that it does not. */
 static const char *own_scheme(const struct request *request)
 {
-    const struct client *connection = request->private->client;
+    const struct client *client = request->private->client;
     struct text told = header_of(request, HEADER_FORWARDED_PROTO);
     struct text first = first_element(told);
     bool plain = first.length == 4 && strncasecmp(first.data, "http", 4) == 0 &&
-                 proxies_include(&request->private->snapshot->proxies, &connection->address);
+                 proxies_include(&request->private->config->proxies, &client->address);
     return plain ? "http" : "https";
 }
 

@@ -5,7 +5,7 @@
 #include <string.h>
 
 /* FNV-1a: names are an operator's, and a collision costs a hash more. */
-static size_t place_of(struct text name)
+static size_t memo_index(struct text name)
 {
     uint32_t hash = 2166136261U;
     for (size_t i = 0; i < name.length; i++)
@@ -17,7 +17,7 @@ const uint8_t *tag_memo_find(struct tag_memo *memos, const struct keyring *keyri
                              struct text tenant)
 {
     assert(tenant.length > 0);
-    struct tag_memo *memo = &memos[place_of(tenant)];
+    struct tag_memo *memo = &memos[memo_index(tenant)];
     const uint8_t *secret = keyring_mark(keyring, 0);
     if (memo->length == tenant.length && memcmp(memo->name, tenant.data, tenant.length) == 0 &&
         memcmp(memo->secret, secret, KEY_MARK) == 0)

@@ -75,8 +75,8 @@ static const struct throttle *rates_of(const struct request *request)
 
 /* --- counting --- */
 
-static bool count(struct request *request, struct ratelimit *limit, enum rate_kind kind,
-                  struct text name, struct rate rate)
+static bool count_call(struct request *request, struct ratelimit *limit, enum rate_kind kind,
+                       struct text name, struct rate rate)
 {
     struct request_private *private = request->private;
     assert(private->counted_count < MOST_COUNTED);
@@ -109,16 +109,16 @@ static void find_policy(const struct request *request, const uint8_t tag[TENANT_
 
 static const struct keyring *keyring_of(const struct request *request)
 {
-    return request->private->snapshot->context.keyring;
+    return request->private->config->context.keyring;
 }
 
-static const uint8_t *tag_of(const struct request *request, struct text tenant)
+static const uint8_t *tenant_tag_of(const struct request *request, struct text tenant)
 {
     return tag_memo_find(request->worker->tag_memos, keyring_of(request), tenant);
 }
 
 /* For people: a token tells no more than the tag, as `sessiond keys` prints it. */
-static struct text name_of(struct request *request, const uint8_t tag[TENANT_TAG])
+static struct text tenant_name(struct request *request, const uint8_t tag[TENANT_TAG])
 {
     struct text name = tag_memo_name(request->worker->tag_memos, tag);
     if (name.data != NULL)
@@ -138,10 +138,10 @@ static bool count_tenant(struct request *request, enum rate_kind kind,
     name[TENANT_TAG] = (uint8_t)kind;
     assert(!request->private->tenant_counted && policy->requests_per_second > 0);
     request->private->tenant_counted = true;
-    bool within = count(request, rates_of(request)->tenants, kind,
-                        (struct text){(const char *)name, sizeof(name)}, rate);
+    bool within = count_call(request, rates_of(request)->tenants, kind,
+                             (struct text){(const char *)name, sizeof(name)}, rate);
     if (!within)
-        alert_triggers_tenant_rate(request, name_of(request, tag));
+        alert_triggers_tenant_rate(request, tenant_name(request, tag));
     return within;
 }
 
@@ -154,14 +154,14 @@ static bool count_user(struct request *request, const struct user_tag *owner,
     struct rate rate = {part > USER_LEAST_PER_SECOND ? part : USER_LEAST_PER_SECOND, SECOND_MS,
                         part > USER_LEAST_BURST ? part : USER_LEAST_BURST};
     struct text name = {(const char *)owner, sizeof(*owner)};
-    return count(request, rates_of(request)->users, RATE_USER, name, rate) &&
+    return count_call(request, rates_of(request)->users, RATE_USER, name, rate) &&
            count_tenant(request, RATE_USERS, owner->tenant, policy);
 }
 
 static bool is_tenant_within(struct request *request, struct text tenant)
 {
     struct policy policy;
-    const uint8_t *tag = tag_of(request, tenant);
+    const uint8_t *tag = tenant_tag_of(request, tenant);
     find_policy(request, tag, &policy);
     return policy.requests_per_second == 0 || count_tenant(request, RATE_TENANT, tag, &policy);
 }
@@ -203,8 +203,8 @@ static bool is_end_within(struct request *request)
     memcpy(name, &token.owner, sizeof(token.owner));
     memcpy(name + sizeof(token.owner), token.session_id, SESSION_ID);
     struct rate rate = {ENDS_PER_SECOND, SECOND_MS, ENDS_BURST};
-    if (!count(request, rates_of(request)->users, RATE_ENDS,
-               (struct text){(const char *)name, sizeof(name)}, rate))
+    if (!count_call(request, rates_of(request)->users, RATE_ENDS,
+                    (struct text){(const char *)name, sizeof(name)}, rate))
         return false;
     request->private->counted_count--;
     return true;
@@ -249,7 +249,7 @@ bool throttle_admit_login(struct request *request, struct text tenant, struct te
 {
     assert(tenant.length > 0 && user_id.length > 0);
     struct policy policy;
-    const uint8_t *tag = tag_of(request, tenant);
+    const uint8_t *tag = tenant_tag_of(request, tenant);
     find_policy(request, tag, &policy);
     int64_t most = policy.logins_per_user_per_minute;
     if (most == 0)
@@ -258,7 +258,7 @@ bool throttle_admit_login(struct request *request, struct text tenant, struct te
     buffer_add(&name, tag, TENANT_TAG);
     buffer_add_text(&name, user_id);
     struct rate rate = {most, MINUTE_MS, most};
-    return count(request, rates_of(request)->logins, RATE_LOGINS, buffer_text(&name), rate);
+    return count_call(request, rates_of(request)->logins, RATE_LOGINS, buffer_text(&name), rate);
 }
 
 /* --- addresses --- */
@@ -278,7 +278,7 @@ static bool is_address_within(struct request *request, enum rate_kind kind, stru
     memcpy(name.network, parsed.bytes, sizeof(name.network));
     struct rate rate = {per_minute, MINUTE_MS, per_minute};
     struct text named = {(const char *)&name, sizeof(name)};
-    return count(request, rates_of(request)->addresses, kind, named, rate);
+    return count_call(request, rates_of(request)->addresses, kind, named, rate);
 }
 
 enum err throttle_note_wrong_key(struct request *request, struct text *detail)

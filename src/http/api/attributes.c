@@ -5,13 +5,14 @@
 #include "response_objects.h"
 #include "http/exchange/response.h"
 
-static enum handled finish_attributes(struct request *request, struct operation *operation)
+static enum handled answer_attributes(struct request *request, struct operation *operation)
 {
     const struct attributes *attributes = (const struct attributes *)operation;
     return response_answer_tagged(request, attributes->json, attributes->etag);
 }
 
-static enum handled begin(struct request *request, enum attributes_action action, struct text given)
+static enum handled begin_attributes(struct request *request, enum attributes_action action,
+                                     struct text given)
 {
     struct attributes *attributes = arena_zalloc(&request->arena, sizeof(*attributes));
     if (api_token_tenant(request, &attributes->tenant, &attributes->tenant_bound) ||
@@ -20,18 +21,18 @@ static enum handled begin(struct request *request, enum attributes_action action
     attributes->token = request->caller.token;
     attributes->action = action;
     attributes->given = given;
-    api_begin(request, &attributes->base, finish_attributes);
+    api_begin(request, &attributes->base, answer_attributes);
     session_attributes(attributes);
     return PENDING;
 }
 
 enum handled api_attributes(struct request *request)
 {
-    return begin(request, ATTRIBUTES_GET, (struct text){0});
+    return begin_attributes(request, ATTRIBUTES_GET, (struct text){0});
 }
 
 /* The body's object, compact; `given` lies in the arena. */
-static enum handled read_object(struct request *request, struct text *given)
+static enum handled read_attributes(struct request *request, struct text *given)
 {
     SCOPED(buffer_free) struct buffer text = {0};
     SCOPED(json_view_close) struct json_view *view = json_view_open(request->body, &text);
@@ -46,14 +47,14 @@ static enum handled read_object(struct request *request, struct text *given)
 enum handled api_put_attributes(struct request *request)
 {
     struct text given;
-    if (api_check_type(request, "application/json") || read_object(request, &given))
+    if (api_check_type(request, "application/json") || read_attributes(request, &given))
         return ANSWERED;
-    return begin(request, ATTRIBUTES_PUT, given);
+    return begin_attributes(request, ATTRIBUTES_PUT, given);
 }
 
 enum handled api_patch_attributes(struct request *request)
 {
     if (api_check_type(request, MERGE_PATCH))
         return ANSWERED;
-    return begin(request, ATTRIBUTES_PATCH, request->body);
+    return begin_attributes(request, ATTRIBUTES_PATCH, request->body);
 }

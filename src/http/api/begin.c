@@ -40,7 +40,7 @@ static enum permission permission_of(const struct request *request)
 }
 
 /* Copies an operation's facts into the audit record. */
-static void note(struct request *request, const struct operation *operation)
+static void note_outcome(struct request *request, const struct operation *operation)
 {
     struct audit_record *record = &request->audit;
     record->tenant = operation->facts.tenant;
@@ -68,7 +68,7 @@ static void operation_is_done(struct operation *operation)
                     (int)request->id.length, request->id.data, request->route->method,
                     request->route->path, operation->out.err ? err_code(operation->out.err) : "ok");
     } else {
-        note(request, operation);
+        note_outcome(request, operation);
         const struct request_private *private = request->private;
         finish_fn *finish = operation->out.err == ERR_OK ? private->finish : private->fail;
         enum handled handled = finish(request, operation);
@@ -82,7 +82,7 @@ void api_begin_any(struct request *request, struct operation *operation, finish_
     assert(request->operation == NULL && !request_is_answered(request));
     request_await(request);
     request->private->finish = request->private->fail = finish;
-    operation->context = &request->private->snapshot->context;
+    operation->context = &request->private->config->context;
     operation->arena = &request->arena;
     operation->conf = request->conf;
     /* A body may take long to come: tokens are judged at the time of the work, not of the head. */

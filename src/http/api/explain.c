@@ -19,17 +19,17 @@ static const struct json_field explain_fields[] = {
     FIELD_TEXT(struct explain_body, tenant, "tenant", 1, 63, TENANT_MEANING),
 };
 
-static void write_reason(struct json_writer *writer, const struct source_verdict *word)
+static void write_reason(struct json_writer *writer, const struct source_verdict *verdict)
 {
-    json_member_string(writer, "reason", word->reason);
-    if (word->at_s > 0)
-        json_member_int(writer, "ended_at", word->at_s);
-    if (word->actor.data)
-        json_member_string(writer, "actor", word->actor);
+    json_member_string(writer, "reason", verdict->reason);
+    if (verdict->at_s > 0)
+        json_member_int(writer, "ended_at", verdict->at_s);
+    if (verdict->actor.data)
+        json_member_string(writer, "actor", verdict->actor);
 }
 
-static void open_word(struct json_writer *writer, const char *name,
-                      const struct source_verdict *word)
+static void open_verdict(struct json_writer *writer, const char *name,
+                         const struct source_verdict *verdict)
 {
     static const struct text names[] = {
         [SOURCE_UNKNOWN] = {"nothing", 7},
@@ -38,24 +38,24 @@ static void open_word(struct json_writer *writer, const char *name,
         [SOURCE_UNAVAILABLE] = {"unavailable", 11},
     };
     json_member_object(writer, name);
-    json_member_string(writer, "says", names[word->state]);
-    if (word->state == SOURCE_ENDED)
-        write_reason(writer, word);
+    json_member_string(writer, "says", names[verdict->state]);
+    if (verdict->state == SOURCE_ENDED)
+        write_reason(writer, verdict);
 }
 
 static void write_sources(struct json_writer *writer, const struct explain *explain)
 {
-    open_word(writer, "memory", &explain->memory);
+    open_verdict(writer, "memory", &explain->memory);
     if (explain->memory.state != SOURCE_UNKNOWN) {
         json_member_bool(writer, "fresh", explain->memory_fresh);
         json_member_int(writer, "age", explain->memory_age_s);
     }
     json_close_object(writer);
-    open_word(writer, "journal", &explain->journal);
+    open_verdict(writer, "journal", &explain->journal);
     if (explain->journal.state != SOURCE_UNKNOWN)
         json_member_bool(writer, "pending", explain->journal_pending);
     json_close_object(writer);
-    open_word(writer, "redis", &explain->redis);
+    open_verdict(writer, "redis", &explain->redis);
     if (explain->redis.state == SOURCE_UNAVAILABLE)
         json_member_string(writer, "code", text_of(err_code(explain->redis_err)));
     json_close_object(writer);
@@ -94,7 +94,7 @@ static void write_session(struct json_writer *writer, const struct explain *expl
     json_close_object(writer);
 }
 
-static void write_user(struct json_writer *writer, const struct user_status *user)
+static void write_user_status(struct json_writer *writer, const struct user_status *user)
 {
     json_member_object(writer, "user");
     json_member_bool(writer, "frozen", user->frozen);
@@ -130,7 +130,7 @@ static enum handled finish_explain(struct request *request, struct operation *op
         if (explain->session_json.data)
             write_session(&writer, explain);
         if (explain->user_known)
-            write_user(&writer, &explain->user);
+            write_user_status(&writer, &explain->user);
         json_member_string(&writer, "source", explain->from_cache ? TEXT("cache") : TEXT("redis"));
         json_member_bool(&writer, "stale", explain->from_cache);
         write_sources(&writer, explain);
@@ -141,14 +141,14 @@ static enum handled finish_explain(struct request *request, struct operation *op
 
 /* --- a user as a whole --- */
 
-static enum handled finish_user(struct request *request, struct operation *operation)
+static enum handled answer_explained_user(struct request *request, struct operation *operation)
 {
     const struct list_devices *list = (const struct list_devices *)operation;
     struct json_writer writer = {.out = request_body(request)};
     json_open_object(&writer);
     json_member_string(&writer, "kind", TEXT("user"));
     write_owner(&writer, list->tenant, list->user_id);
-    write_user(&writer, &list->user);
+    write_user_status(&writer, &list->user);
     json_member_array(&writer, "devices");
     for (size_t i = 0; i < list->count; i++)
         api_write_listed(&writer, &list->sessions[i], false);
@@ -163,7 +163,7 @@ static enum handled explain_user(struct request *request, struct text tenant, st
     struct list_devices *list = arena_zalloc(&request->arena, sizeof(*list));
     list->tenant = tenant;
     list->user_id = user_id;
-    api_begin(request, &list->base, finish_user);
+    api_begin(request, &list->base, answer_explained_user);
     session_list(list);
     return PENDING;
 }

@@ -7,7 +7,7 @@
 #include "http/exchange/response.h"
 
 /* What pages may send beyond what the Fetch standard always lets them. */
-#define REQUEST_HEADERS                                                                          \
+#define PAGE_HEADERS                                                                             \
     "Authorization, Content-Type, If-Match, If-None-Match, X-Device-Fingerprint, X-Request-Id, " \
     "X-Requested-With, baggage, sentry-trace, traceparent, tracestate"
 /* Seconds for which a browser need not ask again; Chromium keeps it for at most two hours. */
@@ -17,7 +17,7 @@
 static struct text request_headers(struct request *request)
 {
     const struct conf_list *more = &request->conf->browser_headers;
-    struct text all = TEXT(REQUEST_HEADERS);
+    struct text all = TEXT(PAGE_HEADERS);
     for (size_t i = 0; i < more->count; i++)
         all = arena_format(&request->arena, "%s, %s", all.data, more->items[i]);
     return all;

@@ -106,7 +106,7 @@ static void check_journal(const struct http_server *server, struct ready_check *
         say(check, READY_WARN, "the journal cannot be written; see journal_failed in the log");
 }
 
-static void check_alerts(const struct http_server *server, struct ready_check *check)
+static void check_alert_queue(const struct http_server *server, struct ready_check *check)
 {
     struct alerts_usage alerts;
     alerts_usage(server->services.alerts, &alerts);
@@ -136,9 +136,9 @@ static const struct {
     const char *name;
     void (*look)(const struct http_server *server, struct ready_check *check);
 } rows[] = {
-    {"stopping", check_stopping}, {"workers", check_workers},   {"audit", check_audit},
-    {"journal", check_journal},   {"alerts", check_alerts},     {"store", check_store},
-    {"servers", check_servers},   {"slot_map", check_slot_map}, {"keys", check_keys},
+    {"stopping", check_stopping}, {"workers", check_workers},    {"audit", check_audit},
+    {"journal", check_journal},   {"alerts", check_alert_queue}, {"store", check_store},
+    {"servers", check_servers},   {"slot_map", check_slot_map},  {"keys", check_keys},
     {"clock", check_clock},
 };
 enum { ROWS = sizeof(rows) / sizeof(rows[0]) };

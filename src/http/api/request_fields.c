@@ -173,13 +173,13 @@ struct text api_given_address(struct request *request, struct text told)
     struct ip_address address;
     if (!told.data)
         return absent;
-    if (proxies_read(&request->private->snapshot->proxies, told, &address))
+    if (proxies_read(&request->private->config->proxies, told, &address))
         return ip_print(&address, arena_alloc(&request->arena, INET6_ADDRSTRLEN));
     callers_note_unreadable(request, told);
     return absent;
 }
 
-static bool is_word(struct text text)
+static bool is_reason_word(struct text text)
 {
     bool good = text.length >= 1 && text.length <= 32;
     for (size_t i = 0; i < text.length && good; i++)
@@ -193,9 +193,9 @@ enum handled api_check_reason(struct request *request, struct text given, const 
     struct text fault = TEXT("\"reason\" must be " REASON_MEANING);
     assert(refusal == ERR_QUERY_INVALID || refusal == ERR_BODY_INVALID);
     *ret = given.data ? given : text_of(otherwise);
-    if (!given.data || (is_word(given) && !session_owns_reason(given)))
+    if (!given.data || (is_reason_word(given) && !session_owns_reason(given)))
         return GO_ON;
-    if (is_word(given))
+    if (is_reason_word(given))
         fault = arena_format(&request->arena,
                              "\"reason\" must not be \"%.*s\", which this service says of its own "
                              "acts; say what you do: kicked, logged_out, password_changed or "

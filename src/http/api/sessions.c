@@ -199,7 +199,7 @@ static const struct json_field refresh_fields[] = {
     FIELD(struct refresh_body, cookie, "cookie", JSON_BOOLEAN, false, 0, 0),
 };
 
-static enum handled finish_refresh(struct request *request, struct operation *operation)
+static enum handled answer_refresh(struct request *request, struct operation *operation)
 {
     const struct refresh *refresh = (const struct refresh *)operation;
     struct pair pair = {
@@ -246,7 +246,7 @@ enum handled api_refresh(struct request *request)
         refresh->ip = body.ip;
         request->audit.source_ip = body.ip;
     }
-    api_begin(request, &refresh->base, finish_refresh);
+    api_begin(request, &refresh->base, answer_refresh);
     present_refresh(request, &body, &refresh->base.claims);
     session_refresh(refresh);
     return PENDING;

@@ -7,7 +7,7 @@
 
 enum { PAGE_SIZE = 20, PAGE_SIZE_MAX = 100 };
 
-static void write_user(struct json_writer *writer, const struct listed_user *user)
+static void write_listed_user(struct json_writer *writer, const struct listed_user *user)
 {
     json_open_object(writer);
     json_member_string(writer, "user_id", user->user_id);
@@ -25,7 +25,7 @@ static enum handled finish_page(struct request *request, struct operation *opera
     json_open_object(&writer);
     json_member_array(&writer, "users");
     for (size_t i = 0; i < list->count; i++)
-        write_user(&writer, &list->users[i]);
+        write_listed_user(&writer, &list->users[i]);
     json_close_array(&writer);
     json_member_string(&writer, "next_page_token", list->next_page_token);
     json_member_int(&writer, "total_size", list->total);

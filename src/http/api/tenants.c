@@ -13,8 +13,8 @@ static enum handled finish_policy(struct request *request, struct operation *ope
 }
 
 /* `why`: of TENANT_END_ALL. */
-static enum handled begin(struct request *request, enum tenant_action action, struct text why,
-                          finish_fn *finish)
+static enum handled begin_tenant_call(struct request *request, enum tenant_action action,
+                                      struct text why, finish_fn *finish)
 {
     struct tenant_call *call = arena_zalloc(&request->arena, sizeof(*call));
     if (api_path_tenant(request, &call->tenant) || api_check_conditions(request, &call->if_match))
@@ -30,26 +30,26 @@ static enum handled begin(struct request *request, enum tenant_action action, st
 
 enum handled api_policy(struct request *request)
 {
-    return begin(request, TENANT_SHOW, (struct text){0}, finish_policy);
+    return begin_tenant_call(request, TENANT_SHOW, (struct text){0}, finish_policy);
 }
 
 enum handled api_set_policy(struct request *request)
 {
     if (api_check_type(request, "application/json"))
         return ANSWERED;
-    return begin(request, TENANT_PUT, (struct text){0}, finish_policy);
+    return begin_tenant_call(request, TENANT_PUT, (struct text){0}, finish_policy);
 }
 
 enum handled api_patch_policy(struct request *request)
 {
     if (api_check_type(request, MERGE_PATCH))
         return ANSWERED;
-    return begin(request, TENANT_PATCH, (struct text){0}, finish_policy);
+    return begin_tenant_call(request, TENANT_PATCH, (struct text){0}, finish_policy);
 }
 
 enum handled api_delete_policy(struct request *request)
 {
-    return begin(request, TENANT_DELETE, (struct text){0}, finish_policy);
+    return begin_tenant_call(request, TENANT_DELETE, (struct text){0}, finish_policy);
 }
 
 struct end_tenant_body {
@@ -67,5 +67,5 @@ enum handled api_tenant_logout_all(struct request *request)
     if (api_read_body(request, end_tenant_fields, FIELD_COUNT(end_tenant_fields), &body) ||
         api_check_reason(request, body.reason, REASON_LOGGED_OUT, ERR_BODY_INVALID, &why))
         return ANSWERED;
-    return begin(request, TENANT_END_ALL, why, api_answer_ended);
+    return begin_tenant_call(request, TENANT_END_ALL, why, api_answer_ended);
 }

@@ -9,7 +9,7 @@
 /* FREEZE_MOST_S */
 #define UNTIL_MEANING "Unix seconds, an integer from now to ten years ahead"
 
-static enum handled finish_user(struct request *request, struct operation *operation)
+static enum handled answer_user(struct request *request, struct operation *operation)
 {
     const struct list_devices *list = (const struct list_devices *)operation;
     struct json_writer writer = {.out = request_body(request)};
@@ -31,7 +31,7 @@ enum handled api_user(struct request *request)
     struct list_devices *list = arena_zalloc(&request->arena, sizeof(*list));
     if (api_named_user(request, &list->tenant, &list->user_id))
         return ANSWERED;
-    api_begin(request, &list->base, finish_user);
+    api_begin(request, &list->base, answer_user);
     session_list(list);
     return PENDING;
 }

@@ -87,7 +87,7 @@ static bool is_durable(const struct request *request)
 }
 
 /* The last word on a request: counted, and free to leave. */
-static void conclude(struct request *request, int64_t duration_ns)
+static void conclude_request(struct request *request, int64_t duration_ns)
 {
     metrics_request(metrics_row(request), request->private->status, duration_ns);
     delivery_release(request);
@@ -95,7 +95,7 @@ static void conclude(struct request *request, int64_t duration_ns)
 
 static void conclude_late(struct request *request)
 {
-    conclude(request, clock_monotonic_ns() - request->begun_ns);
+    conclude_request(request, clock_monotonic_ns() - request->begun_ns);
 }
 
 static void refuse_unrecorded(struct request *request)
@@ -130,13 +130,13 @@ void access_log_record(struct request *request)
     struct request_private *private = request->private;
     complete_record(request, private->status);
     if (!is_audited(request)) {
-        conclude(request, request->audit.duration_ns);
+        conclude_request(request, request->audit.duration_ns);
         return;
     }
     alert_triggers_look(request);
     if (!callers_are_genuine(request)) {
         record_stranger(request);
-        conclude(request, request->audit.duration_ns);
+        conclude_request(request, request->audit.duration_ns);
         return;
     }
     if (is_durable(request)) {
@@ -145,7 +145,7 @@ void access_log_record(struct request *request)
         return;
     }
     if (write_line(request, AUDIT_CLASS_READS, NULL)) {
-        conclude(request, request->audit.duration_ns);
+        conclude_request(request, request->audit.duration_ns);
         return;
     }
     wait_for_queue(request);

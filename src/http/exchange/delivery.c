@@ -9,7 +9,7 @@
 #include "http/access/throttle.h"
 #include "http/server/worker.h"
 
-static void add_headers(struct MHD_Response *response, const struct request *request)
+static void add_answer_headers(struct MHD_Response *response, const struct request *request)
 {
     const struct request_private *private = request->private;
     if (private->content_type != NULL)
@@ -34,7 +34,7 @@ static bool make_response(struct request *request)
         private->answer.length, private->answer.data, MHD_RESPMEM_PERSISTENT);
     if (private->response == NULL)
         return false;
-    add_headers(private->response, request);
+    add_answer_headers(private->response, request);
     return true;
 }
 
@@ -44,14 +44,14 @@ enum MHD_Result delivery_queue(struct request *request)
     if (!make_response(request))
         return MHD_NO;
     request_set_state(request, REQUEST_QUEUED);
-    if (raw_response_head_size(request) > private->room)
+    if (raw_response_headers_size(request) > private->room)
         return raw_response_send(request);
     return MHD_queue_response(request->connection, private->status, private->response);
 }
 
 void delivery_refuse(struct request *request, enum err err, struct text detail)
 {
-    assert(request->private->state == REQUEST_HEAD);
+    assert(request->private->state == REQUEST_HEADERS);
     request->private->close = true;
     problem_write(request, err, detail, (struct text){0});
     if (make_response(request))
@@ -64,9 +64,9 @@ void delivery_release(struct request *request)
     assert(request_is_answered(request));
     if (state != REQUEST_ALONE)
         request_set_state(request, REQUEST_READY);
-    if (state == REQUEST_LINGERS || state == REQUEST_SUSPENDED)
+    if (state == REQUEST_POLLED || state == REQUEST_SUSPENDED)
         request->worker->daemon_due = true;
-    if (state == REQUEST_LINGERS)
+    if (state == REQUEST_POLLED)
         delivery_queue(request); /* libmicrohttpd may find the client gone, and leave it */
     else if (state == REQUEST_SUSPENDED)
         MHD_resume_connection(request->connection);

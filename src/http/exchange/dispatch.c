@@ -25,7 +25,7 @@ static int64_t loop_now(const struct request *request)
 /* The query is kept as it came, and ends where it begins for libmicrohttpd: that would keep a
  * record of each parameter, and if there is no room for one it goes on after its answer as if
  * nothing had happened, and waits for the rest of the headers. */
-static struct text take_query(struct request *request, const char *target)
+static struct text cut_query(struct request *request, const char *target)
 {
     const char *mark = target == NULL ? NULL : strchr(target, '?');
     if (mark == NULL)
@@ -44,9 +44,9 @@ void *dispatch_line(void *user, const char *target, struct MHD_Connection *conne
     request->private->client =
         MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT)->socket_context;
     assert(request->private->client->request == NULL);
-    request->query = take_query(request, target);
+    request->query = cut_query(request, target);
     header_room_mark(connection);
-    request_set_state(request, REQUEST_HEAD);
+    request_set_state(request, REQUEST_HEADERS);
     return request;
 }
 
@@ -56,7 +56,7 @@ struct pass {
     struct header_room room;
 };
 
-static enum MHD_Result take_header(void *user, enum MHD_ValueKind kind, const char *name,
+static enum MHD_Result read_header(void *user, enum MHD_ValueKind kind, const char *name,
                                    size_t name_length, const char *value, size_t value_length)
 {
     (void)kind;
@@ -71,7 +71,7 @@ static enum MHD_Result take_header(void *user, enum MHD_ValueKind kind, const ch
 }
 
 /* A fault is kept in the headers. The method is the first thing in the head. */
-static void take_headers(struct request *request, const char *method)
+static void read_headers(struct request *request, const char *method)
 {
     struct request_private *private = request->private;
     struct pass pass = {.headers = &private->headers};
@@ -80,7 +80,7 @@ static void take_headers(struct request *request, const char *method)
         MHD_get_connection_info(request->connection, MHD_CONNECTION_INFO_REQUEST_HEADER_SIZE)
             ->header_size};
     header_room_begin(&pass.room, request->connection, request->worker->pool_size);
-    MHD_get_connection_values_n(request->connection, MHD_HEADER_KIND, take_header, &pass);
+    MHD_get_connection_values_n(request->connection, MHD_HEADER_KIND, read_header, &pass);
     bool whole = guard_end(&private->headers, head) && private->headers.fault == NULL;
     private->room = whole ? header_room_for_answer(&pass.room, head) : 0;
     private->body_room = header_room_for_body(&pass.room, head);
@@ -89,7 +89,7 @@ static void take_headers(struct request *request, const char *method)
 
 /* In absolute form the target says what host it is for, whatever Host says (RFC 9112, section
  * 3.2.2). A host with bytes that may not stand there leaves the target as it is, to be refused. */
-static void take_target(struct request *request, const char *target)
+static void read_target(struct request *request, const char *target)
 {
     struct text authority, path = router_path(text_of(target), &authority);
     struct text *host = &request->private->headers.values[HEADER_HOST];
@@ -111,7 +111,7 @@ static struct text make_request_id(struct request *request)
     return (struct text){id, 2 * sizeof(parts)};
 }
 
-static void identify(struct request *request)
+static void set_request_id(struct request *request)
 {
     const struct headers *headers = &request->private->headers;
     struct text presented = headers->values[HEADER_REQUEST_ID];
@@ -123,7 +123,7 @@ static void identify(struct request *request)
     }
 }
 
-static enum err refuse(struct request *request, enum err err, const char *detail)
+static enum err note_refusal(struct request *request, enum err err, const char *detail)
 {
     request->private->refusal_detail = text_of(detail);
     return err;
@@ -137,16 +137,17 @@ static enum err check_form(struct request *request, const char *version)
     if (framed && guard_target(request->path) && guard_target(request->query)) {
         return guard_segments(request->path)
                    ? ERR_OK
-                   : refuse(request, ERR_BAD_REQUEST,
-                            "The path has a segment . or .. - a user's id that has slashes or dots "
-                            "may be in the query: /v1/users/-/...?user_id=");
+                   : note_refusal(
+                         request, ERR_BAD_REQUEST,
+                         "The path has a segment . or .. - a user's id that has slashes or dots "
+                         "may be in the query: /v1/users/-/...?user_id=");
     }
     /* Where this request ends and whether there is another one behind it is anybody's guess. */
     private->close = true;
     metrics_add(METRIC_REQUESTS_MALFORMED, 1);
-    return refuse(request, ERR_BAD_REQUEST,
-                  framed ? "The request target has bytes that may not stand there"
-                         : private->headers.fault);
+    return note_refusal(request, ERR_BAD_REQUEST,
+                        framed ? "The request target has bytes that may not stand there"
+                               : private->headers.fault);
 }
 
 static struct text join_methods(struct request *request, const struct route_match *match)
@@ -199,7 +200,7 @@ static enum err find_route(struct request *request)
     }
     request->route = match.route;
     if (!decode_parameters(request, &match))
-        return refuse(request, ERR_BAD_REQUEST, "A segment of the path is not clean UTF-8");
+        return note_refusal(request, ERR_BAD_REQUEST, "A segment of the path is not clean UTF-8");
     return ERR_OK;
 }
 
@@ -240,7 +241,7 @@ static enum err check_query(struct request *request)
     }
     struct text detail = arena_format(&request->arena, "Query parameter \"%.*s\" %s",
                                       odd.length > 64 ? 64 : (int)odd.length, odd.data, fault.data);
-    return refuse(request, ERR_QUERY_INVALID, detail.data);
+    return note_refusal(request, ERR_QUERY_INVALID, detail.data);
 }
 
 static int64_t body_limit(const struct request *request)
@@ -253,10 +254,10 @@ static enum err refuse_size(struct request *request)
 {
     struct text detail = arena_format(
         &request->arena, "The body may have at most %" PRId64 " bytes", body_limit(request));
-    return refuse(request, ERR_TOO_LARGE, detail.data);
+    return note_refusal(request, ERR_TOO_LARGE, detail.data);
 }
 
-static bool has_body(const struct request *request)
+static bool announces_body(const struct request *request)
 {
     return request->private->framing.chunked || request->private->framing.length > 0;
 }
@@ -266,8 +267,9 @@ static enum err check_size(struct request *request, int64_t size)
 {
     if (size <= body_limit(request))
         return ERR_OK;
-    return body_limit(request) == 0 ? refuse(request, ERR_BODY_INVALID, "This call takes no body")
-                                    : refuse_size(request);
+    return body_limit(request) == 0
+               ? note_refusal(request, ERR_BODY_INVALID, "This call takes no body")
+               : refuse_size(request);
 }
 
 /* Without room to read a body the library would wait for it for ever. Chunks have lines of their
@@ -277,13 +279,13 @@ static enum err check_body_room(struct request *request)
     enum { FOR_LENGTH = 128, FOR_CHUNKS = 384 };
     struct request_private *private = request->private;
     size_t least = private->framing.chunked ? FOR_CHUNKS : FOR_LENGTH;
-    if (!has_body(request) || private->body_room >= least)
+    if (!announces_body(request) || private->body_room >= least)
         return ERR_OK;
     private->close = true;
-    return refuse(request, ERR_HEADERS_TOO_LARGE, "The headers leave no room to read a body");
+    return note_refusal(request, ERR_HEADERS_TOO_LARGE, "The headers leave no room to read a body");
 }
 
-static enum err check_audit(const struct request *request)
+static enum err check_audit_healthy(const struct request *request)
 {
     bool on_record = request->worker->lane == NULL || !audit_event_durable(request->route->event) ||
                      audit_healthy(request->worker->server->services.audit);
@@ -292,18 +294,19 @@ static enum err check_audit(const struct request *request)
 
 /* With another key file than the other nodes this one would call every token forged, and could end
  * none. Before anything is counted: nobody is guessing. */
-static enum err check_keys(struct request *request)
+static enum err check_keys_agree(struct request *request)
 {
     const struct session_service *sessions = request->worker->server->services.sessions;
     if (request->route->access == ACCESS_PUBLIC ||
         session_keys(sessions, NULL) != SESSION_KEYS_FOREIGN)
         return ERR_OK;
-    return refuse(request, ERR_KEYS_FOREIGN,
-                  "This node has another key file than the others; /readyz says which key differs");
+    return note_refusal(
+        request, ERR_KEYS_FOREIGN,
+        "This node has another key file than the others; /readyz says which key differs");
 }
 
 /* Everything that can be decided before the body is read. */
-static enum err decide(struct request *request, const char *version)
+static enum err check_headers(struct request *request, const char *version)
 {
     enum err err = check_form(request, version);
     if (err == ERR_OK)
@@ -317,15 +320,15 @@ static enum err decide(struct request *request, const char *version)
     if (err == ERR_OK)
         err = callers_establish(request, &request->private->refusal_detail);
     if (err == ERR_OK)
-        err = check_keys(request);
+        err = check_keys_agree(request);
     if (err == ERR_OK)
         err = throttle_admit_caller(request, &request->private->refusal_detail);
     if (err == ERR_OK)
-        err = check_audit(request);
+        err = check_audit_healthy(request);
     return err == ERR_OK ? check_size(request, request->private->framing.length) : err;
 }
 
-static void take_framing(struct request_private *private)
+static void note_framing(struct request_private *private)
 {
     const struct framing *framing = &private->framing;
     private->client->taken += (size_t)framing->length;
@@ -339,8 +342,8 @@ static enum handled refuse_now(struct request *request)
     return response_fail(request, request->private->refusal, request->private->refusal_detail);
 }
 
-static enum handled begin(struct request *request, const char *target, const char *method,
-                          const char *version)
+static enum handled begin_request(struct request *request, const char *target, const char *method,
+                                  const char *version)
 {
     struct request_private *private = request->private;
     assert(request->route == NULL && request->operation == NULL);
@@ -348,12 +351,12 @@ static enum handled begin(struct request *request, const char *target, const cha
     request->caller.peer = arena_copy(&request->arena, private->client->peer);
     request->wall_ms = clock_wall_ms();
     request->deadline_ms = request->begun_ns / 1000000 + request->conf->redis_timeout;
-    take_headers(request, method);
-    take_target(request, target);
-    identify(request);
+    read_headers(request, method);
+    read_target(request, target);
+    set_request_id(request);
     cors_note(request);
-    private->refusal = decide(request, version);
-    take_framing(private);
+    private->refusal = check_headers(request, version);
+    note_framing(private);
     if (request->caller.kind == CALLER_USER && private->refusal == ERR_OK)
         session_expect(request->worker->sessions, request->caller.token);
 
@@ -369,7 +372,7 @@ static enum handled begin(struct request *request, const char *target, const cha
     return GO_ON;
 }
 
-static void take_body(struct request *request, const char *data, size_t length)
+static void add_to_body(struct request *request, const char *data, size_t length)
 {
     struct request_private *private = request->private;
     assert(request->body.data == NULL && length > 0);
@@ -389,14 +392,14 @@ static enum handled call_handler(struct request *request)
 }
 
 /* Calls the handler, or answers with the refusal. */
-static void run(struct request *request)
+static void run_request(struct request *request)
 {
     struct request_private *private = request->private;
     request_set_state(request, REQUEST_CALLED);
     /* Where chunks end is read in many ways: nothing that follows is taken. */
     private->close = private->close || private->framing.chunked;
     assert(private->refusal != ERR_OK || request->route != NULL);
-    if (has_body(request)) {
+    if (announces_body(request)) {
         request->body = buffer_text(&private->received);
         request->deadline_ms = clock_monotonic_ms() + request->conf->redis_timeout;
     }
@@ -418,14 +421,14 @@ static enum MHD_Result answer_or_wait(struct request *request)
     struct request_private *private = request->private;
     struct worker *worker = request->worker;
     if (private->state == REQUEST_READY) {
-        worker->stirred = true;
+        worker->progressed = true;
         return delivery_queue(request);
     }
-    if (private->state == REQUEST_CALLED && worker->in_state[REQUEST_LINGERS] < MOST_LINGERING) {
-        request_set_state(request, REQUEST_LINGERS);
-        private->lingers_since_ms = loop_now(request);
+    if (private->state == REQUEST_CALLED && worker->in_state[REQUEST_POLLED] < MOST_POLLED) {
+        request_set_state(request, REQUEST_POLLED);
+        private->polled_since_ms = loop_now(request);
     } else if (private->state == REQUEST_CALLED ||
-               loop_now(request) - private->lingers_since_ms >= LINGER_MS) {
+               loop_now(request) - private->polled_since_ms >= POLLED_MS) {
         suspend(request);
     }
     return MHD_YES;
@@ -448,24 +451,25 @@ enum MHD_Result dispatch_call(void *user, struct MHD_Connection *connection, con
     (void)connection;
     struct request *request = *context;
     switch (request->private->state) {
-    case REQUEST_HEAD:
-        return begin(request, url, method, version) == GO_ON ? MHD_YES : answer_or_sleep(request);
+    case REQUEST_HEADERS:
+        return begin_request(request, url, method, version) == GO_ON ? MHD_YES
+                                                                     : answer_or_sleep(request);
     case REQUEST_BODY:
         if (*upload_size > 0) {
-            take_body(request, upload, *upload_size);
+            add_to_body(request, upload, *upload_size);
             guard_wipe((struct text){upload, *upload_size});
             *upload_size = 0;
-            request->worker->stirred = true;
+            request->worker->progressed = true;
             return MHD_YES;
         }
-        run(request);
+        run_request(request);
         return answer_or_wait(request);
-    case REQUEST_LINGERS:
+    case REQUEST_POLLED:
     case REQUEST_READY:
         return answer_or_wait(request);
     case REQUEST_QUEUED:
         *upload_size = 0;
-        return request->private->by_hand ? MHD_NO : MHD_YES;
+        return request->private->sent_raw ? MHD_NO : MHD_YES;
     default:
         assert(false); /* libmicrohttpd has no such request, or put it aside */
         return MHD_NO;
@@ -474,7 +478,7 @@ enum MHD_Result dispatch_call(void *user, struct MHD_Connection *connection, con
 
 static bool is_refused(const struct client *client)
 {
-    return client->request != NULL && client->request->private->state == REQUEST_HEAD &&
+    return client->request != NULL && client->request->private->state == REQUEST_HEADERS &&
            MHD_get_connection_info(client->request->connection,
                                    MHD_CONNECTION_INFO_REQUEST_HEADER_SIZE) != NULL;
 }
@@ -490,7 +494,7 @@ void dispatch_refuse(struct worker *worker, unsigned status)
         {MHD_HTTP_CONTENT_TOO_LARGE, ERR_TOO_LARGE, "Content-Length is too large"},
         {MHD_HTTP_REQUEST_HEADER_FIELDS_TOO_LARGE, ERR_HEADERS_TOO_LARGE, NULL},
     };
-    struct client *at = worker->connections;
+    struct client *at = worker->clients;
     while (at != NULL && !is_refused(at))
         at = at->next;
     for (size_t i = 0; at != NULL && i < sizeof(kinds) / sizeof(kinds[0]); i++) {
@@ -514,9 +518,9 @@ void dispatch_completed(void *user, struct MHD_Connection *connection, void **co
     if (request == NULL)
         return;
     /* The client's next request, if it is there already, is read in another round. */
-    request->worker->stirred = true;
+    request->worker->progressed = true;
     enum request_state state = request->private->state;
-    if (state == REQUEST_HEAD || state == REQUEST_BODY) {
+    if (state == REQUEST_HEADERS || state == REQUEST_BODY) {
         const union MHD_ConnectionInfo *status =
             MHD_get_connection_info(connection, MHD_CONNECTION_INFO_HTTP_STATUS);
         if (request->id.data == NULL)

@@ -7,7 +7,7 @@
  * libmicrohttpd asks for each of them in every round. Suspending and resuming takes three system
  * calls: a validation that asks Redis costs 11 % more CPU that way (49 µs against 44, the median
  * of 11 paired rounds of 15,000 requests over 64 connections), so only what takes long is. */
-enum { LINGER_MS = 20, LINGER_TICK_MS = 2, MOST_LINGERING = 256 };
+enum { POLLED_MS = 20, POLL_TICK_MS = 2, MOST_POLLED = 256 };
 
 /* MHD_OPTION_URI_LOG_CALLBACK: the request line is there, the request begins. */
 void *dispatch_line(void *worker, const char *target, struct MHD_Connection *connection);

@@ -102,14 +102,14 @@ static bool value_is_clean(struct text value)
     return bytes_are_clean(value.data + i, value.length - i);
 }
 
-static bool fail(struct headers *headers, const char *fault)
+static bool note_fault(struct headers *headers, const char *fault)
 {
     if (headers->fault == NULL)
         headers->fault = fault;
     return false;
 }
 
-static enum header find_known(struct text name)
+static enum header find_header(struct text name)
 {
     for (unsigned i = 0; i < HEADER_COUNT; i++)
         if (known_headers[i].length == name.length &&
@@ -133,7 +133,7 @@ static const char *glue_of(enum header header)
     return header == HEADER_COOKIE ? "; " : NULL;
 }
 
-static bool keep(struct headers *headers, enum header header, struct text value)
+static bool keep_value(struct headers *headers, enum header header, struct text value)
 {
     struct text *slot = &headers->values[header];
     if (slot->data == NULL) {
@@ -141,8 +141,9 @@ static bool keep(struct headers *headers, enum header header, struct text value)
         return true;
     }
     if (known_headers[header].single) {
-        return fail(headers,
-                    arena_format(headers->arena, "%s came twice", known_headers[header].name).data);
+        return note_fault(
+            headers,
+            arena_format(headers->arena, "%s came twice", known_headers[header].name).data);
     }
     const char *glue = glue_of(header);
     if (glue != NULL) {
@@ -169,7 +170,8 @@ bool guard_place(struct headers *headers, struct text name, struct text value)
         placed = name.data == headers->line_end + sizeof(ended) &&
                  memcmp(headers->line_end, ended, sizeof(ended)) == 0;
     headers->line_end = value.data ? value.data + value.length : NULL;
-    return placed || fail(headers, "A header line is folded, has a NUL, or does not end in CR LF");
+    return placed ||
+           note_fault(headers, "A header line is folded, has a NUL, or does not end in CR LF");
 }
 
 bool guard_end(struct headers *headers, struct text head)
@@ -179,21 +181,21 @@ bool guard_end(struct headers *headers, struct text head)
     return !line_end ||
            (line_end + sizeof(ended) == head.data + head.length &&
             memcmp(line_end, ended, sizeof(ended)) == 0) ||
-           fail(headers, "The headers do not end in an empty line");
+           note_fault(headers, "The headers do not end in an empty line");
 }
 
 bool guard_header(struct headers *headers, struct text name, struct text value)
 {
     if (name.length == 0 || !all_of_class(name, CLASS_TOKEN))
-        return fail(headers, "A header's name is not a token");
+        return note_fault(headers, "A header's name is not a token");
     if (value.data == NULL)
         value = TEXT("");
     if (!value_is_clean(value))
-        return fail(headers, "A header's value has control characters");
-    enum header header = find_known(name);
+        return note_fault(headers, "A header's value has control characters");
+    enum header header = find_header(name);
     if (header == HEADER_COUNT)
         return true;
-    bool kept = keep(headers, header, value);
+    bool kept = keep_value(headers, header, value);
     if (known_headers[header].secret)
         guard_wipe(value);
     return kept;
@@ -221,17 +223,17 @@ bool guard_framing(struct headers *headers, bool http_1_1, struct framing *ret)
     if (headers->fault != NULL)
         return false;
     if (http_1_1 && headers->values[HEADER_HOST].data == NULL)
-        return fail(headers, "HTTP/1.1 demands a Host header");
+        return note_fault(headers, "HTTP/1.1 demands a Host header");
     if (coding.data != NULL) {
         if (!http_1_1 || length.data != NULL)
-            return fail(headers, "Transfer-Encoding has no place in this request");
+            return note_fault(headers, "Transfer-Encoding has no place in this request");
         if (coding.length != 7 || strncasecmp(coding.data, "chunked", 7) != 0)
-            return fail(headers, "Transfer-Encoding must be chunked");
+            return note_fault(headers, "Transfer-Encoding must be chunked");
         ret->chunked = true;
         return true;
     }
     if (length.data != NULL && !read_length(length, &ret->length))
-        return fail(headers, "Content-Length is not a number");
+        return note_fault(headers, "Content-Length is not a number");
     return true;
 }
 

@@ -20,7 +20,7 @@ static enum MHD_Result count_header(void *user, enum MHD_ValueKind kind, const c
     return MHD_YES;
 }
 
-size_t raw_response_head_size(const struct request *request)
+size_t raw_response_headers_size(const struct request *request)
 {
     /* What libmicrohttpd adds at most, and the byte behind the date that it wants to have. */
     static const char added[] = "HTTP/1.1 200 \r\n"
@@ -41,7 +41,7 @@ static enum MHD_Result write_header(void *user, enum MHD_ValueKind kind, const c
     return MHD_YES;
 }
 
-static void write_head(struct buffer *head, const struct request_private *private)
+static void write_header_section(struct buffer *head, const struct request_private *private)
 {
     char date[64];
     time_t now = (time_t)(clock_wall_ms() / 1000);
@@ -58,7 +58,7 @@ static void write_head(struct buffer *head, const struct request_private *privat
     buffer_add_literal(head, "\r\n");
 }
 
-static bool has_body(const struct request *request)
+static bool sends_body(const struct request *request)
 {
     unsigned status = request->private->status;
     return status != MHD_HTTP_NO_CONTENT && status != MHD_HTTP_NOT_MODIFIED &&
@@ -66,7 +66,7 @@ static bool has_body(const struct request *request)
 }
 
 /* The kernel doubles what it is told, and keeps within net.core.wmem_max. */
-static void make_room(int fd, size_t size)
+static void enlarge_send_buffer(int fd, size_t size)
 {
     int now = 0, wanted = (int)size;
     socklen_t length = sizeof(now);
@@ -78,17 +78,17 @@ enum MHD_Result raw_response_send(struct request *request)
 {
     struct request_private *private = request->private;
     struct buffer head = {0};
-    assert(private->response != NULL && !private->by_hand);
-    write_head(&head, private);
+    assert(private->response != NULL && !private->sent_raw);
+    write_header_section(&head, private);
     struct iovec parts[] = {
         {head.data, head.length},
-        {private->answer.data, has_body(request) ? private->answer.length : 0},
+        {private->answer.data, sends_body(request) ? private->answer.length : 0},
     };
     const struct msghdr message = {.msg_iov = parts, .msg_iovlen = 2};
-    make_room(private->client->fd, parts[0].iov_len + parts[1].iov_len);
+    enlarge_send_buffer(private->client->fd, parts[0].iov_len + parts[1].iov_len);
     ssize_t sent = sendmsg(private->client->fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
     (void)sent;
-    private->by_hand = true;
+    private->sent_raw = true;
     buffer_free(&head); /* wiped: it may have a cookie */
     return MHD_NO;
 }

@@ -7,6 +7,6 @@
 
 /* Bytes that the head of the request's answer takes where libmicrohttpd builds it, at most. The
  * response is there, with its headers. */
-size_t raw_response_head_size(const struct request *request);
+size_t raw_response_headers_size(const struct request *request);
 /* Sends head and body. The connection is to be closed then: MHD_NO, for the access handler. */
 enum MHD_Result raw_response_send(struct request *request);

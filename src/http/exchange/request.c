@@ -31,11 +31,11 @@ static struct request *make_request(void)
 
 #define TO(state) (1u << REQUEST_##state)
 static const unsigned successors[REQUEST_STATES] = {
-    [REQUEST_POOLED] = TO(HEAD),
-    [REQUEST_HEAD] = TO(BODY) | TO(CALLED) | TO(POOLED),
+    [REQUEST_POOLED] = TO(HEADERS),
+    [REQUEST_HEADERS] = TO(BODY) | TO(CALLED) | TO(POOLED),
     [REQUEST_BODY] = TO(CALLED) | TO(POOLED),
-    [REQUEST_CALLED] = TO(LINGERS) | TO(SUSPENDED) | TO(READY),
-    [REQUEST_LINGERS] = TO(SUSPENDED) | TO(ALONE) | TO(READY),
+    [REQUEST_CALLED] = TO(POLLED) | TO(SUSPENDED) | TO(READY),
+    [REQUEST_POLLED] = TO(SUSPENDED) | TO(ALONE) | TO(READY),
     [REQUEST_SUSPENDED] = TO(READY),
     [REQUEST_ALONE] = TO(POOLED),
     [REQUEST_READY] = TO(QUEUED) | TO(ALONE) | TO(POOLED),
@@ -50,15 +50,15 @@ bool request_may_become(enum request_state from, enum request_state to)
 
 /* What a state means to the connection. */
 static const enum client_phase phases[REQUEST_STATES] = {
-    [REQUEST_POOLED] = CLIENT_IDLE,    [REQUEST_HEAD] = CLIENT_HEADERS,
+    [REQUEST_POOLED] = CLIENT_IDLE,    [REQUEST_HEADERS] = CLIENT_HEADERS,
     [REQUEST_BODY] = CLIENT_BODY,      [REQUEST_CALLED] = CLIENT_BUSY,
-    [REQUEST_LINGERS] = CLIENT_BUSY,   [REQUEST_SUSPENDED] = CLIENT_BUSY,
+    [REQUEST_POLLED] = CLIENT_BUSY,    [REQUEST_SUSPENDED] = CLIENT_BUSY,
     [REQUEST_ALONE] = CLIENT_IDLE,     [REQUEST_READY] = CLIENT_BUSY,
     [REQUEST_QUEUED] = CLIENT_WRITING,
 };
 
 /* The connection is no request's between two of them. */
-static void tell_client(struct request *request, enum request_state state)
+static void update_client(struct request *request, enum request_state state)
 {
     struct client *client = request->private->client;
     bool over = state == REQUEST_POOLED || state == REQUEST_ALONE;
@@ -80,7 +80,7 @@ void request_set_state(struct request *request, enum request_state state)
     request->worker->in_state[private->state]--;
     request->worker->in_state[state]++;
     private->state = state;
-    tell_client(request, state);
+    update_client(request, state);
 }
 
 bool request_is_answered(const struct request *request)
@@ -125,8 +125,8 @@ struct request *request_take(struct worker *worker)
     request->private->received = received;
     request->private->answer = answer;
     request->private->headers.arena = &request->arena;
-    request->private->snapshot = request_config_ref(worker->snapshot);
-    request->conf = request->private->snapshot->conf;
+    request->private->config = request_config_ref(worker->config);
+    request->conf = request->private->config->conf;
     request->worker = worker;
     return request;
 }
@@ -156,7 +156,7 @@ static void free_response(struct request_private *private)
     private->response = NULL;
 }
 
-static void give_back(struct request *request)
+static void return_to_pool(struct request *request)
 {
     struct worker *worker = request->worker;
     assert(request->private->state == REQUEST_POOLED && request->private->client == NULL);
@@ -164,7 +164,7 @@ static void give_back(struct request *request)
     clear_body(&request->private->received);
     clear_body(&request->private->answer);
     arena_reset(&request->arena);
-    request_config_unref(&request->private->snapshot);
+    request_config_unref(&request->private->config);
     enter_pool(worker, request);
 }
 
@@ -178,7 +178,7 @@ void request_leave(struct request *request)
         return;
     }
     request_set_state(request, REQUEST_POOLED);
-    give_back(request);
+    return_to_pool(request);
 }
 
 void request_await(struct request *request)
@@ -203,7 +203,7 @@ void request_collect(struct worker *worker)
     while (worker->ended != NULL) {
         struct request *request = worker->ended;
         worker->ended = request->private->next;
-        give_back(request);
+        return_to_pool(request);
     }
 }
 

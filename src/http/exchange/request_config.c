@@ -13,29 +13,29 @@ static _Atomic uint64_t generations;
 struct request_config *request_config_create(struct conf *conf, struct keyring *keyring,
                                              struct session_worker *sessions)
 {
-    struct request_config *snapshot = xcalloc(1, sizeof(*snapshot));
+    struct request_config *config = xcalloc(1, sizeof(*config));
     assert(conf != NULL && keyring != NULL);
-    snapshot->conf = conf;
-    snapshot->context.worker = sessions;
-    snapshot->context.keyring = keyring;
-    snapshot->context.locations = location_db_current();
-    snapshot->references = 1;
-    snapshot->generation = atomic_fetch_add(&generations, 1) + 1;
-    proxies_load(&snapshot->proxies, &conf->server_trusted_proxies);
-    return snapshot;
+    config->conf = conf;
+    config->context.worker = sessions;
+    config->context.keyring = keyring;
+    config->context.locations = location_db_current();
+    config->references = 1;
+    config->generation = atomic_fetch_add(&generations, 1) + 1;
+    proxies_load(&config->proxies, &conf->server_trusted_proxies);
+    return config;
 }
 
-struct request_config *request_config_ref(struct request_config *snapshot)
+struct request_config *request_config_ref(struct request_config *config)
 {
-    assert(snapshot->references > 0);
-    snapshot->references++;
-    return snapshot;
+    assert(config->references > 0);
+    config->references++;
+    return config;
 }
 
-void request_config_unref(struct request_config **snapshot)
+void request_config_unref(struct request_config **config)
 {
-    struct request_config *last = *snapshot;
-    *snapshot = NULL;
+    struct request_config *last = *config;
+    *config = NULL;
     assert(last == NULL || last->references > 0);
     if (last == NULL || --last->references > 0)
         return;

@@ -18,5 +18,5 @@ struct request_config {
 /* Takes over the references to conf and keyring. The caller owns one reference. */
 struct request_config *request_config_create(struct conf *conf, struct keyring *keyring,
                                              struct session_worker *sessions);
-struct request_config *request_config_ref(struct request_config *snapshot);
-void request_config_unref(struct request_config **snapshot);
+struct request_config *request_config_ref(struct request_config *config);
+void request_config_unref(struct request_config **config);

@@ -12,11 +12,11 @@
  * request_set_state() changes it. */
 enum request_state {
     REQUEST_POOLED,    /* the pool, or soon (request_collect()): until it is used */
-    REQUEST_HEAD,      /* libmicrohttpd reads its headers: the access handler's first call */
+    REQUEST_HEADERS,   /* libmicrohttpd reads its headers: the access handler's first call */
     REQUEST_BODY,      /* libmicrohttpd reads its body: the call that says that it is complete */
     REQUEST_CALLED,    /* the dispatcher, in a call of the access handler: the end of that call */
-    REQUEST_LINGERS,   /* an operation or the audit file, and libmicrohttpd asks in each of its
-                          rounds: the answer, LINGER_MS, the client's leaving */
+    REQUEST_POLLED,    /* an operation or the audit file, and libmicrohttpd asks in each of its
+                           rounds: the answer, POLLED_MS, the client's leaving */
     REQUEST_SUSPENDED, /* the same, and libmicrohttpd has put the connection aside: the answer */
     REQUEST_ALONE,     /* the same, and its client has left: the last awaited callback */
     REQUEST_READY,     /* libmicrohttpd, which gets the answer with its next call */
@@ -54,7 +54,7 @@ struct request_private {
     struct request *next;    /* in the pool, among the ended, or waiting for the audit queue */
     enum request_state state;
     struct client *client;
-    struct request_config *snapshot;
+    struct request_config *config;
     struct headers headers;
     struct framing framing;
     size_t body_room; /* bytes into which parts of the body can be read (header_room.h) */
@@ -81,11 +81,11 @@ struct request_private {
     const char *content_type;
     unsigned status;
     bool no_store;
-    bool close;   /* the connection ends with this answer */
-    bool by_hand; /* the answer was sent without libmicrohttpd (raw_response.h) */
+    bool close;    /* the connection ends with this answer */
+    bool sent_raw; /* the answer was sent without libmicrohttpd (raw_response.h) */
 
     unsigned awaited; /* callbacks that will come: the operation's, the audit line's */
-    int64_t lingers_since_ms;
+    int64_t polled_since_ms;
     finish_fn *finish, *fail; /* of the operation, by its outcome */
     struct commit_ticket ticket;
     int64_t audit_deadline_ms;

@@ -61,7 +61,7 @@ static void prepare_refusal(struct buffer *refusal)
 }
 
 /* Tells a client that there is no place for it, as far as its socket takes that without waiting. */
-static void refuse(struct acceptor *acceptor, int fd)
+static void refuse_socket(struct acceptor *acceptor, int fd)
 {
     metrics_add(METRIC_CONNECTIONS_REFUSED, 1);
     ssize_t sent =
@@ -100,7 +100,7 @@ static unsigned count_connections(const struct http_server *server)
 
 /* Memory of many connections is free when they are gone, but the C library keeps it: small pieces
  * that live on lie between. It is given back here, where nobody waits. */
-static void look_for_a_storms_end(struct acceptor *acceptor)
+static void trim_after_storm(struct acceptor *acceptor)
 {
     unsigned count = count_connections(acceptor->server);
     if (count > acceptor->connections)
@@ -114,14 +114,15 @@ static void look_for_a_storms_end(struct acceptor *acceptor)
     acceptor->connections = count;
 }
 
-static bool take_place(struct acceptor *acceptor, struct client *connection, enum plane plane)
+static bool take_connection_limit(struct acceptor *acceptor, struct client *client,
+                                  enum plane plane)
 {
     struct http_server *server = acceptor->server;
     if (plane == PLANE_OPS)
         return atomic_load(&server->ops_worker->connection_count) < MOST_OPS;
-    connection->counted =
-        connection_limits_take(server->limits, connection->local ? NULL : &connection->address);
-    return connection->counted;
+    client->counted =
+        connection_limits_take(server->limits, client->local ? NULL : &client->address);
+    return client->counted;
 }
 
 static bool may_log(struct acceptor *acceptor)
@@ -147,18 +148,18 @@ static int most_descriptor_of_clients(void)
 static void welcome(struct acceptor *acceptor, enum plane plane, int fd,
                     const struct sockaddr_storage *address, socklen_t length)
 {
-    struct client *connection = client_create(fd, address, length);
+    struct client *client = client_create(fd, address, length);
     bool has_room = plane == PLANE_OPS || fd < acceptor->most_descriptor;
     if (!has_room && may_log(acceptor))
         log_error("accept_failed", "reason=\"few descriptors are left\"");
-    if (!has_room || !take_place(acceptor, connection, plane)) {
-        refuse(acceptor, fd);
-        client_destroy(&connection);
+    if (!has_room || !take_connection_limit(acceptor, client, plane)) {
+        refuse_socket(acceptor, fd);
+        client_destroy(&client);
         return;
     }
     metrics_add(METRIC_CONNECTIONS_ACCEPTED, 1);
     struct http_server *server = acceptor->server;
-    worker_give(plane == PLANE_OPS ? server->ops_worker : least_busy(server), connection);
+    worker_give(plane == PLANE_OPS ? server->ops_worker : least_busy(server), client);
 }
 
 static int open_reserve(void)
@@ -180,7 +181,7 @@ static void shed(struct acceptor *acceptor, int listener)
     close(acceptor->reserve);
     int fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
     if (fd >= 0)
-        refuse(acceptor, fd);
+        refuse_socket(acceptor, fd);
     acceptor->reserve = open_reserve();
 }
 
@@ -233,7 +234,7 @@ static void *accept_loop(void *user)
                 (struct pollfd){.fd = acceptor->listeners.items[i].fd, .events = POLLIN};
         }
         int ready = poll(polled, count + 1, LOOK_MS);
-        look_for_a_storms_end(acceptor);
+        trim_after_storm(acceptor);
         if (ready < 0)
             continue;
         for (size_t i = 0; i < count; i++)

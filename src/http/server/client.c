@@ -13,27 +13,27 @@
 
 struct client *client_create(int fd, const struct sockaddr_storage *address, socklen_t length)
 {
-    struct client *connection = xcalloc(1, sizeof(*connection));
+    struct client *client = xcalloc(1, sizeof(*client));
     assert(fd >= 0 && length <= sizeof(*address));
-    connection->fd = fd;
-    connection->socket_address = *address;
-    connection->socket_length = length;
-    if (ip_from_sockaddr((const struct sockaddr *)address, &connection->address)) {
-        connection->peer = ip_print(&connection->address, connection->peer_buffer);
+    client->fd = fd;
+    client->socket_address = *address;
+    client->socket_length = length;
+    if (ip_from_sockaddr((const struct sockaddr *)address, &client->address)) {
+        client->peer = ip_print(&client->address, client->peer_buffer);
     } else {
-        connection->local = true;
-        connection->address = (struct ip_address){.family = AF_UNSPEC};
-        connection->peer = TEXT("unix");
+        client->local = true;
+        client->address = (struct ip_address){.family = AF_UNSPEC};
+        client->peer = TEXT("unix");
     }
-    return connection;
+    return client;
 }
 
-void client_destroy(struct client **connection)
+void client_destroy(struct client **client)
 {
-    assert((*connection)->request == NULL);
-    crypto_wipe(&(*connection)->memo, sizeof((*connection)->memo));
-    free(*connection);
-    *connection = NULL;
+    assert((*client)->request == NULL);
+    crypto_wipe(&(*client)->memo, sizeof((*client)->memo));
+    free(*client);
+    *client = NULL;
 }
 
 /* Operations end at the deadline of the store, and then may write the journal: who has nothing by
@@ -62,47 +62,47 @@ static int64_t phase_length_ms(enum client_phase phase, bool asked, const struct
     return overdue_ms(conf);
 }
 
-void client_enter(struct client *connection, enum client_phase phase, const struct conf *conf,
+void client_enter(struct client *client, enum client_phase phase, const struct conf *conf,
                   int64_t now_ms)
 {
-    assert(phase != connection->phase || phase == CLIENT_IDLE);
-    connection->phase = phase;
-    connection->asked = connection->asked || phase != CLIENT_IDLE;
-    connection->phase_began_ms = now_ms;
-    connection->deadline_ms = now_ms + phase_length_ms(phase, connection->asked, conf);
-    connection->begun = false;
-    connection->look_again_ms = now_ms + conf->server_header_timeout * 1000;
+    assert(phase != client->phase || phase == CLIENT_IDLE);
+    client->phase = phase;
+    client->asked = client->asked || phase != CLIENT_IDLE;
+    client->phase_began_ms = now_ms;
+    client->deadline_ms = now_ms + phase_length_ms(phase, client->asked, conf);
+    client->begun = false;
+    client->look_again_ms = now_ms + conf->server_header_timeout * 1000;
 }
 
-bool client_is_overdue(const struct client *connection, int64_t now_ms)
+bool client_is_overdue(const struct client *client, int64_t now_ms)
 {
-    return connection->phase == CLIENT_BUSY && now_ms >= connection->deadline_ms;
+    return client->phase == CLIENT_BUSY && now_ms >= client->deadline_ms;
 }
 
-bool client_is_over(const struct client *connection)
+bool client_is_over(const struct client *client)
 {
     char byte;
-    bool served = connection->phase == CLIENT_BUSY || connection->phase == CLIENT_WRITING;
-    return !served && recv(connection->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0;
+    bool served = client->phase == CLIENT_BUSY || client->phase == CLIENT_WRITING;
+    return !served && recv(client->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0;
 }
 
-void client_cut(struct client *connection)
+void client_cut(struct client *client)
 {
-    if (!connection->cut) {
-        connection->cut = true;
-        shutdown(connection->fd, SHUT_RDWR);
+    if (!client->cut) {
+        client->cut = true;
+        shutdown(client->fd, SHUT_RDWR);
     }
 }
 
 /* True if libmicrohttpd has read a part of a line, and has had it for header_timeout. */
-static bool stalls(struct client *connection, const struct tcp_info *info, const struct conf *conf)
+static bool stalls(struct client *client, const struct tcp_info *info, const struct conf *conf)
 {
     int unread = 0;
-    if (ioctl(connection->fd, SIOCINQ, &unread) != 0)
+    if (ioctl(client->fd, SIOCINQ, &unread) != 0)
         return false;
-    bool had = connection->begun;
-    connection->begun = info->tcpi_bytes_received > connection->taken + (uint64_t)unread;
-    return connection->begun &&
+    bool had = client->begun;
+    client->begun = info->tcpi_bytes_received > client->taken + (uint64_t)unread;
+    return client->begun &&
            (had || info->tcpi_last_data_recv >= conf->server_header_timeout * 1000);
 }
 
@@ -110,25 +110,25 @@ static bool stalls(struct client *connection, const struct tcp_info *info, const
  * request line is whole: a line that trickles in or came with the request before, and a client that
  * has left while it was served (the library may miss that edge). The kernel knows: more bytes came
  * than requests had, or the other end is closed. Asked only now and then. */
-static bool is_dead_or_stalls(struct client *connection, const struct conf *conf, int64_t now_ms)
+static bool is_dead_or_stalls(struct client *client, const struct conf *conf, int64_t now_ms)
 {
-    if (connection->phase != CLIENT_IDLE || connection->local || now_ms < connection->look_again_ms)
+    if (client->phase != CLIENT_IDLE || client->local || now_ms < client->look_again_ms)
         return false;
-    connection->look_again_ms = now_ms + conf->server_header_timeout * 1000;
+    client->look_again_ms = now_ms + conf->server_header_timeout * 1000;
     struct tcp_info info = {0};
     socklen_t length = sizeof(info);
-    if (getsockopt(connection->fd, IPPROTO_TCP, TCP_INFO, &info, &length) != 0)
+    if (getsockopt(client->fd, IPPROTO_TCP, TCP_INFO, &info, &length) != 0)
         return false;
     const uint8_t closed_by_peer = 8; /* TCP_CLOSE_WAIT, which only the C library's header names */
-    return info.tcpi_state == closed_by_peer || stalls(connection, &info, conf);
+    return info.tcpi_state == closed_by_peer || stalls(client, &info, conf);
 }
 
-bool client_check(struct client *connection, const struct conf *conf, int64_t now_ms)
+bool client_check(struct client *client, const struct conf *conf, int64_t now_ms)
 {
-    if (connection->cut || connection->phase == CLIENT_BUSY)
+    if (client->cut || client->phase == CLIENT_BUSY)
         return false;
-    if (now_ms < connection->deadline_ms && !is_dead_or_stalls(connection, conf, now_ms))
+    if (now_ms < client->deadline_ms && !is_dead_or_stalls(client, conf, now_ms))
         return false;
-    client_cut(connection);
+    client_cut(client);
     return true;
 }

@@ -55,16 +55,16 @@ struct client {
 /* Describes an accepted socket. */
 struct client *client_create(int fd, const struct sockaddr_storage *address, socklen_t length);
 /* Wipes and frees; the socket is closed by whoever owns it. */
-void client_destroy(struct client **connection);
+void client_destroy(struct client **client);
 
 /* Starts a phase and its deadline. */
-void client_enter(struct client *connection, enum client_phase phase, const struct conf *conf,
+void client_enter(struct client *client, enum client_phase phase, const struct conf *conf,
                   int64_t now_ms);
 /* True if sessiond has owed an answer for far longer than anything may take. */
-bool client_is_overdue(const struct client *connection, int64_t now_ms);
+bool client_is_overdue(const struct client *client, int64_t now_ms);
 /* Cuts the connection if its deadline has passed, once; true if it did. */
-bool client_check(struct client *connection, const struct conf *conf, int64_t now_ms);
+bool client_check(struct client *client, const struct conf *conf, int64_t now_ms);
 /* True if no request is being served, and nothing is left to read and nothing more can come. */
-bool client_is_over(const struct client *connection);
+bool client_is_over(const struct client *client);
 /* Ends both directions; libmicrohttpd notices and closes. */
-void client_cut(struct client *connection);
+void client_cut(struct client *client);

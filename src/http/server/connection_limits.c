@@ -50,16 +50,17 @@ void connection_limits_set(struct connection_limits *limits, int64_t total, int6
     pthread_mutex_unlock(&limits->lock);
 }
 
-static size_t bucket_of(const struct connection_limits *limits, const struct ip_address *address)
+static size_t bucket_of_address(const struct connection_limits *limits,
+                                const struct ip_address *address)
 {
     return crypto_table_hash(limits->key, address->bytes, sizeof(address->bytes)) % BUCKETS;
 }
 
 /* The place where the address is, or would be, linked. */
-static struct counted_address **find(struct connection_limits *limits,
-                                     const struct ip_address *address)
+static struct counted_address **find_address(struct connection_limits *limits,
+                                             const struct ip_address *address)
 {
-    struct counted_address **link = &limits->buckets[bucket_of(limits, address)];
+    struct counted_address **link = &limits->buckets[bucket_of_address(limits, address)];
     while (*link != NULL && !ip_equal(&(*link)->address, address))
         link = &(*link)->next;
     return link;
@@ -68,7 +69,7 @@ static struct counted_address **find(struct connection_limits *limits,
 static bool take_of_address(struct connection_limits *limits, const struct ip_address *address)
 {
     const struct ip_address client = ip_client(address);
-    struct counted_address **link = find(limits, &client);
+    struct counted_address **link = find_address(limits, &client);
     if (*link == NULL) {
         struct counted_address *counted = xcalloc(1, sizeof(*counted));
         counted->address = client;
@@ -98,7 +99,7 @@ void connection_limits_give_back(struct connection_limits *limits, const struct 
     limits->total--;
     if (address != NULL) {
         const struct ip_address client = ip_client(address);
-        struct counted_address **link = find(limits, &client);
+        struct counted_address **link = find_address(limits, &client);
         struct counted_address *counted = *link;
         assert(counted != NULL && counted->count > 0);
         if (--counted->count == 0) {

@@ -110,7 +110,7 @@ void http_server_rekey(struct http_server *server, struct keyring *keyring)
         worker_rekey(&server->workers[i], keyring);
 }
 
-static bool is_alive(const struct worker *worker, int64_t since_ms)
+static bool is_worker_alive(const struct worker *worker, int64_t since_ms)
 {
     return atomic_load_explicit(&worker->heartbeat_ms, memory_order_relaxed) >= since_ms;
 }
@@ -119,9 +119,9 @@ bool http_server_alive(const struct http_server *server, int64_t milliseconds)
 {
     int64_t since_ms = clock_monotonic_ms() - milliseconds;
     for (unsigned i = 0; i < server->worker_count; i++)
-        if (!is_alive(&server->workers[i], since_ms))
+        if (!is_worker_alive(&server->workers[i], since_ms))
             return false;
-    return is_alive(server->ops_worker, since_ms);
+    return is_worker_alive(server->ops_worker, since_ms);
 }
 
 static bool stop_workers(struct worker *workers, unsigned count)

@@ -26,10 +26,10 @@ enum {
 /* Far above every limit of ours: at its own limit libmicrohttpd would drop connections silently. */
 static const unsigned daemon_connection_limit = 4000000;
 
-static void on_linger(uv_timer_t *timer)
+static void on_poll_timer(uv_timer_t *timer)
 {
     struct worker *worker = timer->data;
-    worker->daemon_due = worker->daemon_due || worker->in_state[REQUEST_LINGERS] > 0;
+    worker->daemon_due = worker->daemon_due || worker->in_state[REQUEST_POLLED] > 0;
 }
 
 static void keep_turning(uv_idle_t *idle)
@@ -45,8 +45,8 @@ static bool has_work_left(struct worker *worker)
     MHD_UNSIGNED_LONG_LONG timeout;
     if (worker->daemon_due)
         return true;
-    if (worker->in_state[REQUEST_LINGERS] > 0)
-        return worker->stirred;
+    if (worker->in_state[REQUEST_POLLED] > 0)
+        return worker->progressed;
     return MHD_get_timeout(worker->daemon, &timeout) == MHD_YES && timeout == 0;
 }
 
@@ -56,13 +56,13 @@ static void run_daemon(struct worker *worker)
 {
     for (int round = 0; round < ROUNDS; round++) {
         worker->daemon_due = false;
-        worker->stirred = false;
+        worker->progressed = false;
         MHD_run(worker->daemon);
         if (!has_work_left(worker)) {
             uv_idle_stop(&worker->again);
-            if (worker->in_state[REQUEST_LINGERS] > 0 &&
-                !uv_is_active((uv_handle_t *)&worker->linger))
-                uv_timer_start(&worker->linger, on_linger, LINGER_TICK_MS, 0);
+            if (worker->in_state[REQUEST_POLLED] > 0 &&
+                !uv_is_active((uv_handle_t *)&worker->poll_timer))
+                uv_timer_start(&worker->poll_timer, on_poll_timer, POLL_TICK_MS, 0);
             return;
         }
     }
@@ -94,35 +94,35 @@ static void on_daemon_readable(uv_poll_t *poll, int status, int events)
 
 /* --- connections --- */
 
-static void link_connection(struct worker *worker, struct client *connection)
+static void link_client(struct worker *worker, struct client *client)
 {
-    connection->previous = NULL;
-    connection->next = worker->connections;
-    if (worker->connections != NULL)
-        worker->connections->previous = connection;
-    worker->connections = connection;
+    client->previous = NULL;
+    client->next = worker->clients;
+    if (worker->clients != NULL)
+        worker->clients->previous = client;
+    worker->clients = client;
     metrics_gauge_add(METRIC_CONNECTIONS, 1);
 }
 
-static void unlink_connection(struct worker *worker, struct client *connection)
+static void unlink_client(struct worker *worker, struct client *client)
 {
-    assert(connection->previous != NULL || worker->connections == connection);
-    if (connection->previous != NULL)
-        connection->previous->next = connection->next;
+    assert(client->previous != NULL || worker->clients == client);
+    if (client->previous != NULL)
+        client->previous->next = client->next;
     else
-        worker->connections = connection->next;
-    if (connection->next != NULL)
-        connection->next->previous = connection->previous;
+        worker->clients = client->next;
+    if (client->next != NULL)
+        client->next->previous = client->previous;
     metrics_gauge_add(METRIC_CONNECTIONS, -1);
 }
 
-static void release_connection(struct worker *worker, struct client *connection)
+static void release_client(struct worker *worker, struct client *client)
 {
-    if (connection->counted)
+    if (client->counted)
         connection_limits_give_back(worker->server->limits,
-                                    connection->local ? NULL : &connection->address);
+                                    client->local ? NULL : &client->address);
     atomic_fetch_sub(&worker->connection_count, 1);
-    client_destroy(&connection);
+    client_destroy(&client);
 }
 
 static void on_connection(void *user, struct MHD_Connection *mhd, void **context,
@@ -131,32 +131,31 @@ static void on_connection(void *user, struct MHD_Connection *mhd, void **context
     (void)mhd;
     struct worker *worker = user;
     if (code == MHD_CONNECTION_NOTIFY_STARTED) {
-        struct client *connection = worker->arriving;
-        assert(connection != NULL && connection->phase == CLIENT_IDLE);
+        struct client *client = worker->arriving;
+        assert(client != NULL && client->phase == CLIENT_IDLE);
         worker->arriving = NULL;
-        client_enter(connection, CLIENT_IDLE, worker->snapshot->conf,
-                     (int64_t)uv_now(&worker->loop));
-        link_connection(worker, connection);
-        *context = connection;
+        client_enter(client, CLIENT_IDLE, worker->config->conf, (int64_t)uv_now(&worker->loop));
+        link_client(worker, client);
+        *context = client;
         return;
     }
-    struct client *connection = *context;
+    struct client *client = *context;
     *context = NULL;
-    unlink_connection(worker, connection);
-    release_connection(worker, connection);
+    unlink_client(worker, client);
+    release_client(worker, client);
 }
 
-static void admit(struct worker *worker, struct client *connection)
+static void hand_to_daemon(struct worker *worker, struct client *client)
 {
     assert(worker->arriving == NULL);
-    worker->arriving = connection;
-    if (MHD_add_connection(worker->daemon, connection->fd,
-                           (const struct sockaddr *)&connection->socket_address,
-                           connection->socket_length) != MHD_YES &&
+    worker->arriving = client;
+    if (MHD_add_connection(worker->daemon, client->fd,
+                           (const struct sockaddr *)&client->socket_address,
+                           client->socket_length) != MHD_YES &&
         worker->arriving != NULL) {
         /* libmicrohttpd has closed the socket without having announced the connection. */
         worker->arriving = NULL;
-        release_connection(worker, connection);
+        release_client(worker, client);
     }
 }
 
@@ -164,16 +163,15 @@ static void admit(struct worker *worker, struct client *connection)
 
 /* Its first request may be on its way: with a socket that outlives this process the client was
  * never refused, so it must not be hung up on. */
-static bool is_newcomer(const struct worker *worker, const struct client *connection)
+static bool is_newcomer(const struct worker *worker, const struct client *client)
 {
-    return !connection->asked &&
-           (int64_t)uv_now(&worker->loop) - connection->phase_began_ms < NEWCOMER_MS;
+    return !client->asked && (int64_t)uv_now(&worker->loop) - client->phase_began_ms < NEWCOMER_MS;
 }
 
 /* Reading only: a request that has just arrived is still served. */
 static void hang_up_idle(struct worker *worker)
 {
-    for (struct client *at = worker->connections; at != NULL; at = at->next)
+    for (struct client *at = worker->clients; at != NULL; at = at->next)
         if (at->phase == CLIENT_IDLE && !is_newcomer(worker, at))
             shutdown(at->fd, SHUT_RD);
 }
@@ -192,16 +190,16 @@ static void drain_step(struct worker *worker)
 {
     int64_t late_ms = (int64_t)uv_now(&worker->loop) - worker->drain_deadline_ms;
     assert(worker->draining);
-    if (worker->connections == NULL && worker->in_state[REQUEST_ALONE] == 0) {
+    if (worker->clients == NULL && worker->in_state[REQUEST_ALONE] == 0) {
         uv_stop(&worker->loop);
-    } else if (late_ms >= DRAIN_EXTRA_MS + worker->snapshot->conf->redis_timeout) {
+    } else if (late_ms >= DRAIN_EXTRA_MS + worker->config->conf->redis_timeout) {
         log_error("drain_abandoned", "worker=%u", worker->number);
         worker->abandoned = true;
         uv_stop(&worker->loop);
     } else {
         hang_up_idle(worker);
         /* libmicrohttpd may have missed that a client has left; a deadline would come late. */
-        for (struct client *at = worker->connections; at != NULL; at = at->next)
+        for (struct client *at = worker->clients; at != NULL; at = at->next)
             if (late_ms >= 0 || client_is_over(at))
                 client_cut(at);
     }
@@ -214,13 +212,13 @@ static void on_scan(uv_timer_t *timer)
     struct worker *worker = timer->data;
     int64_t now_ms = (int64_t)uv_now(&worker->loop);
     /* After a stop of this thread the answers of Redis lie in its sockets: they go first. */
-    bool was_held_up = now_ms - worker->scanned_ms > 2 * SCAN_MS;
+    bool was_stalled = now_ms - worker->scanned_ms > 2 * SCAN_MS;
     worker->scanned_ms = now_ms;
-    for (struct client *at = worker->connections, *next; at != NULL; at = next) {
+    for (struct client *at = worker->clients, *next; at != NULL; at = next) {
         next = at->next; /* an answer may end the connection */
-        if (client_check(at, worker->snapshot->conf, now_ms))
+        if (client_check(at, worker->config->conf, now_ms))
             metrics_add(METRIC_CONNECTIONS_CUT, 1);
-        else if (!was_held_up && client_is_overdue(at, now_ms))
+        else if (!was_stalled && client_is_overdue(at, now_ms))
             response_give_up(at->request);
     }
     request_pool_shrink(worker);
@@ -233,11 +231,11 @@ static void on_audit_retry(uv_timer_t *timer)
     access_log_retry(timer->data);
 }
 
-static void renew_snapshot(struct worker *worker, struct keyring *keyring)
+static void renew_config(struct worker *worker, struct keyring *keyring)
 {
-    struct request_config *old = worker->snapshot;
+    struct request_config *old = worker->config;
     struct keyring *held = keyring != NULL ? keyring : keyring_ref(old->context.keyring);
-    worker->snapshot = request_config_create(conf_current(), held, worker->sessions);
+    worker->config = request_config_create(conf_current(), held, worker->sessions);
     request_config_unref(&old);
 }
 
@@ -251,15 +249,15 @@ static void take_inbox(struct worker *worker)
     pthread_mutex_unlock(&worker->inbox_lock);
 
     if (atomic_exchange(&worker->inbox_reload, false) || keyring != NULL)
-        renew_snapshot(worker, keyring);
+        renew_config(worker, keyring);
     while (arrived != NULL) {
         struct client *next = arrived->next;
-        admit(worker, arrived);
+        hand_to_daemon(worker, arrived);
         arrived = next;
     }
 }
 
-static void on_wake(uv_async_t *wake)
+static void on_worker_wake(uv_async_t *wake)
 {
     struct worker *worker = wake->data;
     if (worker->lane != NULL)
@@ -291,10 +289,10 @@ __attribute__((format(printf, 2, 0))) static void log_daemon(void *user, const c
 }
 
 /* %00 in a path would cut it in the library's own decoding; router_route() decodes for itself. */
-static size_t leave_escaped(void *user, struct MHD_Connection *connection, char *string)
+static size_t leave_escaped(void *user, struct MHD_Connection *client, char *string)
 {
     (void)user;
-    (void)connection;
+    (void)client;
     return strlen(string);
 }
 
@@ -317,15 +315,15 @@ static struct MHD_Daemon *start_daemon(struct worker *worker)
 
 static void init_handles(struct worker *worker, int daemon_fd)
 {
-    uv_async_init(&worker->loop, &worker->wake, on_wake);
+    uv_async_init(&worker->loop, &worker->wake, on_worker_wake);
     uv_prepare_init(&worker->loop, &worker->prepare);
     uv_idle_init(&worker->loop, &worker->again);
     uv_timer_init(&worker->loop, &worker->scan);
     uv_timer_init(&worker->loop, &worker->audit_retry);
-    uv_timer_init(&worker->loop, &worker->linger);
+    uv_timer_init(&worker->loop, &worker->poll_timer);
     uv_poll_init(&worker->loop, &worker->daemon_poll, daemon_fd);
     worker->wake.data = worker->prepare.data = worker->again.data = worker;
-    worker->scan.data = worker->audit_retry.data = worker->linger.data = worker;
+    worker->scan.data = worker->audit_retry.data = worker->poll_timer.data = worker;
     worker->daemon_poll.data = worker;
 
     uv_prepare_start(&worker->prepare, on_prepare);
@@ -343,7 +341,7 @@ static void open_services(struct worker *worker)
         worker->sessions = session_worker_open(services->sessions, &worker->loop);
         worker->lane = audit_lane_create(services->audit, wake_from_audit, worker);
     }
-    worker->snapshot =
+    worker->config =
         request_config_create(conf_current(), keyring_ref(services->keyring), worker->sessions);
 }
 
@@ -368,7 +366,7 @@ static void close_services(struct worker *worker)
     uv_run(&worker->loop, UV_RUN_DEFAULT);
     MHD_stop_daemon(worker->daemon);
     request_collect(worker);
-    request_config_unref(&worker->snapshot);
+    request_config_unref(&worker->config);
     request_pool_free(worker);
     buffer_free(&worker->line);
     uv_loop_close(&worker->loop);
@@ -422,12 +420,12 @@ bool worker_start(struct worker *worker, struct http_server *server, enum plane 
 
 /* --- from other threads --- */
 
-void worker_give(struct worker *worker, struct client *connection)
+void worker_give(struct worker *worker, struct client *client)
 {
     atomic_fetch_add(&worker->connection_count, 1);
     pthread_mutex_lock(&worker->inbox_lock);
-    connection->next = worker->inbox;
-    worker->inbox = connection;
+    client->next = worker->inbox;
+    worker->inbox = client;
     pthread_mutex_unlock(&worker->inbox_lock);
     uv_async_send(&worker->wake);
 }

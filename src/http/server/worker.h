@@ -42,23 +42,23 @@ struct worker {
     uv_timer_t scan;
     int64_t scanned_ms; /* when it came last, of the loop */
     uv_timer_t audit_retry;
-    uv_timer_t linger; /* looks at lingering requests although nothing happens */
+    uv_timer_t poll_timer; /* looks at lingering requests although nothing happens */
     struct MHD_Daemon *daemon;
     size_t pool_size; /* of a connection, for its request and the head of its answer */
     bool daemon_due;  /* bytes came or a request was resumed */
 
-    struct request_config *snapshot;
+    struct request_config *config;
     struct session_worker *sessions;
     struct audit_lane *lane; /* its end of the audit; NULL without one */
 
-    struct client *connections;
+    struct client *clients;
     struct client *arriving; /* the one that MHD_add_connection() is about to announce */
     struct request *pool;
     unsigned in_pool,
         in_pool_least;     /* requests in it, and how few there were since it was looked at */
     struct request *ended; /* to be given back to the pool */
     unsigned in_state[REQUEST_STATES]; /* requests that are; of REQUEST_POOLED it means nothing */
-    bool stirred;                  /* in this round something happened that may need another one */
+    bool progressed;               /* in this round something happened that may need another one */
     struct request *audit_waiting; /* requests whose line found the audit queue full */
     struct buffer line;            /* where audit lines are formatted */
     struct tag_memo tag_memos[TAG_MEMOS]; /* of the names that calls name */
@@ -74,7 +74,7 @@ struct worker {
 bool worker_start(struct worker *worker, struct http_server *server, enum plane plane,
                   unsigned number, struct buffer *error);
 /* Hands an accepted connection over. Any thread. */
-void worker_give(struct worker *worker, struct client *connection);
+void worker_give(struct worker *worker, struct client *client);
 /* Tells it that conf_current() has changed, or that there are new keys (a reference of its own is
  * taken). Any thread. */
 void worker_reload(struct worker *worker);

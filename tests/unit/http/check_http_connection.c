@@ -126,7 +126,7 @@ START_TEST(what_cannot_be_taken_is_refused_and_on_record)
     send_long(refused[_i].before, refused[_i].length, refused[_i].after);
     assert_status(http_wait(client), refused[_i].status);
     http_run();
-    for (enum request_state state = REQUEST_HEAD; state < REQUEST_STATES; state++)
+    for (enum request_state state = REQUEST_HEADERS; state < REQUEST_STATES; state++)
         ck_assert_uint_eq(http_count(state), 0);
     http_stop();
     if (refused[_i].line)
@@ -199,7 +199,7 @@ START_TEST(a_drain_hangs_up_on_who_waits_and_serves_who_asked)
     http_pass(1100);
     ck_assert(is_closed(newcomer));
     http_pass(100);
-    ck_assert_ptr_null(served.worker.connections);
+    ck_assert_ptr_null(served.worker.clients);
     close(idle);
     close(newcomer);
 }
@@ -231,12 +231,12 @@ END_TEST
 
 START_TEST(new_keys_and_options_hold_from_the_next_request_on)
 {
-    struct keyring *keyring = served.worker.snapshot->context.keyring;
+    struct keyring *keyring = served.worker.config->context.keyring;
     for (int i = 0; i < 2; i++) /* the first of them may not have been read */
         worker_rekey(&served.worker, rig.keyring);
     worker_reload(&served.worker);
     http_run();
-    ck_assert_ptr_eq(served.worker.snapshot->context.keyring, keyring);
+    ck_assert_ptr_eq(served.worker.config->context.keyring, keyring);
     validate();
     assert_status(http_received(client), "200");
 }

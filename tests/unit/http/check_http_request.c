@@ -48,22 +48,23 @@ static void assert_status(const char *answer, const char *status)
 /* Nobody waits any more, and nothing is awaited. */
 static void assert_all_over(void)
 {
-    for (enum request_state state = REQUEST_HEAD; state < REQUEST_STATES; state++)
+    for (enum request_state state = REQUEST_HEADERS; state < REQUEST_STATES; state++)
         ck_assert_msg(http_count(state) == 0, "%u in state %d", http_count(state), (int)state);
 }
 
 /* --- the table --- */
 
 static const char *const names[REQUEST_STATES] = {
-    [REQUEST_POOLED] = "pooled",       [REQUEST_HEAD] = "head",       [REQUEST_BODY] = "body",
-    [REQUEST_CALLED] = "called",       [REQUEST_LINGERS] = "lingers", [REQUEST_ALONE] = "alone",
+    [REQUEST_POOLED] = "pooled",       [REQUEST_HEADERS] = "headers", [REQUEST_BODY] = "body",
+    [REQUEST_CALLED] = "called",       [REQUEST_POLLED] = "polled",   [REQUEST_ALONE] = "alone",
     [REQUEST_SUSPENDED] = "suspended", [REQUEST_READY] = "ready",     [REQUEST_QUEUED] = "queued",
 };
 
-static const char steps[] = "pooled>head head>body head>called head>pooled body>called body>pooled "
-                            "called>lingers called>suspended called>ready lingers>suspended "
-                            "lingers>alone lingers>ready suspended>ready alone>pooled ready>queued "
-                            "ready>alone ready>pooled queued>alone queued>pooled ";
+static const char steps[] =
+    "pooled>headers headers>body headers>called headers>pooled body>called body>pooled "
+    "called>polled called>suspended called>ready polled>suspended "
+    "polled>alone polled>ready suspended>ready alone>pooled ready>queued "
+    "ready>alone ready>pooled queued>alone queued>pooled ";
 
 START_TEST(each_state_has_the_successors_that_are_written_here)
 {
@@ -85,7 +86,7 @@ END_TEST
 START_TEST(what_is_awaited_keeps_a_request_from_the_pool)
 {
     struct request *request = request_take(&served.worker);
-    request_set_state(request, REQUEST_HEAD);
+    request_set_state(request, REQUEST_HEADERS);
     request_await(request);
     request_set_state(request, REQUEST_POOLED);
 }
@@ -94,7 +95,7 @@ END_TEST
 START_TEST(nobody_calls_back_for_what_nothing_awaits)
 {
     struct request *request = request_take(&served.worker);
-    request_set_state(request, REQUEST_HEAD);
+    request_set_state(request, REQUEST_HEADERS);
     request_awaited(request);
 }
 END_TEST
@@ -117,13 +118,13 @@ START_TEST(what_memory_knows_is_answered_in_one_call)
 }
 END_TEST
 
-START_TEST(a_request_lingers_for_redis_and_then_is_suspended)
+START_TEST(a_request_is_polled_and_then_suspended)
 {
     rig_plan("HMGET", FATE_HOLD);
     validate();
-    ck_assert_uint_eq(http_count(REQUEST_LINGERS), 1);
+    ck_assert_uint_eq(http_count(REQUEST_POLLED), 1);
     http_pass(30);
-    ck_assert_uint_eq(http_count(REQUEST_LINGERS), 0);
+    ck_assert_uint_eq(http_count(REQUEST_POLLED), 0);
     ck_assert_uint_eq(http_count(REQUEST_SUSPENDED), 1);
     ck_assert_str_eq(http_received(client), "");
     rig_release();
@@ -133,11 +134,11 @@ START_TEST(a_request_lingers_for_redis_and_then_is_suspended)
 }
 END_TEST
 
-START_TEST(a_lingering_request_is_answered_at_once)
+START_TEST(a_polled_request_is_answered_at_once)
 {
     rig_plan("HMGET", FATE_HOLD);
     validate();
-    ck_assert_uint_eq(http_count(REQUEST_LINGERS), 1);
+    ck_assert_uint_eq(http_count(REQUEST_POLLED), 1);
     rig_release();
     http_run();
     assert_status(http_received(client), "200");
@@ -164,9 +165,9 @@ END_TEST
 START_TEST(a_head_and_a_body_are_waited_for_in_states_of_their_own)
 {
     http_send(client, "POST /v1/refresh HTTP/1.1\r\nHost: localhost\r\n");
-    ck_assert_uint_eq(http_count(REQUEST_HEAD), 1);
+    ck_assert_uint_eq(http_count(REQUEST_HEADERS), 1);
     http_send(client, "Content-Type: application/json\r\nContent-Length: 19\r\n\r\n{\"refresh");
-    ck_assert_uint_eq(http_count(REQUEST_HEAD), 0);
+    ck_assert_uint_eq(http_count(REQUEST_HEADERS), 0);
     ck_assert_uint_eq(http_count(REQUEST_BODY), 1);
     http_send(client, "_token\":1}");
     assert_status(http_received(client), "400");
@@ -197,7 +198,7 @@ START_TEST(a_body_that_is_too_large_is_refused_before_it_comes)
 }
 END_TEST
 
-START_TEST(no_more_requests_linger_than_libmicrohttpd_is_to_ask_for)
+START_TEST(no_more_requests_are_polled_than_libmicrohttpd_is_to_ask_for)
 {
     enum { CALLS = 300, MOST = 256 };
     int clients[CALLS];
@@ -206,7 +207,7 @@ START_TEST(no_more_requests_linger_than_libmicrohttpd_is_to_ask_for)
         clients[i] = http_connect();
         http_call(clients[i], "GET /v1/validate", rig_access(&session));
     }
-    ck_assert_uint_eq(http_count(REQUEST_LINGERS), MOST);
+    ck_assert_uint_eq(http_count(REQUEST_POLLED), MOST);
     ck_assert_uint_eq(http_count(REQUEST_SUSPENDED), CALLS - MOST);
     rig_release();
     http_run();
@@ -235,7 +236,7 @@ static void let_validation_hang(void)
     rig_plan("HMGET", FATE_FORGET);
     validate();
     http_pass(2000 + 250);
-    ck_assert_uint_eq(http_count(REQUEST_LINGERS) + http_count(REQUEST_SUSPENDED), 0);
+    ck_assert_uint_eq(http_count(REQUEST_POLLED) + http_count(REQUEST_SUSPENDED), 0);
 }
 
 START_TEST(an_operation_that_does_not_end_is_given_up)
@@ -367,13 +368,13 @@ int main(void)
     tcase_add_test_raise_signal(cases, what_is_awaited_keeps_a_request_from_the_pool, SIGABRT);
     tcase_add_test_raise_signal(cases, nobody_calls_back_for_what_nothing_awaits, SIGABRT);
     tcase_add_test(cases, what_memory_knows_is_answered_in_one_call);
-    tcase_add_test(cases, a_request_lingers_for_redis_and_then_is_suspended);
-    tcase_add_test(cases, a_lingering_request_is_answered_at_once);
+    tcase_add_test(cases, a_request_is_polled_and_then_suspended);
+    tcase_add_test(cases, a_polled_request_is_answered_at_once);
     tcase_add_test(cases, what_a_client_began_is_put_on_record_without_it);
     tcase_add_test(cases, a_head_and_a_body_are_waited_for_in_states_of_their_own);
     tcase_add_test(cases, a_client_that_leaves_before_its_request_is_whole_leaves_a_line);
     tcase_add_test(cases, a_body_that_is_too_large_is_refused_before_it_comes);
-    tcase_add_test(cases, no_more_requests_linger_than_libmicrohttpd_is_to_ask_for);
+    tcase_add_test(cases, no_more_requests_are_polled_than_libmicrohttpd_is_to_ask_for);
     tcase_add_test(cases, a_change_is_answered_when_its_line_is_on_disk);
     tcase_add_test(cases, an_operation_that_does_not_end_is_given_up);
     tcase_add_test(cases, what_comes_late_is_no_second_answer_and_no_second_line);

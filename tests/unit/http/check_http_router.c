@@ -47,7 +47,7 @@ static const struct {
     {PLANE_OPS, "GET", "/v1/validate", MATCH_NO_PATH, NULL, NULL, NULL},
     /* other methods */
     {PLANE_MAIN, "HEAD", "/v1/login", MATCH_OTHER_METHOD, NULL, NULL, NULL},
-    {PLANE_MAIN, "head", "/v1/validate", MATCH_OTHER_METHOD, NULL, NULL, NULL},
+    {PLANE_MAIN, "headers", "/v1/validate", MATCH_OTHER_METHOD, NULL, NULL, NULL},
     {PLANE_MAIN, "get", "/v1/validate", MATCH_OTHER_METHOD, NULL, NULL, NULL},
     {PLANE_MAIN, "GETS", "/v1/validate", MATCH_OTHER_METHOD, NULL, NULL, NULL},
     {PLANE_MAIN, "TRACE", "/v1/login", MATCH_OTHER_METHOD, NULL, NULL, NULL},
