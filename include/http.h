@@ -8,7 +8,7 @@
 #include "session.h"
 #include "store.h"
 
-/* What the server stands on; borrowed, must outlive it. */
+/* The services that the server uses; borrowed, must outlive it. */
 struct http_services {
     struct audit *audit;
     struct alerts *alerts;
@@ -26,23 +26,23 @@ extern const struct http_handlers http_handlers;
 
 struct http_server;
 
-/* Names the routes to the metrics; once, before any thread is started. */
+/* Defines the routes for the metrics; once, before any thread is started. */
 void http_prepare(void);
-/* Opens the listeners (systemd's sockets, LISTEN_FDS, named "http", "unix", "ops" first; else those
- * of the configuration), starts acceptor and workers. NULL with *error. */
+/* Opens the listeners (systemd's sockets, LISTEN_FDS, named "http", "unix", "ops"; without any
+ * those of the configuration), starts acceptor and workers. NULL with *error. */
 struct http_server *http_server_start(const struct conf *conf, const struct http_services *services,
                                       const struct http_handlers *handlers, struct buffer *error);
-/* Tells the workers that conf_current() has changed. Any thread. */
+/* Makes the workers reload conf_current(). Any thread. */
 void http_server_reload(struct http_server *server);
-/* Hands every worker a new keyring, of which the server takes references of its own; requests under
- * way keep the one they began with. Any thread. */
+/* Hands every worker a new keyring; the server takes references of its own. Requests in progress
+ * keep the one that they began with. Any thread. */
 void http_server_rekey(struct http_server *server, struct keyring *keyring);
 /* True if every worker has turned its loop within the last `milliseconds`. Any thread. */
 bool http_server_alive(const struct http_server *server, int64_t milliseconds);
-/* From now on /readyz answers 503, so that no new callers are sent here; calls are served as
+/* Makes /readyz answer 503 from now on, so that no new callers are sent here; calls are served as
  * before. Any thread. */
 void http_server_announce_stop(struct http_server *server);
-/* Stops accepting (the ops listener goes on, /readyz answers 503), finishes what runs, waits at
- * most drain_timeout, cuts the rest, joins the threads, frees, clears the pointer. False if a
- * worker was stuck and given up: it may still use what the server stands on. */
+/* Stops accepting (the ops listener goes on, /readyz answers 503), finishes the requests in
+ * progress, waits at most drain_timeout, cuts the rest, joins the threads, frees, clears the
+ * pointer. False if a worker was stuck and abandoned: it may still use the services. */
 bool http_server_stop(struct http_server **server);

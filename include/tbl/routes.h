@@ -1,14 +1,14 @@
-/* Every call that sessiond answers, and the policy that the dispatcher applies to it (src/http/exchange/routes.h tells the words).
+/* Every call that sessiond answers, and the policy that the dispatcher applies to it (src/http/exchange/routes.h explains the words).
  *
  * ROUTE(plane, method, path, handler, query, access, scope, body, rate, ends, user_needs, own_key_needs, event)
- * path: exact but for segments in braces, which match one non-empty segment; "*" stands for every path
+ * path: exact except for segments in braces, which match one non-empty segment; "*" stands for every path
  * handler: api_…() in src/http/api
- * query: names that its query may have, blank-separated; NULL: any
- * access: PUBLIC, TOKEN, REFRESH or SERVICE; scope: what a service key needs for it
- * body: the most bytes that its body may have; 0: it takes none, -1: server.body_limit
- * rate: TENANT, OPERATORS, ENDING or NOBODY, whose rate it counts against
- * ends: NOTHING, FOUND or ALL, which sessions it ends
- * user_needs, own_key_needs: what the tenant's policy must allow to users, and to a key of the tenant (enum demand); keys of all tenants may
+ * query: the parameter names that its query may have, blank-separated; NULL: any
+ * access: PUBLIC, TOKEN, REFRESH or SERVICE; scope: the scope that a service key needs for it
+ * body: the most bytes that its body may have; 0: it has no body, -1: server.body_limit
+ * rate: TENANT, OPERATORS, ENDING or NOBODY, the rate that it counts against
+ * ends: NOTHING, FOUND or ALL, the sessions that it ends
+ * user_needs, own_key_needs: the permission that users, and a key of the tenant, need from the tenant's policy (enum permission); keys of all tenants need none
  * event: of its audit line (tbl/audit_events.h) */
 ROUTE(MAIN, "POST", "/v1/login", login, "tenant", SERVICE, LOGIN, -1, TENANT, NOTHING, NONE, NONE, LOGIN)
 ROUTE(MAIN, "POST", "/v1/login/verify", verify, "tenant", SERVICE, LOGIN, -1, TENANT, NOTHING, NONE, NONE, VERIFY)
@@ -35,7 +35,7 @@ ROUTE(MAIN, "PUT", "/v1/tenants/{tenant}/policy", set_policy, "", SERVICE, POLIC
 ROUTE(MAIN, "PATCH", "/v1/tenants/{tenant}/policy", patch_policy, "", SERVICE, POLICY, -1, OPERATORS, NOTHING, NONE, NONE, SET_POLICY)
 ROUTE(MAIN, "DELETE", "/v1/tenants/{tenant}/policy", delete_policy, "", SERVICE, POLICY, 0, OPERATORS, NOTHING, NONE, NONE, SET_POLICY)
 ROUTE(MAIN, "POST", "/v1/tenants/{tenant}/logout-all", tenant_logout_all, "", SERVICE, POLICY, -1, ENDING, ALL, NONE, FORCE_LOGOUT, TENANT_LOGOUT_ALL)
-/* Stands for every path when a browser asks whether a page may call. */
+/* The preflight of every path: a browser asks whether a page may call. */
 ROUTE(MAIN, "OPTIONS", "*", preflight, NULL, PUBLIC, NONE, 0, NOBODY, NOTHING, NONE, NONE, PREFLIGHT)
 ROUTE(MAIN, "POST", "/v1/explain", explain, "tenant", SERVICE, MANAGE, -1, TENANT, NOTHING, NONE, NONE, EXPLAIN)
 ROUTE(MAIN, "GET", "/problems/{code}", problem, "", PUBLIC, NONE, 0, NOBODY, NOTHING, NONE, NONE, DOCUMENT)

@@ -1,8 +1,8 @@
 /* The session cookie: an access token that a browser keeps and that no script can read.
  *
- * Its attributes are those that the `__Host-` prefix demands - Secure, Path=/, no Domain
- * (draft-ietf-httpbis-rfc6265bis, section 4.1.3.2) - and HttpOnly, and SameSite as the policy says.
- * Its value is a secret: it stands in no log and in no problem. */
+ * Its attributes are those that the `__Host-` prefix requires (Secure, Path=/, no Domain;
+ * draft-ietf-httpbis-rfc6265bis, section 4.1.3.2), HttpOnly, and SameSite as the policy sets it.
+ * Its value is a secret: no log and no problem contains it. */
 #pragma once
 
 #include "http/exchange/request.h"
@@ -10,14 +10,14 @@
 enum cookie_found { COOKIE_ABSENT, COOKIE_FOUND, COOKIE_REPEATED };
 
 /* The value of the cookie of this name in a Cookie header (RFC 6265, section 4.2), borrowed; names
- * are compared as they stand. An empty value is none. Pure, as the next. */
+ * are case-sensitive. An empty value counts as absent. Pure, as the next. */
 enum cookie_found cookies_find(struct text header, struct text name, struct text *ret);
 
 /* The value of a Set-Cookie header. max_age_s < 0: until the browser is closed; 0: deleted. */
 struct text cookies_format(struct arena *arena, const char *name, struct text value,
                            enum same_site same_site, int64_t max_age_s);
 
-/* The session cookie of a request; none where browser.cookie is off. */
+/* The session cookie of a request; absent if browser.cookie is off. */
 enum cookie_found cookies_presented(const struct request *request, struct text *ret);
 
 /* Sets the session cookie with the answer; returns the header's value for the body. */

@@ -1,4 +1,4 @@
-/* Tags of tenants by name, remembered so that a tenant is not hashed for every request. */
+/* A memo of tenants' tags by name, so that a tenant is not hashed for every request. */
 #pragma once
 
 #include "token.h"
@@ -12,8 +12,9 @@ struct tag_memo {
     char name[TAG_NAME_MAX];
 };
 
-/* The tag of a tenant, out of `memos` (TAG_MEMOS of them, of one thread) if it is there. */
+/* The tag of a tenant, from `memos` (TAG_MEMOS of them, of one thread) or computed and kept there.
+ */
 const uint8_t *tag_memo_find(struct tag_memo *memos, const struct keyring *keyring,
                              struct text tenant);
-/* The name that a tag is remembered by; else absent. */
+/* The tenant that a tag in the memo is of; absent if it is not there. */
 struct text tag_memo_name(const struct tag_memo *memos, const uint8_t tag[TENANT_TAG]);

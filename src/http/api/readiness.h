@@ -1,4 +1,5 @@
-/* Whether this node should get calls: the checks of /readyz, one row each in readiness.c. */
+/* The checks of /readyz, which decide whether this node should get calls; one row each in
+ * readiness.c. */
 #pragma once
 
 #include "http/server/server.h"
@@ -12,6 +13,6 @@ struct ready_check {
     char why[READY_WHY_MAX]; /* one sentence; empty if the check passes */
 };
 
-/* Makes every check; returns how many. READY_FAIL takes the node out of service (503), READY_WARN
- * wants an operator and does not. Reads atomics and short locks only. Any thread. */
+/* Makes every check and returns their number. READY_FAIL takes the node out of service (503);
+ * READY_WARN does not, but needs an operator. Reads atomics and short locks only. Any thread. */
 size_t readiness_look(const struct http_server *server, struct ready_check ret[READY_CHECKS_MAX]);

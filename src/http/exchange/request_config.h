@@ -1,6 +1,7 @@
-/* What requests are served with: one configuration, one keyring, one database of places. A worker
- * swaps its snapshot whole on its own thread; a request under way keeps the one it began with.
- * Counted without atomics, since it never leaves its worker. */
+/* The configuration that a request is served with: one struct conf, one keyring, one location
+ * database. A worker replaces its request_config as a whole, on its own thread; a request in
+ * progress keeps the one it began with. Counted without atomics, since it never leaves its worker.
+ */
 #pragma once
 
 #include "conf.h"
@@ -12,7 +13,7 @@ struct request_config {
     struct session_context context;
     struct proxies proxies;
     unsigned references;
-    uint64_t generation; /* never used twice */
+    uint64_t generation; /* unique in the process */
 };
 
 /* Takes over the references to conf and keyring. The caller owns one reference. */

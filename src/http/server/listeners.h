@@ -1,4 +1,4 @@
-/* The listening sockets: systemd's if it passed some, else our own. */
+/* The listening sockets: those of systemd if it passed any, else our own. */
 #pragma once
 
 #include <sys/types.h>
@@ -11,8 +11,8 @@ enum plane { PLANE_MAIN, PLANE_OPS };
 struct listener {
     int fd;
     enum plane plane;
-    char *unix_path; /* of a socket of our own, to be removed at the end ... */
-    dev_t device;    /* ... if it is still this one */
+    char *unix_path; /* of a Unix socket of our own: removed at the end ... */
+    dev_t device;    /* ... if its file is still this one */
     ino_t inode;
 };
 
@@ -25,6 +25,5 @@ struct listeners {
 
 /* Opens all of them, or none with *error. */
 bool listeners_open(struct listeners *listeners, const struct conf *conf, struct buffer *error);
-/* Closes those of a plane; removes the file of a Unix socket that we made, if it is still that one.
- */
+/* Closes those of a plane, and removes the file of a Unix socket that we made. */
 void listeners_close(struct listeners *listeners, enum plane plane);

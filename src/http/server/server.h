@@ -1,4 +1,4 @@
-/* What the threads of the HTTP layer share. */
+/* The state that the threads of the HTTP layer share. */
 #pragma once
 
 #include <stdatomic.h>
@@ -16,9 +16,9 @@ struct http_server {
     struct connection_limits *limits;
     struct throttle *throttle;
     struct acceptor *acceptor;
-    struct worker *workers; /* of the main plane */
+    struct worker *workers; /* those of the main plane */
     unsigned worker_count;
     struct worker *ops_worker;
-    atomic_bool draining;     /* stops soon, or is stopping: not ready */
+    atomic_bool draining;     /* it stops soon, or is stopping: not ready */
     int64_t drain_timeout_ms; /* read by a worker when it begins to drain */
 };

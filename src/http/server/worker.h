@@ -1,10 +1,10 @@
 /* A worker: one thread with one loop, one libmicrohttpd daemon, and everything that its requests
- * need, so that nothing on the way of a request is shared or locked. The ops plane is served by one
- * more worker of the same kind, without a link to the store and without audit lines.
+ * need, so that a request shares and locks nothing. One more worker of the same kind serves the ops
+ * plane, without a link to the store and without audit lines.
  *
- * A turn of the loop: sockets and timers are looked at (poll phase), then on_prepare() lets
- * libmicrohttpd work off new bytes and resumed requests, and hands what piled up to Redis and to
- * the audit thread, each in one go. */
+ * A turn of the loop: sockets and timers are polled, then on_prepare() lets libmicrohttpd process
+ * new bytes and resumed requests, and hands the queued commands to Redis and the queued lines to
+ * the audit thread, each in one write. */
 #pragma once
 
 #include <microhttpd.h>
@@ -16,7 +16,7 @@
 #include "server.h"
 #include "http/access/tag_memo.h"
 
-enum { WORKER_PROGRESS_MS = 5000 /* a worker that has not turned its loop for so long hangs */ };
+enum { WORKER_PROGRESS_MS = 5000 /* a worker whose loop has not turned for so long hangs */ };
 
 struct worker {
     struct http_server *server;
@@ -29,44 +29,44 @@ struct worker {
     struct keyring *inbox_keyring;
     atomic_bool inbox_reload;
     atomic_bool inbox_drain;
-    atomic_uint connection_count; /* taken by the acceptor, given back by the worker */
+    atomic_uint connection_count; /* the acceptor counts up, the worker down */
     _Atomic int64_t heartbeat_ms;
     uv_async_t wake;
 
-    /* The thread's own from here on. */
+    /* From here on the thread's own. */
     pthread_t thread;
     uv_loop_t loop;
     uv_poll_t daemon_poll;
     uv_prepare_t prepare;
     uv_idle_t again; /* keeps the loop turning while libmicrohttpd has work left */
     uv_timer_t scan;
-    int64_t scanned_ms; /* when it came last, of the loop */
+    int64_t scanned_ms; /* its last run, by the loop's clock */
     uv_timer_t audit_retry;
-    uv_timer_t poll_timer; /* looks at lingering requests although nothing happens */
+    uv_timer_t poll_timer; /* runs libmicrohttpd for polled requests although nothing happens */
     struct MHD_Daemon *daemon;
-    size_t pool_size; /* of a connection, for its request and the head of its answer */
+    size_t pool_size; /* of a connection, for its request and the headers of its answer */
     bool daemon_due;  /* bytes came or a request was resumed */
 
     struct request_config *config;
     struct session_worker *sessions;
-    struct audit_lane *lane; /* its end of the audit; NULL without one */
+    struct audit_lane *lane; /* its end of the audit queue; NULL without one */
 
     struct client *clients;
     struct client *arriving; /* the one that MHD_add_connection() is about to announce */
     struct request *pool;
     unsigned in_pool,
-        in_pool_least;     /* requests in it, and how few there were since it was looked at */
-    struct request *ended; /* to be given back to the pool */
-    unsigned in_state[REQUEST_STATES]; /* requests that are; of REQUEST_POOLED it means nothing */
-    bool progressed;               /* in this round something happened that may need another one */
-    struct request *audit_waiting; /* requests whose line found the audit queue full */
-    struct buffer line;            /* where audit lines are formatted */
-    struct tag_memo tag_memos[TAG_MEMOS]; /* of the names that calls name */
+        in_pool_least;     /* requests in it, and the least since the pool was last shrunk */
+    struct request *ended; /* to be returned to the pool */
+    unsigned in_state[REQUEST_STATES]; /* requests by state; meaningless for REQUEST_POOLED */
+    bool progressed; /* in this round something happened that may need another round */
+    struct request *audit_waiting;        /* requests whose line found the audit queue full */
+    struct buffer line;                   /* where audit lines are formatted */
+    struct tag_memo tag_memos[TAG_MEMOS]; /* of the tenants that calls name */
     uint64_t id_prefix;                   /* request ids: random for the worker, then counted */
     uint64_t id_count;
 
     bool draining;
-    bool abandoned; /* something is stuck: leave libmicrohttpd alone */
+    bool abandoned; /* a request is stuck: libmicrohttpd must not be touched */
     int64_t drain_deadline_ms;
 };
 
@@ -75,10 +75,9 @@ bool worker_start(struct worker *worker, struct http_server *server, enum plane 
                   unsigned number, struct buffer *error);
 /* Hands an accepted connection over. Any thread. */
 void worker_give(struct worker *worker, struct client *client);
-/* Tells it that conf_current() has changed, or that there are new keys (a reference of its own is
- * taken). Any thread. */
+/* Makes it reload conf_current(), or use new keys (it takes a reference of its own). Any thread. */
 void worker_reload(struct worker *worker);
 void worker_rekey(struct worker *worker, struct keyring *keyring);
-/* Begins to drain; worker_join() waits for its end and frees what the worker held. */
+/* Begins to drain; worker_join() waits until it has ended and frees its resources. */
 void worker_drain(struct worker *worker);
 void worker_join(struct worker *worker);
