@@ -1,5 +1,5 @@
-/* Alerts that requests give cause for: read off the rows of their routes and the facts of their
- * operations, never off texts, which callers may give. */
+/* Decides on the rows of routes and the facts of operations, never on texts, which callers may
+ * choose. */
 #include "alert_triggers.h"
 
 #include <assert.h>
@@ -58,7 +58,7 @@ static bool has_ended_sessions(const struct request *request)
            operation->out.durability == DURABILITY_PENDING;
 }
 
-/* A service ended what is a user's, and did not show the user's token. */
+/* A service ended sessions of a user without the user's token. */
 static bool is_forced_logout(const struct request *request)
 {
     const struct caller *caller = &request->caller;
@@ -85,8 +85,8 @@ static void count_forced_logout(const struct request *request)
 
 /* --- guessing --- */
 
-/* A token that a service passes on is not the service's guess: its user's, if it tells where that
- * is. */
+/* A token that a service passes on is its user's guess, not the service's; it counts if the service
+ * names the user's address. */
 static bool is_forged_token(const struct request *request)
 {
     const struct operation *operation = request->operation;
@@ -95,7 +95,7 @@ static bool is_forged_token(const struct request *request)
     return operation != NULL && operation->out.forged && tells;
 }
 
-/* Those that are over a limit are on record as what they are. */
+/* A guess that is over a limit is on record as a guess, too. */
 static bool is_guess(const struct request *request)
 {
     return is_forged_token(request) || request->caller.wrong_key;

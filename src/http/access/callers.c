@@ -1,4 +1,4 @@
-/* Reading Authorization and the cookie, finding the key, unwrapping proxies. */
+/* Reads Authorization and the cookie, finds the key, unwraps proxies. */
 #include "callers.h"
 
 #include <assert.h>
@@ -42,7 +42,7 @@ static struct text bearer_of(struct text authorization)
     return bearer.length > 0 ? bearer : (struct text){0};
 }
 
-/* The memo saves hashing the same key for every request of a connection. What was presented is
+/* The memo saves hashing the same key for every request of a connection. The presented key is
  * compared whole and in constant time, as its digest would be. */
 static const struct service_key *recall_key(const struct request *request, struct text presented)
 {
@@ -89,8 +89,7 @@ static enum err find_service_key(struct request *request, struct text presented,
     return ERR_OK;
 }
 
-/* A name that is spelled badly must not keep a kick from being done: it is recorded as far as it
- * can be read. */
+/* A badly spelled name must not prevent a kick: it is recorded as far as it is readable. */
 static void accept_operator(struct request *request)
 {
     request->caller.operator_name = clean_text(request->private->headers.values[HEADER_OPERATOR],
@@ -140,8 +139,8 @@ static enum err establish_for_token(struct request *request, struct text bearer,
     return ERR_OK;
 }
 
-/* A browser sends its cookie whoever wrote the page that calls; so the page is judged, too. What
- * the cookie holds is never taken for a service key. */
+/* A browser sends its cookie for every page, so the calling page is judged, too. The cookie's value
+ * is never used as a service key. */
 static enum err establish_by_cookie(struct request *request, struct text *detail)
 {
     struct text token;
@@ -174,8 +173,8 @@ static enum err establish_for_service(struct request *request, struct text beare
     return establish_service(request, bearer, detail);
 }
 
-/* A proxy that writes what nobody can read makes one client of all its clients: that is told, but
- * not with every request. */
+/* A proxy that writes unreadable addresses makes one client of all its clients: this is logged, at
+ * most once a minute. */
 static void tell_unreadable(const struct ip_address *proxy, struct text element)
 {
     enum { INTERVAL_MS = 60000 };
@@ -221,7 +220,7 @@ void callers_locate(struct request *request)
         request->caller.address = ip_print(&origin, arena_alloc(&request->arena, INET6_ADDRSTRLEN));
 }
 
-/* As bodies tell it, or it would be another device's; empty: the device has none. */
+/* Cleaned as in bodies, or it would be another device's; empty: the device has none. */
 static void clean_fingerprint(struct request *request)
 {
     struct text *fingerprint = &request->private->headers.values[HEADER_FINGERPRINT];
@@ -232,9 +231,9 @@ static void clean_fingerprint(struct request *request)
         *fingerprint = TEXT("");
 }
 
-/* Authorization of another scheme is meant for somebody else, a proxy that asks for a password for
- * instance (RFC 9110, section 11.4): no credential of ours. A credential without its scheme is a
- * mistake that must be told. */
+/* Authorization of another scheme is not for us but, for example, for a proxy that asks for a
+ * password (RFC 9110, section 11.4). A credential without its scheme is a mistake that must be
+ * reported. */
 static bool is_for_others(struct text authorization)
 {
     static const char ours[] = "Bearer";
@@ -288,7 +287,8 @@ static bool is_known_key(const struct request *request, struct text presented)
     return conf_find_key(request->conf, digest) != NULL;
 }
 
-/* Of a call that ended before anybody asked for its credentials, or asked the wrong one. */
+/* For a call that ended before its credentials were checked, or whose first credential was wrong.
+ */
 static bool shows_genuine(const struct request *request)
 {
     const struct text *values = request->private->headers.values;

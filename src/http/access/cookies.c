@@ -1,4 +1,4 @@
-/* Reading a Cookie header, writing a Set-Cookie header. */
+/* Reads Cookie headers, writes Set-Cookie headers. */
 #include "cookies.h"
 
 #include <assert.h>
@@ -6,7 +6,7 @@
 
 #include "http/exchange/request_private.h"
 
-/* Cuts the first pair off, and what divides it from the next. */
+/* Cuts the first pair off, with its separator. */
 static struct text take_pair(struct text *rest)
 {
     const char *end = memchr(rest->data, ';', rest->length);
@@ -30,7 +30,7 @@ static bool split_pair(struct text pair, struct text *name, struct text *value)
     return true;
 }
 
-/* A value may stand in quotes, which do not belong to it (RFC 6265, section 4.1.1). */
+/* A value may be in quotes, which do not belong to it (RFC 6265, section 4.1.1). */
 static struct text without_quotes(struct text value)
 {
     bool quoted = value.length >= 2 && value.data[0] == '"' && value.data[value.length - 1] == '"';

@@ -8,10 +8,11 @@
 #include "http/exchange/request_private.h"
 #include "http/server/worker.h"
 
-/* What pages may read beyond what the Fetch standard always lets them. */
+/* Headers that pages may read besides those that the Fetch standard always allows. */
 #define ANSWER_HEADERS                                                   \
     "ETag, RateLimit, RateLimit-Policy, Retry-After, WWW-Authenticate, " \
     "X-Request-Id, X-Session-Stale"
+
 static struct text header_of(const struct request *request, enum header header)
 {
     return request->private->headers.values[header];
@@ -45,7 +46,8 @@ void cors_add_headers(struct MHD_Response *response, const struct request *reque
 {
     const char *known = request->private->known_origin;
     if (request->caller.by_cookie) {
-        /* Whoever embeds the answer, as an image or a script, is not to have it in his process. */
+        /* A page that embeds the answer, as an image or a script, must not get it into its process.
+         */
         MHD_add_response_header(response, "X-Content-Type-Options", "nosniff");
         MHD_add_response_header(response, "Cross-Origin-Resource-Policy", "same-origin");
     }
@@ -93,8 +95,8 @@ bool cors_is_own(struct text origin, struct text host, const char *scheme)
            origin.length == host.length && strncasecmp(origin.data, host.data, host.length) == 0;
 }
 
-/* Of a list to which each proxy has added, what the first one said. Empty elements are none (RFC
- * 9110, section 5.6.1). */
+/* The first element of a list to which each proxy appends. Empty elements do not count (RFC 9110,
+ * section 5.6.1). */
 static struct text first_element(struct text list)
 {
     struct text element = {0};
@@ -108,8 +110,8 @@ static struct text first_element(struct text list)
     return element;
 }
 
-/* Browsers come through a proxy that speaks TLS with them, whether it says so or not; only one that
- * is trusted can say that it does not. */
+/* Browsers come through a proxy that speaks TLS with them, whether it says so or not. Only a
+ * trusted proxy can declare the contrary. */
 static const char *own_scheme(const struct request *request)
 {
     const struct client *client = request->private->client;
@@ -126,7 +128,7 @@ static bool is_safe(struct text method)
            text_equal(method, TEXT("OPTIONS"));
 }
 
-/* What the browser says of the page that calls: known or our own, foreign, or nothing at all. */
+/* The calling page by the browser's word: known or our own, foreign, or not named. */
 enum page { PAGE_FRIEND, PAGE_FOREIGN, PAGE_UNTOLD };
 
 static enum page judge_page(const struct request *request)
@@ -134,7 +136,7 @@ static enum page judge_page(const struct request *request)
     struct text origin = header_of(request, HEADER_ORIGIN);
     struct text site = header_of(request, HEADER_FETCH_SITE);
     bool own = text_equal(site, TEXT("same-origin"));
-    /* A page without referrer sends Origin: null with what it posts to its own origin, too. */
+    /* A page without referrer sends Origin: null even when it posts to its own origin. */
     if (origin.data != NULL && !(own && text_equal(origin, TEXT("null")))) {
         bool friendly = request->private->known_origin != NULL ||
                         cors_is_own(origin, header_of(request, HEADER_HOST), own_scheme(request));

@@ -1,4 +1,4 @@
-/* Walking X-Forwarded-For from the right. */
+/* Walks X-Forwarded-For from the right. */
 #include "proxies.h"
 
 #include <stdlib.h>
@@ -39,8 +39,8 @@ bool proxies_include(const struct proxies *proxies, const struct ip_address *add
     return false;
 }
 
-/* Cuts the last element off a comma-separated list; an empty one is none (RFC 9110, section 5.6.1).
- * False if there is no other. */
+/* Cuts the last element off a comma-separated list; empty ones do not count (RFC 9110, section
+ * 5.6.1). False if there is no other. */
 static bool take_last_hop(struct text *list, struct text *ret)
 {
     do {
@@ -53,8 +53,8 @@ static bool take_last_hop(struct text *list, struct text *ret)
     return ret->length > 0;
 }
 
-/* Walks from the right up to the first hop that is not trusted, or the last of all. *client is left
- * alone if there is none. False, with the hop in *odd, if one cannot be read. */
+/* Walks from the right up to the first untrusted hop, or the last of all. *client is unchanged if
+ * there is none. False, with the hop in *odd, if one is unreadable. */
 static bool walk(const struct proxies *proxies, struct text list, struct ip_address *client,
                  struct text *odd)
 {

@@ -1,10 +1,10 @@
-/* A table with one place for each hash; who comes later takes it. */
+/* A table with one entry for each hash; a newer name replaces the older. */
 #include "tag_memo.h"
 
 #include <assert.h>
 #include <string.h>
 
-/* FNV-1a: names are an operator's, and a collision costs a hash more. */
+/* FNV-1a: operators choose the names, and a collision only costs one more hash. */
 static size_t memo_index(struct text name)
 {
     uint32_t hash = 2166136261U;

@@ -1,4 +1,4 @@
-/* Which limits a request counts against, and how that is told. */
+/* The limits that a request counts against, and their report in headers. */
 #include "throttle.h"
 
 #include <assert.h>
@@ -16,12 +16,12 @@
 
 enum { TENANT_CELLS = 65536, USER_CELLS = 262144, LOGIN_CELLS = 262144, ADDRESS_CELLS = 65536 };
 enum { SECOND_MS = 1000, MINUTE_MS = 60000 };
-/* What one user may take of his tenant's rate, and what he may at least. */
-/* Calls that end sessions, with the tokens of one: far more than anybody has sessions to end. */
+/* Calls that end sessions, with the tokens of one: far more than a user has sessions to end. */
 enum { ENDS_PER_SECOND = 10, ENDS_BURST = 100 };
+/* One user's part of his tenant's rate, and the least that he gets. */
 enum { USERS_PART = 10, USER_LEAST_PER_SECOND = 1, USER_LEAST_BURST = 10 };
 
-/* Tables of their own, so that no crowd of addresses or users drives out a tenant. */
+/* Tables of their own, so that a crowd of addresses or users cannot evict a tenant. */
 struct throttle {
     struct ratelimit *tenants, *users, *logins, *addresses;
 };
@@ -117,7 +117,7 @@ static const uint8_t *tenant_tag_of(const struct request *request, struct text t
     return tag_memo_find(request->worker->tag_memos, keyring_of(request), tenant);
 }
 
-/* For people: a token tells no more than the tag, as `sessiond keys` prints it. */
+/* For people. A token reveals the tag alone, which is printed as `sessiond keys` prints it. */
 static struct text tenant_name(struct request *request, const uint8_t tag[TENANT_TAG])
 {
     struct text name = tag_memo_name(request->worker->tag_memos, tag);
@@ -127,7 +127,8 @@ static struct text tenant_name(struct request *request, const uint8_t tag[TENANT
     return (struct text){spelled, text_to_base64url(spelled, tag, TENANT_TAG)};
 }
 
-/* The calls by a tenant's keys, or those by all its users: by the name apart, at the same rate. */
+/* Counts the calls by a tenant's keys, or those by all its users: under different names, at the
+ * same rate. */
 static bool count_tenant(struct request *request, enum rate_kind kind,
                          const uint8_t tag[TENANT_TAG], const struct policy *policy)
 {
@@ -145,8 +146,8 @@ static bool count_tenant(struct request *request, enum rate_kind kind,
     return within;
 }
 
-/* A token costs nothing to present, so whoever has one takes no more than a part of what all users
- * share, and nothing of what the tenant's services have. */
+/* A token costs nothing to present. So its user gets only a part of the users' rate, and nothing of
+ * the rate of the tenant's services. */
 static bool count_user(struct request *request, const struct user_tag *owner,
                        const struct policy *policy)
 {
@@ -166,8 +167,8 @@ static bool is_tenant_within(struct request *request, struct text tenant)
     return policy.requests_per_second == 0 || count_tenant(request, RATE_TENANT, tag, &policy);
 }
 
-/* Anybody can write a tenant's tag into a token: only a genuine one counts. It counts against the
- * tenant if a service presents it, else against its user. */
+/* Everyone can write a tenant's tag into a token, so only a genuine one counts: against the tenant
+ * if a service presents it, else against its user. */
 static bool is_token_within(struct request *request, enum token_kind kind, struct text text)
 {
     struct user_tag claimed;
@@ -187,9 +188,9 @@ static bool is_token_within(struct request *request, enum token_kind kind, struc
                : count_user(request, &token.owner, &policy);
 }
 
-/* Each of these calls is durable, so whoever presents one token over and over has a bound of his
- * own: by the session, so that others of the user's are not concerned. It is told only when it is
- * reached. */
+/* Each of these calls is durable, so repeated calls with one token have a limit of their own. It is
+ * the session's, so that the user's other sessions are not affected, and is reported only when it
+ * is exceeded. */
 static bool is_end_within(struct request *request)
 {
     struct token token;
@@ -227,8 +228,8 @@ enum err throttle_admit_caller(struct request *request, struct text *detail)
     return ERR_RATE_LIMITED;
 }
 
-/* Was it asked before, or is it not asked of calls of this class? A bound key was judged by its own
- * tenant, whoever's tokens it presents. */
+/* True if the tenant was counted before, or is not for calls of this class. A bound key was judged
+ * by its own tenant, whatever tokens it presents. */
 static bool is_admitted(const struct request *request)
 {
     return request->private->tenant_counted || request->route->rate != RATED_TENANT ||
@@ -263,7 +264,7 @@ bool throttle_admit_login(struct request *request, struct text tenant, struct te
 
 /* --- addresses --- */
 
-/* Whoever has one IPv6 address has all of its /64. */
+/* The owner of one IPv6 address has all of its /64. */
 struct address_name {
     uint8_t kind, version, network[8];
 };
@@ -286,7 +287,7 @@ enum err throttle_note_wrong_key(struct request *request, struct text *detail)
     if (is_address_within(request, RATE_KEYS, request->caller.address,
                           request->conf->limits_wrong_keys_per_minute))
         return ERR_KEY_INVALID;
-    /* On record as what it was. */
+    /* The audit line names the cause, not the limit. */
     request->audit.reason = text_of(err_code(ERR_KEY_INVALID));
     *detail = text_of(kinds[RATE_KEYS].refusal);
     return ERR_RATE_LIMITED;

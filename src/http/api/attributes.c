@@ -31,7 +31,7 @@ enum handled api_attributes(struct request *request)
     return begin_attributes(request, ATTRIBUTES_GET, (struct text){0});
 }
 
-/* The body's object, compact; `given` lies in the arena. */
+/* Reads the body's object, compact; `given` lies in the arena. */
 static enum handled read_attributes(struct request *request, struct text *given)
 {
     SCOPED(buffer_free) struct buffer text = {0};

@@ -8,7 +8,7 @@
 #include "response_objects.h"
 #include "http/exchange/request_private.h"
 
-/* Who acts, for tombstones and the audit line. */
+/* The actor, for tombstones and the audit line. */
 static struct text actor_of(const struct caller *caller)
 {
     if (caller->operator_name.data != NULL)
@@ -16,8 +16,8 @@ static struct text actor_of(const struct caller *caller)
     return caller->key != NULL ? text_of(caller->key->name) : TEXT("self");
 }
 
-/* A user is where the connection comes from, and what he does not show he does not have; of a
- * service only the user's device may be told in a header, the rest in its body. */
+/* A user's address is the connection's, and a fingerprint that he does not show he does not have. A
+ * service may name the user's device in a header; the rest comes in its body. */
 static struct client_claims claims_of(const struct request *request)
 {
     struct client_claims claims = {
@@ -85,7 +85,8 @@ void api_begin_any(struct request *request, struct operation *operation, finish_
     operation->context = &request->private->config->context;
     operation->arena = &request->arena;
     operation->conf = request->conf;
-    /* A body may take long to come: tokens are judged at the time of the work, not of the head. */
+    /* A body may take long to arrive: tokens are judged by the time after it, not by that of the
+     * headers. */
     operation->now_ms = clock_common_ms();
     operation->deadline_ms = request->deadline_ms;
     operation->done = operation_is_done;

@@ -1,4 +1,4 @@
-/* Devices: a user's own, and what services do with a user's. */
+/* Devices: calls of users about their own, and of services about a user's. */
 #include "begin.h"
 #include "request_fields.h"
 #include "response_objects.h"

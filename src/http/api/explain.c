@@ -1,5 +1,4 @@
-/* What is the matter with a token: everything this node can find out, for the one who has to
- * explain it to a user. */
+/* Explains a token or a user: everything that this node can find out, for support staff. */
 #include "handlers.h"
 #include "begin.h"
 #include "request_fields.h"
@@ -10,7 +9,7 @@ struct explain_body {
     struct text token, user_id, session_id, tenant;
 };
 
-/* Any text may be asked about; what is longer than the body limit is refused as such. */
+/* Any text may be asked about; only the body limit bounds it. */
 static const struct json_field explain_fields[] = {
     FIELD(struct explain_body, token, "token", JSON_ANY_TEXT, false, 0, 0),
     FIELD(struct explain_body, user_id, "user_id", JSON_ID, false, 1, USER_ID_MAX),
@@ -183,7 +182,7 @@ static enum handled check_question(struct request *request, const struct explain
     return fault.data ? response_fail(request, ERR_BODY_INVALID, fault) : GO_ON;
 }
 
-/* A token speaks for itself where no tenant is named; a user does not. */
+/* Without a named tenant, a token's own counts; a user has none. */
 static enum handled asked_tenant(struct request *request, const struct explain_body *body,
                                  struct explain *explain)
 {

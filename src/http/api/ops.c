@@ -144,7 +144,7 @@ enum handled api_version(struct request *request)
     return response_answer(request, MHD_HTTP_OK, false);
 }
 
-/* The `type` of every problem leads here. */
+/* The `type` of every problem links to this page. */
 enum handled api_problem(struct request *request)
 {
     for (unsigned i = ERR_OK + 1; i < ERR_COUNT; i++) {

@@ -1,19 +1,18 @@
-/* The answer to preflights, the question that a browser asks before a call (the Fetch standard,
- * section 3.2). */
+/* Answers preflights, the question of a browser before a call (the Fetch standard, section 3.2). */
 #include <assert.h>
 
 #include "handlers.h"
 #include "http/exchange/request_private.h"
 #include "http/exchange/response.h"
 
-/* What pages may send beyond what the Fetch standard always lets them. */
+/* Headers that pages may send besides those that the Fetch standard always allows. */
 #define PAGE_HEADERS                                                                             \
     "Authorization, Content-Type, If-Match, If-None-Match, X-Device-Fingerprint, X-Request-Id, " \
     "X-Requested-With, baggage, sentry-trace, traceparent, tracestate"
 /* Seconds for which a browser need not ask again; Chromium keeps it for at most two hours. */
 #define PREFLIGHT_AGE "600"
 
-/* What pages may send: what is known here, and what the operator adds. */
+/* Headers that pages may send: those known here, and those that the operator adds. */
 static struct text request_headers(struct request *request)
 {
     const struct conf_list *more = &request->conf->browser_headers;
@@ -27,7 +26,7 @@ enum handled api_preflight(struct request *request)
 {
     struct text methods = request->private->allowed;
     assert(request->caller.kind == CALLER_NOBODY);
-    if (methods.data == NULL) /* "OPTIONS *" asks whether anybody is there */
+    if (methods.data == NULL) /* "OPTIONS *" is a ping */
         return response_answer_as(request, MHD_HTTP_NO_CONTENT, NULL);
     if (request->private->known_origin == NULL)
         return response_fail(request, ERR_ORIGIN_FORBIDDEN, (struct text){0});

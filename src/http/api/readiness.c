@@ -1,4 +1,4 @@
-/* The checks, a function and a row each. A check that is not well says why. */
+/* The checks, a function and a row each. A check that does not pass gives the reason. */
 #include "readiness.h"
 
 #include <assert.h>

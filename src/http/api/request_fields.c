@@ -1,4 +1,4 @@
-/* Reading and checking the fields of requests. */
+/* Reads and checks the fields of requests. */
 #include "request_fields.h"
 
 #include <assert.h>

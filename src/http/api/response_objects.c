@@ -1,4 +1,4 @@
-/* Writing the objects that callers get. */
+/* Writes the objects of answers. */
 #include "response_objects.h"
 
 #include <assert.h>
@@ -8,7 +8,7 @@
 #include "http/exchange/request_private.h"
 #include "http/exchange/response.h"
 
-/* Also where an answer has no body, the caller learns how old the word is. */
+/* The header also tells the age where an answer has no body. */
 static void note_staleness(struct request *request, const struct validate *validate)
 {
     if (!validate->stale)
@@ -93,7 +93,7 @@ enum handled api_answer_devices(struct request *request, struct operation *opera
     return response_answer(request, 200, true);
 }
 
-/* The tenant that an answer is about: its caller must not take one user for a namesake. */
+/* The tenant that an answer is about, so that its caller cannot confuse users of the same name. */
 static struct text tenant_of(const struct request *request, const struct operation *operation)
 {
     const struct caller *caller = &request->caller;
@@ -148,8 +148,8 @@ void api_write_sessions(struct json_writer *writer, const char *name,
     json_close_array(writer);
 }
 
-/* Sets the cookie that goes with a pair, and tells of it. It outlives the browser only for who
- * wants to be remembered, and never its token. */
+/* Sets the cookie of a pair, and shows it in the body. It outlives the browser only with
+ * `remember`, and never its token. */
 static void give_cookie(struct json_writer *writer, struct request *request,
                         const struct operation *operation, const struct issued_pair *issued)
 {
@@ -190,7 +190,7 @@ enum handled api_answer_pair(struct request *request, unsigned status,
     json_member_bool(&writer, "new_device", pair->new_device);
     json_member_bool(&writer, "new_location", pair->new_location);
     api_write_sessions(&writer, "replaced", pair->replaced, pair->replaced_count);
-    /* What waited for its verification may have begun before the cookie was switched off. */
+    /* A verified login may have begun before the cookie was switched off. */
     if (pair->cookie && request->conf->browser_cookie)
         give_cookie(&writer, request, operation, issued);
     json_close_object(&writer);

@@ -70,7 +70,7 @@ enum handled api_finish_login(struct request *request, struct operation *operati
     return api_fail_operation(request, operation);
 }
 
-/* A platform that has no tenants need not know of them: its users log in to the default one. */
+/* A platform without tenants need not know of them: its users log in to the default one. */
 static enum handled login_tenant(struct request *request, struct text in_body, struct text *ret)
 {
     struct text named;
@@ -108,7 +108,7 @@ enum handled api_login(struct request *request)
     return PENDING;
 }
 
-/* An answer that says in its body, not in its status, that a token is dead. */
+/* Reports in the body, not in the status, that a token is not active. */
 static enum handled answer_inactive(struct request *request, const struct operation *operation)
 {
     struct json_writer writer = {.out = request_body(request)};
@@ -209,7 +209,7 @@ static enum handled answer_refresh(struct request *request, struct operation *op
     return api_answer_pair(request, 200, operation, &pair);
 }
 
-/* A page that could hand a browser the cookie of a session of its own would have its visitors act
+/* A page that could give a browser the cookie of a session of its own would make its visitors act
  * in that session unawares. */
 static enum handled check_new_cookie(struct request *request, bool cookie)
 {
@@ -218,8 +218,8 @@ static enum handled check_new_cookie(struct request *request, bool cookie)
     return err != ERR_OK ? response_fail(request, err, detail) : GO_ON;
 }
 
-/* Where a service says the user is; who shows no key is where the connection comes from, whatever
- * the body says. */
+/* A service names the user's address; without a key the connection's address counts, whatever the
+ * body says. */
 static void present_refresh(const struct request *request, const struct refresh_body *body,
                             struct client_claims *claims)
 {
@@ -252,8 +252,8 @@ enum handled api_refresh(struct request *request)
     return PENDING;
 }
 
-/* A token that was never issued is over, too, but who comes with many of them is no better than
- * with other calls. */
+/* A forged token's session counts as ended, too; but many of them are limited as with other calls.
+ */
 enum handled api_finish_own_ended(struct request *request, struct operation *operation)
 {
     const struct end_sessions *end = (const struct end_sessions *)operation;

@@ -1,4 +1,4 @@
-/* Users: what services learn of one, and the freezing of accounts. */
+/* Users: their state for services, and the freezing of accounts. */
 #include "clock.h"
 #include "handlers.h"
 #include "begin.h"

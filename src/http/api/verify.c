@@ -1,4 +1,4 @@
-/* The answer to a second verification. */
+/* Answers to challenges, of a login or of a step-up authentication. */
 #include "handlers.h"
 #include "begin.h"
 #include "request_fields.h"
@@ -54,7 +54,7 @@ static enum handled finish_verify(struct request *request, struct operation *ope
     return api_finish_login(request, operation);
 }
 
-/* What is no answer at all must not cost a try. */
+/* A call without an answer must not cost a try. */
 static enum handled check_answer(struct request *request, const struct verify_body *body)
 {
     bool is_code = body->code.data != NULL, is_word = body->verified != TRISTATE_ABSENT;

@@ -1,4 +1,4 @@
-/* When a line is queued, waited for, or counted as lost. */
+/* Queues lines, waits for them, or counts them as lost. */
 #include "access_log.h"
 
 #include <assert.h>
@@ -25,7 +25,7 @@ static bool is_audited(const struct request *request)
     return request->worker->lane != NULL;
 }
 
-/* Completes what handlers did not fill in. Any token of HTTP may stand for a method. */
+/* Completes the fields that handlers did not fill in. The method may be any HTTP token. */
 static void complete_record(struct request *request, unsigned status)
 {
     enum { LONGEST_METHOD = 32 };
@@ -67,7 +67,7 @@ static bool write_line(struct request *request, enum audit_class class,
     return audit_write(request->worker->lane, class, format_line(request), ticket);
 }
 
-/* Neither waits for a place nor is refused for the lack of one: what gets no line is counted. */
+/* Neither waits for room nor is refused for the lack of it: a call without a line is counted. */
 static void record_stranger(struct request *request)
 {
     struct audit_lane *lane = request->worker->lane;
@@ -78,15 +78,15 @@ static void record_stranger(struct request *request)
         audit_count_unauthenticated(lane, request->audit.wall_ms);
 }
 
-/* What was refused before its operation began, or for a token that was never issued, has changed
- * nothing and needs no sync: strangers cannot make the disk busy. */
+/* A call that was refused before its operation began, or for a forged token, has changed nothing
+ * and needs no sync: strangers cannot load the disk. */
 static bool is_durable(const struct request *request)
 {
     const struct operation *operation = request->operation;
     return operation != NULL && !operation->out.forged && audit_event_durable(request->audit.event);
 }
 
-/* The last word on a request: counted, and free to leave. */
+/* The end of an answered request: it is counted, and its answer released. */
 static void conclude_request(struct request *request, int64_t duration_ns)
 {
     metrics_request(metrics_row(request), request->private->status, duration_ns);
@@ -112,7 +112,7 @@ static void on_ticket(struct commit_ticket *ticket, bool written)
     conclude_late(private->request);
 }
 
-/* Validations may wait a little for their place in a full queue. */
+/* Validations may wait a little for room in a full queue. */
 static void wait_for_queue(struct request *request)
 {
     struct worker *worker = request->worker;
@@ -180,8 +180,8 @@ void access_log_retry(struct worker *worker)
         uv_timer_stop(&worker->audit_retry);
 }
 
-/* What to call an end that was not our answer: libmicrohttpd's own error, a deadline of ours, or
- * the client's leaving. */
+/* Names an end without an answer of ours: libmicrohttpd's own error, a deadline of ours, or the
+ * client's leaving. */
 static struct text name_end(const struct request *request, unsigned *status)
 {
     static const struct {

@@ -25,7 +25,7 @@ static void add_answer_headers(struct MHD_Response *response, const struct reque
         MHD_add_response_header(response, "Connection", "close");
 }
 
-/* The body stays in the request, which lives until the answer is through. */
+/* The body stays in the request, which exists until the answer is sent. */
 static bool make_response(struct request *request)
 {
     assert(request->private->response == NULL && request->private->status != 0);

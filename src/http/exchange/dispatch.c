@@ -1,4 +1,4 @@
-/* What is decided about a request before its handler runs, and how it waits for its answer. */
+/* Checks a request before its handler runs, and lets it wait for its answer. */
 #include "dispatch.h"
 
 #include <assert.h>
@@ -22,9 +22,9 @@ static int64_t loop_now(const struct request *request)
     return (int64_t)uv_now(&request->worker->loop);
 }
 
-/* The query is kept as it came, and ends where it begins for libmicrohttpd: that would keep a
- * record of each parameter, and if there is no room for one it goes on after its answer as if
- * nothing had happened, and waits for the rest of the headers. */
+/* Keeps the query as it came, and hides it from libmicrohttpd. The library would keep a record of
+ * each parameter; without room for one it answers, but then goes on as if nothing had happened, and
+ * waits for the rest of the headers. */
 static struct text cut_query(struct request *request, const char *target)
 {
     const char *mark = target == NULL ? NULL : strchr(target, '?');
@@ -50,7 +50,7 @@ void *dispatch_line(void *user, const char *target, struct MHD_Connection *conne
     return request;
 }
 
-/* What one pass over the headers fills. */
+/* The results of one pass over the headers. */
 struct pass {
     struct headers *headers;
     struct header_room room;
@@ -70,7 +70,7 @@ static enum MHD_Result read_header(void *user, enum MHD_ValueKind kind, const ch
     return good ? MHD_YES : MHD_NO;
 }
 
-/* A fault is kept in the headers. The method is the first thing in the head. */
+/* A fault is kept in the headers. The method is the begin of the request line. */
 static void read_headers(struct request *request, const char *method)
 {
     struct request_private *private = request->private;
@@ -87,8 +87,8 @@ static void read_headers(struct request *request, const char *method)
     private->client->taken += header_room_head_length(&pass.room, head);
 }
 
-/* In absolute form the target says what host it is for, whatever Host says (RFC 9112, section
- * 3.2.2). A host with bytes that may not stand there leaves the target as it is, to be refused. */
+/* The host of a target in absolute form replaces that of Host (RFC 9112, section 3.2.2). A target
+ * whose host has forbidden bytes is left unchanged, to be refused. */
 static void read_target(struct request *request, const char *target)
 {
     struct text authority, path = router_path(text_of(target), &authority);
@@ -142,7 +142,7 @@ static enum err check_form(struct request *request, const char *version)
                          "The path has a segment . or .. - a user's id that has slashes or dots "
                          "may be in the query: /v1/users/-/...?user_id=");
     }
-    /* Where this request ends and whether there is another one behind it is anybody's guess. */
+    /* The end of this request, and whether another one follows, is unknown. */
     private->close = true;
     metrics_add(METRIC_REQUESTS_MALFORMED, 1);
     return note_refusal(request, ERR_BAD_REQUEST,
@@ -175,7 +175,7 @@ static bool decode_parameters(struct request *request, const struct route_match 
     return true;
 }
 
-/* Every path of the main listener takes preflights; their row stands under the target "*". */
+/* Every path of the main listener accepts preflights; their row has the path "*". */
 static bool find_preflight(struct request *request)
 {
     struct route_match match;
@@ -204,8 +204,7 @@ static enum err find_route(struct request *request)
     return ERR_OK;
 }
 
-/* What is said of a parameter that is not among the allowed names, which stand in the table with
- * blanks between them. */
+/* The refusal of an unknown parameter; the allowed names are blank-separated. */
 static struct text list_parameters(struct request *request, const char *allowed)
 {
     if (allowed[0] == '\0')
@@ -220,7 +219,7 @@ static struct text list_parameters(struct request *request, const char *allowed)
     return words;
 }
 
-/* A typing error in a query may not pass silently: without its tenant a call would mean another. */
+/* A typing error in a query must not be ignored: without its tenant a call would mean another. */
 static enum err check_query(struct request *request)
 {
     assert(request->route != NULL);
@@ -262,7 +261,7 @@ static bool announces_body(const struct request *request)
     return request->private->framing.chunked || request->private->framing.length > 0;
 }
 
-/* Bytes of a body, those that are announced or those that have come: chunks may hold none. */
+/* Checks the size of a body, announced or received: chunks may hold no bytes. */
 static enum err check_size(struct request *request, int64_t size)
 {
     if (size <= body_limit(request))
@@ -272,8 +271,8 @@ static enum err check_size(struct request *request, int64_t size)
                : refuse_size(request);
 }
 
-/* Without room to read a body the library would wait for it for ever. Chunks have lines of their
- * own, and trailers. */
+/* Without room to read a body the library would wait for it for ever. Chunks need more, for their
+ * own lines and trailers. */
 static enum err check_body_room(struct request *request)
 {
     enum { FOR_LENGTH = 128, FOR_CHUNKS = 384 };
@@ -292,8 +291,8 @@ static enum err check_audit_healthy(const struct request *request)
     return on_record ? ERR_OK : ERR_AUDIT_UNAVAILABLE;
 }
 
-/* With another key file than the other nodes this one would call every token forged, and could end
- * none. Before anything is counted: nobody is guessing. */
+/* With a wrong key file this node would call every token forged, and could revoke none. Checked
+ * before anything is counted: these are no guesses. */
 static enum err check_keys_agree(struct request *request)
 {
     const struct session_service *sessions = request->worker->server->services.sessions;
@@ -305,7 +304,7 @@ static enum err check_keys_agree(struct request *request)
         "This node has another key file than the others; /readyz says which key differs");
 }
 
-/* Everything that can be decided before the body is read. */
+/* All checks that can be made before the body is read. */
 static enum err check_headers(struct request *request, const char *version)
 {
     enum err err = check_form(request, version);
@@ -360,8 +359,8 @@ static enum handled begin_request(struct request *request, const char *target, c
     if (request->caller.kind == CALLER_USER && private->refusal == ERR_OK)
         session_expect(request->worker->sessions, request->caller.token);
 
-    /* A small body is swallowed before it is refused, so that the connection can go on; what is
-     * too large or not to be trusted is answered at once, which closes the connection. */
+    /* A small body is read and dropped before the refusal, so that the connection can go on. A body
+     * that is too large or not trusted is refused at once, which closes the connection. */
     int64_t most = request->conf->server_body_limit;
     if (private->refusal != ERR_OK && (private->close || private->framing.length > most)) {
         private->close = true;
@@ -378,7 +377,7 @@ static void add_to_body(struct request *request, const char *data, size_t length
     assert(request->body.data == NULL && length > 0);
     if (private->refusal != ERR_OK)
         return;
-    /* Only chunks can be refused here. There is no way to answer in the middle of them. */
+    /* Only chunks can exceed it here. libmicrohttpd accepts no answer in the middle of them. */
     private->refusal = check_size(request, (int64_t)(private->received.length + length));
     if (private->refusal == ERR_OK)
         buffer_add(&private->received, data, length);
@@ -396,7 +395,7 @@ static void run_request(struct request *request)
 {
     struct request_private *private = request->private;
     request_set_state(request, REQUEST_CALLED);
-    /* Where chunks end is read in many ways: nothing that follows is taken. */
+    /* Servers disagree on the end of chunks, so no request after them is accepted. */
     private->close = private->close || private->framing.chunked;
     assert(private->refusal != ERR_OK || request->route != NULL);
     if (announces_body(request)) {
@@ -414,8 +413,8 @@ static void suspend(struct request *request)
     MHD_suspend_connection(request->connection);
 }
 
-/* Queues the answer if there is one; else the request lingers, and sleeps if that takes too long.
- */
+/* Queues the answer if there is one; else the request is polled, and suspended if that takes too
+ * long. */
 static enum MHD_Result answer_or_wait(struct request *request)
 {
     struct request_private *private = request->private;
@@ -434,7 +433,7 @@ static enum MHD_Result answer_or_wait(struct request *request)
     return MHD_YES;
 }
 
-/* A refusal before the body: libmicrohttpd would go on to the body if the connection lingered. */
+/* A refusal before the body: libmicrohttpd would go on to the body if the request were polled. */
 static enum MHD_Result answer_or_sleep(struct request *request)
 {
     if (request->private->state == REQUEST_READY)
@@ -506,8 +505,8 @@ void dispatch_refuse(struct worker *worker, unsigned status)
     }
 }
 
-/* If the client left while its request was being worked on, what was begun is brought to its end
- * and put on record. */
+/* If the client left meanwhile, the request's operation still comes to its end and is put on
+ * record. */
 void dispatch_completed(void *user, struct MHD_Connection *connection, void **context,
                         enum MHD_RequestTerminationCode code)
 {

@@ -1,4 +1,4 @@
-/* The rules of the guard; what bytes may stand where is one table. */
+/* The rules of the guard; the bytes that each field allows are one table. */
 #include "guard.h"
 
 #include <string.h>
@@ -118,14 +118,14 @@ static enum header find_header(struct text name)
     return HEADER_COUNT;
 }
 
-/* What decides on framing must be spelled exactly; libmicrohttpd reads it as it stands. */
+/* Headers that decide on framing must be spelled exactly: libmicrohttpd does not trim them. */
 static bool decides_framing(enum header header)
 {
     return header == HEADER_TRANSFER_ENCODING || header == HEADER_CONTENT_LENGTH;
 }
 
-/* What stands between the values of a header that came more than once and is read as one. A cookie
- * header may have been cut to pieces in HTTP/2 (RFC 9113, section 8.2.3). */
+/* The separator of a header that may come more than once and is read as one. HTTP/2 may have split
+ * a Cookie header (RFC 9113, section 8.2.3). */
 static const char *glue_of(enum header header)
 {
     if (header == HEADER_FORWARDED_FOR || header == HEADER_FORWARDED_PROTO)
@@ -150,12 +150,12 @@ static bool keep_value(struct headers *headers, enum header header, struct text 
         *slot = arena_format(headers->arena, "%.*s%s%.*s", (int)slot->length, slot->data, glue,
                              (int)value.length, value.data);
     } else if (header == HEADER_TRACEPARENT) {
-        slot->length = 0; /* two of them say nothing */
+        slot->length = 0; /* two of them are ignored */
     }
     return true;
 }
 
-/* Only a line as long as this is looked through: no head is longer. */
+/* The longest gap that is searched: no request's headers are longer. */
 enum { LONGEST_HEAD = 16384 };
 
 bool guard_place(struct headers *headers, struct text name, struct text value)
@@ -273,7 +273,7 @@ static bool starts_in_any_case(struct text text, const char *prefix)
     return text.length >= length && strncasecmp(text.data, prefix, length) == 0;
 }
 
-/* Cuts the first parameter off; `rest` begins behind a semicolon. */
+/* Cuts the first parameter off; `rest` begins after a semicolon. */
 static struct text take_parameter(struct text *rest)
 {
     const char *end = memchr(rest->data, ';', rest->length);

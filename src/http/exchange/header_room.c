@@ -64,7 +64,7 @@ void header_room_begin(struct header_room *room, struct MHD_Connection *connecti
         connection, MHD_HEADER_KIND | MHD_COOKIE_KIND | MHD_GET_ARGUMENT_KIND, NULL, NULL);
     MHD_get_connection_values_n(connection, MHD_COOKIE_KIND, take_copy, &copy);
     *room = (struct header_room){.pool = pool, .records = (size_t)count * RECORD + MARK_COPY};
-    /* Behind the copy lie the records that are older, before it that of the cookie itself. */
+    /* The older records lie behind the copy, the cookie's own before it. */
     if (copy != NULL && room->records <= pool)
         room->base = copy + (room->records - RECORD) - pool;
 }
@@ -102,8 +102,8 @@ size_t header_room_for_body(const struct header_room *room, struct text head)
 static size_t behind_long_head(const struct header_room *room, size_t length)
 {
     size_t free = less(room->pool, length + room->records);
-    /* Halved at a line's end; records came after that for lines behind it, for the line before it,
-     * whose record waits for the next line, and for the mark. */
+    /* The free space was halved at a line's end. Later records are those of the lines after it, of
+     * the line before it, whose record waits for the next line, and of the mark. */
     if (room->on_step || room->pool >= 2 * GROWS_EARLY)
         return less(free / 2, RECORD * (room->late + 2) + MARK_COPY);
     return less(free, STEP);

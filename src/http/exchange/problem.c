@@ -7,7 +7,7 @@
 
 #define REALM "Bearer realm=\"sessiond\""
 
-/* RFC 6750, section 3: what stands in WWW-Authenticate; NULL for answers without it. */
+/* The value of WWW-Authenticate (RFC 6750, section 3); NULL for answers without it. */
 static const char *challenge_of(enum err err)
 {
     if (err == ERR_KEY_MISSING)

@@ -1,4 +1,4 @@
-/* A head is the status line, Date, the response's headers, Content-Length, Connection. */
+/* Writes a status line, Date, the response's headers, Content-Length, Connection, and the body. */
 #include "raw_response.h"
 
 #include <assert.h>
@@ -22,7 +22,7 @@ static enum MHD_Result count_header(void *user, enum MHD_ValueKind kind, const c
 
 size_t raw_response_headers_size(const struct request *request)
 {
-    /* What libmicrohttpd adds at most, and the byte behind the date that it wants to have. */
+    /* The most that libmicrohttpd adds, and the byte behind the date that it reserves. */
     static const char added[] = "HTTP/1.1 200 \r\n"
                                 "Date: Thu, 01 Jan 1970 00:00:00 GMT\r\n"
                                 "Connection: Keep-Alive\r\n"
@@ -65,7 +65,7 @@ static bool sends_body(const struct request *request)
            !text_equal(request->method, TEXT("HEAD"));
 }
 
-/* The kernel doubles what it is told, and keeps within net.core.wmem_max. */
+/* The kernel doubles the size, and keeps within net.core.wmem_max. */
 static void enlarge_send_buffer(int fd, size_t size)
 {
     int now = 0, wanted = (int)size;

@@ -8,8 +8,8 @@
 #include "router.h"
 #include "http/server/worker.h"
 
-/* A request and its private part, one piece of memory that goes back and forth between the worker
- * and its pool. */
+/* A request and its private part, one piece of memory that the worker takes from its pool and
+ * returns. */
 struct pooled_request {
     struct request request;
     struct request_private private;
@@ -48,7 +48,7 @@ bool request_may_become(enum request_state from, enum request_state to)
     return (successors[from] & 1u << to) != 0;
 }
 
-/* What a state means to the connection. */
+/* The phase of the client in each state. */
 static const enum client_phase phases[REQUEST_STATES] = {
     [REQUEST_POOLED] = CLIENT_IDLE,    [REQUEST_HEADERS] = CLIENT_HEADERS,
     [REQUEST_BODY] = CLIENT_BODY,      [REQUEST_CALLED] = CLIENT_BUSY,
@@ -57,7 +57,7 @@ static const enum client_phase phases[REQUEST_STATES] = {
     [REQUEST_QUEUED] = CLIENT_WRITING,
 };
 
-/* The connection is no request's between two of them. */
+/* Between two requests a client has none. */
 static void update_client(struct request *request, enum request_state state)
 {
     struct client *client = request->private->client;
@@ -168,8 +168,8 @@ static void return_to_pool(struct request *request)
     enter_pool(worker, request);
 }
 
-/* Given back at once if that can be: the next request then finds memory that is still in the
- * processor's cache. */
+/* Returned at once if possible: the next request then gets memory that is still in the processor's
+ * cache. */
 void request_leave(struct request *request)
 {
     if (request->private->awaited > 0) {
@@ -186,7 +186,7 @@ void request_await(struct request *request)
     request->private->awaited++;
 }
 
-/* Whoever calls back still looks at the request. */
+/* The caller still uses the request, so it is not wiped here. */
 void request_awaited(struct request *request)
 {
     struct request_private *private = request->private;

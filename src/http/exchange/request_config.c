@@ -1,4 +1,4 @@
-/* Making, counting and freeing snapshots. */
+/* Makes, counts and frees configurations of requests. */
 #include "request_config.h"
 
 #include <assert.h>

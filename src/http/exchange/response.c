@@ -27,8 +27,8 @@ enum handled response_answer(struct request *request, unsigned status, bool no_s
     return answer_now(request, status, "application/json", no_store);
 }
 
-/* Of a 304 libmicrohttpd sends no body, but the length that it would have, which is what may stand
- * there (RFC 9110 section 8.6). */
+/* libmicrohttpd sends a 304 without the body but with its length, as RFC 9110 section 8.6 allows.
+ */
 enum handled response_answer_tagged(struct request *request, struct text body,
                                     const char etag[ETAG_LENGTH])
 {

@@ -1,11 +1,11 @@
-/* Comparing a path with the templates of the rows. */
+/* Compares paths with the templates of the rows. */
 #include "router.h"
 
 #include <assert.h>
 #include <string.h>
 #include <strings.h>
 
-/* What a row's path demands, read once: most rows are refused by comparing two numbers. */
+/* Properties of a row's path, computed once: most rows are excluded by comparing two numbers. */
 static struct pattern {
     size_t length;  /* of the template */
     size_t literal; /* bytes before the first brace */

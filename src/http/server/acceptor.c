@@ -1,4 +1,4 @@
-/* Accepting, refusing what is over the limits, and obeying main's orders to close. */
+/* Accepts connections, refuses those over the limits, and closes listeners on main's orders. */
 #include "acceptor.h"
 
 #include <errno.h>
@@ -20,13 +20,13 @@
 #include "worker.h"
 
 enum {
-    BURST = 64,     /* connections taken off one listener before the others get their turn */
+    BURST = 64,     /* connections accepted from one listener before the others get their turn */
     MOST_OPS = 256, /* connections of the ops plane, outside the limits of the other */
-    LOG_INTERVAL_MS = 10000, /* between two lines about the same trouble */
-    PAUSE_MS = 100,          /* when the process is out of descriptors for good */
+    LOG_INTERVAL_MS = 10000, /* between two log lines about the same problem */
+    PAUSE_MS = 100,          /* when the process is out of descriptors and of the reserve */
     MOST_KEPT_BACK = 256,    /* descriptors that clients do not get */
-    LOOK_MS = 5000,          /* between two looks whether a storm is over */
-    STORM = 1000             /* connections that went since the last look */
+    LOOK_MS = 5000,          /* between two checks whether a storm is over */
+    STORM = 1000             /* connections that closed since the last check */
 };
 
 enum order { ORDER_NONE, ORDER_STOP_MAIN, ORDER_STOP };
@@ -35,16 +35,16 @@ struct acceptor {
     struct http_server *server;
     struct listeners listeners;
     pthread_t thread;
-    int wake;    /* eventfd: look at the order */
-    int reserve; /* a descriptor to give up when there are none left */
+    int wake;    /* eventfd: read the order */
+    int reserve; /* a descriptor to close when there are none left */
     pthread_mutex_t lock;
     pthread_cond_t obeyed_changed;
     enum order order, obeyed;
     int most_descriptor;    /* the highest that a client may have */
-    int64_t quiet_until_ms; /* of the log */
-    struct buffer refusal;  /* the whole answer of a connection over the limit */
-    int64_t look_ms;        /* when to look again whether a storm is over */
-    unsigned connections;   /* how many there were at most since the last look */
+    int64_t quiet_until_ms; /* no log line before this */
+    struct buffer refusal;  /* the whole answer to a connection over the limit */
+    int64_t look_ms;        /* of the next check whether a storm is over */
+    unsigned connections;   /* the most since the last check */
 };
 
 static void prepare_refusal(struct buffer *refusal)
@@ -60,7 +60,7 @@ static void prepare_refusal(struct buffer *refusal)
     buffer_add_text(refusal, buffer_text(&body));
 }
 
-/* Tells a client that there is no place for it, as far as its socket takes that without waiting. */
+/* Sends the refusal, as far as the socket accepts it without waiting. */
 static void refuse_socket(struct acceptor *acceptor, int fd)
 {
     metrics_add(METRIC_CONNECTIONS_REFUSED, 1);
@@ -68,8 +68,8 @@ static void refuse_socket(struct acceptor *acceptor, int fd)
         send(fd, acceptor->refusal.data, acceptor->refusal.length, MSG_DONTWAIT | MSG_NOSIGNAL);
     (void)sent;
     shutdown(fd, SHUT_WR);
-    /* What the client has sent already must be read, or closing would reset the connection and take
-     * the answer with it. */
+    /* Bytes that the client has sent must be read, or closing would reset the connection and drop
+     * the answer. */
     char ignored[4096];
     ssize_t got = recv(fd, ignored, sizeof(ignored), MSG_DONTWAIT);
     (void)got;
@@ -98,8 +98,8 @@ static unsigned count_connections(const struct http_server *server)
     return count;
 }
 
-/* Memory of many connections is free when they are gone, but the C library keeps it: small pieces
- * that live on lie between. It is given back here, where nobody waits. */
+/* The C library keeps the memory of many closed connections, because small pieces in use lie
+ * between. It is returned to the system here, where no request waits. */
 static void trim_after_storm(struct acceptor *acceptor)
 {
     unsigned count = count_connections(acceptor->server);
@@ -134,8 +134,8 @@ static bool may_log(struct acceptor *acceptor)
     return true;
 }
 
-/* Descriptors are given lowest first: a high one says that few are left. Those are for Redis, the
- * audit file and the journal, without which a client's connection would be of no use. */
+/* The kernel assigns the lowest descriptor first: a high one means that few are left. Those are for
+ * Redis, the audit file and the journal, without which clients could not be served. */
 static int most_descriptor_of_clients(void)
 {
     struct rlimit limit;
@@ -167,8 +167,8 @@ static int open_reserve(void)
     return open("/dev/null", O_RDONLY | O_CLOEXEC);
 }
 
-/* Out of descriptors, the backlog would keep the listener readable and the thread spinning: the
- * reserve is given up to take one connection off it and refuse it. */
+/* Without descriptors the backlog would keep the listener readable and the thread spinning: the
+ * reserve is closed to accept one connection and refuse it. */
 static void shed(struct acceptor *acceptor, int listener)
 {
     if (may_log(acceptor))
@@ -201,7 +201,7 @@ static void accept_some(struct acceptor *acceptor, const struct listener *listen
     }
 }
 
-/* Carries out what main ordered; false when the thread is to end. */
+/* Carries out main's order; false when the thread is to end. */
 static bool obey(struct acceptor *acceptor)
 {
     uint64_t count;

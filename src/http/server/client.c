@@ -1,9 +1,9 @@
-/* Phases and their deadlines, and what only the kernel knows about an idle connection. */
+/* Phases and their deadlines, and the kernel's knowledge of idle connections. */
 #include "client.h"
 
 #include <assert.h>
 #include <linux/sockios.h>
-#include <linux/tcp.h> /* the C library's knows fewer members */
+#include <linux/tcp.h> /* the C library's header has fewer members */
 #include <netinet/in.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
@@ -36,8 +36,8 @@ void client_destroy(struct client **client)
     *client = NULL;
 }
 
-/* Operations end at the deadline of the store, and then may write the journal: who has nothing by
- * now would wait for ever. */
+/* Operations end at the deadline of the store, and then may write the journal: a client without an
+ * answer by then would wait for ever. */
 static int64_t overdue_ms(const struct conf *conf)
 {
     enum { TIMEOUTS = 4, LEAST_MS = 2000 };
@@ -94,7 +94,7 @@ void client_cut(struct client *client)
     }
 }
 
-/* True if libmicrohttpd has read a part of a line, and has had it for header_timeout. */
+/* True if libmicrohttpd has had a part of a line for header_timeout. */
 static bool stalls(struct client *client, const struct tcp_info *info, const struct conf *conf)
 {
     int unread = 0;
@@ -106,10 +106,10 @@ static bool stalls(struct client *client, const struct tcp_info *info, const str
            (had || info->tcpi_last_data_recv >= conf->server_header_timeout * 1000);
 }
 
-/* Two things about an idle connection are invisible to us, since libmicrohttpd calls only when a
- * request line is whole: a line that trickles in or came with the request before, and a client that
- * has left while it was served (the library may miss that edge). The kernel knows: more bytes came
- * than requests had, or the other end is closed. Asked only now and then. */
+/* libmicrohttpd calls only when a request line is complete, which hides two things about an idle
+ * connection: a line that trickles in or came with the previous request, and a client that has left
+ * while it was served (the library may miss that edge). The kernel knows: more bytes came than
+ * requests had, or the other end is closed. It is asked only now and then. */
 static bool is_dead_or_stalls(struct client *client, const struct conf *conf, int64_t now_ms)
 {
     if (client->phase != CLIENT_IDLE || client->local || now_ms < client->look_again_ms)

@@ -19,7 +19,7 @@ struct counted_address {
 struct connection_limits {
     pthread_mutex_t lock;
     int64_t total, most_total, most_per_address;
-    uint8_t key[CRYPTO_TABLE_KEY]; /* so that nobody can choose addresses that share a bucket */
+    uint8_t key[CRYPTO_TABLE_KEY]; /* random: clients cannot choose addresses that share a bucket */
     struct counted_address *buckets[BUCKETS];
 };
 
@@ -56,7 +56,7 @@ static size_t bucket_of_address(const struct connection_limits *limits,
     return crypto_table_hash(limits->key, address->bytes, sizeof(address->bytes)) % BUCKETS;
 }
 
-/* The place where the address is, or would be, linked. */
+/* The link to the address's entry, or the one where it would be added. */
 static struct counted_address **find_address(struct connection_limits *limits,
                                              const struct ip_address *address)
 {

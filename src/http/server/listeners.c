@@ -1,4 +1,4 @@
-/* Opening and closing the sockets. */
+/* Opens and closes the sockets. */
 #include "listeners.h"
 
 #include <assert.h>
@@ -38,8 +38,8 @@ static bool is_of(int fd, int type, int listening)
     return sd_is_socket(fd, AF_UNSPEC, type, listening) > 0;
 }
 
-/* What is wrong with a descriptor under this name, NULL if nothing is: one that cannot be accepted
- * from would only keep the acceptor busy. */
+/* The fault of a descriptor under this name, or NULL: one that cannot accept would only keep the
+ * acceptor busy. */
 static const char *complaint_about(int fd, const char *name)
 {
     struct sockaddr_storage peer;
@@ -135,7 +135,7 @@ static bool open_tcp(struct listeners *listeners, const char *endpoint, enum pla
     return true;
 }
 
-/* A socket file that nobody listens on any more was left by a crash. */
+/* A socket file without a listener was left by a crash. */
 static void remove_stale(const struct sockaddr_un *address)
 {
     struct stat status;
@@ -157,7 +157,7 @@ static bool open_unix(struct listeners *listeners, const char *path, struct buff
         return note_failure(error, path, "the path is too long for a Unix socket");
     strcpy(address.sun_path, path);
     remove_stale(&address);
-    /* Made closed and opened after: no moment in which others may connect. */
+    /* Created without permissions and opened afterwards: at no moment can others connect. */
     mode_t mask = umask(0177);
     int fd = bind_and_listen((const struct sockaddr *)&address, sizeof(address));
     int reason = errno;
@@ -213,8 +213,9 @@ bool listeners_open(struct listeners *listeners, const struct conf *conf, struct
     return false;
 }
 
-/* Another process may have made a socket of this name since. While ours is open it is not taken for
- * left over, and no other file gets its inode: only then the comparison means something. */
+/* Another process may have made a socket of this name since. While ours is open no process takes it
+ * for a leftover, and no other file gets its inode, so the comparison is valid only until it
+ * is closed. */
 static void remove_path(struct listener *listener)
 {
     struct stat status;

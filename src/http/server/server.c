@@ -1,4 +1,4 @@
-/* Starting and stopping the threads of the HTTP layer. */
+/* Starts and stops the threads of the HTTP layer. */
 #include "server.h"
 
 #include <assert.h>
@@ -16,7 +16,7 @@
 
 enum { OPS_DRAIN_MS = 1000 };
 
-/* The rows of the route table, and one more for requests that no row is for. */
+/* The rows of the route table, and one more for requests without a row. */
 void http_prepare(void)
 {
     static const char *methods[MOST_ROUTES];
@@ -155,13 +155,13 @@ bool http_server_stop(struct http_server **server_pointer)
         acceptor_stop_main(server->acceptor);
     bool clean = stop_workers(server->workers, server->worker_count);
 
-    /* Until here somebody could still ask /readyz and learn that this node goes. */
+    /* Until here /readyz still answered that this node stops. */
     server->drain_timeout_ms = OPS_DRAIN_MS;
     acceptor_stop(&server->acceptor);
     if (server->ops_worker != NULL)
         clean = stop_workers(server->ops_worker, 1) && clean;
     if (!clean)
-        return false; /* something is stuck and may still look at this memory */
+        return false; /* a stuck worker may still use this memory */
     free(server->ops_worker);
     free(server->workers);
     connection_limits_destroy(&server->limits);

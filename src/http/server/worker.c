@@ -16,11 +16,11 @@
 #include "http/exchange/header_room.h"
 
 enum {
-    SCAN_MS = 250,      /* how coarse deadlines are kept */
-    DRAIN_SCAN_MS = 20, /* while a stop waits for it */
+    SCAN_MS = 250,      /* granularity of deadlines */
+    DRAIN_SCAN_MS = 20, /* the same while draining */
     NEWCOMER_MS = 1000, /* for the first request of a connection that came just before the drain */
-    DRAIN_EXTRA_MS = 3000, /* beyond the drain's end, for what is cut to be given up */
-    ROUNDS = 8             /* of libmicrohttpd in one turn, before sockets are looked at again */
+    DRAIN_EXTRA_MS = 3000, /* beyond the drain's end, for cut requests to be given up */
+    ROUNDS = 8             /* of libmicrohttpd in one turn, before sockets are polled again */
 };
 
 /* Far above every limit of ours: at its own limit libmicrohttpd would drop connections silently. */
@@ -34,12 +34,12 @@ static void on_poll_timer(uv_timer_t *timer)
 
 static void keep_turning(uv_idle_t *idle)
 {
-    (void)idle; /* its being active is all: the loop does not wait */
+    (void)idle; /* while it is active the loop does not wait */
 }
 
-/* True if another round would find something to do. While requests linger libmicrohttpd always
- * says so; then only what happened in this round tells, and the linger timer makes up for what that
- * rule may miss. */
+/* True if another round would find something to do. While requests are polled libmicrohttpd always
+ * says so; then only progress in this round counts, and the poll timer covers what that rule may
+ * miss. */
 static bool has_work_left(struct worker *worker)
 {
     MHD_UNSIGNED_LONG_LONG timeout;
@@ -50,8 +50,8 @@ static bool has_work_left(struct worker *worker)
     return MHD_get_timeout(worker->daemon, &timeout) == MHD_YES && timeout == 0;
 }
 
-/* Lets libmicrohttpd work until it has nothing left: a resumed request takes two rounds, one
- * builds the answer's head, one sends. */
+/* Lets libmicrohttpd work until it has nothing left: a resumed request takes two rounds, one to
+ * build the answer's headers, one to send. */
 static void run_daemon(struct worker *worker)
 {
     for (int round = 0; round < ROUNDS; round++) {
@@ -89,7 +89,7 @@ static void on_daemon_readable(uv_poll_t *poll, int status, int events)
     (void)status;
     (void)events;
     struct worker *worker = poll->data;
-    worker->daemon_due = true; /* on_prepare() follows, and serves all causes in one run */
+    worker->daemon_due = true; /* on_prepare() follows, and handles all causes in one run */
 }
 
 /* --- connections --- */
@@ -153,7 +153,7 @@ static void hand_to_daemon(struct worker *worker, struct client *client)
                            (const struct sockaddr *)&client->socket_address,
                            client->socket_length) != MHD_YES &&
         worker->arriving != NULL) {
-        /* libmicrohttpd has closed the socket without having announced the connection. */
+        /* libmicrohttpd has closed the socket without announcing the connection. */
         worker->arriving = NULL;
         release_client(worker, client);
     }
@@ -161,14 +161,14 @@ static void hand_to_daemon(struct worker *worker, struct client *client)
 
 /* --- draining --- */
 
-/* Its first request may be on its way: with a socket that outlives this process the client was
- * never refused, so it must not be hung up on. */
+/* Its first request may be on its way. With a socket that outlives this process the client was
+ * never refused, so its connection must not be closed yet. */
 static bool is_newcomer(const struct worker *worker, const struct client *client)
 {
     return !client->asked && (int64_t)uv_now(&worker->loop) - client->phase_began_ms < NEWCOMER_MS;
 }
 
-/* Reading only: a request that has just arrived is still served. */
+/* Shuts down reading only: a request that has just arrived is still served. */
 static void hang_up_idle(struct worker *worker)
 {
     for (struct client *at = worker->clients; at != NULL; at = at->next)
@@ -211,7 +211,8 @@ static void on_scan(uv_timer_t *timer)
 {
     struct worker *worker = timer->data;
     int64_t now_ms = (int64_t)uv_now(&worker->loop);
-    /* After a stop of this thread the answers of Redis lie in its sockets: they go first. */
+    /* After a pause of this thread the replies of Redis are in its sockets: they are processed
+     * first. */
     bool was_stalled = now_ms - worker->scanned_ms > 2 * SCAN_MS;
     worker->scanned_ms = now_ms;
     for (struct client *at = worker->clients, *next; at != NULL; at = next) {
@@ -300,9 +301,9 @@ static struct MHD_Daemon *start_daemon(struct worker *worker)
 {
     const unsigned flags =
         MHD_USE_EPOLL | MHD_USE_NO_LISTEN_SOCKET | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG;
-    /* The logger comes first, so that complaints about other options reach it. What strictness 1
-     * adds (Host, blanks in the target) the guard does, with one clean answer instead of two heads
-     * or none. */
+    /* The logger comes first, so that complaints about other options reach it. The guard checks
+     * what strictness 1 adds (Host, blanks in the target), with one clean answer instead of two or
+     * none. */
     return MHD_start_daemon(
         flags, 0, NULL, NULL, dispatch_call, worker, MHD_OPTION_EXTERNAL_LOGGER, log_daemon, worker,
         MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1, MHD_OPTION_STRICT_FOR_CLIENT, 0,
