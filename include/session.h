@@ -19,7 +19,7 @@
 /* Prepares the domain's scripts. Call once, before the first operation. */
 void session_prepare(void);
 
-/* What the domain keeps for the whole process: the user states that this node has seen, and the
+/* State of the domain for the whole process: the user states that this node has seen, and the
  * refresher, a thread that replays the journal and re-reads users changed by other nodes. */
 struct session_service;
 /* Borrows cache, tenants and journal, which must outlive the service; takes a reference of the
@@ -395,7 +395,7 @@ struct freeze {
 };
 void session_freeze(struct freeze *freeze);
 
-/* What one source knows of a session, or all together of a token. */
+/* Knowledge of one source about a session, or of all together about a token. */
 enum source_state {
     SOURCE_UNKNOWN, /* the source does not know the session */
     SOURCE_ACTIVE,

@@ -27,7 +27,7 @@ void quota_destroy(struct quotas **quotas);
  * Goes on too if the counts are unavailable. */
 void quota_enter(struct operation *operation, const uint8_t tenant[TENANT_TAG],
                  const struct policy *policy, struct waiter *waiter);
-/* What the operation wants to add. */
+/* Additions that the operation wants. */
 struct quota_wish {
     bool user;       /* with a session, or frozen */
     bool remembered; /* a user without a remembered freeze or lift */

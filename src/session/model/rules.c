@@ -238,7 +238,7 @@ int64_t rules_creation_ms(const struct user_state *state, int64_t not_before_ms,
     return now_ms >= not_before_ms ? now_ms : after_all_ms(state, not_before_ms);
 }
 
-/* Behind a cutoff ahead of now, sessions that Redis has lost since may have exactly its order. */
+/* Sessions behind a cutoff ahead of now, lost by Redis since, may have exactly its order. */
 void rules_end_before_now(const struct user_state *state, struct user_record *user, int64_t now_ms)
 {
     int64_t next_ms = user->not_before_ms > 0 ? user->not_before_ms + 1 : 0;

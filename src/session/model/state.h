@@ -63,8 +63,8 @@ struct user_state {
     bool names_outdated;
     struct text session_json; /* session JSON of a session that was read; it has the names too */
     size_t unreadable_count;  /* records that did not open: left alone */
-    /* Those of them sealed under a key that this node lacks: sessions, active or ended, of unknown
-     * content. */
+    /* The unreadable ones sealed under a key that this node lacks: sessions, active or ended, of
+     * unknown content. */
     uint8_t (*foreign)[SESSION_ID];
     size_t foreign_count;
 };
