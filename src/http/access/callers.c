@@ -175,13 +175,13 @@ static enum err establish_for_service(struct request *request, struct text beare
 
 /* A proxy that writes unreadable addresses makes one client of all its clients: this is logged, at
  * most once a minute. */
-static void tell_unreadable(const struct ip_address *proxy, struct text element)
+static void log_unreadable(const struct ip_address *proxy, struct text element)
 {
     enum { INTERVAL_MS = 60000 };
-    static _Atomic int64_t told_ms;
-    int64_t now_ms = clock_monotonic_ms(), last_ms = atomic_load(&told_ms);
+    static _Atomic int64_t logged_ms;
+    int64_t now_ms = clock_monotonic_ms(), last_ms = atomic_load(&logged_ms);
     if ((last_ms != 0 && now_ms - last_ms < INTERVAL_MS) ||
-        !atomic_compare_exchange_strong(&told_ms, &last_ms, now_ms))
+        !atomic_compare_exchange_strong(&logged_ms, &last_ms, now_ms))
         return;
     char printed[INET6_ADDRSTRLEN], quoted[64];
     if (proxy->family == AF_UNSPEC)
@@ -213,7 +213,7 @@ void callers_locate(struct request *request)
         proxies_unwrap(proxies, &client->address,
                        request->private->headers.values[HEADER_FORWARDED_FOR], &unreadable);
     if (unreadable.data != NULL) {
-        tell_unreadable(&client->address, unreadable);
+        log_unreadable(&client->address, unreadable);
         callers_note_unreadable(request, unreadable);
     }
     if (origin.family != AF_UNSPEC)
@@ -266,7 +266,7 @@ enum err callers_establish(struct request *request, struct text *detail)
     return establish_for_service(request, bearer, detail);
 }
 
-/* --- who is a stranger --- */
+/* --- genuine credentials --- */
 
 static bool is_issued(const struct request *request, enum token_kind kind, struct text text)
 {

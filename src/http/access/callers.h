@@ -9,6 +9,6 @@ void callers_locate(struct request *request);
 enum err callers_establish(struct request *request, struct text *detail);
 /* Notes for the audit line that an address which the caller gave could not be read. */
 void callers_note_unreadable(struct request *request, struct text given);
-/* True if the call shows a credential that strangers cannot forge: a known key, or a token whose
+/* True if the call shows a credential that cannot be forged: a known key, or a token whose
  * MAC holds, whether its session is active or not. For requests with headers, answered or not. */
 bool callers_are_genuine(const struct request *request);

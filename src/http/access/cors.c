@@ -115,8 +115,8 @@ static struct text first_element(struct text list)
 static const char *own_scheme(const struct request *request)
 {
     const struct client *client = request->private->client;
-    struct text told = header_of(request, HEADER_FORWARDED_PROTO);
-    struct text first = first_element(told);
+    struct text forwarded = header_of(request, HEADER_FORWARDED_PROTO);
+    struct text first = first_element(forwarded);
     bool plain = first.length == 4 && strncasecmp(first.data, "http", 4) == 0 &&
                  proxies_include(&request->private->config->proxies, &client->address);
     return plain ? "http" : "https";
@@ -129,7 +129,7 @@ static bool is_safe(struct text method)
 }
 
 /* The calling page by the browser's word: known or our own, foreign, or not named. */
-enum page { PAGE_FRIEND, PAGE_FOREIGN, PAGE_UNTOLD };
+enum page { PAGE_ALLOWED, PAGE_FOREIGN, PAGE_UNKNOWN };
 
 static enum page judge_page(const struct request *request)
 {
@@ -138,13 +138,13 @@ static enum page judge_page(const struct request *request)
     bool own = text_equal(site, TEXT("same-origin"));
     /* A page without referrer sends Origin: null even when it posts to its own origin. */
     if (origin.data != NULL && !(own && text_equal(origin, TEXT("null")))) {
-        bool friendly = request->private->known_origin != NULL ||
-                        cors_is_own(origin, header_of(request, HEADER_HOST), own_scheme(request));
-        return friendly ? PAGE_FRIEND : PAGE_FOREIGN;
+        bool allowed = request->private->known_origin != NULL ||
+                       cors_is_own(origin, header_of(request, HEADER_HOST), own_scheme(request));
+        return allowed ? PAGE_ALLOWED : PAGE_FOREIGN;
     }
     if (site.data == NULL)
-        return PAGE_UNTOLD;
-    return own ? PAGE_FRIEND : PAGE_FOREIGN;
+        return PAGE_UNKNOWN;
+    return own ? PAGE_ALLOWED : PAGE_FOREIGN;
 }
 
 static enum err refuse_page(struct request *request, struct text *detail)
@@ -165,7 +165,7 @@ static enum err refuse_page(struct request *request, struct text *detail)
 
 enum err cors_admit_cookie(struct request *request, struct text *detail)
 {
-    bool admitted = is_safe(request->method) || judge_page(request) == PAGE_FRIEND;
+    bool admitted = is_safe(request->method) || judge_page(request) == PAGE_ALLOWED;
     return admitted ? ERR_OK : refuse_page(request, detail);
 }
 

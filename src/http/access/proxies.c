@@ -54,15 +54,15 @@ static bool take_last_hop(struct text *list, struct text *ret)
 }
 
 /* Walks from the right up to the first untrusted hop, or the last of all. *client is unchanged if
- * there is none. False, with the hop in *odd, if one is unreadable. */
+ * there is none. False, with the hop in *unreadable, if one is unreadable. */
 static bool walk(const struct proxies *proxies, struct text list, struct ip_address *client,
-                 struct text *odd)
+                 struct text *unreadable)
 {
     struct text hop;
-    *odd = (struct text){0};
+    *unreadable = (struct text){0};
     while (take_last_hop(&list, &hop)) {
         if (!ip_read(hop, client)) {
-            *odd = hop;
+            *unreadable = hop;
             return false;
         }
         if (!proxies_include(proxies, client))
@@ -72,18 +72,18 @@ static bool walk(const struct proxies *proxies, struct text list, struct ip_addr
 }
 
 struct ip_address proxies_unwrap(const struct proxies *proxies, const struct ip_address *peer,
-                                 struct text forwarded_for, struct text *odd)
+                                 struct text forwarded_for, struct text *unreadable)
 {
     struct ip_address client = *peer;
-    *odd = (struct text){0};
-    if (!proxies_include(proxies, peer) || walk(proxies, forwarded_for, &client, odd))
+    *unreadable = (struct text){0};
+    if (!proxies_include(proxies, peer) || walk(proxies, forwarded_for, &client, unreadable))
         return client;
     return *peer;
 }
 
-bool proxies_read(const struct proxies *proxies, struct text told, struct ip_address *ret)
+bool proxies_read(const struct proxies *proxies, struct text given, struct ip_address *ret)
 {
-    struct text odd;
+    struct text unreadable;
     *ret = (struct ip_address){.family = AF_UNSPEC};
-    return walk(proxies, told, ret, &odd) && ret->family != AF_UNSPEC;
+    return walk(proxies, given, ret, &unreadable) && ret->family != AF_UNSPEC;
 }

@@ -18,9 +18,10 @@ bool proxies_include(const struct proxies *proxies, const struct ip_address *add
 
 /* The address that a connection acts for: the peer's own, or, if the peer is trusted, the
  * right-most hop of X-Forwarded-For that is not. Hops are read by ip_read(), empty ones skipped. An
- * unreadable one ends the walk with the peer's own address and is left in *odd, else absent. */
+ * unreadable one ends the walk with the peer's own address and is left in *unreadable, else absent.
+ */
 struct ip_address proxies_unwrap(const struct proxies *proxies, const struct ip_address *peer,
-                                 struct text forwarded_for, struct text *odd);
+                                 struct text forwarded_for, struct text *unreadable);
 /* The address that a service names in a body: one hop or a list of them, read in the same way, as
  * if a trusted peer had written it. False if there is none, or a hop on the way is unreadable. */
-bool proxies_read(const struct proxies *proxies, struct text told, struct ip_address *ret);
+bool proxies_read(const struct proxies *proxies, struct text given, struct ip_address *ret);

@@ -11,7 +11,7 @@
 enum { ALL_SLOTS = 16384 };
 
 __attribute__((format(printf, 3, 4))) static void
-say(struct ready_check *check, enum ready_state state, const char *format, ...)
+report(struct ready_check *check, enum ready_state state, const char *format, ...)
 {
     va_list arguments;
     va_start(arguments, format);
@@ -23,14 +23,14 @@ say(struct ready_check *check, enum ready_state state, const char *format, ...)
 static void check_stopping(const struct http_server *server, struct ready_check *check)
 {
     if (atomic_load(&server->draining))
-        say(check, READY_FAIL, "draining: the service was told to stop");
+        report(check, READY_FAIL, "draining: the service was told to stop");
 }
 
 static void check_workers(const struct http_server *server, struct ready_check *check)
 {
     if (!http_server_alive(server, WORKER_PROGRESS_MS))
-        say(check, READY_FAIL, "a worker has not turned its loop for %d s",
-            WORKER_PROGRESS_MS / 1000);
+        report(check, READY_FAIL, "a worker has not turned its loop for %d s",
+               WORKER_PROGRESS_MS / 1000);
 }
 
 /* In an outage that began later the node stays ready: its cache still serves, and taking all nodes
@@ -43,13 +43,13 @@ static void check_slot_map(const struct http_server *server, struct ready_check 
                            : store.problems[0] ? store.problems
                                                : "no server has answered yet";
     if (!store.was_whole && store.slots_covered > 0 && store.slots_covered < ALL_SLOTS)
-        say(check, READY_FAIL, "never had a whole slot map: %u of %d slots have no master; %s",
-            ALL_SLOTS - store.slots_covered, ALL_SLOTS, problems);
+        report(check, READY_FAIL, "never had a whole slot map: %u of %d slots have no master; %s",
+               ALL_SLOTS - store.slots_covered, ALL_SLOTS, problems);
     else if (!store.was_whole)
-        say(check, READY_FAIL, "Redis was not reached since the start; %s", problems);
+        report(check, READY_FAIL, "Redis was not reached since the start; %s", problems);
     else if (store.slots_covered < ALL_SLOTS)
-        say(check, READY_WARN, "%u of %d slots have no master", ALL_SLOTS - store.slots_covered,
-            ALL_SLOTS);
+        report(check, READY_WARN, "%u of %d slots have no master", ALL_SLOTS - store.slots_covered,
+               ALL_SLOTS);
 }
 
 static void check_store(const struct http_server *server, struct ready_check *check)
@@ -60,11 +60,12 @@ static void check_store(const struct http_server *server, struct ready_check *ch
                          : store.error[0] ? store.error
                                           : store.problems;
     if (!store.serving)
-        say(check, READY_WARN, "no call gets through to Redis%s%s", reason[0] ? "; " : "", reason);
+        report(check, READY_WARN, "no call gets through to Redis%s%s", reason[0] ? "; " : "",
+               reason);
     else if (store.foreign[0])
-        say(check, READY_WARN, "a server belongs to another Redis; %s", store.foreign);
+        report(check, READY_WARN, "a server belongs to another Redis; %s", store.foreign);
     else if (store.error[0])
-        say(check, READY_WARN, "Redis refuses calls; %s", store.error);
+        report(check, READY_WARN, "Redis refuses calls; %s", store.error);
 }
 
 static void check_servers(const struct http_server *server, struct ready_check *check)
@@ -72,7 +73,7 @@ static void check_servers(const struct http_server *server, struct ready_check *
     struct store_health store;
     store_health(server->services.store, &store);
     if (store.fault[0])
-        say(check, READY_WARN, "%s", store.fault);
+        report(check, READY_WARN, "%s", store.fault);
 }
 
 static void check_clock(const struct http_server *server, struct ready_check *check)
@@ -81,29 +82,30 @@ static void check_clock(const struct http_server *server, struct ready_check *ch
     store_health(server->services.store, &store);
     int64_t skew_ms = clock_skew_ms();
     if (store.was_whole && !store.time_asked)
-        say(check, READY_FAIL,
-            "the time of Redis is not known yet: this host's clock may be wrong");
+        report(check, READY_FAIL,
+               "the time of Redis is not known yet: this host's clock may be wrong");
     else if (clock_trust() == CLOCK_DISPUTED)
-        say(check, READY_WARN,
-            "no majority of this host's clock and those of Redis agrees within %d ms; set them, "
-            "with NTP",
-            CLOCKS_APART_MS);
+        report(check, READY_WARN,
+               "no majority of this host's clock and those of Redis agrees within %d ms; set them, "
+               "with NTP",
+               CLOCKS_APART_MS);
     else if (skew_ms > CLOCKS_APART_MS || skew_ms < -CLOCKS_APART_MS)
-        say(check, READY_WARN, "this host's clock is %lld ms %s that of the servers of Redis",
-            (long long)(skew_ms < 0 ? -skew_ms : skew_ms), skew_ms > 0 ? "ahead of" : "behind");
+        report(check, READY_WARN, "this host's clock is %lld ms %s that of the servers of Redis",
+               (long long)(skew_ms < 0 ? -skew_ms : skew_ms), skew_ms > 0 ? "ahead of" : "behind");
 }
 
 static void check_audit(const struct http_server *server, struct ready_check *check)
 {
     if (!audit_healthy(server->services.audit))
-        say(check, READY_WARN,
+        report(
+            check, READY_WARN,
             "the audit file cannot be written, or its disk is stuck; see audit_failed in the log");
 }
 
 static void check_journal(const struct http_server *server, struct ready_check *check)
 {
     if (!journal_healthy(server->services.journal))
-        say(check, READY_WARN, "the journal cannot be written; see journal_failed in the log");
+        report(check, READY_WARN, "the journal cannot be written; see journal_failed in the log");
 }
 
 static void check_alert_queue(const struct http_server *server, struct ready_check *check)
@@ -111,10 +113,10 @@ static void check_alert_queue(const struct http_server *server, struct ready_che
     struct alerts_usage alerts;
     alerts_usage(server->services.alerts, &alerts);
     if (!alerts.written)
-        say(check, READY_WARN, "the queue of alerts cannot be written; see the log");
+        report(check, READY_WARN, "the queue of alerts cannot be written; see the log");
     else if (!alerts.delivered)
-        say(check, READY_WARN, "the latest post to alerts.webhook_url failed; %lld alerts wait",
-            (long long)alerts.queued);
+        report(check, READY_WARN, "the latest post to alerts.webhook_url failed; %lld alerts wait",
+               (long long)alerts.queued);
 }
 
 static void check_keys(const struct http_server *server, struct ready_check *check)
@@ -124,12 +126,12 @@ static void check_keys(const struct http_server *server, struct ready_check *che
     enum session_keys state = session_keys(server->services.sessions, &ids);
     session_keys_name(ids, names, sizeof(names));
     if (state == SESSION_KEYS_UNASKED)
-        say(check, READY_FAIL, "the keys were not yet compared with those of the other nodes");
+        report(check, READY_FAIL, "the keys were not yet compared with those of the other nodes");
     else if (state == SESSION_KEYS_FOREIGN)
-        say(check, READY_FAIL, "another key file than that of the other nodes on this Redis: %s",
-            names);
+        report(check, READY_FAIL, "another key file than that of the other nodes on this Redis: %s",
+               names);
     else if (state == SESSION_KEYS_MISSING)
-        say(check, READY_WARN, "other nodes have keys that are missing here: %s", names);
+        report(check, READY_WARN, "other nodes have keys that are missing here: %s", names);
 }
 
 static const struct {

@@ -16,10 +16,10 @@
 /* --- the body and its headers --- */
 
 static enum handled refuse_type(struct request *request, const char *header, const char *wanted,
-                                struct text told)
+                                struct text given)
 {
     enum { MOST_SHOWN = 64 };
-    struct text shown = text_cut(told, MOST_SHOWN);
+    struct text shown = text_cut(given, MOST_SHOWN);
     return response_fail(request, ERR_MEDIA_TYPE,
                          arena_format(&request->arena, "%s must be %s, not \"%.*s\"", header,
                                       wanted, (int)shown.length, shown.data));
@@ -167,15 +167,15 @@ enum handled api_check_cookie(struct request *request, bool wanted)
                               "off here (browser.cookie = no)"));
 }
 
-struct text api_given_address(struct request *request, struct text told)
+struct text api_given_address(struct request *request, struct text given)
 {
     static const struct text absent;
     struct ip_address address;
-    if (!told.data)
+    if (!given.data)
         return absent;
-    if (proxies_read(&request->private->config->proxies, told, &address))
+    if (proxies_read(&request->private->config->proxies, given, &address))
         return ip_print(&address, arena_alloc(&request->arena, INET6_ADDRSTRLEN));
-    callers_note_unreadable(request, told);
+    callers_note_unreadable(request, given);
     return absent;
 }
 

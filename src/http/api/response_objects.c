@@ -97,8 +97,8 @@ enum handled api_answer_devices(struct request *request, struct operation *opera
 static struct text tenant_of(const struct request *request, const struct operation *operation)
 {
     const struct caller *caller = &request->caller;
-    bool told = operation->facts.tenant.data || !request_caller_is_bound(caller);
-    return told ? operation->facts.tenant : text_of(caller->key->tenant);
+    bool named = operation->facts.tenant.data || !request_caller_is_bound(caller);
+    return named ? operation->facts.tenant : text_of(caller->key->tenant);
 }
 
 enum handled api_answer_ended(struct request *request, struct operation *operation)

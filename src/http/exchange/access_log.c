@@ -68,7 +68,7 @@ static bool write_line(struct request *request, enum audit_class class,
 }
 
 /* Neither waits for room nor is refused for the lack of it: a call without a line is counted. */
-static void record_stranger(struct request *request)
+static void record_unauthenticated(struct request *request)
 {
     struct audit_lane *lane = request->worker->lane;
     struct ip_address address;
@@ -79,7 +79,7 @@ static void record_stranger(struct request *request)
 }
 
 /* A call that was refused before its operation began, or for a forged token, has changed nothing
- * and needs no sync: strangers cannot load the disk. */
+ * and needs no sync: unauthenticated callers cannot load the disk. */
 static bool is_durable(const struct request *request)
 {
     const struct operation *operation = request->operation;
@@ -135,7 +135,7 @@ void access_log_record(struct request *request)
     }
     alert_triggers_look(request);
     if (!callers_are_genuine(request)) {
-        record_stranger(request);
+        record_unauthenticated(request);
         conclude_request(request, request->audit.duration_ns);
         return;
     }
@@ -221,7 +221,7 @@ void access_log_record_unanswered(struct request *request, unsigned status)
     if (!is_audited(request))
         return;
     if (!callers_are_genuine(request))
-        record_stranger(request);
+        record_unauthenticated(request);
     else if (!write_line(request, AUDIT_CLASS_READS, NULL))
         audit_count_lost(request->worker->lane);
 }

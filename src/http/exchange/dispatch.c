@@ -123,7 +123,7 @@ static void set_request_id(struct request *request)
     }
 }
 
-static enum err note_refusal(struct request *request, enum err err, const char *detail)
+static enum err refuse_later(struct request *request, enum err err, const char *detail)
 {
     request->private->refusal_detail = text_of(detail);
     return err;
@@ -137,7 +137,7 @@ static enum err check_form(struct request *request, const char *version)
     if (framed && guard_target(request->path) && guard_target(request->query)) {
         return guard_segments(request->path)
                    ? ERR_OK
-                   : note_refusal(
+                   : refuse_later(
                          request, ERR_BAD_REQUEST,
                          "The path has a segment . or .. - a user's id that has slashes or dots "
                          "may be in the query: /v1/users/-/...?user_id=");
@@ -145,7 +145,7 @@ static enum err check_form(struct request *request, const char *version)
     /* The end of this request, and whether another one follows, is unknown. */
     private->close = true;
     metrics_add(METRIC_REQUESTS_MALFORMED, 1);
-    return note_refusal(request, ERR_BAD_REQUEST,
+    return refuse_later(request, ERR_BAD_REQUEST,
                         framed ? "The request target has bytes that may not stand there"
                                : private->headers.fault);
 }
@@ -200,7 +200,7 @@ static enum err find_route(struct request *request)
     }
     request->route = match.route;
     if (!decode_parameters(request, &match))
-        return note_refusal(request, ERR_BAD_REQUEST, "A segment of the path is not clean UTF-8");
+        return refuse_later(request, ERR_BAD_REQUEST, "A segment of the path is not clean UTF-8");
     return ERR_OK;
 }
 
@@ -240,7 +240,7 @@ static enum err check_query(struct request *request)
     }
     struct text detail = arena_format(&request->arena, "Query parameter \"%.*s\" %s",
                                       odd.length > 64 ? 64 : (int)odd.length, odd.data, fault.data);
-    return note_refusal(request, ERR_QUERY_INVALID, detail.data);
+    return refuse_later(request, ERR_QUERY_INVALID, detail.data);
 }
 
 static int64_t body_limit(const struct request *request)
@@ -253,7 +253,7 @@ static enum err refuse_size(struct request *request)
 {
     struct text detail = arena_format(
         &request->arena, "The body may have at most %" PRId64 " bytes", body_limit(request));
-    return note_refusal(request, ERR_TOO_LARGE, detail.data);
+    return refuse_later(request, ERR_TOO_LARGE, detail.data);
 }
 
 static bool announces_body(const struct request *request)
@@ -267,7 +267,7 @@ static enum err check_size(struct request *request, int64_t size)
     if (size <= body_limit(request))
         return ERR_OK;
     return body_limit(request) == 0
-               ? note_refusal(request, ERR_BODY_INVALID, "This call takes no body")
+               ? refuse_later(request, ERR_BODY_INVALID, "This call takes no body")
                : refuse_size(request);
 }
 
@@ -281,7 +281,7 @@ static enum err check_body_room(struct request *request)
     if (!announces_body(request) || private->body_room >= least)
         return ERR_OK;
     private->close = true;
-    return note_refusal(request, ERR_HEADERS_TOO_LARGE, "The headers leave no room to read a body");
+    return refuse_later(request, ERR_HEADERS_TOO_LARGE, "The headers leave no room to read a body");
 }
 
 static enum err check_audit_healthy(const struct request *request)
@@ -299,7 +299,7 @@ static enum err check_keys_agree(struct request *request)
     if (request->route->access == ACCESS_PUBLIC ||
         session_keys(sessions, NULL) != SESSION_KEYS_FOREIGN)
         return ERR_OK;
-    return note_refusal(
+    return refuse_later(
         request, ERR_KEYS_FOREIGN,
         "This node has another key file than the others; /readyz says which key differs");
 }

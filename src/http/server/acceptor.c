@@ -38,8 +38,8 @@ struct acceptor {
     int wake;    /* eventfd: read the order */
     int reserve; /* a descriptor to close when there are none left */
     pthread_mutex_t lock;
-    pthread_cond_t obeyed_changed;
-    enum order order, obeyed;
+    pthread_cond_t order_done_changed;
+    enum order order, done;
     int most_descriptor;    /* the highest that a client may have */
     int64_t quiet_until_ms; /* no log line before this */
     struct buffer refusal;  /* the whole answer to a connection over the limit */
@@ -145,8 +145,8 @@ static int most_descriptor_of_clients(void)
     return (int)(limit.rlim_cur - (kept_back < MOST_KEPT_BACK ? kept_back : MOST_KEPT_BACK));
 }
 
-static void welcome(struct acceptor *acceptor, enum plane plane, int fd,
-                    const struct sockaddr_storage *address, socklen_t length)
+static void admit_connection(struct acceptor *acceptor, enum plane plane, int fd,
+                             const struct sockaddr_storage *address, socklen_t length)
 {
     struct client *client = client_create(fd, address, length);
     bool has_room = plane == PLANE_OPS || fd < acceptor->most_descriptor;
@@ -169,7 +169,7 @@ static int open_reserve(void)
 
 /* Without descriptors the backlog would keep the listener readable and the thread spinning: the
  * reserve is closed to accept one connection and refuse it. */
-static void shed(struct acceptor *acceptor, int listener)
+static void shed_with_reserve(struct acceptor *acceptor, int listener)
 {
     if (may_log(acceptor))
         log_error("accept_failed", "reason=\"%s\"", strerror(errno));
@@ -193,16 +193,16 @@ static void accept_some(struct acceptor *acceptor, const struct listener *listen
         int fd = accept4(listener->fd, (struct sockaddr *)&address, &length,
                          SOCK_NONBLOCK | SOCK_CLOEXEC);
         if (fd >= 0)
-            welcome(acceptor, listener->plane, fd, &address, length);
+            admit_connection(acceptor, listener->plane, fd, &address, length);
         else if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM)
-            shed(acceptor, listener->fd);
+            shed_with_reserve(acceptor, listener->fd);
         else if (errno != ECONNABORTED && errno != EINTR)
             return;
     }
 }
 
 /* Carries out main's order; false when the thread is to end. */
-static bool obey(struct acceptor *acceptor)
+static bool carry_out_order(struct acceptor *acceptor)
 {
     uint64_t count;
     ssize_t got = read(acceptor->wake, &count, sizeof(count));
@@ -215,8 +215,8 @@ static bool obey(struct acceptor *acceptor)
     if (order == ORDER_STOP)
         listeners_close(&acceptor->listeners, PLANE_OPS);
     pthread_mutex_lock(&acceptor->lock);
-    acceptor->obeyed = order;
-    pthread_cond_broadcast(&acceptor->obeyed_changed);
+    acceptor->done = order;
+    pthread_cond_broadcast(&acceptor->order_done_changed);
     pthread_mutex_unlock(&acceptor->lock);
     return order != ORDER_STOP;
 }
@@ -240,7 +240,7 @@ static void *accept_loop(void *user)
         for (size_t i = 0; i < count; i++)
             if (polled[i + 1].revents != 0)
                 accept_some(acceptor, &acceptor->listeners.items[i]);
-        if (polled[0].revents != 0 && !obey(acceptor))
+        if (polled[0].revents != 0 && !carry_out_order(acceptor))
             return NULL;
     }
 }
@@ -252,7 +252,7 @@ static void acceptor_free(struct acceptor *acceptor)
     close(acceptor->wake);
     close(acceptor->reserve);
     buffer_free(&acceptor->refusal);
-    pthread_cond_destroy(&acceptor->obeyed_changed);
+    pthread_cond_destroy(&acceptor->order_done_changed);
     pthread_mutex_destroy(&acceptor->lock);
     free(acceptor);
 }
@@ -270,7 +270,7 @@ struct acceptor *acceptor_start(struct http_server *server, const struct conf *c
     acceptor->wake = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     acceptor->reserve = open_reserve();
     pthread_mutex_init(&acceptor->lock, NULL);
-    pthread_cond_init(&acceptor->obeyed_changed, NULL);
+    pthread_cond_init(&acceptor->order_done_changed, NULL);
     prepare_refusal(&acceptor->refusal);
     if (acceptor->wake < 0 || pthread_create(&acceptor->thread, NULL, accept_loop, acceptor) != 0) {
         buffer_addf(error, "cannot start the acceptor: %s\n", strerror(errno));
@@ -287,8 +287,8 @@ static void give_order(struct acceptor *acceptor, enum order order)
     uint64_t one = 1;
     ssize_t written = write(acceptor->wake, &one, sizeof(one));
     (void)written;
-    while (acceptor->obeyed < order)
-        pthread_cond_wait(&acceptor->obeyed_changed, &acceptor->lock);
+    while (acceptor->done < order)
+        pthread_cond_wait(&acceptor->order_done_changed, &acceptor->lock);
     pthread_mutex_unlock(&acceptor->lock);
 }
 

@@ -110,7 +110,7 @@ static bool stalls(struct client *client, const struct tcp_info *info, const str
  * connection: a line that trickles in or came with the previous request, and a client that has left
  * while it was served (the library may miss that edge). The kernel knows: more bytes came than
  * requests had, or the other end is closed. It is asked only now and then. */
-static bool is_dead_or_stalls(struct client *client, const struct conf *conf, int64_t now_ms)
+static bool is_closed_or_stalls(struct client *client, const struct conf *conf, int64_t now_ms)
 {
     if (client->phase != CLIENT_IDLE || client->local || now_ms < client->look_again_ms)
         return false;
@@ -127,7 +127,7 @@ bool client_check(struct client *client, const struct conf *conf, int64_t now_ms
 {
     if (client->cut || client->phase == CLIENT_BUSY)
         return false;
-    if (now_ms < client->deadline_ms && !is_dead_or_stalls(client, conf, now_ms))
+    if (now_ms < client->deadline_ms && !is_closed_or_stalls(client, conf, now_ms))
         return false;
     client_cut(client);
     return true;

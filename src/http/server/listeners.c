@@ -25,7 +25,7 @@ static struct listener *add_listener(struct listeners *listeners, int fd, enum p
     return listener;
 }
 
-static bool note_failure(struct buffer *error, const char *what, const char *why)
+static bool fail_listening(struct buffer *error, const char *what, const char *why)
 {
     buffer_addf(error, "cannot listen on %s: %s\n", what, why);
     return false;
@@ -80,7 +80,7 @@ static bool inherit(struct listeners *listeners, struct buffer *error)
 {
     char **names = NULL;
     int count = sd_listen_fds_with_names(1, &names);
-    bool good = count >= 0 || note_failure(error, "the sockets of systemd", strerror(-count));
+    bool good = count >= 0 || fail_listening(error, "the sockets of systemd", strerror(-count));
     for (int i = 0; i < count; i++) {
         good = take_inherited(listeners, SD_LISTEN_FDS_START + i, names[i], error) && good;
         free(names[i]);
@@ -117,7 +117,7 @@ static bool open_tcp(struct listeners *listeners, const char *endpoint, enum pla
     char host[ADDRESS_HOST_MAX];
     uint16_t number;
     if (!address_split(text_of(endpoint), host, &number))
-        return note_failure(error, endpoint, "must be address:port");
+        return fail_listening(error, endpoint, "must be address:port");
     char port[8];
     snprintf(port, sizeof(port), "%u", number);
     const struct addrinfo hints = {.ai_socktype = SOCK_STREAM,
@@ -125,12 +125,12 @@ static bool open_tcp(struct listeners *listeners, const char *endpoint, enum pla
     struct addrinfo *found = NULL;
     int result = getaddrinfo(host, port, &hints, &found);
     if (result != 0)
-        return note_failure(error, endpoint, gai_strerror(result));
+        return fail_listening(error, endpoint, gai_strerror(result));
     int fd = bind_and_listen(found->ai_addr, found->ai_addrlen);
     int reason = errno;
     freeaddrinfo(found);
     if (fd < 0)
-        return note_failure(error, endpoint, strerror(reason));
+        return fail_listening(error, endpoint, strerror(reason));
     add_listener(listeners, fd, plane);
     return true;
 }
@@ -154,7 +154,7 @@ static bool open_unix(struct listeners *listeners, const char *path, struct buff
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     if (strlen(path) >= sizeof(address.sun_path))
-        return note_failure(error, path, "the path is too long for a Unix socket");
+        return fail_listening(error, path, "the path is too long for a Unix socket");
     strcpy(address.sun_path, path);
     remove_stale(&address);
     /* Created without permissions and opened afterwards: at no moment can others connect. */
@@ -163,10 +163,10 @@ static bool open_unix(struct listeners *listeners, const char *path, struct buff
     int reason = errno;
     umask(mask);
     if (fd < 0)
-        return note_failure(error, path, strerror(reason));
+        return fail_listening(error, path, strerror(reason));
     struct stat status;
     if (chmod(path, 0660) != 0 || lstat(path, &status) != 0) {
-        note_failure(error, path, strerror(errno));
+        fail_listening(error, path, strerror(errno));
         close(fd);
         return false;
     }
@@ -197,8 +197,8 @@ static bool open_all(struct listeners *listeners, const struct conf *conf, struc
         !open_unix(listeners, conf->server_unix_socket, error))
         return false;
     if (!has_plane(listeners, PLANE_MAIN))
-        return note_failure(error, "anything",
-                            "server.listen and server.unix_socket are both empty");
+        return fail_listening(error, "anything",
+                              "server.listen and server.unix_socket are both empty");
     return has_plane(listeners, PLANE_OPS) || conf->server_ops_listen[0] == '\0' ||
            open_tcp(listeners, conf->server_ops_listen, PLANE_OPS, error);
 }
