@@ -16,18 +16,16 @@
 #include "conf.h"
 #include "crypto.h"
 #include "memory.h"
+#include "ids.h"
 
-#define CACHE_OWNER   14 /* tenant tag 6, user tag 8 */
-#define CACHE_TENANT  6
-#define CACHE_SESSION 8
 /* A longer value is not stored. */
 #define CACHE_VALUE_MAX 16384
 
 struct cache;
 
 struct cache_key {
-    uint8_t owner[CACHE_OWNER];
-    uint8_t session[CACHE_SESSION];
+    uint8_t owner[OWNER_TAG];
+    uint8_t session[SESSION_ID];
 };
 
 struct cache_entry {
@@ -55,11 +53,10 @@ bool cache_get(struct cache *cache, const struct cache_key *key, struct arena *a
  * is revealed. PREFETCH_ENTRY follows when the chain may have arrived. Some hundred nanoseconds of
  * other work belong before each next step. */
 enum cache_prefetch { PREFETCH_CHAIN, PREFETCH_ENTRY };
-void cache_prefetch(struct cache *cache, const uint8_t owner[CACHE_OWNER],
-                    enum cache_prefetch what);
+void cache_prefetch(struct cache *cache, const uint8_t owner[OWNER_TAG], enum cache_prefetch what);
 
 /* To be taken before the read whose result cache_put() stores. */
-uint32_t cache_lease(const struct cache *cache, const uint8_t owner[CACHE_OWNER]);
+uint32_t cache_lease(const struct cache *cache, const uint8_t owner[OWNER_TAG]);
 /* Stores or replaces. False if it was not stored: the owner was forgotten since the lease, the
  * value is too long, or the tenant has no room. A final entry is only replaced by a final one. */
 bool cache_put(struct cache *cache, const struct cache_key *key, const struct cache_entry *entry,
@@ -70,7 +67,7 @@ void cache_patch(struct cache *cache, const struct cache_key *key, size_t offset
                  size_t length);
 /* Voids all leases of the owner and removes the owner's entries that are not final. `gone` (may be
  * NULL) is called for each removed session, without the lock. */
-void cache_forget(struct cache *cache, const uint8_t owner[CACHE_OWNER],
+void cache_forget(struct cache *cache, const uint8_t owner[OWNER_TAG],
                   void (*gone)(void *user, const struct cache_key *key), void *user);
 
 /* `bytes` counts entries, their tables and tenants, as the bounds do; the shards and counters,

@@ -4,6 +4,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+enum { SECOND_MS = 1000, MINUTE_MS = 60 * 1000, DAY_S = 24 * 3600 };
+
 enum {
     /* Nodes whose clocks are right agree within so much: what is said without asking another node
      * allows for it, and a difference above it is reported. */

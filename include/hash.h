@@ -7,6 +7,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "ids.h"
+
 #define HASH_SEGMENT 64
 /* Entries that get a second chance in one eviction; then the next one goes, used or not, so that
  * where everything is in use the lock is not held for a whole turn of the hand. */
@@ -56,10 +58,9 @@ void hash_table_remove(struct hash_table *table, struct hash_node *node, uint64_
 void hash_table_shrink(struct hash_table *table);
 
 /* First member of what stands in a table by a tenant's tag, and but once for each tag. */
-#define HASH_TAG 6
 struct hash_tagged {
     struct hash_node node;
-    uint8_t tag[HASH_TAG];
+    uint8_t tag[TENANT_TAG];
     bool used; /* the owner's */
 };
 /* An empty table of such; the seed is borrowed. */

@@ -27,10 +27,7 @@
 #include "conf.h"
 #include "crypto.h"
 #include "memory.h"
-
-#define JOURNAL_OWNER   14
-#define JOURNAL_TENANT  6 /* the owner's first bytes are the tenant's */
-#define JOURNAL_SESSION 8
+#include "ids.h"
 
 enum revocation_kind {
     REVOKE_SESSION = 1, /* this session */
@@ -43,10 +40,10 @@ enum revocation_kind {
 
 struct revocation {
     enum revocation_kind kind;
-    uint8_t owner[JOURNAL_OWNER];
+    uint8_t owner[OWNER_TAG];
     union {
-        uint8_t session[JOURNAL_SESSION]; /* REVOKE_SESSION: the one; REVOKE_BEFORE: the exempt */
-        int64_t until_s;                  /* REVOKE_FREEZE: its end; 0: none */
+        uint8_t session[SESSION_ID]; /* REVOKE_SESSION: the one; REVOKE_BEFORE: the exempt */
+        int64_t until_s;             /* REVOKE_FREEZE: its end; 0: none */
     };
     bool has_exempt;
     int64_t before_ms;
@@ -93,14 +90,14 @@ void journal_collect(struct journal_lane *lane);
 /* True if this session is revoked here. An owner without revocations costs an atomic read. *ret
  * (may be NULL) is the first revocation that revokes it, with texts in the arena. Any thread, as
  * all that follow. */
-bool journal_find(struct journal *journal, const uint8_t owner[JOURNAL_OWNER],
-                  const uint8_t session[JOURNAL_SESSION], int64_t created_ms, struct arena *arena,
+bool journal_find(struct journal *journal, const uint8_t owner[OWNER_TAG],
+                  const uint8_t session[SESSION_ID], int64_t created_ms, struct arena *arena,
                   struct revocation *ret);
 /* Prefetches the counter that journal_find() reads, to be called some hundred nanoseconds before.
  */
-void journal_prefetch(struct journal *journal, const uint8_t owner[JOURNAL_OWNER]);
+void journal_prefetch(struct journal *journal, const uint8_t owner[OWNER_TAG]);
 /* All revocations of the owner, oldest first; NULL and 0 if there are none. Lies in the arena. */
-struct revocation *journal_of_owner(struct journal *journal, const uint8_t owner[JOURNAL_OWNER],
+struct revocation *journal_of_owner(struct journal *journal, const uint8_t owner[OWNER_TAG],
                                     struct arena *arena, size_t *count);
 
 /* Notes that Redis has it, on a replica too. Unknown numbers are ignored. */

@@ -3,6 +3,9 @@
 
 #include "text.h"
 
+/* Bytes that processors share or fight for. */
+#define CACHE_LINE 64
+
 /* malloc, calloc, realloc and strndup that log and abort when memory runs out: a session service
  * that cannot allocate cannot answer truthfully; systemd starts it again. */
 void *xmalloc(size_t size) __attribute__((malloc, returns_nonnull));

@@ -50,6 +50,7 @@
 
 #include <uv.h>
 
+#include "ids.h"
 #include "breaker.h"
 #include "conf.h"
 #include "err.h"
@@ -178,7 +179,7 @@ struct store_listener {
     void (*changed)(void *user, struct text key);
     /* Slots whose server may have lost writes, one bit each (bit slot % 8 of byte slot / 8).
      * `owner_changed`: another server answers for them now; else the same one was away. */
-    void (*doubted)(void *user, const uint8_t slots[16384 / 8], bool owner_changed);
+    void (*doubted)(void *user, const uint8_t slots[SLOT_COUNT / 8], bool owner_changed);
 };
 /* From now on the watcher is told, with doubts about every slot to begin with; NULL: nobody is, and
  * none is being told when the call returns. Any thread but the control thread. */

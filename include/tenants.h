@@ -9,8 +9,7 @@
 
 #include "crypto.h"
 #include "policy.h"
-
-#define TENANT_TAG 6
+#include "ids.h"
 
 /* Immutable and reference-counted. */
 struct tenant {

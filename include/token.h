@@ -12,12 +12,10 @@
 #pragma once
 
 #include "crypto.h"
+#include "ids.h"
 #include "text.h"
 
 #define TOKEN_LENGTH  63
-#define TENANT_TAG    6
-#define USER_TAG      8
-#define SESSION_ID    8
 #define SECRET_LENGTH 16
 #define SECRET_HASH   16
 

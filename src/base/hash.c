@@ -69,7 +69,7 @@ static uint64_t mix(uint64_t value)
 uint64_t hash_of_tenant(const struct hash_seed *seed, const uint8_t *tag)
 {
     uint64_t value = 0;
-    memcpy(&value, tag, HASH_TAG);
+    memcpy(&value, tag, TENANT_TAG);
     return mix(value ^ seed->tenant);
 }
 
@@ -180,7 +180,7 @@ struct hash_tagged *hash_tagged_find(const struct hash_table *table, const uint8
 {
     struct hash_node **link = hash_table_chain(table, hash);
     struct hash_tagged *at = link ? (struct hash_tagged *)*link : NULL;
-    while (at && memcmp(at->tag, tag, HASH_TAG) != 0)
+    while (at && memcmp(at->tag, tag, TENANT_TAG) != 0)
         at = (struct hash_tagged *)at->node.next;
     return at;
 }

@@ -178,7 +178,7 @@ static void print_redis_keys(const struct redis_key *keys, size_t count, struct 
 
 static void print_keys(const struct keyring *keyring, const struct arguments *arguments)
 {
-    enum { TAG_AT = 6, USER_DIGITS = USER_KEY_LENGTH - TAG_AT - 1, TENANT_DIGITS = 8 };
+    enum { TAG_AT = 6 };
     struct user_tag owner;
     char key[USER_KEY_LENGTH];
     token_tag_user(keyring, text_of(arguments->tenant), text_of(arguments->user), &owner);

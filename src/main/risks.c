@@ -4,11 +4,11 @@
 #include <string.h>
 
 #include "log.h"
+#include "clock.h"
 
 enum {
-    DAY_SECONDS = 86400,
-    RETENTION_RECOMMENDED = 180 * DAY_SECONDS,
-    AAL1_OVERALL = 30 * DAY_SECONDS, /* NIST SP 800-63B-4: reauthentication at AAL1 */
+    RETENTION_RECOMMENDED = 180 * DAY_S,
+    AAL1_OVERALL = 30 * DAY_S, /* NIST SP 800-63B-4: reauthentication at AAL1 */
 };
 
 static bool believes_unix(const struct conf *conf)
@@ -25,7 +25,7 @@ void risks_warn(const struct conf *conf)
         log_warning("records_not_encrypted", "option=keys.encryption");
     if (conf->audit_retention < RETENTION_RECOMMENDED) {
         log_warning("audit_retention_short", "days=%lld recommended=180",
-                    (long long)(conf->audit_retention / DAY_SECONDS));
+                    (long long)(conf->audit_retention / DAY_S));
     }
     if (conf->policy_absolute_timeout > AAL1_OVERALL) {
         log_warning("sessions_beyond_nist_aal1",

@@ -18,7 +18,7 @@
 #include "crypto.h"
 #include "memory.h"
 
-enum { WAYS = 8, CACHE_LINE = 64, ATTEMPTS = 16, NS_PER_MS = 1000000 };
+enum { WAYS = 8, ATTEMPTS = 16, NS_PER_MS = 1000000 };
 
 struct cell {
     _Atomic uint64_t name; /* hash; 0: empty */

@@ -19,7 +19,7 @@ BELOW = {
 # The layer whose contract a header in include/ is. Files in include/tbl belong to the one that
 # expands them, and are seen by everybody.
 CONTRACTS = {
-    "base": "text bytes clean credential changes clock container_of err json memory crypto conf log metrics address breaker private_file jitter etag thread hash",
+    "base": "text bytes clean credential ids changes clock container_of err json memory crypto conf log metrics address breaker private_file jitter etag thread hash",
     "services": "audit commit_ticket cache journal alerts location policy tenants ratelimit file_locks",
     "redis": "store",
     "session": "token record session",

@@ -7,7 +7,7 @@ struct cache_key support_cache_key(uint32_t tenant, uint32_t user, uint32_t sess
 {
     struct cache_key key = {0};
     memcpy(key.owner, &tenant, sizeof(tenant));
-    memcpy(key.owner + CACHE_TENANT, &user, sizeof(user));
+    memcpy(key.owner + TENANT_TAG, &user, sizeof(user));
     memcpy(key.session, &session, sizeof(session));
     return key;
 }

@@ -70,7 +70,7 @@ void http_set_up(void)
     served = (struct http_worker_rig){.up = true};
     http_health = (struct store_health){.map_known = true,
                                         .masters = 1,
-                                        .slots_covered = SLOTS,
+                                        .slots_covered = SLOT_COUNT,
                                         .serving = true,
                                         .time_asked = true,
                                         .was_whole = true};

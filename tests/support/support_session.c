@@ -298,7 +298,7 @@ int64_t store_proof_ms(const struct store *store, uint32_t generation)
 
 static void doubt_all(struct store *store)
 {
-    uint8_t slots[SLOTS / 8];
+    uint8_t slots[SLOT_COUNT / 8];
     memset(slots, 0xff, sizeof(slots));
     store->watcher.doubted(store->watcher.user, slots, false);
 }
@@ -321,7 +321,7 @@ void rig_tell(struct rig_node *node, struct text key)
 
 void rig_doubt(struct rig_node *node, const char *user, bool owner_changed)
 {
-    uint8_t slots[SLOTS / 8] = {0};
+    uint8_t slots[SLOT_COUNT / 8] = {0};
     unsigned slot = store_slot(rig_user_key(user, 'u'));
     slots[slot / 8] = (uint8_t)(1u << slot % 8);
     node->store->watcher.doubted(node->store->watcher.user, slots, owner_changed);

@@ -12,7 +12,7 @@
 #include "err.h"
 #include "memory.h"
 
-enum { CACHE_LINE = 64, STATUS_LIMIT = 600 };
+enum { STATUS_LIMIT = 600 };
 
 struct shard {
     struct shard *next;

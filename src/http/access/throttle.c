@@ -15,7 +15,6 @@
 #include "http/server/worker.h"
 
 enum { TENANT_CELLS = 65536, USER_CELLS = 262144, LOGIN_CELLS = 262144, ADDRESS_CELLS = 65536 };
-enum { SECOND_MS = 1000, MINUTE_MS = 60000 };
 /* Calls that end sessions, with the tokens of one: far more than a user has sessions to end. */
 enum { ENDS_PER_SECOND = 10, ENDS_BURST = 100 };
 /* One user's part of his tenant's rate, and the least that he gets. */

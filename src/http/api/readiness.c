@@ -7,8 +7,7 @@
 
 #include "clock.h"
 #include "http/server/worker.h"
-
-enum { ALL_SLOTS = 16384 };
+#include "ids.h"
 
 __attribute__((format(printf, 3, 4))) static void
 report(struct ready_check *check, enum ready_state state, const char *format, ...)
@@ -42,14 +41,14 @@ static void check_slot_map(const struct http_server *server, struct ready_check 
     const char *problems = store.error[0]      ? store.error
                            : store.problems[0] ? store.problems
                                                : "no server has answered yet";
-    if (!store.was_whole && store.slots_covered > 0 && store.slots_covered < ALL_SLOTS)
+    if (!store.was_whole && store.slots_covered > 0 && store.slots_covered < SLOT_COUNT)
         report(check, READY_FAIL, "never had a whole slot map: %u of %d slots have no master; %s",
-               ALL_SLOTS - store.slots_covered, ALL_SLOTS, problems);
+               SLOT_COUNT - store.slots_covered, SLOT_COUNT, problems);
     else if (!store.was_whole)
         report(check, READY_FAIL, "Redis was not reached since the start; %s", problems);
-    else if (store.slots_covered < ALL_SLOTS)
-        report(check, READY_WARN, "%u of %d slots have no master", ALL_SLOTS - store.slots_covered,
-               ALL_SLOTS);
+    else if (store.slots_covered < SLOT_COUNT)
+        report(check, READY_WARN, "%u of %d slots have no master", SLOT_COUNT - store.slots_covered,
+               SLOT_COUNT);
 }
 
 static void check_store(const struct http_server *server, struct ready_check *check)

@@ -3,11 +3,11 @@
 #pragma once
 
 #include "endpoint_table.h"
+#include "ids.h"
 #include "node_id.h"
 #include "store.h"
 
-#define SLOT_COUNT 16384
-#define SLOT_NONE  UINT16_MAX
+#define SLOT_NONE UINT16_MAX
 
 /* A map with more is refused: what Redis recommends at most is a thousand nodes. */
 enum { SLOT_MAP_MASTERS_MAX = 1000, SLOT_MAP_NODES_MAX = 4000 };

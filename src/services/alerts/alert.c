@@ -8,7 +8,7 @@
 #include "crypto.h"
 #include "json.h"
 
-enum { TEXT_MAX = 512, TEXTS = 6 };
+enum { ALERT_TEXT_MAX = 512, TEXTS = 6 };
 
 enum subject { OF_USER, OF_ACTOR, OF_ADDRESS, OF_TENANT, OF_NODE };
 
@@ -80,7 +80,7 @@ size_t alert_pack(struct buffer *out, const struct raised_alert *raised)
     assert(alert->kind < ALERT_KINDS && alert->count > 0);
     for (size_t i = 0; i < TEXTS; i++) {
         size_t whole = text_in(alert, i).length;
-        piece.lengths[i] = (uint16_t)(whole < TEXT_MAX ? whole : TEXT_MAX);
+        piece.lengths[i] = (uint16_t)(whole < ALERT_TEXT_MAX ? whole : ALERT_TEXT_MAX);
         length += piece.lengths[i];
     }
     buffer_add(out, &piece, sizeof(piece));

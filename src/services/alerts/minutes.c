@@ -5,8 +5,9 @@
 #include <stdlib.h>
 
 #include "memory.h"
+#include "clock.h"
 
-enum { WAYS = 8 };
+enum { MINUTE_WAYS = 8 };
 
 struct minutes {
     size_t cells;
@@ -15,7 +16,7 @@ struct minutes {
 
 struct minutes *minutes_create(size_t cells)
 {
-    assert(cells >= WAYS && (cells & (cells - 1)) == 0);
+    assert(cells >= MINUTE_WAYS && (cells & (cells - 1)) == 0);
     struct minutes *minutes = xcalloc(1, sizeof(*minutes) + cells * sizeof(minutes->table[0]));
     minutes->cells = cells;
     return minutes;
@@ -34,14 +35,14 @@ bool minutes_is_over(const struct minute *minute, int64_t now_ms)
 
 static struct minute *set_of(struct minutes *minutes, uint64_t name)
 {
-    size_t sets = minutes->cells / WAYS;
-    return &minutes->table[name % sets * WAYS];
+    size_t sets = minutes->cells / MINUTE_WAYS;
+    return &minutes->table[name % sets * MINUTE_WAYS];
 }
 
 struct minute *minutes_running(struct minutes *minutes, uint64_t name, int64_t now_ms)
 {
     struct minute *set = set_of(minutes, name);
-    for (struct minute *at = set; at < set + WAYS; at++)
+    for (struct minute *at = set; at < set + MINUTE_WAYS; at++)
         if (at->used && at->name == name && !minutes_is_over(at, now_ms))
             return at;
     return NULL;
@@ -61,7 +62,7 @@ struct minute *minutes_find(struct minutes *minutes, uint64_t name, int64_t now_
     struct minute *set = set_of(minutes, name);
     struct minute *oldest = set;
     *displaced = (struct minute){0};
-    for (struct minute *at = set; at < set + WAYS; at++) {
+    for (struct minute *at = set; at < set + MINUTE_WAYS; at++) {
         if (at->used && at->name == name)
             return at;
         if (goes_before(at, oldest))

@@ -8,8 +8,6 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define MINUTE_MS 60000
-
 struct minute {
     uint64_t name; /* hashed */
     int64_t began_ms;

@@ -14,7 +14,7 @@
 #include "ratelimit.h"
 
 enum { NETWORKS = 16384, NODES = 1 };
-enum { MINUTE_MS = 60000, BURST_MINUTES = 5 };
+enum { BURST_MINUTES = 5 };
 
 void audit_unauthenticated_init(struct audit *audit)
 {

@@ -50,7 +50,7 @@ void cache_resize(struct cache *cache, const struct conf *conf)
 /* The owner's shard; *hash is for the shard, too. */
 static struct cache_shard *shard_of(struct cache *cache, const uint8_t *owner, uint64_t *hash)
 {
-    *hash = hash_of_owner(&cache->seed, owner, owner + CACHE_TENANT);
+    *hash = hash_of_owner(&cache->seed, owner, owner + TENANT_TAG);
     return &cache->shards[*hash >> 58];
 }
 
@@ -128,9 +128,9 @@ static bool evict_owed(struct cache *cache, struct cache_shard *own, struct cach
 
 /* --- storing --- */
 
-uint32_t cache_lease(const struct cache *cache, const uint8_t owner[CACHE_OWNER])
+uint32_t cache_lease(const struct cache *cache, const uint8_t owner[OWNER_TAG])
 {
-    uint64_t hash = hash_of_owner(&cache->seed, owner, owner + CACHE_TENANT);
+    uint64_t hash = hash_of_owner(&cache->seed, owner, owner + TENANT_TAG);
     return atomic_load_explicit(&cache->lease_counters[lease_counter(hash)], memory_order_acquire);
 }
 
@@ -207,7 +207,7 @@ bool cache_get(struct cache *cache, const struct cache_key *key, struct arena *a
            cache_shard_get(shard, key, hash, arena, ret);
 }
 
-void cache_prefetch(struct cache *cache, const uint8_t owner[CACHE_OWNER], enum cache_prefetch what)
+void cache_prefetch(struct cache *cache, const uint8_t owner[OWNER_TAG], enum cache_prefetch what)
 {
     uint64_t hash;
     struct cache_shard *shard = shard_of(cache, owner, &hash);
@@ -223,7 +223,7 @@ void cache_patch(struct cache *cache, const struct cache_key *key, size_t offset
     cache_shard_patch(shard, key, hash, offset, bytes, length);
 }
 
-void cache_forget(struct cache *cache, const uint8_t owner[CACHE_OWNER],
+void cache_forget(struct cache *cache, const uint8_t owner[OWNER_TAG],
                   void (*gone)(void *user, const struct cache_key *key), void *user)
 {
     uint64_t hash;
@@ -233,10 +233,10 @@ void cache_forget(struct cache *cache, const uint8_t owner[CACHE_OWNER],
     atomic_fetch_add_explicit(&cache->lease_counters[lease_counter(hash)], 1, memory_order_acq_rel);
     cache_shard_forget(shard, owner, hash, &removed);
     struct cache_key key;
-    memcpy(key.owner, owner, CACHE_OWNER);
+    memcpy(key.owner, owner, OWNER_TAG);
     for (struct cache_item *item = removed.first; gone && item;
          item = (struct cache_item *)item->node.next) {
-        memcpy(key.session, item->session, CACHE_SESSION);
+        memcpy(key.session, item->session, SESSION_ID);
         gone(user, &key);
     }
     book_removed(cache, &removed);

@@ -10,7 +10,7 @@
 #include "clock.h"
 #include "services/files/sealed_file.h"
 
-enum { ENTRY_HEAD = CACHE_OWNER + CACHE_SESSION + 8 + 1 + 2 };
+enum { ENTRY_HEAD = OWNER_TAG + SESSION_ID + 8 + 1 + 2 };
 
 static const struct sealed_kind kind = {"sd-cache", 1, {"cache snapshot", 14}, "the cache"};
 static_assert(ENTRY_HEAD + CACHE_VALUE_MAX <= SEALED_CHUNK, "every entry fits in a chunk");
@@ -37,8 +37,8 @@ static void write_entry(void *user, const struct cache_key *key, const struct ca
     struct buffer *plain = sealed_file_entry(saving->writer, ENTRY_HEAD + entry->value.length);
     if (!plain)
         return;
-    buffer_add(plain, key->owner, CACHE_OWNER);
-    buffer_add(plain, key->session, CACHE_SESSION);
+    buffer_add(plain, key->owner, OWNER_TAG);
+    buffer_add(plain, key->session, SESSION_ID);
     bytes_add(plain, (uint64_t)verified_ms, 8);
     bytes_add(plain, entry->final, 1);
     bytes_add(plain, entry->value.length, 2);
@@ -90,8 +90,8 @@ static bool load_entries(void *user, struct text entries)
     struct cursor left = {entries.data, entries.length, false};
     while (left.left > 0) {
         struct cache_key key = {0};
-        bytes_copy(&left, key.owner, CACHE_OWNER);
-        bytes_copy(&left, key.session, CACHE_SESSION);
+        bytes_copy(&left, key.owner, OWNER_TAG);
+        bytes_copy(&left, key.session, SESSION_ID);
         int64_t verified_ms = (int64_t)bytes_number(&left, 8);
         bool final = bytes_number(&left, 1) != 0;
         size_t length = bytes_number(&left, 2);

@@ -41,7 +41,7 @@ static struct cache_tenant *add_tenant(struct cache_ledger *ledger, const uint8_
                                        uint64_t hash)
 {
     struct cache_tenant *tenant = xcalloc(1, sizeof(*tenant));
-    memcpy(tenant->by_tag.tag, tag, CACHE_TENANT);
+    memcpy(tenant->by_tag.tag, tag, TENANT_TAG);
     for (size_t i = 0; i < CACHE_SHARDS; i++)
         tenant->hands[i] = CACHE_NO_ENTRY;
     tenant->bytes = memory_taken(tenant);
@@ -85,9 +85,8 @@ static bool can_have_room(const struct cache_ledger *ledger, size_t own_quota, s
     return least <= ledger->bound && least <= quota_of(ledger, own_quota);
 }
 
-struct cache_tenant *cache_ledger_charge(struct cache_ledger *ledger,
-                                         const uint8_t tag[CACHE_TENANT], size_t bytes,
-                                         const size_t *quota)
+struct cache_tenant *cache_ledger_charge(struct cache_ledger *ledger, const uint8_t tag[TENANT_TAG],
+                                         size_t bytes, const size_t *quota)
 {
     uint64_t hash = hash_of_tenant(ledger->tenants.seed, tag);
     pthread_mutex_lock(&ledger->lock);

@@ -45,9 +45,8 @@ void cache_ledger_fini(struct cache_ledger *ledger);
 void cache_ledger_set_bounds(struct cache_ledger *ledger, size_t bound, size_t quota);
 /* Charges the tenant with an entry; the tenant stays until the release. `quota` (may be NULL) is
  * its own from now on. NULL if an entry of this size can never fit. */
-struct cache_tenant *cache_ledger_charge(struct cache_ledger *ledger,
-                                         const uint8_t tag[CACHE_TENANT], size_t bytes,
-                                         const size_t *quota);
+struct cache_tenant *cache_ledger_charge(struct cache_ledger *ledger, const uint8_t tag[TENANT_TAG],
+                                         size_t bytes, const size_t *quota);
 void cache_ledger_release(struct cache_ledger *ledger, struct cache_tenant *tenant, size_t bytes);
 /* Books the growth (or shrinking) of a shard's tables. */
 void cache_ledger_book(struct cache_ledger *ledger, int64_t bytes);

@@ -12,9 +12,10 @@
 
 #include "crypto.h"
 #include "metrics.h"
+#include "memory.h"
 
 /* The size of a typical entry. */
-enum { PREFETCHED_BYTES = 384, CACHE_LINE = 64 };
+enum { PREFETCHED_BYTES = 384 };
 
 static_assert(offsetof(struct cache_item, value) == 60, "an entry of 300 bytes fits in 368");
 static_assert(CACHE_VALUE_MAX <= UINT16_MAX && CACHE_VALUE_MAX <= CACHE_STEP_BYTES, "lengths");
@@ -30,7 +31,7 @@ struct cache_item *cache_item_create(const struct cache_key *key, const struct c
                                 .generation = entry->generation,
                                 .length = (uint16_t)entry->value.length,
                                 .final = entry->final};
-    memcpy(item->user, key->owner + CACHE_TENANT, sizeof(item->user));
+    memcpy(item->user, key->owner + TENANT_TAG, sizeof(item->user));
     memcpy(item->session, key->session, sizeof(item->session));
     if (entry->value.length > 0)
         memcpy(item->value, entry->value.data, entry->value.length);
@@ -50,8 +51,8 @@ void cache_item_free(struct cache_item *item)
 
 static bool is_owned_by(const struct cache_item *item, const uint8_t *owner)
 {
-    return memcmp(item->user, owner + CACHE_TENANT, sizeof(item->user)) == 0 &&
-           memcmp(item->tenant->by_tag.tag, owner, CACHE_TENANT) == 0;
+    return memcmp(item->user, owner + TENANT_TAG, sizeof(item->user)) == 0 &&
+           memcmp(item->tenant->by_tag.tag, owner, TENANT_TAG) == 0;
 }
 
 static struct cache_entry entry_of(const struct cache_item *item, struct text value)
@@ -159,8 +160,7 @@ static struct cache_item *find_item(const struct cache_shard *shard, const struc
     struct hash_node **link = hash_table_chain(&shard->table, hash);
     for (struct hash_node *node = link ? *link : NULL; node; node = node->next) {
         struct cache_item *item = (struct cache_item *)node;
-        if (memcmp(item->session, key->session, CACHE_SESSION) == 0 &&
-            is_owned_by(item, key->owner))
+        if (memcmp(item->session, key->session, SESSION_ID) == 0 && is_owned_by(item, key->owner))
             return item;
     }
     return NULL;
@@ -277,7 +277,7 @@ static bool prepare_chain(struct cache_shard *shard, const struct cache_item *it
         const struct cache_item *at = (struct cache_item *)*link;
         if (!is_owned_by(at, key->owner))
             continue;
-        if (memcmp(at->session, key->session, CACHE_SESSION) == 0) {
+        if (memcmp(at->session, key->session, SESSION_ID) == 0) {
             if (!replace || (at->final && !item->final))
                 return false;
             take_out(shard, link, removed);
@@ -316,7 +316,7 @@ bool cache_shard_put(struct cache_shard *shard, struct cache_item *item,
     return stored;
 }
 
-void cache_shard_forget(struct cache_shard *shard, const uint8_t owner[CACHE_OWNER], uint64_t hash,
+void cache_shard_forget(struct cache_shard *shard, const uint8_t owner[OWNER_TAG], uint64_t hash,
                         struct cache_removed *removed)
 {
     size_t before = lock_to_change(shard);
@@ -390,9 +390,9 @@ static bool add_copy(struct cache_step *step, const struct cache_item *item)
         return false;
     struct cache_key *key = &step->keys[step->count];
     struct text value = {step->values + step->used, item->length};
-    memcpy(key->owner, item->tenant->by_tag.tag, CACHE_TENANT);
-    memcpy(key->owner + CACHE_TENANT, item->user, sizeof(item->user));
-    memcpy(key->session, item->session, CACHE_SESSION);
+    memcpy(key->owner, item->tenant->by_tag.tag, TENANT_TAG);
+    memcpy(key->owner + TENANT_TAG, item->user, sizeof(item->user));
+    memcpy(key->session, item->session, SESSION_ID);
     memcpy(step->values + step->used, item->value, item->length);
     step->entries[step->count] = entry_of(item, value);
     step->used += item->length;

@@ -19,8 +19,8 @@ struct cache_item {
     struct hash_node node;
     struct cache_tenant *tenant;
     int64_t verified_ms;
-    uint8_t user[CACHE_OWNER - CACHE_TENANT];
-    uint8_t session[CACHE_SESSION];
+    uint8_t user[OWNER_TAG - TENANT_TAG];
+    uint8_t session[SESSION_ID];
     uint32_t generation;
     uint32_t index, before, after;
     uint16_t length;
@@ -69,7 +69,7 @@ bool cache_shard_put(struct cache_shard *shard, struct cache_item *item,
                      const struct cache_key *key, uint64_t hash,
                      const struct cache_condition *condition, struct cache_removed *removed);
 /* Removes the owner's entries that are not final. */
-void cache_shard_forget(struct cache_shard *shard, const uint8_t owner[CACHE_OWNER], uint64_t hash,
+void cache_shard_forget(struct cache_shard *shard, const uint8_t owner[OWNER_TAG], uint64_t hash,
                         struct cache_removed *removed);
 /* Removes the next entry by the clock, of this tenant or (NULL) of all. False if there is none. */
 bool cache_shard_evict(struct cache_shard *shard, struct cache_tenant *tenant,

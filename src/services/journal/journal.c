@@ -135,19 +135,19 @@ bool journal_add(struct journal_lane *lane, const struct revocation *revocation,
 
 /* --- questions --- */
 
-bool journal_find(struct journal *journal, const uint8_t owner[JOURNAL_OWNER],
-                  const uint8_t session[JOURNAL_SESSION], int64_t created_ms, struct arena *arena,
+bool journal_find(struct journal *journal, const uint8_t owner[OWNER_TAG],
+                  const uint8_t session[SESSION_ID], int64_t created_ms, struct arena *arena,
                   struct revocation *ret)
 {
     return journal_index_find(&journal->index, owner, session, created_ms, arena, ret);
 }
 
-void journal_prefetch(struct journal *journal, const uint8_t owner[JOURNAL_OWNER])
+void journal_prefetch(struct journal *journal, const uint8_t owner[OWNER_TAG])
 {
     journal_index_prefetch(&journal->index, owner);
 }
 
-struct revocation *journal_of_owner(struct journal *journal, const uint8_t owner[JOURNAL_OWNER],
+struct revocation *journal_of_owner(struct journal *journal, const uint8_t owner[OWNER_TAG],
                                     struct arena *arena, size_t *count)
 {
     return journal_index_of_owner(&journal->index, owner, arena, count);

@@ -27,8 +27,8 @@ struct journal_entry *journal_entry_new(const struct revocation *from)
                                     .actor_length = (uint8_t)actor.length,
                                     .has_exempt = from->has_exempt,
                                     .confirmed = from->confirmed};
-    memcpy(entry->owner, from->owner, JOURNAL_OWNER);
-    memcpy(entry->session, from->session, JOURNAL_SESSION);
+    memcpy(entry->owner, from->owner, OWNER_TAG);
+    memcpy(entry->session, from->session, SESSION_ID);
     if (reason.length > 0)
         memcpy(entry->texts, reason.data, reason.length);
     if (actor.length > 0)
@@ -47,8 +47,8 @@ struct revocation journal_entry_view(const struct journal_entry *entry)
                                 .actor = {entry->texts + entry->reason_length, entry->actor_length},
                                 .number = entry->number,
                                 .confirmed = entry->confirmed};
-    memcpy(fields.owner, entry->owner, JOURNAL_OWNER);
-    memcpy(fields.session, entry->session, JOURNAL_SESSION);
+    memcpy(fields.owner, entry->owner, OWNER_TAG);
+    memcpy(fields.session, entry->session, SESSION_ID);
     return fields;
 }
 
@@ -66,14 +66,14 @@ int64_t journal_entry_size(const struct journal_entry *entry)
     return (int64_t)journal_record_size(&fields);
 }
 
-bool journal_entry_is_of(const struct journal_entry *entry, const uint8_t owner[JOURNAL_OWNER])
+bool journal_entry_is_of(const struct journal_entry *entry, const uint8_t owner[OWNER_TAG])
 {
-    return memcmp(entry->owner, owner, JOURNAL_OWNER) == 0;
+    return memcmp(entry->owner, owner, OWNER_TAG) == 0;
 }
 
 bool journal_entry_covers(const struct journal_entry *entry, const struct revocation *revocation)
 {
-    bool same_session = memcmp(entry->session, revocation->session, JOURNAL_SESSION) == 0;
+    bool same_session = memcmp(entry->session, revocation->session, SESSION_ID) == 0;
     if (entry->confirmed || entry->kind != (uint8_t)revocation->kind ||
         entry->forget_s < revocation->forget_s || !journal_entry_is_of(entry, revocation->owner))
         return false;
@@ -90,10 +90,10 @@ bool journal_entry_covers(const struct journal_entry *entry, const struct revoca
     return false;
 }
 
-bool journal_entry_revokes(const struct journal_entry *entry,
-                           const uint8_t session[JOURNAL_SESSION], int64_t created_ms)
+bool journal_entry_revokes(const struct journal_entry *entry, const uint8_t session[SESSION_ID],
+                           int64_t created_ms)
 {
-    bool same_session = memcmp(entry->session, session, JOURNAL_SESSION) == 0;
+    bool same_session = memcmp(entry->session, session, SESSION_ID) == 0;
     switch ((enum revocation_kind)entry->kind) {
     case REVOKE_SESSION:
         return same_session;

@@ -14,8 +14,8 @@ struct journal_entry {
     int64_t before_ms;
     int64_t at_ms;
     int64_t forget_s;
-    uint8_t owner[JOURNAL_OWNER];
-    uint8_t session[JOURNAL_SESSION]; /* REVOKE_FREEZE: the bytes of until_s */
+    uint8_t owner[OWNER_TAG];
+    uint8_t session[SESSION_ID]; /* REVOKE_FREEZE: the bytes of until_s */
     uint8_t kind;
     uint8_t reason_length, actor_length;
     bool has_exempt : 1;
@@ -35,9 +35,9 @@ int64_t journal_entry_size(const struct journal_entry *entry);
 /* At most 255 bytes of the text, and no character in part. */
 struct text journal_text_cut(struct text text);
 
-bool journal_entry_is_of(const struct journal_entry *entry, const uint8_t owner[JOURNAL_OWNER]);
+bool journal_entry_is_of(const struct journal_entry *entry, const uint8_t owner[OWNER_TAG]);
 /* True if the entry revokes all that the revocation does, for as long, and is unconfirmed. */
 bool journal_entry_covers(const struct journal_entry *entry, const struct revocation *revocation);
 /* True if it revokes this session of its owner. */
-bool journal_entry_revokes(const struct journal_entry *entry,
-                           const uint8_t session[JOURNAL_SESSION], int64_t created_ms);
+bool journal_entry_revokes(const struct journal_entry *entry, const uint8_t session[SESSION_ID],
+                           int64_t created_ms);

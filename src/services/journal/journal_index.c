@@ -18,11 +18,11 @@ enum {
 /* --- owners --- */
 
 /* Owners are keyed hashes, which no caller can choose: all their bits are equally good. */
-static uint64_t hash_of(const uint8_t owner[JOURNAL_OWNER])
+static uint64_t hash_of(const uint8_t owner[OWNER_TAG])
 {
     uint64_t first, last;
     memcpy(&first, owner, sizeof(first));
-    memcpy(&last, owner + JOURNAL_OWNER - sizeof(last), sizeof(last));
+    memcpy(&last, owner + OWNER_TAG - sizeof(last), sizeof(last));
     uint64_t mixed = (first ^ last) * UINT64_C(0x9E3779B97F4A7C15);
     return mixed ^ mixed >> 32;
 }
@@ -209,7 +209,7 @@ static void drop_confirmed(struct journal_index *index, int64_t needed, int64_t 
 
 /* Every look-up of an owner walks its entries under the lock. A user who logs in in a loop must
  * neither slow these down nor displace others' revocations. The newest are first. */
-static void forget_surplus(struct journal_index *index, const uint8_t owner[JOURNAL_OWNER])
+static void forget_surplus(struct journal_index *index, const uint8_t owner[OWNER_TAG])
 {
     size_t confirmed = 0;
     struct journal_entry *next;
@@ -271,9 +271,9 @@ enum journal_added journal_index_add(struct journal_index *index,
 
 /* --- looking --- */
 
-bool journal_index_find(struct journal_index *index, const uint8_t owner[JOURNAL_OWNER],
-                        const uint8_t session[JOURNAL_SESSION], int64_t created_ms,
-                        struct arena *arena, struct revocation *ret)
+bool journal_index_find(struct journal_index *index, const uint8_t owner[OWNER_TAG],
+                        const uint8_t session[SESSION_ID], int64_t created_ms, struct arena *arena,
+                        struct revocation *ret)
 {
     if (!may_have(index, owner))
         return false;
@@ -289,13 +289,13 @@ bool journal_index_find(struct journal_index *index, const uint8_t owner[JOURNAL
     return first != NULL;
 }
 
-void journal_index_prefetch(struct journal_index *index, const uint8_t owner[JOURNAL_OWNER])
+void journal_index_prefetch(struct journal_index *index, const uint8_t owner[OWNER_TAG])
 {
     __builtin_prefetch(count_of(index, owner));
 }
 
 struct revocation *journal_index_of_owner(struct journal_index *index,
-                                          const uint8_t owner[JOURNAL_OWNER], struct arena *arena,
+                                          const uint8_t owner[OWNER_TAG], struct arena *arena,
                                           size_t *count)
 {
     struct revocation *found = NULL;

@@ -48,12 +48,12 @@ enum journal_added {
 enum journal_added journal_index_add(struct journal_index *index,
                                      const struct revocation *revocation, int64_t limit,
                                      struct buffer *record, uint64_t *number);
-bool journal_index_find(struct journal_index *index, const uint8_t owner[JOURNAL_OWNER],
-                        const uint8_t session[JOURNAL_SESSION], int64_t created_ms,
-                        struct arena *arena, struct revocation *ret);
-void journal_index_prefetch(struct journal_index *index, const uint8_t owner[JOURNAL_OWNER]);
+bool journal_index_find(struct journal_index *index, const uint8_t owner[OWNER_TAG],
+                        const uint8_t session[SESSION_ID], int64_t created_ms, struct arena *arena,
+                        struct revocation *ret);
+void journal_index_prefetch(struct journal_index *index, const uint8_t owner[OWNER_TAG]);
 struct revocation *journal_index_of_owner(struct journal_index *index,
-                                          const uint8_t owner[JOURNAL_OWNER], struct arena *arena,
+                                          const uint8_t owner[OWNER_TAG], struct arena *arena,
                                           size_t *count);
 void journal_index_confirm(struct journal_index *index, uint64_t number);
 size_t journal_index_list(struct journal_index *index, uint64_t before, bool unconfirmed_only,

@@ -21,8 +21,8 @@ enum {
     AT_BEFORE = 20,
     AT_FORGET = 28,
     AT_OWNER = 36,
-    AT_SESSION = AT_OWNER + JOURNAL_OWNER,
-    AT_REASON_LENGTH = AT_SESSION + JOURNAL_SESSION,
+    AT_SESSION = AT_OWNER + OWNER_TAG,
+    AT_REASON_LENGTH = AT_SESSION + SESSION_ID,
     AT_ACTOR_LENGTH,
     AT_TEXTS,
     MARK_LENGTH = AT_WHEN + CHECKSUM,
@@ -114,11 +114,11 @@ void journal_record_add(struct buffer *out, const struct revocation *revocation)
     bytes_put(at + AT_WHEN, (uint64_t)revocation->at_ms, 8);
     bytes_put(at + AT_BEFORE, (uint64_t)revocation->before_ms, 8);
     bytes_put(at + AT_FORGET, (uint64_t)revocation->forget_s, 8);
-    memcpy(at + AT_OWNER, revocation->owner, JOURNAL_OWNER);
+    memcpy(at + AT_OWNER, revocation->owner, OWNER_TAG);
     if (revocation->kind == REVOKE_FREEZE)
-        bytes_put(at + AT_SESSION, (uint64_t)revocation->until_s, JOURNAL_SESSION);
+        bytes_put(at + AT_SESSION, (uint64_t)revocation->until_s, SESSION_ID);
     else
-        memcpy(at + AT_SESSION, revocation->session, JOURNAL_SESSION);
+        memcpy(at + AT_SESSION, revocation->session, SESSION_ID);
     bytes_put(at + AT_REASON_LENGTH, reason.length, 1);
     bytes_put(at + AT_ACTOR_LENGTH, actor.length, 1);
     if (reason.length > 0)
@@ -196,11 +196,11 @@ static void read_record_fields(const char *data, struct journal_record *ret)
     revocation->at_ms = (int64_t)bytes_get(data + AT_WHEN, 8);
     revocation->before_ms = (int64_t)bytes_get(data + AT_BEFORE, 8);
     revocation->forget_s = (int64_t)bytes_get(data + AT_FORGET, 8);
-    memcpy(revocation->owner, data + AT_OWNER, JOURNAL_OWNER);
+    memcpy(revocation->owner, data + AT_OWNER, OWNER_TAG);
     if (revocation->kind == REVOKE_FREEZE)
-        revocation->until_s = (int64_t)bytes_get(data + AT_SESSION, JOURNAL_SESSION);
+        revocation->until_s = (int64_t)bytes_get(data + AT_SESSION, SESSION_ID);
     else
-        memcpy(revocation->session, data + AT_SESSION, JOURNAL_SESSION);
+        memcpy(revocation->session, data + AT_SESSION, SESSION_ID);
     revocation->reason = (struct text){data + AT_TEXTS, (uint8_t)data[AT_REASON_LENGTH]};
     revocation->actor =
         (struct text){data + AT_TEXTS + revocation->reason.length, (uint8_t)data[AT_ACTOR_LENGTH]};

@@ -33,7 +33,7 @@ static struct journal_share *find_share(const struct journal_shares *shares, con
 static struct journal_share *add_share(struct journal_shares *shares, const uint8_t *tag)
 {
     struct journal_share *share = xcalloc(1, sizeof(*share));
-    memcpy(share->by_tag.tag, tag, JOURNAL_TENANT);
+    memcpy(share->by_tag.tag, tag, TENANT_TAG);
     hash_table_add(&shares->tenants, &share->by_tag.node, hash_of_tenant(&no_seed, tag));
     return share;
 }
@@ -47,7 +47,7 @@ static void remove_share(struct journal_shares *shares, struct journal_share *sh
 }
 
 struct journal_share *journal_shares_put(struct journal_shares *shares,
-                                         const uint8_t owner[JOURNAL_OWNER], int64_t size,
+                                         const uint8_t owner[OWNER_TAG], int64_t size,
                                          bool confirmed)
 {
     struct journal_share *share = find_share(shares, owner);
@@ -83,7 +83,7 @@ void journal_shares_take(struct journal_shares *shares, struct journal_share *sh
 
 /* --- what is fair --- */
 
-bool journal_shares_allow(const struct journal_shares *shares, const uint8_t owner[JOURNAL_OWNER],
+bool journal_shares_allow(const struct journal_shares *shares, const uint8_t owner[OWNER_TAG],
                           int64_t size, int64_t limit)
 {
     const struct journal_share *share = find_share(shares, owner);

@@ -26,7 +26,7 @@ void journal_shares_fini(struct journal_shares *shares);
 
 /* Adds a record; the share lasts until its last record is removed. */
 struct journal_share *journal_shares_put(struct journal_shares *shares,
-                                         const uint8_t owner[JOURNAL_OWNER], int64_t size,
+                                         const uint8_t owner[OWNER_TAG], int64_t size,
                                          bool confirmed);
 void journal_shares_confirm(struct journal_shares *shares, struct journal_share *share,
                             int64_t size);
@@ -34,7 +34,7 @@ void journal_shares_take(struct journal_shares *shares, struct journal_share *sh
                          bool confirmed);
 
 /* True if the owner's tenant may have `size` more bytes unconfirmed, of `limit` for all. */
-bool journal_shares_allow(const struct journal_shares *shares, const uint8_t owner[JOURNAL_OWNER],
+bool journal_shares_allow(const struct journal_shares *shares, const uint8_t owner[OWNER_TAG],
                           int64_t size, int64_t limit);
 /* The most bytes that a tenant may keep so that dropping confirmed ones above it frees `surplus`
  * bytes; 0 if all confirmed ones together are less. */

@@ -255,7 +255,7 @@ int64_t session_entry_verified(void *service, const struct cache_entry *entry)
     if (cache_value_kind(entry->value) != CACHE_VALUE_ACTIVE)
         return entry->final ? clock_boot_ms() : entry->verified_ms;
     memcpy(&head, entry->value.data, sizeof(head));
-    return cache_value_verified_ms(service, entry, head.slot % SLOTS);
+    return cache_value_verified_ms(service, entry, head.slot % SLOT_COUNT);
 }
 
 void cache_value_touch(struct session_service *service, const struct cache_key *key,

@@ -11,7 +11,7 @@
 /* The lease comes first, so neither lease nor generation misses a later change. */
 static struct read_guard guard_begin(struct session_worker *worker, uint32_t lease, unsigned slot)
 {
-    assert(slot < SLOTS);
+    assert(slot < SLOT_COUNT);
     return (struct read_guard){
         .lease = lease,
         .generation = store_link_generation(worker->link, slot),

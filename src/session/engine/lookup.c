@@ -149,7 +149,7 @@ static struct found found_ended(struct lookup *lookup, const struct tombstone *t
 /* A use while Redis was away counts too, and Redis has yet to get it. */
 static struct found found_active(struct lookup *lookup, struct session *session, int64_t version)
 {
-    assert(lookup->slot < SLOTS);
+    assert(lookup->slot < SLOT_COUNT);
     struct text session_json = session_json_complete(&lookup->arena, session->record.session_json,
                                                      session->id, rules_began_s(session));
     bool owed = lookup->known_seen_s > session->last_seen_s;
@@ -355,8 +355,8 @@ void lookup_begin(struct session_worker *worker, const struct lookup_request *re
 {
     assert(waiter->done && request->owner && request->session_id);
     struct cache_key key;
-    memcpy(key.owner, request->owner, CACHE_OWNER);
-    memcpy(key.session, request->session_id, CACHE_SESSION);
+    memcpy(key.owner, request->owner, OWNER_TAG);
+    memcpy(key.session, request->session_id, SESSION_ID);
     if (join_lookup(worker, &key, request, waiter))
         return;
     struct lookup *lookup = take_idle(worker);

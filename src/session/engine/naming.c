@@ -63,12 +63,12 @@ static bool find_names_in_memory(struct operation *operation)
     struct cache_entry entry;
     struct names names;
     struct cache_key key = {0};
-    memcpy(key.owner, &operation->own.bearer, CACHE_OWNER);
-    memcpy(key.session, operation->own.bearer_session, CACHE_SESSION);
+    memcpy(key.owner, &operation->own.bearer, OWNER_TAG);
+    memcpy(key.session, operation->own.bearer_session, SESSION_ID);
     if (cache_get(cache, &key, operation->arena, &entry) &&
         note_cached_names(operation, entry.value))
         return true;
-    memset(key.session, 0, CACHE_SESSION);
+    memset(key.session, 0, SESSION_ID);
     if (!cache_get(cache, &key, operation->arena, &entry) ||
         !cache_value_read_names(entry.value, &names))
         return false;
@@ -86,7 +86,7 @@ void naming_keep(struct operation *operation, const struct user_tag *owner)
     struct policy policy;
     if (!names.user_id.data)
         return;
-    memcpy(key.owner, owner, CACHE_OWNER);
+    memcpy(key.owner, owner, OWNER_TAG);
     session_known_policy(worker, operation->conf, owner->tenant, &policy);
     cache_value_write_names(&value, &names);
     const struct cache_entry entry = {

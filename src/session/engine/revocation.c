@@ -195,7 +195,7 @@ static struct revocation make_revocation(const struct operation *operation,
         .reason = reason,
         .actor = operation->actor,
     };
-    memcpy(revocation.owner, owner, JOURNAL_OWNER);
+    memcpy(revocation.owner, owner, OWNER_TAG);
     return revocation;
 }
 
@@ -206,7 +206,7 @@ struct revocation revocation_of_session(const struct operation *operation,
 {
     assert(alive_until_s > 0);
     struct revocation revocation = make_revocation(operation, owner, REVOKE_SESSION, reason);
-    memcpy(revocation.session, session_id, JOURNAL_SESSION);
+    memcpy(revocation.session, session_id, SESSION_ID);
     revocation.forget_s = alive_until_s;
     return revocation;
 }
@@ -223,7 +223,7 @@ struct revocation revocation_before(const struct operation *operation, const str
     revocation.forget_s = (ahead ? operation->now_ms : before_ms) / 1000 + longest_life_s;
     if (exempt) {
         revocation.has_exempt = true;
-        memcpy(revocation.session, exempt, JOURNAL_SESSION);
+        memcpy(revocation.session, exempt, SESSION_ID);
     }
     return revocation;
 }

@@ -24,7 +24,7 @@ enum { OFFER_CELLS = 65536 };
 /* Reads the user's tags from a key name "sd:e:{T.U}"; false for any other key. */
 static bool parse_epoch_key(struct text key, struct user_tag *owner)
 {
-    enum { TENANT_DIGITS = 8, USER_DIGITS = 11, PREFIX = 6 };
+    enum { PREFIX = 6 };
     if (key.length != USER_KEY_LENGTH || memcmp(key.data, "sd:e:{", PREFIX) != 0)
         return false;
     struct text tenant = {key.data + PREFIX, TENANT_DIGITS};
@@ -44,11 +44,11 @@ static void on_changed(void *user, struct text key)
         tenants_forget(service->tenants, tenant);
 }
 
-static void on_doubted(void *user, const uint8_t slots[SLOTS / 8], bool owner_changed)
+static void on_doubted(void *user, const uint8_t slots[SLOT_COUNT / 8], bool owner_changed)
 {
     struct session_service *service = user;
     int64_t now_ms = clock_boot_ms();
-    for (unsigned slot = 0; slot < SLOTS && owner_changed; slot++)
+    for (unsigned slot = 0; slot < SLOT_COUNT && owner_changed; slot++)
         if (slots[slot / 8] & 1u << slot % 8)
             atomic_store_explicit(&service->moved_ms[slot], now_ms, memory_order_relaxed);
     refresher_doubt(service->refresher, slots, owner_changed);

@@ -4,9 +4,9 @@
 #include <stdatomic.h>
 
 #include "epoch_floor.h"
+#include "ids.h"
 #include "session.h"
 
-#define SLOTS        16384
 #define CROWDED_ROWS 4096
 
 struct refresher;
@@ -29,7 +29,7 @@ struct session_service {
     struct ratelimit *offers; /* step-up challenges begun, by user */
     /* When each slot last moved to another server, clock_boot_ms(). A tracking connection proves
      * only the slots that it had. */
-    _Atomic int64_t moved_ms[SLOTS];
+    _Atomic int64_t moved_ms[SLOT_COUNT];
     /* Tags of tenants whose index has outgrown its root, each at the index that its tag gives. 0:
      * none is known (index.h). */
     _Atomic uint64_t crowded[CROWDED_ROWS];
@@ -68,7 +68,7 @@ struct session_worker {
 /* The owner as the journal and the cache take it. */
 static inline const uint8_t *owner_bytes(const struct user_tag *owner)
 {
-    _Static_assert(sizeof(struct user_tag) == CACHE_OWNER && CACHE_OWNER == JOURNAL_OWNER,
+    _Static_assert(sizeof(struct user_tag) == OWNER_TAG && OWNER_TAG == OWNER_TAG,
                    "tags are 14 bytes everywhere");
     return (const uint8_t *)owner;
 }

@@ -24,7 +24,8 @@ enum {
     INDEX_BUCKETS = 17, /* the root and sixteen */
     INDEX_ROOT_MOST = 100,
     INDEX_STEP = 300, /* seconds */
-    INDEX_TIE_BITS = 20
+    INDEX_TIE_BITS = 20,
+    INDEX_NUMBER = 24 /* a score as text, its NUL included */
 };
 /* Redis keeps scores as doubles, which are exact up to here. */
 #define INDEX_SCORE_MAX ((INT64_C(1) << 53) - 1)

@@ -13,7 +13,6 @@
 #include "session/engine/service.h"
 
 enum {
-    NUMBER = 24,
     MOVED_AT_ONCE = 1000 /* members of a crowded root */
 };
 
@@ -159,16 +158,17 @@ static void print_index_key(struct index_write *write, unsigned bucket)
     index_key(write->kind, write->owner.tenant, bucket, write->key);
 }
 
-static struct text print_index_number(char out[NUMBER], int64_t value)
+static struct text print_index_number(char out[INDEX_NUMBER], int64_t value)
 {
-    return (struct text){out, (size_t)snprintf(out, NUMBER, "%" PRId64, value)};
+    return (struct text){out, (size_t)snprintf(out, INDEX_NUMBER, "%" PRId64, value)};
 }
 
 static void send_add(struct index_write *write, unsigned bucket, int64_t score, written *done)
 {
     assert(bucket < INDEX_BUCKETS);
     assert(score >= 0); /* below lies only the mark */
-    char below[NUMBER], expire[EXPIRY_TEXT], digits[NUMBER], member[USER_TAG + SESSION_ID];
+    char below[INDEX_NUMBER], expire[EXPIRY_TEXT], digits[INDEX_NUMBER],
+        member[USER_TAG + SESSION_ID];
     const struct text arguments[] = {
         print_index_number(below, write->below),
         expiry_print(expire, write->expire_ms, write->now_ms),
@@ -233,7 +233,7 @@ static void root_marked(struct store_call *call, enum err err, const struct stor
 {
     (void)reply;
     struct index_write *write = (struct index_write *)call;
-    char last[NUMBER];
+    char last[INDEX_NUMBER];
     if (!goes_on(write, err))
         return;
     const struct text arguments[] = {TEXT("ZRANGE"),

@@ -14,7 +14,7 @@
 #include "metrics.h"
 #include "session/engine/service.h"
 
-enum { ROWS = 1024, NUMBER = 24 };
+enum { ROWS = 1024 };
 
 enum counted { USERS, FROZEN, REMEMBERED, SESSIONS, PENDING, COUNTED };
 enum {
@@ -150,7 +150,7 @@ static void key_counted(struct store_call *call, enum err err, const struct stor
 
 /* Score range of the members that count, as Redis takes it. */
 struct range {
-    char least[NUMBER], most[NUMBER];
+    char least[INDEX_NUMBER], most[INDEX_NUMBER];
 };
 
 static struct range range_of(const struct operation *operation, enum counted kind)
@@ -162,9 +162,9 @@ static struct range range_of(const struct operation *operation, enum counted kin
         least = now_s + 1;
     if (kind == REMEMBERED) {
         least = now_s - FREEZING_REMEMBERED_S;
-        snprintf(range.most, NUMBER, "%" PRId64, now_s);
+        snprintf(range.most, INDEX_NUMBER, "%" PRId64, now_s);
     }
-    snprintf(range.least, NUMBER, "%" PRId64, least);
+    snprintf(range.least, INDEX_NUMBER, "%" PRId64, least);
     return range;
 }
 

@@ -4,8 +4,7 @@
 #include <string.h>
 
 #include "bytes.h"
-
-#define DAY_SECONDS 86400
+#include "clock.h"
 
 void contexts_hash(const struct keyring *keyring, const struct user_tag *owner,
                    enum context_kind kind, struct text what, uint8_t ret[CONTEXT_HASH])
@@ -52,7 +51,7 @@ bool contexts_have(const struct contexts *contexts, const uint8_t hash[CONTEXT_H
 
 static uint16_t day_of(int64_t now_s)
 {
-    int64_t day = now_s / DAY_SECONDS;
+    int64_t day = now_s / DAY_S;
     return day < 0 ? 0 : day > UINT16_MAX ? UINT16_MAX : (uint16_t)day;
 }
 
@@ -87,7 +86,7 @@ void contexts_forget(struct contexts *contexts, int64_t now_s)
 
 static int64_t forgotten_s(int64_t day)
 {
-    return (day + CONTEXT_DAYS + 1) * DAY_SECONDS;
+    return (day + CONTEXT_DAYS + 1) * DAY_S;
 }
 
 int64_t contexts_longest_s(int64_t now_s)

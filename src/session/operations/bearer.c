@@ -11,8 +11,8 @@ void bearer_init(struct bearer *ret, struct operation *operation, const struct t
 {
     ret->operation = operation;
     ret->token = token;
-    memcpy(ret->key.owner, &token->owner, CACHE_OWNER);
-    memcpy(ret->key.session, token->session_id, CACHE_SESSION);
+    memcpy(ret->key.owner, &token->owner, OWNER_TAG);
+    memcpy(ret->key.session, token->session_id, SESSION_ID);
     token_hash_secret(operation->context->keyring, TOKEN_ACCESS, token->session_id, token->secret,
                       ret->hash);
 }

@@ -256,8 +256,8 @@ static void name_session(struct explanation *work)
     explain->user_tag = tag_text(operation->arena, token->owner.user, USER_TAG);
     explain->created_s = token_session_created_ms(token->session_id) / 1000;
     operation->facts.session_id = operation_session_id(operation, token->session_id);
-    memcpy(work->name.owner, &token->owner, CACHE_OWNER);
-    memcpy(work->name.session, token->session_id, CACHE_SESSION);
+    memcpy(work->name.owner, &token->owner, OWNER_TAG);
+    memcpy(work->name.session, token->session_id, SESSION_ID);
 }
 
 /* The first three characters claim the kind. */

@@ -49,7 +49,7 @@ static struct revocation decision(const struct freeze_change *work, int64_t stam
     };
     if (!freeze->lift)
         revocation.until_s = freeze->until_s;
-    memcpy(revocation.owner, &work->change.codec.owner, JOURNAL_OWNER);
+    memcpy(revocation.owner, &work->change.codec.owner, OWNER_TAG);
     return revocation;
 }
 

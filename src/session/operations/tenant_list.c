@@ -20,7 +20,6 @@
 
 enum {
     LOOKED_AT_MOST = 300, /* users read for a page, including those without a session */
-    NUMBER = 24
 };
 
 /* A user's position in the index, and the state read for it. */
@@ -73,9 +72,9 @@ static bool was_last_answer(struct page *page, enum err err)
     return false;
 }
 
-static struct text print_score(char out[NUMBER], int64_t score)
+static struct text print_score(char out[INDEX_NUMBER], int64_t score)
 {
-    return (struct text){out, (size_t)snprintf(out, NUMBER, "%" PRId64, score)};
+    return (struct text){out, (size_t)snprintf(out, INDEX_NUMBER, "%" PRId64, score)};
 }
 
 /* --- the end --- */
@@ -263,7 +262,7 @@ static void candidates_done(struct store_call *call, enum err err, const struct 
  * again. */
 static void ask_bucket(struct page *page, struct bucket *bucket, int64_t from, size_t most)
 {
-    char low[NUMBER], limit[NUMBER];
+    char low[INDEX_NUMBER], limit[INDEX_NUMBER];
     const struct text arguments[] = {
         TEXT("ZRANGE"),
         {bucket->key, INDEX_KEY_LENGTH},
@@ -319,7 +318,7 @@ static void sure_counted(struct store_call *call, enum err err, const struct sto
 static void ask_count(struct page *page, struct bucket *bucket, size_t which, int64_t from,
                       store_done_fn *done)
 {
-    char low[NUMBER];
+    char low[INDEX_NUMBER];
     const struct text arguments[] = {
         TEXT("ZCOUNT"), {bucket->key, INDEX_KEY_LENGTH}, print_score(low, from), TEXT("+inf")};
     page->owed++;

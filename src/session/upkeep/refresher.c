@@ -45,7 +45,7 @@ struct refresher {
     size_t queued; /* including those waiting and in flight */
     struct keyring *new_keyring;
     bool doubted[2]; /* by owner_changed */
-    uint8_t doubts[2][SLOTS / 8];
+    uint8_t doubts[2][SLOT_COUNT / 8];
     bool stopping;
 
     /* Used by the thread only. */
@@ -115,12 +115,12 @@ void refresher_forget(struct refresher *refresher, const struct user_tag *owner)
     enqueue(refresher, &batch);
 }
 
-void refresher_doubt(struct refresher *refresher, const uint8_t slots[SLOTS / 8],
+void refresher_doubt(struct refresher *refresher, const uint8_t slots[SLOT_COUNT / 8],
                      bool owner_changed)
 {
     pthread_mutex_lock(&refresher->lock);
     refresher->doubted[owner_changed] = true;
-    for (size_t i = 0; i < SLOTS / 8; i++)
+    for (size_t i = 0; i < SLOT_COUNT / 8; i++)
         refresher->doubts[owner_changed][i] |= slots[i];
     pthread_mutex_unlock(&refresher->lock);
     uv_async_send(&refresher->wake);
@@ -251,7 +251,7 @@ static void take_doubts(struct refresher *refresher, bool owner_changed)
         return;
     replay_doubt(refresher->replay, refresher->doubts[owner_changed], owner_changed);
     refresher->doubted[owner_changed] = false;
-    memset(refresher->doubts[owner_changed], 0, SLOTS / 8);
+    memset(refresher->doubts[owner_changed], 0, SLOT_COUNT / 8);
 }
 
 static void on_refresher_wake(uv_async_t *wake)

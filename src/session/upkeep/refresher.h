@@ -19,5 +19,5 @@ void refresher_stop(struct session_service *service);
 void refresher_forget(struct refresher *refresher, const struct user_tag *owner);
 /* The server of these slots may have lost writes (store_listener.doubted). Any thread; does not
  * wait. */
-void refresher_doubt(struct refresher *refresher, const uint8_t slots[SLOTS / 8],
+void refresher_doubt(struct refresher *refresher, const uint8_t slots[SLOT_COUNT / 8],
                      bool owner_changed);

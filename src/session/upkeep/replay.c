@@ -29,7 +29,7 @@ enum {
 /* Slots in doubt: their confirmed revocations are compared too. */
 struct doubt {
     bool any;
-    uint8_t all[SLOTS / 8], recent[SLOTS / 8];
+    uint8_t all[SLOT_COUNT / 8], recent[SLOT_COUNT / 8];
 };
 
 struct replay {
@@ -337,11 +337,11 @@ struct replay *replay_create(const struct session_context *context, uv_loop_t *l
 
 static void add_slots(uint8_t *to, const uint8_t *slots)
 {
-    for (size_t i = 0; i < SLOTS / 8; i++)
+    for (size_t i = 0; i < SLOT_COUNT / 8; i++)
         to[i] |= slots[i];
 }
 
-void replay_doubt(struct replay *replay, const uint8_t slots[SLOTS / 8], bool owner_changed)
+void replay_doubt(struct replay *replay, const uint8_t slots[SLOT_COUNT / 8], bool owner_changed)
 {
     struct doubt *doubt = &replay->next_doubt;
     assert(!replay->stopped);

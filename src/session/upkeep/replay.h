@@ -14,7 +14,7 @@ struct replay;
 /* The context's keyring may be replaced by its owner while the replay exists. */
 struct replay *replay_create(const struct session_context *context, uv_loop_t *loop);
 /* Starts at once with the slots in doubt, beside the unconfirmed revocations. */
-void replay_doubt(struct replay *replay, const uint8_t slots[SLOTS / 8], bool owner_changed);
+void replay_doubt(struct replay *replay, const uint8_t slots[SLOT_COUNT / 8], bool owner_changed);
 /* Begins no new replays. Those in flight end with the worker's link. */
 void replay_stop(struct replay *replay);
 /* No replay may be in flight. */

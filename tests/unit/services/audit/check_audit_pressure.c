@@ -18,7 +18,7 @@
 #include "support_run.h"
 #include "support_trail.h"
 
-enum { MEBIBYTE = 1 << 20, MINUTE_MS = 60000 };
+enum { MEBIBYTE = 1 << 20 };
 static const int64_t noon_ms = 1795348800000; /* 2026-11-22T12:00:00Z */
 
 static _Atomic bool write_held;    /* write() does not return while this is set */

@@ -346,7 +346,7 @@ static void model_step(uint64_t random)
 static void count_visited(void *user, const struct cache_key *key, const struct cache_entry *entry)
 {
     uint32_t of, session;
-    memcpy(&of, key->owner + CACHE_TENANT, sizeof(of));
+    memcpy(&of, key->owner + TENANT_TAG, sizeof(of));
     memcpy(&session, key->session, sizeof(session));
     ck_assert(of < USERS && session < SESSIONS && model[of][session].there);
     ck_assert_uint_eq(entry->generation, model[of][session].generation);

@@ -48,7 +48,7 @@ static struct cache_key key_of(uint64_t random)
 
 static uint32_t user_of(const struct cache_key *key)
 {
-    return key->owner[CACHE_TENANT];
+    return key->owner[TENANT_TAG];
 }
 
 /* Only one thread changes a user, as Redis lets one change win. */

@@ -416,7 +416,7 @@ END_TEST
 /* Two threads change the table of one shard and book that after they gave up its lock. */
 START_TEST(a_table_that_shrinks_is_booked_before_its_growth)
 {
-    static const uint8_t tag[CACHE_TENANT] = {1};
+    static const uint8_t tag[TENANT_TAG] = {1};
     static const struct hash_seed seed;
     struct cache_ledger ledger = {0};
     struct cache_usage usage;

@@ -124,8 +124,8 @@ START_TEST(what_was_found_is_told_with_its_texts)
     ck_assert(
         journal_find(trial.journal, put.owner, trial_session(1, 7).session, 0, &trial.arena, &got));
     ck_assert_int_eq(got.kind, REVOKE_BEFORE);
-    ck_assert_mem_eq(got.owner, put.owner, JOURNAL_OWNER);
-    ck_assert_mem_eq(got.session, put.session, JOURNAL_SESSION);
+    ck_assert_mem_eq(got.owner, put.owner, OWNER_TAG);
+    ck_assert_mem_eq(got.session, put.session, SESSION_ID);
     ck_assert(got.has_exempt);
     ck_assert_int_eq(got.before_ms, now_ms);
     ck_assert_int_eq(got.at_ms, put.at_ms);
@@ -168,7 +168,7 @@ START_TEST(all_of_an_owner_are_told_and_nothing_of_others)
         journal_of_owner(trial.journal, trial_session(1, 0).owner, &trial.arena, &count);
     ck_assert_uint_eq(count, 25);
     for (size_t i = 0; i < count; i++)
-        ck_assert_mem_eq(of[i].owner, trial_session(1, 0).owner, JOURNAL_OWNER);
+        ck_assert_mem_eq(of[i].owner, trial_session(1, 0).owner, OWNER_TAG);
     ck_assert_ptr_null(
         journal_of_owner(trial.journal, trial_session(3, 0).owner, &trial.arena, &count));
     ck_assert_uint_eq(count, 0);

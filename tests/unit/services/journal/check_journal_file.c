@@ -23,8 +23,8 @@ enum { HEAD = JOURNAL_HEAD };
 static void assert_same(const struct revocation *a, const struct revocation *b)
 {
     ck_assert_int_eq(a->kind, b->kind);
-    ck_assert_mem_eq(a->owner, b->owner, JOURNAL_OWNER);
-    ck_assert_mem_eq(a->session, b->session, JOURNAL_SESSION);
+    ck_assert_mem_eq(a->owner, b->owner, OWNER_TAG);
+    ck_assert_mem_eq(a->session, b->session, SESSION_ID);
     ck_assert_int_eq(a->has_exempt, b->has_exempt);
     ck_assert_int_eq(a->before_ms, b->before_ms);
     ck_assert_int_eq(a->at_ms, b->at_ms);
