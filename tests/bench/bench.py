@@ -28,7 +28,6 @@ With --before PATH two builds of sessiond are measured against each other, and n
 The part "platform", many tenants against one (many_tenants.py), takes about ten minutes at its full
 size, so it is measured only if it is named.
 """
-import argparse
 import collections
 import contextlib
 import http.client
