@@ -3,16 +3,14 @@
  * A call is always in exactly one list:
  *   link->parked         waits for a map, or for its pause after a passing error
  *   connection->queue    to be written; nobody has seen it, so it may go anywhere
- *   connection->awaiting written; the connection owes the reply
- *   connection->held     durable, reply in; the connection owes the answer to WAIT
+ *   pipeline->awaiting   written; the connection owes the reply
+ *   pipeline->held       durable, reply in; the connection owes the answer to WAIT
  *   link->ending         over; `done` is called by the timer */
 #pragma once
 
 #include "redis/topology/endpoint.h"
 #include "reply.h"
 
-struct connection;
-struct node;
 struct store_breaker;
 
 struct call_list {
@@ -40,7 +38,7 @@ struct store_call_state {
     unsigned tries;   /* redirections and lost connections so far */
     unsigned pauses;  /* passing errors so far */
     bool direct;      /* for this node only: never redirected or tried again */
-    bool anybody;     /* whoever is there: also another server than the map names */
+    bool any_server;  /* also for another server than the map names */
     bool asking;      /* goes out behind ASKING */
     bool asking_owed; /* the reply to ASKING comes first */
     bool by_source;   /* EVAL instead of EVALSHA */
@@ -53,16 +51,19 @@ struct store_call *call_list_take(struct call_list *list);
 
 /* Takes a new call in: encodes its command. The call is in no list yet. */
 void call_begin(struct store_link *link, struct store_call *call);
-/* Sends the call to the owner of its slot, or parks it until there is one. */
-void call_route(struct store_link *link, struct store_call *call);
-/* Sends the call to this node, or ends it soon if the node's breaker does not let it pass. */
-void call_send(struct store_link *link, struct node *node, struct store_call *call);
+/* Of a script: EVAL with the source instead of EVALSHA, from now on. Once. */
+void call_use_source(struct store_call *call);
 /* True if the node's breaker lets the call pass; it must be told then how that went. */
 bool call_may_pass(struct store_call *call, struct store_breaker *breaker);
 /* Tells the breaker how the node did, once: later notes are for nobody. */
 void call_note(struct store_call *call, bool success);
+/* Tells the breaker how the node did by its reply and by the time that it took. */
+void call_note_reply(struct store_link *link, struct store_call *call,
+                     const struct store_reply *reply);
+/* True if this host slept since the call was sent: its reply may be older than others' writes. */
+bool call_slept_over(const struct store_call *call);
 /* The call leaves its node, which has not shown how it does. */
-void call_forgo(struct store_call *call);
+void call_leave(struct store_call *call);
 /* Ends the call now: only where `done` may be called. The reply may be NULL. */
 void call_end(struct store_link *link, struct store_call *call, enum err err,
               const struct store_reply *reply);
@@ -70,11 +71,3 @@ void call_end(struct store_link *link, struct store_call *call, enum err err,
 bool call_got_through(enum err err);
 /* Ends the call from the timer, at once. */
 void call_end_soon(struct store_link *link, struct store_call *call, enum err err);
-
-/* A reply came that is the call's own. The call is in no list. True if it is an answer, which the
- * caller passes on or holds; else the call has been dealt with. */
-bool call_take_reply(struct store_link *link, struct store_call *call,
-                     struct connection *connection, const struct store_reply *reply);
-/* The connection broke while it owed the reply. `sent`: the server may have seen the command. The
- * call is in no list. */
-void call_lose(struct store_link *link, struct store_call *call, bool sent);

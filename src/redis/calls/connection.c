@@ -1,5 +1,4 @@
-/* The life of a connection: calls in, breaking, pausing. How it comes up is in transport.c, what
- * travels over it in pipeline.c. */
+/* The states of a connection, and what it makes of the events of its transport and pipeline. */
 #include "connection.h"
 
 #include <assert.h>
@@ -8,64 +7,47 @@
 #include <string.h>
 
 #include "clock.h"
+#include "container_of.h"
 #include "jitter.h"
-#include "link.h"
 #include "log.h"
-#include "redis/topology/replica_read.h"
-#include "pipeline.h"
+#include "metrics.h"
 #include "tls.h"
-#include "redis/topology/server_problems.h"
-#include "transport.h"
 
 enum { FIRST_PAUSE_MS = 10 };
 
-void connection_init(struct connection *connection, struct store_link *link,
-                     const struct endpoint *endpoint, bool durable)
+static bool has_calls(const struct connection *connection)
 {
-    *connection = (struct connection){.link = link, .endpoint = endpoint, .durable = durable};
-    connection->down_err = ERR_STORE_UNAVAILABLE;
-}
-
-void connection_free(struct connection *connection)
-{
-    assert(connection_is_idle(connection));
-    connection_shut(connection);
-    reply_reader_close(&connection->reader);
-    buffer_free(&connection->output);
+    return connection->owner->call_reply != NULL;
 }
 
 bool connection_is_idle(const struct connection *connection)
 {
-    return !connection->queue.first && !connection->awaiting.first && !connection->held.first &&
-           !connection->wait_owed;
-}
-
-void connection_open(struct connection *connection)
-{
-    if (connection->state == CONNECTION_IDLE)
-        transport_open(connection);
+    return !connection->queue.first && pipeline_is_idle(&connection->pipeline);
 }
 
 /* --- calls in --- */
 
 /* Wrong credentials do not get better within a call's time, nor does a node that failed often. */
-static void fail_or_keep(struct connection *connection, struct store_call *call)
+static bool may_wait(const struct connection *connection, const struct store_call *call)
 {
-    if (connection->near)
-        replica_read_fall_back(connection->link, call);
-    else if (call->state->direct || connection->down_err == ERR_STORE_DENIED ||
-             connection->due_ms >= call->deadline_ms ||
-             breaker_state(&connection->breaker->breaker) == BREAKER_OPEN)
-        call_end_soon(connection->link, call, connection->down_err);
-    else
+    return connection->kind != GREETING_REPLICA && !call->state->direct &&
+           connection->down_err != ERR_STORE_DENIED && connection->due_ms < call->deadline_ms &&
+           breaker_state(&connection->breaker->breaker) != BREAKER_OPEN;
+}
+
+static void keep_or_refuse(struct connection *connection, struct store_call *call)
+{
+    if (may_wait(connection, call))
         call_list_add(&connection->queue, call);
+    else
+        connection->owner->call_refused(connection, call, connection->down_err);
 }
 
 void connection_enqueue(struct connection *connection, struct store_call *call)
 {
     assert(call->state->breaker == connection->breaker);
     if (connection->state == CONNECTION_PAUSING) {
-        fail_or_keep(connection, call);
+        keep_or_refuse(connection, call);
         return;
     }
     call_list_add(&connection->queue, call);
@@ -73,34 +55,41 @@ void connection_enqueue(struct connection *connection, struct store_call *call)
 }
 
 /* At once: the next map may be long in coming. */
-static void turn_away(struct connection *connection)
+static void refuse_queue(struct connection *connection)
 {
     struct store_call *next;
     for (struct store_call *call = connection->queue.first; call; call = next) {
         next = call->next;
-        if (call->state->anybody)
+        if (call->state->any_server)
             continue;
         call_list_remove(call);
-        if (connection->near)
-            replica_read_fall_back(connection->link, call);
-        else
-            call_end_soon(connection->link, call, ERR_STORE_UNAVAILABLE);
+        connection->owner->call_refused(connection, call, ERR_STORE_UNAVAILABLE);
     }
 }
 
 void connection_flush(struct connection *connection)
 {
-    if (connection->strange && connection->state == CONNECTION_UP)
-        turn_away(connection);
+    if (connection->foreign && connection->state == CONNECTION_UP)
+        refuse_queue(connection);
     if (!connection->queue.first)
         return;
     if (connection->state == CONNECTION_IDLE)
-        transport_open(connection);
+        connection_open(connection);
     else if (connection->state == CONNECTION_UP)
-        pipeline_send_queue(connection);
+        pipeline_send_queue(&connection->pipeline, &connection->queue);
 }
 
-/* --- who is there --- */
+void connection_send(struct connection *connection, const struct text *arguments, size_t count)
+{
+    pipeline_send(&connection->pipeline, arguments, count);
+}
+
+void connection_read(struct connection *connection)
+{
+    pipeline_read(&connection->pipeline);
+}
+
+/* --- which server is there --- */
 
 static struct node_id named_here(const struct connection *connection)
 {
@@ -108,27 +97,38 @@ static struct node_id named_here(const struct connection *connection)
     struct store_mark mark;
     if (link->settings->mode == REDIS_CLUSTER && link->map)
         return slot_map_id(link->map, connection->endpoint);
-    if (link->settings->mode != REDIS_CLUSTER && store_read_mark(link->store, &mark))
+    if (link->settings->mode != REDIS_CLUSTER && store_state_read_mark(link->store, &mark))
         return node_id_read(text_of(mark.digits));
     return (struct node_id){{0}};
 }
 
-void connection_judge(struct connection *connection)
+void connection_check_server(struct connection *connection)
 {
     const struct store_link *link = connection->link;
+    const struct node_id *told = &connection->greeting.id;
     struct server_problems *strangers = &link->settings->strangers;
     struct node_id named = named_here(connection);
-    connection->strange = node_id_differs(&named, &connection->id);
-    if (connection->strange)
+    connection->foreign = node_id_differs(&named, told);
+    if (connection->foreign)
         server_problems_tell(strangers, connection->endpoint,
                              link->settings->mode == REDIS_CLUSTER
                                  ? "is another node of Redis Cluster than the slot map names here"
                                  : "has the mark of another installation in it");
-    else if (node_id_known(&named) && node_id_known(&connection->id))
+    else if (node_id_known(&named) && node_id_known(told))
         server_problems_over(strangers, connection->endpoint);
 }
 
 /* --- breaking --- */
+
+static void close_transport(struct connection *connection)
+{
+    if (connection->state == CONNECTION_UP)
+        metrics_gauge_add(METRIC_STORE_LINKS, -1);
+    if (connection->pipeline.heard)
+        connection->pause_ms = 0;
+    connection->pipeline.heard = false;
+    transport_close(&connection->transport);
+}
 
 static void begin_pause(struct connection *connection)
 {
@@ -139,18 +139,10 @@ static void begin_pause(struct connection *connection)
     connection->pause_ms = next_ms < most_ms && !denied ? next_ms : most_ms;
     connection->state = CONNECTION_PAUSING;
     connection->due_ms = clock_monotonic_ms() + jitter_pause(&link->seed, connection->pause_ms);
-    timing_schedule(link, connection->due_ms);
+    timing_schedule(&link->timing, connection->due_ms);
 }
 
-/* The replies are in: what is missing is only whether a replica has the writes. */
-static void end_held(struct connection *connection)
-{
-    struct store_call *call;
-    while ((call = call_list_take(&connection->held)))
-        call_end_soon(connection->link, call, ERR_OK);
-}
-
-static void keep_or_fail_queue(struct connection *connection)
+static void keep_or_refuse_queue(struct connection *connection)
 {
     struct call_list queued = connection->queue;
     connection->queue = (struct call_list){0};
@@ -158,16 +150,28 @@ static void keep_or_fail_queue(struct connection *connection)
     for (struct store_call *call = queued.first; call; call = next) {
         next = call->next;
         call->state->list = NULL;
-        fail_or_keep(connection, call);
+        keep_or_refuse(connection, call);
     }
 }
 
-/* One failure for the breaker, however many calls were under way: a connection that is cut once
+static void lose_calls(struct connection *connection, const struct call_list *owed)
+{
+    uint64_t written = pipeline_written(&connection->pipeline);
+    struct store_call *next;
+    for (struct store_call *call = owed->first; call; call = next) {
+        next = call->next;
+        call->state->list = NULL;
+        connection->owner->call_lost(connection, call, call->state->stream_end <= written);
+    }
+}
+
+/* One failure for the breaker, however many calls were in flight: a connection that is cut once
  * says less about its server than many calls that fail. One that owed nothing says nothing. */
 static void note_break(struct connection *connection, enum err err)
 {
+    const struct pipeline *pipeline = &connection->pipeline;
     bool owed =
-        connection->state != CONNECTION_UP || connection->awaiting.first || connection->wait_owed;
+        connection->state != CONNECTION_UP || pipeline->awaiting.first || pipeline->wait_owed;
     if (owed && err != ERR_STORE_DENIED)
         breakers_witness(connection->breaker, clock_monotonic_ms(), false);
 }
@@ -189,52 +193,45 @@ void connection_break(struct connection *connection, enum err err, const char *w
               connection->endpoint->host, connection->endpoint->port, connection->durable, why);
     note_break(connection, err);
     server_problems_note(&link->settings->problems, connection->endpoint, why);
-    transport_close(connection);
+    close_transport(connection);
     connection->down_err = err;
-    connection->wait_owed = false;
-    connection->refused = false;
-    connection->strange = false;
+    connection->foreign = false;
     begin_pause(connection);
-    uint64_t written = pipeline_written(connection);
-    struct call_list owed = connection->awaiting;
-    connection->awaiting = (struct call_list){0};
-    end_held(connection);
-    keep_or_fail_queue(connection);
-    struct store_call *next;
-    for (struct store_call *call = owed.first; call; call = next) {
-        next = call->next;
-        call->state->list = NULL;
-        call_lose(link, call, call->state->stream_end <= written);
-    }
+    struct call_list owed = pipeline_stop(&connection->pipeline);
+    keep_or_refuse_queue(connection);
+    lose_calls(connection, &owed);
     if (concerns_map(connection))
-        store_want_refresh(link->store);
-    if (connection->subscriber)
-        connection->subscriber->down(connection, why);
+        store_state_want_refresh(link->store);
+    if (connection->owner->down)
+        connection->owner->down(connection, why);
 }
 
 /* Servers that do not speak as we do, and certificates, do not repair themselves. */
-static const char *lasting_trouble(const struct connection *connection, int failure)
+static const char *lasting_problem(const struct connection *connection, int failure)
 {
-    if (connection->state == CONNECTION_HANDSHAKING ||
-        (connection->state == CONNECTION_GREETING && connection->tls && failure == EPROTO))
-        return tls_why(connection->tls);
-    if (connection->state == CONNECTION_GREETING && !connection->tls)
+    const struct tls_link *tls = connection->transport.tls;
+    if (connection->transport.state == TRANSPORT_HANDSHAKING ||
+        (connection->state == CONNECTION_GREETING && tls && failure == EPROTO))
+        return tls_why(tls);
+    if (connection->state == CONNECTION_GREETING && !tls)
         return "closes connections before it answers; it may speak TLS alone, or be full "
                "(maxclients)";
     return NULL;
 }
 
-void connection_fail(struct connection *connection, int failure)
+/* Breaks it because the socket failed: `failure` is errno, 0 if the peer closed. */
+static void break_for_socket(struct connection *connection, int failure)
 {
-    const char *problems = lasting_trouble(connection, failure);
-    if (problems)
-        server_problems_tell(&connection->link->settings->problems, connection->endpoint, problems);
-    bool by_tls = connection->tls && failure == EPROTO;
-    bool denied = by_tls && tls_is_denied(connection->tls);
+    const struct tls_link *tls = connection->transport.tls;
+    const char *problem = lasting_problem(connection, failure);
+    if (problem)
+        server_problems_tell(&connection->link->settings->problems, connection->endpoint, problem);
+    bool by_tls = tls && failure == EPROTO;
+    bool denied = by_tls && tls_is_denied(tls);
     const char *reason = failure == 0 ? "closed-by-peer" : strerror(failure);
     /* TLS takes its reason with it when it is closed. */
     char why[PROBLEM_WHY_MAX];
-    snprintf(why, sizeof(why), "%s", by_tls ? tls_why(connection->tls) : reason);
+    snprintf(why, sizeof(why), "%s", by_tls ? tls_why(tls) : reason);
     connection_break(connection, denied ? ERR_STORE_DENIED : ERR_STORE_UNAVAILABLE, why);
 }
 
@@ -249,9 +246,179 @@ void connection_end_pause(struct connection *connection)
 
 void connection_shut(struct connection *connection)
 {
-    transport_close(connection);
-    connection->wait_owed = false;
+    close_transport(connection);
+    connection->pipeline.wait_owed = false;
     connection->state = CONNECTION_IDLE;
+}
+
+/* --- coming up --- */
+
+static void come_up(struct connection *connection)
+{
+    assert(connection->state == CONNECTION_GREETING);
+    connection_check_server(connection);
+    if (connection->foreign && !has_calls(connection)) {
+        connection_break(connection, ERR_STORE_UNAVAILABLE, "another-node");
+        return;
+    }
+    if (connection->foreign)
+        store_state_want_refresh(connection->link->store);
+    connection->state = CONNECTION_UP;
+    connection->down_err = ERR_STORE_UNAVAILABLE;
+    connection->link->dirty = true;
+    metrics_gauge_add(METRIC_STORE_LINKS, 1);
+    server_problems_over(&connection->link->settings->problems, connection->endpoint);
+    if (connection->kind != GREETING_SENTINEL)
+        store_state_note_reached(connection->link->store);
+    log_debug("store_connected", "host=%s port=%u durable=%d", connection->endpoint->host,
+              connection->endpoint->port, connection->durable);
+    if (connection->owner->up)
+        connection->owner->up(connection);
+}
+
+static void take_greeting_reply(struct connection *connection, const struct store_reply *reply)
+{
+    char why[PROBLEM_WHY_MAX];
+    enum err err = ERR_OK;
+    switch (greeting_take_reply(&connection->greeting, &connection->transport, reply, &err, why)) {
+    case GREETING_GOES_ON:
+        break;
+    case GREETING_DONE:
+        come_up(connection);
+        break;
+    case GREETING_REFUSED:
+        server_problems_tell(&connection->link->settings->problems, connection->endpoint, why);
+        connection_break(connection, err, why);
+        break;
+    }
+}
+
+/* --- events of the transport --- */
+
+static struct connection *connection_of(struct transport *transport)
+{
+    return container_of(transport, struct connection, transport);
+}
+
+static void on_opened(struct transport *transport)
+{
+    struct connection *connection = connection_of(transport);
+    int failure;
+    connection->state = CONNECTION_GREETING;
+    if (greeting_send(&connection->greeting, transport, connection->kind, &failure))
+        return;
+    if (failure)
+        break_for_socket(connection, failure);
+    else
+        connection_break(connection, ERR_STORE_UNAVAILABLE, "greeting-not-sent");
+}
+
+static void on_readable(struct transport *transport)
+{
+    pipeline_read(&connection_of(transport)->pipeline);
+}
+
+static void on_writable(struct transport *transport)
+{
+    pipeline_write(&connection_of(transport)->pipeline);
+}
+
+static void on_transport_failed(struct transport *transport, int failure, const char *why)
+{
+    if (why)
+        connection_break(connection_of(transport), ERR_STORE_UNAVAILABLE, why);
+    else
+        break_for_socket(connection_of(transport), failure);
+}
+
+static const struct transport_events transport_events = {
+    .opened = on_opened,
+    .readable = on_readable,
+    .writable = on_writable,
+    .failed = on_transport_failed,
+};
+
+/* --- events of the pipeline --- */
+
+static struct connection *connection_with(struct pipeline *pipeline)
+{
+    return container_of(pipeline, struct connection, pipeline);
+}
+
+static bool on_call_reply(struct pipeline *pipeline, struct store_call *call,
+                          const struct store_reply *reply)
+{
+    struct connection *connection = connection_with(pipeline);
+    return connection->owner->call_reply(connection, call, reply);
+}
+
+static void on_other_reply(struct pipeline *pipeline, const struct store_reply *reply)
+{
+    struct connection *connection = connection_with(pipeline);
+    if (connection->state == CONNECTION_GREETING) {
+        take_greeting_reply(connection, reply);
+        return;
+    }
+    if (has_calls(connection)) {
+        connection_break(connection, ERR_STORE_UNAVAILABLE, "unasked-reply");
+        return;
+    }
+    pipeline->heard = true;
+    connection->owner->reply(connection, reply);
+}
+
+static void on_pipeline_failed(struct pipeline *pipeline, int failure)
+{
+    break_for_socket(connection_with(pipeline), failure);
+}
+
+static void on_pipeline_broken(struct pipeline *pipeline, enum err err, const char *why)
+{
+    connection_break(connection_with(pipeline), err, why);
+}
+
+static const struct pipeline_events pipeline_events = {
+    .call_reply = on_call_reply,
+    .reply = on_other_reply,
+    .failed = on_pipeline_failed,
+    .broken = on_pipeline_broken,
+};
+
+/* --- life --- */
+
+void connection_init(struct connection *connection, struct store_link *link,
+                     const struct endpoint *endpoint, struct store_breaker *breaker,
+                     const struct connection_owner *owner, bool durable)
+{
+    *connection = (struct connection){
+        .link = link,
+        .endpoint = endpoint,
+        .owner = owner,
+        .breaker = breaker,
+        .durable = durable,
+        .down_err = ERR_STORE_UNAVAILABLE,
+    };
+    transport_init(&connection->transport, link, endpoint, &transport_events);
+    pipeline_init(&connection->pipeline, &connection->transport, durable, &pipeline_events);
+}
+
+void connection_free(struct connection *connection)
+{
+    assert(connection_is_idle(connection));
+    connection_shut(connection);
+    pipeline_free(&connection->pipeline);
+}
+
+void connection_open(struct connection *connection)
+{
+    struct store_link *link = connection->link;
+    if (connection->state != CONNECTION_IDLE)
+        return;
+    connection->state = CONNECTION_OPENING;
+    connection->due_ms = clock_monotonic_ms() + link->settings->connect_timeout_ms;
+    timing_schedule(&link->timing, connection->due_ms);
+    pipeline_reset(&connection->pipeline);
+    transport_open(&connection->transport);
 }
 
 int64_t connection_tick(struct connection *connection, int64_t now_ms)
@@ -260,21 +427,20 @@ int64_t connection_tick(struct connection *connection, int64_t now_ms)
     case CONNECTION_IDLE:
         return INT64_MAX;
     case CONNECTION_UP:
-        if (!connection->wait_owed)
+        if (!connection->pipeline.wait_owed)
             return INT64_MAX;
-        if (now_ms >= connection->due_ms)
-            connection_break(connection, ERR_STORE_UNAVAILABLE, "wait-overdue");
+        if (now_ms < connection->pipeline.wait_due_ms)
+            return connection->pipeline.wait_due_ms;
+        connection_break(connection, ERR_STORE_UNAVAILABLE, "wait-overdue");
         break;
-    case CONNECTION_HANDSHAKING:
-        if (now_ms >= connection->due_ms)
+    case CONNECTION_OPENING:
+    case CONNECTION_GREETING:
+        if (now_ms < connection->due_ms)
+            break;
+        if (connection->transport.state == TRANSPORT_HANDSHAKING)
             server_problems_tell(&connection->link->settings->problems, connection->endpoint,
                                  "does not answer the handshake of TLS; it may not speak it");
-        /* fall through */
-    case CONNECTION_RESOLVING:
-    case CONNECTION_CONNECTING:
-    case CONNECTION_GREETING:
-        if (now_ms >= connection->due_ms)
-            connection_break(connection, ERR_STORE_UNAVAILABLE, "connect-timeout");
+        connection_break(connection, ERR_STORE_UNAVAILABLE, "connect-timeout");
         break;
     case CONNECTION_PAUSING:
         if (now_ms >= connection->due_ms) {

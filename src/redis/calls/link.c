@@ -1,5 +1,4 @@
-/* A worker's end of the store: opening, sending, flushing, closing, and following the map. What
- * time does to calls is in timing.c. */
+/* A worker's end of the store: opening, sending, flushing, closing, and following the map. */
 #include "link.h"
 
 #include <assert.h>
@@ -8,81 +7,12 @@
 #include "clock.h"
 #include "container_of.h"
 #include "crypto.h"
-#include "redis/topology/replica_read.h"
-#include "timing.h"
+#include "deadlines.h"
+#include "node.h"
+#include "replica_read.h"
+#include "routing.h"
 
 enum { FLUSH_ROUNDS = 4 };
-
-/* --- nodes --- */
-
-static struct node *find_node(const struct store_link *link, const struct endpoint *endpoint,
-                              bool near)
-{
-    const struct endpoint *found =
-        endpoint_table_find(near ? &link->replica_index : &link->index, endpoint);
-    return found ? container_of(found, struct node, endpoint) : NULL;
-}
-
-static struct node *find_or_make_node(struct store_link *link, const struct endpoint *endpoint,
-                                      bool near)
-{
-    struct node *found = find_node(link, endpoint, near);
-    if (found)
-        return found;
-    struct node *node = xcalloc(1, sizeof(*node));
-    node->endpoint = *endpoint;
-    connection_init(&node->data, link, &node->endpoint, false);
-    connection_init(&node->durable, link, &node->endpoint, true);
-    node->breaker = breakers_take(link->store, endpoint, link->settings->reconnect_max_ms);
-    node->data.breaker = node->breaker;
-    node->durable.breaker = node->breaker;
-    node->data.near = near;
-    endpoint_table_add(near ? &link->replica_index : &link->index, &node->endpoint);
-    node->next = link->nodes;
-    link->nodes = node;
-    timing_sweep_later(link);
-    return node;
-}
-
-struct node *link_node(struct store_link *link, const struct endpoint *endpoint)
-{
-    return find_or_make_node(link, endpoint, false);
-}
-
-struct node *link_sentinel_node(struct store_link *link, const struct endpoint *endpoint)
-{
-    struct node *node = find_or_make_node(link, endpoint, false);
-    node->data.sentinel = true;
-    return node;
-}
-
-struct node *link_replica_node(struct store_link *link, const struct endpoint *endpoint)
-{
-    return find_or_make_node(link, endpoint, true);
-}
-
-bool link_is_up(const struct store_link *link, const struct endpoint *endpoint)
-{
-    const struct node *node = find_node(link, endpoint, false);
-    return node && node->data.state == CONNECTION_UP;
-}
-
-void link_free_node(struct store_link *link, struct node *node)
-{
-    assert(!node->in_map || link->closing);
-    endpoint_table_remove(node->data.near ? &link->replica_index : &link->index, &node->endpoint);
-    connection_free(&node->data);
-    connection_free(&node->durable);
-    breakers_give(link->store, &node->breaker);
-    free(node);
-}
-
-struct connection *link_connection(struct store_link *link, struct node *node,
-                                   const struct store_call *call)
-{
-    bool durable = (call->flags & STORE_DURABLE) && link->settings->wait_timeout_ms > 0;
-    return durable ? &node->durable : &node->data;
-}
 
 /* --- map and settings --- */
 
@@ -101,7 +31,7 @@ static void take_unsent(struct connection *connection, struct call_list *to)
         next = call->next;
         if (!call->state->direct && !call->state->asking) {
             call_list_remove(call);
-            call_forgo(call);
+            call_leave(call);
             call_list_add(to, call);
         }
     }
@@ -117,7 +47,7 @@ static void route_again(struct store_link *link)
     }
     struct store_call *call;
     while ((call = call_list_take(&unsent)))
-        call_route(link, call);
+        routing_route(link, call);
 }
 
 /* Nothing came of the refresh that calls waited for. */
@@ -134,17 +64,17 @@ static void route_parked(struct store_link *link)
     }
     struct store_call *call;
     while ((call = call_list_take(&parked)))
-        call_route(link, call);
+        routing_route(link, call);
 }
 
 /* Who answered at an address is asked again if the new map names another one there. */
-static void judge_again(struct connection *connection)
+static void check_again(struct connection *connection)
 {
-    bool before = connection->strange;
+    bool before = connection->foreign;
     if (connection->state != CONNECTION_UP)
         return;
-    connection_judge(connection);
-    if (connection->strange && !before)
+    connection_check_server(connection);
+    if (connection->foreign && !before)
         connection_break(connection, ERR_STORE_UNAVAILABLE, "another-node");
 }
 
@@ -155,21 +85,21 @@ static void follow_map(struct store_link *link)
         node->in_map = false;
     link->map_nodes = xrealloc(link->map_nodes, map->master_count * sizeof(struct node *));
     for (size_t i = 0; i < map->master_count; i++) {
-        link->map_nodes[i] = link_node(link, &map->nodes[i]);
+        link->map_nodes[i] = node_get(link, &map->nodes[i]);
         link->map_nodes[i]->in_map = true;
     }
     replica_read_choose(link);
     for (struct node *node = link->nodes; node; node = node->next) {
-        judge_again(&node->data);
-        judge_again(&node->durable);
+        check_again(&node->data);
+        check_again(&node->durable);
     }
-    timing_sweep_later(link);
+    node_sweep_later(link);
     route_again(link);
 }
 
 static void take_map(struct store_link *link)
 {
-    struct slot_map *map = store_ref_map(link->store);
+    struct slot_map *map = store_state_ref_map(link->store);
     if (map && map != link->map) {
         slot_map_unref(&link->map);
         link->map = map;
@@ -182,7 +112,7 @@ static void take_map(struct store_link *link)
 
 static void take_settings(struct store_link *link)
 {
-    struct settings *settings = store_settings(link->store);
+    struct settings *settings = store_state_settings(link->store);
     if (settings != link->settings) {
         for (struct node *node = link->nodes; node; node = node->next) {
             connection_end_pause(&node->data);
@@ -205,6 +135,11 @@ static void on_wake(uv_async_t *wake)
 
 /* --- open and close --- */
 
+static void on_due(struct timing *timing, int64_t now_ms)
+{
+    deadlines_tick(container_of(timing, struct store_link, timing), now_ms);
+}
+
 struct store_link *store_link_open(struct store *store, uv_loop_t *loop)
 {
     struct store_link *link = xcalloc(1, sizeof(*link));
@@ -212,51 +147,25 @@ struct store_link *store_link_open(struct store *store, uv_loop_t *loop)
     link->loop = loop;
     link->wake.data = link;
     uv_async_init(loop, &link->wake, on_wake);
-    uv_timer_init(loop, &link->timer);
-    link->handles = 2;
+    timing_open(&link->timing, loop, on_due);
+    link->timing.timer.data = link;
+    link_state_hold(link);
+    link_state_hold(link);
+    link->call_owner = &routing_owner;
     link->first_deadline_ms = INT64_MAX;
-    link->timer_due_ms = INT64_MAX;
     link->sweep_ms = INT64_MAX;
-    link->timer.data = link;
     link->input = xmalloc(LINK_INPUT_BYTES);
     crypto_random(&link->seed, sizeof(link->seed));
     link->seed |= 1;
-    link->settings = store_settings(store);
-    store_add_link(store, link);
+    link->settings = store_state_settings(store);
+    store_state_add_link(store, link);
     take_map(link);
     return link;
 }
 
-static void free_states(struct store_link *link)
-{
-    while (link->free_states) {
-        struct store_call_state *state = link->free_states;
-        link->free_states = state->next_free;
-        buffer_free(&state->bytes);
-        free(state);
-    }
-}
-
-void link_handle_closed(struct store_link *link)
-{
-    assert(link->handles > 0);
-    link->handles--;
-    if (link->handles > 0 || !link->closing)
-        return;
-    free_states(link);
-    endpoint_table_free(&link->index);
-    endpoint_table_free(&link->replica_index);
-    slot_map_unref(&link->map);
-    settings_unref(&link->settings);
-    free(link->map_nodes);
-    free(link->replica_nodes);
-    free(link->input);
-    free(link);
-}
-
 static void handle_closed(uv_handle_t *handle)
 {
-    link_handle_closed(handle->data);
+    link_state_release(handle->data);
 }
 
 /* Everybody's calls, over and over, since a `done` may send another. */
@@ -264,8 +173,8 @@ static void end_all(struct store_link *link)
 {
     for (struct node *node = link->nodes; node; node = node->next) {
         struct call_list *lists[] = {
-            &node->data.queue,    &node->data.awaiting,    &node->data.held,
-            &node->durable.queue, &node->durable.awaiting, &node->durable.held,
+            &node->data.queue,    &node->data.pipeline.awaiting,    &node->data.pipeline.held,
+            &node->durable.queue, &node->durable.pipeline.awaiting, &node->durable.pipeline.held,
         };
         for (size_t i = 0; i < sizeof(lists) / sizeof(lists[0]); i++)
             take_calls(lists[i], &link->ending);
@@ -283,17 +192,11 @@ void store_link_close(struct store_link **link)
     if (!gone)
         return;
     gone->closing = true;
-    store_remove_link(gone->store, gone);
+    timing_close(&gone->timing, handle_closed);
+    store_state_remove_link(gone->store, gone);
     end_all(gone);
     assert(gone->pending == 0);
-    while (gone->nodes) {
-        struct node *node = gone->nodes;
-        gone->nodes = node->next;
-        connection_shut(&node->data);
-        connection_shut(&node->durable);
-        link_free_node(gone, node);
-    }
-    uv_close((uv_handle_t *)&gone->timer, handle_closed);
+    node_free_all(gone);
     uv_close((uv_handle_t *)&gone->wake, handle_closed);
 }
 
@@ -306,7 +209,7 @@ void store_send(struct store_link *link, struct store_call *call)
         call_list_add(&link->ending, call);
         return;
     }
-    call_route(link, call);
+    routing_route(link, call);
 }
 
 struct store_call link_question(const struct text *arguments, size_t count, int64_t patience_ms,
@@ -323,15 +226,15 @@ void link_send_direct(struct store_link *link, struct store_call *call,
 {
     call_begin(link, call);
     call->state->direct = true;
-    call_send(link, link_node(link, endpoint), call);
+    routing_send(link, node_get(link, endpoint), call);
 }
 
 void link_ask(struct store_link *link, struct store_call *call, const struct endpoint *endpoint)
 {
     call_begin(link, call);
     call->state->direct = true;
-    call->state->anybody = true;
-    call_send(link, link_node(link, endpoint), call);
+    call->state->any_server = true;
+    routing_send(link, node_get(link, endpoint), call);
 }
 
 void store_flush(struct store_link *link)
@@ -344,12 +247,12 @@ void store_flush(struct store_link *link)
         }
     }
     if (link->dirty)
-        timing_schedule(link, 0);
+        timing_schedule(&link->timing, 0);
 }
 
 uint32_t store_link_generation(const struct store_link *link, unsigned slot)
 {
-    uint32_t generation = store_generation(link->store, slot);
+    uint32_t generation = generations_of(&link->store->generations, slot);
     return link->map == atomic_load(&link->store->published) ? generation : 0;
 }
 

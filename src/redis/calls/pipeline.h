@@ -1,17 +1,61 @@
-/* What travels over a connection that is up: queue out, replies in, WAIT behind durable writes. */
+/* The stream of commands and replies on one connection: calls out, their replies in, WAIT after
+ * durable writes. Replies come in the order of the commands. */
 #pragma once
 
-#include "connection.h"
+#include "reply.h"
+#include "transport.h"
 
+struct pipeline;
+
+/* What its owner, a connection, hears. Each may close the transport. */
+struct pipeline_events {
+    /* The reply to a call, which is in no list. True if it is the answer: the pipeline ends the
+     * call with it, a durable one once WAIT is answered. False: the owner has the call. */
+    bool (*call_reply)(struct pipeline *pipeline, struct store_call *call,
+                       const struct store_reply *reply);
+    /* A reply that no call waits for. */
+    void (*reply)(struct pipeline *pipeline, const struct store_reply *reply);
+    /* The socket has failed: errno, 0 if the peer closed. */
+    void (*failed)(struct pipeline *pipeline, int failure);
+    /* It cannot go on. */
+    void (*broken)(struct pipeline *pipeline, enum err err, const char *why);
+};
+
+struct pipeline {
+    struct transport *transport;
+    const struct pipeline_events *events;
+    bool durable; /* one batch at a time, with WAIT after it */
+    bool refused; /* NOAUTH came: `broken` as soon as nothing is owed */
+    bool heard;   /* a command was answered since the reset */
+    bool wait_owed;
+    int64_t wait_due_ms;
+    int64_t ask_until_ms;            /* a WAIT ran out: until then others wait shorter */
+    struct call_list awaiting, held; /* see call.h */
+    struct buffer output;            /* what the socket has not taken yet begins at output_taken */
+    size_t output_taken;
+    uint64_t stream_end; /* bytes given to this socket, those in output included */
+    struct reply_reader reader;
+};
+
+void pipeline_init(struct pipeline *pipeline, struct transport *transport, bool durable,
+                   const struct pipeline_events *events);
+/* Without calls. */
+void pipeline_free(struct pipeline *pipeline);
 /* For a new socket: nothing written, nothing read. */
-void pipeline_reset(struct connection *connection);
-/* Moves the queue behind the output and writes, in one go. */
-void pipeline_send_queue(struct connection *connection);
-/* Writes one command of the connection's subscriber, who gets the reply. May break it. */
-void pipeline_send(struct connection *connection, const struct text *arguments, size_t count);
+void pipeline_reset(struct pipeline *pipeline);
+/* The socket is closed: held calls end well, without replicas. Returns the calls that were owed
+ * their reply, still linked; call_list fields of their states are the caller's to clear. */
+struct call_list pipeline_stop(struct pipeline *pipeline);
+/* True if no reply is owed. */
+bool pipeline_is_idle(const struct pipeline *pipeline);
+
+/* Moves the calls of the queue, if it may now, to the output and writes, in one go. */
+void pipeline_send_queue(struct pipeline *pipeline, struct call_list *queue);
+/* Writes one command that is no call's; the reply goes to `reply`. */
+void pipeline_send(struct pipeline *pipeline, const struct text *arguments, size_t count);
 /* The socket has room again. */
-void pipeline_write(struct connection *connection);
+void pipeline_write(struct pipeline *pipeline);
 /* The socket has bytes, or an error. */
-void pipeline_read(struct connection *connection);
+void pipeline_read(struct pipeline *pipeline);
 /* Bytes that this socket took. */
-uint64_t pipeline_written(const struct connection *connection);
+uint64_t pipeline_written(const struct pipeline *pipeline);

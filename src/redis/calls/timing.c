@@ -1,191 +1,37 @@
-/* Deadlines are not kept in order: the link knows a bound below which none lies. When the bound is
- * reached all calls are looked at once, late ones ended, and the bound is set anew. With calls that
- * take a millisecond and have half a second, that is two looks a second. */
+/* Only an earlier time sets the timer again; the owner schedules what is left when it is called. */
 #include "timing.h"
 
 #include "clock.h"
-#include "redis/topology/replica_read.h"
-
-enum {
-    TICK_MS = 5, /* deadlines that pass closer together are looked at together */
-    SWEEP_MS = 1000
-};
-
-static void on_timer(uv_timer_t *timer);
-
-void timing_schedule(struct store_link *link, int64_t due_ms)
-{
-    if (due_ms >= link->timer_due_ms || link->closing)
-        return;
-    link->timer_due_ms = due_ms;
-    int64_t left_ms = due_ms ? due_ms - clock_monotonic_ms() : 0;
-    /* libuv counts from the time at which its turn began. */
-    uv_update_time(link->loop);
-    uv_timer_start(&link->timer, on_timer, left_ms > 0 ? (uint64_t)left_ms : 0, 0);
-}
-
-void timing_sweep_later(struct store_link *link)
-{
-    if (link->sweep_ms == INT64_MAX) {
-        link->sweep_ms = clock_monotonic_ms() + SWEEP_MS;
-        timing_schedule(link, link->sweep_ms);
-    }
-}
-
-/* --- deadlines --- */
-
-struct expiry {
-    struct store_link *link;
-    int64_t now_ms;
-    int64_t first_deadline_ms; /* of the calls that stay */
-};
-
-/* Moves the late calls of a list to the ending ones. True if there was one. `failed`: it is the
- * node that is late. */
-static bool expire_list(struct expiry *expiry, struct call_list *list, enum err err, bool failed)
-{
-    bool late = false;
-    struct store_call *next;
-    for (struct store_call *call = list->first; call; call = next) {
-        next = call->next;
-        if (call->deadline_ms > expiry->now_ms) {
-            if (call->deadline_ms < expiry->first_deadline_ms)
-                expiry->first_deadline_ms = call->deadline_ms;
-            continue;
-        }
-        late = true;
-        call_list_remove(call);
-        if (failed)
-            call_note(call, false);
-        call_end_soon(expiry->link, call, err);
-    }
-    return late;
-}
-
-/* A connection that owes a late answer is closed: its answer must never be taken for another's.
- * One that only owes the answer to WAIT goes on, the call's own reply is in. */
-static void expire_connection(struct expiry *expiry, struct connection *connection)
-{
-    if (connection->near) {
-        int64_t next_ms = replica_read_expire(connection, expiry->now_ms);
-        if (next_ms < expiry->first_deadline_ms)
-            expiry->first_deadline_ms = next_ms;
-        return;
-    }
-    bool up = connection->state == CONNECTION_UP;
-    /* A durable call may have only waited for its turn, behind a WAIT that no replica answers. */
-    expire_list(expiry, &connection->queue, up ? ERR_STORE_TIMEOUT : connection->down_err,
-                !(up && connection->durable));
-    expire_list(expiry, &connection->held, ERR_OK, false);
-    if (expire_list(expiry, &connection->awaiting, ERR_STORE_TIMEOUT, true))
-        connection_break(connection, ERR_STORE_UNAVAILABLE, "no-answer");
-}
-
-static void expire_calls(struct store_link *link, int64_t now_ms)
-{
-    struct expiry expiry = {link, now_ms, INT64_MAX};
-    expire_list(&expiry, &link->parked, ERR_STORE_UNAVAILABLE, false);
-    for (struct node *node = link->nodes; node; node = node->next) {
-        expire_connection(&expiry, &node->data);
-        expire_connection(&expiry, &node->durable);
-    }
-    link->first_deadline_ms = expiry.first_deadline_ms;
-}
-
-/* --- pauses, nodes, ends --- */
-
-/* Sends parked calls whose pause is over; returns when the next one is. */
-static int64_t end_pauses(struct store_link *link, int64_t now_ms)
-{
-    int64_t next_ms = INT64_MAX;
-    struct call_list parked = link->parked;
-    link->parked = (struct call_list){0};
-    struct store_call *next;
-    for (struct store_call *call = parked.first; call; call = next) {
-        next = call->next;
-        call->state->list = NULL;
-        int64_t again_ms = call->state->again_ms;
-        if (again_ms && again_ms <= now_ms) {
-            call_route(link, call);
-            continue;
-        }
-        call_list_add(&link->parked, call);
-        if (again_ms && again_ms < next_ms)
-            next_ms = again_ms;
-    }
-    return next_ms;
-}
-
-static int64_t tick_connections(struct store_link *link, int64_t now_ms)
-{
-    int64_t next_ms = INT64_MAX;
-    for (struct node *node = link->nodes; node; node = node->next) {
-        int64_t data_ms = connection_tick(&node->data, now_ms);
-        int64_t durable_ms = connection_tick(&node->durable, now_ms);
-        next_ms = data_ms < next_ms ? data_ms : next_ms;
-        next_ms = durable_ms < next_ms ? durable_ms : next_ms;
-    }
-    return next_ms;
-}
-
-/* A sentinel that answers will be asked again. */
-static bool is_superfluous(const struct node *node)
-{
-    bool kept = node->in_map || (node->data.sentinel && node->data.state == CONNECTION_UP);
-    return !kept && connection_is_idle(&node->data) && connection_is_idle(&node->durable);
-}
-
-/* Forgets nodes that are not in the map, once they are idle. */
-static void sweep(struct store_link *link, int64_t now_ms)
-{
-    if (now_ms < link->sweep_ms)
-        return;
-    link->sweep_ms = INT64_MAX;
-    struct node **at = &link->nodes;
-    while (*at) {
-        struct node *node = *at;
-        if (is_superfluous(node)) {
-            *at = node->next;
-            link_free_node(link, node);
-            continue;
-        }
-        if (!node->in_map)
-            timing_sweep_later(link);
-        at = &node->next;
-    }
-}
-
-static void end_calls(struct store_link *link)
-{
-    struct call_list ending = link->ending;
-    link->ending = (struct call_list){0};
-    struct store_call *next;
-    for (struct store_call *call = ending.first; call; call = next) {
-        next = call->next;
-        call->state->list = NULL;
-        call_end(link, call, call->state->err, call->state->reply);
-    }
-}
+#include "container_of.h"
 
 static void on_timer(uv_timer_t *timer)
 {
-    struct store_link *link = timer->data;
-    int64_t now_ms = clock_monotonic_ms();
-    link->timer_due_ms = INT64_MAX;
-    if (now_ms >= link->first_deadline_ms)
-        expire_calls(link, now_ms);
-    int64_t pause_ms = end_pauses(link, now_ms);
-    int64_t connection_ms = tick_connections(link, now_ms);
-    if (link->tick)
-        timing_schedule(link, link->tick(link->tick_user, now_ms));
-    sweep(link, now_ms);
-    if (link->first_deadline_ms != INT64_MAX) {
-        int64_t tick_ms = now_ms + TICK_MS;
-        timing_schedule(link,
-                        link->first_deadline_ms > tick_ms ? link->first_deadline_ms : tick_ms);
-    }
-    timing_schedule(link, pause_ms);
-    timing_schedule(link, connection_ms);
-    timing_schedule(link, link->sweep_ms);
-    end_calls(link);
+    struct timing *timing = container_of(timer, struct timing, timer);
+    timing->due_ms = INT64_MAX;
+    timing->due(timing, clock_monotonic_ms());
+}
+
+void timing_open(struct timing *timing, uv_loop_t *loop,
+                 void (*due)(struct timing *timing, int64_t now_ms))
+{
+    uv_timer_init(loop, &timing->timer);
+    timing->due_ms = INT64_MAX;
+    timing->due = due;
+}
+
+void timing_schedule(struct timing *timing, int64_t due_ms)
+{
+    if (due_ms >= timing->due_ms || timing->closed)
+        return;
+    timing->due_ms = due_ms;
+    int64_t left_ms = due_ms ? due_ms - clock_monotonic_ms() : 0;
+    /* libuv counts from the time at which its turn began. */
+    uv_update_time(timing->timer.loop);
+    uv_timer_start(&timing->timer, on_timer, left_ms > 0 ? (uint64_t)left_ms : 0, 0);
+}
+
+void timing_close(struct timing *timing, uv_close_cb closed)
+{
+    timing->closed = true;
+    uv_close((uv_handle_t *)&timing->timer, closed);
 }

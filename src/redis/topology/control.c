@@ -108,7 +108,7 @@ static void fetch_end(struct control *control, int64_t pause_ms)
 static void fetch_failed(struct control *control, size_t asked, enum err err)
 {
     bool news = !atomic_load(&control->store->unreachable);
-    store_publish_unreachable(control->store, err);
+    store_state_publish_unreachable(control->store, err);
     if (news)
         log_error("store_map_unreachable", "asked=%zu reason=%s", asked, err_code(err));
     int64_t most_ms = control->link->settings->reconnect_max_ms;
@@ -125,7 +125,7 @@ static void fetch_succeeded(struct control *control, struct slot_map *map)
     size_t masters = map->master_count;
     unsigned covered = map->covered;
     bool news = atomic_load(&control->store->unreachable);
-    if (store_publish_map(control->store, map)) {
+    if (store_state_publish_map(control->store, map)) {
         log_info("store_map_changed", "masters=%zu slots=%u", masters, covered);
         tracker_follow(control->tracker);
         if (!control->clocks.any)
@@ -268,7 +268,7 @@ static void on_pong(struct store_call *call, enum err err, const struct store_re
         control->pings_answered++;
         ask_for_time(pinged);
     } else {
-        store_want_refresh(control->store);
+        store_state_want_refresh(control->store);
     }
     end_ping(control);
 }
@@ -469,17 +469,13 @@ void control_start(struct store *store)
     uv_timer_init(&control->loop, &control->fetch_timer);
     uv_timer_init(&control->loop, &control->ping_timer);
     control->wake.data = control;
+    store->control_wake = &control->wake;
     control->flush.data = control;
     control->fetch_timer.data = control;
     control->ping_timer.data = control;
     int failure = uv_thread_create(&control->thread, run, control);
     assert(failure == 0);
     (void)failure;
-}
-
-void control_wake(struct control *control)
-{
-    uv_async_send(&control->wake);
 }
 
 void control_stop(struct control **control)
@@ -490,6 +486,7 @@ void control_stop(struct control **control)
     uv_thread_join(&gone->thread);
     /* Not before: the thread itself reads it to ask for refreshes. */
     *control = NULL;
+    gone->store->control_wake = NULL;
     int busy = uv_loop_close(&gone->loop);
     assert(busy == 0);
     (void)busy;

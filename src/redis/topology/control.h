@@ -6,9 +6,7 @@
 
 #include "store_state.h"
 
-/* Sets store->control, then starts the thread. */
+/* Sets store->control and store->control_wake, then starts the thread. */
 void control_start(struct store *store);
-/* Wakes the thread: a refresh is wanted or settings have changed. Any thread. */
-void control_wake(struct control *control);
 /* Joins the thread and frees. */
 void control_stop(struct control **control);

@@ -8,6 +8,7 @@
 #include "jitter.h"
 #include "log.h"
 #include "metrics.h"
+#include "redis/calls/node.h"
 
 enum {
     ANSWER_MS = 300, /* for one node */
@@ -66,7 +67,7 @@ static enum rank rank_of(const struct store_link *link, const struct slot_map *m
 {
     if (node >= map->master_count)
         return RANK_REPLICA;
-    return link_is_up(link, &map->nodes[node]) ? RANK_UP : RANK_MASTER;
+    return node_is_up(link, &map->nodes[node]) ? RANK_UP : RANK_MASTER;
 }
 
 /* In random order within a rank, so that no node serves all of us. */
@@ -196,7 +197,7 @@ static void decide(struct map_search *search)
         conclude(search, take_best(search));
     else if (!may_be_copy(search))
         end_with_stranger(search, false);
-    else if (store_read_mark(search->link->store, &search->mark))
+    else if (store_state_read_mark(search->link->store, &search->mark))
         look_for_mark(search);
     else
         end_with_stranger(search, true);
@@ -236,7 +237,7 @@ static void keep_vote(struct map_search *search, struct ballot *ballot)
 static void count_vote(struct map_search *search, struct ballot *ballot)
 {
     search->asking--;
-    if (ballot->map && search->present && !slot_map_is_kin(ballot->map, search->present)) {
+    if (ballot->map && search->present && !slot_map_is_related(ballot->map, search->present)) {
         keep_stranger(search, ballot);
     } else if (ballot->map) {
         keep_vote(search, ballot);
@@ -330,7 +331,7 @@ static void go_on(struct map_search *search)
 
 void map_search(struct map_search *search)
 {
-    search->present = store_ref_map(search->link->store);
+    search->present = store_state_ref_map(search->link->store);
     choose_candidates(search);
     search->asked = 0;
     search->asking = 0;

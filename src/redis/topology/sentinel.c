@@ -6,6 +6,7 @@
 
 #include "container_of.h"
 #include "log.h"
+#include "redis/calls/node.h"
 
 enum { ANSWER_MS = 300 }; /* for one sentinel or server */
 
@@ -219,7 +220,7 @@ static void ask(struct sentinel_search *search, struct sentinel_vote *vote)
                                      text_of(search->settings->sentinel_name)};
     vote->search = search;
     vote->epoch = -1;
-    link_sentinel_node(search->link, sentinel_of(vote));
+    node_get_sentinel(search->link, sentinel_of(vote));
     send_question(vote, arguments, STORE_DISPENSABLE, on_vote);
 }
 

@@ -412,7 +412,7 @@ static struct node_id *sort_ids(const struct slot_map *map)
     return ids;
 }
 
-bool slot_map_is_kin(const struct slot_map *map, const struct slot_map *present)
+bool slot_map_is_related(const struct slot_map *map, const struct slot_map *present)
 {
     struct node_id *before = sort_ids(present), *ids = sort_ids(map);
     /* Ids that are not known come first. */

@@ -56,4 +56,4 @@ bool slot_map_routes_alike(const struct slot_map *a, const struct slot_map *b);
 bool slot_map_equal(const struct slot_map *a, const struct slot_map *b);
 /* True if a master or replica of the map is one of `present`, by its id, or those of `present` have
  * no ids: false for the map of another cluster, and of one that has been replaced as a whole. */
-bool slot_map_is_kin(const struct slot_map *map, const struct slot_map *present);
+bool slot_map_is_related(const struct slot_map *map, const struct slot_map *present);

@@ -30,9 +30,10 @@ struct store {
     _Atomic bool reached;                       /* a server (no sentinel) has answered us once */
     _Atomic bool was_whole;                     /* a map with all slots was published once */
     _Atomic int64_t map_fetched_ms;             /* clock_boot_ms() */
-    _Atomic int64_t stray_told_ms;
+    _Atomic int64_t redirect_told_ms;
     _Atomic bool id_denied_told;
     struct control *control;
+    uv_async_t *control_wake; /* of the control thread's loop */
 
     /* Held while the watcher is told, so that whoever takes it away knows that it is not. */
     pthread_mutex_t watcher_lock;
@@ -42,30 +43,34 @@ struct store {
 };
 
 /* A reference for the caller; the map may be NULL. */
-struct slot_map *store_ref_map(struct store *store);
-struct settings *store_settings(struct store *store);
+struct slot_map *store_state_ref_map(struct store *store);
+struct settings *store_state_settings(struct store *store);
 /* A copy of the mark; false if there is none. */
-bool store_read_mark(struct store *store, struct store_mark *ret);
+bool store_state_read_mark(struct store *store, struct store_mark *ret);
 /* Publishes the map (taking over the reference) and tells every link; one that equals the present
  * map is dropped. False then. Both: the store is reachable. */
-bool store_publish_map(struct store *store, struct slot_map *map);
+bool store_state_publish_map(struct store *store, struct slot_map *map);
 /* The refresh failed: who waits for a map waits no more. */
-void store_publish_unreachable(struct store *store, enum err err);
+void store_state_publish_unreachable(struct store *store, enum err err);
 /* What a call ends with whose slot has no owner. */
-enum err store_hole_err(struct store *store);
+enum err store_state_no_owner_err(struct store *store);
 /* True if a slot that has no owner in `map` (NULL: none has) will not get one by waiting: the map
  * is the latest, and fresh, or no fresher one can be had. */
-bool store_hole_is_real(struct store *store, const struct slot_map *map);
+bool store_state_lacks_owner(struct store *store, const struct slot_map *map);
+/* Every link looks at map and settings. Under store->lock. */
+void store_state_wake_links(struct store *store);
+/* The control thread looks at what is wanted of it. Any thread. */
+void store_state_wake_control(struct store *store);
 /* From now on the link hears of new maps and settings. */
-void store_add_link(struct store *store, struct store_link *link);
-void store_remove_link(struct store *store, struct store_link *link);
+void store_state_add_link(struct store *store, struct store_link *link);
+void store_state_remove_link(struct store *store, struct store_link *link);
 /* Asks the control thread for a fresh map; coalesced and rate limited there. Any thread. */
-void store_want_refresh(struct store *store);
+void store_state_want_refresh(struct store *store);
 /* Notes that a server which is no sentinel has answered. Any thread. */
-void store_note_reached(struct store *store);
+void store_state_note_reached(struct store *store);
 /* Logs now and then that a server sends calls to an endpoint that is no member of its cluster. Any
  * thread. */
-void store_note_stray(struct store *store, const struct endpoint *from,
-                      const struct endpoint *target);
+void store_state_note_refused_redirect(struct store *store, const struct endpoint *from,
+                                       const struct endpoint *target);
 /* Notes whether the latest call of a worker got through. Any thread. */
-void store_note_call(struct store *store, bool answered);
+void store_state_note_call(struct store *store, bool answered);

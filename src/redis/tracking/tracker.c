@@ -102,7 +102,7 @@ static void follow(struct tracker *tracker)
     for (struct tracking_connection *tracking = tracker->first; tracking; tracking = tracking->next)
         if (tracking->step == TRACKING_LIVE)
             tracking_epochs_begin_moved(tracking);
-    timing_schedule(tracker->link, clock_monotonic_ms());
+    timing_schedule(&tracker->link->timing, clock_monotonic_ms());
 }
 
 /* Nobody is told any more: nothing may pass for watched. */
@@ -120,7 +120,7 @@ void tracker_follow(struct tracker *tracker)
         close_all(tracker);
         return;
     }
-    struct slot_map *map = store_ref_map(tracker->store);
+    struct slot_map *map = store_state_ref_map(tracker->store);
     if (!map || map == tracker->map) {
         slot_map_unref(&map);
         return;
@@ -154,7 +154,7 @@ static bool follow_claim(struct tracking_connection *tracking, unsigned slot, bo
         return false;
     if (!claimed) {
         generations_assign(tracking_epochs_table(tracking->tracker), slot, 0);
-        store_want_refresh(tracking->tracker->store);
+        store_state_want_refresh(tracking->tracker->store);
     }
     return claimed;
 }

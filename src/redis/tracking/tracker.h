@@ -8,7 +8,7 @@
 #pragma once
 
 #include "slot_claims.h"
-#include "redis/calls/link.h"
+#include "redis/calls/link_state.h"
 
 enum {
     TRACKING_PING_MS = 250,

@@ -10,7 +10,6 @@
 #include "clock.h"
 #include "log.h"
 #include "metrics.h"
-#include "redis/calls/pipeline.h"
 
 static const struct text channel = {"__redis__:invalidate", 20};
 
@@ -48,7 +47,7 @@ static void go_live(struct tracking_connection *tracking)
     tracking_epochs_renew_generation(tracking);
     note_live(tracking, true);
     breakers_probe(tracking->breaker, clock_monotonic_ms());
-    timing_schedule(tracking->tracker->link, tracking->ping_ms);
+    timing_schedule(&tracking->tracker->link->timing, tracking->ping_ms);
     log_info("store_watch_up", "host=%s port=%u", endpoint->host, endpoint->port);
 }
 
@@ -83,8 +82,8 @@ static void ask(struct tracking_connection *tracking, enum tracking_step step,
     tracking->step = step;
     tracking->asked_ms = clock_monotonic_ms();
     tracking->asked_boot_ms = clock_boot_ms();
-    timing_schedule(tracking->tracker->link, tracking->asked_ms + TRACKING_OVERDUE_MS);
-    pipeline_send(&tracking->connection, arguments, count);
+    timing_schedule(&tracking->tracker->link->timing, tracking->asked_ms + TRACKING_OVERDUE_MS);
+    connection_send(&tracking->connection, arguments, count);
 }
 
 static void introduce(struct connection *connection)
@@ -155,7 +154,7 @@ static void be_refused(struct tracking_connection *tracking, const struct store_
     tracking->was_away = true;
     tracking->retry_ms = clock_monotonic_ms() + TRACKING_REFUSED_MS;
     connection_shut(&tracking->connection);
-    timing_schedule(tracking->tracker->link, tracking->retry_ms);
+    timing_schedule(&tracking->tracker->link->timing, tracking->retry_ms);
 }
 
 static bool is_word(const struct store_reply *reply, size_t index, struct text word)
@@ -173,7 +172,7 @@ static void take_pong(struct tracking_connection *tracking)
         breakers_probe(tracking->breaker, now_ms);
     tracking->overdue_told = false;
     breakers_witness(tracking->breaker, now_ms, true);
-    timing_schedule(tracking->tracker->link, tracking->ping_ms);
+    timing_schedule(&tracking->tracker->link->timing, tracking->ping_ms);
 }
 
 /* The keys that changed, or none if the server was emptied. */
@@ -220,14 +219,14 @@ static void on_reply(struct connection *connection, const struct store_reply *re
         be_refused(tracking, reply);
 }
 
-static const struct connection_subscriber subscriber = {introduce, on_reply, on_down};
+static const struct connection_owner owner = {.up = introduce, .reply = on_reply, .down = on_down};
 
 /* --- time --- */
 
 /* The answer may be there, unread, if it was this process that stood still. */
 static int64_t tick_overdue(struct tracking_connection *tracking, int64_t now_ms)
 {
-    pipeline_read(&tracking->connection);
+    connection_read(&tracking->connection);
     if (tracking->connection.state != CONNECTION_UP || !tracking->asked_ms)
         return now_ms;
     if (now_ms - tracking->asked_ms >= TRACKING_LOST_MS) {
@@ -244,8 +243,8 @@ static int64_t tick_overdue(struct tracking_connection *tracking, int64_t now_ms
 
 static int64_t tick_up(struct tracking_connection *tracking, int64_t now_ms)
 {
-    connection_judge(&tracking->connection);
-    if (tracking->connection.strange) {
+    connection_check_server(&tracking->connection);
+    if (tracking->connection.foreign) {
         connection_break(&tracking->connection, ERR_STORE_UNAVAILABLE, "another-node");
         return tracking->connection.due_ms;
     }
@@ -280,9 +279,8 @@ void tracking_connection_init(struct tracking_connection *tracking)
     memset(tracking->claims, 0xff, SLOT_BYTES);
     tracking->breaker = breakers_take(tracker->store, &tracking->endpoint,
                                       tracker->link->settings->reconnect_max_ms);
-    connection_init(&tracking->connection, tracker->link, &tracking->endpoint, false);
-    tracking->connection.breaker = tracking->breaker;
-    tracking->connection.subscriber = &subscriber;
+    connection_init(&tracking->connection, tracker->link, &tracking->endpoint, tracking->breaker,
+                    &owner, false);
 }
 
 void tracking_connection_fini(struct tracking_connection *tracking)

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "generations.h"
+#include "redis/calls/connection.h"
 #include "tracker.h"
 
 /* Slots come to a watch with each migration, a generation each: more than this are made one. */

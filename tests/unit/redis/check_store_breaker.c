@@ -312,7 +312,7 @@ START_TEST(calls_that_leave_with_the_map_free_their_places)
         rig_send(&rig, &probes[i], "GET foo", 0, 3000);
     rig_run(&rig, 30);
     redis_node_slots(node, redis_node_range(map, 0, 16383, redis_node_port(node)));
-    store_want_refresh(rig.store);
+    store_state_want_refresh(rig.store);
     rig_wait(&rig, probes, 4);
     for (int i = 0; i < 4; i++)
         ck_assert_int_eq(probes[i].err, ERR_OK);

@@ -257,7 +257,7 @@ static void wait_for_maps(unsigned more)
 {
     unsigned asked = redis_node_maps_asked(nodes[0]);
     for (int i = 0; i < 500 && redis_node_maps_asked(nodes[0]) < asked + more; i++) {
-        store_want_refresh(rig.store);
+        store_state_want_refresh(rig.store);
         rig_run(&rig, 10);
     }
     ck_assert_uint_ge(redis_node_maps_asked(nodes[0]), asked + more);
@@ -320,7 +320,7 @@ START_TEST(a_reload_leads_on_to_a_copy_alone)
     for (int i = 0; i < 500 && redis_node_answered(nodes[1], MARK_ASKED) < 2 &&
                     health.port != redis_node_port(nodes[1]);
          i++) {
-        store_want_refresh(rig.store);
+        store_state_want_refresh(rig.store);
         rig_run(&rig, 10);
         store_nodes(rig.store, &health, 1);
     }
@@ -348,7 +348,7 @@ START_TEST(a_reload_leads_on_to_a_copy_whatever_was_loaded_before)
     wait_for_maps(3);
     reload_to(address);
     for (int i = 0; i < 500 && redis_node_answered(nodes[1], MARK_ASKED) == 0; i++) {
-        store_want_refresh(rig.store);
+        store_state_want_refresh(rig.store);
         rig_run(&rig, 10);
     }
     rig_run(&rig, 300);

@@ -160,7 +160,7 @@ START_TEST(sentinels_that_do_not_tell_the_epoch_lead_to_the_master_and_to_the_ne
     for (int i = 0; i < SENTINELS; i++)
         name_without_epoch(sentinels[i], second);
     for (int i = 0; i < 500 && redis_node_accepted(second) == 0; i++) {
-        store_want_refresh(rig.store);
+        store_state_want_refresh(rig.store);
         rig_run(&rig, 10);
     }
     rig_run(&rig, 400);
@@ -183,7 +183,7 @@ START_TEST(a_single_sentinel_is_believed_only_with_a_newer_epoch)
     redis_node_answer(sentinels[2], ASKED, NOBODY);
     unsigned asked = redis_node_answered(sentinels[0], ASKED);
     for (int i = 0; i < 500 && redis_node_answered(sentinels[0], ASKED) < asked + 4; i++) {
-        store_want_refresh(rig.store);
+        store_state_want_refresh(rig.store);
         rig_run(&rig, 10);
     }
     ck_assert_uint_ge(redis_node_answered(sentinels[0], ASKED), asked + 4);

@@ -328,7 +328,7 @@ START_TEST(clusters_are_kin_if_they_share_a_node)
 {
     struct slot_map *before = parse_ids(kin_rows[_i].before[0], kin_rows[_i].before[1], 7001);
     struct slot_map *after = parse_ids(kin_rows[_i].after[0], kin_rows[_i].after[1], 8001);
-    ck_assert_int_eq(slot_map_is_kin(after, before), kin_rows[_i].kin);
+    ck_assert_int_eq(slot_map_is_related(after, before), kin_rows[_i].kin);
     slot_map_unref(&before);
     slot_map_unref(&after);
 }

@@ -172,7 +172,7 @@ static int64_t proof_age(uint32_t number)
 static void fetch_map(void)
 {
     int64_t before = metrics_read(METRIC_STORE_MAP_REFRESHES);
-    store_want_refresh(rig.store);
+    store_state_want_refresh(rig.store);
     for (int i = 0; i < 500 && metrics_read(METRIC_STORE_MAP_REFRESHES) == before; i++)
         rig_run(&rig, 5);
     rig_run(&rig, 30);

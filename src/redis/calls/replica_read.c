@@ -1,4 +1,4 @@
-/* Choosing replicas, and giving them up. */
+/* Choosing replicas, and sending to them. */
 #include "replica_read.h"
 
 #include <stdlib.h>
@@ -6,7 +6,7 @@
 #include "clock.h"
 #include "jitter.h"
 #include "metrics.h"
-#include "redis/calls/timing.h"
+#include "node.h"
 
 /* --- choosing --- */
 
@@ -34,7 +34,7 @@ static struct node *choose(struct store_link *link, size_t master)
         if (jitter_next(&link->seed) % found == 0)
             chosen = &map->nodes[i];
     }
-    return chosen ? link_replica_node(link, chosen) : NULL;
+    return chosen ? node_get_replica(link, chosen) : NULL;
 }
 
 void replica_read_choose(struct store_link *link)
@@ -42,9 +42,9 @@ void replica_read_choose(struct store_link *link)
     free(link->replica_nodes);
     link->replica_nodes = NULL;
     for (struct node *node = link->nodes; node; node = node->next)
-        if (node->data.near)
+        if (node->data.kind == GREETING_REPLICA)
             node->in_map = false;
-    timing_sweep_later(link);
+    node_sweep_later(link);
     if (!link->map || link->settings->replica_count == 0)
         return;
     link->replica_nodes = xcalloc(link->map->master_count, sizeof(struct node *));
@@ -77,49 +77,8 @@ bool replica_read_send(struct store_link *link, struct store_call *call, size_t 
     state->replica_until_ms = store_patience_ms(now_ms, call->deadline_ms);
     if (state->replica_until_ms < link->first_deadline_ms) {
         link->first_deadline_ms = state->replica_until_ms;
-        timing_schedule(link, state->replica_until_ms);
+        timing_schedule(&link->timing, state->replica_until_ms);
     }
     connection_enqueue(&node->data, call);
     return true;
-}
-
-void replica_read_fall_back(struct store_link *link, struct store_call *call)
-{
-    call_forgo(call);
-    metrics_add(METRIC_STORE_RETRIES, 1);
-    call_route(link, call);
-}
-
-/* --- time --- */
-
-static void fall_back_late(struct connection *connection, int64_t now_ms)
-{
-    struct store_call *next;
-    for (struct store_call *call = connection->queue.first; call; call = next) {
-        next = call->next;
-        if (call->state->replica_until_ms > now_ms)
-            continue;
-        call_list_remove(call);
-        replica_read_fall_back(connection->link, call);
-    }
-}
-
-int64_t replica_read_expire(struct connection *connection, int64_t now_ms)
-{
-    int64_t next_ms = INT64_MAX;
-    bool late = false;
-    const struct store_call *first[] = {connection->queue.first, connection->awaiting.first};
-    for (size_t i = 0; i < 2; i++) {
-        for (const struct store_call *call = first[i]; call; call = call->next) {
-            bool waits = call->state->replica_until_ms > now_ms;
-            int64_t due_ms = waits ? call->state->replica_until_ms : call->deadline_ms;
-            next_ms = due_ms < next_ms ? due_ms : next_ms;
-            late = late || (!waits && i == 1);
-        }
-    }
-    fall_back_late(connection, now_ms);
-    /* What it owes must never be taken for another's answer: all its calls go on to the master. */
-    if (late)
-        connection_break(connection, ERR_STORE_UNAVAILABLE, "no-answer");
-    return next_ms;
 }

@@ -6,15 +6,10 @@
  * what is left of its time. */
 #pragma once
 
-#include "redis/calls/link.h"
+#include "link_state.h"
 
 /* Chooses a replica for each master: after a new map or new settings. */
 void replica_read_choose(struct store_link *link);
 /* Sends the call to the replica of this master. False if it has none that may answer, or the call
  * is not for replicas or was at one already. */
 bool replica_read_send(struct store_link *link, struct store_call *call, size_t master);
-/* The replica did not serve the call, which is in no list: on to the master. */
-void replica_read_fall_back(struct store_link *link, struct store_call *call);
-/* Takes calls that a replica keeps too long from it. Returns the earliest time at which this, or
- * the deadline of one of its calls, is next; INT64_MAX without calls. */
-int64_t replica_read_expire(struct connection *connection, int64_t now_ms);

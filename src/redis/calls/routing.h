@@ -1,0 +1,17 @@
+/* Where calls go: the owner of their slot, a replica, the target of a redirection; and what becomes
+ * of them there. */
+#pragma once
+
+#include "connection.h"
+
+struct node;
+
+/* Of the connections that a link's calls use: sends on what they report. */
+extern const struct connection_owner routing_owner;
+
+/* Sends the call to the owner of its slot, or parks it until there is one. */
+void routing_route(struct store_link *link, struct store_call *call);
+/* Sends the call to this node, or ends it soon if the node's breaker does not let it pass. */
+void routing_send(struct store_link *link, struct node *node, struct store_call *call);
+/* The replica did not serve the call, which is in no list: on to the master. */
+void routing_fall_back(struct store_link *link, struct store_call *call);
