@@ -112,10 +112,20 @@ struct store_call {
     struct store_call_state *state;
 };
 
+/* The keys that the store itself needs. */
+struct store_keys {
+    const struct text *tracked; /* prefixes: changes of these keys are reported (store_listen()) */
+    size_t tracked_count;       /* at most STORE_TRACKED_MAX */
+    const char *probe;          /* prefix of keys that are read to see whether a master of a cluster
+                                   serves: "PROBE{number}", which need not exist */
+};
+#define STORE_TRACKED_MAX 4
+
 /* Starts the control thread and fetches the slot map in the background; the process is usable at
- * once and degraded until there is a map. NULL with *error only for what cannot work, like an
- * unreadable password file. */
-struct store *store_start(const struct conf *conf, struct buffer *error);
+ * once and degraded until there is a map. `keys` must outlive the store. NULL with *error only for
+ * what cannot work, like an unreadable password file. */
+struct store *store_start(const struct conf *conf, const struct store_keys *keys,
+                          struct buffer *error);
 /* New seeds, credentials, timeouts. Existing connections stay. False with *error: nothing changed.
  */
 bool store_reload(struct store *store, const struct conf *conf, struct buffer *error);

@@ -93,7 +93,3 @@ void token_succeed(const struct keyring *keyring, const struct token *refresh,
 
 /* True if the text is shaped like a token of this kind; the MAC is not checked. */
 bool token_is_shaped(enum token_kind kind, struct text text);
-
-/* Key names in Redis: "sd:u:{T.U}" and "sd:e:{T.U}", T and U in base64url. */
-#define USER_KEY_LENGTH 27
-void token_user_key(const struct user_tag *owner, char prefix, char ret[USER_KEY_LENGTH]);

@@ -23,6 +23,7 @@
 #include "risks.h"
 #include "session.h"
 #include "store.h"
+#include "session/model/keys.h"
 
 enum {
     DESCRIPTORS_BESIDE_CONNECTIONS = 256 /* Redis connections, loops, files */
@@ -172,7 +173,7 @@ static void alerts_down(struct daemon *daemon)
 
 static bool store_up(struct daemon *daemon, const struct conf *conf, struct buffer *error)
 {
-    daemon->store = store_start(conf, error);
+    daemon->store = store_start(conf, &keys_of_store, error);
     return daemon->store != NULL;
 }
 

@@ -12,6 +12,7 @@
 #include "risks.h"
 #include "store.h"
 #include "token.h"
+#include "session/model/keys.h"
 
 static int write_stdout(const struct buffer *out)
 {
@@ -140,24 +141,25 @@ int command_keygen(const struct arguments *arguments)
     return result;
 }
 
-/* A key in Redis: the text before and after its hash tag. */
+/* A key in Redis, and the text after its hash tag. */
 struct redis_key {
-    const char *before, *behind;
+    enum keys_kind kind;
+    const char *after;
     const char *type, *holds;
 };
 
 static const struct redis_key user_keys[] = {
-    {"sd:u:{", "}", "hash", "the user's sessions, and what holds for the user"},
-    {"sd:e:{", "}", "string", "epoch: raised when a token of the user dies"},
-    {"sd:c:{", "}:*", "hash", "second verifications that are pending"},
+    {KEYS_USER, "}", "hash", "the user's sessions, and what holds for the user"},
+    {KEYS_EPOCH, "}", "string", "epoch: raised when a token of the user dies"},
+    {KEYS_CHALLENGE, "}:*", "hash", "second verifications that are pending"},
 };
 
 static const struct redis_key tenant_keys[] = {
-    {"sd:p:{", "}", "string", "the tenant's policy, and since when its sessions count"},
-    {"sd:i:{", ".*}", "zset", "index of the tenant's users, in buckets"},
-    {"sd:n:{", ".*}", "zset", "the tenant's sessions, in buckets, if it has quota.sessions"},
-    {"sd:v:{", ".*}", "zset", "logins that wait for a second verification, likewise"},
-    {"sd:f:{", ".*}", "zset", "users who are or were frozen, in buckets, if it has quota.users"},
+    {KEYS_TENANT, "}", "string", "the tenant's policy, and since when its sessions count"},
+    {KEYS_INDEX, ".*}", "zset", "index of the tenant's users, in buckets"},
+    {KEYS_SESSIONS, ".*}", "zset", "the tenant's sessions, in buckets, if it has quota.sessions"},
+    {KEYS_PENDING, ".*}", "zset", "logins that wait for a second verification, likewise"},
+    {KEYS_FROZEN, ".*}", "zset", "users who are or were frozen, in buckets, if it has quota.users"},
 };
 
 /* Prints a line of columns for each key: name, hash slot, type, content. "*" stands for varying
@@ -166,9 +168,10 @@ static void print_redis_keys(const struct redis_key *keys, size_t count, struct 
 {
     for (const struct redis_key *key = keys; key < keys + count; key++) {
         struct buffer name = {0};
-        char slot[8] = "*";
-        buffer_addf(&name, "%s%.*s%s", key->before, (int)tag.length, tag.data, key->behind);
-        if (key->behind[0] == '}')
+        char prefix[KEYS_TAG_AT + 1], slot[8] = "*";
+        keys_prefix(key->kind, prefix);
+        buffer_addf(&name, "%s%.*s%s", prefix, (int)tag.length, tag.data, key->after);
+        if (key->after[0] == '}')
             snprintf(slot, sizeof(slot), "%u", store_slot(buffer_text(&name)));
         printf("%-29.*s  %5s  %-6s  %s\n", (int)name.length, name.data, slot, key->type,
                key->holds);
@@ -178,17 +181,16 @@ static void print_redis_keys(const struct redis_key *keys, size_t count, struct 
 
 static void print_keys(const struct keyring *keyring, const struct arguments *arguments)
 {
-    enum { TAG_AT = 6 };
     struct user_tag owner;
-    char key[USER_KEY_LENGTH];
+    char key[KEYS_USER_LENGTH];
     token_tag_user(keyring, text_of(arguments->tenant), text_of(arguments->user), &owner);
-    token_user_key(&owner, 'u', key);
+    keys_user(&owner, KEYS_USER, key);
     if (arguments->user != NULL)
         print_redis_keys(user_keys, sizeof(user_keys) / sizeof(user_keys[0]),
-                         (struct text){key + TAG_AT, USER_DIGITS});
+                         (struct text){key + KEYS_TAG_AT, USER_DIGITS});
     else
         print_redis_keys(tenant_keys, sizeof(tenant_keys) / sizeof(tenant_keys[0]),
-                         (struct text){key + TAG_AT, TENANT_DIGITS});
+                         (struct text){key + KEYS_TAG_AT, TENANT_DIGITS});
 }
 
 int command_keys(const struct arguments *arguments)

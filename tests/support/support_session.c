@@ -21,6 +21,7 @@
 #include "redis/calls/reply.h"
 #include "clock.h"
 #include "support_keys.h"
+#include "session/model/keys.h"
 
 struct session_rig rig;
 
@@ -1004,10 +1005,10 @@ size_t rig_unconfirmed(const struct rig_node *node)
 
 struct text rig_user_key(const char *user, char prefix)
 {
-    static char keys[2][USER_KEY_LENGTH];
+    static char keys[2][KEYS_USER_LENGTH];
     char *key = keys[prefix == 'e'];
     struct user_tag owner;
     token_tag_user(rig.keyring, RIG_TENANT, text_of(user), &owner);
-    token_user_key(&owner, prefix, key);
-    return (struct text){key, USER_KEY_LENGTH};
+    keys_user(&owner, (enum keys_kind)prefix, key);
+    return (struct text){key, KEYS_USER_LENGTH};
 }

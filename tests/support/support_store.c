@@ -48,6 +48,10 @@ static void on_prepare(uv_prepare_t *prepare)
     store_flush(((struct store_rig *)prepare->data)->link);
 }
 
+static const struct text tracked_prefixes[] = {{"sd:e:", 5}, {"sd:p:", 5}};
+
+const struct store_keys rig_keys = {tracked_prefixes, 2, "sd:e:"};
+
 void rig_open_link(struct store_rig *rig, struct store *store)
 {
     rig->store = store;
@@ -61,7 +65,7 @@ void rig_open_link(struct store_rig *rig, struct store *store)
 void rig_open(struct store_rig *rig)
 {
     struct buffer error = {0};
-    struct store *store = store_start(rig->conf, &error);
+    struct store *store = store_start(rig->conf, &rig_keys, &error);
     ck_assert_msg(store, "%.*s", (int)error.length, error.data ? error.data : "");
     rig_open_link(rig, store);
 }

@@ -42,6 +42,9 @@ void rig_open_cluster(struct store_rig *rig, struct redis_node *const *nodes, si
 /* Until the servers were pinged and reported their time: for a second no ping will come between. */
 void rig_wait_for_pings(struct store_rig *rig);
 /* A link alone, on a store that somebody else opened; and its end. */
+/* The keys that a rig's store knows of. */
+extern const struct store_keys rig_keys;
+
 void rig_open_link(struct store_rig *rig, struct store *store);
 void rig_close_link(struct store_rig *rig);
 /* Closes everything; asserts that nothing is left on the loop. */

@@ -39,7 +39,7 @@ struct pinged {
     int64_t time_asked_ms;
     uint16_t index; /* within the map */
     unsigned tag;   /* of a key that it owns */
-    char key[24];   /* that key */
+    char key[32];   /* that key */
     struct text arguments[2];
 };
 
@@ -351,8 +351,9 @@ static void choose_pinged(struct control *control)
 static bool choose_key(struct pinged *pinged)
 {
     const struct slot_map *map = pinged->control->link->map;
+    const char *prefix = pinged->control->store->keys->probe;
     for (unsigned tried = 0; tried < KEYS_TRIED; tried++) {
-        snprintf(pinged->key, sizeof(pinged->key), "sd:e:{%u}", pinged->tag);
+        snprintf(pinged->key, sizeof(pinged->key), "%s{%u}", prefix, pinged->tag);
         if (map->owner[store_slot(text_of(pinged->key))] == pinged->index)
             return true;
         pinged->tag++;

@@ -17,8 +17,10 @@ enum {
 
 /* --- life --- */
 
-struct store *store_start(const struct conf *conf, struct buffer *error)
+struct store *store_start(const struct conf *conf, const struct store_keys *keys,
+                          struct buffer *error)
 {
+    assert(keys->tracked_count > 0 && keys->tracked_count <= STORE_TRACKED_MAX);
     struct settings *settings = settings_from_conf(conf, error);
     if (!settings)
         return NULL;
@@ -26,6 +28,7 @@ struct store *store_start(const struct conf *conf, struct buffer *error)
     pthread_mutex_init(&store->lock, NULL);
     pthread_mutex_init(&store->watcher_lock, NULL);
     store->settings = settings;
+    store->keys = keys;
     atomic_init(&store->serving, true);
     atomic_init(&store->map_fetched_ms, INT64_MIN / 2);
     control_start(store);

@@ -12,9 +12,10 @@
 struct control;
 
 struct store {
-    pthread_mutex_t lock;   /* of the next five */
-    struct slot_map *map;   /* NULL until the first is known */
-    struct store_mark mark; /* without digits: none is known */
+    const struct store_keys *keys; /* the opener's */
+    pthread_mutex_t lock;          /* of the next five */
+    struct slot_map *map;          /* NULL until the first is known */
+    struct store_mark mark;        /* without digits: none is known */
     struct settings *settings;
     struct store_link *links;
     struct endpoint_table breakers; /* of struct store_breaker */

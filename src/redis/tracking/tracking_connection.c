@@ -116,13 +116,19 @@ static void identify(struct tracking_connection *tracking)
 
 static void track(struct tracking_connection *tracking, int64_t id)
 {
+    const struct store_keys *keys = tracking->tracker->store->keys;
     char digits[24];
     int length = snprintf(digits, sizeof(digits), "%" PRId64, id);
-    const struct text arguments[] = {
-        TEXT("CLIENT"), TEXT("TRACKING"), TEXT("ON"),    TEXT("REDIRECT"), {digits, (size_t)length},
-        TEXT("BCAST"),  TEXT("PREFIX"),   TEXT("sd:e:"), TEXT("PREFIX"),   TEXT("sd:p:"),
+    struct text arguments[6 + 2 * STORE_TRACKED_MAX] = {
+        TEXT("CLIENT"),   TEXT("TRACKING"),         TEXT("ON"),
+        TEXT("REDIRECT"), {digits, (size_t)length}, TEXT("BCAST"),
     };
-    ask(tracking, TRACKING_TRACKING, arguments, sizeof(arguments) / sizeof(arguments[0]));
+    size_t count = 6;
+    for (size_t i = 0; i < keys->tracked_count; i++) {
+        arguments[count++] = TEXT("PREFIX");
+        arguments[count++] = keys->tracked[i];
+    }
+    ask(tracking, TRACKING_TRACKING, arguments, count);
 }
 
 static void subscribe(struct tracking_connection *tracking)

@@ -11,6 +11,7 @@
 #include "session/model/freezing.h"
 #include "metrics.h"
 #include "session/model/session_json.h"
+#include "session/model/keys.h"
 
 /* An older read may have missed a kick whose invalidation cannot reach this node. */
 enum { JOINED_MOST_MS = 100 };
@@ -30,7 +31,7 @@ struct lookup {
     bool bound;
     struct read_guard guard;
 
-    char user_key[USER_KEY_LENGTH];
+    char user_key[KEYS_USER_LENGTH];
     char touch_field[TOUCH_FIELD];
     struct text arguments[2 + FIELDS];
     struct arena arena;
@@ -297,7 +298,7 @@ static void send_lookup(struct lookup *lookup, int64_t deadline_ms)
 {
     assert(lookup->waiters);
     lookup->arguments[0] = TEXT("HMGET");
-    lookup->arguments[1] = (struct text){lookup->user_key, USER_KEY_LENGTH};
+    lookup->arguments[1] = (struct text){lookup->user_key, KEYS_USER_LENGTH};
     lookup->arguments[2 + FIELD_RECORD] = (struct text){lookup->touch_field, SESSION_ID};
     lookup->arguments[2 + FIELD_TOUCH] = (struct text){lookup->touch_field, TOUCH_FIELD};
     lookup->arguments[2 + FIELD_USER] = TEXT(STATE_FIELD_USER);
@@ -372,10 +373,10 @@ void lookup_begin(struct session_worker *worker, const struct lookup_request *re
     lookup->waiters = waiter;
     waiter->next = NULL;
     waiter->joined = false;
-    token_user_key(request->owner, 'u', lookup->user_key);
+    keys_user(request->owner, KEYS_USER, lookup->user_key);
     memcpy(lookup->touch_field, key.session, SESSION_ID);
     lookup->touch_field[SESSION_ID] = 't';
-    lookup->slot = store_slot((struct text){lookup->user_key, USER_KEY_LENGTH});
+    lookup->slot = store_slot((struct text){lookup->user_key, KEYS_USER_LENGTH});
     lookup->guard = freshness_begin(worker, request->owner, lookup->slot);
     lookup->guard.known_version = request->known_version;
     send_lookup(lookup, request->deadline_ms);

@@ -16,31 +16,20 @@
 #include "session/index/quota.h"
 #include "ratelimit.h"
 #include "tenant_record.h"
+#include "session/model/keys.h"
 
 enum { OFFER_CELLS = 65536 };
 
 /* --- callbacks of the store, on its control thread --- */
-
-/* Reads the user's tags from a key name "sd:e:{T.U}"; false for any other key. */
-static bool parse_epoch_key(struct text key, struct user_tag *owner)
-{
-    enum { PREFIX = 6 };
-    if (key.length != USER_KEY_LENGTH || memcmp(key.data, "sd:e:{", PREFIX) != 0)
-        return false;
-    struct text tenant = {key.data + PREFIX, TENANT_DIGITS};
-    struct text user = {key.data + PREFIX + TENANT_DIGITS + 1, USER_DIGITS};
-    return text_from_base64url(owner->tenant, TENANT_TAG, tenant) &&
-           text_from_base64url(owner->user, USER_TAG, user);
-}
 
 static void on_changed(void *user, struct text key)
 {
     struct session_service *service = user;
     struct user_tag owner;
     uint8_t tenant[TENANT_TAG];
-    if (parse_epoch_key(key, &owner))
+    if (keys_read_epoch(key, &owner))
         refresher_forget(service->refresher, &owner);
-    else if (tenant_record_key_read(key, tenant))
+    else if (keys_read_tenant(key, tenant))
         tenants_forget(service->tenants, tenant);
 }
 

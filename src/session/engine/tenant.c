@@ -15,6 +15,7 @@
 #include "metrics.h"
 #include "tenant_update.h"
 #include "tenant_record.h"
+#include "session/model/keys.h"
 
 struct tenant_waiter {
     struct operation *operation;
@@ -34,7 +35,7 @@ struct tenant_read {
     struct keyring *keyring;
     bool encrypt;
     uint8_t tag[TENANT_TAG];
-    char key[TENANT_KEY_LENGTH];
+    char key[KEYS_TENANT_LENGTH];
     struct text arguments[2];
     struct read_guard guard;
     int64_t timeout_ms;
@@ -53,8 +54,8 @@ static struct tenant_slot *kept_slot(struct session_worker *worker, const uint8_
 {
     struct tenant_slot *kept = &worker->tenant_slots[tenant_row_of(tag)];
     if (kept->slot == 0 || memcmp(kept->tag, tag, TENANT_TAG) != 0) {
-        char key[TENANT_KEY_LENGTH];
-        tenant_record_key(tag, key);
+        char key[KEYS_TENANT_LENGTH];
+        keys_tenant(tag, key);
         *kept = (struct tenant_slot){
             .slot = (uint16_t)(store_slot((struct text){key, sizeof(key)}) + 1)};
         memcpy(kept->tag, tag, TENANT_TAG);
@@ -393,12 +394,12 @@ static struct tenant_read *begin_tenant_read(struct operation *operation,
     read->encrypt = operation->conf->keys_encryption != ENCRYPTION_NONE;
     read->waiters_end = &read->waiters;
     memcpy(read->tag, tag, TENANT_TAG);
-    tenant_record_key(tag, read->key);
+    keys_tenant(tag, read->key);
     read->next = worker->tenant_reads[tenant_row_of(tag)];
     worker->tenant_reads[tenant_row_of(tag)] = read;
     worker->tenant_read_count++;
     read->arguments[0] = TEXT("GET");
-    read->arguments[1] = (struct text){read->key, TENANT_KEY_LENGTH};
+    read->arguments[1] = (struct text){read->key, KEYS_TENANT_LENGTH};
     read->guard = freshness_begin_tenant(worker, tag, store_slot(read->arguments[1]));
     read->timeout_ms = operation->deadline_ms - clock_monotonic_ms();
     read->call = (struct store_call){

@@ -4,28 +4,7 @@
 #include <assert.h>
 #include <string.h>
 
-#define PREFIX "sd:p:{"
-
-enum { TAG_DIGITS = 8 };
-
 static const uint8_t no_session[SESSION_ID];
-
-void tenant_record_key(const uint8_t tag[TENANT_TAG], char ret[TENANT_KEY_LENGTH])
-{
-    size_t at = sizeof(PREFIX) - 1;
-    memcpy(ret, PREFIX, at);
-    at += text_to_base64url(ret + at, tag, TENANT_TAG);
-    ret[at++] = '}';
-    assert(at == TENANT_KEY_LENGTH);
-}
-
-bool tenant_record_key_read(struct text key, uint8_t tag[TENANT_TAG])
-{
-    const size_t prefix = sizeof(PREFIX) - 1;
-    return key.length == TENANT_KEY_LENGTH && memcmp(key.data, PREFIX, prefix) == 0 &&
-           key.data[TENANT_KEY_LENGTH - 1] == '}' &&
-           text_from_base64url(tag, TENANT_TAG, (struct text){key.data + prefix, TAG_DIGITS});
-}
 
 static struct user_tag owner_of(const uint8_t tag[TENANT_TAG])
 {

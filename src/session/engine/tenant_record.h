@@ -4,12 +4,6 @@
 #include "record.h"
 #include "tenants.h"
 
-/* "sd:p:{" tag in 8 base64url digits "}" */
-#define TENANT_KEY_LENGTH 15
-void tenant_record_key(const uint8_t tag[TENANT_TAG], char ret[TENANT_KEY_LENGTH]);
-/* Reads the tag from a key name; false for any other key. */
-bool tenant_record_key_read(struct text key, uint8_t tag[TENANT_TAG]);
-
 /* Appends the stored bytes. */
 void tenant_record_write(const struct keyring *keyring, bool encrypt, const uint8_t tag[TENANT_TAG],
                          const struct tenant *tenant, struct buffer *out);

@@ -19,6 +19,7 @@
 #include "session/model/rules.h"
 #include "tenant.h"
 #include "tenant_record.h"
+#include "session/model/keys.h"
 
 enum { ROUNDS_MAX = 100 };
 
@@ -41,7 +42,7 @@ struct tenant_change {
     struct tenant_call *call;
     struct waiter waiter;
     uint8_t tag[TENANT_TAG];
-    char key[TENANT_KEY_LENGTH];
+    char key[KEYS_TENANT_LENGTH];
     struct text arguments[2];
     struct text present;      /* stored bytes, "" for none */
     struct text *written;     /* the key, and the bytes sent */
@@ -233,7 +234,7 @@ send_tenant_call(struct tenant_change *work, const struct store_script *script, 
 {
     const struct operation *operation = &work->call->base;
     work->store = (struct store_call){
-        .key = {work->key, TENANT_KEY_LENGTH},
+        .key = {work->key, KEYS_TENANT_LENGTH},
         .script = script,
         .arguments = work->arguments,
         .argument_count = 2,
@@ -253,7 +254,7 @@ static void write_next_tenant(struct tenant_change *work)
                         operation->conf->keys_encryption != ENCRYPTION_NONE, work->tag, work->next,
                         &bytes);
     work->written = arena_alloc(operation->arena, 2 * sizeof(*work->written));
-    work->written[0] = (struct text){work->key, TENANT_KEY_LENGTH};
+    work->written[0] = (struct text){work->key, KEYS_TENANT_LENGTH};
     work->written[1] = arena_copy(operation->arena, buffer_text(&bytes));
     buffer_free(&bytes);
     work->arguments[0] = work->present;
@@ -288,7 +289,7 @@ static void decide_and_write_tenant(struct tenant_change *work, struct text pres
     struct operation *operation = &work->call->base;
     enum err err = ++work->rounds > ROUNDS_MAX ? ERR_STORE_CONTENDED : ERR_OK;
     work->present = present.length > 0 ? arena_copy(operation->arena, present) : TEXT("");
-    if (attempts_have(&work->attempts, (struct text){work->key, TENANT_KEY_LENGTH},
+    if (attempts_have(&work->attempts, (struct text){work->key, KEYS_TENANT_LENGTH},
                       work->present)) {
         operation->out.durability = DURABILITY_ACCEPTED;
         remember_written(work);
@@ -325,7 +326,7 @@ static void tenant_state_read(struct store_call *store, enum err err,
 static void send_tenant_read(struct tenant_change *work)
 {
     work->arguments[0] = TEXT("GET");
-    work->arguments[1] = (struct text){work->key, TENANT_KEY_LENGTH};
+    work->arguments[1] = (struct text){work->key, KEYS_TENANT_LENGTH};
     send_tenant_call(work, NULL, STORE_REPEATABLE, tenant_state_read);
 }
 
@@ -359,7 +360,7 @@ void tenant_update_restore(struct session_worker *worker, struct keyring *keyrin
     restoring->change.call = &restoring->call;
     restoring->change.known = tenant_state_ref(known);
     memcpy(restoring->change.tag, tag, TENANT_TAG);
-    tenant_record_key(tag, restoring->change.key);
+    keys_tenant(tag, restoring->change.key);
     send_tenant_read(&restoring->change);
 }
 
@@ -385,7 +386,7 @@ void session_tenant(struct tenant_call *call)
     work->call = call;
     crypto_keyed_hash(operation->context->keyring, CRYPTO_TENANT_TAG, &call->tenant, 1, work->tag,
                       TENANT_TAG);
-    tenant_record_key(work->tag, work->key);
+    keys_tenant(work->tag, work->key);
     operation->facts.tenant = call->tenant;
     tenant_enter(operation, work->tag, waiter_of(&work->waiter, tenant_entered_for_update));
 }

@@ -5,6 +5,7 @@
 
 #include "container_of.h"
 #include "operation.h"
+#include "session/model/keys.h"
 
 static void user_read_done(struct store_call *call, enum err err, const struct store_reply *reply)
 {
@@ -28,9 +29,9 @@ void user_read_begin(struct user_read *read, bool near)
     const struct operation *operation = read->operation;
     struct session_worker *worker = operation->context->worker;
     assert(read->done);
-    token_user_key(&read->owner, 'u', read->key);
+    keys_user(&read->owner, KEYS_USER, read->key);
     read->arguments[0] = TEXT("HGETALL");
-    read->arguments[1] = (struct text){read->key, USER_KEY_LENGTH};
+    read->arguments[1] = (struct text){read->key, KEYS_USER_LENGTH};
     read->guard = freshness_begin(worker, &read->owner, store_slot(read->arguments[1]));
     operation_ask(operation, &read->call, read->arguments, 2,
                   STORE_REPEATABLE | (near ? STORE_REPLICA_READ : 0), user_read_done);

@@ -3,6 +3,7 @@
 
 #include "freshness.h"
 #include "session/model/state.h"
+#include "session/model/keys.h"
 
 /* Lies in the reader's memory until `done`. */
 struct user_read {
@@ -14,7 +15,7 @@ struct user_read {
     /* Private. */
     struct store_call call;
     struct text arguments[2];
-    char key[USER_KEY_LENGTH];
+    char key[KEYS_USER_LENGTH];
     struct read_guard guard;
 };
 

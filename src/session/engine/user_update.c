@@ -14,6 +14,7 @@
 #include "operation.h"
 #include "revocation.h"
 #include "session/model/rules.h"
+#include "session/model/keys.h"
 
 /* Most rounds of one update. Each conflict means that another update of the user succeeded, so the
  * deadline usually comes first. */
@@ -213,7 +214,7 @@ static void raise_epoch(struct user_update *change)
     change->run.arguments = arena_alloc(operation->arena, 2 * sizeof(struct text));
     change->run.arguments[0] = print_argument(change, 0, operation->now_ms);
     change->run.arguments[1] = print_expiry_argument(change, 1, expire_ms);
-    send_user_call(change, (struct text){change->run.epoch_key, USER_KEY_LENGTH}, &epoch_script,
+    send_user_call(change, (struct text){change->run.epoch_key, KEYS_USER_LENGTH}, &epoch_script,
                    change->run.arguments, 2, STORE_REPEATABLE | STORE_DURABLE, epoch_raised);
 }
 
@@ -346,7 +347,7 @@ static void send_edit(struct user_update *change, const struct user_state *state
     if (edit->delete_count > 0)
         memcpy(arguments + 4 + edit->set_count, edit->deletes,
                edit->delete_count * sizeof(*arguments));
-    send_user_call(change, (struct text){change->run.key, USER_KEY_LENGTH}, &write_script,
+    send_user_call(change, (struct text){change->run.key, KEYS_USER_LENGTH}, &write_script,
                    arguments, count, STORE_DURABLE, user_written);
 }
 
@@ -462,7 +463,7 @@ static void send_user_read(struct user_update *change)
     static const struct text command = {"HGETALL", 7};
     change->run.arguments = arena_alloc(change->operation->arena, 2 * sizeof(struct text));
     change->run.arguments[0] = command;
-    change->run.arguments[1] = (struct text){change->run.key, USER_KEY_LENGTH};
+    change->run.arguments[1] = (struct text){change->run.key, KEYS_USER_LENGTH};
     send_user_call(change, change->run.arguments[1], NULL, change->run.arguments, 2,
                    STORE_REPEATABLE, user_state_read);
 }
@@ -481,8 +482,8 @@ void user_update_begin(struct user_update *change)
 {
     assert(change->ops && change->operation->tenancy);
     assert(change->operation->out.err == ERR_OK);
-    token_user_key(&change->codec.owner, 'u', change->run.key);
-    token_user_key(&change->codec.owner, 'e', change->run.epoch_key);
+    keys_user(&change->codec.owner, KEYS_USER, change->run.key);
+    keys_user(&change->codec.owner, KEYS_EPOCH, change->run.epoch_key);
     change->run.rounds = 0;
     change->run.attempts = (struct attempts){0};
     change->run.successor = change->run.last = NULL;
@@ -499,7 +500,7 @@ void user_update_begin(struct user_update *change)
 /* A touch outlives its request, so it is an object of its own. */
 struct touch {
     struct store_call call;
-    char key[USER_KEY_LENGTH];
+    char key[KEYS_USER_LENGTH];
 };
 
 static void touch_done(struct store_call *call, enum err err, const struct store_reply *reply)
@@ -518,7 +519,7 @@ void user_update_touch(struct operation *operation, const struct user_tag *owner
     char field[TOUCH_FIELD], seen[24], expire[24];
     memcpy(field, session_id, SESSION_ID);
     field[SESSION_ID] = 't';
-    token_user_key(owner, 'u', touch->key);
+    keys_user(owner, KEYS_USER, touch->key);
     const struct text arguments[] = {
         {field, SESSION_ID},
         {field, TOUCH_FIELD},
@@ -526,7 +527,7 @@ void user_update_touch(struct operation *operation, const struct user_tag *owner
         {expire, (size_t)snprintf(expire, sizeof(expire), "%" PRId64, expire_ms)},
     };
     touch->call = (struct store_call){
-        .key = {touch->key, USER_KEY_LENGTH},
+        .key = {touch->key, KEYS_USER_LENGTH},
         .script = &touch_script,
         .arguments = arguments,
         .argument_count = 4,

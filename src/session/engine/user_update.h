@@ -20,6 +20,7 @@
 #include "freshness.h"
 #include "session/model/edit.h"
 #include "waiter.h"
+#include "session/model/keys.h"
 
 enum update_decision {
     UPDATE_WRITE,    /* write the edit */
@@ -43,7 +44,7 @@ struct user_update_run {
     struct user_update *next;      /* among this worker's updates in flight */
     struct user_update *successor; /* the next update of the same user */
     struct user_update *last;      /* the end of that queue, NULL if it is empty */
-    char key[USER_KEY_LENGTH], epoch_key[USER_KEY_LENGTH];
+    char key[KEYS_USER_LENGTH], epoch_key[KEYS_USER_LENGTH];
     struct edit edit;
     unsigned rounds;
     struct text *arguments;

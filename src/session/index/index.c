@@ -9,19 +9,6 @@
 #include "clock.h"
 #include "session/model/rules.h"
 
-void index_key(enum index_kind kind, const uint8_t tenant[TENANT_TAG], unsigned bucket,
-               char ret[INDEX_KEY_LENGTH])
-{
-    static const char digits[INDEX_BUCKETS] = "0123456789abcdefg";
-    assert(bucket < sizeof(digits));
-    char *end = mempcpy(ret, "sd:i:{", 6);
-    ret[3] = (char)kind;
-    end += text_to_base64url(end, tenant, TENANT_TAG);
-    *end++ = '.';
-    *end++ = digits[bucket];
-    *end = '}';
-}
-
 unsigned index_bucket(const uint8_t user[USER_TAG])
 {
     return 1 + user[0] % (INDEX_BUCKETS - 1);

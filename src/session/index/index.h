@@ -19,9 +19,10 @@
 #pragma once
 
 #include "session/engine/operation.h"
+#include "session/model/keys.h"
 
 enum {
-    INDEX_BUCKETS = 17, /* the root and sixteen */
+    INDEX_BUCKETS = KEYS_BUCKETS, /* the root and sixteen */
     INDEX_ROOT_MOST = 100,
     INDEX_STEP = 300, /* seconds */
     INDEX_TIE_BITS = 20,
@@ -30,20 +31,16 @@ enum {
 /* Redis keeps scores as doubles, which are exact up to here. */
 #define INDEX_SCORE_MAX ((INT64_C(1) << 53) - 1)
 
-/* The sets. Only the set of users is always written; the others need a quota (quota.h), and use
- * buckets 1 and up. */
-enum index_kind {
-    INDEX_USERS = 'i',
-    INDEX_SESSIONS = 'n', /* the user's tag and the session's id; scores as for users */
-    INDEX_PENDING = 'v',  /* logins that wait for additional verification: the user's tag and the
-                             challenge's id; score: its end in seconds */
-    INDEX_FROZEN = 'f' /* frozen users; score: the second in which the freeze ends or ended. Redis
-                          keeps them for FREEZING_REMEMBERED_S more */
-};
-/* "sd:i:{" tag in 8 base64url digits "." bucket "}" */
-#define INDEX_KEY_LENGTH 17
-void index_key(enum index_kind kind, const uint8_t tenant[TENANT_TAG], unsigned bucket,
-               char ret[INDEX_KEY_LENGTH]);
+/* The sets, by enum keys_kind. Only the set of users is always written; the others need a quota
+ * (quota.h), and use buckets 1 and up.
+ *
+ * KEYS_INDEX     users
+ * KEYS_SESSIONS  the user's tag and the session's id; scores as for users
+ * KEYS_PENDING   logins that wait for additional verification: the user's tag and the challenge's
+ *                id; score: its end in seconds
+ * KEYS_FROZEN    frozen users; score: the second in which the freeze ends or ended. Redis keeps
+ * them for FREEZING_REMEMBERED_S more */
+
 /* A user's bucket in a large tenant, 1 or more. */
 unsigned index_bucket(const uint8_t user[USER_TAG]);
 /* Scores are whole numbers below 2^53, which a double holds exactly. */

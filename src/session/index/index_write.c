@@ -11,6 +11,7 @@
 #include "index.h"
 #include "metrics.h"
 #include "session/engine/service.h"
+#include "session/model/keys.h"
 
 enum {
     MOVED_AT_ONCE = 1000 /* members of a crowded root */
@@ -43,8 +44,8 @@ struct index_write {
     struct policy policy;
     int64_t now_ms, timeout_ms, cutoff_ms;
     int64_t below, expire_ms, score; /* of the script */
-    char key[USER_KEY_LENGTH];
-    enum index_kind kind;
+    char key[KEYS_USER_LENGTH];
+    enum keys_kind kind;
     uint8_t id[SESSION_ID]; /* of the session or challenge */
 };
 
@@ -91,7 +92,7 @@ static struct index_write *make_write(const struct operation *operation,
     const struct policy_document *document = operation->tenancy->policy;
     struct index_write *write = xcalloc(1, sizeof(*write));
     int64_t shortest_s, longest_s;
-    write->kind = INDEX_USERS;
+    write->kind = KEYS_INDEX;
     write->worker = operation->context->worker;
     write->owner = *owner;
     write->now_ms = operation->now_ms;
@@ -149,13 +150,13 @@ static struct text member_of(const struct index_write *write, char out[USER_TAG 
 {
     memcpy(out, write->owner.user, USER_TAG);
     memcpy(out + USER_TAG, write->id, SESSION_ID);
-    bool of_user = write->kind == INDEX_USERS || write->kind == INDEX_FROZEN;
+    bool of_user = write->kind == KEYS_INDEX || write->kind == KEYS_FROZEN;
     return (struct text){out, of_user ? USER_TAG : USER_TAG + SESSION_ID};
 }
 
 static void print_index_key(struct index_write *write, unsigned bucket)
 {
-    index_key(write->kind, write->owner.tenant, bucket, write->key);
+    keys_bucket(write->kind, write->owner.tenant, bucket, write->key);
 }
 
 static struct text print_index_number(char out[INDEX_NUMBER], int64_t value)
@@ -174,13 +175,13 @@ static void send_add(struct index_write *write, unsigned bucket, int64_t score, 
         expiry_print(expire, write->expire_ms, write->now_ms),
         print_index_number(digits, score),
         member_of(write, member),
-        write->kind == INDEX_FROZEN ? TEXT("ch") : TEXT("gt"),
+        write->kind == KEYS_FROZEN ? TEXT("ch") : TEXT("gt"),
     };
     write->bucket = bucket;
     write->score = score;
     print_index_key(write, bucket);
     metrics_add(METRIC_INDEX_WRITES, 1);
-    send_command(write, INDEX_KEY_LENGTH, &add_script, arguments, 5, done);
+    send_command(write, KEYS_BUCKET_LENGTH, &add_script, arguments, 5, done);
 }
 
 static void send_remove(struct index_write *write, unsigned bucket, written *done)
@@ -189,8 +190,8 @@ static void send_remove(struct index_write *write, unsigned bucket, written *don
     char member[USER_TAG + SESSION_ID];
     print_index_key(write, bucket);
     const struct text arguments[] = {
-        TEXT("ZREM"), {write->key, INDEX_KEY_LENGTH}, member_of(write, member)};
-    send_command(write, INDEX_KEY_LENGTH, NULL, arguments, 3, done);
+        TEXT("ZREM"), {write->key, KEYS_BUCKET_LENGTH}, member_of(write, member)};
+    send_command(write, KEYS_BUCKET_LENGTH, NULL, arguments, 3, done);
 }
 
 /* --- a crowded root --- */
@@ -206,7 +207,7 @@ static void member_moved(struct store_call *call, enum err err, const struct sto
 /* Adds to the bucket first: a list meanwhile sees the user twice rather than not at all. */
 static void move_member(const struct index_write *root, struct text member, int64_t score)
 {
-    assert(root->bucket == 0 && root->kind == INDEX_USERS);
+    assert(root->bucket == 0 && root->kind == KEYS_INDEX);
     struct index_write *write = xmalloc(sizeof(*write));
     *write = *root;
     write->keyring = NULL;
@@ -237,11 +238,11 @@ static void root_marked(struct store_call *call, enum err err, const struct stor
     if (!goes_on(write, err))
         return;
     const struct text arguments[] = {TEXT("ZRANGE"),
-                                     {write->key, INDEX_KEY_LENGTH},
+                                     {write->key, KEYS_BUCKET_LENGTH},
                                      TEXT("0"),
                                      print_index_number(last, MOVED_AT_ONCE),
                                      TEXT("WITHSCORES")};
-    send_command(write, INDEX_KEY_LENGTH, NULL, arguments, 5, root_read);
+    send_command(write, KEYS_BUCKET_LENGTH, NULL, arguments, 5, root_read);
 }
 
 /* The mark comes first: after it no node adds to the root. */
@@ -249,8 +250,8 @@ static void give_root_up(struct index_write *write)
 {
     assert(write->bucket == 0);
     const struct text arguments[] = {
-        TEXT("ZADD"), {write->key, INDEX_KEY_LENGTH}, TEXT("-1"), TEXT("")};
-    send_command(write, INDEX_KEY_LENGTH, NULL, arguments, 4, root_marked);
+        TEXT("ZADD"), {write->key, KEYS_BUCKET_LENGTH}, TEXT("-1"), TEXT("")};
+    send_command(write, KEYS_BUCKET_LENGTH, NULL, arguments, 4, root_marked);
 }
 
 /* --- notes --- */
@@ -258,7 +259,7 @@ static void give_root_up(struct index_write *write)
 static void noted(struct store_call *call, enum err err, const struct store_reply *reply)
 {
     struct index_write *write = (struct index_write *)call;
-    assert(write->kind == INDEX_USERS);
+    assert(write->kind == KEYS_INDEX);
     struct session_service *service = write->worker->service;
     int64_t members = 0;
     if (!goes_on(write, err))
@@ -288,7 +289,7 @@ static void add_counted(struct index_write *write, int64_t score)
 }
 
 static struct index_write *make_counted(const struct operation *operation,
-                                        const struct user_tag *owner, enum index_kind kind,
+                                        const struct user_tag *owner, enum keys_kind kind,
                                         const uint8_t id[SESSION_ID])
 {
     struct index_write *write = make_write(operation, owner);
@@ -309,7 +310,7 @@ void index_note_pending(struct operation *operation, const struct user_tag *owne
 {
     if (!counts_sessions(operation))
         return;
-    struct index_write *write = make_counted(operation, owner, INDEX_PENDING, challenge);
+    struct index_write *write = make_counted(operation, owner, KEYS_PENDING, challenge);
     write->below = write->now_ms / 1000;
     add_counted(write, end_s);
 }
@@ -318,7 +319,7 @@ void index_forget_pending(struct operation *operation, const struct user_tag *ow
                           const uint8_t challenge[SESSION_ID])
 {
     if (counts_sessions(operation))
-        send_remove(make_counted(operation, owner, INDEX_PENDING, challenge),
+        send_remove(make_counted(operation, owner, KEYS_PENDING, challenge),
                     index_bucket(owner->user), index_written);
 }
 
@@ -329,7 +330,7 @@ void index_note_frozen(struct operation *operation, const struct user_tag *owner
     operation_policy(operation, &policy);
     if (policy.quota_users == 0 || operation->context->worker->closing)
         return;
-    struct index_write *write = make_counted(operation, owner, INDEX_FROZEN, none);
+    struct index_write *write = make_counted(operation, owner, KEYS_FROZEN, none);
     write->below = write->now_ms / 1000 - FREEZING_REMEMBERED_S;
     /* Longer than any temporary freeze is remembered. */
     write->expire_ms = write->now_ms + (FREEZE_MOST_S + FREEZING_REMEMBERED_S) * 1000;
@@ -346,7 +347,7 @@ void index_note(struct operation *operation, const struct user_tag *owner,
     bool counted = write->policy.quota_sessions > 0;
     send_note(write, moment_s);
     if (counted)
-        add_counted(make_counted(operation, owner, INDEX_SESSIONS, session->id),
+        add_counted(make_counted(operation, owner, KEYS_SESSIONS, session->id),
                     index_score(moment_s, owner->user));
 }
 
@@ -360,7 +361,7 @@ void index_note_ended(struct operation *operation)
                    &owner);
     for (size_t i = 0; i < operation->out.ended_count; i++)
         if (text_from_hex(id, SESSION_ID, operation->out.ended[i]))
-            send_remove(make_counted(operation, &owner, INDEX_SESSIONS, id),
+            send_remove(make_counted(operation, &owner, KEYS_SESSIONS, id),
                         index_bucket(owner.user), index_written);
 }
 
@@ -402,9 +403,9 @@ static void taken_out(struct store_call *call, enum err err, const struct store_
     struct index_write *write = (struct index_write *)call;
     if (!goes_on(write, err))
         return;
-    token_user_key(&write->owner, 'u', write->key);
-    const struct text arguments[] = {TEXT("HGETALL"), {write->key, USER_KEY_LENGTH}};
-    send_command(write, USER_KEY_LENGTH, NULL, arguments, 2, state_seen);
+    keys_user(&write->owner, KEYS_USER, write->key);
+    const struct text arguments[] = {TEXT("HGETALL"), {write->key, KEYS_USER_LENGTH}};
+    send_command(write, KEYS_USER_LENGTH, NULL, arguments, 2, state_seen);
 }
 
 void index_correct(struct operation *operation, const struct user_tag *owner, unsigned bucket)

@@ -13,6 +13,7 @@
 #include "index.h"
 #include "metrics.h"
 #include "session/engine/service.h"
+#include "session/model/keys.h"
 
 enum { ROWS = 1024 };
 
@@ -51,7 +52,7 @@ struct count_call {
     struct store_call call;
     struct reading *reading;
     int64_t *sum;
-    char key[INDEX_KEY_LENGTH];
+    char key[KEYS_BUCKET_LENGTH];
 };
 
 struct reading {
@@ -171,7 +172,7 @@ static struct range range_of(const struct operation *operation, enum counted kin
 static void count_key(struct reading *reading, struct count_call *counted,
                       const struct range *range)
 {
-    const struct text key = {counted->key, INDEX_KEY_LENGTH};
+    const struct text key = {counted->key, KEYS_BUCKET_LENGTH};
     const struct text arguments[] = {TEXT("ZCOUNT"), key, text_of(range->least),
                                      text_of(range->most)};
     counted->reading = reading;
@@ -180,12 +181,12 @@ static void count_key(struct reading *reading, struct count_call *counted,
 
 static void count_quota_sets(struct reading *reading, enum counted kind)
 {
-    static const enum index_kind sets[COUNTED] = {INDEX_USERS, INDEX_FROZEN, INDEX_FROZEN,
-                                                  INDEX_SESSIONS, INDEX_PENDING};
+    static const enum keys_kind sets[COUNTED] = {KEYS_INDEX, KEYS_FROZEN, KEYS_FROZEN,
+                                                 KEYS_SESSIONS, KEYS_PENDING};
     struct range range = range_of(reading->operation, kind);
     for (unsigned bucket = 0; bucket < INDEX_BUCKETS; bucket++) {
         struct count_call *counted = &reading->calls[kind * INDEX_BUCKETS + bucket];
-        index_key(sets[kind], reading->tag, bucket, counted->key);
+        keys_bucket(sets[kind], reading->tag, bucket, counted->key);
         counted->sum = &reading->counts[kind];
         count_key(reading, counted, &range);
     }

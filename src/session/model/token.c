@@ -63,19 +63,6 @@ bool token_is_of_tenant(const struct keyring *keyring, const struct token *token
     return crypto_equal(tag, token->owner.tenant, TENANT_TAG);
 }
 
-void token_user_key(const struct user_tag *owner, char prefix, char ret[USER_KEY_LENGTH])
-{
-    char *next = ret;
-    memcpy(next, "sd:?:{", 6);
-    next[3] = prefix;
-    next += 6;
-    next += text_to_base64url(next, owner->tenant, TENANT_TAG);
-    *next++ = '.';
-    next += text_to_base64url(next, owner->user, USER_TAG);
-    *next++ = '}';
-    assert(next == ret + USER_KEY_LENGTH);
-}
-
 /* --- Session ids ----------------------------------------------------------------------------- */
 
 #define RANDOM_BITS 22

@@ -9,6 +9,7 @@
 #include "session/model/expiry.h"
 #include "metrics.h"
 #include "session/engine/service.h"
+#include "session/model/keys.h"
 
 /* Offsets of the parts. */
 enum { AT_KIND, AT_METHOD, AT_ISSUED, AT_SECRET = AT_ISSUED + 6, HEAD = AT_SECRET + SECRET_LENGTH };
@@ -94,14 +95,6 @@ bool challenge_is_solved(const struct keyring *keyring, const struct user_tag *o
 
 /* --- Redis --- */
 
-static void print_challenge_key(const struct user_tag *owner, const uint8_t id[SESSION_ID],
-                                char *ret)
-{
-    token_user_key(owner, 'c', ret);
-    ret[USER_KEY_LENGTH] = ':';
-    text_to_hex(ret + USER_KEY_LENGTH + 1, id, SESSION_ID);
-}
-
 static void print_hash(const struct keyring *keyring, const uint8_t id[SESSION_ID],
                        const uint8_t secret[SECRET_LENGTH], char ret[2 * SECRET_HASH])
 {
@@ -156,7 +149,7 @@ struct offering {
     struct user_tag owner;
     uint8_t id[SESSION_ID];
     struct challenge challenge;
-    char key[USER_KEY_LENGTH + 1 + 2 * SESSION_ID];
+    char key[KEYS_CHALLENGE_LENGTH];
 };
 
 static void set_offered_challenge(struct offering *offering, int64_t attempts)
@@ -189,7 +182,7 @@ static struct offering *begin_offering(struct operation *operation, const struct
     struct offering *offering = arena_zalloc(operation->arena, sizeof(*offering));
     *offering = (struct offering){.operation = operation, .waiter = waiter, .owner = *owner};
     memcpy(offering->id, id, SESSION_ID);
-    print_challenge_key(owner, id, offering->key);
+    keys_challenge(owner, id, offering->key);
     return offering;
 }
 
@@ -303,7 +296,7 @@ void challenge_look(struct challenge_try *attempt)
     assert(attempt->operation && attempt->then);
     const struct token *token = &attempt->token;
     struct operation *operation = attempt->operation;
-    print_challenge_key(&token->owner, token->session_id, attempt->key);
+    keys_challenge(&token->owner, token->session_id, attempt->key);
     send_look(operation, &attempt->call, (struct text){attempt->key, sizeof(attempt->key)},
               try_read);
 }
@@ -314,7 +307,7 @@ void challenge_take(struct challenge_try *attempt)
     assert(attempt->then && attempt->operation->out.err == ERR_OK);
     const struct token *token = &attempt->token;
     struct operation *operation = attempt->operation;
-    print_challenge_key(&token->owner, token->session_id, attempt->key);
+    keys_challenge(&token->owner, token->session_id, attempt->key);
     print_hash(operation->context->keyring, token->session_id, token->secret, attempt->hash);
     const struct text argument = {attempt->hash, sizeof(attempt->hash)};
     attempt->call = (struct store_call){

@@ -16,6 +16,7 @@
 #include "session/engine/operation.h"
 #include "policy.h"
 #include "session/engine/waiter.h"
+#include "session/model/keys.h"
 
 #define CHALLENGE_ATTEMPTS 5
 #define CHALLENGE_SECONDS  300
@@ -72,7 +73,7 @@ struct challenge_try {
 
     /* Private. */
     struct store_call call;
-    char key[USER_KEY_LENGTH + 1 + 2 * SESSION_ID];
+    char key[KEYS_CHALLENGE_LENGTH];
     char hash[2 * SECRET_HASH];
 };
 /* Reads the challenge; costs no attempt. */

@@ -17,6 +17,7 @@
 #include "session_list.h"
 #include "session/engine/tenant.h"
 #include "session/engine/user_read.h"
+#include "session/model/keys.h"
 
 enum {
     LOOKED_AT_MOST = 300, /* users read for a page, including those without a session */
@@ -33,7 +34,7 @@ struct candidate {
 struct bucket {
     struct store_call calls[2]; /* for the counts; then for the positions */
     struct page *page;
-    char key[INDEX_KEY_LENGTH];
+    char key[KEYS_BUCKET_LENGTH];
     int64_t from_low, from_sure; /* number of users from there on */
     size_t asked;                /* positions asked for in this round */
     struct candidate *candidates;
@@ -265,7 +266,7 @@ static void ask_bucket(struct page *page, struct bucket *bucket, int64_t from, s
     char low[INDEX_NUMBER], limit[INDEX_NUMBER];
     const struct text arguments[] = {
         TEXT("ZRANGE"),
-        {bucket->key, INDEX_KEY_LENGTH},
+        {bucket->key, KEYS_BUCKET_LENGTH},
         print_score(low, from),
         TEXT("+inf"),
         TEXT("BYSCORE"),
@@ -320,7 +321,7 @@ static void ask_count(struct page *page, struct bucket *bucket, size_t which, in
 {
     char low[INDEX_NUMBER];
     const struct text arguments[] = {
-        TEXT("ZCOUNT"), {bucket->key, INDEX_KEY_LENGTH}, print_score(low, from), TEXT("+inf")};
+        TEXT("ZCOUNT"), {bucket->key, KEYS_BUCKET_LENGTH}, print_score(low, from), TEXT("+inf")};
     page->owed++;
     operation_ask(&page->list->base, &bucket->calls[which], arguments, 4, STORE_REPEATABLE, done);
 }
@@ -343,7 +344,7 @@ static void count_users(struct page *page)
     for (unsigned i = 0; i < INDEX_BUCKETS; i++) {
         struct bucket *bucket = &page->buckets[i];
         bucket->page = page;
-        index_key(INDEX_USERS, page->tenant, i, bucket->key);
+        keys_bucket(KEYS_INDEX, page->tenant, i, bucket->key);
         ask_count(page, bucket, 0, page->window.low, low_counted);
     }
 }

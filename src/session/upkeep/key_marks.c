@@ -47,13 +47,6 @@ void key_marks_prepare(void)
     store_script_prepare(&write_script);
 }
 
-struct text key_marks_name(const struct conf *conf, char ret[KEY_MARKS_NAME])
-{
-    const char *name = conf->keys_installation;
-    int length = snprintf(ret, KEY_MARKS_NAME, "sd:k%s%s", name[0] ? ":" : "", name);
-    return (struct text){ret, (size_t)length};
-}
-
 /* --- reading --- */
 
 bool key_marks_read_one(struct text value, struct key_mark *ret)

@@ -30,10 +30,6 @@ struct key_marks {
 /* Call once, before the first use. */
 void key_marks_prepare(void);
 
-/* The hash's name, in `ret`. */
-enum { KEY_MARKS_NAME = 72 };
-struct text key_marks_name(const struct conf *conf, char ret[KEY_MARKS_NAME]);
-
 /* Reads one value. False, with an absent mark, if it is invalid. */
 bool key_marks_read_one(struct text value, struct key_mark *ret);
 /* Reads the reply of HGETALL or of the script, which is the same; skips fields that are no marks.

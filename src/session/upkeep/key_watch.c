@@ -10,6 +10,7 @@
 #include "key_marks.h"
 #include "log.h"
 #include "metrics.h"
+#include "session/model/keys.h"
 
 enum {
     UNANSWERED_PAUSE_MS = 500, /* while Redis has not answered about these keys */
@@ -26,7 +27,7 @@ struct key_watch {
     const struct session_context *context;
     uv_timer_t timer;
     struct store_call call;
-    char name[KEY_MARKS_NAME];
+    char name[KEYS_MARKS_MAX];
     bool stopped, under_way;
     bool again;    /* keys changed during a comparison */
     bool answered; /* Redis has answered about these keys */
@@ -110,7 +111,7 @@ static void ask_marks(struct key_watch *watch, bool write)
     const struct session_context *context = watch->context;
     struct key_marks_write marks;
     struct conf *conf = conf_current();
-    struct text name = key_marks_name(conf, watch->name);
+    struct text name = keys_marks(conf, watch->name);
     watch->call = (struct store_call){
         .key = name,
         .flags = STORE_REPEATABLE,

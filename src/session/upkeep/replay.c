@@ -13,6 +13,7 @@
 #include "session/engine/operation.h"
 #include "session/model/rules.h"
 #include "session/engine/tenant.h"
+#include "session/model/keys.h"
 
 enum {
     LIST_AT_ONCE = 256,
@@ -67,9 +68,9 @@ struct item {
 
 static unsigned replay_slot_of(const struct user_tag *owner)
 {
-    char key[USER_KEY_LENGTH];
-    token_user_key(owner, 'u', key);
-    return store_slot((struct text){key, USER_KEY_LENGTH});
+    char key[KEYS_USER_LENGTH];
+    keys_user(owner, KEYS_USER, key);
+    return store_slot((struct text){key, KEYS_USER_LENGTH});
 }
 
 static enum update_decision decide_replay(struct user_update *change, struct user_state *state,

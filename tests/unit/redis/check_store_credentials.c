@@ -156,12 +156,12 @@ START_TEST(a_password_file_that_others_may_read_is_refused)
     struct buffer error = {0};
     start_with_password("", "s3cret");
     write_password("s3cret", 0604);
-    ck_assert_ptr_null(store_start(rig.conf, &error));
+    ck_assert_ptr_null(store_start(rig.conf, &rig_keys, &error));
     ck_assert_ptr_nonnull(memmem(error.data, error.length, password_path, strlen(password_path)));
     ck_assert_ptr_null(memmem(error.data, error.length, "s3cret", 6));
     buffer_free(&error);
     unlink(password_path);
-    ck_assert_ptr_null(store_start(rig.conf, &error));
+    ck_assert_ptr_null(store_start(rig.conf, &rig_keys, &error));
     buffer_free(&error);
     conf_unref(&rig.conf);
     redis_node_stop(&node);

@@ -8,6 +8,7 @@
 #include "metrics.h"
 #include "support_run.h"
 #include "support_session.h"
+#include "session/model/keys.h"
 
 static struct rig_node *node, *other;
 static struct rig_session session;
@@ -25,11 +26,11 @@ static void set_up(void)
 
 static struct text key_of_tenant(void)
 {
-    static char key[TENANT_KEY_LENGTH];
+    static char key[KEYS_TENANT_LENGTH];
     uint8_t tag[TENANT_TAG];
     token_tag_tenant(rig.keyring, RIG_TENANT, tag);
-    tenant_record_key(tag, key);
-    return (struct text){key, TENANT_KEY_LENGTH};
+    keys_tenant(tag, key);
+    return (struct text){key, KEYS_TENANT_LENGTH};
 }
 
 static struct act *validate(void)

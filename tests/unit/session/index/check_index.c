@@ -9,6 +9,7 @@
 
 #include "support_keys.h"
 #include "support_run.h"
+#include "session/model/keys.h"
 
 static const uint8_t tenant[TENANT_TAG] = {1, 2, 3, 4, 5, 6};
 static const uint8_t other_tenant[TENANT_TAG] = {1, 2, 3, 4, 5, 7};
@@ -16,19 +17,19 @@ static const uint8_t user[USER_TAG] = {0xff, 0xff, 0xff, 0xff, 0xff, 0, 0, 1};
 
 START_TEST(each_bucket_has_a_key_and_a_slot_of_its_own)
 {
-    char keys[INDEX_BUCKETS][INDEX_KEY_LENGTH];
+    char keys[INDEX_BUCKETS][KEYS_BUCKET_LENGTH];
     for (unsigned i = 0; i < INDEX_BUCKETS; i++) {
-        index_key(INDEX_USERS, tenant, i, keys[i]);
+        keys_bucket(KEYS_INDEX, tenant, i, keys[i]);
         for (unsigned j = 0; j < i; j++) {
-            ck_assert_mem_ne(keys[i], keys[j], INDEX_KEY_LENGTH);
-            ck_assert_uint_ne(store_slot((struct text){keys[i], INDEX_KEY_LENGTH}),
-                              store_slot((struct text){keys[j], INDEX_KEY_LENGTH}));
+            ck_assert_mem_ne(keys[i], keys[j], KEYS_BUCKET_LENGTH);
+            ck_assert_uint_ne(store_slot((struct text){keys[i], KEYS_BUCKET_LENGTH}),
+                              store_slot((struct text){keys[j], KEYS_BUCKET_LENGTH}));
         }
     }
-    ck_assert_mem_eq(keys[0], "sd:i:{AQIDBAUG.0}", INDEX_KEY_LENGTH);
-    ck_assert_mem_eq(keys[16], "sd:i:{AQIDBAUG.g}", INDEX_KEY_LENGTH);
-    index_key(INDEX_FROZEN, tenant, 1, keys[0]);
-    ck_assert_mem_eq(keys[0], "sd:f:{AQIDBAUG.1}", INDEX_KEY_LENGTH);
+    ck_assert_mem_eq(keys[0], "sd:i:{AQIDBAUG.0}", KEYS_BUCKET_LENGTH);
+    ck_assert_mem_eq(keys[16], "sd:i:{AQIDBAUG.g}", KEYS_BUCKET_LENGTH);
+    keys_bucket(KEYS_FROZEN, tenant, 1, keys[0]);
+    ck_assert_mem_eq(keys[0], "sd:f:{AQIDBAUG.1}", KEYS_BUCKET_LENGTH);
 }
 END_TEST
 

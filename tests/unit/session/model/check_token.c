@@ -8,6 +8,7 @@
 
 #include "support_keys.h"
 #include "support_run.h"
+#include "session/model/keys.h"
 
 #define RAW           45
 #define PREFIX_LENGTH 3
@@ -222,11 +223,11 @@ START_TEST(tags_and_key_names_are_known)
 {
     assert_hex(token.owner.tenant, TENANT_TAG, "eca8cb105bc6");
     assert_hex(token.owner.user, USER_TAG, "af79662c41054352");
-    char key[USER_KEY_LENGTH];
-    token_user_key(&token.owner, 'u', key);
-    ck_assert_mem_eq(key, "sd:u:{7KjLEFvG.r3lmLEEFQ1I}", USER_KEY_LENGTH);
-    token_user_key(&token.owner, 'e', key);
-    ck_assert_mem_eq(key, "sd:e:{7KjLEFvG.r3lmLEEFQ1I}", USER_KEY_LENGTH);
+    char key[KEYS_USER_LENGTH];
+    keys_user(&token.owner, KEYS_USER, key);
+    ck_assert_mem_eq(key, "sd:u:{7KjLEFvG.r3lmLEEFQ1I}", KEYS_USER_LENGTH);
+    keys_user(&token.owner, KEYS_EPOCH, key);
+    ck_assert_mem_eq(key, "sd:e:{7KjLEFvG.r3lmLEEFQ1I}", KEYS_USER_LENGTH);
 }
 END_TEST
 

@@ -6,6 +6,7 @@
 #include "clock.h"
 #include "support_run.h"
 #include "support_session.h"
+#include "session/model/keys.h"
 
 static struct rig_node *node, *other;
 static struct rig_session session;
@@ -60,7 +61,7 @@ END_TEST
 /* As long as one, but of other letters; and what is no key of ours at all. */
 START_TEST(a_key_that_names_nobody_is_not_heard)
 {
-    char key[USER_KEY_LENGTH];
+    char key[KEYS_USER_LENGTH];
     struct text told = {key, sizeof(key)};
     static const size_t locations[] = {3, 6, 15}; /* the kind, the tenant, the user */
     for (size_t i = 0; i < sizeof(locations) / sizeof(locations[0]); i++) {
