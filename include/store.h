@@ -170,7 +170,7 @@ struct store_node_health {
     char host[254];
     uint16_t port;
     enum breaker_state breaker;
-    bool watched; /* its watch is alive */
+    bool tracked; /* its tracking connection is up */
 };
 size_t store_nodes(const struct store *store, struct store_node_health *ret, size_t most);
 
@@ -193,7 +193,7 @@ struct store_listener {
 };
 /* From now on the watcher is told, with doubts about every slot to begin with; NULL: nobody is, and
  * none is being told when the call returns. Any thread but the control thread. */
-void store_listen(struct store *store, const struct store_listener *watcher);
+void store_listen(struct store *store, const struct store_listener *listener);
 /* The present generation of a slot, 0 if it is not watched. Any thread, an atomic read. */
 uint32_t store_generation(const struct store *store, unsigned slot);
 /* The same for what this link is about to read: 0 also while it has not taken over the latest map,

@@ -32,7 +32,7 @@ DOORS = [
     (r"microhttpd\.h", r"src/http/|tests/bench/"),
     (r"(hiredis/)?(hiredis|read|sds|async)\.h|hiredis/.*", r"src/redis/|tests/"),
     (r"sodium(/.*)?\.h", r"src/base/(crypto|keyring)\w*\.[ch]"),
-    (r"openssl/.*", r"src/base/(crypto|keyring)\w*\.c|src/redis/calls/(tls|script)\.c|tests/unit/redis/check_store_tls\.c"),
+    (r"openssl/.*", r"src/base/(crypto|keyring)\w*\.c|src/redis/protocol/(tls|script)\.c|tests/unit/redis/check_store_tls\.c"),
     (r"jansson\.h", r"src/base/json/json_parse\.h|tests/"),
     (r"ini\.h", r"src/base/conf/conf_load\.c"),
     (r"maxminddb\.h", r"src/services/location\.c"),

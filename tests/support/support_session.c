@@ -18,7 +18,7 @@
 #include <unistd.h>
 
 #include "session/engine/service.h"
-#include "redis/calls/reply.h"
+#include "redis/protocol/reply.h"
 #include "clock.h"
 #include "support_keys.h"
 #include "session/model/keys.h"

@@ -47,7 +47,7 @@ static void write_nodes(struct json_writer *writer, const struct store *store)
         json_open_object(writer);
         json_member_string(writer, "node", address_print(nodes[i].host, nodes[i].port, name));
         json_member_string(writer, "breaker", breakers[nodes[i].breaker]);
-        json_member_bool(writer, "watched", nodes[i].watched);
+        json_member_bool(writer, "watched", nodes[i].tracked);
         json_close_object(writer);
     }
     json_close_array(writer);

@@ -5,7 +5,7 @@
 #include <assert.h>
 
 #include "clock.h"
-#include "command.h"
+#include "redis/protocol/command.h"
 #include "link_state.h"
 #include "metrics.h"
 
@@ -54,7 +54,7 @@ struct store_call *call_list_take(struct call_list *list)
 
 /* --- begin --- */
 
-static struct store_call_state *take_state(struct store_link *link)
+static struct store_call_state *take_call_state(struct store_link *link)
 {
     struct store_call_state *state = link->free_states;
     if (!state)
@@ -65,7 +65,7 @@ static struct store_call_state *take_state(struct store_link *link)
     return state;
 }
 
-static void give_state(struct store_link *link, struct store_call_state *state)
+static void give_call_state(struct store_link *link, struct store_call_state *state)
 {
     state->bytes.length = 0;
     if (state->bytes.capacity > BYTES_KEPT)
@@ -110,7 +110,7 @@ void call_begin(struct store_link *link, struct store_call *call)
 {
     assert(call->done && (call->script || call->argument_count > 0));
     assert(!call->state);
-    call->state = take_state(link);
+    call->state = take_call_state(link);
     call->replicas = 0;
     call->state->started_ns = clock_monotonic_ns();
     call->state->slot = store_slot(call->key);
@@ -205,7 +205,7 @@ void call_end(struct store_link *link, struct store_call *call, enum err err,
     assert(!call->state->list && link->pending > 0);
     call_leave(call);
     count_end(link, call, err);
-    give_state(link, call->state);
+    give_call_state(link, call->state);
     call->state = NULL;
     link->pending--;
     call->done(call, err, reply);

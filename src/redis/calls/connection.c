@@ -11,7 +11,7 @@
 #include "jitter.h"
 #include "log.h"
 #include "metrics.h"
-#include "tls.h"
+#include "redis/protocol/tls.h"
 
 enum { FIRST_PAUSE_MS = 10 };
 
@@ -106,16 +106,16 @@ void connection_check_server(struct connection *connection)
 {
     const struct store_link *link = connection->link;
     const struct node_id *told = &connection->greeting.id;
-    struct server_problems *strangers = &link->settings->strangers;
+    struct server_problems *foreign = &link->settings->foreign;
     struct node_id named = named_here(connection);
     connection->foreign = node_id_differs(&named, told);
     if (connection->foreign)
-        server_problems_tell(strangers, connection->endpoint,
-                             link->settings->mode == REDIS_CLUSTER
-                                 ? "is another node of Redis Cluster than the slot map names here"
-                                 : "has the mark of another installation in it");
+        server_problems_log(foreign, connection->endpoint,
+                            link->settings->mode == REDIS_CLUSTER
+                                ? "is another node of Redis Cluster than the slot map names here"
+                                : "has the mark of another installation in it");
     else if (node_id_known(&named) && node_id_known(told))
-        server_problems_over(strangers, connection->endpoint);
+        server_problems_over(foreign, connection->endpoint);
 }
 
 /* --- breaking --- */
@@ -225,7 +225,7 @@ static void break_for_socket(struct connection *connection, int failure)
     const struct tls_link *tls = connection->transport.tls;
     const char *problem = lasting_problem(connection, failure);
     if (problem)
-        server_problems_tell(&connection->link->settings->problems, connection->endpoint, problem);
+        server_problems_log(&connection->link->settings->problems, connection->endpoint, problem);
     bool by_tls = tls && failure == EPROTO;
     bool denied = by_tls && tls_is_denied(tls);
     const char *reason = failure == 0 ? "closed-by-peer" : strerror(failure);
@@ -287,7 +287,7 @@ static void take_greeting_reply(struct connection *connection, const struct stor
         come_up(connection);
         break;
     case GREETING_REFUSED:
-        server_problems_tell(&connection->link->settings->problems, connection->endpoint, why);
+        server_problems_log(&connection->link->settings->problems, connection->endpoint, why);
         connection_break(connection, err, why);
         break;
     }
@@ -438,8 +438,8 @@ int64_t connection_tick(struct connection *connection, int64_t now_ms)
         if (now_ms < connection->due_ms)
             break;
         if (connection->transport.state == TRANSPORT_HANDSHAKING)
-            server_problems_tell(&connection->link->settings->problems, connection->endpoint,
-                                 "does not answer the handshake of TLS; it may not speak it");
+            server_problems_log(&connection->link->settings->problems, connection->endpoint,
+                                "does not answer the handshake of TLS; it may not speak it");
         connection_break(connection, ERR_STORE_UNAVAILABLE, "connect-timeout");
         break;
     case CONNECTION_PAUSING:

@@ -8,9 +8,9 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "command.h"
+#include "redis/protocol/command.h"
 #include "log.h"
-#include "reply.h"
+#include "redis/protocol/reply.h"
 
 /* --- out --- */
 
@@ -81,8 +81,8 @@ static bool quotes_nothing(const struct store_reply *reply)
     return false;
 }
 
-static enum greeting_progress refuse(const struct store_reply *reply, bool is_auth,
-                                     char why[PROBLEM_WHY_MAX])
+static enum greeting_progress refuse_greeting(const struct store_reply *reply, bool is_auth,
+                                              char why[PROBLEM_WHY_MAX])
 {
     if (is_auth && !quotes_nothing(reply))
         snprintf(why, PROBLEM_WHY_MAX, "refuses AUTH");
@@ -98,7 +98,7 @@ static void take_id(struct greeting *greeting, const struct transport *transport
     if (reply_outcome(reply) == OUTCOME_ANSWER)
         greeting->id = node_id_read(store_reply_text(reply));
     else if (reply_outcome(reply) == OUTCOME_DENIED &&
-             !atomic_exchange(&transport->link->store->id_denied_told, true))
+             !atomic_exchange(&transport->link->store->id_denied_logged, true))
         log_warning("store_id_not_told",
                     "host=%s port=%u hint=\"grant +cluster|myid: servers of another cluster would "
                     "not be noticed\"",
@@ -122,11 +122,11 @@ enum greeting_progress greeting_take_reply(struct greeting *greeting,
     }
     if (outcome == OUTCOME_AGAIN || outcome == OUTCOME_STALE) {
         *err = ERR_STORE_UNAVAILABLE;
-        return refuse(reply, false, why);
+        return refuse_greeting(reply, false, why);
     }
     if ((is_auth && outcome != OUTCOME_ANSWER) || reply_wants_password(reply)) {
         *err = ERR_STORE_DENIED;
-        return refuse(reply, is_auth, why);
+        return refuse_greeting(reply, is_auth, why);
     }
     return greeting->owed == 0 ? GREETING_DONE : GREETING_GOES_ON;
 }

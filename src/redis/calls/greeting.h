@@ -1,8 +1,8 @@
 /* The first commands on a fresh socket: AUTH, PING, and the question who the server is. */
 #pragma once
 
-#include "redis/topology/node_id.h"
-#include "redis/topology/server_problems.h"
+#include "redis/state/node_id.h"
+#include "redis/state/server_problems.h"
 #include "transport.h"
 
 struct store_reply;

@@ -110,7 +110,7 @@ static void take_map(struct store_link *link)
     route_parked(link);
 }
 
-static void take_settings(struct store_link *link)
+static void take_new_settings(struct store_link *link)
 {
     struct settings *settings = store_state_settings(link->store);
     if (settings != link->settings) {
@@ -126,10 +126,10 @@ static void take_settings(struct store_link *link)
         replica_read_choose(link);
 }
 
-static void on_wake(uv_async_t *wake)
+static void on_link_wake(uv_async_t *wake)
 {
     struct store_link *link = wake->data;
-    take_settings(link);
+    take_new_settings(link);
     take_map(link);
 }
 
@@ -146,7 +146,7 @@ struct store_link *store_link_open(struct store *store, uv_loop_t *loop)
     link->store = store;
     link->loop = loop;
     link->wake.data = link;
-    uv_async_init(loop, &link->wake, on_wake);
+    uv_async_init(loop, &link->wake, on_link_wake);
     timing_open(&link->timing, loop, on_due);
     link->timing.timer.data = link;
     link_state_hold(link);
@@ -163,13 +163,13 @@ struct store_link *store_link_open(struct store *store, uv_loop_t *loop)
     return link;
 }
 
-static void handle_closed(uv_handle_t *handle)
+static void on_link_handle_closed(uv_handle_t *handle)
 {
     link_state_release(handle->data);
 }
 
 /* Everybody's calls, over and over, since a `done` may send another. */
-static void end_all(struct store_link *link)
+static void end_all_calls(struct store_link *link)
 {
     for (struct node *node = link->nodes; node; node = node->next) {
         struct call_list *lists[] = {
@@ -192,12 +192,12 @@ void store_link_close(struct store_link **link)
     if (!gone)
         return;
     gone->closing = true;
-    timing_close(&gone->timing, handle_closed);
+    timing_close(&gone->timing, on_link_handle_closed);
     store_state_remove_link(gone->store, gone);
-    end_all(gone);
+    end_all_calls(gone);
     assert(gone->pending == 0);
     node_free_all(gone);
-    uv_close((uv_handle_t *)&gone->wake, handle_closed);
+    uv_close((uv_handle_t *)&gone->wake, on_link_handle_closed);
 }
 
 /* --- calls --- */

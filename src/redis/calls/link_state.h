@@ -3,7 +3,7 @@
 #pragma once
 
 #include "call.h"
-#include "redis/topology/store_state.h"
+#include "redis/state/store_state.h"
 #include "timing.h"
 
 struct connection_owner;

@@ -12,7 +12,7 @@
 #include <stdio.h>
 
 #include "clock.h"
-#include "command.h"
+#include "redis/protocol/command.h"
 #include "metrics.h"
 
 enum {

@@ -2,7 +2,7 @@
  * durable writes. Replies come in the order of the commands. */
 #pragma once
 
-#include "reply.h"
+#include "redis/protocol/reply.h"
 #include "transport.h"
 
 struct pipeline;

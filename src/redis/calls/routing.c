@@ -108,7 +108,7 @@ static void note_error(struct store_link *link, const struct store_call *call,
         return;
     link->error_noted_ms = now_ms;
     reply_words(reply, words, sizeof(words));
-    server_problems_tell(&link->settings->errors, from->endpoint, words);
+    server_problems_log(&link->settings->errors, from->endpoint, words);
 }
 
 /* A fresh map may know the target, or another owner. */
@@ -121,8 +121,9 @@ static void wait_for_map(struct store_link *link, struct store_call *call,
     pause_call(link, call, from);
 }
 
-static void redirect(struct store_link *link, struct store_call *call,
-                     const struct connection *from, const struct store_reply *reply, bool asking)
+static void follow_redirect(struct store_link *link, struct store_call *call,
+                            const struct connection *from, const struct store_reply *reply,
+                            bool asking)
 {
     struct endpoint target;
     if (link->settings->mode != REDIS_CLUSTER) {
@@ -174,7 +175,7 @@ static void take_error(struct store_link *link, struct store_call *call,
     case OUTCOME_ASK:
         if (outcome == OUTCOME_MOVED)
             store_state_want_refresh(link->store);
-        redirect(link, call, connection, reply, outcome == OUTCOME_ASK);
+        follow_redirect(link, call, connection, reply, outcome == OUTCOME_ASK);
         return;
     case OUTCOME_STALE:
         store_state_want_refresh(link->store);
@@ -208,7 +209,7 @@ static void take_error(struct store_link *link, struct store_call *call,
 }
 
 /* The call lost its connection, which owed the reply. `sent`: the server may have seen it. */
-static void lose(struct store_link *link, struct store_call *call, bool sent)
+static void reroute(struct store_link *link, struct store_call *call, bool sent)
 {
     if (call->state->replica_until_ms) {
         routing_fall_back(link, call);
@@ -227,14 +228,14 @@ static void lose(struct store_link *link, struct store_call *call, bool sent)
     }
 }
 
-static bool on_reply(struct connection *connection, struct store_call *call,
-                     const struct store_reply *reply)
+static bool route_reply(struct connection *connection, struct store_call *call,
+                        const struct store_reply *reply)
 {
     struct store_link *link = connection->link;
     enum reply_outcome outcome = reply_outcome(reply);
     bool asked = call->state->asking;
     if (call->flags & STORE_REPEATABLE && call_slept_over(call)) {
-        lose(link, call, true);
+        reroute(link, call, true);
         return false;
     }
     /* The source goes to the same node, on the same pass. */
@@ -256,12 +257,12 @@ static bool on_reply(struct connection *connection, struct store_call *call,
     return false;
 }
 
-static void on_lost(struct connection *connection, struct store_call *call, bool sent)
+static void reroute_lost(struct connection *connection, struct store_call *call, bool sent)
 {
-    lose(connection->link, call, sent);
+    reroute(connection->link, call, sent);
 }
 
-static void on_refused(struct connection *connection, struct store_call *call, enum err err)
+static void reroute_refused(struct connection *connection, struct store_call *call, enum err err)
 {
     if (connection->kind == GREETING_REPLICA)
         routing_fall_back(connection->link, call);
@@ -270,7 +271,7 @@ static void on_refused(struct connection *connection, struct store_call *call, e
 }
 
 const struct connection_owner routing_owner = {
-    .call_reply = on_reply,
-    .call_lost = on_lost,
-    .call_refused = on_refused,
+    .call_reply = route_reply,
+    .call_lost = reroute_lost,
+    .call_refused = reroute_refused,
 };

@@ -4,7 +4,7 @@
 #include "clock.h"
 #include "container_of.h"
 
-static void on_timer(uv_timer_t *timer)
+static void on_timing_timer(uv_timer_t *timer)
 {
     struct timing *timing = container_of(timer, struct timing, timer);
     timing->due_ms = INT64_MAX;
@@ -27,7 +27,7 @@ void timing_schedule(struct timing *timing, int64_t due_ms)
     int64_t left_ms = due_ms ? due_ms - clock_monotonic_ms() : 0;
     /* libuv counts from the time at which its turn began. */
     uv_update_time(timing->timer.loop);
-    uv_timer_start(&timing->timer, on_timer, left_ms > 0 ? (uint64_t)left_ms : 0, 0);
+    uv_timer_start(&timing->timer, on_timing_timer, left_ms > 0 ? (uint64_t)left_ms : 0, 0);
 }
 
 void timing_close(struct timing *timing, uv_close_cb closed)

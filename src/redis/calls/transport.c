@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 #include "metrics.h"
-#include "tls.h"
+#include "redis/protocol/tls.h"
 
 enum {
     KEEPALIVE_IDLE_S = 15,

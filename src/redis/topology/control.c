@@ -154,14 +154,14 @@ static void on_map(struct map_search *search, struct slot_map *map, enum err err
 static void on_demoted(struct sentinel_search *search, const struct endpoint *server)
 {
     struct control *control = container_of(search, struct control, search);
-    tracker_judge(control->tracker, server, false);
+    tracker_set_fit(control->tracker, server, false);
 }
 
 static void on_master(struct sentinel_search *search, const struct endpoint *master, enum err err)
 {
     struct control *control = container_of(search, struct control, search);
     if (master) {
-        tracker_judge(control->tracker, master, true);
+        tracker_set_fit(control->tracker, master, true);
         fetch_succeeded(control, slot_map_single(master));
         return;
     }
@@ -197,7 +197,7 @@ static bool in_cluster(const struct control *control)
 }
 
 /* What only a read of a cluster can get: it is no master, or one without a cluster. */
-static bool is_unfit(const struct control *control, enum err err)
+static bool is_unfit_master(const struct control *control, enum err err)
 {
     return in_cluster(control) && err == ERR_STORE_REFUSED;
 }
@@ -205,7 +205,7 @@ static bool is_unfit(const struct control *control, enum err err)
 /* One line a change. */
 static void note_master(struct pinged *pinged, enum err err)
 {
-    bool down = !call_got_through(err) || is_unfit(pinged->control, err);
+    bool down = !call_got_through(err) || is_unfit_master(pinged->control, err);
     if (down && !pinged->down) {
         log_error("store_node_down", "host=%s port=%u reason=%s", pinged->endpoint.host,
                   pinged->endpoint.port, err_code(err));
@@ -263,7 +263,7 @@ static void on_pong(struct store_call *call, enum err err, const struct store_re
         return;
     note_master(pinged, err);
     if (in_cluster(control))
-        tracker_judge(control->tracker, &pinged->endpoint, !is_unfit(control, err));
+        tracker_set_fit(control->tracker, &pinged->endpoint, !is_unfit_master(control, err));
     if (!pinged->down) {
         control->pings_answered++;
         ask_for_time(pinged);
@@ -368,7 +368,7 @@ static void ask_for_claims(struct pinged *pinged)
     link_send_direct(pinged->control->link, &pinged->claims_call, &pinged->endpoint);
 }
 
-static void ping(struct pinged *pinged)
+static void ping_master(struct pinged *pinged)
 {
     struct control *control = pinged->control;
     bool by_read = in_cluster(control) && choose_key(pinged);
@@ -400,7 +400,7 @@ static void on_ping_timer(uv_timer_t *timer)
     control->pings_under_way = control->pinged_count * (cluster ? 2 : 1);
     server_clocks_begin(&control->clocks, control->pinged_count);
     for (size_t i = 0; i < control->pinged_count; i++) {
-        ping(&control->pinged[i]);
+        ping_master(&control->pinged[i]);
         if (cluster)
             ask_for_claims(&control->pinged[i]);
         control->pings_under_way += inspect(&control->pinged[i]);
@@ -409,7 +409,7 @@ static void on_ping_timer(uv_timer_t *timer)
 
 /* --- thread --- */
 
-static void on_flush(uv_prepare_t *flush)
+static void on_control_flush(uv_prepare_t *flush)
 {
     struct control *control = flush->data;
     if (control->link)
@@ -437,7 +437,7 @@ static void on_control_wake(uv_async_t *wake)
     tracker_follow(control->tracker);
 }
 
-static void run(void *user)
+static void run_control(void *user)
 {
     struct control *control = user;
     sigset_t all;
@@ -453,7 +453,7 @@ static void run(void *user)
         .done = on_master,
         .demoted = on_demoted,
     };
-    uv_prepare_start(&control->flush, on_flush);
+    uv_prepare_start(&control->flush, on_control_flush);
     uv_timer_start(&control->ping_timer, on_ping_timer, PING_INTERVAL_MS, PING_INTERVAL_MS);
     fetch_within(control, 0);
     uv_run(&control->loop, UV_RUN_DEFAULT);
@@ -474,7 +474,7 @@ void control_start(struct store *store)
     control->flush.data = control;
     control->fetch_timer.data = control;
     control->ping_timer.data = control;
-    int failure = uv_thread_create(&control->thread, run, control);
+    int failure = uv_thread_create(&control->thread, run_control, control);
     assert(failure == 0);
     (void)failure;
 }

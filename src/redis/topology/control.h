@@ -4,7 +4,7 @@
  * link asks (at most every 100 ms), by timer, and again after a pause when nobody answered. */
 #pragma once
 
-#include "store_state.h"
+#include "redis/state/store_state.h"
 
 /* Sets store->control and store->control_wake, then starts the thread. */
 void control_start(struct store *store);

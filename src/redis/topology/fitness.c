@@ -10,7 +10,7 @@
 enum { LEAST_MAJOR = 7, VALUE_MAX = 32 };
 
 /* The value behind "name:" at the beginning of a line, in `ret`, cut; "" if there is none. */
-static void find_value(struct text info, const char *name, char ret[VALUE_MAX])
+static void find_info(struct text info, const char *name, char ret[VALUE_MAX])
 {
     size_t length = strlen(name);
     ret[0] = '\0';
@@ -30,78 +30,78 @@ static void find_value(struct text info, const char *name, char ret[VALUE_MAX])
     }
 }
 
-struct judgement {
+struct assessment {
     const struct settings *settings;
     char *why;
     size_t length;
     bool unfit;
 };
 
-__attribute__((format(printf, 2, 3))) static void add(struct judgement *judgement,
-                                                      const char *format, ...)
+__attribute__((format(printf, 2, 3))) static void add_fault(struct assessment *assessment,
+                                                            const char *format, ...)
 {
-    size_t room = FITNESS_WHY_MAX - judgement->length;
-    const char *between = judgement->length > 0 ? "; " : "";
-    int added = snprintf(judgement->why + judgement->length, room, "%s", between);
+    size_t room = FITNESS_WHY_MAX - assessment->length;
+    const char *between = assessment->length > 0 ? "; " : "";
+    int added = snprintf(assessment->why + assessment->length, room, "%s", between);
     va_list arguments;
     va_start(arguments, format);
     if ((size_t)added < room)
-        added += vsnprintf(judgement->why + judgement->length + added, room - (size_t)added, format,
-                           arguments);
+        added += vsnprintf(assessment->why + assessment->length + added, room - (size_t)added,
+                           format, arguments);
     va_end(arguments);
-    judgement->length += (size_t)added < room ? (size_t)added : room - 1;
+    assessment->length += (size_t)added < room ? (size_t)added : room - 1;
 }
 
-static void judge_version(struct judgement *judgement, const char *version)
+static void check_version(struct assessment *assessment, const char *version)
 {
     unsigned major = 0;
     if (sscanf(version, "%u", &major) != 1 || major >= LEAST_MAJOR)
         return;
-    add(judgement, "Redis %s is older than %d.0", version, LEAST_MAJOR);
-    judgement->unfit = true;
+    add_fault(assessment, "Redis %s is older than %d.0", version, LEAST_MAJOR);
+    assessment->unfit = true;
 }
 
 /* The other way round there is no slot map, which is told otherwise. */
-static void judge_kind(struct judgement *judgement, const char *enabled)
+static void check_kind(struct assessment *assessment, const char *enabled)
 {
-    if (judgement->settings->mode == REDIS_CLUSTER || strcmp(enabled, "1") != 0)
+    if (assessment->settings->mode == REDIS_CLUSTER || strcmp(enabled, "1") != 0)
         return;
-    add(judgement, "is a cluster node, but redis.mode is not cluster");
-    judgement->unfit = true;
+    add_fault(assessment, "is a cluster node, but redis.mode is not cluster");
+    assessment->unfit = true;
 }
 
-static void judge_eviction(struct judgement *judgement, const char *policy)
+static void check_eviction(struct assessment *assessment, const char *policy)
 {
     if (policy[0] != '\0' && strcmp(policy, "noeviction") != 0)
-        add(judgement, "maxmemory-policy is %s, which drops sessions; it must be noeviction",
-            policy);
+        add_fault(assessment, "maxmemory-policy is %s, which drops sessions; it must be noeviction",
+                  policy);
 }
 
 /* Without WAIT nobody counts on replicas. */
-static void judge_replicas(struct judgement *judgement, const char *replicas)
+static void check_replicas(struct assessment *assessment, const char *replicas)
 {
-    if (strcmp(replicas, "0") == 0 && judgement->settings->wait_timeout_ms > 0)
-        add(judgement, "has no replica; if that is meant, set redis.wait_timeout = 0");
+    if (strcmp(replicas, "0") == 0 && assessment->settings->wait_timeout_ms > 0)
+        add_fault(assessment, "has no replica; if that is meant, set redis.wait_timeout = 0");
 }
 
 static const struct {
     const char *name; /* in INFO */
-    void (*judge)(struct judgement *judgement, const char *value);
+    void (*check)(struct assessment *assessment, const char *value);
 } rows[] = {
-    {"redis_version", judge_version},
-    {"cluster_enabled", judge_kind},
-    {"maxmemory_policy", judge_eviction},
-    {"connected_slaves", judge_replicas},
+    {"redis_version", check_version},
+    {"cluster_enabled", check_kind},
+    {"maxmemory_policy", check_eviction},
+    {"connected_slaves", check_replicas},
 };
 
-bool fitness_judge(struct text info, const struct settings *settings, char why[FITNESS_WHY_MAX])
+bool fitness_check(struct text info, const struct settings *settings, char why[FITNESS_WHY_MAX])
 {
-    struct judgement judgement = {.settings = settings, .why = why};
+    struct assessment assessment = {.settings = settings, .why = why};
     why[0] = '\0';
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
         char value[VALUE_MAX];
-        find_value(info, rows[i].name, value);
-        rows[i].judge(&judgement, value);
+        find_info(info, rows[i].name, value);
+        rows[i].check(&assessment, value);
     }
-    return judgement.unfit;
+    return assessment.unfit;
 }

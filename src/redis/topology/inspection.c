@@ -6,38 +6,38 @@
 
 enum { TIMEOUT_MS = 500, PAUSE_MS = 60 * 1000, FAULTY_PAUSE_MS = 2000, FAULTY_PAUSE_EACH_MS = 50 };
 
-static void plan(struct inspection *inspection, bool faulty)
+static void plan_inspection(struct inspection *inspection, bool faulty)
 {
     int64_t soon_ms = FAULTY_PAUSE_MS + FAULTY_PAUSE_EACH_MS * (int64_t)inspection->servers;
     int64_t pause_ms = faulty && soon_ms < PAUSE_MS ? soon_ms : PAUSE_MS;
     inspection->due_ms = clock_monotonic_ms() + pause_ms;
 }
 
-static void judge(struct inspection *inspection, struct text info)
+static void assess_info(struct inspection *inspection, struct text info)
 {
     struct settings *settings = inspection->link->settings;
     char why[FITNESS_WHY_MAX];
-    inspection->unfit = fitness_judge(info, settings, why);
+    inspection->unfit = fitness_check(info, settings, why);
     if (why[0])
-        server_problems_tell(&settings->faults, inspection->endpoint, why);
+        server_problems_log(&settings->faults, inspection->endpoint, why);
     else
         server_problems_over(&settings->faults, inspection->endpoint);
-    plan(inspection, why[0] != '\0');
+    plan_inspection(inspection, why[0] != '\0');
 }
 
 static void note_denied(struct inspection *inspection)
 {
-    server_problems_tell(
+    server_problems_log(
         &inspection->link->settings->faults, inspection->endpoint,
         "NOPERM for INFO: version, replicas and evictions are not known; grant +info");
-    plan(inspection, true);
+    plan_inspection(inspection, true);
 }
 
 static void on_info(struct store_call *call, enum err err, const struct store_reply *reply)
 {
     struct inspection *inspection = (struct inspection *)call;
     if (err == ERR_OK)
-        judge(inspection, store_reply_text(reply));
+        assess_info(inspection, store_reply_text(reply));
     else if (err == ERR_STORE_DENIED && inspection->reachable)
         note_denied(inspection);
     inspection->done(inspection);

@@ -15,7 +15,7 @@ enum {
     ASKED_AT_ONCE = 3,
     ASKED_MOST = 30,     /* in one search; the next one begins with others */
     MORE_VOTES_MS = 300, /* after the first vote nobody is asked any more */
-    TELL_INTERVAL_MS = 10000
+    REFUSAL_INTERVAL_MS = 10000
 };
 
 enum rank { RANK_SEED, RANK_UP, RANK_MASTER, RANK_REPLICA };
@@ -39,7 +39,7 @@ struct ballot {
     enum err err;
 };
 
-static void go_on(struct map_search *search);
+static void continue_search(struct map_search *search);
 
 /* --- candidates --- */
 
@@ -55,7 +55,7 @@ static void add_candidate(struct map_search *search, struct endpoint_table *adde
     endpoint_table_add(added, &candidate->endpoint);
 }
 
-static int compare(const void *a, const void *b)
+static int compare_candidates(const void *a, const void *b)
 {
     const struct map_candidate *one = a, *other = b;
     if (one->rank != other->rank)
@@ -63,7 +63,7 @@ static int compare(const void *a, const void *b)
     return (one->order > other->order) - (one->order < other->order);
 }
 
-static enum rank rank_of(const struct store_link *link, const struct slot_map *map, size_t node)
+static enum rank node_rank(const struct store_link *link, const struct slot_map *map, size_t node)
 {
     if (node >= map->master_count)
         return RANK_REPLICA;
@@ -83,14 +83,15 @@ static void choose_candidates(struct map_search *search)
     for (size_t i = 0; i < settings->seed_count; i++)
         add_candidate(search, &added, &settings->seeds[i], RANK_SEED);
     for (size_t i = 0; map && i < map->node_count; i++)
-        add_candidate(search, &added, &map->nodes[i], rank_of(search->link, map, i));
+        add_candidate(search, &added, &map->nodes[i], node_rank(search->link, map, i));
     endpoint_table_free(&added);
-    qsort(search->candidates, search->candidate_count, sizeof(search->candidates[0]), compare);
+    qsort(search->candidates, search->candidate_count, sizeof(search->candidates[0]),
+          compare_candidates);
 }
 
 /* --- votes --- */
 
-static size_t votes_for(const struct map_search *search, size_t vote)
+static size_t map_votes_for(const struct map_search *search, size_t vote)
 {
     size_t alike = 0;
     for (size_t i = 0; i < search->vote_count; i++)
@@ -99,11 +100,11 @@ static size_t votes_for(const struct map_search *search, size_t vote)
 }
 
 /* The vote that holds: with the most like it, then of the best known node, then the earliest. */
-static size_t best_vote(const struct map_search *search)
+static size_t best_map_vote(const struct map_search *search)
 {
     size_t best = 0, most = 0;
     for (size_t i = 0; i < search->vote_count; i++) {
-        size_t alike = votes_for(search, i);
+        size_t alike = map_votes_for(search, i);
         bool better_known = search->votes[i].rank < search->votes[best].rank;
         if (alike > most || (alike == most && better_known)) {
             best = i;
@@ -120,7 +121,7 @@ static struct slot_map *take_best(struct map_search *search)
     struct slot_map *maps[MAP_VOTERS] = {NULL};
     for (size_t i = 0; i < search->vote_count; i++)
         maps[i] = search->votes[i].map;
-    struct slot_map *best = slot_map_ref(search->votes[best_vote(search)].map);
+    struct slot_map *best = slot_map_ref(search->votes[best_map_vote(search)].map);
     slot_map_keep_members(best, maps, search->vote_count);
     return best;
 }
@@ -129,33 +130,33 @@ static void forget_votes(struct map_search *search)
 {
     while (search->vote_count > 0)
         slot_map_unref(&search->votes[--search->vote_count].map);
-    slot_map_unref(&search->stranger);
+    slot_map_unref(&search->foreign_map);
     slot_map_unref(&search->present);
 }
 
-static void conclude(struct map_search *search, struct slot_map *map)
+static void conclude_search(struct map_search *search, struct slot_map *map)
 {
     forget_votes(search);
     search->done(search, map, search->err);
 }
 
-static void tell_stranger(struct map_search *search)
+static void log_foreign_map(struct map_search *search)
 {
     metrics_add(METRIC_STORE_MAPS_FOREIGN, 1);
-    server_problems_tell(
-        &search->link->settings->strangers, &search->stranger_at,
+    server_problems_log(
+        &search->link->settings->foreign, &search->foreign_at,
         "answers for another Redis Cluster, which shares no node with the present one and "
         "is no copy of it; if it is to take its place, restart all nodes");
 }
 
-static void end_with_stranger(struct map_search *search, bool is_copy)
+static void end_with_foreign_map(struct map_search *search, bool is_copy)
 {
     search->err = ERR_STORE_UNAVAILABLE;
     if (is_copy)
         search->heard = search->link->settings->number;
     else
-        tell_stranger(search);
-    conclude(search, is_copy ? slot_map_ref(search->stranger) : take_best(search));
+        log_foreign_map(search);
+    conclude_search(search, is_copy ? slot_map_ref(search->foreign_map) : take_best(search));
 }
 
 static void on_mark(struct store_call *call, enum err err, const struct store_reply *reply)
@@ -166,66 +167,66 @@ static void on_mark(struct store_call *call, enum err err, const struct store_re
     struct node_id ours = node_id_read(text_of(search->mark.digits)), theirs = {{0}};
     if (err == ERR_OK)
         theirs = node_id_read(store_reply_text(reply));
-    end_with_stranger(search, node_id_known(&ours) && node_id_compare(&ours, &theirs) == 0);
+    end_with_foreign_map(search, node_id_known(&ours) && node_id_compare(&ours, &theirs) == 0);
 }
 
 /* The owner of the mark's slot, in the stranger's cluster, is asked for it. */
 static void look_for_mark(struct map_search *search)
 {
     struct text key = text_of(search->mark.key);
-    uint16_t owner = search->stranger->owner[store_slot(key)];
+    uint16_t owner = search->foreign_map->owner[store_slot(key)];
     if (owner == SLOT_NONE) {
-        end_with_stranger(search, false);
+        end_with_foreign_map(search, false);
         return;
     }
     const struct text arguments[] = {TEXT("HGET"), key, text_of(search->mark.field)};
     search->mark_call = link_question(arguments, 3, ANSWER_MS, on_mark);
     search->mark_call.key = key;
-    link_ask(search->link, &search->mark_call, &search->stranger->nodes[owner]);
+    link_ask(search->link, &search->mark_call, &search->foreign_map->nodes[owner]);
 }
 
 static bool may_be_copy(const struct map_search *search)
 {
     return search->vote_count == 0 ||
-           (search->stranger_rank == RANK_SEED && search->heard != search->link->settings->number);
+           (search->foreign_rank == RANK_SEED && search->heard != search->link->settings->number);
 }
 
-static void decide(struct map_search *search)
+static void decide_map(struct map_search *search)
 {
     search->number++;
-    if (!search->stranger)
-        conclude(search, take_best(search));
+    if (!search->foreign_map)
+        conclude_search(search, take_best(search));
     else if (!may_be_copy(search))
-        end_with_stranger(search, false);
+        end_with_foreign_map(search, false);
     else if (store_state_read_mark(search->link->store, &search->mark))
         look_for_mark(search);
     else
-        end_with_stranger(search, true);
+        end_with_foreign_map(search, true);
 }
 
 /* A server may answer so at every refresh. */
-static void tell_refusal(struct map_search *search, const struct ballot *ballot)
+static void log_map_refusal(struct map_search *search, const struct ballot *ballot)
 {
     int64_t now_ms = clock_monotonic_ms();
-    if (search->refusal_told_ms && now_ms - search->refusal_told_ms < TELL_INTERVAL_MS)
+    if (search->refusal_logged_ms && now_ms - search->refusal_logged_ms < REFUSAL_INTERVAL_MS)
         return;
-    search->refusal_told_ms = now_ms;
+    search->refusal_logged_ms = now_ms;
     log_warning("store_map_refused", "host=%s port=%u why=\"%s\"", ballot->asked.host,
                 ballot->asked.port, ballot->why);
 }
 
-static void keep_stranger(struct map_search *search, struct ballot *ballot)
+static void keep_foreign_map(struct map_search *search, struct ballot *ballot)
 {
-    if (search->stranger)
+    if (search->foreign_map)
         return;
-    search->stranger = slot_map_ref(ballot->map);
-    search->stranger_at = ballot->asked;
-    search->stranger_rank = ballot->rank;
+    search->foreign_map = slot_map_ref(ballot->map);
+    search->foreign_at = ballot->asked;
+    search->foreign_rank = ballot->rank;
 }
 
 static void keep_vote(struct map_search *search, struct ballot *ballot)
 {
-    server_problems_over(&search->link->settings->strangers, &ballot->asked);
+    server_problems_over(&search->link->settings->foreign, &ballot->asked);
     if (ballot->rank == RANK_SEED)
         search->heard = search->link->settings->number;
     if (search->vote_count == 0)
@@ -234,19 +235,19 @@ static void keep_vote(struct map_search *search, struct ballot *ballot)
         (struct map_vote){slot_map_ref(ballot->map), ballot->rank};
 }
 
-static void count_vote(struct map_search *search, struct ballot *ballot)
+static void count_map_vote(struct map_search *search, struct ballot *ballot)
 {
     search->asking--;
     if (ballot->map && search->present && !slot_map_is_related(ballot->map, search->present)) {
-        keep_stranger(search, ballot);
+        keep_foreign_map(search, ballot);
     } else if (ballot->map) {
         keep_vote(search, ballot);
     } else {
         search->err = ballot->err;
         if (ballot->why)
-            tell_refusal(search, ballot);
+            log_map_refusal(search, ballot);
     }
-    go_on(search);
+    continue_search(search);
 }
 
 /* --- questions --- */
@@ -258,7 +259,7 @@ static void end_question(struct ballot *ballot, enum err err)
         return;
     struct map_search *search = ballot->search;
     if (err != ERR_SHUTTING_DOWN && ballot->number == search->number)
-        count_vote(search, ballot);
+        count_map_vote(search, ballot);
     slot_map_unref(&ballot->map);
     free(ballot);
 }
@@ -285,7 +286,7 @@ static void on_nodes(struct store_call *call, enum err err, const struct store_r
     end_question(ballot, err);
 }
 
-static void ask(struct map_search *search)
+static void ask_node(struct map_search *search)
 {
     static const struct text slots[] = {{"CLUSTER", 7}, {"SLOTS", 5}};
     static const struct text nodes[] = {{"CLUSTER", 7}, {"NODES", 5}};
@@ -314,19 +315,19 @@ static bool may_ask(const struct map_search *search)
 
 static bool is_agreed(const struct map_search *search)
 {
-    return search->vote_count > 1 && votes_for(search, best_vote(search)) > 1;
+    return search->vote_count > 1 && map_votes_for(search, best_map_vote(search)) > 1;
 }
 
-static void go_on(struct map_search *search)
+static void continue_search(struct map_search *search)
 {
     if (is_agreed(search)) {
-        decide(search);
+        decide_map(search);
         return;
     }
     while (may_ask(search))
-        ask(search);
+        ask_node(search);
     if (search->asking == 0)
-        decide(search);
+        decide_map(search);
 }
 
 void map_search(struct map_search *search)
@@ -336,7 +337,7 @@ void map_search(struct map_search *search)
     search->asked = 0;
     search->asking = 0;
     search->err = ERR_STORE_UNAVAILABLE;
-    go_on(search);
+    continue_search(search);
 }
 
 void map_search_free(struct map_search *search)

@@ -36,11 +36,11 @@ struct map_search {
     struct map_vote votes[MAP_VOTERS];
     size_t vote_count;
     int64_t first_vote_ms;
-    int64_t refusal_told_ms;
-    struct slot_map *present;  /* when the search began; NULL: there was none */
-    struct slot_map *stranger; /* the first; NULL: none */
-    struct endpoint stranger_at;
-    unsigned stranger_rank;
+    int64_t refusal_logged_ms;
+    struct slot_map *present;     /* when the search began; NULL: there was none */
+    struct slot_map *foreign_map; /* the first; NULL: none */
+    struct endpoint foreign_at;
+    unsigned foreign_rank;
     uint64_t heard; /* number of the settings of which a seed's map held last; 0: none */
     struct store_call mark_call;
     struct store_mark mark;

@@ -18,7 +18,7 @@ struct sentinel_vote {
     int64_t epoch; /* -1: it named nobody, or a server that has been tried; 0: it tells none */
 };
 
-static void end(struct sentinel_search *search, const struct endpoint *master, enum err err)
+static void end_search(struct sentinel_search *search, const struct endpoint *master, enum err err)
 {
     free(search->votes);
     search->votes = NULL;
@@ -29,7 +29,8 @@ static void end(struct sentinel_search *search, const struct endpoint *master, e
 
 /* --- whom to believe --- */
 
-static size_t votes_for(const struct sentinel_search *search, const struct endpoint *master)
+static size_t sentinel_votes_for(const struct sentinel_search *search,
+                                 const struct endpoint *master)
 {
     size_t votes = 0;
     for (size_t i = 0; i < search->settings->seed_count; i++)
@@ -37,30 +38,32 @@ static size_t votes_for(const struct sentinel_search *search, const struct endpo
     return votes;
 }
 
-static bool has_majority(const struct sentinel_search *search, const struct endpoint *master)
+static bool has_sentinel_majority(const struct sentinel_search *search,
+                                  const struct endpoint *master)
 {
-    return 2 * votes_for(search, master) > search->settings->seed_count;
+    return 2 * sentinel_votes_for(search, master) > search->settings->seed_count;
 }
 
 static bool is_better(const struct sentinel_search *search, const struct sentinel_vote *vote,
                       const struct sentinel_vote *best)
 {
-    bool most = has_majority(search, &vote->master), others = has_majority(search, &best->master);
+    bool most = has_sentinel_majority(search, &vote->master),
+         others = has_sentinel_majority(search, &best->master);
     if (most != others)
         return most;
     if (vote->epoch != best->epoch)
         return vote->epoch > best->epoch;
-    return votes_for(search, &vote->master) > votes_for(search, &best->master);
+    return sentinel_votes_for(search, &vote->master) > sentinel_votes_for(search, &best->master);
 }
 
 static bool is_credible(const struct sentinel_search *search, const struct sentinel_vote *vote)
 {
-    return vote->epoch > search->newest_epoch || has_majority(search, &vote->master) ||
+    return vote->epoch > search->newest_epoch || has_sentinel_majority(search, &vote->master) ||
            (vote->epoch == search->newest_epoch && endpoint_equal(&vote->master, &search->master));
 }
 
 /* NULL if none is left. */
-static const struct sentinel_vote *best_vote(const struct sentinel_search *search)
+static const struct sentinel_vote *best_sentinel_vote(const struct sentinel_search *search)
 {
     const struct sentinel_vote *best = NULL;
     for (size_t i = 0; i < search->settings->seed_count; i++) {
@@ -92,14 +95,14 @@ static void on_role(struct store_call *call, enum err err, const struct store_re
 {
     struct sentinel_search *search = container_of(call, struct sentinel_search, role_call);
     if (err == ERR_SHUTTING_DOWN) {
-        end(search, NULL, err);
+        end_search(search, NULL, err);
         return;
     }
     const struct store_reply *role = err == ERR_OK ? store_reply_element(reply, 0) : NULL;
     if (role && text_equal(store_reply_text(role), TEXT("master"))) {
         search->master = search->candidate;
         search->epoch = search->candidate_epoch;
-        end(search, &search->master, ERR_OK);
+        end_search(search, &search->master, ERR_OK);
         return;
     }
     if (err == ERR_OK)
@@ -110,9 +113,9 @@ static void on_role(struct store_call *call, enum err err, const struct store_re
 static void try_best(struct sentinel_search *search)
 {
     static const struct text arguments[] = {{"ROLE", 4}};
-    const struct sentinel_vote *best = best_vote(search);
+    const struct sentinel_vote *best = best_sentinel_vote(search);
     if (!best) {
-        end(search, NULL, search->err);
+        end_search(search, NULL, search->err);
         return;
     }
     search->candidate = best->master;
@@ -129,7 +132,8 @@ static const struct endpoint *sentinel_of(const struct sentinel_vote *vote)
 }
 
 /* The answer is [name, value, ...]; NULL if it lacks this one. */
-static const struct store_reply *find_value(const struct store_reply *reply, struct text name)
+static const struct store_reply *find_sentinel_value(const struct store_reply *reply,
+                                                     struct text name)
 {
     for (size_t i = 0; i + 1 < store_reply_count(reply); i += 2)
         if (text_equal(store_reply_text(store_reply_element(reply, i)), name))
@@ -139,9 +143,9 @@ static const struct store_reply *find_value(const struct store_reply *reply, str
 
 static bool read_vote(const struct store_reply *reply, struct sentinel_vote *ret)
 {
-    const struct store_reply *host = find_value(reply, TEXT("ip"));
-    const struct store_reply *port = find_value(reply, TEXT("port"));
-    const struct store_reply *epoch = find_value(reply, TEXT("config-epoch"));
+    const struct store_reply *host = find_sentinel_value(reply, TEXT("ip"));
+    const struct store_reply *port = find_sentinel_value(reply, TEXT("port"));
+    const struct store_reply *epoch = find_sentinel_value(reply, TEXT("config-epoch"));
     int64_t number, told;
     if (!host || !port || !epoch || !store_reply_int(port, 1, UINT16_MAX, &number) ||
         !store_reply_int(epoch, 0, INT64_MAX, &told) ||
@@ -151,14 +155,14 @@ static bool read_vote(const struct store_reply *reply, struct sentinel_vote *ret
     return true;
 }
 
-static void count_vote(struct sentinel_search *search, enum err err)
+static void count_sentinel_vote(struct sentinel_search *search, enum err err)
 {
     if (search->err != ERR_SHUTTING_DOWN && err != ERR_OK)
         search->err = err;
     if (--search->owed > 0)
         return;
     if (search->err == ERR_SHUTTING_DOWN)
-        end(search, NULL, ERR_SHUTTING_DOWN);
+        end_search(search, NULL, ERR_SHUTTING_DOWN);
     else
         try_best(search);
 }
@@ -175,7 +179,7 @@ static void on_address(struct store_call *call, enum err err, const struct store
         vote->epoch = 0;
     else if (err == ERR_OK)
         err = ERR_STORE_PROTOCOL;
-    count_vote(vote->search, err);
+    count_sentinel_vote(vote->search, err);
 }
 
 static void send_question(struct sentinel_vote *vote, const struct text arguments[3],
@@ -193,12 +197,12 @@ static void ask_for_address(struct sentinel_vote *vote)
     const struct endpoint *sentinel = sentinel_of(vote);
     const struct text arguments[] = {TEXT("SENTINEL"), TEXT("get-master-addr-by-name"),
                                      text_of(search->settings->sentinel_name)};
-    if (!search->denied_told)
+    if (!search->denied_logged)
         log_warning("sentinel_epoch_not_told",
                     "host=%s port=%u hint=\"grant +sentinel|master: without it most sentinels must "
                     "name a new master\"",
                     sentinel->host, sentinel->port);
-    search->denied_told = true;
+    search->denied_logged = true;
     send_question(vote, arguments, 0, on_address);
 }
 
@@ -211,10 +215,10 @@ static void on_vote(struct store_call *call, enum err err, const struct store_re
     }
     if (err == ERR_OK && !read_vote(reply, vote))
         err = ERR_STORE_PROTOCOL;
-    count_vote(vote->search, err);
+    count_sentinel_vote(vote->search, err);
 }
 
-static void ask(struct sentinel_search *search, struct sentinel_vote *vote)
+static void ask_sentinel(struct sentinel_search *search, struct sentinel_vote *vote)
 {
     const struct text arguments[] = {TEXT("SENTINEL"), TEXT("MASTER"),
                                      text_of(search->settings->sentinel_name)};
@@ -236,5 +240,5 @@ void sentinel_search(struct sentinel_search *search)
     search->err = ERR_STORE_UNAVAILABLE;
     search->newest_epoch = search->master.host[0] ? search->epoch : -1;
     for (size_t i = 0; i < search->settings->seed_count; i++)
-        ask(search, &search->votes[i]);
+        ask_sentinel(search, &search->votes[i]);
 }

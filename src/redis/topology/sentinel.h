@@ -34,7 +34,7 @@ struct sentinel_search {
     int64_t epoch;          /* of the present master */
     int64_t newest_epoch;   /* of it, and of those that were tried in vain; -1: there was none */
     uint64_t last_settings; /* number of those of the search before; 0: none */
-    bool denied_told;       /* a sentinel tells no epoch */
+    bool denied_logged;     /* a sentinel tells no epoch */
 };
 
 void sentinel_search(struct sentinel_search *search);

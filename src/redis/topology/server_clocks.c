@@ -16,13 +16,13 @@ static int by_value(const void *a, const void *b)
     return (first > second) - (first < second);
 }
 
-static bool has_majority(const int64_t *readings, size_t count, int64_t middle_ms)
+static bool clocks_agree(const int64_t *readings, size_t count, int64_t middle_ms)
 {
-    size_t near = 0;
+    size_t agreeing = 0;
     for (size_t i = 0; i < count; i++)
-        near += readings[i] >= middle_ms - CLOCKS_APART_MS &&
-                readings[i] <= middle_ms + CLOCKS_APART_MS;
-    return 2 * near > count;
+        agreeing += readings[i] >= middle_ms - CLOCKS_APART_MS &&
+                    readings[i] <= middle_ms + CLOCKS_APART_MS;
+    return 2 * agreeing > count;
 }
 
 /* Of an even number there are two middles, of which a majority has one at least. */
@@ -32,10 +32,10 @@ bool server_clocks_median(int64_t *readings, size_t count, int64_t *ret)
         return false;
     qsort(readings, count, sizeof(*readings), by_value);
     *ret = readings[(count - 1) / 2];
-    if (has_majority(readings, count, *ret))
+    if (clocks_agree(readings, count, *ret))
         return true;
     *ret = readings[count / 2];
-    return has_majority(readings, count, *ret);
+    return clocks_agree(readings, count, *ret);
 }
 
 void server_clocks_begin(struct server_clocks *clocks, size_t asked)
@@ -64,20 +64,20 @@ void server_clocks_note(struct server_clocks *clocks, const struct store_reply *
 
 void server_clocks_note_denied(struct server_clocks *clocks, const char *host, unsigned port)
 {
-    if (!clocks->denied_told) {
+    if (!clocks->denied_logged) {
         log_warning("clock_not_told",
                     "host=%s port=%u Redis does not let this user ask TIME: without +time in its "
                     "ACL nobody notices a wrong clock",
                     host, port);
     }
-    clocks->denied_told = true;
+    clocks->denied_logged = true;
     clocks->answered++;
     clock_untold();
 }
 
 bool server_clocks_asked(const struct server_clocks *clocks)
 {
-    return clocks->any || clocks->denied_told;
+    return clocks->any || clocks->denied_logged;
 }
 
 static void tell_dispute(struct server_clocks *clocks, bool disputed)

@@ -27,7 +27,7 @@ struct server_clocks {
     bool known;                 /* there is a common time before ... */
     int64_t kept_ahead_ms;      /* ... which was so far ahead of clock_boot_ms() */
     bool told, apart, disputed; /* as the log was told */
-    bool denied_told;
+    bool denied_logged;
 };
 
 struct store_reply;

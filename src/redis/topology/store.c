@@ -1,5 +1,5 @@
 /* The process' side of the store: start, reload, stop, health. */
-#include "store_state.h"
+#include "redis/state/store_state.h"
 
 #include <assert.h>
 #include <stdatomic.h>
@@ -26,7 +26,7 @@ struct store *store_start(const struct conf *conf, const struct store_keys *keys
         return NULL;
     struct store *store = xcalloc(1, sizeof(*store));
     pthread_mutex_init(&store->lock, NULL);
-    pthread_mutex_init(&store->watcher_lock, NULL);
+    pthread_mutex_init(&store->listener_lock, NULL);
     store->settings = settings;
     store->keys = keys;
     atomic_init(&store->serving, true);
@@ -64,7 +64,7 @@ void store_stop(struct store **store)
     slot_map_unref(&gone->map);
     settings_unref(&gone->settings);
     pthread_mutex_destroy(&gone->lock);
-    pthread_mutex_destroy(&gone->watcher_lock);
+    pthread_mutex_destroy(&gone->listener_lock);
     free(gone);
 }
 
@@ -97,7 +97,7 @@ void store_health(const struct store *store, struct store_health *ret)
     server_problems_describe(&settings->problems, INT64_MAX, ret->problems, sizeof(ret->problems));
     server_problems_describe(&settings->errors, ERROR_RECENT_MS, ret->error, sizeof(ret->error));
     server_problems_describe(&settings->faults, INT64_MAX, ret->fault, sizeof(ret->fault));
-    server_problems_describe(&settings->strangers, 2 * settings->map_refresh_ms + FOREIGN_RECENT_MS,
+    server_problems_describe(&settings->foreign, 2 * settings->map_refresh_ms + FOREIGN_RECENT_MS,
                              ret->foreign, sizeof(ret->foreign));
 }
 
@@ -123,12 +123,12 @@ size_t store_nodes(const struct store *store, struct store_node_health *ret, siz
 
 /* --- watching --- */
 
-void store_listen(struct store *store, const struct store_listener *watcher)
+void store_listen(struct store *store, const struct store_listener *listener)
 {
-    pthread_mutex_lock(&store->watcher_lock);
-    store->watcher = watcher ? *watcher : (struct store_listener){0};
-    atomic_store(&store->has_watcher, watcher != NULL);
-    pthread_mutex_unlock(&store->watcher_lock);
+    pthread_mutex_lock(&store->listener_lock);
+    store->listener = listener ? *listener : (struct store_listener){0};
+    atomic_store(&store->has_listener, listener != NULL);
+    pthread_mutex_unlock(&store->listener_lock);
     store_state_wake_control(store);
 }
 

@@ -26,7 +26,7 @@ static void read_range(struct text range, uint8_t claims[SLOT_BYTES])
     if (goes || !text_to_int(range, first, SLOT_COUNT - 1, &last))
         last = first;
     for (int64_t slot = first; slot <= last; slot++)
-        claims_set(claims, (unsigned)slot, !goes);
+        slot_claims_set(claims, (unsigned)slot, !goes);
 }
 
 bool slot_claims_parse(struct text nodes, uint8_t claims[SLOT_BYTES])

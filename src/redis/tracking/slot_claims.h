@@ -5,7 +5,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "redis/topology/slot_map.h"
+#include "redis/state/slot_map.h"
 #include "text.h"
 
 /* Bit slot % 8 of byte slot / 8. */
@@ -15,12 +15,12 @@
  * that it owns, without those that it is handing over. False if there is no such line. */
 bool slot_claims_parse(struct text nodes, uint8_t claims[SLOT_BYTES]);
 
-static inline bool claims_has(const uint8_t claims[SLOT_BYTES], unsigned slot)
+static inline bool slot_claims_has(const uint8_t claims[SLOT_BYTES], unsigned slot)
 {
     return claims[slot / 8] >> (slot % 8) & 1;
 }
 
-static inline void claims_set(uint8_t claims[SLOT_BYTES], unsigned slot, bool value)
+static inline void slot_claims_set(uint8_t claims[SLOT_BYTES], unsigned slot, bool value)
 {
     uint8_t bit = (uint8_t)(1u << (slot % 8));
     claims[slot / 8] = (uint8_t)(value ? claims[slot / 8] | bit : claims[slot / 8] & ~bit);

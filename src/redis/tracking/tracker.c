@@ -12,17 +12,17 @@
 
 /* --- map --- */
 
-static struct tracking_connection *find_watch(struct tracker *tracker,
-                                              const struct endpoint *endpoint)
+static struct tracking_connection *find_tracking(struct tracker *tracker,
+                                                 const struct endpoint *endpoint)
 {
     const struct endpoint *found = endpoint_table_find(&tracker->index, endpoint);
     return found ? container_of(found, struct tracking_connection, endpoint) : NULL;
 }
 
-static struct tracking_connection *open_watch(struct tracker *tracker,
-                                              const struct endpoint *endpoint)
+static struct tracking_connection *open_tracking(struct tracker *tracker,
+                                                 const struct endpoint *endpoint)
 {
-    struct tracking_connection *known = find_watch(tracker, endpoint);
+    struct tracking_connection *known = find_tracking(tracker, endpoint);
     if (known)
         return known;
     struct tracking_connection *tracking = xcalloc(1, sizeof(*tracking));
@@ -35,7 +35,7 @@ static struct tracking_connection *open_watch(struct tracker *tracker,
     return tracking;
 }
 
-static void close_watch(struct tracking_connection *tracking)
+static void close_tracking(struct tracking_connection *tracking)
 {
     struct tracker *tracker = tracking->tracker;
     tracking_connection_fini(tracking);
@@ -56,7 +56,7 @@ static void close_unwanted(struct tracker *tracker)
             continue;
         }
         *at = tracking->next;
-        close_watch(tracking);
+        close_tracking(tracking);
     }
 }
 
@@ -75,8 +75,8 @@ static bool move_slots(struct tracker *tracker, struct tracking_connection *cons
         generations_assign(tracking_epochs_table(tracker), slot, 0);
         if (!owner)
             continue;
-        claims_set(moved, slot, true);
-        claims_set(owner->claims, slot, true);
+        slot_claims_set(moved, slot, true);
+        slot_claims_set(owner->claims, slot, true);
         some = true;
     }
     return some;
@@ -91,14 +91,14 @@ static void follow(struct tracker *tracker)
     for (struct tracking_connection *tracking = tracker->first; tracking; tracking = tracking->next)
         tracking->wanted = false;
     for (size_t i = 0; i < map->master_count; i++) {
-        of_node[i] = open_watch(tracker, &map->nodes[i]);
+        of_node[i] = open_tracking(tracker, &map->nodes[i]);
         of_node[i]->wanted = true;
     }
     bool some = move_slots(tracker, of_node, moved);
     free(of_node);
     close_unwanted(tracker);
     if (some)
-        tracking_epochs_tell_doubted(tracker->store, moved, true);
+        tracking_epochs_report_doubted(tracker->store, moved, true);
     for (struct tracking_connection *tracking = tracker->first; tracking; tracking = tracking->next)
         if (tracking->step == TRACKING_LIVE)
             tracking_epochs_begin_moved(tracking);
@@ -116,7 +116,7 @@ static void close_all(struct tracker *tracker)
 
 void tracker_follow(struct tracker *tracker)
 {
-    if (!atomic_load(&tracker->store->has_watcher)) {
+    if (!atomic_load(&tracker->store->has_listener)) {
         close_all(tracker);
         return;
     }
@@ -130,9 +130,9 @@ void tracker_follow(struct tracker *tracker)
     follow(tracker);
 }
 
-void tracker_judge(struct tracker *tracker, const struct endpoint *endpoint, bool fit)
+void tracker_set_fit(struct tracker *tracker, const struct endpoint *endpoint, bool fit)
 {
-    struct tracking_connection *tracking = find_watch(tracker, endpoint);
+    struct tracking_connection *tracking = find_tracking(tracker, endpoint);
     if (!tracking || tracking->unfit == !fit)
         return;
     tracking->unfit = !fit;
@@ -148,8 +148,8 @@ void tracker_judge(struct tracker *tracker, const struct endpoint *endpoint, boo
 /* Begins or ends the generation of one slot. True if it is the node's again, after it was not. */
 static bool follow_claim(struct tracking_connection *tracking, unsigned slot, bool claimed)
 {
-    bool before = claims_has(tracking->claims, slot);
-    claims_set(tracking->claims, slot, claimed);
+    bool before = slot_claims_has(tracking->claims, slot);
+    slot_claims_set(tracking->claims, slot, claimed);
     if (before == claimed || tracking->tracker->owner[slot] != tracking)
         return false;
     if (!claimed) {
@@ -164,13 +164,13 @@ static void follow_claims(struct tracking_connection *tracking, const uint8_t cl
     uint8_t regained[SLOT_BYTES] = {0};
     bool some = false;
     for (unsigned slot = 0; slot < SLOT_COUNT; slot++) {
-        if (follow_claim(tracking, slot, claims_has(claims, slot))) {
-            claims_set(regained, slot, true);
+        if (follow_claim(tracking, slot, slot_claims_has(claims, slot))) {
+            slot_claims_set(regained, slot, true);
             some = true;
         }
     }
     if (some)
-        tracking_epochs_tell_doubted(tracking->tracker->store, regained, false);
+        tracking_epochs_report_doubted(tracking->tracker->store, regained, false);
     if (tracking->step == TRACKING_LIVE)
         tracking_epochs_begin_moved(tracking);
 }
@@ -178,14 +178,14 @@ static void follow_claims(struct tracking_connection *tracking, const uint8_t cl
 void tracker_claim(struct tracker *tracker, const struct endpoint *endpoint,
                    const uint8_t claims[SLOT_BYTES])
 {
-    struct tracking_connection *tracking = find_watch(tracker, endpoint);
+    struct tracking_connection *tracking = find_tracking(tracker, endpoint);
     if (tracking && memcmp(tracking->claims, claims, SLOT_BYTES) != 0)
         follow_claims(tracking, claims);
 }
 
 /* --- life --- */
 
-static int64_t tick(void *user, int64_t now_ms)
+static int64_t tick_tracker(void *user, int64_t now_ms)
 {
     struct tracker *tracker = user;
     int64_t next_ms = INT64_MAX;
@@ -202,7 +202,7 @@ struct tracker *tracker_open(struct store_link *link)
     struct tracker *tracker = xcalloc(1, sizeof(*tracker));
     tracker->store = link->store;
     tracker->link = link;
-    link->tick = tick;
+    link->tick = tick_tracker;
     link->tick_user = tracker;
     return tracker;
 }

@@ -25,7 +25,7 @@ struct tracker *tracker_open(struct store_link *link);
 void tracker_close(struct tracker **tracker);
 /* Whether the node serves as a master; a ping may get through to one that has been replaced, or is
  * cut off from its cluster, and never hears of changes. */
-void tracker_judge(struct tracker *tracker, const struct endpoint *endpoint, bool fit);
+void tracker_set_fit(struct tracker *tracker, const struct endpoint *endpoint, bool fit);
 /* What the node says of its slots; those it does not claim are not watched, whatever the map says.
  * Without this word it is believed to claim all. */
 void tracker_claim(struct tracker *tracker, const struct endpoint *endpoint,

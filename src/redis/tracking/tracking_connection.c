@@ -13,7 +13,7 @@
 
 static const struct text channel = {"__redis__:invalidate", 20};
 
-static struct tracking_connection *watch_of(struct connection *connection)
+static struct tracking_connection *tracking_of(struct connection *connection)
 {
     return (struct tracking_connection *)connection;
 }
@@ -22,7 +22,7 @@ static struct tracking_connection *watch_of(struct connection *connection)
 
 static void note_live(struct tracking_connection *tracking, bool live)
 {
-    atomic_store(&tracking->breaker->watched, live);
+    atomic_store(&tracking->breaker->tracked, live);
     metrics_gauge_add(METRIC_WATCHES, live ? 1 : -1);
 }
 
@@ -39,7 +39,7 @@ static void go_live(struct tracking_connection *tracking)
 {
     const struct endpoint *endpoint = &tracking->endpoint;
     tracking->step = TRACKING_LIVE;
-    tracking->refusal_told = false;
+    tracking->refusal_logged = false;
     take_proof(tracking);
     if (tracking->was_away)
         tracking_epochs_doubt_all(tracking, tracking->is_other_run);
@@ -58,13 +58,13 @@ static void end_live(struct tracking_connection *tracking)
     note_live(tracking, false);
 }
 
-static void on_down(struct connection *connection, const char *why)
+static void on_tracking_down(struct connection *connection, const char *why)
 {
-    struct tracking_connection *tracking = watch_of(connection);
+    struct tracking_connection *tracking = tracking_of(connection);
     const struct endpoint *endpoint = &tracking->endpoint;
     tracking->asked_ms = 0;
     tracking->was_away = true;
-    tracking->overdue_told = false;
+    tracking->overdue_noted = false;
     if (tracking->step == TRACKING_LIVE) {
         log_warning("store_watch_lost", "host=%s port=%u why=\"%s\"", endpoint->host,
                     endpoint->port, why);
@@ -76,8 +76,8 @@ static void on_down(struct connection *connection, const char *why)
 
 /* --- out --- */
 
-static void ask(struct tracking_connection *tracking, enum tracking_step step,
-                const struct text *arguments, size_t count)
+static void send_step(struct tracking_connection *tracking, enum tracking_step step,
+                      const struct text *arguments, size_t count)
 {
     tracking->step = step;
     tracking->asked_ms = clock_monotonic_ms();
@@ -86,10 +86,10 @@ static void ask(struct tracking_connection *tracking, enum tracking_step step,
     connection_send(&tracking->connection, arguments, count);
 }
 
-static void introduce(struct connection *connection)
+static void ask_info(struct connection *connection)
 {
     static const struct text arguments[] = {{"INFO", 4}, {"server", 6}};
-    ask(watch_of(connection), TRACKING_INTRODUCING, arguments, 2);
+    send_step(tracking_of(connection), TRACKING_INTRODUCING, arguments, 2);
 }
 
 /* A process that started may have read an old dump, of yesterday if somebody restored a backup. One
@@ -108,10 +108,10 @@ static void note_run(struct tracking_connection *tracking, const struct store_re
         memcpy(tracking->run_id, run_id, TRACKING_RUN_ID);
 }
 
-static void identify(struct tracking_connection *tracking)
+static void ask_client_id(struct tracking_connection *tracking)
 {
     static const struct text arguments[] = {{"CLIENT", 6}, {"ID", 2}};
-    ask(tracking, TRACKING_IDENTIFYING, arguments, 2);
+    send_step(tracking, TRACKING_IDENTIFYING, arguments, 2);
 }
 
 static void track(struct tracking_connection *tracking, int64_t id)
@@ -128,33 +128,33 @@ static void track(struct tracking_connection *tracking, int64_t id)
         arguments[count++] = TEXT("PREFIX");
         arguments[count++] = keys->tracked[i];
     }
-    ask(tracking, TRACKING_TRACKING, arguments, count);
+    send_step(tracking, TRACKING_TRACKING, arguments, count);
 }
 
 static void subscribe(struct tracking_connection *tracking)
 {
     const struct text arguments[] = {TEXT("SUBSCRIBE"), channel};
-    ask(tracking, TRACKING_SUBSCRIBING, arguments, 2);
+    send_step(tracking, TRACKING_SUBSCRIBING, arguments, 2);
 }
 
-static void ping(struct tracking_connection *tracking)
+static void ping_tracked(struct tracking_connection *tracking)
 {
     static const struct text arguments[] = {{"PING", 4}};
-    ask(tracking, TRACKING_LIVE, arguments, 1);
+    send_step(tracking, TRACKING_LIVE, arguments, 1);
 }
 
 /* --- in --- */
 
 /* It may be an old server, or our user may not: everything works without, only slower. */
-static void be_refused(struct tracking_connection *tracking, const struct store_reply *reply)
+static void note_refusal(struct tracking_connection *tracking, const struct store_reply *reply)
 {
     const struct endpoint *endpoint = &tracking->endpoint;
-    if (!tracking->refusal_told) {
+    if (!tracking->refusal_logged) {
         bool denied = reply_outcome(reply) == OUTCOME_DENIED;
         log_warning("store_watch_refused", "host=%s port=%u reason=%s", endpoint->host,
                     endpoint->port, denied ? "denied" : "not-understood");
     }
-    tracking->refusal_told = true;
+    tracking->refusal_logged = true;
     tracking->step = TRACKING_DOWN;
     tracking->asked_ms = 0;
     tracking->was_away = true;
@@ -163,7 +163,7 @@ static void be_refused(struct tracking_connection *tracking, const struct store_
     timing_schedule(&tracking->tracker->link->timing, tracking->retry_ms);
 }
 
-static bool is_word(const struct store_reply *reply, size_t index, struct text word)
+static bool reply_has_word(const struct store_reply *reply, size_t index, struct text word)
 {
     const struct store_reply *element = store_reply_element(reply, index);
     return element && text_equal(store_reply_text(element), word);
@@ -174,9 +174,9 @@ static void take_pong(struct tracking_connection *tracking)
     take_proof(tracking);
     tracking_epochs_prove_generations(tracking);
     int64_t now_ms = clock_monotonic_ms();
-    if (tracking->overdue_told)
+    if (tracking->overdue_noted)
         breakers_probe(tracking->breaker, now_ms);
-    tracking->overdue_told = false;
+    tracking->overdue_noted = false;
     breakers_witness(tracking->breaker, now_ms, true);
     timing_schedule(&tracking->tracker->link->timing, tracking->ping_ms);
 }
@@ -190,42 +190,43 @@ static void take_message(struct tracking_connection *tracking, const struct stor
         return;
     }
     for (size_t i = 0; i < store_reply_count(keys); i++)
-        tracking_epochs_tell_changed(tracking->tracker->store,
-                                     store_reply_text(store_reply_element(keys, i)));
+        tracking_epochs_report_changed(tracking->tracker->store,
+                                       store_reply_text(store_reply_element(keys, i)));
     metrics_add(METRIC_CACHE_INVALIDATIONS, store_reply_count(keys));
 }
 
 static void take_live(struct tracking_connection *tracking, const struct store_reply *reply)
 {
     const struct store_reply *keys = store_reply_element(reply, 2);
-    if (is_word(reply, 0, TEXT("pong")) && tracking->asked_ms)
+    if (reply_has_word(reply, 0, TEXT("pong")) && tracking->asked_ms)
         take_pong(tracking);
-    else if (is_word(reply, 0, TEXT("message")) && is_word(reply, 1, channel) && keys)
+    else if (reply_has_word(reply, 0, TEXT("message")) && reply_has_word(reply, 1, channel) && keys)
         take_message(tracking, keys);
     else
         connection_break(&tracking->connection, ERR_STORE_UNAVAILABLE, "not-a-message");
 }
 
-static void on_reply(struct connection *connection, const struct store_reply *reply)
+static void on_tracking_reply(struct connection *connection, const struct store_reply *reply)
 {
-    struct tracking_connection *tracking = watch_of(connection);
+    struct tracking_connection *tracking = tracking_of(connection);
     int64_t id;
     if (tracking->step == TRACKING_LIVE)
         take_live(tracking, reply);
     else if (tracking->step == TRACKING_INTRODUCING) {
         note_run(tracking, reply);
-        identify(tracking);
+        ask_client_id(tracking);
     } else if (tracking->step == TRACKING_IDENTIFYING && store_reply_int(reply, 0, INT64_MAX, &id))
         track(tracking, id);
     else if (tracking->step == TRACKING_TRACKING && !reply->is_error)
         subscribe(tracking);
-    else if (tracking->step == TRACKING_SUBSCRIBING && is_word(reply, 0, TEXT("subscribe")))
+    else if (tracking->step == TRACKING_SUBSCRIBING && reply_has_word(reply, 0, TEXT("subscribe")))
         go_live(tracking);
     else
-        be_refused(tracking, reply);
+        note_refusal(tracking, reply);
 }
 
-static const struct connection_owner owner = {.up = introduce, .reply = on_reply, .down = on_down};
+static const struct connection_owner tracking_owner = {
+    .up = ask_info, .reply = on_tracking_reply, .down = on_tracking_down};
 
 /* --- time --- */
 
@@ -241,9 +242,9 @@ static int64_t tick_overdue(struct tracking_connection *tracking, int64_t now_ms
     }
     /* Silence before it was up says nothing that calls do not know better: a watch that never comes
      * up must not keep those from a server that answers them. */
-    if (!tracking->overdue_told && tracking->step == TRACKING_LIVE)
+    if (!tracking->overdue_noted && tracking->step == TRACKING_LIVE)
         breakers_trip(tracking->breaker, now_ms);
-    tracking->overdue_told = true;
+    tracking->overdue_noted = true;
     return tracking->asked_ms + TRACKING_LOST_MS;
 }
 
@@ -260,7 +261,7 @@ static int64_t tick_up(struct tracking_connection *tracking, int64_t now_ms)
     }
     if (now_ms < tracking->ping_ms)
         return tracking->ping_ms;
-    ping(tracking);
+    ping_tracked(tracking);
     return now_ms + TRACKING_PING_MS;
 }
 
@@ -286,7 +287,7 @@ void tracking_connection_init(struct tracking_connection *tracking)
     tracking->breaker = breakers_take(tracker->store, &tracking->endpoint,
                                       tracker->link->settings->reconnect_max_ms);
     connection_init(&tracking->connection, tracker->link, &tracking->endpoint, tracking->breaker,
-                    &owner, false);
+                    &tracking_owner, false);
 }
 
 void tracking_connection_fini(struct tracking_connection *tracking)

@@ -2,7 +2,7 @@
  * slots that it speaks for. Private to the watches (tracker.h). */
 #pragma once
 
-#include "generations.h"
+#include "redis/state/generations.h"
 #include "redis/calls/connection.h"
 #include "tracker.h"
 
@@ -31,8 +31,8 @@ struct tracking_connection {
     bool was_away;                /* the server may have lost writes since */
     char run_id[TRACKING_RUN_ID]; /* of the server's process, which changes when it starts */
     bool knows_run, is_other_run; /* another process than the one before, or it may be */
-    bool refusal_told;            /* once for each time that it is not live */
-    bool overdue_told;            /* to the breaker */
+    bool refusal_logged;          /* once for each time that it is not live */
+    bool overdue_noted;           /* to the breaker */
     int64_t retry_ms;             /* not before */
     int64_t asked_ms;             /* when the command was sent that is not answered; 0: none */
     int64_t asked_boot_ms;        /* the same by clock_boot_ms() */
@@ -62,10 +62,10 @@ int64_t tracking_connection_tick(struct tracking_connection *tracking, int64_t n
 
 /* --- what it speaks for: tracking_epochs.c --- */
 
-void tracking_epochs_tell_changed(struct store *store, struct text key);
+void tracking_epochs_report_changed(struct store *store, struct text key);
 /* `owner_changed`: what was read of these slots may be of another server. */
-void tracking_epochs_tell_doubted(struct store *store, const uint8_t slots[SLOT_BYTES],
-                                  bool owner_changed);
+void tracking_epochs_report_doubted(struct store *store, const uint8_t slots[SLOT_BYTES],
+                                    bool owner_changed);
 /* The same of all slots of the watch. */
 void tracking_epochs_doubt_all(struct tracking_connection *tracking, bool owner_changed);
 

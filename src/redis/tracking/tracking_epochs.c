@@ -6,21 +6,21 @@
 
 /* --- telling --- */
 
-void tracking_epochs_tell_changed(struct store *store, struct text key)
+void tracking_epochs_report_changed(struct store *store, struct text key)
 {
-    pthread_mutex_lock(&store->watcher_lock);
-    if (store->watcher.changed)
-        store->watcher.changed(store->watcher.user, key);
-    pthread_mutex_unlock(&store->watcher_lock);
+    pthread_mutex_lock(&store->listener_lock);
+    if (store->listener.changed)
+        store->listener.changed(store->listener.user, key);
+    pthread_mutex_unlock(&store->listener_lock);
 }
 
-void tracking_epochs_tell_doubted(struct store *store, const uint8_t slots[SLOT_BYTES],
-                                  bool owner_changed)
+void tracking_epochs_report_doubted(struct store *store, const uint8_t slots[SLOT_BYTES],
+                                    bool owner_changed)
 {
-    pthread_mutex_lock(&store->watcher_lock);
-    if (store->watcher.doubted)
-        store->watcher.doubted(store->watcher.user, slots, owner_changed);
-    pthread_mutex_unlock(&store->watcher_lock);
+    pthread_mutex_lock(&store->listener_lock);
+    if (store->listener.doubted)
+        store->listener.doubted(store->listener.user, slots, owner_changed);
+    pthread_mutex_unlock(&store->listener_lock);
 }
 
 void tracking_epochs_doubt_all(struct tracking_connection *tracking, bool owner_changed)
@@ -28,8 +28,8 @@ void tracking_epochs_doubt_all(struct tracking_connection *tracking, bool owner_
     uint8_t slots[SLOT_BYTES] = {0};
     for (unsigned slot = 0; slot < SLOT_COUNT; slot++)
         if (tracking->tracker->owner[slot] == tracking)
-            claims_set(slots, slot, true);
-    tracking_epochs_tell_doubted(tracking->tracker->store, slots, owner_changed);
+            slot_claims_set(slots, slot, true);
+    tracking_epochs_report_doubted(tracking->tracker->store, slots, owner_changed);
 }
 
 /* --- generations --- */
@@ -41,7 +41,7 @@ struct generations *tracking_epochs_table(struct tracker *tracker)
 
 static bool serves(const struct tracking_connection *tracking, unsigned slot)
 {
-    return tracking->tracker->owner[slot] == tracking && claims_has(tracking->claims, slot);
+    return tracking->tracker->owner[slot] == tracking && slot_claims_has(tracking->claims, slot);
 }
 
 static void assign_all(struct tracking_connection *tracking, uint32_t number)

@@ -607,7 +607,7 @@ START_TEST(what_operators_are_told)
     http_serve_ops();
     http_nodes[0] = (struct store_node_health){
         .host = "2001:db8::1", .port = 6379, .breaker = BREAKER_HALF_OPEN};
-    http_nodes[1] = (struct store_node_health){.host = "192.0.2.1", .port = 6379, .watched = true};
+    http_nodes[1] = (struct store_node_health){.host = "192.0.2.1", .port = 6379, .tracked = true};
     assert_row(&ops[_i]);
 }
 END_TEST

@@ -52,7 +52,7 @@ START_TEST(a_server_is_judged_by_its_own_words)
     const struct row *row = &rows[_i];
     const struct settings settings = {.mode = row->mode, .wait_timeout_ms = row->wait_ms};
     char why[FITNESS_WHY_MAX];
-    ck_assert_int_eq(fitness_judge(text_of(row->info), &settings, why), row->unfit);
+    ck_assert_int_eq(fitness_check(text_of(row->info), &settings, why), row->unfit);
     ck_assert_str_eq(why, row->why);
 }
 END_TEST

@@ -14,8 +14,8 @@
 
 #include "session/index/index.h"
 #include "record.h"
-#include "redis/calls/command.h"
-#include "redis/calls/reply.h"
+#include "redis/protocol/command.h"
+#include "redis/protocol/reply.h"
 #include "clock.h"
 #include "support_run.h"
 #include "support_session.h"

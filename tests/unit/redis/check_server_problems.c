@@ -5,7 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "redis/topology/server_problems.h"
+#include "redis/state/server_problems.h"
 #include "clock.h"
 #include "support_run.h"
 
@@ -40,7 +40,7 @@ static void tell(unsigned server, const char *why)
 {
     struct endpoint endpoint;
     ck_assert(endpoint_set(&endpoint, TEXT("redis.example"), 1 + server));
-    server_problems_tell(&problems, &endpoint, why);
+    server_problems_log(&problems, &endpoint, why);
 }
 
 START_TEST(a_reason_is_told_once_and_another_one_later)

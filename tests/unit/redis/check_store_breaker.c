@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "redis/topology/store_state.h"
+#include "redis/state/store_state.h"
 #include "metrics.h"
 #include "support_run.h"
 #include "support_store.h"

@@ -3,7 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "redis/topology/store_state.h"
+#include "redis/state/store_state.h"
 #include "clock.h"
 #include "metrics.h"
 #include "support_run.h"

@@ -6,7 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "redis/topology/store_state.h"
+#include "redis/state/store_state.h"
 #include "metrics.h"
 #include "support_run.h"
 #include "support_store.h"

@@ -4,8 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "redis/calls/reply.h"
-#include "redis/topology/slot_map.h"
+#include "redis/protocol/reply.h"
+#include "redis/state/slot_map.h"
 
 #include "support_run.h"
 

@@ -10,7 +10,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "redis/calls/tls.h"
+#include "redis/protocol/tls.h"
 #include "memory.h"
 #include "support_run.h"
 #include "support_store.h"

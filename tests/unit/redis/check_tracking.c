@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "redis/topology/store_state.h"
+#include "redis/state/store_state.h"
 #include "clock.h"
 #include "metrics.h"
 #include "support_clock.h"
@@ -199,7 +199,7 @@ START_TEST(a_watch_that_is_up_is_a_generation_whose_proof_stays_young)
     ck_assert_int_eq(metrics_read(METRIC_WATCHES), 1);
     struct store_node_health health;
     ck_assert_uint_eq(store_nodes(rig.store, &health, 1), 1);
-    ck_assert(health.watched);
+    ck_assert(health.tracked);
     stop();
 }
 END_TEST
@@ -404,7 +404,7 @@ START_TEST(a_server_that_refuses_is_used_without_a_watch)
     ck_assert_int_eq(probe.err, ERR_OK);
     struct store_node_health health;
     ck_assert_uint_eq(store_nodes(rig.store, &health, 1), 1);
-    ck_assert(!health.watched);
+    ck_assert(!health.tracked);
     ck_assert_int_eq(health.breaker, BREAKER_CLOSED);
     stop();
 }

@@ -130,16 +130,16 @@ void store_state_note_refused_redirect(struct store *store, const struct endpoin
                                        const struct endpoint *target)
 {
     int64_t now_ms = clock_monotonic_ms();
-    int64_t told_ms = atomic_load(&store->redirect_told_ms);
+    int64_t told_ms = atomic_load(&store->redirect_logged_ms);
     if ((told_ms && now_ms - told_ms < REDIRECT_INTERVAL_MS) ||
-        !atomic_compare_exchange_strong(&store->redirect_told_ms, &told_ms, now_ms))
+        !atomic_compare_exchange_strong(&store->redirect_logged_ms, &told_ms, now_ms))
         return;
     log_warning("store_redirect_refused",
                 "host=%s port=%u target_host=%s target_port=%u why=\"no member of the cluster\"",
                 from->host, from->port, target->host, target->port);
 }
 
-static void note(_Atomic bool *flag, bool value)
+static void set_flag(_Atomic bool *flag, bool value)
 {
     if (atomic_load_explicit(flag, memory_order_relaxed) != value)
         atomic_store_explicit(flag, value, memory_order_relaxed);
@@ -147,11 +147,11 @@ static void note(_Atomic bool *flag, bool value)
 
 void store_state_note_reached(struct store *store)
 {
-    note(&store->reached, true);
+    set_flag(&store->reached, true);
 }
 
 void store_state_note_call(struct store *store, bool answered)
 {
-    note(&store->serving, answered);
-    note(&store->calls_finished, true);
+    set_flag(&store->serving, answered);
+    set_flag(&store->calls_finished, true);
 }

@@ -314,7 +314,7 @@ static void explain_protocol(struct tls_link *link)
 
 /* What an operation that did not succeed waits for, or why it never will. `kept_errno` is the
  * socket's. */
-static enum tls_progress judge(struct tls_link *link, int result, int kept_errno)
+static enum tls_progress classify_result(struct tls_link *link, int result, int kept_errno)
 {
     switch (SSL_get_error(link->ssl, result)) {
     case SSL_ERROR_WANT_READ:
@@ -347,7 +347,7 @@ enum tls_progress tls_handshake(struct tls_link *link)
         return TLS_FAILED;
     ERR_clear_error();
     int result = SSL_do_handshake(link->ssl);
-    return result == 1 ? TLS_DONE : judge(link, result, errno);
+    return result == 1 ? TLS_DONE : classify_result(link, result, errno);
 }
 
 /* --- data --- */
@@ -370,7 +370,7 @@ ssize_t tls_read(struct tls_link *link, void *out, size_t size)
     int result = SSL_read_ex(link->ssl, out, size, &length);
     if (result == 1)
         return (ssize_t)length;
-    enum tls_progress progress = judge(link, result, errno);
+    enum tls_progress progress = classify_result(link, result, errno);
     link->read_wants_write = progress == TLS_WANTS_WRITE;
     return not_moved(link, progress);
 }
@@ -404,7 +404,7 @@ ssize_t tls_write(struct tls_link *link, const void *data, size_t length)
             total += taken;
             continue;
         }
-        enum tls_progress progress = judge(link, result, errno);
+        enum tls_progress progress = classify_result(link, result, errno);
         link->write_wants_read = progress == TLS_WANTS_READ;
         if (progress == TLS_FAILED)
             look_for_alert(link);

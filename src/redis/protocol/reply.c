@@ -13,7 +13,7 @@
 /* --- building replies for the codec --- */
 
 /* NULL, which the codec reports as an error, for more than a reply may take. */
-static void *take(const redisReadTask *task, size_t size)
+static void *take_element(const redisReadTask *task, size_t size)
 {
     struct reply_reader *reader = task->privdata;
     if (size > REPLY_BYTES_MAX - reader->used)
@@ -24,7 +24,7 @@ static void *take(const redisReadTask *task, size_t size)
 
 static struct store_reply *add_reply(const redisReadTask *task, enum store_type type)
 {
-    struct store_reply *reply = take(task, sizeof(*reply));
+    struct store_reply *reply = take_element(task, sizeof(*reply));
     if (!reply)
         return NULL;
     reply->type = type;
@@ -39,7 +39,7 @@ static void *create_string(const redisReadTask *task, char *data, size_t length)
 {
     struct store_reply *reply =
         add_reply(task, task->type == REDIS_REPLY_STRING ? STORE_STRING : STORE_STATUS);
-    char *copy = reply ? take(task, length + 1) : NULL;
+    char *copy = reply ? take_element(task, length + 1) : NULL;
     if (!copy)
         return NULL;
     memcpy(copy, data, length);
@@ -53,7 +53,7 @@ static void *create_array(const redisReadTask *task, int elements)
     struct store_reply *reply = add_reply(task, STORE_ARRAY);
     if (!reply || elements < 0)
         return NULL;
-    reply->elements = take(task, (size_t)elements * sizeof(struct store_reply *));
+    reply->elements = take_element(task, (size_t)elements * sizeof(struct store_reply *));
     if (!reply->elements)
         return NULL;
     reply->count = (size_t)elements;
@@ -206,7 +206,7 @@ static bool begins_with_words(struct text text, struct text words)
 }
 
 /* NULL for an error that is in no row. */
-static const struct error_row *find_row(const struct store_reply *reply)
+static const struct error_row *find_error_row(const struct store_reply *reply)
 {
     for (size_t i = 0; i < sizeof(error_rows) / sizeof(error_rows[0]); i++)
         if (begins_with_words(reply->text, error_rows[i].prefix))
@@ -218,13 +218,13 @@ enum reply_outcome reply_outcome(const struct store_reply *reply)
 {
     if (!reply->is_error)
         return OUTCOME_ANSWER;
-    const struct error_row *row = find_row(reply);
+    const struct error_row *row = find_error_row(reply);
     return row ? row->outcome : OUTCOME_UNEXPECTED;
 }
 
 bool reply_is_failure(const struct store_reply *reply)
 {
-    const struct error_row *row = reply->is_error ? find_row(reply) : NULL;
+    const struct error_row *row = reply->is_error ? find_error_row(reply) : NULL;
     return row && row->failure;
 }
 

@@ -4,7 +4,7 @@
 
 #include "endpoint.h"
 #include "store.h"
-#include "redis/calls/tls.h"
+#include "redis/protocol/tls.h"
 #include "server_problems.h"
 
 struct settings {
@@ -19,14 +19,14 @@ struct settings {
     struct buffer replica_greeting;  /* the same with READONLY before PING: one command more */
     struct buffer sentinel_greeting; /* the same for sentinels */
     unsigned sentinel_greetings;
-    struct ip_network *near; /* of redis.near_replicas */
-    size_t replica_count;
-    struct tls_context *tls;          /* NULL: plain TCP */
-    struct server_problems problems;  /* of connections made under these settings */
-    struct server_problems errors;    /* what servers said to calls, other than passing trouble */
-    struct server_problems faults;    /* what is wrong with masters by their own INFO */
-    struct server_problems strangers; /* servers of another store */
-    int64_t slow_ms;                  /* a later answer is a failure for the breaker */
+    struct ip_network *replica_networks; /* of redis.near_replicas */
+    size_t replica_network_count;
+    struct tls_context *tls;         /* NULL: plain TCP */
+    struct server_problems problems; /* of connections made under these settings */
+    struct server_problems errors;   /* what servers said to calls, other than passing trouble */
+    struct server_problems faults;   /* what is wrong with masters by their own INFO */
+    struct server_problems foreign;  /* servers of another store */
+    int64_t slow_ms;                 /* a later answer is a failure for the breaker */
     int64_t connect_timeout_ms;
     int64_t wait_timeout_ms;
     int64_t reconnect_max_ms;

@@ -7,7 +7,7 @@
 #include "clock.h"
 #include "log.h"
 
-enum { TELL_INTERVAL_MS = 10000 };
+enum { LOG_INTERVAL_MS = 10000 };
 
 void server_problems_init(struct server_problems *problems, enum problem_kind kind)
 {
@@ -21,8 +21,8 @@ void server_problems_free(struct server_problems *problems)
     pthread_mutex_destroy(&problems->lock);
 }
 
-static struct problem_server *find(struct server_problems *problems,
-                                   const struct endpoint *endpoint)
+static struct problem_server *find_problem(struct server_problems *problems,
+                                           const struct endpoint *endpoint)
 {
     for (size_t i = 0; i < PROBLEM_SERVERS; i++)
         if (endpoint_equal(&problems->servers[i].endpoint, endpoint))
@@ -35,7 +35,7 @@ static struct problem_server *find(struct server_problems *problems,
 static struct problem_server *find_or_take(struct server_problems *problems,
                                            const struct endpoint *endpoint)
 {
-    struct problem_server *found = find(problems, endpoint);
+    struct problem_server *found = find_problem(problems, endpoint);
     if (found)
         return found;
     found = &problems->servers[0];
@@ -44,7 +44,7 @@ static struct problem_server *find_or_take(struct server_problems *problems,
             found = &problems->servers[i];
     if (found->why[0])
         atomic_fetch_sub(&problems->active, 1);
-    *found = (struct problem_server){.endpoint = *endpoint, .told_ms = found->told_ms};
+    *found = (struct problem_server){.endpoint = *endpoint, .logged_ms = found->logged_ms};
     return found;
 }
 
@@ -55,7 +55,7 @@ static void set_reason(struct server_problems *problems, struct problem_server *
         atomic_fetch_add(&problems->active, 1);
     snprintf(server->why, sizeof(server->why), "%s", why);
     server->lasting = lasting;
-    server->untold = false;
+    server->unlogged = false;
     server->noted_ms = clock_monotonic_ms();
 }
 
@@ -64,7 +64,7 @@ void server_problems_note(struct server_problems *problems, const struct endpoin
 {
     pthread_mutex_lock(&problems->lock);
     struct problem_server *server = find_or_take(problems, endpoint);
-    bool recent = clock_monotonic_ms() - server->noted_ms < TELL_INTERVAL_MS;
+    bool recent = clock_monotonic_ms() - server->noted_ms < LOG_INTERVAL_MS;
     if (!server->lasting || !recent)
         set_reason(problems, server, why, false);
     pthread_mutex_unlock(&problems->lock);
@@ -76,17 +76,17 @@ static bool note_lasting(struct server_problems *problems, const struct endpoint
 {
     struct problem_server *server = find_or_take(problems, endpoint);
     int64_t now_ms = clock_monotonic_ms();
-    bool recent = server->told_ms && now_ms - server->told_ms < TELL_INTERVAL_MS;
+    bool recent = server->logged_ms && now_ms - server->logged_ms < LOG_INTERVAL_MS;
     if (server->lasting && strcmp(server->why, why) == 0) {
         server->noted_ms = now_ms;
     } else if (!recent || !server->why[0]) {
         set_reason(problems, server, why, true);
-        server->untold = true;
+        server->unlogged = true;
     }
-    if (!server->untold || recent)
+    if (!server->unlogged || recent)
         return false;
-    server->untold = false;
-    server->told_ms = now_ms;
+    server->unlogged = false;
+    server->logged_ms = now_ms;
     return true;
 }
 
@@ -111,8 +111,8 @@ static void log_trouble(enum problem_kind kind, const struct endpoint *endpoint,
     }
 }
 
-void server_problems_tell(struct server_problems *problems, const struct endpoint *endpoint,
-                          const char *why)
+void server_problems_log(struct server_problems *problems, const struct endpoint *endpoint,
+                         const char *why)
 {
     pthread_mutex_lock(&problems->lock);
     bool tell = note_lasting(problems, endpoint, why);
@@ -126,7 +126,7 @@ void server_problems_over(struct server_problems *problems, const struct endpoin
     if (atomic_load_explicit(&problems->active, memory_order_relaxed) == 0)
         return;
     pthread_mutex_lock(&problems->lock);
-    struct problem_server *server = find(problems, endpoint);
+    struct problem_server *server = find_problem(problems, endpoint);
     if (server && server->why[0]) {
         server->why[0] = '\0';
         server->lasting = false;
@@ -135,7 +135,8 @@ void server_problems_over(struct server_problems *problems, const struct endpoin
     pthread_mutex_unlock(&problems->lock);
 }
 
-static void describe(const struct problem_server *server, size_t others, char *out, size_t size)
+static void describe_problem(const struct problem_server *server, size_t others, char *out,
+                             size_t size)
 {
     char address[ADDRESS_TEXT_MAX];
     address_print(server->endpoint.host, server->endpoint.port, address);
@@ -161,7 +162,7 @@ bool server_problems_describe(struct server_problems *problems, int64_t recent_m
             best = server;
     }
     if (best)
-        describe(best, others, out, size);
+        describe_problem(best, others, out, size);
     pthread_mutex_unlock(&problems->lock);
     return best != NULL;
 }

@@ -34,9 +34,9 @@ struct server_problems {
         struct endpoint endpoint;  /* an empty host: none */
         char why[PROBLEM_WHY_MAX]; /* empty: it was up since */
         bool lasting;
-        bool untold;            /* it is to be logged as soon as it may */
+        bool unlogged;          /* it is to be logged as soon as it may */
         int64_t noted_ms;       /* the latest reason; 0: never */
-        int64_t told_ms;        /* the latest line */
+        int64_t logged_ms;      /* the latest line */
     } servers[PROBLEM_SERVERS]; /* one more takes the place of the one noted longest ago */
 };
 
@@ -46,8 +46,8 @@ void server_problems_free(struct server_problems *problems);
 void server_problems_note(struct server_problems *problems, const struct endpoint *endpoint,
                           const char *why);
 /* The same for a lasting reason, which is logged unless it was. Any thread. */
-void server_problems_tell(struct server_problems *problems, const struct endpoint *endpoint,
-                          const char *why);
+void server_problems_log(struct server_problems *problems, const struct endpoint *endpoint,
+                         const char *why);
 /* A connection came up: what kept it down is over. Any thread; mostly one atomic read. */
 void server_problems_over(struct server_problems *problems, const struct endpoint *endpoint);
 /* Writes the latest reason that is not over as "HOST:PORT: reason", cut to `size`, and behind it

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "redis/calls/reply.h"
+#include "redis/protocol/reply.h"
 
 /* --- slot of a key --- */
 
@@ -263,7 +263,8 @@ struct members {
     size_t capacity;
 };
 
-static bool add_member(struct members *members, const struct endpoint *endpoint, struct node_id id)
+static bool add_cluster_member(struct members *members, const struct endpoint *endpoint,
+                               struct node_id id)
 {
     struct slot_map *map = members->map;
     if (slot_map_knows(map, endpoint))
@@ -306,9 +307,9 @@ static bool add_line(struct members *members, struct text line, const char *aske
     if (!endpoint_parse_redirect(text_take(&address, '@'), asked, &endpoint))
         return true;
     struct endpoint named;
-    if (endpoint_set(&named, host, endpoint.port) && !add_member(members, &named, id))
+    if (endpoint_set(&named, host, endpoint.port) && !add_cluster_member(members, &named, id))
         return false;
-    return add_member(members, &endpoint, id);
+    return add_cluster_member(members, &endpoint, id);
 }
 
 bool slot_map_add_members(struct slot_map *map, struct text nodes, const char *asked)
@@ -416,11 +417,11 @@ bool slot_map_is_related(const struct slot_map *map, const struct slot_map *pres
 {
     struct node_id *before = sort_ids(present), *ids = sort_ids(map);
     /* Ids that are not known come first. */
-    bool kin = !node_id_known(&before[present->node_count - 1]);
-    for (size_t i = 0; i < map->node_count && !kin; i++)
-        kin = node_id_known(&ids[i]) &&
-              bsearch(&ids[i], before, present->node_count, sizeof(before[0]), compare_ids) != NULL;
+    bool related = !node_id_known(&before[present->node_count - 1]);
+    for (size_t i = 0; i < map->node_count && !related; i++)
+        related = node_id_known(&ids[i]) && bsearch(&ids[i], before, present->node_count,
+                                                    sizeof(before[0]), compare_ids) != NULL;
     free(before);
     free(ids);
-    return kin;
+    return related;
 }

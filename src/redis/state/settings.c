@@ -4,7 +4,7 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 
-#include "redis/calls/command.h"
+#include "redis/protocol/command.h"
 #include "crypto.h"
 #include "private_file.h"
 
@@ -30,10 +30,10 @@ static bool read_seeds(struct settings *settings, const struct conf_list *nodes,
 static bool read_replica(struct settings *settings, const struct conf_list *networks,
                          struct buffer *error)
 {
-    settings->near = xcalloc(networks->count, sizeof(settings->near[0]));
-    settings->replica_count = networks->count;
+    settings->replica_networks = xcalloc(networks->count, sizeof(settings->replica_networks[0]));
+    settings->replica_network_count = networks->count;
     for (size_t i = 0; i < networks->count; i++) {
-        if (!ip_network_parse(text_of(networks->items[i]), &settings->near[i])) {
+        if (!ip_network_parse(text_of(networks->items[i]), &settings->replica_networks[i])) {
             buffer_addf(error, "redis.near_replicas: \"%s\" is not a network\n",
                         networks->items[i]);
             return false;
@@ -116,7 +116,7 @@ struct settings *settings_from_conf(const struct conf *conf, struct buffer *erro
     server_problems_init(&settings->problems, PROBLEM_CONNECT);
     server_problems_init(&settings->errors, PROBLEM_ERROR);
     server_problems_init(&settings->faults, PROBLEM_UNFIT);
-    server_problems_init(&settings->strangers, PROBLEM_FOREIGN);
+    server_problems_init(&settings->foreign, PROBLEM_FOREIGN);
     if (!read_seeds(settings, &conf->redis_nodes, error) ||
         !read_replica(settings, &conf->redis_near_replicas, error) ||
         !read_credentials(settings, conf, error) || !read_tls(settings, conf, error))
@@ -142,10 +142,10 @@ void settings_unref(struct settings **settings)
         server_problems_free(&gone->problems);
         server_problems_free(&gone->errors);
         server_problems_free(&gone->faults);
-        server_problems_free(&gone->strangers);
+        server_problems_free(&gone->foreign);
         free(gone->sentinel_name);
         free(gone->seeds);
-        free(gone->near);
+        free(gone->replica_networks);
         free(gone);
     }
 }

@@ -23,7 +23,7 @@ static size_t hash(const struct endpoint_table *table, const struct endpoint *en
 }
 
 /* The place of the endpoint, or the free one where it belongs. */
-static size_t place_of(const struct endpoint_table *table, const struct endpoint *endpoint)
+static size_t endpoint_position(const struct endpoint_table *table, const struct endpoint *endpoint)
 {
     size_t at = hash(table, endpoint);
     while (table->buckets[at] && !endpoint_equal(table->buckets[at], endpoint))
@@ -34,10 +34,10 @@ static size_t place_of(const struct endpoint_table *table, const struct endpoint
 const struct endpoint *endpoint_table_find(const struct endpoint_table *table,
                                            const struct endpoint *endpoint)
 {
-    return table->count ? table->buckets[place_of(table, endpoint)] : NULL;
+    return table->count ? table->buckets[endpoint_position(table, endpoint)] : NULL;
 }
 
-static void grow(struct endpoint_table *table)
+static void grow_endpoints(struct endpoint_table *table)
 {
     if (table->capacity == 0)
         crypto_random(table->key, sizeof(table->key));
@@ -46,15 +46,15 @@ static void grow(struct endpoint_table *table)
     table->buckets = xcalloc(table->capacity, sizeof(void *));
     for (size_t i = 0; i < old.capacity; i++)
         if (old.buckets[i])
-            table->buckets[place_of(table, old.buckets[i])] = old.buckets[i];
+            table->buckets[endpoint_position(table, old.buckets[i])] = old.buckets[i];
     free(old.buckets);
 }
 
 void endpoint_table_add(struct endpoint_table *table, const struct endpoint *endpoint)
 {
     if (2 * (table->count + 1) > table->capacity)
-        grow(table);
-    table->buckets[place_of(table, endpoint)] = endpoint;
+        grow_endpoints(table);
+    table->buckets[endpoint_position(table, endpoint)] = endpoint;
     table->count++;
 }
 
@@ -63,13 +63,13 @@ void endpoint_table_remove(struct endpoint_table *table, const struct endpoint *
     if (!endpoint_table_find(table, endpoint))
         return;
     size_t mask = table->capacity - 1;
-    size_t hole = place_of(table, endpoint);
-    table->buckets[hole] = NULL;
+    size_t gap = endpoint_position(table, endpoint);
+    table->buckets[gap] = NULL;
     table->count--;
-    for (size_t at = (hole + 1) & mask; table->buckets[at]; at = (at + 1) & mask) {
+    for (size_t at = (gap + 1) & mask; table->buckets[at]; at = (at + 1) & mask) {
         const struct endpoint *moved = table->buckets[at];
         table->buckets[at] = NULL;
-        table->buckets[place_of(table, moved)] = moved;
+        table->buckets[endpoint_position(table, moved)] = moved;
     }
 }
 

@@ -10,7 +10,7 @@ struct store_breaker {
     struct breaker breaker;
     struct endpoint endpoint;
     _Atomic bool announced; /* that it is open: in the log and in the gauge */
-    _Atomic bool watched;   /* its watch is alive */
+    _Atomic bool tracked;   /* its tracking connection is up */
     unsigned references;    /* under store->lock */
 };
 

@@ -8,7 +8,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "redis/topology/slot_map.h"
+#include "slot_map.h"
 
 #define GENERATIONS_PLACES 4096
 

@@ -5,7 +5,7 @@
 #include <pthread.h>
 
 #include "breakers.h"
-#include "redis/tracking/generations.h"
+#include "generations.h"
 #include "settings.h"
 #include "slot_map.h"
 
@@ -31,15 +31,15 @@ struct store {
     _Atomic bool reached;                       /* a server (no sentinel) has answered us once */
     _Atomic bool was_whole;                     /* a map with all slots was published once */
     _Atomic int64_t map_fetched_ms;             /* clock_boot_ms() */
-    _Atomic int64_t redirect_told_ms;
-    _Atomic bool id_denied_told;
+    _Atomic int64_t redirect_logged_ms;
+    _Atomic bool id_denied_logged;
     struct control *control;
     uv_async_t *control_wake; /* of the control thread's loop */
 
     /* Held while the watcher is told, so that whoever takes it away knows that it is not. */
-    pthread_mutex_t watcher_lock;
-    struct store_listener watcher;
-    _Atomic bool has_watcher;
+    pthread_mutex_t listener_lock;
+    struct store_listener listener;
+    _Atomic bool has_listener;
     struct generations generations;
 };
 

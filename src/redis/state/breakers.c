@@ -18,8 +18,8 @@ struct store_breaker *breakers_find(struct store *store, const struct endpoint *
     return found ? container_of(found, struct store_breaker, endpoint) : NULL;
 }
 
-static struct store_breaker *add(struct store *store, const struct endpoint *endpoint,
-                                 int64_t most_pause_ms)
+static struct store_breaker *add_breaker(struct store *store, const struct endpoint *endpoint,
+                                         int64_t most_pause_ms)
 {
     struct store_breaker *breaker = xcalloc(1, sizeof(*breaker));
     breaker_init(&breaker->breaker, most_pause_ms);
@@ -34,7 +34,7 @@ struct store_breaker *breakers_take(struct store *store, const struct endpoint *
     pthread_mutex_lock(&store->lock);
     struct store_breaker *breaker = breakers_find(store, endpoint);
     if (!breaker)
-        breaker = add(store, endpoint, most_pause_ms);
+        breaker = add_breaker(store, endpoint, most_pause_ms);
     breaker->references++;
     pthread_mutex_unlock(&store->lock);
     return breaker;
@@ -68,14 +68,14 @@ void breakers_look(struct store *store, const struct endpoint *endpoint,
     pthread_mutex_lock(&store->lock);
     const struct store_breaker *breaker = breakers_find(store, endpoint);
     ret->breaker = breaker ? breaker_state(&breaker->breaker) : BREAKER_CLOSED;
-    ret->watched = breaker && atomic_load(&breaker->watched);
+    ret->tracked = breaker && atomic_load(&breaker->tracked);
     pthread_mutex_unlock(&store->lock);
 }
 
 /* --- transitions, each told --- */
 
 /* While a server is gone its breaker opens again after each probe: the first time is news. */
-static void tell_open(struct store_breaker *breaker, const char *why)
+static void log_open(struct store_breaker *breaker, const char *why)
 {
     const struct endpoint *endpoint = &breaker->endpoint;
     bool again = atomic_exchange(&breaker->announced, true);
@@ -86,12 +86,12 @@ static void tell_open(struct store_breaker *breaker, const char *why)
         metrics_gauge_add(METRIC_BREAKERS_OPEN, 1);
 }
 
-static void tell(struct store_breaker *breaker, const char *why)
+static void log_transition(struct store_breaker *breaker, const char *why)
 {
     const struct endpoint *endpoint = &breaker->endpoint;
     switch (breaker_state(&breaker->breaker)) {
     case BREAKER_OPEN:
-        tell_open(breaker, why);
+        log_open(breaker, why);
         break;
     case BREAKER_HALF_OPEN:
         log_debug("store_breaker_half_open", "host=%s port=%u", endpoint->host, endpoint->port);
@@ -108,7 +108,7 @@ bool breakers_pass(struct store_breaker *breaker, int64_t now_ms)
     enum breaker_state before = breaker_state(&breaker->breaker);
     bool passed = breaker_pass(&breaker->breaker, now_ms);
     if (passed && before == BREAKER_OPEN)
-        tell(breaker, "failures");
+        log_transition(breaker, "failures");
     if (!passed)
         metrics_add(METRIC_STORE_REJECTED, 1);
     return passed;
@@ -117,7 +117,7 @@ bool breakers_pass(struct store_breaker *breaker, int64_t now_ms)
 void breakers_note(struct store_breaker *breaker, int64_t now_ms, bool success)
 {
     if (breaker_note(&breaker->breaker, now_ms, success))
-        tell(breaker, "failures");
+        log_transition(breaker, "failures");
 }
 
 void breakers_witness(struct store_breaker *breaker, int64_t now_ms, bool success)
@@ -125,17 +125,17 @@ void breakers_witness(struct store_breaker *breaker, int64_t now_ms, bool succes
     if (success && breaker_state(&breaker->breaker) == BREAKER_CLOSED)
         return;
     if (breaker_witness(&breaker->breaker, now_ms, success))
-        tell(breaker, "failures");
+        log_transition(breaker, "failures");
 }
 
 void breakers_trip(struct store_breaker *breaker, int64_t now_ms)
 {
     if (breaker_trip(&breaker->breaker, now_ms))
-        tell(breaker, "ping-overdue");
+        log_transition(breaker, "ping-overdue");
 }
 
 void breakers_probe(struct store_breaker *breaker, int64_t now_ms)
 {
     if (breaker_probe(&breaker->breaker, now_ms))
-        tell(breaker, "failures");
+        log_transition(breaker, "failures");
 }
