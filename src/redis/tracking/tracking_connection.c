@@ -146,7 +146,8 @@ static void ping_tracked(struct tracking_connection *tracking)
 /* --- in --- */
 
 /* It may be an old server, or our user may not: everything works without, only slower. */
-static void note_refusal(struct tracking_connection *tracking, const struct store_reply *reply)
+static void note_tracking_refusal(struct tracking_connection *tracking,
+                                  const struct store_reply *reply)
 {
     const struct endpoint *endpoint = &tracking->endpoint;
     if (!tracking->refusal_logged) {
@@ -222,7 +223,7 @@ static void on_tracking_reply(struct connection *connection, const struct store_
     else if (tracking->step == TRACKING_SUBSCRIBING && reply_has_word(reply, 0, TEXT("subscribe")))
         go_live(tracking);
     else
-        note_refusal(tracking, reply);
+        note_tracking_refusal(tracking, reply);
 }
 
 static const struct connection_owner tracking_owner = {
