@@ -10,7 +10,7 @@
 #include "metrics.h"
 
 enum {
-    SLEPT_MS = 100, /* more than the two clocks ever differ by being read one after the other */
+    SLEPT_MS = 100,       /* more than the clocks ever differ for being read one after the other */
     BYTES_KEPT = 4 * 1024 /* a state with a larger buffer gives it back */
 };
 
@@ -151,7 +151,7 @@ void call_leave(struct store_call *call)
     state->replica_until_ms = 0;
 }
 
-/* What links ask for themselves, like maps and pings, goes to nodes with an open breaker, too. */
+/* Direct calls, like maps and pings, pass an open breaker. */
 bool call_may_pass(struct store_call *call, struct store_breaker *breaker)
 {
     struct store_call_state *state = call->state;

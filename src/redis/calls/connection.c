@@ -1,4 +1,4 @@
-/* The states of a connection, and what it makes of the events of its transport and pipeline. */
+/* The states of a connection, and its handling of the events of transport and pipeline. */
 #include "connection.h"
 
 #include <assert.h>
@@ -27,7 +27,7 @@ bool connection_is_idle(const struct connection *connection)
 
 /* --- calls in --- */
 
-/* Wrong credentials do not get better within a call's time, nor does a node that failed often. */
+/* Wrong credentials do not recover within a call's time, nor does a node that failed often. */
 static bool may_wait(const struct connection *connection, const struct store_call *call)
 {
     return connection->kind != GREETING_REPLICA && !call->state->direct &&
@@ -54,7 +54,7 @@ void connection_enqueue(struct connection *connection, struct store_call *call)
     connection->link->dirty = true;
 }
 
-/* At once: the next map may be long in coming. */
+/* At once: the next map may take long. */
 static void refuse_queue(struct connection *connection)
 {
     struct store_call *next;
@@ -166,7 +166,8 @@ static void lose_calls(struct connection *connection, const struct call_list *ow
 }
 
 /* One failure for the breaker, however many calls were in flight: a connection that is cut once
- * says less about its server than many calls that fail. One that owed nothing says nothing. */
+ * says less about its server than many calls that fail. A connection that owed nothing says
+ * nothing. */
 static void note_break(struct connection *connection, enum err err)
 {
     const struct pipeline *pipeline = &connection->pipeline;
@@ -206,7 +207,7 @@ void connection_break(struct connection *connection, enum err err, const char *w
         connection->owner->down(connection, why);
 }
 
-/* Servers that do not speak as we do, and certificates, do not repair themselves. */
+/* Other protocols and wrong certificates do not repair themselves. */
 static const char *lasting_problem(const struct connection *connection, int failure)
 {
     const struct tls_link *tls = connection->transport.tls;

@@ -1,7 +1,7 @@
 /* One connection to one server: opening, greeting, up, breaking, coming back.
  *
- * A connection lives as long as its owner wants, sockets come and go. One reply that is late, or
- * one too many, ends the socket, so that no reply is ever taken for another's.
+ * A connection lives as long as its owner wants, sockets come and go. A late or surplus reply ends
+ * the socket, so no reply is ever matched to another's command.
  *
  * IDLE      no socket; the next flush with calls opens one
  * OPENING   the transport opens, until due_ms
@@ -23,7 +23,7 @@ enum connection_state {
     CONNECTION_PAUSING
 };
 
-/* What its owner hears. An owner has calls, or commands of its own: the other group is NULL. */
+/* Events for the owner. An owner has calls, or commands of its own: the other group is NULL. */
 struct connection_owner {
     /* The reply to a call, which is in no list. True if it is the answer, which the connection
      * passes on; false: the owner has dealt with the call. */
@@ -52,7 +52,7 @@ struct connection {
     bool foreign; /* the server is another one than the map or the mark names here */
 
     enum connection_state state;
-    enum err down_err; /* what calls get that cannot wait for the next attempt */
+    enum err down_err; /* outcome of calls that cannot wait for the next attempt */
     int64_t due_ms;
     int64_t pause_ms; /* the latest; 0: none since a reply came */
 
@@ -70,8 +70,8 @@ void connection_free(struct connection *connection);
 /* True if no call is in any of its lists and no answer is owed. */
 bool connection_is_idle(const struct connection *connection);
 
-/* Takes a call (in no list) to be written at the next flush; refuses it if the connection will not
- * come back in time. */
+/* Queues a call (in no list) for the next flush; refuses it if the connection will not come back in
+ * time. */
 void connection_enqueue(struct connection *connection, struct store_call *call);
 /* Writes one command of an owner without calls. May break it. */
 void connection_send(struct connection *connection, const struct text *arguments, size_t count);

@@ -1,6 +1,6 @@
-/* Deadlines are not kept in order: the link knows a bound below which none lies. When the bound is
- * reached all calls are looked at once, late ones ended, and the bound is set again. With calls
- * that take a millisecond and have half a second, that is two looks a second. */
+/* Deadlines are not kept in order: the link knows a bound below which none lies. At the bound all
+ * calls are examined once, late ones ended, and the bound is set again. With calls that take a
+ * millisecond and have half a second, that is twice a second. */
 #include "deadlines.h"
 
 #include "clock.h"
@@ -17,8 +17,8 @@ struct expiry {
     int64_t first_deadline_ms; /* of the calls that stay */
 };
 
-/* Moves the late calls of a list to the ending ones. True if there was one. `failed`: it is the
- * node that is late. */
+/* Moves the late calls of a list to the ending ones. True if there was one. `failed`: the node is
+ * late. */
 static bool expire_list(struct expiry *expiry, struct call_list *list, enum err err, bool failed)
 {
     bool late = false;
@@ -51,8 +51,8 @@ static void fall_back_late(struct connection *connection, int64_t now_ms)
     }
 }
 
-/* Takes calls that a replica keeps too long from it. Returns the earliest time at which this, or
- * the deadline of one of its calls, is next; INT64_MAX without calls. */
+/* Moves calls from a replica that keeps them too long to the master. Returns the earliest time at
+ * which this, or the deadline of a call, is next; INT64_MAX without calls. */
 static int64_t expire_at_replica(struct connection *connection, int64_t now_ms)
 {
     int64_t next_ms = INT64_MAX;
@@ -68,14 +68,14 @@ static int64_t expire_at_replica(struct connection *connection, int64_t now_ms)
         }
     }
     fall_back_late(connection, now_ms);
-    /* What it owes must never be taken for another's answer: all its calls go on to the master. */
+    /* Its late answers must never be matched to other calls: all its calls go on to the master. */
     if (late)
         connection_break(connection, ERR_STORE_UNAVAILABLE, "no-answer");
     return next_ms;
 }
 
-/* A connection that owes a late answer is closed: its answer must never be taken for another's.
- * One that only owes the answer to WAIT goes on, the call's own reply is in. */
+/* A connection that owes a late answer is closed, so that no other call gets that answer. One that
+ * owes only the answer to WAIT goes on: the call's own reply is in. */
 static void expire_connection(struct expiry *expiry, struct connection *connection)
 {
     if (connection->kind == GREETING_REPLICA) {
@@ -85,7 +85,7 @@ static void expire_connection(struct expiry *expiry, struct connection *connecti
         return;
     }
     bool up = connection->state == CONNECTION_UP;
-    /* A durable call may have only waited for its turn, behind a WAIT that no replica answers. */
+    /* A durable call may have only waited for its turn, after a WAIT that no replica answers. */
     expire_list(expiry, &connection->queue, up ? ERR_STORE_TIMEOUT : connection->down_err,
                 !(up && connection->durable));
     expire_list(expiry, &connection->pipeline.held, ERR_OK, false);

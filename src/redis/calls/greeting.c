@@ -1,4 +1,4 @@
-/* A fresh socket's send buffer takes the few bytes whole, so that the password needs no buffer of
+/* The send buffer of a fresh socket takes all bytes at once, so the password needs no buffer of
  * ours. PING because the kernel accepts connections for a process that hangs: no call is entrusted
  * to a node that has not shown that it answers. */
 #include "greeting.h"
@@ -14,8 +14,8 @@
 
 /* --- out --- */
 
-/* A node of a cluster has an id; without a cluster the mark of the store tells. False if there is
- * nothing to ask for. */
+/* A node of a cluster has an id; without a cluster the mark of the store is its id. False if there
+ * is nothing to ask for. */
 static bool add_id_question(const struct store_link *link, enum greeting_kind kind,
                             struct buffer *out)
 {

@@ -1,4 +1,4 @@
-/* The first commands on a fresh socket: AUTH, PING, and the question who the server is. */
+/* The first commands on a fresh socket: AUTH, PING, and a question for the server's id. */
 #pragma once
 
 #include "redis/state/node_id.h"
@@ -16,12 +16,12 @@ enum greeting_kind {
 
 struct greeting {
     unsigned owed;     /* replies */
-    bool asks_id;      /* the last of them tells who the server is */
+    bool asks_id;      /* the last of them is the server's id or mark */
     struct node_id id; /* not known until then, nor without an answer */
 };
 
-/* Sends it over the open transport. False with *failure, the errno, or 0 if the socket did not take
- * it whole. */
+/* Sends the greeting over the open transport. False with *failure: the errno, or 0 if the socket
+ * did not take all bytes. */
 bool greeting_send(struct greeting *greeting, struct transport *transport, enum greeting_kind kind,
                    int *failure);
 

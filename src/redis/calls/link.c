@@ -23,7 +23,7 @@ static void take_calls(struct call_list *from, struct call_list *to)
         call_list_add(to, call);
 }
 
-/* Calls that nobody has seen yet go where the new map sends them. */
+/* Calls that no server has seen yet follow the new map. */
 static void take_unsent(struct connection *connection, struct call_list *to)
 {
     struct store_call *next;
@@ -50,7 +50,7 @@ static void route_again(struct store_link *link)
         routing_route(link, call);
 }
 
-/* Nothing came of the refresh that calls waited for. */
+/* The refresh that calls waited for brought no new map. */
 static void route_parked(struct store_link *link)
 {
     struct call_list parked = {0};
@@ -67,7 +67,7 @@ static void route_parked(struct store_link *link)
         routing_route(link, call);
 }
 
-/* Who answered at an address is asked again if the new map names another one there. */
+/* The server at an address is checked again: the new map may name another one there. */
 static void check_again(struct connection *connection)
 {
     bool before = connection->foreign;
@@ -168,7 +168,7 @@ static void on_link_handle_closed(uv_handle_t *handle)
     link_state_release(handle->data);
 }
 
-/* Everybody's calls, over and over, since a `done` may send another. */
+/* Repeats until no call is left, since a `done` may send another. */
 static void end_all_calls(struct store_link *link)
 {
     for (struct node *node = link->nodes; node; node = node->next) {

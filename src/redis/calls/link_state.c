@@ -1,4 +1,4 @@
-/* A link outlives its closing until libuv has let go of the last handle. */
+/* A closed link is freed when libuv has closed its last handle. */
 #include "link_state.h"
 
 #include <assert.h>

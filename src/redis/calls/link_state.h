@@ -1,5 +1,5 @@
-/* What the parts of one worker's end of the store share: its loop, map, settings, nodes and calls.
- * One thread's, without a lock. link.c opens and closes it. */
+/* One worker's end of the store, as its parts share it: loop, map, settings, nodes and calls. One
+ * thread's, without a lock; link.c opens and closes it. */
 #pragma once
 
 #include "call.h"
@@ -23,7 +23,7 @@ struct store_link {
     struct settings *settings;
     struct slot_map *map;        /* NULL until the first is known */
     struct node **map_nodes;     /* of map->nodes[i], masters only */
-    struct node **replica_nodes; /* of map->nodes[i]: its replica for replica reads, or NULL; NULL:
+    struct node **replica_nodes; /* of map->nodes[i]: its replica for replica reads, or NULL. NULL:
                                     no master has one */
     struct node *nodes;
     struct endpoint_table index, replica_index; /* of nodes, by their endpoints */
@@ -39,8 +39,8 @@ struct store_link {
     int64_t error_noted_ms;    /* an error of a server's, for log and /readyz; 0: never */
     uint64_t seed;             /* jitter */
     char *input;               /* LINK_INPUT_BYTES, for every connection in turn */
-    /* The owner of connections on this loop that are no node's (NULL: there are none): called with
-     * the time, returns when it is to be called again. */
+    /* Called with the time for connections on this loop that are no node's; returns when it is due
+     * again. NULL: there are none. */
     int64_t (*tick)(void *user, int64_t now_ms);
     void *tick_user;
 };

@@ -1,9 +1,9 @@
 /* Commands out, replies in.
  *
- * A durable connection sends one batch at a time: the commands that have gathered, then one WAIT.
- * Redis holds back everything behind a WAIT until a replica has answered or the time is up, so with
- * a batch for every flush the pauses of a lost replica would add up; with one batch under way the
- * next gathers meanwhile, and nobody waits for more than two. */
+ * A durable connection sends one batch at a time: the gathered commands, then one WAIT. Redis holds
+ * back all commands after a WAIT until a replica has answered or the time is up. With a batch for
+ * every flush the pauses of a lost replica would add up. With one batch in flight the next gathers
+ * meanwhile, and no call waits for more than two. */
 #include "pipeline.h"
 
 #include <assert.h>
@@ -16,11 +16,11 @@
 #include "metrics.h"
 
 enum {
-    /* The codec moves what is left of its input after each kilobyte read: small portions keep that
+    /* The codec moves the rest of its input after each kilobyte read: small portions keep that
      * cheap. */
     FEED_BYTES = 8 * 1024,
     READS_AT_ONCE = 4,   /* then other connections have their turn */
-    WAIT_ASK_MS = 5,     /* enough for a replica that is near and well */
+    WAIT_ASK_MS = 5,     /* enough for a healthy replica nearby */
     ASK_FOR_MS = 1000,   /* then one WAIT takes its full time again */
     WAIT_GRACE_MS = 300, /* WAIT may come late by the server's clock tick and the way back */
     OUTPUT_BYTES_KEPT = 256 * 1024 /* a larger buffer is given back when it is empty */
@@ -48,7 +48,7 @@ void pipeline_reset(struct pipeline *pipeline)
     reply_reader_open(&pipeline->reader);
 }
 
-/* The replies are in: only whether a replica has the writes is not known. */
+/* The replies are in; only the replicas are not known. */
 static void end_held(struct pipeline *pipeline)
 {
     struct store_call *call;
@@ -122,8 +122,8 @@ static void add_call(struct pipeline *pipeline, struct store_call *call)
     state->stream_end = pipeline->stream_end;
 }
 
-/* At least 1, since WAIT takes 0 for ever. A change is several writes, and without a replica each
- * would run into its timeout and the change into its deadline: so only one a second does. */
+/* At least 1, since 0 means for ever. A change is several writes: without a replica each would run
+ * into its timeout, and the change into its deadline. So only one a second takes its full time. */
 static int64_t wait_ms(const struct pipeline *pipeline, int64_t last_deadline_ms)
 {
     int64_t now_ms = clock_monotonic_ms();
@@ -215,7 +215,7 @@ static void take_call_reply(struct pipeline *pipeline, struct store_call *call,
 {
     pipeline->heard = true;
     if (call->state->asking_owed) {
-        /* OK or not: the answer to the command itself will tell. */
+        /* OK or not: the answer to the command itself decides. */
         call->state->asking_owed = false;
         return;
     }

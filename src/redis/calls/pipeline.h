@@ -7,7 +7,7 @@
 
 struct pipeline;
 
-/* What its owner, a connection, hears. Each may close the transport. */
+/* Events for its owner, a connection. Each may close the transport. */
 struct pipeline_events {
     /* The reply to a call, which is in no list. True if it is the answer: the pipeline ends the
      * call with it, a durable one once WAIT is answered. False: the owner has the call. */
@@ -43,15 +43,15 @@ void pipeline_init(struct pipeline *pipeline, struct transport *transport, bool 
 void pipeline_free(struct pipeline *pipeline);
 /* For a new socket: nothing written, nothing read. */
 void pipeline_reset(struct pipeline *pipeline);
-/* The socket is closed: held calls end well, without replicas. Returns the calls that were owed
- * their reply, still linked; call_list fields of their states are the caller's to clear. */
+/* After the socket was closed: held calls succeed, without replicas. Returns the calls that await a
+ * reply; the caller clears the list in their states. */
 struct call_list pipeline_stop(struct pipeline *pipeline);
 /* True if no reply is owed. */
 bool pipeline_is_idle(const struct pipeline *pipeline);
 
-/* Moves the calls of the queue, if it may now, to the output and writes, in one go. */
+/* Moves the queue to the output and writes all at once, unless it has to wait. */
 void pipeline_send_queue(struct pipeline *pipeline, struct call_list *queue);
-/* Writes one command that is no call's; the reply goes to `reply`. */
+/* Writes one command outside of calls; its reply goes to `reply`. */
 void pipeline_send(struct pipeline *pipeline, const struct text *arguments, size_t count);
 /* The socket has room again. */
 void pipeline_write(struct pipeline *pipeline);

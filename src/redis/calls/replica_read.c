@@ -21,7 +21,7 @@ static bool is_in_replica_zone(const struct settings *settings, const struct end
     return false;
 }
 
-/* One of them at random, so that not all of us ask the same. */
+/* One of them at random, so that the load spreads. */
 static struct node *choose_replica(struct store_link *link, size_t master)
 {
     const struct slot_map *map = link->map;

@@ -1,9 +1,8 @@
 /* Reads that may be a little old, at a replica of the own zone (redis.near_replicas).
  *
- * A replica answers reads of a connection that has said READONLY, and would answer those of calls
- * that must see the latest, too: so such connections are nodes of their own, for STORE_REPLICA_READ
- * calls alone. Whatever a replica does instead of answering soon sends the call to the master, with
- * what is left of its time. */
+ * A connection that has said READONLY would also answer calls that must see the latest write. So
+ * such connections are nodes of their own, for STORE_REPLICA_READ calls alone. Unless the replica
+ * answers soon, the call goes to the master with the rest of its time. */
 #pragma once
 
 #include "link_state.h"

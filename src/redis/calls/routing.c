@@ -66,7 +66,7 @@ static bool may_try(struct store_link *link, struct store_call *call)
     return true;
 }
 
-/* Passing trouble is bounded by the deadline alone: pauses keep it from becoming a storm. */
+/* Errors that pass are repeated until the deadline; pauses keep that from becoming a storm. */
 static void pause_call(struct store_link *link, struct store_call *call,
                        const struct connection *connection)
 {
@@ -83,8 +83,8 @@ static void pause_call(struct store_link *link, struct store_call *call,
     park(link, call, clock_monotonic_ms() + jitter_pause(&link->seed, pause_ms));
 }
 
-/* Whom the cluster's map or the configuration names: everybody else would get our credentials on
- * the word of one server. */
+/* Only servers that the cluster's map or the configuration names: any other would get our
+ * credentials on the word of one server. */
 static bool may_follow(const struct store_link *link, const struct endpoint *target)
 {
     if (link->map && slot_map_knows(link->map, target))
@@ -95,8 +95,8 @@ static bool may_follow(const struct store_link *link, const struct endpoint *tar
     return false;
 }
 
-/* What the server says, for the log and /readyz. Under a storm of errors one a second is enough;
- * what links ask for themselves matters only while there is no map. */
+/* Keeps the server's words for the log and /readyz. Under a storm of errors one a second is enough.
+ * Direct calls matter only while there is no map. */
 static void note_error(struct store_link *link, const struct store_call *call,
                        const struct connection *from, const struct store_reply *reply)
 {
@@ -152,7 +152,7 @@ static void follow_redirect(struct store_link *link, struct store_call *call,
     routing_send(link, node_get(link, &target), call);
 }
 
-/* Once: a server that does not know a source it was just given is out of its mind. */
+/* Once: a server that then still lacks the script is broken. */
 static void send_source(struct store_link *link, struct store_call *call,
                         struct connection *connection)
 {
@@ -165,7 +165,7 @@ static void send_source(struct store_link *link, struct store_call *call,
     connection_enqueue(connection, call);
 }
 
-/* What is no answer: the call goes elsewhere, waits, or ends. */
+/* The reply is an error: the call goes elsewhere, waits, or ends. */
 static void take_error(struct store_link *link, struct store_call *call,
                        struct connection *connection, const struct store_reply *reply)
 {

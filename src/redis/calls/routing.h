@@ -1,12 +1,12 @@
-/* Where calls go: the owner of their slot, a replica, the target of a redirection; and what becomes
- * of them there. */
+/* Where calls go: the owner of their slot, a replica, or the target of a redirection; and what
+ * follows their replies. */
 #pragma once
 
 #include "connection.h"
 
 struct node;
 
-/* Of the connections that a link's calls use: sends on what they report. */
+/* The owner of the connections that a link's calls use: acts on replies and lost calls. */
 extern const struct connection_owner routing_owner;
 
 /* Sends the call to the owner of its slot, or parks it until there is one. */

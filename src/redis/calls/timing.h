@@ -1,5 +1,5 @@
 /* One timer for each link, set to whatever is due first, so that a call costs no timer of its own.
- * It knows when something is due, not what: its owner is called then. */
+ * It knows the earliest time, not what is due: it calls its owner then. */
 #pragma once
 
 #include <stdbool.h>

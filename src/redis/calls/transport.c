@@ -20,7 +20,7 @@ enum {
     UNACKNOWLEDGED_MAX_MS = 5000 /* then the kernel gives the peer up */
 };
 
-/* Outlives its transport's interest in it: libuv lets go of a handle one turn later. */
+/* Outlives its transport: libuv closes a handle one turn later. */
 struct transport_socket {
     uv_poll_t poll;
     struct transport *transport; /* NULL: closing */
@@ -30,7 +30,7 @@ struct transport_socket {
 
 struct transport_lookup {
     uv_getaddrinfo_t request;
-    struct transport *transport; /* NULL: nobody waits any more */
+    struct transport *transport; /* NULL: the transport was closed */
     struct store_link *link;
 };
 
@@ -75,7 +75,7 @@ static void set_options(int fd)
         {IPPROTO_TCP, TCP_KEEPCNT, KEEPALIVE_PROBES},
     };
     for (size_t i = 0; i < sizeof(options) / sizeof(options[0]); i++) {
-        /* None of them is needed for right answers, only for early ones. */
+        /* Failures do no harm: the options only detect lost peers earlier. */
         (void)setsockopt(fd, options[i].level, options[i].name, &options[i].value,
                          sizeof(options[i].value));
     }

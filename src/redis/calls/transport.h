@@ -1,9 +1,9 @@
-/* The bytes' way to one server: a name is looked up, TCP connects, TLS shakes hands; then bytes go
- * through until the owner closes it or hears that it has failed.
+/* The bytes' way to one server: a name is looked up, TCP connects, TLS shakes hands; then bytes
+ * flow until the owner closes it or it fails.
  *
  * CLOSED       no socket
  * RESOLVING    a name is looked up off the loop
- * CONNECTING   the handshake of TCP is under way
+ * CONNECTING   the handshake of TCP is in progress
  * HANDSHAKING  that of TLS is
  * OPEN         bytes flow */
 #pragma once
@@ -23,13 +23,13 @@ enum transport_state {
     TRANSPORT_OPEN
 };
 
-/* What its owner, a connection, hears. Each may close the transport. */
+/* Events for its owner, a connection. Each may close the transport. */
 struct transport_events {
     void (*opened)(struct transport *transport);
     void (*readable)(struct transport *transport);
     void (*writable)(struct transport *transport);
-    /* It is of no use any more; the owner closes it. `why`, or if that is NULL the errno `failure`,
-     * EPROTO for TLS. */
+    /* It has failed; the owner closes it. The reason is `why`, or if that is NULL the errno
+     * `failure`, EPROTO for TLS. */
     void (*failed)(struct transport *transport, int failure, const char *why);
 };
 

@@ -1,7 +1,7 @@
 /* Replies: the door to hiredis' parser, and what each error of Redis means to us.
  *
- * A reply is built in the reader's arena while its bytes arrive, so that a reply costs no
- * allocation of its own; it lives until reply_reader_release(). */
+ * Replies are built in the reader's arena while their bytes arrive, without an allocation each.
+ * They live until reply_reader_release(). */
 #pragma once
 
 #include "store.h"
@@ -30,12 +30,12 @@ struct reply_reader {
 void reply_reader_open(struct reply_reader *reader);
 /* Forgets everything, half a reply included. */
 void reply_reader_close(struct reply_reader *reader);
-/* False if the bytes cannot be taken: the connection must be closed. */
+/* False if the bytes are too many: the connection must be closed. */
 bool reply_reader_feed(struct reply_reader *reader, const char *data, size_t length);
 
 enum reply_progress { REPLY_READY, REPLY_INCOMPLETE, REPLY_BROKEN };
 enum reply_progress reply_reader_next(struct reply_reader *reader, const struct store_reply **ret);
-/* Ends the life of all replies given out so far. Only between replies. */
+/* Frees all replies given out so far. Only between replies. */
 void reply_reader_release(struct reply_reader *reader);
 
 /* What to do about a reply. */
@@ -43,8 +43,8 @@ enum reply_outcome {
     OUTCOME_ANSWER,     /* no error: the caller's business */
     OUTCOME_MOVED,      /* the slot lives elsewhere */
     OUTCOME_ASK,        /* this once, elsewhere */
-    OUTCOME_AGAIN,      /* passing trouble: after a pause */
-    OUTCOME_STALE,      /* passing trouble, or our map is old: fetch it, after a pause */
+    OUTCOME_AGAIN,      /* passes: repeat after a pause */
+    OUTCOME_STALE,      /* passes, or our map is old: fetch it, repeat after a pause */
     OUTCOME_NOSCRIPT,   /* send the source */
     OUTCOME_DENIED,     /* our credentials */
     OUTCOME_REFUSED,    /* the server takes no writes */
@@ -52,12 +52,12 @@ enum reply_outcome {
     OUTCOME_UNEXPECTED, /* an error we do not know */
 };
 enum reply_outcome reply_outcome(const struct store_reply *reply);
-/* True for the errors of a server that is not fit to serve, whatever is asked of it. */
+/* True for the errors of a server that cannot serve any command. */
 bool reply_is_failure(const struct store_reply *reply);
-/* True if the server serves nobody without a password, or not from where we are. */
+/* True if the server wants a password, or does not serve our address. */
 bool reply_wants_password(const struct store_reply *reply);
-/* The server's words for an error, for log and /readyz: printable ASCII, without the arguments of
- * ours that some errors quote. NUL-terminated, cut to `size`. Returns out. */
+/* The server's words for an error, for log and /readyz: printable ASCII, without our arguments,
+ * which some errors quote. NUL-terminated, cut to `size`. Returns out. */
 const char *reply_words(const struct store_reply *reply, char *out, size_t size);
 /* The address in a MOVED or ASK error; absent if it has none. */
 struct text reply_redirect_address(const struct store_reply *reply);

@@ -107,8 +107,8 @@ static bool load_system_authorities(SSL_CTX *ssl, struct buffer *error)
                                "no authorities in the system's file");
 }
 
-/* OpenSSL notes what a certificate says when it is first used, in ways that are right but that the
- * thread sanitizer does not understand: used here, before there are threads. */
+/* OpenSSL caches a certificate's contents at first use, correctly but in a way that the thread
+ * sanitizer does not understand. So it is used here, before there are threads. */
 static void use_authorities(SSL_CTX *ssl)
 {
     STACK_OF(X509_OBJECT) *objects = X509_STORE_get0_objects(SSL_CTX_get_cert_store(ssl));
@@ -226,8 +226,7 @@ void tls_context_free(struct tls_context **context)
 
 /* --- link --- */
 
-/* A certificate's names and its addresses are different things; SNI is for names alone (RFC 6066).
- */
+/* A certificate has names and addresses apart; SNI is for names alone (RFC 6066). */
 static bool permission_name(SSL *ssl, const char *name)
 {
     struct ip_address address;
@@ -275,7 +274,7 @@ void tls_close(struct tls_link **link)
 
 /* --- failures --- */
 
-/* Alerts by which a peer says that it does not take our certificate. */
+/* Alerts by which a peer rejects our certificate. */
 static bool is_denial(int reason)
 {
     switch (reason) {
@@ -312,8 +311,7 @@ static void explain_protocol(struct tls_link *link)
         snprintf(link->why, sizeof(link->why), "TLS: %s", last_reason());
 }
 
-/* What an operation that did not succeed waits for, or why it never will. `kept_errno` is the
- * socket's. */
+/* Says what an unfinished operation waits for, or why it failed. `kept_errno` is the socket's. */
 static enum tls_progress classify_result(struct tls_link *link, int result, int kept_errno)
 {
     switch (SSL_get_error(link->ssl, result)) {
@@ -375,8 +373,8 @@ ssize_t tls_read(struct tls_link *link, void *out, size_t size)
     return not_moved(link, progress);
 }
 
-/* A peer that does not like our certificate sends an alert and closes: writing may fail before the
- * alert is read, which says why. */
+/* A peer that rejects our certificate sends an alert and closes. Writing may fail before the alert,
+ * which has the reason, is read. */
 static void look_for_alert(struct tls_link *link)
 {
     char byte;
@@ -408,7 +406,7 @@ ssize_t tls_write(struct tls_link *link, const void *data, size_t length)
         link->write_wants_read = progress == TLS_WANTS_READ;
         if (progress == TLS_FAILED)
             look_for_alert(link);
-        /* Records that are out may have been acted upon: they count, and the failure is told by
+        /* Records that are out may have been acted upon: they count, and the failure is reported by
          * the next write. */
         if (total > 0)
             break;

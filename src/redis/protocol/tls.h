@@ -1,9 +1,9 @@
 /* TLS on the connections to Redis: the door to OpenSSL's TLS.
  *
- * A context holds certificates and rules, is built at start and at reload where files may block,
- * and is never changed: any thread may open links from it. A link wraps one connected, nonblocking
- * socket that stays its owner's, and belongs to one thread. TLS 1.2 or later; the server's
- * certificate must come from a known authority and bear the name that is asked for. */
+ * A context holds certificates and rules. It is built at start and at reload, where files may
+ * block, and is immutable: any thread may open links from it. A link wraps one connected,
+ * nonblocking socket, which stays its owner's, and belongs to one thread. TLS 1.2 or later; the
+ * server's certificate must come from a trusted CA and bear the expected name. */
 #pragma once
 
 #include <sys/types.h>
@@ -18,8 +18,8 @@ struct tls_context *tls_context_create(const struct conf *conf, struct buffer *e
 /* Links that are open keep what they need of it. */
 void tls_context_free(struct tls_context **context);
 
-/* `host` is a name or an IP literal: what the certificate must bear unless redis.tls_server_name
- * says otherwise. */
+/* `host`, a name or an IP literal, must be in the certificate unless redis.tls_server_name says
+ * otherwise. */
 struct tls_link *tls_open(const struct tls_context *context, int fd, const char *host);
 /* Says goodbye to the peer if the socket takes it at once; the socket stays open. */
 void tls_close(struct tls_link **link);
@@ -29,14 +29,14 @@ enum tls_progress { TLS_DONE, TLS_WANTS_READ, TLS_WANTS_WRITE, TLS_FAILED };
 enum tls_progress tls_handshake(struct tls_link *link);
 
 /* As read(2) and send(2) on the socket: bytes moved, 0 if the peer has closed, -1 with errno.
- * EAGAIN: tls_read_wants_write() and tls_write_wants_read() say what to wait for if it is not the
- * obvious; EPROTO: the link has failed, tls_why() says why. After EAGAIN a write must be repeated
- * with the same bytes at least, wherever they lie. */
+ * EAGAIN: wait for the socket; tls_read_wants_write() and tls_write_wants_read() tell if for the
+ * other direction. EPROTO: the link has failed, tls_why() says why. After EAGAIN a write must be
+ * repeated with the same bytes at least, wherever they lie. */
 ssize_t tls_read(struct tls_link *link, void *out, size_t size);
 ssize_t tls_write(struct tls_link *link, const void *data, size_t length);
 bool tls_read_wants_write(const struct tls_link *link);
 bool tls_write_wants_read(const struct tls_link *link);
-/* True if bytes lie in the link that the socket does not know of any more: read on. */
+/* True if the link holds bytes that will not make the socket readable: read on. */
 bool tls_has_pending(const struct tls_link *link);
 
 /* One line of printable ASCII; "closed by the peer" if it just hung up. */

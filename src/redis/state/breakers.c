@@ -72,9 +72,9 @@ void breakers_look(struct store *store, const struct endpoint *endpoint,
     pthread_mutex_unlock(&store->lock);
 }
 
-/* --- transitions, each told --- */
+/* --- transitions, each logged --- */
 
-/* While a server is gone its breaker opens again after each probe: the first time is news. */
+/* While a server is gone its breaker opens again after each probe; only the first is a warning. */
 static void log_open(struct store_breaker *breaker, const char *why)
 {
     const struct endpoint *endpoint = &breaker->endpoint;

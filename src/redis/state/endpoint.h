@@ -10,8 +10,8 @@ struct endpoint {
 
 bool endpoint_equal(const struct endpoint *a, const struct endpoint *b);
 
-/* Fills in host and port; false if the host is no IP literal or host name, or the port
- * not 1..65535. Whatever a server names passes here before it is connected to or logged. */
+/* Fills in host and port; false if the host is no IP literal or host name, or the port not
+ * 1..65535. Every address from a server passes here before it is connected to or logged. */
 bool endpoint_set(struct endpoint *endpoint, struct text host, int64_t port);
 
 /* Reads the address of a MOVED or ASK error. Redis writes IPv6 without brackets, so the last colon

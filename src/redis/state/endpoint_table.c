@@ -22,7 +22,7 @@ static size_t hash(const struct endpoint_table *table, const struct endpoint *en
            (table->capacity - 1);
 }
 
-/* The place of the endpoint, or the free one where it belongs. */
+/* The position of the endpoint, or the free one where it belongs. */
 static size_t endpoint_position(const struct endpoint_table *table, const struct endpoint *endpoint)
 {
     size_t at = hash(table, endpoint);

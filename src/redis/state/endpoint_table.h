@@ -1,5 +1,5 @@
-/* A set of endpoints that somebody else owns, found by host and port however many there are. The
- * hash has a key of its own, since hosts and ports come from servers. */
+/* A hash set of endpoints, owned elsewhere, by host and port. The hash is keyed, since hosts and
+ * ports come from servers. */
 #pragma once
 
 #include "crypto.h"
@@ -18,7 +18,7 @@ const struct endpoint *endpoint_table_find(const struct endpoint_table *table,
                                            const struct endpoint *endpoint);
 /* Adds an endpoint that is not in the table; it must stay where it is until it is removed. */
 void endpoint_table_add(struct endpoint_table *table, const struct endpoint *endpoint);
-/* Removes what was added under this host and port, if there is something. */
+/* Removes the endpoint with this host and port, if there is one. */
 void endpoint_table_remove(struct endpoint_table *table, const struct endpoint *endpoint);
 /* Back to {0}; the endpoints stay. */
 void endpoint_table_free(struct endpoint_table *table);

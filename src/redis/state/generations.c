@@ -1,5 +1,5 @@
-/* Readers take no lock: a place tells its number before and after its proof is read, and is without
- * number while the proof changes hands. All sequentially consistent; pings are four a second. */
+/* Readers take no lock: they read the number before and after the proof, and a position has no
+ * number while its proof is replaced. All sequentially consistent; pings are four a second. */
 #include "generations.h"
 
 #include <assert.h>

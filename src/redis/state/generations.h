@@ -1,7 +1,7 @@
 /* Generations of slots and their proofs: written by the control thread, read by all.
  *
- * A proof has one of GENERATIONS_PLACES places, by its number; it stays readable until the place is
- * taken by a later one, which never happens to one that has not ended. */
+ * A proof has one of GENERATIONS_PLACES positions, by its number. It stays readable until a later
+ * one takes the position, which needs the generation to have ended. */
 #pragma once
 
 #include <stdatomic.h>
@@ -13,7 +13,7 @@
 #define GENERATIONS_PLACES 4096
 
 struct generations {
-    _Atomic uint32_t of_slot[SLOT_COUNT]; /* 0: not watched */
+    _Atomic uint32_t of_slot[SLOT_COUNT]; /* 0: not tracked */
     struct {
         _Atomic uint32_t number; /* 0: being written, or never used */
         _Atomic int64_t proof_ms;
@@ -22,7 +22,7 @@ struct generations {
     uint32_t last; /* the control thread's */
 };
 
-/* A number that was not in use before, with its first proof. 0 if too many have not ended. */
+/* A number never used before, with its first proof. 0 if too many have not ended. */
 uint32_t generations_begin(struct generations *generations, int64_t proof_ms);
 void generations_prove(struct generations *generations, uint32_t number, int64_t proof_ms);
 /* No slot has it any more. */

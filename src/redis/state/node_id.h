@@ -1,5 +1,5 @@
-/* Who a server is, wherever it listens: the id of a cluster's node, or the mark of a store
- * (store.h) in its place. Up to 40 hexadecimal digits. */
+/* The identity of a server, whatever its address: the id of a cluster's node, or the mark of a
+ * store (store.h). Up to 40 hexadecimal digits. */
 #pragma once
 
 #include <string.h>

@@ -1,4 +1,4 @@
-/* A small table under a mutex that is only taken when something is wrong, or was. */
+/* A small table under a mutex, which is taken only while something is wrong, or was. */
 #include "server_problems.h"
 
 #include <stdio.h>
@@ -30,8 +30,8 @@ static struct problem_server *find_problem(struct server_problems *problems,
     return NULL;
 }
 
-/* The server's place, or the one that was noted longest ago, made its own. When lines may be logged
- * stays with the place: more servers than there are places get no more lines. */
+/* The server's position, or the one noted longest ago, which it takes over with the time of its
+ * last line: more servers than positions get no more lines. */
 static struct problem_server *find_or_take(struct server_problems *problems,
                                            const struct endpoint *endpoint)
 {
@@ -70,7 +70,7 @@ void server_problems_note(struct server_problems *problems, const struct endpoin
     pthread_mutex_unlock(&problems->lock);
 }
 
-/* True if it is to be told now. */
+/* True if it is to be logged now. */
 static bool note_lasting(struct server_problems *problems, const struct endpoint *endpoint,
                          const char *why)
 {

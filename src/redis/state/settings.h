@@ -1,5 +1,5 @@
-/* What the configuration says about Redis, in the form the store uses. Immutable and counted:
- * a reload publishes new ones. */
+/* The configuration of Redis in the form that the store uses. Immutable and counted: a reload
+ * publishes new settings. */
 #pragma once
 
 #include "endpoint.h"
@@ -23,8 +23,8 @@ struct settings {
     size_t replica_network_count;
     struct tls_context *tls;         /* NULL: plain TCP */
     struct server_problems problems; /* of connections made under these settings */
-    struct server_problems errors;   /* what servers said to calls, other than passing trouble */
-    struct server_problems faults;   /* what is wrong with masters by their own INFO */
+    struct server_problems errors;   /* errors to calls that do not pass */
+    struct server_problems faults;   /* faults of masters by their own INFO */
     struct server_problems foreign;  /* servers of another store */
     int64_t slow_ms;                 /* a later answer is a failure for the breaker */
     int64_t connect_timeout_ms;

@@ -86,7 +86,7 @@ void slot_map_unref(struct slot_map **map)
 /* --- CLUSTER SLOTS --- */
 
 /* The address of a host that has no name, of [host, port, id, [key, value, ...]]: Redis writes "?"
- * for a name that it lacks, and the IP behind it. */
+ * for a name that it lacks, and the IP after it. */
 static struct text named_ip(const struct store_reply *entry)
 {
     const struct store_reply *more = store_reply_element(entry, 3);

@@ -19,30 +19,30 @@ struct slot_map {
     size_t member_count;
     size_t node_count; /* without the other members */
     size_t master_count;
-    bool lists_members;          /* it was said who the other members are */
+    bool lists_members;          /* the other members are known */
     struct endpoint_table index; /* of nodes */
     uint16_t *master_of;         /* of nodes[i], a replica: index of its master in nodes */
     unsigned covered;            /* slots that have an owner */
     uint16_t owner[SLOT_COUNT];  /* index into nodes, or SLOT_NONE */
 };
 
-/* Reads the answer to CLUSTER SLOTS; a missing, empty or unknown ("?") host without an IP behind it
+/* Reads the answer to CLUSTER SLOTS; a missing, empty or unknown ("?") host without an IP after it
  * means `asked`, the host that answered.
  * Elements that newer servers add are ignored. NULL with *why if the answer has another shape,
  * covers nothing, gives a slot twice, or names more nodes than a map may have. The caller
  * owns one reference. */
 struct slot_map *slot_map_parse(const struct store_reply *reply, const char *asked,
                                 const char **why);
-/* Adds the members of the cluster that have no slots and replicate nobody who has: the answer to
- * CLUSTER NODES, as text. Members that have failed, or whose address is not known, are left out.
- * False if there are more than a map may have. Before the map is shared. */
+/* Adds the members of the cluster without slots that replicate no owner of slots, from the answer
+ * to CLUSTER NODES. Members that have failed, or whose address is not known, are left out. False if
+ * there are more than a map may have. Before the map is shared. */
 bool slot_map_add_members(struct slot_map *map, struct text nodes, const char *asked);
-/* Leaves those of the other members that more than half of these maps, of those that list members,
- * know. Before the map is shared. */
+/* Keeps only the other members that more than half of those of these maps know that list members.
+ * Before the map is shared. */
 void slot_map_keep_members(struct slot_map *map, struct slot_map *const *maps, size_t count);
 /* True if the endpoint is a master, a replica or another member. */
 bool slot_map_knows(const struct slot_map *map, const struct endpoint *endpoint);
-/* The id of that member, if it is one and its id is known. */
+/* The id of that member; not known if it is none. */
 struct node_id slot_map_id(const struct slot_map *map, const struct endpoint *endpoint);
 /* Index of a master or replica in nodes; node_count if it is none. */
 size_t slot_map_find(const struct slot_map *map, const struct endpoint *node);

@@ -1,4 +1,4 @@
-/* What control thread and workers share: published by one, read and woken by the others. */
+/* Publishing, reading, and waking the other side. */
 #include "store_state.h"
 
 #include "clock.h"
@@ -65,7 +65,7 @@ bool store_state_publish_map(struct store *store, struct slot_map *map)
     if (changed)
         store->map = map;
     atomic_store(&store->published, store->map);
-    /* Who waits for the owner of a hole may have waited for this word that there is none. */
+    /* Calls for a slot without owner may wait for this map, which says that there is none. */
     if (changed || !complete)
         store_state_wake_links(store);
     pthread_mutex_unlock(&store->lock);
@@ -73,7 +73,7 @@ bool store_state_publish_map(struct store *store, struct slot_map *map)
     return changed;
 }
 
-/* Credentials and kinds of servers do not get better by waiting: then the caller is told which. */
+/* Wrong credentials and kinds of servers do not recover by waiting: the outcome names them. */
 enum err store_state_no_owner_err(struct store *store)
 {
     enum err err = atomic_load(&store->unreachable) ? atomic_load(&store->map_err) : ERR_OK;

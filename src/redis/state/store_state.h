@@ -1,5 +1,5 @@
-/* What control thread and workers share. One mutex, held only to swap or copy a pointer and to
- * walk the list of links; everything else is atomic or immutable. */
+/* State that control thread and workers share. One mutex, held only to swap or copy a pointer and
+ * to walk the list of links; all else is atomic or immutable. */
 #pragma once
 
 #include <pthread.h>
@@ -24,7 +24,7 @@ struct store {
     _Atomic bool refresh_wanted;                /* a refresh was asked for and has not begun */
     _Atomic bool calls_finished;                /* by workers, since the control thread looked */
     _Atomic bool serving;                       /* how the latest went; true before the first */
-    _Atomic bool unreachable;                   /* nobody answered the last refresh with a map */
+    _Atomic bool unreachable;                   /* the last refresh got no map */
     _Atomic enum err map_err;                   /* why not */
     _Atomic bool unfit;                         /* a master is of a version or kind of no use */
     _Atomic bool time_asked;                    /* server_clocks_asked() */
@@ -36,7 +36,7 @@ struct store {
     struct control *control;
     uv_async_t *control_wake; /* of the control thread's loop */
 
-    /* Held while the watcher is told, so that whoever takes it away knows that it is not. */
+    /* Held during the listener's callbacks, so none runs after it was removed. */
     pthread_mutex_t listener_lock;
     struct store_listener listener;
     _Atomic bool has_listener;
@@ -48,19 +48,19 @@ struct slot_map *store_state_ref_map(struct store *store);
 struct settings *store_state_settings(struct store *store);
 /* A copy of the mark; false if there is none. */
 bool store_state_read_mark(struct store *store, struct store_mark *ret);
-/* Publishes the map (taking over the reference) and tells every link; one that equals the present
- * map is dropped. False then. Both: the store is reachable. */
+/* Publishes the map (the reference is given away) and wakes every link. False if it equals the
+ * present map, and is dropped. Both: the store is reachable. */
 bool store_state_publish_map(struct store *store, struct slot_map *map);
-/* The refresh failed: who waits for a map waits no more. */
+/* The refresh failed: calls stop waiting for a map. */
 void store_state_publish_unreachable(struct store *store, enum err err);
-/* What a call ends with whose slot has no owner. */
+/* The outcome of a call whose slot has no owner. */
 enum err store_state_no_owner_err(struct store *store);
 /* True if a slot that has no owner in `map` (NULL: none has) will not get one by waiting: the map
  * is the latest, and fresh, or no fresher one can be had. */
 bool store_state_lacks_owner(struct store *store, const struct slot_map *map);
-/* Every link looks at map and settings. Under store->lock. */
+/* Makes every link look at map and settings. Under store->lock. */
 void store_state_wake_links(struct store *store);
-/* The control thread looks at what is wanted of it. Any thread. */
+/* Makes the control thread look at wishes and map. Any thread. */
 void store_state_wake_control(struct store *store);
 /* From now on the link hears of new maps and settings. */
 void store_state_add_link(struct store *store, struct store_link *link);

@@ -21,15 +21,15 @@
 
 enum {
     REFRESH_INTERVAL_MS = 100, /* between asked refreshes */
-    OFTEN_MS = 1000,           /* until the next look at a map with holes, or for a new master */
+    OFTEN_MS = 1000, /* until the next refresh of an incomplete map, or for a new master */
     PING_INTERVAL_MS = 1000,
     FIRST_PING_MS = 20, /* after the first map: a wrong clock is found out before it does harm */
     PING_TIMEOUT_MS = 500,
     KEYS_TRIED = 100 * 1000 /* enough for a single slot */
 };
 
-/* A master that is pinged. In a cluster by a read, since a node answers PING also when it is cut
- * off from the others, or has been replaced; and it is asked for the slots that it serves. */
+/* A master that is pinged. In a cluster by a read, since a node that is cut off or was replaced
+ * still answers PING; it is also asked for the slots that it serves. */
 struct pinged {
     struct store_call call, claims_call, time_call;
     struct inspection inspection;
@@ -54,19 +54,19 @@ struct control {
     struct store_link *link;
     struct tracker *tracker;
 
-    /* The refresh under way. */
+    /* The refresh in flight. */
     bool fetching;
     int64_t fetch_began_ms;
     int64_t failure_pause_ms;
     struct map_search map_search;  /* in cluster mode */
     struct sentinel_search search; /* in sentinel mode */
 
-    /* The round of pings under way. */
+    /* The round of pings in flight. */
     struct pinged *pinged; /* of the masters of pinged_map */
     struct slot_map *pinged_map;
-    uint64_t pinged_settings; /* number of those that it is under; 0: none */
+    uint64_t pinged_settings; /* number of the settings in force for it; 0: none */
     size_t pinged_count;
-    size_t pings_under_way, pings_answered; /* under way: with the questions for slots and time */
+    size_t pings_in_flight, pings_answered; /* in flight: with those for slots and time */
     struct server_clocks clocks;
 };
 
@@ -150,7 +150,7 @@ static void on_map(struct map_search *search, struct slot_map *map, enum err err
         fetch_failed(control, search->asked, err);
 }
 
-/* A server that was our master and is none any more hears of no change. */
+/* A server that is no longer our master receives no changes. */
 static void on_demoted(struct sentinel_search *search, const struct endpoint *server)
 {
     struct control *control = container_of(search, struct control, search);
@@ -196,7 +196,7 @@ static bool in_cluster(const struct control *control)
     return control->link->settings->mode == REDIS_CLUSTER;
 }
 
-/* What only a read of a cluster can get: it is no master, or one without a cluster. */
+/* Only a read shows it: the node is no master, or one without a cluster. */
 static bool is_unfit_master(const struct control *control, enum err err)
 {
     return in_cluster(control) && err == ERR_STORE_REFUSED;
@@ -218,11 +218,11 @@ static void note_master(struct pinged *pinged, enum err err)
     pinged->inspection.reachable = !down;
 }
 
-/* Pings speak for the store while no worker does. */
+/* Pings decide store->serving while no worker has calls. */
 static void end_ping(struct control *control)
 {
     struct store *store = control->store;
-    if (--control->pings_under_way > 0)
+    if (--control->pings_in_flight > 0)
         return;
     server_clocks_conclude(&control->clocks);
     atomic_store(&store->time_asked, server_clocks_asked(&control->clocks));
@@ -243,14 +243,14 @@ static void on_time(struct store_call *call, enum err err, const struct store_re
     end_ping(control);
 }
 
-/* Only of a server that answers: one that hangs costs each round one timeout. */
+/* Only if the server answers: a hanging one costs each round one timeout. */
 static void ask_for_time(struct pinged *pinged)
 {
     static const struct text arguments[] = {{"TIME", 4}};
     pinged->time_asked_ms = clock_boot_ms();
     pinged->time_call = link_question(arguments, 1, PING_TIMEOUT_MS, on_time);
     pinged->time_call.flags = STORE_DISPENSABLE;
-    pinged->control->pings_under_way++;
+    pinged->control->pings_in_flight++;
     link_send_direct(pinged->control->link, &pinged->time_call, &pinged->endpoint);
 }
 
@@ -306,7 +306,7 @@ static bool inspect(struct pinged *pinged)
     return inspection_begin(&pinged->inspection, control->link, &pinged->endpoint);
 }
 
-/* Who is no master of ours any more has no faults of ours either. */
+/* Faults of servers that are no longer masters are forgotten. */
 static void forget_faults(struct control *control, const struct slot_map *map)
 {
     struct settings *settings = control->link->settings;
@@ -346,8 +346,8 @@ static void choose_pinged(struct control *control)
     control->pinged_count = count;
 }
 
-/* Looks for a key of the master's from the one that was its the last time. The tags are numbers,
- * the keys nobody's. False if it owns next to nothing. */
+/* Looks for a key in the master's slots, from the last one on. The tags are numbers, so no such key
+ * exists. False if it owns next to nothing. */
 static bool choose_key(struct pinged *pinged)
 {
     const struct slot_map *map = pinged->control->link->map;
@@ -378,7 +378,7 @@ static void ping_master(struct pinged *pinged)
     link_send_direct(control->link, &pinged->call, &pinged->endpoint);
 }
 
-/* What is wrong depends on them, and they know nothing of faults yet. */
+/* Faults depend on the settings, and new settings know none yet. */
 static void ask_anew_under_new_settings(struct control *control)
 {
     if (control->pinged_settings == control->link->settings->number)
@@ -391,19 +391,19 @@ static void ask_anew_under_new_settings(struct control *control)
 static void on_ping_timer(uv_timer_t *timer)
 {
     struct control *control = timer->data;
-    if (control->pings_under_way > 0)
+    if (control->pings_in_flight > 0)
         return;
     choose_pinged(control);
     ask_anew_under_new_settings(control);
     control->pings_answered = 0;
     bool cluster = in_cluster(control);
-    control->pings_under_way = control->pinged_count * (cluster ? 2 : 1);
+    control->pings_in_flight = control->pinged_count * (cluster ? 2 : 1);
     server_clocks_begin(&control->clocks, control->pinged_count);
     for (size_t i = 0; i < control->pinged_count; i++) {
         ping_master(&control->pinged[i]);
         if (cluster)
             ask_for_claims(&control->pinged[i]);
-        control->pings_under_way += inspect(&control->pinged[i]);
+        control->pings_in_flight += inspect(&control->pinged[i]);
     }
 }
 

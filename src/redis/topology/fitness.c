@@ -1,4 +1,4 @@
-/* A row for each thing that is wrong. */
+/* A row for each fault. */
 #include "fitness.h"
 
 #include <stdarg.h>
@@ -9,7 +9,7 @@
 
 enum { LEAST_MAJOR = 7, VALUE_MAX = 32 };
 
-/* The value behind "name:" at the beginning of a line, in `ret`, cut; "" if there is none. */
+/* The value after "name:" at the beginning of a line, in `ret`, cut; "" if there is none. */
 static void find_info(struct text info, const char *name, char ret[VALUE_MAX])
 {
     size_t length = strlen(name);
@@ -61,7 +61,7 @@ static void check_version(struct assessment *assessment, const char *version)
     assessment->unfit = true;
 }
 
-/* The other way round there is no slot map, which is told otherwise. */
+/* In the other case there is no slot map, which is reported elsewhere. */
 static void check_kind(struct assessment *assessment, const char *enabled)
 {
     if (assessment->settings->mode == REDIS_CLUSTER || strcmp(enabled, "1") != 0)
@@ -77,7 +77,7 @@ static void check_eviction(struct assessment *assessment, const char *policy)
                   policy);
 }
 
-/* Without WAIT nobody counts on replicas. */
+/* Without WAIT replicas do not matter. */
 static void check_replicas(struct assessment *assessment, const char *replicas)
 {
     if (strcmp(replicas, "0") == 0 && assessment->settings->wait_timeout_ms > 0)

@@ -1,4 +1,4 @@
-/* The search: three questions under way, each vote counted as it comes. */
+/* The search: three questions in flight, each vote counted as it comes. */
 #include "map_search.h"
 
 #include <stdlib.h>
@@ -14,7 +14,7 @@ enum {
     ANSWER_MS = 300, /* for one node */
     ASKED_AT_ONCE = 3,
     ASKED_MOST = 30,     /* in one search; the next one begins with others */
-    MORE_VOTES_MS = 300, /* after the first vote nobody is asked any more */
+    MORE_VOTES_MS = 300, /* so long after the first vote no further node is asked */
     REFUSAL_INTERVAL_MS = 10000
 };
 
@@ -70,7 +70,7 @@ static enum rank node_rank(const struct store_link *link, const struct slot_map 
     return node_is_up(link, &map->nodes[node]) ? RANK_UP : RANK_MASTER;
 }
 
-/* In random order within a rank, so that no node serves all of us. */
+/* In random order within a rank, so that the load spreads. */
 static void choose_candidates(struct map_search *search)
 {
     const struct settings *settings = search->link->settings;
@@ -99,7 +99,7 @@ static size_t map_votes_for(const struct map_search *search, size_t vote)
     return alike;
 }
 
-/* The vote that holds: with the most like it, then of the best known node, then the earliest. */
+/* The vote that holds: the most frequent, then of the best known node, then the earliest. */
 static size_t best_map_vote(const struct map_search *search)
 {
     size_t best = 0, most = 0;
@@ -170,7 +170,7 @@ static void on_mark(struct store_call *call, enum err err, const struct store_re
     end_with_foreign_map(search, node_id_known(&ours) && node_id_compare(&ours, &theirs) == 0);
 }
 
-/* The owner of the mark's slot, in the stranger's cluster, is asked for it. */
+/* Asks the owner of the mark's slot in the foreign cluster for it. */
 static void look_for_mark(struct map_search *search)
 {
     struct text key = text_of(search->mark.key);
@@ -204,7 +204,7 @@ static void decide_map(struct map_search *search)
         end_with_foreign_map(search, true);
 }
 
-/* A server may answer so at every refresh. */
+/* A server may be refused at every refresh. */
 static void log_map_refusal(struct map_search *search, const struct ballot *ballot)
 {
     int64_t now_ms = clock_monotonic_ms();
@@ -264,7 +264,7 @@ static void end_question(struct ballot *ballot, enum err err)
     free(ballot);
 }
 
-/* An answer without a map is a failure of another kind than none. */
+/* An answer without a map is another failure than none. */
 static void on_slots(struct store_call *call, enum err err, const struct store_reply *reply)
 {
     struct ballot *ballot = container_of(call, struct ballot, slots_call);
@@ -274,7 +274,7 @@ static void on_slots(struct store_call *call, enum err err, const struct store_r
     end_question(ballot, err);
 }
 
-/* Servers may refuse to tell: then nobody without slots is a member. */
+/* Servers may refuse CLUSTER NODES: then no node without slots is a member. */
 static void on_nodes(struct store_call *call, enum err err, const struct store_reply *reply)
 {
     struct ballot *ballot = container_of(call, struct ballot, nodes_call);

@@ -3,18 +3,18 @@
  * Three nodes are asked at a time for CLUSTER SLOTS and CLUSTER NODES: seeds first, since they are
  * the operator's word, then masters whose connection is up, then the rest of the present map. Two
  * maps that route alike decide; with less agreement the one of the better known node holds. So
- * neither a node with a strange idea of the cluster nor thousands that do not answer hold it up.
+ * neither a node with a wrong map nor thousands that do not answer hold it up.
  *
- * The map of a stranger, one that shares no node with the present map, is no vote. If there is no
- * other, or it is of a seed and no seed of these settings has given another yet, it holds if the
- * mark of the store (store.h) is found in its cluster: so a reload leads on to a copy. */
+ * A foreign map, which shares no node with the present one, is no vote. It is considered if there
+ * is no other, or if it is a seed's and no seed of these settings has given another yet. It holds
+ * if its cluster has the mark of the store (store.h): so a reload can lead to a copy. */
 #pragma once
 
 #include "redis/calls/link.h"
 
 enum { MAP_VOTERS = 3 };
 
-/* What a node answered. */
+/* A node's answer. */
 struct map_vote {
     struct slot_map *map;
     unsigned rank; /* of the node that was asked: lower is better known */
@@ -23,8 +23,8 @@ struct map_vote {
 /* One search at a time. The owner sets the first group. */
 struct map_search {
     struct store_link *link;
-    /* Once for each search, unless the link is closed meanwhile: the map, which is the callee's, or
-     * NULL with the reason why the last node that was asked gave none. */
+    /* Called once for each search, unless the link is closed meanwhile: with the map, which is the
+     * callee's, or NULL and the reason of the last node asked. */
     void (*done)(struct map_search *search, struct slot_map *map, enum err err);
     size_t asked; /* nodes, in this search */
 
@@ -48,5 +48,5 @@ struct map_search {
 };
 
 void map_search(struct map_search *search);
-/* Frees what a search under way holds, after the link was closed. */
+/* Frees the search, after the link was closed. */
 void map_search_free(struct map_search *search);

@@ -10,12 +10,12 @@
 
 enum { ANSWER_MS = 300 }; /* for one sentinel or server */
 
-/* What one sentinel said. */
+/* The answer of one sentinel. */
 struct sentinel_vote {
     struct store_call call;
     struct sentinel_search *search;
     struct endpoint master;
-    int64_t epoch; /* -1: it named nobody, or a server that has been tried; 0: it tells none */
+    int64_t epoch; /* -1: it named none, or a server that has been tried; 0: it gave no epoch */
 };
 
 static void end_search(struct sentinel_search *search, const struct endpoint *master, enum err err)
@@ -190,7 +190,7 @@ static void send_question(struct sentinel_vote *vote, const struct text argument
     link_send_direct(vote->search->link, &vote->call, sentinel_of(vote));
 }
 
-/* What users of sentinels were granted for before: it names the master, without an epoch. */
+/* The command that older ACLs of sentinels grant: it names the master, without an epoch. */
 static void ask_for_address(struct sentinel_vote *vote)
 {
     struct sentinel_search *search = vote->search;

@@ -1,4 +1,4 @@
-/* The median of clocks, and who is told. */
+/* The median of clocks, and its log lines. */
 #include "server_clocks.h"
 
 #include <stdlib.h>
@@ -54,7 +54,7 @@ void server_clocks_note(struct server_clocks *clocks, const struct store_reply *
         !store_reply_int(store_reply_element(reply, 0), 0, INT64_MAX / 2000, &seconds) ||
         !store_reply_int(store_reply_element(reply, 1), 0, 999999, &microseconds))
         return;
-    /* It may have been on its way while this host slept. */
+    /* The answer may be from before this host slept. */
     if (came_ms - asked_ms > CLOCKS_APART_MS)
         return;
     int64_t its_ms = seconds * 1000 + microseconds / 1000;
@@ -128,10 +128,10 @@ void server_clocks_conclude(struct server_clocks *clocks)
     } else {
         clock_dispute(clocks->readings[0]);
     }
-    if (!clocks->told)
+    if (!clocks->logged)
         log_info("clock_compared", "readings=%zu skew_ms=%lld", clocks->count,
                  (long long)clock_skew_ms());
-    clocks->told = true;
+    clocks->logged = true;
     tell_dispute(clocks, !agreed);
     tell_skew(clocks, clock_skew_ms());
     metrics_gauge_set(METRIC_CLOCK_SKEW, clock_skew_ms() * ns_of_ms);

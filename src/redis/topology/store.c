@@ -1,4 +1,4 @@
-/* The process' side of the store: start, reload, stop, health. */
+/* The process' side of the store: start, reload, stop, health, listening. */
 #include "redis/state/store_state.h"
 
 #include <assert.h>
@@ -121,7 +121,7 @@ size_t store_nodes(const struct store *store, struct store_node_health *ret, siz
     return count;
 }
 
-/* --- watching --- */
+/* --- tracking --- */
 
 void store_listen(struct store *store, const struct store_listener *listener)
 {

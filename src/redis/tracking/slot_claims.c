@@ -1,6 +1,6 @@
 /* A line of CLUSTER NODES: id address flags master ping pong epoch link slot slot... A slot is a
- * number, a range, or in brackets one that comes [93-<-id] or goes [77->-id]; those are behind the
- * ranges, which hold what goes. */
+ * number, a range, or in brackets one that comes [93-<-id] or goes [77->-id]; those follow the
+ * ranges, which include leaving slots. */
 #include "slot_claims.h"
 
 #include <string.h>

@@ -1,5 +1,5 @@
-/* Which slots a master says it serves, all of each: the map may be old, and while a slot migrates
- * its keys are in two places. */
+/* The slots that a master says it serves wholly: the map may be old, and a migrating slot has keys
+ * on two servers. */
 #pragma once
 
 #include <stdbool.h>
@@ -11,8 +11,8 @@
 /* Bit slot % 8 of byte slot / 8. */
 #define SLOT_BYTES (SLOT_COUNT / 8)
 
-/* Reads the answer to CLUSTER NODES: of the line of the node that answered ("myself") the slots
- * that it owns, without those that it is handing over. False if there is no such line. */
+/* Reads the answer to CLUSTER NODES: from the line of the answering node ("myself") the slots that
+ * it owns, without those that it is handing over. False if there is no such line. */
 bool slot_claims_parse(struct text nodes, uint8_t claims[SLOT_BYTES]);
 
 static inline bool slot_claims_has(const uint8_t claims[SLOT_BYTES], unsigned slot)

@@ -1,5 +1,5 @@
-/* Who watches what: one watch for each master of the map; slots follow the map, and what the nodes
- * say of them. */
+/* One tracking connection for each master of the map; slots follow the map and the claims of the
+ * nodes. */
 #include "tracker.h"
 
 #include <stdlib.h>
@@ -105,7 +105,7 @@ static void follow(struct tracker *tracker)
     timing_schedule(&tracker->link->timing, clock_monotonic_ms());
 }
 
-/* Nobody is told any more: nothing may pass for watched. */
+/* Without a listener no slot may count as tracked. */
 static void close_all(struct tracker *tracker)
 {
     for (struct tracking_connection *tracking = tracker->first; tracking; tracking = tracking->next)

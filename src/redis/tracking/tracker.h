@@ -1,10 +1,9 @@
-/* Watches: one connection to each master that hears of changes (see store.h), by the control
- * thread.
+/* The tracker: one tracking connection to each master (see store.h), on the control thread.
  *
- * On every change of the map the slots that got another owner are doubted; they have no generation
- * until then, and a new one if the watch of their owner is alive. A watch that comes up begins a
- * generation for all its slots; one that breaks, or is silent for TRACKING_LOST_MS, ends them; so
- * does a node that does not serve. Without store_listen() nothing of this happens. */
+ * A change of the map casts doubt on the slots that got another owner; they have no generation
+ * until then, and a new one if their owner's connection is up. A connection that comes up begins a
+ * generation for all its slots. One that breaks, or is silent for TRACKING_LOST_MS, ends them; so
+ * does a node that does not serve. Without store_listen() there are no connections. */
 #pragma once
 
 #include "slot_claims.h"
@@ -13,22 +12,22 @@
 enum {
     TRACKING_PING_MS = 250,
     TRACKING_OVERDUE_MS = 500,  /* an older unanswered ping opens the node's breaker */
-    TRACKING_LOST_MS = 1000,    /* and this old it breaks the connection */
-    TRACKING_REFUSED_MS = 30000 /* until the next attempt after a server refused to be watched */
+    TRACKING_LOST_MS = 1000,    /* an older one breaks the connection */
+    TRACKING_REFUSED_MS = 30000 /* until the next attempt after a server refused tracking */
 };
 
 struct tracker;
 
 /* The connections are on the link's loop; calls on its thread only. */
 struct tracker *tracker_open(struct store_link *link);
-/* Before the link is closed. Tells nobody. */
+/* Before the link is closed. Calls no listener. */
 void tracker_close(struct tracker **tracker);
-/* Whether the node serves as a master; a ping may get through to one that has been replaced, or is
- * cut off from its cluster, and never hears of changes. */
+/* Says whether the node serves as a master. A node that was replaced, or is cut off from its
+ * cluster, may answer pings but receives no changes. */
 void tracker_set_fit(struct tracker *tracker, const struct endpoint *endpoint, bool fit);
-/* What the node says of its slots; those it does not claim are not watched, whatever the map says.
- * Without this word it is believed to claim all. */
+/* Sets the slots that the node claims; others are not tracked, whatever the map says. Without this
+ * call it claims all. */
 void tracker_claim(struct tracker *tracker, const struct endpoint *endpoint,
                    const uint8_t claims[SLOT_BYTES]);
-/* The map may have changed, or somebody wants to be told from now on. */
+/* Follows the latest map, and a new listener. */
 void tracker_follow(struct tracker *tracker);

@@ -1,6 +1,6 @@
-/* The life of a watch: introduce, identify, track, subscribe; then pings and messages. In the words
- * of Redis: the connection redirects the invalidations of its own tracking to itself, as a
- * subscriber in RESP2 may. */
+/* The steps of a tracking connection: INFO, CLIENT ID, CLIENT TRACKING, SUBSCRIBE; then pings and
+ * messages. It redirects the invalidations of its own tracking to itself, as a subscriber in RESP2
+ * may. */
 #include "tracking_connection.h"
 
 #include <inttypes.h>
@@ -26,7 +26,7 @@ static void note_live(struct tracking_connection *tracking, bool live)
     metrics_gauge_add(METRIC_WATCHES, live ? 1 : -1);
 }
 
-/* What was asked is answered. */
+/* The last command is answered. */
 static void take_proof(struct tracking_connection *tracking)
 {
     tracking->proof_ms = tracking->asked_boot_ms;
@@ -34,7 +34,7 @@ static void take_proof(struct tracking_connection *tracking)
     tracking->asked_ms = 0;
 }
 
-/* The server answers: no need to wait for the end of a pause. */
+/* The server answers: its breaker need not wait for the end of a pause. */
 static void go_live(struct tracking_connection *tracking)
 {
     const struct endpoint *endpoint = &tracking->endpoint;
@@ -92,8 +92,8 @@ static void ask_info(struct connection *connection)
     send_step(tracking_of(connection), TRACKING_INTRODUCING, arguments, 2);
 }
 
-/* A process that started may have read an old dump, of yesterday if somebody restored a backup. One
- * that does not tell its run may be another, too. */
+/* A restarted process may have loaded an old dump, or a restored backup. One without a run id may
+ * be another process, too. */
 static void note_run(struct tracking_connection *tracking, const struct store_reply *reply)
 {
     static const struct text mark = {"run_id:", 7};
@@ -145,7 +145,7 @@ static void ping_tracked(struct tracking_connection *tracking)
 
 /* --- in --- */
 
-/* It may be an old server, or our user may not: everything works without, only slower. */
+/* An old server, or a denial by ACL: everything works without tracking, only slower. */
 static void note_tracking_refusal(struct tracking_connection *tracking,
                                   const struct store_reply *reply)
 {
@@ -231,7 +231,7 @@ static const struct connection_owner tracking_owner = {
 
 /* --- time --- */
 
-/* The answer may be there, unread, if it was this process that stood still. */
+/* The answer may have arrived unread, if this process stood still. */
 static int64_t tick_overdue(struct tracking_connection *tracking, int64_t now_ms)
 {
     connection_read(&tracking->connection);
@@ -241,8 +241,8 @@ static int64_t tick_overdue(struct tracking_connection *tracking, int64_t now_ms
         connection_break(&tracking->connection, ERR_STORE_UNAVAILABLE, "silent");
         return tracking->connection.due_ms;
     }
-    /* Silence before it was up says nothing that calls do not know better: a watch that never comes
-     * up must not keep those from a server that answers them. */
+    /* Before it is live, calls know better: a tracking connection that never gets there must not
+     * keep them from a server that answers. */
     if (!tracking->overdue_noted && tracking->step == TRACKING_LIVE)
         breakers_trip(tracking->breaker, now_ms);
     tracking->overdue_noted = true;

@@ -1,12 +1,12 @@
-/* One watch: a connection to a master, subscribed to what changes there, and the generations of the
- * slots that it speaks for. Private to the watches (tracker.h). */
+/* One tracking connection: subscribed to the changes on a master, with the generations of its
+ * slots. Private to the tracker (tracker.h). */
 #pragma once
 
 #include "redis/state/generations.h"
 #include "redis/calls/connection.h"
 #include "tracker.h"
 
-/* Slots come to a watch with each migration, a generation each: more than this are made one. */
+/* Each migration brings slots, with a generation each: more than this are merged into one. */
 enum { TRACKING_GENERATIONS_MAX = 16, TRACKING_RUN_ID = 40 };
 
 enum tracking_step {
@@ -19,7 +19,7 @@ enum tracking_step {
 };
 
 struct tracking_connection {
-    struct connection connection; /* first: a connection of ours is a watch */
+    struct connection connection; /* first: tracking_of() relies on it */
     struct tracking_connection *next;
     struct tracker *tracker;
     struct endpoint endpoint;
@@ -47,15 +47,15 @@ struct tracker {
     struct store_link *link;
     struct slot_map *map; /* the one that is followed; NULL: none yet */
     struct tracking_connection *first;
-    struct endpoint_table index; /* of the watches */
+    struct endpoint_table index; /* of the connections */
     struct tracking_connection *owner[SLOT_COUNT];
 };
 
 /* --- the connection: tracking_connection.c --- */
 
-/* A watch of the endpoint that is set; it connects when it is ticked. */
+/* Prepares the connection to the endpoint that is set; it connects at a tick. */
 void tracking_connection_init(struct tracking_connection *tracking);
-/* Ends its generations, too; the owners of slots are the caller's. Tells nobody. */
+/* Ends its generations, too; the owners of slots are the caller's. Calls no listener. */
 void tracking_connection_fini(struct tracking_connection *tracking);
 /* Does what is due; returns when the next is, in monotonic ms. */
 int64_t tracking_connection_tick(struct tracking_connection *tracking, int64_t now_ms);
@@ -63,20 +63,20 @@ int64_t tracking_connection_tick(struct tracking_connection *tracking, int64_t n
 /* --- what it speaks for: tracking_epochs.c --- */
 
 void tracking_epochs_report_changed(struct store *store, struct text key);
-/* `owner_changed`: what was read of these slots may be of another server. */
+/* `owner_changed`: earlier reads of these slots may be another server's. */
 void tracking_epochs_report_doubted(struct store *store, const uint8_t slots[SLOT_BYTES],
                                     bool owner_changed);
-/* The same of all slots of the watch. */
+/* The same for all slots of the connection. */
 void tracking_epochs_doubt_all(struct tracking_connection *tracking, bool owner_changed);
 
-/* The generations of the slots of all watches. */
+/* The generations of all slots. */
 struct generations *tracking_epochs_table(struct tracker *tracker);
-/* A new generation for all its slots: what was read until now may have changed unheard. */
+/* Begins a new generation for all its slots: changes since earlier reads may have been missed. */
 void tracking_epochs_renew_generation(struct tracking_connection *tracking);
-/* Its slots are not watched from now on. */
+/* Its slots are not tracked from now on. */
 void tracking_epochs_end_generations(struct tracking_connection *tracking);
-/* Nothing has changed unheard until proof_ms. */
+/* No change was missed until proof_ms. */
 void tracking_epochs_prove_generations(struct tracking_connection *tracking);
-/* Slots that came to a live watch get a generation of their own: what was read of them before, from
- * another server, must not pass for read under this one. */
+/* Begins a generation for slots that came to a live connection: earlier reads, from another server,
+ * must not count as made under the present one. */
 void tracking_epochs_begin_moved(struct tracking_connection *tracking);

@@ -1,10 +1,9 @@
-/* What a watch speaks for: who is told of changes and doubts, and since when nothing has changed
- * unheard. */
+/* Reports changes and doubts to the listener, and keeps the generations of a connection's slots. */
 #include "tracking_connection.h"
 
 #include <assert.h>
 
-/* --- telling --- */
+/* --- reporting --- */
 
 void tracking_epochs_report_changed(struct store *store, struct text key)
 {
@@ -58,9 +57,8 @@ static void drop_generations(struct tracking_connection *tracking)
     tracking->generation_count = 0;
 }
 
-/* 0, slots that are not watched, for an unfit node, or in the unlikely case that there are too
- * many.
- */
+/* 0, for slots that are not tracked, if the node is unfit, or in the unlikely case that there are
+ * too many. */
 static uint32_t begin_generation(struct tracking_connection *tracking)
 {
     if (tracking->unfit)
