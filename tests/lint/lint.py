@@ -14,9 +14,14 @@ import sys
 import time
 
 import acl
+import house
 import includes
+import prose
+import symbols
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+# Where the objects are whose symbols are looked at; `make lint` builds them.
+BUILD = ROOT / os.environ.get("BUILD", "build")
 FUNCTION_LINES = 60
 
 
@@ -56,6 +61,26 @@ def check_format():
 
 def check_includes():
     return list(includes.violations(ROOT))
+
+
+def check_rooms():
+    return list(house.folder_violations(ROOT))
+
+
+def check_constants():
+    return list(house.constant_violations(ROOT))
+
+
+def check_prose():
+    return list(prose.violations(ROOT))
+
+
+def check_circles():
+    return list(symbols.circle_violations(ROOT, BUILD))
+
+
+def check_names():
+    return [*symbols.name_violations(ROOT, BUILD), *symbols.shared_name_violations(ROOT)]
 
 
 def check_acl():
@@ -109,6 +134,11 @@ def check_tidy():
 CHECKS = {
     "format": check_format,
     "includes": check_includes,
+    "rooms": check_rooms,
+    "circles": check_circles,
+    "names": check_names,
+    "constants": check_constants,
+    "prose": check_prose,
     "acl": check_acl,
     "function-length": check_function_length,
     "shell": check_shell,

@@ -120,14 +120,13 @@ static char quotable(char c, bool secret)
 
 const char *log_quote(char *out, size_t size, struct text text)
 {
-    enum { PREFIX = 3 };
     assert(size > 0);
     size_t length = text.length < size ? text.length : size - 1;
     struct text rest = text, found = {0};
     bool more = credential_find(rest, &found);
     for (size_t i = 0; i < length; i++) {
         const char *at = text.data + i, *end = more ? found.data + found.length : NULL;
-        out[i] = quotable(*at, more && at >= found.data + PREFIX && at < end);
+        out[i] = quotable(*at, more && at >= found.data + CREDENTIAL_PREFIX && at < end);
         if (more && at + 1 == end) {
             rest = (struct text){end, text.length - i - 1};
             more = credential_find(rest, &found);

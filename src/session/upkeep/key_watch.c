@@ -16,11 +16,11 @@ enum {
     UNANSWERED_PAUSE_MS = 500, /* while Redis has not answered about these keys */
     FOREIGN_PAUSE_MS = 5 * 1000,
     MISSING_PAUSE_MS = 10 * 1000,
-    PAUSE_MS = 60 * 1000,
+    ROUND_MS = 60 * 1000,
     CONFIRM_EVERY = 5, /* comparisons: the others only read */
     /* How long a foreign node leaves it to the others to write marks that Redis has lost. Each of
-     * them looks within PAUSE_MS. */
-    YIELD_MS = PAUSE_MS + FOREIGN_PAUSE_MS
+     * them looks within ROUND_MS. */
+    YIELD_MS = ROUND_MS + FOREIGN_PAUSE_MS
 };
 
 struct key_watch {
@@ -193,7 +193,7 @@ static void judge_marks(struct key_watch *watch, const struct key_marks *marks)
         schedule_comparison(watch, MISSING_PAUSE_MS);
     } else {
         publish_keys(watch, SESSION_KEYS_AGREE, 0);
-        schedule_comparison(watch, PAUSE_MS);
+        schedule_comparison(watch, ROUND_MS);
     }
     if (!verdict.foreign && marks->store[0])
         remember_store(watch, marks);
@@ -208,7 +208,7 @@ static void leave_open(struct key_watch *watch)
     struct session_service *service = watch->context->worker->service;
     if (!watch->answered || atomic_load(&service->keys_state) == SESSION_KEYS_UNASKED)
         publish_keys(watch, SESSION_KEYS_UNKNOWN, 0);
-    schedule_comparison(watch, watch->answered ? PAUSE_MS : UNANSWERED_PAUSE_MS);
+    schedule_comparison(watch, watch->answered ? ROUND_MS : UNANSWERED_PAUSE_MS);
 }
 
 static void on_answer(struct store_call *call, enum err err, const struct store_reply *reply)
