@@ -11,6 +11,9 @@
 
 #include "text.h"
 
+/* A problem that lasts is logged once in so many milliseconds. */
+enum { LOG_INTERVAL_MS = 10000 };
+
 enum log_level { LOG_LEVEL_DEBUG, LOG_LEVEL_INFO, LOG_LEVEL_WARNING, LOG_LEVEL_ERROR };
 
 /* From now on a thread of its own writes, and logging waits for nothing: a line for which there is

@@ -7,7 +7,7 @@ import re
 
 WIDTH = 120
 NOMINAL = re.compile(r"(?:What|Who|Whom|Whose|Whoever|Whatever|Whichever|That which"
-                     r"|Those (?:who|whom|whose|that|which|of|in|with))\b")
+                     r"|Those (?:who|whom|whose|that|which))\b")
 SENTENCE_END = re.compile(r'(?<=[.:;!?])\s+(?=[A-Z"`])')
 # Tables that a script writes, by the heading or file that they stand under.
 GENERATED = {"docs/configuration.md", "docs/metrics.md", "docs/logs.md"}

@@ -18,15 +18,15 @@
 #include "memory.h"
 #include "metrics.h"
 #include "worker.h"
+#include "log.h"
 
 enum {
     BURST = 64,     /* connections accepted from one listener before the others get their turn */
     MOST_OPS = 256, /* connections of the ops plane, outside the limits of the other */
-    LOG_INTERVAL_MS = 10000, /* between two log lines about the same problem */
-    PAUSE_MS = 100,          /* when the process is out of descriptors and of the reserve */
-    MOST_KEPT_BACK = 256,    /* descriptors that clients do not get */
-    LOOK_MS = 5000,          /* between two checks whether a storm is over */
-    STORM = 1000             /* connections that closed since the last check */
+    PAUSE_MS = 100, /* when the process is out of descriptors and of the reserve */
+    MOST_KEPT_BACK = 256, /* descriptors that clients do not get */
+    LOOK_MS = 5000,       /* between two checks whether a storm is over */
+    STORM = 1000          /* connections that closed since the last check */
 };
 
 enum order { ORDER_NONE, ORDER_STOP_MAIN, ORDER_STOP };

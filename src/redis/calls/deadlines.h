@@ -1,4 +1,4 @@
-/* What time does to the calls and connections of a link. */
+/* Deadlines of a link: late calls, pauses, silent connections. */
 #pragma once
 
 #include "link_state.h"

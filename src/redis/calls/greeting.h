@@ -7,7 +7,7 @@
 
 struct store_reply;
 
-/* What the connection is for. */
+/* The use of the connection. */
 enum greeting_kind {
     GREETING_MASTER,
     GREETING_REPLICA, /* says READONLY: a replica may answer its calls */

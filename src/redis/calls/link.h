@@ -4,6 +4,9 @@
 
 #include "link_state.h"
 
+/* Patience with one server or sentinel that is asked about the topology. */
+enum { LINK_ANSWER_MS = 300 };
+
 /* A command without key for link_send_direct() or link_ask(), with `patience_ms` to answer. */
 struct store_call link_question(const struct text *arguments, size_t count, int64_t patience_ms,
                                 store_done_fn *done);

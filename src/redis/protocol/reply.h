@@ -38,7 +38,7 @@ enum reply_progress reply_reader_next(struct reply_reader *reader, const struct 
 /* Frees all replies given out so far. Only between replies. */
 void reply_reader_release(struct reply_reader *reader);
 
-/* What to do about a reply. */
+/* The next step after a reply. */
 enum reply_outcome {
     OUTCOME_ANSWER,     /* no error: the caller's business */
     OUTCOME_MOVED,      /* the slot lives elsewhere */

@@ -7,8 +7,6 @@
 #include "clock.h"
 #include "log.h"
 
-enum { LOG_INTERVAL_MS = 10000 };
-
 void server_problems_init(struct server_problems *problems, enum problem_kind kind)
 {
     problems->kind = kind;

@@ -33,7 +33,7 @@ static unsigned crc16(struct text text)
     return crc;
 }
 
-/* What is between the first '{' and the next '}', if that is not empty; else the whole key. */
+/* The part between the first '{' and the next '}', if it is not empty; else the whole key. */
 static struct text hash_tag(struct text key)
 {
     const char *open = key.length ? memchr(key.data, '{', key.length) : NULL;
@@ -160,7 +160,7 @@ static bool own_slots(struct slot_map *map, int64_t first, int64_t last, size_t 
     return true;
 }
 
-/* A range is [first slot, last slot, master, replica, ...]. What is wrong with it, or NULL. */
+/* A range is [first slot, last slot, master, replica, ...]. Returns its fault, or NULL. */
 static const char *read_master(struct slot_map *map, const struct store_reply *range,
                                const char *asked)
 {
@@ -404,7 +404,7 @@ static int compare_ids(const void *a, const void *b)
     return node_id_compare(a, b);
 }
 
-/* Those of masters and replicas, in order. */
+/* The ids of masters and replicas, in order. */
 static struct node_id *sort_ids(const struct slot_map *map)
 {
     struct node_id *ids = xcalloc(map->node_count, sizeof(ids[0]));

@@ -11,7 +11,6 @@
 #include "redis/calls/node.h"
 
 enum {
-    ANSWER_MS = 300, /* for one node */
     ASKED_AT_ONCE = 3,
     ASKED_MOST = 30,     /* in one search; the next one begins with others */
     MORE_VOTES_MS = 300, /* so long after the first vote no further node is asked */
@@ -180,7 +179,7 @@ static void look_for_mark(struct map_search *search)
         return;
     }
     const struct text arguments[] = {TEXT("HGET"), key, text_of(search->mark.field)};
-    search->mark_call = link_question(arguments, 3, ANSWER_MS, on_mark);
+    search->mark_call = link_question(arguments, 3, LINK_ANSWER_MS, on_mark);
     search->mark_call.key = key;
     link_ask(search->link, &search->mark_call, &search->foreign_map->nodes[owner]);
 }
@@ -298,8 +297,8 @@ static void ask_node(struct map_search *search)
     ballot->asked = candidate->endpoint;
     ballot->rank = candidate->rank;
     ballot->owed = 2;
-    ballot->slots_call = link_question(slots, 2, ANSWER_MS, on_slots);
-    ballot->nodes_call = link_question(nodes, 2, ANSWER_MS, on_nodes);
+    ballot->slots_call = link_question(slots, 2, LINK_ANSWER_MS, on_slots);
+    ballot->nodes_call = link_question(nodes, 2, LINK_ANSWER_MS, on_nodes);
     /* In this order, which is that of the answers. */
     link_ask(search->link, &ballot->slots_call, &ballot->asked);
     link_ask(search->link, &ballot->nodes_call, &ballot->asked);

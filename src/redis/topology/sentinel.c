@@ -8,8 +8,6 @@
 #include "log.h"
 #include "redis/calls/node.h"
 
-enum { ANSWER_MS = 300 }; /* for one sentinel or server */
-
 /* The answer of one sentinel. */
 struct sentinel_vote {
     struct store_call call;
@@ -120,7 +118,7 @@ static void try_best(struct sentinel_search *search)
     }
     search->candidate = best->master;
     search->candidate_epoch = best->epoch;
-    search->role_call = link_question(arguments, 1, ANSWER_MS, on_role);
+    search->role_call = link_question(arguments, 1, LINK_ANSWER_MS, on_role);
     link_send_direct(search->link, &search->role_call, &search->candidate);
 }
 
@@ -185,7 +183,7 @@ static void on_address(struct store_call *call, enum err err, const struct store
 static void send_question(struct sentinel_vote *vote, const struct text arguments[3],
                           unsigned flags, store_done_fn *done)
 {
-    vote->call = link_question(arguments, 3, ANSWER_MS, done);
+    vote->call = link_question(arguments, 3, LINK_ANSWER_MS, done);
     vote->call.flags = flags;
     link_send_direct(vote->search->link, &vote->call, sentinel_of(vote));
 }

@@ -22,7 +22,7 @@ enum policy_kind {
     POLICY_FLAG
 };
 
-/* Who sets a member: the tenant only, also roles and device types (the smallest or largest value
+/* Authors of a member: the tenant only, also roles and device types (the smallest or largest value
  * wins), or the platform only. */
 enum policy_say { POLICY_SAY_TENANT, POLICY_SAY_SMALLEST, POLICY_SAY_LARGEST, POLICY_SAY_PLATFORM };
 

@@ -40,7 +40,7 @@ enum {
     KEYS_MARKS_MAX = 72
 };
 
-/* What stands before the hash tag, NUL-terminated. */
+/* The part before the hash tag, NUL-terminated. */
 void keys_prefix(enum keys_kind kind, char ret[KEYS_TAG_AT + 1]);
 /* A user's key, KEYS_USER or KEYS_EPOCH. */
 void keys_user(const struct user_tag *owner, enum keys_kind kind, char ret[KEYS_USER_LENGTH]);
