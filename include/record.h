@@ -59,7 +59,7 @@ struct record {
     struct text session_json; /* at most RECORD_JSON_MAX bytes */
     struct text ip;
     struct text user_agent;
-    struct text contexts; /* the session's bindings: src/session/operations/binding.h */
+    struct text contexts; /* the session's bindings: src/session/engine/binding.h */
 };
 
 struct tombstone {

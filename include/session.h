@@ -220,7 +220,7 @@ struct login {
 
     struct issued_pair pair;
     int64_t limit;                 /* ERR_DEVICE_LIMIT: the number of devices allowed */
-    bool new_device, new_location; /* not seen with this user; src/session/model/login_risk.h */
+    bool new_device, new_location; /* not seen with this user; src/session/operations/login_risk.h */
     bool first_location;           /* the user has no known location */
     struct replaced_session *replaced;
     size_t replaced_count;
