@@ -219,9 +219,10 @@ struct login {
     uint8_t verified_id[SESSION_ID]; /* the id of its challenge */
 
     struct issued_pair pair;
-    int64_t limit;                 /* ERR_DEVICE_LIMIT: the number of devices allowed */
-    bool new_device, new_location; /* not seen with this user; src/session/operations/login_risk.h */
-    bool first_location;           /* the user has no known location */
+    int64_t limit; /* ERR_DEVICE_LIMIT: the number of devices allowed */
+    bool new_device,
+        new_location;    /* not seen with this user; src/session/operations/login_risk.h */
+    bool first_location; /* the user has no known location */
     struct replaced_session *replaced;
     size_t replaced_count;
 };
