@@ -1,4 +1,4 @@
-/* Addresses as people write them: HOST:PORT, IP literals, networks in CIDR notation. */
+/* Addresses in their written forms: HOST:PORT, IP literals, networks in CIDR notation. */
 #pragma once
 
 #include <netinet/in.h>
@@ -20,7 +20,7 @@ struct ip_address {
 };
 
 struct ip_network {
-    struct ip_address address; /* bits behind the prefix are zero */
+    struct ip_address address; /* bits after the prefix are zero */
     unsigned prefix;           /* 0..32 or 0..128 */
 };
 
@@ -29,30 +29,30 @@ struct ip_network {
  * 1..65535. False for everything else. Does not resolve names. */
 bool address_split(struct text text, char host[ADDRESS_HOST_MAX], uint16_t *port);
 
-/* Writes what address_split() reads, with NUL; returns it as text of `out`. The host is one that
- * address_is_host() takes. */
+/* Writes what address_split() reads, with NUL; returns it as text of `out`. The host must satisfy
+ * address_is_host(). */
 struct text address_print(const char *host, unsigned port, char out[ADDRESS_TEXT_MAX]);
 
-/* True for an IP literal without brackets, or what may be the name of a host: letters, digits,
- * hyphens, dots, underscores. */
+/* True for an IP literal without brackets, or a possible host name: letters, digits, hyphens, dots,
+ * underscores. */
 bool address_is_host(struct text text);
 
 /* Reads an IP literal, without brackets, port or zone; false for everything else. */
 bool ip_parse(struct text text, struct ip_address *ret);
-/* The same as proxies and services write it: blanks around it, in brackets (RFC 7239, section 6),
- * with a port (IPv6 ones in brackets then), with a zone (RFC 6874), which says nothing here. */
+/* Reads it as proxies and services write it: with blanks around it, in brackets (RFC 7239, section
+ * 6), with a port (IPv6 then in brackets), with a zone (RFC 6874), which is ignored. */
 bool ip_read(struct text text, struct ip_address *ret);
 /* The address of a socket's end; false if the family is neither AF_INET nor AF_INET6. */
 bool ip_from_sockaddr(const struct sockaddr *socket_address, struct ip_address *ret);
 /* Writes the literal with NUL; returns it as text of `out`. */
 struct text ip_print(const struct ip_address *address, char out[INET6_ADDRSTRLEN]);
 bool ip_equal(const struct ip_address *a, const struct ip_address *b);
-/* What one client has at least: an IPv4 address, or the /64 around an IPv6 one, whose other bits
- * are zero (RFC 4291, section 2.5.4). For counting and limits. */
+/* The smallest network of one client, for counting and limits: an IPv4 address, or the /64 of an
+ * IPv6 one with the other bits zero (RFC 4291, section 2.5.4). */
 struct ip_address ip_client(const struct ip_address *address);
 
 /* Reads "10.0.0.0/8", "fd00::/8", or an address alone (a network of one). False for everything
- * else, also if bits behind the prefix are set: that is a typing error more often than not. */
+ * else, also if bits after the prefix are set, since that is mostly a typing error. */
 bool ip_network_parse(struct text text, struct ip_network *ret);
 /* True if the address is in the network. IPv4 is only in IPv4 networks, IPv6 in IPv6 ones. */
 bool ip_network_contains(const struct ip_network *network, const struct ip_address *address);

@@ -1,7 +1,8 @@
 /* The configuration: one INI file, one row an option (tbl/options.h), read whole or not at all.
  *
- * A struct conf is immutable and counted. conf_current() lends the present one; a reload publishes
- * a new one and whoever still holds the old one keeps it alive. */
+ * A struct conf is immutable and reference-counted. conf_current() returns the present one with a
+ * reference; a reload publishes a new one, and the old one lasts until its last reference is
+ * released. */
 #pragma once
 
 #include "log.h"
@@ -22,7 +23,7 @@ enum verify_on { VERIFY_NEW_DEVICE = 1, VERIFY_NEW_LOCATION = 2 };
 enum same_site { SAME_SITE_LAX, SAME_SITE_STRICT };
 enum audit_overflow { AUDIT_REFUSE, AUDIT_COUNT };
 
-/* What a service key may do; one bit each, names in tbl/scopes.h. */
+/* Permissions of a service key: one bit each, names in tbl/scopes.h. */
 enum scope {
 #define SCOPE(id, name, help) SCOPE_BIT_##id,
 #include "tbl/scopes.h"
@@ -75,22 +76,22 @@ void conf_unref(struct conf **conf);
 
 /* The published configuration, with a reference for the caller. */
 struct conf *conf_current(void);
-/* Publishes: takes over the caller's reference. */
+/* Publishes a configuration; the caller's reference goes with it. */
 void conf_publish(struct conf *conf);
 /* Names the first option that differs between the two and may not change without a restart, NULL if
  * there is none. */
 const char *conf_frozen_difference(const struct conf *running, const struct conf *wanted);
-/* Adds each option and each service key in which the two differ; of what may hold a secret only
- * that it does. */
+/* Adds each option and each service key in which the two differ, without values that may hold a
+ * secret. */
 void conf_differences(const struct conf *before, const struct conf *after, struct changes *changes);
 
-/* The configuration as a file again, every option with its value, secrets' hashes included; with
- * `commented`, each option's help above it (this makes conf/sessiond.conf). */
+/* Prints the configuration as a file, every option with its value, hashes of secrets included; with
+ * `commented`, each option's help above it (this generates conf/sessiond.conf). */
 void conf_dump(const struct conf *conf, bool commented, struct buffer *out);
 /* All defaults, for conf_dump() and tests. */
 struct conf *conf_defaults(void);
 
-/* What an option may be, for who takes such a value from elsewhere. `offset` is that of its field
+/* The bounds of an option, for values that come from elsewhere (policies). `offset` is its field's
  * in struct conf; words are "first|second", NULL for numbers. */
 struct conf_bounds {
     int64_t minimum, maximum;
@@ -104,7 +105,7 @@ const struct service_key *conf_find_key(const struct conf *conf, const uint8_t d
 bool conf_parse_scopes(struct text words, unsigned *ret);
 /* Appends the names of the bits, a blank before each. */
 void conf_name_scopes(unsigned bits, struct buffer *out);
-/* True for what may name a service key or a tenant: [a-z0-9][a-z0-9._-]{0,62}. */
+/* True for a possible name of a service key or a tenant: [a-z0-9][a-z0-9._-]{0,62}. */
 bool conf_is_name(struct text name);
 /* Appends the section [key:NAME] of one key, as keygen prints it. */
 void conf_dump_key(const struct service_key *key, struct buffer *out);

@@ -10,5 +10,5 @@ enum { CREDENTIAL_PREFIX = 3 };
  * token (sa_, sr_) or the id of a challenge (sc_), also if its end is missing. False if there is
  * none. */
 bool credential_find(struct text text, struct text *ret);
-/* True if the text begins with such a piece: it is no id then, but a secret in the wrong place. */
+/* True if the text begins with such a piece: it is then no id but a misplaced secret. */
 bool credential_begins(struct text text);

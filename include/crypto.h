@@ -1,14 +1,14 @@
-/* Everything cryptographic, and the only door to libsodium and OpenSSL's ciphers.
+/* All cryptography, and the only user of libsodium and OpenSSL's ciphers.
  *
- * The key file holds one `names` secret, from which the keyed hashes come that must stay the same
- * for ever (key names in Redis, hashes of token secrets), and numbered keys, of which the newest
- * (the last line) mints and seals while all of them read. Text format, one entry a line:
+ * The key file holds one `names` secret for the keyed hashes that must never change (key names in
+ * Redis, hashes of token secrets), and numbered keys, of which the newest (the last line) mints and
+ * seals while all of them read. Text format, one entry a line:
  *     names 64-hex-digits
  *     key ID 64-hex-digits        (ID 1..63)
  * '#' starts a comment. The file is a regular one, of the service's user or root, and closed to all
- * others; the group bits that systemd sets on a credential are let pass. A second 'names' line, a
- * number or digits that appear twice, and anything else are refused. A new key is added above the
- * last line on all nodes first, and made the last when all of them read it. */
+ * others, except for the group bits that systemd sets on a credential. A second 'names' line,
+ * repeated numbers or digits, and anything else are refused. A new key is added above the last line
+ * on all nodes first, and becomes the last line when all of them read it. */
 #pragma once
 
 #include "text.h"
@@ -20,55 +20,54 @@ void crypto_random(void *out, size_t length);
 void crypto_wipe(void *memory, size_t length);
 /* Constant-time comparison of equally long secrets. */
 bool crypto_equal(const void *a, const void *b, size_t length);
-/* Unkeyed BLAKE2b of 32 bytes: what the configuration stores of a service key. */
+/* Unkeyed BLAKE2b of 32 bytes: the configuration's form of a service key. */
 void crypto_digest(uint8_t out[32], struct text data);
 
-/* HMAC-SHA-256 (RFC 2104) over the parts one after the other, for those outside who check it. */
+/* HMAC-SHA-256 (RFC 2104) over the concatenated parts, for receivers of alerts to check. */
 void crypto_hmac_sha256(uint8_t out[32], struct text key, const struct text *parts, size_t count);
 
-/* Keys: immutable and counted; swapped whole on reload. */
+/* Keys: immutable and reference-counted; replaced as a whole on reload. */
 struct keyring;
 #define KEY_ID_MAX 63
 
 /* Reads the key file, a path or a credential's name (private_file.h, with the rule of who may read
- * it); with `create`, makes one with mode 0600 if there is none at the path (of processes that do
- * so at once one wins, and all read its keys). Returns NULL and explains in *error, one line
- * (keys.file, path and line, never a key). The caller owns one reference. Blocks: not for loop
- * threads. */
+ * it); with `create`, creates one with mode 0600 if there is none at the path. If several processes
+ * do so at once one wins, and all read its keys. Returns NULL with *error, one line (keys.file,
+ * path and line, never a key). The caller owns one reference. Blocks: not for loop threads. */
 struct keyring *keyring_load(const char *value, bool create, struct buffer *error);
 struct keyring *keyring_ref(struct keyring *keyring);
-/* Gives the reference back and clears the pointer; the last one wipes the keys. */
+/* Releases the reference and clears the pointer; the last one wipes the keys. */
 void keyring_unref(struct keyring **keyring);
-/* Id of the key that mints and seals. */
+/* The id of the key that mints and seals. */
 uint8_t keyring_newest(const struct keyring *keyring);
 bool keyring_has(const struct keyring *keyring, uint8_t key_id);
-/* Fingerprint of a numbered key, of the names secret with key_id 0: BLAKE2b of a constant, keyed
- * with it, of which it tells nothing. No secret. NULL if the id is not in the ring. */
+/* Fingerprint of a numbered key, of the names secret with key_id 0: BLAKE2b of a constant keyed
+ * with it, which reveals nothing about it. NULL if the id is not in the ring. */
 #define KEY_MARK 8
 const uint8_t *keyring_mark(const struct keyring *keyring, uint8_t key_id);
 
-/* What a keyed hash is for: two purposes never give the same output for the same input. */
+/* The purpose of a keyed hash; two purposes never give the same output for one input. */
 enum crypto_purpose {
     CRYPTO_TENANT_TAG,
     CRYPTO_USER_TAG,
-    CRYPTO_SECRET_HASH,       /* what Redis holds of a token's secret */
+    CRYPTO_SECRET_HASH,       /* a token's secret as Redis stores it */
     CRYPTO_SUCCESSOR_ACCESS,  /* next generation's access secret, from the refresh secret */
     CRYPTO_SUCCESSOR_REFRESH, /* next generation's refresh secret */
-    CRYPTO_HASH_ACCESS,       /* the same where nobody shows the refresh secret: from its hash */
+    CRYPTO_HASH_ACCESS,       /* the same without the refresh secret: from its hash */
     CRYPTO_HASH_REFRESH,      /* and the refresh secret */
     CRYPTO_FINGERPRINT,       /* device fingerprints */
     CRYPTO_JOURNAL,           /* checksums of the journal's records */
     CRYPTO_ETAG,              /* entity tags */
-    CRYPTO_PAGE,              /* where a page of a list ends, for the token of the next */
-    CRYPTO_CONTEXT,           /* devices and places that a user was seen with */
-    CRYPTO_CHALLENGE,         /* ids of second verifications */
+    CRYPTO_PAGE,              /* tokens for the next page of a list */
+    CRYPTO_CONTEXT,           /* known devices and locations of a user */
+    CRYPTO_CHALLENGE,         /* ids of challenges */
     CRYPTO_CODE,              /* their codes */
     CRYPTO_PURPOSES
 };
 
 /* BLAKE2b-256 keyed with the names secret and personalised with the purpose, over the parts, each
- * preceded by its length (4 bytes, big-endian) so that ("ab","c") and ("a","bc") differ; the first
- * `length` bytes of it, 6..32. */
+ * preceded by its length (4 bytes, big-endian) so that ("ab","c") and ("a","bc") differ. Returns
+ * its first `length` bytes, 6..32. */
 void crypto_keyed_hash(const struct keyring *keyring, enum crypto_purpose purpose,
                        const struct text *parts, size_t count, void *out, size_t length);
 
@@ -76,7 +75,7 @@ void crypto_keyed_hash(const struct keyring *keyring, enum crypto_purpose purpos
 bool crypto_token_mac(const struct keyring *keyring, uint8_t key_id, const void *data,
                       size_t length, uint8_t out[6]);
 
-/* SipHash-2-4 under a key of the caller's own, for tables in memory whose slots nobody outside may
+/* SipHash-2-4 under a key of the caller's own, for tables in memory whose slots attackers must not
  * choose. */
 #define CRYPTO_TABLE_KEY 16
 uint64_t crypto_table_hash(const uint8_t key[CRYPTO_TABLE_KEY], const void *data, size_t length);

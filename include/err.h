@@ -11,21 +11,21 @@ enum err {
     ERR_COUNT
 };
 
-/* The class of an error: whose fault it is, and so what helps. */
+/* The class of an error: its origin, and so the remedy. */
 enum err_class {
     ERR_CLASS_NONE,     /* ERR_OK */
     ERR_CLASS_CALLER,   /* the call is refused as it stands */
     ERR_CLASS_OUTAGE,   /* the store could not be asked, or not in time */
-    ERR_CLASS_USELESS,  /* the store was asked, and its answer is nothing to go by */
+    ERR_CLASS_USELESS,  /* the store replied, but with nothing usable */
     ERR_CLASS_CONFLICT, /* other changes were always faster */
     ERR_CLASS_FOREIGN,  /* the answer is sealed under a key that this node lacks */
     ERR_CLASS_NODE,     /* this node cannot, whatever the store says */
 };
 enum err_class err_class(enum err err);
-/* True if the store did not decide: memory and the journal must do. Not for a record that is
- * foreign, or a write that was always beaten: there the store knows more than memory. */
+/* True if the store did not decide, so that memory and the journal must. False for a foreign record
+ * or a write that always lost a conflict: there the store knows more than memory. */
 bool err_is_outage(enum err err);
-/* The same, and those two: what was to be written is not in the store. */
+/* True for these two as well: the change is not in the store. */
 bool err_is_undecided(enum err err);
 
 /* HTTP status of the answer. */

@@ -1,4 +1,4 @@
-/* Small random numbers for pauses and orders, where predictability harms nobody. */
+/* Small random numbers for pauses and orders, where predictability does no harm. */
 #pragma once
 
 #include <stdint.h>
@@ -12,7 +12,7 @@ static inline uint64_t jitter_next(uint64_t *seed)
     return *seed;
 }
 
-/* Somewhere in the upper half of the pause, so that nodes that fell together do not come back
+/* A random time in the upper half of the pause, so that nodes that failed together do not return
  * together. At least 1. */
 static inline int64_t jitter_pause(uint64_t *seed, int64_t pause_ms)
 {

@@ -1,7 +1,7 @@
 /* JSON: a small writer for the hot path, and table-driven reading of request bodies (jansson).
  *
  * The writer appends to a buffer and keeps no state but "is a comma due"; the caller balances
- * braces. The reader turns a body into a struct, row by row, and says exactly what is wrong.
+ * braces. The reader turns a body into a struct, row by row, and names each fault exactly.
  *
  * Names keep clear of jansson's own: json_string, json_null, JSON_OBJECT and JSON_INTEGER are taken
  * there, hence json_text, json_none, JSON_MEMBERS and JSON_INT here. */
@@ -44,11 +44,11 @@ void json_escape(struct buffer *out, struct text value);
 enum json_kind {
     JSON_TEXT,       /* struct text: UTF-8 without control characters, minimum..maximum bytes */
     JSON_ID,         /* the same, and no credential (clean.h): ids are shown and logged */
-    JSON_ANY_TEXT,   /* struct text: any string, as it came */
-    JSON_DECORATION, /* struct text: any string, as clean_text() leaves it, `maximum` bytes; of
-                        which nothing is left reads as absent, or as empty if minimum is 0 */
+    JSON_ANY_TEXT,   /* struct text: any string, unchanged */
+    JSON_DECORATION, /* struct text: any string, as clean_text() leaves it, `maximum` bytes; one
+                        without any character left reads as absent, or as empty if minimum is 0 */
     JSON_BOOLEAN,    /* bool */
-    JSON_TRISTATE,   /* enum tristate: a boolean whose absence is not a no */
+    JSON_TRISTATE,   /* enum tristate: a boolean whose absence is not false */
     JSON_INT,        /* int64_t, minimum..maximum */
     JSON_TEXT_ARRAY, /* struct json_texts: at most `maximum` texts of 1..128 bytes */
     JSON_MEMBERS,    /* read by `members` into the struct at offset */
@@ -71,20 +71,19 @@ struct json_field {
     int64_t maximum;
     const struct json_field *members; /* JSON_MEMBERS only */
     size_t member_count;
-    /* JSON_INT, texts: what must be there, in words that say more than the bounds, or NULL. */
+    /* JSON_INT, texts: the expected value in words that say more than the bounds, or NULL. */
     const char *meaning;
 };
 
 /* Reads a body of one object into *target, which the caller has zeroed. Everything read lives in
- * the arena. Unknown members, duplicates, wrong types, invalid UTF-8, NUL and bytes behind the
+ * the arena. Unknown members, duplicates, wrong types, invalid UTF-8, NUL and bytes after the
  * object are refused. `null` reads as absent for a member that is not required. On failure returns
- * false and sets *detail to a sentence that names the member; what it holds is never repeated when
- * it may be a secret. A body of blanks alone reads as {}, so does `null` where no member is
- * required. */
+ * false and sets *detail to a sentence that names the member; a value that may be secret is never
+ * repeated. A body of blanks alone reads as {}, so does `null` where no member is required. */
 bool json_read(struct text body, const struct json_field *fields, size_t count, void *target,
                struct arena *arena, struct text *detail);
 
-/* A parsed text to walk through, where no table of fields can say what may be there. Read only;
+/* A parsed text to walk through, for content that no table of fields describes. Read only;
  * everything reached from a root is valid until the root is closed. */
 struct json_view;
 /* The text must hold one object, without duplicates, nested no deeper than 32 levels; else NULL and
@@ -103,8 +102,8 @@ size_t json_view_count(const struct json_view *view);
 const struct json_view *json_view_item(const struct json_view *array, size_t index);
 /* The member of this name; NULL if there is none, or no object. */
 const struct json_view *json_view_member(const struct json_view *object, const char *name);
-/* The next member in the order of the text, from {0} on; false behind the last one, and for what
- * is no object. */
+/* The next member in the order of the text, from {0} on; false after the last one, and for values
+ * that are no object. */
 struct json_member {
     const char *name;
     const struct json_view *value;

@@ -16,11 +16,11 @@ enum { LOG_INTERVAL_MS = 10000 };
 
 enum log_level { LOG_LEVEL_DEBUG, LOG_LEVEL_INFO, LOG_LEVEL_WARNING, LOG_LEVEL_ERROR };
 
-/* From now on a thread of its own writes, and logging waits for nothing: a line for which there is
- * no room, since nobody reads, is dropped and counted (METRIC_LOG_LINES_DROPPED). Until then, for
- * commands, each line is written at once. 0, or an error number of pthread_create(3). */
+/* Starts the thread that writes. Logging then waits for nothing: a line without room, because
+ * stderr is not read, is dropped and counted (METRIC_LOG_LINES_DROPPED). Before, and in commands,
+ * each line is written at once. 0, or an error number of pthread_create(3). */
 int log_start(void);
-/* Waits until what was logged is written, at most so long. Before the process ends. */
+/* Waits until all lines are written, at most so long. For the end of the process. */
 void log_flush(int64_t most_ms);
 
 /* Lines below the level are dropped. Callable from every thread at any time. */
@@ -35,7 +35,7 @@ void log_write(enum log_level level, const char *event, const char *format, ...)
 #define log_warning(event, ...) log_write(LOG_LEVEL_WARNING, event, __VA_ARGS__)
 #define log_error(event, ...)   log_write(LOG_LEVEL_ERROR, event, __VA_ARGS__)
 
-/* Copies at most size - 1 bytes of the text into `out`, everything but printable ASCII replaced
- * by '?', quotes, backslashes and what a credential (clean.h) has behind its prefix too. Returns
+/* Copies at most size - 1 bytes of the text into `out`, with '?' for everything but printable
+ * ASCII, for quotes and backslashes, and for a credential (credential.h) after its prefix. Returns
  * out. */
 const char *log_quote(char *out, size_t size, struct text text);

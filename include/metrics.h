@@ -1,7 +1,7 @@
 /* Counters, gauges and histograms in Prometheus' text format: one row each in tbl/metrics.h.
  *
- * Every thread counts in a shard of its own, without atomic read-modify-write; a scrape adds the
- * shards up. */
+ * Every thread counts in a shard of its own, without atomic read-modify-write; a scrape sums the
+ * shards. */
 #pragma once
 
 #include "text.h"

@@ -6,7 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* A run of bytes owned by somebody else; not NUL-terminated. data is NULL for "absent". */
+/* Borrowed bytes; not NUL-terminated. data is NULL for "absent". */
 struct text {
     const char *data;
     size_t length;
@@ -30,7 +30,7 @@ bool text_is_clean_utf8(struct text text);
 
 /* Bytes of the well-formed UTF-8 character that starts at data; 0 if there is none. */
 size_t text_utf8_length(const char *data, size_t left);
-/* The first `most` bytes of the text at most, not cut through a character if it is UTF-8. */
+/* At most the first `most` bytes of the text; UTF-8 is cut between characters. */
 struct text text_cut(struct text text, size_t most);
 /* Without the blanks and tabs at both ends (OWS of RFC 9110, section 5.6.3). */
 struct text text_trim(struct text text);
@@ -39,27 +39,28 @@ struct text text_unmarked(struct text text);
 /* True if the well-formed character is a C0 or C1 control or DEL. */
 bool text_is_control(const char *character);
 
-/* Parses the whole text as a decimal number within [minimum, maximum]; false leaves *ret alone. */
+/* Parses the whole text as a decimal number within [minimum, maximum]; false leaves *ret unchanged.
+ */
 bool text_to_int(struct text text, int64_t minimum, int64_t maximum, int64_t *ret);
 
 /* The text before the next separator, removed from *rest together with it; all of *rest if there is
  * none. */
 struct text text_take(struct text *rest, char separator);
 
-/* Words in one string, "first|second": the number of one of them, -1 if it is not there; and the
- * other way round, absent behind the last. */
+/* Words in one string, "first|second": the number of one of them, -1 if it is missing; and the word
+ * of a number, absent after the last. */
 int text_word_find(const char *words, struct text wanted);
 struct text text_word_at(const char *words, unsigned index);
 
-/* A growing byte string, owned by whoever declared it. Start from {0}; memory never runs out
- * (see memory.h). `data` is NULL until the first byte, and is not NUL-terminated. */
+/* A growing byte string, owned by its declarer. Start from {0}; memory never runs out (see
+ * memory.h). `data` is NULL until the first byte, and is not NUL-terminated. */
 struct buffer {
     char *data;
     size_t length;
     size_t capacity;
 };
 
-/* Makes room for `more` bytes behind the length and returns a pointer to it. */
+/* Makes room for `more` bytes after the length and returns a pointer to it. */
 char *buffer_reserve(struct buffer *buffer, size_t more);
 void buffer_add(struct buffer *buffer, const void *data, size_t length);
 void buffer_add_text(struct buffer *buffer, struct text text);
@@ -70,7 +71,7 @@ void buffer_addf(struct buffer *buffer, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 /* Appends a literal. */
 #define buffer_add_literal(buffer, literal) buffer_add((buffer), (literal), sizeof(literal) - 1)
-/* Wipes and frees the memory and returns the buffer to {0}. Growing wipes what it leaves, too. */
+/* Wipes and frees the memory and returns the buffer to {0}. Growing wipes the old memory, too. */
 void buffer_free(struct buffer *buffer);
 
 /* The content as borrowed text, valid until the next change. */

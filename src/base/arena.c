@@ -75,14 +75,14 @@ struct text arena_copy(struct arena *arena, struct text text)
     return (struct text){copy, text.length};
 }
 
-/* Gives back what lies behind `end` in the block of the latest allocation. */
-static void give_back(struct arena *arena, const char *end)
+/* Returns the memory after `end` to the block of the latest allocation. */
+static void return_rest(struct arena *arena, const char *end)
 {
     struct arena_block *block = arena->blocks;
     block->used = rounded_up((size_t)(end - block->data));
 }
 
-/* Printed in place: it may be a secret, of which a copy on the stack would stay. */
+/* Printed in place: a copy of a secret would stay on the stack. */
 struct text arena_format(struct arena *arena, const char *format, ...)
 {
     enum { MOSTLY_ENOUGH = 256 };
@@ -94,7 +94,7 @@ struct text arena_format(struct arena *arena, const char *format, ...)
     assert(printed >= 0);
     size_t length = (size_t)printed;
     if (length < MOSTLY_ENOUGH) {
-        give_back(arena, out + length + 1);
+        return_rest(arena, out + length + 1);
         return (struct text){out, length};
     }
     char *large = arena_alloc(arena, length + 1);
@@ -104,7 +104,7 @@ struct text arena_format(struct arena *arena, const char *format, ...)
     return (struct text){large, length};
 }
 
-/* Only what was handed out is wiped: this runs after each request. */
+/* Wipes only the used part: this runs after each request. */
 static void wipe_block(struct arena_block *block)
 {
     explicit_bzero(block->data, block->used);

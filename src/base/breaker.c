@@ -1,6 +1,6 @@
 /* The breaker's states. Threads may race for a transition: a compare-and-swap of the state decides
- * who made it. What a state needs is written before the state, so that nobody sees it half done;
- * who loses the race has at most moved the end of a pause or slowed the ramp a little. */
+ * who made it. Data of a state are written before the state, so that no thread sees a partial
+ * change. The loser of a race has at most moved the end of a pause or slowed the ramp a little. */
 #include "breaker.h"
 
 enum { WINDOW_MS = 1000 };
@@ -27,8 +27,8 @@ static bool change_state(struct breaker *breaker, enum breaker_state from, enum 
 
 /* --- opening --- */
 
-/* splitmix64 over a count that all breakers share: predictability harms nobody here, and equal
- * pauses would. */
+/* splitmix64 over a count that all breakers share: predictability does no harm here, equal pauses
+ * would. */
 static uint64_t next_random(void)
 {
     static _Atomic uint64_t count;
@@ -38,7 +38,7 @@ static uint64_t next_random(void)
     return mixed ^ (mixed >> 31);
 }
 
-/* Somewhere in the upper half of the pause. */
+/* A random time in the upper half of the pause. */
 static int64_t with_jitter(int64_t pause_ms, int64_t now_ms)
 {
     uint64_t half = (uint64_t)pause_ms / 2;
@@ -87,9 +87,9 @@ bool breaker_probe(struct breaker *breaker, int64_t now_ms)
 
 static bool pass_half_open(struct breaker *breaker, int64_t now_ms)
 {
-    if (atomic_fetch_add(&breaker->under_way, 1) < atomic_load(&breaker->allowed))
+    if (atomic_fetch_add(&breaker->in_flight, 1) < atomic_load(&breaker->allowed))
         return true;
-    atomic_fetch_sub(&breaker->under_way, 1);
+    atomic_fetch_sub(&breaker->in_flight, 1);
     atomic_store(&breaker->window_ms, now_ms);
     return false;
 }
@@ -113,7 +113,7 @@ static bool note_half_open_success(struct breaker *breaker, int64_t now_ms)
 
 /* --- closed --- */
 
-/* The one that begins a new second clears the counts; what others count meanwhile may be lost. */
+/* The thread that begins a new second clears the counts; concurrent counts may be lost. */
 static void count_result(struct breaker *breaker, int64_t now_ms, bool success)
 {
     int64_t began_ms = atomic_load_explicit(&breaker->window_ms, memory_order_relaxed);
@@ -131,7 +131,7 @@ static bool note_closed(struct breaker *breaker, int64_t now_ms, bool success)
 {
     count_result(breaker, now_ms, success);
     if (success) {
-        /* Read first: while all is well the line is not written for it. */
+        /* Read first: without failures the cache line is not written. */
         if (atomic_load_explicit(&breaker->failures_in_a_row, memory_order_relaxed) > 0)
             atomic_store_explicit(&breaker->failures_in_a_row, 0, memory_order_relaxed);
         return false;
@@ -148,7 +148,7 @@ static bool note_closed(struct breaker *breaker, int64_t now_ms, bool success)
 bool breaker_pass(struct breaker *breaker, int64_t now_ms)
 {
     if (breaker_state(breaker) == BREAKER_CLOSED) {
-        atomic_fetch_add_explicit(&breaker->under_way, 1, memory_order_relaxed);
+        atomic_fetch_add_explicit(&breaker->in_flight, 1, memory_order_relaxed);
         return true;
     }
     if (breaker_state(breaker) == BREAKER_OPEN) {
@@ -159,8 +159,7 @@ bool breaker_pass(struct breaker *breaker, int64_t now_ms)
     return pass_half_open(breaker, now_ms);
 }
 
-/* While it is open, only a success after the pause is news; late ends of calls that passed before
- * are none. */
+/* While it is open only a success after the pause counts, not the late ends of earlier calls. */
 bool breaker_witness(struct breaker *breaker, int64_t now_ms, bool success)
 {
     switch (breaker_state(breaker)) {
@@ -184,5 +183,5 @@ bool breaker_note(struct breaker *breaker, int64_t now_ms, bool success)
 
 void breaker_forgo(struct breaker *breaker)
 {
-    atomic_fetch_sub_explicit(&breaker->under_way, 1, memory_order_relaxed);
+    atomic_fetch_sub_explicit(&breaker->in_flight, 1, memory_order_relaxed);
 }

@@ -9,7 +9,7 @@
 
 enum { BUFFER_LEAST = 128 };
 
-/* Bodies and answers carry tokens, so that what is left behind is wiped. */
+/* Bodies and responses carry tokens, so old memory is wiped. */
 static void wipe_and_free(char *data, size_t size)
 {
     if (data) {
@@ -19,7 +19,7 @@ static void wipe_and_free(char *data, size_t size)
 }
 
 /* Out of line, so that buffer_reserve() is small enough to be inlined. */
-__attribute__((noinline, cold)) static void grow(struct buffer *buffer, size_t more)
+__attribute__((noinline, cold)) static void grow_buffer(struct buffer *buffer, size_t more)
 {
     assert(more <= SIZE_MAX - buffer->length);
     size_t needed = buffer->length + more;
@@ -39,7 +39,7 @@ __attribute__((noinline, cold)) static void grow(struct buffer *buffer, size_t m
 char *buffer_reserve(struct buffer *buffer, size_t more)
 {
     if (more > buffer->capacity - buffer->length || !buffer->data)
-        grow(buffer, more);
+        grow_buffer(buffer, more);
     return buffer->data + buffer->length;
 }
 

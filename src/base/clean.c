@@ -30,7 +30,8 @@ static bool is_control_byte(unsigned char byte)
 }
 
 /* Appends one character, and the blank that controls before it became. */
-static char *put(char *out, const char *begin, bool *blank, const char *character, size_t length)
+static char *put_character(char *out, const char *begin, bool *blank, const char *character,
+                           size_t length)
 {
     if (*blank && out > begin)
         *out++ = ' ';
@@ -51,10 +52,10 @@ static struct text without_controls(struct text text, struct arena *arena)
         if (length > 0 ? text_is_control(character) : is_control_byte(byte)) {
             blank = true;
         } else if (length > 0) {
-            out = put(out, begin, &blank, character, length);
+            out = put_character(out, begin, &blank, character, length);
         } else {
             const char latin[2] = {(char)(0xc0 | byte >> 6), (char)(0x80 | (byte & 0x3f))};
-            out = put(out, begin, &blank, latin, sizeof(latin));
+            out = put_character(out, begin, &blank, latin, sizeof(latin));
         }
         at += length > 0 ? length : 1;
     }

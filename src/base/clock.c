@@ -11,14 +11,15 @@
 /* 0: the real clocks. Read by every thread, set by tests only. */
 static _Atomic int64_t fake_wall_ms;
 static _Atomic int64_t fake_slept_ms;
-static _Atomic int64_t fake_ahead_ms; /* of this host's clock */
+static _Atomic int64_t fake_ahead_ms; /* this host's clock ahead of the fake time */
 static _Atomic int64_t fake_stall_ms;
 
 #define UNKNOWN INT64_MIN
 
 /* Common time minus clock_boot_ms(), or UNKNOWN. */
 static _Atomic int64_t common_ahead_ms = UNKNOWN;
-static _Atomic int64_t earliest_ahead_ms = UNKNOWN; /* disputed, the same of the earliest clock */
+static _Atomic int64_t earliest_ahead_ms =
+    UNKNOWN; /* while disputed: the same of the earliest clock */
 static _Atomic int trust = CLOCK_ALONE;
 static _Atomic bool untold;
 
@@ -101,8 +102,8 @@ int64_t clock_boot_ms(void)
     return fake + slept_ms;
 }
 
-/* How far one clock is ahead of another. The narrowest of some tries: to a thread that is held up
- * between two readings, one of them would seem to have jumped. */
+/* How far one clock is ahead of another. Takes the narrowest of several tries: a delay between the
+ * two readings would look like a jump. */
 static int64_t distance_ms(int64_t (*clock)(void), int64_t (*other)(void))
 {
     enum { TRIES = 8, TOGETHER_MS = 1 };
@@ -196,10 +197,11 @@ void clock_dispute(int64_t ahead_of_boot_ms)
 
 static int64_t earlier(int64_t a, int64_t b)
 {
-    return a < b ? a : b; /* UNKNOWN is the earliest: nothing is old then */
+    return a < b ? a : b; /* UNKNOWN is the earliest: nothing is old */
 }
 
-/* Where clocks say deletion stands, jumps aside; as clock_common_ms(), where a common time is. */
+/* The time of deletion by the clocks, without regard to jumps; clock_common_ms() if there is a
+ * common time. */
 static int64_t deletion_ahead_ms(int64_t wall_ms, int64_t common_ms)
 {
     switch (clock_trust()) {

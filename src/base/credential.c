@@ -3,8 +3,8 @@
 
 #include <string.h>
 
-/* Prefixes are three characters. Behind them keys have 43 digits of base64url, tokens 60; fewer
- * than those below are no secret any more, or a word of the caller's. */
+/* Prefixes are three characters. After them keys have 43 digits of base64url, tokens 60; fewer than
+ * these are no secret any more, or a caller's word. */
 enum { LEAST_DIGITS = 40 };
 
 static bool is_digit(char c)

@@ -1,9 +1,9 @@
 /* The primitives: random bytes, keyed hashes, the MAC of tokens, sealing of records.
  *
- * Each validation that misses the cache comes through here four times, so what can be made ready is
- * made ready: hash states that took in their key (keyring.c), the fetched cipher, one cipher
- * context for each thread. Subkeys are not kept: every record has another user's, a memory of them
- * would seldom hit, and would hold more secrets for longer. */
+ * Each validation that misses the cache comes through here four times, so everything possible is
+ * prepared: hash states with their key (keyring.c), the fetched cipher, one cipher context per
+ * thread. Subkeys are not cached: each user has another, so a cache would seldom hit and would keep
+ * more secrets for longer. */
 #include "keyring.h"
 
 #include <assert.h>
@@ -120,8 +120,8 @@ uint64_t crypto_table_hash(const uint8_t key[CRYPTO_TABLE_KEY], const void *data
 
 /* --- Sealing --------------------------------------------------------------------------------- */
 
-/* A context keeps its cipher: OpenSSL 3.0 tears down and rebuilds one that is told its cipher
- * again, which costs as much as setting the key. */
+/* A context keeps its cipher: OpenSSL 3.0 rebuilds a context whose cipher is set again, which costs
+ * as much as setting the key. */
 static EVP_CIPHER_CTX *thread_context(void)
 {
     EVP_CIPHER_CTX *context = pthread_getspecific(context_key);
@@ -180,7 +180,7 @@ bool crypto_seal(const struct keyring *keyring, uint8_t key_id, struct text subj
     if (!run_cipher(context, true, subkey, nonce, additional, plain, sealed) ||
         !EVP_CipherFinal_ex(context, tag, &done) ||
         !EVP_CIPHER_CTX_ctrl(context, EVP_CTRL_AEAD_GET_TAG, TAG_LENGTH, tag)) {
-        /* Nothing a caller sends can bring this about; going on would store what cannot be read. */
+        /* No input of a caller can cause this; continuing would store an unreadable record. */
         log_error("crypto_unavailable", "cause=\"sealing failed\"");
         abort();
     }
@@ -207,7 +207,7 @@ bool crypto_open(const struct keyring *keyring, uint8_t key_id, struct text subj
     EVP_CIPHER_CTX *context = thread_context();
     uint8_t subkey[KEYRING_SUBKEY];
     derive_subkey(key, subject, subkey);
-    uint8_t rest[16]; /* GCM leaves nothing for the last call to write */
+    uint8_t rest[16]; /* GCM has nothing left for the last call to write */
     int done = 0;
     bool opened =
         run_cipher(context, false, subkey, (const uint8_t *)sealed.data, additional, body, out) &&

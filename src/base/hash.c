@@ -1,9 +1,9 @@
 /* Array and hash table that grow by one.
  *
  * Linear hashing (Litwin, "Linear hashing: a new tool for file and table addressing", VLDB 1980):
- * there are as many chains as nodes. To add a node is to add one chain, and to move to it what
- * belongs there from the one chain that held it, its buddy: the chain whose number lacks the
- * highest bit. Nodes of the same hash keep their order, newest first. */
+ * there are as many chains as nodes. Adding a node adds one chain, and moves the new chain's nodes
+ * from its buddy: the chain whose number lacks the highest bit. Nodes of the same hash keep their
+ * order, newest first. */
 #include "hash.h"
 
 #include <assert.h>
@@ -82,7 +82,7 @@ uint64_t hash_of_owner(const struct hash_seed *seed, const uint8_t *tag, const u
 
 /* --- table --- */
 
-/* Chain of a hash among `count`: its low bits, one fewer where that chain is not there yet. */
+/* Chain of a hash among `count`: its low bits, one fewer if that chain does not exist yet. */
 static uint32_t address(uint64_t hash, uint32_t count)
 {
     uint32_t mask = count > 1 ? UINT32_MAX >> __builtin_clz(count - 1) : 0;

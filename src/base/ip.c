@@ -1,4 +1,4 @@
-/* Addresses as people write them. */
+/* Addresses in their written forms. */
 #include "address.h"
 
 #include <arpa/inet.h>
@@ -22,7 +22,7 @@ static void unmap(struct ip_address *address)
     }
 }
 
-/* The literal as it is written, not yet unmapped. */
+/* The literal as written, not yet unmapped. */
 static bool parse_literal(struct text text, struct ip_address *ret)
 {
     char literal[INET6_ADDRSTRLEN];
@@ -81,8 +81,8 @@ bool ip_equal(const struct ip_address *a, const struct ip_address *b)
 }
 
 /* Letters, digits, hyphens, dots and underscores (Docker makes names with them); the label rules of
- * RFC 1123 are left to the resolver. A name of digits and dots only would be a mistyped IPv4
- * address, which resolvers read in surprising ways (127.1). */
+ * RFC 1123 are the resolver's. A name of digits and dots only is a mistyped IPv4 address, which
+ * resolvers read in surprising ways (127.1). */
 static bool is_host_name(struct text host)
 {
     struct ip_address literal;
@@ -182,7 +182,7 @@ static bool same_prefix(const uint8_t *a, const uint8_t *b, unsigned bits)
     return memcmp(a, b, whole) == 0 && (rest == 0 || ((a[whole] ^ b[whole]) & mask) == 0);
 }
 
-/* True if no bit behind the prefix is set. */
+/* True if no bit after the prefix is set. */
 static bool is_network_address(const struct ip_address *address, unsigned prefix)
 {
     struct ip_address zeroed = *address;

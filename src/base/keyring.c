@@ -52,12 +52,12 @@ struct keyring_secrets {
 struct keyring {
     atomic_uint references;
     uint8_t newest;
-    uint8_t place[KEY_ID_MAX + 1]; /* 1 + index in secrets->keys; 0: not in the ring */
+    uint8_t index_plus_1[KEY_ID_MAX + 1]; /* 1 + index in secrets->keys; 0: not in the ring */
     uint8_t marks[KEY_ID_MAX + 1][KEY_MARK];
     struct keyring_secrets *secrets;
 };
 
-/* The key file as it is read; wiped as soon as the ring is made of it. */
+/* The key file while it is read; wiped once the ring is built. */
 struct key_file {
     const char *path;
     bool has_names;
@@ -85,7 +85,7 @@ static struct text next_word(struct text *rest)
     return word;
 }
 
-/* Two ids with one secret would look like a rotation and be none. */
+/* Two ids with one secret would be a rotation in name only. */
 static bool secret_is_taken(const struct key_file *file, const uint8_t secret[KEY_LENGTH])
 {
     if (file->has_names && crypto_equal(file->names, secret, KEY_LENGTH))
@@ -108,7 +108,7 @@ static const char *const line_allows =
     "expected 'names' and 64 hexadecimal digits, or 'key', a number from 1 to 63 and 64 "
     "hexadecimal digits, or a comment after '#'";
 
-/* Takes one entry into the file; returns what is wrong with it, or NULL. */
+/* Adds one entry; returns its fault, or NULL. */
 static const char *take_entry(struct key_file *file, struct text kind, struct text id_text,
                               const uint8_t secret[KEY_LENGTH])
 {
@@ -156,7 +156,7 @@ static const char *parse_line(struct key_file *file, struct text line)
     return wrong;
 }
 
-static bool parse(struct key_file *file, struct text content, struct buffer *error)
+static bool parse_key_file(struct key_file *file, struct text content, struct buffer *error)
 {
     for (size_t number = 1; content.length > 0; number++) {
         const char *newline = memchr(content.data, '\n', content.length);
@@ -226,8 +226,8 @@ static bool sync_directory(const char *path)
     return synced;
 }
 
-/* Makes the file under a name of its own first; link() then shows it complete, and to the first of
- * several processes only: the others find EEXIST and read the winner's keys. */
+/* Creates the file under a name of its own first; link() then publishes it complete, for the first
+ * of several processes only: the others get EEXIST and read the winner's keys. */
 static bool create_file(const char *path, struct buffer *error)
 {
     static const char suffix[] = ".new-XXXXXX";
@@ -249,7 +249,7 @@ static bool create_file(const char *path, struct buffer *error)
     return created;
 }
 
-/* Where the file is; makes it if there is none and `create` says so. systemd alone makes
+/* The path of the file, which is created if it is missing and `create` is set. Only systemd creates
  * credentials. */
 static bool find_file(const char *value, bool create, char path[PRIVATE_FILE_PATH],
                       struct buffer *error)
@@ -271,7 +271,7 @@ static bool read_key_file(struct key_file *file, const char *value, bool create,
     size_t length = 0;
     char *content = xmalloc(KEY_FILE_MAX);
     bool read = private_file_read(OPTION, path, content, KEY_FILE_MAX, &length, error) &&
-                parse(file, (struct text){content, length}, error);
+                parse_key_file(file, (struct text){content, length}, error);
     crypto_wipe(content, length);
     free(content);
     file->path = NULL;
@@ -321,7 +321,7 @@ static void make_mark(uint8_t out[KEY_MARK], const uint8_t key[KEY_LENGTH])
     crypto_wipe(hash, sizeof(hash));
 }
 
-/* sodium_malloc() hides that it could not lock; asking again tells. */
+/* sodium_malloc() hides a failure to lock; a second lock shows it. */
 static struct keyring_secrets *protected_memory(size_t size, struct buffer *error)
 {
     struct keyring_secrets *secrets = sodium_malloc(size);
@@ -353,7 +353,7 @@ static struct keyring *make_keyring(const struct key_file *file, struct buffer *
     keyring->newest = file->keys[file->count - 1].id;
     make_mark(keyring->marks[0], file->names);
     for (size_t i = 0; i < file->count; i++) {
-        keyring->place[file->keys[i].id] = (uint8_t)(i + 1);
+        keyring->index_plus_1[file->keys[i].id] = (uint8_t)(i + 1);
         make_mark(keyring->marks[file->keys[i].id], file->keys[i].secret);
     }
     return keyring;
@@ -383,7 +383,7 @@ void keyring_unref(struct keyring **keyring)
     *keyring = NULL;
     if (!own || atomic_fetch_sub_explicit(&own->references, 1, memory_order_acq_rel) > 1)
         return;
-    sodium_free(own->secrets); /* wipes, also what is read-only */
+    sodium_free(own->secrets); /* wipes read-only memory, too */
     free(own);
 }
 
@@ -404,8 +404,8 @@ const uint8_t *keyring_mark(const struct keyring *keyring, uint8_t key_id)
 
 const struct keyring_key *keyring_find(const struct keyring *keyring, uint8_t key_id)
 {
-    uint8_t place = key_id <= KEY_ID_MAX ? keyring->place[key_id] : 0;
-    return place > 0 ? &keyring->secrets->keys[place - 1] : NULL;
+    uint8_t index_plus_1 = key_id <= KEY_ID_MAX ? keyring->index_plus_1[key_id] : 0;
+    return index_plus_1 > 0 ? &keyring->secrets->keys[index_plus_1 - 1] : NULL;
 }
 
 const crypto_generichash_blake2b_state *keyring_purpose(const struct keyring *keyring,

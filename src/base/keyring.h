@@ -1,4 +1,4 @@
-/* What crypto.c may see of a keyring: hash states that already took in their key. */
+/* A keyring as crypto.c sees it: hash states that already have their key. */
 #pragma once
 
 #include <sodium.h>
@@ -7,7 +7,7 @@
 
 #define KEYRING_SUBKEY 16
 
-/* One numbered key, as the two things it is used for. */
+/* One numbered key, as its two derived states. */
 struct keyring_key {
     crypto_generichash_blake2b_state subkey; /* waits for a subject, gives KEYRING_SUBKEY bytes */
     uint8_t mac[crypto_shorthash_siphash24_KEYBYTES];

@@ -122,7 +122,7 @@ static bool read_to_end(int fd, char *out, size_t size, size_t *length)
     return true;
 }
 
-/* Refuses what has more than `size` bytes: `length` were read, which may be all. */
+/* Refuses a file of more than `size` bytes, of which `length` were read. */
 static bool check_end(int fd, const char *option, const char *path, size_t length, size_t size,
                       struct buffer *error)
 {

@@ -253,7 +253,7 @@ size_t text_to_base64(char *out, const void *data, size_t length)
     return (size_t)(end - out);
 }
 
-/* The value plus one, so that what is not listed is zero. */
+/* The value plus one; zero for characters that are not listed. */
 static const unsigned char base64url_values[256] = {
     ['A'] = 1,  ['B'] = 2,  ['C'] = 3,  ['D'] = 4,  ['E'] = 5,  ['F'] = 6,  ['G'] = 7,  ['H'] = 8,
     ['I'] = 9,  ['J'] = 10, ['K'] = 11, ['L'] = 12, ['M'] = 13, ['N'] = 14, ['O'] = 15, ['P'] = 16,
@@ -266,7 +266,7 @@ static const unsigned char base64url_values[256] = {
 };
 
 /* The bits that the digits stand for, in `*ret`; false if one is not listed. */
-static bool read_digits(const char *digits, size_t count, uint32_t *ret)
+static bool decode_digits(const char *digits, size_t count, uint32_t *ret)
 {
     uint32_t bits = 0;
     unsigned unlisted = 0;
@@ -287,7 +287,7 @@ bool text_from_base64url(void *out, size_t length, struct text text)
     if (text.length != (length * 4 + 2) / 3)
         return false;
     for (size_t i = 0; i < length / 3; i++) {
-        if (!read_digits(text.data + 4 * i, 4, &bits))
+        if (!decode_digits(text.data + 4 * i, 4, &bits))
             return false;
         bytes[3 * i] = (unsigned char)(bits >> 16);
         bytes[3 * i + 1] = (unsigned char)(bits >> 8);
@@ -298,7 +298,7 @@ bool text_from_base64url(void *out, size_t length, struct text text)
     if (left == 0)
         return true;
     unsigned spare = left == 1 ? 4 : 2;
-    if (!read_digits(text.data + text.length - left - 1, left + 1, &bits))
+    if (!decode_digits(text.data + text.length - left - 1, left + 1, &bits))
         return false;
     for (size_t i = 0; i < left; i++)
         bytes[length - left + i] = (unsigned char)(bits >> spare >> 8 * (left - 1 - i));

@@ -1,5 +1,5 @@
-/* Eight bytes at a time: finds out whether a run of text holds anything special without looking at
- * each byte. Private to src/base. */
+/* Eight bytes at a time: finds special bytes in a run of text without looking at each byte. Private
+ * to src/base. */
 #pragma once
 
 #include <stdbool.h>

@@ -1,18 +1,18 @@
-/* In what two configurations differ. */
+/* The differences of two configurations. */
 #include "conf_options.h"
 
 #include <string.h>
 
 #include "crypto.h"
 
-/* Addresses of the web may carry a secret, in whatever part. */
+/* URLs may carry a secret, in any part. */
 static bool may_hold_secret(struct text value)
 {
     return value.length > 0 && memmem(value.data, value.length, "://", 3) != NULL;
 }
 
-static void add_option(struct changes *changes, const struct option_row *row,
-                       const struct conf *before, const struct conf *after)
+static void add_option_change(struct changes *changes, const struct option_row *row,
+                              const struct conf *before, const struct conf *after)
 {
     SCOPED(buffer_free) struct buffer name = {0}, old = {0}, new = {0};
     buffer_addf(&name, "%s.%s", row->section, row->name);
@@ -26,7 +26,7 @@ static void add_option(struct changes *changes, const struct option_row *row,
 
 /* --- service keys --- */
 
-static const struct service_key *find_key(const struct conf *conf, const char *name)
+static const struct service_key *find_service_key(const struct conf *conf, const char *name)
 {
     for (size_t i = 0; i < conf->key_count; i++)
         if (strcmp(conf->keys[i].name, name) == 0)
@@ -41,9 +41,9 @@ static bool same_key(const struct service_key *a, const struct service_key *b)
     return crypto_equal(a->digest, b->digest, sizeof(a->digest));
 }
 
-/* A key that is new or gone is told by `known`, one that was changed without its values. */
-static void add_key(struct changes *changes, const char *key_name, const struct service_key *before,
-                    const struct service_key *after)
+/* A new or removed key has its name only (`known`), a changed one no values. */
+static void add_key_change(struct changes *changes, const char *key_name,
+                           const struct service_key *before, const struct service_key *after)
 {
     static const struct text absent;
     SCOPED(buffer_free) struct buffer name = {0};
@@ -59,11 +59,11 @@ void conf_differences(const struct conf *before, const struct conf *after, struc
 {
     for (const struct option_row *row = option_rows; row < option_rows + OPTION_COUNT; row++)
         if (!conf_option_is_same(row, before, after))
-            add_option(changes, row, before, after);
+            add_option_change(changes, row, before, after);
     for (size_t i = 0; i < before->key_count; i++)
-        add_key(changes, before->keys[i].name, &before->keys[i],
-                find_key(after, before->keys[i].name));
+        add_key_change(changes, before->keys[i].name, &before->keys[i],
+                       find_service_key(after, before->keys[i].name));
     for (size_t i = 0; i < after->key_count; i++)
-        if (!find_key(before, after->keys[i].name))
-            add_key(changes, after->keys[i].name, NULL, &after->keys[i]);
+        if (!find_service_key(before, after->keys[i].name))
+            add_key_change(changes, after->keys[i].name, NULL, &after->keys[i]);
 }

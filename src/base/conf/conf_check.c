@@ -1,5 +1,4 @@
-/* What a type cannot judge: the grammar of single values, and options that contradict each other.
- */
+/* Checks beyond the types: the grammar of single values, and options that contradict each other. */
 #include "conf_options.h"
 
 #include <string.h>
@@ -8,29 +7,30 @@
 #include "address.h"
 #include "log.h"
 
-static const struct option_row *row_of(enum option_id id)
+static const struct option_row *option_row_of(enum option_id id)
 {
     return &option_rows[id];
 }
 
-/* Reports a value that its type took but that is no good. */
-static void refuse(struct conf_report *report, enum option_id id, const char *wanted,
-                   const char *value)
+/* Reports an invalid value that its type has accepted. */
+static void refuse_in_report(struct conf_report *report, enum option_id id, const char *wanted,
+                             const char *value)
 {
     char quoted[160];
-    conf_report_at(report, report->lines[id], "[%s] %s must be %s, not '%s'", row_of(id)->section,
-                   row_of(id)->name, wanted, log_quote(quoted, sizeof(quoted), text_of(value)));
+    conf_report_at(report, report->lines[id], "[%s] %s must be %s, not '%s'",
+                   option_row_of(id)->section, option_row_of(id)->name, wanted,
+                   log_quote(quoted, sizeof(quoted), text_of(value)));
 }
 
-/* Two options contradict each other where the later one stands. */
+/* A contradiction of two options is reported at the later line. */
 static unsigned later_line(const struct conf_report *report, enum option_id id,
                            enum option_id other)
 {
     return report->lines[id] > report->lines[other] ? report->lines[id] : report->lines[other];
 }
 
-/* One time that must not be longer than another. What holds for the policies of tenants holds for
- * their defaults. */
+/* One time that must not be longer than another. The rules for policies of tenants apply to their
+ * defaults. */
 static const struct order {
     enum option_id shorter, longer;
     bool strictly;
@@ -43,7 +43,7 @@ static const struct order {
     {OPTION_ID_redis_connect_timeout, OPTION_ID_redis_timeout, false},
 };
 
-/* A limit that means nothing without another. */
+/* A limit that has no effect without another. */
 static const struct need {
     enum option_id option, other;
 } needs[] = {
@@ -51,11 +51,11 @@ static const struct need {
 #include "tbl/policy.h"
 };
 
-/* "5m", or "5m, the default" when the file does not say. */
+/* "5m", or "5m, the default" if it is not in the file. */
 static void describe_value(const struct conf *conf, const struct conf_report *report,
                            enum option_id id, struct buffer *out)
 {
-    const struct option_row *row = row_of(id);
+    const struct option_row *row = option_row_of(id);
     row->type->print(row, conf_option_value(row, conf), out);
     if (report->lines[id] == 0)
         buffer_add_literal(out, ", the default");
@@ -64,8 +64,8 @@ static void describe_value(const struct conf *conf, const struct conf_report *re
 static void check_order(const struct conf *conf, struct conf_report *report,
                         const struct order *order)
 {
-    int64_t shorter = *(const int64_t *)conf_option_value(row_of(order->shorter), conf);
-    int64_t longer = *(const int64_t *)conf_option_value(row_of(order->longer), conf);
+    int64_t shorter = *(const int64_t *)conf_option_value(option_row_of(order->shorter), conf);
+    int64_t longer = *(const int64_t *)conf_option_value(option_row_of(order->longer), conf);
     bool fits = order->strictly ? shorter < longer : shorter <= longer;
     if (fits || report->refused[order->shorter] || report->refused[order->longer])
         return;
@@ -74,25 +74,25 @@ static void check_order(const struct conf *conf, struct conf_report *report,
     describe_value(conf, report, order->longer, &right);
     unsigned line = later_line(report, order->shorter, order->longer);
     conf_report_at(report, line, "[%s] %s (%.*s) must be %s than [%s] %s (%.*s)",
-                   row_of(order->shorter)->section, row_of(order->shorter)->name, (int)left.length,
-                   left.data, order->strictly ? "shorter" : "no longer",
-                   row_of(order->longer)->section, row_of(order->longer)->name, (int)right.length,
-                   right.data);
+                   option_row_of(order->shorter)->section, option_row_of(order->shorter)->name,
+                   (int)left.length, left.data, order->strictly ? "shorter" : "no longer",
+                   option_row_of(order->longer)->section, option_row_of(order->longer)->name,
+                   (int)right.length, right.data);
 }
 
 static void check_need(const struct conf *conf, struct conf_report *report, const struct need *need)
 {
-    int64_t value = *(const int64_t *)conf_option_value(row_of(need->option), conf);
-    int64_t other = *(const int64_t *)conf_option_value(row_of(need->other), conf);
+    int64_t value = *(const int64_t *)conf_option_value(option_row_of(need->option), conf);
+    int64_t other = *(const int64_t *)conf_option_value(option_row_of(need->other), conf);
     if (value != 0 && other == 0 && !report->refused[need->other]) {
         conf_report_at(report, report->lines[need->option], "[%s] %s needs [%s] %s, which is 0%s",
-                       row_of(need->option)->section, row_of(need->option)->name,
-                       row_of(need->other)->section, row_of(need->other)->name,
+                       option_row_of(need->option)->section, option_row_of(need->option)->name,
+                       option_row_of(need->other)->section, option_row_of(need->other)->name,
                        report->lines[need->other] == 0 ? " by default" : "");
     }
 }
 
-/* Listeners take addresses, not names: what a name means today must not decide who can connect. */
+/* Listeners have addresses, not names: the resolution of a name must not decide who can connect. */
 static bool is_listen_address(const char *value)
 {
     char host[ADDRESS_HOST_MAX];
@@ -112,17 +112,17 @@ static void check_listeners(const struct conf *conf, struct conf_report *report)
             "[server] listen and unix_socket are both empty: the service would have no listener");
     }
     if (main_listen[0] != '\0' && !is_listen_address(main_listen))
-        refuse(report, OPTION_ID_server_listen, wanted, main_listen);
+        refuse_in_report(report, OPTION_ID_server_listen, wanted, main_listen);
     if (!is_listen_address(ops_listen))
-        refuse(report, OPTION_ID_server_ops_listen, wanted, ops_listen);
+        refuse_in_report(report, OPTION_ID_server_ops_listen, wanted, ops_listen);
     if (strcmp(main_listen, ops_listen) == 0) {
         conf_report_at(report,
                        later_line(report, OPTION_ID_server_listen, OPTION_ID_server_ops_listen),
                        "[server] listen and ops_listen are both %s", main_listen);
     }
     if (strlen(conf->server_unix_socket) > socket_max) {
-        refuse(report, OPTION_ID_server_unix_socket, "a path of at most 107 bytes",
-               conf->server_unix_socket);
+        refuse_in_report(report, OPTION_ID_server_unix_socket, "a path of at most 107 bytes",
+                         conf->server_unix_socket);
     }
 }
 
@@ -132,8 +132,8 @@ static void check_node_name(const struct conf *conf, struct conf_report *report)
     static const char allowed[] =
         "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-";
     if (strspn(name, allowed) != strlen(name) || strlen(name) > 253) {
-        refuse(report, OPTION_ID_server_node_name,
-               "at most 253 letters, digits, dots, hyphens and underscores", name);
+        refuse_in_report(report, OPTION_ID_server_node_name,
+                         "at most 253 letters, digits, dots, hyphens and underscores", name);
     }
 }
 
@@ -143,10 +143,10 @@ static void check_list(struct conf_report *report, enum option_id id, const stru
 {
     for (size_t i = 0; i < list->count; i++) {
         if (!accept(list->items[i]))
-            refuse(report, id, wanted, list->items[i]);
+            refuse_in_report(report, id, wanted, list->items[i]);
         for (size_t earlier = 0; earlier < i; earlier++) {
             if (strcmp(list->items[earlier], list->items[i]) == 0) {
-                refuse(report, id, "a list without repetitions", list->items[i]);
+                refuse_in_report(report, id, "a list without repetitions", list->items[i]);
                 break;
             }
         }
@@ -175,7 +175,8 @@ static void check_installation(const struct conf *conf, struct conf_report *repo
 {
     const char *name = conf->keys_installation;
     if (name[0] != '\0' && !conf_is_name(text_of(name)))
-        refuse(report, OPTION_ID_keys_installation, "[a-z0-9][a-z0-9._-]{0,62}, or empty", name);
+        refuse_in_report(report, OPTION_ID_keys_installation, "[a-z0-9][a-z0-9._-]{0,62}, or empty",
+                         name);
 }
 
 static void check_lists(const struct conf *conf, struct conf_report *report)
@@ -192,7 +193,7 @@ static void check_lists(const struct conf *conf, struct conf_report *report)
 static void check_redis(const struct conf *conf, struct conf_report *report)
 {
     if (conf->redis_nodes.count == 0)
-        refuse(report, OPTION_ID_redis_nodes, "at least one HOST:PORT", "");
+        refuse_in_report(report, OPTION_ID_redis_nodes, "at least one HOST:PORT", "");
     if (conf->redis_mode == REDIS_STANDALONE && conf->redis_nodes.count > 1) {
         unsigned line = later_line(report, OPTION_ID_redis_mode, OPTION_ID_redis_nodes);
         conf_report_at(report, line, "[redis] mode = standalone takes one node, nodes names %zu%s",
@@ -208,7 +209,7 @@ static void check_redis(const struct conf *conf, struct conf_report *report)
 static void check_sentinels_and_tls(const struct conf *conf, struct conf_report *report)
 {
     if (conf->redis_mode == REDIS_SENTINEL && conf->redis_sentinel_name[0] == '\0')
-        refuse(report, OPTION_ID_redis_sentinel_name, "the name of the master", "");
+        refuse_in_report(report, OPTION_ID_redis_sentinel_name, "the name of the master", "");
     if (conf->redis_sentinel_user[0] != '\0' && conf->redis_sentinel_password_file[0] == '\0') {
         conf_report_at(report, report->lines[OPTION_ID_redis_sentinel_user],
                        "[redis] sentinel_user needs a sentinel_password_file");
@@ -233,16 +234,16 @@ static bool is_webhook(const char *url)
     return scheme > 0 && length > scheme && url[scheme] != '/' && length <= 2048;
 }
 
-static void check_alerts(const struct conf *conf, struct conf_report *report)
+static void check_alert_options(const struct conf *conf, struct conf_report *report)
 {
     if (conf->alerts_file[0] == '\0')
-        refuse(report, OPTION_ID_alerts_file, "the path of a file", "");
+        refuse_in_report(report, OPTION_ID_alerts_file, "the path of a file", "");
     if (conf->alerts_webhook_url[0] == '\0')
         return;
     if (!is_webhook(conf->alerts_webhook_url)) {
-        refuse(report, OPTION_ID_alerts_webhook_url,
-               "an https:// or http:// URL of at most 2048 printable ASCII characters",
-               conf->alerts_webhook_url);
+        refuse_in_report(report, OPTION_ID_alerts_webhook_url,
+                         "an https:// or http:// URL of at most 2048 printable ASCII characters",
+                         conf->alerts_webhook_url);
     }
     if (conf->alerts_webhook_secret_file[0] == '\0') {
         conf_report_at(report, report->lines[OPTION_ID_alerts_webhook_url],
@@ -253,11 +254,11 @@ static void check_alerts(const struct conf *conf, struct conf_report *report)
 static void check_files(const struct conf *conf, struct conf_report *report)
 {
     if (conf->journal_file[0] == '\0')
-        refuse(report, OPTION_ID_journal_file, "the path of a file", "");
+        refuse_in_report(report, OPTION_ID_journal_file, "the path of a file", "");
     if (conf->keys_file[0] == '\0')
-        refuse(report, OPTION_ID_keys_file, "the path of a file", "");
+        refuse_in_report(report, OPTION_ID_keys_file, "the path of a file", "");
     if (conf->audit_file[0] == '\0')
-        refuse(report, OPTION_ID_audit_file, "the path of a file", "");
+        refuse_in_report(report, OPTION_ID_audit_file, "the path of a file", "");
 }
 
 #define LOWER_CASE "abcdefghijklmnopqrstuvwxyz"
@@ -287,8 +288,8 @@ static bool is_origin_port(const char *port, struct text scheme)
            !(text_equal(scheme, TEXT("http")) && number == 80);
 }
 
-/* An origin as browsers print it, for it is compared byte by byte. A page that came without TLS may
- * be anybody's, unless it came from this machine. */
+/* An origin as browsers print it, since it is compared byte by byte. A page without TLS may be an
+ * attacker's, unless it comes from this machine. */
 static bool is_origin(const char *word)
 {
     const char *end = strstr(word, "://");
@@ -308,7 +309,7 @@ static bool is_origin(const char *word)
            (!plain || is_name_of_this_machine((struct text){host, length}));
 }
 
-/* The prefix has browsers refuse the cookie from whoever could plant it for another host. */
+/* With the prefix browsers refuse the cookie from anyone who could plant it for another host. */
 static bool is_cookie_name(const char *name)
 {
     static const char prefix[] = "__Host-";
@@ -317,7 +318,7 @@ static bool is_cookie_name(const char *name)
            strspn(name, LOWER_CASE "ABCDEFGHIJKLMNOPQRSTUVWXYZ" DIGITS "._-") == length;
 }
 
-/* Also a list in an answer's header: no byte may end the element or the line. */
+/* The names also form a list in a response header: no byte may end the element or the line. */
 static bool is_header_name(const char *name)
 {
     size_t length = strlen(name);
@@ -333,10 +334,11 @@ static void check_browser(const struct conf *conf, struct conf_report *report)
     check_list(report, OPTION_ID_browser_headers, &conf->browser_headers, is_header_name,
                "a list of names of headers, like X-Client-Version");
     if (!is_cookie_name(conf->browser_cookie_name)) {
-        refuse(report, OPTION_ID_browser_cookie_name,
-               "__Host- and behind it letters, digits, dots, hyphens and underscores, at most 64 "
-               "in all",
-               conf->browser_cookie_name);
+        refuse_in_report(
+            report, OPTION_ID_browser_cookie_name,
+            "__Host- and behind it letters, digits, dots, hyphens and underscores, at most 64 "
+            "in all",
+            conf->browser_cookie_name);
     }
 }
 
@@ -349,7 +351,7 @@ void conf_check(const struct conf *conf, struct conf_report *report)
     check_redis(conf, report);
     check_sentinels_and_tls(conf, report);
     check_files(conf, report);
-    check_alerts(conf, report);
+    check_alert_options(conf, report);
     check_browser(conf, report);
     for (size_t i = 0; i < sizeof(orders) / sizeof(orders[0]); i++)
         check_order(conf, report, &orders[i]);

@@ -1,4 +1,4 @@
-/* The life of a configuration: made, counted, published, compared. */
+/* The lifetime of a configuration: created, reference-counted, published, compared. */
 #include "conf_options.h"
 
 #include <assert.h>
@@ -7,8 +7,8 @@
 
 #include "memory.h"
 
-/* Guards the pointer only; the configuration behind it never changes. Taken when a reference is,
- * never held across anything that can wait. */
+/* Guards the pointer only; a published configuration never changes. Held to take a reference, never
+ * across anything that can wait. */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct conf *published;
 
@@ -26,7 +26,7 @@ struct conf *conf_defaults(void)
     return &made->conf;
 }
 
-static void release(struct conf *conf)
+static void free_conf(struct conf *conf)
 {
     for (const struct option_row *row = option_rows; row < option_rows + OPTION_COUNT; row++)
         row->type->release(conf_option_field(row, conf));
@@ -51,7 +51,7 @@ void conf_unref(struct conf **conf)
     *conf = NULL;
     if (given != NULL &&
         atomic_fetch_sub_explicit(&counted(given)->references, 1, memory_order_acq_rel) == 1)
-        release(given);
+        free_conf(given);
 }
 
 struct conf *conf_current(void)
@@ -72,7 +72,7 @@ void conf_publish(struct conf *conf)
     conf_unref(&old);
 }
 
-/* "section.name" of every row, so that a name can be handed out without being owned. */
+/* "section.name" of every row, so that names need no owner. */
 static const char *const option_titles[OPTION_COUNT] = {
 #define OPTION_TEXT(section, name, ...)    #section "." #name,
 #define OPTION_LIST(section, name, ...)    #section "." #name,

@@ -1,4 +1,4 @@
-/* The configuration as a file again; with comments it is conf/sessiond.conf. */
+/* The configuration printed as a file; with comments it is conf/sessiond.conf. */
 #include "conf_options.h"
 
 #include <string.h>
@@ -39,7 +39,7 @@ static void add_comment(struct buffer *out, struct text text)
     buffer_add_char(out, '\n');
 }
 
-/* What a value must look like, unless the help says it all, and when a new one counts. */
+/* The form of a value, unless the help says it all, and when a change takes effect. */
 static void add_rules(struct buffer *out, const struct option_row *row)
 {
     SCOPED(buffer_free) struct buffer rules = {0};

@@ -1,4 +1,5 @@
-/* Service keys: the sections [key:NAME], the words of scopes, and who presented a key. */
+/* Service keys: the sections [key:NAME], the words of scopes, and the look-up of a presented key.
+ */
 #include "conf_options.h"
 
 #include <assert.h>
@@ -92,7 +93,7 @@ static const struct key_option {
     const char *name;
     bool (*set)(struct service_key *key, struct text value);
     const char *wanted;
-    bool secret; /* somebody may have put the key itself there */
+    bool secret; /* the value may be the key itself, by mistake */
 } key_options[] = {
     {"hash", set_hash, "64 hexadecimal digits, as sessiond keygen prints them", true},
     {"scopes", set_scopes, scope_words, false},
@@ -156,7 +157,7 @@ static void check_complete(struct conf_report *report, const struct conf_key_dra
             conf_report_at(report, draft->line, "the key has no %s", key_options[i].name);
 }
 
-/* Two keys of one hash would leave it to chance whose name is in the audit line. */
+/* With two keys of one hash, the name in the audit line would be left to chance. */
 static void check_hash_unique(struct conf_report *report, const struct conf_key_draft *draft)
 {
     for (const struct conf_key_draft *other = draft->next; other != NULL; other = other->next) {
@@ -177,7 +178,7 @@ void conf_keys_finish(struct conf_report *report, struct conf_key_draft **drafts
     }
     if (conf->key_count > 0)
         conf->keys = xcalloc(conf->key_count, sizeof(conf->keys[0]));
-    /* Drafts are newest first, keys stand in the file's order. */
+    /* Drafts are newest first, keys in the file's order. */
     size_t left = conf->key_count;
     while (*drafts != NULL) {
         struct conf_key_draft *draft = *drafts;

@@ -1,10 +1,10 @@
-/* Reading the file. The only door to libinih.
+/* Reading the file. The only user of libinih.
  *
- * inih splits lines into name and value and strips comments. Three things it does not do well
- * enough are done in the reader that feeds it, line by line: it tells handlers no line numbers,
- * cuts section names at 49 bytes, and keeps silent about an unknown section without options. So the
- * reader counts, takes the headings itself, and hands inih an empty line for each. Continuation
- * lines are off: an indented option must not silently become part of the one above. */
+ * inih splits lines into name and value and strips comments. Its input comes line by line from a
+ * reader here, which makes up for three faults: inih gives handlers no line numbers, cuts section
+ * names at 49 bytes, and ignores an unknown section without options. So the reader counts lines,
+ * parses headings itself, and gives inih an empty line for each. Continuation lines are off: an
+ * indented option must not silently become part of the one above. */
 #include "conf_options.h"
 
 #include <errno.h>
@@ -22,14 +22,14 @@ enum section_kind {
     SECTION_NONE,    /* before the first heading */
     SECTION_OPTIONS, /* one of tbl/options.h */
     SECTION_KEY,     /* [key:NAME] */
-    SECTION_REFUSED  /* reported; its options are passed over */
+    SECTION_REFUSED  /* reported; its options are skipped */
 };
 
 struct loader {
     FILE *file;
     char *line; /* getline()'s */
     size_t capacity;
-    unsigned number; /* of the present line */
+    unsigned number; /* of the current line */
     enum section_kind kind;
     char *section; /* SECTION_OPTIONS: its name */
     struct conf_key_draft *drafts;
@@ -83,7 +83,7 @@ static void enter_section(struct loader *loader, struct text name)
     }
 }
 
-/* "[name]", behind it nothing but a comment. */
+/* "[name]", followed by nothing but a comment. */
 static void read_heading(struct loader *loader, struct text line)
 {
     const char *end = memchr(line.data, ']', line.length);
@@ -124,7 +124,7 @@ static size_t drop_byte_order_mark(struct loader *loader, size_t length)
 }
 
 /* inih's fgets. */
-static char *read_line(char *out, int size, void *stream)
+static char *read_conf_line(char *out, int size, void *stream)
 {
     struct loader *loader = stream;
     ssize_t got = getline(&loader->line, &loader->capacity, loader->file);
@@ -184,9 +184,9 @@ static void set_option(struct loader *loader, struct text name, struct text valu
 }
 
 /* inih's handler: one "name = value". */
-static int take_option(void *user, const char *section, const char *name, const char *value)
+static int handle_option(void *user, const char *section, const char *name, const char *value)
 {
-    (void)section; /* cut short by inih; the reader knows it */
+    (void)section; /* cut short by inih; the reader has it */
     struct loader *loader = user;
     struct conf_report *report = &loader->report;
     if (loader->kind == SECTION_REFUSED)
@@ -215,11 +215,11 @@ static void configure_inih(void)
     ini_start_comment_prefixes = comment;
 }
 
-static void load(struct loader *loader)
+static void load_lines(struct loader *loader)
 {
     struct conf_report *report = &loader->report;
     configure_inih();
-    int result = ini_parse_stream(read_line, loader, take_option, loader);
+    int result = ini_parse_stream(read_conf_line, loader, handle_option, loader);
     if (ferror(loader->file))
         conf_report_at(report, 0, "cannot be read: %s", strerror(errno));
     else if (result != 0)
@@ -239,7 +239,7 @@ struct conf *conf_load(const char *path, struct buffer *error)
     }
     loader.conf = conf_defaults();
     loader.conf->path = xstrdup(path);
-    load(&loader);
+    load_lines(&loader);
     fclose(loader.file);
     free(loader.line);
     free(loader.section);

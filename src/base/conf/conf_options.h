@@ -1,4 +1,4 @@
-/* The rows of tbl/options.h as data, and what the conf_*.c files share. Private to them. */
+/* Private to the conf_*.c files: the rows of tbl/options.h as data, and shared functions. */
 #pragma once
 
 #include <stdatomic.h>
@@ -22,12 +22,12 @@ enum option_id {
 
 struct option_row;
 
-/* What all options of a type have in common. `field` points into a struct conf. */
+/* The common part of all options of a type. `field` points into a struct conf. */
 struct option_type {
-    /* Replaces the field's value; false leaves it alone. */
+    /* Replaces the field's value; false leaves it unchanged. */
     bool (*parse)(const struct option_row *row, struct text value, void *field);
     void (*print)(const struct option_row *row, const void *field, struct buffer *out);
-    /* What a value must look like: "a time from 10ms to 1m (units: ms, s, m)". */
+    /* Appends the form of a value: "a time from 10ms to 1m (units: ms, s, m)". */
     void (*describe)(const struct option_row *row, struct buffer *out);
     /* Sets the row's default in zeroed memory. */
     void (*set_initial)(const struct option_row *row, void *field);
@@ -37,7 +37,7 @@ struct option_type {
 extern const struct option_type option_type_text, option_type_list, option_type_number,
     option_type_bool, option_type_enum, option_type_flags;
 
-/* What numbers are called and which units they take, closed by a unit without a suffix. */
+/* The name of a kind of number and its units, ended by a unit without a suffix. */
 struct option_units {
     const char *what;
     struct option_unit {
@@ -70,14 +70,14 @@ const struct option_row *conf_option_find(struct text section, struct text name)
 bool conf_option_section_exists(struct text section);
 void *conf_option_field(const struct option_row *row, struct conf *conf);
 const void *conf_option_value(const struct option_row *row, const struct conf *conf);
-/* True if both have the same value, which is to say that it is printed alike. */
+/* True if both have the same value, compared as it is printed. */
 bool conf_option_is_same(const struct option_row *row, const struct conf *a, const struct conf *b);
 
 /* Takes the next word off the front of *rest; absent at the end. Blanks separate; with `commas`,
  * commas too. */
 struct text conf_next_word(struct text *rest, bool commas);
 
-/* Problems found in one file, and where its options stand. */
+/* Problems found in one file, and the lines of its options. */
 struct conf_report {
     const char *path;
     struct buffer *messages;
@@ -92,7 +92,7 @@ void conf_report_at(struct conf_report *report, unsigned line, const char *forma
 /* Refuses single values that their type cannot judge, and options that contradict each other. */
 void conf_check(const struct conf *conf, struct conf_report *report);
 
-/* Sections [key:NAME] on their way into conf->keys. */
+/* Sections [key:NAME] before they enter conf->keys. */
 struct conf_key_draft {
     struct service_key key;
     unsigned line; /* of the heading */
@@ -111,8 +111,8 @@ void conf_key_set(struct conf_report *report, struct conf_key_draft *draft, unsi
 void conf_keys_finish(struct conf_report *report, struct conf_key_draft **drafts,
                       struct conf *conf);
 
-/* A struct conf and the number of those who hold it. */
+/* A struct conf and the number of its references. */
 struct counted_conf {
-    struct conf conf; /* first: a pointer to one is a pointer to the other */
+    struct conf conf; /* first: pointers to both are the same */
     atomic_uint references;
 };

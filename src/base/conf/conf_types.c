@@ -131,7 +131,7 @@ const struct option_units option_units_seconds = {"a time",
                                                   {{"d", 86400}, {"h", 3600}, {"m", 60}, {"s", 1}}};
 const struct option_units option_units_millis = {"a time", {{"m", 60000}, {"s", 1000}, {"ms", 1}}};
 
-/* Splits "15m" into digits and unit and multiplies; false for what is not a number of the unit. */
+/* Splits "15m" into digits and unit and multiplies; false if it is no number with such a unit. */
 static bool number_read(struct text value, const struct option_units *units, int64_t *ret)
 {
     size_t digits = 0;
@@ -215,7 +215,7 @@ static void words_describe(const char *what, const char *words, struct buffer *o
     }
 }
 
-/* All our enums are stored as an unsigned int, as GCC does for those without negative constants. */
+/* All these enums are stored as an unsigned int, as GCC does without negative constants. */
 _Static_assert(sizeof(enum redis_mode) == sizeof(unsigned), "enums are as large as unsigned");
 
 static void word_store(const struct option_row *row, unsigned index, void *field)

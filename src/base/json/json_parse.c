@@ -1,5 +1,5 @@
-/* jansson's door for reading and printing whole texts: its memory is wiped, its depth bounded, its
- * messages turned into ours. */
+/* Reads and prints whole texts with jansson: its memory is wiped, its depth bounded, its messages
+ * translated. */
 #include "json_parse.h"
 
 #include <assert.h>
@@ -48,8 +48,8 @@ json_t *json_iterable(const json_t *object)
 
 /* --- printing --- */
 
-/* The shortest form that reads back as the same number: what came as 0.1 goes as 0.1, where
- * jansson alone would say 0.10000000000000001. */
+/* The shortest form that reads back as the same number: 0.1 stays 0.1, while jansson would print
+ * 0.10000000000000001. */
 static void print_real(struct json_writer *writer, const json_t *value)
 {
     char digits[40];
@@ -107,11 +107,11 @@ void json_print_value(struct json_writer *writer, const json_t *value)
 
 /* --- messages --- */
 
-const char *json_quote_name(char out[static JSON_NAME_SESSION + 4], const char *name)
+const char *json_quote_name(char out[static JSON_NAME_SHOWN + 4], const char *name)
 {
-    log_quote(out, JSON_NAME_SESSION + 1, text_of(name));
-    if (strlen(name) > JSON_NAME_SESSION)
-        memcpy(out + JSON_NAME_SESSION, "...", 4);
+    log_quote(out, JSON_NAME_SHOWN + 1, text_of(name));
+    if (strlen(name) > JSON_NAME_SHOWN)
+        memcpy(out + JSON_NAME_SHOWN, "...", 4);
     return out;
 }
 
@@ -126,15 +126,15 @@ static void complain_duplicate(const json_error_t *error, struct buffer *out)
         return;
     }
     char key[JSON_ERROR_TEXT_LENGTH];
-    char quoted[JSON_NAME_SESSION + 4];
+    char quoted[JSON_NAME_SHOWN + 4];
     size_t length = (size_t)(close - open - 1);
     memcpy(key, open + 1, length);
     key[length] = '\0';
     buffer_addf(out, "\"%s\" is there twice", json_quote_name(quoted, key));
 }
 
-/* Where in a text a reader stopped: the names of the members that are open there. */
-struct place {
+/* The position of an error in a text: the names of the members that are open there. */
+struct error_path {
     struct text names[DEEPEST + 1]; /* as they are spelled; absent in arrays */
     unsigned depth;
 };
@@ -150,13 +150,13 @@ static struct text string_from_quote(struct text text, size_t from)
     return (struct text){text.data + from + 1, end - from - 1};
 }
 
-/* A string is a name if it stands where a value cannot: behind an opening brace, or behind a comma
- * in an object. The text is known to nest no deeper than DEEPEST. */
-static void find_place(struct text text, struct place *ret)
+/* A string is a name if it follows an opening brace, or a comma in an object. The text is known to
+ * nest no deeper than DEEPEST. */
+static void find_error_path(struct text text, struct error_path *ret)
 {
     bool in_object[DEEPEST + 1] = {false};
     bool name_due = false;
-    *ret = (struct place){.depth = 0};
+    *ret = (struct error_path){.depth = 0};
     for (size_t i = 0; i < text.length; i++) {
         char c = text.data[i];
         if (c == '{' || c == '[') {
@@ -176,32 +176,33 @@ static void find_place(struct text text, struct place *ret)
     }
 }
 
-/* Appends `"device.name"`, or nothing if the place is in no member. */
-static void print_place(const struct place *place, struct buffer *out)
+/* Appends `"device.name"`, or nothing if the error is in no member. */
+static void print_error_path(const struct error_path *error_path, struct buffer *out)
 {
     SCOPED(buffer_free) struct buffer path = {0};
-    char quoted[JSON_NAME_SESSION + 4];
-    for (unsigned depth = 1; depth <= place->depth; depth++) {
-        if (!place->names[depth].data)
+    char quoted[JSON_NAME_SHOWN + 4];
+    for (unsigned depth = 1; depth <= error_path->depth; depth++) {
+        if (!error_path->names[depth].data)
             continue;
         if (path.length > 0)
             buffer_add_char(&path, '.');
-        buffer_add_text(&path, place->names[depth]);
+        buffer_add_text(&path, error_path->names[depth]);
     }
     buffer_add_char(&path, '\0');
     if (path.length > 1)
         buffer_addf(out, "\"%s\"", json_quote_name(quoted, path.data));
 }
 
-/* Faults in a string, which belongs to a member; the others may be anywhere. */
+/* Faults in a string, which belongs to a member; other faults may be anywhere. */
 static void complain_string(struct text body, const json_error_t *error, const char *what,
                             struct buffer *out)
 {
-    struct place place;
+    struct error_path error_path;
     size_t before = error->position > 0 ? (size_t)error->position : 0;
-    find_place((struct text){body.data, before < body.length ? before : body.length}, &place);
+    find_error_path((struct text){body.data, before < body.length ? before : body.length},
+                    &error_path);
     size_t length = out->length;
-    print_place(&place, out);
+    print_error_path(&error_path, out);
     if (out->length == length)
         buffer_add_literal(out, "The body");
     buffer_addf(out, " %s (line %d, column %d)", what, error->line, error->column);
@@ -222,7 +223,7 @@ static void complain_nul(struct text body, struct buffer *out)
 static void complain_syntax(struct text body, const json_error_t *error, struct buffer *out)
 {
     static const struct {
-        const char *text; /* that jansson's message begins with, where its code says too little */
+        const char *text; /* start of jansson's message, if its code is not specific enough */
         const char *what;
         enum json_error_code code;
         bool in_string;
@@ -254,8 +255,8 @@ static void complain_syntax(struct text body, const json_error_t *error, struct 
 
 /* --- parsing --- */
 
-/* jansson stops at 2,048 levels; nobody needs a tenth of that, and what is read is later walked by
- * recursion, here and at the callers'. */
+/* jansson stops at 2,048 levels; a tenth of that is plenty, and values are later walked by
+ * recursion, here and by callers. */
 static bool nests_too_deep(struct text body)
 {
     unsigned depth = 0;
@@ -285,8 +286,7 @@ json_t *json_parse_object(struct text body, struct buffer *error)
         buffer_addf(error, "The body nests deeper than %d levels", DEEPEST);
         return NULL;
     }
-    /* jansson reads numbers and literals as strings of C, and takes a NUL behind them for an end.
-     */
+    /* jansson reads numbers and literals as strings of C, and takes a NUL after them for an end. */
     if (body.length > 0 && memchr(body.data, '\0', body.length)) {
         complain_nul(body, error);
         return NULL;

@@ -1,5 +1,5 @@
-/* Request bodies: jansson parses, a table says what may be there. Messages name members and never
- * repeat values, which may be tokens. */
+/* Request bodies: jansson parses, a table lists the allowed members. Messages name members and
+ * never repeat values, which may be tokens. */
 #include <inttypes.h>
 #include <string.h>
 
@@ -9,7 +9,7 @@
 
 enum { LONGEST_ITEM = 128 };
 
-/* What one call carries along. */
+/* The context of one call. */
 struct reader {
     struct arena *arena;
     struct text *detail;
@@ -29,7 +29,7 @@ static bool complain_member(const struct reader *reader, const char *prefix, con
 static bool complain_unknown(const struct reader *reader, const char *prefix, const char *name,
                              const struct json_field *fields, size_t count)
 {
-    char quoted[JSON_NAME_SESSION + 4];
+    char quoted[JSON_NAME_SHOWN + 4];
     struct text what = TEXT("is not known here; this call takes no members");
     for (size_t i = 0; i < count; i++) {
         what = i == 0
@@ -276,7 +276,7 @@ static bool demands_members(const struct json_field *fields, size_t count)
     return false;
 }
 
-/* Clients that have nothing to say send nothing, blanks or, where that may be meant, `null`. */
+/* Clients without content send nothing, blanks or, where that is allowed, `null`. */
 static bool says_nothing(struct text body, const struct json_field *fields, size_t count)
 {
     body = without_blanks(body);

@@ -1,5 +1,5 @@
-/* The JSON writer: an answer is copied together, never built as a tree. Runs of bytes that need no
- * escape are found eight bytes at a time and copied whole. */
+/* The JSON writer appends text, never builds a tree. Runs of bytes that need no escape are found
+ * eight bytes at a time and copied whole. */
 #include "json.h"
 
 #include <string.h>
@@ -86,8 +86,8 @@ static bool is_plain(char c)
     return c >= 0x20 && c < 0x7f && c != '"' && c != '\\';
 }
 
-/* Where the run of plain ASCII that starts at `at` ends. The last bytes are looked at together with
- * some before them, if those are there. */
+/* The end of the run of plain ASCII that starts at `at`. The last bytes are checked together with
+ * some before them, if there are any. */
 static size_t skip_plain(struct text value, size_t at)
 {
     while (value.length - at >= 8 && word_is_plain(word_load(value.data + at)))
@@ -100,8 +100,8 @@ static size_t skip_plain(struct text value, size_t at)
     return at;
 }
 
-/* C1 controls and DEL may stand raw in JSON; they are escaped all the same, since answers and audit
- * lines end up on terminals. `length` is that of the character, 0 if it is not well-formed. */
+/* C1 controls and DEL may stand raw in JSON; they are escaped all the same, since responses and
+ * audit lines end up on terminals. `length` is the character's, 0 if it is not well-formed. */
 static bool must_escape(const char *character, size_t length)
 {
     return length == 0 || *character == '"' || *character == '\\' || text_is_control(character);
@@ -124,7 +124,7 @@ static void add_escape(struct buffer *out, const char *character, size_t length)
 
 void json_escape(struct buffer *out, struct text value)
 {
-    size_t run = 0; /* start of what was seen but not yet copied */
+    size_t run = 0; /* start of the bytes not yet copied */
     size_t at = 0;
     while ((at = skip_plain(value, at)) < value.length) {
         const char *character = value.data + at;

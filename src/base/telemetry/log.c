@@ -20,7 +20,7 @@ enum { LINE_SIZE = 2048 };
 
 static _Atomic int least_level = LOG_LEVEL_INFO;
 
-/* The numbers of syslog for the journal, the words of the option for everybody else. */
+/* The numbers of syslog for the journal, the words of the option for other outputs. */
 static const struct {
     char priority;
     const char *word;
@@ -42,7 +42,7 @@ static bool find_journal(void)
     return strcmp(stream, own) == 0;
 }
 
-/* Whether stderr is the journal's; found out with the first line. */
+/* True if stderr is the journal's; determined with the first line. */
 static bool goes_to_journal(void)
 {
     static _Atomic int answer = -1;
@@ -59,14 +59,14 @@ void log_set_level(enum log_level level)
     atomic_store_explicit(&least_level, (int)level, memory_order_relaxed);
 }
 
-/* How much of what snprintf would have printed is there. */
+/* The part of snprintf's output that fitted. */
 static size_t printed(int wanted, size_t room)
 {
     assert(wanted >= 0);
     return (size_t)wanted < room ? (size_t)wanted : room - 1;
 }
 
-/* A line feed inside would begin a line that nobody logged. */
+/* A line feed inside would forge a line. */
 static void replace_controls(char *line, size_t length)
 {
     for (size_t i = 0; i < length; i++) {
@@ -76,7 +76,7 @@ static void replace_controls(char *line, size_t length)
     }
 }
 
-/* What stands before the values. Returns its length. */
+/* Writes the part before the values; returns its length. */
 static size_t begin_line(char line[LINE_SIZE], enum log_level level, const char *event)
 {
     if (goes_to_journal())
@@ -95,7 +95,7 @@ void log_write(enum log_level level, const char *event, const char *format, ...)
         return;
     int saved_errno = errno;
     char line[LINE_SIZE];
-    /* The last byte is kept for the line feed, where snprintf puts its NUL. */
+    /* The last byte, snprintf's NUL, becomes the line feed. */
     size_t length = begin_line(line, level, event);
     va_list arguments;
     va_start(arguments, format);
@@ -111,7 +111,7 @@ void log_write(enum log_level level, const char *event, const char *format, ...)
     errno = saved_errno;
 }
 
-/* The character as it may stand between quotes; digits of credentials may not. */
+/* The character in its quoted form; digits of credentials are hidden. */
 static char quotable(char c, bool secret)
 {
     bool good = c >= 0x20 && c < 0x7f && c != '"' && c != '\'' && c != '\\';

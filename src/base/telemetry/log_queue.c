@@ -1,5 +1,5 @@
 /* A ring of bytes. Producers put whole lines at its head under the lock; the thread writes from its
- * tail without it, at most a PIPE_BUF at once, and gives the room back when that is written. */
+ * tail without it, at most a PIPE_BUF at once, and frees the space once that is written. */
 #include "log_queue.h"
 
 #include <errno.h>
@@ -21,7 +21,7 @@ static struct {
     pthread_cond_t filled, written;
     bool started;
     size_t head, tail; /* bytes ever put, ever written */
-    uint64_t dropped;  /* lines, since the last line that told it */
+    uint64_t dropped;  /* lines dropped since the last report */
     char ring[RING_SIZE];
 } queue = {
     .lock = PTHREAD_MUTEX_INITIALIZER,
@@ -76,7 +76,7 @@ void log_queue_write(const char *data, size_t length)
 }
 
 /* Waits for bytes and returns how many lie together at `at`; 0: none are left, and `dropped` lines
- * are to be told. */
+ * are to be reported. */
 static size_t next_part(size_t *at, uint64_t *dropped)
 {
     pthread_mutex_lock(&queue.lock);
@@ -92,7 +92,7 @@ static size_t next_part(size_t *at, uint64_t *dropped)
     return length;
 }
 
-static void give_back(size_t length)
+static void free_written(size_t length)
 {
     pthread_mutex_lock(&queue.lock);
     queue.tail += length;
@@ -100,7 +100,7 @@ static void give_back(size_t length)
     pthread_mutex_unlock(&queue.lock);
 }
 
-static void *run(void *user)
+static void *run_log_writer(void *user)
 {
     pthread_setname_np(pthread_self(), "log");
     for (;;) {
@@ -109,7 +109,7 @@ static void *run(void *user)
         size_t length = next_part(&at, &dropped);
         if (length > 0) {
             log_queue_write(queue.ring + at, length);
-            give_back(length);
+            free_written(length);
         } else {
             log_warning("log_lines_dropped", "lines=%" PRIu64, dropped);
         }
@@ -120,7 +120,7 @@ static void *run(void *user)
 int log_start(void)
 {
     pthread_t thread;
-    int error = thread_start(&thread, run, NULL);
+    int error = thread_start(&thread, run_log_writer, NULL);
     if (error != 0)
         return error;
     pthread_detach(thread);

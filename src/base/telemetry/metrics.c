@@ -113,7 +113,7 @@ void metrics_attach(void)
     }
 }
 
-/* The common shard was made before the routes were defined: its numbers move to a larger one. */
+/* The common shard was created before the routes were defined: its numbers move to a larger one. */
 static void grow_common(void)
 {
     struct shard *old = common;
@@ -124,7 +124,7 @@ static void grow_common(void)
     }
 }
 
-/* The shard to count in. Ends with give_back(). */
+/* The shard to count in. Ends with release_shard(). */
 static struct shard *take_shard(void)
 {
     if (own)
@@ -135,7 +135,7 @@ static struct shard *take_shard(void)
     return common;
 }
 
-static void give_back(const struct shard *shard)
+static void release_shard(const struct shard *shard)
 {
     if (shard != own)
         pthread_mutex_unlock(&lock);
@@ -163,7 +163,7 @@ void metrics_add(enum metric counter, uint64_t amount)
     assert(metric_rows[counter].kind == METRIC_IS_COUNTER);
     struct shard *shard = take_shard();
     cell_add(shard, metric_rows[counter].cell, (int64_t)amount);
-    give_back(shard);
+    release_shard(shard);
 }
 
 void metrics_gauge_add(enum metric gauge, int64_t amount)
@@ -171,7 +171,7 @@ void metrics_gauge_add(enum metric gauge, int64_t amount)
     assert(metric_rows[gauge].kind == METRIC_IS_GAUGE);
     struct shard *shard = take_shard();
     cell_add(shard, metric_rows[gauge].cell, amount);
-    give_back(shard);
+    release_shard(shard);
 }
 
 void metrics_gauge_set(enum metric gauge, int64_t value)
@@ -179,7 +179,7 @@ void metrics_gauge_set(enum metric gauge, int64_t value)
     assert(metric_rows[gauge].kind == METRIC_IS_GAUGE);
     struct shard *shard = take_shard();
     atomic_store_explicit(&shard->cells[metric_rows[gauge].cell], value, memory_order_relaxed);
-    give_back(shard);
+    release_shard(shard);
 }
 
 void metrics_observe(enum metric histogram, int64_t nanoseconds)
@@ -187,7 +187,7 @@ void metrics_observe(enum metric histogram, int64_t nanoseconds)
     assert(metric_rows[histogram].kind == METRIC_IS_HISTOGRAM);
     struct shard *shard = take_shard();
     histogram_add(shard, metric_rows[histogram].cell, nanoseconds);
-    give_back(shard);
+    release_shard(shard);
 }
 
 void metrics_request(size_t route, unsigned status, int64_t nanoseconds)
@@ -197,7 +197,7 @@ void metrics_request(size_t route, unsigned status, int64_t nanoseconds)
     struct shard *shard = take_shard();
     cell_add(shard, route_cell(route) + slot, 1);
     histogram_add(shard, route_cell(route) + STATUS_SLOTS, nanoseconds);
-    give_back(shard);
+    release_shard(shard);
 }
 
 /* --- adding up --- */

@@ -1,14 +1,14 @@
-/* Where each number of a shard lies: a shard is an array of cells, so that adding shards up is one
- * loop. Shared by metrics.c, which counts, and metrics_print.c, which shows. */
+/* The layout of a shard: an array of cells, so that summing shards is one loop. Shared by
+ * metrics.c, which counts, and metrics_print.c, which prints. */
 #pragma once
 
 #include "metrics.h"
 
 enum {
-    BUCKET_COUNT = 18, /* with an upper bound; one more takes the rest */
+    BUCKET_COUNT = 18, /* with an upper bound; one more for the rest */
     HISTOGRAM_SUM = BUCKET_COUNT + 1,
     HISTOGRAM_CELLS = HISTOGRAM_SUM + 1,
-    STATUS_SLOTS = 32, /* slot 0 takes every status that no table knows */
+    STATUS_SLOTS = 32, /* slot 0 is for every status that no table has */
     ROUTE_CELLS = STATUS_SLOTS + HISTOGRAM_CELLS
 };
 
@@ -40,7 +40,7 @@ struct metric_bucket {
 };
 extern const struct metric_bucket metric_buckets[BUCKET_COUNT];
 
-/* What metrics_define_routes() was given. */
+/* The arguments of metrics_define_routes(). */
 struct metric_routes {
     const char *const *methods;
     const char *const *templates;
@@ -55,5 +55,5 @@ static inline size_t route_cell(size_t route)
     return (size_t)CELL_ROUTES + route * ROUTE_CELLS;
 }
 
-/* All shards added up, to be freed by the caller. */
+/* The sum of all shards, to be freed by the caller. */
 int64_t *metrics_sum(void);

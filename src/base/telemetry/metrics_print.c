@@ -18,7 +18,7 @@ static void add_family(struct buffer *out, const char *name, const char *type, c
     buffer_addf(out, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type);
 }
 
-/* name="value", the value escaped as the format asks. */
+/* name="value", with the value escaped. */
 static void add_label(struct buffer *out, const char *name, const char *value)
 {
     buffer_addf(out, "%s=\"", name);
@@ -64,7 +64,7 @@ static void add_histogram(struct buffer *out, const char *name, struct text labe
     add_value(out, count);
 }
 
-/* --- what tbl/metrics.h lists --- */
+/* --- rows of tbl/metrics.h --- */
 
 static bool is_of_time(const struct metric_row *row)
 {
@@ -105,8 +105,8 @@ static void add_route_labels(struct buffer *out, size_t route)
     add_label(out, "route", metrics_routes()->templates[route]);
 }
 
-/* A series that begins with its first increment hides that from rate(): those that everybody
- * watches begin at 0. All statuses of all routes would be a thousand. */
+/* A series that begins with its first increment hides that from rate(), so the series that
+ * operators watch begin at 0. All statuses of all routes would be a thousand. */
 static bool begins_at_0(unsigned status)
 {
     return (status >= 200 && status < 400) || status == 401 || status == 429 || status == 503;
@@ -173,8 +173,8 @@ static void print_gauge(struct buffer *out, const char *name, const char *help, 
     add_value(out, value);
 }
 
-/* The file's first line, NUL-terminated; false if it cannot be had. */
-static bool read_line(const char *path, char *line, int size)
+/* The file's first line, NUL-terminated; false if it cannot be read. */
+static bool read_first_line(const char *path, char *line, int size)
 {
     FILE *file = fopen(path, "re");
     if (!file)
@@ -188,7 +188,7 @@ static void print_memory(struct buffer *out)
 {
     char line[256];
     int64_t pages;
-    if (read_line("/proc/self/statm", line, sizeof(line)) &&
+    if (read_first_line("/proc/self/statm", line, sizeof(line)) &&
         sscanf(line, "%*s %" SCNd64, &pages) == 1) {
         print_gauge(out, "process_resident_memory_bytes", "Memory in use.",
                     pages * sysconf(_SC_PAGESIZE));
@@ -229,7 +229,7 @@ static void read_start_time(void)
 {
     char line[1024];
     int64_t ticks;
-    if (!read_line("/proc/self/stat", line, sizeof(line)))
+    if (!read_first_line("/proc/self/stat", line, sizeof(line)))
         return;
     const char *rest = strrchr(line, ')');
     if (rest && sscanf(rest,

@@ -105,7 +105,7 @@ static void recover(struct journal *journal)
 }
 
 /* Called before anything is appended: a file of two names secrets could be read with neither. */
-static void take_new_keyring(struct journal *journal)
+static void adopt_keyring(struct journal *journal)
 {
     struct keyring *taken = atomic_exchange(&journal->new_keyring, NULL);
     if (!taken)
@@ -268,7 +268,7 @@ static void write_journal_batch(void *owner)
     journal_index_take_marks(&journal->index,
                              &journal->marks); /* before their revocations are forgotten */
     expire_revocations_if_due(journal);
-    take_new_keyring(journal);
+    adopt_keyring(journal);
     if (commit_queue_works(&journal->queue))
         renew_if_due(journal);
     else if (commit_queue_is_retry_due(&journal->queue))

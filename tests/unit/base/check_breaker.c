@@ -158,7 +158,7 @@ START_TEST(what_was_seen_without_a_call_counts_the_same)
     now_ms += BREAKER_CALM_MS;
     ck_assert(breaker_witness(&breaker, now_ms, true));
     ck_assert_int_eq(breaker_state(&breaker), BREAKER_CLOSED);
-    ck_assert_uint_eq(atomic_load(&breaker.under_way), 0);
+    ck_assert_uint_eq(atomic_load(&breaker.in_flight), 0);
 }
 END_TEST
 
@@ -300,7 +300,7 @@ START_TEST(threads_that_race_leave_nothing_under_way)
     }
     for (unsigned i = 0; i < THREADS; i++)
         pthread_join(threads[i], NULL);
-    ck_assert_uint_eq(atomic_load(&breaker.under_way), 0);
+    ck_assert_uint_eq(atomic_load(&breaker.in_flight), 0);
     ck_assert_uint_ge(atomic_load(&changes), 2);
     /* It still does what it should. */
     now_ms = atomic_load(&shared_ms) + 2 * MOST_MS;

@@ -32,7 +32,7 @@ static struct breaker *breaker_of_node(void)
 /* Nothing that passed is forgotten, however it ended. */
 static void stop(void)
 {
-    ck_assert_uint_eq(atomic_load(&breaker_of_node()->under_way), 0);
+    ck_assert_uint_eq(atomic_load(&breaker_of_node()->in_flight), 0);
     rig_close(&rig);
     redis_node_stop(&node);
     ck_assert_int_eq(metrics_read(METRIC_BREAKERS_OPEN), 0);
@@ -290,7 +290,7 @@ START_TEST(calls_that_end_with_their_link_free_their_places)
     redis_node_script(node, SCRIPT(EXPECT("GET a"), SLEEP(100)));
     rig_send(&other, &probes[0], "GET a", 0, 3000);
     rig_run(&other, 30);
-    ck_assert_uint_gt(atomic_load(&breaker_of_node()->under_way), 0);
+    ck_assert_uint_gt(atomic_load(&breaker_of_node()->in_flight), 0);
     rig_close_link(&other);
     ck_assert_int_eq(probes[0].err, ERR_SHUTTING_DOWN);
     rig_run(&rig, 150);
