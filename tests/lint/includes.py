@@ -16,6 +16,12 @@ BELOW = {
     "main": {"base", "services", "redis", "session", "http"},
 }
 
+# Rooms of a layer from bottom to top: each includes only itself and what stands before it.
+ROOMS = {
+    "redis": ["protocol", "state", "calls", "tracking", "topology"],
+    "session": ["model", "index engine operations upkeep"],
+}
+
 # The layer whose contract a header in include/ is. Files in include/tbl belong to the one that
 # expands them, and are seen by everybody.
 CONTRACTS = {
@@ -30,7 +36,7 @@ LAYER_OF_HEADER = {f"{name}.h": layer for layer, names in CONTRACTS.items() for 
 # Library headers (as a pattern) and the only files (as patterns) that may include them.
 DOORS = [
     (r"microhttpd\.h", r"src/http/|tests/bench/"),
-    (r"(hiredis/)?(hiredis|read|sds|async)\.h|hiredis/.*", r"src/redis/|tests/"),
+    (r"(hiredis/)?(hiredis|read|sds|async)\.h|hiredis/.*", r"src/redis/protocol/reply\.c|tests/"),
     (r"sodium(/.*)?\.h", r"src/base/(crypto|keyring)\w*\.[ch]"),
     (r"openssl/.*", r"src/base/(crypto|keyring)\w*\.c|src/redis/protocol/(tls|script)\.c|tests/unit/redis/check_store_tls\.c"),
     (r"jansson\.h", r"src/base/json/json_parse\.h|tests/"),
@@ -67,6 +73,24 @@ def check_layer(root, source, layer, name):
     return f'{layer} must not include "{name}" of {target}'
 
 
+def rank(path):
+    """(layer, how high its room stands); None for files elsewhere."""
+    if path.parts[0] != "src" or path.parts[1] not in ROOMS or len(path.parts) < 4:
+        return None
+    return next((path.parts[1], number) for number, names in enumerate(ROOMS[path.parts[1]])
+                if path.parts[2] in names.split())
+
+
+def check_room(root, source, name):
+    target = pathlib.Path("src") / name
+    if not (root / target).exists() or not rank(source) or not rank(target):
+        return None
+    (layer, own), (other_layer, other) = rank(source), rank(target)
+    if layer != other_layer or other <= own:
+        return None
+    return f'{source.parts[2]} must not include "{name}" of {target.parts[2]}, which stands above it'
+
+
 def check_door(source, name):
     for header, allowed in DOORS:
         if re.fullmatch(header, name) and not re.match(allowed, source.as_posix()):
@@ -87,6 +111,6 @@ def violations(root):
             quoted, angled = found.groups()
             problem = check_door(source, quoted or angled)
             if not problem and quoted and layer and source.parts[:2] != ("include", "tbl"):
-                problem = check_layer(root, source, layer, quoted)
+                problem = check_layer(root, source, layer, quoted) or check_room(root, source, quoted)
             if problem:
                 yield f"{source}:{number}: {problem}"

@@ -145,8 +145,8 @@ struct store_link *store_link_open(struct store *store, uv_loop_t *loop)
     struct store_link *link = xcalloc(1, sizeof(*link));
     link->store = store;
     link->loop = loop;
-    link->wake.data = link;
-    uv_async_init(loop, &link->wake, on_link_wake);
+    link->worker.wake.data = link;
+    uv_async_init(loop, &link->worker.wake, on_link_wake);
     timing_open(&link->timing, loop, on_due);
     link->timing.timer.data = link;
     link_state_hold(link);
@@ -158,7 +158,7 @@ struct store_link *store_link_open(struct store *store, uv_loop_t *loop)
     crypto_random(&link->seed, sizeof(link->seed));
     link->seed |= 1;
     link->settings = store_state_settings(store);
-    store_state_add_link(store, link);
+    store_state_add_worker(store, &link->worker);
     take_map(link);
     return link;
 }
@@ -193,11 +193,11 @@ void store_link_close(struct store_link **link)
         return;
     gone->closing = true;
     timing_close(&gone->timing, on_link_handle_closed);
-    store_state_remove_link(gone->store, gone);
+    store_state_remove_worker(gone->store, &gone->worker);
     end_all_calls(gone);
     assert(gone->pending == 0);
     node_free_all(gone);
-    uv_close((uv_handle_t *)&gone->wake, on_link_handle_closed);
+    uv_close((uv_handle_t *)&gone->worker.wake, on_link_handle_closed);
 }
 
 /* --- calls --- */

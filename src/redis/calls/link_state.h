@@ -12,10 +12,9 @@ struct connection_owner;
 #define LINK_INPUT_BYTES ((size_t)64 * 1024)
 
 struct store_link {
-    struct store_link *next_link; /* under store->lock */
+    struct store_worker worker; /* on the store's list, woken by it */
     struct store *store;
     uv_loop_t *loop;
-    uv_async_t wake; /* new map or settings */
     struct timing timing;
     unsigned handles; /* libuv's, that must close before the link is freed */
     bool closing;

@@ -3,7 +3,6 @@
 
 #include "clock.h"
 #include "log.h"
-#include "redis/calls/link_state.h"
 
 enum {
     FRESH_MAP_MS = 1500, /* a map with slots without owner is fetched again every second */
@@ -12,10 +11,10 @@ enum {
 
 /* --- waking --- */
 
-void store_state_wake_links(struct store *store)
+void store_state_wake_workers(struct store *store)
 {
-    for (struct store_link *link = store->links; link; link = link->next_link)
-        uv_async_send(&link->wake);
+    for (struct store_worker *worker = store->workers; worker; worker = worker->next)
+        uv_async_send(&worker->wake);
 }
 
 void store_state_wake_control(struct store *store)
@@ -67,7 +66,7 @@ bool store_state_publish_map(struct store *store, struct slot_map *map)
     atomic_store(&store->published, store->map);
     /* Calls for a slot without owner may wait for this map, which says that there is none. */
     if (changed || !complete)
-        store_state_wake_links(store);
+        store_state_wake_workers(store);
     pthread_mutex_unlock(&store->lock);
     slot_map_unref(&old);
     return changed;
@@ -85,7 +84,7 @@ void store_state_publish_unreachable(struct store *store, enum err err)
     atomic_store(&store->map_err, err);
     atomic_store(&store->unreachable, true);
     pthread_mutex_lock(&store->lock);
-    store_state_wake_links(store);
+    store_state_wake_workers(store);
     pthread_mutex_unlock(&store->lock);
 }
 
@@ -99,21 +98,21 @@ bool store_state_lacks_owner(struct store *store, const struct slot_map *map)
     return latest && (fresh || atomic_load(&store->unreachable));
 }
 
-void store_state_add_link(struct store *store, struct store_link *link)
+void store_state_add_worker(struct store *store, struct store_worker *worker)
 {
     pthread_mutex_lock(&store->lock);
-    link->next_link = store->links;
-    store->links = link;
+    worker->next = store->workers;
+    store->workers = worker;
     pthread_mutex_unlock(&store->lock);
 }
 
-void store_state_remove_link(struct store *store, struct store_link *link)
+void store_state_remove_worker(struct store *store, struct store_worker *worker)
 {
     pthread_mutex_lock(&store->lock);
-    struct store_link **at = &store->links;
-    while (*at != link)
-        at = &(*at)->next_link;
-    *at = link->next_link;
+    struct store_worker **at = &store->workers;
+    while (*at != worker)
+        at = &(*at)->next;
+    *at = worker->next;
     pthread_mutex_unlock(&store->lock);
 }
 

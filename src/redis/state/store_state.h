@@ -1,5 +1,5 @@
 /* State that control thread and workers share. One mutex, held only to swap or copy a pointer and
- * to walk the list of links; all else is atomic or immutable. */
+ * to walk the list of workers; all else is atomic or immutable. */
 #pragma once
 
 #include <pthread.h>
@@ -11,13 +11,19 @@
 
 struct control;
 
+/* A worker's end as the control thread sees it: woken when map or settings are new. */
+struct store_worker {
+    struct store_worker *next; /* under store->lock */
+    uv_async_t wake;
+};
+
 struct store {
     const struct store_keys *keys; /* the opener's */
     pthread_mutex_t lock;          /* of the next five */
     struct slot_map *map;          /* NULL until the first is known */
     struct store_mark mark;        /* without digits: none is known */
     struct settings *settings;
-    struct store_link *links;
+    struct store_worker *workers;
     struct endpoint_table breakers; /* of struct store_breaker */
 
     _Atomic(const struct slot_map *) published; /* the same as `map`, to be compared with */
@@ -48,7 +54,7 @@ struct slot_map *store_state_ref_map(struct store *store);
 struct settings *store_state_settings(struct store *store);
 /* A copy of the mark; false if there is none. */
 bool store_state_read_mark(struct store *store, struct store_mark *ret);
-/* Publishes the map (the reference is given away) and wakes every link. False if it equals the
+/* Publishes the map (the reference is given away) and wakes every worker. False if it equals the
  * present map, and is dropped. Both: the store is reachable. */
 bool store_state_publish_map(struct store *store, struct slot_map *map);
 /* The refresh failed: calls stop waiting for a map. */
@@ -58,13 +64,13 @@ enum err store_state_no_owner_err(struct store *store);
 /* True if a slot that has no owner in `map` (NULL: none has) will not get one by waiting: the map
  * is the latest, and fresh, or no fresher one can be had. */
 bool store_state_lacks_owner(struct store *store, const struct slot_map *map);
-/* Makes every link look at map and settings. Under store->lock. */
-void store_state_wake_links(struct store *store);
+/* Makes every worker look at map and settings. Under store->lock. */
+void store_state_wake_workers(struct store *store);
 /* Makes the control thread look at wishes and map. Any thread. */
 void store_state_wake_control(struct store *store);
-/* From now on the link hears of new maps and settings. */
-void store_state_add_link(struct store *store, struct store_link *link);
-void store_state_remove_link(struct store *store, struct store_link *link);
+/* From now on the worker is woken for new maps and settings. */
+void store_state_add_worker(struct store *store, struct store_worker *worker);
+void store_state_remove_worker(struct store *store, struct store_worker *worker);
 /* Asks the control thread for a fresh map; coalesced and rate limited there. Any thread. */
 void store_state_want_refresh(struct store *store);
 /* Notes that a server which is no sentinel has answered. Any thread. */

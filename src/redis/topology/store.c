@@ -45,7 +45,7 @@ bool store_reload(struct store *store, const struct conf *conf, struct buffer *e
     /* The mode needs a restart: links were built for one map or the other. */
     settings->mode = old->mode;
     store->settings = settings;
-    store_state_wake_links(store);
+    store_state_wake_workers(store);
     pthread_mutex_unlock(&store->lock);
     settings_unref(&old);
     store_state_want_refresh(store);
