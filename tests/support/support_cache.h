@@ -10,7 +10,7 @@ struct cache *support_cache(int64_t bytes, int64_t tenant_state_bytes);
 /* New bounds. */
 void support_cache_resize(struct cache *cache, int64_t bytes, int64_t tenant_state_bytes);
 
-/* Stores `length` bytes that are made of the key, with a ticket of now. */
+/* Stores `length` bytes that are made of the key, with a fresh lease. */
 bool support_cache_put(struct cache *cache, const struct cache_key *key, size_t length);
 /* The same with a quota for the tenant. */
 bool support_cache_put_within(struct cache *cache, const struct cache_key *key, size_t length,

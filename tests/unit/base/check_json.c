@@ -260,7 +260,7 @@ START_TEST(what_decorates_is_cleaned_not_refused)
     ck_assert(read_sample(TEXT("{\"user\":\"u\",\"note\":\"\"}")));
     ck_assert_ptr_null(sample.note.data);
     ck_assert(read_sample(TEXT("{\"user\":\"u\",\"shown\":\"\\n\"}")));
-    ck_assert_ptr_nonnull(sample.session_json.data); /* told to be empty, which is not untold */
+    ck_assert_ptr_nonnull(sample.session_json.data); /* given as empty, which differs from absent */
     ck_assert_uint_eq(sample.session_json.length, 0);
     assert_refused(TEXT("{\"user\":\"u\",\"note\":1}"), "\"note\" must be a string");
 }
@@ -471,8 +471,8 @@ START_TEST(any_object_is_kept_as_it_was_meant)
 }
 END_TEST
 
-/* Cuts a good body everywhere and puts every byte everywhere: it is taken or refused with words,
- * and nothing is read behind its end (which the sanitizers watch, the body being an allocation). */
+/* Cuts a good body everywhere and puts every byte everywhere: it is accepted or refused with words,
+ * and nothing is read after its end (the body is an allocation, which the sanitizers watch). */
 START_TEST(damaged_bodies_are_taken_or_refused_with_words)
 {
     static const char good[] = "{\"user\":\"u\\u00e9\",\"limit\":12,\"roles\":[\"a\"],"

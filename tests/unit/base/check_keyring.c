@@ -105,7 +105,7 @@ END_TEST
 
 #define STARTERS 12
 
-/* Waits for the pipe to close, makes or finds the keys, and tells what they hash to. */
+/* Waits for the pipe to close, creates or finds the keys, and writes what they hash to. */
 static void start(int gate, int answers)
 {
     char nothing;

@@ -171,7 +171,7 @@ static void flood_a_pipe_that_nobody_reads(void)
         log_info("flood", "number=%04d filling=%0200d", i, 0);
 }
 
-/* Reads to the end of the line that tells how many were dropped; counts the others. */
+/* Reads to the end of the line with the number of dropped ones; counts the others. */
 static int read_to_the_number(int *told)
 {
     FILE *in = fdopen(dup(reading_end), "r");

@@ -1,5 +1,6 @@
-/* Secret files: one rule, who may read them and where they are. (That keys, passwords, TLS and the
- * webhook go by it is in check_keyring, check_store_credentials, check_store_tls, check_alerts.) */
+/* Secret files: one rule for their readers and their paths. (That keys, passwords, TLS and the
+ * webhook follow it is in check_keyring, check_store_credentials, check_store_tls, check_alerts.)
+ */
 #include "private_file.h"
 
 #include <check.h>
@@ -74,8 +75,8 @@ static void assert_refused(const char *value, const char *why)
 
 enum { SERVICE = 65534 };
 
-/* The service runs as a user of its own, as far as this process may bring that about; `owner` is
- * who then has the file. False if that is not to be had. */
+/* Runs the service as a user of its own, as far as this process may; `owner` then has the file.
+ * False if that is impossible. */
 static bool become_service(uid_t owner)
 {
     if (geteuid() != 0)

@@ -593,7 +593,7 @@ START_TEST(who_repeats_a_default_of_the_platform_does_not_hold_on_to_it)
 }
 END_TEST
 
-/* --- who has a say --- */
+/* --- roles, device types, platform --- */
 
 #define DEMO_TENANT                                                              \
     "{\"idle_timeout\":900,\"max_devices\":5,\"roles\":{"                        \

@@ -1,5 +1,5 @@
-/* Rates: what is let through is exactly what the rule says, whatever the order, the threads, and
- * the crowd. */
+/* Rates: exactly the events of the rule are allowed, whatever the order, the threads and the number
+ * of names. */
 #include "ratelimit.h"
 
 #include <pthread.h>

@@ -234,7 +234,7 @@ START_TEST(a_lower_version_waits_a_minute)
 }
 END_TEST
 
-/* A backup of yesterday does not bring back who was logged out. */
+/* Yesterday's backup does not bring back logged-out sessions. */
 START_TEST(a_lower_cutoff_is_behind_however_old_the_row)
 {
     struct tag tag = tag_of(1);

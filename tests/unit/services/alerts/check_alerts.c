@@ -218,7 +218,7 @@ static void read_told(char *out, size_t size)
     fclose(stream);
 }
 
-/* Ends the service, which tells the rest. */
+/* Ends the service, which reports the rest. */
 static void assert_told(const char *expected)
 {
     char told[4096];
@@ -451,7 +451,7 @@ START_TEST(what_repeats_takes_no_place_twice_and_waits_for_one)
     reuse_of("carol", 0);
     for (int i = 0; i < 3; i++)
         reuse_of("bob", 0);
-    clock_fake(begin_ms + 2 * MINUTE_MS - 1); /* bob's minute is over, but there is no place */
+    clock_fake(begin_ms + 2 * MINUTE_MS - 1); /* bob's minute is over, but the limit is reached */
     new_place_of("other", 7);                 /* once this is raised, bob was looked at */
     wait_for_told("refresh_reuse:alice:1 refresh_reuse:bob:1 refresh_reuse:alice:4 "
                   "refresh_reuse:carol:1 new_location:u7:1 ");

@@ -959,7 +959,7 @@ END_TEST
 
 /* --- kill -9 --- */
 
-static int told; /* where the child tells which lines it was promised */
+static int told; /* where the child reports the lines it was promised */
 
 struct promise {
     struct commit_ticket ticket;

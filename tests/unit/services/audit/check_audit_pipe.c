@@ -1,5 +1,4 @@
-/* An audit file that is a pipe, as standard output is in a container: who reads it, who does not.
- */
+/* An audit file that is a pipe, as standard output is in a container: with and without a reader. */
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>

@@ -1,5 +1,5 @@
-/* The audit file under pressure: strangers' budgets and exact numbers, changes that overtake what
- * waits, the reserve of the disk.
+/* The audit file under pressure: budgets and exact numbers of unauthenticated calls, changes that
+ * overtake waiting lines, the reserve of the disk.
  *
  * write() is replaced by one that can be held up, fstatvfs() by one that says how much is free. */
 #include <check.h>
@@ -44,7 +44,7 @@ int fstatvfs(int fd, struct statvfs *ret)
     return 0;
 }
 
-/* A call of a stranger as http makes it; true if it got a line. */
+/* An unauthenticated call as http makes it; true if it got a line. */
 static bool call_from(const char *address)
 {
     struct ip_address parsed;
@@ -163,7 +163,7 @@ START_TEST(the_number_is_told_once_a_minute_with_its_span)
     trail_put_barrier();
     clock_fake(noon_ms + MINUTE_MS + 1);
     trail_put_barrier();
-    trail_put_barrier(); /* the line is written behind those of its turn */
+    trail_put_barrier(); /* the line is written after those of its turn */
     json_t *lines = trail_read(trail.path, NULL);
     size_t at = trail_index_of(lines, "event.action", "strangers-counted");
     ck_assert_int_eq(trail_number_at(lines, at, "sessiond.calls"), 4);

@@ -284,7 +284,7 @@ static void model_put(uint32_t user, uint32_t session, uint64_t random)
         ck_assert_int_eq(stored, !modelled->final || new.final);
     } else if (is_void[user]) {
         ck_assert(!stored);
-    } /* else another user's ticket may be the same, which may refuse it */
+    } /* else another user's lease may be the same, which may refuse it */
     if (stored)
         *modelled = new;
 }

@@ -102,7 +102,7 @@ START_TEST(a_flipped_bit_in_any_chunk_is_found_and_what_was_before_stays)
     uint64_t state = 11;
     for (size_t i = 0; i < layout.count; i++) {
         size_t length = layout.begin[i + 1] - layout.begin[i];
-        /* Frame, nonce, tag, and some places of the entries. */
+        /* Frame, nonce, tag, and some positions in the entries. */
         size_t offsets[12] = {0, 1, 2, 3, 4, 15, length - 1, length - 16};
         for (size_t j = 8; j < 12; j++)
             offsets[j] = support_next(&state) % length;

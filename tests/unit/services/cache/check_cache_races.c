@@ -21,9 +21,9 @@ enum { TURNS = 150000 };
 enum { USERS = 24, SESSIONS = 3, THREADS = 4, LONGEST = 96 };
 
 static struct cache *cache;
-/* A user's truth, as Redis would have it: raised by a change, and then the cache is told. */
+/* A user's state, as Redis would have it: raised by a change, which then reaches the cache. */
 static _Atomic uint32_t truth[USERS];
-/* The change that the cache was told of last; raised when cache_forget() has returned. */
+/* The last change that reached the cache; raised when cache_forget() has returned. */
 static _Atomic uint32_t told[USERS];
 static atomic_bool failed; /* set by a thread, which must not call check's functions */
 static atomic_size_t found, stored;

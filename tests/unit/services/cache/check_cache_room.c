@@ -1,4 +1,4 @@
-/* Room in the cache: who gives up what and when, and that the books are right about memory. */
+/* Room in the cache: order of eviction, and that the ledger is right about memory. */
 #include <check.h>
 #include <malloc.h>
 #include <stddef.h>
@@ -49,7 +49,7 @@ static bool has(uint32_t tenant, uint32_t user, uint32_t session)
 
 /* --- clocks --- */
 
-/* The textbook's CLOCK: frames in a circle, the new in the place of the old. */
+/* The textbook's CLOCK: frames in a circle, the new one in the frame of the old one. */
 enum { FRAMES = 40, ROUNDS = 5000 };
 
 struct frames {
@@ -82,7 +82,8 @@ static void compare_with_frames(uint32_t tenant, struct frames *frames)
         }
         put(tenant, 1, next);
         size_t at = frame_to_replace(frames);
-        /* A miss is not a use: ask for what must be gone, not for what must be there. */
+        /* A miss is not a use: ask for entries that must be evicted, not for those that must be
+         * there. */
         ck_assert_msg(!has(tenant, 1, frames->sessions[at]), "at %u", next);
         frames->sessions[at] = next;
     }
@@ -138,7 +139,7 @@ START_TEST(a_tenant_at_its_quota_gives_up_what_its_own_clock_says)
 END_TEST
 
 /* Everything is used between any two stores: the hand must not go round in search of an unused one,
- * and yet find one to give up. */
+ * and yet find one to evict. */
 START_TEST(a_cache_in_which_everything_is_used_still_gives_way)
 {
     enum { MANY = 900 };

@@ -1,4 +1,4 @@
-/* The thread that saves the cache: when, with which key, and what it says when it cannot. */
+/* The thread that saves the cache: when, with which key, and its log when it fails. */
 #include <check.h>
 #include <errno.h>
 #include <fcntl.h>

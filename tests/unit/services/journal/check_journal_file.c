@@ -155,7 +155,7 @@ static void assert_in_force(unsigned count)
     ck_assert_uint_eq(trial_usage().records, count);
 }
 
-/* Records that lie before this place, the mark not counted. */
+/* Records before this position, not counting the mark. */
 static unsigned whole_before(size_t place)
 {
     unsigned count = 0;
@@ -275,7 +275,7 @@ START_TEST(a_flipped_bit_in_the_head_refuses_the_start_and_changes_nothing)
 }
 END_TEST
 
-/* Records of the same length, so that only their places tell them apart. */
+/* Records of the same length, so that only their positions differ. */
 START_TEST(records_that_were_swapped_repeated_or_left_out_are_not_taken)
 {
     make_file();
@@ -444,7 +444,7 @@ END_TEST
 
 /* --- killed --- */
 
-/* The child tells each number whose ticket was done, written. */
+/* The child reports each number whose ticket was done, written. */
 static void add_for_ever(int pipe_end, unsigned round)
 {
     uint64_t told = 0, last = 0;
