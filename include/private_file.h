@@ -3,7 +3,7 @@
  * Where. A value with a slash in it is a path. One without is the name of a systemd credential: a
  * file in $CREDENTIALS_DIRECTORY (systemd.exec(5), LoadCredential=).
  *
- * Who may read it. The service's user or root owns the file; no one else has any access. One
+ * Access. The service's user or root owns the file; no one else has any access. One
  * exception: its group may read it if root owns it, or if it is a credential: systemd grants those
  * by an ACL, which stat(2) shows as rights of the group. */
 #pragma once

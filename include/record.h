@@ -146,8 +146,8 @@ void record_write_bytes(const struct keyring *keyring, bool encrypt, struct reco
  * bytes that these functions did not write for this position under a key of the ring, whatever the
  * cause.
  *
- * Sealed records are always read, plain ones only if !encrypt. Whoever can write to Redis can write
- * plain records. So their texts are checked: clean UTF-8, and session JSON in the form of
+ * Sealed records are always read, plain ones only if !encrypt. Anybody who can write to Redis can
+ * write plain records. So their texts are checked: clean UTF-8, and session JSON in the form of
  * src/session/model/session_json.h. */
 enum record_kind record_read(const struct keyring *keyring, bool encrypt,
                              struct record_position place, struct text stored, struct arena *arena,
