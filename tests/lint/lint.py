@@ -64,7 +64,7 @@ def check_includes():
 
 
 def check_rooms():
-    return list(house.folder_violations(ROOT))
+    return [*house.folder_violations(ROOT), *house.map_violations(ROOT)]
 
 
 def check_constants():
