@@ -9,8 +9,8 @@
  *
  * A value read from Redis may be out of date before it is stored. So a reader takes a lease before
  * the read (cache_lease) and stores with it: if the owner was forgotten meanwhile, nothing is
- * stored. Leases come from an array of counters by hash of the owner; a collision refuses a store,
- * never more. */
+ * stored. Leases come from an array of counters by hash of the owner; a collision can only
+ * refuse a store needlessly. */
 #pragma once
 
 #include "conf.h"
@@ -85,7 +85,7 @@ void cache_each(struct cache *cache,
                               const struct cache_entry *entry),
                 void *user);
 
-/* --- on disk (services/cache_file.c) ---
+/* --- on disk (services/cache/cache_file.c) ---
  *
  * A file of sealed chunks, written beside the old one and renamed over it, so that a crash leaves
  * one or the other. It is bound to the keyring: another installation's file does not open. Times of

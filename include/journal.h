@@ -19,8 +19,9 @@
  *
  * The journal is bounded by journal.max_bytes, of which an eighth is kept for appending. Beyond it
  * confirmed revocations of the tenant that has most are dropped, oldest first. Unconfirmed ones are
- * never dropped: when a tenant has as much unconfirmed as is left for all others together (alone:
- * half), journal_add() refuses more of it. The newest 256 confirmed ones of an owner are kept. */
+ * never dropped: journal_add() refuses more of a tenant whose unconfirmed ones take as much space
+ * as remains for all others (half, if it is the only one). The newest 256 confirmed ones of an
+ * owner are kept. */
 #pragma once
 
 #include "commit_ticket.h"
@@ -31,7 +32,7 @@
 
 enum revocation_kind {
     REVOKE_SESSION = 1, /* this session */
-    REVOKE_BEFORE = 2,  /* the owner's sessions created before before_ms, but for an exempt one */
+    REVOKE_BEFORE = 2,  /* the owner's sessions created before before_ms, except one */
     REVOKE_FREEZE = 3,  /* the owner's sessions created before before_ms; and the owner is frozen */
     REVOKE_LIFT = 4     /* revokes nothing: lifts a freeze from before before_ms */
 };
@@ -79,7 +80,7 @@ void journal_lane_destroy(struct journal_lane **lane);
 /* Adds a revocation, which holds from now on. With a ticket, `done` is called when it is on disk or
  * could not be written; in the latter case it still holds and is replayed while this process runs.
  * False, with nothing added and no call of `done`, if the journal is full for this tenant. A
- * revocation that says no more than a present unconfirmed one gets that one's number and still
+ * revocation that an unconfirmed one covers already gets that one's number, and its ticket still
  * waits for the disk. *number (may be NULL) is its number. */
 bool journal_add(struct journal_lane *lane, const struct revocation *revocation,
                  struct commit_ticket *ticket, uint64_t *number);

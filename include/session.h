@@ -131,8 +131,8 @@ struct outcome {
     int64_t retry_after_s;   /* when the refusal ends, if known; 0: by the error's default */
     bool forged;             /* the token was never issued here */
     bool reused;             /* a refresh token was used twice: somebody has a copy */
-    bool repeated;           /* used twice within its grace, so it got the same pair again ... */
-    bool repeated_apart;     /* ... from another network or fingerprint, whether given or refused */
+    bool repeated;           /* within the grace period: the same pair again */
+    bool repeated_apart;     /* from another network or fingerprint, the pair given or not */
     struct text ended_actor; /* who ended the session, with its tombstone */
     int64_t ended_at_s;      /* when it ended; 0: unknown */
     enum durability durability;
@@ -234,8 +234,8 @@ void session_login(struct login *login);
 struct verify {
     struct login login; /* its base is the operation's; the rest is filled in */
     struct text challenge_id;
-    struct text code; /* for VERIFY_OTP; else absent ... */
-    bool verified;    /* ... for VERIFY_EXTERNAL. The wrong one of the two is ERR_BODY_INVALID */
+    struct text code; /* for VERIFY_OTP; else absent */
+    bool verified; /* for VERIFY_EXTERNAL. Set for another method: ERR_BODY_INVALID, as is `code` */
     struct text tenant;
     bool tenant_bound; /* as in struct validate */
 

@@ -155,10 +155,10 @@ struct store_health {
     int64_t map_age_ms;
     bool serving;    /* the latest calls got through to the store */
     bool time_asked; /* a server has answered TIME, or denied it to this user */
-    bool was_whole;  /* once at least: a server had answered, and the map had all slots */
+    bool was_whole;  /* at some time since the start the map had all slots */
     /* "HOST:PORT: reason", each empty if there is none. */
     char problems[448]; /* the latest server that could not be reached, and still cannot */
-    char error[448];    /* the latest error that does not pass, if at most a few seconds old */
+    char error[448];    /* the latest lasting error, if at most a few seconds old */
     char fault[448];    /* a master that by its own INFO is unusable, or will lose sessions */
     char foreign[448];  /* the latest server found to belong to another store, if lately */
 };
@@ -195,8 +195,8 @@ struct store_listener {
 void store_listen(struct store *store, const struct store_listener *listener);
 /* The present generation of a slot, 0 if it is not tracked. Any thread, an atomic read. */
 uint32_t store_generation(const struct store *store, unsigned slot);
-/* The same for a read that this link is about to send. 0 also while the link does not have the
- * latest map: it may then ask another server than the generation's. */
+/* The same for a read that this link is about to send. Also 0 while the link lacks the latest
+ * map, since its read may then go to a different server. */
 uint32_t store_link_generation(const struct store_link *link, unsigned slot);
 /* The proof of a generation, also of an ended one, clock_boot_ms(). INT64_MIN if it is no longer
  * known. Any thread, atomic reads. */

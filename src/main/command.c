@@ -150,15 +150,15 @@ struct redis_key {
 
 static const struct redis_key user_keys[] = {
     {KEYS_USER, "}", "hash", "the user's sessions, and what holds for the user"},
-    {KEYS_EPOCH, "}", "string", "epoch: raised when a token of the user dies"},
-    {KEYS_CHALLENGE, "}:*", "hash", "second verifications that are pending"},
+    {KEYS_EPOCH, "}", "string", "epoch: raised when a token of the user ends"},
+    {KEYS_CHALLENGE, "}:*", "hash", "challenges: pending verifications"},
 };
 
 static const struct redis_key tenant_keys[] = {
     {KEYS_TENANT, "}", "string", "the tenant's policy, and since when its sessions count"},
     {KEYS_INDEX, ".*}", "zset", "index of the tenant's users, in buckets"},
     {KEYS_SESSIONS, ".*}", "zset", "the tenant's sessions, in buckets, if it has quota.sessions"},
-    {KEYS_PENDING, ".*}", "zset", "logins that wait for a second verification, likewise"},
+    {KEYS_PENDING, ".*}", "zset", "logins that await additional verification, likewise"},
     {KEYS_FROZEN, ".*}", "zset", "users who are or were frozen, in buckets, if it has quota.users"},
 };
 

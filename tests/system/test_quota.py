@@ -247,7 +247,7 @@ def test_a_login_that_waits_for_a_second_verification_counts_as_a_session(aging)
     waiting = [check_problem(try_login(tenant, unique(), device={"id": "d"}), 403, "verification_required")
                for _ in range(3)]
     aging.count_again()
-    refused(try_login(tenant, unique(), device={"id": "d"}), ["3 sessions", "second verification", "allows 3"])
+    refused(try_login(tenant, unique(), device={"id": "d"}), ["3 sessions", "additional verification", "allows 3"])
     for problem in waiting:
         body = {"challenge_id": problem["challenge_id"], "code": problem["otp"]}
         answer = tenant.daemon.call("POST", f"/v1/login/verify?tenant={tenant.name}", body, tenant.key)

@@ -16,7 +16,7 @@ static const char *challenge_of(enum err err)
         return REALM ", error=\"insufficient_scope\"";
     if (err == ERR_STEP_UP_REQUIRED) /* RFC 9470, section 3 */
         return REALM ", error=\"insufficient_user_authentication\", "
-                     "error_description=\"A second verification is required\"";
+                     "error_description=\"Step-up authentication is required\"";
     return err_status(err) == MHD_HTTP_UNAUTHORIZED ? REALM ", error=\"invalid_token\"" : NULL;
 }
 

@@ -1,6 +1,6 @@
 /* One connection to one server: opening, greeting, up, breaking, coming back.
  *
- * A connection lives as long as its owner wants, sockets come and go. A late or surplus reply ends
+ * A connection lives as long as its owner wants; sockets come and go. A late or surplus reply ends
  * the socket, so no reply is ever matched to another's command.
  *
  * IDLE      no socket; the next flush with calls opens one
@@ -23,7 +23,8 @@ enum connection_state {
     CONNECTION_PAUSING
 };
 
-/* Events for the owner. An owner has calls, or commands of its own: the other group is NULL. */
+/* Events for the owner. An owner uses calls (the first group) or commands of its own (the second);
+ * the unused group is NULL. */
 struct connection_owner {
     /* The reply to a call, which is in no list. True if it is the answer, which the connection
      * passes on; false: the owner has dealt with the call. */
@@ -77,9 +78,9 @@ void connection_enqueue(struct connection *connection, struct store_call *call);
 void connection_send(struct connection *connection, const struct text *arguments, size_t count);
 /* Reads what has arrived. May break it. */
 void connection_read(struct connection *connection);
-/* Compares the id that the server told with the one that the link's map names here, or without a
- * cluster with the mark of the store: after either is new. Calls to a foreign server end with
- * STORE_UNAVAILABLE, except for link_ask(). */
+/* Compares the id that the server reported with the one that the link's map names here, or without
+ * a cluster with the mark of the store. To be called after either has changed. Calls to a foreign
+ * server end with STORE_UNAVAILABLE, except for link_ask(). */
 void connection_check_server(struct connection *connection);
 /* Opens the socket if the connection is idle. */
 void connection_open(struct connection *connection);

@@ -1,7 +1,7 @@
 /* One update of a user's state: read it, decide in pure C, write with one compare-and-set. On a
  * conflict it starts again with the state found.
  *
- *   read ──► decide ──► write ──┬─► raise the epoch (if a token died) ──┬─► finish
+ *   read ──► decide ──► write ──┬─► raise the epoch (if a token ended) ──┬─► finish
  *              ▲           │      └─► journal the revocations, on disk ───┘
  *              └───────────┘ conflict: the script answers with the state it found
  * - The journal's revocations of the user are applied to every state that is read. So any update

@@ -243,7 +243,7 @@ static struct refusal judge_quota(const struct row *row, const struct policy *po
         return (struct refusal){"users whose freeze was lifted or ran out within a year",
                                 "quota.users", remembered, policy->quota_users, METRIC_QUOTA_USERS};
     if (of_sessions && wish.session && sessions >= policy->quota_sessions)
-        return (struct refusal){"sessions and logins that wait for a second verification",
+        return (struct refusal){"sessions and logins that await additional verification",
                                 "quota.sessions", sessions, policy->quota_sessions,
                                 METRIC_QUOTA_SESSIONS};
     return (struct refusal){0};
