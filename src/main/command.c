@@ -187,7 +187,7 @@ static void print_keys(const struct keyring *keyring, const struct arguments *ar
     keys_user(&owner, KEYS_USER, key);
     if (arguments->user != NULL)
         print_redis_keys(user_keys, sizeof(user_keys) / sizeof(user_keys[0]),
-                         (struct text){key + KEYS_TAG_AT, USER_DIGITS});
+                         (struct text){key + KEYS_TAG_AT, KEYS_OWNER_LENGTH});
     else
         print_redis_keys(tenant_keys, sizeof(tenant_keys) / sizeof(tenant_keys[0]),
                          (struct text){key + KEYS_TAG_AT, TENANT_DIGITS});

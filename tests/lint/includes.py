@@ -77,11 +77,13 @@ def rank(path):
     """(layer, how high its room stands); None for files elsewhere."""
     if path.parts[0] != "src" or path.parts[1] not in ROOMS or len(path.parts) < 4:
         return None
-    return next((path.parts[1], number) for number, names in enumerate(ROOMS[path.parts[1]])
-                if path.parts[2] in names.split())
+    return next(((path.parts[1], number) for number, names in enumerate(ROOMS[path.parts[1]])
+                 if path.parts[2] in names.split()), None)
 
 
 def check_room(root, source, name):
+    if ".." in name:
+        return f'"{name}": say the path from src/ on'
     target = pathlib.Path("src") / name
     if not (root / target).exists() or not rank(source) or not rank(target):
         return None

@@ -31,10 +31,11 @@ enum keys_kind {
 };
 
 enum {
-    KEYS_TAG_AT = 6, /* where the hash tag begins */
-    KEYS_USER_LENGTH = 27,
+    KEYS_TAG_AT = 6,                                     /* where the hash tag begins */
+    KEYS_OWNER_LENGTH = TENANT_DIGITS + 1 + USER_DIGITS, /* T.U */
+    KEYS_USER_LENGTH = KEYS_TAG_AT + KEYS_OWNER_LENGTH + 1,
     KEYS_CHALLENGE_LENGTH = KEYS_USER_LENGTH + 1 + 2 * SESSION_ID,
-    KEYS_TENANT_LENGTH = 15,
+    KEYS_TENANT_LENGTH = KEYS_TAG_AT + TENANT_DIGITS + 1,
     KEYS_BUCKET_LENGTH = 17,
     KEYS_BUCKETS = 17,
     KEYS_MARKS_MAX = 72

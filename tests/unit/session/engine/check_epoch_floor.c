@@ -81,8 +81,8 @@ END_TEST
 
 int main(void)
 {
-    Suite *suite = suite_create("fence");
-    TCase *all = tcase_create("fence");
+    Suite *suite = suite_create("epoch_floor");
+    TCase *all = tcase_create("epoch_floor");
     tcase_add_checked_fixture(all, setup, teardown);
     tcase_add_test(all, an_epoch_that_was_seen_is_remembered);
     tcase_add_test(all, a_lower_epoch_changes_nothing);
