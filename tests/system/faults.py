@@ -224,7 +224,7 @@ class Trial:
         if answer.status == 200 and answer.json["session_id"] != login["session_id"]:
             self.wrong.append(("another's session", node, login["session_id"], answer))
         if answer.status == 401 and login["session_id"] not in self.dying:
-            self.wrong.append(("a living session was refused", node, login["session_id"], answer))
+            self.wrong.append(("a active session was refused", node, login["session_id"], answer))
         if answer.status not in (200, 401, 503):
             self.wrong.append(("a strange answer", node, login["session_id"], answer))
         return answer

@@ -264,7 +264,7 @@ def test_the_shop_lengthens_its_sessions_for_a_sale_and_shortens_them_again(tena
         tenant.patch(idle_timeout=timeout)
         for node in range(3):
             wait_until(lambda: idles_after(daemon, token, timeout, node), 1,
-                       f"{timeout} s are in force for a living session on node {node}")
+                       f"{timeout} s are in force for a active session on node {node}")
             assert idles_after(daemon, foreign, 1800, node)
     tenant.patch(idle_timeout=None)
     wait_until(lambda: idles_after(daemon, token, 1800, 2), 1, "the default again")
@@ -341,7 +341,7 @@ def test_a_change_is_in_force_on_the_other_nodes_within_a_second(tenant):
         begun = clock()
         for node in {0, 1, 2} - {origin}:
             wait_until(lambda: tenant.get(node)["idle_timeout"] == wanted, 5, "in force")
-            assert idles_after(daemon, token, wanted, node), "for the living session"
+            assert idles_after(daemon, token, wanted, node), "for the active session"
         times.append(clock() - begun)
     times.sort()
     p99 = times[int(len(times) * 0.99) - (1 if len(times) < 100 else 0)]

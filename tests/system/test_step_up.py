@@ -1,4 +1,4 @@
-"""POST /v1/login/verify for a living session: the new pair, the one before, the ends of both."""
+"""POST /v1/login/verify for a active session: the new pair, the one before, the ends of both."""
 
 import concurrent.futures
 import threading

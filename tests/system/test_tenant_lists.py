@@ -1,4 +1,4 @@
-"""Lists of a tenant's users: every living session on a page, none twice at rest, nothing of others."""
+"""Lists of a tenant's users: every active session on a page, none twice at rest, nothing of others."""
 
 import base64
 import concurrent.futures

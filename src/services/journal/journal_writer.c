@@ -204,7 +204,7 @@ static void report_expired(struct journal *journal, int64_t now_ns)
     if (journal->expired == 0 || now_ns < journal->tell_expired_at_ns)
         return;
     log_info("journal_expired",
-             "file=%s revocations=%zu reason=\"settled, and no token that they kill lives\"",
+             "file=%s revocations=%zu reason=\"confirmed, and their tokens have expired\"",
              journal->file.records.path, journal->expired);
     journal->expired = 0;
     journal->tell_expired_at_ns = now_ns + minute_ns;
