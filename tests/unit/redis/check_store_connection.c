@@ -289,9 +289,10 @@ START_TEST(closing_the_link_ends_every_call)
 {
     start();
     redis_node_script(node, SCRIPT(EXPECT("GET a"), SLEEP(200)));
-    rig_send(&rig, &probes[0], "GET a", 0, 1000);
-    rig_run(&rig, 50);
-    rig_send(&rig, &probes[1], "GET b", 0, 1000);
+    rig_send(&rig, &probes[0], "GET a", 0, 60000);
+    while (redis_node_commands(node) == 0)
+        rig_run(&rig, 10);
+    rig_send(&rig, &probes[1], "GET b", 0, 60000);
     rig_close(&rig);
     ck_assert_int_eq(probes[0].err, ERR_SHUTTING_DOWN);
     ck_assert_int_eq(probes[1].err, ERR_SHUTTING_DOWN);
