@@ -68,7 +68,6 @@ struct session_worker {
 /* The owner as the journal and the cache take it. */
 static inline const uint8_t *owner_bytes(const struct user_tag *owner)
 {
-    _Static_assert(sizeof(struct user_tag) == OWNER_TAG && OWNER_TAG == OWNER_TAG,
-                   "tags are 14 bytes everywhere");
+    _Static_assert(sizeof(struct user_tag) == OWNER_TAG, "both tags, one after the other");
     return (const uint8_t *)owner;
 }
