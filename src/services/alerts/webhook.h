@@ -35,7 +35,7 @@ enum webhook_state {
     WEBHOOK_REFUSED,   /* a final 4xx; 408, 425 and 429 ask for another attempt */
     WEBHOOK_FAILED     /* anything else */
 };
-/* Of a failed attempt: the reason in words, partly the receiver's or libcurl's, and the seconds
+/* The reason of a failed attempt in words, partly the receiver's or libcurl's, and the seconds
  * until the next attempt, 0 if the receiver gave none. */
 struct webhook_outcome {
     char why[256];
