@@ -1,6 +1,6 @@
 /* Files with secrets: keys, passwords, the secret that signs alerts. One rule for all of them.
  *
- * Where. A value with a slash in it is a path. One without is the name of a systemd credential: a
+ * Path. A value with a slash in it is a path. One without is the name of a systemd credential: a
  * file in $CREDENTIALS_DIRECTORY (systemd.exec(5), LoadCredential=).
  *
  * Access. The service's user or root owns the file; no one else has any access. One

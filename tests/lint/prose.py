@@ -6,7 +6,7 @@ makes its reader wait for the subject. Questions may begin so.
 import re
 
 WIDTH = 120
-NOMINAL = re.compile(r"(?:What|Who|Whom|Whose|Whoever|Whatever|Whichever|That which"
+NOMINAL = re.compile(r"(?:Of|Where|Wherever|What|Who|Whom|Whose|Whoever|Whatever|Whichever|That which"
                      r"|Those (?:who|whom|whose|that|which))\b")
 SENTENCE_END = re.compile(r'(?<=[.:;!?])\s+(?=[A-Z"`])')
 # Tables that a script writes, by the heading or file that they stand under.

@@ -152,6 +152,7 @@ SHOWN = {
         "test_a_token_in_a_url_or_in_another_cookie_is_not_taken"],
     "answers with tokens are not stored": ["test_answers_with_tokens_are_not_to_be_stored"],
 }
+PROPERTIES = 38
 
 
 def has_test(name):
@@ -169,6 +170,7 @@ def test_every_property_has_a_test_that_exists():
     shown = [name for names in SHOWN.values() for name in names]
     missing = [name for name in shown if not has_test(name)]
     assert not missing, missing
+    assert len(SHOWN) == PROPERTIES, "a property is dropped or added on purpose only"
     here = set(names_in(pathlib.Path(__file__))) - {"test_every_property_has_a_test_that_exists"}
     assert here <= set(shown), here - set(shown)
 

@@ -46,7 +46,7 @@ struct headers {
  * colon, blanks, value, two NULs in place of CR LF, and right behind them the next name. The
  * library appends a folded line to the *name* of its header, which hides it or turns it into
  * another one, cuts a value at a NUL, and reads a line without a name as the end of the headers.
- * Wherever it reads differently from the sender, the bytes do not lie like this. False with a
+ * If it reads differently from the sender, the bytes do not lie like this. False with a
  * fault. */
 bool guard_place(struct headers *headers, struct text name, struct text value);
 /* The same for the empty line after the last header. `head` is the request line and the headers as

@@ -1,4 +1,4 @@
-/* Lists, encoding, the breaker of the node that a call is with, and ends. Where calls go is in
+/* Lists, encoding, the breaker of the node that a call is with, and ends. Targets are chosen in
  * routing.c. */
 #include "call.h"
 

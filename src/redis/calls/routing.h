@@ -1,4 +1,4 @@
-/* Where calls go: the owner of their slot, a replica, or the target of a redirection; and what
+/* Targets of calls: the owner of their slot, a replica, or the target of a redirection; and what
  * follows their replies. */
 #pragma once
 

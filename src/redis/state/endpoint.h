@@ -1,4 +1,4 @@
-/* Where a Redis node listens: the key by which nodes are known. */
+/* The address on which a Redis node listens: the key by which nodes are known. */
 #pragma once
 
 #include "address.h"

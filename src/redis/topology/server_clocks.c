@@ -25,7 +25,7 @@ static bool clocks_agree(const int64_t *readings, size_t count, int64_t middle_m
     return 2 * agreeing > count;
 }
 
-/* Of an even number there are two middles, of which a majority has one at least. */
+/* An even number has two middles; a majority contains at least one of them. */
 bool server_clocks_median(int64_t *readings, size_t count, int64_t *ret)
 {
     if (count == 0)
