@@ -15,8 +15,8 @@
 
 #include "conf.h"
 #include "crypto.h"
-#include "memory.h"
 #include "ids.h"
+#include "memory.h"
 
 /* A longer value is not stored. */
 #define CACHE_VALUE_MAX 16384

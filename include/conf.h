@@ -5,8 +5,8 @@
  * released. */
 #pragma once
 
-#include "log.h"
 #include "changes.h"
+#include "log.h"
 #include "text.h"
 
 enum redis_mode { REDIS_CLUSTER, REDIS_STANDALONE, REDIS_SENTINEL };

@@ -27,8 +27,8 @@
 #include "commit_ticket.h"
 #include "conf.h"
 #include "crypto.h"
-#include "memory.h"
 #include "ids.h"
+#include "memory.h"
 
 enum revocation_kind {
     REVOKE_SESSION = 1, /* this session */

@@ -49,10 +49,10 @@
 
 #include <uv.h>
 
-#include "ids.h"
 #include "breaker.h"
 #include "conf.h"
 #include "err.h"
+#include "ids.h"
 #include "memory.h"
 
 /* A reply, without types of hiredis. Valid during the callback. */

@@ -8,8 +8,8 @@
 #pragma once
 
 #include "crypto.h"
-#include "policy.h"
 #include "ids.h"
+#include "policy.h"
 
 /* Immutable and reference-counted. */
 struct tenant {

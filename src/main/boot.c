@@ -22,8 +22,8 @@
 #include "log.h"
 #include "risks.h"
 #include "session.h"
-#include "store.h"
 #include "session/model/keys.h"
+#include "store.h"
 
 enum {
     DESCRIPTORS_BESIDE_CONNECTIONS = 256 /* Redis connections, loops, files */

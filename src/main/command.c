@@ -10,9 +10,9 @@
 #include "memory.h"
 #include "private_file.h"
 #include "risks.h"
+#include "session/model/keys.h"
 #include "store.h"
 #include "token.h"
-#include "session/model/keys.h"
 
 static int write_stdout(const struct buffer *out)
 {

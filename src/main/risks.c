@@ -3,8 +3,8 @@
 
 #include <string.h>
 
-#include "log.h"
 #include "clock.h"
+#include "log.h"
 
 enum {
     RETENTION_RECOMMENDED = 180 * DAY_S,

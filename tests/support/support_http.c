@@ -7,11 +7,11 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "http/exchange/router.h"
-#include "session/engine/service.h"
-#include "http/access/throttle.h"
 #include "alerts.h"
+#include "http/access/throttle.h"
+#include "http/exchange/router.h"
 #include "log.h"
+#include "session/engine/service.h"
 
 static int start_no_thread(pthread_t *thread, const pthread_attr_t *attributes,
                            void *(*entry)(void *), void *argument)

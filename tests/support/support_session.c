@@ -17,11 +17,11 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "session/engine/service.h"
-#include "redis/protocol/reply.h"
 #include "clock.h"
-#include "support_keys.h"
+#include "redis/protocol/reply.h"
+#include "session/engine/service.h"
 #include "session/model/keys.h"
+#include "support_keys.h"
 
 struct session_rig rig;
 

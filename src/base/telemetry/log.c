@@ -12,8 +12,8 @@
 #include <unistd.h>
 
 #include "clean.h"
-#include "credential.h"
 #include "clock.h"
+#include "credential.h"
 #include "log_queue.h"
 
 enum { LINE_SIZE = 2048 };

@@ -7,10 +7,10 @@
 #include <strings.h>
 
 #include "clean.h"
-#include "credential.h"
 #include "clock.h"
 #include "cookies.h"
 #include "cors.h"
+#include "credential.h"
 #include "log.h"
 #include "metrics.h"
 #include "throttle.h"

@@ -9,10 +9,10 @@
 #include "address.h"
 #include "alert_triggers.h"
 #include "clock.h"
-#include "metrics.h"
-#include "policy.h"
 #include "http/exchange/request_private.h"
 #include "http/server/worker.h"
+#include "metrics.h"
+#include "policy.h"
 
 enum { TENANT_CELLS = 65536, USER_CELLS = 262144, LOGIN_CELLS = 262144, ADDRESS_CELLS = 65536 };
 /* Calls that end sessions, with the tokens of one: far more than a user has sessions to end. */

@@ -1,9 +1,9 @@
 /* Attributes of the presented token's session. */
-#include "handlers.h"
 #include "begin.h"
+#include "handlers.h"
+#include "http/exchange/response.h"
 #include "request_fields.h"
 #include "response_objects.h"
-#include "http/exchange/response.h"
 
 static enum handled answer_attributes(struct request *request, struct operation *operation)
 {

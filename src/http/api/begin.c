@@ -4,9 +4,9 @@
 #include <assert.h>
 
 #include "clock.h"
+#include "http/exchange/request_private.h"
 #include "log.h"
 #include "response_objects.h"
-#include "http/exchange/request_private.h"
 
 /* The actor, for tombstones and the audit line. */
 static struct text actor_of(const struct caller *caller)

@@ -1,9 +1,9 @@
 /* Devices: calls of users about their own, and of services about a user's. */
 #include "begin.h"
+#include "handlers.h"
+#include "http/exchange/response.h"
 #include "request_fields.h"
 #include "response_objects.h"
-#include "http/exchange/response.h"
-#include "handlers.h"
 
 enum handled api_devices(struct request *request)
 {

@@ -1,9 +1,9 @@
 /* Explains a token or a user: everything that this node can find out, for support staff. */
-#include "handlers.h"
 #include "begin.h"
+#include "handlers.h"
+#include "http/exchange/response.h"
 #include "request_fields.h"
 #include "response_objects.h"
-#include "http/exchange/response.h"
 
 struct explain_body {
     struct text token, user_id, session_id, tenant;

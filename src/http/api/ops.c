@@ -2,11 +2,11 @@
 
 #include "handlers.h"
 
-#include "metrics.h"
-#include "readiness.h"
 #include "http/exchange/request_private.h"
 #include "http/exchange/response.h"
 #include "http/server/worker.h"
+#include "metrics.h"
+#include "readiness.h"
 
 enum { MOST_NODES = 64 /* of Redis, in the answer of /readyz */ };
 

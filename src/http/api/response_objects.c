@@ -3,10 +3,10 @@
 
 #include <assert.h>
 
-#include "request_fields.h"
 #include "http/access/cookies.h"
 #include "http/exchange/request_private.h"
 #include "http/exchange/response.h"
+#include "request_fields.h"
 
 /* The header also tells the age where an answer has no body. */
 static void note_staleness(struct request *request, const struct validate *validate)

@@ -1,13 +1,13 @@
 /* Login, validation, refresh, logout: the calls that carry a token of their own. */
+#include "begin.h"
+#include "handlers.h"
 #include "http/access/alert_triggers.h"
 #include "http/access/cookies.h"
 #include "http/access/cors.h"
-#include "handlers.h"
 #include "http/access/throttle.h"
-#include "begin.h"
+#include "http/exchange/response.h"
 #include "request_fields.h"
 #include "response_objects.h"
-#include "http/exchange/response.h"
 
 struct login_body {
     struct text tenant, user_id, ip, user_agent, attributes;

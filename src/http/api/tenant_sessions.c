@@ -1,9 +1,9 @@
 /* The sessions of a tenant, page by page. */
-#include "handlers.h"
 #include "begin.h"
+#include "handlers.h"
+#include "http/exchange/response.h"
 #include "request_fields.h"
 #include "response_objects.h"
-#include "http/exchange/response.h"
 
 enum { PAGE_SIZE = 20, PAGE_SIZE_MAX = 100 };
 

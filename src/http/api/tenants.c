@@ -1,9 +1,9 @@
 /* Tenants: their policies, and the end of all their sessions. */
-#include "handlers.h"
 #include "begin.h"
+#include "handlers.h"
+#include "http/exchange/response.h"
 #include "request_fields.h"
 #include "response_objects.h"
-#include "http/exchange/response.h"
 
 static enum handled finish_policy(struct request *request, struct operation *operation)
 {

@@ -1,10 +1,10 @@
 /* Users: their state for services, and the freezing of accounts. */
+#include "begin.h"
 #include "clock.h"
 #include "handlers.h"
-#include "begin.h"
+#include "http/exchange/response.h"
 #include "request_fields.h"
 #include "response_objects.h"
-#include "http/exchange/response.h"
 
 /* FREEZE_MOST_S */
 #define UNTIL_MEANING "Unix seconds, an integer from now to ten years ahead"

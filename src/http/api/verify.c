@@ -1,9 +1,9 @@
 /* Answers to challenges, of a login or of a step-up authentication. */
-#include "handlers.h"
 #include "begin.h"
+#include "handlers.h"
+#include "http/exchange/response.h"
 #include "request_fields.h"
 #include "response_objects.h"
-#include "http/exchange/response.h"
 
 struct verify_body {
     struct text challenge_id, code;

@@ -3,15 +3,15 @@
 
 #include <assert.h>
 
-#include "http/access/alert_triggers.h"
-#include "delivery.h"
-#include "problem.h"
-#include "http/access/callers.h"
 #include "clean.h"
 #include "clock.h"
 #include "container_of.h"
-#include "metrics.h"
+#include "delivery.h"
+#include "http/access/alert_triggers.h"
+#include "http/access/callers.h"
 #include "http/server/worker.h"
+#include "metrics.h"
+#include "problem.h"
 
 enum { STATUS_CLIENT_CLOSED = 499 };
 

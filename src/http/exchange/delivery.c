@@ -3,11 +3,11 @@
 
 #include <assert.h>
 
-#include "raw_response.h"
-#include "problem.h"
 #include "http/access/cors.h"
 #include "http/access/throttle.h"
 #include "http/server/worker.h"
+#include "problem.h"
+#include "raw_response.h"
 
 static void add_answer_headers(struct MHD_Response *response, const struct request *request)
 {

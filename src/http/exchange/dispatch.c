@@ -6,16 +6,16 @@
 #include <inttypes.h>
 #include <string.h>
 
-#include "response.h"
-#include "delivery.h"
-#include "http/access/callers.h"
-#include "clock.h"
-#include "http/access/cors.h"
 #include "access_log.h"
-#include "router.h"
-#include "metrics.h"
-#include "http/access/throttle.h"
+#include "clock.h"
+#include "delivery.h"
 #include "header_room.h"
+#include "http/access/callers.h"
+#include "http/access/cors.h"
+#include "http/access/throttle.h"
+#include "metrics.h"
+#include "response.h"
+#include "router.h"
 
 static int64_t loop_now(const struct request *request)
 {

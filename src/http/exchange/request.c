@@ -5,8 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "router.h"
 #include "http/server/worker.h"
+#include "router.h"
 
 /* A request and its private part, one piece of memory that the worker takes from its pool and
  * returns. */

@@ -16,8 +16,8 @@
 #include "err.h"
 #include "json.h"
 #include "memory.h"
-#include "session.h"
 #include "routes.h"
+#include "session.h"
 
 enum caller_kind { CALLER_NOBODY, CALLER_SERVICE, CALLER_USER };
 

@@ -5,8 +5,8 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 
-#include "memory.h"
 #include "location.h"
+#include "memory.h"
 
 static _Atomic uint64_t generations;
 

@@ -2,8 +2,8 @@
 #pragma once
 
 #include "etag.h"
-#include "http/server/client.h"
 #include "guard.h"
+#include "http/server/client.h"
 #include "ratelimit.h"
 #include "request.h"
 #include "request_config.h"

@@ -4,8 +4,8 @@
 
 #include "audit.h"
 #include "conf.h"
-#include "session.h"
 #include "http/server/listeners.h"
+#include "session.h"
 
 struct request;
 

@@ -15,10 +15,10 @@
 
 #include "clock.h"
 #include "listeners.h"
+#include "log.h"
 #include "memory.h"
 #include "metrics.h"
 #include "worker.h"
-#include "log.h"
 
 enum {
     BURST = 64,     /* connections accepted from one listener before the others get their turn */

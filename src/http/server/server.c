@@ -8,10 +8,10 @@
 
 #include "acceptor.h"
 #include "clock.h"
+#include "http/access/throttle.h"
 #include "http/exchange/router.h"
 #include "memory.h"
 #include "metrics.h"
-#include "http/access/throttle.h"
 #include "worker.h"
 
 enum { OPS_DRAIN_MS = 1000 };

@@ -3,8 +3,8 @@
 
 #include <stdatomic.h>
 
-#include "http.h"
 #include "connection_limits.h"
+#include "http.h"
 
 struct worker;
 struct acceptor;

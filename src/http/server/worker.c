@@ -8,12 +8,12 @@
 #include <unistd.h>
 
 #include "clock.h"
-#include "http/exchange/dispatch.h"
 #include "http/exchange/access_log.h"
+#include "http/exchange/dispatch.h"
+#include "http/exchange/header_room.h"
 #include "http/exchange/response.h"
 #include "memory.h"
 #include "metrics.h"
-#include "http/exchange/header_room.h"
 
 enum {
     SCAN_MS = 250,      /* granularity of deadlines */

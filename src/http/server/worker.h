@@ -12,9 +12,9 @@
 #include <stdatomic.h>
 #include <uv.h>
 
+#include "http/access/tag_memo.h"
 #include "http/exchange/request_private.h"
 #include "server.h"
-#include "http/access/tag_memo.h"
 
 enum { WORKER_PROGRESS_MS = 5000 /* a worker whose loop has not turned for so long hangs */ };
 

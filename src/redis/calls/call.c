@@ -5,9 +5,9 @@
 #include <assert.h>
 
 #include "clock.h"
-#include "redis/protocol/command.h"
 #include "link_state.h"
 #include "metrics.h"
+#include "redis/protocol/command.h"
 
 enum {
     SLEPT_MS = 100,       /* more than the clocks ever differ for being read one after the other */

@@ -8,8 +8,8 @@
  *   link->ending         over; `done` is called by the timer */
 #pragma once
 
-#include "redis/state/endpoint.h"
 #include "redis/protocol/reply.h"
+#include "redis/state/endpoint.h"
 
 struct store_breaker;
 

@@ -8,8 +8,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "redis/protocol/command.h"
 #include "log.h"
+#include "redis/protocol/command.h"
 #include "redis/protocol/reply.h"
 
 /* --- out --- */

@@ -12,8 +12,8 @@
 #include <stdio.h>
 
 #include "clock.h"
-#include "redis/protocol/command.h"
 #include "metrics.h"
+#include "redis/protocol/command.h"
 
 enum {
     /* The codec moves the rest of its input after each kilobyte read: small portions keep that

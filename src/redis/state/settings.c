@@ -4,9 +4,9 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 
-#include "redis/protocol/command.h"
 #include "crypto.h"
 #include "private_file.h"
+#include "redis/protocol/command.h"
 
 enum { PASSWORD_MAX = 1024 };
 

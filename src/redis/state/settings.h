@@ -3,9 +3,9 @@
 #pragma once
 
 #include "endpoint.h"
-#include "store.h"
 #include "redis/protocol/tls.h"
 #include "server_problems.h"
+#include "store.h"
 
 struct settings {
     _Atomic unsigned references;

@@ -8,16 +8,16 @@
 #include <stdlib.h>
 
 #include "clock.h"
-#include "server_clocks.h"
 #include "container_of.h"
 #include "inspection.h"
 #include "jitter.h"
-#include "redis/calls/link.h"
 #include "log.h"
 #include "map_search.h"
 #include "metrics.h"
-#include "sentinel.h"
+#include "redis/calls/link.h"
 #include "redis/tracking/tracker.h"
+#include "sentinel.h"
+#include "server_clocks.h"
 
 enum {
     REFRESH_INTERVAL_MS = 100, /* between asked refreshes */

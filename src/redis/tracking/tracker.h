@@ -6,8 +6,8 @@
  * does a node that does not serve. Without store_listen() there are no connections. */
 #pragma once
 
-#include "slot_claims.h"
 #include "redis/calls/link_state.h"
+#include "slot_claims.h"
 
 enum {
     TRACKING_PING_MS = 250,

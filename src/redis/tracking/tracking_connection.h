@@ -2,8 +2,8 @@
  * slots. Private to the tracker (tracker.h). */
 #pragma once
 
-#include "redis/state/generations.h"
 #include "redis/calls/connection.h"
+#include "redis/state/generations.h"
 #include "tracker.h"
 
 /* Each migration brings slots, with a generation each: more than this are merged into one. */

@@ -4,9 +4,9 @@
 #include <assert.h>
 #include <string.h>
 
-#include "services/audit/audit_format.h"
 #include "crypto.h"
 #include "json.h"
+#include "services/audit/audit_format.h"
 
 enum { ALERT_TEXT_MAX = 512, TEXTS = 6 };
 

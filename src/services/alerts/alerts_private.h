@@ -9,12 +9,12 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include "alert.h"
 #include "alerts.h"
 #include "alerts_file.h"
-#include "alert.h"
+#include "crypto.h"
 #include "minutes.h"
 #include "webhook.h"
-#include "crypto.h"
 
 enum {
     ALERTS_SECRET_MIN = 24,

@@ -4,8 +4,8 @@
 #include <assert.h>
 #include <stdlib.h>
 
-#include "memory.h"
 #include "clock.h"
+#include "memory.h"
 
 enum { MINUTE_WAYS = 8 };
 

@@ -11,8 +11,8 @@
 #include <string.h>
 
 #include "crypto.h"
-#include "metrics.h"
 #include "memory.h"
+#include "metrics.h"
 
 /* The size of a typical entry. */
 enum { PREFETCHED_BYTES = 384 };

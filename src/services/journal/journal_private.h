@@ -10,9 +10,9 @@
 
 #include <stdatomic.h>
 
-#include "services/commit/commit_queue.h"
 #include "journal_file.h"
 #include "journal_index.h"
+#include "services/commit/commit_queue.h"
 
 struct journal_lane {
     struct commit_lane commit;

@@ -18,8 +18,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "hash.h"
 #include "clock.h"
+#include "hash.h"
 #include "metrics.h"
 #include "tenants_private.h"
 

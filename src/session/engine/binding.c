@@ -3,8 +3,8 @@
 
 #include <string.h>
 
-#include "operation.h"
 #include "location.h"
+#include "operation.h"
 
 #define ITEMS_BYTES_MAX 240 /* a record's contexts have one byte for their length */
 

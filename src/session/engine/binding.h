@@ -17,10 +17,10 @@
 #pragma once
 
 #include "address.h"
-#include "session/model/contexts.h"
-#include "session.h"
 #include "policy.h"
 #include "record.h"
+#include "session.h"
+#include "session/model/contexts.h"
 
 /* The caller's claims, parsed. */
 struct client_context {

@@ -8,8 +8,8 @@
  * does not leave the machine. */
 #pragma once
 
-#include "session/model/rules.h"
 #include "service.h"
+#include "session/model/rules.h"
 
 enum cache_value_kind { CACHE_VALUE_ACTIVE = 1, CACHE_VALUE_ENDED = 2, CACHE_VALUE_NAMES = 3 };
 

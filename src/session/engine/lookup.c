@@ -8,10 +8,10 @@
 #include "binding.h"
 #include "cache_value.h"
 #include "clock.h"
-#include "session/model/freezing.h"
 #include "metrics.h"
-#include "session/model/session_json.h"
+#include "session/model/freezing.h"
 #include "session/model/keys.h"
+#include "session/model/session_json.h"
 
 /* An older read may have missed a kick whose invalidation cannot reach this node. */
 enum { JOINED_MOST_MS = 100 };

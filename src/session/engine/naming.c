@@ -7,8 +7,8 @@
 
 #include "cache_value.h"
 #include "clock.h"
-#include "session/index/index.h"
 #include "lookup.h"
+#include "session/index/index.h"
 #include "tenant.h"
 
 struct naming {

@@ -7,8 +7,8 @@
 #include "binding.h"
 #include "clock.h"
 #include "metrics.h"
-#include "session/model/rules.h"
 #include "service.h"
+#include "session/model/rules.h"
 #include "session/model/session_json.h"
 
 static const struct policy_document *document_of(const struct operation *operation)

@@ -4,8 +4,8 @@
 #include <assert.h>
 #include <string.h>
 
-#include "session/model/freezing.h"
 #include "operation.h"
+#include "session/model/freezing.h"
 #include "session/model/rules.h"
 #include "tenants.h"
 

@@ -1,9 +1,9 @@
 /* Revocations in this node's journal: checked against tokens, applied to states, made for edits. */
 #pragma once
 
-#include "user_update.h"
 #include "clock.h"
 #include "session/model/rules.h"
+#include "user_update.h"
 
 /* Refuses with `err` if the session was revoked here, before Redis is asked and also in an outage.
  * False if it was not revoked. */

@@ -5,17 +5,17 @@
 #include <stdlib.h>
 
 #include "clock.h"
+#include "lookup.h"
+#include "ratelimit.h"
 #include "session/index/index.h"
+#include "session/index/quota.h"
+#include "session/model/keys.h"
 #include "session/operations/challenge.h"
 #include "session/upkeep/key_marks.h"
 #include "session/upkeep/refresher.h"
+#include "tenant_record.h"
 #include "tenant_update.h"
 #include "user_update.h"
-#include "lookup.h"
-#include "session/index/quota.h"
-#include "ratelimit.h"
-#include "tenant_record.h"
-#include "session/model/keys.h"
 
 enum { OFFER_CELLS = 65536 };
 

@@ -13,9 +13,9 @@
 #include "clock.h"
 #include "freshness.h"
 #include "metrics.h"
-#include "tenant_update.h"
-#include "tenant_record.h"
 #include "session/model/keys.h"
+#include "tenant_record.h"
+#include "tenant_update.h"
 
 struct tenant_waiter {
     struct operation *operation;

@@ -16,10 +16,10 @@
 #include "clock.h"
 #include "metrics.h"
 #include "operation.h"
+#include "session/model/keys.h"
 #include "session/model/rules.h"
 #include "tenant.h"
 #include "tenant_record.h"
-#include "session/model/keys.h"
 
 enum { ROUNDS_MAX = 100 };
 

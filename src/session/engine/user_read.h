@@ -2,8 +2,8 @@
 #pragma once
 
 #include "freshness.h"
-#include "session/model/state.h"
 #include "session/model/keys.h"
+#include "session/model/state.h"
 
 /* Lies in the reader's memory until `done`. */
 struct user_read {

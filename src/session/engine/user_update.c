@@ -8,13 +8,13 @@
 #include <string.h>
 
 #include "clock.h"
-#include "session/model/expiry.h"
-#include "session/upkeep/refresher.h"
 #include "metrics.h"
 #include "operation.h"
 #include "revocation.h"
-#include "session/model/rules.h"
+#include "session/model/expiry.h"
 #include "session/model/keys.h"
+#include "session/model/rules.h"
+#include "session/upkeep/refresher.h"
 
 /* Most rounds of one update. Each conflict means that another update of the user succeeded, so the
  * deadline usually comes first. */

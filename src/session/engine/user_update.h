@@ -16,11 +16,11 @@
 #pragma once
 
 #include "attempts.h"
-#include "session/model/expiry.h"
 #include "freshness.h"
 #include "session/model/edit.h"
-#include "waiter.h"
+#include "session/model/expiry.h"
 #include "session/model/keys.h"
+#include "waiter.h"
 
 enum update_decision {
     UPDATE_WRITE,    /* write the edit */

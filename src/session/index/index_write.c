@@ -6,11 +6,11 @@
 #include <string.h>
 
 #include "clock.h"
-#include "session/model/expiry.h"
-#include "session/model/freezing.h"
 #include "index.h"
 #include "metrics.h"
 #include "session/engine/service.h"
+#include "session/model/expiry.h"
+#include "session/model/freezing.h"
 #include "session/model/keys.h"
 
 enum {

@@ -9,10 +9,10 @@
 #include <string.h>
 
 #include "clock.h"
-#include "session/model/freezing.h"
 #include "index.h"
 #include "metrics.h"
 #include "session/engine/service.h"
+#include "session/model/freezing.h"
 #include "session/model/keys.h"
 
 enum { ROWS = 1024 };

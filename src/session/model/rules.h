@@ -30,9 +30,9 @@
  * - Orders end with the last possible id: token_order_ms(). */
 #pragma once
 
+#include "edit.h"
 #include "policy.h"
 #include "session.h"
-#include "edit.h"
 
 /* Why a session, or a token of it, is not valid. */
 enum end_cause {

@@ -4,13 +4,13 @@
  * session of this user, as a refresh does. */
 #include <assert.h>
 
-#include "session/engine/user_update.h"
 #include "json.h"
 #include "session/engine/operation.h"
 #include "session/engine/revocation.h"
+#include "session/engine/tenant.h"
+#include "session/engine/user_update.h"
 #include "session/model/rules.h"
 #include "session/model/session_json.h"
-#include "session/engine/tenant.h"
 
 struct attributes_change {
     struct user_update change;

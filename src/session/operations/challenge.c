@@ -6,9 +6,9 @@
 #include <string.h>
 
 #include "bytes.h"
-#include "session/model/expiry.h"
 #include "metrics.h"
 #include "session/engine/service.h"
+#include "session/model/expiry.h"
 #include "session/model/keys.h"
 
 /* Offsets of the parts. */

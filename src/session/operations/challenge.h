@@ -13,8 +13,8 @@
  * module. Integers big-endian. */
 #pragma once
 
-#include "session/engine/operation.h"
 #include "policy.h"
+#include "session/engine/operation.h"
 #include "session/engine/waiter.h"
 #include "session/model/keys.h"
 

@@ -3,10 +3,10 @@
 
 #include <assert.h>
 
-#include "session_list.h"
 #include "session/engine/revocation.h"
 #include "session/engine/tenant.h"
 #include "session/engine/user_read.h"
+#include "session_list.h"
 
 struct listing {
     struct list_devices *list;

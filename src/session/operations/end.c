@@ -4,14 +4,14 @@
 #include <string.h>
 
 #include "bearer.h"
-#include "session/engine/user_update.h"
-#include "session/index/index.h"
 #include "metrics.h"
 #include "session/engine/naming.h"
 #include "session/engine/operation.h"
 #include "session/engine/revocation.h"
-#include "session/model/rules.h"
 #include "session/engine/tenant.h"
+#include "session/engine/user_update.h"
+#include "session/index/index.h"
+#include "session/model/rules.h"
 
 enum {
     /* Most unconfirmed revocations of a user who ends single sessions in an outage. Redis cannot

@@ -3,15 +3,15 @@
 #include <assert.h>
 #include <string.h>
 
-#include "session/engine/cache_value.h"
 #include "clock.h"
-#include "session_list.h"
+#include "session/engine/cache_value.h"
 #include "session/engine/operation.h"
 #include "session/engine/revocation.h"
-#include "session/model/rules.h"
-#include "session/model/session_json.h"
 #include "session/engine/tenant.h"
 #include "session/engine/user_read.h"
+#include "session/model/rules.h"
+#include "session/model/session_json.h"
+#include "session_list.h"
 
 struct explanation {
     struct explain *explain;

@@ -4,16 +4,16 @@
 #include <assert.h>
 #include <string.h>
 
-#include "session/engine/user_update.h"
-#include "session/model/freezing.h"
-#include "session/index/index.h"
 #include "metrics.h"
 #include "session/engine/naming.h"
 #include "session/engine/operation.h"
-#include "session/index/quota.h"
 #include "session/engine/revocation.h"
-#include "session/model/rules.h"
 #include "session/engine/tenant.h"
+#include "session/engine/user_update.h"
+#include "session/index/index.h"
+#include "session/index/quota.h"
+#include "session/model/freezing.h"
+#include "session/model/rules.h"
 
 struct freeze_change {
     struct user_update change;

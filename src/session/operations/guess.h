@@ -1,9 +1,9 @@
 /* Counts wrong codes of a user over all challenges (guesses.h). */
 #pragma once
 
-#include "session/model/guesses.h"
 #include "session/engine/operation.h"
 #include "session/engine/waiter.h"
+#include "session/model/guesses.h"
 
 /* Counts one, then goes on. operation->out.err tells whether it was written. The operation must
  * have entered its tenant. */

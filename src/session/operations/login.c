@@ -2,20 +2,20 @@
 #include <assert.h>
 #include <string.h>
 
-#include "session/engine/binding.h"
 #include "challenge.h"
-#include "session/engine/user_update.h"
-#include "session/index/index.h"
 #include "login_request.h"
-#include "metrics.h"
 #include "login_risk.h"
+#include "metrics.h"
+#include "session/engine/binding.h"
 #include "session/engine/operation.h"
-#include "session/index/quota.h"
 #include "session/engine/revocation.h"
 #include "session/engine/rotation.h"
+#include "session/engine/tenant.h"
+#include "session/engine/user_update.h"
+#include "session/index/index.h"
+#include "session/index/quota.h"
 #include "session/model/rules.h"
 #include "session/model/session_json.h"
-#include "session/engine/tenant.h"
 
 struct login_change {
     struct user_update change;

@@ -3,10 +3,10 @@
 
 #include <assert.h>
 
-#include "session/engine/binding.h"
 #include "guess.h"
-#include "session/engine/operation.h"
 #include "location.h"
+#include "session/engine/binding.h"
+#include "session/engine/operation.h"
 #include "session/model/rules.h"
 
 /* The hashes that identify a login, if present. */

@@ -2,16 +2,16 @@
  * whose used token came back (RFC 9700 section 4.14.2). */
 #include <assert.h>
 
-#include "session/engine/binding.h"
-#include "session/engine/user_update.h"
-#include "session/index/index.h"
 #include "metrics.h"
+#include "session/engine/binding.h"
 #include "session/engine/operation.h"
 #include "session/engine/revocation.h"
 #include "session/engine/rotation.h"
+#include "session/engine/tenant.h"
+#include "session/engine/user_update.h"
+#include "session/index/index.h"
 #include "session/model/rules.h"
 #include "step_up.h"
-#include "session/engine/tenant.h"
 
 struct refresh_change {
     struct user_update change;

@@ -5,8 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "metrics.h"
 #include "location.h"
+#include "metrics.h"
 #include "session/engine/revocation.h"
 #include "session/model/rules.h"
 #include "session/model/session_json.h"

@@ -5,17 +5,17 @@
 #include <string.h>
 
 #include "challenge.h"
-#include "session/engine/user_update.h"
 #include "clock.h"
 #include "guess.h"
-#include "session/index/index.h"
-#include "metrics.h"
 #include "location.h"
+#include "metrics.h"
 #include "ratelimit.h"
 #include "session/engine/rotation.h"
-#include "session/model/rules.h"
 #include "session/engine/service.h"
 #include "session/engine/tenant.h"
+#include "session/engine/user_update.h"
+#include "session/index/index.h"
+#include "session/model/rules.h"
 
 /* --- the body --- */
 

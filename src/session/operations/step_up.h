@@ -7,8 +7,8 @@
 
 #include "session/engine/binding.h"
 #include "session/engine/operation.h"
-#include "session/model/rules.h"
 #include "session/engine/waiter.h"
+#include "session/model/rules.h"
 
 /* Offers a challenge for this session and the claims that break its bindings; the same one while it
  * is pending. Tenant and user id are the operation's. Sets operation->out.err to

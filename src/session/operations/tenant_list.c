@@ -13,11 +13,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "session/index/index.h"
-#include "session_list.h"
 #include "session/engine/tenant.h"
 #include "session/engine/user_read.h"
+#include "session/index/index.h"
 #include "session/model/keys.h"
+#include "session_list.h"
 
 enum {
     LOOKED_AT_MOST = 300, /* users read for a page, including those without a session */

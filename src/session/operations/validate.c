@@ -9,15 +9,15 @@
 #include <assert.h>
 
 #include "bearer.h"
-#include "session/engine/user_update.h"
 #include "clock.h"
-#include "session/index/index.h"
-#include "session/engine/lookup.h"
 #include "metrics.h"
+#include "session/engine/lookup.h"
 #include "session/engine/naming.h"
 #include "session/engine/revocation.h"
-#include "step_up.h"
 #include "session/engine/tenant.h"
+#include "session/engine/user_update.h"
+#include "session/index/index.h"
+#include "step_up.h"
 
 /* The step being done, and how it ends. */
 enum step {

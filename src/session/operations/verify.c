@@ -8,8 +8,8 @@
 #include "login_request.h"
 #include "metrics.h"
 #include "session/engine/operation.h"
-#include "step_up.h"
 #include "session/engine/tenant.h"
+#include "step_up.h"
 
 struct verification {
     struct challenge_try attempt;

@@ -9,9 +9,9 @@
 #include "clock.h"
 #include "container_of.h"
 #include "key_watch.h"
-#include "session/engine/lookup.h"
 #include "metrics.h"
 #include "replay.h"
+#include "session/engine/lookup.h"
 
 enum {
     QUEUE_MOST = 1 << 16, /* more are read when a request asks for them */

@@ -5,15 +5,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "session/engine/background.h"
-#include "session/engine/user_update.h"
 #include "clock.h"
 #include "log.h"
 #include "metrics.h"
+#include "session/engine/background.h"
 #include "session/engine/operation.h"
-#include "session/model/rules.h"
 #include "session/engine/tenant.h"
+#include "session/engine/user_update.h"
 #include "session/model/keys.h"
+#include "session/model/rules.h"
 
 enum {
     LIST_AT_ONCE = 256,

@@ -4,8 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "redis/topology/server_clocks.h"
 #include "clock.h"
+#include "redis/topology/server_clocks.h"
 #include "support_redis_node.h"
 #include "support_run.h"
 #include "support_store.h"

@@ -5,10 +5,10 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "crypto.h"
+#include "http/access/proxies.h"
 #include "http/server/client.h"
 #include "http/server/connection_limits.h"
-#include "http/access/proxies.h"
-#include "crypto.h"
 
 #include "support_run.h"
 

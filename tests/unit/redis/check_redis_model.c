@@ -12,11 +12,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "session/index/index.h"
+#include "clock.h"
 #include "record.h"
 #include "redis/protocol/command.h"
 #include "redis/protocol/reply.h"
-#include "clock.h"
+#include "session/index/index.h"
 #include "support_run.h"
 #include "support_session.h"
 

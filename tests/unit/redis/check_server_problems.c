@@ -5,8 +5,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "redis/state/server_problems.h"
 #include "clock.h"
+#include "redis/state/server_problems.h"
 #include "support_run.h"
 
 enum { SERVERS = 200, BEGIN_MS = 1000000, INTERVAL_MS = 10000 };

@@ -5,8 +5,8 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "redis/state/store_state.h"
 #include "metrics.h"
+#include "redis/state/store_state.h"
 #include "support_run.h"
 #include "support_store.h"
 

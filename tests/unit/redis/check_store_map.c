@@ -3,9 +3,9 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "redis/state/store_state.h"
 #include "clock.h"
 #include "metrics.h"
+#include "redis/state/store_state.h"
 #include "support_run.h"
 #include "support_store.h"
 

@@ -6,8 +6,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "redis/state/store_state.h"
 #include "metrics.h"
+#include "redis/state/store_state.h"
 #include "support_run.h"
 #include "support_store.h"
 

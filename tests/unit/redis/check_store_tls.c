@@ -10,8 +10,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "redis/protocol/tls.h"
 #include "memory.h"
+#include "redis/protocol/tls.h"
 #include "support_run.h"
 #include "support_store.h"
 

@@ -6,9 +6,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "redis/state/store_state.h"
 #include "clock.h"
 #include "metrics.h"
+#include "redis/state/store_state.h"
 #include "support_clock.h"
 #include "support_run.h"
 #include "support_store.h"

@@ -6,8 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "services/commit/commit_queue.h"
 #include "memory.h"
+#include "services/commit/commit_queue.h"
 
 #include "support_run.h"
 

@@ -3,12 +3,12 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "session/engine/tenant_record.h"
 #include "clock.h"
 #include "metrics.h"
+#include "session/engine/tenant_record.h"
+#include "session/model/keys.h"
 #include "support_run.h"
 #include "support_session.h"
-#include "session/model/keys.h"
 
 static struct rig_node *node, *other;
 static struct rig_session session;

@@ -4,9 +4,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "session/model/state.h"
 #include "clock.h"
 #include "metrics.h"
+#include "session/model/state.h"
 #include "support_run.h"
 #include "support_session.h"
 

@@ -7,9 +7,9 @@
 #include "session/index/index.h"
 #include "session/model/rules.h"
 
+#include "session/model/keys.h"
 #include "support_keys.h"
 #include "support_run.h"
-#include "session/model/keys.h"
 
 static const uint8_t tenant[TENANT_TAG] = {1, 2, 3, 4, 5, 6};
 static const uint8_t other_tenant[TENANT_TAG] = {1, 2, 3, 4, 5, 7};

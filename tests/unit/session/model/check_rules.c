@@ -6,10 +6,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "session/model/freezing.h"
-#include "session/engine/operation.h"
-#include "session/model/session_json.h"
 #include "clock.h"
+#include "session/engine/operation.h"
+#include "session/model/freezing.h"
+#include "session/model/session_json.h"
 #include "support_keys.h"
 #include "support_run.h"
 

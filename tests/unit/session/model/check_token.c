@@ -6,9 +6,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "session/model/keys.h"
 #include "support_keys.h"
 #include "support_run.h"
-#include "session/model/keys.h"
 
 #define RAW           45
 #define PREFIX_LENGTH 3

@@ -5,9 +5,9 @@
 #include <unistd.h>
 
 #include "base/conf/conf_options.h"
-#include "session/model/state.h"
 #include "clock.h"
 #include "metrics.h"
+#include "session/model/state.h"
 #include "support_run.h"
 #include "support_session.h"
 

@@ -3,9 +3,9 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "session/model/state.h"
 #include "clock.h"
 #include "metrics.h"
+#include "session/model/state.h"
 #include "support_run.h"
 #include "support_session.h"
 

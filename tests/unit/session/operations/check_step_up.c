@@ -4,8 +4,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "session/operations/step_up.h"
 #include "clock.h"
+#include "session/operations/step_up.h"
 #include "support_run.h"
 #include "support_session.h"
 

@@ -2,9 +2,9 @@
 #include <check.h>
 #include <string.h>
 
-#include "session/upkeep/key_marks.h"
 #include "clock.h"
 #include "metrics.h"
+#include "session/upkeep/key_marks.h"
 #include "support_keys.h"
 #include "support_run.h"
 #include "support_session.h"

@@ -4,9 +4,9 @@
 #include <string.h>
 
 #include "clock.h"
+#include "session/model/keys.h"
 #include "support_run.h"
 #include "support_session.h"
-#include "session/model/keys.h"
 
 static struct rig_node *node, *other;
 static struct rig_session session;
