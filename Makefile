@@ -198,10 +198,10 @@ check-parts: $(if $(findstring unit,$(PARTS)),$(CHECKS)) \
 	@$(PYTHON) tests/check.py --build $(BUILD) $(if $(SANITIZE),--slow 2) $(CHECK) \
 	    $(if $(findstring system,$(PARTS)),--system $(if $(ORDER),--order $(ORDER))) $(if $(findstring unit,$(PARTS)),--unit $(sort $(CHECKS)))
 
-lint: deps ## Format, layers, circles, names, prose, documentation, static analysis; LINT="circles names" in part
+lint: deps ## Format, layers, circles, names, prose, documentation, static analysis; ONLY="circles names" in part
 	@tests/support/deps.sh lint
 	$(AGAIN) all
-	@BUILD=$(BUILD) $(PYTHON) tests/lint/lint.py $(LINT)
+	@BUILD=$(BUILD) $(PYTHON) tests/lint/lint.py $(ONLY)
 
 # For the static analysis, which is to see what the compiler sees.
 flags:
