@@ -107,5 +107,9 @@ bool conf_parse_scopes(struct text words, unsigned *ret);
 void conf_name_scopes(unsigned bits, struct buffer *out);
 /* True for a possible name of a service key or a tenant: [a-z0-9][a-z0-9._-]{0,62}. */
 bool conf_is_name(struct text name);
+/* True for an authentication context class (acr): 1 to ACR_MAX printable ASCII characters without
+ * blank, quote and backslash, so that it may stand in lists, JSON and response headers as it is. */
+#define ACR_MAX 128
+bool conf_is_acr(struct text acr);
 /* Appends the section [key:NAME] of one key, as keygen prints it. */
 void conf_dump_key(const struct service_key *key, struct buffer *out);

@@ -88,6 +88,7 @@ struct session_context {
 #define REASON_REVOKED          "revoked"
 #define REASON_BINDING          "binding"
 #define REASON_BINDING_FAMILY   "binding_family"
+#define REASON_INSUFFICIENT     "insufficient_authentication"
 /* True for reasons that state what the service itself found or did. Callers may not use these, or a
  * dead token would report something that never happened. */
 bool session_owns_reason(struct text word);
@@ -123,6 +124,14 @@ struct offered_challenge {
     char code[CHALLENGE_CODE]; /* VERIFY_OTP: for the service to deliver, never for the user */
 };
 
+/* How strongly a caller demands that the user has authenticated (RFC 9470). A session that does not
+ * know its time or class of authentication meets no demand about it. */
+#define STRENGTH_MAX_AGE INT32_MAX
+struct strength_demand {
+    int64_t max_age_s; /* most seconds since then, 0 to STRENGTH_MAX_AGE; -1: not asked */
+    struct text acr; /* at least this class (auth.acr_order; a conf_is_acr()); absent: not asked */
+};
+
 /* The outcome of an operation. */
 struct outcome {
     enum err err;            /* ERR_OK, or the reason of the failure */
@@ -140,6 +149,7 @@ struct outcome {
     size_t ended_count;
     /* The challenge of ERR_VERIFICATION_REQUIRED and ERR_STEP_UP_REQUIRED, else NULL. */
     struct offered_challenge *challenge;
+    struct strength_demand demanded; /* ERR_INSUFFICIENT_AUTHENTICATION: what the session lacks */
 };
 
 /* Subject of the operation for the audit line, as far as known. */
@@ -254,6 +264,10 @@ struct validate {
      * tenant_bound, else ERR_TOKEN_INVALID with reason unknown. */
     struct text tenant;
     bool tenant_bound;
+    /* As in struct strength_demand; each caller sets both. ERR_INSUFFICIENT_AUTHENTICATION if the
+     * token is valid, but of a session too old or too weak. */
+    int64_t max_age_s;
+    struct text acr;
 
     struct token parsed;      /* valid once the MAC held; wiped when the operation ends */
     struct text session_json; /* JSON members, ready to send */

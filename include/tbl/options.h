@@ -85,6 +85,7 @@ OPTION_SECONDS(policy, limit_absolute_timeout, 31536000, 10, 31536000, RELOAD, "
 OPTION_BYTES(policy, limit_session_bytes, 16384, 256, 1048576, RELOAD, "Largest total of a session's roles, device and attributes, as compact JSON; more gets 400 at login, 413 when attributes change.")
 OPTION_INT(policy, quota_users, 0, 0, 1000000000, RELOAD, "Users of one tenant with a session or frozen; a login or freeze that adds one more gets 409. 0: no limit.")
 OPTION_INT(policy, quota_sessions, 0, 0, 1000000000, RELOAD, "Sessions of one tenant, and logins awaiting additional verification; a login that adds one more gets 409. 0: no limit.")
+OPTION_LIST(auth, acr_order, "", RELOAD, "Authentication context classes (acr), the weakest first: a session meets a demand for its own class or a weaker one. Empty: only for its own.")
 OPTION_INT(limits, wrong_keys_per_minute, 30, 0, 1000000, RELOAD, "Wrong service keys per minute from one address; more get 429. 0: no limit.")
 OPTION_INT(limits, forged_tokens_per_minute, 300, 0, 1000000, RELOAD, "Tokens per minute from one address that were never issued; more get 429. 0: no limit.")
 OPTION_INT(binding, ipv4_prefix, 24, 8, 32, RELOAD, "IPv4 addresses that share this many leading bits are one network.")

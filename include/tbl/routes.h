@@ -12,7 +12,7 @@
  * event: of its audit line (tbl/audit_events.h) */
 ROUTE(MAIN, "POST", "/v1/login", login, "tenant", SERVICE, LOGIN, -1, TENANT, NOTHING, NONE, NONE, LOGIN)
 ROUTE(MAIN, "POST", "/v1/login/verify", verify, "tenant", SERVICE, LOGIN, -1, TENANT, NOTHING, NONE, NONE, VERIFY)
-ROUTE(MAIN, "GET", "/v1/validate", validate, "tenant", TOKEN, VALIDATE, 0, TENANT, NOTHING, NONE, NONE, VALIDATE)
+ROUTE(MAIN, "GET", "/v1/validate", validate, "tenant max_age acr", TOKEN, VALIDATE, 0, TENANT, NOTHING, NONE, NONE, VALIDATE)
 ROUTE(MAIN, "POST", "/v1/validate", service_validate, "tenant", SERVICE, VALIDATE, -1, TENANT, NOTHING, NONE, NONE, VALIDATE)
 ROUTE(MAIN, "POST", "/v1/refresh", refresh, "tenant", REFRESH, LOGIN, -1, TENANT, NOTHING, NONE, NONE, REFRESH)
 ROUTE(MAIN, "POST", "/v1/logout", logout, "tenant", TOKEN, MANAGE, -1, ENDING, FOUND, NONE, NONE, LOGOUT)

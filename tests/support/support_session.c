@@ -812,6 +812,7 @@ struct act *act_validate(struct rig_node *node, struct text token)
 {
     struct act *act = act_of(node);
     act->validate.token = arena_copy(&act->arena, token);
+    act->validate.max_age_s = -1;
     session_validate(&act->validate);
     return act;
 }
@@ -967,6 +968,7 @@ struct act *act_validate_from(struct rig_node *node, const struct rig_session *s
     act->validate.token = arena_copy(&act->arena, rig_access(session));
     act->base.claims =
         (struct client_claims){.ip = text_of(ip), .fingerprint = text_of(fingerprint)};
+    act->validate.max_age_s = -1;
     session_validate(&act->validate);
     return act;
 }

@@ -179,6 +179,19 @@ static void check_installation(const struct conf *conf, struct conf_report *repo
                          name);
 }
 
+bool conf_is_acr(struct text acr)
+{
+    bool good = acr.length >= 1 && acr.length <= ACR_MAX;
+    for (size_t i = 0; good && i < acr.length; i++)
+        good = acr.data[i] > ' ' && acr.data[i] <= '~' && acr.data[i] != '"' && acr.data[i] != '\\';
+    return good;
+}
+
+static bool is_acr(const char *word)
+{
+    return conf_is_acr(text_of(word));
+}
+
 static void check_lists(const struct conf *conf, struct conf_report *report)
 {
     check_list(report, OPTION_ID_redis_nodes, &conf->redis_nodes, is_node,
@@ -188,6 +201,8 @@ static void check_lists(const struct conf *conf, struct conf_report *report)
         "a list of networks like 10.0.0.0/8 or fd00::/8, no bits set behind the prefix, or unix");
     check_list(report, OPTION_ID_redis_near_replicas, &conf->redis_near_replicas, is_network,
                "a list of networks like 10.0.0.0/8 or fd00::/8, no bits set behind the prefix");
+    check_list(report, OPTION_ID_auth_acr_order, &conf->auth_acr_order, is_acr,
+               "a list of words of at most 128 printable ASCII characters without \" and \\");
 }
 
 static void check_redis(const struct conf *conf, struct conf_report *report)

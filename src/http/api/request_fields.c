@@ -167,6 +167,45 @@ enum handled api_check_cookie(struct request *request, bool wanted)
                               "off here (browser.cookie = no)"));
 }
 
+static bool is_ordered(const struct conf_list *order, struct text acr)
+{
+    bool found = order->count == 0;
+    for (size_t i = 0; i < order->count && !found; i++)
+        found = text_equal(text_of(order->items[i]), acr);
+    return found;
+}
+
+/* A class that no order knows would be met by nobody, which looks like a user too weak. */
+enum handled api_check_acr(struct request *request, struct text acr, enum err refusal)
+{
+    const struct conf_list *order = &request->conf->auth_acr_order;
+    struct text words = TEXT("");
+    if (acr.data && !conf_is_acr(acr))
+        return response_fail(request, refusal, TEXT("\"acr\" must be " ACR_MEANING));
+    if (!acr.data || is_ordered(order, acr))
+        return GO_ON;
+    for (size_t i = 0; i < order->count; i++)
+        words =
+            arena_format(&request->arena, "%s%s%s", words.data, i > 0 ? ", " : "", order->items[i]);
+    return response_fail(request, refusal,
+                         arena_format(&request->arena,
+                                      "\"acr\" must be one of auth.acr_order (%s), not \"%.*s\"",
+                                      words.data, (int)acr.length, acr.data));
+}
+
+enum handled api_query_strength(struct request *request, int64_t *max_age_s, struct text *acr)
+{
+    struct text max_age = request_query(request, "max_age");
+    *max_age_s = -1;
+    *acr = request_query(request, "acr");
+    if (max_age.data && !text_to_int(max_age, 0, STRENGTH_MAX_AGE, max_age_s))
+        return response_fail(request, ERR_QUERY_INVALID,
+                             arena_format(&request->arena,
+                                          "\"max_age\" must be a number of seconds from 0 to %d",
+                                          STRENGTH_MAX_AGE));
+    return api_check_acr(request, *acr, ERR_QUERY_INVALID);
+}
+
 struct text api_given_address(struct request *request, struct text given)
 {
     static const struct text absent;

@@ -29,6 +29,7 @@
 #define REASON_MEANING      "1 to 32 characters of a-z and _"
 #define SESSION_MEANING     "a session id, 16 hexadecimal digits"
 #define TENANT_MEANING      "a text that matches [a-z0-9][a-z0-9._-]{0,62}"
+#define ACR_MEANING         "1 to 128 printable ASCII characters without blank, quote and backslash"
 #define FIELD_COUNT(fields) (sizeof(fields) / sizeof((fields)[0]))
 
 /* --- checks: GO_ON, or ANSWERED with the refusal that is named here --- */
@@ -67,6 +68,13 @@ MUST_CHECK enum handled api_check_cookie(struct request *request, bool wanted);
  * Others are answered with `refusal`, which says whether query or body is wrong. */
 MUST_CHECK enum handled api_check_reason(struct request *request, struct text given,
                                          const char *otherwise, enum err refusal, struct text *ret);
+
+/* A demand for strength (struct strength_demand) in the query: max_age, acr. */
+MUST_CHECK enum handled api_query_strength(struct request *request, int64_t *max_age_s,
+                                           struct text *acr);
+/* A class of authentication that a caller demands: a conf_is_acr(), and one of auth.acr_order if
+ * that is set. Absent is good. Others are answered with `refusal`. */
+MUST_CHECK enum handled api_check_acr(struct request *request, struct text acr, enum err refusal);
 
 /* The address that a body names, in its canonical spelling. Absent if it cannot be read
  * (proxies_read()), which the audit line notes. */

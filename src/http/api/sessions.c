@@ -108,6 +108,14 @@ enum handled api_login(struct request *request)
     return PENDING;
 }
 
+static void write_demand(struct json_writer *writer, const struct strength_demand *demanded)
+{
+    if (demanded->max_age_s >= 0)
+        json_member_int(writer, "max_age", demanded->max_age_s);
+    if (demanded->acr.data)
+        json_member_string(writer, "acr", demanded->acr);
+}
+
 /* Reports in the body, not in the status, that a token is not active. */
 static enum handled answer_inactive(struct request *request, const struct operation *operation)
 {
@@ -117,6 +125,8 @@ static enum handled answer_inactive(struct request *request, const struct operat
     json_open_object(&writer);
     json_member_bool(&writer, "active", false);
     json_member_string(&writer, "reason", operation->out.reason);
+    if (operation->out.err == ERR_INSUFFICIENT_AUTHENTICATION)
+        write_demand(&writer, &operation->out.demanded);
     if (operation->out.ended_at_s > 0)
         json_member_int(&writer, "ended_at", operation->out.ended_at_s);
     if (operation->out.ended_actor.data)
@@ -131,7 +141,8 @@ static enum handled finish_service_validate(struct request *request, struct oper
 {
     if (operation->out.err == ERR_STEP_UP_REQUIRED)
         operation->out.reason = text_of(err_code(operation->out.err));
-    if (operation->out.err == ERR_TOKEN_INVALID || operation->out.err == ERR_STEP_UP_REQUIRED)
+    if (operation->out.err == ERR_TOKEN_INVALID || operation->out.err == ERR_STEP_UP_REQUIRED ||
+        operation->out.err == ERR_INSUFFICIENT_AUTHENTICATION)
         return answer_inactive(request, operation);
     if (operation->out.err != ERR_OK)
         return api_fail_operation(request, operation);
@@ -141,7 +152,8 @@ static enum handled finish_service_validate(struct request *request, struct oper
 enum handled api_validate(struct request *request)
 {
     struct validate *validate = arena_zalloc(&request->arena, sizeof(*validate));
-    if (api_token_tenant(request, &validate->tenant, &validate->tenant_bound))
+    if (api_query_strength(request, &validate->max_age_s, &validate->acr) ||
+        api_token_tenant(request, &validate->tenant, &validate->tenant_bound))
         return ANSWERED;
     validate->token = request->caller.token;
     validate->touch = true;
@@ -151,7 +163,8 @@ enum handled api_validate(struct request *request)
 }
 
 struct validate_body {
-    struct text token, ip, device_fingerprint;
+    struct text token, ip, device_fingerprint, acr;
+    int64_t max_age;
     bool touch;
 };
 
@@ -161,18 +174,23 @@ static const struct json_field validate_fields[] = {
     FIELD(struct validate_body, device_fingerprint, "device_fingerprint", JSON_DECORATION, false, 0,
           FINGERPRINT_MAX),
     FIELD(struct validate_body, touch, "touch", JSON_BOOLEAN, false, 0, 0),
+    FIELD(struct validate_body, max_age, "max_age", JSON_INT, false, 0, STRENGTH_MAX_AGE),
+    FIELD_TEXT(struct validate_body, acr, "acr", 1, ACR_MAX, ACR_MEANING),
 };
 
 enum handled api_service_validate(struct request *request)
 {
-    struct validate_body body = {.touch = true};
+    struct validate_body body = {.touch = true, .max_age = -1};
     struct validate *validate = arena_zalloc(&request->arena, sizeof(*validate));
     if (api_read_body(request, validate_fields, FIELD_COUNT(validate_fields), &body) ||
+        api_check_acr(request, body.acr, ERR_BODY_INVALID) ||
         api_token_tenant(request, &validate->tenant, &validate->tenant_bound) ||
         api_check_rate(request, throttle_admit_token(request, TOKEN_ACCESS, body.token)))
         return ANSWERED;
     validate->token = body.token;
     validate->touch = body.touch;
+    validate->max_age_s = body.max_age;
+    validate->acr = body.acr;
     struct text ip = api_given_address(request, body.ip);
     request->audit.source_ip = ip;
     api_begin_any(request, &validate->base, finish_service_validate);

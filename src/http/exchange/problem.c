@@ -20,6 +20,23 @@ static const char *challenge_of(enum err err)
     return err_status(err) == MHD_HTTP_UNAUTHORIZED ? REALM ", error=\"invalid_token\"" : NULL;
 }
 
+/* RFC 9470, section 3: what would do. Values of acr need no escapes (conf_is_acr()). */
+static struct text ask_for_strength(struct request *request)
+{
+    const struct operation *operation = request->operation;
+    const struct strength_demand *demanded = &operation->out.demanded;
+    struct text challenge = TEXT(REALM ", error=\"insufficient_user_authentication\", "
+                                       "error_description=\"Stronger or more recent "
+                                       "authentication is required\"");
+    if (demanded->max_age_s >= 0)
+        challenge = arena_format(&request->arena, "%s, max_age=\"%lld\"", challenge.data,
+                                 (long long)demanded->max_age_s);
+    if (demanded->acr.data)
+        challenge = arena_format(&request->arena, "%s, acr_values=\"%.*s\"", challenge.data,
+                                 (int)demanded->acr.length, demanded->acr.data);
+    return challenge;
+}
+
 static void write_problem_body(struct request *request, enum err err, struct text detail,
                                struct text members)
 {
@@ -54,6 +71,7 @@ void problem_write(struct request *request, enum err err, struct text detail, st
 {
     struct request_private *private = request->private;
     assert(err > ERR_OK && err < ERR_COUNT && request->id.data != NULL);
+    assert(err != ERR_INSUFFICIENT_AUTHENTICATION || request->operation != NULL);
     if (private->answer.length > 0)
         crypto_wipe(private->answer.data, private->answer.length);
     private->answer.length = 0;
@@ -64,7 +82,9 @@ void problem_write(struct request *request, enum err err, struct text detail, st
     write_problem_body(request, err, detail, members);
 
     const char *challenge = challenge_of(err);
-    if (challenge != NULL)
+    if (err == ERR_INSUFFICIENT_AUTHENTICATION)
+        request_header(request, "WWW-Authenticate", ask_for_strength(request));
+    else if (challenge != NULL)
         request_header(request, "WWW-Authenticate", text_of(challenge));
     unsigned seconds = retry_after_s(request, err);
     if (seconds > 0)

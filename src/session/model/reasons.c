@@ -36,7 +36,7 @@ bool session_owns_reason(struct text word)
         REASON_BINDING_FAMILY,
         /* reasons of a refused token whose session is active */
         "verification_required",
-        "insufficient_authentication",
+        REASON_INSUFFICIENT,
         /* reasons of a policy to end sessions */
         "new_location",
         "new_device",

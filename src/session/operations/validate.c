@@ -17,6 +17,7 @@
 #include "session/engine/tenant.h"
 #include "session/engine/user_update.h"
 #include "session/index/index.h"
+#include "session/model/strength.h"
 #include "step_up.h"
 
 /* The step being done, and how it ends. */
@@ -105,6 +106,22 @@ static void mark_stale(struct validate *validate, int64_t age_ms)
         validate->stale_for_s = age_s;
 }
 
+/* Refuses if the caller asks for more than the session's strength. That is fixed with its pair:
+ * what raises it makes another pair, so memory's word is the last one. */
+static bool is_too_weak(struct validate *validate, const struct known_session *known)
+{
+    struct operation *operation = &validate->base;
+    const struct strength_demand demand = {validate->max_age_s, validate->acr};
+    (void)known;
+    static const struct strength strength;
+    if (!strength_is_asked(&demand) || strength_meets(&operation->conf->auth_acr_order, &strength,
+                                                      &demand, operation->now_ms / 1000))
+        return false;
+    operation_refuse(operation, ERR_INSUFFICIENT_AUTHENTICATION, TEXT(REASON_INSUFFICIENT));
+    operation->out.demanded = demand;
+    return true;
+}
+
 /* The value's texts must lie in the operation's arena. */
 static void accept_session(struct validation *validation, const struct known_session *known)
 {
@@ -113,6 +130,8 @@ static void accept_session(struct validation *validation, const struct known_ses
         rules_lifetimes(&known->cache_value.session, &known->policy, validate->base.now_ms / 1000);
     assert(validate->base.out.err == ERR_OK && !validate->session_json.data);
     cache_value_note(&validate->base, &known->cache_value);
+    if (is_too_weak(validate, known))
+        return;
     note_use(validation, known, &lifetimes);
     validate->session_json = known->cache_value.session_json;
     validate->access_expires_s = lifetimes.access_s;
@@ -385,7 +404,8 @@ static enum step try_stale_memory(struct validation *validation)
     assert(validation->found && validation->found->kind != FOUND_ACTIVE);
     if (bearer_vouch(&validation->bearer, &known, &age_ms)) {
         accept_session(validation, &known);
-        mark_stale(validation->validate, age_ms);
+        if (operation_of(validation)->out.err == ERR_OK)
+            mark_stale(validation->validate, age_ms);
     } else if (validation->found->err == ERR_OK) {
         return refuse_missing(validation);
     } else {

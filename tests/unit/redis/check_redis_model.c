@@ -243,6 +243,7 @@ static void walk_sessions(void)
     struct act *act = act_of(node);
     act->validate.token = rig_access(&session);
     act->validate.touch = true;
+    act->validate.max_age_s = -1;
     session_validate(&act->validate);
     ck_assert_act(act, ERR_OK);
     ck_assert_act(act_refresh(node, rig_refresh(&session)), ERR_OK);

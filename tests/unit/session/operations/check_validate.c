@@ -186,6 +186,7 @@ START_TEST(what_is_no_token_or_not_of_the_tenant_is_refused)
         act->validate.token = rig_access(&session);
         act->validate.tenant = TEXT("another");
         act->validate.tenant_bound = bound;
+        act->validate.max_age_s = -1;
         session_validate(&act->validate);
         ck_assert_act(act, bound ? ERR_TENANT_FORBIDDEN : ERR_TOKEN_INVALID);
     }
@@ -681,6 +682,7 @@ static struct act *use(void)
     struct act *act = act_of(node);
     act->validate.token = rig_access(&session);
     act->validate.touch = true;
+    act->validate.max_age_s = -1;
     session_validate(&act->validate);
     return act;
 }
