@@ -1,16 +1,19 @@
 /* All cryptography, and the only user of libsodium and OpenSSL's ciphers.
  *
  * The key file holds one `names` secret for the keyed hashes that must never change (key names in
- * Redis, hashes of token secrets), and numbered keys, of which the newest (the last line) mints and
- * seals while all of them read. Text format, one entry a line:
+ * Redis, hashes of token secrets), numbered keys, of which the newest (the last such line) mints
+ * and seals while all of them read, and signing keys (signing.h). Text format, one entry a line:
  *     names 64-hex-digits
  *     key ID 64-hex-digits        (ID 1..63)
+ *     sign ID 64-hex-digits       (the same numbers: each is used once)
  * '#' starts a comment. The file is a regular one, of the service's user or root, and closed to all
  * others, except for the group bits that systemd sets on a credential. A second 'names' line,
  * repeated numbers or digits, and anything else are refused. A new key is added above the last line
- * on all nodes first, and becomes the last line when all of them read it. */
+ * on all nodes first, and becomes the last line when all of them read it. A new signing key is
+ * appended, and signs when it has been published for long enough (keyring_signer()). */
 #pragma once
 
+#include "signing.h"
 #include "text.h"
 
 /* Sets the libraries up; call first, once, before threads. Aborts if there is no entropy. */
@@ -41,10 +44,21 @@ void keyring_unref(struct keyring **keyring);
 /* The id of the key that mints and seals. */
 uint8_t keyring_newest(const struct keyring *keyring);
 bool keyring_has(const struct keyring *keyring, uint8_t key_id);
-/* Fingerprint of a numbered key, of the names secret with key_id 0: BLAKE2b of a constant keyed
- * with it, which reveals nothing about it. NULL if the id is not in the ring. */
+/* Fingerprint of a numbered or signing key, of the names secret with key_id 0: BLAKE2b of a
+ * constant keyed with it, which reveals nothing about it. NULL if the id is not in the ring. */
 #define KEY_MARK 8
 const uint8_t *keyring_mark(const struct keyring *keyring, uint8_t key_id);
+
+/* True if the id is that of a signing key. */
+bool keyring_signs(const struct keyring *keyring, uint8_t key_id);
+/* The key that signs now: the newest one published for `published_ms`, or, if none is, the one
+ * published longest; NULL if the ring has no signing key. Valid while the ring is. */
+const struct signing_key *keyring_signer(const struct keyring *keyring, int64_t published_ms);
+/* The public keys, a JWK Set (RFC 7517, section 5). Valid while the ring is. */
+struct text keyring_jwks(const struct keyring *keyring);
+/* Before a ring replaces another in the same process: signing keys that both have keep their time
+ * of publication; the others are published now. */
+void keyring_succeed(struct keyring *keyring, const struct keyring *before);
 
 /* The purpose of a keyed hash; two purposes never give the same output for one input. */
 enum crypto_purpose {

@@ -16,8 +16,11 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
+#include "clock.h"
+#include "keyring_signing.h"
 #include "log.h"
 #include "memory.h"
 #include "private_file.h"
@@ -53,20 +56,24 @@ struct keyring {
     atomic_uint references;
     uint8_t newest;
     uint8_t index_plus_1[KEY_ID_MAX + 1]; /* 1 + index in secrets->keys; 0: not in the ring */
+    uint64_t marked;                      /* numbered keys of both kinds, bits by id */
     uint8_t marks[KEY_ID_MAX + 1][KEY_MARK];
     struct keyring_secrets *secrets;
+    struct keyring_signing signing;
 };
 
 /* The key file while it is read; wiped once the ring is built. */
 struct key_file {
     const char *path;
+    int64_t age_ms; /* since its last change */
     bool has_names;
     uint8_t names[KEY_LENGTH];
-    size_t count;
-    struct {
+    size_t count, signing_count;
+    struct key_entry {
         uint8_t id;
+        bool signs;
         uint8_t secret[KEY_LENGTH];
-    } keys[KEY_ID_MAX];
+    } entries[KEY_ID_MAX];
 };
 
 /* --- Reading the text ------------------------------------------------------------------------ */
@@ -91,7 +98,7 @@ static bool secret_is_taken(const struct key_file *file, const uint8_t secret[KE
     if (file->has_names && crypto_equal(file->names, secret, KEY_LENGTH))
         return true;
     for (size_t i = 0; i < file->count; i++)
-        if (crypto_equal(file->keys[i].secret, secret, KEY_LENGTH))
+        if (crypto_equal(file->entries[i].secret, secret, KEY_LENGTH))
             return true;
     return false;
 }
@@ -99,22 +106,42 @@ static bool secret_is_taken(const struct key_file *file, const uint8_t secret[KE
 static bool id_is_taken(const struct key_file *file, int64_t id)
 {
     for (size_t i = 0; i < file->count; i++)
-        if (file->keys[i].id == id)
+        if (file->entries[i].id == id)
             return true;
     return false;
 }
 
 static const char *const line_allows =
-    "expected 'names' and 64 hexadecimal digits, or 'key', a number from 1 to 63 and 64 "
+    "expected 'names' and 64 hexadecimal digits, or 'key' or 'sign', a number from 1 to 63 and 64 "
     "hexadecimal digits, or a comment after '#'";
+
+/* False for one in four thousand million random secrets. */
+static bool is_signing_secret(const uint8_t secret[KEY_LENGTH])
+{
+    struct signing_key *key = signing_key_create(secret);
+    bool good = key != NULL;
+    signing_key_destroy(&key);
+    return good;
+}
+
+static void add_entry(struct key_file *file, uint8_t id, bool signs,
+                      const uint8_t secret[KEY_LENGTH])
+{
+    struct key_entry *entry = &file->entries[file->count++];
+    entry->id = id;
+    entry->signs = signs;
+    memcpy(entry->secret, secret, KEY_LENGTH);
+    file->signing_count += signs ? 1 : 0;
+}
 
 /* Adds one entry; returns its fault, or NULL. */
 static const char *take_entry(struct key_file *file, struct text kind, struct text id_text,
                               const uint8_t secret[KEY_LENGTH])
 {
-    bool names = text_equal(kind, TEXT("names"));
+    bool names = text_equal(kind, TEXT("names")), signs = text_equal(kind, TEXT("sign"));
     int64_t id = 0;
-    if (!names && (!text_equal(kind, TEXT("key")) || !text_to_int(id_text, 1, KEY_ID_MAX, &id)))
+    if (!names &&
+        ((!signs && !text_equal(kind, TEXT("key"))) || !text_to_int(id_text, 1, KEY_ID_MAX, &id)))
         return line_allows;
     if (names && file->has_names)
         return "a second 'names' line; there is exactly one";
@@ -122,13 +149,13 @@ static const char *take_entry(struct key_file *file, struct text kind, struct te
         return "a second key with this number; every key has its own from 1 to 63";
     if (secret_is_taken(file, secret))
         return "the same digits as in another line; every entry has its own";
+    if (signs && !is_signing_secret(secret))
+        return "the digits are no private key of P-256; take 64 other random ones";
     if (names) {
         memcpy(file->names, secret, KEY_LENGTH);
         file->has_names = true;
     } else {
-        file->keys[file->count].id = (uint8_t)id;
-        memcpy(file->keys[file->count].secret, secret, KEY_LENGTH);
-        file->count++;
+        add_entry(file, (uint8_t)id, signs, secret);
     }
     return NULL;
 }
@@ -169,7 +196,7 @@ static bool parse_key_file(struct key_file *file, struct text content, struct bu
         length += newline ? 1 : 0;
         content = (struct text){content.data + length, content.length - length};
     }
-    if (!file->has_names || file->count == 0) {
+    if (!file->has_names || file->count == file->signing_count) {
         buffer_addf(error, "%s: %s: no '%s' line; %s\n", OPTION, file->path,
                     file->has_names ? "key" : "names", line_allows);
         return false;
@@ -196,23 +223,30 @@ static bool write_new_keys(int fd)
     static const char format[] =
         "# Keys of sessiond. Whoever can read this file can make tokens and open records; without\n"
         "# it all sessions are lost. Keep a copy in a safe place; all nodes use the same file.\n"
-        "# The last line mints, all lines read. To rotate, add 'key 2' and 64 random hexadecimal\n"
-        "# digits above the last line and reload all nodes, then move it to the end and reload\n"
-        "# them again; drop the old key when the longest session has ended. Keep 'names'.\n";
-    uint8_t secret[2][KEY_LENGTH];
-    char digits[2][KEY_DIGITS];
-    for (size_t i = 0; i < 2; i++) {
-        crypto_random(secret[i], KEY_LENGTH);
-        text_to_hex(digits[i], secret[i], KEY_LENGTH);
+        "# The last 'key' line mints, all of them read. To rotate, add a 'key' line with another\n"
+        "# number and 64 random hexadecimal digits above it and reload all nodes, then move it "
+        "below\n"
+        "# and reload them again; drop the old key when the longest session has ended. Keep "
+        "'names'.\n"
+        "# A 'sign' line is rotated in one step: append one with another number, reload all "
+        "nodes.\n";
+    static const struct text starts[] = {
+        {"names ", 6},
+        {"sign 2 ", 7},
+        {"key 1 ", 6},
+    };
+    uint8_t secret[KEY_LENGTH];
+    char line[KEY_DIGITS + 1];
+    bool written = write_all(fd, TEXT(format));
+    for (size_t i = 0; written && i < sizeof(starts) / sizeof(starts[0]); i++) {
+        crypto_random(secret, KEY_LENGTH);
+        text_to_hex(line, secret, KEY_LENGTH);
+        line[KEY_DIGITS] = '\n';
+        written = write_all(fd, starts[i]) && write_all(fd, (struct text){line, sizeof(line)});
     }
-    bool written = write_all(fd, TEXT(format)) && write_all(fd, TEXT("names ")) &&
-                   write_all(fd, (struct text){digits[0], KEY_DIGITS}) &&
-                   write_all(fd, TEXT("\nkey 1 ")) &&
-                   write_all(fd, (struct text){digits[1], KEY_DIGITS}) &&
-                   write_all(fd, TEXT("\n")) && fsync(fd) == 0;
     crypto_wipe(secret, sizeof(secret));
-    crypto_wipe(digits, sizeof(digits));
-    return written;
+    crypto_wipe(line, sizeof(line));
+    return written && fsync(fd) == 0;
 }
 
 static bool sync_directory(const char *path)
@@ -261,6 +295,16 @@ static bool find_file(const char *value, bool create, char path[PRIVATE_FILE_PAT
     return create_file(path, error);
 }
 
+/* How long ago the file was changed, by times that no copying tool sets. A change after it was read
+ * makes it younger, never older. */
+static int64_t age_of(const char *path)
+{
+    struct stat status;
+    if (stat(path, &status) != 0)
+        return 0;
+    return clock_wall_ms() - status.st_ctim.tv_sec * SECOND_MS - status.st_ctim.tv_nsec / 1000000;
+}
+
 static bool read_key_file(struct key_file *file, const char *value, bool create,
                           struct buffer *error)
 {
@@ -274,6 +318,7 @@ static bool read_key_file(struct key_file *file, const char *value, bool create,
                 parse_key_file(file, (struct text){content, length}, error);
     crypto_wipe(content, length);
     free(content);
+    file->age_ms = age_of(path);
     file->path = NULL;
     return read;
 }
@@ -300,21 +345,25 @@ static void fill_secrets(struct keyring_secrets *secrets, const struct key_file 
 {
     for (size_t i = 0; i < CRYPTO_PURPOSES; i++)
         start_hash(&secrets->purposes[i], file->names, purposes[i], 32);
-    for (size_t i = 0; i < file->count; i++) {
-        struct keyring_key *key = &secrets->keys[i];
-        start_hash(&key->subkey, file->keys[i].secret, "sd record key", KEYRING_SUBKEY);
+    struct keyring_key *key = secrets->keys;
+    for (const struct key_entry *entry = file->entries; entry < file->entries + file->count;
+         entry++) {
+        if (entry->signs)
+            continue;
+        start_hash(&key->subkey, entry->secret, "sd record key", KEYRING_SUBKEY);
         crypto_generichash_blake2b_state state;
-        start_hash(&state, file->keys[i].secret, "sd token mac", sizeof(key->mac));
+        start_hash(&state, entry->secret, "sd token mac", sizeof(key->mac));
         crypto_generichash_blake2b_final(&state, key->mac, sizeof(key->mac));
         crypto_wipe(&state, sizeof(state));
+        key++;
     }
 }
 
-static void make_mark(uint8_t out[KEY_MARK], const uint8_t key[KEY_LENGTH])
+static void make_mark(uint8_t out[KEY_MARK], const uint8_t key[KEY_LENGTH], const char *use)
 {
     uint8_t hash[crypto_generichash_blake2b_BYTES_MIN];
     crypto_generichash_blake2b_state state;
-    start_hash(&state, key, "sd key mark", sizeof(hash));
+    start_hash(&state, key, use, sizeof(hash));
     crypto_generichash_blake2b_final(&state, hash, sizeof(hash));
     memcpy(out, hash, KEY_MARK);
     crypto_wipe(&state, sizeof(state));
@@ -337,24 +386,54 @@ static struct keyring_secrets *protected_memory(size_t size, struct buffer *erro
     return secrets;
 }
 
-static struct keyring *make_keyring(const struct key_file *file, struct buffer *error)
+/* The secrets of all keys but the signing keys. */
+static struct keyring_secrets *make_secrets(const struct key_file *file, struct buffer *error)
 {
     /* A multiple of the states' alignment, which sodium_malloc() needs to return aligned memory. */
-    size_t size = sizeof(struct keyring_secrets) + file->count * sizeof(struct keyring_key);
+    size_t count = file->count - file->signing_count;
+    size_t size = sizeof(struct keyring_secrets) + count * sizeof(struct keyring_key);
     struct keyring_secrets *secrets = protected_memory(size, error);
     if (!secrets)
         return NULL;
     fill_secrets(secrets, file);
     sodium_mprotect_readonly(secrets);
+    return secrets;
+}
 
+static void index_keys(struct keyring *keyring, const struct key_file *file)
+{
+    uint8_t index_plus_1 = 0;
+    make_mark(keyring->marks[0], file->names, "sd key mark");
+    for (const struct key_entry *entry = file->entries; entry < file->entries + file->count;
+         entry++) {
+        make_mark(keyring->marks[entry->id], entry->secret,
+                  entry->signs ? "sd sign mark" : "sd key mark");
+        keyring->marked |= UINT64_C(1) << entry->id;
+        if (entry->signs)
+            continue;
+        keyring->index_plus_1[entry->id] = ++index_plus_1;
+        keyring->newest = entry->id;
+    }
+}
+
+static void load_signing_keys(struct keyring_signing *signing, const struct key_file *file)
+{
+    for (size_t i = 0; i < file->count; i++)
+        if (file->entries[i].signs)
+            keyring_signing_add(signing, file->entries[i].secret);
+    keyring_signing_complete(signing, file->age_ms);
+}
+
+static struct keyring *make_keyring(const struct key_file *file, struct buffer *error)
+{
     struct keyring *keyring = xcalloc(1, sizeof(*keyring));
     atomic_init(&keyring->references, 1);
-    keyring->secrets = secrets;
-    keyring->newest = file->keys[file->count - 1].id;
-    make_mark(keyring->marks[0], file->names);
-    for (size_t i = 0; i < file->count; i++) {
-        keyring->index_plus_1[file->keys[i].id] = (uint8_t)(i + 1);
-        make_mark(keyring->marks[file->keys[i].id], file->keys[i].secret);
+    keyring->secrets = make_secrets(file, error);
+    if (keyring->secrets) {
+        index_keys(keyring, file);
+        load_signing_keys(&keyring->signing, file);
+    } else {
+        keyring_unref(&keyring);
     }
     return keyring;
 }
@@ -384,6 +463,7 @@ void keyring_unref(struct keyring **keyring)
     if (!own || atomic_fetch_sub_explicit(&own->references, 1, memory_order_acq_rel) > 1)
         return;
     sodium_free(own->secrets); /* wipes read-only memory, too */
+    keyring_signing_free(&own->signing);
     free(own);
 }
 
@@ -399,7 +479,8 @@ bool keyring_has(const struct keyring *keyring, uint8_t key_id)
 
 const uint8_t *keyring_mark(const struct keyring *keyring, uint8_t key_id)
 {
-    return key_id == 0 || keyring_has(keyring, key_id) ? keyring->marks[key_id] : NULL;
+    bool marked = key_id == 0 || (key_id <= KEY_ID_MAX && keyring->marked >> key_id & 1);
+    return marked ? keyring->marks[key_id] : NULL;
 }
 
 const struct keyring_key *keyring_find(const struct keyring *keyring, uint8_t key_id)
@@ -413,4 +494,26 @@ const crypto_generichash_blake2b_state *keyring_purpose(const struct keyring *ke
 {
     assert(purpose < CRYPTO_PURPOSES);
     return &keyring->secrets->purposes[purpose];
+}
+
+/* --- Signing keys ---------------------------------------------------------------------------- */
+
+bool keyring_signs(const struct keyring *keyring, uint8_t key_id)
+{
+    return !keyring_has(keyring, key_id) && key_id > 0 && keyring_mark(keyring, key_id);
+}
+
+const struct signing_key *keyring_signer(const struct keyring *keyring, int64_t published_ms)
+{
+    return keyring_signing_choose(&keyring->signing, published_ms);
+}
+
+struct text keyring_jwks(const struct keyring *keyring)
+{
+    return buffer_text(&keyring->signing.jwks);
+}
+
+void keyring_succeed(struct keyring *keyring, const struct keyring *before)
+{
+    keyring_signing_inherit(&keyring->signing, &before->signing);
 }

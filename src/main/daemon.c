@@ -92,6 +92,7 @@ static struct conf *load_new_conf(const struct daemon *daemon, struct buffer *er
 static void apply_reload(struct daemon *daemon, struct conf *conf, struct keyring *keyring,
                          struct location_db *locations)
 {
+    keyring_succeed(keyring, daemon->keyring);
     location_db_publish(locations);
     log_set_level(conf->log_level);
     boot_warn_of_risks(conf);

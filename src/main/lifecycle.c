@@ -45,10 +45,11 @@ void lifecycle_record_reload(struct audit_lane *lane, const char *path, const st
                                               .changes = buffer_text(&list)});
 }
 
-static void list_key_change(struct changes *changes, unsigned id, bool before, bool after)
+static void list_key_change(struct changes *changes, const char *kind, unsigned id, bool before,
+                            bool after)
 {
     char name[16];
-    int length = snprintf(name, sizeof(name), "key %u", id);
+    int length = snprintf(name, sizeof(name), "%s %u", kind, id);
     const struct text none = {0}, held = TEXT("held");
     if (before != after)
         changes_add(changes, (struct text){name, (size_t)length}, before ? held : none,
@@ -61,9 +62,11 @@ void lifecycle_record_keys(struct audit_lane *lane, const struct keyring *before
     SCOPED(buffer_free) struct buffer list = {0};
     struct changes changes = {.out = &list};
     const struct audit_number newest = {"sessiond.newest_key", keyring_newest(after)};
-    for (unsigned id = 0; id <= KEY_ID_MAX; id++)
-        list_key_change(&changes, id, keyring_has(before, (uint8_t)id),
-                        keyring_has(after, (uint8_t)id));
+    for (unsigned number = 0; number <= KEY_ID_MAX; number++) {
+        uint8_t id = (uint8_t)number;
+        list_key_change(&changes, "key", id, keyring_has(before, id), keyring_has(after, id));
+        list_key_change(&changes, "sign", id, keyring_signs(before, id), keyring_signs(after, id));
+    }
     changes_end(&changes);
     if (changes.count > 0 || keyring_newest(before) != keyring_newest(after))
         write_notice(lane, &(struct audit_notice){.event = AUDIT_KEYS,

@@ -25,7 +25,7 @@ ROOMS = {
 # The layer whose contract a header in include/ is. Files in include/tbl belong to the one that
 # expands them, and are seen by everybody.
 CONTRACTS = {
-    "base": "text bytes clean credential ids changes clock container_of err json memory crypto conf log metrics address breaker private_file jitter etag thread hash",
+    "base": "text bytes clean credential ids changes clock container_of err json memory crypto conf log metrics address breaker private_file jitter etag thread hash signing",
     "services": "audit commit_ticket cache journal alerts location policy tenants ratelimit file_locks",
     "redis": "store",
     "session": "token record session",
@@ -38,7 +38,7 @@ DOORS = [
     (r"microhttpd\.h", r"src/http/|tests/bench/"),
     (r"(hiredis/)?(hiredis|read|sds|async)\.h|hiredis/.*", r"src/redis/protocol/reply\.c|tests/"),
     (r"sodium(/.*)?\.h", r"src/base/(crypto|keyring)\w*\.[ch]"),
-    (r"openssl/.*", r"src/base/(crypto|keyring)\w*\.c|src/redis/protocol/(tls|script)\.c|tests/unit/redis/check_store_tls\.c"),
+    (r"openssl/.*", r"src/base/(crypto|keyring)\w*\.c|src/redis/protocol/(tls|script)\.c|tests/unit/redis/check_store_tls\.c|tests/support/support_signature\.c"),
     (r"jansson\.h", r"src/base/json/json_parse\.h|tests/"),
     (r"ini\.h", r"src/base/conf/conf_load\.c"),
     (r"maxminddb\.h", r"src/services/location\.c"),

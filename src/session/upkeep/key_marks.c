@@ -104,7 +104,7 @@ static int64_t earliest_mark_s(const struct key_marks *marks, const struct keyri
 {
     int64_t first_s = INT64_MAX;
     for (unsigned id = 1; id < KEY_MARKS; id++)
-        if (keyring_has(keyring, (uint8_t)id) && marks->of[id].present &&
+        if (keyring_mark(keyring, (uint8_t)id) && marks->of[id].present &&
             marks->of[id].first_s < first_s)
             first_s = marks->of[id].first_s;
     return first_s;

@@ -1,8 +1,8 @@
 /* Marks in Redis of the nodes' key files, so that nodes on one Redis can compare them.
  *
  * The hash sd:k (with ":NAME" appended for a named installation, keys.installation) has a field for
- * the names secret ("names") and for each numbered key ("1" to "63"). The value is "MARK FIRST
- * LAST": the key's fingerprint in hexadecimal (keyring_mark()), and by the clock of Redis the
+ * the names secret ("names") and for each numbered or signing key ("1" to "63"). The value is "MARK
+ * FIRST LAST": the key's fingerprint in hexadecimal (keyring_mark()), and by the clock of Redis the
  * seconds of the first write and of the last confirmation. A node writes only if all its keys agree
  * with the marks, so the first key file that Redis meets holds. */
 #pragma once

@@ -11,6 +11,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "clock.h"
 #include "support_keys.h"
 #include "support_run.h"
 
@@ -33,6 +34,7 @@ static void teardown(void)
     buffer_free(&error);
     unlink(path);
     rmdir(path);
+    clock_fake(0);
     ck_assert_int_eq(rmdir(directory), 0); /* nothing is left behind */
 }
 
@@ -201,7 +203,10 @@ END_TEST
 
 #define DIGITS_1 "202122232425262728292a2b2c2d2e2f303132333435363738393a3b3c3d3e3f"
 #define DIGITS_2 "404142434445464748494a4b4c4d4e4f505152535455565758595a5b5c5d5e5f"
-#define EXPECTED "expected 'names' and 64 hexadecimal digits, or 'key', a number from 1 to 63"
+#define EXPECTED "expected 'names' and 64 hexadecimal digits, or 'key' or 'sign', a number"
+
+#define DIGITS_3 "606162636465666768696a6b6c6d6e6f707172737475767778797a7b7c7d7e7f"
+#define ALL_ONES "ffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff"
 
 static const struct {
     const char *content;
@@ -231,6 +236,16 @@ static const struct {
     {GOOD "key 2 " DIGITS_1 "\n", ":3: ", "the same digits as in another line"},
     {GOOD SUPPORT_KEY_2 "key 3 " DIGITS_2, ":4: ", "the same digits as in another line"},
     {"names " DIGITS_1 "\nkey 1 " DIGITS_1 "\n", ":2: ", "the same digits as in another line"},
+    {GOOD "sign\n", ":3: ", EXPECTED},
+    {GOOD "sign 2\n", ":3: ", EXPECTED},
+    {GOOD "sign 64 " DIGITS_2 "\n", ":3: ", EXPECTED},
+    {GOOD "sign 2 4041\n", ":3: ", EXPECTED},
+    {GOOD "sign 2 " DIGITS_2 " more\n", ":3: ", EXPECTED},
+    {GOOD "signs 2 " DIGITS_2 "\n", ":3: ", EXPECTED},
+    {GOOD "sign 1 " DIGITS_2 "\n", ":3: ", "a second key with this number"},
+    {GOOD "sign 2 " DIGITS_1 "\n", ":3: ", "the same digits as in another line"},
+    {SUPPORT_NAMES "sign 2 " DIGITS_2 "\n", ": no 'key' line", EXPECTED},
+    {GOOD "sign 2 " ALL_ONES "\n", ":3: ", "no private key of P-256"},
 };
 
 START_TEST(a_bad_file_is_refused_with_place_and_reason_and_without_keys)
@@ -294,6 +309,141 @@ START_TEST(all_63_numbers_can_be_used)
 }
 END_TEST
 
+/* --- Signing keys ---------------------------------------------------------------------------- */
+
+#define SIGN_2       "sign 2 " DIGITS_2 "\n"
+#define SIGN_3       "sign 3 " DIGITS_3 "\n"
+#define PUBLISHED_MS 600000
+
+static const char jwk[] = "\"kty\":\"EC\"";
+
+/* Loads the file as a process that starts when the file was last changed so long ago. */
+static struct keyring *load_aged(const char *content, int64_t age_ms)
+{
+    clock_fake(0);
+    write_file(content, 0600);
+    clock_fake(clock_wall_ms() + age_ms);
+    struct keyring *ring = keyring_load(path, false, &error);
+    ck_assert_msg(ring != NULL, "%.*s", (int)error.length, error.data);
+    return ring;
+}
+
+/* The ring that a reload of this content leads to. */
+static void reload(struct keyring **ring, const char *content)
+{
+    write_file(content, 0600);
+    struct keyring *next = keyring_load(path, false, &error);
+    ck_assert_msg(next != NULL, "%.*s", (int)error.length, error.data);
+    keyring_succeed(next, *ring);
+    keyring_unref(ring);
+    *ring = next;
+}
+
+/* The key with these digits signs. */
+static void assert_signer(const struct keyring *ring, const char *digits)
+{
+    uint8_t secret[SIGNING_SECRET];
+    ck_assert(text_from_hex(secret, sizeof(secret), text_of(digits)));
+    struct signing_key *key = signing_key_create(secret);
+    const struct signing_key *signer = keyring_signer(ring, PUBLISHED_MS);
+    ck_assert_ptr_nonnull(signer);
+    ck_assert(text_equal(signing_key_id(signer), signing_key_id(key)));
+    signing_key_destroy(&key);
+}
+
+static size_t count_published(const struct keyring *ring)
+{
+    struct text jwks = keyring_jwks(ring);
+    size_t count = 0;
+    for (const char *at = jwks.data;; at++, count++) {
+        at = memmem(at, (size_t)(jwks.data + jwks.length - at), jwk, sizeof(jwk) - 1);
+        if (!at)
+            return count;
+    }
+}
+
+START_TEST(signing_keys_sign_no_tokens_and_have_marks)
+{
+    struct keyring *ring = support_keyring(GOOD SIGN_2), *other = support_keyring(GOOD);
+    uint8_t mac[6];
+    ck_assert_uint_eq(keyring_newest(ring), 1);
+    ck_assert(keyring_signs(ring, 2) && !keyring_signs(ring, 1) && !keyring_signs(ring, 3));
+    ck_assert(!keyring_signs(ring, 0) && !keyring_signs(ring, 255));
+    ck_assert(!keyring_has(ring, 2) && !crypto_token_mac(ring, 2, "x", 1, mac));
+    ck_assert_ptr_nonnull(keyring_mark(ring, 2));
+    ck_assert_ptr_null(keyring_mark(ring, 3));
+    ck_assert_mem_eq(keyring_mark(ring, 1), keyring_mark(other, 1), KEY_MARK);
+    ck_assert_ptr_null(keyring_signer(other, 0));
+    ck_assert(text_equal(keyring_jwks(other), TEXT("{\"keys\":[]}")));
+    keyring_unref(&other);
+    /* The same digits as another kind of key are another key. */
+    other = support_keyring(GOOD "key 2 " DIGITS_2 "\n");
+    ck_assert_mem_ne(keyring_mark(ring, 2), keyring_mark(other, 2), KEY_MARK);
+    keyring_unref(&other);
+    keyring_unref(&ring);
+}
+END_TEST
+
+START_TEST(a_made_file_has_a_key_that_signs)
+{
+    struct keyring *ring = keyring_load(path, true, &error);
+    ck_assert_ptr_nonnull(keyring_signer(ring, PUBLISHED_MS));
+    ck_assert_uint_eq(count_published(ring), 1);
+    keyring_unref(&ring);
+}
+END_TEST
+
+START_TEST(an_appended_key_is_published_first_and_signs_later)
+{
+    struct keyring *ring = load_aged(GOOD SIGN_2, PUBLISHED_MS);
+    assert_signer(ring, DIGITS_2);
+    reload(&ring, GOOD SIGN_2 SIGN_3);
+    ck_assert_uint_eq(count_published(ring), 2);
+    assert_signer(ring, DIGITS_2);
+    clock_fake_pass(PUBLISHED_MS - 1);
+    assert_signer(ring, DIGITS_2);
+    reload(&ring, GOOD "# another reload\n" SIGN_2 SIGN_3);
+    assert_signer(ring, DIGITS_2);
+    clock_fake_pass(1);
+    assert_signer(ring, DIGITS_3);
+    reload(&ring, GOOD SIGN_3);
+    ck_assert_uint_eq(count_published(ring), 1);
+    assert_signer(ring, DIGITS_3);
+    keyring_unref(&ring);
+}
+END_TEST
+
+START_TEST(of_keys_that_may_not_sign_yet_the_one_published_longest_does)
+{
+    struct keyring *ring = load_aged(GOOD SIGN_2, 0);
+    assert_signer(ring, DIGITS_2);
+    clock_fake_pass(1000);
+    reload(&ring, GOOD SIGN_3 SIGN_2);
+    assert_signer(ring, DIGITS_2);
+    reload(&ring, GOOD SIGN_3); /* 2 is compromised */
+    assert_signer(ring, DIGITS_3);
+    keyring_unref(&ring);
+}
+END_TEST
+
+START_TEST(a_start_counts_the_newest_key_from_the_last_change_of_the_file)
+{
+    struct keyring *ring = load_aged(GOOD SIGN_2 SIGN_3, PUBLISHED_MS / 2);
+    assert_signer(ring, DIGITS_2);
+    clock_fake_pass(PUBLISHED_MS / 2 + 1000);
+    assert_signer(ring, DIGITS_3);
+    keyring_unref(&ring);
+    ring = load_aged(GOOD SIGN_2 SIGN_3, PUBLISHED_MS + 1000);
+    assert_signer(ring, DIGITS_3);
+    keyring_unref(&ring);
+    ring = load_aged(GOOD SIGN_2 SIGN_3, -5000); /* a clock behind the file's */
+    assert_signer(ring, DIGITS_2);
+    clock_fake_pass(PUBLISHED_MS);
+    assert_signer(ring, DIGITS_3);
+    keyring_unref(&ring);
+}
+END_TEST
+
 /* --- References and wiping ------------------------------------------------------------------- */
 
 START_TEST(a_ring_lives_until_the_last_reference_is_back)
@@ -329,7 +479,7 @@ static uint8_t byte_at(size_t i)
 /* How often 24 consecutive digits, or 12 bytes, of the key lie in this memory. */
 static size_t count_traces(const uint8_t *memory, size_t length)
 {
-    uint8_t first = byte_at(0), second = byte_at(1);
+    uint8_t first = byte_at(0), second = byte_at(1), last = byte_at(31), next = byte_at(30);
     size_t found = 0;
     for (size_t at = 0; at + 24 <= length; at++) {
         size_t same = 0;
@@ -340,6 +490,11 @@ static size_t count_traces(const uint8_t *memory, size_t length)
         }
         if (memory[at] == first && memory[at + 1] == second) {
             for (same = 0; same < 12 && memory[at + same] == byte_at(same);)
+                same++;
+            found += same == 12;
+        }
+        if (memory[at] == last && memory[at + 1] == next) { /* as a large number */
+            for (same = 0; same < 12 && memory[at + same] == byte_at(31 - same);)
                 same++;
             found += same == 12;
         }
@@ -372,9 +527,9 @@ static size_t search_memory(bool writable)
     return found;
 }
 
-static void write_hidden_key(void)
+static void write_hidden_key(const char *before)
 {
-    write_file(SUPPORT_NAMES "key 1 ", 0600);
+    write_file(before, 0600);
     int fd = open(path, O_WRONLY | O_APPEND);
     for (size_t i = 0; i < 64; i++) {
         char digit = digit_at(i);
@@ -385,7 +540,7 @@ static void write_hidden_key(void)
 
 START_TEST(keys_lie_in_protected_memory_only_and_nowhere_when_the_ring_is_gone)
 {
-    write_hidden_key();
+    write_hidden_key(SUPPORT_NAMES "key 1 ");
     ck_assert_uint_eq(search_memory(false), 0);
     struct keyring *ring = keyring_load(path, false, &error);
     ck_assert_ptr_nonnull(ring);
@@ -398,9 +553,23 @@ START_TEST(keys_lie_in_protected_memory_only_and_nowhere_when_the_ring_is_gone)
 }
 END_TEST
 
+START_TEST(signing_keys_are_nowhere_when_the_ring_is_gone)
+{
+    write_hidden_key(GOOD "sign 2 ");
+    ck_assert_uint_eq(search_memory(false), 0);
+    struct keyring *ring = keyring_load(path, false, &error);
+    ck_assert_msg(ring != NULL, "%.*s", (int)error.length, error.data);
+    uint8_t signature[SIGNING_SIGNATURE];
+    signing_sign(keyring_signer(ring, 0), TEXT("x"), signature);
+    ck_assert_uint_gt(search_memory(false), 0);
+    keyring_unref(&ring);
+    ck_assert_uint_eq(search_memory(false), 0);
+}
+END_TEST
+
 START_TEST(a_refused_file_leaves_no_key_in_memory)
 {
-    write_hidden_key();
+    write_hidden_key(SUPPORT_NAMES "key 1 ");
     int fd = open(path, O_WRONLY | O_APPEND);
     ck_assert_int_eq(write(fd, "\nnonsense\n", 10), 10);
     close(fd);
@@ -411,6 +580,7 @@ END_TEST
 
 #define WIPING_TESTS(tcase)                                                                     \
     tcase_add_test(tcase, keys_lie_in_protected_memory_only_and_nowhere_when_the_ring_is_gone); \
+    tcase_add_test(tcase, signing_keys_are_nowhere_when_the_ring_is_gone);                      \
     tcase_add_test(tcase, a_refused_file_leaves_no_key_in_memory)
 #else
 #define WIPING_TESTS(tcase) (void)(tcase) /* shadow memory is too large to search */
@@ -440,6 +610,11 @@ static Suite *suite(void)
     tcase_add_loop_test(content, comments_blanks_and_order_do_not_matter, 0, ROWS(good_files));
     tcase_add_test(content, the_last_key_is_the_newest_whatever_its_number);
     tcase_add_test(content, all_63_numbers_can_be_used);
+    tcase_add_test(content, signing_keys_sign_no_tokens_and_have_marks);
+    tcase_add_test(content, a_made_file_has_a_key_that_signs);
+    tcase_add_test(content, an_appended_key_is_published_first_and_signs_later);
+    tcase_add_test(content, of_keys_that_may_not_sign_yet_the_one_published_longest_does);
+    tcase_add_test(content, a_start_counts_the_newest_key_from_the_last_change_of_the_file);
     tcase_add_test(content, a_ring_lives_until_the_last_reference_is_back);
     WIPING_TESTS(content);
     suite_add_tcase(suite, content);
