@@ -65,6 +65,9 @@ bool cache_put(struct cache *cache, const struct cache_key *key, const struct ca
  * or too short. */
 void cache_patch(struct cache *cache, const struct cache_key *key, size_t offset, const void *bytes,
                  size_t length);
+/* Overwrites the begin of the value of an entry, if it still is as expected. */
+void cache_patch_if(struct cache *cache, const struct cache_key *key, const void *expected,
+                    const void *bytes, size_t length);
 /* Voids all leases of the owner and removes the owner's entries that are not final. `gone` (may be
  * NULL) is called for each removed session, without the lock. */
 void cache_forget(struct cache *cache, const uint8_t owner[OWNER_TAG],

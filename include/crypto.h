@@ -76,6 +76,7 @@ enum crypto_purpose {
     CRYPTO_CONTEXT,           /* known devices and locations of a user */
     CRYPTO_CHALLENGE,         /* ids of challenges */
     CRYPTO_CODE,              /* their codes */
+    CRYPTO_RECOGNITION,       /* the key by which memory recognises tokens */
     CRYPTO_PURPOSES
 };
 
@@ -93,6 +94,10 @@ bool crypto_token_mac(const struct keyring *keyring, uint8_t key_id, const void 
  * choose. */
 #define CRYPTO_TABLE_KEY 16
 uint64_t crypto_table_hash(const uint8_t key[CRYPTO_TABLE_KEY], const void *data, size_t length);
+/* SipHash-2-4 of 128 bits under such a key: a MAC that costs a fifth of crypto_keyed_hash(). */
+#define CRYPTO_SHORT_MAC 16
+void crypto_short_mac(const uint8_t key[CRYPTO_TABLE_KEY], const void *data, size_t length,
+                      uint8_t out[CRYPTO_SHORT_MAC]);
 
 /* AES-128-GCM (NIST SP 800-38D) under a subkey of the numbered key, one for each subject, with a
  * random 96-bit nonce. Sealed form: nonce 12, ciphertext, tag 16. A subject has at most 2^32

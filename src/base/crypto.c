@@ -118,6 +118,14 @@ uint64_t crypto_table_hash(const uint8_t key[CRYPTO_TABLE_KEY], const void *data
     return ret;
 }
 
+void crypto_short_mac(const uint8_t key[CRYPTO_TABLE_KEY], const void *data, size_t length,
+                      uint8_t out[CRYPTO_SHORT_MAC])
+{
+    static_assert(CRYPTO_TABLE_KEY == crypto_shorthash_siphashx24_KEYBYTES, "SipHash's key");
+    static_assert(CRYPTO_SHORT_MAC == crypto_shorthash_siphashx24_BYTES, "SipHash's output");
+    crypto_shorthash_siphashx24(out, data, length, key);
+}
+
 /* --- Sealing --------------------------------------------------------------------------------- */
 
 /* A context keeps its cipher: OpenSSL 3.0 rebuilds a context whose cipher is set again, which costs

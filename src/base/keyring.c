@@ -45,6 +45,7 @@ static const char *const purposes[CRYPTO_PURPOSES] = {
     [CRYPTO_CONTEXT] = "sd context",
     [CRYPTO_CHALLENGE] = "sd challenge",
     [CRYPTO_CODE] = "sd code",
+    [CRYPTO_RECOGNITION] = "sd recognition",
 };
 
 struct keyring_secrets {

@@ -223,6 +223,14 @@ void cache_patch(struct cache *cache, const struct cache_key *key, size_t offset
     cache_shard_patch(shard, key, hash, offset, bytes, length);
 }
 
+void cache_patch_if(struct cache *cache, const struct cache_key *key, const void *expected,
+                    const void *bytes, size_t length)
+{
+    uint64_t hash;
+    struct cache_shard *shard = shard_of(cache, key->owner, &hash);
+    cache_shard_patch_if(shard, key, hash, expected, bytes, length);
+}
+
 void cache_forget(struct cache *cache, const uint8_t owner[OWNER_TAG],
                   void (*gone)(void *user, const struct cache_key *key), void *user)
 {

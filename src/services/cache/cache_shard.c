@@ -265,6 +265,17 @@ void cache_shard_patch(struct cache_shard *shard, const struct cache_key *key, u
     pthread_mutex_unlock(&shard->lock);
 }
 
+void cache_shard_patch_if(struct cache_shard *shard, const struct cache_key *key, uint64_t hash,
+                          const void *expected, const void *bytes, size_t length)
+{
+    pthread_mutex_lock(&shard->lock);
+    struct cache_item *item = find_item(shard, key, hash);
+    if (item && !item->final && length <= item->length &&
+        memcmp(item->value, expected, length) == 0)
+        memcpy(item->value, bytes, length);
+    pthread_mutex_unlock(&shard->lock);
+}
+
 /* Makes room for the session among its owner's entries. False if the present entry must stay. */
 static bool prepare_chain(struct cache_shard *shard, const struct cache_item *item,
                           const struct cache_key *key, uint64_t hash, bool replace,

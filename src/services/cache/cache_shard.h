@@ -64,6 +64,8 @@ bool cache_shard_get(struct cache_shard *shard, const struct cache_key *key, uin
 void cache_shard_prefetch(struct cache_shard *shard, uint64_t hash, enum cache_prefetch what);
 void cache_shard_patch(struct cache_shard *shard, const struct cache_key *key, uint64_t hash,
                        size_t offset, const void *bytes, size_t length);
+void cache_shard_patch_if(struct cache_shard *shard, const struct cache_key *key, uint64_t hash,
+                          const void *expected, const void *bytes, size_t length);
 /* Links in the item, whose tenant is set. False leaves it with the caller. */
 bool cache_shard_put(struct cache_shard *shard, struct cache_item *item,
                      const struct cache_key *key, uint64_t hash,

@@ -197,6 +197,42 @@ bool cache_value_read_active(struct text value, const uint8_t session_id[SESSION
     return true;
 }
 
+/* --- recognising tokens --- */
+
+static_assert(CRYPTO_SHORT_MAC == SECRET_HASH, "a MAC stands where a hash does");
+
+static void mac_token(const struct session_service *service, const struct token *token,
+                      uint8_t mac[SECRET_HASH])
+{
+    uint8_t shown[SESSION_ID + SECRET_LENGTH];
+    memcpy(shown, token->session_id, SESSION_ID);
+    memcpy(shown + SESSION_ID, token->secret, SECRET_LENGTH);
+    crypto_short_mac(service->recognition_key, shown, sizeof(shown), mac);
+    crypto_wipe(shown, sizeof(shown));
+}
+
+bool cache_value_recognise(const struct session_service *service, struct cache_value *cache_value,
+                           const struct token *token, uint8_t hash[SECRET_HASH])
+{
+    if (!(cache_value->head.flags & CACHE_VALUE_RECOGNISES))
+        return false;
+    mac_token(service, token, hash);
+    return crypto_equal(hash, cache_value->session.record.access_hash, SECRET_HASH);
+}
+
+void cache_value_learn(struct session_service *service, const struct cache_key *key,
+                       const struct cache_value *cache_value, const struct token *token,
+                       const uint8_t hash[SECRET_HASH])
+{
+    struct cache_value_active learned = cache_value->head;
+    if (learned.flags & CACHE_VALUE_RECOGNISES ||
+        !crypto_equal(hash, learned.access_hash, SECRET_HASH))
+        return;
+    learned.flags |= CACHE_VALUE_RECOGNISES;
+    mac_token(service, token, learned.access_hash);
+    cache_patch_if(service->cache, key, &cache_value->head, &learned, sizeof(learned));
+}
+
 /* --- audit --- */
 
 static struct text take_piece(const struct cache_value *cache_value,

@@ -26,6 +26,7 @@ enum cache_value_flags {
     CACHE_VALUE_PREVIOUS_OVER = 4, /* record.previous_access_over */
     CACHE_VALUE_BOUND = 8,         /* the bindings follow that, their length first */
     CACHE_VALUE_BEGAN = 16,        /* record.began_s precedes both, 4 bytes */
+    CACHE_VALUE_RECOGNISES = 32,   /* a MAC of the present token stands for access_hash */
 };
 
 struct cache_value_active {
@@ -84,6 +85,17 @@ struct cache_value {
 };
 bool cache_value_read_active(struct text value, const uint8_t session_id[SESSION_ID],
                              struct cache_value *ret);
+
+/* Recognises the present access token by its MAC under a key of this installation, which costs a
+ * fifth of its hash. True: *hash and the record's access_hash are the MAC. False: it is another
+ * token, or the value has the hash yet: token_hash_secret() then tells. */
+bool cache_value_recognise(const struct session_service *service, struct cache_value *cache_value,
+                           const struct token *token, uint8_t hash[SECRET_HASH]);
+/* Puts the MAC in place of the hash if `hash`, the token's, is that of the present token; unless
+ * the entry changed meanwhile. */
+void cache_value_learn(struct session_service *service, const struct cache_key *key,
+                       const struct cache_value *cache_value, const struct token *token,
+                       const uint8_t hash[SECRET_HASH]);
 
 /* The device type of the session; absent if it has none. */
 struct text cache_value_device_type(const struct cache_value *cache_value, struct arena *arena);

@@ -65,6 +65,8 @@ struct session_service *session_service_start(struct store *store, struct cache 
     service->epoch_floor = epoch_floor_create();
     service->offers = ratelimit_create(OFFER_CELLS);
     service->quotas = quota_create();
+    crypto_keyed_hash(keyring, CRYPTO_RECOGNITION, NULL, 0, service->recognition_key,
+                      sizeof(service->recognition_key));
     refresher_start(service, keyring);
     const struct store_listener watcher = {service, on_changed, on_doubted};
     store_listen(store, &watcher);

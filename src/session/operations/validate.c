@@ -204,6 +204,7 @@ static bool answer_by_value(struct validation *validation, const struct known_se
 {
     enum opinion opinion = bearer_judge(&validation->bearer, known);
     if (opinion == OPINION_GOOD) {
+        bearer_learn(&validation->bearer, known);
         accept_session(validation, known);
     } else if (opinion == OPINION_ENDED && bearer_is_over(&validation->bearer, known)) {
         cache_value_note(operation_of(validation), &known->cache_value);

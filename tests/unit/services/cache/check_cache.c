@@ -155,6 +155,21 @@ START_TEST(a_patch_stays_within_the_value)
 }
 END_TEST
 
+START_TEST(a_patch_with_a_condition_needs_the_bytes_that_it_expects)
+{
+    struct cache_key key = support_cache_key(1, 2, 3);
+    ck_assert(put(&key, "0123456789", false));
+    cache_patch_if(cache, &key, "0123", "abcd", 4);
+    assert_holds(&key, "abcd456789");
+    cache_patch_if(cache, &key, "0123", "wxyz", 4);
+    cache_patch_if(cache, &key, "abcd456789+", "abcd456789-", 11);
+    assert_holds(&key, "abcd456789");
+    ck_assert(put(&key, "0123456789", true));
+    cache_patch_if(cache, &key, "0123", "abcd", 4);
+    assert_holds(&key, "0123456789");
+}
+END_TEST
+
 START_TEST(a_final_entry_is_not_patched)
 {
     struct cache_key key = support_cache_key(1, 2, 3);
@@ -434,6 +449,7 @@ static Suite *suite(void)
     tcase_add_test(entries, a_final_entry_is_only_replaced_by_a_final_one);
     tcase_add_test(entries, a_user_has_so_many_entries_and_the_oldest_goes);
     tcase_add_test(entries, a_patch_stays_within_the_value);
+    tcase_add_test(entries, a_patch_with_a_condition_needs_the_bytes_that_it_expects);
     tcase_add_test(entries, a_final_entry_is_not_patched);
     tcase_add_test(entries, forgetting_takes_the_entries_of_one_owner_that_are_not_final);
     tcase_add_test(entries, a_ticket_is_void_once_its_owner_was_forgotten);

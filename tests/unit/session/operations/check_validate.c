@@ -5,6 +5,7 @@
 
 #include "clock.h"
 #include "metrics.h"
+#include "session/engine/cache_value.h"
 #include "session/model/state.h"
 #include "support_run.h"
 #include "support_session.h"
@@ -142,6 +143,61 @@ START_TEST(a_token_of_the_pair_before_is_good_for_the_grace_alone)
     ck_assert_act(act, ERR_TOKEN_INVALID);
     ck_assert_text_eq(act->base.out.reason, REASON_EXPIRED);
     ck_assert_int_eq(rig_validate(node, &session), ERR_OK);
+}
+END_TEST
+
+static bool memory_recognises(const struct rig_session *wanted)
+{
+    struct arena arena = {0};
+    struct token token;
+    struct cache_key key;
+    struct cache_entry entry;
+    struct cache_value value;
+    uint8_t hash[SECRET_HASH];
+    ck_assert(token_read(rig.keyring, TOKEN_ACCESS, rig_access(wanted), &token));
+    memcpy(key.owner, &token.owner, OWNER_TAG);
+    memcpy(key.session, token.session_id, SESSION_ID);
+    bool recognised = cache_get(node->cache, &key, &arena, &entry) &&
+                      cache_value_read_active(entry.value, key.session, &value) &&
+                      cache_value_recognise(node->service, &value, &token, hash);
+    arena_free(&arena);
+    return recognised;
+}
+
+START_TEST(memory_recognises_the_present_token_and_no_other)
+{
+    struct rig_session before = session;
+    warm();
+    ck_assert(!memory_recognises(&session));
+    validate_from_memory(ERR_OK);
+    ck_assert(memory_recognises(&session));
+    validate_from_memory(ERR_OK);
+    refresh_elsewhere();
+    rig_run();
+    warm();
+    validate_from_memory(ERR_OK);
+    ck_assert(memory_recognises(&session) && !memory_recognises(&before));
+    ck_assert_int_eq(rig_validate(node, &before), ERR_OK); /* within the grace */
+    ck_assert(memory_recognises(&session) && !memory_recognises(&before));
+    clock_fake_pass(31000);
+    ck_assert_int_eq(rig_validate(node, &before), ERR_TOKEN_INVALID);
+    ck_assert_int_eq(rig_validate(node, &session), ERR_OK);
+}
+END_TEST
+
+START_TEST(a_recognised_token_that_is_over_is_refused_and_explained)
+{
+    set_policy("{\"access_ttl\":60}");
+    warm();
+    validate_from_memory(ERR_OK);
+    ck_assert(memory_recognises(&session));
+    rig.fate = FATE_AWAY;
+    struct act *act = act_explain(node, rig_access(&session));
+    ck_assert_act(act, ERR_OK);
+    ck_assert_text_eq(act->explain.pair, "present");
+    rig.fate = FATE_ANSWER;
+    clock_fake_pass(60000);
+    ck_assert_text_eq(validate_from_memory(ERR_TOKEN_INVALID)->base.out.reason, REASON_EXPIRED);
 }
 END_TEST
 
@@ -1093,6 +1149,8 @@ static void add_answers(Suite *suite)
     tcase_add_test(tcase, an_end_that_is_heard_of_is_known_at_once);
     tcase_add_test(tcase, an_end_that_redis_reports_stays_known_without_tracking);
     tcase_add_test(tcase, a_token_of_the_pair_before_is_good_for_the_grace_alone);
+    tcase_add_test(tcase, memory_recognises_the_present_token_and_no_other);
+    tcase_add_test(tcase, a_recognised_token_that_is_over_is_refused_and_explained);
     tcase_add_test(tcase, memory_refuses_an_access_token_that_is_over);
     tcase_add_test(tcase, of_an_idle_session_redis_is_asked);
     tcase_add_test(tcase, a_token_older_than_any_session_lives_asks_nobody);
