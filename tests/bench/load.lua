@@ -2,6 +2,7 @@
 --
 --   wrk ... -s load.lua URL random FILE             GET with tokens of FILE drawn at random
 --   wrk ... -s load.lua URL each FILE COUNT         GET with each token in turn
+--   wrk ... -s load.lua URL batches KEY FILE SIZE   POST of SIZE tokens of FILE drawn at random
 --   wrk ... -s load.lua URL logins KEY PREFIX       POST with a new user each time
 --   wrk ... -s load.lua URL logins KEY PREFIX COUNT FILE   and the access tokens are added to FILE
 --   wrk ... -s load.lua URL shuffled KEY TENANT COUNT FILE TENANTS USERS FIRST
@@ -89,6 +90,23 @@ function modes.each(path, count)
     local total, get = read_tokens(path)
     wanted = tonumber(count)
     make = function() return get(position % total) end
+end
+
+-- A few hundred bodies, made before the first request.
+function modes.batches(key, path, size)
+    local tokens, bodies = {}, {}
+    for line in io.lines(path) do
+        tokens[#tokens + 1] = '"' .. line .. '"'
+    end
+    math.randomseed(os.time())
+    for number = 1, 256 do
+        local drawn = {}
+        for place = 1, tonumber(size) do
+            drawn[place] = tokens[math.random(#tokens)]
+        end
+        bodies[number] = with_key(key, "POST", nil, '{"tokens":[' .. table.concat(drawn, ",") .. "]}")
+    end
+    make = function() return bodies[math.random(#bodies)] end
 end
 
 local function collect(count, path)

@@ -2,9 +2,10 @@
  * a second whether or not answers come, and an answer's time counts from when its request was due.
  * So a server that stalls is charged for all who would have come meanwhile.
  *
- *   paced PORT RATE SECONDS CONNECTIONS TOKENS_FILE
+ *   paced PORT|SOCKET RATE SECONDS CONNECTIONS TOKENS_FILE [PATH]
  *
- * GET /v1/validate with tokens drawn at random from a file of lines of one length. Prints what
+ * GET PATH (/v1/validate) at a port of loopback or a Unix socket, with tokens drawn at random from
+ * a file of lines of one length. Prints what
  * load.lua prints: "result REQUESTS DURATION_US P50_US P99_US ERRORS". */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -17,6 +18,7 @@
 #include <sys/epoll.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -40,6 +42,7 @@ static struct {
     int epoll;
     char *tokens; /* lines of token_length bytes and a newline each */
     size_t token_length, token_count;
+    const char *path;
     uint64_t random;
     uint64_t histogram[SLOWEST_US + 1]; /* by µs; the last takes the rest */
     uint64_t answers, errors;
@@ -78,16 +81,32 @@ static void read_tokens(const char *path)
     }
 }
 
-static void open_line(struct line *line, uint16_t port)
+static int connect_tcp(uint16_t port)
 {
     const int yes = 1;
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(port)};
     address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    line->fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (line->fd < 0 ||
-        connect(line->fd, (const struct sockaddr *)&address, sizeof(address)) != 0 ||
-        setsockopt(line->fd, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof(yes)) != 0)
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd < 0 || connect(fd, (const struct sockaddr *)&address, sizeof(address)) != 0 ||
+        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof(yes)) != 0)
         fail("connect");
+    return fd;
+}
+
+static int connect_unix(const char *path)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    snprintf(address.sun_path, sizeof(address.sun_path), "%s", path);
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd < 0 || connect(fd, (const struct sockaddr *)&address, sizeof(address)) != 0)
+        fail("connect");
+    return fd;
+}
+
+static void open_line(struct line *line, const char *server)
+{
+    line->fd =
+        *server == '/' ? connect_unix(server) : connect_tcp((uint16_t)strtoul(server, NULL, 10));
     struct epoll_event event = {.events = EPOLLIN, .data.ptr = line};
     if (epoll_ctl(load.epoll, EPOLL_CTL_ADD, line->fd, &event) != 0)
         fail("epoll_ctl");
@@ -106,11 +125,11 @@ static const char *draw_token(void)
 static void send_request(int64_t due_ns)
 {
     struct line *line = load.idle[--load.idle_count];
-    char request[TOKEN_MAX + 128];
+    char request[TOKEN_MAX + 512];
     int length = snprintf(request, sizeof(request),
-                          "GET /v1/validate HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+                          "GET %.255s HTTP/1.1\r\nHost: 127.0.0.1\r\n"
                           "Authorization: Bearer %.*s\r\n\r\n",
-                          (int)load.token_length, draw_token());
+                          load.path, (int)load.token_length, draw_token());
     line->due_ns = due_ns;
     line->waits = true;
     line->received = 0;
@@ -199,8 +218,9 @@ static unsigned percentile(unsigned percent)
 
 int main(int argc, char **argv)
 {
-    if (argc != 6) {
-        fprintf(stderr, "usage: %s PORT RATE SECONDS CONNECTIONS TOKENS_FILE\n", argv[0]);
+    if (argc != 6 && argc != 7) {
+        fprintf(stderr, "usage: %s PORT|SOCKET RATE SECONDS CONNECTIONS TOKENS_FILE [PATH]\n",
+                argv[0]);
         return 2;
     }
     uint64_t rate = strtoul(argv[2], NULL, 10);
@@ -210,12 +230,13 @@ int main(int argc, char **argv)
         fprintf(stderr, "paced: RATE from 1, CONNECTIONS from 1 to %d\n", MOST_LINES);
         return 2;
     }
+    load.path = argc > 6 ? argv[6] : "/v1/validate";
     load.random = (uint64_t)now_ns() | 1;
     prctl(PR_SET_TIMERSLACK, 1UL); /* ns; by default waits may end 50 µs late */
     load.epoll = epoll_create1(EPOLL_CLOEXEC);
     read_tokens(argv[5]);
     for (size_t i = 0; i < connections; i++)
-        open_line(&load.lines[i], (uint16_t)strtoul(argv[1], NULL, 10));
+        open_line(&load.lines[i], argv[1]);
     int64_t took_ns = run((uint64_t)((double)rate * seconds), rate, seconds);
     printf("result %lu %ld %u %u %lu\n", (unsigned long)load.answers, (long)(took_ns / 1000),
            percentile(50), percentile(99), (unsigned long)load.errors);
