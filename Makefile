@@ -35,7 +35,7 @@ LDFLAGS  += $(LINKHARD) $(SANITIZE) -pthread
 LDLIBS   += $(shell pkg-config --libs $(PACKAGES) 2>/dev/null)
 
 SOURCES := $(foreach layer,$(LAYERS),$(wildcard src/$(layer)/*.c src/$(layer)/*/*.c))
-OBJECTS := $(SOURCES:%.c=$(BUILD)/%.o)
+OBJECTS := $(SOURCES:%.c=$(BUILD)/%.o) $(if $(filter http,$(LAYERS)),$(BUILD)/openapi_json.o)
 LIBRARY := $(BUILD)/libsessiond.a
 DAEMON  := $(BUILD)/sessiond
 
@@ -47,6 +47,16 @@ $(BUILD)/%.o: %.c
 	@mkdir -p $(@D)
 	@echo "  CC    $<"
 	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
+
+# The description of the HTTP interface, which the daemon serves.
+$(BUILD)/openapi_json.c: docs/openapi.yaml tests/support/openapi_document.py
+	@mkdir -p $(@D)
+	@echo "  YAML  $<"
+	$(Q)$(PYTHON) tests/support/openapi_document.py $< >$@.new && mv $@.new $@
+
+$(BUILD)/openapi_json.o: $(BUILD)/openapi_json.c src/http/api/openapi.h
+	@echo "  CC    $<"
+	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -c -o $@ $<
 
 # Those that tell version and revision are compiled again when these change.
 $(BUILD)/revision: FORCE

@@ -39,6 +39,7 @@ ROUTE(MAIN, "POST", "/v1/tenants/{tenant}/logout-all", tenant_logout_all, "", SE
 ROUTE(MAIN, "OPTIONS", "*", preflight, NULL, PUBLIC, NONE, 0, NOBODY, NOTHING, NONE, NONE, PREFLIGHT)
 ROUTE(MAIN, "POST", "/v1/explain", explain, "tenant", SERVICE, MANAGE, -1, TENANT, NOTHING, NONE, NONE, EXPLAIN)
 ROUTE(MAIN, "GET", "/problems/{code}", problem, "", PUBLIC, NONE, 0, NOBODY, NOTHING, NONE, NONE, DOCUMENT)
+ROUTE(MAIN, "GET", "/openapi.json", openapi, "", PUBLIC, NONE, 0, NOBODY, NOTHING, NONE, NONE, DOCUMENT)
 ROUTE(OPS, "GET", "/livez", livez, NULL, PUBLIC, NONE, 0, NOBODY, NOTHING, NONE, NONE, DOCUMENT)
 ROUTE(OPS, "GET", "/readyz", readyz, NULL, PUBLIC, NONE, 0, NOBODY, NOTHING, NONE, NONE, DOCUMENT)
 ROUTE(OPS, "GET", "/metrics", metrics, NULL, PUBLIC, NONE, 0, NOBODY, NOTHING, NONE, NONE, DOCUMENT)

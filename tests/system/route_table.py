@@ -41,5 +41,6 @@ ROUTES = {
     ("POST", "/v1/tenants/{tenant}/logout-all"): ("service", "policy", lambda s: {}, 200, 403),
     ("POST", "/v1/explain"): ("service", "manage", token_body, 200, 403),
     ("GET", "/problems/{code}"): ("public", None, None, 200, 200),
+    ("GET", "/openapi.json"): ("public", None, None, 200, 200),
     ("OPTIONS", "*"): ("public", None, None, 403, 403),  # of a foreign origin
 }

@@ -25,13 +25,14 @@ static void add_answer_headers(struct MHD_Response *response, const struct reque
         MHD_add_response_header(response, "Connection", "close");
 }
 
-/* The body stays in the request, which exists until the answer is sent. */
+/* The body stays in the request, which exists until the answer is sent, or for ever. */
 static bool make_response(struct request *request)
 {
     assert(request->private->response == NULL && request->private->status != 0);
     struct request_private *private = request->private;
-    private->response = MHD_create_response_from_buffer(
-        private->answer.length, private->answer.data, MHD_RESPMEM_PERSISTENT);
+    struct text body = request_answer_body(request);
+    private->response =
+        MHD_create_response_from_buffer(body.length, (char *)body.data, MHD_RESPMEM_PERSISTENT);
     if (private->response == NULL)
         return false;
     add_answer_headers(private->response, request);

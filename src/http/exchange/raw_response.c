@@ -41,8 +41,9 @@ static enum MHD_Result write_header(void *user, enum MHD_ValueKind kind, const c
     return MHD_YES;
 }
 
-static void write_header_section(struct buffer *head, const struct request_private *private)
+static void write_header_section(struct buffer *head, const struct request *request)
 {
+    const struct request_private *private = request->private;
     char date[64];
     time_t now = (time_t)(clock_wall_ms() / 1000);
     struct tm broken;
@@ -54,7 +55,7 @@ static void write_header_section(struct buffer *head, const struct request_priva
     if (MHD_get_response_header(private->response, "Connection") == NULL)
         buffer_add_literal(head, "Connection: close\r\n");
     if (private->status != MHD_HTTP_NO_CONTENT)
-        buffer_addf(head, "Content-Length: %zu\r\n", private->answer.length);
+        buffer_addf(head, "Content-Length: %zu\r\n", request_answer_body(request).length);
     buffer_add_literal(head, "\r\n");
 }
 
@@ -79,10 +80,11 @@ enum MHD_Result raw_response_send(struct request *request)
     struct request_private *private = request->private;
     struct buffer head = {0};
     assert(private->response != NULL && !private->sent_raw);
-    write_header_section(&head, private);
+    struct text body = request_answer_body(request);
+    write_header_section(&head, request);
     struct iovec parts[] = {
         {head.data, head.length},
-        {private->answer.data, sends_body(request) ? private->answer.length : 0},
+        {(char *)body.data, sends_body(request) ? body.length : 0},
     };
     const struct msghdr message = {.msg_iov = parts, .msg_iovlen = 2};
     enlarge_send_buffer(private->client->fd, parts[0].iov_len + parts[1].iov_len);

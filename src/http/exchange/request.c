@@ -232,6 +232,12 @@ void request_pool_free(struct worker *worker)
         free_one(worker);
 }
 
+struct text request_answer_body(const struct request *request)
+{
+    const struct request_private *private = request->private;
+    return private->document.data ? private->document : buffer_text(&private->answer);
+}
+
 struct buffer *request_body(struct request *request)
 {
     return &request->private->answer;

@@ -75,6 +75,7 @@ struct request_private {
 
     struct buffer received;        /* the body of the request */
     struct buffer answer;          /* the body of the answer */
+    struct text document;          /* if present, that body instead: a text of static storage */
     struct MHD_Response *response; /* once libmicrohttpd has it too */
     struct answer_header extra[MOST_ANSWER_HEADERS];
     size_t extra_count;
@@ -100,6 +101,8 @@ bool request_may_become(enum request_state from, enum request_state to);
 void request_set_state(struct request *request, enum request_state state);
 /* True if it has an answer, on its way or not. */
 bool request_is_answered(const struct request *request);
+/* The body that is sent: `document` if it is present, else `answer`. */
+struct text request_answer_body(const struct request *request);
 /* Announces a callback for the request, which keeps its memory until request_awaited(). */
 void request_await(struct request *request);
 /* The announced callback has come. */

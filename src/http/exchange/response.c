@@ -9,6 +9,9 @@
 #include "metrics.h"
 #include "problem.h"
 
+/* Another version of the daemon has other documents: they are asked for again within minutes. */
+#define DOCUMENT_CACHING "public, max-age=300"
+
 static enum handled answer_now(struct request *request, unsigned status, const char *content_type,
                                bool no_store)
 {
@@ -39,6 +42,19 @@ enum handled response_answer_tagged(struct request *request, struct text body,
     buffer_add_text(request_body(request), body);
     return known ? answer_now(request, MHD_HTTP_NOT_MODIFIED, NULL, true)
                  : response_answer(request, MHD_HTTP_OK, true);
+}
+
+enum handled response_answer_document(struct request *request, struct text document,
+                                      const char etag[ETAG_LENGTH])
+{
+    struct request_private *private = request->private;
+    bool known = etag_is_known(&private->if_none_match, etag);
+    assert(private->document.data == NULL);
+    request_header(request, "ETag", (struct text){etag, ETAG_LENGTH});
+    request_header(request, "Cache-Control", TEXT(DOCUMENT_CACHING));
+    private->document = document;
+    return known ? answer_now(request, MHD_HTTP_NOT_MODIFIED, NULL, false)
+                 : response_answer(request, MHD_HTTP_OK, false);
 }
 
 enum handled response_answer_as(struct request *request, unsigned status, const char *content_type)

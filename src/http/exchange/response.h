@@ -14,6 +14,10 @@ MUST_CHECK enum handled response_answer_as(struct request *request, unsigned sta
  * have been called. */
 MUST_CHECK enum handled response_answer_tagged(struct request *request, struct text body,
                                                const char etag[ETAG_LENGTH]);
+/* With 200 and `document`, JSON in static storage that is public and may be cached; or with 304 as
+ * above. */
+MUST_CHECK enum handled response_answer_document(struct request *request, struct text document,
+                                                 const char etag[ETAG_LENGTH]);
 /* With a problem (problem_write()); `detail` may be absent. */
 MUST_CHECK enum handled response_fail(struct request *request, enum err err, struct text detail);
 /* The same with `members` appended, JSON members without braces. */
