@@ -108,7 +108,7 @@ def test_every_route_is_in_the_table():
 
 def named(path, tenant):
     """The tenant is named by the path or by the query; documents have none."""
-    return "" if "{tenant}" in path or "{code}" in path else f"?tenant={tenant}"
+    return "" if "{tenant}" in path or path.startswith(("/problems/", "/openapi")) else f"?tenant={tenant}"
 
 
 def send(scene, route, bearer, query="", tenant="acme", headers=None, body=None):
