@@ -271,6 +271,7 @@ struct validate {
 
     struct token parsed;      /* valid once the MAC held; wiped when the operation ends */
     struct text session_json; /* JSON members, ready to send */
+    int64_t issued_s;         /* when the session's present pair was issued */
     int64_t access_expires_s;
     int64_t idle_expires_s; /* without an idle limit: the end of the session */
     bool from_cache;

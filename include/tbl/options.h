@@ -95,6 +95,7 @@ OPTION_LIST(browser, origins, "", RELOAD, "Origins (https://shop.example) whose 
 OPTION_LIST(browser, headers, "", RELOAD, "Request headers that preflight responses allow besides the built-in ones. Empty: none.")
 OPTION_BOOL(browser, cookie, true, RELOAD, "Whether tokens may come in the session cookie. no: only in Authorization; logins that ask for the cookie are refused.")
 OPTION_TEXT(browser, cookie_name, "__Host-session", RELOAD, "Name of the session cookie; it must begin with __Host-.")
+OPTION_TEXT(oauth, issuer, "", RELOAD, "URL that names this service to OAuth clients, as they reach it: https://HOST[:PORT][/PATH]; http:// only for localhost. It switches the metadata documents on. Empty: none.")
 OPTION_TEXT(alerts, webhook_url, "", RELOAD, "URL that alerts are posted to. Empty: alerts are audit lines only.")
 OPTION_TEXT(alerts, webhook_secret_file, "", RELOAD, "Secret file with the key that signs the posts.")
 OPTION_TEXT(alerts, tls_ca_file, "", RELOAD, "PEM file with the CAs trusted for the receiver's certificate. Empty: those of the system.")

@@ -4,12 +4,19 @@
  * path: exact except for segments in braces, which match one non-empty segment; "*" stands for every path
  * handler: api_…() in src/http/api
  * query: the parameter names that its query may have, blank-separated; NULL: any
- * access: PUBLIC, TOKEN, REFRESH or SERVICE; scope: the scope that a service key needs for it
+ * access: PUBLIC, TOKEN, REFRESH, SERVICE, CLIENT or HOLDER; scope: the scope that a service key needs for it
  * body: the most bytes that its body may have; 0: it has no body, -1: server.body_limit
  * rate: TENANT, OPERATORS, ENDING or NOBODY, the rate that it counts against
  * ends: NOTHING, FOUND or ALL, the sessions that it ends
  * user_needs, own_key_needs: the permission that users, and a key of the tenant, need from the tenant's policy (enum permission); keys of all tenants need none
- * event: of its audit line (tbl/audit_events.h) */
+ * event: of its audit line (tbl/audit_events.h)
+ *
+ * DOOR(door, errors, plane, ...) is a row of a door for other software: src/http/<door> has its handler, <door>_...(). errors: PROBLEM or OAUTH, the
+ * format of its errors. */
+#ifndef DOOR
+#define DOOR(door, errors, plane, method, path, handler, query, access, scope, body, rate, ends, user_needs, own_key_needs, event) \
+    ROUTE(plane, method, path, handler, query, access, scope, body, rate, ends, user_needs, own_key_needs, event)
+#endif
 ROUTE(MAIN, "POST", "/v1/login", login, "tenant", SERVICE, LOGIN, -1, TENANT, NOTHING, NONE, NONE, LOGIN)
 ROUTE(MAIN, "POST", "/v1/login/verify", verify, "tenant", SERVICE, LOGIN, -1, TENANT, NOTHING, NONE, NONE, VERIFY)
 ROUTE(MAIN, "GET", "/v1/validate", validate, "tenant max_age acr", TOKEN, VALIDATE, 0, TENANT, NOTHING, NONE, NONE, VALIDATE)
@@ -44,4 +51,7 @@ ROUTE(OPS, "GET", "/livez", livez, NULL, PUBLIC, NONE, 0, NOBODY, NOTHING, NONE,
 ROUTE(OPS, "GET", "/readyz", readyz, NULL, PUBLIC, NONE, 0, NOBODY, NOTHING, NONE, NONE, DOCUMENT)
 ROUTE(OPS, "GET", "/metrics", metrics, NULL, PUBLIC, NONE, 0, NOBODY, NOTHING, NONE, NONE, DOCUMENT)
 ROUTE(OPS, "GET", "/version", version, NULL, PUBLIC, NONE, 0, NOBODY, NOTHING, NONE, NONE, DOCUMENT)
+/* Doors. */
+DOOR(oauth, OAUTH, MAIN, "POST", "/oauth2/introspect", introspect, "", CLIENT, INTROSPECT, -1, TENANT, NOTHING, NONE, NONE, INTROSPECT)
 #undef ROUTE
+#undef DOOR

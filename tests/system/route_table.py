@@ -5,6 +5,11 @@ def token_body(scene):
     return {"token": scene.first["access_token"]}
 
 
+# Calls of the doors for other software (DOOR in the table), which have tests of their own: (method, path) -> the file.
+DOORS = {
+    ("POST", "/oauth2/introspect"): "test_oauth.py",
+}
+
 # (method, path) -> (whose credential it takes, scope, body, status of the own tenant's key,
 #                    status of the user's own token)
 #   service: a service key; the tenant is the key's, or named by ?tenant= or in the path

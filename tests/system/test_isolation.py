@@ -11,7 +11,7 @@ import pytest
 
 from daemon import ALL_SCOPES, Daemon, new_key, unique
 from redis_servers import ROOT
-from route_table import ROUTES
+from route_table import DOORS, ROUTES
 
 SCOPES = {"login", "validate", "manage", "policy"}
 KEYS = {
@@ -101,7 +101,8 @@ OWN_NAMESPACE = {
 def test_every_route_is_in_the_table():
     source = (ROOT / "include/tbl/routes.h").read_text()
     rows = set(re.findall(r'^ROUTE\(MAIN, "([A-Z]+)", "([^"]+)"', source, re.MULTILINE))
-    assert rows == set(ROUTES), rows ^ set(ROUTES)
+    doors = set(re.findall(r'^DOOR\(\w+, \w+, MAIN, "([A-Z]+)", "([^"]+)"', source, re.MULTILINE))
+    assert rows == set(ROUTES) and doors == set(DOORS), (rows ^ set(ROUTES), doors ^ set(DOORS))
 
 
 # --- the columns -----------------------------------------------------------------------------------

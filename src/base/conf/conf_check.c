@@ -324,6 +324,32 @@ static bool is_origin(const char *word)
            (!plain || is_name_of_this_machine((struct text){host, length}));
 }
 
+/* https://HOST[:PORT][/PATH] without a slash at its end (RFC 8414, section 2); http:// for this
+ * machine's names alone. */
+static bool is_issuer(const char *url)
+{
+    char origin[256];
+    const char *end = strstr(url, "://");
+    if (end == NULL || strlen(url) >= sizeof(origin) || url[strlen(url) - 1] == '/' ||
+        (strncmp(url, "https:", 6) != 0 && strncmp(url, "http:", 5) != 0))
+        return false;
+    const char *path = strchrnul(end + 3, '/');
+    memcpy(origin, url, (size_t)(path - url));
+    origin[path - url] = '\0';
+    return is_origin(origin) &&
+           path[strspn(path, LOWER_CASE "ABCDEFGHIJKLMNOPQRSTUVWXYZ" DIGITS "/-._~")] == '\0';
+}
+
+static void check_oauth(const struct conf *conf, struct conf_report *report)
+{
+    if (conf->oauth_issuer[0] != '\0' && !is_issuer(conf->oauth_issuer)) {
+        refuse_in_report(report, OPTION_ID_oauth_issuer,
+                         "https://HOST[:PORT][/PATH] in lower case, without query, fragment or "
+                         "slash at its end, or http:// for localhost",
+                         conf->oauth_issuer);
+    }
+}
+
 /* With the prefix browsers refuse the cookie from anyone who could plant it for another host. */
 static bool is_cookie_name(const char *name)
 {
@@ -368,6 +394,7 @@ void conf_check(const struct conf *conf, struct conf_report *report)
     check_files(conf, report);
     check_alert_options(conf, report);
     check_browser(conf, report);
+    check_oauth(conf, report);
     for (size_t i = 0; i < sizeof(orders) / sizeof(orders[0]); i++)
         check_order(conf, report, &orders[i]);
     for (size_t i = 0; i < sizeof(needs) / sizeof(needs[0]); i++)

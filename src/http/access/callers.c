@@ -13,6 +13,7 @@
 #include "credential.h"
 #include "log.h"
 #include "metrics.h"
+#include "oauth_clients.h"
 #include "throttle.h"
 
 #define KEY_PREFIX   "sk_"
@@ -70,6 +71,13 @@ static const struct service_key *look_key_up(struct request *request, struct tex
     return key;
 }
 
+static enum err refuse_wrong_key(struct request *request, struct text *detail)
+{
+    metrics_add(METRIC_KEYS_REJECTED, 1);
+    request->caller.wrong_key = true;
+    return throttle_note_wrong_key(request, detail);
+}
+
 static enum err find_service_key(struct request *request, struct text presented,
                                  struct text *detail)
 {
@@ -79,11 +87,8 @@ static enum err find_service_key(struct request *request, struct text presented,
         if (key == NULL)
             key = look_key_up(request, presented);
     }
-    if (key == NULL) {
-        metrics_add(METRIC_KEYS_REJECTED, 1);
-        request->caller.wrong_key = true;
-        return throttle_note_wrong_key(request, detail);
-    }
+    if (key == NULL)
+        return refuse_wrong_key(request, detail);
     request->caller.kind = CALLER_SERVICE;
     request->caller.key = key;
     return ERR_OK;
@@ -231,6 +236,27 @@ static void clean_fingerprint(struct request *request)
         *fingerprint = TEXT("");
 }
 
+enum err callers_present_key(struct request *request, struct text name, struct text key,
+                             struct text *detail)
+{
+    enum err err = establish_service(request, key, detail);
+    const struct service_key *found = request->caller.key;
+    if (found == NULL || name.data == NULL || text_equal(name, text_of(found->name)))
+        return err;
+    request->caller.kind = CALLER_NOBODY;
+    request->caller.key = NULL;
+    return refuse_wrong_key(request, detail);
+}
+
+enum err callers_present_bearer(struct request *request, struct text *detail)
+{
+    struct text bearer = bearer_of(request->private->headers.values[HEADER_AUTHORIZATION]);
+    if (bearer.data != NULL && !starts_with(bearer, TOKEN_PREFIX))
+        return callers_present_key(request, (struct text){0}, bearer, detail);
+    *detail = TEXT("Authorization: Bearer takes a service key here, not a user's token");
+    return ERR_KEY_INVALID;
+}
+
 /* Authorization of another scheme is not for us but, for example, for a proxy that asks for a
  * password (RFC 9110, section 11.4). A credential without its scheme is a mistake that must be
  * reported. */
@@ -250,6 +276,8 @@ enum err callers_establish(struct request *request, struct text *detail)
     enum access access = request->route->access;
     if (access == ACCESS_PUBLIC)
         return ERR_OK;
+    if (access == ACCESS_CLIENT || access == ACCESS_HOLDER)
+        return oauth_clients_establish(request, detail);
     struct text authorization = request->private->headers.values[HEADER_AUTHORIZATION];
     bool none = authorization.data == NULL || is_for_others(authorization);
     if (none && access == ACCESS_REFRESH)
@@ -289,18 +317,19 @@ static bool is_known_key(const struct request *request, struct text presented)
 
 /* For a call that ended before its credentials were checked, or whose first credential was wrong.
  */
-static bool shows_genuine(const struct request *request)
+static bool shows_genuine(struct request *request)
 {
     const struct text *values = request->private->headers.values;
     struct text bearer = bearer_of(values[HEADER_AUTHORIZATION]), cookie;
-    return is_known_key(request, bearer) || is_issued(request, TOKEN_ACCESS, bearer) ||
-           is_issued(request, TOKEN_REFRESH, bearer) ||
+    struct text key = oauth_clients_basic_key(&request->arena, values[HEADER_AUTHORIZATION]);
+    return is_known_key(request, bearer) || is_known_key(request, key) ||
+           is_issued(request, TOKEN_ACCESS, bearer) || is_issued(request, TOKEN_REFRESH, bearer) ||
            is_issued(request, TOKEN_ACCESS, values[HEADER_SESSION_TOKEN]) ||
            (cookies_presented(request, &cookie) == COOKIE_FOUND &&
             is_issued(request, TOKEN_ACCESS, cookie));
 }
 
-bool callers_are_genuine(const struct request *request)
+bool callers_are_genuine(struct request *request)
 {
     const struct operation *operation = request->operation;
     if (request->caller.key != NULL)

@@ -7,8 +7,14 @@
 void callers_locate(struct request *request);
 /* Fills request->caller as the route's row requires; ERR_OK, or the refusal with its *detail. */
 enum err callers_establish(struct request *request, struct text *detail);
+/* The service whose key was presented, with the scope of the call; its name must be this, unless
+ * absent. ERR_OK, or the refusal with its *detail; wrong keys and names are counted. */
+enum err callers_present_key(struct request *request, struct text name, struct text key,
+                             struct text *detail);
+/* The same for the key in Authorization: Bearer. */
+enum err callers_present_bearer(struct request *request, struct text *detail);
 /* Notes for the audit line that an address which the caller gave could not be read. */
 void callers_note_unreadable(struct request *request, struct text given);
 /* True if the call shows a credential that cannot be forged: a known key, or a token whose
  * MAC holds, whether its session is active or not. For requests with headers, answered or not. */
-bool callers_are_genuine(const struct request *request);
+bool callers_are_genuine(struct request *request);

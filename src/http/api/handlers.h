@@ -3,9 +3,13 @@
 
 #include "http/exchange/routes.h"
 
+#define DOOR(door, errors, plane, method, path, handler, query, access, scope, body, rate, ends, \
+             user_needs, own_key_needs, event)                                                   \
+    handler_fn door##_##handler;
 #define ROUTE(plane, method, path, handler, query, access, scope, body, rate, ends, user_needs, \
               own_key_needs, event)                                                             \
-    handler_fn api_##handler;
+    DOOR(api, PROBLEM, plane, method, path, handler, query, access, scope, body, rate, ends,    \
+         user_needs, own_key_needs, event)
 #include "tbl/routes.h"
 
 /* Endings that calls of several files share (finish_fn): of a login, failed or not, ... */

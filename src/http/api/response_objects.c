@@ -8,8 +8,7 @@
 #include "http/exchange/response.h"
 #include "request_fields.h"
 
-/* The header also tells the age where an answer has no body. */
-static void note_staleness(struct request *request, const struct validate *validate)
+void api_note_staleness(struct request *request, const struct validate *validate)
 {
     if (!validate->stale)
         return;
@@ -24,7 +23,7 @@ enum handled api_answer_session(struct request *request, struct operation *opera
     const struct validate *validate = (const struct validate *)operation;
     struct json_writer writer = {.out = request_body(request)};
     assert(operation->out.err == ERR_OK && validate->session_json.length > 0);
-    note_staleness(request, validate);
+    api_note_staleness(request, validate);
     json_open_object(&writer);
     json_member_bool(&writer, "active", true);
     json_raw(&writer, validate->session_json);

@@ -31,6 +31,10 @@ MUST_CHECK enum handled api_fail_operation(struct request *request, struct opera
 
 /* --- parts of answers --- */
 
+/* Notes for the audit line that a validation was answered from memory in an outage, and adds the
+ * header that tells the age where an answer has no body. Nothing if it was not. */
+void api_note_staleness(struct request *request, const struct validate *validate);
+
 /* An entry of *devices*; `current` is for the holder of a token. */
 void api_write_listed(struct json_writer *writer, const struct listed_session *session,
                       bool tells_current);

@@ -3,9 +3,13 @@
 
 #include <assert.h>
 
+#include "http/access/oauth_clients.h"
 #include "http/access/throttle.h"
+#include "http/server/worker.h"
+#include "router.h"
 
-#define REALM "Bearer realm=\"sessiond\""
+#define REALM_PARAMETER "realm=\"sessiond\""
+#define REALM           "Bearer " REALM_PARAMETER
 
 /* The value of WWW-Authenticate (RFC 6750, section 3); NULL for answers without it. */
 static const char *challenge_of(enum err err)
@@ -37,9 +41,79 @@ static struct text ask_for_strength(struct request *request)
     return challenge;
 }
 
-static void write_problem_body(struct request *request, enum err err, struct text detail,
-                               struct text members)
+/* --- errors of OAuth --- */
+
+/* Before it is routed a request has the format of its path. */
+static bool is_of_oauth(const struct request *request)
 {
+    if (request->route != NULL)
+        return request->route->errors == ERRORS_OAUTH;
+    return request->path.data != NULL &&
+           router_errors(request->worker->plane, request->path) == ERRORS_OAUTH;
+}
+
+/* The word for an error (RFC 6749, section 5.2; temporarily_unavailable and server_error are of
+ * section 4.1.2.1). */
+static const char *oauth_word_of(enum err err)
+{
+    switch (err) {
+    case ERR_KEY_MISSING:
+    case ERR_KEY_INVALID:
+        return "invalid_client";
+    case ERR_SCOPE_MISSING:
+    case ERR_TENANT_FORBIDDEN:
+        return "unauthorized_client";
+    case ERR_REFRESH_INVALID:
+        return "invalid_grant";
+    case ERR_GRANT_UNSUPPORTED:
+        return err_code(err);
+    default:
+        break;
+    }
+    unsigned status = err_status(err);
+    if (status == MHD_HTTP_SERVICE_UNAVAILABLE || status == MHD_HTTP_TOO_MANY_REQUESTS)
+        return "temporarily_unavailable";
+    return status == MHD_HTTP_INTERNAL_SERVER_ERROR ? "server_error" : "invalid_request";
+}
+
+/* A description has the printable ASCII without quotation marks and backslashes (section 5.2). */
+static struct text describe(struct request *request, struct text sentence)
+{
+    struct text copy = arena_copy(&request->arena, sentence);
+    char *at = (char *)copy.data;
+    for (size_t i = 0; i < copy.length; i++)
+        if (at[i] == '"')
+            at[i] = '\'';
+        else if (at[i] < ' ' || at[i] > '~' || at[i] == '\\')
+            at[i] = '?';
+    return copy;
+}
+
+static void write_oauth_error(struct request *request, enum err err, struct text detail)
+{
+    struct request_private *private = request->private;
+    struct json_writer writer = {.out = &private->answer};
+    if (err == ERR_REFRESH_INVALID) /* a bad grant is 400, not 401 */
+    private->status = MHD_HTTP_BAD_REQUEST;
+    private->content_type = "application/json";
+    json_open_object(&writer);
+    json_member_string(&writer, "error", text_of(oauth_word_of(err)));
+    struct text sentence = detail.data == NULL ? text_of(err_title(err)) : detail;
+    json_member_string(&writer, "error_description", describe(request, sentence));
+    json_close_object(&writer);
+    request_header(request, "Pragma", TEXT("no-cache"));
+    if (private->status == MHD_HTTP_UNAUTHORIZED && !oauth_clients_by_bearer(request))
+        request_header(request, "WWW-Authenticate", TEXT("Basic " REALM_PARAMETER));
+    else if (challenge_of(err) != NULL && private->status != MHD_HTTP_BAD_REQUEST)
+        request_header(request, "WWW-Authenticate", text_of(challenge_of(err)));
+}
+
+/* --- problems --- */
+
+static void write_problem(struct request *request, enum err err, struct text detail,
+                          struct text members)
+{
+    const char *challenge = challenge_of(err);
     struct buffer *out = &request->private->answer;
     struct json_writer writer = {.out = out};
     json_open_object(&writer);
@@ -54,6 +128,11 @@ static void write_problem_body(struct request *request, enum err err, struct tex
     json_member_string(&writer, "request_id", request->id);
     json_raw(&writer, members);
     json_close_object(&writer);
+    request->private->content_type = "application/problem+json";
+    if (err == ERR_INSUFFICIENT_AUTHENTICATION)
+        request_header(request, "WWW-Authenticate", ask_for_strength(request));
+    else if (challenge != NULL)
+        request_header(request, "WWW-Authenticate", text_of(challenge));
 }
 
 /* Retry-After; 0: none. */
@@ -77,15 +156,11 @@ void problem_write(struct request *request, enum err err, struct text detail, st
     private->answer.length = 0;
     private->extra_count = 0;
     private->status = err_status(err);
-    private->content_type = "application/problem+json";
     private->no_store = true;
-    write_problem_body(request, err, detail, members);
-
-    const char *challenge = challenge_of(err);
-    if (err == ERR_INSUFFICIENT_AUTHENTICATION)
-        request_header(request, "WWW-Authenticate", ask_for_strength(request));
-    else if (challenge != NULL)
-        request_header(request, "WWW-Authenticate", text_of(challenge));
+    if (is_of_oauth(request))
+        write_oauth_error(request, err, detail);
+    else
+        write_problem(request, err, detail, members);
     unsigned seconds = retry_after_s(request, err);
     if (seconds > 0)
         request_header(request, "Retry-After", arena_format(&request->arena, "%u", seconds));

@@ -113,6 +113,15 @@ enum route_match_result router_route(enum plane plane, struct text method, struc
     return ret->allowed_count > 0 ? MATCH_OTHER_METHOD : MATCH_NO_PATH;
 }
 
+enum error_format router_errors(enum plane plane, struct text path)
+{
+    struct text segments[2];
+    for (size_t i = 0; i < route_count; i++)
+        if (routes[i].plane == plane && path_matches(i, path, segments))
+            return routes[i].errors;
+    return ERRORS_PROBLEM;
+}
+
 struct text router_decode(char *out, struct text encoded, bool form)
 {
     size_t length = 0;

@@ -23,6 +23,9 @@ struct text router_path(struct text target, struct text *authority);
 enum route_match_result router_route(enum plane plane, struct text method, struct text path,
                                      struct route_match *ret);
 
+/* The format of errors about a path, whatever the method. */
+enum error_format router_errors(enum plane plane, struct text path);
+
 /* Finds the first parameter of the query that is not among the allowed names (blank-separated), has
  * no value, or is a repetition; *ret is its name, absent if all are good. */
 enum query_fault { QUERY_GOOD, QUERY_UNKNOWN, QUERY_NO_VALUE, QUERY_TWICE };

@@ -15,7 +15,17 @@ enum access {
                     */
     ACCESS_REFRESH, /* the refresh token in the body; credentials in the headers, if any, must be a
                        valid service key with the scope */
-    ACCESS_SERVICE  /* a service key with the scope */
+    ACCESS_SERVICE, /* a service key with the scope */
+    ACCESS_CLIENT,  /* the same, or as an OAuth client authenticates (oauth_clients.h); credentials
+                       in the form are the handler's to check */
+    ACCESS_HOLDER   /* the token in the form; credentials as for ACCESS_CLIENT, if any, must be a
+                       valid service key with the scope */
+};
+
+/* The format of a call's errors. */
+enum error_format {
+    ERRORS_PROBLEM, /* problem+json (RFC 9457) */
+    ERRORS_OAUTH    /* "error" and "error_description" (RFC 6749, section 5.2) */
 };
 
 /* The rate that a call counts against (throttle.h). */
@@ -42,6 +52,7 @@ struct route {
     int64_t body_limit;
     enum plane plane;
     enum access access;
+    enum error_format errors;
     unsigned scope; /* SCOPE_… bit */
     enum rate_class rate;
     enum ends ends;

@@ -134,6 +134,7 @@ static void accept_session(struct validation *validation, const struct known_ses
         return;
     note_use(validation, known, &lifetimes);
     validate->session_json = known->cache_value.session_json;
+    validate->issued_s = known->cache_value.session.record.issued_ms / 1000;
     validate->access_expires_s = lifetimes.access_s;
     validate->idle_expires_s = lifetimes.idle_s;
     validate->from_cache = validation->step == STEP_MEMORY || validation->step == STEP_STALE;

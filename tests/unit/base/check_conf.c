@@ -144,6 +144,9 @@ END_TEST
     ":2: [browser] origins must be a list of origins as browsers print them, like "              \
     "https://shop.example or https://shop.example:8443; http:// only for localhost, not '" value \
     "'\n"
+#define BAD_ISSUER(value)                                                                  \
+    ":2: [oauth] issuer must be https://HOST[:PORT][/PATH] in lower case, without query, " \
+    "fragment or slash at its end, or http:// for localhost, not '" value "'\n"
 #define BAD_COOKIE_NAME(value)                                                                    \
     ":2: [browser] cookie_name must be __Host- and behind it letters, digits, dots, hyphens and " \
     "underscores, at most 64 in all, not '" value "'\n"
@@ -246,6 +249,19 @@ static const struct refusal {
      ":2: [policy] verify_on must be words, each once, out of new_device, new_location, not "
      "'new_device new_device'\n"},
     {"[alerts]\nwebhook_url = ftp://a\nwebhook_secret_file = /s\n", BAD_WEBHOOK("ftp://a")},
+    {"[oauth]\nissuer = https://\n", BAD_ISSUER("https://")},
+    {"[oauth]\nissuer = https:///a\n", BAD_ISSUER("https:///a")},
+    {"[oauth]\nissuer = https://a.example/\n", BAD_ISSUER("https://a.example/")},
+    {"[oauth]\nissuer = ftp://a.example\n", BAD_ISSUER("ftp://a.example")},
+    {"[oauth]\nissuer = a.example\n", BAD_ISSUER("a.example")},
+    {"[oauth]\nissuer = https://a.example?x\n", BAD_ISSUER("https://a.example?x")},
+    {"[oauth]\nissuer = https://a.example/b?x\n", BAD_ISSUER("https://a.example/b?x")},
+    {"[oauth]\nissuer = https://a.example/#a\n", BAD_ISSUER("https://a.example/#a")},
+    {"[oauth]\nissuer = https://u@a.example\n", BAD_ISSUER("https://u@a.example")},
+    {"[oauth]\nissuer = http://a.example\n", BAD_ISSUER("http://a.example")},
+    {"[oauth]\nissuer = https://A.example\n", BAD_ISSUER("https://A.example")},
+    {"[oauth]\nissuer = https://a.example:0\n", BAD_ISSUER("https://a.example:0")},
+    {"[oauth]\nissuer = https://a.example/a b\n", BAD_ISSUER("https://a.example/a b")},
     {"[alerts]\nwebhook_url = https://\nwebhook_secret_file = /s\n", BAD_WEBHOOK("https://")},
     {"[alerts]\nwebhook_url = http:///a\nwebhook_secret_file = /s\n", BAD_WEBHOOK("http:///a")},
     {"[alerts]\nwebhook_url = https://a b\nwebhook_secret_file = /s\n", BAD_WEBHOOK("https://a b")},

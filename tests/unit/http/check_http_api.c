@@ -12,6 +12,7 @@
 #define PLATFORM "sk_platform" /* all scopes, all tenants */
 #define ACME     "sk_acme"     /* all scopes, one tenant */
 #define READER   "sk_reader"   /* may validate */
+#define OTHER    "sk_other"    /* all scopes, another tenant */
 
 static struct rig_session alice, second;
 static int client;
@@ -28,10 +29,11 @@ static void add_key(const char *key, unsigned scopes, const char *tenant)
 static void set_up(void)
 {
     http_set_up();
-    rig.conf->keys = xcalloc(3, sizeof(struct service_key));
+    rig.conf->keys = xcalloc(4, sizeof(struct service_key));
     add_key(PLATFORM, ~0u, "*");
     add_key(ACME, ~0u, "acme");
     add_key(READER, SCOPE_VALIDATE, "*");
+    add_key(OTHER, ~0u, "other");
     rig_watch(served.node, true);
     alice = rig_login_from(served.peer, "alice", "192.0.2.1", "finger");
     second = rig_login(served.peer, "alice");
@@ -289,6 +291,93 @@ static const struct row questions[] = {
 START_TEST(what_is_the_matter_with_a_token)
 {
     assert_row(&questions[_i]);
+}
+END_TEST
+
+/* --- OAuth --- */
+
+#define FORM       "Content-Type: application/x-www-form-urlencoded\r\n"
+#define BASIC      "Authorization: Basic "
+#define INTROSPECT "POST /oauth2/introspect"
+/* acme:sk_acme, ac%6de:sk%5Facme, other:sk_acme, acme:sk_wrong, reader:sk_reader, no colon */
+#define BASIC_ACME    BASIC "YWNtZTpza19hY21l\r\n"
+#define BASIC_ENCODED BASIC "YWMlNmRlOnNrJTVGYWNtZQ==\r\n"
+#define BASIC_NAME    BASIC "b3RoZXI6c2tfYWNtZQ==\r\n"
+#define BASIC_KEY     BASIC "YWNtZTpza193cm9uZw==\r\n"
+#define BASIC_READER  BASIC "cmVhZGVyOnNrX3JlYWRlcg==\r\n"
+#define BASIC_ODD     BASIC "YWNtZQ==\r\n"
+
+static const struct row introspections[] = {
+    {INTROSPECT, ACME, FORM, "token=$A", 200, "{\"active\":true,\"sub\":\"alice\","},
+    {INTROSPECT, PLATFORM, FORM, "token=$A", 200, "\"client_id\":\"acme\""},
+    {INTROSPECT, NULL, FORM BASIC_ACME, "token=$A", 200, "\"active\":true"},
+    {INTROSPECT, NULL, FORM BASIC_ENCODED, "token=$A", 200, "\"active\":true"},
+    {INTROSPECT, NULL, FORM "Authorization: basic YWNtZTpza19hY21l\r\n", "token=$A", 200,
+     "\"active\":true"},
+    {INTROSPECT, NULL, FORM, "token=$A&client_id=acme&client_secret=sk_acme", 200,
+     "\"active\":true"},
+    {INTROSPECT, NULL, FORM, "client_secret=sk%5facme&token=$A&client_id=ac%6de", 200,
+     "\"active\":true"},
+    {INTROSPECT, NULL,
+     "Content-Type: application/x-www-form-urlencoded; charset=utf-8\r\n" BASIC_ACME, "token=$A",
+     200, "\"active\":true"},
+    {INTROSPECT, ACME, FORM, "token=$A", 200, "Pragma: no-cache"},
+    {INTROSPECT, ACME, FORM, "token=$A&token_type_hint=nonsense&odd=1", 200, "\"active\":true"},
+    {INTROSPECT, ACME, FORM, "token=$A&touch=false&ip=192.0.2.1&device_fingerprint=x", 200,
+     "\"active\":true"},
+    {INTROSPECT, ACME, FORM, "token=$A&touch=no", 400, "'touch' must be true or false"},
+    {INTROSPECT, ACME, FORM, "token=$A&max_age=-1", 400, "'max_age' must be a number"},
+    {INTROSPECT, ACME, FORM, "token=$A&max_age=x", 400, "'max_age' must be a number"},
+    {INTROSPECT, ACME, FORM, "token=$A&acr=a+b", 400, "'acr' must be"},
+    /* not active, whatever the cause */
+    {INTROSPECT, ACME, FORM, "token=$A&max_age=60", 200, "\r\n\r\n{\"active\":false}"},
+    {INTROSPECT, ACME, FORM, "token=$A&acr=silver", 200, "\r\n\r\n{\"active\":false}"},
+    {INTROSPECT, ACME, FORM, "token=$R", 200, "\r\n\r\n{\"active\":false}"},
+    {INTROSPECT, ACME, FORM, "token=sk_acme", 200, "\r\n\r\n{\"active\":false}"},
+    {INTROSPECT, ACME, FORM, "token=sc_x", 200, "\r\n\r\n{\"active\":false}"},
+    {INTROSPECT, ACME, FORM, "token=eyJhbGciOiJFUzI1NiJ9.e30.c2ln", 200, "{\"active\":false}"},
+    {INTROSPECT, ACME, FORM, "token=%00%ff+", 200, "\r\n\r\n{\"active\":false}"},
+    {INTROSPECT, OTHER, FORM, "token=$A", 200, "\r\n\r\n{\"active\":false}"},
+    /* no client */
+    {INTROSPECT, NULL, FORM, "token=$A", 401, "{\"error\":\"invalid_client\","},
+    {INTROSPECT, NULL, FORM, "token=$A", 401, "WWW-Authenticate: Basic realm=\"sessiond\"\r\n"},
+    {INTROSPECT, NULL, FORM, "token=$A&client_id=acme", 401, "invalid_client"},
+    {INTROSPECT, NULL, FORM BASIC_NAME, "token=$A", 401, "WWW-Authenticate: Basic"},
+    {INTROSPECT, NULL, FORM BASIC_KEY, "token=$A", 401, "invalid_client"},
+    {INTROSPECT, NULL, FORM BASIC_ODD, "token=$A", 401, "must be the base64 of NAME:KEY"},
+    {INTROSPECT, NULL, FORM BASIC "!\r\n", "token=$A", 401, "must be the base64"},
+    {INTROSPECT, NULL, FORM, "token=$A&client_id=other&client_secret=sk_acme", 401,
+     "invalid_client"},
+    {INTROSPECT, NULL, FORM, "token=$A&client_id=acme&client_secret=sk_wrong", 401,
+     "invalid_client"},
+    {INTROSPECT, "sk_wrong", FORM, "token=$A", 401, "WWW-Authenticate: Bearer"},
+    {INTROSPECT, "$A", FORM, "token=$A", 401, "WWW-Authenticate: Bearer"},
+    {INTROSPECT, NULL, FORM BASIC_READER, "token=$A", 403, "unauthorized_client"},
+    {INTROSPECT, READER, FORM, "token=$A", 403, "insufficient_scope"},
+    /* wrong forms */
+    {INTROSPECT, ACME, FORM, "token=$A&client_id=acme&client_secret=sk_acme", 400, "came twice"},
+    {INTROSPECT, NULL, FORM BASIC_ACME, "token=$A&client_id=acme&client_secret=sk_acme", 400,
+     "{\"error\":\"invalid_request\","},
+    {INTROSPECT, NULL, FORM, "token=$A&client_secret=sk_acme", 400, "client_id is missing"},
+    {INTROSPECT, ACME, FORM, "token=$A&token=$A", 400, "'token' came twice"},
+    {INTROSPECT, ACME, FORM, "token=%4", 400, "invalid_request"},
+    {INTROSPECT, ACME, FORM, "token_type_hint=access_token", 400, "'token' is missing"},
+    {INTROSPECT, ACME, FORM, "token=", 400, "'token' is missing"},
+    {INTROSPECT, ACME, NULL, NULL, 400, "'token' is missing"},
+    {INTROSPECT "?token=$A", ACME, FORM, "token=$A", 400, "invalid_request"},
+    {INTROSPECT, ACME, NULL, "{\"token\":\"$A\"}", 415, "{\"error\":\"invalid_request\","},
+    {INTROSPECT, ACME, "Content-Type: application/x-www-form-urlencoded; charset=latin1\r\n",
+     "token=$A", 415, "invalid_request"},
+    {INTROSPECT, ACME, "Content-Type: multipart/form-data; boundary=x\r\n", "--x", 415,
+     "invalid_request"},
+    {"GET /oauth2/introspect", ACME, NULL, NULL, 405, "{\"error\":\"invalid_request\","},
+    {INTROSPECT, ACME, "Transfer-Encoding: chunked\r\nContent-Length: 1\r\n", NULL, 400,
+     "{\"error\":\"invalid_request\","},
+};
+
+START_TEST(what_oauth_clients_may_ask)
+{
+    assert_row(&introspections[_i]);
 }
 END_TEST
 
@@ -726,6 +815,7 @@ int main(void)
     tcase_add_loop_test(cases, what_users_may_call, 0, COUNT(users));
     tcase_add_loop_test(cases, what_services_may_call, 0, COUNT(services));
     tcase_add_loop_test(cases, what_is_the_matter_with_a_token, 0, COUNT(questions));
+    tcase_add_loop_test(cases, what_oauth_clients_may_ask, 0, COUNT(introspections));
     tcase_add_loop_test(cases, what_a_call_must_look_like, 0, COUNT(forms));
     tcase_add_loop_test(cases, what_pages_may_do, 0, COUNT(pages));
     tcase_add_loop_test(cases, where_there_is_no_cookie, 0, COUNT(without_cookies));
