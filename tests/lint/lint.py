@@ -16,6 +16,7 @@ import time
 import acl
 import house
 import includes
+import openapi
 import prose
 import symbols
 
@@ -111,6 +112,10 @@ def check_documentation():
     return result
 
 
+def check_openapi():
+    return list(openapi.violations(ROOT, preprocessor_flags()))
+
+
 def check_cppcheck():
     return complaints(["cppcheck", "--quiet", "--error-exitcode=1", "--inline-suppr", "--std=c11",
                        f"-j{os.cpu_count()}", "--enable=warning,portability,performance",
@@ -143,6 +148,7 @@ CHECKS = {
     "function-length": check_function_length,
     "shell": check_shell,
     "documentation": check_documentation,
+    "openapi": check_openapi,
     "cppcheck": check_cppcheck,
     "clang-tidy": check_tidy,
 }

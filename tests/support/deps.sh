@@ -11,7 +11,7 @@ declare -A packages=(
              python3 python3-jsonschema python3-pytest python3-yaml procps"
     [browser]="chromium chromium-driver"
     [sandbox]="systemd python3-seccomp"
-    [lint]="clang-format clang-tidy cppcheck shellcheck universal-ctags python3 git"
+    [lint]="clang-format clang-tidy cppcheck shellcheck universal-ctags python3 python3-yaml git"
     [bench]="wrk nginx-light libnginx-mod-http-lua lua-resty-core webdis util-linux valgrind"
 )
 
