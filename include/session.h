@@ -202,6 +202,7 @@ struct issued_pair {
     int64_t access_expires_s, refresh_expires_s;
     int64_t idle_expires_s;  /* as in struct validate */
     struct text device_json; /* the session's device as callers see it, a JSON object */
+    struct text roles_json;  /* its roles, a JSON array */
     bool remember;           /* as at the login */
 };
 

@@ -12,6 +12,7 @@ AUDIT_EVENT(REFRESH, "refresh", "\"authentication\",\"session\"", "\"info\"", "t
 AUDIT_EVENT(DEVICES, "list-devices", "\"session\"", "\"info\"", "devices listed", "listing of devices failed", false)
 AUDIT_EVENT(KICK, "kick", "\"session\"", "\"end\"", "session kicked", "kick failed", true)
 AUDIT_EVENT(LOGOUT, "logout", "\"session\"", "\"end\"", "logged out", "logout failed", true)
+AUDIT_EVENT(REVOKE, "revoke-token", "\"session\"", "\"end\"", "token revoked", "revocation failed", true)
 AUDIT_EVENT(LOGOUT_ALL, "logout-all", "\"session\"", "\"end\"", "logged out everywhere", "logout everywhere failed", true)
 AUDIT_EVENT(HISTORY, "show-history", "\"session\"", "\"info\"", "history shown", "showing of history failed", false)
 AUDIT_EVENT(USER, "show-user", "\"session\"", "\"info\"", "user shown", "showing of user failed", false)

@@ -53,5 +53,9 @@ ROUTE(OPS, "GET", "/metrics", metrics, NULL, PUBLIC, NONE, 0, NOBODY, NOTHING, N
 ROUTE(OPS, "GET", "/version", version, NULL, PUBLIC, NONE, 0, NOBODY, NOTHING, NONE, NONE, DOCUMENT)
 /* Doors. */
 DOOR(oauth, OAUTH, MAIN, "POST", "/oauth2/introspect", introspect, "", CLIENT, INTROSPECT, -1, TENANT, NOTHING, NONE, NONE, INTROSPECT)
+DOOR(oauth, OAUTH, MAIN, "POST", "/oauth2/revoke", revoke, "", HOLDER, INTROSPECT, -1, ENDING, FOUND, NONE, NONE, REVOKE)
+DOOR(oauth, OAUTH, MAIN, "POST", "/oauth2/token", token, "", HOLDER, LOGIN, -1, TENANT, NOTHING, NONE, NONE, REFRESH)
+DOOR(oauth, PROBLEM, MAIN, "GET", "/.well-known/oauth-authorization-server", metadata, "", PUBLIC, NONE, 0, NOBODY, NOTHING, NONE, NONE, DOCUMENT)
+DOOR(oauth, PROBLEM, MAIN, "GET", "/.well-known/openid-configuration", metadata, "", PUBLIC, NONE, 0, NOBODY, NOTHING, NONE, NONE, DOCUMENT)
 #undef ROUTE
 #undef DOOR

@@ -8,6 +8,10 @@ def token_body(scene):
 # Calls of the doors for other software (DOOR in the table), which have tests of their own: (method, path) -> the file.
 DOORS = {
     ("POST", "/oauth2/introspect"): "test_oauth.py",
+    ("POST", "/oauth2/revoke"): "test_oauth.py",
+    ("POST", "/oauth2/token"): "test_oauth.py",
+    ("GET", "/.well-known/oauth-authorization-server"): "test_oauth.py",
+    ("GET", "/.well-known/openid-configuration"): "test_oauth.py",
 }
 
 # (method, path) -> (whose credential it takes, scope, body, status of the own tenant's key,

@@ -4,13 +4,15 @@ import hashlib
 
 import pytest
 
+from checks import ACCESS_TOKEN, REFRESH_TOKEN, check_dead, check_problem
 from daemon import ALL_SCOPES, KEYS, Daemon, new_key, now, unique
 from faults import frozen
 from oauth_forms import FORM, basic, check_not_stored, check_oauth, in_full, post
 from redis_servers import process_id, wait_until
 from tokens import MALFORMED, flip_bit, never_issued
 
-INTROSPECT = "/oauth2/introspect"
+INTROSPECT, REVOKE, TOKEN = "/oauth2/introspect", "/oauth2/revoke", "/oauth2/token"
+METADATA = ["/.well-known/oauth-authorization-server", "/.well-known/openid-configuration"]
 ISSUER = "https://login.example"
 # A name with each character that percent-encoding may touch.
 NAME = "api.gate_way-1"
@@ -305,3 +307,216 @@ def test_in_an_outage_known_tokens_are_stale_and_unknown_ones_503(start, standal
         assert set(answer.json) == MEMBERS - {"scope", "iss"} | {"stale", "stale_for"}, answer
         check_oauth(introspect(daemon, other["access_token"], node=1), 503, "temporarily_unavailable")
         check_inactive(introspect(daemon, never_issued(), node=1))
+
+
+# --- RFC 7009 --------------------------------------------------------------------------------------
+
+def revoke(daemon, token, *more, headers=None, **options):
+    return post(daemon, REVOKE, [("token", token), *more], headers, **options)
+
+
+def check_revoked(answer):
+    assert answer.status == 200 and answer.json == {}, answer
+    check_not_stored(answer)
+
+
+@pytest.mark.parametrize("kind", ["access_token", "refresh_token"])
+def test_either_token_ends_the_session_on_every_node(oauth, kind):
+    user = unique()
+    login, other = oauth.login(user), oauth.login(user)
+    assert oauth.is_alive(login["access_token"], node=1)
+    answer = revoke(oauth, login[kind], ("token_type_hint", "nonsense"))
+    check_revoked(answer)
+    check_dead(oauth.validate(login["access_token"]), "logged_out", "self")
+    check_dead(oauth.refused(login["access_token"], node=1), "logged_out", "self")
+    assert oauth.refresh(login["refresh_token"]).status == 401
+    assert oauth.is_alive(other["access_token"])
+    line = oauth.node.audit_of(answer.header("X-Request-Id"))
+    assert line["event.action"] == "revoke-token" and line["sessiond.ended"] == [login["session_id"]], line
+    assert line["user.id"] == user and line["sessiond.durability"] in ("replicated", "accepted"), line
+
+
+def test_an_invalid_token_is_no_error(oauth):
+    """RFC 7009, section 2.2: the client's aim is reached."""
+    dead = oauth.login()
+    check_revoked(revoke(oauth, dead["access_token"]))
+    for token in (dead["access_token"], dead["refresh_token"], never_issued(), never_issued("sr_"), "x",
+                  "\x00", *MALFORMED[:4]):
+        check_revoked(revoke(oauth, token))
+
+
+def test_a_token_of_another_type_is_not_called_revoked(oauth):
+    for token in (JWT, KEY, never_issued("sc_")):
+        check_oauth(revoke(oauth, token), 400, "unsupported_token_type")
+
+
+def test_possession_is_enough_and_a_key_is_checked_if_it_is_sent(oauth):
+    for headers, members in ((None, []), (None, [("client_id", "any")]), (basic(NAME, KEY), []),
+                             ({"Authorization": f"Bearer {KEY}"}, []),
+                             (None, [("client_id", NAME), ("client_secret", KEY)])):
+        login = oauth.login()
+        check_revoked(revoke(oauth, login["access_token"], *members, headers=headers))
+        assert not oauth.is_alive(login["access_token"])
+    login = oauth.login()
+    for headers, members in ((basic(NAME, new_key()), []), ({"Authorization": f"Bearer {new_key()}"}, []),
+                             (None, [("client_id", NAME), ("client_secret", new_key())]),
+                             (None, [("client_id", "other"), ("client_secret", KEY)]),
+                             ({"Authorization": f"Bearer {login['access_token']}"}, [])):
+        check_oauth(revoke(oauth, login["access_token"], *members, headers=headers), 401, "invalid_client")
+    check_oauth(revoke(oauth, login["access_token"], headers=basic("foreign", FOREIGN)), 403,
+                "unauthorized_client")
+    check_oauth(revoke(oauth, login["access_token"], ("client_id", NAME), ("client_secret", KEY),
+                       headers=basic(NAME, KEY)), 400, "invalid_request")
+    assert oauth.is_alive(login["access_token"])
+
+
+def test_a_revocation_that_is_malformed_is_told_so(oauth):
+    login = oauth.login()
+    token = login["access_token"]
+    check_oauth(post(oauth, REVOKE, []), 400, "invalid_request")
+    check_oauth(revoke(oauth, token, ("token", token)), 400, "invalid_request")
+    check_oauth(post(oauth, f"{REVOKE}?token={token}", [("token", token)]), 400, "invalid_request")
+    check_oauth(oauth.call("POST", REVOKE, {"token": token}), 415, "invalid_request")
+    check_oauth(oauth.call("GET", REVOKE), 405, "invalid_request")
+    assert oauth.is_alive(token)
+
+
+def test_a_revocation_in_an_outage_holds_here_at_once_and_everywhere_afterwards(start, standalone):
+    daemon = start(redis=standalone, redis__mode="standalone", keys=OAUTH_KEYS, count=2)
+    login = daemon.login()
+    for node in range(2):
+        assert introspect(daemon, login["access_token"], node=node).json["active"] is True
+    with frozen(process_id(standalone.port)):
+        answer = revoke(daemon, login["refresh_token"])
+        check_revoked(answer)
+        check_inactive(introspect(daemon, login["access_token"]))
+        line = daemon.node.audit_of(answer.header("X-Request-Id"))
+        assert line["sessiond.durability"] == "pending", line
+    wait_until(lambda: introspect(daemon, login["access_token"], node=1).json == {"active": False}, 20,
+               "the other node has the revocation")
+
+
+# --- RFC 6749, section 6 ---------------------------------------------------------------------------
+
+def refresh(daemon, token, *more, headers=None, **options):
+    members = [("grant_type", "refresh_token"), ("refresh_token", token), *more]
+    return post(daemon, TOKEN, members, headers, **options)
+
+
+def check_pair(answer):
+    assert answer.status == 200, answer
+    check_not_stored(answer)
+    pair = answer.json
+    assert set(pair) <= {"access_token", "token_type", "expires_in", "refresh_token",
+                         "refresh_expires_in", "scope"}, pair
+    assert ACCESS_TOKEN.fullmatch(pair["access_token"]) and REFRESH_TOKEN.fullmatch(pair["refresh_token"])
+    assert pair["token_type"] == "Bearer"
+    assert pair["expires_in"] == 7200 and pair["refresh_expires_in"] > 600000, pair
+    return pair
+
+
+def test_a_refresh_gives_the_next_pair_and_the_same_again_within_the_grace_window(oauth):
+    login = oauth.login(unique(), roles=ROLES)
+    first = check_pair(refresh(oauth, login["refresh_token"]))
+    assert first["scope"] == "reader writer:all"
+    assert first["access_token"] != login["access_token"]
+    for again in (refresh(oauth, login["refresh_token"], node=1), oauth.refresh(login["refresh_token"])):
+        assert again.json["access_token"] == first["access_token"], again
+        assert again.json["refresh_token"] == first["refresh_token"], again
+    assert oauth.is_alive(first["access_token"])
+    second = check_pair(refresh(oauth, first["refresh_token"]))
+    answer = refresh(oauth, login["refresh_token"])
+    check_oauth(answer, 400, "invalid_grant")
+    line = oauth.node.audit_of(answer.header("X-Request-Id"))
+    assert line["event.action"] == "refresh" and line["event.reason"] == "reuse", line
+    assert not oauth.is_alive(second["access_token"]), "reuse ends the session"
+
+
+def test_every_bad_refresh_token_is_invalid_grant_in_one_shape(oauth):
+    dead = oauth.login()
+    check_revoked(revoke(oauth, dead["access_token"]))
+    frozen_user = oauth.login()
+    answer = oauth.call("POST", f"/v1/users/{frozen_user['user_id']}/freeze", {}, KEYS["service"][0])
+    assert answer.status == 200, answer
+    alive = oauth.login()
+    answers = [refresh(oauth, token) for token in (
+        dead["refresh_token"], frozen_user["refresh_token"], never_issued("sr_"), alive["access_token"],
+        flip_bit(alive["refresh_token"], 250), "x", "\x00", KEY, JWT)]
+    answers.append(refresh(oauth, alive["refresh_token"], headers=basic("foreign", FOREIGN)))
+    for answer in answers:
+        check_oauth(answer, 400, "invalid_grant")
+        assert answer.body == answers[0].body
+    assert oauth.is_alive(alive["access_token"])
+
+
+def test_the_grant_is_named_and_is_the_one_that_works(oauth):
+    login = oauth.login()
+    token = ("refresh_token", login["refresh_token"])
+    for grant in ("password", "client_credentials", "authorization_code", "REFRESH_TOKEN", "x" * 900):
+        check_oauth(post(oauth, TOKEN, [("grant_type", grant), token]), 400, "unsupported_grant_type")
+    for members in ([token], [("grant_type", "refresh_token")], [("grant_type", ""), token], [],
+                    [("grant_type", "refresh_token"), token, token]):
+        check_oauth(post(oauth, TOKEN, members), 400, "invalid_request")
+    check_oauth(oauth.call("POST", TOKEN, {"refresh_token": token[1]}), 415, "invalid_request")
+    check_oauth(post(oauth, f"{TOKEN}?refresh_token={token[1]}", []), 400, "invalid_request")
+    check_pair(refresh(oauth, token[1]))
+
+
+def test_a_refresh_needs_no_client_and_checks_the_one_that_it_gets(oauth):
+    key = KEYS["service"][0]
+    for headers, members in ((None, []), (None, [("client_id", "spa")]), (basic("service", key), []),
+                             (None, [("client_id", "service"), ("client_secret", key)])):
+        check_pair(refresh(oauth, oauth.login()["refresh_token"], *members, headers=headers))
+    token = oauth.login()["refresh_token"]
+    check_oauth(refresh(oauth, token, headers=basic("service", new_key())), 401, "invalid_client")
+    check_oauth(refresh(oauth, token, headers=basic(NAME, KEY)), 403, "unauthorized_client")
+    check_pair(refresh(oauth, token))
+
+
+def test_a_refresh_in_an_outage_is_503(start, standalone):
+    daemon = start(redis=standalone, redis__mode="standalone", keys=OAUTH_KEYS)
+    login = daemon.login()
+    with frozen(process_id(standalone.port)):
+        check_oauth(refresh(daemon, login["refresh_token"]), 503, "temporarily_unavailable")
+
+
+# --- RFC 8414 --------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("path", METADATA)
+def test_the_metadata_name_what_works_and_it_does(oauth, path):
+    answer = oauth.call("GET", path)
+    assert answer.status == 200, answer
+    assert answer.header("Content-Type").split(";")[0] == "application/json"
+    document = answer.json
+    assert document["issuer"] == ISSUER and document["response_types_supported"] == []
+    assert document["grant_types_supported"] == ["refresh_token"]
+    endpoints = {name: value for name, value in document.items() if name.endswith("_endpoint")}
+    assert set(endpoints) == {"token_endpoint", "introspection_endpoint", "revocation_endpoint"}
+    login = oauth.login()
+    for name, url in endpoints.items():
+        assert url.startswith(ISSUER + "/"), url
+        where = url.removeprefix(ISSUER)
+        for method in document[f"{name}_auth_methods_supported"]:
+            key = OAUTH_KEYS["platform"][0]
+            headers = basic("platform", key) if method == "client_secret_basic" else None
+            members = [("client_id", "platform"), ("client_secret", key)] \
+                if method == "client_secret_post" else []
+            token = oauth.login()
+            members += [("token", token["access_token"]), ("grant_type", "refresh_token"),
+                        ("refresh_token", token["refresh_token"])]
+            assert post(oauth, where, members, headers).status == 200, (where, method)
+    assert post(oauth, INTROSPECT, [("token", login["access_token"])]).status == 401, "none is not listed"
+    assert "none" not in document["introspection_endpoint_auth_methods_supported"]
+    assert oauth.call("HEAD", path).status == 200
+
+
+def test_without_an_issuer_there_is_no_metadata(shared):
+    for path in METADATA:
+        check_problem(shared.call("GET", path), 404, "not_found")
+
+
+def test_an_issuer_may_have_a_path_and_localhost_no_tls(start):
+    daemon = start(oauth__issuer="http://localhost:8080/sessions")
+    document = daemon.call("GET", METADATA[0]).json
+    assert document["issuer"] == "http://localhost:8080/sessions"
+    assert document["token_endpoint"] == "http://localhost:8080/sessions/oauth2/token"

@@ -190,7 +190,7 @@ static bool is_token_within(struct request *request, enum token_kind kind, struc
 /* Each of these calls is durable, so repeated calls with one token have a limit of their own. It is
  * the session's, so that the user's other sessions are not affected, and is reported only when it
  * is exceeded. */
-static bool is_end_within(struct request *request)
+bool throttle_admit_end(struct request *request)
 {
     struct token token;
     struct text presented = request->caller.token;
@@ -216,7 +216,7 @@ enum err throttle_admit_caller(struct request *request, struct text *detail)
     const struct caller *caller = &request->caller;
     bool within = true;
     if (request->route->rate == RATED_ENDING)
-        within = caller->kind != CALLER_USER || is_end_within(request);
+        within = caller->kind != CALLER_USER || throttle_admit_end(request);
     else if (caller->kind == CALLER_USER)
         within = is_token_within(request, TOKEN_ACCESS, caller->token);
     else if (request_caller_is_bound(caller))

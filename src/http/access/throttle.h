@@ -30,6 +30,9 @@ MUST_CHECK bool throttle_admit_tenant(struct request *request, struct text tenan
  * bound key has been judged by its own tenant. */
 MUST_CHECK bool throttle_admit_token(struct request *request, enum token_kind kind,
                                      struct text token);
+/* The limit of calls that end sessions with the tokens of one, if caller.token is genuine: for
+ * calls that have it in their body. */
+MUST_CHECK bool throttle_admit_end(struct request *request);
 /* Logins of a user. */
 MUST_CHECK bool throttle_admit_login(struct request *request, struct text tenant,
                                      struct text user_id);

@@ -66,6 +66,7 @@ static const char *oauth_word_of(enum err err)
     case ERR_REFRESH_INVALID:
         return "invalid_grant";
     case ERR_GRANT_UNSUPPORTED:
+    case ERR_TOKEN_UNSUPPORTED:
         return err_code(err);
     default:
         break;

@@ -47,6 +47,7 @@ static void issue(const struct rotation *rotation, const struct policy *policy,
     crypto_wipe(next, sizeof(*next));
     rotation_note_times(session, policy, rotation->operation->now_ms, ret);
     ret->device_json = session_json_device(session->record.session_json);
+    ret->roles_json = session_json_roles(session->record.session_json);
     ret->remember = session->record.remember;
 }
 

@@ -226,6 +226,7 @@ static void answer(struct login_change *work)
     token_print(operation->context->keyring, TOKEN_REFRESH, &work->refresh, pair->refresh_token);
     rotation_note_times(&work->fresh, &work->policy, operation->now_ms, pair);
     pair->device_json = session_json_device(work->fresh.record.session_json);
+    pair->roles_json = session_json_roles(work->fresh.record.session_json);
     pair->remember = login->remember;
     operation->facts.session_id = operation_session_id(operation, work->fresh.id);
     index_note(operation, &work->change.codec.owner, &work->fresh);

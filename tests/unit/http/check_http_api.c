@@ -375,6 +375,54 @@ static const struct row introspections[] = {
      "{\"error\":\"invalid_request\","},
 };
 
+#define REVOKE  "POST /oauth2/revoke"
+#define REFRESH "POST /oauth2/token"
+#define GRANT   "grant_type=refresh_token&refresh_token="
+
+static const struct row grants[] = {
+    {REVOKE, NULL, FORM, "token=$A", 200, "\r\n\r\n{}"},
+    {REVOKE, NULL, FORM, "token=$R&token_type_hint=odd&client_id=any", 200, "Pragma: no-cache"},
+    {REVOKE, ACME, FORM, "token=$A", 200, "\r\n\r\n{}"},
+    {REVOKE, PLATFORM, FORM, "token=$A", 200, "\r\n\r\n{}"},
+    {REVOKE, NULL, FORM BASIC_ACME, "token=$A", 200, "\r\n\r\n{}"},
+    {REVOKE, NULL, FORM, "token=sa_nothing", 200, "\r\n\r\n{}"},
+    {REVOKE, NULL, FORM, "token=%00", 200, "\r\n\r\n{}"},
+    {REVOKE, NULL, FORM, "token=eyJhbGciOiJFUzI1NiJ9.e30.c2ln", 400, "unsupported_token_type"},
+    {REVOKE, NULL, FORM, "token=sk_0123456789012345678901234567890123456789012", 400,
+     "unsupported_token_type"},
+    {REVOKE, NULL, FORM, "token_type_hint=access_token", 400, "'token' is missing"},
+    {REVOKE, NULL, FORM, "token=$A&token=$R", 400, "'token' came twice"},
+    {REVOKE "?token=$A", NULL, FORM, "token=$A", 400, "invalid_request"},
+    {REVOKE, NULL, NULL, "{\"token\":\"$A\"}", 415, "invalid_request"},
+    {REVOKE, "sk_wrong", FORM, "token=$A", 401, "invalid_client"},
+    {REVOKE, NULL, FORM, "token=$A&client_id=acme&client_secret=sk_wrong", 401, "invalid_client"},
+    {REVOKE, OTHER, FORM, "token=$A", 403, "unauthorized_client"},
+    {REFRESH, NULL, FORM, GRANT "$R", 200, "{\"access_token\":\"sa_"},
+    {REFRESH, NULL, FORM, GRANT "$R&client_id=any&scope=x", 200, "Pragma: no-cache"},
+    {REFRESH, ACME, FORM, GRANT "$R&ip=192.0.2.1&device_fingerprint=finger", 200, "\"sr_"},
+    {REFRESH, NULL, FORM BASIC_ACME, GRANT "$R", 200, "\"token_type\":\"Bearer\""},
+    {REFRESH, NULL, FORM, GRANT "sr_no", 400, "{\"error\":\"invalid_grant\","},
+    {REFRESH, NULL, FORM, GRANT "$A", 400, "invalid_grant"},
+    {REFRESH, OTHER, FORM, GRANT "$R", 400, "invalid_grant"},
+    {REFRESH, NULL, FORM, "grant_type=refresh_token", 400, "'refresh_token' is missing"},
+    {REFRESH, NULL, FORM, "refresh_token=$R", 400, "'grant_type' is missing"},
+    {REFRESH, NULL, FORM, "grant_type=password&refresh_token=$R", 400, "unsupported_grant_type"},
+    {REFRESH, NULL, FORM, "grant_type=Refresh_token&refresh_token=$R", 400,
+     "unsupported_grant_type"},
+    {REFRESH, NULL, FORM, GRANT "$R&refresh_token=$R", 400, "came twice"},
+    {REFRESH, NULL, NULL, "{\"refresh_token\":\"$R\"}", 415, "invalid_request"},
+    {REFRESH, READER, FORM, GRANT "$R", 403, "unauthorized_client"},
+    {REFRESH, NULL, FORM, GRANT "$R&client_id=acme&client_secret=no", 401, "invalid_client"},
+    {"GET /.well-known/oauth-authorization-server", NULL, NULL, NULL, 404, "no oauth.issuer"},
+    {"GET /.well-known/openid-configuration", NULL, NULL, NULL, 404, "no oauth.issuer"},
+};
+
+START_TEST(what_oauth_clients_may_end_and_renew)
+{
+    assert_row(&grants[_i]);
+}
+END_TEST
+
 START_TEST(what_oauth_clients_may_ask)
 {
     assert_row(&introspections[_i]);
@@ -815,6 +863,7 @@ int main(void)
     tcase_add_loop_test(cases, what_users_may_call, 0, COUNT(users));
     tcase_add_loop_test(cases, what_services_may_call, 0, COUNT(services));
     tcase_add_loop_test(cases, what_is_the_matter_with_a_token, 0, COUNT(questions));
+    tcase_add_loop_test(cases, what_oauth_clients_may_end_and_renew, 0, COUNT(grants));
     tcase_add_loop_test(cases, what_oauth_clients_may_ask, 0, COUNT(introspections));
     tcase_add_loop_test(cases, what_a_call_must_look_like, 0, COUNT(forms));
     tcase_add_loop_test(cases, what_pages_may_do, 0, COUNT(pages));
