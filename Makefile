@@ -140,7 +140,7 @@ INSTRUMENTED := -fno-omit-frame-pointer -Wno-error=format-truncation -Wno-error=
                 -Wno-error=stringop-overflow
 
 .PHONY: help deps run stop redis-up redis-down checks check unit system coverage repeat timing lint asan tsan chaos \
-        bench memory format install clean check-parts flags profiled
+        clients bench memory format install clean check-parts flags profiled
 
 help: ## Lists the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-11s %s\n", $$1, $$2 }' Makefile
@@ -216,6 +216,18 @@ lint: deps ## Format, layers, circles, names, prose, documentation, static analy
 # For the static analysis, which is to see what the compiler sees.
 flags:
 	@:$(info $(CPPFLAGS))
+
+clients: deps ## Tests with software of others: gateways, Node, Go, Python, Dovecot; LONG=1 for longer, CLIENTS='-k nginx' in part
+	@tests/support/deps.sh clients
+	$(AGAIN) all $(BUILD)/clients/node_modules/.package-lock.json
+	@LONG=$(LONG) SESSIOND_BINARY=$(abspath $(DAEMON)) PYTHONDONTWRITEBYTECODE=1 \
+	    $(PYTHON) -m pytest -q -p no:cacheprovider tests/clients $(CLIENTS)
+
+# What tests/clients/package-lock.json lists; npm writes this file when all of it is there.
+$(BUILD)/clients/node_modules/.package-lock.json: tests/clients/package-lock.json
+	@mkdir -p $(BUILD)/clients && cp tests/clients/package.json $< $(BUILD)/clients/
+	@echo "  NPM   $(BUILD)/clients"
+	$(Q)cd $(BUILD)/clients && npm ci --no-audit --no-fund --omit=optional --ignore-scripts --loglevel=error && touch $(abspath $@)
 
 bench: deps ## Measures against bare libmicrohttpd, nginx and webdis; BENCH='--only cached' in part, '--only platform' with 100,000 tenants, '--before PATH' two builds
 	@tests/support/deps.sh bench

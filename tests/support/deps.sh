@@ -2,7 +2,7 @@
 # Installs the Debian packages that a group of targets needs and that are missing; through sudo when
 # not root. With nothing missing it does nothing, offline too.
 #
-#   tests/support/deps.sh [build] [browser] [sandbox] [lint] [bench]
+#   tests/support/deps.sh [build] [browser] [sandbox] [lint] [bench] [clients]
 set -euo pipefail
 
 declare -A packages=(
@@ -12,15 +12,23 @@ declare -A packages=(
     [browser]="chromium chromium-driver"
     [sandbox]="systemd python3-seccomp"
     [lint]="clang-format clang-tidy cppcheck shellcheck universal-ctags python3 python3-yaml git"
+    [clients]="nginx-light libnginx-mod-http-js haproxy caddy apache2 libapache2-mod-oauth2
+               libapache2-mod-auth-openidc dovecot-core golang-go golang-golang-x-oauth2-dev nodejs npm
+               openssl python3-authlib python3-cryptography python3-jwt python3-requests-oauthlib python3-yaml"
     [bench]="wrk nginx-light libnginx-mod-http-lua lua-resty-core webdis util-linux valgrind"
 )
 
 # Packages whose installation would start a service for the whole machine. Only their programs are
 # wanted here, so a service that was not there before neither starts now nor at the next boot.
-readonly services="redis-server nginx webdis"
+readonly services="redis-server nginx webdis haproxy caddy apache2 dovecot-core"
 readonly policy=/usr/sbin/policy-rc.d
 
-installed() { [[ $(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null) == installed ]]; }
+# npm comes with Node itself where that is not Debian's.
+installed()
+{
+    [[ $(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null) == installed ]] ||
+        { [[ $1 == npm ]] && command -v npm >/dev/null; }
+}
 
 privileged()
 {
@@ -48,7 +56,7 @@ install_missing()
     fi
     if [[ -d /run/systemd/system ]]; then
         for service in "${new_services[@]}"; do
-            if installed "$service"; then privileged systemctl disable --now --quiet "$service"; fi
+            if installed "$service"; then privileged systemctl disable --now --quiet "${service%-core}"; fi
         done
     fi
 }
