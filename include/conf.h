@@ -50,6 +50,17 @@ struct service_key {
     char *tenant;       /* "*" for every tenant */
 };
 
+/* A receiver of signed identities (api.md, "Gateways"). Its conditions hold for every identity that
+ * is signed for it. */
+struct audience {
+    char *name;
+    char *tenant;           /* of the session; "*": any */
+    struct conf_list roles; /* the session has one of them; none: any session */
+    int64_t max_age_s;      /* most seconds since the user authenticated; -1: any */
+    char *acr;              /* least class of the authentication; "": any */
+    int64_t ttl_s;          /* lifetime of an identity, 1 to 60 */
+};
+
 struct conf {
     /* One field an option, named section_option: conf->server_listen, conf->redis_timeout. Times in
      * tbl/options.h are in the unit of the row's type; sizes in bytes. */
@@ -65,6 +76,8 @@ struct conf {
 #include "tbl/options.h"
     struct service_key *keys; /* from the [key:NAME] sections */
     size_t key_count;
+    struct audience *audiences; /* from the [audience:NAME] sections */
+    size_t audience_count;
     char *path; /* the file it was read from */
 };
 
@@ -81,8 +94,8 @@ void conf_publish(struct conf *conf);
 /* Names the first option that differs between the two and may not change without a restart, NULL if
  * there is none. */
 const char *conf_frozen_difference(const struct conf *running, const struct conf *wanted);
-/* Adds each option and each service key in which the two differ, without values that may hold a
- * secret. */
+/* Adds each option, service key and audience in which the two differ, without values that may hold
+ * a secret. */
 void conf_differences(const struct conf *before, const struct conf *after, struct changes *changes);
 
 /* Prints the configuration as a file, every option with its value, hashes of secrets included; with
@@ -101,6 +114,8 @@ struct conf_bounds conf_bounds(size_t offset);
 
 /* The key whose digest this is, compared in constant time; NULL if there is none. */
 const struct service_key *conf_find_key(const struct conf *conf, const uint8_t digest[32]);
+/* The audience of this name; NULL if there is none. There is an issuer if there is any audience. */
+const struct audience *conf_find_audience(const struct conf *conf, struct text name);
 /* Bits for blank- or comma-separated scope names; false if one is unknown. */
 bool conf_parse_scopes(struct text words, unsigned *ret);
 /* Appends the names of the bits, a blank before each. */

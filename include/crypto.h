@@ -77,6 +77,7 @@ enum crypto_purpose {
     CRYPTO_CHALLENGE,         /* ids of challenges */
     CRYPTO_CODE,              /* their codes */
     CRYPTO_RECOGNITION,       /* the key by which memory recognises tokens */
+    CRYPTO_STATEMENT,         /* what signed identities state, to find them in memory */
     CRYPTO_PURPOSES
 };
 

@@ -281,6 +281,26 @@ struct validate {
 };
 void session_validate(struct validate *validate);
 
+/* A signed identity: a JWT (RFC 9068) that states who the session's user is. */
+struct signed_identity {
+    struct text jwt;   /* in the operation's arena */
+    int64_t expires_s; /* at the latest with the token and the idle session */
+};
+/* Why there is none: the session misses a condition of the audience, or the node has no key. */
+enum identity_verdict {
+    IDENTITY_SIGNED,
+    IDENTITY_OF_OTHER_TENANT,
+    IDENTITY_WITHOUT_ROLE,
+    IDENTITY_TOO_WEAK, /* too old, or of too weak an authentication */
+    IDENTITY_WITHOUT_KEY
+};
+/* Signs the identity of an accepted validation for an audience of its configuration, or repeats a
+ * signature that states the same and has more than half its lifetime left. It decides nothing: the
+ * validation did, in the same call. No I/O; about 20 µs for a new signature. */
+enum identity_verdict session_sign_identity(const struct validate *validate,
+                                            const struct audience *audience,
+                                            struct signed_identity *ret);
+
 struct refresh {
     struct operation base;
     struct text refresh_token, ip;

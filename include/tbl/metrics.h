@@ -31,6 +31,8 @@ COUNTER(CACHE_STORES, "sessiond_cache_stores_total", "Entries stored in the cach
 COUNTER(CACHE_STORES_REFUSED, "sessiond_cache_stores_refused_total", "Entries not stored: changed meanwhile, too large, or no room.")
 COUNTER(CACHE_EVICTIONS, "sessiond_cache_evictions_total", "Cache entries evicted.")
 COUNTER(CACHE_INVALIDATIONS, "sessiond_cache_invalidations_total", "Invalidations of users received from Redis.")
+COUNTER(IDENTITIES_SIGNED, "sessiond_identities_signed_total", "Identities signed for a gateway.")
+COUNTER(IDENTITIES_REPEATED, "sessiond_identities_repeated_total", "Identities given out again with a signature from memory.")
 COUNTER(SNAPSHOT_SAVES, "sessiond_snapshot_saves_total", "Cache snapshots written.")
 COUNTER(SNAPSHOT_ERRORS, "sessiond_snapshot_errors_total", "Cache snapshots that could not be written or read.")
 COUNTER(JOURNAL_APPENDS, "sessiond_journal_appends_total", "Revocations accepted by the journal.")

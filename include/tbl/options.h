@@ -96,6 +96,8 @@ OPTION_LIST(browser, headers, "", RELOAD, "Request headers that preflight respon
 OPTION_BOOL(browser, cookie, true, RELOAD, "Whether tokens may come in the session cookie. no: only in Authorization; logins that ask for the cookie are refused.")
 OPTION_TEXT(browser, cookie_name, "__Host-session", RELOAD, "Name of the session cookie; it must begin with __Host-.")
 OPTION_TEXT(oauth, issuer, "", RELOAD, "URL that names this service to OAuth clients, as they reach it: https://HOST[:PORT][/PATH]; http:// only for localhost. It switches the metadata documents on. Empty: none.")
+OPTION_SECONDS(oauth, jwks_max_age, 300, 1, 86400, RELOAD, "How long clients may keep the public keys (/.well-known/jwks.json). A new signing key signs after twice as long.")
+OPTION_BYTES(oauth, identity_bytes, 16777216, 0, 17179869184, RELOAD, "Memory for signed identities that are given out again, about 1 KB each. 0: none; each answer is signed.")
 OPTION_TEXT(alerts, webhook_url, "", RELOAD, "URL that alerts are posted to. Empty: alerts are audit lines only.")
 OPTION_TEXT(alerts, webhook_secret_file, "", RELOAD, "Secret file with the key that signs the posts.")
 OPTION_TEXT(alerts, tls_ca_file, "", RELOAD, "PEM file with the CAs trusted for the receiver's certificate. Empty: those of the system.")

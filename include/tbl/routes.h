@@ -52,6 +52,7 @@ ROUTE(OPS, "GET", "/readyz", readyz, NULL, PUBLIC, NONE, 0, NOBODY, NOTHING, NON
 ROUTE(OPS, "GET", "/metrics", metrics, NULL, PUBLIC, NONE, 0, NOBODY, NOTHING, NONE, NONE, DOCUMENT)
 ROUTE(OPS, "GET", "/version", version, NULL, PUBLIC, NONE, 0, NOBODY, NOTHING, NONE, NONE, DOCUMENT)
 /* Doors. */
+DOOR(oauth, PROBLEM, MAIN, "GET", "/.well-known/jwks.json", jwks, "", PUBLIC, NONE, 0, NOBODY, NOTHING, NONE, NONE, DOCUMENT)
 DOOR(oauth, OAUTH, MAIN, "POST", "/oauth2/introspect", introspect, "", CLIENT, INTROSPECT, -1, TENANT, NOTHING, NONE, NONE, INTROSPECT)
 DOOR(oauth, OAUTH, MAIN, "POST", "/oauth2/revoke", revoke, "", HOLDER, INTROSPECT, -1, ENDING, FOUND, NONE, NONE, REVOKE)
 DOOR(oauth, OAUTH, MAIN, "POST", "/oauth2/token", token, "", HOLDER, LOGIN, -1, TENANT, NOTHING, NONE, NONE, REFRESH)

@@ -46,6 +46,7 @@ static const char *const purposes[CRYPTO_PURPOSES] = {
     [CRYPTO_CHALLENGE] = "sd challenge",
     [CRYPTO_CODE] = "sd code",
     [CRYPTO_RECOGNITION] = "sd recognition",
+    [CRYPTO_STATEMENT] = "sd statement",
 };
 
 struct keyring_secrets {

@@ -136,6 +136,8 @@ static void locks_down(struct daemon *daemon)
 static bool keys_up(struct daemon *daemon, const struct conf *conf, struct buffer *error)
 {
     daemon->keyring = command_load_keys(conf, true, error);
+    if (daemon->keyring != NULL && !command_check_signing(conf, daemon->keyring, error))
+        keyring_unref(&daemon->keyring);
     return daemon->keyring != NULL;
 }
 

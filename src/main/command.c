@@ -49,6 +49,18 @@ struct keyring *command_load_keys(const struct conf *conf, bool create, struct b
     return keyring_load(conf->keys_file, create, error);
 }
 
+bool command_check_signing(const struct conf *conf, const struct keyring *keyring,
+                           struct buffer *error)
+{
+    if (conf->audience_count == 0 || keyring_signer(keyring, 0))
+        return true;
+    buffer_addf(error,
+                "keys.file: no 'sign' line, which [audience:%s] needs; append 'sign', an unused "
+                "number and 64 random hexadecimal digits\n",
+                conf->audiences[0].name);
+    return false;
+}
+
 int command_check_config(const struct arguments *arguments)
 {
     SCOPED(conf_unref) struct conf *conf = command_load_config(arguments->operand);

@@ -30,3 +30,6 @@ struct conf *command_load_config(const char *path);
  * keys.file. `create` makes that file if it is missing. NULL with a message in *error on
  * failure. */
 struct keyring *command_load_keys(const struct conf *conf, bool create, struct buffer *error);
+/* False with a message in *error if there are audiences but no signing key. */
+bool command_check_signing(const struct conf *conf, const struct keyring *keyring,
+                           struct buffer *error);

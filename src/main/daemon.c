@@ -62,7 +62,8 @@ static struct keyring *load_new_keys(const struct daemon *daemon, const struct c
                                      struct buffer *error)
 {
     struct keyring *keyring = command_load_keys(conf, false, error);
-    if (keyring != NULL && !check_digits(daemon, keyring, error))
+    if (keyring != NULL &&
+        (!check_digits(daemon, keyring, error) || !command_check_signing(conf, keyring, error)))
         keyring_unref(&keyring);
     if (keyring != NULL && !keyring_has(keyring, keyring_newest(daemon->keyring))) {
         log_warning("key_gone", "id=%u effect=\"its tokens and records are dead\"",

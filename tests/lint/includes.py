@@ -26,7 +26,7 @@ ROOMS = {
 # expands them, and are seen by everybody.
 CONTRACTS = {
     "base": "text bytes clean credential ids changes clock container_of err json memory crypto conf log metrics address breaker private_file jitter etag thread hash signing",
-    "services": "audit commit_ticket cache journal alerts location policy tenants ratelimit file_locks",
+    "services": "audit commit_ticket cache journal alerts location policy tenants ratelimit file_locks signatures",
     "redis": "store",
     "session": "token record session",
     "http": "http",

@@ -55,6 +55,34 @@ static void add_key_change(struct changes *changes, const char *key_name,
         changes_add_hidden(changes, buffer_text(&name));
 }
 
+/* --- audiences --- */
+
+/* As with keys. Conditions hold no secret, but a change shows its name alone, too. */
+static void add_audience_change(struct changes *changes, const struct audience *before,
+                                const struct audience *after)
+{
+    static const struct text absent;
+    SCOPED(buffer_free) struct buffer name = {0};
+    buffer_addf(&name, "audience:%s", before ? before->name : after->name);
+    if (!before || !after)
+        changes_add(changes, buffer_text(&name), before ? TEXT("known") : absent,
+                    after ? TEXT("known") : absent);
+    else if (!conf_audience_is_same(before, after))
+        changes_add_hidden(changes, buffer_text(&name));
+}
+
+static void add_audience_changes(struct changes *changes, const struct conf *before,
+                                 const struct conf *after)
+{
+    for (size_t i = 0; i < before->audience_count; i++) {
+        const struct audience *audience = &before->audiences[i];
+        add_audience_change(changes, audience, conf_find_audience(after, text_of(audience->name)));
+    }
+    for (size_t i = 0; i < after->audience_count; i++)
+        if (!conf_find_audience(before, text_of(after->audiences[i].name)))
+            add_audience_change(changes, NULL, &after->audiences[i]);
+}
+
 void conf_differences(const struct conf *before, const struct conf *after, struct changes *changes)
 {
     for (const struct option_row *row = option_rows; row < option_rows + OPTION_COUNT; row++)
@@ -66,4 +94,5 @@ void conf_differences(const struct conf *before, const struct conf *after, struc
     for (size_t i = 0; i < after->key_count; i++)
         if (!find_service_key(before, after->keys[i].name))
             add_key_change(changes, after->keys[i].name, NULL, &after->keys[i]);
+    add_audience_changes(changes, before, after);
 }

@@ -35,6 +35,9 @@ static void free_conf(struct conf *conf)
         free(conf->keys[i].tenant);
     }
     free(conf->keys);
+    for (size_t i = 0; i < conf->audience_count; i++)
+        conf_audience_release(&conf->audiences[i]);
+    free(conf->audiences);
     free(conf->path);
     free(counted(conf));
 }

@@ -19,7 +19,17 @@ static const char introduction[] =
     "#   [key:gateway]\n"
     "#   hash = the digest of the key, 64 hexadecimal digits\n"
     "#   scopes = login validate\n"
-    "#   tenant = acme\n";
+    "#   tenant = acme\n"
+    "#\n"
+    "# Services that receive signed identities have a section [audience:NAME] each, with "
+    "conditions\n"
+    "# that a session must meet (all optional), and the lifetime of an identity:\n"
+    "#   [audience:billing]\n"
+    "#   tenant = acme\n"
+    "#   role = accountant controller\n"
+    "#   max_age = 12h\n"
+    "#   acr = gold\n"
+    "#   ttl = 30s\n";
 
 /* Breaks the text into comment lines. */
 static void add_comment(struct buffer *out, struct text text)
@@ -81,5 +91,9 @@ void conf_dump(const struct conf *conf, bool commented, struct buffer *out)
     for (size_t i = 0; i < conf->key_count; i++) {
         buffer_add_char(out, '\n');
         conf_dump_key(&conf->keys[i], out);
+    }
+    for (size_t i = 0; i < conf->audience_count; i++) {
+        buffer_add_char(out, '\n');
+        conf_dump_audience(&conf->audiences[i], out);
     }
 }

@@ -19,10 +19,11 @@
 #define LINE_LENGTH_MAX 8191
 
 enum section_kind {
-    SECTION_NONE,    /* before the first heading */
-    SECTION_OPTIONS, /* one of tbl/options.h */
-    SECTION_KEY,     /* [key:NAME] */
-    SECTION_REFUSED  /* reported; its options are skipped */
+    SECTION_NONE,     /* before the first heading */
+    SECTION_OPTIONS,  /* one of tbl/options.h */
+    SECTION_KEY,      /* [key:NAME] */
+    SECTION_AUDIENCE, /* [audience:NAME] */
+    SECTION_REFUSED   /* reported; its options are skipped */
 };
 
 struct loader {
@@ -33,6 +34,7 @@ struct loader {
     enum section_kind kind;
     char *section; /* SECTION_OPTIONS: its name */
     struct conf_key_draft *drafts;
+    struct conf_audience_draft *audiences;
     struct conf *conf;
     struct conf_report report;
 };
@@ -63,17 +65,26 @@ static struct text stripped(struct text text)
     return text;
 }
 
+/* Cuts the prefix off a section's name; false if the name has another. */
+static bool cut_prefix(struct text *name, struct text prefix)
+{
+    if (name->length < prefix.length || memcmp(name->data, prefix.data, prefix.length) != 0)
+        return false;
+    *name = (struct text){name->data + prefix.length, name->length - prefix.length};
+    return true;
+}
+
 static void enter_section(struct loader *loader, struct text name)
 {
-    static const char key_prefix[] = "key:";
-    const size_t prefix = sizeof(key_prefix) - 1;
     char quoted[96];
     free(loader->section);
     loader->section = xstrndup(name.data, name.length);
-    if (name.length >= prefix && memcmp(name.data, key_prefix, prefix) == 0) {
-        struct text key = {name.data + prefix, name.length - prefix};
-        conf_key_begin(&loader->report, &loader->drafts, key, loader->number);
+    if (cut_prefix(&name, TEXT("key:"))) {
+        conf_key_begin(&loader->report, &loader->drafts, name, loader->number);
         loader->kind = SECTION_KEY;
+    } else if (cut_prefix(&name, TEXT("audience:"))) {
+        conf_audience_begin(&loader->report, &loader->audiences, name, loader->number);
+        loader->kind = SECTION_AUDIENCE;
     } else if (conf_option_section_exists(name)) {
         loader->kind = SECTION_OPTIONS;
     } else {
@@ -197,6 +208,8 @@ static int handle_option(void *user, const char *section, const char *name, cons
         conf_report_at(report, loader->number, "an option must stand below a [section]");
     else if (loader->kind == SECTION_KEY)
         conf_key_set(report, loader->drafts, loader->number, text_of(name), text_of(value));
+    else if (loader->kind == SECTION_AUDIENCE)
+        conf_audience_set(report, loader->audiences, loader->number, text_of(name), text_of(value));
     else
         set_option(loader, text_of(name), text_of(value));
     return 1;
@@ -225,6 +238,7 @@ static void load_lines(struct loader *loader)
     else if (result != 0)
         conf_report_at(report, result > 0 ? (unsigned)result : 0, "is not understood");
     conf_keys_finish(report, &loader->drafts, loader->conf);
+    conf_audiences_finish(report, &loader->audiences, loader->conf);
     conf_check(loader->conf, report);
 }
 

@@ -111,6 +111,30 @@ void conf_key_set(struct conf_report *report, struct conf_key_draft *draft, unsi
 void conf_keys_finish(struct conf_report *report, struct conf_key_draft **drafts,
                       struct conf *conf);
 
+/* Sections [audience:NAME] before they enter conf->audiences; used as those above. */
+struct conf_audience_draft {
+    struct audience audience;
+    unsigned line; /* of the heading */
+    unsigned seen; /* options given, one bit each */
+    struct conf_audience_draft *next;
+};
+void conf_audience_begin(struct conf_report *report, struct conf_audience_draft **drafts,
+                         struct text name, unsigned line);
+void conf_audience_set(struct conf_report *report, struct conf_audience_draft *draft, unsigned line,
+                       struct text name, struct text value);
+/* An audience without an issuer is reported: nobody could tell who signed. */
+void conf_audiences_finish(struct conf_report *report, struct conf_audience_draft **drafts,
+                           struct conf *conf);
+/* The options of such a section; `offset` is in struct audience. */
+enum { AUDIENCE_ROWS = 5 };
+extern const struct option_row conf_audience_rows[AUDIENCE_ROWS];
+void *conf_audience_field(const struct option_row *row, const struct audience *audience);
+/* Appends the section as it stands in a file. */
+void conf_dump_audience(const struct audience *audience, struct buffer *out);
+bool conf_audience_is_same(const struct audience *a, const struct audience *b);
+/* Frees what the audience holds. */
+void conf_audience_release(struct audience *audience);
+
 /* A struct conf and the number of its references. */
 struct counted_conf {
     struct conf conf; /* first: pointers to both are the same */

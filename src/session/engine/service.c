@@ -13,6 +13,7 @@
 #include "session/operations/challenge.h"
 #include "session/upkeep/key_marks.h"
 #include "session/upkeep/refresher.h"
+#include "signatures.h"
 #include "tenant_record.h"
 #include "tenant_update.h"
 #include "user_update.h"
@@ -67,6 +68,7 @@ struct session_service *session_service_start(struct store *store, struct cache 
     service->quotas = quota_create();
     crypto_keyed_hash(keyring, CRYPTO_RECOGNITION, NULL, 0, service->recognition_key,
                       sizeof(service->recognition_key));
+    service->signatures = signatures_create();
     refresher_start(service, keyring);
     const struct store_listener watcher = {service, on_changed, on_doubted};
     store_listen(store, &watcher);
@@ -96,6 +98,7 @@ void session_service_stop(struct session_service **service)
     quota_destroy(&gone->quotas);
     epoch_floor_destroy(&gone->epoch_floor);
     ratelimit_destroy(&gone->offers);
+    signatures_destroy(&gone->signatures);
     free(gone);
 }
 

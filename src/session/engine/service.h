@@ -13,6 +13,7 @@ struct refresher;
 struct lookup;
 struct quotas;
 struct ratelimit;
+struct signatures;
 
 struct session_service {
     struct store *store;
@@ -27,7 +28,8 @@ struct session_service {
     _Atomic uint64_t keys_ids;
     uint8_t recognition_key[CRYPTO_TABLE_KEY]; /* of cache_value_recognise() */
     struct quotas *quotas;
-    struct ratelimit *offers; /* step-up challenges begun, by user */
+    struct ratelimit *offers;      /* step-up challenges begun, by user */
+    struct signatures *signatures; /* signed identities, by what they state */
     /* When each slot last moved to another server, clock_boot_ms(). A tracking connection proves
      * only the slots that it had. */
     _Atomic int64_t moved_ms[SLOT_COUNT];

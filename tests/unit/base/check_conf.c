@@ -15,6 +15,8 @@
 #define KEY(name, hash, scopes, tenant) \
     "[key:" name "]\nhash = " hash "\nscopes = " scopes "\ntenant = " tenant "\n"
 
+#define ISSUER "[oauth]\nissuer = https://login.example\n"
+
 #define SHIPPED_FILE "conf/sessiond.conf"
 
 static char path[64];
@@ -347,6 +349,32 @@ static const struct refusal {
      ":2: [log] level is in quotes, which would be part of the value; write it without\n"},
     {"[redis]\nuser = 'u'\npassword_file = /a\n",
      ":2: [redis] user is in quotes, which would be part of the value; write it without\n"},
+    /* audiences */
+    {"[audience:a]\nttl = 10s\n", ":1: [audience:a] needs [oauth] issuer, which is empty\n"},
+    {ISSUER "[audience:A b]\n",
+     ":3: the name of an audience is [a-z0-9][a-z0-9._-]{0,62}, not 'A b'\n"},
+    {ISSUER "[audience:]\n", ":3: the name of an audience is [a-z0-9][a-z0-9._-]{0,62}, not ''\n"},
+    {ISSUER "[audience:a]\n[log]\n[audience:a]\n",
+     ":5: an audience 'a' was already begun in line 3\n"},
+    {ISSUER "[audience:a]\ncolour = red\n",
+     ":4: there is no option 'colour' of an audience; there are tenant, role, max_age, acr, ttl\n"},
+    {ISSUER "[audience:a]\nttl = 5\nttl = 5\n", ":5: ttl was already set for this audience\n"},
+    {ISSUER "[audience:a]\nttl = 61s\n",
+     ":4: ttl of an audience must be a time from 1s to 1m (units: d, h, m, s), not '61s'\n"},
+    {ISSUER "[audience:a]\nttl = 0\n",
+     ":4: ttl of an audience must be a time from 1s to 1m (units: d, h, m, s), not '0'\n"},
+    {ISSUER "[audience:a]\nmax_age = -1\n",
+     ":4: max_age of an audience must be a time from 0 to 3650d (units: d, h, m, s), not '-1'\n"},
+    {ISSUER "[audience:a]\ntenant = A B\n",
+     ":4: tenant of an audience must be * or the id of a tenant: [a-z0-9][a-z0-9._-]{0,62}, not 'A "
+     "B'\n"},
+    {ISSUER "[audience:a]\ntenant =\n",
+     ":4: tenant of an audience must be * or the id of a tenant: [a-z0-9][a-z0-9._-]{0,62}, not "
+     "''\n"},
+    {ISSUER "[audience:a]\nrole =\n",
+     ":4: role of an audience must be 1 to 32 words of at most 128 bytes, not ''\n"},
+    {ISSUER "[audience:a]\nacr = a b\n", ":4: acr of an audience must be 1 to 128 printable ASCII "
+                                         "characters without blank, \" and \\, not 'a b'\n"},
     /* everything at once: all problems are reported */
     {"[server]\nworkers = x\nfoo = 1\n[bar]\n[log]\nlevel = x\n[redis]\nuser = u\n",
      ":2: [server] workers must be a number from 0 to 256, not 'x'\n"
@@ -447,6 +475,31 @@ START_TEST(keys_are_found_by_their_digest)
 }
 END_TEST
 
+START_TEST(audiences_are_found_by_their_name)
+{
+    struct conf *conf = load("[audience:billing]\ntenant = acme\nrole = accountant -x\n"
+                             "max_age = 12h\nacr = urn:a#b\nttl = 1m\n[audience:any]\n" ISSUER);
+    const struct audience *billing = conf_find_audience(conf, TEXT("billing"));
+    const struct audience *any = conf_find_audience(conf, TEXT("any"));
+    ck_assert_uint_eq(conf->audience_count, 2);
+    ck_assert_str_eq(billing->name, "billing");
+    ck_assert_str_eq(billing->tenant, "acme");
+    ck_assert_uint_eq(billing->roles.count, 2);
+    ck_assert_str_eq(billing->roles.items[1], "-x");
+    ck_assert_int_eq(billing->max_age_s, 43200);
+    ck_assert_str_eq(billing->acr, "urn:a#b");
+    ck_assert_int_eq(billing->ttl_s, 60);
+    ck_assert_str_eq(any->tenant, "*");
+    ck_assert_uint_eq(any->roles.count, 0);
+    ck_assert_int_eq(any->max_age_s, -1);
+    ck_assert_str_eq(any->acr, "");
+    ck_assert_int_eq(any->ttl_s, 30);
+    ck_assert_ptr_null(conf_find_audience(conf, TEXT("bill")));
+    ck_assert_ptr_null(conf_find_audience(conf, TEXT("")));
+    conf_unref(&conf);
+}
+END_TEST
+
 START_TEST(scopes_are_words_between_blanks_or_commas)
 {
     unsigned bits = 77;
@@ -469,7 +522,8 @@ START_TEST(what_is_dumped_is_read_back_the_same)
         load("[server]\nlisten =\nunix_socket = /run/x y.sock\nbody_limit = 1000\n"
              "[redis]\nmode = standalone\nnodes = [::1]:7\nwait_timeout = 0\n"
              "timeout = 1500\n[policy]\nidle_timeout = 90\nrenew = fixed\n"
-             "self_service = devices logout_all\n" KEY("a", HASH_A, "login ops", "*"));
+             "self_service = devices logout_all\n" KEY("a", HASH_A, "login ops", "*") ISSUER
+             "[audience:a]\nrole = -x y\nmax_age = 90\n[audience:b]\ntenant = t\n");
     for (int commented = 0; commented < 2; commented++) {
         struct buffer first = {0}, second = {0};
         conf_dump(conf, commented == 1, &first);
@@ -480,6 +534,10 @@ START_TEST(what_is_dumped_is_read_back_the_same)
         conf_dump(again, commented == 1, &second);
         ck_assert(text_equal(buffer_text(&first), buffer_text(&second)));
         ck_assert_ptr_nonnull(memmem(first.data, first.length, "timeout = 1500ms\n", 17));
+        ck_assert_ptr_nonnull(memmem(first.data, first.length,
+                                     "\n[audience:a]\ntenant = *\nrole = -x y\nmax_age = 90s\n"
+                                     "ttl = 30s\n\n[audience:b]\ntenant = t\nttl = 30s\n",
+                                     88));
         ck_assert_ptr_nonnull(memmem(first.data, first.length, "scopes = login ops\n", 19));
         ck_assert_ptr_nonnull(
             memmem(first.data, first.length, "self_service = devices logout_all\n", 34));
@@ -586,6 +644,9 @@ static const struct {
     {KEY("a", HASH_A, "login", "acme") KEY("b", HASH_B, "login", "acme"),
      KEY("b", HASH_B, "login", "acme") KEY("c", HASH_A, "login", "acme"),
      "\"key:a: known -> none\",\"key:c: none -> known\""},
+    {ISSUER "[audience:a]\nttl = 5\n[audience:b]\n[audience:c]\n",
+     ISSUER "[audience:b]\nrole = x\n[audience:c]\nttl = 30\n[audience:d]\n",
+     "\"audience:a: known -> none\",\"audience:b: changed\",\"audience:d: none -> known\""},
 };
 
 START_TEST(what_a_reload_changes_is_told)
@@ -620,6 +681,7 @@ int main(void)
     tcase_add_test(tests, a_socket_path_has_at_most_107_bytes);
     tcase_add_test(tests, a_missing_file_and_a_directory_are_refused);
     tcase_add_test(tests, keys_are_found_by_their_digest);
+    tcase_add_test(tests, audiences_are_found_by_their_name);
     tcase_add_test(tests, scopes_are_words_between_blanks_or_commas);
     tcase_add_test(tests, what_is_dumped_is_read_back_the_same);
     tcase_add_test(tests, the_shipped_file_is_the_dump_of_the_defaults);
