@@ -8,7 +8,8 @@ set -euo pipefail
 declare -A packages=(
     [build]="gcc libc6-dev make pkg-config libmicrohttpd-dev libhiredis-dev libuv1-dev libjansson-dev
              libsodium-dev libssl-dev libsystemd-dev libinih-dev libcurl4-openssl-dev libmaxminddb-dev check redis-server redis-tools curl jq
-             python3 python3-jsonschema python3-pytest python3-yaml procps"
+             python3 python3-cryptography python3-jsonschema python3-jwt python3-pytest python3-yaml
+             procps"
     [browser]="chromium chromium-driver"
     [sandbox]="systemd python3-seccomp"
     [lint]="clang-format clang-tidy cppcheck shellcheck universal-ctags python3 python3-yaml git"

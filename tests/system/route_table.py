@@ -7,6 +7,7 @@ def token_body(scene):
 
 # Calls of the doors for other software (DOOR in the table), which have tests of their own: (method, path) -> the file.
 DOORS = {
+    ("GET", "/.well-known/jwks.json"): "test_signed_identity.py",
     ("POST", "/oauth2/introspect"): "test_oauth.py",
     ("POST", "/oauth2/revoke"): "test_oauth.py",
     ("POST", "/oauth2/token"): "test_oauth.py",
