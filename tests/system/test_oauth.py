@@ -490,6 +490,8 @@ def test_the_metadata_name_what_works_and_it_does(oauth, path):
     document = answer.json
     assert document["issuer"] == ISSUER and document["response_types_supported"] == []
     assert document["grant_types_supported"] == ["refresh_token"]
+    assert document["jwks_uri"] == f"{ISSUER}/.well-known/jwks.json"
+    assert "keys" in oauth.call("GET", document["jwks_uri"].removeprefix(ISSUER)).json
     endpoints = {name: value for name, value in document.items() if name.endswith("_endpoint")}
     assert set(endpoints) == {"token_endpoint", "introspection_endpoint", "revocation_endpoint"}
     login = oauth.login()

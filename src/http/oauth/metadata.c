@@ -26,6 +26,7 @@ static void write_document(struct json_writer *writer, struct request *request)
 {
     json_open_object(writer);
     write_endpoint(writer, request, "issuer", "");
+    write_endpoint(writer, request, "jwks_uri", "/.well-known/jwks.json");
     write_endpoint(writer, request, "token_endpoint", "/oauth2/token");
     write_methods(writer, "token_endpoint_auth_methods_supported", false);
     json_member_array(writer, "grant_types_supported");
