@@ -101,6 +101,15 @@ make_service_key()
         fail "cannot read what sessiond keygen printed"
 }
 
+# A key file that an older version made has no signing key: it gets one under an unused number.
+add_signing_key()
+{
+    local number=2
+    if [[ ! -s $run/keys ]] || grep -q '^sign ' "$run/keys"; then return; fi
+    while grep -qE "^(key|sign) $number " "$run/keys"; do number=$((number + 1)); done
+    printf 'sign %s %s\n' "$number" "$(od -An -v -tx1 -N32 /dev/urandom | tr -d ' \n')" >>"$run/keys"
+}
+
 write_config()
 {
     cat >"$run/node-$1.conf" <<CONF
@@ -126,6 +135,12 @@ file = $run/alerts-$1
 
 [cache]
 snapshot = $run/cache-$1
+
+[oauth]
+issuer = http://127.0.0.1:$(listen_port 1)
+
+[audience:demo]
+ttl = 30s
 
 $(cat "$run/secrets/admin.stanza")
 
@@ -244,6 +259,7 @@ up()
     redis_nodes=$(tests/support/redis_cluster.sh nodes)
     make_service_key admin "login validate manage policy introspect ops" "*"
     make_service_key service "login validate manage" default
+    add_signing_key
     for ((i = 1; i <= nodes; i++)); do
         write_config "$i"
         start_node "$i"
