@@ -31,6 +31,8 @@ class Description:
         any_path = self.root["x-any-path"]
         self.operations = {(method.upper(), path): operation for path, item in self.root["paths"].items()
                            for method, operation in item.items() if method in METHODS}
+        for method, path in [key for key in self.operations if "x-any-method" in self.operations[key]]:
+            self.operations["*", path] = self.operations.pop((method, path))
         self.operations["OPTIONS", "*"] = any_path["options"]
         self.any_path = any_path
 
@@ -42,6 +44,10 @@ class Description:
                 target = target[word]
             node = {**target, **{key: value for key, value in node.items() if key != "$ref"}}
         return node
+
+    def row_path(self, path):
+        """The path as a row has it: the last segment may stand for any path below."""
+        return re.sub(r"/\{path\}$", "/*", path) if "x-any-path-below" in self.root["paths"].get(path, {}) else path
 
     def parameters(self, path, operation, place):
         own = self.root["paths"].get(path, {}).get("parameters", [])
@@ -70,6 +76,11 @@ class Description:
         """The error codes of a response, [] if it is none."""
         media = response.get("content", {}).get("application/problem+json")
         return media["schema"]["properties"]["code"]["enum"] if media else []
+
+    def oauth_words(self, response):
+        """The same for errors of OAuth (RFC 6749, section 5.2)."""
+        schema = response.get("content", {}).get("application/json", {}).get("schema", {})
+        return schema.get("properties", {}).get("error", {}).get("enum", [])
 
 
 def type_of(schema):
@@ -152,15 +163,15 @@ class Handlers:
     def __init__(self, root, flags):
         self.tables, self.of = {}, {}
         for path in sorted((root / "src/http").rglob("*.c")):
-            if "api_read_body(" in path.read_text():
+            if re.search(r"(api_read_body|oauth_read_form)\(", path.read_text()):
                 self.read(subprocess.run(["gcc", "-E", "-P", *flags, str(path)], cwd=root, check=True,
                                          capture_output=True, text=True).stdout)
 
     def read(self, text):
-        for found in re.finditer(r"static const struct json_field (\w+)\[\] = \{", text):
+        for found in re.finditer(r"static const struct (?:json|form)_field (\w+)\[\] = \{", text):
             self.tables[found[1]] = read_fields(braces(text, found.end() - 1))
-        for found in re.finditer(r"^enum handled api_(\w+)\(struct request \*request\)\s*\{", text, re.MULTILINE):
-            call = re.search(r"api_read_body\(request, (\(\(void \*\)0\)|\w+), (.*?), ",
+        for found in re.finditer(r"^enum handled (\w+)\(struct request \*request\)\s*\{", text, re.MULTILINE):
+            call = re.search(r"(?:api_read_body|oauth_read_form)\(request, (\(\(void \*\)0\)|\w+), (.*?), ",
                              braces(text, found.end() - 1))
             if call:
                 self.of[found[1]] = self.fields(call[1], call[2])
@@ -173,9 +184,10 @@ class Handlers:
 # --- comparisons ----------------------------------------------------------------------------------
 
 def differences(where, what, described, coded):
-    for extra in sorted(set(described) - set(coded)):
+    described, coded = set(described), set(coded)
+    for extra in sorted(described - coded):
         yield f"{NAME}: {where} has the {what} {extra}, which the code has not"
-    for missing in sorted(set(coded) - set(described)):
+    for missing in sorted(coded - described):
         yield f"{NAME}: {where} lacks the {what} {missing}"
 
 
@@ -186,14 +198,17 @@ def unequal(where, what, described, coded):
 
 def routes_of(root):
     """(method, path) -> row."""
-    names = ("plane", "method", "path", "handler", "query", "access", "scope", "body")
-    rows = [dict(zip(names, row)) for row in table(root, "routes.h", "ROUTE")]
+    names = ("door", "errors", "plane", "method", "path", "handler", "query", "access", "scope", "body")
+    rows = [dict(zip(names, ["api", "PROBLEM", *row])) for row in table(root, "routes.h", "ROUTE")]
+    rows += [dict(zip(names, row)) for row in table(root, "routes.h", "DOOR")]
     return {(unquoted(row["method"]), unquoted(row["path"])): row for row in rows}
 
 
 def route_violations(description, routes, scopes):
-    yield from differences("paths", "route", map(" ".join, description.operations), map(" ".join, routes))
-    for (method, path), row in routes.items():
+    described = {(method, description.row_path(path)): path for method, path in description.operations}
+    yield from differences("paths", "route", map(" ".join, described), map(" ".join, routes))
+    for (method, row_path), row in routes.items():
+        path = described.get((method, row_path))
         operation = description.operations.get((method, path))
         if operation is None:
             continue
@@ -203,33 +218,61 @@ def route_violations(description, routes, scopes):
                                    unquoted(row["query"]).split())
         yield from differences(where, "path parameter", description.parameters(path, operation, "path"),
                                re.findall(r"\{(\w+)\}", path))
+        yield from format_violations(description, where, operation, row["errors"])
         listener = "OPS" if description.root["paths"].get(path, {}).get("servers") else "MAIN"
         yield from unequal(where, "the listener", listener, row["plane"])
         body = operation.get("requestBody")
         limit = "server.body_limit" if row["body"] == "-1" else int(row["body"])
         yield from unequal(where, "x-body-limit", body["x-body-limit"] if body else 0, limit)
-        yield from security_violations(where, operation, row, scopes)
+        yield from security_violations(where, operation, row, scopes, "clientCertificate" in
+                                       description.root["components"]["securitySchemes"])
 
 
-def security_violations(where, operation, row, scopes):
+def format_violations(description, where, operation, errors):
+    """The errors of a call have one format; only a listener that is full never asks for the path."""
+    for status, response in operation["responses"].items():
+        response = description.resolve(response)
+        if (errors == "OAUTH" and status[0] in "45" and not description.oauth_words(response)) or \
+                (errors == "PROBLEM" and description.oauth_words(response)):
+            yield f"{NAME}: {where}: {status} has not the format {errors}"
+
+
+# The credentials that each kind of call takes; a client certificate stands for a service key.
+WAYS = {"PUBLIC": [()], "REFRESH": [(), ("serviceKey",)], "SERVICE": [("serviceKey",)],
+        "TOKEN": [("accessToken",), ("sessionCookie",), ("serviceKey", "sessionToken")],
+        "SERVICE_TOKEN": [("serviceKey", "sessionToken")], "CLIENT": [(), ("serviceKey",), ("clientBasic",)],
+        "HOLDER": [(), ("serviceKey",), ("clientBasic",)], "GATEWAY": [(), ("accessToken",), ("sessionCookie",)]}
+
+
+def security_violations(where, operation, row, scopes, certificates):
     """The kinds of credentials, and the scope of a service key."""
     ways = operation.get("security", [])
-    kinds = {frozenset(way) for way in ways}
-    wanted = {"PUBLIC": {"nothing"}, "REFRESH": {"nothing", "key"}, "SERVICE": {"key"},
-              "TOKEN": {"token", "cookie", "key and token"}}.get(row["access"])
-    names = {frozenset(): "nothing", frozenset(["serviceKey"]): "key", frozenset(["accessToken"]): "token",
-             frozenset(["sessionCookie"]): "cookie", frozenset(["serviceKey", "sessionToken"]): "key and token"}
-    if wanted:
-        described = {names.get(kind, "another") for kind in kinds if "clientCertificate" not in kind} or {"nothing"}
-        yield from unequal(where, "security", sorted(described), sorted(wanted))
+    wanted = {frozenset(way) for way in WAYS[row["access"]]}
+    if certificates:
+        wanted |= {way - {"serviceKey"} | {"clientCertificate"} for way in wanted if "serviceKey" in way}
+    described = {frozenset(way) for way in ways} or {frozenset()}
+    yield from unequal(where, "security", sorted(map(sorted, described)), sorted(map(sorted, wanted)))
     given = {scope for way in ways for kind, needed in way.items() for scope in needed}
     scope = set() if row["scope"] == "NONE" else {scopes[word.strip()] for word in row["scope"].split("|")}
     yield from unequal(where, "the scope", sorted(given), sorted(scope))
 
 
-def error_violations(description, errors):
+def oauth_words(root):
+    """The words for errors that OAuth clients get (problem.c), and of them those that are codes of ours."""
+    text = (root / "src/http/exchange/problem.c").read_text()
+    text = text[text.index("oauth_word_of(enum err err)\n{"):]
+    text = text[:text.index("\n}\n")]
+    cases = re.search(r"((?:case ERR_\w+:\s*)+)return err_code\(err\);", text)[1]
+    codes = {unquoted(row[3]) for row in table(root, "errors.h", "ERROR") if f"ERR_{row[0]}:" in cases}
+    return set(re.findall(r'"(\w+)"', text)) | codes, codes
+
+
+def error_violations(root, description, errors):
     """Every code stands at the status that it has, and each is some operation's."""
-    found = set()
+    words, own = oauth_words(root)
+    used = {word for _, _, response in description.responses() for word in description.oauth_words(response)}
+    yield from differences("OAuth", "error", used, words)
+    found = {(status, code) for status, code in errors if code in own & used}
     for where, status, response in description.responses():
         for code in description.codes(response):
             pairs = {(row_status, code) for row_status, row_code in errors if row_code == code}
@@ -247,6 +290,8 @@ def error_violations(description, errors):
 
 def bound_violations(where, schema, field, constants):
     bounds = BOUNDED.get(field["kind"], (None, None))
+    if field["kind"].startswith("FORM_"):
+        bounds = (None, "maxLength") if field["kind"] == "FORM_TEXT" else bounds
     for keyword, side in zip(bounds, ("minimum", "maximum")):
         if keyword:
             coded = constants.value(field.get(side, "0"))
@@ -258,11 +303,13 @@ def body_violations(where, description, schema, fields, handlers, constants):
     members = schema.get("properties", {})
     yield from differences(where, "member", members, fields)
     required = {name for name, field in fields.items() if field.get("required") in ("1", "true")}
-    yield from unequal(where, "required", sorted(schema.get("required", [])), sorted(required))
-    yield from unequal(where, "additionalProperties", schema.get("additionalProperties"), False)
+    is_form = any(field["kind"].startswith("FORM_") for field in fields.values())
+    if not is_form:
+        yield from unequal(where, "required", sorted(schema.get("required", [])), sorted(required))
+    yield from unequal(where, "additionalProperties", schema.get("additionalProperties"), is_form)
     for name in members.keys() & fields.keys():
         member, field, at = description.schema(members[name]), fields[name], f"{where}, {name}"
-        yield from unequal(at, "the type", type_of(member), JSON_KINDS[field["kind"]])
+        yield from unequal(at, "the type", type_of(member), JSON_KINDS.get(field["kind"], "string"))
         yield from bound_violations(at, member, field, constants)
         if field["kind"] == "JSON_MEMBERS":
             yield from body_violations(at, description, member, handlers.tables[field["members"]], handlers, constants)
@@ -272,7 +319,8 @@ def request_violations(root, description, routes, flags):
     handlers, constants = Handlers(root, flags), Constants(root)
     assert handlers.of, "no handler reads a body?"
     for (method, path), row in routes.items():
-        operation, fields = description.operations.get((method, path)), handlers.of.get(row["handler"])
+        operation = description.operations.get((method, path))
+        fields = handlers.of.get(f"{row['door']}_{row['handler']}")
         if operation is None or fields is None or "requestBody" not in operation:
             continue
         where = f"the body of {method} {path}"
@@ -380,7 +428,7 @@ def violations(root, flags):
     scopes = {row[0]: unquoted(row[1]) for row in table(root, "scopes.h", "SCOPE")}
     errors = [(int(row[2]), unquoted(row[3])) for row in table(root, "errors.h", "ERROR")]
     yield from route_violations(description, routes, scopes)
-    yield from error_violations(description, errors)
+    yield from error_violations(root, description, errors)
     yield from request_violations(root, description, routes, flags)
     yield from policy_violations(root, description)
     yield from readiness_violations(root, description)

@@ -91,6 +91,19 @@ def test_a_client_that_reads_slowly_gets_all_of_it(shared):
     assert first.body == second.body == shared.call("GET", "/openapi.json").body
 
 
+def test_who_asks_for_problems_gets_them_from_the_oauth_endpoints_too(shared):
+    form = {"Content-Type": "application/x-www-form-urlencoded"}
+    for path in ("/oauth2/introspect", "/oauth2/revoke", "/oauth2/token"):
+        for accept in ("application/problem+json", "application/json;q=0.5, Application/Problem+JSON"):
+            answer = shared.call("POST", path, b"token=x", "sk_" + "x" * 43, {**form, "Accept": accept})
+            check_problem(answer, 401, "key_invalid")
+            check_problem(shared.call("PUT", path, headers={"Accept": accept}), 405, "method_not_allowed")
+        for accept in (None, "*/*", "application/json"):
+            answer = shared.call("POST", path, b"token=x", "sk_" + "x" * 43, {**form, "Accept": accept})
+            assert (answer.status, answer.json["error"]) == (401, "invalid_client"), answer
+            assert answer.header("Content-Type") == "application/json"
+
+
 def test_every_schema_is_one_of_json_schema_2020_12(shared):
     description = shared.call("GET", "/openapi.json").json
     assert description["openapi"].startswith("3.1.")

@@ -2,12 +2,14 @@
 #include "problem.h"
 
 #include <assert.h>
+#include <string.h>
 
 #include "http/access/oauth_clients.h"
 #include "http/access/throttle.h"
 #include "http/server/worker.h"
 #include "router.h"
 
+#define PROBLEM_TYPE    "application/problem+json"
 #define REALM_PARAMETER "realm=\"sessiond\""
 #define REALM           "Bearer " REALM_PARAMETER
 
@@ -43,13 +45,25 @@ static struct text ask_for_strength(struct request *request)
 
 /* --- errors of OAuth --- */
 
+/* A caller who asks for problems by name gets them: their codes say more than the words of OAuth.
+ */
+static bool asks_for_problems(const struct request *request)
+{
+    const char *accept = request->connection == NULL
+                             ? NULL
+                             : MHD_lookup_connection_value(request->connection, MHD_HEADER_KIND,
+                                                           MHD_HTTP_HEADER_ACCEPT);
+    return accept != NULL && strcasestr(accept, PROBLEM_TYPE) != NULL;
+}
+
 /* Before it is routed a request has the format of its path. */
 static bool is_of_oauth(const struct request *request)
 {
     if (request->route != NULL)
-        return request->route->errors == ERRORS_OAUTH;
+        return request->route->errors == ERRORS_OAUTH && !asks_for_problems(request);
     return request->path.data != NULL &&
-           router_errors(request->worker->plane, request->path) == ERRORS_OAUTH;
+           router_errors(request->worker->plane, request->path) == ERRORS_OAUTH &&
+           !asks_for_problems(request);
 }
 
 /* The word for an error (RFC 6749, section 5.2; temporarily_unavailable and server_error are of
@@ -129,7 +143,7 @@ static void write_problem(struct request *request, enum err err, struct text det
     json_member_string(&writer, "request_id", request->id);
     json_raw(&writer, members);
     json_close_object(&writer);
-    request->private->content_type = "application/problem+json";
+    request->private->content_type = PROBLEM_TYPE;
     if (err == ERR_INSUFFICIENT_AUTHENTICATION)
         request_header(request, "WWW-Authenticate", ask_for_strength(request));
     else if (challenge != NULL)
