@@ -50,6 +50,10 @@ struct audit_record {
     struct text span_id;
     struct text method;
     struct text path; /* the route's template; the raw path is never logged */
+    /* The request that a gateway asked about. */
+    struct text original_method;
+    struct text original_host;
+    struct text original_path; /* without query and parameters */
     struct text tenant;
     struct text user_id;       /* the session's user */
     struct text service_key;   /* name of the key that called */

@@ -275,11 +275,15 @@ struct validate {
     int64_t issued_s;         /* when the session's present pair was issued */
     int64_t access_expires_s;
     int64_t idle_expires_s; /* without an idle limit: the end of the session */
+    bool bound; /* the policy checks the session's bindings at each use */
     bool from_cache;
     bool stale; /* answered from memory in an outage; was fresh stale_for_s ago */
     int64_t stale_for_s;
 };
 void session_validate(struct validate *validate);
+/* The roles of an accepted validation, at most `most` of them, in the operation's arena. Returns
+ * how many. */
+size_t session_validated_roles(const struct validate *validate, struct text *ret, size_t most);
 
 /* A signed identity: a JWT (RFC 9068) that states who the session's user is. */
 struct signed_identity {

@@ -28,6 +28,7 @@ AUDIT_EVENT(TENANT_SESSIONS, "list-tenant", "\"session\"", "\"info\"", "tenant's
 AUDIT_EVENT(TENANT_LOGOUT_ALL, "tenant-logout-all", "\"session\"", "\"end\"", "tenant logged out", "logout of tenant failed", true)
 AUDIT_ALERT(ALERT, "alert", "\"intrusion_detection\"", "\"info\"")
 AUDIT_EVENT(DOCUMENT, "read-document", "\"web\"", "\"access\"", "document read", "reading of document failed", false)
+AUDIT_EVENT(AUTHZ, "authorize", "\"web\"", "\"access\"", "request of a gateway allowed", "request of a gateway denied", false)
 AUDIT_EVENT(PREFLIGHT, "preflight", "\"web\"", "\"access\"", "page of a known origin may call", "page may not call", false)
 AUDIT_EVENT(REFUSED, "refused-request", "\"web\"", "\"error\"", "request refused", "request refused", false)
 /* Recorded by the main thread, about the service. */

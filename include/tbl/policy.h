@@ -50,6 +50,7 @@ POLICY_MEMBER(BOOL, "force_logout", force_logout, policy_force_logout, 0, PLATFO
 POLICY_MEMBER(INT, "rate.requests_per_second", requests_per_second, policy_requests_per_second, 0, PLATFORM)
 POLICY_MEMBER(INT, "rate.burst", burst, policy_burst, 0, PLATFORM)
 POLICY_MEMBER(INT, "rate.logins_per_user_per_minute", logins_per_user_per_minute, policy_logins_per_user_per_minute, 0, PLATFORM)
+POLICY_MEMBER(INT, "rate.authz", authz_per_second, policy_authz_per_second, 0, PLATFORM)
 POLICY_MEMBER(SECONDS, "limits.access_ttl", limit_access_ttl, policy_limit_access_ttl, 0, PLATFORM)
 POLICY_MEMBER(SECONDS, "limits.refresh_ttl", limit_refresh_ttl, policy_limit_refresh_ttl, 0, PLATFORM)
 POLICY_MEMBER(SECONDS, "limits.idle_timeout", limit_idle_timeout, policy_limit_idle_timeout, 0, PLATFORM)

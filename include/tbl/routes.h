@@ -1,12 +1,13 @@
 /* Every call that sessiond answers, and the policy that the dispatcher applies to it (src/http/exchange/routes.h explains the words).
  *
  * ROUTE(plane, method, path, handler, query, access, scope, body, rate, ends, user_needs, own_key_needs, event)
- * path: exact except for segments in braces, which match one non-empty segment; "*" stands for every path
+ * method: exact, GET for HEAD, too; "*": any
+ * path: exact except for segments in braces, which match one non-empty segment; "*" stands for every path, a last segment "*" for any path below
  * handler: api_…() in src/http/api
  * query: the parameter names that its query may have, blank-separated; NULL: any
- * access: PUBLIC, TOKEN, REFRESH, SERVICE, CLIENT or HOLDER; scope: the scope that a service key needs for it
+ * access: PUBLIC, TOKEN, REFRESH, SERVICE, CLIENT, HOLDER or GATEWAY; scope: the scope that a service key needs for it
  * body: the most bytes that its body may have; 0: it has no body, -1: server.body_limit
- * rate: TENANT, OPERATORS, ENDING or NOBODY, the rate that it counts against
+ * rate: TENANT, OPERATORS, ENDING, AUTHZ or NOBODY, the rate that it counts against
  * ends: NOTHING, FOUND or ALL, the sessions that it ends
  * user_needs, own_key_needs: the permission that users, and a key of the tenant, need from the tenant's policy (enum permission); keys of all tenants need none
  * event: of its audit line (tbl/audit_events.h)
@@ -45,6 +46,13 @@ ROUTE(MAIN, "POST", "/v1/tenants/{tenant}/logout-all", tenant_logout_all, "", SE
 /* The preflight of every path: a browser asks whether a page may call. */
 ROUTE(MAIN, "OPTIONS", "*", preflight, NULL, PUBLIC, NONE, 0, NOBODY, NOTHING, NONE, NONE, PREFLIGHT)
 ROUTE(MAIN, "POST", "/v1/explain", explain, "tenant", SERVICE, MANAGE, -1, TENANT, NOTHING, NONE, NONE, EXPLAIN)
+/* Gateways ask for a verdict on a request of theirs: the "original" one. */
+DOOR(authz, PROBLEM, MAIN, "*", "/authz/forward-auth", forward_auth, NULL, GATEWAY, NONE, 0, AUTHZ, NOTHING, NONE, NONE, AUTHZ)
+DOOR(authz, PROBLEM, MAIN, "*", "/authz/forward-auth/{settings}", forward_auth, NULL, GATEWAY, NONE, 0, AUTHZ, NOTHING, NONE, NONE, AUTHZ)
+DOOR(authz, PROBLEM, MAIN, "*", "/authz/auth-request", auth_request, NULL, GATEWAY, NONE, 0, AUTHZ, NOTHING, NONE, NONE, AUTHZ)
+DOOR(authz, PROBLEM, MAIN, "*", "/authz/auth-request/{settings}", auth_request, NULL, GATEWAY, NONE, 0, AUTHZ, NOTHING, NONE, NONE, AUTHZ)
+DOOR(authz, PROBLEM, MAIN, "*", "/authz/ext-authz/{settings}", ext_authz, NULL, GATEWAY, NONE, 0, AUTHZ, NOTHING, NONE, NONE, AUTHZ)
+DOOR(authz, PROBLEM, MAIN, "*", "/authz/ext-authz/{settings}/*", ext_authz, NULL, GATEWAY, NONE, 0, AUTHZ, NOTHING, NONE, NONE, AUTHZ)
 ROUTE(MAIN, "GET", "/problems/{code}", problem, "", PUBLIC, NONE, 0, NOBODY, NOTHING, NONE, NONE, DOCUMENT)
 ROUTE(MAIN, "GET", "/openapi.json", openapi, "", PUBLIC, NONE, 0, NOBODY, NOTHING, NONE, NONE, DOCUMENT)
 ROUTE(OPS, "GET", "/livez", livez, NULL, PUBLIC, NONE, 0, NOBODY, NOTHING, NONE, NONE, DOCUMENT)

@@ -9,7 +9,6 @@
 #include "clean.h"
 #include "clock.h"
 #include "cookies.h"
-#include "cors.h"
 #include "credential.h"
 #include "log.h"
 #include "metrics.h"
@@ -274,7 +273,7 @@ enum err callers_establish(struct request *request, struct text *detail)
     clean_fingerprint(request);
     assert(request->caller.kind == CALLER_NOBODY && request->caller.address.data != NULL);
     enum access access = request->route->access;
-    if (access == ACCESS_PUBLIC)
+    if (access == ACCESS_PUBLIC || access == ACCESS_GATEWAY)
         return ERR_OK;
     if (access == ACCESS_CLIENT || access == ACCESS_HOLDER)
         return oauth_clients_establish(request, detail);
@@ -292,6 +291,55 @@ enum err callers_establish(struct request *request, struct text *detail)
     if (access == ACCESS_TOKEN)
         return establish_for_token(request, bearer, detail);
     return establish_for_service(request, bearer, detail);
+}
+
+/* --- for gateways --- */
+
+static enum err refuse_token(struct request *request, struct text *detail, const char *why)
+{
+    request->audit.reason = TEXT(REASON_MALFORMED);
+    *detail = text_of(why);
+    return ERR_TOKEN_INVALID;
+}
+
+static enum err establish_user_by_cookie(struct request *request, const struct cors_target *target,
+                                         struct text *detail)
+{
+    struct text token;
+    switch (cookies_presented(request, &token)) {
+    case COOKIE_ABSENT:
+        *detail = TEXT("The request has neither an access token nor a session cookie");
+        return ERR_KEY_MISSING;
+    case COOKIE_REPEATED:
+        return refuse_token(request, detail, "The session cookie came more than once");
+    case COOKIE_FOUND:
+        break;
+    }
+    request->caller.kind = CALLER_USER;
+    request->caller.token = token;
+    request->caller.by_cookie = true;
+    return cors_admit_cookie_to(request, target, detail);
+}
+
+enum err callers_establish_user(struct request *request, const struct cors_target *target,
+                                struct text *detail)
+{
+    assert(request->caller.kind == CALLER_NOBODY);
+    const struct headers *headers = &request->private->headers;
+    struct text authorization = headers->values[HEADER_AUTHORIZATION];
+    if (guard_is_repeated(headers, HEADER_AUTHORIZATION))
+        return refuse_token(request, detail, "Authorization came more than once");
+    if (authorization.data == NULL || is_for_others(authorization))
+        return establish_user_by_cookie(request, target, detail);
+    struct text bearer = bearer_of(authorization);
+    if (bearer.data == NULL)
+        return refuse_token(request, detail,
+                            "Authorization must be of the form: Bearer <access token>");
+    if (starts_with(bearer, KEY_PREFIX))
+        return refuse_token(request, detail, "A service key is no user's access token");
+    request->caller.kind = CALLER_USER;
+    request->caller.token = bearer;
+    return ERR_OK;
 }
 
 /* --- genuine credentials --- */

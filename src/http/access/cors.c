@@ -31,6 +31,8 @@ void cors_note(struct request *request)
 {
     assert(request->private->known_origin == NULL);
     struct text origin = header_of(request, HEADER_ORIGIN);
+    if (guard_is_repeated(&request->private->headers, HEADER_ORIGIN))
+        return;
     if (origin.data != NULL && request->worker->plane == PLANE_MAIN)
         request->private->known_origin = find_origin(&request->conf->browser_origins, origin);
 }
@@ -45,6 +47,8 @@ bool cors_is_preflight(const struct request *request)
 void cors_add_headers(struct MHD_Response *response, const struct request *request)
 {
     const char *known = request->private->known_origin;
+    if (request->route != NULL && request->route->access == ACCESS_GATEWAY)
+        return; /* the answer is for the gateway, not for a page */
     if (request->caller.by_cookie) {
         /* A page that embeds the answer, as an image or a script, must not get it into its process.
          */
@@ -122,24 +126,37 @@ static const char *own_scheme(const struct request *request)
     return plain ? "http" : "https";
 }
 
-static bool is_safe(struct text method)
+bool cors_is_safe(const struct cors_target *target)
 {
-    return text_equal(method, TEXT("GET")) || text_equal(method, TEXT("HEAD")) ||
-           text_equal(method, TEXT("OPTIONS"));
+    return !target->upgrades && (text_equal(target->method, TEXT("GET")) ||
+                                 text_equal(target->method, TEXT("HEAD")) ||
+                                 text_equal(target->method, TEXT("OPTIONS")));
+}
+
+static struct cors_target own_target(const struct request *request)
+{
+    return (struct cors_target){
+        .method = request->method,
+        .host = header_of(request, HEADER_HOST),
+        .scheme = own_scheme(request),
+    };
 }
 
 /* The calling page by the browser's word: known or our own, foreign, or not named. */
 enum page { PAGE_ALLOWED, PAGE_FOREIGN, PAGE_UNKNOWN };
 
-static enum page judge_page(const struct request *request)
+static enum page judge_page(const struct request *request, const struct cors_target *target)
 {
+    const struct headers *headers = &request->private->headers;
     struct text origin = header_of(request, HEADER_ORIGIN);
     struct text site = header_of(request, HEADER_FETCH_SITE);
     bool own = text_equal(site, TEXT("same-origin"));
+    if (guard_is_repeated(headers, HEADER_ORIGIN) || guard_is_repeated(headers, HEADER_FETCH_SITE))
+        return PAGE_FOREIGN;
     /* A page without referrer sends Origin: null even when it posts to its own origin. */
     if (origin.data != NULL && !(own && text_equal(origin, TEXT("null")))) {
         bool allowed = request->private->known_origin != NULL ||
-                       cors_is_own(origin, header_of(request, HEADER_HOST), own_scheme(request));
+                       cors_is_own(origin, target->host, target->scheme);
         return allowed ? PAGE_ALLOWED : PAGE_FOREIGN;
     }
     if (site.data == NULL)
@@ -165,11 +182,19 @@ static enum err refuse_page(struct request *request, struct text *detail)
 
 enum err cors_admit_cookie(struct request *request, struct text *detail)
 {
-    bool admitted = is_safe(request->method) || judge_page(request) == PAGE_ALLOWED;
+    const struct cors_target target = own_target(request);
+    return cors_admit_cookie_to(request, &target, detail);
+}
+
+enum err cors_admit_cookie_to(struct request *request, const struct cors_target *target,
+                              struct text *detail)
+{
+    bool admitted = cors_is_safe(target) || judge_page(request, target) == PAGE_ALLOWED;
     return admitted ? ERR_OK : refuse_page(request, detail);
 }
 
 enum err cors_admit_new_cookie(struct request *request, struct text *detail)
 {
-    return judge_page(request) == PAGE_FOREIGN ? refuse_page(request, detail) : ERR_OK;
+    const struct cors_target target = own_target(request);
+    return judge_page(request, &target) == PAGE_FOREIGN ? refuse_page(request, detail) : ERR_OK;
 }

@@ -20,6 +20,19 @@ void cors_add_headers(struct MHD_Response *response, const struct request *reque
  * an Origin that is known or the service's own, or, if the browser sent none, Sec-Fetch-Site:
  * same-origin. ERR_OK, or ERR_ORIGIN_FORBIDDEN with its *detail. */
 enum err cors_admit_cookie(struct request *request, struct text *detail);
+/* The same for the request that a gateway asks about: its method, and the service that the browser
+ * knows. An unknown method, and a WebSocket handshake, which browsers let every page begin, count as
+ * unsafe. A repeated Origin or Sec-Fetch-Site is foreign. */
+struct cors_target {
+    struct text method; /* absent: unknown */
+    struct text host;   /* as in a Host header; absent: unknown */
+    const char *scheme; /* "http" or "https" */
+    bool upgrades;      /* a WebSocket handshake */
+};
+enum err cors_admit_cookie_to(struct request *request, const struct cors_target *target,
+                              struct text *detail);
+/* True if a page of any origin may make a browser send such a request. */
+bool cors_is_safe(const struct cors_target *target);
 /* The same for a call that gives a browser a new cookie and has a credential of its own: it is also
  * allowed without either header, which is not a browser's. */
 enum err cors_admit_new_cookie(struct request *request, struct text *detail);

@@ -43,6 +43,8 @@ static const struct {
                      "Too many tokens that were never issued came from this address"},
     [RATE_ENDS] = {"ends", METRIC_LIMITED_CALLS,
                    "Too many calls that end sessions came with tokens of this session"},
+    [RATE_AUTHZ] = {"authz", METRIC_LIMITED_CALLS,
+                    "The tenant's users are over its rate of calls by gateways on this node"},
 };
 
 struct throttle *throttle_create(void)
@@ -126,23 +128,30 @@ static struct text tenant_name(struct request *request, const uint8_t tag[TENANT
     return (struct text){spelled, text_to_base64url(spelled, tag, TENANT_TAG)};
 }
 
-/* Counts the calls by a tenant's keys, or those by all its users: under different names, at the
- * same rate. */
-static bool count_tenant(struct request *request, enum rate_kind kind,
-                         const uint8_t tag[TENANT_TAG], const struct policy *policy)
+/* Counts a call against a rate of the tenant; each kind has its own. */
+static bool count_tenant_at(struct request *request, enum rate_kind kind,
+                            const uint8_t tag[TENANT_TAG], struct rate rate)
 {
-    int64_t burst = policy->burst > 0 ? policy->burst : policy->requests_per_second;
-    struct rate rate = {policy->requests_per_second, SECOND_MS, burst};
     uint8_t name[TENANT_TAG + 1];
     memcpy(name, tag, TENANT_TAG);
     name[TENANT_TAG] = (uint8_t)kind;
-    assert(!request->private->tenant_counted && policy->requests_per_second > 0);
+    assert(!request->private->tenant_counted);
     request->private->tenant_counted = true;
     bool within = count_call(request, rates_of(request)->tenants, kind,
                              (struct text){(const char *)name, sizeof(name)}, rate);
     if (!within)
         alert_triggers_tenant_rate(request, tenant_name(request, tag));
     return within;
+}
+
+/* Counts the calls by a tenant's keys, or those by all its users, at the same rate. */
+static bool count_tenant(struct request *request, enum rate_kind kind,
+                         const uint8_t tag[TENANT_TAG], const struct policy *policy)
+{
+    int64_t burst = policy->burst > 0 ? policy->burst : policy->requests_per_second;
+    assert(policy->requests_per_second > 0);
+    return count_tenant_at(request, kind, tag,
+                           (struct rate){policy->requests_per_second, SECOND_MS, burst});
 }
 
 /* A token costs nothing to present. So its user gets only a part of the users' rate, and nothing of
@@ -166,6 +175,14 @@ static bool is_tenant_within(struct request *request, struct text tenant)
     return policy.requests_per_second == 0 || count_tenant(request, RATE_TENANT, tag, &policy);
 }
 
+static bool is_genuine(const struct request *request, enum token_kind kind, struct text text)
+{
+    struct token token;
+    bool genuine = token_read(keyring_of(request), kind, text, &token);
+    crypto_wipe(token.secret, sizeof(token.secret));
+    return genuine;
+}
+
 /* Everyone can write a tenant's tag into a token, so only a genuine one counts: against the tenant
  * if a service presents it, else against its user. */
 static bool is_token_within(struct request *request, enum token_kind kind, struct text text)
@@ -177,14 +194,11 @@ static bool is_token_within(struct request *request, enum token_kind kind, struc
     find_policy(request, claimed.tenant, &policy);
     if (policy.requests_per_second == 0)
         return true;
-    struct token token;
-    bool genuine = token_read(keyring_of(request), kind, text, &token);
-    crypto_wipe(token.secret, sizeof(token.secret));
-    if (!genuine)
+    if (!is_genuine(request, kind, text))
         return true;
     return request->caller.kind == CALLER_SERVICE
-               ? count_tenant(request, RATE_TENANT, token.owner.tenant, &policy)
-               : count_user(request, &token.owner, &policy);
+               ? count_tenant(request, RATE_TENANT, claimed.tenant, &policy)
+               : count_user(request, &claimed, &policy);
 }
 
 /* Each of these calls is durable, so repeated calls with one token have a limit of their own. It is
@@ -243,6 +257,20 @@ bool throttle_admit_tenant(struct request *request, struct text tenant)
 bool throttle_admit_token(struct request *request, enum token_kind kind, struct text token)
 {
     return is_admitted(request) || is_token_within(request, kind, token);
+}
+
+bool throttle_admit_authz(struct request *request)
+{
+    struct text text = request->caller.token;
+    struct user_tag claimed;
+    struct policy policy;
+    if (!token_claimed_owner(text, &claimed))
+        return true;
+    find_policy(request, claimed.tenant, &policy);
+    int64_t most = policy.authz_per_second;
+    return most == 0 || !is_genuine(request, TOKEN_ACCESS, text) ||
+           count_tenant_at(request, RATE_AUTHZ, claimed.tenant,
+                           (struct rate){most, SECOND_MS, most});
 }
 
 bool throttle_admit_login(struct request *request, struct text tenant, struct text user_id)

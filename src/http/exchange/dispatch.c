@@ -70,10 +70,17 @@ static enum MHD_Result read_header(void *user, enum MHD_ValueKind kind, const ch
     return good ? MHD_YES : MHD_NO;
 }
 
+/* A gateway hands on the headers of whoever calls it: its handler judges repeated ones. */
+static bool is_for_gateways(const struct route *route)
+{
+    return route != NULL && route->access == ACCESS_GATEWAY;
+}
+
 /* A fault is kept in the headers. The method is the begin of the request line. */
-static void read_headers(struct request *request, const char *method)
+static void read_headers(struct request *request, const char *method, const struct route *route)
 {
     struct request_private *private = request->private;
+    private->headers.lenient = is_for_gateways(route);
     struct pass pass = {.headers = &private->headers};
     const struct text head = {
         method,
@@ -87,17 +94,22 @@ static void read_headers(struct request *request, const char *method)
     private->client->taken += header_room_head_length(&pass.room, head);
 }
 
-/* The host of a target in absolute form replaces that of Host (RFC 9112, section 3.2.2). A target
- * whose host has forbidden bytes is left unchanged, to be refused. */
-static void read_target(struct request *request, const char *target)
+/* Returns the host of a target in absolute form. A target whose host has forbidden bytes is left
+ * unchanged, to be refused. */
+static struct text read_target(struct request *request, const char *target)
 {
     struct text authority, path = router_path(text_of(target), &authority);
+    bool good = guard_target(authority);
+    request->path = arena_copy(&request->arena, good ? path : text_of(target));
+    return good ? arena_copy(&request->arena, authority) : (struct text){0};
+}
+
+/* The target's host replaces that of Host (RFC 9112, section 3.2.2). */
+static void replace_host(struct request *request, struct text authority)
+{
     struct text *host = &request->private->headers.values[HEADER_HOST];
-    if (!guard_target(authority))
-        path = text_of(target);
-    else if (authority.data != NULL && host->data != NULL)
-        *host = arena_copy(&request->arena, authority);
-    request->path = arena_copy(&request->arena, path);
+    if (authority.data != NULL && host->data != NULL)
+        *host = authority;
 }
 
 /* 32 hexadecimal digits: random for this worker, then counted. Unique, and no secret. */
@@ -129,13 +141,16 @@ static enum err refuse_later(struct request *request, enum err err, const char *
     return err;
 }
 
-static enum err check_form(struct request *request, const char *version)
+/* A gateway appends path and query of its own request, which may have any bytes; the handler checks
+ * the settings. */
+static enum err check_form(struct request *request, const char *version, const struct route *route)
 {
     struct request_private *private = request->private;
     bool http_1_1 = strcmp(version, MHD_HTTP_VERSION_1_1) == 0;
     bool framed = guard_framing(&private->headers, http_1_1, &private->framing);
-    if (framed && guard_target(request->path) && guard_target(request->query)) {
-        return guard_segments(request->path)
+    bool handed_on = is_for_gateways(route);
+    if (framed && (handed_on || (guard_target(request->path) && guard_target(request->query)))) {
+        return handed_on || guard_segments(request->path)
                    ? ERR_OK
                    : refuse_later(
                          request, ERR_BAD_REQUEST,
@@ -186,20 +201,40 @@ static bool find_preflight(struct request *request)
     return true;
 }
 
-static enum err find_route(struct request *request)
+static bool announces_body(const struct request *request)
 {
-    struct route_match match;
-    switch (router_route(request->worker->plane, request->method, request->path, &match)) {
+    return request->private->framing.chunked || request->private->framing.length > 0;
+}
+
+/* The handler reads the settings, whose separators must be seen before they are decoded. */
+static enum err use_route_for_gateways(struct request *request, const struct route_match *match)
+{
+    request->parameters[0] = match->segments[0];
+    request->parameters[1] = match->below;
+    if (!announces_body(request))
+        return ERR_OK;
+    /* Gateways that announce one often do not send it. */
+    request->private->close = true;
+    return refuse_later(request, ERR_BODY_INVALID,
+                        "This call takes no body; the gateway must not announce one");
+}
+
+static enum err use_route(struct request *request, enum route_match_result result,
+                          const struct route_match *match)
+{
+    switch (result) {
     case MATCH_NO_PATH:
         return ERR_NOT_FOUND;
     case MATCH_OTHER_METHOD:
-        request->private->allowed = join_methods(request, &match);
+        request->private->allowed = join_methods(request, match);
         return find_preflight(request) ? ERR_OK : ERR_METHOD_NOT_ALLOWED;
     case MATCH_FOUND:
         break;
     }
-    request->route = match.route;
-    if (!decode_parameters(request, &match))
+    request->route = match->route;
+    if (is_for_gateways(match->route))
+        return use_route_for_gateways(request, match);
+    if (!decode_parameters(request, match))
         return refuse_later(request, ERR_BAD_REQUEST, "A segment of the path is not clean UTF-8");
     return ERR_OK;
 }
@@ -256,11 +291,6 @@ static enum err refuse_size(struct request *request)
     return refuse_later(request, ERR_TOO_LARGE, detail.data);
 }
 
-static bool announces_body(const struct request *request)
-{
-    return request->private->framing.chunked || request->private->framing.length > 0;
-}
-
 /* Checks the size of a body, announced or received: chunks may hold no bytes. */
 static enum err check_size(struct request *request, int64_t size)
 {
@@ -305,14 +335,15 @@ static enum err check_keys_agree(struct request *request)
 }
 
 /* All checks that can be made before the body is read. */
-static enum err check_headers(struct request *request, const char *version)
+static enum err check_headers(struct request *request, const char *version,
+                              enum route_match_result result, const struct route_match *match)
 {
-    enum err err = check_form(request, version);
+    enum err err = check_form(request, version, match->route);
     if (err == ERR_OK)
         err = check_body_room(request);
     if (err == ERR_OK) {
         callers_locate(request);
-        err = find_route(request);
+        err = use_route(request, result, match);
     }
     if (err == ERR_OK)
         err = check_query(request);
@@ -350,11 +381,15 @@ static enum handled begin_request(struct request *request, const char *target, c
     request->caller.peer = arena_copy(&request->arena, private->client->peer);
     request->wall_ms = clock_wall_ms();
     request->deadline_ms = request->begun_ns / 1000000 + request->conf->redis_timeout;
-    read_headers(request, method);
-    read_target(request, target);
+    struct text authority = read_target(request, target);
+    struct route_match match;
+    enum route_match_result result =
+        router_route(request->worker->plane, request->method, request->path, &match);
+    read_headers(request, method, match.route);
+    replace_host(request, authority);
     set_request_id(request);
     cors_note(request);
-    private->refusal = check_headers(request, version);
+    private->refusal = check_headers(request, version, result, &match);
     note_framing(private);
     if (request->caller.kind == CALLER_USER && private->refusal == ERR_OK)
         session_expect(request->worker->sessions, request->caller.token);

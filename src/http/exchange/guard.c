@@ -36,6 +36,16 @@ static const struct known_header {
     KNOWN(HEADER_WANTED_METHOD, "Access-Control-Request-Method", true),
     KNOWN(HEADER_IF_MATCH, "If-Match", true),
     KNOWN(HEADER_IF_NONE_MATCH, "If-None-Match", true),
+    KNOWN(HEADER_FETCH_MODE, "Sec-Fetch-Mode", false),
+    KNOWN(HEADER_UPGRADE, "Upgrade", false),
+    KNOWN(HEADER_WEBSOCKET_KEY, "Sec-WebSocket-Key", false),
+    KNOWN(HEADER_WEBSOCKET_VERSION, "Sec-WebSocket-Version", false),
+    KNOWN(HEADER_FORWARDED_METHOD, "X-Forwarded-Method", false),
+    KNOWN(HEADER_FORWARDED_HOST, "X-Forwarded-Host", false),
+    KNOWN(HEADER_FORWARDED_URI, "X-Forwarded-Uri", false),
+    KNOWN(HEADER_ORIGINAL_METHOD, "X-Original-Method", false),
+    KNOWN(HEADER_ORIGINAL_URL, "X-Original-URL", false),
+    SECRET(HEADER_GATEWAY_KEY, "X-Gateway-Key", false),
 #undef KNOWN
 #undef SECRET
 };
@@ -124,11 +134,19 @@ static bool decides_framing(enum header header)
     return header == HEADER_TRANSFER_ENCODING || header == HEADER_CONTENT_LENGTH;
 }
 
+/* A second one would let a proxy and sessiond read different requests, also where repeated headers
+ * are allowed. */
+static bool decides_routing(enum header header)
+{
+    return decides_framing(header) || header == HEADER_HOST;
+}
+
 /* The separator of a header that may come more than once and is read as one. HTTP/2 may have split
  * a Cookie header (RFC 9113, section 8.2.3). */
 static const char *glue_of(enum header header)
 {
-    if (header == HEADER_FORWARDED_FOR || header == HEADER_FORWARDED_PROTO)
+    if (header == HEADER_FORWARDED_FOR || header == HEADER_FORWARDED_PROTO ||
+        header == HEADER_UPGRADE)
         return ",";
     return header == HEADER_COOKIE ? "; " : NULL;
 }
@@ -140,7 +158,8 @@ static bool keep_value(struct headers *headers, enum header header, struct text 
         *slot = arena_copy(headers->arena, decides_framing(header) ? value : text_trim(value));
         return true;
     }
-    if (known_headers[header].single) {
+    headers->repeated |= UINT64_C(1) << header;
+    if (known_headers[header].single && !(headers->lenient && !decides_routing(header))) {
         return note_fault(
             headers,
             arena_format(headers->arena, "%s came twice", known_headers[header].name).data);

@@ -2,7 +2,8 @@
  * the headers checks them all and keeps the ones that sessiond needs.
  *
  * Refused: HTTP/1.1 without Host; Transfer-Encoding beside Content-Length, in HTTP/1.0, twice, or
- * other than "chunked"; Content-Length twice or not digits only; any of our headers twice; bytes
+ * other than "chunked"; Content-Length twice or not digits only; any of our headers twice, unless
+ * `lenient`, where only Host, Content-Length and Transfer-Encoding may not come twice; bytes
  * below 0x20 except tab, and 0x7f, in values; names that are no token; targets with control bytes,
  * blanks, bytes above 0x7e, broken percent-encoding, or encoded control bytes such as %00; header
  * lines that are folded, hold a NUL, have no name, or do not end in CR LF. */
@@ -31,12 +32,25 @@ enum header {
     HEADER_WANTED_METHOD,
     HEADER_IF_MATCH,
     HEADER_IF_NONE_MATCH,
+    HEADER_FETCH_MODE,
+    HEADER_UPGRADE,
+    HEADER_WEBSOCKET_KEY,
+    HEADER_WEBSOCKET_VERSION,
+    /* The original request of a gateway's call. */
+    HEADER_FORWARDED_METHOD,
+    HEADER_FORWARDED_HOST,
+    HEADER_FORWARDED_URI,
+    HEADER_ORIGINAL_METHOD,
+    HEADER_ORIGINAL_URL,
+    HEADER_GATEWAY_KEY,
     HEADER_COUNT
 };
 
 /* The result of the pass. Values are copied: a request may outlive its connection. */
 struct headers {
     struct text values[HEADER_COUNT];
+    uint64_t repeated;    /* headers that came more than once, bits by enum header */
+    bool lenient;         /* only a second header that the framing or routing needs is a fault */
     struct arena *arena;  /* for the values */
     const char *fault;    /* NULL, or a sentence about the fault */
     const char *line_end; /* of the latest header, in the library's buffer */
@@ -59,6 +73,12 @@ bool guard_end(struct headers *headers, struct text head);
 bool guard_header(struct headers *headers, struct text name, struct text value);
 /* Wipes bytes of a body or a cookie there, once they were copied. */
 void guard_wipe(struct text text);
+
+/* True if the header came more than once. */
+static inline bool guard_is_repeated(const struct headers *headers, enum header header)
+{
+    return (headers->repeated >> header & 1) != 0;
+}
 
 /* The framing of the body. */
 struct framing {

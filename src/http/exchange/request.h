@@ -49,7 +49,9 @@ struct request {
     struct text method;
     struct text path;          /* raw, without the query */
     struct text query;         /* raw, after '?' */
-    struct text parameters[2]; /* {…} segments of the route, percent-decoded and checked UTF-8 */
+    /* {…} segments of the route, percent-decoded and checked UTF-8. For gateways: the settings and
+     * the path below, as they came. */
+    struct text parameters[2];
     struct text body;          /* complete when the handler runs */
     struct conf *conf;         /* a reference, held for the request's lifetime */
     struct arena arena;

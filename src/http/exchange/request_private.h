@@ -29,7 +29,7 @@ struct answer_header {
     const char *value;
 };
 
-enum { MOST_ANSWER_HEADERS = 8 };
+enum { MOST_ANSWER_HEADERS = 16 };
 
 /* A limit that the request was counted against (throttle.h). */
 enum rate_kind {
@@ -39,7 +39,8 @@ enum rate_kind {
     RATE_LOGINS,
     RATE_KEYS,
     RATE_TOKENS,
-    RATE_ENDS
+    RATE_ENDS,
+    RATE_AUTHZ
 };
 struct counted {
     enum rate_kind kind;

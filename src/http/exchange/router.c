@@ -23,11 +23,15 @@ void router_prepare(void)
 }
 
 /* Matches template and path from the first brace on, segment by segment. */
-static bool match_rest(const char *rest, struct text path, struct text segments[2])
+static bool match_rest(const char *rest, struct text path, struct route_match *ret)
 {
     size_t found = 0;
     size_t at = 0;
     while (*rest != '\0') {
+        if (*rest == '*') {
+            ret->below = (struct text){path.data + at, path.length - at};
+            return true;
+        }
         if (*rest != '{') {
             if (at >= path.length || path.data[at] != *rest)
                 return false;
@@ -41,14 +45,14 @@ static bool match_rest(const char *rest, struct text path, struct text segments[
         if (end == at)
             return false;
         assert(found < 2);
-        segments[found++] = (struct text){path.data + at, end - at};
+        ret->segments[found++] = (struct text){path.data + at, end - at};
         at = end;
         rest = strchr(rest, '}') + 1;
     }
     return at == path.length;
 }
 
-static bool path_matches(size_t row, struct text path, struct text segments[2])
+static bool path_matches(size_t row, struct text path, struct route_match *ret)
 {
     const struct pattern *pattern = &patterns[row];
     if (pattern->literal == pattern->length) {
@@ -59,7 +63,7 @@ static bool path_matches(size_t row, struct text path, struct text segments[2])
         memcmp(path.data, routes[row].path, pattern->literal) != 0)
         return false;
     struct text rest = {path.data + pattern->literal, path.length - pattern->literal};
-    return match_rest(routes[row].path + pattern->literal, rest, segments);
+    return match_rest(routes[row].path + pattern->literal, rest, ret);
 }
 
 struct text router_path(struct text target, struct text *authority)
@@ -84,6 +88,7 @@ struct text router_path(struct text target, struct text *authority)
 static bool takes_method(size_t row, struct text method)
 {
     return text_equal(patterns[row].method, method) ||
+           text_equal(patterns[row].method, TEXT("*")) ||
            (text_equal(method, TEXT("HEAD")) && text_equal(patterns[row].method, TEXT("GET")));
 }
 
@@ -99,9 +104,9 @@ enum route_match_result router_route(enum plane plane, struct text method, struc
                                      struct route_match *ret)
 {
     ret->allowed_count = 0;
-    ret->segments[0] = ret->segments[1] = (struct text){0};
+    ret->segments[0] = ret->segments[1] = ret->below = (struct text){0};
     for (size_t i = 0; i < route_count; i++) {
-        if (routes[i].plane != plane || !path_matches(i, path, ret->segments))
+        if (routes[i].plane != plane || !path_matches(i, path, ret))
             continue;
         if (takes_method(i, method)) {
             ret->route = &routes[i];

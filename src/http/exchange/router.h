@@ -9,6 +9,7 @@ enum route_match_result { MATCH_FOUND, MATCH_NO_PATH, MATCH_OTHER_METHOD };
 struct route_match {
     const struct route *route;
     struct text segments[2]; /* the segments in braces, still percent-encoded */
+    struct text below;       /* the path that "*" at the template's end stands for; else absent */
     const char *allowed[8];  /* MATCH_OTHER_METHOD: the methods of the path */
     size_t allowed_count;
 };
@@ -19,7 +20,7 @@ void router_prepare(void);
  * its host in *authority; every other target is returned unchanged, *authority absent. */
 struct text router_path(struct text target, struct text *authority);
 /* Finds the row for exactly this path and method (case-sensitive) on the plane; HEAD is routed as
- * GET (RFC 9110, section 9.1). */
+ * GET (RFC 9110, section 9.1). The path may have any bytes. */
 enum route_match_result router_route(enum plane plane, struct text method, struct text path,
                                      struct route_match *ret);
 

@@ -18,8 +18,10 @@ enum access {
     ACCESS_SERVICE, /* a service key with the scope */
     ACCESS_CLIENT,  /* the same, or as an OAuth client authenticates (oauth_clients.h); credentials
                        in the form are the handler's to check */
-    ACCESS_HOLDER   /* the token in the form; credentials as for ACCESS_CLIENT, if any, must be a
+    ACCESS_HOLDER,  /* the token in the form; credentials as for ACCESS_CLIENT, if any, must be a
                        valid service key with the scope */
+    ACCESS_GATEWAY  /* a user's token or cookie that a gateway hands on, or none: the handler judges
+                       it by the gateway's settings. A repeated header is for it to judge, too */
 };
 
 /* The format of a call's errors. */
@@ -35,6 +37,7 @@ enum rate_class {
                         perhaps its rate, is not the tenant */
     RATED_ENDING, /* that of one session's tokens: an attacker must not be able to block the end of
                      a stolen session by flooding the tenant */
+    RATED_AUTHZ,  /* the tenant's rate for gateways, counted by the handler */
     RATED_NOBODY  /* no caller is known */
 };
 

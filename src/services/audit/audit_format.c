@@ -151,6 +151,9 @@ static void add_request(struct buffer *line, const struct audit_record *record)
     ADD(line, "http.request.method", record->method);
     ADD_NUMBER(line, "http.response.status_code", record->status);
     ADD(line, "url.path", record->path);
+    ADD(line, "sessiond.original_method", record->original_method);
+    ADD(line, "url.domain", record->original_host);
+    ADD(line, "sessiond.original_path", record->original_path);
     ADD(line, "trace.id", record->trace_id);
     ADD(line, "span.id", record->span_id);
 }

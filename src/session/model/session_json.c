@@ -311,10 +311,11 @@ void session_json_find_strings(struct text session_json, struct session_json_str
         ret->names = (struct names){0};
 }
 
-struct text session_json_device_member(struct arena *arena, struct text device, const char *name)
+/* The writer escapes quotes and backslashes alone, each with one backslash: these texts have no
+ * control characters. */
+static struct text without_escapes(struct text string, struct arena *arena)
 {
-    struct text string = find_device_string(device, name);
-    if (!string.data)
+    if (string.length == 0 || !memchr(string.data, '\\', string.length))
         return string;
     char *copy = arena_alloc(arena, string.length + 1);
     size_t length = 0;
@@ -324,4 +325,19 @@ struct text session_json_device_member(struct arena *arena, struct text device, 
         copy[length++] = string.data[i];
     }
     return (struct text){copy, length};
+}
+
+struct text session_json_device_member(struct arena *arena, struct text device, const char *name)
+{
+    struct text string = find_device_string(device, name);
+    return string.data ? without_escapes(string, arena) : string;
+}
+
+bool session_json_next_role(struct text *rest, struct arena *arena, struct text *ret)
+{
+    struct text string;
+    if (!(skip(rest, TEXT("[")) || skip(rest, TEXT(","))) || !take_string(rest, &string))
+        return false;
+    *ret = without_escapes(string, arena);
+    return true;
 }

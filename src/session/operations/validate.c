@@ -17,6 +17,7 @@
 #include "session/engine/tenant.h"
 #include "session/engine/user_update.h"
 #include "session/index/index.h"
+#include "session/model/session_json.h"
 #include "session/model/strength.h"
 #include "step_up.h"
 
@@ -137,6 +138,7 @@ static void accept_session(struct validation *validation, const struct known_ses
     validate->issued_s = known->cache_value.session.record.issued_ms / 1000;
     validate->access_expires_s = lifetimes.access_s;
     validate->idle_expires_s = lifetimes.idle_s;
+    validate->bound = binding_counts(&known->policy);
     validate->from_cache = validation->step == STEP_MEMORY || validation->step == STEP_STALE;
     if (validate->base.tenancy_age_ms > 0)
         mark_stale(validate, validate->base.tenancy_age_ms);
@@ -490,6 +492,15 @@ static void run_validation(struct validation *validation, enum step step)
         validation->step = step;
         step = steps[step](validation);
     }
+}
+
+size_t session_validated_roles(const struct validate *validate, struct text *ret, size_t most)
+{
+    struct text rest = session_json_roles(validate->session_json);
+    size_t count = 0;
+    while (count < most && session_json_next_role(&rest, validate->base.arena, &ret[count]))
+        count++;
+    return count;
 }
 
 void session_expect(struct session_worker *worker, struct text token)
