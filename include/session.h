@@ -275,7 +275,7 @@ struct validate {
     int64_t issued_s;         /* when the session's present pair was issued */
     int64_t access_expires_s;
     int64_t idle_expires_s; /* without an idle limit: the end of the session */
-    bool bound; /* the policy checks the session's bindings at each use */
+    bool bound;             /* the policy checks the session's bindings at each use */
     bool from_cache;
     bool stale; /* answered from memory in an outage; was fresh stale_for_s ago */
     int64_t stale_for_s;

@@ -8,6 +8,12 @@ def token_body(scene):
 # Calls of the doors for other software (DOOR in the table), which have tests of their own: (method, path) -> the file.
 DOORS = {
     ("GET", "/.well-known/jwks.json"): "test_signed_identity.py",
+    ("*", "/authz/forward-auth"): "test_authz.py",
+    ("*", "/authz/forward-auth/{settings}"): "test_authz.py",
+    ("*", "/authz/auth-request"): "test_authz.py",
+    ("*", "/authz/auth-request/{settings}"): "test_authz.py",
+    ("*", "/authz/ext-authz/{settings}"): "test_authz.py",
+    ("*", "/authz/ext-authz/{settings}/*"): "test_authz.py",
     ("POST", "/oauth2/introspect"): "test_oauth.py",
     ("POST", "/oauth2/revoke"): "test_oauth.py",
     ("POST", "/oauth2/token"): "test_oauth.py",

@@ -14,10 +14,10 @@ enum err callers_present_key(struct request *request, struct text name, struct t
                              struct text *detail);
 /* The same for the key in Authorization: Bearer. */
 enum err callers_present_bearer(struct request *request, struct text *detail);
-/* Reads the credential that a gateway hands on: caller becomes its user. `target` is the request that
- * the gateway asks about, which decides whether a cookie counts. ERR_KEY_MISSING if there is none of
- * this service's; ERR_TOKEN_INVALID if it can be no user's; ERR_ORIGIN_FORBIDDEN; each with its
- * *detail. The token itself is not judged. */
+/* Reads the credential that a gateway hands on: caller becomes its user. `target` is the request
+ * that the gateway asks about, which decides whether a cookie counts. ERR_KEY_MISSING if there is
+ * none of this service's; ERR_TOKEN_INVALID if it can be no user's; ERR_ORIGIN_FORBIDDEN; each with
+ * its *detail. The token itself is not judged. */
 enum err callers_establish_user(struct request *request, const struct cors_target *target,
                                 struct text *detail);
 /* Notes for the audit line that an address which the caller gave could not be read. */

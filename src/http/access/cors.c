@@ -128,9 +128,9 @@ static const char *own_scheme(const struct request *request)
 
 bool cors_is_safe(const struct cors_target *target)
 {
-    return !target->upgrades && (text_equal(target->method, TEXT("GET")) ||
-                                 text_equal(target->method, TEXT("HEAD")) ||
-                                 text_equal(target->method, TEXT("OPTIONS")));
+    return !target->upgrades &&
+           (text_equal(target->method, TEXT("GET")) || text_equal(target->method, TEXT("HEAD")) ||
+            text_equal(target->method, TEXT("OPTIONS")));
 }
 
 static struct cors_target own_target(const struct request *request)

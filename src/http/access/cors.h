@@ -21,8 +21,8 @@ void cors_add_headers(struct MHD_Response *response, const struct request *reque
  * same-origin. ERR_OK, or ERR_ORIGIN_FORBIDDEN with its *detail. */
 enum err cors_admit_cookie(struct request *request, struct text *detail);
 /* The same for the request that a gateway asks about: its method, and the service that the browser
- * knows. An unknown method, and a WebSocket handshake, which browsers let every page begin, count as
- * unsafe. A repeated Origin or Sec-Fetch-Site is foreign. */
+ * knows. An unknown method, and a WebSocket handshake, which browsers let every page begin, count
+ * as unsafe. A repeated Origin or Sec-Fetch-Site is foreign. */
 struct cors_target {
     struct text method; /* absent: unknown */
     struct text host;   /* as in a Host header; absent: unknown */

@@ -2,8 +2,8 @@
  * together (its policy's rate, each) and of each user (a tenth of it), of a user's logins, and of
  * addresses that present wrong service keys or forged tokens. Calls that end sessions are neither
  * counted nor refused for a tenant's rate; those with the tokens of one session have a wide limit
- * of their own. Calls of gateways have a rate of their own: each request to a page may be one, so the
- * user's part would be too small. Limits are this node's alone.
+ * of their own. Calls of gateways have a rate of their own: each request to a page may be one, so
+ * the user's part would be too small. Limits are this node's alone.
  *
  * Every answer reports the limits that its request counted against in the RateLimit fields
  * (draft-ietf-httpapi-ratelimit-headers-10); Retry-After of a 429 says when the next call is

@@ -1,18 +1,20 @@
-/* Settings, original request, credential, rate, validation, and then the conditions of the settings.
- */
-#include "authorize.h"
-
-#include <assert.h>
-
+/* The verdict on a gateway's request: may its client go on, and who is it? Settings, original
+ * request, credential, rate and validation are looked at in this order, then what the settings
+ * demand.
+ *
+ * Exactly 200 without a body lets it go on, with every X-Session-… header; all else is a problem:
+ * 400 for settings that are wrong, 401, 403, 429, 503. No answer sets a cookie. */
 #include "clean.h"
 #include "gateway_settings.h"
 #include "http/access/callers.h"
 #include "http/access/throttle.h"
 #include "http/api/begin.h"
+#include "http/api/handlers.h"
 #include "http/api/request_fields.h"
 #include "http/api/response_objects.h"
 #include "http/exchange/response.h"
 #include "identity_headers.h"
+#include "original_request.h"
 #include "verdict_lifetime.h"
 
 struct authorization {
@@ -24,10 +26,10 @@ struct authorization {
 
 static void note_original(struct request *request, const struct authz_original *original)
 {
-    enum { LONGEST_METHOD = 32, LONGEST_HOST = 255, LONGEST_PATH = 512 };
+    enum { LONGEST_HOST = 255, LONGEST_PATH = 512 };
     struct audit_record *record = &request->audit;
     struct arena *arena = &request->arena;
-    record->original_method = clean_text(original->target.method, LONGEST_METHOD, arena);
+    record->original_method = clean_text(original->target.method, METHOD_MAX, arena);
     record->original_host = clean_text(original->target.host, LONGEST_HOST, arena);
     record->original_path = clean_text(original->path, LONGEST_PATH, arena);
 }
@@ -36,10 +38,10 @@ static void note_original(struct request *request, const struct authz_original *
 
 static void add_caching(struct request *request, enum authz_route route, int64_t seconds)
 {
-    request_header(request, "Cache-Control",
-                   seconds == 0 ? TEXT("no-store")
-                                : arena_format(&request->arena, "private, max-age=%lld",
-                                               (long long)seconds));
+    request_header(
+        request, "Cache-Control",
+        seconds == 0 ? TEXT("no-store")
+                     : arena_format(&request->arena, "private, max-age=%lld", (long long)seconds));
     request_header(request, "Vary", text_of(authz_original_headers(route)));
 }
 
@@ -143,8 +145,7 @@ static enum handled check_settings(struct request *request, struct authz_setting
         return response_fail(request, ERR_SETTING_INVALID,
                              arena_format(&request->arena,
                                           "Setting \"jwt\" names \"%.*s\", which is no audience",
-                                          (int)settings->audience.length,
-                                          settings->audience.data));
+                                          (int)settings->audience.length, settings->audience.data));
     return api_check_acr(request, settings->acr, ERR_SETTING_INVALID);
 }
 
@@ -173,7 +174,7 @@ static void validate_session(struct request *request, struct authorization *work
     session_validate(validate);
 }
 
-enum handled authz_authorize(struct request *request, enum authz_route route)
+static enum handled authorize(struct request *request, enum authz_route route)
 {
     struct authorization *work = arena_zalloc(&request->arena, sizeof(*work));
     work->route = route;
@@ -185,4 +186,19 @@ enum handled authz_authorize(struct request *request, enum authz_route route)
         return ANSWERED;
     validate_session(request, work);
     return PENDING;
+}
+
+enum handled authz_forward_auth(struct request *request)
+{
+    return authorize(request, AUTHZ_FORWARD_AUTH);
+}
+
+enum handled authz_auth_request(struct request *request)
+{
+    return authorize(request, AUTHZ_AUTH_REQUEST);
+}
+
+enum handled authz_ext_authz(struct request *request)
+{
+    return authorize(request, AUTHZ_EXT_AUTHZ);
 }

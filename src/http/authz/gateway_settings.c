@@ -8,7 +8,7 @@
 #include "http/exchange/router.h"
 #include "session.h"
 
-enum { LONGEST_ROLE = 128, MOST_SHOWN = 64 };
+enum { LONGEST_ROLE = 128, MOST_NAMED = 64 };
 
 /* Sets the value; NULL, or what it must be. */
 typedef const char *set_fn(struct authz_settings *settings, struct text value);
@@ -67,9 +67,9 @@ static const struct setting {
     set_fn *set;
     bool repeatable;
 } known[] = {
-    {{"tenant", 6}, set_tenant, false},     {{"role", 4}, set_role, true},
-    {{"max_age", 7}, set_max_age, false},   {{"acr", 3}, set_acr, false},
-    {{"touch", 5}, set_touch, false},       {{"optional", 8}, set_optional, false},
+    {{"tenant", 6}, set_tenant, false},   {{"role", 4}, set_role, true},
+    {{"max_age", 7}, set_max_age, false}, {{"acr", 3}, set_acr, false},
+    {{"touch", 5}, set_touch, false},     {{"optional", 8}, set_optional, false},
     {{"jwt", 3}, set_audience, false},
 };
 enum { KNOWN = sizeof(known) / sizeof(known[0]) };
@@ -113,8 +113,7 @@ static const char *read_value(const struct setting *setting, struct text encoded
 {
     if (!is_segment(encoded))
         return "has a byte that must be percent-encoded";
-    struct text value =
-        router_decode(arena_alloc(arena, encoded.length + 1), encoded, false);
+    struct text value = router_decode(arena_alloc(arena, encoded.length + 1), encoded, false);
     if (value.data == NULL)
         return "is not percent-encoded correctly";
     if (value.length == 0)
@@ -146,7 +145,7 @@ static struct text name_fault(struct text pair, const char *fault, struct arena 
 {
     const char *equals = memchr(pair.data, '=', pair.length);
     struct text name = {pair.data, equals == NULL ? pair.length : (size_t)(equals - pair.data)};
-    name = clean_text(name, MOST_SHOWN, arena);
+    name = clean_text(name, MOST_NAMED, arena);
     return arena_format(arena, "Setting \"%.*s\" %s", (int)name.length, name.data, fault);
 }
 

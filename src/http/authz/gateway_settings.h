@@ -12,12 +12,12 @@ enum { AUTHZ_MOST_ROLES = 32 };
 struct authz_settings {
     struct text tenant; /* the session must be of it; absent: of any */
     struct text roles[AUTHZ_MOST_ROLES];
-    size_t role_count;  /* the session must have one of them; 0: any session */
-    int64_t max_age_s;  /* seconds since the user authenticated; -1: any */
-    struct text acr;    /* absent: any */
+    size_t role_count;    /* the session must have one of them; 0: any session */
+    int64_t max_age_s;    /* seconds since the user authenticated; -1: any */
+    struct text acr;      /* absent: any */
     struct text audience; /* of the signed identity; absent: none is wanted */
-    bool untouched;     /* touch=no: the call is no use of the session */
-    bool optional;      /* callers without a credential are let through */
+    bool untouched;       /* touch=no: the call is no use of the session */
+    bool optional;        /* callers without a credential are let through */
 };
 
 /* Reads a segment of the path as it came; an absent one stands for `-`. Values are decoded in the

@@ -1,5 +1,5 @@
-/* The headers that tell a gateway who calls: all of them with every allowing answer, so that none of
- * its client's own survives. */
+/* The headers that tell a gateway who calls: all of them with every allowing answer, so that none
+ * of its client's own survives. */
 #pragma once
 
 #include "http/exchange/request.h"
@@ -8,7 +8,7 @@
  * those that are not of the identity, take less than 3 KB. */
 enum { AUTHZ_HEADERS_MOST = 3072, AUTHZ_OTHERS_MOST = 704 };
 
-/* Who calls; absent texts and zeros become empty values. */
+/* The caller. Absent texts and zeros become empty values. */
 struct authz_identity {
     bool authenticated;
     struct text user, tenant, session_id, device, device_type;
@@ -25,7 +25,7 @@ void authz_add_identity(struct request *request, const struct authz_identity *id
 /* The text with all bytes percent-encoded but 0x21 to 0x7e without `%` and `,`; itself if there is
  * none, else in the arena. Pure, as the next. */
 struct text authz_encode(struct arena *arena, struct text text);
-/* The roles, encoded and joined by commas, within `room` bytes. Those that do not fit are left out,
- * and *truncated is set. */
+/* The roles, encoded and joined by commas, within `room` bytes. Sets *truncated if some do not fit;
+ * the others are still there. */
 struct text authz_join_roles(struct arena *arena, const struct text *roles, size_t count,
                              size_t room, bool *truncated);

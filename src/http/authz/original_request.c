@@ -7,8 +7,9 @@
 #include "http/exchange/request_private.h"
 #include "http/server/client.h"
 
-#define ALWAYS "Authorization, Cookie, Upgrade, Sec-WebSocket-Version, Sec-Fetch-Mode, " \
-               "X-Device-Fingerprint"
+#define ALWAYS                                                                \
+    "Authorization, Cookie, Upgrade, Sec-WebSocket-Version, Sec-Fetch-Mode, " \
+    "X-Device-Fingerprint"
 
 const char *authz_original_headers(enum authz_route route)
 {
@@ -118,8 +119,8 @@ static struct authz_original read_call(const struct request *request)
     };
 }
 
-/* Gateways drop Upgrade, which is for one hop; the other signs of a handshake reach us. Pages cannot
- * set any of them. */
+/* Gateways drop Upgrade, which is for one hop; the other signs of a handshake reach us. Pages
+ * cannot set any of them. */
 static bool is_handshake(const struct request *request)
 {
     const struct text *values = request->private->headers.values;

@@ -15,7 +15,7 @@ struct authz_original {
     struct cors_target target;
     struct text path; /* without query and parameters; absent: unknown */
 };
-/* What is unknown or was said twice is absent; the scheme is then https. */
+/* Members that are unknown, or were given twice, are absent; the scheme is then https. */
 struct authz_original authz_original_of(const struct request *request, enum authz_route route);
 
 /* The headers that the verdict on a route depends on, for Vary. */

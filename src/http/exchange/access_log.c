@@ -28,13 +28,12 @@ static bool is_audited(const struct request *request)
 /* Completes the fields that handlers did not fill in. The method may be any HTTP token. */
 static void complete_record(struct request *request, unsigned status)
 {
-    enum { LONGEST_METHOD = 32 };
     struct audit_record *record = &request->audit;
     assert(status >= 100 && status < 600);
     const struct caller *caller = &request->caller;
     record->event = request->route == NULL ? AUDIT_REFUSED : request->route->event;
     record->path = request->route == NULL ? TEXT("-") : text_of(request->route->path);
-    record->method = clean_text(request->method, LONGEST_METHOD, &request->arena);
+    record->method = clean_text(request->method, METHOD_MAX, &request->arena);
     record->wall_ms = request->wall_ms;
     record->duration_ns = clock_monotonic_ns() - request->begun_ns;
     record->status = status;

@@ -39,6 +39,8 @@ struct caller {
 /* Largest values that callers send, in bytes. */
 #define FINGERPRINT_MAX 256
 #define USER_AGENT_MAX  512
+/* Bytes of a method that audit lines have. */
+#define METHOD_MAX 32
 /* The media type of merge patches (RFC 7396), the only one that PATCH takes here. */
 #define MERGE_PATCH "application/merge-patch+json"
 
@@ -47,13 +49,13 @@ struct request {
     struct MHD_Connection *connection;
     const struct route *route; /* NULL until routed */
     struct text method;
-    struct text path;          /* raw, without the query */
-    struct text query;         /* raw, after '?' */
+    struct text path;  /* raw, without the query */
+    struct text query; /* raw, after '?' */
     /* {…} segments of the route, percent-decoded and checked UTF-8. For gateways: the settings and
      * the path below, as they came. */
     struct text parameters[2];
-    struct text body;          /* complete when the handler runs */
-    struct conf *conf;         /* a reference, held for the request's lifetime */
+    struct text body;  /* complete when the handler runs */
+    struct conf *conf; /* a reference, held for the request's lifetime */
     struct arena arena;
     struct caller caller;
     int64_t wall_ms; /* when the headers were complete */

@@ -120,9 +120,9 @@ enum route_match_result router_route(enum plane plane, struct text method, struc
 
 enum error_format router_errors(enum plane plane, struct text path)
 {
-    struct text segments[2];
+    struct route_match match;
     for (size_t i = 0; i < route_count; i++)
-        if (routes[i].plane == plane && path_matches(i, path, segments))
+        if (routes[i].plane == plane && path_matches(i, path, &match))
             return routes[i].errors;
     return ERRORS_PROBLEM;
 }

@@ -24,8 +24,8 @@ struct text session_json_with_attributes(struct arena *arena, struct text sessio
 bool session_json_is_whole(struct text session_json);
 /* The value of "roles", a JSON array of strings. */
 struct text session_json_roles(struct text session_json);
-/* The next string of "roles", unescaped into the arena unless it has no escape; *rest is the array at
- * first, and what is left of it then. False after the last one. */
+/* The next string of "roles", unescaped into the arena unless it has no escape; *rest is the array
+ * at first, and what is left of it then. False after the last one. */
 bool session_json_next_role(struct text *rest, struct arena *arena, struct text *ret);
 /* The value of "device", as JSON text. */
 struct text session_json_device(struct text session_json);

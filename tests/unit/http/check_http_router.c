@@ -28,6 +28,20 @@ static const struct {
     {PLANE_OPS, "GET", "/livez", MATCH_FOUND, "/livez", NULL, NULL},
     {PLANE_OPS, "HEAD", "/livez", MATCH_FOUND, "/livez", NULL, NULL},
     {PLANE_MAIN, "HEAD", "/v1/validate", MATCH_FOUND, "/v1/validate", NULL, NULL},
+    /* any method, and any path below */
+    {PLANE_MAIN, "*", "/authz/auth-request/-", MATCH_FOUND, "/authz/auth-request/{settings}", "-",
+     NULL},
+    {PLANE_MAIN, "*", "/authz/ext-authz/a;b", MATCH_FOUND, "/authz/ext-authz/{settings}", "a;b",
+     NULL},
+    {PLANE_MAIN, "*", "/authz/ext-authz/-/", MATCH_FOUND, "/authz/ext-authz/{settings}/*", "-",
+     NULL},
+    {PLANE_MAIN, "*", "/authz/ext-authz/-//a/../\xff%00", MATCH_FOUND,
+     "/authz/ext-authz/{settings}/*", "-", NULL},
+    {PLANE_MAIN, "GET", "/authz/ext-authz", MATCH_NO_PATH, NULL, NULL, NULL},
+    {PLANE_MAIN, "GET", "/authz/ext-authz/", MATCH_NO_PATH, NULL, NULL, NULL},
+    {PLANE_MAIN, "GET", "/authz/ext-authz//a", MATCH_NO_PATH, NULL, NULL, NULL},
+    {PLANE_MAIN, "GET", "/authz/forward-auth/-/", MATCH_NO_PATH, NULL, NULL, NULL},
+    {PLANE_OPS, "GET", "/authz/ext-authz/-/a", MATCH_NO_PATH, NULL, NULL, NULL},
     /* no such path */
     {PLANE_MAIN, "GET", "/", MATCH_NO_PATH, NULL, NULL, NULL},
     {PLANE_MAIN, "GET", "", MATCH_NO_PATH, NULL, NULL, NULL},
@@ -122,6 +136,29 @@ START_TEST(the_path_of_a_target_stands_behind_its_host)
 }
 END_TEST
 
+START_TEST(a_row_with_any_method_matches_each_of_them)
+{
+    static const struct {
+        const char *path, *below;
+    } paths[] = {
+        {"/authz/forward-auth", NULL}, {"/authz/ext-authz/-", NULL},
+        {"/authz/ext-authz/-/", ""},   {"/authz/ext-authz/-/a/b", "a/b"},
+        {"/authz/ext-authz/-//", "/"},
+    };
+    static const char *const methods[] = {"GET", "HEAD", "POST", "OPTIONS", "PROPFIND", "get"};
+    router_prepare();
+    for (size_t i = 0; i < sizeof(paths) / sizeof(paths[0]); i++)
+        for (size_t j = 0; j < sizeof(methods) / sizeof(methods[0]); j++) {
+            struct route_match match;
+            ck_assert_int_eq(
+                router_route(PLANE_MAIN, text_of(methods[j]), text_of(paths[i].path), &match),
+                MATCH_FOUND);
+            ck_assert_str_eq(match.route->method, "*");
+            assert_text(match.below, paths[i].below);
+        }
+}
+END_TEST
+
 START_TEST(no_two_rows_of_the_table_are_for_the_same_call)
 {
     router_prepare();
@@ -138,9 +175,11 @@ END_TEST
 static bool may_row_be(const struct route *route)
 {
     bool public = route->access == ACCESS_PUBLIC, token = route->access == ACCESS_TOKEN;
+    bool gateway = route->access == ACCESS_GATEWAY;
     bool ends = route->ends != ENDS_NOTHING;
-    return (public || route->plane == PLANE_MAIN) && public == (route->scope == 0) &&
+    return (public || route->plane == PLANE_MAIN) && (public || gateway) == (route->scope == 0) &&
            public == (route->rate == RATED_NOBODY) && ends == (route->rate == RATED_ENDING) &&
+           gateway == (route->rate == RATED_AUTHZ) &&
            (token || route->user_needs == PERMISSION_NONE) &&
            (!ends || audit_event_durable(route->event));
 }
@@ -228,6 +267,7 @@ int main(void)
     tcase_add_loop_test(cases, a_request_means_exactly_one_row_or_none, 0, ROWS(requests));
     tcase_add_test(cases, a_wrong_method_learns_all_right_ones);
     tcase_add_loop_test(cases, the_path_of_a_target_stands_behind_its_host, 0, ROWS(targets));
+    tcase_add_test(cases, a_row_with_any_method_matches_each_of_them);
     tcase_add_test(cases, no_two_rows_of_the_table_are_for_the_same_call);
     tcase_add_test(cases, the_columns_of_a_row_do_not_contradict_each_other);
     tcase_add_loop_test(cases, percent_encoding_is_decoded_once_or_refused, 0, ROWS(codings));

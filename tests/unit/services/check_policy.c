@@ -90,6 +90,7 @@ static const struct member {
     MEMBER("{\"self_service\":{\"logout_all\":false}}", self_logout_all, 0, 1),
     MEMBER("{\"force_logout\":false}", force_logout, 0, 1),
     MEMBER("{\"rate\":{\"requests_per_second\":1000000}}", requests_per_second, 1000000, 0),
+    MEMBER("{\"rate\":{\"authz\":1000000}}", authz_per_second, 1000000, 0),
     MEMBER("{\"rate\":{\"burst\":20,\"requests_per_second\":5}}", burst, 20, 0),
     MEMBER("{\"rate\":{\"logins_per_user_per_minute\":3}}", logins_per_user_per_minute, 3, 0),
     MEMBER("{\"limits\":{\"access_ttl\":31535999}}", limit_access_ttl, 31535999, 31536000),
@@ -170,7 +171,7 @@ START_TEST(the_effective_policy_of_nothing_shows_the_defaults)
                      "\"verify\":{\"on\":[\"new_location\"],\"method\":\"external\"},"
                      "\"self_service\":{\"devices\":true,\"kick\":true,\"logout_all\":true},"
                      "\"force_logout\":true,\"rate\":{\"requests_per_second\":0,\"burst\":0,"
-                     "\"logins_per_user_per_minute\":0},"
+                     "\"logins_per_user_per_minute\":0,\"authz\":0},"
                      "\"limits\":{\"access_ttl\":31536000,\"refresh_ttl\":31536000,"
                      "\"idle_timeout\":31536000,\"absolute_timeout\":31536000,"
                      "\"session_bytes\":16384},\"quota\":{\"users\":0,\"sessions\":0},"
@@ -204,7 +205,7 @@ static const struct refusal {
     {"{\"bind\":{\"i\":\"off\"}}", "\"bind.i\" is not known; known are ip, device"},
     {"{\"bind\":{\"ip.x\":1}}", "\"bind.ip.x\" is not known; known are ip, device"},
     {"{\"rate\":{\"b\\n\":1}}", "\"rate.b?\" is not known; known are requests_per_second, burst, "
-                                "logins_per_user_per_minute"},
+                                "logins_per_user_per_minute, authz"},
     {"{\"roles\":{\"a.b\":{\"overflow\":\"reject\"}}}",
      "\"roles.a.b.overflow\" is not known; " KNOWN_OF_ROLES},
     {"{\"device_types\":{\"tv\":{\"bind\":{}}}}",
