@@ -69,8 +69,8 @@ static int64_t cached_s(const struct request *request, const struct authorizatio
     return authz_lifetime_of(&of);
 }
 
-static enum handled allow(struct request *request, const struct authorization *work,
-                          const struct text *roles, size_t role_count)
+static enum handled allow_session(struct request *request, const struct authorization *work,
+                                  const struct text *roles, size_t role_count)
 {
     const struct validate *validate = &work->validate;
     const struct facts *facts = &validate->base.facts;
@@ -104,7 +104,8 @@ static enum handled deny(struct request *request, enum err err, struct text deta
     return response_fail_with(request, err, detail, buffer_text(&members));
 }
 
-static bool has_role(const struct authz_settings *settings, const struct text *roles, size_t count)
+static bool has_demanded_role(const struct authz_settings *settings, const struct text *roles,
+                              size_t count)
 {
     for (size_t i = 0; i < settings->role_count; i++)
         for (size_t j = 0; j < count; j++)
@@ -117,10 +118,10 @@ static enum handled finish_accepted(struct request *request, struct authorizatio
 {
     struct text roles[ROLES_MAX];
     size_t count = session_validated_roles(&work->validate, roles, ROLES_MAX);
-    if (!has_role(&work->settings, roles, count))
+    if (!has_demanded_role(&work->settings, roles, count))
         return deny(request, ERR_ROLE_MISSING,
                     TEXT("The session has none of the roles that this gateway demands"));
-    return allow(request, work, roles, count);
+    return allow_session(request, work, roles, count);
 }
 
 static enum handled finish_authorization(struct request *request, struct operation *operation)

@@ -13,13 +13,13 @@ enum { LONGEST_ROLE = 128, MOST_NAMED = 64 };
 /* Sets the value; NULL, or what it must be. */
 typedef const char *set_fn(struct authz_settings *settings, struct text value);
 
-static const char *set_tenant(struct authz_settings *settings, struct text value)
+static const char *use_tenant(struct authz_settings *settings, struct text value)
 {
     settings->tenant = value;
     return conf_is_name(value) ? NULL : "must match [a-z0-9][a-z0-9._-]{0,62}";
 }
 
-static const char *set_role(struct authz_settings *settings, struct text value)
+static const char *use_role(struct authz_settings *settings, struct text value)
 {
     if (settings->role_count == AUTHZ_MOST_ROLES)
         return "may be there at most 32 times";
@@ -29,7 +29,7 @@ static const char *set_role(struct authz_settings *settings, struct text value)
                : "must be 1 to 128 bytes of clean UTF-8";
 }
 
-static const char *set_max_age(struct authz_settings *settings, struct text value)
+static const char *use_max_age(struct authz_settings *settings, struct text value)
 {
     bool digits = value.length > 0 && value.data[0] >= '0' && value.data[0] <= '9';
     return digits && text_to_int(value, 0, STRENGTH_MAX_AGE, &settings->max_age_s)
@@ -37,26 +37,26 @@ static const char *set_max_age(struct authz_settings *settings, struct text valu
                : "must be a number of seconds from 0 to 2147483647";
 }
 
-static const char *set_acr(struct authz_settings *settings, struct text value)
+static const char *use_acr(struct authz_settings *settings, struct text value)
 {
     settings->acr = value;
     return conf_is_acr(value) ? NULL
                               : "must be 1 to 128 printable ASCII characters without \" and \\";
 }
 
-static const char *set_touch(struct authz_settings *settings, struct text value)
+static const char *use_touch(struct authz_settings *settings, struct text value)
 {
     settings->untouched = text_equal(value, TEXT("no"));
     return settings->untouched ? NULL : "must be no, or absent";
 }
 
-static const char *set_optional(struct authz_settings *settings, struct text value)
+static const char *use_optional(struct authz_settings *settings, struct text value)
 {
     settings->optional = text_equal(value, TEXT("yes"));
     return settings->optional ? NULL : "must be yes, or absent";
 }
 
-static const char *set_audience(struct authz_settings *settings, struct text value)
+static const char *use_audience(struct authz_settings *settings, struct text value)
 {
     settings->audience = value;
     return conf_is_name(value) ? NULL : "must be the name of an audience";
@@ -67,10 +67,10 @@ static const struct setting {
     set_fn *set;
     bool repeatable;
 } known[] = {
-    {{"tenant", 6}, set_tenant, false},   {{"role", 4}, set_role, true},
-    {{"max_age", 7}, set_max_age, false}, {{"acr", 3}, set_acr, false},
-    {{"touch", 5}, set_touch, false},     {{"optional", 8}, set_optional, false},
-    {{"jwt", 3}, set_audience, false},
+    {{"tenant", 6}, use_tenant, false},   {{"role", 4}, use_role, true},
+    {{"max_age", 7}, use_max_age, false}, {{"acr", 3}, use_acr, false},
+    {{"touch", 5}, use_touch, false},     {{"optional", 8}, use_optional, false},
+    {{"jwt", 3}, use_audience, false},
 };
 enum { KNOWN = sizeof(known) / sizeof(known[0]) };
 #define KNOWN_NAMES "tenant, role, max_age, acr, touch, optional, jwt"
@@ -108,8 +108,8 @@ static bool is_encoded(struct text value)
     return false;
 }
 
-static const char *read_value(const struct setting *setting, struct text encoded,
-                              struct arena *arena, struct authz_settings *settings)
+static const char *read_setting_value(const struct setting *setting, struct text encoded,
+                                      struct arena *arena, struct authz_settings *settings)
 {
     if (!is_segment(encoded))
         return "has a byte that must be percent-encoded";
@@ -137,8 +137,8 @@ static const char *read_setting(struct text pair, struct arena *arena,
     if ((*seen & bit) != 0 && !setting->repeatable)
         return "came twice";
     *seen |= bit;
-    return read_value(setting, (struct text){equals + 1, pair.length - length - 1}, arena,
-                      settings);
+    return read_setting_value(setting, (struct text){equals + 1, pair.length - length - 1}, arena,
+                              settings);
 }
 
 static struct text name_fault(struct text pair, const char *fault, struct arena *arena)

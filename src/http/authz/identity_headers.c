@@ -84,7 +84,7 @@ static const char *const names[IDENTITY_HEADERS] = {
 };
 
 /* Bytes of the headers without roles, as they are sent. */
-static size_t measure(const struct text values[IDENTITY_HEADERS])
+static size_t headers_size(const struct text values[IDENTITY_HEADERS])
 {
     size_t size = 0;
     for (size_t i = 0; i < IDENTITY_HEADERS; i++)
@@ -104,11 +104,11 @@ static void fit(struct arena *arena, const struct authz_identity *identity,
     enum { ROOM = AUTHZ_HEADERS_MOST - AUTHZ_OTHERS_MOST };
     bool truncated = false;
     values[IDENTITY_TRUNCATED] = TEXT("roles,device");
-    size_t taken = measure(values);
+    size_t taken = headers_size(values);
     bool device = taken > ROOM;
     if (device) {
         values[IDENTITY_DEVICE] = values[IDENTITY_DEVICE_TYPE] = TEXT("");
-        taken = measure(values);
+        taken = headers_size(values);
     }
     values[IDENTITY_ROLES] = authz_join_roles(arena, identity->roles, identity->role_count,
                                               taken < ROOM ? ROOM - taken : 0, &truncated);

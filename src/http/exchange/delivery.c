@@ -11,7 +11,7 @@
 
 /* libmicrohttpd refuses an empty value; blanks around values do not count (RFC 9110, section
  * 5.6.3). */
-static void add_header(struct MHD_Response *response, const struct answer_header *header)
+static void put_header(struct MHD_Response *response, const struct answer_header *header)
 {
     const char *value = header->value[0] != '\0' ? header->value : " ";
     enum MHD_Result added = MHD_add_response_header(response, header->name, value);
@@ -28,7 +28,7 @@ static void add_answer_headers(struct MHD_Response *response, const struct reque
     if (private->no_store)
         MHD_add_response_header(response, "Cache-Control", "no-store");
     for (size_t i = 0; i < private->extra_count; i++)
-        add_header(response, &private->extra[i]);
+        put_header(response, &private->extra[i]);
     throttle_add_headers(response, request);
     cors_add_headers(response, request);
     if (private->close || request->worker->draining)
