@@ -81,7 +81,7 @@ class Response:
                        for media, content in response.get("content", {}).items()}
 
     def header_fault(self, answer):
-        present = {name.lower(): value for name, value in answer.headers}
+        present = {name.lower(): value.strip() for name, value in answer.headers}
         for name, value in present.items():
             if name in HTTP_HEADERS:
                 continue
