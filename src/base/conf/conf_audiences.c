@@ -118,11 +118,27 @@ void conf_audience_set(struct conf_report *report, struct conf_audience_draft *d
         refuse_audience_value(report, line, row, wanted, value);
 }
 
+static void check_acr_is_ordered(struct conf_report *report,
+                                 const struct conf_audience_draft *draft, const struct conf *conf)
+{
+    const struct conf_list *order = &conf->auth_acr_order;
+    const char *acr = draft->audience.acr;
+    bool found = order->count == 0 || acr[0] == '\0' || !conf_is_acr(text_of(acr));
+    for (size_t i = 0; i < order->count && !found; i++)
+        found = strcmp(order->items[i], acr) == 0;
+    if (!found)
+        conf_report_at(report, draft->line,
+                       "acr of [audience:%s] must be one of [auth] acr_order, "
+                       "not '%s'",
+                       draft->audience.name, acr);
+}
+
 void conf_audiences_finish(struct conf_report *report, struct conf_audience_draft **drafts,
                            struct conf *conf)
 {
     for (const struct conf_audience_draft *draft = *drafts; draft; draft = draft->next) {
         conf->audience_count++;
+        check_acr_is_ordered(report, draft, conf);
         if (conf->oauth_issuer[0] == '\0' && !report->refused[OPTION_ID_oauth_issuer])
             conf_report_at(report, draft->line,
                            "[audience:%s] needs [oauth] issuer, which is empty",

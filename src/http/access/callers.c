@@ -77,15 +77,19 @@ static enum err refuse_wrong_key(struct request *request, struct text *detail)
     return throttle_note_wrong_key(request, detail);
 }
 
+/* NULL if there is no such key. */
+static const struct service_key *known_key(struct request *request, struct text presented)
+{
+    if (presented.length > MOST_KEY)
+        return NULL;
+    const struct service_key *key = recall_key(request, presented);
+    return key != NULL ? key : look_key_up(request, presented);
+}
+
 static enum err find_service_key(struct request *request, struct text presented,
                                  struct text *detail)
 {
-    const struct service_key *key = NULL;
-    if (presented.length <= MOST_KEY) {
-        key = recall_key(request, presented);
-        if (key == NULL)
-            key = look_key_up(request, presented);
-    }
+    const struct service_key *key = known_key(request, presented);
     if (key == NULL)
         return refuse_wrong_key(request, detail);
     request->caller.kind = CALLER_SERVICE;
@@ -340,6 +344,17 @@ enum err callers_establish_user(struct request *request, const struct cors_targe
     request->caller.kind = CALLER_USER;
     request->caller.token = bearer;
     return ERR_OK;
+}
+
+enum err callers_find_gateway(struct request *request, const struct service_key **ret,
+                              struct text *detail)
+{
+    const struct headers *headers = &request->private->headers;
+    struct text presented = headers->values[HEADER_GATEWAY_KEY];
+    if (presented.data == NULL || guard_is_repeated(headers, HEADER_GATEWAY_KEY))
+        return ERR_KEY_MISSING;
+    *ret = known_key(request, presented);
+    return *ret != NULL ? ERR_OK : refuse_wrong_key(request, detail);
 }
 
 /* --- genuine credentials --- */

@@ -20,6 +20,11 @@ enum err callers_present_bearer(struct request *request, struct text *detail);
  * its *detail. The token itself is not judged. */
 enum err callers_establish_user(struct request *request, const struct cors_target *target,
                                 struct text *detail);
+/* The service key of a gateway, which is not the caller of its call: the one in X-Gateway-Key.
+ * ERR_OK with the key; KEY_MISSING if there is none or more than one, or the refusal of a wrong
+ * key, which is counted. */
+enum err callers_find_gateway(struct request *request, const struct service_key **ret,
+                              struct text *detail);
 /* Notes for the audit line that an address which the caller gave could not be read. */
 void callers_note_unreadable(struct request *request, struct text given);
 /* True if the call shows a credential that cannot be forged: a known key, or a token whose

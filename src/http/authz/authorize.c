@@ -5,6 +5,7 @@
  * Exactly 200 without a body lets it go on, with every X-Session-… header; all else is a problem:
  * 400 for settings that are wrong, 401, 403, 429, 503. No answer sets a cookie. */
 #include "clean.h"
+#include "gateway_identity.h"
 #include "gateway_settings.h"
 #include "http/access/callers.h"
 #include "http/access/throttle.h"
@@ -22,6 +23,7 @@ struct authorization {
     enum authz_route route;
     struct authz_settings settings;
     struct authz_original original;
+    struct authz_signing signing;
 };
 
 static void note_original(struct request *request, const struct authz_original *original)
@@ -36,24 +38,31 @@ static void note_original(struct request *request, const struct authz_original *
 
 /* --- allowing --- */
 
-static void add_caching(struct request *request, enum authz_route route, int64_t seconds)
+static struct text deciding_headers(struct request *request, const struct authorization *work)
+{
+    return arena_format(&request->arena, "%s%s", authz_original_headers(work->route),
+                        work->signing.audience != NULL ? ", X-Gateway-Key" : "");
+}
+
+static void add_caching(struct request *request, const struct authorization *work, int64_t seconds)
 {
     request_header(
         request, "Cache-Control",
         seconds == 0 ? TEXT("no-store")
                      : arena_format(&request->arena, "private, max-age=%lld", (long long)seconds));
-    request_header(request, "Vary", text_of(authz_original_headers(route)));
+    request_header(request, "Vary", deciding_headers(request, work));
 }
 
-static enum handled let_through(struct request *request, enum authz_route route,
+static enum handled let_through(struct request *request, const struct authorization *work,
                                 const struct authz_identity *identity, int64_t cached_s)
 {
     authz_add_identity(request, identity);
-    add_caching(request, route, cached_s);
+    add_caching(request, work, cached_s);
     return response_answer_as(request, MHD_HTTP_OK, NULL);
 }
 
-static int64_t cached_s(const struct request *request, const struct authorization *work)
+static int64_t cached_s(const struct request *request, const struct authorization *work,
+                        int64_t jwt_left_s)
 {
     const struct validate *validate = &work->validate;
     const struct authz_lifetime of = {
@@ -65,12 +74,14 @@ static int64_t cached_s(const struct request *request, const struct authorizatio
         .now_s = validate->base.now_ms / 1000,
         .access_end_s = validate->access_expires_s,
         .idle_end_s = validate->idle_expires_s,
+        .jwt_ttl_s = jwt_left_s,
     };
     return authz_lifetime_of(&of);
 }
 
 static enum handled allow_session(struct request *request, const struct authorization *work,
-                                  const struct text *roles, size_t role_count)
+                                  const struct text *roles, size_t role_count, struct text jwt,
+                                  int64_t jwt_left_s)
 {
     const struct validate *validate = &work->validate;
     const struct facts *facts = &validate->base.facts;
@@ -86,10 +97,11 @@ static enum handled allow_session(struct request *request, const struct authoriz
         .expires_s = validate->access_expires_s,
         .stale = validate->stale,
         .stale_for_s = validate->stale_for_s,
+        .jwt = jwt,
     };
     request->audit.stale = validate->stale;
     request->audit.stale_for_s = validate->stale_for_s;
-    return let_through(request, work->route, &identity, cached_s(request, work));
+    return let_through(request, work, &identity, cached_s(request, work, jwt_left_s));
 }
 
 /* --- denying --- */
@@ -121,7 +133,15 @@ static enum handled finish_accepted(struct request *request, struct authorizatio
     if (!has_demanded_role(&work->settings, roles, count))
         return deny(request, ERR_ROLE_MISSING,
                     TEXT("The session has none of the roles that this gateway demands"));
-    return allow_session(request, work, roles, count);
+    struct text jwt, detail = {0};
+    int64_t jwt_left_s;
+    enum err err = authz_sign(&work->validate, &work->signing, &jwt, &jwt_left_s, &detail);
+    if (err == ERR_OK)
+        return allow_session(request, work, roles, count, jwt, jwt_left_s);
+    if (err != ERR_INSUFFICIENT_AUTHENTICATION)
+        return deny(request, err, detail);
+    work->validate.base.out.err = err;
+    return api_fail_operation(request, &work->validate.base);
 }
 
 static enum handled finish_authorization(struct request *request, struct operation *operation)
@@ -137,17 +157,16 @@ static enum handled finish_authorization(struct request *request, struct operati
 
 /* --- the call --- */
 
-static enum handled check_settings(struct request *request, struct authz_settings *settings)
+static enum handled check_settings(struct request *request, struct authorization *work)
 {
+    struct authz_settings *settings = &work->settings;
     struct text detail = {0};
     if (!authz_settings_read(request->parameters[0], &request->arena, settings, &detail))
         return response_fail(request, ERR_SETTING_INVALID, detail);
-    if (settings->audience.data != NULL)
-        return response_fail(request, ERR_SETTING_INVALID,
-                             arena_format(&request->arena,
-                                          "Setting \"jwt\" names \"%.*s\", which is no audience",
-                                          (int)settings->audience.length, settings->audience.data));
-    return api_check_acr(request, settings->acr, ERR_SETTING_INVALID);
+    if (api_check_acr(request, settings->acr, ERR_SETTING_INVALID))
+        return ANSWERED;
+    enum err err = authz_admit_gateway(request, settings, &work->signing, &detail);
+    return err == ERR_OK ? GO_ON : deny(request, err, detail);
 }
 
 static enum handled find_user(struct request *request, const struct authorization *work)
@@ -158,7 +177,7 @@ static enum handled find_user(struct request *request, const struct authorizatio
     if (err == ERR_OK)
         return api_check_rate(request, throttle_admit_authz(request));
     if (err == ERR_KEY_MISSING && work->settings.optional)
-        return let_through(request, work->route, &nobody, 0);
+        return let_through(request, work, &nobody, 0);
     return deny(request, err, detail);
 }
 
@@ -179,7 +198,7 @@ static enum handled authorize(struct request *request, enum authz_route route)
 {
     struct authorization *work = arena_zalloc(&request->arena, sizeof(*work));
     work->route = route;
-    if (check_settings(request, &work->settings))
+    if (check_settings(request, work))
         return ANSWERED;
     work->original = authz_original_of(request, route);
     note_original(request, &work->original);

@@ -97,25 +97,42 @@ static struct text number(struct arena *arena, bool there, int64_t value)
     return there ? arena_format(arena, "%lld", (long long)value) : TEXT("");
 }
 
-/* The roles give way first, then the device, which decides nothing. */
+/* Names one more thing that was left out. */
+static struct text add_truncated(struct arena *arena, struct text before, const char *name)
+{
+    return arena_format(arena, "%.*s%s%s", (int)before.length, before.data ? before.data : "",
+                        before.length > 0 ? "," : "", name);
+}
+
+/* The roles give way first, then the device, which decides nothing; last the signed identity, whose
+ * receiver then lets nobody in. */
 static void fit(struct arena *arena, const struct authz_identity *identity,
                 struct text values[IDENTITY_HEADERS])
 {
     enum { ROOM = AUTHZ_HEADERS_MOST - AUTHZ_OTHERS_MOST };
     bool truncated = false;
-    values[IDENTITY_TRUNCATED] = TEXT("roles,device");
+    struct text left_out = {0};
+    values[IDENTITY_TRUNCATED] = TEXT("roles,device,jwt");
     size_t taken = headers_size(values);
-    bool device = taken > ROOM;
+    bool device = taken > ROOM, jwt = false;
     if (device) {
         values[IDENTITY_DEVICE] = values[IDENTITY_DEVICE_TYPE] = TEXT("");
+        taken = headers_size(values);
+        jwt = taken > ROOM && values[IDENTITY_JWT].length > 0;
+    }
+    if (jwt) {
+        values[IDENTITY_JWT] = TEXT("");
         taken = headers_size(values);
     }
     values[IDENTITY_ROLES] = authz_join_roles(arena, identity->roles, identity->role_count,
                                               taken < ROOM ? ROOM - taken : 0, &truncated);
-    values[IDENTITY_TRUNCATED] = device && truncated ? TEXT("roles,device")
-                                 : device            ? TEXT("device")
-                                 : truncated         ? TEXT("roles")
-                                                     : TEXT("");
+    if (truncated)
+        left_out = add_truncated(arena, left_out, "roles");
+    if (device)
+        left_out = add_truncated(arena, left_out, "device");
+    if (jwt)
+        left_out = add_truncated(arena, left_out, "jwt");
+    values[IDENTITY_TRUNCATED] = left_out;
 }
 
 void authz_add_identity(struct request *request, const struct authz_identity *identity)

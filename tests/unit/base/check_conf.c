@@ -375,6 +375,8 @@ static const struct refusal {
      ":4: role of an audience must be 1 to 32 words of at most 128 bytes, not ''\n"},
     {ISSUER "[audience:a]\nacr = a b\n", ":4: acr of an audience must be 1 to 128 printable ASCII "
                                          "characters without blank, \" and \\, not 'a b'\n"},
+    {"[auth]\nacr_order = silver gold\n" ISSUER "[audience:a]\nacr = gold\n[audience:b]\nacr = x\n",
+     ":7: acr of [audience:b] must be one of [auth] acr_order, not 'x'\n"},
     /* everything at once: all problems are reported */
     {"[server]\nworkers = x\nfoo = 1\n[bar]\n[log]\nlevel = x\n[redis]\nuser = u\n",
      ":2: [server] workers must be a number from 0 to 256, not 'x'\n"
