@@ -3,10 +3,12 @@
 import secrets
 import signal
 
+import jwt
 import pytest
 
 from checks import check_problem
-from daemon import write_key_file
+from client import Client, RawSocket
+from daemon import ACME, ADMIN, KEYS, SERVICE, Daemon, unique, write_key_file
 from redis_servers import wait_until
 
 ISSUER = "https://login.example"
@@ -83,3 +85,160 @@ def test_an_audience_needs_a_signing_key(start):
     daemon.node.signal(signal.SIGHUP)
     wait_until(lambda: daemon.node.metric("sessiond_config_reload_errors_total") == 1, 5, "a refusal")
     assert "no 'sign' line, which [audience:billing] needs" in daemon.node.log_text()
+
+
+# --- identities ------------------------------------------------------------------------------------
+
+FORWARD = "/authz/forward-auth"
+AUDIENCES = {
+    "audience:any.ttl": "60s",
+    "audience:acme.tenant": "acme",
+    "audience:staff.role": "admin editor",
+    "audience:fresh.max_age": "1h",
+    "audience:gold.acr": "gold",
+}
+
+
+@pytest.fixture(scope="module")
+def gate(workspace, cluster):
+    """Two nodes with audiences; the second trusts this host as a proxy."""
+    daemon = Daemon(workspace / "identities", cluster, count=2, oauth__issuer=ISSUER, **AUDIENCES)
+    write_key_file(daemon.node.key_file, key_lines(2))
+    daemon.nodes[1].key_file.write_bytes(daemon.node.key_file.read_bytes())
+    daemon.nodes[0].write_config(server__unix_socket=workspace / "identities.sock")
+    daemon.nodes[1].write_config(server__trusted_proxies="127.0.0.1/32")
+    try:
+        yield daemon.start()
+        daemon.stop()
+    finally:
+        daemon.kill()
+
+
+def ask(daemon, login, settings, key=None, node=0, client=None):
+    headers = {"X-Gateway-Key": key} if key else {}
+    path = f"{FORWARD}/{settings}"
+    if client:
+        return client.call("GET", path, None, login["access_token"], headers)
+    return daemon.call("GET", path, None, login["access_token"], headers, node)
+
+
+def public_keys(daemon, node=0):
+    """{kid: key} of the published document."""
+    return {key["kid"]: jwt.PyJWK(key) for key in daemon.call("GET", JWKS, node=node).json["keys"]}
+
+
+def verified(keys, text, audience):
+    """Header and claims, verified as receivers must."""
+    header = jwt.get_unverified_header(text)
+    assert set(header) == {"alg", "typ", "kid"} and header["typ"] == "at+jwt", header
+    claims = jwt.decode(text, keys[header["kid"]].key, algorithms=["ES256"], audience=audience, issuer=ISSUER,
+                        options={"require": ["exp", "iat", "sub", "jti"]})
+    return header, claims
+
+
+def test_an_identity_is_verified_by_a_stranger(gate):
+    user = unique("ann")
+    login = gate.login(user, roles=["admin", "sales team"])
+    answer = ask(gate, login, "jwt=any", SERVICE)
+    assert answer.status == 200, answer
+    _, claims = verified(public_keys(gate, node=1), answer.header("X-Session-Jwt"), "any")
+    lifetime = claims.pop("exp") - claims.pop("iat")
+    assert lifetime == 60 and len(claims.pop("jti")) == 22
+    assert claims == {
+        "iss": ISSUER, "aud": "any", "sub": f"default/{user}", "client_id": "default", "tenant": "default",
+        "sid": login["session_id"], "scope": "admin", "roles": ["admin", "sales team"]}
+    again = ask(gate, login, "jwt=any", SERVICE)
+    assert again.header("X-Session-Jwt") == answer.header("X-Session-Jwt"), "signed once"
+    assert "X-Gateway-Key" in answer.header("Vary")
+
+
+def test_an_audience_of_one_tenant_gets_the_plain_user_id(gate):
+    user = unique("Zoë/%")
+    login = gate.login(user, key=ACME)
+    answer = ask(gate, login, "jwt=acme", ACME)
+    assert verified(public_keys(gate), answer.header("X-Session-Jwt"), "acme")[1]["sub"] == user
+
+
+def test_only_known_gateways_get_identities(gate):
+    login = gate.login()
+    for key in (None, "sk_" + "x" * 43, "nonsense"):
+        check_problem(ask(gate, login, "jwt=any", key), 403, "forbidden")
+    check_problem(ask(gate, login, "jwt=any", KEYS["only-login"][0]), 403, "scope_missing")
+    check_problem(ask(gate, login, "jwt=any", ACME), 403, "tenant_forbidden")
+    assert ask(gate, login, "jwt=any", KEYS["only-validate"][0]).header("X-Session-Jwt")
+    assert ask(gate, login, "jwt=any", ADMIN).header("X-Session-Jwt")
+    assert ask(gate, login, "jwt=any", node=1).header("X-Session-Jwt"), "a trusted proxy"
+    local = Client(unix=str(gate.node.options["server.unix_socket"]))
+    assert ask(gate, login, "jwt=any", client=local).header("X-Session-Jwt"), "the Unix socket"
+    local.close()
+    assert ask(gate, login, "-", SERVICE).header("X-Session-Jwt") == "", "not asked for"
+
+
+def test_two_gateway_keys_are_none(gate):
+    login = gate.login()
+    with RawSocket(gate.node.port) as raw:
+        raw.send(f"GET {FORWARD}/jwt=any HTTP/1.1\r\nHost: gate\r\nConnection: close\r\n"
+                 f"Authorization: Bearer {login['access_token']}\r\n"
+                 f"X-Gateway-Key: {SERVICE}\r\nX-Gateway-Key: {SERVICE}\r\n\r\n".encode())
+        assert raw.closed_within(5)[0].startswith(b"HTTP/1.1 403 ")
+
+
+def test_an_unknown_audience_is_400(gate):
+    problem = check_problem(ask(gate, gate.login(), "jwt=other", SERVICE), 400, "setting_invalid")
+    assert '"jwt"' in problem["detail"] and '"other"' in problem["detail"]
+
+
+def test_the_conditions_of_the_audience_hold_whatever_the_settings_say(gate):
+    plain, editor = gate.login(unique(), roles=["reader"]), gate.login(unique(), roles=["editor"])
+    for settings in ("jwt=acme", "jwt=acme;tenant=default"):
+        check_problem(ask(gate, plain, settings, SERVICE), 403, "tenant_forbidden")
+    for settings in ("jwt=staff", "jwt=staff;role=reader"):
+        check_problem(ask(gate, plain, settings, SERVICE), 403, "role_missing")
+    check_problem(ask(gate, editor, "jwt=staff;role=reader", SERVICE), 403, "role_missing")
+    assert ask(gate, editor, "jwt=staff;role=editor", SERVICE).header("X-Session-Jwt")
+    for settings in ("jwt=fresh", "jwt=gold", "jwt=gold;acr=silver", "jwt=fresh;max_age=7200"):
+        answer = ask(gate, plain, settings, SERVICE)
+        check_problem(answer, 401, "insufficient_authentication")
+    assert 'max_age="3600"' in ask(gate, plain, "jwt=fresh", SERVICE).header("WWW-Authenticate")
+    assert 'acr_values="gold"' in ask(gate, plain, "jwt=gold", SERVICE).header("WWW-Authenticate")
+
+
+def test_nobody_gets_no_identity(gate):
+    answer = gate.call("GET", f"{FORWARD}/jwt=any;optional=yes", None, None, {"X-Gateway-Key": SERVICE})
+    assert answer.status == 200 and answer.header("X-Session-Jwt") == ""
+
+
+def test_an_ended_session_gets_none_though_memory_has_one(gate):
+    user = unique()
+    login = gate.login(user)
+    assert ask(gate, login, "jwt=any", SERVICE).header("X-Session-Jwt")
+    assert gate.kick(user, login["session_id"]).status == 200
+    check_problem(ask(gate, login, "jwt=any", SERVICE), 401, "token_invalid")
+
+
+def test_an_identity_that_does_not_fit_is_left_out(gate):
+    """Services refuse calls without one, so nobody gets in by losing a role."""
+    roles = [f"{number}-{'r' * 60}" for number in range(32)]
+    login = gate.login(unique(), roles=roles)
+    answer = ask(gate, login, "jwt=any", SERVICE)
+    assert answer.status == 200 and answer.header("X-Session-Jwt") == ""
+    assert "jwt" in answer.header("X-Session-Truncated").split(",")
+
+
+def test_a_changed_role_is_in_the_next_identity_at_once(gate):
+    user = unique()
+    first = gate.login(user, roles=["a"], device={"id": "same"})
+    assert ask(gate, first, "jwt=any", SERVICE).header("X-Session-Jwt")
+    second = gate.login(user, roles=["b"], device={"id": "same"})
+    keys = public_keys(gate)
+    assert verified(keys, ask(gate, second, "jwt=any", SERVICE).header("X-Session-Jwt"), "any")[1]["roles"] == ["b"]
+
+
+def test_a_gateway_keeps_an_answer_for_half_the_identity_at_most(start, workspace):
+    daemon = start(begin_now=False, oauth__issuer=ISSUER, authz__cache="5m", **{"audience:any.ttl": "20s"})
+    write_key_file(daemon.node.key_file, key_lines(2))
+    daemon.start()
+    login = daemon.login()
+    answer = ask(daemon, login, "jwt=any", SERVICE)
+    assert 5 <= int(answer.header("Cache-Control").rpartition("=")[2]) <= 10, answer
+    assert answer.header("Cache-Control").startswith("private, max-age=")

@@ -32,8 +32,10 @@ static enum err admit_by_key(struct request *request, const struct service_key *
     return ERR_SCOPE_MISSING;
 }
 
-/* The stricter of two conditions holds. Of two classes that differ the setting's is demanded first,
- * and the audience's when the identity is signed; so it is with two tenants, and with roles. */
+/* The stricter of two conditions holds. If setting and audience name different classes, the
+ * setting's is demanded first, and the audience's when the identity is signed; so it is with
+ * tenants and roles.
+ */
 static void narrow(struct authz_settings *settings, const struct audience *audience)
 {
     if (settings->tenant.data == NULL && strcmp(audience->tenant, "*") != 0)

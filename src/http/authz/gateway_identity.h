@@ -4,7 +4,7 @@
 #include "gateway_settings.h"
 #include "http/exchange/request.h"
 
-/* What the setting `jwt` leads to. */
+/* The signed identity that the settings ask for, and who asks. */
 struct authz_signing {
     const struct audience *audience; /* NULL: none is wanted */
     const struct service_key *key;   /* the gateway's; NULL: it is known by its connection */
