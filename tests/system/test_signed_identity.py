@@ -1,15 +1,20 @@
 """Signed identities: X-Session-Jwt, its keys, and how they rotate."""
 
+import collections
+import itertools
+import os
 import secrets
 import signal
+import threading
+import time
 
 import jwt
 import pytest
 
 from checks import check_problem
-from client import Client, RawSocket
+from client import HANGS, Client, RawSocket
 from daemon import ACME, ADMIN, KEYS, SERVICE, Daemon, unique, write_key_file
-from redis_servers import wait_until
+from redis_servers import SLOW, wait_until
 
 ISSUER = "https://login.example"
 JWKS = "/.well-known/jwks.json"
@@ -127,12 +132,12 @@ def public_keys(daemon, node=0):
     return {key["kid"]: jwt.PyJWK(key) for key in daemon.call("GET", JWKS, node=node).json["keys"]}
 
 
-def verified(keys, text, audience):
+def verified(keys, text, audience, leeway=0):
     """Header and claims, verified as receivers must."""
     header = jwt.get_unverified_header(text)
     assert set(header) == {"alg", "typ", "kid"} and header["typ"] == "at+jwt", header
     claims = jwt.decode(text, keys[header["kid"]].key, algorithms=["ES256"], audience=audience, issuer=ISSUER,
-                        options={"require": ["exp", "iat", "sub", "jti"]})
+                        leeway=leeway, options={"require": ["exp", "iat", "sub", "jti"]})
     return header, claims
 
 
@@ -242,3 +247,142 @@ def test_a_gateway_keeps_an_answer_for_half_the_identity_at_most(start, workspac
     answer = ask(daemon, login, "jwt=any", SERVICE)
     assert 5 <= int(answer.header("Cache-Control").rpartition("=")[2]) <= 10, answer
     assert answer.header("Cache-Control").startswith("private, max-age=")
+
+
+# --- rotation --------------------------------------------------------------------------------------
+
+def append_key(daemon, number, keep=None):
+    """Appends a signing key on all nodes, with only the newest `keep` of the others, and reloads them at once."""
+    lines = daemon.node.key_file.read_text().splitlines()
+    signing = [line for line in lines if line.startswith("sign ")]
+    if keep:
+        lines = [line for line in lines if line not in signing] + signing[-keep:]
+    lines.append(f"sign {number} {secrets.token_hex(32)}")
+    before = [node.metric("sessiond_config_reloads_total") for node in daemon.nodes]
+    for node in daemon.nodes:
+        write_key_file(node.key_file, lines)
+    for node in daemon.nodes:
+        node.signal(signal.SIGHUP)
+    for node, count in zip(daemon.nodes, before):
+        wait_until(lambda n=node, c=count: n.metric("sessiond_config_reloads_total") > c, 5, "the reload")
+
+
+def newest_kid(daemon):
+    return daemon.call("GET", JWKS).json["keys"][-1]["kid"]
+
+
+def signing_kid(daemon, login, node=0):
+    text = ask(daemon, login, "jwt=any", SERVICE, node).header("X-Session-Jwt")
+    return jwt.get_unverified_header(text)["kid"]
+
+
+class CachingVerifier:
+    """Keeps the keys for as long as their max-age allows, counted from the request, and never asks sooner."""
+
+    def __init__(self, daemon, node):
+        self.daemon, self.node = daemon, node
+        self.keys, self.until = {}, 0.0
+        self.fetched = self.verified = 0
+        self.failures = []
+
+    def fresh_keys(self):
+        if time.monotonic() >= self.until:
+            asked = time.monotonic()
+            answer = self.daemon.call("GET", JWKS, node=self.node)
+            assert answer.status == 200, answer
+            self.until = asked + int(answer.header("Cache-Control").rpartition("=")[2])
+            self.keys = {key["kid"]: jwt.PyJWK(key) for key in answer.json["keys"]}
+            self.fetched += 1
+        return self.keys
+
+    def check(self, text, end):
+        """One that has expired before it is looked at says nothing: the machine is busy."""
+        keys = self.fresh_keys()
+        if time.time() >= end:
+            return
+        try:
+            verified(keys, text, "any", leeway=HANGS)
+            self.verified += 1
+        except (KeyError, jwt.PyJWTError) as error:
+            self.failures.append(repr(error))
+
+
+class Gateway(threading.Thread):
+    """Asks one node without pause. A service that caches the other node's keys verifies each identity when it
+    comes, and once more shortly before it ends."""
+
+    def __init__(self, daemon, node, logins):
+        super().__init__()
+        self.daemon, self.node, self.logins = daemon, node, logins
+        self.verifier = CachingVerifier(daemon, 1 - node)
+        self.pending = collections.deque()
+        self.ended = threading.Event()
+        self.error = None
+        self.kids = set()
+
+    def turn(self, login):
+        answer = ask(self.daemon, login, "jwt=any", SERVICE, self.node)
+        assert answer.status == 200, answer
+        text = answer.header("X-Session-Jwt")
+        self.kids.add(jwt.get_unverified_header(text)["kid"])
+        end = jwt.decode(text, options={"verify_signature": False})["exp"]
+        self.verifier.check(text, end)
+        if not self.pending or self.pending[-1][1] != text:
+            self.pending.append((end, text))
+        while self.pending and self.pending[0][0] - time.time() < 0.3:
+            end, text = self.pending.popleft()
+            self.verifier.check(text, end)
+
+    def run(self):
+        try:
+            for login in itertools.cycle(self.logins):
+                if self.ended.is_set():
+                    return
+                self.turn(login)
+        except Exception as error:  # pylint: disable=broad-except
+            self.error = error
+
+
+def test_rotations_under_load_fail_no_verification(start):
+    """A new key is published before it signs, so no service meets a key that its copy lacks."""
+    rotations = int(os.environ.get("SESSIOND_ROTATIONS", "3"))
+    daemon = start(begin_now=False, count=2, oauth__issuer=ISSUER, oauth__jwks_max_age=f"{int(SLOW)}s",
+                   **{"audience:any.ttl": "2s"})
+    lines = write_key_file(daemon.node.key_file, key_lines(2))
+    write_key_file(daemon.nodes[1].key_file, lines)
+    daemon.start()
+    logins = [daemon.login(unique()) for _ in range(8)]
+    gateways = [Gateway(daemon, node, logins) for node in (0, 1)]
+    for gateway in gateways:
+        gateway.start()
+    try:
+        for number in range(3, 3 + rotations):
+            append_key(daemon, number, keep=2)
+            newest = newest_kid(daemon)
+            for node in (0, 1):
+                wait_until(lambda n=node: signing_kid(daemon, logins[0], n) == newest, 10, "the new key signs")
+    finally:
+        for gateway in gateways:
+            gateway.ended.set()
+        for gateway in gateways:
+            gateway.join()
+    counts = [(len(g.kids), g.verifier.verified, g.verifier.fetched) for g in gateways]
+    print(f"rotations {rotations}, (keys, verifications, fetches) {counts}, failures "
+          f"{sum(len(g.verifier.failures) for g in gateways)}")
+    for gateway in gateways:
+        assert gateway.error is None, gateway.error
+        assert gateway.verifier.failures == [], gateway.verifier.failures[:3]
+        assert len(gateway.kids) == rotations + 1
+
+
+def test_a_restart_during_a_rotation_signs_with_the_key_before(start):
+    daemon = start(begin_now=False, oauth__issuer=ISSUER, oauth__jwks_max_age="1d", **{"audience:any.ttl": "30s"})
+    write_key_file(daemon.node.key_file, key_lines(2))
+    daemon.start()
+    login = daemon.login()
+    old = signing_kid(daemon, login)
+    append_key(daemon, 3)
+    assert signing_kid(daemon, login) == old != newest_kid(daemon)
+    daemon.stop()
+    daemon.start()
+    assert signing_kid(daemon, login) == old != newest_kid(daemon)
