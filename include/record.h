@@ -1,26 +1,30 @@
 /* Records of sessions, tombstones, users and tenants as stored in Redis.
  *
- * Head: byte 0 format (0x01 sealed, 0x02 plain for encryption = none), byte 1 key id (0 if
- * plain). The content follows, sealed or plain. Subject of the subkey: the user tag. Additional
- * data: head, user tag, session id; so a record copied to another user or session does not open.
- * Plain records are bound to nothing.
+ * Head of format 1: byte 0 is 0x01 (sealed) or 0x02 (plain, for encryption = none), byte 1 the key
+ * id (0 if plain). Head of later formats: byte 0 is 0x01, byte 1 the key id with bit 7 set (0x80 if
+ * plain), byte 2 the format. Nodes that know format 1 alone take such a record for one under a key
+ * that they lack. So they leave it alone and answer 503, as this version does for a format above
+ * RECORD_FORMAT_MAX: what cannot be read is unknown, not invalid.
+ *
+ * The content follows, sealed or plain. Subject of the subkey: the user tag. Additional data:
+ * format and byte 1, user tag, session id; so a record copied to another user or session does not
+ * open. Plain records are bound to nothing.
  *
  * Content: a kind byte and its fields without gaps, all of it used. Integers are big-endian;
- * unknown flags are refused. (n) is a text after its length in n bytes; an empty one reads as
- * absent.
- *   's' session    flags 1 (bit 0 remember, 1 second factor, 2 previous pair present, 3 its
- *                  access token was over, 4 contexts present, 5 derived from a hash, 6 began_s
- *                  present),
- *                  generation 4, issued_ms 6, absolute_s 5, access hash 16, refresh hash 16,
- *                  with bit 2: previous access hash 16, previous refresh hash 16;
- *                  session JSON (2), ip (1), user agent (2); with bit 4: contexts (1);
- *                  with bit 6: began_s 5
- *   't' tombstone  reason (1), actor (1), ended_s 5, forget_s 5
- *   'n' names      under session id 0 only: tenant (1), user id (1)
- *   'u' user       under session id 0 only: flags 1 (bit 0 frozen, 1 exempt present, 2 decided_ms
- *                  present), not_before_ms 6, frozen_until_s 5 (0: for ever),
- *                  with bit 1: exempt session id 8; with bit 2: decided_ms 6; frozen reason (1)
- *   'c' contexts   under session id 0 only: bytes, see src/session/model/contexts.h
+ * unknown flags are refused. A session in format 2 has members behind its fields, to the end of the
+ * record: tag 1, value (2). Unknown members are kept as they are, so a member may only be added if
+ * nodes that do not know it may go on without; others need another format. (n) is a text after its
+ * length in n bytes; an empty one reads as absent. 's' session    flags 1 (bit 0 remember, 1 second
+ * factor, 2 previous pair present, 3 its access token was over, 4 contexts present, 5 derived from
+ * a hash, 6 began_s present), generation 4, issued_ms 6, absolute_s 5, access hash 16, refresh hash
+ * 16, with bit 2: previous access hash 16, previous refresh hash 16; session JSON (2), ip (1), user
+ * agent (2); with bit 4: contexts (1); with bit 6: began_s 5; in format 2: members 1 version of the
+ * user's state that the record was written with, 6 2 the previous pair was over at once, 0 3 who
+ * granted which role: src/session/model/grants.h 't' tombstone  reason (1), actor (1), ended_s 5,
+ * forget_s 5 'n' names      under session id 0 only: tenant (1), user id (1) 'u' user       under
+ * session id 0 only: flags 1 (bit 0 frozen, 1 exempt present, 2 decided_ms present), not_before_ms
+ * 6, frozen_until_s 5 (0: for ever), with bit 1: exempt session id 8; with bit 2: decided_ms 6;
+ * frozen reason (1) 'c' contexts   under session id 0 only: bytes, see src/session/model/contexts.h
  *   'q' challenge  under the challenge's id: bytes, see src/session/operations/challenge.h
  *   'p' tenant     under session id 0 only: version 6, not_before_ms 6, ended_s 5, reason (1),
  *                  actor (1), policy (2)
@@ -36,6 +40,13 @@
 #include "token.h"
 
 #define RECORD_JSON_MAX 65535
+
+/* The formats that this version reads. A session is written in the first one that can hold it. A
+ * build with -DRECORD_FORMAT_MAX=1 stands for an earlier version in tests. */
+#define RECORD_FORMAT_LEAST 1
+#ifndef RECORD_FORMAT_MAX
+#define RECORD_FORMAT_MAX 2
+#endif
 
 /* Largest stored times. A larger number in Redis was not written by us, and sums of stored times do
  * not overflow. */
@@ -60,6 +71,16 @@ struct record {
     struct text ip;
     struct text user_agent;
     struct text contexts; /* the session's bindings: src/session/engine/binding.h */
+
+    /* With one of these the record needs format 2. */
+    bool previous_refresh_over; /* the previous pair got no grace at all: its refresh token is
+                                   refused. In format 1 it counts as used before */
+    struct text grants;         /* src/session/model/grants.h */
+    struct text unknown;        /* members of a later version, as they stood in the record */
+    /* In format 2 only. */
+    int64_t version; /* of the user's state that the record was written with; 0: unknown */
+
+    unsigned format; /* it was read in this one; 0: it is new */
 };
 
 struct tombstone {
@@ -122,9 +143,10 @@ struct record_position {
     const uint8_t *session_id;
 };
 
-/* Seals with the newest key (or stores plain) and appends the bytes. */
+/* Seals with the newest key (or stores plain) and appends the bytes. A record that needs format 2
+ * is written in it if `format` allows, or if it was read in it; else without what needs it. */
 void record_write(const struct keyring *keyring, bool encrypt, struct record_position place,
-                  const struct record *record, struct buffer *out);
+                  unsigned format, const struct record *record, struct buffer *out);
 void record_write_tombstone(const struct keyring *keyring, bool encrypt,
                             struct record_position place, const struct tombstone *tombstone,
                             struct buffer *out);
@@ -153,8 +175,9 @@ enum record_kind record_read(const struct keyring *keyring, bool encrypt,
                              struct record_position place, struct text stored, struct arena *arena,
                              struct record_content *ret);
 
-/* True if the bytes are sealed under a key that the ring lacks, so their content is unknown. Other
- * nodes may use that key already, or it was dropped too early. */
+/* True if the bytes are sealed under a key that the ring lacks, or written in a later format, so
+ * their content is unknown. Other nodes may use that key or format already, or it was dropped too
+ * early. */
 bool record_is_foreign(const struct keyring *keyring, struct text stored);
 /* True if the bytes are sealed under an older key than the newest. */
 bool record_is_outdated(const struct keyring *keyring, struct text stored);

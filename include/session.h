@@ -124,6 +124,18 @@ struct offered_challenge {
     char code[CHALLENGE_CODE]; /* VERIFY_OTP: for the service to deliver, never for the user */
 };
 
+/* How the user of a session has authenticated, as the service says that checked it. */
+#define AMR_MAX 8 /* most methods that a service may state */
+struct authentication {
+    int64_t auth_s;  /* when, seconds since 1970; 0: unknown */
+    struct text acr; /* its class, a conf_is_acr(); absent: unknown */
+    uint32_t amr;    /* its methods, bits by session_find_amr() */
+};
+/* The bit of a method, one of the words of RFC 8176, section 2; 0: no such word. */
+uint32_t session_find_amr(struct text word);
+/* The word of the method with this number, which is the bit's; absent behind the last one. */
+struct text session_amr_word(unsigned number);
+
 /* How strongly a caller demands that the user has authenticated (RFC 9470). A session that does not
  * know its time or class of authentication meets no demand about it. */
 #define STRENGTH_MAX_AGE INT32_MAX
@@ -224,7 +236,10 @@ struct login {
     struct device device;
     struct text ip, user_agent;
     struct text attributes; /* a JSON object, or absent */
-    bool remember, second_factor;
+    bool remember;
+    bool second_factor; /* the service has checked one: adds the method mfa */
+    struct authentication authentication;
+    struct text grants;  /* who granted which role: src/session/model/grants.h; absent: not known */
     bool cookie;         /* for the caller: the response sets the session cookie */
     int64_t verified_ms; /* when the additional verification behind it began; 0: there was none */
     uint8_t verified_id[SESSION_ID]; /* the id of its challenge */
@@ -240,13 +255,15 @@ struct login {
 void session_login(struct login *login);
 
 /* Answers a challenge and continues what waits for it. A login then looks as after session_login(),
- * with second_factor set. A step-up of an active session sets only `login.pair`, the next pair as
- * after a refresh. */
+ * with second_factor set. A step-up of an active session sets only `login.pair`: the next pair as
+ * after a refresh, or, if it raises the session's strength, one as after session_authenticated().
+ */
 struct verify {
     struct login login; /* its base is the operation's; the rest is filled in */
     struct text challenge_id;
     struct text code; /* for VERIFY_OTP; else absent */
     bool verified; /* for VERIFY_EXTERNAL. Set for another method: ERR_BODY_INVALID, as is `code` */
+    struct authentication stated; /* its members replace those of the login or session */
     struct text tenant;
     bool tenant_bound; /* as in struct validate */
 
@@ -305,6 +322,21 @@ enum identity_verdict session_sign_identity(const struct validate *validate,
                                             const struct audience *audience,
                                             struct signed_identity *ret);
 
+/* The user of the session has authenticated again: `authentication` replaces what the session
+ * knows, as a whole, since a new time with an old class would be a false claim. The session gets a
+ * pair from fresh randomness. The pair before is over at once, and nobody who holds it gets the new
+ * one. Needs Redis. */
+struct authenticated {
+    struct operation base;
+    struct text token;
+    struct text tenant;
+    bool tenant_bound;                    /* as in struct validate */
+    struct authentication authentication; /* auth_s 0: now */
+
+    struct issued_pair pair;
+};
+void session_authenticated(struct authenticated *authenticated);
+
 struct refresh {
     struct operation base;
     struct text refresh_token, ip;
@@ -318,8 +350,9 @@ void session_refresh(struct refresh *refresh);
 /* An active session in the list of its user. */
 struct listed_session {
     struct text session_id;
-    struct text session_json; /* includes "device":{…} and created_at */
-    struct text device_json;  /* the device object of session_json */
+    struct text session_json;        /* includes "device":{…} and created_at */
+    struct text device_json;         /* the device object of session_json */
+    struct text authentication_json; /* its members auth_time, acr, amr; empty if none is known */
     struct text ip, user_agent;
     struct text location; /* of the address, if the database knows it */
     int64_t created_s, last_seen_s, expires_s;

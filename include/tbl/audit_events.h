@@ -17,6 +17,7 @@ AUDIT_EVENT(LOGOUT_ALL, "logout-all", "\"session\"", "\"end\"", "logged out ever
 AUDIT_EVENT(HISTORY, "show-history", "\"session\"", "\"info\"", "history shown", "showing of history failed", false)
 AUDIT_EVENT(USER, "show-user", "\"session\"", "\"info\"", "user shown", "showing of user failed", false)
 AUDIT_EVENT(VERIFY, "verify-login", "\"authentication\",\"session\"", "\"start\"", "verification succeeded", "verification failed", true)
+AUDIT_EVENT(AUTHENTICATED, "authenticate-session", "\"authentication\",\"session\"", "\"info\"", "re-authentication recorded", "re-authentication not recorded", true)
 AUDIT_EVENT(FREEZE, "freeze", "\"iam\",\"session\"", "\"user\",\"end\"", "user frozen", "freezing failed", true)
 AUDIT_EVENT(UNFREEZE, "unfreeze", "\"iam\"", "\"user\",\"change\"", "user unfrozen", "unfreezing failed", true)
 AUDIT_EVENT(ATTRIBUTES, "show-attributes", "\"session\"", "\"info\"", "attributes shown", "showing of attributes failed", false)

@@ -46,7 +46,7 @@ ERROR(STORE_CONTENDED, CONFLICT, 503, "store_contended", 1, "Too many concurrent
 ERROR(STORE_BEHIND, USELESS, 503, "store_behind", 1, "Session store lost changes that this node has seen")
 ERROR(JOURNAL_UNAVAILABLE, NODE, 503, "journal_unavailable", 5, "Revocation cannot be stored: store unreachable, journal full or not writable")
 ERROR(KEYS_FOREIGN, NODE, 503, "keys_foreign", 5, "Key file is not the one of this installation")
-ERROR(SEAL_KEY_UNKNOWN, FOREIGN, 503, "seal_key_unknown", 5, "Node lacks the key of a record")
+ERROR(SEAL_KEY_UNKNOWN, FOREIGN, 503, "seal_key_unknown", 5, "Node lacks the key or the format of a record")
 ERROR(AUDIT_UNAVAILABLE, NODE, 503, "audit_unavailable", 5, "Audit log unavailable")
 ERROR(OVERLOADED, NODE, 503, "overloaded", 1, "Too many connections")
 ERROR(SHUTTING_DOWN, NODE, 503, "shutting_down", 1, "Node shutting down")

@@ -69,6 +69,8 @@ OPTION_ENUM(policy, renew, renew, "sliding|fixed", RENEW_SLIDING, RELOAD, "Event
 OPTION_ENUM(policy, overflow, overflow, "evict_oldest|evict_idlest|evict_all|reject", OVERFLOW_EVICT_OLDEST, RELOAD, "Effect of a login beyond max_devices.")
 OPTION_ENUM(policy, exclusive, exclusive, "none|device_type|user", EXCLUSIVE_NONE, RELOAD, "Other sessions of the user that a login ends: none, those of the same device type, all.")
 OPTION_FLAGS(policy, self_service, "devices|kick|logout_all", 7, RELOAD, "Operations open to users with their own token: devices, kick, logout_all.")
+OPTION_SECONDS(policy, fresh_kick, 0, 0, 31536000, RELOAD, "How recently users must have authenticated (auth_time) to kick another of their devices; else 401 insufficient_authentication. 0: however long ago.")
+OPTION_SECONDS(policy, fresh_logout_all, 0, 0, 31536000, RELOAD, "The same for a user's logout-all.")
 OPTION_ENUM(policy, bind_ip, binding, "off|log|verify|strict", BINDING_OFF, RELOAD, "Effect of a token used from another network than its login: none, a note in the audit line, step-up authentication, refusal.")
 OPTION_ENUM(policy, bind_device, binding, "off|log|verify|strict", BINDING_OFF, RELOAD, "The same for a token used with another device fingerprint than its login.")
 OPTION_FLAGS(policy, verify_on, "new_device|new_location", 0, RELOAD, "Logins that need additional verification: from a device, from a location that the user has not used.")

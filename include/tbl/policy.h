@@ -46,6 +46,8 @@ POLICY_MEMBER(ENUM, "verify.method", verify_method, policy_verify_method, 0, TEN
 POLICY_MEMBER(FLAG, "self_service.devices", self_devices, policy_self_service, SELF_DEVICES, TENANT)
 POLICY_MEMBER(FLAG, "self_service.kick", self_kick, policy_self_service, SELF_KICK, TENANT)
 POLICY_MEMBER(FLAG, "self_service.logout_all", self_logout_all, policy_self_service, SELF_LOGOUT_ALL, TENANT)
+POLICY_MEMBER(SECONDS, "fresh.kick", fresh_kick, policy_fresh_kick, 0, TENANT)
+POLICY_MEMBER(SECONDS, "fresh.logout_all", fresh_logout_all, policy_fresh_logout_all, 0, TENANT)
 POLICY_MEMBER(BOOL, "force_logout", force_logout, policy_force_logout, 0, PLATFORM)
 POLICY_MEMBER(INT, "rate.requests_per_second", requests_per_second, policy_requests_per_second, 0, PLATFORM)
 POLICY_MEMBER(INT, "rate.burst", burst, policy_burst, 0, PLATFORM)

@@ -5,7 +5,7 @@
  * path: exact except for segments in braces, which match one non-empty segment; "*" stands for every path, a last segment "*" for any path below
  * handler: api_…() in src/http/api
  * query: the parameter names that its query may have, blank-separated; NULL: any
- * access: PUBLIC, TOKEN, REFRESH, SERVICE, CLIENT, HOLDER or GATEWAY; scope: the scope that a service key needs for it
+ * access: PUBLIC, TOKEN, REFRESH, SERVICE, SERVICE_TOKEN, CLIENT, HOLDER or GATEWAY; scope: the scope that a service key needs for it
  * body: the most bytes that its body may have; 0: it has no body, -1: server.body_limit
  * rate: TENANT, OPERATORS, ENDING, AUTHZ or NOBODY, the rate that it counts against
  * ends: NOTHING, FOUND or ALL, the sessions that it ends
@@ -38,6 +38,7 @@ ROUTE(MAIN, "GET", "/v1/tenants/{tenant}/sessions", tenant_sessions, "page_size 
 ROUTE(MAIN, "GET", "/v1/session/attributes", attributes, "tenant", TOKEN, MANAGE, 0, TENANT, NOTHING, NONE, NONE, ATTRIBUTES)
 ROUTE(MAIN, "PUT", "/v1/session/attributes", put_attributes, "tenant", TOKEN, MANAGE, -1, TENANT, NOTHING, NONE, NONE, SET_ATTRIBUTES)
 ROUTE(MAIN, "PATCH", "/v1/session/attributes", patch_attributes, "tenant", TOKEN, MANAGE, -1, TENANT, NOTHING, NONE, NONE, SET_ATTRIBUTES)
+ROUTE(MAIN, "POST", "/v1/session/authenticated", authenticated, "tenant", SERVICE_TOKEN, LOGIN, -1, TENANT, NOTHING, NONE, NONE, AUTHENTICATED)
 ROUTE(MAIN, "GET", "/v1/tenants/{tenant}/policy", policy, "", SERVICE, POLICY, 0, OPERATORS, NOTHING, NONE, NONE, POLICY)
 ROUTE(MAIN, "PUT", "/v1/tenants/{tenant}/policy", set_policy, "", SERVICE, POLICY, -1, OPERATORS, NOTHING, NONE, NONE, SET_POLICY)
 ROUTE(MAIN, "PATCH", "/v1/tenants/{tenant}/policy", patch_policy, "", SERVICE, POLICY, -1, OPERATORS, NOTHING, NONE, NONE, SET_POLICY)

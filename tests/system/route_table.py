@@ -24,7 +24,7 @@ DOORS = {
 # (method, path) -> (whose credential it takes, scope, body, status of the own tenant's key,
 #                    status of the user's own token)
 #   service: a service key; the tenant is the key's, or named by ?tenant= or in the path
-#   token:   a user's token, or a service key with X-Session-Token
+#   token:   a user's token (unless its status is 403), or a service key with X-Session-Token
 #   refresh: the token in the body
 #   public:  anybody
 ROUTES = {
@@ -49,6 +49,7 @@ ROUTES = {
     ("GET", "/v1/session/attributes"): ("token", "manage", None, 200, 200),
     ("PUT", "/v1/session/attributes"): ("token", "manage", lambda s: {"note": "new"}, 200, 200),
     ("PATCH", "/v1/session/attributes"): ("token", "manage", lambda s: {"note": "new"}, 200, 200),
+    ("POST", "/v1/session/authenticated"): ("token", "login", lambda s: {}, 200, 403),
     ("GET", "/v1/tenants/{tenant}/policy"): ("service", "policy", None, 200, 403),
     ("PUT", "/v1/tenants/{tenant}/policy"): ("service", "policy", lambda s: {}, 200, 403),
     ("PATCH", "/v1/tenants/{tenant}/policy"): ("service", "policy", lambda s: {}, 200, 403),

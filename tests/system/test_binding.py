@@ -169,7 +169,7 @@ def test_a_refresh_is_bound_and_widens_nothing(strict):
 
 
 def test_another_network_needs_a_verification_and_the_old_one_goes_on(stepup):
-    login = stepup.login(ip=HOME)
+    login = stepup.login(second_factor=True, ip=HOME)
     token = login["access_token"]
     answer = seen_from(stepup, token, OFFICE)
     problem = check_problem(answer, 401, "verification_required")
@@ -194,7 +194,7 @@ def test_another_network_needs_a_verification_and_the_old_one_goes_on(stepup):
 
 
 def test_another_device_needs_a_verification_of_its_own(stepup):
-    token = stepup.login(ip=HOME, device={"id": "d", "fingerprint": "f"})["access_token"]
+    token = stepup.login(second_factor=True, ip=HOME, device={"id": "d", "fingerprint": "f"})["access_token"]
     told = step_up(stepup, token, ip=HOME, device_fingerprint="g")
     other = step_up(stepup, token, ip=HOME, device_fingerprint="h")
     assert told["challenge_id"] != other["challenge_id"] and told["otp"]
@@ -226,7 +226,7 @@ def test_a_device_without_a_fingerprint_is_verified_once(stepup):
 
 
 def test_a_refresh_says_that_there_is_no_fingerprint(stepup):
-    login = stepup.login(ip=HOME, device={"id": "d", "fingerprint": "f"})
+    login = stepup.login(second_factor=True, ip=HOME, device={"id": "d", "fingerprint": "f"})
     body = {"refresh_token": login["refresh_token"], "ip": HOME, "device_fingerprint": ""}
     asked = check_problem(stepup.call("POST", "/v1/refresh", body, SERVICE), 401,
                           "verification_required")
@@ -256,7 +256,7 @@ def test_a_session_without_fingerprint_stays_bound_to_none(stepup):
 
 
 def test_a_refresh_from_elsewhere_waits_for_the_verification(stepup):
-    login = stepup.login(ip=HOME)
+    login = stepup.login(second_factor=True, ip=HOME)
     body = {"refresh_token": login["refresh_token"], "ip": OFFICE}
     asked = check_problem(stepup.call("POST", "/v1/refresh", body, SERVICE), 401,
                           "verification_required")
@@ -331,10 +331,10 @@ def test_who_was_slower_to_be_adopted_is_asked_to_verify(workspace, cluster, mon
 @pytest.mark.parametrize("one,other", [("203.0.113.9", "203.0.113.77"),
                                        ("2001:db8:2::9", "2001:db8:2:ffff::1")])
 def test_a_place_is_a_network_not_an_address(stepup, one, other):
-    token = stepup.login(ip=HOME)["access_token"]
+    token = stepup.login(second_factor=True, ip=HOME)["access_token"]
     told = step_up(stepup, token, ip=HOME6)
     assert verify(stepup, told["challenge_id"], told["otp"]).status == 200
-    token = stepup.login(ip=HOME)["access_token"]
+    token = stepup.login(second_factor=True, ip=HOME)["access_token"]
     told = step_up(stepup, token, ip=one)
     wrong = f"{(int(told['otp']) + 1) % 1000000:06d}"
     assert verify(stepup, told["challenge_id"], wrong).json["attempts_left"] == 4

@@ -43,6 +43,11 @@ def refresh(daemon, token, ip, node=0, **fields):
     return daemon.call("POST", "/v1/refresh", body, SERVICE, node=node)
 
 
+def strong_login(daemon, **fields):
+    """A login with a second factor: a step-up adds nothing to its strength."""
+    return daemon.login(second_factor=True, **fields)
+
+
 def ask(daemon, token, ip=OFFICE, node=0):
     """A service's answer to a challenge, once the user has typed the code."""
     told = step_up(daemon, token, node=node, ip=ip)
@@ -79,7 +84,7 @@ def test_a_verification_answers_as_login_with_a_new_pair(stepup):
 
 @pytest.mark.parametrize("node", [0, 1])
 def test_the_new_pair_is_good_from_both_places_and_so_is_the_old_one_for_the_grace(stepup, node):
-    login = stepup.login(ip=HOME)
+    login = strong_login(stepup, ip=HOME)
     body = verified(stepup, login["access_token"])
     for token in (body["access_token"], login["access_token"]):
         for ip in (HOME, OFFICE):
@@ -89,7 +94,7 @@ def test_the_new_pair_is_good_from_both_places_and_so_is_the_old_one_for_the_gra
 
 
 def test_whoever_lost_the_answer_gets_the_same_pair_by_a_refresh(stepup):
-    login = stepup.login(ip=HOME)
+    login = strong_login(stepup, ip=HOME)
     body = verified(stepup, login["access_token"])
     for node, ip in ((0, HOME), (1, OFFICE), (0, OFFICE)):
         again = refresh(stepup, login["refresh_token"], ip, node)
@@ -100,7 +105,7 @@ def test_whoever_lost_the_answer_gets_the_same_pair_by_a_refresh(stepup):
 
 
 def test_the_pair_before_ends_with_the_grace_and_is_reuse_then(short_grace):
-    login = short_grace.login(ip=HOME)
+    login = strong_login(short_grace, ip=HOME)
     began = time.monotonic()
     body = verified(short_grace, login["access_token"])
     answer = seen_from(short_grace, login["access_token"], HOME)
@@ -114,7 +119,7 @@ def test_the_pair_before_ends_with_the_grace_and_is_reuse_then(short_grace):
 
 def test_without_a_grace_nothing_of_the_pair_before_is_left(no_grace):
     """A holder of the tokens before (session fixation) has no moment."""
-    login = no_grace.login(ip=HOME)
+    login = strong_login(no_grace, ip=HOME)
     body = verified(no_grace, login["access_token"])
     check_dead(seen_from(no_grace, login["access_token"], HOME), "expired")
     assert seen_from(no_grace, body["access_token"], OFFICE).status == 200
@@ -122,7 +127,7 @@ def test_without_a_grace_nothing_of_the_pair_before_is_left(no_grace):
 
 
 def test_the_verification_of_a_second_place_rotates_again(stepup):
-    login = stepup.login(ip=HOME)
+    login = strong_login(stepup, ip=HOME)
     token = login["access_token"]
     office, cafe = ask(stepup, token, OFFICE), ask(stepup, token, CAFE, node=1)
     first = verify(stepup, *office).json
@@ -213,7 +218,7 @@ def test_a_write_whose_answer_was_lost_is_not_done_twice(start, tmp_path, landed
         daemon = start(redis=fake, redis__mode="standalone", redis__wait_timeout=0,
                        policy__bind_ip="verify", policy__verify_method="otp",
                        server__trusted_proxies="127.0.0.0/8")
-        login = daemon.login(ip=HOME)
+        login = strong_login(daemon, ip=HOME)
         asked = ask(daemon, login["access_token"])
         armed.set()
         answer = verify(daemon, *asked)

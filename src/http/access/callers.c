@@ -128,6 +128,15 @@ static enum err establish_service(struct request *request, struct text presented
     return ERR_OK;
 }
 
+static enum err take_session_token(struct request *request, struct text *detail)
+{
+    request->caller.token = request->private->headers.values[HEADER_SESSION_TOKEN];
+    if (request->caller.token.length > 0)
+        return ERR_OK;
+    *detail = TEXT("A service names the user's access token in X-Session-Token");
+    return ERR_KEY_MISSING;
+}
+
 static enum err establish_for_token(struct request *request, struct text bearer,
                                     struct text *detail)
 {
@@ -139,12 +148,7 @@ static enum err establish_for_token(struct request *request, struct text bearer,
     enum err err = establish_service(request, bearer, detail);
     if (err != ERR_OK)
         return err;
-    request->caller.token = request->private->headers.values[HEADER_SESSION_TOKEN];
-    if (request->caller.token.length == 0) {
-        *detail = TEXT("A service names the user's access token in X-Session-Token");
-        return ERR_KEY_MISSING;
-    }
-    return ERR_OK;
+    return take_session_token(request, detail);
 }
 
 /* A browser sends its cookie for every page, so the calling page is judged, too. The cookie's value
@@ -178,7 +182,10 @@ static enum err establish_for_service(struct request *request, struct text beare
         *detail = TEXT("This call takes a service key, not a user's token");
         return ERR_FORBIDDEN;
     }
-    return establish_service(request, bearer, detail);
+    enum err err = establish_service(request, bearer, detail);
+    if (err != ERR_OK || request->route->access != ACCESS_SERVICE_TOKEN)
+        return err;
+    return take_session_token(request, detail);
 }
 
 /* A proxy that writes unreadable addresses makes one client of all its clients: this is logged, at

@@ -5,6 +5,7 @@
 
 #include "address.h"
 #include "clean.h"
+#include "clock.h"
 #include "credential.h"
 #include "etag.h"
 #include "http/access/callers.h"
@@ -165,6 +166,42 @@ enum handled api_check_cookie(struct request *request, bool wanted)
     return response_fail(request, ERR_BODY_INVALID,
                          TEXT("\"cookie\" must be false or absent, not true: the session cookie is "
                               "off here (browser.cookie = no)"));
+}
+
+static enum handled refuse_method(struct request *request, struct text given)
+{
+    enum { SHOWN = 32 };
+    struct text words = TEXT(""), shown = text_cut(given, SHOWN);
+    for (unsigned i = 0; session_amr_word(i).data; i++)
+        words = arena_format(&request->arena, "%s%s%s", words.data, i > 0 ? ", " : "",
+                             session_amr_word(i).data);
+    return response_fail(request, ERR_BODY_INVALID,
+                         arena_format(&request->arena,
+                                      "\"amr\" must be an array of at most %d words of RFC 8176 "
+                                      "(%s), not \"%.*s\"",
+                                      AMR_MAX, words.data, (int)shown.length, shown.data));
+}
+
+enum handled api_check_authentication(struct request *request,
+                                      const struct authentication_body *given,
+                                      struct authentication *ret)
+{
+    int64_t now_s = clock_common_ms() / 1000;
+    *ret = (struct authentication){.auth_s = given->auth_time, .acr = given->acr};
+    if (given->auth_time > now_s + CLOCKS_APART_MS / 1000)
+        return response_fail(request, ERR_BODY_INVALID,
+                             TEXT("\"auth_time\" must be " AUTH_TIME_MEANING));
+    if (given->auth_time > now_s)
+        ret->auth_s = now_s;
+    if (given->acr.data && !conf_is_acr(given->acr))
+        return response_fail(request, ERR_BODY_INVALID, TEXT("\"acr\" must be " ACR_MEANING));
+    for (size_t i = 0; i < given->amr.count; i++) {
+        uint32_t bit = session_find_amr(given->amr.items[i]);
+        if (bit == 0)
+            return refuse_method(request, given->amr.items[i]);
+        ret->amr |= bit;
+    }
+    return GO_ON;
 }
 
 static bool is_ordered(const struct conf_list *order, struct text acr)

@@ -25,6 +25,22 @@
         .name = "ip", .kind = JSON_DECORATION, .offset = offsetof(type, ip), .minimum = 1, \
         .maximum = INT32_MAX, .meaning = "an IPv4 or IPv6 address"                         \
     }
+/* How the user has authenticated: the rows of a struct authentication_body named `how`. */
+struct authentication_body {
+    int64_t auth_time;
+    struct text acr;
+    struct json_texts amr;
+};
+#define FIELDS_AUTHENTICATION(type)                                \
+    {.name = "auth_time",                                          \
+     .kind = JSON_INT,                                             \
+     .offset = offsetof(type, how.auth_time),                      \
+     .minimum = 1,                                                 \
+     .maximum = INT64_MAX,                                         \
+     .meaning = AUTH_TIME_MEANING},                                \
+        FIELD_TEXT(type, how.acr, "acr", 1, ACR_MAX, ACR_MEANING), \
+        FIELD(type, how.amr, "amr", JSON_TEXT_ARRAY, false, 0, AMR_MAX)
+#define AUTH_TIME_MEANING   "a Unix time in seconds, not in the future"
 #define FIELD_REASON(type)  FIELD_TEXT(type, reason, "reason", 1, 32, REASON_MEANING)
 #define REASON_MEANING      "1 to 32 characters of a-z and _"
 #define SESSION_MEANING     "a session id, 16 hexadecimal digits"
@@ -69,6 +85,12 @@ MUST_CHECK enum handled api_check_cookie(struct request *request, bool wanted);
 MUST_CHECK enum handled api_check_reason(struct request *request, struct text given,
                                          const char *otherwise, enum err refusal, struct text *ret);
 
+/* Checks what a body states about the user's authentication: 400 for a time in the future, a class
+ * that is no conf_is_acr(), a method that RFC 8176 does not name. A time ahead by no more than
+ * clocks may be apart counts as now. */
+MUST_CHECK enum handled api_check_authentication(struct request *request,
+                                                 const struct authentication_body *given,
+                                                 struct authentication *ret);
 /* A demand for strength (struct strength_demand) in the query: max_age, acr. */
 MUST_CHECK enum handled api_query_strength(struct request *request, int64_t *max_age_s,
                                            struct text *acr);

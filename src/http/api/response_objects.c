@@ -52,6 +52,7 @@ void api_write_listed(struct json_writer *writer, const struct listed_session *s
     json_member_int(writer, "created_at", session->created_s);
     json_member_int(writer, "last_seen_at", session->last_seen_s);
     json_member_int(writer, "expires_at", session->expires_s);
+    json_raw(writer, session->authentication_json);
     json_close_object(writer);
 }
 

@@ -13,6 +13,7 @@ struct login_body {
     struct text tenant, user_id, ip, user_agent, attributes;
     struct json_texts roles;
     struct device device;
+    struct authentication_body how;
     bool remember, second_factor, cookie;
 };
 
@@ -35,6 +36,7 @@ static const struct json_field login_fields[] = {
     FIELD_ADDRESS(struct login_body),
     FIELD(struct login_body, user_agent, "user_agent", JSON_DECORATION, false, 1, USER_AGENT_MAX),
     FIELD(struct login_body, attributes, "attributes", JSON_ANY_OBJECT, false, 2, ATTRIBUTES_MAX),
+    FIELDS_AUTHENTICATION(struct login_body),
     FIELD(struct login_body, second_factor, "second_factor", JSON_BOOLEAN, false, 0, 0),
     FIELD(struct login_body, remember, "remember", JSON_BOOLEAN, false, 0, 0),
     FIELD(struct login_body, cookie, "cookie", JSON_BOOLEAN, false, 0, 0),
@@ -84,8 +86,10 @@ static enum handled login_tenant(struct request *request, struct text in_body, s
 enum handled api_login(struct request *request)
 {
     struct login_body body = {0};
+    struct authentication authentication;
     struct text tenant;
     if (api_read_body(request, login_fields, FIELD_COUNT(login_fields), &body) ||
+        api_check_authentication(request, &body.how, &authentication) ||
         api_check_cookie(request, body.cookie) || login_tenant(request, body.tenant, &tenant) ||
         api_check_rate(request, throttle_admit_login(request, tenant, body.user_id)))
         return ANSWERED;
@@ -101,6 +105,7 @@ enum handled api_login(struct request *request)
     login->remember = body.remember;
     login->cookie = body.cookie;
     login->second_factor = body.second_factor;
+    login->authentication = authentication;
     request->audit.source_ip = login->ip;
     request->audit.user_agent = login->user_agent;
     api_begin_any(request, &login->base, api_finish_login);

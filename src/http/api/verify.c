@@ -1,4 +1,5 @@
-/* Answers to challenges, of a login or of a step-up authentication. */
+/* Results of verifications by services: answers to challenges, and re-authentications of an active
+ * session. */
 #include "begin.h"
 #include "handlers.h"
 #include "http/exchange/response.h"
@@ -8,6 +9,7 @@
 struct verify_body {
     struct text challenge_id, code;
     enum tristate verified;
+    struct authentication_body how;
     bool cookie;
 };
 
@@ -15,6 +17,7 @@ static const struct json_field verify_fields[] = {
     FIELD(struct verify_body, challenge_id, "challenge_id", JSON_TEXT, true, 1, 128),
     FIELD(struct verify_body, code, "code", JSON_TEXT, false, 1, 32),
     FIELD(struct verify_body, verified, "verified", JSON_TRISTATE, false, 0, 0),
+    FIELDS_AUTHENTICATION(struct verify_body),
     FIELD(struct verify_body, cookie, "cookie", JSON_BOOLEAN, false, 0, 0),
 };
 
@@ -74,7 +77,9 @@ enum handled api_verify(struct request *request)
     struct cookie_verify *work = arena_zalloc(&request->arena, sizeof(*work));
     struct verify *verify = &work->verify;
     if (api_read_body(request, verify_fields, FIELD_COUNT(verify_fields), &body) ||
-        check_answer(request, &body) || api_check_cookie(request, body.cookie) ||
+        check_answer(request, &body) ||
+        api_check_authentication(request, &body.how, &verify->stated) ||
+        api_check_cookie(request, body.cookie) ||
         api_token_tenant(request, &verify->tenant, &verify->tenant_bound))
         return ANSWERED;
     verify->challenge_id = body.challenge_id;
@@ -83,5 +88,47 @@ enum handled api_verify(struct request *request)
     work->cookie = body.cookie;
     api_begin_any(request, &verify->login.base, finish_verify);
     session_verify(verify);
+    return PENDING;
+}
+
+struct authenticated_body {
+    struct authentication_body how;
+    bool second_factor, cookie;
+};
+
+static const struct json_field authenticated_fields[] = {
+    FIELDS_AUTHENTICATION(struct authenticated_body),
+    FIELD(struct authenticated_body, second_factor, "second_factor", JSON_BOOLEAN, false, 0, 0),
+    FIELD(struct authenticated_body, cookie, "cookie", JSON_BOOLEAN, false, 0, 0),
+};
+
+struct cookie_authenticated {
+    struct authenticated authenticated; /* first: the operation */
+    bool cookie;
+};
+
+static enum handled answer_authenticated(struct request *request, struct operation *operation)
+{
+    const struct cookie_authenticated *work = (const struct cookie_authenticated *)operation;
+    const struct pair pair = {.issued = &work->authenticated.pair, .cookie = work->cookie};
+    return api_answer_pair(request, 200, operation, &pair);
+}
+
+enum handled api_authenticated(struct request *request)
+{
+    struct authenticated_body body = {0};
+    struct cookie_authenticated *work = arena_zalloc(&request->arena, sizeof(*work));
+    struct authenticated *authenticated = &work->authenticated;
+    if (api_read_body(request, authenticated_fields, FIELD_COUNT(authenticated_fields), &body) ||
+        api_check_authentication(request, &body.how, &authenticated->authentication) ||
+        api_check_cookie(request, body.cookie) ||
+        api_token_tenant(request, &authenticated->tenant, &authenticated->tenant_bound))
+        return ANSWERED;
+    if (body.second_factor)
+        authenticated->authentication.amr |= session_find_amr(TEXT("mfa"));
+    authenticated->token = request->caller.token;
+    work->cookie = body.cookie;
+    api_begin(request, &authenticated->base, answer_authenticated);
+    session_authenticated(authenticated);
     return PENDING;
 }

@@ -7,12 +7,12 @@
 #include <string.h>
 
 /* Bits by enum policy_member. */
-static const uint32_t of_platform = 0
+static const uint64_t of_platform = 0
 #define POLICY_MEMBER(kind, path, field, option, bit, say) \
-    | (uint32_t)(POLICY_SAY_##say == POLICY_SAY_PLATFORM) << POLICY_ID_##field
+    | (uint64_t)(POLICY_SAY_##say == POLICY_SAY_PLATFORM) << POLICY_ID_##field
 #include "tbl/policy.h"
     ;
-#define ALL_MEMBERS (UINT32_MAX >> (32 - POLICY_MEMBERS))
+#define ALL_MEMBERS (UINT64_MAX >> (64 - POLICY_MEMBERS))
 
 /* --- packing --- */
 
@@ -66,7 +66,7 @@ static void pack_names(char **free_space, struct policy_named *named)
 
 static struct policy_document *pack(const struct policy_draft *draft, struct text json)
 {
-    size_t value_count = (size_t)__builtin_popcount(draft->tenant.set);
+    size_t value_count = (size_t)__builtin_popcountll(draft->tenant.set);
     size_t bytes = sizeof(struct policy_document) + value_count * sizeof(int64_t) +
                    (draft->roles.count + draft->types.count) * sizeof(struct policy_override) +
                    names_length(&draft->roles) + names_length(&draft->types) + json.length;
@@ -76,8 +76,8 @@ static struct policy_document *pack(const struct policy_draft *draft, struct tex
     *document =
         (struct policy_document){.set = draft->tenant.set, .values = values, .bytes = bytes};
     atomic_init(&document->references, 1);
-    for (uint32_t left = draft->tenant.set; left != 0; left &= left - 1)
-        *values++ = draft->tenant.values[__builtin_ctz(left)];
+    for (uint64_t left = draft->tenant.set; left != 0; left &= left - 1)
+        *values++ = draft->tenant.values[__builtin_ctzll(left)];
     /* Everything with alignment goes before the texts. */
     document->roles = pack_named(&free_space, &draft->roles);
     document->types = pack_named(&free_space, &draft->types);
@@ -202,11 +202,11 @@ static void enter_group(struct json_writer *writer, const char *from, const char
 }
 
 /* Prints the members of these bits. */
-static void print_members(struct json_writer *writer, struct policy *policy, uint32_t set)
+static void print_members(struct json_writer *writer, struct policy *policy, uint64_t set)
 {
     const char *before = "";
-    for (uint32_t left = set; left != 0; left &= left - 1) {
-        enum policy_member member = (enum policy_member)__builtin_ctz(left);
+    for (uint64_t left = set; left != 0; left &= left - 1) {
+        enum policy_member member = (enum policy_member)__builtin_ctzll(left);
         const char *path = policy_rows[member].path, *dot = strchr(path, '.');
         enter_group(writer, before, path);
         json_name(writer, dot ? dot + 1 : path);
@@ -238,8 +238,8 @@ static void print_named(struct json_writer *writer, const char *list,
         const struct policy_override *one = &named->items[i];
         print_name(writer, one->name, escaped);
         json_open_object(writer);
-        for (uint32_t left = one->set; left != 0; left &= left - 1) {
-            enum policy_member member = (enum policy_member)__builtin_ctz(left);
+        for (uint64_t left = one->set; left != 0; left &= left - 1) {
+            enum policy_member member = (enum policy_member)__builtin_ctzll(left);
             json_name(writer, policy_rows[member].path);
             policy_print_value(writer, member, one->values[member]);
         }
@@ -278,7 +278,7 @@ static void refuse_change(enum policy_member member, struct policy *now, struct 
 }
 
 /* A document with these members set, and the roles and device types of another. */
-static struct policy_document *make_with_members(const struct policy_document *other, uint32_t set,
+static struct policy_document *make_with_members(const struct policy_document *other, uint64_t set,
                                                  struct policy *policy)
 {
     static const struct policy_named none;
@@ -303,14 +303,14 @@ bool policy_keep_platform(const struct conf *conf, const struct policy_document 
                           bool whole, struct policy_document **wanted, struct buffer *error)
 {
     struct policy now, then;
-    uint32_t set = *wanted ? (*wanted)->set : 0;
-    uint32_t kept = present ? present->set & of_platform : 0;
+    uint64_t set = *wanted ? (*wanted)->set : 0;
+    uint64_t kept = present ? present->set & of_platform : 0;
     policy_of_tenant(conf, present, &now);
     policy_of_tenant(conf, *wanted, &then);
-    for (uint32_t left = of_platform; left != 0; left &= left - 1) {
-        enum policy_member member = (enum policy_member)__builtin_ctz(left);
+    for (uint64_t left = of_platform; left != 0; left &= left - 1) {
+        enum policy_member member = (enum policy_member)__builtin_ctzll(left);
         int64_t present_value = *policy_value(&now, member), *value = policy_value(&then, member);
-        bool wished = !whole || (set & 1u << member) != 0;
+        bool wished = !whole || (set & UINT64_C(1) << member) != 0;
         if (wished && *value != present_value) {
             refuse_change(member, &now, &then, error);
             return false;

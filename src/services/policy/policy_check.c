@@ -36,14 +36,14 @@ struct view {
 
 static bool is_own(const struct view *view, enum policy_member member)
 {
-    return view->one ? (view->one->set & 1u << member) != 0
-                     : (view->tenant->set & 1u << member) != 0;
+    return view->one ? (view->one->set & UINT64_C(1) << member) != 0
+                     : (view->tenant->set & UINT64_C(1) << member) != 0;
 }
 
 /* Not a default. */
 static bool is_set(const struct view *view, enum policy_member member)
 {
-    return is_own(view, member) || (view->tenant->set & 1u << member) != 0;
+    return is_own(view, member) || (view->tenant->set & UINT64_C(1) << member) != 0;
 }
 
 /* "roles.admin.idle_timeout" (7200), "idle_timeout" (1800), "idle_timeout" (1800, the default) */
@@ -118,10 +118,10 @@ static bool check_view(const struct view *view, struct buffer *error)
     return good;
 }
 
-static void apply(uint32_t set, const int64_t *values, struct policy *policy)
+static void apply(uint64_t set, const int64_t *values, struct policy *policy)
 {
-    for (uint32_t left = set; left != 0; left &= left - 1) {
-        enum policy_member member = (enum policy_member)__builtin_ctz(left);
+    for (uint64_t left = set; left != 0; left &= left - 1) {
+        enum policy_member member = (enum policy_member)__builtin_ctzll(left);
         *policy_value(policy, member) = values[member];
     }
 }

@@ -46,10 +46,10 @@ void policy_print_value(struct json_writer *writer, enum policy_member member, i
 
 /* The settings in a document: one bit and one value for each set member. */
 struct policy_settings {
-    uint32_t set;
+    uint64_t set;
     int64_t values[POLICY_MEMBERS];
 };
-_Static_assert(POLICY_MEMBERS <= 32, "a bit for each member");
+_Static_assert(POLICY_MEMBERS <= 64, "a bit for each member");
 
 /* Members that roles and device types may have: the first rows, up to max_devices. */
 enum { POLICY_OVERRIDES = POLICY_ID_max_devices + 1, POLICY_NAMED_MAX = 64, POLICY_NAME_MAX = 128 };
@@ -57,7 +57,7 @@ enum { POLICY_OVERRIDES = POLICY_ID_max_devices + 1, POLICY_NAMED_MAX = 64, POLI
 /* A role or a device type. */
 struct policy_override {
     struct text name; /* in a document, a role's is escaped as by json_text() */
-    uint32_t set;     /* bits by enum policy_member */
+    uint64_t set;     /* bits by enum policy_member */
     int64_t values[POLICY_OVERRIDES];
 };
 
@@ -84,7 +84,7 @@ struct policy_draft {
 /* A document is one piece of memory; everything it points to follows it. */
 struct policy_document {
     atomic_uint references;
-    uint32_t set;          /* bits by enum policy_member */
+    uint64_t set;          /* bits by enum policy_member */
     const int64_t *values; /* of the set bits, in their order */
     struct policy_named roles, types;
     struct text json;

@@ -20,7 +20,7 @@ struct level {
     const char *path;               /* the same in rows: "", "bind.", "" */
     bool named;                     /* of a role or device type: only members that these may have */
     const struct json_view *stored; /* the object that it patches, or NULL */
-    uint32_t *set;
+    uint64_t *set;
     int64_t *values;
 };
 
@@ -195,7 +195,7 @@ static bool read_leaf(const struct reader *reader, const struct level *level,
     if (!read_value(row, member->value, &value))
         return refuse_policy_value(reader, level, member->name, row, member->value);
     level->values[row - policy_rows] = value;
-    *level->set |= 1u << (row - policy_rows);
+    *level->set |= UINT64_C(1) << (row - policy_rows);
     return true;
 }
 

@@ -25,8 +25,8 @@ static void take_defaults(const struct conf *conf, struct policy *ret)
 static void apply_settings(const struct policy_document *document, struct policy *ret)
 {
     const int64_t *value = document->values;
-    for (uint32_t left = document->set; left != 0; left &= left - 1)
-        *policy_value(ret, (enum policy_member)__builtin_ctz(left)) = *value++;
+    for (uint64_t left = document->set; left != 0; left &= left - 1)
+        *policy_value(ret, (enum policy_member)__builtin_ctzll(left)) = *value++;
 }
 
 /* Documents have no contradictions when they are set, but several roles together may, and so may
@@ -81,12 +81,12 @@ static const struct policy_override *find_name(const struct policy_named *named,
 
 /* Merges one more override of these members. */
 static void hear(struct policy_override *said, const struct policy_override *other,
-                 uint32_t members)
+                 uint64_t members)
 {
-    for (uint32_t left = other->set & members; left != 0; left &= left - 1) {
-        unsigned at = (unsigned)__builtin_ctz(left);
+    for (uint64_t left = other->set & members; left != 0; left &= left - 1) {
+        unsigned at = (unsigned)__builtin_ctzll(left);
         bool largest = policy_rows[at].say == POLICY_SAY_LARGEST;
-        bool first = (said->set & (1u << at)) == 0;
+        bool first = (said->set & (UINT64_C(1) << at)) == 0;
         if (first || (other->values[at] > said->values[at]) == largest)
             said->values[at] = other->values[at];
     }
@@ -114,7 +114,7 @@ static void hear_roles(const struct policy_named *roles, struct text json,
     while ((role = next_string(&json)).data != NULL) {
         const struct policy_override *found = find_name(roles, role);
         if (found)
-            hear(said, found, UINT32_MAX);
+            hear(said, found, UINT64_MAX);
     }
 }
 
@@ -122,7 +122,7 @@ static void hear_roles(const struct policy_named *roles, struct text json,
 static void hear_type(const struct policy_named *types, struct text name,
                       struct policy_override *said, struct policy *ret)
 {
-    static const uint32_t number = 1u << POLICY_ID_max_devices;
+    static const uint64_t number = UINT64_C(1) << POLICY_ID_max_devices;
     const struct policy_override *found = name.data ? find_name(types, name) : NULL;
     if (!found)
         return;
@@ -141,8 +141,8 @@ void policy_of_session(const struct conf *conf, const struct policy_document *do
     if (document->roles.count > 0)
         hear_roles(&document->roles, roles_json, &said);
     hear_type(&document->types, device_type, &said, ret);
-    for (uint32_t left = said.set; left != 0; left &= left - 1) {
-        unsigned at = (unsigned)__builtin_ctz(left);
+    for (uint64_t left = said.set; left != 0; left &= left - 1) {
+        unsigned at = (unsigned)__builtin_ctzll(left);
         *policy_value(ret, (enum policy_member)at) = said.values[at];
     }
     keep_order(ret);
@@ -153,7 +153,7 @@ static void widen(const struct policy_named *named, enum policy_member at, int64
                   int64_t *most)
 {
     for (size_t i = 0; i < named->count; i++) {
-        if ((named->items[i].set & (1u << at)) == 0)
+        if ((named->items[i].set & (UINT64_C(1) << at)) == 0)
             continue;
         int64_t value = named->items[i].values[at];
         *least = value < *least ? value : *least;

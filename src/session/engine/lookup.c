@@ -366,7 +366,8 @@ void lookup_begin(struct session_worker *worker, const struct lookup_request *re
     *row = lookup;
     lookup->worker = worker;
     lookup->key = key;
-    lookup->codec = (struct state_codec){request->keyring, request->encrypt, *request->owner};
+    lookup->codec = (struct state_codec){
+        .keyring = request->keyring, .encrypt = request->encrypt, .owner = *request->owner};
     lookup->cache_quota = request->cache_quota;
     lookup->known_seen_s = request->known_seen_s;
     lookup->bound = request->bound;

@@ -142,7 +142,14 @@ struct state_codec operation_codec(const struct operation *operation, const stru
         .keyring = operation->context->keyring,
         .encrypt = operation->conf->keys_encryption != ENCRYPTION_NONE,
         .owner = *owner,
+        .format = atomic_load(&operation->context->worker->service->record_format),
     };
+}
+
+bool operation_keeps_authentication(const struct operation *operation)
+{
+    return operation->conf->keys_encryption != ENCRYPTION_NONE ||
+           atomic_load(&operation->context->worker->service->record_format) > RECORD_FORMAT_LEAST;
 }
 
 struct text operation_session_id(struct operation *operation, const uint8_t id[SESSION_ID])

@@ -43,6 +43,9 @@ bool operation_is_confirmed(const struct operation *operation);
 bool operation_open_token(struct operation *operation, enum token_kind kind, struct text text,
                           struct text tenant, bool tenant_bound, enum err bad, struct token *ret);
 
+/* True if records may have the members of an authentication. Nodes of earlier versions keep them in
+ * sealed records, but call a plain record that has them invalid. */
+bool operation_keeps_authentication(const struct operation *operation);
 struct state_codec operation_codec(const struct operation *operation, const struct user_tag *owner);
 
 /* Notes tenant, user and device of the session, and its id in hex. */

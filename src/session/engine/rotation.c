@@ -59,13 +59,30 @@ static void keep_previous(struct record *record, bool over)
     record->previous_access_over = over;
 }
 
+/* The pair becomes the session's present one, in its record and in the edit. */
+static void record_pair(const struct rotation *rotation, const struct successors *next,
+                        struct user_state *state, const struct policy *policy, struct edit *edit)
+{
+    struct session *session = rotation->session;
+    struct record *record = &session->record;
+    const struct keyring *keyring = rotation->operation->context->keyring;
+    int64_t now_ms = rotation->operation->now_ms;
+    token_hash_secret(keyring, TOKEN_ACCESS, session->id, next->access.secret, record->access_hash);
+    token_hash_secret(keyring, TOKEN_REFRESH, session->id, next->refresh.secret,
+                      record->refresh_hash);
+    bool wrong = edit->trust == CLOCK_AGREED && rules_is_ahead(record->issued_ms, now_ms);
+    record->issued_ms = now_ms > record->issued_ms || wrong ? now_ms : record->issued_ms + 1;
+    edit_set_session(edit, session->id, record);
+    edit->invalidates = true;
+    rules_tidy(edit, state, session, policy, now_ms);
+}
+
 void rotation_advance(const struct rotation *rotation, struct user_state *state,
                       const struct policy *policy, struct edit *edit, struct issued_pair *ret)
 {
     assert(!rotation->session->ended);
     struct session *session = rotation->session;
     struct record *record = &session->record;
-    const struct keyring *keyring = rotation->operation->context->keyring;
     int64_t now_ms = rotation->operation->now_ms;
     struct successors next;
     record->from_hash = rotation->secret == NULL;
@@ -73,14 +90,49 @@ void rotation_advance(const struct rotation *rotation, struct user_state *state,
            record->generation++, &next);
     keep_previous(record,
                   now_ms / 1000 >= rules_lifetimes(session, policy, now_ms / 1000).access_s);
-    token_hash_secret(keyring, TOKEN_ACCESS, session->id, next.access.secret, record->access_hash);
-    token_hash_secret(keyring, TOKEN_REFRESH, session->id, next.refresh.secret,
-                      record->refresh_hash);
-    bool wrong = edit->trust == CLOCK_AGREED && rules_is_ahead(record->issued_ms, now_ms);
-    record->issued_ms = now_ms > record->issued_ms || wrong ? now_ms : record->issued_ms + 1;
-    edit_set_session(edit, session->id, record);
-    edit->invalidates = true;
-    rules_tidy(edit, state, session, policy, now_ms);
+    record->previous_refresh_over = false;
+    record_pair(rotation, &next, state, policy, edit);
+    issue(rotation, policy, &next, ret);
+}
+
+static void open_secrets(const struct rotation *rotation, const struct fresh_secrets *secrets,
+                         struct successors *ret)
+{
+    assert(secrets->made);
+    struct token token = {.key_id = keyring_newest(rotation->operation->context->keyring),
+                          .owner = *rotation->owner};
+    memcpy(token.session_id, rotation->session->id, SESSION_ID);
+    ret->access = ret->refresh = token;
+    memcpy(ret->access.secret, secrets->access, SECRET_LENGTH);
+    memcpy(ret->refresh.secret, secrets->refresh, SECRET_LENGTH);
+}
+
+void rotation_renew(const struct rotation *rotation, struct fresh_secrets *secrets,
+                    struct user_state *state, const struct policy *policy, struct edit *edit,
+                    struct issued_pair *ret)
+{
+    assert(!rotation->session->ended);
+    struct record *record = &rotation->session->record;
+    struct successors next;
+    if (!secrets->made) {
+        crypto_random(secrets->access, SECRET_LENGTH);
+        crypto_random(secrets->refresh, SECRET_LENGTH);
+        secrets->made = true;
+    }
+    open_secrets(rotation, secrets, &next);
+    record->from_hash = false;
+    record->generation++;
+    keep_previous(record, true);
+    record->previous_refresh_over = true;
+    record_pair(rotation, &next, state, policy, edit);
+    issue(rotation, policy, &next, ret);
+}
+
+void rotation_reprint(const struct rotation *rotation, const struct fresh_secrets *secrets,
+                      const struct policy *policy, struct issued_pair *ret)
+{
+    struct successors next;
+    open_secrets(rotation, secrets, &next);
     issue(rotation, policy, &next, ret);
 }
 

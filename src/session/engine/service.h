@@ -26,6 +26,7 @@ struct session_service {
      * id. */
     _Atomic enum session_keys keys_state;
     _Atomic uint64_t keys_ids;
+    _Atomic unsigned record_format; /* the latest that all nodes on this Redis read (record.h) */
     uint8_t recognition_key[CRYPTO_TABLE_KEY]; /* of cache_value_recognise() */
     struct quotas *quotas;
     struct ratelimit *offers;      /* step-up challenges begun, by user */

@@ -301,12 +301,17 @@ static void user_written(struct store_call *call, enum err err, const struct sto
     follow_write(change);
 }
 
+/* A state that Redis lost continues from its last known epoch. */
+static int64_t next_version(const struct user_update *change, const struct user_state *state)
+{
+    int64_t before = state->version > 0 ? state->version : change->run.guard.floor_ms;
+    return rules_next_version(before, change->operation->now_ms);
+}
+
 static struct text next_stamp(struct user_update *change, const struct user_state *state)
 {
     struct arena *arena = change->run.edit.arena;
-    /* A state that Redis lost continues from its last known epoch. */
-    int64_t before = state->version > 0 ? state->version : change->run.guard.floor_ms;
-    int64_t version = rules_next_version(before, change->operation->now_ms);
+    int64_t version = change->run.edit.version;
     assert(version > state->version);
     bool begins =
         change->run.edit.invalidates || (state->version == 0 && change->run.guard.floor_ms > 0);
@@ -387,6 +392,7 @@ static void begin_edit(struct user_update *change, struct user_state *state)
     operation_policy(operation, &policy);
     change->run.edit = (struct edit){.arena = operation->arena,
                                      .codec = &change->codec,
+                                     .version = next_version(change, state),
                                      .trust = clock_trust(),
                                      .age_ms = operation_age_ms(operation)};
     if (state->user_unreadable)

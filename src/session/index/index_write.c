@@ -381,7 +381,8 @@ void index_note_state(struct operation *operation, const struct user_tag *owner,
 static void state_seen(struct store_call *call, enum err err, const struct store_reply *reply)
 {
     struct index_write *write = (struct index_write *)call;
-    struct state_codec codec = {write->keyring, write->encrypt, write->owner};
+    struct state_codec codec = {
+        .keyring = write->keyring, .encrypt = write->encrypt, .owner = write->owner};
     struct arena arena = {0};
     struct user_state state;
     int64_t moment_s = 0;

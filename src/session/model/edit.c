@@ -44,7 +44,10 @@ void edit_set_session(struct edit *edit, const uint8_t id[SESSION_ID], const str
 {
     SCOPED(buffer_free) struct buffer value = {0};
     struct record_position place = {&edit->codec->owner, id};
-    record_write(edit->codec->keyring, edit->codec->encrypt, place, record, &value);
+    struct record stamped = *record;
+    stamped.version = edit->version;
+    record_write(edit->codec->keyring, edit->codec->encrypt, place, edit->codec->format, &stamped,
+                 &value);
     edit_set(edit, field_of(edit, id), &value);
 }
 

@@ -15,6 +15,7 @@ struct edit {
     size_t delete_capacity;
     struct revocation *revocations; /* for the journal (journal.h), once the edit is written */
     size_t revocation_count;
+    int64_t version;        /* of the user's state with this edit */
     int64_t expire_ms;      /* of the whole hash, wall clock; 0: never */
     bool invalidates;       /* a token valid before may not be valid after */
     bool gives_up;          /* it removes a session's record, which held the names */

@@ -9,9 +9,11 @@
 #include "dictionary.h"
 #include "session_json.h"
 
-#define HEAD          2 /* format and key id, in clear */
-#define FORMAT_SEALED 0x01
-#define FORMAT_PLAIN  0x02
+/* Bytes of the head, in clear. */
+enum { HEAD = 2, LATER_HEAD = 3 };
+#define FIRST_SEALED 0x01 /* byte 0 */
+#define FIRST_PLAIN  0x02
+#define KEY_LATER    0x80 /* byte 1 of a format after the first */
 
 enum {
     KIND_SESSION = 's',
@@ -32,6 +34,8 @@ enum {
     SESSION_BEGAN = 64,
     SESSION_FLAGS = 127
 };
+enum { RECORD_FORMAT_MEMBERS = 2 }; /* the first with members behind a session's fields */
+enum { MEMBER_VERSION = 1, MEMBER_PREVIOUS_OVER = 2, MEMBER_GRANTS = 3 };
 enum { USER_FROZEN = 1, USER_EXEMPT = 2, USER_DECIDED = 4, USER_FLAGS = 7 };
 
 /* Widths of integers in bytes; SHORT and LONG are for lengths of texts. */
@@ -52,9 +56,10 @@ struct additional_data {
 static_assert(sizeof(struct additional_data) == HEAD + TENANT_TAG + USER_TAG + SESSION_ID,
               "additional data have no gaps");
 
-static struct additional_data bind_to(struct record_position place, uint8_t key_id)
+static struct additional_data bind_to(struct record_position place, unsigned format, uint8_t key_id)
 {
-    struct additional_data binding = {.head = {FORMAT_SEALED, key_id}, .owner = *place.owner};
+    uint8_t key = format > RECORD_FORMAT_LEAST ? key_id | KEY_LATER : key_id;
+    struct additional_data binding = {.head = {(uint8_t)format, key}, .owner = *place.owner};
     memcpy(binding.session_id, place.session_id, SESSION_ID);
     return binding;
 }
@@ -106,17 +111,28 @@ static void put_words(struct buffer *out, bool pack, struct text text)
     put_record_text(out, LONG, pack ? buffer_text(&packed) : text);
 }
 
+static void put_head(struct buffer *out, bool encrypt, unsigned format, uint8_t key_id)
+{
+    if (format == RECORD_FORMAT_LEAST) {
+        buffer_add_char(out, encrypt ? FIRST_SEALED : FIRST_PLAIN);
+        buffer_add_char(out, (char)key_id);
+        return;
+    }
+    buffer_add_char(out, FIRST_SEALED);
+    buffer_add_char(out, (char)(key_id | KEY_LATER));
+    buffer_add_char(out, (char)format);
+}
+
 /* Appends the content with its head, sealed or in clear; wipes and frees it. */
-static void put_record(const struct keyring *keyring, bool encrypt, struct record_position place,
-                       struct buffer *content, struct buffer *out)
+static void put_record_as(const struct keyring *keyring, bool encrypt, unsigned format,
+                          struct record_position place, struct buffer *content, struct buffer *out)
 {
     struct text plain = buffer_text(content);
     uint8_t key_id = encrypt ? keyring_newest(keyring) : 0;
-    buffer_add_char(out, encrypt ? FORMAT_SEALED : FORMAT_PLAIN);
-    buffer_add_char(out, (char)key_id);
+    put_head(out, encrypt, format, key_id);
     if (encrypt) {
         size_t length = plain.length + CRYPTO_SEAL_OVERHEAD;
-        struct additional_data binding = bind_to(place, key_id);
+        struct additional_data binding = bind_to(place, format, key_id);
         bool sealed = crypto_seal(keyring, key_id, subject(place), additional(&binding), plain,
                                   buffer_reserve(out, length));
         assert(sealed);
@@ -126,6 +142,12 @@ static void put_record(const struct keyring *keyring, bool encrypt, struct recor
     }
     crypto_wipe(content->data, content->length);
     buffer_free(content);
+}
+
+static void put_record(const struct keyring *keyring, bool encrypt, struct record_position place,
+                       struct buffer *content, struct buffer *out)
+{
+    put_record_as(keyring, encrypt, RECORD_FORMAT_LEAST, place, content, out);
 }
 
 /* Reserves room for the whole content: growing would leave an unwiped copy in memory. */
@@ -138,27 +160,58 @@ static struct buffer start_content(char kind, size_t texts)
     return content;
 }
 
+static void put_member(struct buffer *out, uint8_t tag, struct text value)
+{
+    put_int(out, 1, tag);
+    put_record_text(out, LONG, value);
+}
+
+static void put_members(struct buffer *out, const struct record *record)
+{
+    SCOPED(buffer_free) struct buffer version = {0};
+    put_int(&version, MILLISECONDS, record->version);
+    if (record->version > 0)
+        put_member(out, MEMBER_VERSION, buffer_text(&version));
+    if (record->previous_refresh_over)
+        put_member(out, MEMBER_PREVIOUS_OVER, (struct text){0});
+    if (record->grants.length > 0)
+        put_member(out, MEMBER_GRANTS, record->grants);
+    buffer_add_text(out, record->unknown);
+}
+
+static bool needs_members(const struct record *record)
+{
+    return (record->has_previous && record->previous_refresh_over) || record->grants.length > 0 ||
+           record->unknown.length > 0;
+}
+
+static int64_t flags_of(const struct record *record, bool has_previous)
+{
+    return (record->remember ? SESSION_REMEMBER : 0) |
+           (record->second_factor ? SESSION_SECOND_FACTOR : 0) |
+           (has_previous ? SESSION_PREVIOUS : 0) |
+           (record->previous_access_over ? SESSION_PREVIOUS_OVER : 0) |
+           (record->contexts.length > 0 ? SESSION_CONTEXTS : 0) |
+           (record->from_hash ? SESSION_FROM_HASH : 0) | (record->began_s > 0 ? SESSION_BEGAN : 0);
+}
+
 void record_write(const struct keyring *keyring, bool encrypt, struct record_position place,
-                  const struct record *record, struct buffer *out)
+                  unsigned format, const struct record *record, struct buffer *out)
 {
     assert(record->session_json.length <= RECORD_JSON_MAX);
-    struct buffer content =
-        start_content(KIND_SESSION, record->session_json.length + record->ip.length +
-                                        record->user_agent.length + record->contexts.length);
-    put_int(&content, FLAGS,
-            (record->remember ? SESSION_REMEMBER : 0) |
-                (record->second_factor ? SESSION_SECOND_FACTOR : 0) |
-                (record->has_previous ? SESSION_PREVIOUS : 0) |
-                (record->previous_access_over ? SESSION_PREVIOUS_OVER : 0) |
-                (record->contexts.length > 0 ? SESSION_CONTEXTS : 0) |
-                (record->from_hash ? SESSION_FROM_HASH : 0) |
-                (record->began_s > 0 ? SESSION_BEGAN : 0));
+    bool members = needs_members(record) &&
+                   (format > RECORD_FORMAT_LEAST || record->format > RECORD_FORMAT_LEAST);
+    bool has_previous = record->has_previous && (members || !record->previous_refresh_over);
+    struct buffer content = start_content(
+        KIND_SESSION, record->session_json.length + record->ip.length + record->user_agent.length +
+                          record->contexts.length + record->grants.length + record->unknown.length);
+    put_int(&content, FLAGS, flags_of(record, has_previous));
     put_int(&content, GENERATION, record->generation);
     put_int(&content, MILLISECONDS, record->issued_ms);
     put_int(&content, SECONDS, record->absolute_s);
     buffer_add(&content, record->access_hash, SECRET_HASH);
     buffer_add(&content, record->refresh_hash, SECRET_HASH);
-    if (record->has_previous) {
+    if (has_previous) {
         buffer_add(&content, record->previous_access_hash, SECRET_HASH);
         buffer_add(&content, record->previous_refresh_hash, SECRET_HASH);
     }
@@ -169,7 +222,10 @@ void record_write(const struct keyring *keyring, bool encrypt, struct record_pos
         put_record_text(&content, SHORT, record->contexts);
     if (record->began_s > 0)
         put_int(&content, SECONDS, record->began_s);
-    put_record(keyring, encrypt, place, &content, out);
+    if (members)
+        put_members(&content, record);
+    put_record_as(keyring, encrypt, members ? RECORD_FORMAT_MEMBERS : RECORD_FORMAT_LEAST, place,
+                  &content, out);
 }
 
 void record_write_tombstone(const struct keyring *keyring, bool encrypt,
@@ -241,6 +297,7 @@ struct reader {
     struct cursor content;
     struct arena *arena;
     bool packed; /* words are in the dictionary's spelling */
+    unsigned format;
 };
 
 static int64_t take_int(struct reader *reader, unsigned width)
@@ -280,6 +337,39 @@ static struct text take_words(struct reader *reader)
     return words;
 }
 
+static bool take_member(struct reader *reader, unsigned tag, struct text value, struct record *ret)
+{
+    struct cursor cursor = {value.data, value.length, false};
+    switch (tag) {
+    case MEMBER_VERSION:
+        ret->version = (int64_t)bytes_number(&cursor, MILLISECONDS);
+        break;
+    case MEMBER_PREVIOUS_OVER:
+        ret->previous_refresh_over = true;
+        break;
+    case MEMBER_GRANTS:
+        ret->grants = value;
+        return true;
+    default:
+        return false;
+    }
+    reader->content.broken |= cursor.broken || cursor.left > 0;
+    return true;
+}
+
+static void take_members(struct reader *reader, struct record *ret)
+{
+    SCOPED(buffer_free) struct buffer unknown = {0};
+    while (reader->content.left > 0 && !reader->content.broken) {
+        unsigned tag = (unsigned)take_int(reader, 1);
+        struct text value = bytes_take(&reader->content, (size_t)take_int(reader, LONG));
+        if (!take_member(reader, tag, value, ret))
+            put_member(&unknown, (uint8_t)tag, value);
+    }
+    if (unknown.length > 0)
+        ret->unknown = arena_copy(reader->arena, buffer_text(&unknown));
+}
+
 static void take_session(struct reader *reader, struct record *ret)
 {
     int64_t flags = take_flags(reader, SESSION_FLAGS);
@@ -304,6 +394,9 @@ static void take_session(struct reader *reader, struct record *ret)
         ret->contexts = take_run(reader, SHORT);
     if (flags & SESSION_BEGAN)
         ret->began_s = take_int(reader, SECONDS);
+    ret->format = reader->format;
+    if (reader->format > RECORD_FORMAT_LEAST)
+        take_members(reader, ret);
     if (!reader->packed && !reader->content.broken)
         reader->content.broken =
             !text_is_clean_utf8(ret->user_agent) || !session_json_is_whole(ret->session_json);
@@ -382,39 +475,62 @@ static enum record_kind take_content(struct reader *reader, struct record_positi
     }
 }
 
-/* The content in clear, in the arena; an absent text if it does not open. */
-static struct text unseal(const struct keyring *keyring, bool encrypt, struct record_position place,
-                          struct text stored, struct arena *arena)
+struct head {
+    unsigned format;
+    uint8_t key_id;
+    bool sealed;
+    size_t length;
+};
+
+/* False for bytes that begin like no format, known or not. */
+static bool read_head(struct text stored, struct head *ret)
 {
     if (stored.length < HEAD)
-        return (struct text){0};
-    uint8_t format = (uint8_t)stored.data[0];
-    uint8_t key_id = (uint8_t)stored.data[1];
-    struct text content = {stored.data + HEAD, stored.length - HEAD};
+        return false;
+    uint8_t first = (uint8_t)stored.data[0], key = (uint8_t)stored.data[1];
+    *ret = (struct head){RECORD_FORMAT_LEAST, key, first == FIRST_SEALED, HEAD};
+    if (first == FIRST_PLAIN)
+        return key == 0;
+    if (first != FIRST_SEALED || !(key & KEY_LATER))
+        return first == FIRST_SEALED;
+    if (stored.length < LATER_HEAD)
+        return false;
+    key &= (uint8_t)~KEY_LATER;
+    *ret = (struct head){(uint8_t)stored.data[HEAD], key, key != 0, LATER_HEAD};
+    return ret->format > RECORD_FORMAT_LEAST;
+}
 
-    if (format == FORMAT_PLAIN && key_id == 0 && !encrypt)
+/* The content in clear, in the arena; an absent text if it does not open. */
+static struct text unseal(const struct keyring *keyring, bool encrypt, struct record_position place,
+                          const struct head *head, struct text stored, struct arena *arena)
+{
+    struct text content = {stored.data + head->length, stored.length - head->length};
+    if (head->format > RECORD_FORMAT_MAX)
+        return (struct text){0};
+    if (!head->sealed && !encrypt)
         return arena_copy(arena, content);
-    if (format != FORMAT_SEALED || content.length <= CRYPTO_SEAL_OVERHEAD)
+    if (!head->sealed || content.length <= CRYPTO_SEAL_OVERHEAD)
         return (struct text){0};
 
     struct text plain = {0};
     char *opened = arena_alloc(arena, content.length - CRYPTO_SEAL_OVERHEAD);
-    struct additional_data binding = bind_to(place, key_id);
-    if (crypto_open(keyring, key_id, subject(place), additional(&binding), content, opened))
+    struct additional_data binding = bind_to(place, head->format, head->key_id);
+    if (crypto_open(keyring, head->key_id, subject(place), additional(&binding), content, opened))
         plain = (struct text){opened, content.length - CRYPTO_SEAL_OVERHEAD};
     return plain;
 }
 
 bool record_is_foreign(const struct keyring *keyring, struct text stored)
 {
-    return stored.length >= HEAD && stored.data[0] == FORMAT_SEALED &&
-           !keyring_has(keyring, (uint8_t)stored.data[1]);
+    struct head head;
+    return read_head(stored, &head) &&
+           (head.format > RECORD_FORMAT_MAX || (head.sealed && !keyring_has(keyring, head.key_id)));
 }
 
 bool record_is_outdated(const struct keyring *keyring, struct text stored)
 {
-    return stored.length >= HEAD && stored.data[0] == FORMAT_SEALED &&
-           (uint8_t)stored.data[1] != keyring_newest(keyring);
+    struct head head;
+    return read_head(stored, &head) && head.sealed && head.key_id != keyring_newest(keyring);
 }
 
 enum record_kind record_read(const struct keyring *keyring, bool encrypt,
@@ -422,11 +538,15 @@ enum record_kind record_read(const struct keyring *keyring, bool encrypt,
                              struct record_content *ret)
 {
     memset(ret, 0, sizeof(*ret));
-    struct text content = unseal(keyring, encrypt, place, stored, arena);
+    struct head head;
+    if (!read_head(stored, &head))
+        return RECORD_UNREADABLE;
+    struct text content = unseal(keyring, encrypt, place, &head, stored, arena);
     struct reader reader = {
         .content = {content.data, content.length, content.data == NULL},
         .arena = arena,
-        .packed = stored.length > 0 && stored.data[0] == FORMAT_SEALED,
+        .packed = head.sealed,
+        .format = head.format,
     };
     enum record_kind kind = take_content(&reader, place, ret);
     if (!reader.content.broken && reader.content.left == 0 && kind != RECORD_UNREADABLE)

@@ -199,15 +199,22 @@ enum refresh_verdict rules_judge_refresh(const struct user_record *user,
         return REFRESH_ENDED;
     if (crypto_equal(hash, record->refresh_hash, SECRET_HASH))
         return REFRESH_ROTATE;
-    return rules_is_repeat(session, hash, policy, now_ms, now_ms) ? REFRESH_REPEAT : REFRESH_REUSE;
+    return rules_judge_repeat(session, hash, policy, now_ms, now_ms, cause);
 }
 
-bool rules_is_repeat(const struct session *session, const uint8_t hash[SECRET_HASH],
-                     const struct policy *policy, int64_t now_ms, int64_t age_ms)
+enum refresh_verdict rules_judge_repeat(const struct session *session,
+                                        const uint8_t hash[SECRET_HASH],
+                                        const struct policy *policy, int64_t now_ms, int64_t age_ms,
+                                        enum end_cause *cause)
 {
     const struct record *record = &session->record;
-    return record->has_previous && crypto_equal(hash, record->previous_refresh_hash, SECRET_HASH) &&
-           in_grace(record, policy, now_ms, age_ms);
+    if (!record->has_previous || !crypto_equal(hash, record->previous_refresh_hash, SECRET_HASH) ||
+        !in_grace(record, policy, now_ms, age_ms))
+        return REFRESH_REUSE;
+    if (!record->previous_refresh_over)
+        return REFRESH_REPEAT;
+    *cause = CAUSE_EXPIRED;
+    return REFRESH_ENDED;
 }
 
 bool rules_touch_due(const struct session *session, const struct policy *policy, int64_t now_s)

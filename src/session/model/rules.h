@@ -117,7 +117,8 @@ enum refresh_verdict {
     REFRESH_ROTATE, /* the present refresh token: issue the next pair */
     REFRESH_REPEAT, /* the previous one, inside the grace window: the same pair again */
     REFRESH_REUSE,  /* an older one, or the previous one after the window: end the session */
-    REFRESH_ENDED   /* the session is over anyway; *cause says why */
+    REFRESH_ENDED /* the session is over anyway, or the previous token inside the window, which was
+                     over at once; *cause says why */
 };
 enum refresh_verdict rules_judge_refresh(const struct user_record *user,
                                          const struct session *session,
@@ -125,10 +126,12 @@ enum refresh_verdict rules_judge_refresh(const struct user_record *user,
                                          const struct policy *policy, int64_t now_ms,
                                          enum end_cause *cause);
 
-/* True if this is the previous refresh token, used again within the grace window. The window is
- * judged by age_ms, which may be earlier than now. */
-bool rules_is_repeat(const struct session *session, const uint8_t hash[SECRET_HASH],
-                     const struct policy *policy, int64_t now_ms, int64_t age_ms);
+/* The verdict on a refresh token that is not the present one, in an active session. The grace
+ * window is judged by age_ms, which may be earlier than now. */
+enum refresh_verdict rules_judge_repeat(const struct session *session,
+                                        const uint8_t hash[SECRET_HASH],
+                                        const struct policy *policy, int64_t now_ms, int64_t age_ms,
+                                        enum end_cause *cause);
 
 /* True if this use is to be written: the last written one is rules_unwritten_s() ago. */
 bool rules_touch_due(const struct session *session, const struct policy *policy, int64_t now_s);

@@ -9,8 +9,25 @@
 
 #include "json.h"
 #include "session_json_marks.h"
+#include "strength.h"
 
 static const char attributes_mark[] = MARK_ATTRIBUTES;
+
+static void write_authentication(struct json_writer *writer,
+                                 const struct authentication *authentication)
+{
+    if (authentication->auth_s > 0)
+        json_member_int(writer, "auth_time", authentication->auth_s);
+    if (authentication->acr.data)
+        json_member_string(writer, "acr", authentication->acr);
+    if (authentication->amr == 0)
+        return;
+    json_member_array(writer, "amr");
+    for (unsigned i = 0; authentication->amr >> i != 0; i++)
+        if (authentication->amr >> i & 1)
+            json_text(writer, session_amr_word(i));
+    json_close_array(writer);
+}
 
 static void write_device(struct json_writer *writer, const struct device *device)
 {
@@ -33,6 +50,9 @@ void session_json_write(struct buffer *out, const struct login *login)
     for (size_t i = 0; i < login->role_count; i++)
         json_text(&writer, login->roles[i]);
     json_close_array(&writer);
+    struct authentication authentication = login->authentication;
+    authentication.amr |= login->second_factor ? strength_mfa() : 0;
+    write_authentication(&writer, &authentication);
     write_device(&writer, &login->device);
     if (login->attributes.length > 2)
         json_member_raw(&writer, "attributes", login->attributes);
@@ -162,7 +182,7 @@ struct text session_json_with_attributes(struct arena *arena, struct text sessio
     return (struct text){text, (size_t)(end - text)};
 }
 
-/* --- checking --- */
+/* --- parts --- */
 
 static bool skip(struct text *rest, struct text literal)
 {
@@ -206,6 +226,81 @@ static bool skip_roles(struct text *rest)
     return skip(rest, TEXT("]"));
 }
 
+/* --- the authentication --- */
+
+static bool take_number(struct text *rest, int64_t *ret)
+{
+    size_t length = 0;
+    while (length < rest->length && rest->data[length] >= '0' && rest->data[length] <= '9')
+        length++;
+    bool good = text_to_int((struct text){rest->data, length}, 0, STORED_S_MAX, ret);
+    *rest = (struct text){rest->data + length, rest->length - length};
+    return good;
+}
+
+/* Unknown methods, of a later version, are skipped. */
+static bool take_methods(struct text *rest, uint32_t *ret)
+{
+    struct text word;
+    do {
+        if (!take_string(rest, &word))
+            return false;
+        *ret |= session_find_amr(word);
+    } while (skip(rest, TEXT(",")));
+    return skip(rest, TEXT("]"));
+}
+
+/* Takes the members off the text after the roles; false if one is not as it is written here. */
+static bool take_authentication(struct text *rest, struct authentication *ret)
+{
+    *ret = (struct authentication){0};
+    return (!skip(rest, TEXT(MARK_AUTH_TIME)) || take_number(rest, &ret->auth_s)) &&
+           (!skip(rest, TEXT(MARK_ACR)) || take_string(rest, &ret->acr)) &&
+           (!skip(rest, TEXT(MARK_AMR "[")) || take_methods(rest, &ret->amr));
+}
+
+static struct text after_roles(struct text session_json)
+{
+    struct text roles = session_json_roles(session_json);
+    if (!roles.data)
+        return (struct text){0};
+    const char *end = roles.data + roles.length;
+    return (struct text){end, (size_t)(session_json.data + session_json.length - end)};
+}
+
+struct authentication session_json_authentication(struct text session_json)
+{
+    struct text rest = after_roles(session_json);
+    struct authentication found;
+    return take_authentication(&rest, &found) ? found : (struct authentication){0};
+}
+
+struct text session_json_authentication_text(struct text session_json)
+{
+    struct text begin = after_roles(session_json), rest = begin;
+    struct authentication found;
+    if (!take_authentication(&rest, &found) || rest.data == begin.data)
+        return (struct text){0};
+    return (struct text){begin.data + 1, (size_t)(rest.data - begin.data) - 1};
+}
+
+struct text session_json_with_authentication(struct arena *arena, struct text session_json,
+                                             const struct authentication *authentication)
+{
+    SCOPED(buffer_free) struct buffer out = {0};
+    struct text begin = after_roles(session_json), rest = begin;
+    struct authentication before;
+    if (!begin.data || !take_authentication(&rest, &before))
+        return session_json;
+    struct json_writer writer = {.out = &out, .comma = true};
+    buffer_add(&out, session_json.data, (size_t)(begin.data - session_json.data));
+    write_authentication(&writer, authentication);
+    buffer_add_text(&out, rest);
+    return arena_copy(arena, buffer_text(&out));
+}
+
+/* --- checking --- */
+
 /* Skips the members of a device, in their order. */
 static bool skip_device(struct text *rest)
 {
@@ -246,11 +341,12 @@ static bool is_last(struct text rest)
 bool session_json_is_whole(struct text session_json)
 {
     struct text rest = session_json;
+    struct authentication authentication;
     return session_json.length > 0 && is_json(session_json) && skip(&rest, TEXT(MARK_TENANT)) &&
            skip_string(&rest) && skip(&rest, TEXT(MARK_USER_ID)) && skip_string(&rest) &&
            skip(&rest, TEXT(MARK_ROLES "[")) && skip_roles(&rest) &&
-           skip(&rest, TEXT(MARK_DEVICE "{")) && skip_device(&rest) &&
-           (rest.length == 0 || is_last(rest));
+           take_authentication(&rest, &authentication) && skip(&rest, TEXT(MARK_DEVICE "{")) &&
+           skip_device(&rest) && (rest.length == 0 || is_last(rest));
 }
 
 /* --- completing --- */

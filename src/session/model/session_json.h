@@ -1,7 +1,10 @@
 /* The part of a session that its answers show: JSON members, written once at login and stored ready
  * to send. This module alone writes and reads their layout (session_json_marks.h):
  *
- *     "tenant":"…","user_id":"…","roles":[…],"device":{…}[,"attributes":{…}]
+ *     "tenant":"…","user_id":"…","roles":[…][,"auth_time":…][,"acr":"…"][,"amr":[…]],"device":{…}
+ *     [,"attributes":{…}]
+ * The members of the authentication stand before the device, since nodes of earlier versions keep
+ * what they find there, and take whatever follows the device for attributes.
  * The session id and the time of the login are added when the answer is made, and so is an empty
  * "attributes": every byte here is paid for in Redis, for each session. */
 #pragma once
@@ -19,6 +22,10 @@ struct text session_json_complete(struct arena *arena, struct text stored,
 struct text session_json_with_attributes(struct arena *arena, struct text session_json,
                                          struct text attributes);
 
+/* The members with another authentication; in the arena. */
+struct text session_json_with_authentication(struct arena *arena, struct text session_json,
+                                             const struct authentication *authentication);
+
 /* True if the text is members as session_json_write() writes them: for text that others may have
  * written. Everything below relies on it. */
 bool session_json_is_whole(struct text session_json);
@@ -27,6 +34,10 @@ struct text session_json_roles(struct text session_json);
 /* The next string of "roles", unescaped into the arena unless it has no escape; *rest is the array
  * at first, and what is left of it then. False after the last one. */
 bool session_json_next_role(struct text *rest, struct arena *arena, struct text *ret);
+/* The authentication as its members state it; the class is borrowed. Parses nothing else. */
+struct authentication session_json_authentication(struct text session_json);
+/* Its members as they stand there, without a comma before; empty if there are none. */
+struct text session_json_authentication_text(struct text session_json);
 /* The value of "device", as JSON text. */
 struct text session_json_device(struct text session_json);
 /* The value of "attributes", "{}" if there are none. */

@@ -6,6 +6,9 @@
 #define MARK_TENANT     "\"tenant\":"
 #define MARK_USER_ID    ",\"user_id\":"
 #define MARK_ROLES      ",\"roles\":"
+#define MARK_AUTH_TIME  ",\"auth_time\":"
+#define MARK_ACR        ",\"acr\":"
+#define MARK_AMR        ",\"amr\":"
 #define MARK_DEVICE     ",\"device\":"
 #define MARK_ATTRIBUTES ",\"attributes\":"
 

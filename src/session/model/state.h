@@ -78,6 +78,7 @@ struct state_codec {
     const struct keyring *keyring;
     bool encrypt;
     struct user_tag owner;
+    unsigned format; /* the latest that all nodes read: of the records to write (record.h) */
 };
 
 /* Reads the field "!". Both are 0 if the text is absent or invalid. */

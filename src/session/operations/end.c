@@ -12,6 +12,8 @@
 #include "session/engine/user_update.h"
 #include "session/index/index.h"
 #include "session/model/rules.h"
+#include "session/model/session_json.h"
+#include "session/model/strength.h"
 
 enum {
     /* Most unconfirmed revocations of a user who ends single sessions in an outage. Redis cannot
@@ -236,6 +238,29 @@ static bool needs_good_token(const struct end_change *work)
     return work->end->token.data && !is_own_session(work);
 }
 
+/* True, with the operation refused, if the policy wants a user who ends other sessions to have
+ * authenticated more recently. The end of the own session needs nothing. */
+static bool is_too_old(struct end_change *work, struct text session_json,
+                       const struct policy *policy)
+{
+    struct operation *operation = &work->end->base;
+    int64_t most_s = 0;
+    if (operation->permission == PERMISSION_SELF_KICK)
+        most_s = policy->fresh_kick;
+    if (operation->permission == PERMISSION_SELF_LOGOUT_ALL)
+        most_s = policy->fresh_logout_all;
+    if (most_s == 0 || is_own_session(work))
+        return false;
+    const struct strength_demand demand = {.max_age_s = most_s};
+    struct authentication authentication = session_json_authentication(session_json);
+    if (strength_meets(&operation->conf->auth_acr_order, &authentication, &demand,
+                       operation->now_ms / 1000))
+        return false;
+    operation_refuse(operation, ERR_INSUFFICIENT_AUTHENTICATION, TEXT(REASON_INSUFFICIENT));
+    operation->out.demanded = demand;
+    return true;
+}
+
 /* True if the token allows the call; otherwise the operation is refused. A dead token gets the end
  * of its session as reason, even if it came to end it, unless this very call did so. */
 static bool may_end(struct end_change *work, const struct user_state *state,
@@ -244,9 +269,11 @@ static bool may_end(struct end_change *work, const struct user_state *state,
     struct operation *operation = &work->end->base;
     if (!work->end->token.data || work->end->scope == END_OWN ||
         (state_find_tombstone(state, work->token.session_id) &&
-         user_update_wrote(&work->change, work->token.session_id)) ||
-        operation_authenticate(operation, state, &work->token))
+         user_update_wrote(&work->change, work->token.session_id)))
         return true;
+    const struct session *session = operation_authenticate(operation, state, &work->token);
+    if (session)
+        return !is_too_old(work, session->record.session_json, policy);
     if (!is_own_session(work) || !is_active(work, state, state_find(state, work->target), policy))
         return false;
     operation_refuse(operation, ERR_OK, (struct text){0});
@@ -363,6 +390,8 @@ static bool is_vouched_for(struct end_change *work)
     if (!bearer_vouch(&bearer, &known, &age_ms))
         return false;
     cache_value_note(&work->end->base, &known.cache_value);
+    if (is_too_old(work, known.cache_value.session_json, &known.policy))
+        return false;
     return true;
 }
 

@@ -94,6 +94,7 @@ static void make_session(struct login_change *work)
     record->session_json = work->session_json;
     record->ip = login->ip;
     record->user_agent = login->user_agent;
+    record->grants = login->grants;
     bind_session(work, record);
     fresh->device_id = login->device.id;
     fresh->device_type = login->device.type;
@@ -260,7 +261,7 @@ static void ask_for_verification(struct login_change *work)
         .issued_ms = rules_issue_ms(operation->now_ms, work->cutoff_ms),
     };
     SCOPED(buffer_free) struct buffer body = {0};
-    login_request_write(work->login, &body);
+    login_request_write(work->login, work->change.codec.format, &body);
     challenge.body = buffer_text(&body);
     token_new_session_id(operation->now_ms, work->challenge);
     crypto_random(challenge.secret, SECRET_LENGTH);
@@ -300,6 +301,8 @@ static void login_with_tenant(struct waiter *waiter)
         login_update_done(&work->change);
         return;
     }
+    if (!operation_keeps_authentication(operation))
+        login->authentication = (struct authentication){0};
     struct buffer session_json = {0};
     session_json_write(&session_json, login);
     work->session_json = arena_copy(operation->arena, buffer_text(&session_json));

@@ -156,9 +156,9 @@ static enum refresh_verdict judge_refresh_token(const struct refresh_change *wor
     int64_t now_ms = operation->now_ms;
     enum refresh_verdict verdict =
         rules_judge_refresh(&state->user, session, work->hash, policy, now_ms, cause);
-    if (verdict == REFRESH_REUSE &&
-        rules_is_repeat(session, work->hash, policy, now_ms, operation_age_ms(operation)))
-        verdict = REFRESH_REPEAT;
+    if (verdict == REFRESH_REUSE)
+        verdict = rules_judge_repeat(session, work->hash, policy, now_ms,
+                                     operation_age_ms(operation), cause);
     return verdict;
 }
 

@@ -48,6 +48,7 @@ static struct listed_session list_session(struct operation *operation,
     return (struct listed_session){
         .session_id = operation_session_id(operation, session->id),
         .device_json = session_json_device(session->record.session_json),
+        .authentication_json = session_json_authentication_text(session->record.session_json),
         .ip = session->record.ip,
         .location = location_of(operation, session->record.ip),
         .user_agent = session->record.user_agent,

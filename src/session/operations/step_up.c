@@ -16,6 +16,8 @@
 #include "session/engine/user_update.h"
 #include "session/index/index.h"
 #include "session/model/rules.h"
+#include "session/model/session_json.h"
+#include "session/model/strength.h"
 
 /* --- the body --- */
 
@@ -180,6 +182,8 @@ struct widening {
 
     /* For a verification. */
     int64_t issued_ms; /* of the challenge */
+    struct authentication stated;
+    struct fresh_secrets secrets; /* made if it raises the session's strength */
     struct issued_pair *pair;
     const struct session *renewed;
 };
@@ -279,6 +283,22 @@ static bool is_over(const struct widening *work, const struct user_state *state,
     return true;
 }
 
+/* Records what the verification adds. True if that is more than the session had: a holder of its
+ * tokens from before must not gain by it. */
+static bool raises_strength(const struct widening *work, struct record *record)
+{
+    struct operation *operation = work->change.operation;
+    struct authentication before = session_json_authentication(record->session_json);
+    struct authentication after = strength_verified(&before, &work->stated);
+    bool raises = !record->second_factor || after.auth_s != before.auth_s ||
+                  !text_equal(after.acr, before.acr) || after.amr != before.amr;
+    record->second_factor = true;
+    if (operation_keeps_authentication(operation))
+        record->session_json =
+            session_json_with_authentication(operation->arena, record->session_json, &after);
+    return raises || work->secrets.made;
+}
+
 static enum update_decision decide_acceptance(struct user_update *change, struct user_state *state,
                                               struct edit *edit)
 {
@@ -292,23 +312,30 @@ static enum update_decision decide_acceptance(struct user_update *change, struct
     struct rotation rotation = {operation, &change->codec.owner, session, NULL};
     work->renewed = session;
     if (user_update_wrote(change, session->id)) {
-        rotation_repeat(&rotation, &policy, work->pair);
+        if (work->secrets.made)
+            rotation_reprint(&rotation, &work->secrets, &policy, work->pair);
+        else
+            rotation_repeat(&rotation, &policy, work->pair);
         operation->out.durability = DURABILITY_ACCEPTED;
         edit->invalidates = true;
         return UPDATE_RESOLVED;
     }
     edit_forget_guesses(state, edit);
     binding_add(operation->conf, &session->record, work->items, operation->arena);
-    rotation_advance(&rotation, state, &policy, edit, work->pair);
+    if (raises_strength(work, &session->record))
+        rotation_renew(&rotation, &work->secrets, state, &policy, edit, work->pair);
+    else
+        rotation_advance(&rotation, state, &policy, edit, work->pair);
     return UPDATE_WRITE;
 }
 
 static void finish_acceptance(struct user_update *change)
 {
-    const struct widening *work = container_of(change, struct widening, change);
+    struct widening *work = container_of(change, struct widening, change);
     struct operation *operation = change->operation;
     if (operation->out.err == ERR_OK)
         index_note(operation, &change->codec.owner, work->renewed);
+    crypto_wipe(&work->secrets, sizeof(work->secrets));
     naming_done(operation);
 }
 
@@ -326,7 +353,7 @@ static void accept_with_tenant(struct waiter *waiter)
 }
 
 void step_up_accept(struct operation *operation, const struct user_tag *owner, int64_t issued_ms,
-                    struct text bytes, struct issued_pair *ret)
+                    struct text bytes, const struct authentication *stated, struct issued_pair *ret)
 {
     struct body body;
     if (!read_body(bytes, &body)) {
@@ -337,6 +364,7 @@ void step_up_accept(struct operation *operation, const struct user_tag *owner, i
     struct widening *work = begin_widening(operation, owner, body.session_id, &acceptance_ops);
     work->items = body.items;
     work->issued_ms = issued_ms;
+    work->stated = *stated;
     work->pair = ret;
     tenant_enter(operation, owner->tenant, waiter_of(&work->waiter, accept_with_tenant));
 }

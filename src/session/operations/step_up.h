@@ -21,10 +21,11 @@ void step_up_offer(struct operation *operation, const struct user_tag *owner,
 /* Notes tenant and user id of a challenge's body. */
 void step_up_note(struct operation *operation, struct text body);
 /* Ends the operation after the challenge was solved: the session may be used from there. It gets
- * its next pair, since the holder of the previous pair is unknown (rotation.h). ERR_CHALLENGE_OVER
- * if the session is over, or the challenge older than a cutoff. */
+ * its next pair, since the holder of the previous pair is unknown (rotation.h). If the verification
+ * raises the session's strength (strength_verified()), that pair is fresh and the previous one
+ * over. ERR_CHALLENGE_OVER if the session is over, or the challenge older than a cutoff. */
 void step_up_accept(struct operation *operation, const struct user_tag *owner, int64_t issued_ms,
-                    struct text body, struct issued_pair *ret);
+                    struct text body, const struct authentication *stated, struct issued_pair *ret);
 
 /* Makes the session adopt the caller's address, if it still has none, then goes on.
  * operation->out.err is ERR_TOKEN_INVALID if it got another address meanwhile, or ended. */

@@ -113,10 +113,12 @@ static bool is_too_weak(struct validate *validate, const struct known_session *k
 {
     struct operation *operation = &validate->base;
     const struct strength_demand demand = {validate->max_age_s, validate->acr};
-    (void)known;
-    static const struct strength strength;
-    if (!strength_is_asked(&demand) || strength_meets(&operation->conf->auth_acr_order, &strength,
-                                                      &demand, operation->now_ms / 1000))
+    if (!strength_is_asked(&demand))
+        return false;
+    struct authentication authentication =
+        session_json_authentication(known->cache_value.session_json);
+    if (strength_meets(&operation->conf->auth_acr_order, &authentication, &demand,
+                       operation->now_ms / 1000))
         return false;
     operation_refuse(operation, ERR_INSUFFICIENT_AUTHENTICATION, TEXT(REASON_INSUFFICIENT));
     operation->out.demanded = demand;

@@ -45,6 +45,18 @@ static bool open_body(struct verification *work)
     return true;
 }
 
+/* The login and its verification are one authentication: a member that this call states replaces
+ * the login's. */
+static void add_stated(struct authentication *authentication, const struct authentication *stated)
+{
+    if (stated->auth_s > 0)
+        authentication->auth_s = stated->auth_s;
+    if (stated->acr.data)
+        authentication->acr = stated->acr;
+    if (stated->amr != 0)
+        authentication->amr = stated->amr;
+}
+
 /* Wipes the secrets, which are no longer needed, and starts the operation behind the challenge,
  * which ends this one. */
 static void continue_verified(struct challenge_try *attempt)
@@ -61,10 +73,11 @@ static void continue_verified(struct challenge_try *attempt)
     crypto_wipe(attempt->token.secret, SECRET_LENGTH);
     if (verify->of_session) {
         step_up_accept(operation, &attempt->token.owner, attempt->challenge.issued_ms,
-                       attempt->challenge.body, &verify->login.pair);
+                       attempt->challenge.body, &verify->stated, &verify->login.pair);
         return;
     }
     verify->login.second_factor = true;
+    add_stated(&verify->login.authentication, &verify->stated);
     verify->login.verified_ms = attempt->challenge.issued_ms;
     memcpy(verify->login.verified_id, attempt->token.session_id, SESSION_ID);
     session_login(&verify->login);

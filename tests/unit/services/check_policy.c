@@ -88,6 +88,8 @@ static const struct member {
     MEMBER("{\"self_service\":{\"devices\":false}}", self_devices, 0, 1),
     MEMBER("{\"self_service\":{\"kick\":false}}", self_kick, 0, 1),
     MEMBER("{\"self_service\":{\"logout_all\":false}}", self_logout_all, 0, 1),
+    MEMBER("{\"fresh\":{\"kick\":300}}", fresh_kick, 300, 0),
+    MEMBER("{\"fresh\":{\"logout_all\":31536000}}", fresh_logout_all, 31536000, 0),
     MEMBER("{\"force_logout\":false}", force_logout, 0, 1),
     MEMBER("{\"rate\":{\"requests_per_second\":1000000}}", requests_per_second, 1000000, 0),
     MEMBER("{\"rate\":{\"authz\":1000000}}", authz_per_second, 1000000, 0),
@@ -170,6 +172,7 @@ START_TEST(the_effective_policy_of_nothing_shows_the_defaults)
                      "\"bind\":{\"ip\":\"off\",\"device\":\"off\"},"
                      "\"verify\":{\"on\":[\"new_location\"],\"method\":\"external\"},"
                      "\"self_service\":{\"devices\":true,\"kick\":true,\"logout_all\":true},"
+                     "\"fresh\":{\"kick\":0,\"logout_all\":0},"
                      "\"force_logout\":true,\"rate\":{\"requests_per_second\":0,\"burst\":0,"
                      "\"logins_per_user_per_minute\":0,\"authz\":0},"
                      "\"limits\":{\"access_ttl\":31536000,\"refresh_ttl\":31536000,"
@@ -185,7 +188,7 @@ END_TEST
 
 #define KNOWN                                                                                 \
     "known are access_ttl, refresh_ttl, idle_timeout, absolute_timeout, renew, max_devices, " \
-    "overflow, exclusive, refresh_grace, refresh_repeat, bind, verify, self_service, "        \
+    "overflow, exclusive, refresh_grace, refresh_repeat, bind, verify, self_service, fresh, " \
     "force_logout, rate, limits, quota, cache_quota, outage_grace, same_site, roles, device_types"
 #define KNOWN_OF_ROLES \
     "known are access_ttl, refresh_ttl, idle_timeout, absolute_timeout, renew, max_devices"

@@ -108,7 +108,7 @@ static void store_session(bool encrypt)
 {
     struct record record = example(true);
     stored.length = 0;
-    record_write(ring, encrypt, place, &record, &stored);
+    record_write(ring, encrypt, place, RECORD_FORMAT_MAX, &record, &stored);
 }
 
 /* --- Round trips ----------------------------------------------------------------------------- */
@@ -117,7 +117,7 @@ static void assert_round_trip(const struct record *record, bool encrypt)
 {
     struct record_content content;
     stored.length = 0;
-    record_write(ring, encrypt, place, record, &stored);
+    record_write(ring, encrypt, place, RECORD_FORMAT_MAX, record, &stored);
     ck_assert_int_eq(read_text(encrypt, buffer_text(&stored), &content), RECORD_SESSION);
     assert_records(&content.session, record);
 }
@@ -206,7 +206,7 @@ START_TEST(writing_appends)
     struct record record = example(false);
     struct record_content content;
     buffer_add_literal(&stored, "before");
-    record_write(ring, true, place, &record, &stored);
+    record_write(ring, true, place, RECORD_FORMAT_MAX, &record, &stored);
     ck_assert_mem_eq(stored.data, "before", 6);
     ck_assert_int_eq(read_text(true, (struct text){stored.data + 6, stored.length - 6}, &content),
                      RECORD_SESSION);
@@ -247,7 +247,7 @@ START_TEST(plain_layouts_are_known)
                                   .session_json = TEXT("SS"),
                                   .ip = TEXT("I"),
                                   .user_agent = TEXT("U")};
-    record_write(ring, false, place, &record, &stored);
+    record_write(ring, false, place, RECORD_FORMAT_MAX, &record, &stored);
     assert_hex(buffer_text(&stored), "0200"
                                      "7302000000030102030405061112131415"
                                      "00000000000000000000000000000000"
@@ -319,7 +319,7 @@ START_TEST(times_out_of_range_become_the_nearest)
 {
     struct record record = {.issued_ms = -1, .absolute_s = INT64_MAX};
     struct record_content content;
-    record_write(ring, true, place, &record, &stored);
+    record_write(ring, true, place, RECORD_FORMAT_MAX, &record, &stored);
     ck_assert_int_eq(read_text(true, buffer_text(&stored), &content), RECORD_SESSION);
     ck_assert_int_eq(content.session.issued_ms, 0);
     ck_assert_int_eq(content.session.absolute_s, (INT64_C(1) << 40) - 1);
@@ -397,7 +397,7 @@ START_TEST(rotation_reads_old_records_until_their_key_is_dropped)
     struct keyring *dropped = support_keyring(SUPPORT_NAMES SUPPORT_KEY_2);
     struct record_content content;
     struct record record = example(false);
-    record_write(old, true, place, &record, &stored);
+    record_write(old, true, place, RECORD_FORMAT_MAX, &record, &stored);
     struct text text = buffer_text(&stored);
     ck_assert_int_eq(stored.data[1], 1);
     ck_assert_int_eq(record_read(old, true, place, text, &arena, &content), RECORD_SESSION);
@@ -480,7 +480,7 @@ START_TEST(a_plain_session_with_other_members_is_unreadable)
 {
     struct record record = example(false);
     record.session_json = text_of(odd_shown[_i]);
-    record_write(ring, false, place, &record, &stored);
+    record_write(ring, false, place, RECORD_FORMAT_MAX, &record, &stored);
     assert_unreadable(false, place, buffer_text(&stored));
 }
 END_TEST
@@ -505,7 +505,7 @@ START_TEST(a_plain_record_with_control_characters_is_unreadable)
 {
     struct record record = example(false);
     record.user_agent = TEXT("a\nb");
-    record_write(ring, false, place, &record, &stored);
+    record_write(ring, false, place, RECORD_FORMAT_MAX, &record, &stored);
     assert_unreadable(false, place, buffer_text(&stored));
     stored.length = 0;
     const struct tombstone tombstone = {.reason = {"k\xff", 2}, .actor = {"ops", 3}};
@@ -534,7 +534,7 @@ START_TEST(a_length_that_leads_out_of_the_record_is_not_followed)
     const size_t agent_length_at =
         2 + 1 + 1 + 4 + 6 + 5 + 16 + 16 + 2 + sizeof(SESSION_JSON) - 1 + 1;
     struct record_content content;
-    record_write(ring, false, place, &record, &stored);
+    record_write(ring, false, place, RECORD_FORMAT_MAX, &record, &stored);
     ck_assert_mem_eq(stored.data + agent_length_at, "\x1f\x40", 2);
     ck_assert_int_eq(read_text(false, buffer_text(&stored), &content), RECORD_SESSION);
     memset(stored.data + agent_length_at, 0xff, 2);
@@ -550,7 +550,7 @@ START_TEST(unknown_flags_are_unreadable)
     struct record_content content;
     const size_t flags_at = 3;
 
-    record_write(ring, false, place, &record, &stored);
+    record_write(ring, false, place, RECORD_FORMAT_MAX, &record, &stored);
     for (int bit = 6; bit < 8; bit++) {
         stored.data[flags_at] = (char)(1 << bit);
         assert_unreadable(false, place, buffer_text(&stored));

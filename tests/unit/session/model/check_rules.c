@@ -246,7 +246,8 @@ START_TEST(without_a_grace_window_no_refresh_is_a_repetition_not_even_in_the_sam
     memset(hash, 'p', SECRET_HASH);
     ck_assert_int_eq(rules_judge_refresh(&nobody, &session, hash, &strict, BASE * 1000, &cause),
                      REFRESH_REUSE);
-    ck_assert_msg(!rules_is_repeat(&session, hash, &strict, BASE * 1000 + 5, 0),
+    ck_assert_msg(rules_judge_repeat(&session, hash, &strict, BASE * 1000 + 5, 0, &cause) ==
+                      REFRESH_REUSE,
                   "nor by a clock that is behind");
 }
 END_TEST
@@ -270,20 +271,32 @@ END_TEST
 START_TEST(a_repetition_is_late_only_when_every_clock_says_so)
 {
     struct session session = make(0, 0);
+    enum end_cause cause;
     uint8_t hash[SECRET_HASH];
     int64_t late_ms = (BASE + 31 * 86400) * 1000, grace_ms = BASE * 1000 + 29999;
     session.record.has_previous = true;
     memset(session.record.previous_refresh_hash, 'p', SECRET_HASH);
     memset(hash, 'p', sizeof(hash));
-    ck_assert(rules_is_repeat(&session, hash, &usual, late_ms, 0));
-    ck_assert(rules_is_repeat(&session, hash, &usual, late_ms, grace_ms));
-    ck_assert(!rules_is_repeat(&session, hash, &usual, late_ms, grace_ms + 1));
-    ck_assert(!rules_is_repeat(&session, hash, &usual, (BASE - 2) * 1000, 0));
+    ck_assert(rules_judge_repeat(&session, hash, &usual, late_ms, 0, &cause) == REFRESH_REPEAT);
+    ck_assert(rules_judge_repeat(&session, hash, &usual, late_ms, grace_ms, &cause) ==
+              REFRESH_REPEAT);
+    ck_assert(rules_judge_repeat(&session, hash, &usual, late_ms, grace_ms + 1, &cause) ==
+              REFRESH_REUSE);
+    ck_assert(rules_judge_repeat(&session, hash, &usual, (BASE - 2) * 1000, 0, &cause) ==
+              REFRESH_REUSE);
     session.record.has_previous = false;
-    ck_assert(!rules_is_repeat(&session, hash, &usual, late_ms, 0));
+    ck_assert(rules_judge_repeat(&session, hash, &usual, late_ms, 0, &cause) == REFRESH_REUSE);
     session.record.has_previous = true;
+    /* Over at once, it is refused, but betrays nothing while the same pair would be given again. */
+    session.record.previous_refresh_over = true;
+    ck_assert(rules_judge_repeat(&session, hash, &usual, late_ms, grace_ms, &cause) ==
+              REFRESH_ENDED);
+    ck_assert_int_eq(cause, CAUSE_EXPIRED);
+    ck_assert(rules_judge_repeat(&session, hash, &usual, late_ms, grace_ms + 1, &cause) ==
+              REFRESH_REUSE);
+    session.record.previous_refresh_over = false;
     hash[0]++;
-    ck_assert(!rules_is_repeat(&session, hash, &usual, late_ms, 0));
+    ck_assert(rules_judge_repeat(&session, hash, &usual, late_ms, 0, &cause) == REFRESH_REUSE);
 }
 END_TEST
 

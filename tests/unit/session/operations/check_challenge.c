@@ -130,7 +130,7 @@ START_TEST(a_login_waits_as_it_was_asked)
     struct text roles[2];
     struct login login = full_login(roles), again = {0};
     struct buffer bytes = {0};
-    login_request_write(&login, &bytes);
+    login_request_write(&login, RECORD_FORMAT_MAX, &bytes);
     ck_assert(login_request_read(buffer_text(&bytes), &arena, &again));
     ck_assert(text_equal(again.tenant, login.tenant) && text_equal(again.user_id, login.user_id));
     ck_assert(text_equal(again.device.id, login.device.id));
@@ -151,7 +151,7 @@ START_TEST(what_was_absent_stays_absent)
     struct login login = {.tenant = TEXT("default"), .user_id = TEXT("a"), .second_factor = true};
     struct login again = {0};
     struct buffer bytes = {0};
-    login_request_write(&login, &bytes);
+    login_request_write(&login, RECORD_FORMAT_MAX, &bytes);
     ck_assert(login_request_read(buffer_text(&bytes), &arena, &again));
     ck_assert_ptr_null(again.ip.data);
     ck_assert_ptr_null(again.attributes.data);
@@ -168,7 +168,7 @@ START_TEST(damaged_logins_are_refused_and_nothing_is_read_beyond_them)
     struct login login = full_login(roles), again;
     struct buffer bytes = {0};
     uint64_t state = 1;
-    login_request_write(&login, &bytes);
+    login_request_write(&login, RECORD_FORMAT_MAX, &bytes);
     for (size_t length = 0; length < bytes.length; length++) {
         char *cut = xmalloc(length + 1);
         memcpy(cut, bytes.data, length);

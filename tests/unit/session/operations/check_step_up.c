@@ -307,10 +307,11 @@ START_TEST(a_body_that_ends_too_early_says_nothing)
     struct act *act = act_of(node);
     step_up_note(&act->base, bodies[_i]);
     ck_assert_ptr_null(act->base.facts.user_id.data);
+    static const struct authentication stated;
     struct user_tag owner;
     struct issued_pair pair;
     token_tag_user(rig.keyring, RIG_TENANT, TEXT("alice"), &owner);
-    step_up_accept(&act->base, &owner, RIG_NOW, bodies[_i], &pair);
+    step_up_accept(&act->base, &owner, RIG_NOW, bodies[_i], &stated, &pair);
     ck_assert_act(act, ERR_CHALLENGE_OVER);
 }
 END_TEST
