@@ -15,14 +15,14 @@ enum access {
                     */
     ACCESS_REFRESH, /* the refresh token in the body; credentials in the headers, if any, must be a
                        valid service key with the scope */
-    ACCESS_SERVICE, /* a service key with the scope */
+    ACCESS_SERVICE,       /* a service key with the scope */
     ACCESS_SERVICE_TOKEN, /* the same, with the user's access token in X-Session-Token */
-    ACCESS_CLIENT,  /* a service key with the scope, or as an OAuth client authenticates (oauth_clients.h); credentials
-                       in the form are the handler's to check */
-    ACCESS_HOLDER,  /* the token in the form; credentials as for ACCESS_CLIENT, if any, must be a
-                       valid service key with the scope */
-    ACCESS_GATEWAY  /* a user's token or cookie that a gateway hands on, or none: the handler judges
-                       it by the gateway's settings. A repeated header is for it to judge, too */
+    ACCESS_CLIENT,        /* a service key with the scope, or as an OAuth client authenticates
+                             (oauth_clients.h); credentials in the form are the handler's to check */
+    ACCESS_HOLDER, /* the token in the form; credentials as for ACCESS_CLIENT, if any, must be a
+                      valid service key with the scope */
+    ACCESS_GATEWAY /* a user's token or cookie that a gateway hands on, or none: the handler judges
+                      it by the gateway's settings. A repeated header is for it to judge, too */
 };
 
 /* The format of a call's errors. */
