@@ -284,6 +284,20 @@ struct text session_json_authentication_text(struct text session_json)
     return (struct text){begin.data + 1, (size_t)(rest.data - begin.data) - 1};
 }
 
+/* No class has a quote (conf_is_acr()), so the mark stands for itself. */
+struct text session_json_amr(struct text session_json)
+{
+    static const char mark[] = MARK_AMR;
+    struct text members = session_json_authentication_text(session_json);
+    if (!members.data)
+        return (struct text){0};
+    const char *name = &mark[1], *found = memmem(members.data, members.length, name, strlen(name));
+    if (!found)
+        return (struct text){0};
+    const char *value = found + strlen(name);
+    return (struct text){value, (size_t)(members.data + members.length - value)};
+}
+
 struct text session_json_with_authentication(struct arena *arena, struct text session_json,
                                              const struct authentication *authentication)
 {

@@ -36,6 +36,8 @@ struct text session_json_roles(struct text session_json);
 bool session_json_next_role(struct text *rest, struct arena *arena, struct text *ret);
 /* The authentication as its members state it; the class is borrowed. Parses nothing else. */
 struct authentication session_json_authentication(struct text session_json);
+/* Its methods, a JSON array of strings; absent if there are none. */
+struct text session_json_amr(struct text session_json);
 /* Its members as they stand there, without a comma before; empty if there are none. */
 struct text session_json_authentication_text(struct text session_json);
 /* The value of "device", as JSON text. */

@@ -6,6 +6,7 @@
 #include "metrics.h"
 #include "session/engine/service.h"
 #include "session/model/claims.h"
+#include "session/model/session_json.h"
 #include "session/model/strength.h"
 #include "signatures.h"
 #include "signing.h"
@@ -14,7 +15,11 @@ enum { JTI_RANDOM = 16, JTI = 22 };
 
 static struct claims claims_of(const struct validate *validate, const struct audience *audience)
 {
+    struct authentication authentication = session_json_authentication(validate->session_json);
     return (struct claims){
+        .auth_s = authentication.auth_s,
+        .acr = authentication.acr,
+        .amr = session_json_amr(validate->session_json),
         .issuer = text_of(validate->base.conf->oauth_issuer),
         .audience = audience,
         .session_json = validate->session_json,
@@ -26,7 +31,7 @@ static enum identity_verdict judge(const struct validate *validate, const struct
 {
     const struct audience *audience = claims->audience;
     const struct operation *operation = &validate->base;
-    const struct strength strength = {claims->auth_s, claims->acr};
+    const struct authentication strength = {.auth_s = claims->auth_s, .acr = claims->acr};
     struct strength_demand demand = {.max_age_s = audience->max_age_s};
     if (audience->acr[0] != '\0')
         demand.acr = text_of(audience->acr);
