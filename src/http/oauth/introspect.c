@@ -56,6 +56,7 @@ static void write_claims(struct json_writer *writer, const struct request *reque
     json_member_string(writer, "tenant", facts->tenant);
     json_member_raw(writer, "roles", roles);
     json_member_raw(writer, "device", session_json_device(validate->session_json));
+    json_raw(writer, session_json_authentication_text(validate->session_json));
 }
 
 static enum handled answer_active(struct request *request, const struct validate *validate)
