@@ -15,7 +15,7 @@ enum access {
                     */
     ACCESS_REFRESH, /* the refresh token in the body; credentials in the headers, if any, must be a
                        valid service key with the scope */
-    ACCESS_SERVICE,       /* a service key with the scope */
+    ACCESS_SERVICE, /* a service key with the scope */
     ACCESS_SERVICE_TOKEN, /* the same, with the user's access token in X-Session-Token */
     ACCESS_CLIENT,        /* a service key with the scope, or as an OAuth client authenticates
                              (oauth_clients.h); credentials in the form are the handler's to check */
