@@ -13,7 +13,7 @@ import pytest
 
 from checks import check_problem
 from client import HANGS, Client, RawSocket
-from daemon import ACME, ADMIN, KEYS, SERVICE, Daemon, unique, write_key_file
+from daemon import ACME, ADMIN, KEYS, SERVICE, Daemon, now, unique, write_key_file
 from redis_servers import SLOW, wait_until
 
 ISSUER = "https://login.example"
@@ -206,6 +206,22 @@ def test_the_conditions_of_the_audience_hold_whatever_the_settings_say(gate):
         check_problem(answer, 401, "insufficient_authentication")
     assert 'max_age="3600"' in ask(gate, plain, "jwt=fresh", SERVICE).header("WWW-Authenticate")
     assert 'acr_values="gold"' in ask(gate, plain, "jwt=gold", SERVICE).header("WWW-Authenticate")
+
+
+def test_a_stronger_authentication_is_stated_at_once(gate):
+    login = gate.login(unique(), auth_time=now() - 7200, acr="silver", amr=["pwd"])
+    keys = public_keys(gate)
+    _, claims = verified(keys, ask(gate, login, "jwt=any", SERVICE).header("X-Session-Jwt"), "any")
+    assert (claims["acr"], claims["amr"]) == ("silver", ["pwd"]) and claims["auth_time"] <= now() - 7200
+    for audience in ("fresh", "gold"):
+        check_problem(ask(gate, login, f"jwt={audience}", SERVICE), 401, "insufficient_authentication")
+    answer = gate.call("POST", "/v1/session/authenticated", {"acr": "gold", "amr": ["hwk"]}, SERVICE,
+                       {"X-Session-Token": login["access_token"]})
+    assert answer.status == 200, answer
+    for audience in ("any", "fresh", "gold"):
+        text = ask(gate, answer.json, f"jwt={audience}", SERVICE).header("X-Session-Jwt")
+        claims = verified(keys, text, audience)[1]
+        assert claims["acr"] == "gold" and claims["auth_time"] >= now() - 60, claims
 
 
 def test_nobody_gets_no_identity(gate):

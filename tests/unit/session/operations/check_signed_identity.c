@@ -188,7 +188,52 @@ START_TEST(scope_has_the_roles_that_are_scope_tokens)
 }
 END_TEST
 
+/* Logs in with an authentication: this long ago, of this class. */
+static struct rig_session login_authenticated(int64_t ago_s, const char *acr)
+{
+    struct act *act = act_login(node, "alice", "tablet");
+    act->login.authentication.auth_s = NOW_S - ago_s;
+    act->login.authentication.acr = text_of(acr);
+    act->login.authentication.amr = session_find_amr(TEXT("pwd")) | session_find_amr(TEXT("otp"));
+    ck_assert_act(act, ERR_OK);
+    struct rig_session ret;
+    memcpy(ret.access, act->login.pair.access_token, TOKEN_LENGTH);
+    return ret;
+}
+
+START_TEST(an_identity_states_how_the_user_has_authenticated)
+{
+    session = login_authenticated(60, "gold");
+    ck_assert_int_eq(sign(), IDENTITY_SIGNED);
+    ck_assert_int_eq(number_of("auth_time"), NOW_S - 60);
+    assert_claim("acr", "gold");
+    struct json_view *view = claims();
+    ck_assert_uint_eq(json_view_count(json_view_member(view, "amr")), 2);
+    json_view_close(&view);
+    session = login("alice", NULL, NULL);
+    ck_assert_int_eq(sign(), IDENTITY_SIGNED);
+    view = claims();
+    ck_assert_ptr_null(json_view_member(view, "acr"));
+    ck_assert_ptr_null(json_view_member(view, "amr"));
+    json_view_close(&view);
+}
+END_TEST
+
 /* --- conditions --- */
+
+START_TEST(an_audience_may_demand_a_recent_and_strong_authentication)
+{
+    session = login_authenticated(60, "gold");
+    audience.max_age_s = 60;
+    audience.acr = "gold";
+    ck_assert_int_eq(sign(), IDENTITY_SIGNED);
+    audience.acr = "platinum";
+    ck_assert_int_eq(sign(), IDENTITY_TOO_WEAK);
+    audience.acr = "";
+    rig_pass(2000);
+    ck_assert_int_eq(sign(), IDENTITY_TOO_WEAK);
+}
+END_TEST
 
 START_TEST(the_session_must_meet_the_conditions_of_the_audience)
 {
@@ -357,6 +402,8 @@ int main(void)
     tcase_add_test(content, an_identity_states_the_session_and_verifies);
     tcase_add_test(content, an_audience_of_one_tenant_gets_the_plain_user_id);
     tcase_add_loop_test(content, scope_has_the_roles_that_are_scope_tokens, 0, COUNT(scopes));
+    tcase_add_test(content, an_identity_states_how_the_user_has_authenticated);
+    tcase_add_test(content, an_audience_may_demand_a_recent_and_strong_authentication);
     tcase_add_test(content, the_session_must_meet_the_conditions_of_the_audience);
     tcase_add_test(content, a_ring_without_a_signing_key_signs_nothing);
     TCase *lifetime = rig_case(suite, "lifetime", set_up);
