@@ -442,7 +442,7 @@ def test_a_key_of_a_tenant_leaves_alone_what_belongs_to_the_platform(start):
     keys = {"platform": (new_key(), ALL_SCOPES, "*"), "own": (new_key(), ALL_SCOPES, "shop")}
     daemon = start(keys=keys, policy__logins_per_user_per_minute=50)
     platform, own = (Tenant(daemon, "shop", keys[name][0]) for name in ("platform", "own"))
-    limits = {"rate": {"requests_per_second": 900, "burst": 950, "logins_per_user_per_minute": 50},
+    limits = {"rate": {"requests_per_second": 900, "burst": 950, "logins_per_user_per_minute": 50, "authz": 0},
               "cache_quota": 65536, "force_logout": False}
     platform.put(rate={"requests_per_second": 900, "burst": 950}, cache_quota=65536,
                  force_logout=False, idle_timeout=900)
