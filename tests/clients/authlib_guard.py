@@ -54,6 +54,8 @@ class Guard(http.server.ThreadingHTTPServer):
                 except Unavailable as error:
                     self.answer(error.status, {"Retry-After": error.retry_after}, {"status": error.status})
 
+            do_POST = do_GET
+
             def answer(self, status, headers, body):
                 text = json.dumps(body).encode()
                 self.send_response(status)

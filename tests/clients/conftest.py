@@ -29,7 +29,7 @@ def testbed(workspace):  # noqa: F811
 @pytest.fixture(scope="session")
 def seconds():
     """How long what goes on for a while goes on: a minute in a long run."""
-    return 60 if os.environ.get("LONG") else 4
+    return 60 if os.environ.get("LONG") else 3
 
 
 # --- the table ------------------------------------------------------------------------------------

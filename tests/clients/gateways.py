@@ -53,7 +53,7 @@ class Verdict:
 
 
 class Gateway:
-    """In front of `testbed.application`, asking `testbed.daemon`'s first node."""
+    """In front of `testbed.application`, asking `testbed.sockets`."""
 
     name = file = None
     settles = 0  # seconds by which a kick may be late
@@ -119,7 +119,8 @@ class Nginx(Gateway):
     name, file, module = "nginx", "nginx.conf", ""
 
     def replaced(self):
-        return {**super().replaced(), SOCKET: self.testbed.socket}
+        servers = "\n".join(f"    server unix:{socket};" for socket in self.testbed.sockets)
+        return {**super().replaced(), f"    server unix:{SOCKET};": servers}
 
     def prepare(self):
         write(self.directory / "site.conf", shipped(self.file, self.replaced()))
@@ -166,7 +167,7 @@ class Caddy(Gateway):
     def prepare(self):
         # Its own port for administration would be the same for all.
         write(self.directory / "Caddyfile", "{\n\tadmin off\n}\n" + shipped("Caddyfile", {
-            **self.replaced(), SOCKET: self.testbed.socket}))
+            **self.replaced(), f"forward_auth unix/{SOCKET}": "forward_auth " + " ".join(f"unix/{socket}" for socket in self.testbed.sockets)}))
 
     def environment(self):
         return {"XDG_DATA_HOME": str(self.directory), "XDG_CONFIG_HOME": str(self.directory)}
@@ -223,5 +224,5 @@ class ApacheOpenidc(Apache):
                 "/etc/ssl/certs/ca-certificates.crt": self.testbed.certificates.ca}
 
 
-REAL = [Nginx, CachingNginx, Haproxy, Caddy, ApacheOauth2, ApacheOpenidc]
+REAL = [Nginx, CachingNginx, Haproxy, Caddy, ApacheOauth2]
 IDENTITY = re.compile(r"X-Session-[A-Z][A-Za-z-]*")

@@ -1,21 +1,22 @@
 """Libraries of others as resource servers: small programs of ours around them, which answer as the application behind a
 gateway does."""
 import base64
-import contextlib
-import http.server
 import json
 import os
+import pathlib
 import shutil
 import socket
-import threading
+import subprocess
 
 from client import Answer
-from gateways import Gateway, Verdict
-from processes import write
-from redis_servers import ROOT, wait_until
+from daemon import BINARY
+from gateways import Gateway, Nginx, Verdict
+from processes import Program, write
+from redis_servers import ROOT, free_port
+from testbed import AUDIENCE
 
 HERE = ROOT / "tests" / "clients"
-BUILT = ROOT / "build" / "clients"
+BUILT = pathlib.Path(BINARY).resolve().parent / "clients"
 
 
 def node_program(name):
@@ -28,7 +29,6 @@ def node_program(name):
 def go_program():
     """The built program; Debian's Go and its packages, no modules."""
     environment = {**os.environ, "GO111MODULE": "off", "GOPATH": "/usr/share/gocode", "GOFLAGS": "", "GOCACHE": str(BUILT / "go-cache")}
-    import subprocess
     subprocess.run(["go", "build", "-o", BUILT / "guard", HERE / "go" / "guard.go"], check=True, env=environment)
     return [BUILT / "guard"]
 
@@ -72,6 +72,35 @@ class OpenidClient(Library):
 
 class Oauth4webapi(Library):
     name, file = "oauth4webapi+fastify", "oauth4webapi"
+
+
+class Jose(Nginx):
+    """nginx, which exchanges the token for a signed identity, in front of a service that verifies it with jose."""
+
+    name, file = "nginx+jose", "nginx.conf"
+    asks = "jwt"
+    spellings = staticmethod(Library.spellings)
+    service = service_port = None
+
+    def replaced(self):
+        self.service_port = self.service_port or free_port()
+        return {**super().replaced(), "127.0.0.1:3000": f"127.0.0.1:{self.service_port}",
+                "/authz/auth-request;": f"/authz/auth-request/jwt={AUDIENCE};"}
+
+    def start(self):
+        super().start()
+        try:
+            environment = settings(self.testbed, PORT=self.service_port, AUDIENCE=AUDIENCE)
+            self.service = Program(node_program("jose"), self.directory, environment).start(self.service_port)
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def stop(self):
+        if self.service:
+            self.service.stop()
+        super().stop()
 
 
 class Go(Library):
@@ -140,4 +169,4 @@ class Dovecot(Library):
         return Verdict(Answer(503 if temporary else 401, [("Retry-After", "1"), ("WWW-Authenticate", "Bearer")], b""))
 
 
-LIBRARIES = [ExpressPassport, TokenIntrospection, OpenidClient, Oauth4webapi, Go, Authlib, Dovecot]
+LIBRARIES = [ExpressPassport, TokenIntrospection, OpenidClient, Oauth4webapi, Jose, Go, Authlib, Dovecot]

@@ -2,6 +2,7 @@
 import contextlib
 import os
 import pathlib
+import re
 import shutil
 import signal
 import socket
@@ -22,7 +23,7 @@ def is_root():
 def directory_of(name):
     """A directory that the program may write to, gone afterwards."""
     kept = os.environ.get("SESSIOND_TEST_KEEP") or None
-    path = pathlib.Path(tempfile.mkdtemp(prefix=f"sessiond-{name}-", dir=kept))
+    path = pathlib.Path(tempfile.mkdtemp(prefix="sessiond-" + re.sub(r"\W", "-", name) + "-", dir=kept))
     path.chmod(0o755)
     if is_root():
         os.chown(path, NOBODY, NOBODY)

@@ -107,12 +107,13 @@ def test_where_a_request_comes_from_is_the_gateways_to_say(client, testbed, head
 @pytest.mark.cell("identity")
 def test_a_forged_method_does_not_make_a_forged_call_safe(client, testbed):
     """A page elsewhere makes the browser POST with its cookie: it says GET in vain."""
-    if client.asks != "authz":
-        pytest.skip("the module reads no cookie")
     login = testbed.login()
     cookie = ("Cookie", f"__Host-session={login['access_token']}")
     evil = [cookie, ("Origin", "https://evil.example")]
     answer, seen = told(client, None, evil, method="GET")
+    if client.asks == "introspect":  # Apache's modules read no cookie
+        assert answer.status == 401 and seen is None, answer
+        return
     assert answer.status == 200 and seen, answer
     for more in ([], [("X-Original-Method", "GET")], [("X-Forwarded-Method", "GET")], [("X-HTTP-Method-Override", "GET")],
                  [("X_Original_Method", "GET")], [("X-Original-URL", "https://evil.example/")], [("X-Forwarded-Host", "evil.example")]):

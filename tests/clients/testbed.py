@@ -1,14 +1,16 @@
 """What clients and gateways meet: nodes of sessiond on a Redis of their own, an application, keys, certificates."""
 import hashlib
 import pathlib
+import secrets
 import subprocess
 
 from application import Application
-from daemon import KEYS, Daemon, new_key, unique
+from daemon import KEYS, Daemon, new_key, unique, write_key_file
 from faults import frozen
 from redis_servers import SingleRedis, free_port, process_id
 
 BUSY = "busy"  # a tenant that is always over its limit
+AUDIENCE = "orders"  # of signed identities
 
 
 class Certificates:
@@ -44,28 +46,29 @@ def run(*words):
 
 
 class Testbed:
-    def __init__(self, directory, count=2, **options):
+    def __init__(self, directory, count=2, redis=None, **options):
         self.directory = pathlib.Path(directory)
-        self.redis = SingleRedis(self.directory / "redis")
+        self.directory.mkdir(parents=True, exist_ok=True)
+        self.redis = redis or SingleRedis(self.directory / "redis")
         self.application = Application(free_port())
         self.keys = {**KEYS, "gateway": (new_key(), "introspect validate", "*")}
         self.tls_port = free_port()
         self.certificates = Certificates(self.directory / "certificates")
         self.options = {
-            "redis__mode": "standalone", "redis__wait_timeout": 0, "server__trusted_proxies": "unix 127.0.0.0/8",
-            "authz__cache": "1s", "oauth__issuer": "http://localhost", **options}
+            **({} if redis else {"redis__mode": "standalone", "redis__wait_timeout": 0}), "server__trusted_proxies": "unix 127.0.0.0/8",
+            "authz__cache": "1s", "oauth__issuer": "http://localhost", f"audience:{AUDIENCE}__ttl": "10s", **options}
         self.count, self.daemon = count, None
         self.busy = None  # a login of the busy tenant
         self.users = {}  # of the tokens handed out
 
     def start(self):
         self.redis.start()
+        (self.directory / "sessiond").mkdir()
+        write_key_file(self.directory / "sessiond" / "keys", [
+            f"names {secrets.token_hex(32)}", f"key 1 {secrets.token_hex(32)}", f"sign 2 {secrets.token_hex(32)}"])
         self.daemon = Daemon(self.directory / "sessiond", self.redis, self.count, keys=self.keys, **self.options)
         for node in self.daemon.nodes:
             node.write_config(server__unix_socket=node.directory / "http.sock")
-        node = self.daemon.node
-        node.write_config(server__tls_listen=f"127.0.0.1:{self.tls_port}", server__tls_certificate_file=self.certificates.server,
-                          server__tls_key_file=self.certificates.server_key, server__tls_client_ca_file=self.certificates.ca)
         # The issuer is where clients find its metadata.
         for node in self.daemon.nodes:
             node.write_config(oauth__issuer=f"http://localhost:{self.daemon.node.port}")
@@ -98,6 +101,12 @@ class Testbed:
     @property
     def socket(self):
         return self.socket_of(self.daemon.node)
+
+    @property
+    def sockets(self):
+        """Those that gateways ask: the first node's, or with three nodes all of them. The second of two is there for what
+        happens elsewhere."""
+        return [self.socket_of(node) for node in self.daemon.nodes[:1 if self.count < 3 else None]]
 
     def login(self, user=None, node=0, **fields):
         """A login at a node, by the key of all tenants."""

@@ -1,5 +1,5 @@
 // What the guards share: where sessiond is, and the answer that tests read, as the application behind a gateway gives it.
-export const { SESSIOND_URL, ISSUER, KEY_NAME, KEY, PORT, APPLICATION } = process.env;
+export const { SESSIOND_URL, ISSUER, KEY_NAME, KEY, PORT, APPLICATION, AUDIENCE } = process.env;
 
 // [name, value] of each header that a gateway would have set for an introspection or a session.
 export function identity(found) {
