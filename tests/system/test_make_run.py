@@ -1,5 +1,6 @@
 """`make run`, `make stop`, the tour of the README, `make install`: what a newcomer meets first."""
 
+import ast
 import os
 import pathlib
 import re
@@ -12,6 +13,7 @@ import pytest
 
 import daemon as daemons
 from client import Client
+from daemon import write_key_file
 from redis_servers import ROOT, SLOW, free_cluster_ports, is_free, claim, wait_until
 
 SCRIPT = ROOT / "tests" / "support" / "run.sh"
@@ -157,10 +159,10 @@ def test_stop_says_what_it_stopped(local):
     assert two.down().startswith("nothing was running in ")
 
 
-def tour():
-    """The README's block of commands."""
-    blocks = re.findall(r"^```sh\n(.*?)^```$", (ROOT / "README.md").read_text(), re.M | re.S)
-    found, = [block for block in blocks if "/v1/login" in block]
+def commands(document, holding):
+    """The one block of commands of a document that holds this text."""
+    blocks = re.findall(r"^```sh\n(.*?)^```$", (ROOT / document).read_text(), re.M | re.S)
+    found, = [block for block in blocks if holding in block]
     return found
 
 
@@ -184,7 +186,7 @@ def leaked(tokens, since):
 def test_the_tour_of_the_readme_shows_what_it_promises_and_leaves_no_token_behind(local):
     one = local().up()
     since = time.time() - 1
-    done = one.call("sh", "-c", tour().replace("build/run/env", str(one.run / "env")), seconds=120)
+    done = one.call("sh", "-c", commands("README.md", "/v1/login").replace("build/run/env", str(one.run / "env")), seconds=120)
     lines = done.stdout.splitlines()
     assert '"access_token":"sa_' in lines[0], done.stdout
     assert '"source":"redis"' in lines[1] and '"active":true' in lines[2], lines[1:3]
@@ -202,6 +204,20 @@ def test_the_tour_of_the_readme_shows_what_it_promises_and_leaves_no_token_behin
     tokens = set(re.findall(r"s[ar]_[\w-]{40,}", done.stdout))
     assert len(tokens) == 4
     assert leaked(tokens, since) == []
+
+
+def test_the_signed_identity_of_the_documentation_verifies(local):
+    """With the key file of an older version, which has no signing key."""
+    one = local()
+    (one.run / "secrets").mkdir(parents=True)
+    write_key_file(one.run / "keys", [f"names {os.urandom(32).hex()}", f"key 2 {os.urandom(32).hex()}"])
+    one.up()
+    block = commands("docs/api.md", "X-Session-Jwt").replace("build/run/env", str(one.run / "env"))
+    done = one.call("sh", "-c", block)
+    claims = ast.literal_eval(done.stdout.strip())
+    assert (claims["sub"], claims["roles"]) == ("default/alice", ["buyer"]), done.stdout
+    assert claims["iss"] == f"http://127.0.0.1:{one.port}"
+    assert (one.run / "keys").read_text().splitlines()[-1].startswith("sign 3 ")
 
 
 # --- Installed --------------------------------------------------------------------------------------
