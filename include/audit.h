@@ -68,6 +68,9 @@ struct audit_record {
     struct text user_agent;
     const struct text *ended; /* ids of sessions this call ended */
     size_t ended_count;
+    const struct text *sessions; /* ids of those that a batch asked about ... */
+    size_t session_count;
+    int64_t batch_tokens, batch_active, batch_inactive; /* ... its tokens; no batch: 0 */
     struct text durability;
     struct text binding; /* the binding that does not match: "ip", "device" */
     bool repeated;       /* a refresh token that was used before, within its grace */

@@ -30,6 +30,9 @@ struct rate {
 /* Decides about one event at `now_ns` (clock_monotonic_ns()) and counts it if allowed. */
 struct rate_verdict ratelimit_take(struct ratelimit *limit, const void *name, size_t length,
                                    struct rate rate, int64_t now_ns);
+/* The same about so many events at once, at least 1; more than a burst are never allowed. */
+struct rate_verdict ratelimit_take_many(struct ratelimit *limit, const void *name, size_t length,
+                                        struct rate rate, int64_t events, int64_t now_ns);
 /* The same question without counting. */
 struct rate_verdict ratelimit_peek(struct ratelimit *limit, const void *name, size_t length,
                                    struct rate rate, int64_t now_ns);

@@ -49,6 +49,12 @@ void session_service_stop(struct session_service **service);
  * wants; `service` is its user pointer. */
 int64_t session_entry_verified(void *service, const struct cache_entry *entry);
 
+/* Work that goes on in a later turn of a worker's loop. Embedded in the memory of its owner. */
+struct turn {
+    void (*run)(struct turn *turn);
+    struct turn *next;
+};
+
 /* A worker's part of the domain, with its own link to the store. Used from its own loop only. */
 struct session_worker;
 struct session_worker *session_worker_open(struct session_service *service, uv_loop_t *loop);
@@ -321,6 +327,20 @@ enum identity_verdict {
 enum identity_verdict session_sign_identity(const struct validate *validate,
                                             const struct audience *audience,
                                             struct signed_identity *ret);
+
+/* Looks up many access tokens. Their reads leave together, one write per node and turn of the loop;
+ * a long batch is begun in pieces, one a turn, so that others get the worker in between. */
+struct validate_batch {
+    struct operation base; /* its outcome is ERR_OK; the items have their own */
+    /* The caller sets in each what struct validate takes, and its claims; the rest of the common
+     * part comes from `base`. Valid until the memory of `base` is. */
+    struct validate *items;
+    size_t count; /* at least 1 */
+
+    struct turn turn; /* private to the domain, as the next two */
+    size_t begun, ended;
+};
+void session_validate_batch(struct validate_batch *batch);
 
 /* The user of the session has authenticated again: `authentication` replaces what the session
  * knows, as a whole, since a new time with an old class would be a false claim. The session gets a

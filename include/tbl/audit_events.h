@@ -7,6 +7,7 @@
 #endif
 AUDIT_EVENT(LOGIN, "login", "\"authentication\",\"session\"", "\"start\"", "login succeeded", "login failed", true)
 AUDIT_EVENT(VALIDATE, "validate", "\"session\"", "\"info\"", "token validated", "validation failed", false)
+AUDIT_EVENT(VALIDATE_BATCH, "validate-batch", "\"session\"", "\"info\"", "tokens validated", "validation of tokens failed", false)
 AUDIT_EVENT(INTROSPECT, "introspect", "\"session\"", "\"info\"", "token introspected", "introspection failed", false)
 AUDIT_EVENT(REFRESH, "refresh", "\"authentication\",\"session\"", "\"info\"", "tokens refreshed", "refresh failed", true)
 AUDIT_EVENT(DEVICES, "list-devices", "\"session\"", "\"info\"", "devices listed", "listing of devices failed", false)

@@ -22,6 +22,7 @@ ROUTE(MAIN, "POST", "/v1/login", login, "tenant", SERVICE, LOGIN, -1, TENANT, NO
 ROUTE(MAIN, "POST", "/v1/login/verify", verify, "tenant", SERVICE, LOGIN, -1, TENANT, NOTHING, NONE, NONE, VERIFY)
 ROUTE(MAIN, "GET", "/v1/validate", validate, "tenant max_age acr", TOKEN, VALIDATE, 0, TENANT, NOTHING, NONE, NONE, VALIDATE)
 ROUTE(MAIN, "POST", "/v1/validate", service_validate, "tenant", SERVICE, VALIDATE, -1, TENANT, NOTHING, NONE, NONE, VALIDATE)
+ROUTE(MAIN, "POST", "/v1/validate/batch", validate_batch, "tenant", SERVICE, VALIDATE, 262144, TENANT, NOTHING, NONE, NONE, VALIDATE_BATCH)
 ROUTE(MAIN, "POST", "/v1/refresh", refresh, "tenant", REFRESH, LOGIN, -1, TENANT, NOTHING, NONE, NONE, REFRESH)
 ROUTE(MAIN, "POST", "/v1/logout", logout, "tenant", TOKEN, MANAGE, -1, ENDING, FOUND, NONE, NONE, LOGOUT)
 ROUTE(MAIN, "POST", "/v1/logout-all", logout_all, "tenant", TOKEN, MANAGE, -1, ENDING, FOUND, SELF_LOGOUT_ALL, FORCE_LOGOUT, LOGOUT_ALL)

@@ -62,12 +62,13 @@ void ratelimit_destroy(struct ratelimit **limit)
 
 /* --- the rule --- */
 
-/* A rate in nanoseconds: one event per interval, and how far ahead of time events may come. */
+/* A rate in nanoseconds: one event per interval, and how far ahead of time events may come; the
+ * question is about so many of them. */
 struct pace {
-    int64_t interval, capacity;
+    int64_t interval, capacity, cost;
 };
 
-static struct pace pace_of(const struct rate *rate)
+static struct pace pace_of(const struct rate *rate, int64_t events)
 {
     struct pace pace;
     int64_t burst = rate->burst > 1 ? rate->burst : 1;
@@ -82,7 +83,9 @@ static struct pace pace_of(const struct rate *rate)
         pace.capacity = INT64_MAX / 4;
     if (pace.interval > pace.capacity)
         pace.interval = pace.capacity;
-    assert(pace.interval > 0);
+    assert(pace.interval > 0 && events > 0);
+    if (__builtin_mul_overflow(pace.interval, events, &pace.cost) || pace.cost > INT64_MAX / 4)
+        pace.cost = INT64_MAX / 4;
     return pace;
 }
 
@@ -108,13 +111,13 @@ static struct rate_verdict verdict_of(const struct pace *pace, int64_t debt, boo
         .limit = pace->capacity / pace->interval,
         .remaining = (pace->capacity - debt) / pace->interval,
         .reset_ms = to_ms(debt),
-        .retry_ms = allowed ? 0 : to_ms(debt + pace->interval - pace->capacity),
+        .retry_ms = allowed ? 0 : to_ms(debt + pace->cost - pace->capacity),
     };
 }
 
 static bool is_within_burst(const struct pace *pace, int64_t debt)
 {
-    return debt + pace->interval <= pace->capacity;
+    return debt + pace->cost <= pace->capacity;
 }
 
 /* --- cells --- */
@@ -195,10 +198,10 @@ static bool charge(struct cell *cell, uint64_t hash, const struct pace *pace, in
             return false;
         int64_t debt = debt_of(pace, due, now_ns);
         bool allowed = is_within_burst(pace, debt);
-        int64_t next = now_ns + debt + (allowed ? pace->interval : 0);
+        int64_t next = now_ns + debt + (allowed ? pace->cost : 0);
         /* A refusal changes nothing, except a debt from before a change of the rate. */
         if ((!allowed && next >= due) || atomic_compare_exchange_weak(&cell->due, &due, next)) {
-            *ret = verdict_of(pace, allowed ? debt + pace->interval : debt, allowed);
+            *ret = verdict_of(pace, allowed ? debt + pace->cost : debt, allowed);
             return true;
         }
     }
@@ -206,12 +209,12 @@ static bool charge(struct cell *cell, uint64_t hash, const struct pace *pace, in
 
 static const struct rate_verdict unlimited = {.allowed = true};
 
-struct rate_verdict ratelimit_take(struct ratelimit *limit, const void *name, size_t length,
-                                   struct rate rate, int64_t now_ns)
+struct rate_verdict ratelimit_take_many(struct ratelimit *limit, const void *name, size_t length,
+                                        struct rate rate, int64_t events, int64_t now_ns)
 {
     if (rate.count <= 0)
         return unlimited;
-    struct pace pace = pace_of(&rate);
+    struct pace pace = pace_of(&rate, events);
     uint64_t hash = hash_name(limit, name, length);
     struct cell *bucket = bucket_at(limit, hash);
     struct rate_verdict verdict;
@@ -222,7 +225,13 @@ struct rate_verdict ratelimit_take(struct ratelimit *limit, const void *name, si
         if (cell && charge(cell, hash, &pace, now_ns, &verdict))
             return verdict;
     }
-    return verdict_of(&pace, pace.interval, true);
+    return verdict_of(&pace, pace.cost < pace.capacity ? pace.cost : pace.capacity, true);
+}
+
+struct rate_verdict ratelimit_take(struct ratelimit *limit, const void *name, size_t length,
+                                   struct rate rate, int64_t now_ns)
+{
+    return ratelimit_take_many(limit, name, length, rate, 1, now_ns);
 }
 
 struct rate_verdict ratelimit_peek(struct ratelimit *limit, const void *name, size_t length,
@@ -230,7 +239,7 @@ struct rate_verdict ratelimit_peek(struct ratelimit *limit, const void *name, si
 {
     if (rate.count <= 0)
         return unlimited;
-    struct pace pace = pace_of(&rate);
+    struct pace pace = pace_of(&rate, 1);
     uint64_t hash = hash_name(limit, name, length);
     struct cell *cell = find_cell(bucket_at(limit, hash), hash);
     int64_t debt = cell ? debt_of(&pace, due_of(cell), now_ns) : 0;

@@ -575,10 +575,19 @@ static void turn(void)
             run_loop(refresher_loops[i], UV_RUN_NOWAIT);
 }
 
+/* Work that goes on in the next turn. */
+static bool has_turns(void)
+{
+    bool any = false;
+    for (size_t i = 0; i < RIG_NODES; i++)
+        any = any || (rig.nodes[i].worker && rig.nodes[i].worker->turns);
+    return any;
+}
+
 bool rig_step(void)
 {
     turn();
-    return serve();
+    return serve() || has_turns();
 }
 
 /* Serves the calls that turning caused; what they leave to do takes another turn. */

@@ -122,6 +122,7 @@ struct act {
         struct login login;
         struct verify verify;
         struct validate validate;
+        struct validate_batch batch;
         struct refresh refresh;
         struct end_sessions end;
         struct freeze freeze;

@@ -33,6 +33,8 @@ ROUTES = {
         ("service", "login", lambda s: {"challenge_id": s.challenge, "code": "123456"}, 410, 403),
     ("GET", "/v1/validate"): ("token", "validate", None, 200, 200),
     ("POST", "/v1/validate"): ("service", "validate", token_body, 200, 403),
+    ("POST", "/v1/validate/batch"):
+        ("service", "validate", lambda s: {"tokens": [s.first["access_token"]]}, 200, 403),
     ("POST", "/v1/refresh"):
         ("refresh", "login", lambda s: {"refresh_token": s.first["refresh_token"]}, 200, 403),
     ("POST", "/v1/logout"): ("token", "manage", None, 200, 200),

@@ -86,6 +86,7 @@ class Scene:
 # The answers where a foreign key speaks of its own user of the same name, or of an id of its own that is none.
 # Elsewhere a foreign key is refused with 403.
 OWN_NAMESPACE = {
+    ("POST", "/v1/validate/batch"): 200,  # with one refusal a foreign token
     ("POST", "/v1/login"): 201,
     ("POST", "/v1/login/verify"): 410,
     ("GET", "/v1/users/{user_id}"): 200,

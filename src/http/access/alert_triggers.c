@@ -106,6 +106,11 @@ static void count_guess(const struct request *request)
     alerts_count_guess(alerts_of(request), request->audit.source_ip);
 }
 
+void alert_triggers_guess(const struct request *request, struct text address)
+{
+    alerts_count_guess(alerts_of(request), address);
+}
+
 /* --- quotas --- */
 
 static bool is_over_quota(const struct request *request)

@@ -128,13 +128,22 @@ static struct text tenant_name(struct request *request, const uint8_t tag[TENANT
     return (struct text){spelled, text_to_base64url(spelled, tag, TENANT_TAG)};
 }
 
-/* Counts a call against a rate of the tenant; each kind has its own. */
+/* Each kind of rate of a tenant has a name of its own. */
+enum { TENANT_NAME = TENANT_TAG + 1 };
+
+static void name_tenant(enum rate_kind kind, const uint8_t tag[TENANT_TAG],
+                        uint8_t name[TENANT_NAME])
+{
+    memcpy(name, tag, TENANT_TAG);
+    name[TENANT_TAG] = (uint8_t)kind;
+}
+
+/* Counts a call against a rate of the tenant. */
 static bool count_tenant_at(struct request *request, enum rate_kind kind,
                             const uint8_t tag[TENANT_TAG], struct rate rate)
 {
-    uint8_t name[TENANT_TAG + 1];
-    memcpy(name, tag, TENANT_TAG);
-    name[TENANT_TAG] = (uint8_t)kind;
+    uint8_t name[TENANT_NAME];
+    name_tenant(kind, tag, name);
     assert(!request->private->tenant_counted);
     request->private->tenant_counted = true;
     bool within = count_call(request, rates_of(request)->tenants, kind,
@@ -144,14 +153,18 @@ static bool count_tenant_at(struct request *request, enum rate_kind kind,
     return within;
 }
 
+static struct rate tenant_rate(const struct policy *policy)
+{
+    int64_t burst = policy->burst > 0 ? policy->burst : policy->requests_per_second;
+    assert(policy->requests_per_second > 0);
+    return (struct rate){policy->requests_per_second, SECOND_MS, burst};
+}
+
 /* Counts the calls by a tenant's keys, or those by all its users, at the same rate. */
 static bool count_tenant(struct request *request, enum rate_kind kind,
                          const uint8_t tag[TENANT_TAG], const struct policy *policy)
 {
-    int64_t burst = policy->burst > 0 ? policy->burst : policy->requests_per_second;
-    assert(policy->requests_per_second > 0);
-    return count_tenant_at(request, kind, tag,
-                           (struct rate){policy->requests_per_second, SECOND_MS, burst});
+    return count_tenant_at(request, kind, tag, tenant_rate(policy));
 }
 
 /* A token costs nothing to present. So its user gets only a part of the users' rate, and nothing of
@@ -289,6 +302,58 @@ bool throttle_admit_login(struct request *request, struct text tenant, struct te
     return count_call(request, rates_of(request)->logins, RATE_LOGINS, buffer_text(&name), rate);
 }
 
+/* --- batches --- */
+
+enum err throttle_admit_more(struct request *request, struct text tenant, int64_t calls,
+                             struct text *detail)
+{
+    struct request_private *private = request->private;
+    struct policy policy;
+    uint8_t name[TENANT_NAME];
+    if (!private->tenant_counted || calls == 0)
+        return ERR_OK;
+    const uint8_t *tag = tenant_tag_of(request, tenant);
+    struct rate_verdict *verdict = &private->counted[private->counted_count - 1].verdict;
+    find_policy(request, tag, &policy);
+    name_tenant(RATE_TENANT, tag, name);
+    *verdict = ratelimit_take_many(rates_of(request)->tenants, name, sizeof(name),
+                                   tenant_rate(&policy), calls, clock_monotonic_ns());
+    if (verdict->allowed)
+        return ERR_OK;
+    metrics_add(METRIC_LIMITED_CALLS, 1);
+    alert_triggers_tenant_rate(request, tenant_name(request, tag));
+    *detail = throttle_refusal(request);
+    if (calls >= verdict->limit)
+        *detail = arena_format(&request->arena,
+                               "The batch counts as %lld calls; the tenant may have %lld at once "
+                               "on this node",
+                               (long long)calls + 1, (long long)verdict->limit);
+    return ERR_RATE_LIMITED;
+}
+
+bool throttle_admit_item(struct request *request, struct text token)
+{
+    struct user_tag claimed;
+    struct policy policy;
+    uint8_t name[TENANT_NAME];
+    if (!token_claimed_owner(token, &claimed))
+        return true;
+    find_policy(request, claimed.tenant, &policy);
+    if (policy.requests_per_second == 0)
+        return true;
+    if (!is_genuine(request, TOKEN_ACCESS, token))
+        return true;
+    name_tenant(RATE_TENANT, claimed.tenant, name);
+    bool within = ratelimit_take(rates_of(request)->tenants, name, sizeof(name),
+                                 tenant_rate(&policy), clock_monotonic_ns())
+                      .allowed;
+    if (!within) {
+        metrics_add(METRIC_LIMITED_CALLS, 1);
+        alert_triggers_tenant_rate(request, tenant_name(request, claimed.tenant));
+    }
+    return within;
+}
+
 /* --- addresses --- */
 
 /* The owner of one IPv6 address has all of its /64. */
@@ -296,14 +361,23 @@ struct address_name {
     uint8_t kind, version, network[8];
 };
 
+static bool name_address(enum rate_kind kind, struct text address, struct address_name *ret)
+{
+    struct ip_address parsed;
+    if (address.data == NULL || !ip_parse(address, &parsed))
+        return false;
+    *ret =
+        (struct address_name){.kind = (uint8_t)kind, .version = parsed.family == AF_INET ? 4 : 6};
+    memcpy(ret->network, parsed.bytes, sizeof(ret->network));
+    return true;
+}
+
 static bool is_address_within(struct request *request, enum rate_kind kind, struct text address,
                               int64_t per_minute)
 {
-    struct ip_address parsed;
-    if (per_minute == 0 || address.data == NULL || !ip_parse(address, &parsed))
+    struct address_name name;
+    if (per_minute == 0 || !name_address(kind, address, &name))
         return true;
-    struct address_name name = {.kind = (uint8_t)kind, .version = parsed.family == AF_INET ? 4 : 6};
-    memcpy(name.network, parsed.bytes, sizeof(name.network));
     struct rate rate = {per_minute, MINUTE_MS, per_minute};
     struct text named = {(const char *)&name, sizeof(name)};
     return count_call(request, rates_of(request)->addresses, kind, named, rate);
@@ -325,6 +399,21 @@ bool throttle_note_forged_token(struct request *request, struct text ip)
     struct text address = request->caller.kind == CALLER_SERVICE ? ip : request->caller.address;
     return is_address_within(request, RATE_TOKENS, address,
                              request->conf->limits_forged_tokens_per_minute);
+}
+
+bool throttle_note_forged_item(const struct request *request, struct text ip)
+{
+    struct address_name name;
+    int64_t per_minute = request->conf->limits_forged_tokens_per_minute;
+    struct rate rate = {per_minute, MINUTE_MS, per_minute};
+    if (per_minute == 0 || !name_address(RATE_TOKENS, ip, &name))
+        return true;
+    bool within = ratelimit_take(rates_of(request)->addresses, &name, sizeof(name), rate,
+                                 clock_monotonic_ns())
+                      .allowed;
+    if (!within)
+        metrics_add(kinds[RATE_TOKENS].metric, 1);
+    return within;
 }
 
 /* --- telling --- */

@@ -36,12 +36,21 @@ MUST_CHECK bool throttle_admit_token(struct request *request, enum token_kind ki
 MUST_CHECK bool throttle_admit_end(struct request *request);
 /* A gateway's call with the caller's token: the tenant's rate.authz. */
 MUST_CHECK bool throttle_admit_authz(struct request *request);
+/* Calls beyond the one that was counted for the tenant: a batch costs as many as it has tokens.
+ * ERR_OK, or ERR_RATE_LIMITED with *detail. */
+enum err throttle_admit_more(struct request *request, struct text tenant, int64_t calls,
+                             struct text *detail);
+/* Counts one token of a batch against its own tenant, for a key of all tenants that names none. The
+ * RateLimit fields do not report it. */
+MUST_CHECK bool throttle_admit_item(struct request *request, struct text token);
 /* Logins of a user. */
 MUST_CHECK bool throttle_admit_login(struct request *request, struct text tenant,
                                      struct text user_id);
 /* Counts a token that was never issued: against the client, or against the user's address `ip` that
  * a service named (absent: against no address). */
 MUST_CHECK bool throttle_note_forged_token(struct request *request, struct text ip);
+/* The same for a token of a batch, which the RateLimit fields do not report. */
+MUST_CHECK bool throttle_note_forged_item(const struct request *request, struct text ip);
 /* Counts a wrong key; ERR_KEY_INVALID, or ERR_RATE_LIMITED with *detail. */
 enum err throttle_note_wrong_key(struct request *request, struct text *detail);
 

@@ -18,23 +18,62 @@ void api_note_staleness(struct request *request, const struct validate *validate
                    arena_format(&request->arena, "%lld", (long long)validate->stale_for_s));
 }
 
+void api_write_session(struct json_writer *writer, const struct validate *validate)
+{
+    assert(validate->base.out.err == ERR_OK && validate->session_json.length > 0);
+    json_open_object(writer);
+    json_member_bool(writer, "active", true);
+    json_raw(writer, validate->session_json);
+    json_member_int(writer, "expires_at", validate->access_expires_s);
+    json_member_int(writer, "idle_expires_at", validate->idle_expires_s);
+    json_member_string(writer, "source", validate->from_cache ? TEXT("cache") : TEXT("redis"));
+    json_member_bool(writer, "stale", validate->stale);
+    if (validate->stale)
+        json_member_int(writer, "stale_for", validate->stale_for_s);
+    json_close_object(writer);
+}
+
 enum handled api_answer_session(struct request *request, struct operation *operation)
 {
     const struct validate *validate = (const struct validate *)operation;
     struct json_writer writer = {.out = request_body(request)};
-    assert(operation->out.err == ERR_OK && validate->session_json.length > 0);
     api_note_staleness(request, validate);
-    json_open_object(&writer);
-    json_member_bool(&writer, "active", true);
-    json_raw(&writer, validate->session_json);
-    json_member_int(&writer, "expires_at", validate->access_expires_s);
-    json_member_int(&writer, "idle_expires_at", validate->idle_expires_s);
-    json_member_string(&writer, "source", validate->from_cache ? TEXT("cache") : TEXT("redis"));
-    json_member_bool(&writer, "stale", validate->stale);
-    if (validate->stale)
-        json_member_int(&writer, "stale_for", validate->stale_for_s);
-    json_close_object(&writer);
+    api_write_session(&writer, validate);
     return response_answer(request, 200, true);
+}
+
+bool api_is_inactive(enum err err)
+{
+    return err == ERR_TOKEN_INVALID || err == ERR_STEP_UP_REQUIRED ||
+           err == ERR_INSUFFICIENT_AUTHENTICATION;
+}
+
+static void write_demand(struct json_writer *writer, const struct strength_demand *demanded)
+{
+    if (demanded->max_age_s >= 0)
+        json_member_int(writer, "max_age", demanded->max_age_s);
+    if (demanded->acr.data)
+        json_member_string(writer, "acr", demanded->acr);
+}
+
+void api_write_inactive(struct json_writer *writer, const struct request *request,
+                        const struct operation *operation)
+{
+    assert(operation->out.err != ERR_OK);
+    struct text reason = operation->out.reason;
+    if (operation->out.err == ERR_STEP_UP_REQUIRED || !reason.data)
+        reason = text_of(err_code(operation->out.err));
+    json_open_object(writer);
+    json_member_bool(writer, "active", false);
+    json_member_string(writer, "reason", reason);
+    if (operation->out.err == ERR_INSUFFICIENT_AUTHENTICATION)
+        write_demand(writer, &operation->out.demanded);
+    if (operation->out.ended_at_s > 0)
+        json_member_int(writer, "ended_at", operation->out.ended_at_s);
+    if (operation->out.ended_actor.data)
+        json_member_string(writer, "actor", operation->out.ended_actor);
+    api_write_challenge(writer, request, operation);
+    json_close_object(writer);
 }
 
 void api_write_listed(struct json_writer *writer, const struct listed_session *session,

@@ -35,6 +35,13 @@ MUST_CHECK enum handled api_fail_operation(struct request *request, struct opera
  * header that tells the age where an answer has no body. Nothing if it was not. */
 void api_note_staleness(struct request *request, const struct validate *validate);
 
+/* *session*: an accepted validation, as an object. */
+void api_write_session(struct json_writer *writer, const struct validate *validate);
+/* True for the outcomes of a validation that say that the token is not active, ... */
+bool api_is_inactive(enum err err);
+/* ... and the object that says so to a service, with the reason. */
+void api_write_inactive(struct json_writer *writer, const struct request *request,
+                        const struct operation *operation);
 /* An entry of *devices*; `current` is for the holder of a token. */
 void api_write_listed(struct json_writer *writer, const struct listed_session *session,
                       bool tells_current);

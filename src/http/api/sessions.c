@@ -113,31 +113,13 @@ enum handled api_login(struct request *request)
     return PENDING;
 }
 
-static void write_demand(struct json_writer *writer, const struct strength_demand *demanded)
-{
-    if (demanded->max_age_s >= 0)
-        json_member_int(writer, "max_age", demanded->max_age_s);
-    if (demanded->acr.data)
-        json_member_string(writer, "acr", demanded->acr);
-}
-
 /* Reports in the body, not in the status, that a token is not active. */
 static enum handled answer_inactive(struct request *request, const struct operation *operation)
 {
     struct json_writer writer = {.out = request_body(request)};
     if (operation->out.forged && api_count_forged_token(request))
         return ANSWERED;
-    json_open_object(&writer);
-    json_member_bool(&writer, "active", false);
-    json_member_string(&writer, "reason", operation->out.reason);
-    if (operation->out.err == ERR_INSUFFICIENT_AUTHENTICATION)
-        write_demand(&writer, &operation->out.demanded);
-    if (operation->out.ended_at_s > 0)
-        json_member_int(&writer, "ended_at", operation->out.ended_at_s);
-    if (operation->out.ended_actor.data)
-        json_member_string(&writer, "actor", operation->out.ended_actor);
-    api_write_challenge(&writer, request, operation);
-    json_close_object(&writer);
+    api_write_inactive(&writer, request, operation);
     request->audit.reason = operation->out.reason;
     return response_answer(request, 200, true);
 }
@@ -146,8 +128,7 @@ static enum handled finish_service_validate(struct request *request, struct oper
 {
     if (operation->out.err == ERR_STEP_UP_REQUIRED)
         operation->out.reason = text_of(err_code(operation->out.err));
-    if (operation->out.err == ERR_TOKEN_INVALID || operation->out.err == ERR_STEP_UP_REQUIRED ||
-        operation->out.err == ERR_INSUFFICIENT_AUTHENTICATION)
+    if (api_is_inactive(operation->out.err))
         return answer_inactive(request, operation);
     if (operation->out.err != ERR_OK)
         return api_fail_operation(request, operation);

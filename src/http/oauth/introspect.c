@@ -89,8 +89,7 @@ static enum handled answer_not_active(struct request *request, const struct oper
 /* True if the token is not good, or not for this caller, whatever may be done about it. */
 static bool is_verdict(enum err err)
 {
-    return err == ERR_TOKEN_INVALID || err == ERR_TENANT_FORBIDDEN || err == ERR_STEP_UP_REQUIRED ||
-           err == ERR_INSUFFICIENT_AUTHENTICATION;
+    return err == ERR_TENANT_FORBIDDEN || api_is_inactive(err);
 }
 
 static enum handled finish_introspect(struct request *request, struct operation *operation)

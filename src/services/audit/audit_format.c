@@ -105,17 +105,29 @@ static void add_addresses(struct buffer *line, const struct audit_record *record
         ADD(line, "client.address", record->peer_ip);
 }
 
-static void add_ended(struct buffer *line, const struct audit_record *record)
+static void add_ids(struct buffer *line, struct text name, const struct text *ids, size_t count)
 {
-    if (record->ended_count == 0)
+    if (count == 0)
         return;
-    buffer_add_literal(line, ",\"sessiond.ended\":[");
-    for (size_t i = 0; i < record->ended_count; i++) {
+    buffer_add_text(line, name);
+    for (size_t i = 0; i < count; i++) {
         if (i > 0)
             buffer_add_char(line, ',');
-        add_string(line, record->ended[i]);
+        add_string(line, ids[i]);
     }
     buffer_add_char(line, ']');
+}
+
+static void add_batch(struct buffer *line, const struct audit_record *record)
+{
+    if (record->batch_tokens == 0)
+        return;
+    int64_t undecided = record->batch_tokens - record->batch_active - record->batch_inactive;
+    ADD_NUMBER(line, "sessiond.tokens", record->batch_tokens);
+    ADD_NUMBER(line, "sessiond.active", record->batch_active);
+    ADD_NUMBER(line, "sessiond.inactive", record->batch_inactive);
+    ADD_NUMBER(line, "sessiond.undecided", undecided);
+    add_ids(line, TEXT(",\"sessiond.sessions\":["), record->sessions, record->session_count);
 }
 
 static void add_changes(struct buffer *line, struct text changes)
@@ -184,7 +196,8 @@ void audit_format(struct buffer *line, const struct audit_record *record)
     add_head(line, record->event, record->wall_ms, record->failed, record->status);
     add_request(line, record);
     add_subject(line, record);
-    add_ended(line, record);
+    add_ids(line, TEXT(",\"sessiond.ended\":["), record->ended, record->ended_count);
+    add_batch(line, record);
     add_changes(line, record->changes);
 }
 

@@ -16,6 +16,7 @@
 #include "signatures.h"
 #include "tenant_record.h"
 #include "tenant_update.h"
+#include "turns.h"
 #include "user_update.h"
 
 enum { OFFER_CELLS = 65536 };
@@ -125,6 +126,7 @@ struct session_worker *session_worker_open(struct session_service *service, uv_l
     worker->wake.data = worker;
     uv_timer_init(loop, &worker->patience);
     worker->patience.data = worker;
+    turns_open(worker, loop);
     worker->lane = journal_lane_create(service->journal, wake_worker, worker);
     worker->tenants = tenants_view_create(service->tenants);
     return worker;
@@ -156,6 +158,7 @@ void session_worker_close(struct session_worker **worker)
     if (!gone)
         return;
     gone->closing = true;
+    turns_finish(gone);
     store_link_close(&gone->link);
     journal_flush(gone->lane);
     journal_lane_destroy(&gone->lane);
@@ -163,5 +166,7 @@ void session_worker_close(struct session_worker **worker)
     assert(gone->tenant_read_count == 0);
     lookup_free_idle(gone);
     tenants_view_destroy(&gone->tenants);
+    /* The last handle frees the worker, in a later turn than these two are closed in. */
+    uv_close((uv_handle_t *)&gone->turning, NULL);
     uv_close((uv_handle_t *)&gone->wake, wake_closed);
 }

@@ -58,6 +58,8 @@ struct session_worker {
     struct journal_lane *lane; /* its end of the journal */
     uv_async_t wake;           /* the journal has decided on tickets */
     uv_timer_t patience;       /* for waiters of tenant reads, see tenant.c */
+    uv_idle_t turning;         /* keeps the loop turning while there are turns, see turns.c */
+    struct turn *turns, **turns_end;
     bool closing;
     struct user_update *changes; /* in flight, see user_update.h */
     struct lookup *lookups[LOOKUP_ROWS];

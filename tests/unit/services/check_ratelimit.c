@@ -101,6 +101,23 @@ START_TEST(a_verdict_says_what_is_left_and_when_more_comes)
 }
 END_TEST
 
+/* n events at once are as n one by one, all or none of them. */
+START_TEST(many_at_once_cost_as_many)
+{
+    const struct rate rate = {.count = 10, .per_ms = 1000, .burst = 10};
+    struct rate_verdict verdict = ratelimit_take_many(limit, "a", 1, rate, 7, START);
+    ck_assert(verdict.allowed && verdict.remaining == 3);
+    verdict = ratelimit_take_many(limit, "a", 1, rate, 4, START);
+    ck_assert(!verdict.allowed && verdict.remaining == 3);
+    ck_assert_int_eq(verdict.retry_ms, 100);
+    ck_assert(ratelimit_take_many(limit, "a", 1, rate, 3, START).allowed);
+    ck_assert_uint_eq(take_many("a", rate, START, 5), 0);
+    ck_assert(ratelimit_take_many(limit, "a", 1, rate, 10, START + SECOND).allowed);
+    ck_assert(!ratelimit_take_many(limit, "b", 1, rate, 11, START).allowed);
+    ck_assert_uint_eq(take_many("b", rate, START, 11), 10);
+}
+END_TEST
+
 START_TEST(no_rate_is_no_limit)
 {
     const struct rate none = {.count = 0, .per_ms = 1000, .burst = 1};
@@ -341,6 +358,7 @@ int main(void)
     tcase_set_timeout(tcase, 60);
     tcase_add_loop_test(tcase, a_burst_then_one_each_interval, 0, 5);
     tcase_add_test(tcase, a_verdict_says_what_is_left_and_when_more_comes);
+    tcase_add_test(tcase, many_at_once_cost_as_many);
     tcase_add_test(tcase, no_rate_is_no_limit);
     tcase_add_test(tcase, a_burst_is_at_least_one);
     tcase_add_test(tcase, names_do_not_share);
