@@ -325,6 +325,17 @@ def test_a_node_with_another_key_file_answers_503_is_not_ready_and_says_which_ke
     assert first.is_alive(login["access_token"]) and keys_check(first)[:2] == (200, "pass")
 
 
+def test_nodes_compare_their_signing_keys(on_one_redis, own_redis):
+    """A document without the keys of the other nodes would make clients refuse what those sign."""
+    lines = fresh_lines()
+    first = on_one_redis(lines + [f"sign 2 {a_secret()}"], oauth__issuer="https://login.example")
+    assert len(first.call("GET", "/.well-known/jwks.json").json["keys"]) == 1
+    wait_for_check(on_one_redis(lines), "warn", "key 2")
+    foreign = on_one_redis(lines + [f"sign 2 {a_secret()}"], ready="/livez", oauth__issuer="https://login.example")
+    wait_for_check(foreign, "fail", "key 2")
+    check_problem(foreign.call("GET", "/.well-known/jwks.json"), 503, "keys_foreign")
+
+
 def test_the_right_key_file_heals_a_node_by_reload_and_its_journal_survives_a_restart(
         on_one_redis, own_redis):
     right = fresh_lines()

@@ -11,7 +11,13 @@
 #include "signatures.h"
 #include "signing.h"
 
-enum { JTI_RANDOM = 16, JTI = 22 };
+enum {
+    JTI_RANDOM = 16,
+    JTI = 22,
+    /* Some receivers refuse a JWT that was issued in their future, and their clocks may be behind.
+     */
+    EARLY_S = CLOCKS_APART_MS / SECOND_MS
+};
 
 static struct claims claims_of(const struct validate *validate, const struct audience *audience)
 {
@@ -78,17 +84,18 @@ static void sign_or_repeat(const struct validate *validate, const struct audienc
     const struct operation *operation = &validate->base;
     struct signatures *signatures = operation->context->worker->service->signatures;
     int64_t now_s = operation->now_ms / SECOND_MS, last_s = end_of(validate);
+    int64_t signed_s = now_s - (audience->ttl_s > EARLY_S ? EARLY_S : 0);
     const struct text parts[] = {signing_key_id(key), buffer_text(claims)};
     uint8_t statement[SIGNATURES_KEY];
     crypto_keyed_hash(operation->context->keyring, CRYPTO_STATEMENT, parts, 2, statement,
                       sizeof(statement));
-    if (last_s > now_s + audience->ttl_s)
-        last_s = now_s + audience->ttl_s;
+    if (last_s > signed_s + audience->ttl_s)
+        last_s = signed_s + audience->ttl_s;
     if (signatures_get(signatures, statement, now_s, last_s, operation->arena, ret)) {
         metrics_add(METRIC_IDENTITIES_REPEATED, 1);
         return;
     }
-    ret->signed_s = now_s;
+    ret->signed_s = signed_s;
     ret->expires_s = last_s;
     sign_claims(key, claims, ret, operation->arena);
     signatures_put(signatures, statement, ret, (size_t)operation->conf->oauth_identity_bytes);
