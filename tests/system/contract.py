@@ -96,6 +96,8 @@ class Response:
 
     def body_fault(self, answer, sends_body):
         media = (answer.header("Content-Type") or "").split(";")[0]
+        if not media and answer.body.startswith(b"<html>"):
+            media = "text/html"  # the HTTP library's own refusals do not say so
         if not self.bodies and (media or answer.body):
             return f"a body of {media or 'no type'}, where none is described"
         if not sends_body:
