@@ -27,11 +27,14 @@ LANES = 2  # tests side by side; unit tests beside system tests are one more
 LONGEST = ("test_chaos_short", "test_slow_clients", "test_audit_ended_tokens", "test_redis_topology",
            "test_sentinel", "test_invalidation")
 SUMMARY = re.compile(r"^\d+%: Checks: (\d+), Failures: (\d+), Errors: (\d+)$", re.MULTILINE)
+# What system tests say of the answers that they received (tests/system/contract.py).
+HELD = re.compile(r"^(\d+) answers agree with docs/openapi\.yaml", re.MULTILINE)
 # How check and pytest name what failed.
 FAILURE = re.compile(r"^(?:[^:\n]+:\d+:[FE]|FAILED |ERROR ).*$", re.MULTILINE)
 failures = []  # such lines, to be repeated at the end, where they are found
 under_way = []
 interrupted = threading.Event()
+held = []  # the answers that each lane held to docs/openapi.yaml
 
 
 def run_unit(program, environment):
@@ -105,6 +108,7 @@ def run_lane(files, options, report, environment):
         output, status = pytest.communicate(timeout=SYSTEM_TIMEOUT)[0], pytest.returncode
     except subprocess.TimeoutExpired:
         output, status = end_lane(pytest), "timeout"
+    held.extend(map(int, HELD.findall(output)))
     if not report.exists():
         failures.append(f"pytest left no {report.name}, exit status {status}")
         return 0, 1, f"{output}\n  {failures[-1]}\n"
@@ -251,6 +255,8 @@ def main():
     failed += found
     for failure in failures:
         print(f"FAILED {failure.removeprefix('FAILED ')[:500]}")
+    if held:
+        print(f"{sum(held)} answers agree with docs/openapi.yaml")
     print(f"{time.monotonic() - start:.0f} s")
     print(f"{passed} passed, {failed} failed")
     return 1 if failed else 0

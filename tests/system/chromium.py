@@ -49,7 +49,7 @@ class Chromium:
                 break
         else:
             raise AssertionError(f"chromedriver ended with {self.driver.wait()}")
-        self.client = Client(port=int(found[1]), timeout=60 * SLOW)
+        self.client = Client(port=int(found[1]), timeout=60 * SLOW, held=False)
         options = {"binary": BROWSER, "args": [*ARGUMENTS, f"--user-data-dir={self.profile}"]}
         made = self.call("POST", "/session",
                          {"capabilities": {"alwaysMatch": {"goog:chromeOptions": options}}})

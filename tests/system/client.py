@@ -7,10 +7,14 @@ import socket
 import threading
 import time
 
+from contract import CONTRACT
 from machine import clock
 
 # Seconds after which it hangs, on the busiest machine. How long an answer may take is not said by this.
 HANGS = 30
+
+
+REQUEST_LINE = re.compile(rb"([A-Z]+) (\S+) HTTP/1\.[01]\r?\n")
 
 
 class Answer:
@@ -55,14 +59,15 @@ class Client:
     """One kept-alive connection a thread; nothing is ever sent twice.
 
     A connection that was unused for `idle` seconds is not used again: the server may be about to
-    close it."""
+    close it. Answers are held to the description of the interface, unless somebody else gives them."""
 
-    def __init__(self, port=None, unix=None, timeout=HANGS, source=None, idle=20):
+    def __init__(self, port=None, unix=None, timeout=HANGS, source=None, idle=20, held=True, ops=False):
         self.port = port
         self.unix = unix
         self.timeout = timeout
         self.source = source
         self.idle = idle
+        self.held, self.ops = held, ops
         self.local = threading.local()
 
     def connection(self):
@@ -104,11 +109,16 @@ class Client:
             self.close()
             raise
         self.local.used = time.monotonic()
+        if self.held:
+            CONTRACT.hold(method, path, answer, self.ops)
         return answer
 
 
 class RawSocket:
-    """Bytes on a TCP connection, for requests that no client library would send."""
+    """Bytes on a TCP connection, for requests that no client library would send.
+
+    Answers to bytes that are plainly one request each are held to the description; where the framing is
+    what is tested, nobody could say which answer is whose."""
 
     def __init__(self, port, timeout=HANGS, receive_buffer=None):
         self.socket = socket.socket(socket.AF_INET)
@@ -117,6 +127,7 @@ class RawSocket:
         self.socket.settimeout(timeout)
         self.socket.connect(("127.0.0.1", port))
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.asked = []  # (method, target) of requests without their answer; None once that is unknown
 
     def __enter__(self):
         return self
@@ -125,6 +136,11 @@ class RawSocket:
         self.socket.close()
 
     def send(self, data):
+        lines = REQUEST_LINE.findall(data)
+        if self.asked is not None and len(lines) == 1 and data.startswith(lines[0][0]):
+            self.asked.append(tuple(word.decode("latin-1") for word in lines[0]))
+        else:
+            self.asked = None
         self.socket.sendall(data)
 
     def closed_within(self, seconds):
@@ -173,7 +189,10 @@ class RawSocket:
                 raise ConnectionError("closed inside a body")
             rest += part
         self.pending = rest[length:]
-        return Answer(int(lines[0].split()[1]), headers, rest[:length])
+        answer = Answer(int(lines[0].split()[1]), headers, rest[:length])
+        if self.asked and answer.status >= 200:
+            CONTRACT.hold(*self.asked.pop(0), answer)
+        return answer
 
 
 def statuses(data):

@@ -6,9 +6,11 @@ import os
 import pathlib
 import types
 
+import pytest
 from _pytest.runner import runtestprotocol
 
 import bounds
+from contract import CONTRACT
 from fixtures import cluster, shared, standalone, start, workspace  # noqa: F401
 
 
@@ -113,3 +115,15 @@ def pytest_runtest_protocol(item, nextitem):
         item.ihook.pytest_runtest_logreport(report=report)
     item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
     return True
+# --- the description of the interface ---------------------------------------------------------------
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_call(item):
+    """An answer that is not described fails the test that received it, in whatever thread."""
+    outcome = yield
+    broken = CONTRACT.take_broken()
+    if broken and outcome.excinfo is None:
+        pytest.fail(broken[0], pytrace=False)
+
+
+def pytest_terminal_summary(terminalreporter):
+    terminalreporter.write_line(CONTRACT.summary())

@@ -112,7 +112,7 @@ class Node:
         }
         self.process = self.environment = None
         self.client = Client(port=self.port, timeout=HANGS * SLOW)
-        self.ops = Client(port=self.ops_port, timeout=HANGS * SLOW)
+        self.ops = Client(port=self.ops_port, timeout=HANGS * SLOW, ops=True)
         self.write_config()
 
     def write_config(self, **changes):
