@@ -112,6 +112,20 @@ $(LARGE_STATE): $(LARGE_STATE).o $(SUPPORT) $(LIBRARY)
 	@echo "  LINK  $@"
 	$(Q)$(CC) -fno-lto $(LDFLAGS) -o $@ $^ $(LDLIBS) $(shell pkg-config --libs check)
 
+# A node of the first record format, for tests of upgrades: what knows the formats is compiled again for it.
+EARLIER := $(BUILD)/tests/support/sessiond_format_1
+EARLIER_SOURCES := src/session/model/record.c src/session/upkeep/key_marks.c src/session/upkeep/key_watch.c
+
+$(BUILD)/format_1/%.o: %.c
+	@mkdir -p $(@D)
+	@echo "  CC    $< (format 1)"
+	$(Q)$(CC) $(CPPFLAGS) -DRECORD_FORMAT_MAX=1 $(CFLAGS) -MMD -MP -c -o $@ $<
+
+$(EARLIER): $(patsubst %.c,$(BUILD)/%.o,$(wildcard src/main/*.c)) $(EARLIER_SOURCES:%.c=$(BUILD)/format_1/%.o) $(LIBRARY)
+	@mkdir -p $(@D)
+	@echo "  LINK  $@"
+	$(Q)$(CC) $(OPTIMIZE) $(LTO) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+
 .PRECIOUS: $(BUILD)/tests/%.o
 
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
@@ -204,7 +218,7 @@ checks: $(CHECKS) ## Builds the unit tests
 
 # PARTS of the tests, each with what it needs.
 check-parts: $(if $(findstring unit,$(PARTS)),$(CHECKS)) \
-             $(if $(findstring system,$(PARTS)),$(DAEMON) $(BROKEN_CALLS) $(LARGE_STATE))
+             $(if $(findstring system,$(PARTS)),$(DAEMON) $(BROKEN_CALLS) $(LARGE_STATE) $(EARLIER))
 	@$(PYTHON) tests/check.py --build $(BUILD) $(if $(SANITIZE),--slow 2) $(CHECK) \
 	    $(if $(findstring system,$(PARTS)),--system $(if $(ORDER),--order $(ORDER))) $(if $(findstring unit,$(PARTS)),--unit $(sort $(CHECKS)))
 

@@ -82,6 +82,7 @@ GAUGE(STORE_LINKS, "sessiond_store_connections", "Connections to Redis that are 
 GAUGE(BREAKERS_OPEN, "sessiond_breakers_open", "Redis nodes whose breaker is open or half-open.")
 GAUGE(CLOCK_SKEW, "sessiond_clock_skew_seconds", "This host's clock minus the common time of the Redis servers.")
 GAUGE(WATCHES, "sessiond_watches", "Redis nodes with a working tracking connection.")
+GAUGE(RECORD_FORMAT, "sessiond_record_format", "Latest record format that this node writes: all nodes seen on this Redis in the last 15 minutes read it.")
 GAUGE(KEYS_FOREIGN, "sessiond_keys_foreign", "1: the key file differs from that of the other nodes on this Redis; calls get 503.")
 GAUGE(KEYS_MISSING, "sessiond_keys_missing", "Newer keys that other nodes on this Redis have and this node lacks.")
 GAUGE(CACHE_ENTRIES, "sessiond_cache_entries", "Entries in the cache.")

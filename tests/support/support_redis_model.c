@@ -362,7 +362,7 @@ static struct text read_mark(struct text value, struct text *first, struct text 
 {
     struct text mark = text_take(&value, ' ');
     *first = text_take(&value, ' ');
-    *last = value;
+    *last = text_take(&value, ' '); /* a node adds its format behind it */
     return first->length > 0 && last->length > 0 ? mark : (struct text){0};
 }
 
@@ -370,7 +370,7 @@ static bool marks_differ(const struct call *call, struct entry *entry)
 {
     struct text first, alive, last;
     bool named = read_mark(value_of(entry, TEXT("names")), &first, &alive).data != NULL;
-    for (size_t i = 3; i <= call->argc; i += 2) {
+    for (size_t i = 4; i <= call->argc; i += 2) {
         struct text mark = read_mark(value_of(entry, call->argv[i]), &first, &last);
         if (mark.data && !text_equal(mark, call->argv[i + 1]) &&
             (text_equal(call->argv[i], TEXT("names")) || !named ||
@@ -380,7 +380,26 @@ static bool marks_differ(const struct call *call, struct entry *entry)
     return false;
 }
 
-static void put_mark(struct entry *entry, struct text field, struct text digits, int64_t now_s)
+/* Keeps the time of a node that reads an earlier record format, before it is overwritten. */
+static void keep_reader(struct entry *entry, struct text format)
+{
+    struct text first, last, value = value_of(entry, TEXT("names"));
+    int64_t reads = 1;
+    if (!read_mark(value, &first, &last).data)
+        return;
+    for (int word = 0; word < 3; word++)
+        text_take(&value, ' ');
+    (void)text_to_int(text_take(&value, ' '), 1, 9, &reads);
+    if (reads >= number(format))
+        return;
+    char field[] = {'r', 'e', 'a', 'd', 's', (char)('0' + reads)};
+    SCOPED(buffer_free) struct buffer copy = {0};
+    buffer_add_text(&copy, last);
+    put(entry, (struct text){field, sizeof(field)}, buffer_text(&copy));
+}
+
+static void put_mark(struct entry *entry, struct text field, struct text digits, int64_t now_s,
+                     struct text format)
 {
     struct text first, last;
     struct text mark = read_mark(value_of(entry, field), &first, &last);
@@ -388,6 +407,8 @@ static void put_mark(struct entry *entry, struct text field, struct text digits,
     struct buffer value = {0};
     buffer_add_text(&value, digits);
     buffer_addf(&value, " %" PRId64 " %" PRId64, first_s, now_s);
+    if (text_equal(field, TEXT("names")) && !text_equal(format, TEXT("1")))
+        buffer_addf(&value, " %.*s", (int)format.length, format.data);
     put(entry, field, buffer_text(&value));
     buffer_free(&value);
 }
@@ -399,8 +420,10 @@ static void run_marks(const struct call *call)
         entry = find_or_add(call->model, call->key);
         if (!find_item(entry, TEXT("store")))
             put(entry, TEXT("store"), call->argv[2]);
-        for (size_t i = 3; i <= call->argc; i += 2)
-            put_mark(entry, call->argv[i], call->argv[i + 1], clock_wall_ms() / 1000);
+        keep_reader(entry, call->argv[3]);
+        for (size_t i = 4; i <= call->argc; i += 2)
+            put_mark(entry, call->argv[i], call->argv[i + 1], clock_wall_ms() / 1000,
+                     call->argv[3]);
         touch_key(call->model, call->key);
     }
     reply_hash(call->out, find(call->model, call->key));

@@ -13,7 +13,8 @@ enum {
 };
 
 /* KEYS[1] the hash. ARGV: seconds of the caller's clock, in case the user may not ask for TIME,
- * digits of the store, then fields and marks. Writes nothing if one differs. */
+ * digits of the store, the caller's record format, then fields and marks. Writes nothing if one
+ * differs. A node that reads earlier formats only has left its own behind "names", or none. */
 static struct store_script write_script = {
     .source = "local time = redis.pcall('TIME')\n"
               "local now = time.err and ARGV[1] or time[1]\n"
@@ -23,7 +24,7 @@ static struct store_script write_script = {
               "end\n"
               "local _, _, alive = read('names')\n"
               "local known = {}\n"
-              "for i = 3, #ARGV, 2 do\n"
+              "for i = 4, #ARGV, 2 do\n"
               "  local mark, first, last = read(ARGV[i])\n"
               "  if mark == ARGV[i + 1] then known[i] = first\n"
               "  elseif mark and (ARGV[i] == 'names' or not alive\n"
@@ -34,9 +35,15 @@ static struct store_script write_script = {
               "if redis.call('HEXISTS', KEYS[1], 'store') == 0 then\n"
               "  redis.call('HSET', KEYS[1], 'store', ARGV[2])\n"
               "end\n"
-              "for i = 3, #ARGV, 2 do\n"
+              "local before = redis.call('HGET', KEYS[1], 'names') or ''\n"
+              "local reads = tonumber(string.match(before, '^%x+ %d+ %d+ (%d+)') or '1')\n"
+              "if alive and reads < tonumber(ARGV[3]) then\n"
+              "  redis.call('HSET', KEYS[1], 'reads' .. reads, alive)\n"
+              "end\n"
+              "for i = 4, #ARGV, 2 do\n"
+              "  local own = (ARGV[i] == 'names' and ARGV[3] ~= '1') and ' ' .. ARGV[3] or ''\n"
               "  redis.call('HSET', KEYS[1], ARGV[i],\n"
-              "             ARGV[i + 1] .. ' ' .. (known[i] or now) .. ' ' .. now)\n"
+              "             ARGV[i + 1] .. ' ' .. (known[i] or now) .. ' ' .. now .. own)\n"
               "end\n"
               "return redis.call('HGETALL', KEYS[1])\n",
 };
@@ -73,6 +80,30 @@ static size_t mark_index(struct text field)
     return text_to_int(field, 1, KEY_ID_MAX, &id) ? (size_t)id : KEY_MARKS;
 }
 
+/* The format behind the two times of the names' mark. Earlier versions write none. */
+static unsigned read_format(struct text value)
+{
+    int64_t format = RECORD_FORMAT_LEAST;
+    for (unsigned words = 0; words < 3; words++)
+        text_take(&value, ' ');
+    struct text digits = text_take(&value, ' ');
+    (void)text_to_int(digits, RECORD_FORMAT_LEAST, UINT8_MAX, &format);
+    return (unsigned)format;
+}
+
+/* "reads1" and so on, up to the format before this version's. */
+static void read_last_reader(struct text field, struct text value, struct key_marks *ret)
+{
+    static const char name[] = "reads";
+    const size_t length = sizeof(name) - 1;
+    int64_t format;
+    if (field.length <= length || memcmp(field.data, name, length) != 0 ||
+        !text_to_int((struct text){field.data + length, field.length - length}, RECORD_FORMAT_LEAST,
+                     KEY_MARKS_FORMATS - 1, &format))
+        return;
+    (void)text_to_int(value, 0, STORED_S_MAX, &ret->read_s[format]);
+}
+
 static void read_store(struct text value, char ret[KEY_MARKS_STORE + 1])
 {
     uint8_t bytes[KEY_MARKS_STORE / 2];
@@ -93,8 +124,25 @@ bool key_marks_read(const struct store_reply *reply, struct key_marks *ret)
             key_marks_read_one(value, &ret->of[place]);
         else if (text_equal(field, TEXT("store")))
             read_store(value, ret->store);
+        else
+            read_last_reader(field, value, ret);
+        if (place == 0)
+            ret->format = read_format(value);
     }
     return true;
+}
+
+unsigned key_marks_format(const struct key_marks *marks)
+{
+    unsigned format = RECORD_FORMAT_MAX;
+    if (!marks->of[0].present)
+        return RECORD_FORMAT_LEAST;
+    if (marks->format < format)
+        format = marks->format;
+    for (unsigned earlier = RECORD_FORMAT_LEAST; earlier < format; earlier++)
+        if (marks->read_s[earlier] > 0 && marks->of[0].last_s - marks->read_s[earlier] <= RECENT_S)
+            return earlier;
+    return format;
 }
 
 /* --- judging --- */
@@ -171,6 +219,8 @@ void key_marks_write(const struct keyring *keyring, int64_t now_s, const char *s
     ret->arguments[count++] = (struct text){ret->now, (size_t)length};
     choose_store(store, ret->store);
     ret->arguments[count++] = (struct text){ret->store, KEY_MARKS_STORE};
+    length = snprintf(ret->format, sizeof(ret->format), "%d", RECORD_FORMAT_MAX);
+    ret->arguments[count++] = (struct text){ret->format, (size_t)length};
     for (unsigned id = 0; id < KEY_MARKS; id++) {
         const uint8_t *mark = keyring_mark(keyring, (uint8_t)id);
         if (mark)

@@ -10,6 +10,7 @@
 #include "key_marks.h"
 #include "log.h"
 #include "metrics.h"
+#include "record.h"
 #include "session/model/keys.h"
 
 enum {
@@ -100,6 +101,18 @@ static void publish_keys(struct key_watch *watch, enum session_keys state, uint6
         log_keys(state, ids);
     metrics_gauge_set(METRIC_KEYS_FOREIGN, state == SESSION_KEYS_FOREIGN);
     metrics_gauge_set(METRIC_KEYS_MISSING, state == SESSION_KEYS_MISSING ? count_bits(ids) : 0);
+}
+
+/* Records of a later format would be unknown to a node that does not read it. */
+static void publish_format(struct key_watch *watch, unsigned format)
+{
+    struct session_service *service = watch->context->worker->service;
+    if (atomic_exchange(&service->record_format, format) == format)
+        return;
+    metrics_gauge_set(METRIC_RECORD_FORMAT, format);
+    log_info("record_format", "written=%u reads=%d hint=\"%s\"", format, RECORD_FORMAT_MAX,
+             format < RECORD_FORMAT_MAX ? "a node of an earlier version was seen"
+                                        : "all nodes on this Redis read it");
 }
 
 /* --- comparing --- */
@@ -197,6 +210,8 @@ static void judge_marks(struct key_watch *watch, const struct key_marks *marks)
     }
     if (!verdict.foreign && marks->store[0])
         remember_store(watch, marks);
+    if (!verdict.foreign)
+        publish_format(watch, key_marks_format(marks));
     watch->answered = true;
     watch->comparisons++;
 }

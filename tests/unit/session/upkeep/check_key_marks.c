@@ -216,9 +216,40 @@ START_TEST(the_digits_of_a_store_are_random_or_those_that_it_had)
     ck_assert_uint_eq(strspn(first.store, "0123456789abcdef"), KEY_MARKS_STORE);
     ck_assert_str_ne(first.store, second.store);
     ck_assert_str_eq(again.store, had);
-    ck_assert_uint_eq(call.argument_count, 6);
+    ck_assert_uint_eq(call.argument_count, 7);
+    ck_assert(text_equal(call.arguments[2], TEXT("2")));
     ck_assert(text_equal(call.arguments[1], text_of(had)));
     keyring_unref(&ring);
+}
+END_TEST
+
+/* Seconds before NOW; NONE: Redis has none. */
+static const struct {
+    int confirmed, format; /* of the names; 0: none behind them */
+    int read_1, read_2;    /* times of nodes that read no later format */
+    unsigned written;
+} formats[] = {
+    {0, 2, NONE, NONE, 2},    {NONE, 0, NONE, NONE, 1}, /* no mark: nobody is known */
+    {0, 0, NONE, NONE, 1},                              /* the last one was of the first format */
+    {5000, 0, NONE, NONE, 1},                           /* however long ago: nobody came after it */
+    {0, 2, 900, NONE, 1},     {0, 2, 901, NONE, 2},
+    {100, 2, 1000, NONE, 1}, /* by the time of the last confirmation */
+    {0, 3, NONE, NONE, 2},   /* a later version reads what this one writes */
+    {0, 3, 60, NONE, 1},      {0, 3, NONE, 60, 2},
+};
+
+START_TEST(a_format_is_written_once_all_nodes_read_it)
+{
+    struct key_marks marks = {.format = 1};
+    if (formats[_i].confirmed != NONE)
+        marks.of[0] = (struct key_mark){.present = true, .last_s = NOW - formats[_i].confirmed};
+    if (formats[_i].format)
+        marks.format = (unsigned)formats[_i].format;
+    if (formats[_i].read_1 != NONE)
+        marks.read_s[1] = NOW - formats[_i].read_1;
+    if (formats[_i].read_2 != NONE)
+        marks.read_s[2] = NOW - formats[_i].read_2;
+    ck_assert_uint_eq(key_marks_format(&marks), formats[_i].written);
 }
 END_TEST
 
@@ -228,6 +259,8 @@ static Suite *key_marks_suite(void)
     TCase *tests = tcase_create("marks");
     tcase_add_loop_test(tests, the_marks_say_what_is_foreign_and_what_is_missing, 0,
                         (int)(sizeof(rows) / sizeof(rows[0])));
+    tcase_add_loop_test(tests, a_format_is_written_once_all_nodes_read_it, 0,
+                        (int)(sizeof(formats) / sizeof(formats[0])));
     tcase_add_test(tests, every_key_has_a_mark_of_its_own_that_never_changes);
     tcase_add_test(tests, the_digits_of_a_store_are_random_or_those_that_it_had);
     tcase_add_loop_test(tests, a_value_is_a_mark_and_two_times_or_nothing, 0,
