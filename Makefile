@@ -9,7 +9,7 @@ CC     ?= gcc
 PREFIX ?= /usr/local
 Q      := $(if $(V),,@)
 
-PACKAGES := libmicrohttpd hiredis libuv jansson libsodium libssl libcrypto libsystemd inih libcurl libmaxminddb
+PACKAGES := libmicrohttpd gnutls hiredis libuv jansson libsodium libssl libcrypto libsystemd inih libcurl libmaxminddb
 
 WARNINGS := -Wall -Wextra -Wshadow -Wformat=2 -Werror=format-security -Wconversion -Wsign-conversion \
             -Wtrampolines -Wimplicit-fallthrough -Wstrict-prototypes -Wmissing-prototypes \

@@ -48,6 +48,9 @@ struct service_key {
     uint8_t digest[32]; /* crypto_digest() of the whole key */
     unsigned scopes;    /* SCOPE_... bits */
     char *tenant;       /* "*" for every tenant */
+    bool has_certificate;
+    uint8_t certificate[32]; /* SHA-256 of the public key (SPKI) of the client certificate that
+                                stands for the key */
 };
 
 /* A receiver of signed identities (api.md, "Gateways"). Its conditions hold for every identity that
@@ -116,6 +119,9 @@ struct conf_bounds conf_bounds(size_t offset);
 const struct service_key *conf_find_key(const struct conf *conf, const uint8_t digest[32]);
 /* The audience of this name; NULL if there is none. There is an issuer if there is any audience. */
 const struct audience *conf_find_audience(const struct conf *conf, struct text name);
+/* The key that a client certificate with this public key (SHA-256 of its SPKI) stands for; NULL if
+ * there is none. */
+const struct service_key *conf_find_certificate(const struct conf *conf, const uint8_t pin[32]);
 /* Bits for blank- or comma-separated scope names; false if one is unknown. */
 bool conf_parse_scopes(struct text words, unsigned *ret);
 /* Appends the names of the bits, a blank before each. */

@@ -26,13 +26,29 @@ extern const struct http_handlers http_handlers;
 
 struct http_server;
 
+/* The credentials of the TLS listener: certificate, key, client CAs. Immutable, counted. */
+struct https;
+/* Reads the files of the configuration: *ret is NULL if it has none, else the caller's reference.
+ * False with *error, a line that names option, file and reason. A certificate out of date is
+ * refused only if it is to replace another one that is published. */
+bool https_load(const struct conf *conf, struct https **ret, struct buffer *error);
+void https_unref(struct https **https);
+/* Returns those of new connections, with a reference for the caller; NULL without TLS. Any thread.
+ */
+struct https *https_current(void);
+/* Publishes what https_load() has returned; the caller's reference goes with it.
+ * http_server_reload() makes workers use it. */
+void https_publish(struct https *https);
+
 /* Defines the routes for the metrics; once, before any thread is started. */
 void http_prepare(void);
-/* Opens the listeners (systemd's sockets, LISTEN_FDS, named "http", "unix", "ops"; without any
- * those of the configuration), starts acceptor and workers. NULL with *error. */
+/* Opens the listeners (systemd's sockets, LISTEN_FDS, named "http", "https", "unix", "ops"; without
+ * any those of the configuration), starts acceptor and workers. NULL with *error. */
 struct http_server *http_server_start(const struct conf *conf, const struct http_services *services,
                                       const struct http_handlers *handlers, struct buffer *error);
-/* Makes the workers reload conf_current(). Any thread. */
+/* Makes the workers reload conf_current() and https_current(). Connections keep the certificate
+ * that they began with; but if the client CAs are others, they end with their next answer, when
+ * they are idle, or after drain_timeout. Any thread. */
 void http_server_reload(struct http_server *server);
 /* Hands every worker a new keyring; the server takes references of its own. Requests in progress
  * keep the one that they began with. Any thread. */

@@ -14,6 +14,14 @@
 /* A problem that lasts is logged once in so many milliseconds. */
 enum { LOG_INTERVAL_MS = 10000 };
 
+/* A reason that any client may give again and again is logged once a minute. */
+struct log_pause {
+    _Atomic int64_t logged_ms;
+};
+/* True if nothing was logged for this reason in the last minute: the caller logs now. Any thread.
+ */
+bool log_pause_over(struct log_pause *pause);
+
 enum log_level { LOG_LEVEL_DEBUG, LOG_LEVEL_INFO, LOG_LEVEL_WARNING, LOG_LEVEL_ERROR };
 
 /* Starts the thread that writes. Logging then waits for nothing: a line without room, because

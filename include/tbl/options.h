@@ -14,6 +14,10 @@
 #error "define the OPTION_ macros before including tbl/options.h"
 #endif
 OPTION_TEXT(server, listen, "127.0.0.1:8080", RESTART, "Address and port of the service; [::]:8080 accepts IPv6 and IPv4. Empty: no TCP listener.")
+OPTION_TEXT(server, tls_listen, "", RESTART, "Address and port that serve the same calls over TLS 1.2 and 1.3. Empty: no TLS listener.")
+OPTION_TEXT(server, tls_certificate_file, "", RELOAD, "PEM file with the certificate of tls_listen, and its chain.")
+OPTION_TEXT(server, tls_key_file, "", RELOAD, "Secret file with the private key of that certificate, in PEM.")
+OPTION_TEXT(server, tls_client_ca_file, "", RELOAD, "PEM file with the CAs of client certificates, which stand for service keys (certificate in [key:NAME]). Empty: callers are not asked for one.")
 OPTION_TEXT(server, unix_socket, "", RESTART, "Path of a Unix socket that serves the same calls. Empty: none.")
 OPTION_TEXT(server, ops_listen, "127.0.0.1:8081", RESTART, "Address and port of /livez, /readyz, /metrics and /version.")
 OPTION_TEXT(server, node_name, "", RESTART, "Name of this node in audit lines and /version. Empty: the host's name.")

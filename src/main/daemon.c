@@ -88,10 +88,10 @@ static struct conf *load_new_conf(const struct daemon *daemon, struct buffer *er
     return wanted;
 }
 
-/* Publishes conf and locations, and hands conf and keys to the running parts. Consumes all three
- * references. */
+/* Publishes conf and locations, and hands conf, keys and TLS credentials to the running parts.
+ * Consumes all references. */
 static void apply_reload(struct daemon *daemon, struct conf *conf, struct keyring *keyring,
-                         struct location_db *locations)
+                         struct location_db *locations, struct https *https)
 {
     keyring_succeed(keyring, daemon->keyring);
     location_db_publish(locations);
@@ -103,6 +103,7 @@ static void apply_reload(struct daemon *daemon, struct conf *conf, struct keyrin
     journal_rekey(daemon->journal, keyring);
     cache_resize(daemon->cache, conf);
     conf_publish(conf);
+    https_publish(https);
     http_server_reload(daemon->server);
     http_server_rekey(daemon->server, keyring);
     session_service_rekey(daemon->sessions, keyring);
@@ -119,8 +120,10 @@ static bool reload(struct daemon *daemon, struct buffer *error)
         return false;
     struct keyring *keyring = load_new_keys(daemon, conf, error);
     struct location_db *locations = keyring != NULL ? location_db_open(conf, error) : NULL;
-    if (locations == NULL || !alerts_check(conf, error) ||
+    struct https *https = NULL;
+    if (locations == NULL || !https_load(conf, &https, error) || !alerts_check(conf, error) ||
         !store_reload(daemon->store, conf, error)) {
+        https_unref(&https);
         location_db_unref(&locations);
         keyring_unref(&keyring);
         conf_unref(&conf);
@@ -130,7 +133,7 @@ static bool reload(struct daemon *daemon, struct buffer *error)
     lifecycle_record_reload(daemon->record, daemon->path, before, conf, (struct text){0});
     lifecycle_record_keys(daemon->record, daemon->keyring, keyring);
     conf_unref(&before);
-    apply_reload(daemon, conf, keyring, locations);
+    apply_reload(daemon, conf, keyring, locations, https);
     return true;
 }
 

@@ -36,6 +36,7 @@ LAYER_OF_HEADER = {f"{name}.h": layer for layer, names in CONTRACTS.items() for 
 # Library headers (as a pattern) and the only files (as patterns) that may include them.
 DOORS = [
     (r"microhttpd\.h", r"src/http/|tests/bench/"),
+    (r"gnutls/.*", r"src/http/server/https\.c"),
     (r"(hiredis/)?(hiredis|read|sds|async)\.h|hiredis/.*", r"src/redis/protocol/reply\.c|tests/"),
     (r"sodium(/.*)?\.h", r"src/base/(crypto|keyring)\w*\.[ch]"),
     (r"openssl/.*", r"src/base/(crypto|keyring)\w*\.c|src/redis/protocol/(tls|script)\.c|tests/unit/redis/check_store_tls\.c|tests/support/support_signature\.c"),

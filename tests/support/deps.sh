@@ -6,7 +6,7 @@
 set -euo pipefail
 
 declare -A packages=(
-    [build]="gcc libc6-dev make pkg-config libmicrohttpd-dev libhiredis-dev libuv1-dev libjansson-dev
+    [build]="gcc libc6-dev make pkg-config libmicrohttpd-dev libgnutls28-dev libhiredis-dev libuv1-dev libjansson-dev
              libsodium-dev libssl-dev libsystemd-dev libinih-dev libcurl4-openssl-dev libmaxminddb-dev check redis-server redis-tools curl jq
              python3 python3-cryptography python3-jsonschema python3-jwt python3-pytest python3-yaml
              procps"

@@ -143,7 +143,7 @@ int http_connect(void)
     int ends[2];
     const struct sockaddr_storage address = {.ss_family = AF_UNIX};
     ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, ends), 0);
-    worker_give(&served.worker, client_create(ends[0], &address, sizeof(address.ss_family)));
+    worker_give(&served.worker, client_create(ends[0], false, &address, sizeof(address.ss_family)));
     http_run();
     return ends[1];
 }

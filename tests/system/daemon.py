@@ -77,8 +77,9 @@ def render(options, keys):
     text = ""
     for section, lines in sections.items():
         text += f"[{section}]\n" + "\n".join(lines) + "\n\n"
-    for name, (key, scopes, tenant) in keys.items():
-        text += f"[key:{name}]\nhash = {key_digest(key)}\nscopes = {scopes}\ntenant = {tenant}\n\n"
+    for name, (key, scopes, tenant, *more) in keys.items():
+        text += f"[key:{name}]\nhash = {key_digest(key)}\nscopes = {scopes}\ntenant = {tenant}\n"
+        text += "".join(f"{line}\n" for line in more) + "\n"
     return text
 
 

@@ -32,11 +32,11 @@ class Authority:
     def new_key(path):
         return ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-noenc", "-keyout", path]
 
-    def sign(self, name, alternatives, days=2):
-        """(certificate, key) with these subject alternative names."""
+    def sign(self, name, alternatives, days=2, uses=None):
+        """(certificate, key) with these subject alternative names, and extended key usages."""
         path, key = self.directory / f"{name}.crt", self.directory / f"{name}.key"
         request, names = self.directory / f"{name}.csr", self.directory / f"{name}.ext"
-        names.write_text(f"subjectAltName={alternatives}\n")
+        names.write_text(f"subjectAltName={alternatives}\n" + (f"extendedKeyUsage={uses}\n" if uses else ""))
         openssl("req", "-new", *self.new_key(key), "-subj", f"/CN={name}", "-out", request)
         openssl("x509", "-req", "-in", request, "-CA", self.path, "-CAkey", self.key, "-days", days,
                 "-CAcreateserial", "-extfile", names, "-out", path)

@@ -454,7 +454,7 @@ def test_what_systemd_hands_over_and_is_no_listener_is_refused(start, made, comp
 
 
 @pytest.mark.parametrize("name,count,complaint", [
-    ("web", 1, "descriptor 3 of systemd, named web, must be named http, unix or ops"),
+    ("web", 1, "descriptor 3 of systemd, named web, must be named http, https, unix or ops"),
     ("http", 200, "cannot listen on the sockets of systemd: Bad file descriptor"),
 ])
 def test_sockets_of_systemd_that_are_not_understood_are_not_passed_over(start, name, count, complaint):

@@ -36,7 +36,9 @@ static const struct service_key *find_service_key(const struct conf *conf, const
 
 static bool same_key(const struct service_key *a, const struct service_key *b)
 {
-    if (a->scopes != b->scopes || strcmp(a->tenant, b->tenant) != 0)
+    if (a->scopes != b->scopes || strcmp(a->tenant, b->tenant) != 0 ||
+        a->has_certificate != b->has_certificate ||
+        memcmp(a->certificate, b->certificate, sizeof(a->certificate)) != 0)
         return false;
     return crypto_equal(a->digest, b->digest, sizeof(a->digest));
 }

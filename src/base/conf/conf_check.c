@@ -101,25 +101,62 @@ static bool is_listen_address(const char *value)
     return address_split(text_of(value), host, &port) && ip_parse(text_of(host), &ip);
 }
 
+static void check_same_address(struct conf_report *report, enum option_id id, const char *value,
+                               enum option_id other, const char *other_value)
+{
+    if (value[0] != '\0' && strcmp(value, other_value) == 0)
+        conf_report_at(report, later_line(report, id, other), "[server] %s and %s are both %s",
+                       option_row_of(id)->name, option_row_of(other)->name, value);
+}
+
+/* One option that has no effect, or cannot work, without another. */
+static void check_text_need(const struct conf *conf, struct conf_report *report, enum option_id id,
+                            enum option_id other)
+{
+    const char *value = *(char *const *)conf_option_value(option_row_of(id), conf);
+    const char *needed = *(char *const *)conf_option_value(option_row_of(other), conf);
+    if (value[0] != '\0' && needed[0] == '\0')
+        conf_report_at(report, report->lines[id], "[%s] %s needs [%s] %s",
+                       option_row_of(id)->section, option_row_of(id)->name,
+                       option_row_of(other)->section, option_row_of(other)->name);
+}
+
+static void check_tls_listener(const struct conf *conf, struct conf_report *report)
+{
+    check_text_need(conf, report, OPTION_ID_server_tls_listen,
+                    OPTION_ID_server_tls_certificate_file);
+    check_text_need(conf, report, OPTION_ID_server_tls_certificate_file,
+                    OPTION_ID_server_tls_key_file);
+    check_text_need(conf, report, OPTION_ID_server_tls_key_file,
+                    OPTION_ID_server_tls_certificate_file);
+    check_text_need(conf, report, OPTION_ID_server_tls_client_ca_file,
+                    OPTION_ID_server_tls_certificate_file);
+}
+
 static void check_listeners(const struct conf *conf, struct conf_report *report)
 {
     static const char wanted[] = "an address and a port like 127.0.0.1:8080 or [::]:8080";
     const char *main_listen = conf->server_listen, *ops_listen = conf->server_ops_listen;
+    const char *tls_listen = conf->server_tls_listen;
     size_t socket_max = sizeof(((struct sockaddr_un *)NULL)->sun_path) - 1;
-    if (main_listen[0] == '\0' && conf->server_unix_socket[0] == '\0') {
-        conf_report_at(
-            report, later_line(report, OPTION_ID_server_listen, OPTION_ID_server_unix_socket),
-            "[server] listen and unix_socket are both empty: the service would have no listener");
+    if (main_listen[0] == '\0' && conf->server_unix_socket[0] == '\0' && tls_listen[0] == '\0') {
+        conf_report_at(report,
+                       later_line(report, OPTION_ID_server_listen, OPTION_ID_server_unix_socket),
+                       "[server] listen, tls_listen and unix_socket are all empty: the service "
+                       "would have no listener");
     }
+    if (tls_listen[0] != '\0' && !is_listen_address(tls_listen))
+        refuse_in_report(report, OPTION_ID_server_tls_listen, wanted, tls_listen);
+    check_same_address(report, OPTION_ID_server_listen, main_listen, OPTION_ID_server_ops_listen,
+                       ops_listen);
+    check_same_address(report, OPTION_ID_server_listen, main_listen, OPTION_ID_server_tls_listen,
+                       tls_listen);
+    check_same_address(report, OPTION_ID_server_ops_listen, ops_listen, OPTION_ID_server_tls_listen,
+                       tls_listen);
     if (main_listen[0] != '\0' && !is_listen_address(main_listen))
         refuse_in_report(report, OPTION_ID_server_listen, wanted, main_listen);
     if (!is_listen_address(ops_listen))
         refuse_in_report(report, OPTION_ID_server_ops_listen, wanted, ops_listen);
-    if (strcmp(main_listen, ops_listen) == 0) {
-        conf_report_at(report,
-                       later_line(report, OPTION_ID_server_listen, OPTION_ID_server_ops_listen),
-                       "[server] listen and ops_listen are both %s", main_listen);
-    }
     if (strlen(conf->server_unix_socket) > socket_max) {
         refuse_in_report(report, OPTION_ID_server_unix_socket, "a path of at most 107 bytes",
                          conf->server_unix_socket);
@@ -386,6 +423,7 @@ static void check_browser(const struct conf *conf, struct conf_report *report)
 void conf_check(const struct conf *conf, struct conf_report *report)
 {
     check_listeners(conf, report);
+    check_tls_listener(conf, report);
     check_node_name(conf, report);
     check_installation(conf, report);
     check_lists(conf, report);

@@ -89,15 +89,26 @@ static bool set_tenant(struct service_key *key, struct text value)
     return true;
 }
 
+/* Digits of either case, as openssl and other tools print them; a colon between bytes is not
+ * taken. */
+static bool set_certificate(struct service_key *key, struct text value)
+{
+    key->has_certificate = text_from_hex(key->certificate, sizeof(key->certificate), value);
+    return key->has_certificate;
+}
+
 static const struct key_option {
     const char *name;
     bool (*set)(struct service_key *key, struct text value);
     const char *wanted;
     bool secret; /* the value may be the key itself, by mistake */
+    bool optional;
 } key_options[] = {
-    {"hash", set_hash, "64 hexadecimal digits, as sessiond keygen prints them", true},
-    {"scopes", set_scopes, scope_words, false},
-    {"tenant", set_tenant, "* or the id of a tenant: [a-z0-9][a-z0-9._-]{0,62}", false},
+    {"hash", set_hash, "64 hexadecimal digits, as sessiond keygen prints them", true, false},
+    {"scopes", set_scopes, scope_words, false, false},
+    {"tenant", set_tenant, "* or the id of a tenant: [a-z0-9][a-z0-9._-]{0,62}", false, false},
+    {"certificate", set_certificate,
+     "64 hexadecimal digits, the SHA-256 of the client certificate's public key", false, true},
 };
 enum { KEY_OPTIONS = sizeof(key_options) / sizeof(key_options[0]) };
 
@@ -131,9 +142,9 @@ void conf_key_set(struct conf_report *report, struct conf_key_draft *draft, unsi
     while (index < KEY_OPTIONS && !text_equal(text_of(key_options[index].name), name))
         index++;
     if (index == KEY_OPTIONS) {
-        conf_report_at(report, line, "there is no option '%s' of a key; there are %s, %s, %s",
+        conf_report_at(report, line, "there is no option '%s' of a key; there are %s, %s, %s, %s",
                        log_quote(quoted, sizeof(quoted), name), key_options[0].name,
-                       key_options[1].name, key_options[2].name);
+                       key_options[1].name, key_options[2].name, key_options[3].name);
         return;
     }
     const struct key_option *option = &key_options[index];
@@ -153,7 +164,7 @@ void conf_key_set(struct conf_report *report, struct conf_key_draft *draft, unsi
 static void check_complete(struct conf_report *report, const struct conf_key_draft *draft)
 {
     for (size_t i = 0; i < KEY_OPTIONS; i++)
-        if ((draft->seen & (1u << i)) == 0)
+        if (!key_options[i].optional && (draft->seen & (1u << i)) == 0)
             conf_report_at(report, draft->line, "the key has no %s", key_options[i].name);
 }
 
@@ -169,11 +180,33 @@ static void check_hash_unique(struct conf_report *report, const struct conf_key_
     }
 }
 
+/* With two keys of one certificate the caller's scopes would be left to chance. */
+static void check_certificate_unique(struct conf_report *report, const struct conf_key_draft *draft)
+{
+    for (const struct conf_key_draft *other = draft->next; other != NULL; other = other->next) {
+        if (draft->key.has_certificate && other->key.has_certificate &&
+            memcmp(draft->key.certificate, other->key.certificate,
+                   sizeof(draft->key.certificate)) == 0)
+            conf_report_at(report, draft->line, "the certificate is that of the key in line %u too",
+                           other->line);
+    }
+}
+
+static void check_certificate_asked(struct conf_report *report, const struct conf_key_draft *draft,
+                                    const struct conf *conf)
+{
+    if (draft->key.has_certificate && conf->server_tls_client_ca_file[0] == '\0')
+        conf_report_at(report, draft->line,
+                       "certificate needs [server] tls_client_ca_file: no caller is asked for one");
+}
+
 void conf_keys_finish(struct conf_report *report, struct conf_key_draft **drafts, struct conf *conf)
 {
     for (const struct conf_key_draft *draft = *drafts; draft != NULL; draft = draft->next) {
         check_complete(report, draft);
         check_hash_unique(report, draft);
+        check_certificate_unique(report, draft);
+        check_certificate_asked(report, draft, conf);
         conf->key_count++;
     }
     if (conf->key_count > 0)
@@ -199,6 +232,16 @@ const struct service_key *conf_find_key(const struct conf *conf, const uint8_t d
     return found;
 }
 
+const struct service_key *conf_find_certificate(const struct conf *conf, const uint8_t pin[32])
+{
+    for (size_t i = 0; i < conf->key_count; i++) {
+        const struct service_key *key = &conf->keys[i];
+        if (key->has_certificate && memcmp(key->certificate, pin, sizeof(key->certificate)) == 0)
+            return key;
+    }
+    return NULL;
+}
+
 void conf_dump_key(const struct service_key *key, struct buffer *out)
 {
     char hash[2 * sizeof(key->digest)];
@@ -206,4 +249,9 @@ void conf_dump_key(const struct service_key *key, struct buffer *out)
     buffer_addf(out, "[key:%s]\nhash = %.*s\nscopes =", key->name, (int)sizeof(hash), hash);
     conf_name_scopes(key->scopes, out);
     buffer_addf(out, "\ntenant = %s\n", key->tenant);
+    if (key->has_certificate) {
+        char pin[2 * sizeof(key->certificate)];
+        text_to_hex(pin, key->certificate, sizeof(key->certificate));
+        buffer_addf(out, "certificate = %.*s\n", (int)sizeof(pin), pin);
+    }
 }

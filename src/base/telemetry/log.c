@@ -89,6 +89,13 @@ static size_t begin_line(char line[LINE_SIZE], enum log_level level, const char 
         LINE_SIZE);
 }
 
+bool log_pause_over(struct log_pause *pause)
+{
+    int64_t now_ms = clock_monotonic_ms(), last_ms = atomic_load(&pause->logged_ms);
+    return (last_ms == 0 || now_ms - last_ms >= MINUTE_MS) &&
+           atomic_compare_exchange_strong(&pause->logged_ms, &last_ms, now_ms);
+}
+
 void log_write(enum log_level level, const char *event, const char *format, ...)
 {
     if ((int)level < atomic_load_explicit(&least_level, memory_order_relaxed))

@@ -2,12 +2,11 @@
 #include "callers.h"
 
 #include <assert.h>
-#include <stdatomic.h>
 #include <string.h>
 #include <strings.h>
 
 #include "clean.h"
-#include "clock.h"
+#include "client_certificate.h"
 #include "cookies.h"
 #include "credential.h"
 #include "log.h"
@@ -114,18 +113,21 @@ static enum err refuse_scope(struct request *request, struct text *detail)
     return ERR_SCOPE_MISSING;
 }
 
-static enum err establish_service(struct request *request, struct text presented,
-                                  struct text *detail)
+static enum err admit_service(struct request *request, struct text *detail)
 {
-    enum err err = find_service_key(request, presented, detail);
-    if (err != ERR_OK)
-        return err;
     unsigned scope = request->route->scope;
     assert(request->caller.kind == CALLER_SERVICE && request->caller.key != NULL && scope != 0);
     if ((request->caller.key->scopes & scope) != scope)
         return refuse_scope(request, detail);
     accept_operator(request);
     return ERR_OK;
+}
+
+static enum err establish_service(struct request *request, struct text presented,
+                                  struct text *detail)
+{
+    enum err err = find_service_key(request, presented, detail);
+    return err == ERR_OK ? admit_service(request, detail) : err;
 }
 
 static enum err take_session_token(struct request *request, struct text *detail)
@@ -146,9 +148,18 @@ static enum err establish_for_token(struct request *request, struct text bearer,
         return ERR_OK;
     }
     enum err err = establish_service(request, bearer, detail);
-    if (err != ERR_OK)
-        return err;
-    return take_session_token(request, detail);
+    return err == ERR_OK ? take_session_token(request, detail) : err;
+}
+
+static enum err establish_certified(struct request *request, const struct service_key *key,
+                                    struct text *detail)
+{
+    request->caller.kind = CALLER_SERVICE;
+    request->caller.key = key;
+    enum access access = request->route->access;
+    bool with_token = access == ACCESS_TOKEN || access == ACCESS_SERVICE_TOKEN;
+    enum err err = admit_service(request, detail);
+    return err == ERR_OK && with_token ? take_session_token(request, detail) : err;
 }
 
 /* A browser sends its cookie for every page, so the calling page is judged, too. The cookie's value
@@ -192,11 +203,8 @@ static enum err establish_for_service(struct request *request, struct text beare
  * most once a minute. */
 static void log_unreadable(const struct ip_address *proxy, struct text element)
 {
-    enum { INTERVAL_MS = 60000 };
-    static _Atomic int64_t logged_ms;
-    int64_t now_ms = clock_monotonic_ms(), last_ms = atomic_load(&logged_ms);
-    if ((last_ms != 0 && now_ms - last_ms < INTERVAL_MS) ||
-        !atomic_compare_exchange_strong(&logged_ms, &last_ms, now_ms))
+    static struct log_pause pause;
+    if (!log_pause_over(&pause))
         return;
     char printed[INET6_ADDRSTRLEN], quoted[64];
     if (proxy->family == AF_UNSPEC)
@@ -279,13 +287,9 @@ static bool is_for_others(struct text authorization)
            (length != strlen(ours) || strncasecmp(authorization.data, ours, length) != 0);
 }
 
-enum err callers_establish(struct request *request, struct text *detail)
+static enum err establish_by_headers(struct request *request, enum access access,
+                                     struct text *detail)
 {
-    clean_fingerprint(request);
-    assert(request->caller.kind == CALLER_NOBODY && request->caller.address.data != NULL);
-    enum access access = request->route->access;
-    if (access == ACCESS_PUBLIC || access == ACCESS_GATEWAY)
-        return ERR_OK;
     if (access == ACCESS_CLIENT || access == ACCESS_HOLDER)
         return oauth_clients_establish(request, detail);
     struct text authorization = request->private->headers.values[HEADER_AUTHORIZATION];
@@ -364,6 +368,27 @@ enum err callers_find_gateway(struct request *request, const struct service_key 
     return *ret != NULL ? ERR_OK : refuse_wrong_key(request, detail);
 }
 
+enum err callers_establish(struct request *request, struct text *detail)
+{
+    clean_fingerprint(request);
+    assert(request->caller.kind == CALLER_NOBODY && request->caller.address.data != NULL);
+    enum access access = request->route->access;
+    if (access == ACCESS_PUBLIC || access == ACCESS_GATEWAY)
+        return ERR_OK;
+    const struct service_key *certified;
+    struct text ignored = {0};
+    enum err err = client_certificate_establish(request, &certified, &ignored);
+    if (err == ERR_OK && certified != NULL)
+        return establish_certified(request, certified, detail);
+    if (err == ERR_OK)
+        err = establish_by_headers(request, access, detail);
+    else
+        *detail = ignored;
+    if (err == ERR_KEY_MISSING && ignored.data != NULL)
+        *detail = ignored;
+    return err;
+}
+
 /* --- genuine credentials --- */
 
 static bool is_issued(const struct request *request, enum token_kind kind, struct text text)
@@ -385,6 +410,12 @@ static bool is_known_key(const struct request *request, struct text presented)
     return conf_find_key(request->conf, digest) != NULL;
 }
 
+static bool shows_certificate(const struct request *request)
+{
+    const struct client_certificate *certificate = &request->private->client->certificate;
+    return certificate->shown && conf_find_certificate(request->conf, certificate->pin) != NULL;
+}
+
 /* For a call that ended before its credentials were checked, or whose first credential was wrong.
  */
 static bool shows_genuine(struct request *request)
@@ -392,8 +423,9 @@ static bool shows_genuine(struct request *request)
     const struct text *values = request->private->headers.values;
     struct text bearer = bearer_of(values[HEADER_AUTHORIZATION]), cookie;
     struct text key = oauth_clients_basic_key(&request->arena, values[HEADER_AUTHORIZATION]);
-    return is_known_key(request, bearer) || is_known_key(request, key) ||
-           is_issued(request, TOKEN_ACCESS, bearer) || is_issued(request, TOKEN_REFRESH, bearer) ||
+    return shows_certificate(request) || is_known_key(request, bearer) ||
+           is_known_key(request, key) || is_issued(request, TOKEN_ACCESS, bearer) ||
+           is_issued(request, TOKEN_REFRESH, bearer) ||
            is_issued(request, TOKEN_ACCESS, values[HEADER_SESSION_TOKEN]) ||
            (cookies_presented(request, &cookie) == COOKIE_FOUND &&
             is_issued(request, TOKEN_ACCESS, cookie));

@@ -117,7 +117,8 @@ enum err oauth_clients_present(struct request *request, struct text client_id,
     if (!client_secret.data)
         return refuse_no_client(request, detail);
     if (request->caller.kind == CALLER_SERVICE) {
-        *detail = TEXT("Credentials came twice, in Authorization and as client_secret");
+        *detail = TEXT("Credentials came twice: as client_secret, and in Authorization or as the "
+                       "client certificate");
         return ERR_BAD_REQUEST;
     }
     if (!client_id.data) {

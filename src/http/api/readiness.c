@@ -6,6 +6,7 @@
 #include <stdio.h>
 
 #include "clock.h"
+#include "http/server/https.h"
 #include "http/server/worker.h"
 #include "ids.h"
 
@@ -107,6 +108,18 @@ static void check_journal(const struct http_server *server, struct ready_check *
         report(check, READY_WARN, "the journal cannot be written; see journal_failed in the log");
 }
 
+static void check_tls(const struct http_server *server, struct ready_check *check)
+{
+    (void)server;
+    SCOPED(https_unref) struct https *https = https_current();
+    int64_t left_s = https_expires_in(https, clock_wall_ms() / 1000);
+    if (left_s < 0)
+        report(check, READY_WARN, "the certificate of server.tls_certificate_file has expired");
+    else if (left_s < (int64_t)HTTPS_WARN_DAYS * DAY_S)
+        report(check, READY_WARN, "server.tls_certificate_file expires in %lld hours",
+               (long long)(left_s / 3600));
+}
+
 static void check_alert_queue(const struct http_server *server, struct ready_check *check)
 {
     struct alerts_usage alerts;
@@ -137,10 +150,17 @@ static const struct {
     const char *name;
     void (*look)(const struct http_server *server, struct ready_check *check);
 } rows[] = {
-    {"stopping", check_stopping}, {"workers", check_workers},    {"audit", check_audit},
-    {"journal", check_journal},   {"alerts", check_alert_queue}, {"store", check_store},
-    {"servers", check_servers},   {"slot_map", check_slot_map},  {"keys", check_keys},
+    {"stopping", check_stopping},
+    {"workers", check_workers},
+    {"audit", check_audit},
+    {"journal", check_journal},
+    {"alerts", check_alert_queue},
+    {"store", check_store},
+    {"servers", check_servers},
+    {"slot_map", check_slot_map},
+    {"keys", check_keys},
     {"clock", check_clock},
+    {"tls", check_tls},
 };
 enum { ROWS = sizeof(rows) / sizeof(rows[0]) };
 _Static_assert(sizeof(rows) / sizeof(rows[0]) <= READY_CHECKS_MAX, "callers have room for all");

@@ -31,7 +31,8 @@ static void add_answer_headers(struct MHD_Response *response, const struct reque
         put_header(response, &private->extra[i]);
     throttle_add_headers(response, request);
     cors_add_headers(response, request);
-    if (private->close || request->worker->draining)
+    if (private->close || request->worker->draining ||
+        https_is_replaced(private->client->https, request->worker->https))
         MHD_add_response_header(response, "Connection", "close");
 }
 

@@ -203,6 +203,22 @@ bool guard_end(struct headers *headers, struct text head)
            note_fault(headers, "The headers do not end in an empty line");
 }
 
+static bool starts_in_any_case(struct text text, const char *prefix)
+{
+    size_t length = strlen(prefix);
+    return text.length >= length && strncasecmp(text.data, prefix, length) == 0;
+}
+
+/* Proxies add these headers to what they pass on (RFC 7239 for the first). */
+static bool tells_of_proxy(struct text name)
+{
+    static const char forwarded[] = "Forwarded";
+    if (name.length == strlen(forwarded) && starts_in_any_case(name, forwarded))
+        return true;
+    return (name.data[0] == 'X' || name.data[0] == 'x') &&
+           (starts_in_any_case(name, "X-Forwarded") || starts_in_any_case(name, "X-Original"));
+}
+
 bool guard_header(struct headers *headers, struct text name, struct text value)
 {
     if (name.length == 0 || !all_of_class(name, CLASS_TOKEN))
@@ -211,6 +227,7 @@ bool guard_header(struct headers *headers, struct text name, struct text value)
         value = TEXT("");
     if (!value_is_clean(value))
         return note_fault(headers, "A header's value has control characters");
+    headers->relayed = headers->relayed || tells_of_proxy(name);
     enum header header = find_header(name);
     if (header == HEADER_COUNT)
         return true;
@@ -284,12 +301,6 @@ bool guard_segments(struct text path)
             return false;
     }
     return true;
-}
-
-static bool starts_in_any_case(struct text text, const char *prefix)
-{
-    size_t length = strlen(prefix);
-    return text.length >= length && strncasecmp(text.data, prefix, length) == 0;
 }
 
 /* Cuts the first parameter off; `rest` begins after a semicolon. */

@@ -54,6 +54,8 @@ struct headers {
     struct arena *arena;  /* for the values */
     const char *fault;    /* NULL, or a sentence about the fault */
     const char *line_end; /* of the latest header, in the library's buffer */
+    bool relayed; /* one is Forwarded, or begins with X-Forwarded or X-Original: a proxy passed the
+                     request on */
 };
 
 /* Checks the bytes of a header in libmicrohttpd's receive buffer: name, a NUL in place of the

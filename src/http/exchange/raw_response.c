@@ -8,6 +8,7 @@
 #include <time.h>
 
 #include "clock.h"
+#include "http/server/https.h"
 
 #define DATE_FORM "Date: %a, %d %b %Y %H:%M:%S GMT\r\n" /* RFC 9110, section 5.6.7 */
 
@@ -88,8 +89,13 @@ enum MHD_Result raw_response_send(struct request *request)
     };
     const struct msghdr message = {.msg_iov = parts, .msg_iovlen = 2};
     enlarge_send_buffer(private->client->fd, parts[0].iov_len + parts[1].iov_len);
-    ssize_t sent = sendmsg(private->client->fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
-    (void)sent;
+    if (private->client->tls) {
+        (void)(https_send(request->connection, parts[0].iov_base, parts[0].iov_len) &&
+               https_send(request->connection, parts[1].iov_base, parts[1].iov_len));
+    } else {
+        ssize_t sent = sendmsg(private->client->fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+        (void)sent;
+    }
     private->sent_raw = true;
     buffer_free(&head); /* wiped: it may have a cookie */
     return MHD_NO;

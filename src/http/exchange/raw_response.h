@@ -1,7 +1,7 @@
 /* Answers for which libmicrohttpd has no room (header_room.h), or that it would spoil: we write
- * them to the socket, whole, with "Connection: close". Bytes that the kernel does not accept at
- * once are lost: its buffer is made as large as the answer, and is empty unless the client does not
- * read.
+ * them to the socket, or to its TLS session, whole, with "Connection: close". Bytes that the kernel
+ * does not accept at once are lost: its buffer is made as large as the answer, and is empty unless
+ * the client does not read.
  */
 #pragma once
 

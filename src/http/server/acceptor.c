@@ -60,13 +60,16 @@ static void prepare_refusal(struct buffer *refusal)
     buffer_add_text(refusal, buffer_text(&body));
 }
 
-/* Sends the refusal, as far as the socket accepts it without waiting. */
-static void refuse_socket(struct acceptor *acceptor, int fd)
+/* Sends the refusal, as far as the socket accepts it without waiting. Over TLS nothing is said: a
+ * handshake would cost more than what is refused. */
+static void refuse_socket(struct acceptor *acceptor, int fd, bool tls)
 {
     metrics_add(METRIC_CONNECTIONS_REFUSED, 1);
-    ssize_t sent =
-        send(fd, acceptor->refusal.data, acceptor->refusal.length, MSG_DONTWAIT | MSG_NOSIGNAL);
-    (void)sent;
+    if (!tls) {
+        ssize_t sent =
+            send(fd, acceptor->refusal.data, acceptor->refusal.length, MSG_DONTWAIT | MSG_NOSIGNAL);
+        (void)sent;
+    }
     shutdown(fd, SHUT_WR);
     /* Bytes that the client has sent must be read, or closing would reset the connection and drop
      * the answer. */
@@ -145,15 +148,16 @@ static int most_descriptor_of_clients(void)
     return (int)(limit.rlim_cur - (kept_back < MOST_KEPT_BACK ? kept_back : MOST_KEPT_BACK));
 }
 
-static void admit_connection(struct acceptor *acceptor, enum plane plane, int fd,
+static void admit_connection(struct acceptor *acceptor, const struct listener *listener, int fd,
                              const struct sockaddr_storage *address, socklen_t length)
 {
-    struct client *client = client_create(fd, address, length);
+    enum plane plane = listener->plane;
+    struct client *client = client_create(fd, listener->tls, address, length);
     bool has_room = plane == PLANE_OPS || fd < acceptor->most_descriptor;
     if (!has_room && may_log(acceptor))
         log_error("accept_failed", "reason=\"few descriptors are left\"");
     if (!has_room || !take_connection_limit(acceptor, client, plane)) {
-        refuse_socket(acceptor, fd);
+        refuse_socket(acceptor, fd, listener->tls);
         client_destroy(&client);
         return;
     }
@@ -169,7 +173,7 @@ static int open_reserve(void)
 
 /* Without descriptors the backlog would keep the listener readable and the thread spinning: the
  * reserve is closed to accept one connection and refuse it. */
-static void shed_with_reserve(struct acceptor *acceptor, int listener)
+static void shed_with_reserve(struct acceptor *acceptor, const struct listener *listener)
 {
     if (may_log(acceptor))
         log_error("accept_failed", "reason=\"%s\"", strerror(errno));
@@ -179,9 +183,9 @@ static void shed_with_reserve(struct acceptor *acceptor, int listener)
         return;
     }
     close(acceptor->reserve);
-    int fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    int fd = accept4(listener->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
     if (fd >= 0)
-        refuse_socket(acceptor, fd);
+        refuse_socket(acceptor, fd, listener->tls);
     acceptor->reserve = open_reserve();
 }
 
@@ -193,9 +197,9 @@ static void accept_some(struct acceptor *acceptor, const struct listener *listen
         int fd = accept4(listener->fd, (struct sockaddr *)&address, &length,
                          SOCK_NONBLOCK | SOCK_CLOEXEC);
         if (fd >= 0)
-            admit_connection(acceptor, listener->plane, fd, &address, length);
+            admit_connection(acceptor, listener, fd, &address, length);
         else if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM)
-            shed_with_reserve(acceptor, listener->fd);
+            shed_with_reserve(acceptor, listener);
         else if (errno != ECONNABORTED && errno != EINTR)
             return;
     }

@@ -11,11 +11,13 @@
 #include "crypto.h"
 #include "memory.h"
 
-struct client *client_create(int fd, const struct sockaddr_storage *address, socklen_t length)
+struct client *client_create(int fd, bool tls, const struct sockaddr_storage *address,
+                             socklen_t length)
 {
     struct client *client = xcalloc(1, sizeof(*client));
     assert(fd >= 0 && length <= sizeof(*address));
     client->fd = fd;
+    client->tls = tls;
     client->socket_address = *address;
     client->socket_length = length;
     if (ip_from_sockaddr((const struct sockaddr *)address, &client->address)) {
@@ -30,7 +32,7 @@ struct client *client_create(int fd, const struct sockaddr_storage *address, soc
 
 void client_destroy(struct client **client)
 {
-    assert((*client)->request == NULL);
+    assert((*client)->request == NULL && (*client)->https == NULL);
     crypto_wipe(&(*client)->memo, sizeof((*client)->memo));
     free(*client);
     *client = NULL;
@@ -94,14 +96,28 @@ void client_cut(struct client *client)
     }
 }
 
+/* True if libmicrohttpd has a part of a request, by what the kernel has received. Bytes of TLS
+ * cannot be compared with those of requests: there, what came since the client became idle counts.
+ * A part of a line in the same packet as the request before it lasts until keepalive_timeout. */
+static bool has_begun(const struct client *client, const struct tcp_info *info, int unread,
+                      int64_t now_ms)
+{
+    enum { SAME_PACKET_MS = 50 };
+    if (!client->tls)
+        return info->tcpi_bytes_received > client->taken + (uint64_t)unread;
+    return unread == 0 &&
+           info->tcpi_last_data_recv + SAME_PACKET_MS < now_ms - client->phase_began_ms;
+}
+
 /* True if libmicrohttpd has had a part of a line for header_timeout. */
-static bool stalls(struct client *client, const struct tcp_info *info, const struct conf *conf)
+static bool stalls(struct client *client, const struct tcp_info *info, const struct conf *conf,
+                   int64_t now_ms)
 {
     int unread = 0;
     if (ioctl(client->fd, SIOCINQ, &unread) != 0)
         return false;
     bool had = client->begun;
-    client->begun = info->tcpi_bytes_received > client->taken + (uint64_t)unread;
+    client->begun = has_begun(client, info, unread, now_ms);
     return client->begun &&
            (had || info->tcpi_last_data_recv >= conf->server_header_timeout * 1000);
 }
@@ -120,7 +136,7 @@ static bool is_closed_or_stalls(struct client *client, const struct conf *conf, 
     if (getsockopt(client->fd, IPPROTO_TCP, TCP_INFO, &info, &length) != 0)
         return false;
     const uint8_t closed_by_peer = 8; /* TCP_CLOSE_WAIT, which only the C library's header names */
-    return info.tcpi_state == closed_by_peer || stalls(client, &info, conf);
+    return info.tcpi_state == closed_by_peer || stalls(client, &info, conf, now_ms);
 }
 
 bool client_check(struct client *client, const struct conf *conf, int64_t now_ms)

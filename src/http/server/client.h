@@ -30,10 +30,29 @@ struct key_memo {
     char presented[128];
 };
 
+/* The certificate that the client showed in its handshake, found good there. */
+enum { CERTIFICATE_PIN = 32 };
+struct client_certificate {
+    bool shown;
+    uint8_t pin[CERTIFICATE_PIN];        /* SHA-256 of its public key (SPKI) */
+    int64_t valid_from_s, valid_until_s; /* of its chain, Unix seconds */
+};
+
+struct https;
+struct MHD_Connection;
+
 struct client {
     struct client *next, *previous;
+    struct client *next_shaking; /* in the lobby's list of handshakes */
     int fd;
-    bool local; /* a Unix socket, which has no address */
+    bool local;          /* a Unix socket, which has no address */
+    bool tls;            /* came over a TLS listener */
+    struct https *https; /* TLS: credentials of its session; NULL before libmicrohttpd has it */
+    bool finished;       /* TLS: the client's last message of the handshake came */
+    bool established;    /* TLS: the handshake is complete */
+    bool watched;        /* its socket is in the lobby's epoll set */
+    struct MHD_Connection *connection; /* NULL before libmicrohttpd has it */
+    struct client_certificate certificate;
     bool counted;
     struct ip_address address;
     struct sockaddr_storage socket_address;
@@ -54,7 +73,9 @@ struct client {
 };
 
 /* Describes an accepted socket. */
-struct client *client_create(int fd, const struct sockaddr_storage *address, socklen_t length);
+/* `tls`: it speaks TLS, by its listener. */
+struct client *client_create(int fd, bool tls, const struct sockaddr_storage *address,
+                             socklen_t length);
 /* Wipes and frees; the socket stays open, libmicrohttpd closes it. */
 void client_destroy(struct client **client);
 

@@ -44,8 +44,9 @@ static const char *complaint_about(int fd, const char *name)
 {
     struct sockaddr_storage peer;
     socklen_t length = sizeof(peer);
-    if (strcmp(name, "ops") != 0 && strcmp(name, "http") != 0 && strcmp(name, "unix") != 0)
-        return "must be named http, unix or ops";
+    if (strcmp(name, "ops") != 0 && strcmp(name, "http") != 0 && strcmp(name, "https") != 0 &&
+        strcmp(name, "unix") != 0)
+        return "must be named http, https, unix or ops";
     if (!is_of(fd, 0, -1))
         return sd_is_fifo(fd, NULL) > 0 ? "is a pipe, not a socket" : "is not a socket";
     if (!is_of(fd, SOCK_STREAM, -1))
@@ -59,10 +60,13 @@ static const char *complaint_about(int fd, const char *name)
     return familiar ? NULL : "is neither of IPv4 nor of IPv6 nor a Unix socket";
 }
 
-static bool take_inherited(struct listeners *listeners, int fd, const char *name,
-                           struct buffer *error)
+static bool take_inherited(struct listeners *listeners, const struct conf *conf, int fd,
+                           const char *name, struct buffer *error)
 {
     const char *complaint = complaint_about(fd, name);
+    bool tls = strcmp(name, "https") == 0;
+    if (complaint == NULL && tls && conf->server_tls_certificate_file[0] == '\0')
+        complaint = "needs server.tls_certificate_file";
     if (complaint == NULL && listeners->count == MOST_LISTENERS)
         complaint = "is one too many";
     if (complaint == NULL && fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK) != 0)
@@ -71,18 +75,18 @@ static bool take_inherited(struct listeners *listeners, int fd, const char *name
         buffer_addf(error, "descriptor %d of systemd, named %s, %s\n", fd, name, complaint);
         return false;
     }
-    add_listener(listeners, fd, strcmp(name, "ops") == 0 ? PLANE_OPS : PLANE_MAIN);
+    add_listener(listeners, fd, strcmp(name, "ops") == 0 ? PLANE_OPS : PLANE_MAIN)->tls = tls;
     return true;
 }
 
 /* Takes over the sockets that systemd opened, by their names. */
-static bool inherit(struct listeners *listeners, struct buffer *error)
+static bool inherit(struct listeners *listeners, const struct conf *conf, struct buffer *error)
 {
     char **names = NULL;
     int count = sd_listen_fds_with_names(1, &names);
     bool good = count >= 0 || fail_listening(error, "the sockets of systemd", strerror(-count));
     for (int i = 0; i < count; i++) {
-        good = take_inherited(listeners, SD_LISTEN_FDS_START + i, names[i], error) && good;
+        good = take_inherited(listeners, conf, SD_LISTEN_FDS_START + i, names[i], error) && good;
         free(names[i]);
     }
     free(names);
@@ -111,7 +115,7 @@ static int bind_and_listen(const struct sockaddr *address, socklen_t length)
     return fd;
 }
 
-static bool open_tcp(struct listeners *listeners, const char *endpoint, enum plane plane,
+static bool open_tcp(struct listeners *listeners, const char *endpoint, enum plane plane, bool tls,
                      struct buffer *error)
 {
     char host[ADDRESS_HOST_MAX];
@@ -131,7 +135,7 @@ static bool open_tcp(struct listeners *listeners, const char *endpoint, enum pla
     freeaddrinfo(found);
     if (fd < 0)
         return fail_listening(error, endpoint, strerror(reason));
-    add_listener(listeners, fd, plane);
+    add_listener(listeners, fd, plane)->tls = tls;
     return true;
 }
 
@@ -187,20 +191,24 @@ static bool has_plane(const struct listeners *listeners, enum plane plane)
 
 static bool open_all(struct listeners *listeners, const struct conf *conf, struct buffer *error)
 {
-    if (!inherit(listeners, error))
+    if (!inherit(listeners, conf, error))
         return false;
     bool inherited = has_plane(listeners, PLANE_MAIN);
     if (!inherited && conf->server_listen[0] != '\0' &&
-        !open_tcp(listeners, conf->server_listen, PLANE_MAIN, error))
+        !open_tcp(listeners, conf->server_listen, PLANE_MAIN, false, error))
+        return false;
+    if (!inherited && conf->server_tls_listen[0] != '\0' &&
+        !open_tcp(listeners, conf->server_tls_listen, PLANE_MAIN, true, error))
         return false;
     if (!inherited && conf->server_unix_socket[0] != '\0' &&
         !open_unix(listeners, conf->server_unix_socket, error))
         return false;
     if (!has_plane(listeners, PLANE_MAIN))
-        return fail_listening(error, "anything",
-                              "server.listen and server.unix_socket are both empty");
+        return fail_listening(
+            error, "anything",
+            "server.listen, server.tls_listen and server.unix_socket are all empty");
     return has_plane(listeners, PLANE_OPS) || conf->server_ops_listen[0] == '\0' ||
-           open_tcp(listeners, conf->server_ops_listen, PLANE_OPS, error);
+           open_tcp(listeners, conf->server_ops_listen, PLANE_OPS, false, error);
 }
 
 bool listeners_open(struct listeners *listeners, const struct conf *conf, struct buffer *error)

@@ -11,6 +11,7 @@ enum plane { PLANE_MAIN, PLANE_OPS };
 struct listener {
     int fd;
     enum plane plane;
+    bool tls;
     char *unix_path; /* of a Unix socket of our own: removed at the end ... */
     dev_t device;    /* ... if its file is still this one */
     ino_t inode;

@@ -63,6 +63,10 @@ static void apply_limits(struct http_server *server, const struct conf *conf)
 
 static bool start_threads(struct http_server *server, const struct conf *conf, struct buffer *error)
 {
+    struct https *https = NULL;
+    if (!https_load(conf, &https, error))
+        return false;
+    https_publish(https);
     if (!start_workers(server, count_workers(conf), error))
         return false;
     server->acceptor = acceptor_start(server, conf, error);
@@ -166,6 +170,7 @@ bool http_server_stop(struct http_server **server_pointer)
     free(server->workers);
     connection_limits_destroy(&server->limits);
     throttle_destroy(&server->throttle);
+    https_publish(NULL);
     free(server);
     return true;
 }

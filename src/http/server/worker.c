@@ -12,6 +12,8 @@
 #include "http/exchange/dispatch.h"
 #include "http/exchange/header_room.h"
 #include "http/exchange/response.h"
+#include "https.h"
+#include "lobby.h"
 #include "memory.h"
 #include "metrics.h"
 
@@ -37,17 +39,33 @@ static void keep_turning(uv_idle_t *idle)
     (void)idle; /* while it is active the loop does not wait */
 }
 
+static bool engine_has_work(const struct mhd_engine *engine)
+{
+    MHD_UNSIGNED_LONG_LONG timeout;
+    return engine->connections > 0 && MHD_get_timeout(engine->daemon, &timeout) == MHD_YES &&
+           timeout == 0;
+}
+
 /* True if another round would find something to do. While requests are polled libmicrohttpd always
  * says so; then only progress in this round counts, and the poll timer covers what that rule may
  * miss. */
 static bool has_work_left(struct worker *worker)
 {
-    MHD_UNSIGNED_LONG_LONG timeout;
     if (worker->daemon_due)
         return true;
     if (worker->in_state[REQUEST_POLLED] > 0)
         return worker->progressed;
-    return MHD_get_timeout(worker->daemon, &timeout) == MHD_YES && timeout == 0;
+    return engine_has_work(&worker->plain) || engine_has_work(&worker->tls);
+}
+
+static void run_engines(struct worker *worker)
+{
+    if (worker->plain.connections > 0)
+        MHD_run(worker->plain.daemon);
+    if (worker->tls.connections > 0) {
+        MHD_run(worker->tls.daemon);
+        lobby_settle(worker);
+    }
 }
 
 /* Lets libmicrohttpd work until it has nothing left: a resumed request takes two rounds, one to
@@ -57,7 +75,7 @@ static void run_daemon(struct worker *worker)
     for (int round = 0; round < ROUNDS; round++) {
         worker->daemon_due = false;
         worker->progressed = false;
-        MHD_run(worker->daemon);
+        run_engines(worker);
         if (!has_work_left(worker)) {
             uv_idle_stop(&worker->again);
             if (worker->in_state[REQUEST_POLLED] > 0 &&
@@ -122,41 +140,70 @@ static void release_client(struct worker *worker, struct client *client)
         connection_limits_give_back(worker->server->limits,
                                     client->local ? NULL : &client->address);
     atomic_fetch_sub(&worker->connection_count, 1);
+    https_unref(&client->https);
     client_destroy(&client);
+}
+
+void worker_lose(struct worker *worker, struct client *client)
+{
+    unlink_client(worker, client);
+    release_client(worker, client);
+}
+
+static struct mhd_engine *engine_of(struct worker *worker, const struct client *client)
+{
+    return client->tls ? &worker->tls : &worker->plain;
+}
+
+static void begin_handshake(struct worker *worker, struct client *client)
+{
+    https_begin(worker->https, client->connection, client);
+    client->next_shaking = worker->shaking;
+    worker->shaking = client;
 }
 
 static void on_connection(void *user, struct MHD_Connection *mhd, void **context,
                           enum MHD_ConnectionNotificationCode code)
 {
-    (void)mhd;
     struct worker *worker = user;
     if (code == MHD_CONNECTION_NOTIFY_STARTED) {
         struct client *client = worker->arriving;
         assert(client != NULL && client->phase == CLIENT_IDLE);
         worker->arriving = NULL;
-        client_enter(client, CLIENT_IDLE, worker->config->conf, (int64_t)uv_now(&worker->loop));
-        link_client(worker, client);
+        client->connection = mhd;
+        engine_of(worker, client)->connections++;
         *context = client;
+        if (client->tls)
+            begin_handshake(worker, client);
         return;
     }
     struct client *client = *context;
     *context = NULL;
-    unlink_client(worker, client);
-    release_client(worker, client);
+    engine_of(worker, client)->connections--;
+    lobby_forget(worker, client);
+    worker_lose(worker, client);
 }
 
-static void hand_to_daemon(struct worker *worker, struct client *client)
+void worker_serve(struct worker *worker, struct client *client)
 {
     assert(worker->arriving == NULL);
     worker->arriving = client;
-    if (MHD_add_connection(worker->daemon, client->fd,
+    worker->daemon_due = true; /* its first bytes are there */
+    if (MHD_add_connection(engine_of(worker, client)->daemon, client->fd,
                            (const struct sockaddr *)&client->socket_address,
                            client->socket_length) != MHD_YES &&
         worker->arriving != NULL) {
         /* libmicrohttpd has closed the socket without announcing the connection. */
         worker->arriving = NULL;
-        release_client(worker, client);
+        worker_lose(worker, client);
     }
+}
+
+static void receive_client(struct worker *worker, struct client *client)
+{
+    client_enter(client, CLIENT_IDLE, worker->config->conf, (int64_t)uv_now(&worker->loop));
+    link_client(worker, client);
+    lobby_receive(worker, client);
 }
 
 /* --- draining --- */
@@ -205,6 +252,24 @@ static void drain_step(struct worker *worker)
     }
 }
 
+/* --- another CA of client certificates --- */
+
+/* As in a drain: a request that has just arrived is still served, one in progress is finished. */
+static void retire_clients(struct worker *worker, int64_t now_ms)
+{
+    bool found = false;
+    for (struct client *at = worker->clients; at != NULL; at = at->next) {
+        if (!https_is_replaced(at->https, worker->https))
+            continue;
+        found = true;
+        if (now_ms >= worker->retire_deadline_ms)
+            client_cut(at);
+        else if (at->phase == CLIENT_IDLE && !is_newcomer(worker, at))
+            shutdown(at->fd, SHUT_RD);
+    }
+    worker->retiring = found;
+}
+
 /* --- timers and wake-ups --- */
 
 static void on_scan(uv_timer_t *timer)
@@ -223,6 +288,10 @@ static void on_scan(uv_timer_t *timer)
             response_give_up(at->request);
     }
     request_pool_shrink(worker);
+    if (worker->retiring)
+        retire_clients(worker, now_ms);
+    if (worker->plane == PLANE_OPS)
+        https_watch(&worker->expiry, worker->https);
     if (worker->draining)
         drain_step(worker);
 }
@@ -232,12 +301,25 @@ static void on_audit_retry(uv_timer_t *timer)
     access_log_retry(timer->data);
 }
 
+static void renew_https(struct worker *worker)
+{
+    struct https *before = worker->https;
+    worker->https = https_current();
+    if (https_is_replaced(before, worker->https)) {
+        worker->retiring = true;
+        worker->retire_deadline_ms =
+            (int64_t)uv_now(&worker->loop) + worker->config->conf->server_drain_timeout * SECOND_MS;
+    }
+    https_unref(&before);
+}
+
 static void renew_config(struct worker *worker, struct keyring *keyring)
 {
     struct request_config *old = worker->config;
     struct keyring *held = keyring != NULL ? keyring : keyring_ref(old->context.keyring);
     worker->config = request_config_create(conf_current(), held, worker->sessions);
     request_config_unref(&old);
+    renew_https(worker);
 }
 
 static void take_inbox(struct worker *worker)
@@ -253,7 +335,7 @@ static void take_inbox(struct worker *worker)
         renew_config(worker, keyring);
     while (arrived != NULL) {
         struct client *next = arrived->next;
-        hand_to_daemon(worker, arrived);
+        receive_client(worker, arrived);
         arrived = next;
     }
 }
@@ -297,24 +379,49 @@ static size_t leave_escaped(void *user, struct MHD_Connection *client, char *str
     return strlen(string);
 }
 
-static struct MHD_Daemon *start_daemon(struct worker *worker)
+static bool start_engine(struct worker *worker, struct mhd_engine *engine, unsigned tls,
+                         struct MHD_OptionItem *more)
 {
-    const unsigned flags =
-        MHD_USE_EPOLL | MHD_USE_NO_LISTEN_SOCKET | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG;
+    const unsigned flags = tls | MHD_USE_EPOLL | MHD_USE_NO_LISTEN_SOCKET |
+                           MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG;
     /* The logger comes first, so that complaints about other options reach it. The guard checks
      * what strictness 1 adds (Host, blanks in the target), with one clean answer instead of two or
      * none. */
-    return MHD_start_daemon(
+    engine->daemon = MHD_start_daemon(
         flags, 0, NULL, NULL, dispatch_call, worker, MHD_OPTION_EXTERNAL_LOGGER, log_daemon, worker,
         MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1, MHD_OPTION_STRICT_FOR_CLIENT, 0,
         MHD_OPTION_UNESCAPE_CALLBACK, leave_escaped, NULL, MHD_OPTION_URI_LOG_CALLBACK,
         dispatch_line, worker, MHD_OPTION_NOTIFY_COMPLETED, dispatch_completed, worker,
         MHD_OPTION_NOTIFY_CONNECTION, on_connection, worker, MHD_OPTION_CONNECTION_TIMEOUT, 0u,
         MHD_OPTION_CONNECTION_LIMIT, daemon_connection_limit, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
-        worker->pool_size, MHD_OPTION_END);
+        worker->pool_size, MHD_OPTION_ARRAY, more, MHD_OPTION_END);
+    if (engine->daemon == NULL)
+        return false;
+    uv_poll_init(&worker->loop, &engine->poll,
+                 MHD_get_daemon_info(engine->daemon, MHD_DAEMON_INFO_EPOLL_FD)->epoll_fd);
+    engine->poll.data = worker;
+    uv_poll_start(&engine->poll, UV_READABLE, on_daemon_readable);
+    return true;
 }
 
-static void init_handles(struct worker *worker, int daemon_fd)
+static bool start_engines(struct worker *worker)
+{
+    static struct MHD_OptionItem none[] = {{MHD_OPTION_END, 0, NULL}};
+    worker->https = https_current();
+    return start_engine(worker, &worker->plain, 0, none) &&
+           (worker->https == NULL || worker->plane == PLANE_OPS ||
+            start_engine(worker, &worker->tls, MHD_USE_TLS, https_options()));
+}
+
+static void stop_engine(struct mhd_engine *engine)
+{
+    if (engine->daemon == NULL)
+        return;
+    uv_poll_stop(&engine->poll);
+    uv_close((uv_handle_t *)&engine->poll, NULL);
+}
+
+static void init_handles(struct worker *worker)
 {
     uv_async_init(&worker->loop, &worker->wake, on_worker_wake);
     uv_prepare_init(&worker->loop, &worker->prepare);
@@ -322,15 +429,12 @@ static void init_handles(struct worker *worker, int daemon_fd)
     uv_timer_init(&worker->loop, &worker->scan);
     uv_timer_init(&worker->loop, &worker->audit_retry);
     uv_timer_init(&worker->loop, &worker->poll_timer);
-    uv_poll_init(&worker->loop, &worker->daemon_poll, daemon_fd);
     worker->wake.data = worker->prepare.data = worker->again.data = worker;
     worker->scan.data = worker->audit_retry.data = worker->poll_timer.data = worker;
-    worker->daemon_poll.data = worker;
 
     uv_prepare_start(&worker->prepare, on_prepare);
     uv_timer_start(&worker->scan, on_scan, SCAN_MS, SCAN_MS);
     worker->audit_retry.timer_cb = on_audit_retry; /* access_log.c starts it */
-    uv_poll_start(&worker->daemon_poll, UV_READABLE, on_daemon_readable);
 }
 
 /* --- the thread --- */
@@ -359,13 +463,17 @@ static void close_services(struct worker *worker)
         audit_lane_destroy(&worker->lane);
     if (worker->sessions != NULL)
         session_worker_close(&worker->sessions);
-    uv_poll_stop(&worker->daemon_poll);
-    uv_close((uv_handle_t *)&worker->daemon_poll, NULL);
+    stop_engine(&worker->plain);
+    stop_engine(&worker->tls);
+    lobby_close(worker);
     uv_prepare_stop(&worker->prepare);
     uv_run(&worker->loop, UV_RUN_NOWAIT);
     uv_walk(&worker->loop, close_handle, NULL);
     uv_run(&worker->loop, UV_RUN_DEFAULT);
-    MHD_stop_daemon(worker->daemon);
+    MHD_stop_daemon(worker->plain.daemon);
+    if (worker->tls.daemon != NULL)
+        MHD_stop_daemon(worker->tls.daemon);
+    https_unref(&worker->https);
     request_collect(worker);
     request_config_unref(&worker->config);
     request_pool_free(worker);
@@ -403,14 +511,11 @@ bool worker_start(struct worker *worker, struct http_server *server, enum plane 
     struct conf *conf = conf_current();
     worker->pool_size = header_room_pool_size((size_t)conf->server_head_memory);
     conf_unref(&conf);
-    worker->daemon = start_daemon(worker);
-    if (worker->daemon == NULL) {
+    if (!start_engines(worker) || !lobby_open(worker)) {
         buffer_addf(error, "cannot start libmicrohttpd: %s\n", strerror(errno));
         return false;
     }
-    const union MHD_DaemonInfo *info =
-        MHD_get_daemon_info(worker->daemon, MHD_DAEMON_INFO_EPOLL_FD);
-    init_handles(worker, info->epoll_fd);
+    init_handles(worker);
     atomic_store(&worker->heartbeat_ms, clock_monotonic_ms());
     if (pthread_create(&worker->thread, NULL, work, worker) != 0) {
         buffer_addf(error, "cannot start a worker: %s\n", strerror(errno));

@@ -14,9 +14,17 @@
 
 #include "http/access/tag_memo.h"
 #include "http/exchange/request_private.h"
+#include "https.h"
 #include "server.h"
 
 enum { WORKER_PROGRESS_MS = 5000 /* a worker whose loop has not turned for so long hangs */ };
+
+/* A libmicrohttpd daemon without a listener, which serves connections on the worker's loop. */
+struct mhd_engine {
+    struct MHD_Daemon *daemon; /* NULL: none */
+    uv_poll_t poll;
+    unsigned connections;
+};
 
 struct worker {
     struct http_server *server;
@@ -36,20 +44,27 @@ struct worker {
     /* From here on the thread's own. */
     pthread_t thread;
     uv_loop_t loop;
-    uv_poll_t daemon_poll;
     uv_prepare_t prepare;
     uv_idle_t again; /* keeps the loop turning while libmicrohttpd has work left */
     uv_timer_t scan;
     int64_t scanned_ms; /* its last run, by the loop's clock */
     uv_timer_t audit_retry;
     uv_timer_t poll_timer; /* runs libmicrohttpd for polled requests although nothing happens */
-    struct MHD_Daemon *daemon;
+    struct mhd_engine plain, tls;
     size_t pool_size; /* of a connection, for its request and the headers of its answer */
     bool daemon_due;  /* bytes came or a request was resumed */
 
     struct request_config *config;
     struct session_worker *sessions;
     struct audit_lane *lane; /* its end of the audit queue; NULL without one */
+
+    int lobby_fd; /* lobby.h */
+    uv_poll_t lobby_poll;
+    struct client *shaking;     /* in a handshake, since libmicrohttpd ran last */
+    struct https *https;        /* what new connections over TLS use */
+    struct https_watch expiry;  /* the ops worker's */
+    bool retiring;              /* connections with other client CAs end, ... */
+    int64_t retire_deadline_ms; /* ... the last of them now */
 
     struct client *clients;
     struct client *arriving; /* the one that MHD_add_connection() is about to announce */
@@ -73,6 +88,10 @@ struct worker {
 /* Prepares a worker and starts its thread; false with *error. */
 bool worker_start(struct worker *worker, struct http_server *server, enum plane plane,
                   unsigned number, struct buffer *error);
+/* Hands a connection to libmicrohttpd. */
+void worker_serve(struct worker *worker, struct client *client);
+/* Frees a connection whose socket is closed, and which libmicrohttpd did not have. */
+void worker_lose(struct worker *worker, struct client *client);
 /* Hands an accepted connection over. Any thread. */
 void worker_give(struct worker *worker, struct client *client);
 /* Makes it reload conf_current(), or use new keys (it takes a reference of its own). Any thread. */

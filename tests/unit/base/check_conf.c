@@ -15,7 +15,9 @@
 #define KEY(name, hash, scopes, tenant) \
     "[key:" name "]\nhash = " hash "\nscopes = " scopes "\ntenant = " tenant "\n"
 
-#define ISSUER "[oauth]\nissuer = https://login.example\n"
+#define ISSUER    "[oauth]\nissuer = https://login.example\n"
+#define TLS_FILES "tls_certificate_file = /c\ntls_key_file = /k\n"
+#define ASKING    "[server]\n" TLS_FILES "tls_client_ca_file = /a\n"
 
 #define SHIPPED_FILE "conf/sessiond.conf"
 
@@ -289,7 +291,23 @@ static const struct refusal {
     {"[audit]\nfile =\n", ":2: [audit] file must be the path of a file, not ''\n"},
     /* contradictions */
     {"[server]\nlisten =\n",
-     ":2: [server] listen and unix_socket are both empty: the service would have no listener\n"},
+     ":2: [server] listen, tls_listen and unix_socket are all empty: the service would have no "
+     "listener\n"},
+    {"[server]\ntls_listen = localhost:8443\n" TLS_FILES,
+     ":2: [server] tls_listen must be an address and a port like 127.0.0.1:8080 or [::]:8080, not "
+     "'localhost:8443'\n"},
+    {"[server]\ntls_listen = 127.0.0.1:8081\n" TLS_FILES,
+     ":2: [server] ops_listen and tls_listen are both 127.0.0.1:8081\n"},
+    {"[server]\ntls_listen = 127.0.0.1:8080\n" TLS_FILES,
+     ":2: [server] listen and tls_listen are both 127.0.0.1:8080\n"},
+    {"[server]\ntls_listen = 127.0.0.1:8443\n",
+     ":2: [server] tls_listen needs [server] tls_certificate_file\n"},
+    {"[server]\ntls_certificate_file = /c\n",
+     ":2: [server] tls_certificate_file needs [server] tls_key_file\n"},
+    {"[server]\ntls_key_file = /k\n",
+     ":2: [server] tls_key_file needs [server] tls_certificate_file\n"},
+    {"[server]\ntls_client_ca_file = /a\n",
+     ":2: [server] tls_client_ca_file needs [server] tls_certificate_file\n"},
     {"[server]\nlisten = 127.0.0.1:8081\n",
      ":2: [server] listen and ops_listen are both 127.0.0.1:8081\n"},
     {"[redis]\nuser = sessiond\n", ":2: [redis] user needs a password_file\n"},
@@ -338,13 +356,22 @@ static const struct refusal {
     {KEY("a", HASH_A, "login", "Acme"),
      ":4: tenant must be * or the id of a tenant: [a-z0-9][a-z0-9._-]{0,62}, not 'Acme'\n"},
     {"[key:a]\ncolour = red\n",
-     ":2: there is no option 'colour' of a key; there are hash, scopes, tenant\n"
+     ":2: there is no option 'colour' of a key; there are hash, scopes, tenant, certificate\n"
      ":1: the key has no hash\n:1: the key has no scopes\n:1: the key has no tenant\n"},
     {KEY("a", HASH_A, "login", "*") "tenant = b\n", ":5: tenant was already set for this key\n"},
     {KEY("a", HASH_A, "login", "*") KEY("a", HASH_B, "login", "*"),
      ":5: a key 'a' was already begun in line 1\n"},
     {KEY("a", HASH_A, "login", "*") KEY("b", HASH_A, "login", "*"),
      ":5: the hash is that of the key in line 1 too\n"},
+    {ASKING KEY("a", HASH_A, "login", "*") "certificate = " HASH_A "0\n",
+     ":9: certificate must be 64 hexadecimal digits, the SHA-256 of the client certificate's "
+     "public "
+     "key, not '" HASH_A "0'\n"},
+    {ASKING KEY("a", HASH_A, "login", "*") "certificate = " HASH_A "\n" KEY(
+         "b", HASH_B, "login", "*") "certificate = " HASH_A "\n",
+     ":10: the certificate is that of the key in line 5 too\n"},
+    {KEY("a", HASH_A, "login", "*") "certificate = " HASH_A "\n",
+     ":1: certificate needs [server] tls_client_ca_file: no caller is asked for one\n"},
     {"[log]\nlevel = \"info\"\n",
      ":2: [log] level is in quotes, which would be part of the value; write it without\n"},
     {"[redis]\nuser = 'u'\npassword_file = /a\n",
@@ -502,6 +529,21 @@ START_TEST(audiences_are_found_by_their_name)
 }
 END_TEST
 
+START_TEST(keys_are_found_by_their_certificate)
+{
+    struct conf *conf = load(ASKING KEY("a", HASH_A, "login", "*")
+                                 KEY("b", HASH_B, "ops", "*") "certificate = " HASH_A "\n");
+    uint8_t pin[32];
+    ck_assert(text_from_hex(pin, sizeof(pin), TEXT(HASH_A)));
+    ck_assert_ptr_eq(conf_find_certificate(conf, pin), &conf->keys[1]);
+    pin[31] ^= 1;
+    ck_assert_ptr_null(conf_find_certificate(conf, pin));
+    memset(pin, 0, sizeof(pin)); /* the first key has none */
+    ck_assert_ptr_null(conf_find_certificate(conf, pin));
+    conf_unref(&conf);
+}
+END_TEST
+
 START_TEST(scopes_are_words_between_blanks_or_commas)
 {
     unsigned bits = 77;
@@ -524,8 +566,10 @@ START_TEST(what_is_dumped_is_read_back_the_same)
         load("[server]\nlisten =\nunix_socket = /run/x y.sock\nbody_limit = 1000\n"
              "[redis]\nmode = standalone\nnodes = [::1]:7\nwait_timeout = 0\n"
              "timeout = 1500\n[policy]\nidle_timeout = 90\nrenew = fixed\n"
-             "self_service = devices logout_all\n" KEY("a", HASH_A, "login ops", "*") ISSUER
-             "[audience:a]\nrole = -x y\nmax_age = 90\n[audience:b]\ntenant = t\n");
+             "self_service = devices logout_all\n" ASKING KEY(
+                 "a", HASH_A, "login ops",
+                 "*") "certificate = " HASH_B "\n" ISSUER
+                      "[audience:a]\nrole = -x y\nmax_age = 90\n[audience:b]\ntenant = t\n");
     for (int commented = 0; commented < 2; commented++) {
         struct buffer first = {0}, second = {0};
         conf_dump(conf, commented == 1, &first);
@@ -541,6 +585,7 @@ START_TEST(what_is_dumped_is_read_back_the_same)
                                      "ttl = 30s\n\n[audience:b]\ntenant = t\nttl = 30s\n",
                                      88));
         ck_assert_ptr_nonnull(memmem(first.data, first.length, "scopes = login ops\n", 19));
+        ck_assert_ptr_nonnull(memmem(first.data, first.length, "certificate = " HASH_B "\n", 79));
         ck_assert_ptr_nonnull(
             memmem(first.data, first.length, "self_service = devices logout_all\n", 34));
         conf_unref(&again);
@@ -684,6 +729,7 @@ int main(void)
     tcase_add_test(tests, a_missing_file_and_a_directory_are_refused);
     tcase_add_test(tests, keys_are_found_by_their_digest);
     tcase_add_test(tests, audiences_are_found_by_their_name);
+    tcase_add_test(tests, keys_are_found_by_their_certificate);
     tcase_add_test(tests, scopes_are_words_between_blanks_or_commas);
     tcase_add_test(tests, what_is_dumped_is_read_back_the_same);
     tcase_add_test(tests, the_shipped_file_is_the_dump_of_the_defaults);

@@ -268,7 +268,7 @@ static struct client *make_connection(int *other_end)
     ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, ends), 0);
     const struct sockaddr_storage address = {.ss_family = AF_UNIX};
     *other_end = ends[1];
-    return client_create(ends[0], &address, sizeof(address.ss_family));
+    return client_create(ends[0], false, &address, sizeof(address.ss_family));
 }
 
 static bool is_cut(int other_end)
