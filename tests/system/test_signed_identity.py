@@ -266,6 +266,14 @@ def test_a_gateway_keeps_an_answer_for_half_the_identity_at_most(start, workspac
     assert answer.header("Cache-Control").startswith("private, max-age=")
 
 
+def test_a_gateway_keeps_an_answer_no_longer_than_the_authentication_is_recent(start):
+    daemon = start(oauth__issuer=ISSUER, authz__cache="5m")
+    login = daemon.login(unique(), auth_time=now() - 500)
+    kept = int(ask(daemon, login, "max_age=600").header("Cache-Control").rpartition("=")[2])
+    assert 0 < kept <= 100, kept
+    assert ask(daemon, login, "-").header("Cache-Control") == "private, max-age=300"
+
+
 # --- rotation --------------------------------------------------------------------------------------
 
 def append_key(daemon, number, keep=None):

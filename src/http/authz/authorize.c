@@ -16,6 +16,7 @@
 #include "http/exchange/response.h"
 #include "identity_headers.h"
 #include "original_request.h"
+#include "session/model/session_json.h"
 #include "verdict_lifetime.h"
 
 struct authorization {
@@ -61,6 +62,14 @@ static enum handled let_through(struct request *request, const struct authorizat
     return response_answer_as(request, MHD_HTTP_OK, NULL);
 }
 
+/* When the user will have authenticated too long ago; 0: never. */
+static int64_t fresh_end_s(const struct authorization *work)
+{
+    const struct authentication authentication =
+        session_json_authentication(work->validate.session_json);
+    return work->settings.max_age_s < 0 ? 0 : authentication.auth_s + work->settings.max_age_s;
+}
+
 static int64_t cached_s(const struct request *request, const struct authorization *work,
                         int64_t jwt_left_s)
 {
@@ -74,6 +83,7 @@ static int64_t cached_s(const struct request *request, const struct authorizatio
         .now_s = validate->base.now_ms / 1000,
         .access_end_s = validate->access_expires_s,
         .idle_end_s = validate->idle_expires_s,
+        .fresh_end_s = fresh_end_s(work),
         .jwt_ttl_s = jwt_left_s,
     };
     return authz_lifetime_of(&of);
