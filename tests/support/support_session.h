@@ -129,6 +129,7 @@ struct act {
         struct list_devices list;
         struct explain explain;
         struct attributes attributes;
+        struct authenticated authenticated;
         struct tenant_call tenant;
         struct list_tenant users;
     };

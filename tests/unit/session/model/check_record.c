@@ -421,6 +421,107 @@ START_TEST(plain_records_read_only_while_encryption_is_off)
 }
 END_TEST
 
+/* --- Format 2 --------------------------------------------------------------------------------- */
+
+static struct record with_members(void)
+{
+    struct record record = example(true);
+    record.previous_refresh_over = true;
+    record.version = 1700000000456;
+    record.grants = TEXT("\5admin\0\7key:ops");
+    return record;
+}
+
+START_TEST(members_read_back_and_need_the_later_format)
+{
+    const bool encrypt = _i;
+    struct record record = with_members();
+    struct record_content content;
+    record_write(ring, encrypt, place, 2, &record, &stored);
+    ck_assert_int_eq(stored.data[0], 1);
+    ck_assert_int_eq((uint8_t)stored.data[1], encrypt ? 0x82 : 0x80);
+    ck_assert_int_eq(stored.data[2], 2);
+    ck_assert_int_eq(read_text(encrypt, buffer_text(&stored), &content), RECORD_SESSION);
+    assert_records(&content.session, &record);
+    ck_assert(content.session.previous_refresh_over);
+    ck_assert_int_eq(content.session.version, record.version);
+    ck_assert_uint_eq(content.session.format, 2);
+    assert_texts(content.session.grants, record.grants);
+    ck_assert(!record_is_foreign(ring, buffer_text(&stored)));
+    ck_assert(!record_is_outdated(ring, buffer_text(&stored)));
+    assert_unreadable(encrypt, (struct record_position){&alice, no_session},
+                      encrypt ? buffer_text(&stored) : TEXT(""));
+}
+END_TEST
+
+/* Nodes of the first format, or some that may still run: what it cannot hold is left out. */
+START_TEST(in_the_first_format_the_members_are_left_out)
+{
+    struct record record = with_members();
+    struct record_content content;
+    record_write(ring, true, place, 1, &record, &stored);
+    ck_assert_int_eq(stored.data[1], 2);
+    ck_assert_int_eq(read_text(true, buffer_text(&stored), &content), RECORD_SESSION);
+    ck_assert(!content.session.has_previous && !content.session.grants.data);
+    ck_assert_uint_eq(content.session.format, 1);
+    /* One that was read in the later format stays in it: nothing of it is lost. */
+    record.format = 2;
+    stored.length = 0;
+    record_write(ring, true, place, 1, &record, &stored);
+    ck_assert_int_eq(stored.data[2], 2);
+    /* Without members the first format will do, and costs nothing more. */
+    record.previous_refresh_over = false;
+    record.grants = (struct text){0};
+    stored.length = 0;
+    record_write(ring, true, place, 2, &record, &stored);
+    ck_assert_int_eq(stored.data[1], 2);
+}
+END_TEST
+
+START_TEST(unknown_members_are_kept)
+{
+    struct record record = with_members();
+    struct record_content content, again;
+    record.unknown = TEXT("\11\0\3abc\377\0\0");
+    record_write(ring, true, place, 2, &record, &stored);
+    ck_assert_int_eq(read_text(true, buffer_text(&stored), &content), RECORD_SESSION);
+    ck_assert(text_equal(content.session.unknown, (struct text){"\11\0\3abc\377\0\0", 9}));
+    stored.length = 0;
+    record_write(ring, true, place, 1, &content.session, &stored);
+    ck_assert_int_eq(read_text(true, buffer_text(&stored), &again), RECORD_SESSION);
+    ck_assert(text_equal(again.session.unknown, content.session.unknown));
+}
+END_TEST
+
+START_TEST(an_unknown_format_is_foreign_and_a_broken_member_is_not_read)
+{
+    struct record record = with_members();
+    record_write(ring, _i, place, 2, &record, &stored);
+    for (unsigned format = 0; format < 256; format++) {
+        stored.data[2] = (char)format;
+        ck_assert_int_eq(record_is_foreign(ring, buffer_text(&stored)), format > 2);
+        if (format != 2)
+            assert_unreadable(_i, place, buffer_text(&stored));
+    }
+    stored.data[2] = 2;
+    stored.data[1] = (char)0x83; /* a key that the ring lacks */
+    ck_assert(record_is_foreign(ring, buffer_text(&stored)));
+    assert_unreadable(_i, place, buffer_text(&stored));
+    static const struct text broken[] = {
+        {"\1\0\5abcde", 8}, /* a version of another width */
+        {"\2\0\1x", 4},     /* a flag with a value */
+        {"\11\0\4abc", 6},  /* too short */
+        {"\11\0", 2},       {"\11", 1},
+    };
+    for (size_t i = 0; i < sizeof(broken) / sizeof(broken[0]); i++) {
+        record.unknown = broken[i];
+        stored.length = 0;
+        record_write(ring, _i, place, 2, &record, &stored);
+        assert_unreadable(_i, place, buffer_text(&stored));
+    }
+}
+END_TEST
+
 static const struct {
     const char *name;
     struct text stored;
@@ -655,6 +756,11 @@ static Suite *suite(void)
     tcase_add_loop_test(refusing, a_record_of_any_other_length_is_unreadable, 0, 2);
     tcase_add_test(refusing, a_record_moved_to_another_place_is_unreadable);
     tcase_add_test(refusing, a_record_names_its_key_and_no_other);
+    tcase_add_loop_test(refusing, members_read_back_and_need_the_later_format, 0, 2);
+    tcase_add_test(refusing, in_the_first_format_the_members_are_left_out);
+    tcase_add_test(refusing, unknown_members_are_kept);
+    tcase_add_loop_test(refusing, an_unknown_format_is_foreign_and_a_broken_member_is_not_read, 0,
+                        2);
     tcase_add_test(refusing, rotation_reads_old_records_until_their_key_is_dropped);
     tcase_add_test(refusing, plain_records_read_only_while_encryption_is_off);
     tcase_add_loop_test(refusing, broken_plain_records_are_unreadable, 0, ROWS(broken));
