@@ -127,7 +127,6 @@ class RawSocket:
         self.socket.settimeout(timeout)
         self.socket.connect(("127.0.0.1", port))
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.asked = []  # (method, target) of requests without their answer; None once that is unknown
 
     def __enter__(self):
         return self
@@ -137,6 +136,7 @@ class RawSocket:
 
     def send(self, data):
         lines = REQUEST_LINE.findall(data)
+        self.asked = getattr(self, "asked", [])  # (method, target) without their answer; None once that is unknown
         if self.asked is not None and len(lines) == 1 and data.startswith(lines[0][0]):
             self.asked.append(tuple(word.decode("latin-1") for word in lines[0]))
         else:
@@ -190,7 +190,7 @@ class RawSocket:
             rest += part
         self.pending = rest[length:]
         answer = Answer(int(lines[0].split()[1]), headers, rest[:length])
-        if self.asked and answer.status >= 200:
+        if getattr(self, "asked", None) and answer.status >= 200:
             CONTRACT.hold(*self.asked.pop(0), answer)
         return answer
 
