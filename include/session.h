@@ -189,6 +189,12 @@ struct operation {
     int64_t now_ms;      /* wall clock when the request was complete */
     int64_t deadline_ms; /* clock_monotonic_ms(); one deadline for all store calls */
     void (*done)(struct operation *operation);
+    /* For session_validate(): the time by which the caller answers, clock_monotonic_ms(), if that
+     * is before the deadline; 0: the deadline. Store calls go on until the deadline, and what they
+     * bring is kept in memory. If the operation itself goes on, too, `overdue` is called then: the
+     * caller answers with the results, or with the error unless ERR_OK. `done` follows. */
+    int64_t answer_by_ms;
+    void (*overdue)(struct operation *operation, enum err err);
     void *owner;       /* the caller's pointer, untouched */
     struct text actor; /* who acts: X-Operator, the key's name, or "self" */
     enum permission permission;

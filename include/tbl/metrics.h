@@ -32,6 +32,7 @@ COUNTER(RECORDS_UNREADABLE, "sessiond_records_unreadable_total", "Stored records
 COUNTER(CACHE_HITS, "sessiond_cache_hits_total", "Validations answered from fresh cache entries.")
 COUNTER(CACHE_MISSES, "sessiond_cache_misses_total", "Validations that had to ask Redis.")
 COUNTER(CACHE_STALE, "sessiond_cache_stale_total", "Validations answered from stale cache entries because Redis did not answer.")
+COUNTER(VALIDATIONS_HURRIED, "sessiond_validations_hurried_total", "Calls of gateways answered after authz.timeout, before Redis.")
 COUNTER(CACHE_SHARED, "sessiond_cache_shared_total", "Validations that shared another one's read (single-flight).")
 COUNTER(CACHE_STORES, "sessiond_cache_stores_total", "Entries stored in the cache.")
 COUNTER(CACHE_STORES_REFUSED, "sessiond_cache_stores_refused_total", "Entries not stored: changed meanwhile, too large, or no room.")

@@ -5,6 +5,7 @@
 
 #include "clock.h"
 #include "http/exchange/request_private.h"
+#include "http/exchange/response.h"
 #include "log.h"
 #include "response_objects.h"
 
@@ -59,21 +60,43 @@ static void note_outcome(struct request *request, const struct operation *operat
         record->reason = operation->out.reason;
 }
 
+/* A call that had to be answered in time may still leave its operation to end by itself. */
+static void note_late(const struct request *request, const struct operation *operation)
+{
+    if (operation->answer_by_ms == 0)
+        log_warning("request_late", "request_id=%.*s route=\"%s %s\" outcome=%s",
+                    (int)request->id.length, request->id.data, request->route->method,
+                    request->route->path, operation->out.err ? err_code(operation->out.err) : "ok");
+}
+
+static void finish_request(struct request *request, struct operation *operation)
+{
+    const struct request_private *private = request->private;
+    note_outcome(request, operation);
+    finish_fn *finish = operation->out.err == ERR_OK ? private->finish : private->fail;
+    enum handled handled = finish(request, operation);
+    assert(handled == ANSWERED);
+}
+
+static void operation_is_overdue(struct operation *operation, enum err err)
+{
+    struct request *request = operation->owner;
+    if (request_is_answered(request))
+        return;
+    note_outcome(request, operation);
+    enum handled handled = err == ERR_OK ? request->private->finish(request, operation)
+                                         : response_fail(request, err, (struct text){0});
+    assert(handled == ANSWERED);
+}
+
 static void operation_is_done(struct operation *operation)
 {
     struct request *request = operation->owner;
     assert(request->operation == operation && request->private->awaited > 0);
-    if (request_is_answered(request)) {
-        log_warning("request_late", "request_id=%.*s route=\"%s %s\" outcome=%s",
-                    (int)request->id.length, request->id.data, request->route->method,
-                    request->route->path, operation->out.err ? err_code(operation->out.err) : "ok");
-    } else {
-        note_outcome(request, operation);
-        const struct request_private *private = request->private;
-        finish_fn *finish = operation->out.err == ERR_OK ? private->finish : private->fail;
-        enum handled handled = finish(request, operation);
-        assert(handled == ANSWERED);
-    }
+    if (request_is_answered(request))
+        note_late(request, operation);
+    else
+        finish_request(request, operation);
     request_awaited(request);
 }
 
@@ -90,6 +113,7 @@ void api_begin_any(struct request *request, struct operation *operation, finish_
     operation->now_ms = clock_common_ms();
     operation->deadline_ms = request->deadline_ms;
     operation->done = operation_is_done;
+    operation->overdue = operation_is_overdue;
     operation->owner = request;
     operation->actor = actor_of(&request->caller);
     operation->permission = permission_of(request);

@@ -201,6 +201,8 @@ static void validate_session(struct request *request, struct authorization *work
     validate->max_age_s = work->settings.max_age_s;
     validate->acr = work->settings.acr;
     api_begin_any(request, &validate->base, finish_authorization);
+    validate->base.answer_by_ms =
+        request->deadline_ms - request->conf->redis_timeout + request->conf->authz_timeout;
     session_validate(validate);
 }
 

@@ -25,6 +25,8 @@ struct lookup {
     struct lookup_waiter *waiters;
     struct cache_key key;
     struct state_codec codec;
+    struct keyring *keyring; /* lent by the first waiter ... */
+    bool keeps_keyring;      /* ... and held since one has left */
     unsigned slot;
     size_t cache_quota;
     int64_t known_seen_s;
@@ -61,6 +63,9 @@ static struct lookup *take_idle(struct session_worker *worker)
 static void give_idle(struct lookup *lookup)
 {
     arena_reset(&lookup->arena);
+    if (lookup->keeps_keyring)
+        keyring_unref(&lookup->keyring);
+    lookup->keeps_keyring = false;
     lookup->value.length = 0;
     lookup->waiters = NULL;
     lookup->next = lookup->worker->idle_lookups;
@@ -82,7 +87,6 @@ void lookup_free_idle(struct session_worker *worker)
 
 static void leave_lookup_row(struct lookup *lookup)
 {
-    assert(lookup->waiters);
     struct lookup **at = lookup_row(lookup->worker, lookup->key.session);
     while (*at != lookup)
         at = &(*at)->next;
@@ -292,6 +296,18 @@ static void lookup_done(struct store_call *call, enum err err, const struct stor
     give_idle(lookup);
 }
 
+void lookup_leave(struct lookup_waiter *waiter)
+{
+    struct lookup *lookup = waiter->lookup;
+    struct lookup_waiter **at = &lookup->waiters;
+    while (*at != waiter)
+        at = &(*at)->next;
+    *at = waiter->next;
+    if (!lookup->keeps_keyring)
+        lookup->keyring = keyring_ref(lookup->keyring);
+    lookup->keeps_keyring = true;
+}
+
 /* --- sending --- */
 
 static void send_lookup(struct lookup *lookup, int64_t deadline_ms)
@@ -330,6 +346,7 @@ static bool join_lookup(struct session_worker *worker, const struct cache_key *k
         lookup->known_seen_s = request->known_seen_s;
     lookup->bound = lookup->bound || request->bound;
     waiter->joined = true;
+    waiter->lookup = lookup;
     waiter->next = lookup->waiters;
     lookup->waiters = waiter;
     metrics_add(METRIC_CACHE_SHARED, 1);
@@ -337,7 +354,7 @@ static bool join_lookup(struct session_worker *worker, const struct cache_key *k
 }
 
 struct lookup_request lookup_request_of(const struct user_tag *owner, const uint8_t *session_id,
-                                        const struct keyring *keyring, const struct conf *conf,
+                                        struct keyring *keyring, const struct conf *conf,
                                         const struct policy *policy, int64_t deadline_ms)
 {
     return (struct lookup_request){
@@ -366,6 +383,7 @@ void lookup_begin(struct session_worker *worker, const struct lookup_request *re
     *row = lookup;
     lookup->worker = worker;
     lookup->key = key;
+    lookup->keyring = request->keyring;
     lookup->codec = (struct state_codec){
         .keyring = request->keyring, .encrypt = request->encrypt, .owner = *request->owner};
     lookup->cache_quota = request->cache_quota;
@@ -373,6 +391,7 @@ void lookup_begin(struct session_worker *worker, const struct lookup_request *re
     lookup->bound = request->bound;
     lookup->waiters = waiter;
     waiter->next = NULL;
+    waiter->lookup = lookup;
     waiter->joined = false;
     keys_user(request->owner, KEYS_USER, lookup->user_key);
     memcpy(lookup->touch_field, key.session, SESSION_ID);

@@ -27,14 +27,15 @@ struct found {
 struct lookup_waiter {
     void (*done)(struct lookup_waiter *waiter, const struct found *found);
     struct lookup_waiter *next;
-    bool joined; /* set by lookup_begin(): shares a read that began before */
+    struct lookup *lookup; /* set by lookup_begin() */
+    bool joined;           /* set by lookup_begin(): shares a read that began before */
 };
 
 /* The session and the keys to read it with. Borrowed until `done`. */
 struct lookup_request {
     const struct user_tag *owner;
     const uint8_t *session_id;
-    const struct keyring *keyring;
+    struct keyring *keyring;
     bool encrypt;
     int64_t known_version; /* of the user's state, as the cache has it; 0: unknown */
     int64_t known_seen_s;  /* last use of the session, as far as this node knows; 0: unknown */
@@ -52,7 +53,7 @@ static inline size_t lookup_quota(const struct policy *policy)
 
 /* A request for one session, read as its tenant's policy needs it. */
 struct lookup_request lookup_request_of(const struct user_tag *owner, const uint8_t *session_id,
-                                        const struct keyring *keyring, const struct conf *conf,
+                                        struct keyring *keyring, const struct conf *conf,
                                         const struct policy *policy, int64_t deadline_ms);
 
 /* Reads the session from Redis, or joins a read in flight for it, unless the user changed since
@@ -62,5 +63,8 @@ struct lookup_request lookup_request_of(const struct user_tag *owner, const uint
  * A joined waiter's token may be newer than the read; for it FOUND_MISSING is not authoritative. */
 void lookup_begin(struct session_worker *worker, const struct lookup_request *request,
                   struct lookup_waiter *waiter);
+/* Stops waiting; `done` is not called. The read goes on, alone if need be, and is stored in the
+ * cache. */
+void lookup_leave(struct lookup_waiter *waiter);
 /* Frees the lookups kept for reuse. None may be in flight. */
 void lookup_free_idle(struct session_worker *worker);

@@ -7,12 +7,14 @@
 
 #include "cache_value.h"
 #include "clock.h"
+#include "due.h"
 #include "lookup.h"
 #include "session/index/index.h"
 #include "tenant.h"
 
 struct naming {
     struct lookup_waiter waiter;
+    struct due due;
     struct operation *operation;
 };
 
@@ -101,12 +103,21 @@ void naming_keep(struct operation *operation, const struct user_tag *owner)
 
 static void found_names(struct lookup_waiter *waiter, const struct found *found)
 {
-    struct operation *operation = container_of(waiter, struct naming, waiter)->operation;
+    struct naming *naming = container_of(waiter, struct naming, waiter);
+    struct operation *operation = naming->operation;
+    due_end(operation->context->worker, &naming->due);
     if (found->err == ERR_OK && found->kind == FOUND_ACTIVE)
         (void)note_cached_names(operation, arena_copy(operation->arena, found->value));
     else if (found->err == ERR_OK)
         naming_note(operation, &found->names);
     finish_operation(operation);
+}
+
+static void names_overdue(struct due *due)
+{
+    struct naming *naming = container_of(due, struct naming, due);
+    lookup_leave(&naming->waiter);
+    finish_operation(naming->operation);
 }
 
 /* False if there is nothing to ask, or no time. */
@@ -115,7 +126,7 @@ static bool look_names_up(struct operation *operation)
     struct session_worker *worker = operation->context->worker;
     int64_t now_ms = clock_monotonic_ms();
     /* The refusal stands; only the audit line waits for this. */
-    int64_t until_ms = store_patience_ms(now_ms, operation->deadline_ms);
+    int64_t until_ms = store_patience_ms(now_ms, operation_answer_by_ms(operation));
     struct policy policy;
     if (operation->own.names_sought || worker->closing || until_ms <= now_ms)
         return false;
@@ -124,9 +135,10 @@ static bool look_names_up(struct operation *operation)
     if (operation->tenancy && !operation->own.tenancy_held)
         tenant_hold(operation);
     session_known_policy(worker, operation->conf, operation->own.bearer.tenant, &policy);
-    const struct lookup_request request =
-        lookup_request_of(&operation->own.bearer, operation->own.bearer_session,
-                          operation->context->keyring, operation->conf, &policy, until_ms);
+    const struct lookup_request request = lookup_request_of(
+        &operation->own.bearer, operation->own.bearer_session, operation->context->keyring,
+        operation->conf, &policy, operation->deadline_ms);
+    due_begin(worker, &naming->due, until_ms, names_overdue);
     lookup_begin(worker, &request, &naming->waiter);
     return true;
 }

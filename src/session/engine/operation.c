@@ -58,6 +58,12 @@ int64_t operation_age_ms(const struct operation *operation)
     return deletion_ms < operation->now_ms ? deletion_ms : operation->now_ms;
 }
 
+int64_t operation_answer_by_ms(const struct operation *operation)
+{
+    int64_t by_ms = operation->answer_by_ms;
+    return by_ms != 0 && by_ms < operation->deadline_ms ? by_ms : operation->deadline_ms;
+}
+
 int64_t operation_longest_life_s(const struct operation *operation)
 {
     if (operation->tenancy_unknown)

@@ -16,6 +16,8 @@ void operation_apply_policies(const struct operation *operation, struct user_sta
 /* The time by which the operation removes old entries: clock_deletion_ms(), but no later than its
  * now. */
 int64_t operation_age_ms(const struct operation *operation);
+/* When the operation must have an answer, whatever the store does. */
+int64_t operation_answer_by_ms(const struct operation *operation);
 /* True if no session with this id can still be active, given its longest lifetime. Takes no lock
  * for one that is not too old by the operation's now. */
 bool operation_outlived(const struct operation *operation, const uint8_t session_id[SESSION_ID],

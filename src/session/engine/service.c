@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "clock.h"
+#include "due.h"
 #include "lookup.h"
 #include "ratelimit.h"
 #include "session/index/index.h"
@@ -127,6 +128,8 @@ struct session_worker *session_worker_open(struct session_service *service, uv_l
     uv_timer_init(loop, &worker->patience);
     worker->patience.data = worker;
     turns_open(worker, loop);
+    uv_timer_init(loop, &worker->due_timer);
+    worker->due_timer.data = worker;
     worker->lane = journal_lane_create(service->journal, wake_worker, worker);
     worker->tenants = tenants_view_create(service->tenants);
     return worker;
@@ -143,10 +146,16 @@ static void worker_closed(uv_handle_t *patience)
     free(patience->data);
 }
 
+static void due_timer_closed(uv_handle_t *due_timer)
+{
+    struct session_worker *worker = due_timer->data;
+    uv_close((uv_handle_t *)&worker->patience, worker_closed);
+}
+
 static void wake_closed(uv_handle_t *wake)
 {
     struct session_worker *worker = wake->data;
-    uv_close((uv_handle_t *)&worker->patience, worker_closed);
+    uv_close((uv_handle_t *)&worker->due_timer, due_timer_closed);
 }
 
 /* Operations that wait for Redis end first; those that then wait for the journal end with its
@@ -162,7 +171,7 @@ void session_worker_close(struct session_worker **worker)
     store_link_close(&gone->link);
     journal_flush(gone->lane);
     journal_lane_destroy(&gone->lane);
-    assert(!gone->changes);
+    assert(!gone->changes && !gone->first_due);
     assert(gone->tenant_read_count == 0);
     lookup_free_idle(gone);
     tenants_view_destroy(&gone->tenants);

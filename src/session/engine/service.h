@@ -11,6 +11,7 @@
 
 struct refresher;
 struct lookup;
+struct due;
 struct quotas;
 struct ratelimit;
 struct signatures;
@@ -60,6 +61,8 @@ struct session_worker {
     uv_timer_t patience;       /* for waiters of tenant reads, see tenant.c */
     uv_idle_t turning;         /* keeps the loop turning while there are turns, see turns.c */
     struct turn *turns, **turns_end;
+    uv_timer_t due_timer;      /* for these, see due.h; the earliest first */
+    struct due *first_due, *last_due;
     bool closing;
     struct user_update *changes; /* in flight, see user_update.h */
     struct lookup *lookups[LOOKUP_ROWS];

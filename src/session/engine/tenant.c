@@ -279,15 +279,16 @@ static void on_patience(uv_timer_t *patience)
     enter_all_with_known(impatient, ERR_STORE_TIMEOUT);
 }
 
-/* All wait about equally long: a later waiter is rarely due before the first. */
 static void watch_patience(struct session_worker *worker, int64_t until_ms)
 {
-    if (until_ms == INT64_MAX || worker->closing ||
-        uv_is_active((const uv_handle_t *)&worker->patience))
+    if (until_ms == INT64_MAX || worker->closing)
         return;
     int64_t left_ms = until_ms - clock_monotonic_ms();
+    uint64_t wait_ms = left_ms > 0 ? (uint64_t)left_ms : 0;
     uv_update_time(worker->patience.loop);
-    uv_timer_start(&worker->patience, on_patience, left_ms > 0 ? (uint64_t)left_ms : 0, 0);
+    if (!uv_is_active((const uv_handle_t *)&worker->patience) ||
+        uv_timer_get_due_in(&worker->patience) > wait_ms)
+        uv_timer_start(&worker->patience, on_patience, wait_ms, 0);
 }
 
 /* --- reading --- */
@@ -439,7 +440,8 @@ static void enter_tenant_as(struct operation *operation, const uint8_t tag[TENAN
         .operation = operation,
         .waiter = entered,
         .accepts_defaults = accepts_defaults,
-        .patience_ms = known ? store_patience_ms(now_ms, operation->deadline_ms) : INT64_MAX,
+        .patience_ms =
+            known ? store_patience_ms(now_ms, operation_answer_by_ms(operation)) : INT64_MAX,
     };
     memcpy(waiter->tag, tag, TENANT_TAG);
     struct tenant_read *read = find_tenant_read(worker, tag);
@@ -450,6 +452,32 @@ static void enter_tenant_as(struct operation *operation, const uint8_t tag[TENAN
         enter_with_known(waiter, ERR_STORE_TIMEOUT);
     else
         join_tenant_read(read, waiter);
+}
+
+static struct tenant_waiter *take_waiter(struct session_worker *worker,
+                                         const struct operation *operation,
+                                         const uint8_t tag[TENANT_TAG])
+{
+    struct tenant_read *read = worker->tenant_reads[tenant_row_of(tag)];
+    for (; read; read = read->next)
+        for (struct tenant_waiter **at = &read->waiters; *at; at = &(*at)->next) {
+            struct tenant_waiter *waiter = *at;
+            if (waiter->operation != operation)
+                continue;
+            *at = waiter->next;
+            if (read->waiters_end == &waiter->next)
+                read->waiters_end = at;
+            note_silence(read);
+            return waiter;
+        }
+    return NULL;
+}
+
+void tenant_enter_now(struct operation *operation, const uint8_t tag[TENANT_TAG])
+{
+    struct tenant_waiter *waiter = take_waiter(operation->context->worker, operation, tag);
+    assert(waiter);
+    enter_with_known(waiter, ERR_STORE_TIMEOUT);
 }
 
 bool tenant_renew(struct operation *operation, const uint8_t tag[TENANT_TAG])

@@ -18,6 +18,9 @@ void tenant_enter(struct operation *operation, const uint8_t tag[TENANT_TAG],
 void tenant_enter_or_defaults(struct operation *operation, const uint8_t tag[TENANT_TAG],
                               struct waiter *waiter);
 
+/* Ends the wait of tenant_enter(): goes on now with the last known state. */
+void tenant_enter_now(struct operation *operation, const uint8_t tag[TENANT_TAG]);
+
 /* For an operation that went on with the last known state. True if Redis has answered since: the
  * operation then has that state. */
 bool tenant_renew(struct operation *operation, const uint8_t tag[TENANT_TAG]);

@@ -11,6 +11,7 @@
 #include "bearer.h"
 #include "clock.h"
 #include "metrics.h"
+#include "session/engine/due.h"
 #include "session/engine/lookup.h"
 #include "session/engine/naming.h"
 #include "session/engine/revocation.h"
@@ -41,6 +42,9 @@ struct validation {
     struct bearer bearer;
     struct validate *validate;
     enum step step;
+    struct due due; /* operation->answer_by_ms */
+    bool late;      /* it has passed: nothing is waited for any more ... */
+    bool answered;  /* ... but the step that goes on, whose outcome no longer matters */
     struct waiter waiter;
     struct lookup_waiter lookup;
     struct adoption adoption;
@@ -146,6 +150,48 @@ static void accept_session(struct validation *validation, const struct known_ses
         mark_stale(validate, validate->base.tenancy_age_ms);
 }
 
+/* --- in time --- */
+
+static const struct found found_nothing_in_time = {.err = ERR_STORE_TIMEOUT};
+
+/* An active session that is about to adopt an address is accepted. */
+static void answer_early(struct validation *validation)
+{
+    struct operation *operation = operation_of(validation);
+    enum err err = ERR_STORE_TIMEOUT;
+    validation->answered = true;
+    if (validation->step == STEP_ADOPT && operation->out.err == ERR_OK) {
+        accept_session(validation, validation->adopting);
+        err = operation->out.err;
+    }
+    operation->overdue(operation, err);
+}
+
+static void validation_overdue(struct due *due)
+{
+    struct validation *validation = container_of(due, struct validation, due);
+    validation->late = true;
+    metrics_add(METRIC_VALIDATIONS_HURRIED, 1);
+    if (validation->step == STEP_TENANT) {
+        tenant_enter_now(operation_of(validation), validation->validate->parsed.owner.tenant);
+    } else if (validation->step == STEP_ASK) {
+        lookup_leave(&validation->lookup);
+        validation->found = &found_nothing_in_time;
+        resume_validation(validation, STEP_ASK, STEP_FOUND);
+    } else {
+        answer_early(validation);
+    }
+}
+
+/* Called by each step that waits for the store: others need no timer. */
+static void watch_time(struct validation *validation)
+{
+    struct operation *operation = operation_of(validation);
+    if (operation->answer_by_ms != 0 && !validation->late && !validation->due.passed)
+        due_begin(operation->context->worker, &validation->due, operation->answer_by_ms,
+                  validation_overdue);
+}
+
 /* --- by this node's knowledge --- */
 
 static bool is_revoked_here(struct validation *validation)
@@ -172,6 +218,7 @@ static enum step enter_tenant(struct validation *validation)
     const uint8_t *tag = validation->validate->parsed.owner.tenant;
     if (tenant_borrow(operation, tag))
         return STEP_BOUNDS;
+    watch_time(validation);
     tenant_enter(operation, tag, waiter_of(&validation->waiter, tenant_entered));
     return STEP_NONE;
 }
@@ -277,7 +324,12 @@ static enum step send_session_lookup(struct validation *validation)
     validation->lookup.done = session_looked_up;
     metrics_add(METRIC_CACHE_MISSES, 1);
     lookup_begin(operation->context->worker, &request, &validation->lookup);
-    return STEP_NONE;
+    watch_time(validation);
+    if (!validation->late)
+        return STEP_NONE;
+    lookup_leave(&validation->lookup);
+    validation->found = &found_nothing_in_time;
+    return STEP_FOUND;
 }
 
 static enum step look_up_alone(struct validation *validation)
@@ -442,6 +494,10 @@ static void address_adopted(struct waiter *waiter)
     struct validation *validation = container_of(waiter, struct validation, adoption.waiter);
     struct operation *operation = operation_of(validation);
     bool idle = validation->adoption.cause == CAUSE_IDLE;
+    if (validation->answered) {
+        resume_validation(validation, STEP_ADOPT, STEP_DONE);
+        return;
+    }
     operation->out.durability = DURABILITY_NONE;
     if (operation->out.err == ERR_TOKEN_INVALID && !idle && !validation->readopts) {
         validation->readopts = true;
@@ -473,6 +529,7 @@ static enum step end_validation(struct validation *validation)
     assert(validation->step == STEP_DONE);
     struct validate *validate = validation->validate;
     crypto_wipe(&validate->parsed, sizeof(validate->parsed));
+    due_end(validate->base.context->worker, &validation->due);
     naming_done(&validate->base);
     return STEP_NONE;
 }
