@@ -141,21 +141,22 @@ void session_worker_flush(struct session_worker *worker)
     journal_flush(worker->lane);
 }
 
-static void worker_closed(uv_handle_t *patience)
+static void handle_closed(uv_handle_t *handle)
 {
-    free(patience->data);
+    struct session_worker *worker = handle->data;
+    if (--worker->open_handles == 0)
+        free(worker);
 }
 
-static void due_timer_closed(uv_handle_t *due_timer)
+/* All at once: the loop's owner closes handles that are still open. */
+static void close_handles(struct session_worker *worker)
 {
-    struct session_worker *worker = due_timer->data;
-    uv_close((uv_handle_t *)&worker->patience, worker_closed);
-}
-
-static void wake_closed(uv_handle_t *wake)
-{
-    struct session_worker *worker = wake->data;
-    uv_close((uv_handle_t *)&worker->due_timer, due_timer_closed);
+    uv_handle_t *const handles[] = {(uv_handle_t *)&worker->wake, (uv_handle_t *)&worker->patience,
+                                    (uv_handle_t *)&worker->turning,
+                                    (uv_handle_t *)&worker->due_timer};
+    worker->open_handles = sizeof(handles) / sizeof(handles[0]);
+    for (size_t i = 0; i < sizeof(handles) / sizeof(handles[0]); i++)
+        uv_close(handles[i], handle_closed);
 }
 
 /* Operations that wait for Redis end first; those that then wait for the journal end with its
@@ -175,7 +176,5 @@ void session_worker_close(struct session_worker **worker)
     assert(gone->tenant_read_count == 0);
     lookup_free_idle(gone);
     tenants_view_destroy(&gone->tenants);
-    /* The last handle frees the worker, in a later turn than these two are closed in. */
-    uv_close((uv_handle_t *)&gone->turning, NULL);
-    uv_close((uv_handle_t *)&gone->wake, wake_closed);
+    close_handles(gone);
 }

@@ -64,6 +64,7 @@ struct session_worker {
     uv_timer_t due_timer;      /* for these, see due.h; the earliest first */
     struct due *first_due, *last_due;
     bool closing;
+    unsigned open_handles;
     struct user_update *changes; /* in flight, see user_update.h */
     struct lookup *lookups[LOOKUP_ROWS];
     struct lookup *idle_lookups;
