@@ -61,7 +61,7 @@ struct session_worker {
     uv_timer_t patience;       /* for waiters of tenant reads, see tenant.c */
     uv_idle_t turning;         /* keeps the loop turning while there are turns, see turns.c */
     struct turn *turns, **turns_end;
-    uv_timer_t due_timer;      /* for these, see due.h; the earliest first */
+    uv_timer_t due_timer; /* for these, see due.h; the earliest first */
     struct due *first_due, *last_due;
     bool closing;
     unsigned open_handles;
