@@ -149,7 +149,7 @@ static void handle_closed(uv_handle_t *handle)
 }
 
 /* All at once: the loop's owner closes handles that are still open. */
-static void close_handles(struct session_worker *worker)
+static void close_worker_handles(struct session_worker *worker)
 {
     uv_handle_t *const handles[] = {(uv_handle_t *)&worker->wake, (uv_handle_t *)&worker->patience,
                                     (uv_handle_t *)&worker->turning,
@@ -176,5 +176,5 @@ void session_worker_close(struct session_worker **worker)
     assert(gone->tenant_read_count == 0);
     lookup_free_idle(gone);
     tenants_view_destroy(&gone->tenants);
-    close_handles(gone);
+    close_worker_handles(gone);
 }
