@@ -15,7 +15,7 @@ SERVICE_SCOPES = "login validate manage"
 
 
 def pin_of(certificate):
-    """SHA-256 of the public key, by the commands of docs/security.md."""
+    """SHA-256 of the public key, as docs/security.md computes it."""
     command = (f"openssl x509 -in {certificate} -noout -pubkey | openssl pkey -pubin -outform DER"
                " | openssl dgst -sha256 -r | cut -d' ' -f1")
     return subprocess.run(command, shell=True, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
