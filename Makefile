@@ -234,6 +234,7 @@ flags:
 clients: deps ## Tests with software of others: gateways, Node, Go, Python, Dovecot; LONG=1 for longer, CLIENTS='-k nginx' in part
 	@tests/support/deps.sh clients
 	$(AGAIN) all $(BUILD)/clients/node_modules/.package-lock.json
+	$(if $(LONG),@$(PYTHON) tests/bench/gateways.py --build $(BUILD))
 	@LONG=$(LONG) SESSIOND_BINARY=$(abspath $(DAEMON)) PYTHONDONTWRITEBYTECODE=1 \
 	    $(PYTHON) -m pytest -q -p no:cacheprovider tests/clients $(CLIENTS)
 

@@ -62,9 +62,9 @@ def pytest_runtest_makereport(item, call):
     totals[outcome] += 1
     client, case, note = place_of(item)
     cells[client, case][0] += outcome == "passed"
-    cells[client, case][1] += 1
-    if note:
-        notes[client] = note
+    cells[client, case][1] += outcome != "skipped"
+    if note or outcome == "skipped":
+        notes[client] = note or f"skipped: {report.longrepr[2]}"
 
 
 def place_of(item):
@@ -90,5 +90,6 @@ def pytest_unconfigure(config):
         print(f"{client:<{width}} " + " ".join(f"{count:>8}" for count in counts) + f"  {notes.get(client, '')}".rstrip())
     print("\n".join(figures))
     print(f"{time.monotonic() - begun:.0f} s")
-    skipped = f", {totals['skipped']} skipped" if totals["skipped"] else ""
-    print(f"{totals['passed']} passed, {totals['failed']} failed{skipped}")
+    if totals["skipped"]:
+        print(f"{totals['skipped']} skipped")
+    print(f"{totals['passed']} passed, {totals['failed']} failed")

@@ -221,8 +221,8 @@ class ApacheOpenidc(Apache):
 
     def replaced(self):
         return {**super().replaced(), TLS: f"127.0.0.1:{self.testbed.tls_port}",
-                "/etc/ssl/certs/ca-certificates.crt": self.testbed.certificates.ca}
+                "/etc/ssl/certs/ca-certificates.crt": self.testbed.identities.authority.path}
 
 
-REAL = [Nginx, CachingNginx, Haproxy, Caddy, ApacheOauth2]
+REAL = [Nginx, CachingNginx, Haproxy, Caddy, ApacheOauth2, ApacheOpenidc]
 IDENTITY = re.compile(r"X-Session-[A-Z][A-Za-z-]*")

@@ -8,6 +8,8 @@ import shutil
 import socket
 import subprocess
 
+import pytest
+
 from client import Answer
 from daemon import BINARY
 from gateways import Gateway, Nginx, Verdict
@@ -19,8 +21,14 @@ HERE = ROOT / "tests" / "clients"
 BUILT = pathlib.Path(BINARY).resolve().parent / "clients"
 
 
+NODE = (20, 19)  # what the packages need
+
+
 def node_program(name):
     """The program beside the installed packages, where node looks for them."""
+    version = subprocess.run(["node", "--version"], check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
+    if tuple(map(int, version.removeprefix("v").split(".")[:2])) < NODE:
+        pytest.skip(f"node {version} is too old for the packages, which need {NODE[0]}.{NODE[1]}")
     for file in (HERE / "node").glob("*.mjs"):
         shutil.copy(file, BUILT)
     return ["node", BUILT / f"{name}.mjs"]
@@ -72,6 +80,16 @@ class OpenidClient(Library):
 
 class Oauth4webapi(Library):
     name, file = "oauth4webapi+fastify", "oauth4webapi"
+
+
+class Undici(Library):
+    name, file = "undici+mTLS", "undici"
+
+    def environment(self):
+        certificate, key = self.testbed.identities.client
+        return settings(self.testbed, PORT=self.port, TLS_URL=f"https://127.0.0.1:{self.testbed.tls_port}",
+                        CA=self.testbed.identities.authority.path.read_text(), CERTIFICATE=certificate.read_text(),
+                        CERTIFICATE_KEY=key.read_text())
 
 
 class Jose(Nginx):
@@ -169,4 +187,4 @@ class Dovecot(Library):
         return Verdict(Answer(503 if temporary else 401, [("Retry-After", "1"), ("WWW-Authenticate", "Bearer")], b""))
 
 
-LIBRARIES = [ExpressPassport, TokenIntrospection, OpenidClient, Oauth4webapi, Jose, Go, Authlib, Dovecot]
+LIBRARIES = [ExpressPassport, TokenIntrospection, OpenidClient, Oauth4webapi, Undici, Jose, Go, Authlib, Dovecot]

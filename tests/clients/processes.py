@@ -13,10 +13,19 @@ from redis_servers import ROOT, SLOW, wait_until
 
 SHIPPED = ROOT / "conf" / "gateways"
 NOBODY = 65534
+PATH = f"/usr/sbin:{os.environ['PATH']}"
 
 
 def is_root():
     return os.geteuid() == 0
+
+
+def user_of(command):
+    """Options of Popen that make it nobody's process; none where we are not root, or nobody could not read it."""
+    program = pathlib.Path(shutil.which(str(command[0]), path=PATH)).resolve()
+    parts = [pathlib.Path(str(word)).resolve() for word in command[1:] if str(word).startswith("/")]
+    open_to_all = all(place.stat().st_mode & 0o001 for part in [program, *parts] if part.exists() for place in part.parents)
+    return {"user": NOBODY, "group": NOBODY, "extra_groups": []} if is_root() and open_to_all else {}
 
 
 @contextlib.contextmanager
@@ -55,13 +64,13 @@ class Program:
     def __init__(self, command, directory, environment=None, cwd=None):
         self.command, self.directory = [str(word) for word in command], directory
         self.log = directory / "log"
-        self.environment = {"PATH": os.environ["PATH"], "HOME": str(directory), "LC_ALL": "C.UTF-8", **(environment or {})}
+        self.environment = {"PATH": PATH, "HOME": str(directory), "LC_ALL": "C.UTF-8", **(environment or {})}
         self.cwd = cwd or directory
         self.process = None
 
     def start(self, port=None, seconds=20):
         """Starts it, and waits until it accepts connections on the port."""
-        user = {"user": NOBODY, "group": NOBODY, "extra_groups": []} if is_root() else {}
+        user = user_of(self.command)
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(self.command, cwd=self.cwd, env=self.environment, stdin=subprocess.DEVNULL,
                                             stdout=log, stderr=log, start_new_session=True, **user)
@@ -99,8 +108,8 @@ class Program:
 
 def run(command, directory, environment=None, seconds=120, cwd=None):
     """Runs a program to its end; (exit status, output)."""
-    user = {"user": NOBODY, "group": NOBODY, "extra_groups": []} if is_root() else {}
+    user = user_of(command)
     result = subprocess.run([str(word) for word in command], cwd=cwd or directory, timeout=seconds * SLOW, text=True,
-                            env={"PATH": os.environ["PATH"], "HOME": str(directory), "LC_ALL": "C.UTF-8", **(environment or {})},
+                            env={"PATH": PATH, "HOME": str(directory), "LC_ALL": "C.UTF-8", **(environment or {})},
                             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **user)
     return result.returncode, result.stdout

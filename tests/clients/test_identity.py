@@ -121,6 +121,22 @@ def test_a_forged_method_does_not_make_a_forged_call_safe(client, testbed):
         assert seen is None and answer.status in (400, 403), (more, answer)
 
 
+@pytest.mark.cell("kicked")
+def test_an_answer_to_an_unsafe_call_by_cookie_is_never_kept(client, testbed):
+    """Such an answer holds for one page and one call, so the kick counts at once, also behind a cache."""
+    if client.asks == "introspect":
+        return  # Apache's modules read no cookie
+    login = testbed.login()
+    page = [("Cookie", f"__Host-session={login['access_token']}"), ("Origin", f"http://127.0.0.1:{client.port}")]
+    for _ in range(2):
+        answer, seen = told(client, None, page, method="POST")
+        assert answer.status == 200, answer
+        check_own(seen, login)
+    testbed.kick(login)
+    answer, seen = told(client, None, page, method="POST")
+    assert answer.status == 401 and seen is None, answer
+
+
 @pytest.mark.cell("identity")
 def test_settings_in_the_users_own_query_mean_nothing(client, testbed):
     path = "/orders/7?optional=yes&role=admin&tenant=x&touch=no&jwt=any"

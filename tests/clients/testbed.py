@@ -1,48 +1,15 @@
 """What clients and gateways meet: nodes of sessiond on a Redis of their own, an application, keys, certificates."""
-import hashlib
 import pathlib
 import secrets
-import subprocess
 
 from application import Application
 from daemon import KEYS, Daemon, new_key, unique, write_key_file
 from faults import frozen
 from redis_servers import SingleRedis, free_port, process_id
+from tls_callers import Identities, pin_of
 
 BUSY = "busy"  # a tenant that is always over its limit
 AUDIENCE = "orders"  # of signed identities
-
-
-class Certificates:
-    """A CA, a certificate of the server and one of a client, made by openssl."""
-
-    def __init__(self, directory):
-        directory.mkdir()
-        self.directory, self.ca, self.server, self.server_key, self.client, self.client_key = directory, *(
-            directory / name for name in ("ca.crt", "server.crt", "server.key", "client.crt", "client.key"))
-        self.make(self.ca, directory / "ca.key", "/CN=test CA", "basicConstraints=critical,CA:true\nkeyUsage=critical,keyCertSign")
-        self.make(self.server, self.server_key, "/CN=localhost", "subjectAltName=DNS:localhost,IP:127.0.0.1\nextendedKeyUsage=serverAuth")
-        self.make(self.client, self.client_key, "/CN=shop", "extendedKeyUsage=clientAuth")
-        for file in directory.glob("*.crt"):
-            file.chmod(0o644)
-
-    def make(self, certificate, key, subject, extensions):
-        request = self.directory / "request"
-        run("req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-subj", subject, "-keyout", key, "-out", request)
-        (self.directory / "extensions").write_text(extensions)
-        signer = ["-CA", self.ca, "-CAkey", self.directory / "ca.key", "-CAcreateserial"] if certificate != self.ca else ["-signkey", key]
-        run("x509", "-req", "-in", request, "-days", "2", "-extfile", self.directory / "extensions", "-out", certificate, *signer)
-        key.chmod(0o600)
-
-    def pin(self, certificate):
-        """SHA-256 of the public key, as `certificate =` of a key's section has it."""
-        public = subprocess.run(["openssl", "x509", "-in", certificate, "-noout", "-pubkey"], check=True, stdout=subprocess.PIPE).stdout
-        der = subprocess.run(["openssl", "pkey", "-pubin", "-outform", "DER"], input=public, check=True, stdout=subprocess.PIPE).stdout
-        return hashlib.sha256(der).hexdigest()
-
-
-def run(*words):
-    subprocess.run(["openssl", *map(str, words)], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
 
 
 class Testbed:
@@ -53,7 +20,8 @@ class Testbed:
         self.application = Application(free_port())
         self.keys = {**KEYS, "gateway": (new_key(), "introspect validate", "*")}
         self.tls_port = free_port()
-        self.certificates = Certificates(self.directory / "certificates")
+        self.identities = Identities(self.directory / "certificates")
+        self.keys["shop"] = (new_key(), "validate", "*", f"certificate = {pin_of(self.identities.client[0])}")
         self.options = {
             **({} if redis else {"redis__mode": "standalone", "redis__wait_timeout": 0}), "server__trusted_proxies": "unix 127.0.0.0/8",
             "authz__cache": "1s", "oauth__issuer": "http://localhost", f"audience:{AUDIENCE}__ttl": "10s", **options}
@@ -67,11 +35,14 @@ class Testbed:
         write_key_file(self.directory / "sessiond" / "keys", [
             f"names {secrets.token_hex(32)}", f"key 1 {secrets.token_hex(32)}", f"sign 2 {secrets.token_hex(32)}"])
         self.daemon = Daemon(self.directory / "sessiond", self.redis, self.count, keys=self.keys, **self.options)
-        for node in self.daemon.nodes:
-            node.write_config(server__unix_socket=node.directory / "http.sock")
-        # The issuer is where clients find its metadata.
-        for node in self.daemon.nodes:
-            node.write_config(oauth__issuer=f"http://localhost:{self.daemon.node.port}")
+        certificate, key = self.identities.server
+        for number, node in enumerate(self.daemon.nodes):
+            node.write_config(
+                server__unix_socket=node.directory / "http.sock",
+                # The issuer is where clients find its metadata.
+                oauth__issuer=f"http://localhost:{self.daemon.node.port}",
+                server__tls_listen=f"127.0.0.1:{free_port() if number else self.tls_port}", server__tls_certificate_file=certificate,
+                server__tls_key_file=key, server__tls_client_ca_file=self.identities.callers.path)
         self.daemon.start()
         for node in self.daemon.nodes:
             self.socket_of(node).chmod(0o666)  # gateways run as another user
