@@ -63,7 +63,7 @@ class Gateway:
 
     def __init__(self, testbed):
         self.testbed, self.port = testbed, free_port()
-        self.client = Client(port=self.port, timeout=HANGS * SLOW)
+        self.client = Client(port=self.port, timeout=HANGS * SLOW, held=False)
         self.program = self.holder = self.directory = None
 
     def start(self):

@@ -38,6 +38,7 @@ def told(client, token, headers, path="/orders/7", method="GET"):
     head = [f"{method} {path} HTTP/1.1", f"Host: 127.0.0.1:{client.port}", *(f"{name}: {value}" for name, value in headers)]
     head += [f"Authorization: Bearer {token}"] if token else []
     with RawSocket(client.port) as connection:
+        connection.asked = None  # the gateway's answers are none of the description's
         connection.send("\r\n".join([*head, "Content-Length: 0", "", ""]).encode("latin-1"))
         answer = connection.answer()
     return answer, answer.json["headers"] if answer.status == 200 else None
