@@ -295,7 +295,8 @@ install: $(DAEMON) ## Installs under DESTDIR and PREFIX=/usr/local; keeps an exi
 	    { $(call install_texts,conf/sessiond.conf,$(DESTDIR)$(SYSCONFDIR)/sessiond); }
 	$(call install_texts,README.md CHANGELOG.md LICENSE,$(DESTDIR)$(DOCDIR))
 	$(call install_texts,$(wildcard docs/*),$(DESTDIR)$(DOCDIR)/docs)
-	$(call install_texts,$(wildcard conf/*),$(DESTDIR)$(DOCDIR)/conf)
+	$(call install_texts,$(wildcard conf/*.conf),$(DESTDIR)$(DOCDIR)/conf)
+	$(call install_texts,$(wildcard conf/gateways/*),$(DESTDIR)$(DOCDIR)/conf/gateways)
 	$(call install_texts,systemd/sessiond.service,$(DESTDIR)$(DOCDIR)/systemd)
 
 clean: ## Stops what `make run` started and removes everything that was built, its data too
