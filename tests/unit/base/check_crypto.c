@@ -63,7 +63,23 @@ static const char *const keyed_hashes[CRYPTO_PURPOSES] = {
     [CRYPTO_CONTEXT] = "eb10adf44aa929fd5067ef2650b51792529bc79e7fef3e5ca6b0b186b929b6f1",
     [CRYPTO_CHALLENGE] = "c67b94f79cae944355c012dad43204d2162d74ec6491476656c8d2d26eeea5a6",
     [CRYPTO_CODE] = "c1f5f42ec97a3a8631363a0d07ec6dbca79916207d6648cf7df8a27398c7c373",
+    [CRYPTO_RECOGNITION] = "279368b7c8a9c0c83ebbf643b88d832965b08d622fc7898f6e1970afe135bea4",
+    [CRYPTO_STATEMENT] = "0dfcc9c74054f9c9ad2d29812aeadeb8e4a4e2e1400be18f9ca37717238c7f2f",
 };
+
+/* The reference implementation's vectors_sip128, for 0 and 15 bytes. */
+START_TEST(the_short_mac_is_siphash_2_4_of_128_bits)
+{
+    uint8_t key[CRYPTO_TABLE_KEY], data[15], mac[CRYPTO_SHORT_MAC];
+    for (uint8_t i = 0; i < sizeof(key); i++)
+        key[i] = i;
+    memcpy(data, key, sizeof(data));
+    crypto_short_mac(key, data, 0, mac);
+    assert_hex(mac, sizeof(mac), "a3817f04ba25a8e66df67214c7550293");
+    crypto_short_mac(key, data, sizeof(data), mac);
+    assert_hex(mac, sizeof(mac), "5493e99933b0a8117e08ec0f97cfc3d9");
+}
+END_TEST
 
 START_TEST(every_purpose_has_its_own_known_hash)
 {
@@ -296,6 +312,7 @@ static Suite *suite(void)
     tcase_add_checked_fixture(hashes, setup, teardown);
     tcase_add_test(hashes, digest_is_unkeyed_blake2b_256);
     tcase_add_test(hashes, hmac_is_that_of_rfc_4231);
+    tcase_add_test(hashes, the_short_mac_is_siphash_2_4_of_128_bits);
     tcase_add_loop_test(hashes, every_purpose_has_its_own_known_hash, 0, CRYPTO_PURPOSES);
     tcase_add_test(hashes, the_border_between_parts_counts);
     tcase_add_test(hashes, hashes_depend_on_the_names_secret_alone);
