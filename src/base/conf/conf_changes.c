@@ -60,12 +60,12 @@ static void add_key_change(struct changes *changes, const char *key_name,
 /* --- audiences --- */
 
 /* As with keys. Conditions hold no secret, but a change shows its name alone, too. */
-static void add_audience_change(struct changes *changes, const struct audience *before,
-                                const struct audience *after)
+static void add_audience_change(struct changes *changes, const char *audience,
+                                const struct audience *before, const struct audience *after)
 {
     static const struct text absent;
     SCOPED(buffer_free) struct buffer name = {0};
-    buffer_addf(&name, "audience:%s", before ? before->name : after->name);
+    buffer_addf(&name, "audience:%s", audience);
     if (!before || !after)
         changes_add(changes, buffer_text(&name), before ? TEXT("known") : absent,
                     after ? TEXT("known") : absent);
@@ -78,11 +78,14 @@ static void add_audience_changes(struct changes *changes, const struct conf *bef
 {
     for (size_t i = 0; i < before->audience_count; i++) {
         const struct audience *audience = &before->audiences[i];
-        add_audience_change(changes, audience, conf_find_audience(after, text_of(audience->name)));
+        add_audience_change(changes, audience->name, audience,
+                            conf_find_audience(after, text_of(audience->name)));
     }
-    for (size_t i = 0; i < after->audience_count; i++)
-        if (!conf_find_audience(before, text_of(after->audiences[i].name)))
-            add_audience_change(changes, NULL, &after->audiences[i]);
+    for (size_t i = 0; i < after->audience_count; i++) {
+        const struct audience *audience = &after->audiences[i];
+        if (!conf_find_audience(before, text_of(audience->name)))
+            add_audience_change(changes, audience->name, NULL, audience);
+    }
 }
 
 void conf_differences(const struct conf *before, const struct conf *after, struct changes *changes)
