@@ -561,7 +561,8 @@ def test_a_journal_with_a_damaged_head_is_not_touched(trial, service):
         node.spawn()
         assert node.process.wait(10 * SLOW) != 0
         node.process = None
-        assert str(path) in node.log_text().splitlines()[-1], "the log says which file and why"
+        failures = [line for line in node.log_text().splitlines() if "start_failed" in line]
+        assert str(path) in failures[-1], "the log says which file and why"
         assert path.read_bytes() == damaged
     finally:
         path.write_bytes(good)

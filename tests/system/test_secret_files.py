@@ -20,7 +20,7 @@ import pytest
 import daemon as daemons
 from alert_receiver import Receiver, guess
 from daemon import Daemon, write_key_file
-from redis_servers import ROOT, SLOW, wait_until
+from redis_servers import ROOT, SLOW, free_port, wait_until
 from secured_redis import ACL, GuardedRedis, TlsRedis, certificates  # noqa: F401 (a fixture)
 from unit import hand_over_credentials
 from unit_file import CREDENTIAL, UNIT
@@ -247,6 +247,7 @@ def test_the_unit_s_lines_hand_over_every_secret_at_once(host, certificates):  #
                 "redis-ca.pem": certificates.authority.path.read_text(),
                 "redis-cert.pem": certificates.node[0].read_text(),
                 "redis-key.pem": certificates.node[1].read_text(),
+                "tls.crt": certificates.node[0].read_text(), "tls.key": certificates.node[1].read_text(),
                 "webhook-ca.pem": certificates.authority.path.read_text()}
     lines = dict(CREDENTIAL.findall(UNIT.read_text()))
     assert set(contents) == set(lines)
@@ -263,6 +264,8 @@ def test_the_unit_s_lines_hand_over_every_secret_at_once(host, certificates):  #
             redis__password_file="redis-password", redis__sentinel_password_file="sentinel-password",
             redis__tls_ca_file="redis-ca.pem", redis__tls_cert_file="redis-cert.pem",
             redis__tls_key_file="redis-key.pem", alerts__webhook_url=receiver.url,
+            server__tls_listen=f"127.0.0.1:{free_port()}", server__tls_certificate_file="tls.crt",
+            server__tls_key_file="tls.key",
             alerts__webhook_secret_file="webhook-secret", alerts__tls_ca_file="webhook-ca.pem",
             alerts__guesses_per_minute=1, server__trusted_proxies="127.0.0.0/8")
         sessions_work(host.start(daemon))
@@ -288,7 +291,7 @@ REFUSALS = {
 }
 OPTIONS = {
     "keys.file": {}, "redis.password_file": {}, "redis.sentinel_password_file": {},
-    "redis.tls_key_file": {"redis__tls": "yes"},
+    "redis.tls_key_file": {"redis__tls": "yes"}, "server.tls_key_file": {},
     "alerts.webhook_secret_file": {"alerts__webhook_url": "http://127.0.0.1:1/"},
 }
 
@@ -298,7 +301,11 @@ OPTIONS = {
 def test_a_secret_file_that_breaks_the_rule_ends_the_start_and_is_named(host, certificates, option, what):  # noqa: F811
     mode, why = REFUSALS[what]
     options = {**OPTIONS[option]}
-    if "tls" in option:
+    if option == "server.tls_key_file":
+        copy = host.directory / "tls.crt"
+        shutil.copyfile(certificates.node[0], copy)
+        options |= {"server__tls_listen": f"127.0.0.1:{free_port()}", "server__tls_certificate_file": copy}
+    elif "tls" in option:
         for name, path in ("ca", certificates.authority.path), ("cert", certificates.node[0]):
             copy = host.directory / f"{name}.pem"
             shutil.copyfile(path, copy)
