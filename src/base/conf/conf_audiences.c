@@ -147,10 +147,11 @@ void conf_audiences_finish(struct conf_report *report, struct conf_audience_draf
     if (conf->audience_count > 0)
         conf->audiences = xcalloc(conf->audience_count, sizeof(conf->audiences[0]));
     /* Drafts are newest first, audiences in the file's order. */
-    for (size_t left = conf->audience_count; left > 0; left--) {
-        struct conf_audience_draft *draft = *drafts;
-        conf->audiences[left - 1] = draft->audience;
+    size_t left = conf->audience_count;
+    for (struct conf_audience_draft *draft = *drafts; draft; draft = *drafts) {
+        conf->audiences[--left] = draft->audience;
         *drafts = draft->next;
         free(draft);
     }
+    assert(left == 0);
 }

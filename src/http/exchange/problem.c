@@ -108,8 +108,9 @@ static void write_oauth_error(struct request *request, enum err err, struct text
 {
     struct request_private *private = request->private;
     struct json_writer writer = {.out = &private->answer};
-    if (err == ERR_REFRESH_INVALID) /* a bad grant is 400, not 401 */
-    private->status = MHD_HTTP_BAD_REQUEST;
+    /* A bad grant is 400, not 401 (RFC 6749, section 5.2). */
+    if (err == ERR_REFRESH_INVALID)
+        request->private->status = MHD_HTTP_BAD_REQUEST;
     private->content_type = "application/json";
     json_open_object(&writer);
     json_member_string(&writer, "error", text_of(oauth_word_of(err)));

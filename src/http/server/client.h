@@ -43,37 +43,37 @@ struct MHD_Connection;
 
 struct client {
     struct client *next, *previous;
-    struct client *next_shaking; /* in the lobby's list of handshakes */
-    int fd;
-    bool local;          /* a Unix socket, which has no address */
-    bool tls;            /* came over a TLS listener */
-    struct https *https; /* TLS: credentials of its session; NULL before libmicrohttpd has it */
-    bool finished;       /* TLS: the client's last message of the handshake came */
-    bool established;    /* TLS: the handshake is complete */
-    bool watched;        /* its socket is in the lobby's epoll set */
+    struct client *next_shaking;       /* in the lobby's list of handshakes */
     struct MHD_Connection *connection; /* NULL before libmicrohttpd has it */
+    struct https *https; /* TLS: credentials of its session; NULL before libmicrohttpd has it */
     struct client_certificate certificate;
-    bool counted;
-    struct ip_address address;
     struct sockaddr_storage socket_address;
-    socklen_t socket_length;
-    char peer_buffer[INET6_ADDRSTRLEN];
     struct text peer;
 
-    enum client_phase phase;
-    bool asked; /* it has sent a request, or a part of one */
     int64_t phase_began_ms;
     int64_t deadline_ms;
-    int64_t look_again_ms; /* when to ask the kernel about an idle connection */
-    bool begun;            /* it had an incomplete line when the kernel was asked last */
-    uint64_t taken;        /* bytes of its requests, with empty lines before them */
-    bool cut;
+    int64_t look_again_ms;   /* when to ask the kernel about an idle connection */
+    uint64_t taken;          /* bytes of its requests, with empty lines before them */
     struct request *request; /* its current one, from its request line to its sent answer */
     struct key_memo memo;
+
+    int fd;
+    socklen_t socket_length;
+    enum client_phase phase;
+    struct ip_address address;
+    char peer_buffer[INET6_ADDRSTRLEN];
+    bool counted;
+    bool local;       /* a Unix socket, which has no address */
+    bool tls;         /* came over a TLS listener */
+    bool finished;    /* TLS: the client's last message of the handshake came */
+    bool established; /* TLS: the handshake is complete */
+    bool watched;     /* its socket is in the lobby's epoll set */
+    bool asked;       /* it has sent a request, or a part of one */
+    bool begun;       /* it had an incomplete line when the kernel was asked last */
+    bool cut;
 };
 
-/* Describes an accepted socket. */
-/* `tls`: it speaks TLS, by its listener. */
+/* Describes an accepted socket. `tls`: it speaks TLS, by its listener. */
 struct client *client_create(int fd, bool tls, const struct sockaddr_storage *address,
                              socklen_t length);
 /* Wipes and frees; the socket stays open, libmicrohttpd closes it. */
