@@ -27,7 +27,7 @@ def redis(tmp_path):
 
 @pytest.fixture
 def node(start, redis):
-    return start(redis=redis, redis__mode="standalone", redis__timeout="500ms")
+    return start(redis=redis, redis__mode="standalone")
 
 
 class Calls:
